@@ -1,0 +1,1 @@
+"""Acts: techniques, the runtime, measuring. Knows nothing of planning or screens."""

@@ -1,0 +1,1 @@
+"""Measuring: latency, memory and quality, every candidate in a fresh process."""

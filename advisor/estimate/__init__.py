@@ -1,0 +1,1 @@
+"""The one estimator: operators of a deployment, their time and memory, serving, ranges."""

@@ -1,0 +1,1 @@
+"""Facts, records, and the frozen types they parse into."""

@@ -1,0 +1,75 @@
+"""What a person asks for: the workload, the limits, the machine and the preference."""
+
+from enum import StrEnum
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from advisor.profiles.frozen import Frozen
+
+
+class Load(StrEnum):
+    """How requests arrive."""
+
+    CLOSED = "closed"
+    """A fixed number of requests is always in flight."""
+    OPEN = "open"
+    """Requests arrive at a rate, whether or not earlier ones are done (Poisson)."""
+    OFFLINE = "offline"
+    """Everything is there at the start; as many run as fit."""
+
+
+class Prefer(StrEnum):
+    """What to rank feasible plans by."""
+
+    LATENCY = "latency"
+    THROUGHPUT = "throughput"
+    MEMORY = "memory"
+    BALANCED = "balanced"
+
+
+class Workload(Frozen):
+    """Lengths and load of the requests that a deployment serves."""
+
+    prompt_tokens: int = Field(ge=1)
+    output_tokens: int = Field(ge=1)
+    load: Load = Load.CLOSED
+    concurrency: int | None = Field(default=None, ge=1)
+    """Requests in flight; required for a closed loop."""
+    request_rate_per_s: float | None = Field(default=None, gt=0)
+    """Arrivals per second; required for an open loop."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.load is Load.CLOSED and self.concurrency is None:
+            raise ValueError("a closed loop needs concurrency")
+        if self.load is Load.OPEN and self.request_rate_per_s is None:
+            raise ValueError("an open loop needs request_rate_per_s")
+        return self
+
+    @property
+    def context_tokens(self) -> int:
+        """The longest a sequence becomes."""
+        return self.prompt_tokens + self.output_tokens
+
+
+class Limits(Frozen):
+    """Bounds that a plan must keep. `None` means not limited."""
+
+    ttft_ms_p95: float | None = Field(default=None, gt=0)
+    tpot_ms_p95: float | None = Field(default=None, gt=0)
+    throughput_tok_s: float | None = Field(default=None, gt=0)
+    """At least so many output tokens per second, all requests together."""
+    memory_gib_per_device: float | None = Field(default=None, gt=0)
+    quality_loss_pct: float | None = Field(default=None, ge=0)
+
+
+class Request(Frozen):
+    """One question to the planner. Model and hardware are resolved elsewhere."""
+
+    workload: Workload
+    limits: Limits = Limits()
+    prefer: Prefer = Prefer.BALANCED
+    devices: int = Field(default=1, ge=1)
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
