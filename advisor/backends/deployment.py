@@ -1,0 +1,101 @@
+"""The engine-neutral description of one way to run a model: what techniques rewrite and the estimator prices.
+
+A deployment says what, never how long or how much: times and sizes are the estimator's.
+"""
+
+from dataclasses import dataclass, field
+
+from advisor.profiles.models import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """How matrices are stored. `format` is one of the names in `advisor.profiles.formats`."""
+
+    format: str
+    group_size: int | None = None
+    """Weights per scale along the input dimension; `None` for one scale per output channel or none at all."""
+    kept_kinds: frozenset[str] = frozenset({"embedding", "head"})
+    """Kinds of matrices that stay in the model's own format."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Which implementation computes attention: `eager` (scores written out) or `sdpa` (fused)."""
+
+    implementation: str = "eager"
+
+
+@dataclass(frozen=True, slots=True)
+class KvCache:
+    """Where keys and values of past tokens live."""
+
+    layout: str = "contiguous"
+    """`contiguous` reserves the longest sequence for each slot; `paged` hands out blocks as sequences grow."""
+    block_tokens: int = 0
+    """Tokens per block; 0 for the contiguous layout."""
+    format: str = "bf16"
+    """`bf16`, `fp8`, `int8` or `int4`; scales per token and head where the format needs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """How the next tokens are found."""
+
+    method: str = "plain"
+    """`plain`, `prompt-lookup` or `draft`."""
+    draft_tokens: int = 0
+    """Positions proposed and verified in one step."""
+    acceptance: float = 0.0
+    """Expected share of proposed positions accepted, each given the one before; 0 without speculation."""
+    acceptance_spread: tuple[float, float] = (0.0, 0.0)
+    """90 % range of the acceptance."""
+    draft_model: ModelSpec | None = None
+    draft_folder: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """Which requests share a step."""
+
+    policy: str = "static"
+    """`static` admits a batch and waits until all of it is done; `continuous` admits whenever there is room."""
+    max_sequences: int = 1
+    token_budget: int = 0
+    """Most tokens in one step, prompts cut into chunks to fit; 0 for whole prompts, one step each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parallel:
+    """How a model is spread over devices. The product is the number of devices."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model and one choice for each slot."""
+
+    model: ModelSpec
+    weights: Weights
+    attention: Attention = field(default_factory=Attention)
+    kv: KvCache = field(default_factory=KvCache)
+    decoding: Decoding = field(default_factory=Decoding)
+    batching: Batching = field(default_factory=Batching)
+    parallel: Parallel = field(default_factory=Parallel)
+    engine: str = "advisor"
+
+
+def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None = None, engine: str = "advisor") -> Deployment:
+    """The unmodified model: its own weight format, eager attention, contiguous cache, static batches, plain decoding."""
+    return Deployment(
+        model=model,
+        weights=Weights(format=model.weight_format),
+        kv=KvCache(format="bf16"),
+        batching=Batching(max_sequences=max_sequences),
+        parallel=parallel or Parallel(),
+        engine=engine,
+    )

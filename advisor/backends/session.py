@@ -1,0 +1,33 @@
+"""The same thing as a deployment, for real: a loaded model with one field per slot."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # loaded only by those who apply
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A loaded model and the runtime settings that `advisor.backends.runtime` runs it with."""
+
+    folder: Path
+    model: Any
+    """The `transformers` model, on its device; the weights slot swaps modules of it."""
+    tokenizer: Any
+    device: "torch.device"
+    max_tokens: int
+    """Longest sequence that a slot must hold, prompt and output together."""
+    attention: str = "eager"
+    kv_layout: str = "contiguous"
+    kv_block_tokens: int = 0
+    kv_format: str = "bf16"
+    kv_capacity_tokens: int | None = None
+    """Tokens that the pool holds; `None` for `max_sequences` times `max_tokens`."""
+    decoding: str = "plain"
+    draft_tokens: int = 0
+    draft_model: Any = None
+    batching: str = "static"
+    max_sequences: int = 1
+    token_budget: int = 0

@@ -1,0 +1,109 @@
+"""What every technique answers: when it refuses, what it changes on paper, what it costs in quality, how it is applied."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import TYPE_CHECKING, ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+if TYPE_CHECKING:  # a session holds torch modules; planning must not load them
+    from advisor.backends.session import Session
+
+
+class Slot(IntEnum):
+    """One choice each; the order is the order of application."""
+
+    ARCHITECTURE = 0
+    WEIGHTS = 1
+    ATTENTION = 2
+    KV_LAYOUT = 3
+    KV_FORMAT = 4
+    KV_EVICTION = 5
+    DECODING = 6
+    BATCHING = 7
+    PARALLEL = 8
+    TRAINING = 9
+
+
+@dataclass(frozen=True, slots=True)
+class QualityEffect:
+    """Expected perplexity increase over the unmodified model in percent, with its 90 % range and where it comes from."""
+
+    loss_pct: float = 0.0
+    low_pct: float = 0.0
+    high_pct: float = 0.0
+    sources: tuple[str, ...] = ()
+
+
+LOSSLESS = QualityEffect()
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A request on a shipped model that a technique accepts, or refuses with a sentence that holds `says`."""
+
+    model: str
+    workload: tuple[int, int, int]
+    """Prompt tokens, output tokens, concurrency."""
+    accepted: bool
+    says: str = ""
+    after: tuple[str, ...] = ()
+    """Techniques already in the deployment when the question is put."""
+
+
+@dataclass(frozen=True)
+class Technique:
+    """One way to change a deployment. Subclasses are frozen dataclasses whose fields are their options."""
+
+    name: ClassVar[str]
+    slot: ClassVar[Slot]
+    sources: ClassVar[tuple[str, ...]]
+    cases: ClassVar[tuple[Case, ...]]
+
+    @abstractmethod
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """A sentence with the numbers that rule the technique out here, or `None`."""
+
+    @abstractmethod
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The deployment with this technique in its slot."""
+
+    @abstractmethod
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """What the technique is expected to cost in quality, until it is measured."""
+
+    @abstractmethod
+    def apply(self, session: "Session") -> "Session":
+        """The same change for real: rewrites only the field of the technique's slot."""
+
+    def variants(self) -> "tuple[Technique, ...]":
+        """The settings of this technique that a search tries; just itself unless overridden."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A technique's docstring, taken apart: what it does, when it helps, when it hurts, where it comes from."""
+
+    does: str
+    helps_when: str
+    hurts_when: str
+    source: str
+    options: dict[str, str] = field(default_factory=dict)
+
+
+def explanation(technique: Technique) -> Explanation:
+    """Read the four parts of a technique's docstring."""
+    parts = {"does": "", "Helps when": "", "Hurts when": "", "Source": ""}
+    current = "does"
+    for line in (technique.__doc__ or "").splitlines():
+        text = line.strip()
+        for head in ("Helps when", "Hurts when", "Source"):
+            if text.startswith(head):
+                current, text = head, text[len(head) :].lstrip(": ")
+        parts[current] = f"{parts[current]} {text}".strip()
+    options = {name: str(getattr(technique, name)) for name in technique.__dataclass_fields__}
+    return Explanation(parts["does"], parts["Helps when"], parts["Hurts when"], parts["Source"], options)

@@ -1,0 +1,68 @@
+"""Storage formats of weights and caches: bytes per element, scales included. One table for the whole project."""
+
+from dataclasses import dataclass
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """A storage format. `bits` is the payload; `scale_bits` belong to each group of `group_size` elements."""
+
+    name: str
+    bits: float
+    scale_bits: int = 0
+    group_size: int | None = None
+    compute: str = "bf16"
+    """Format of the multiplications: the data-sheet peak that bounds a product of these weights."""
+
+    def bytes_per_element(self, group_size: int | None = None, row_elements: int | None = None) -> float:
+        """Bytes of one element with its share of the scales.
+
+        `group_size` overrides the format's own; without either, one scale serves a row of `row_elements`.
+        """
+        group = group_size or self.group_size or row_elements
+        scales = self.scale_bits / group if group and self.scale_bits else 0.0
+        return (self.bits + scales) / 8
+
+
+# Bits per weight of GGUF types follow from their block layouts (llama.cpp, ggml-common.h): e.g. q4_k is 144 bytes per 256.
+_GGUF = {
+    "f32": 32.0, "f16": 16.0, "bf16": 16.0, "q8_0": 8.5, "q6_k": 6.5625, "q5_0": 5.5, "q5_1": 6.0, "q5_k_m": 5.69, "q5_k_s": 5.54,
+    "q4_0": 4.5, "q4_1": 5.0, "q4_k_m": 4.85, "q4_k_s": 4.58, "q3_k_l": 4.27, "q3_k_m": 3.91, "q3_k_s": 3.50, "q2_k": 3.35,
+    "iq4_xs": 4.25, "iq4_nl": 4.5, "iq3_m": 3.66, "iq3_s": 3.44, "iq3_xs": 3.30, "iq3_xxs": 3.06, "iq2_m": 2.70, "iq2_s": 2.50,
+    "iq2_xs": 2.31, "iq2_xxs": 2.06, "iq1_m": 1.75, "iq1_s": 1.56,
+}  # fmt: skip
+
+FORMATS: dict[str, Format] = {
+    known.name: known
+    for known in (
+        Format("fp32", 32, compute="fp32"),
+        Format("bf16", 16),
+        Format("fp16", 16, compute="fp16"),
+        Format("fp8", 8, scale_bits=32, compute="fp8"),
+        Format("int8", 8, scale_bits=16),
+        Format("int8-w8a8", 8, scale_bits=32, compute="int8"),
+        Format("int4", 4, scale_bits=32, group_size=128),
+        Format("w4a8", 4, scale_bits=32, group_size=128, compute="int8"),
+        Format("nvfp4", 4, scale_bits=8, group_size=16, compute="fp4"),
+        Format("mxfp4", 4, scale_bits=8, group_size=32, compute="bf16"),
+        *(Format(f"gguf-{name}", bits, compute="fp16") for name, bits in _GGUF.items()),
+    )
+}
+
+
+def weight_format(name: str) -> Format:
+    """The format named `name`; `int4-gN` and `exl2-Nbpw` are families. Raises `AdvisorError` for an unknown name."""
+    if name in FORMATS:
+        return FORMATS[name]
+    if name.startswith("int4-g") and name[6:].isdigit():
+        return Format(name, 4, scale_bits=32, group_size=int(name[6:]))
+    if name.startswith("exl2-") and name.endswith("bpw"):
+        return Format(name, float(name[5:-3]), compute="fp16")
+    raise AdvisorError(
+        "unknown-format",
+        f"unknown weight format `{name}`",
+        exit_code=ExitCode.USAGE,
+        help=("choose from " + ", ".join(sorted(FORMATS)) + ", int4-gN, exl2-Nbpw",),
+    )
