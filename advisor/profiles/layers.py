@@ -1,0 +1,112 @@
+"""Shapes of a Transformer's layers: matrices, attention and recurrent mixers. No sizes in bytes of weights, no times."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matrix:
+    """The weight of a linear layer: `n` output features, `k` input features."""
+
+    name: str
+    n: int
+    k: int
+    kind: str
+    """`attention`, `mlp`, `expert`, `shared-expert`, `router`, `mixer`, `embedding` or `head`."""
+    copies: int = 1
+    """Experts hold many copies of one shape."""
+    active: int = 1
+    """Copies that one token passes through."""
+    bias: bool = False
+    stored: str | None = None
+    """Storage format in the checkpoint where it differs from the model's `weight_format`."""
+
+    @property
+    def parameters(self) -> int:
+        """Parameters of all copies, biases included."""
+        return self.copies * (self.n * self.k + self.n * self.bias)
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token passes through."""
+        return self.active * (self.n * self.k + self.n * self.bias)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelfAttention:
+    """Softmax attention with grouped keys and values: MHA, GQA or MQA, over the full context, a window or chunks."""
+
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    window: int | None = None
+    """Tokens that a query sees at most; `None` is the full context."""
+    chunked: bool = False
+    """The window is a chunk with fixed borders (Llama 4), not one that slides."""
+    sinks: bool = False
+
+    @property
+    def cache_elements(self) -> int:
+        """Cached elements of one token in this layer."""
+        return self.kv_heads * (self.head_dim + self.value_dim)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatentAttention:
+    """Multi-head latent attention: one compressed key-value vector per token, with a sparse indexer where `index_topk` is set."""
+
+    heads: int
+    kv_rank: int
+    rope_dim: int
+    nope_dim: int
+    value_dim: int
+    index_topk: int | None = None
+    index_heads: int = 0
+    index_dim: int = 0
+
+    @property
+    def cache_elements(self) -> int:
+        """Cached elements of one token in this layer, the indexer's keys included."""
+        return self.kv_rank + self.rope_dim + (self.index_dim if self.index_topk else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecurrentMixer:
+    """A mixer with a state of fixed size per sequence: Mamba, gated delta rule, linear attention, RWKV."""
+
+    kind: str
+    state_elements: int
+    """Elements of the recurrent state of one sequence in one layer."""
+    state_bytes_per_element: int
+    conv_elements: int
+    """Elements of the convolution's state of one sequence in one layer, kept in the model's format."""
+    flops_per_token: int
+    """Operations of the recurrence itself, projections excluded."""
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one sequence's state in one layer, the convolution's at two bytes per element."""
+        return self.state_elements * self.state_bytes_per_element + 2 * self.conv_elements
+
+
+Mixer = SelfAttention | LatentAttention | RecurrentMixer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """One residual block or a pair of mixer and MLP. Equal layers of a model are one shared object."""
+
+    mixer: Mixer | None
+    matrices: tuple[Matrix, ...]
+    vector_parameters: int
+    """Norms, convolution kernels, decay vectors, sinks and biases that belong to no matrix."""
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the layer."""
+        return sum(matrix.parameters for matrix in self.matrices) + self.vector_parameters
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token passes through."""
+        return sum(matrix.active_parameters for matrix in self.matrices) + self.vector_parameters

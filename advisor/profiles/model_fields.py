@@ -1,0 +1,68 @@
+"""Reads fields of a `config.json` with errors that name the field."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+class Fields:
+    """The fields of one config, read by name. `where` names the file in errors."""
+
+    def __init__(self, values: Mapping[str, Any], where: str) -> None:
+        self.values = values
+        self.where = where
+
+    def count(self, *names: str, default: int | None = None) -> int:
+        """The positive whole number under the first of `names` that is set. Raises `AdvisorError` if absent or no such number."""
+        name, value = self._first(names)
+        if value is None:
+            if default is None:
+                raise self.problem(f"`{names[0]}` is missing")
+            return default
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.problem(f"`{name}` is {value!r}; a positive whole number is needed")
+        return value
+
+    def size(self, name: str, default: int = 0) -> int:
+        """A whole number that may be zero."""
+        return default if self.values.get(name, default) in (0, None) else self.count(name)
+
+    def flag(self, *names: str, default: bool) -> bool:
+        """The truth value under the first of `names` that is set. Raises `AdvisorError` for another type."""
+        name, value = self._first(names)
+        if value is None:
+            return default
+        if not isinstance(value, bool):
+            raise self.problem(f"`{name}` is {value!r}; true or false is needed")
+        return value
+
+    def word(self, name: str) -> str | None:
+        """The text under `name`, if set. Raises `AdvisorError` for another type."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.problem(f"`{name}` is {value!r}; a text is needed")
+        return value
+
+    def items(self, name: str) -> list[Any] | None:
+        """The list under `name`, if set. Raises `AdvisorError` for another type."""
+        value = self.values.get(name)
+        if value is not None and not isinstance(value, list):
+            raise self.problem(f"`{name}` is {value!r}; a list is needed")
+        return value
+
+    def inner(self, name: str) -> "Fields | None":
+        """The mapping under `name`, if set. Raises `AdvisorError` for another type."""
+        value = self.values.get(name)
+        if value is None:
+            return None
+        if not isinstance(value, Mapping):
+            raise self.problem(f"`{name}` is {value!r}; a mapping is needed")
+        return Fields(value, f"{self.where}: {name}")
+
+    def problem(self, what: str, *help_lines: str) -> AdvisorError:
+        """An error about this config."""
+        return AdvisorError("model-config", f"{self.where}: {what}", exit_code=ExitCode.USAGE, help=help_lines)
+
+    def _first(self, names: tuple[str, ...]) -> tuple[str, Any]:
+        return next(((name, self.values[name]) for name in names if self.values.get(name) is not None), (names[0], None))

@@ -1,0 +1,91 @@
+"""The architecture of a model as planning sees it: layers, parameter counts and cache sizes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.profiles.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
+
+SNAPSHOTS = Path(__file__).with_name("models")
+"""The shipped `config.json` files, one per model, named `owner--name.json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A decoder's shapes, read from its `config.json`."""
+
+    id: str
+    family: str
+    architecture: str
+    hidden_size: int
+    vocab_size: int
+    max_context_tokens: int
+    layers: tuple[Layer, ...]
+    embedding: Matrix
+    head: Matrix | None
+    """`None` when the embedding serves as the head."""
+    vector_parameters: int
+    """Final norm, position embeddings and whatever else belongs to no layer."""
+    weight_format: str
+    """Format of the checkpoint's weights, in the names of `formats.py`."""
+    kept_kinds: frozenset[str] = frozenset()
+    """Kinds of matrices that a quantised checkpoint keeps in bf16 or fp16."""
+    config_digest: str
+    folder: str | None = None
+    language_model_only: bool = False
+    """The config describes more, such as a vision tower; only its language model is planned for."""
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a tied head is counted once."""
+        outside = self.embedding.parameters + (self.head.parameters if self.head else 0) + self.vector_parameters
+        return outside + sum(count * layer.parameters for layer, count in self.layer_counts())
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters less the experts that one token does not pass through; embedding and head are counted."""
+        return self.parameters - sum(count * (matrix.parameters - matrix.active_parameters) for matrix, count in self.matrices())
+
+    @property
+    def attention_layers(self) -> tuple[Layer, ...]:
+        """The layers that keep a cache which grows with the context."""
+        return tuple(layer for layer in self.layers if isinstance(layer.mixer, SelfAttention | LatentAttention))
+
+    @property
+    def recurrent_layers(self) -> tuple[Layer, ...]:
+        """The layers that keep a state of fixed size."""
+        return tuple(layer for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
+
+    def layer_counts(self) -> Iterator[tuple[Layer, int]]:
+        """Each distinct layer with the number of times it occurs."""
+        yield from Counter(self.layers).items()
+
+    def matrices(self) -> Iterator[tuple[Matrix, int]]:
+        """Each distinct matrix of the layers with the number of layers that hold it; without embedding and head."""
+        counts: Counter[Matrix] = Counter()
+        for layer, count in self.layer_counts():
+            for matrix in layer.matrices:
+                counts[matrix] += count
+        yield from counts.items()
+
+    def cache_elements(self, tokens: int) -> int:
+        """Cached elements of one sequence of `tokens` tokens, windows respected; recurrent states excluded."""
+        total = 0
+        for layer, count in self.layer_counts():
+            if isinstance(layer.mixer, SelfAttention):
+                kept = min(tokens, layer.mixer.window) if layer.mixer.window else tokens
+                total += count * kept * layer.mixer.cache_elements
+            elif isinstance(layer.mixer, LatentAttention):
+                total += count * tokens * layer.mixer.cache_elements
+        return total
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one sequence's recurrent states in all layers."""
+        return sum(layer.mixer.state_bytes for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Ids of the shipped snapshots, sorted."""
+    return tuple(sorted((path.stem.replace("--", "/", 1) for path in SNAPSHOTS.glob("*.json")), key=str.lower))
