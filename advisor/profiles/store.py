@@ -1,0 +1,142 @@
+"""Measured profiles on disk: save, load, list, remove, and find a fresh one of this machine."""
+
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from pathlib import Path
+
+import yaml
+from pydantic import ValidationError
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import read_yaml, write_whole
+from advisor.profiles.machine import MachineProfile
+
+FRESH_FOR = timedelta(days=30)
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+_RESERVED = {"now", "auto", "none"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredProfile:
+    """One line of the list of profiles."""
+
+    name: str
+    path: Path
+    fingerprint: str
+    hardware: str
+    taken: str
+    shared: bool
+
+
+def profiles_folder() -> Path:
+    """Where this user's profiles live: `$XDG_DATA_HOME/advisor/profiles`."""
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "advisor" / "profiles"
+
+
+def check_name(name: str) -> str:
+    """Give back a good profile name. Raises `AdvisorError` `bad-profile-name` otherwise."""
+    if _NAME.fullmatch(name) and name not in _RESERVED:
+        return name
+    raise AdvisorError(
+        "bad-profile-name",
+        f"`{name}` cannot name a profile",
+        exit_code=ExitCode.USAGE,
+        notes=("a name is lower-case letters, digits and hyphens, and none of now, auto, none",),
+    )
+
+
+def save_profile(profile: MachineProfile) -> Path:
+    """Store a profile under its name, over an older one of that name. Raises as `write_whole` does."""
+    return write_whole(profiles_folder() / f"{check_name(profile.name)}.yaml", profile_yaml(profile))
+
+
+def profile_yaml(profile: MachineProfile) -> str:
+    """The profile as YAML, measured points one to a line."""
+    record = profile.model_dump(mode="json", exclude_none=True)
+    points = {key: record.pop(key) for key in ("gemm", "attention")}
+    head: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
+    return head + "".join(_table(key, rows) for key, rows in points.items())
+
+
+def _table(key: str, rows: list[dict[str, object]]) -> str:
+    if not rows:
+        return f"{key}: []\n"
+    lines = (yaml.safe_dump(row, sort_keys=False, default_flow_style=True, width=4096) for row in rows)
+    return f"{key}:\n" + "".join(f"- {line}" for line in lines)
+
+
+def load_profile(name_or_path: str | Path) -> MachineProfile:
+    """The stored profile of that name, or the one in that file.
+
+    A `Path`, and a string with a slash or ending in `.yaml`, is a file. Raises `AdvisorError` `profile-not-found` or `bad-profile`.
+    """
+    given = str(name_or_path)
+    if isinstance(name_or_path, Path) or os.sep in given or given.endswith((".yaml", ".yml")):
+        return _read(Path(name_or_path))
+    path = profiles_folder() / f"{check_name(given)}.yaml"
+    if not path.is_file():
+        near = get_close_matches(given, [item.stem for item in profiles_folder().glob("*.yaml")], n=3)
+        help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
+        raise AdvisorError(
+            "profile-not-found",
+            f"no stored profile `{given}`",
+            exit_code=ExitCode.MISSING,
+            help=(*help_lines, "advisor profile list   lists the stored ones"),
+        )
+    return _read(path)
+
+
+def _read(path: Path) -> MachineProfile:
+    record = read_yaml(path, what="profile")
+    try:
+        return MachineProfile.model_validate(record)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise AdvisorError(
+            "bad-profile", f"profile {path}: {field}: {first['msg'].lower()}", exit_code=ExitCode.USAGE, file=str(path)
+        ) from error
+
+
+def list_profiles() -> tuple[StoredProfile, ...]:
+    """Every readable stored profile, by name."""
+    found = []
+    for path in sorted(profiles_folder().glob("*.yaml")):
+        try:
+            profile = _read(path)
+        except AdvisorError:
+            continue
+        found.append(
+            StoredProfile(
+                name=path.stem,
+                path=path,
+                fingerprint=profile.fingerprint,
+                hardware=profile.hardware.name,
+                taken=profile.taken,
+                shared=profile.shared,
+            )
+        )
+    return tuple(found)
+
+
+def remove_profile(name: str) -> None:
+    """Delete a stored profile. Raises `AdvisorError` `profile-not-found`."""
+    path = profiles_folder() / f"{check_name(name)}.yaml"
+    try:
+        path.unlink()
+    except FileNotFoundError as error:
+        raise AdvisorError("profile-not-found", f"no stored profile `{name}`", exit_code=ExitCode.MISSING) from error
+
+
+def fresh_profile(fingerprint: str, now: datetime | None = None) -> MachineProfile | None:
+    """The newest stored profile of the machine with that fingerprint that is younger than 30 days."""
+    newest_first = sorted(list_profiles(), key=lambda stored: stored.taken, reverse=True)
+    for stored in newest_first:
+        age = (now or datetime.now(UTC)) - datetime.fromisoformat(stored.taken)
+        if stored.fingerprint == fingerprint and age < FRESH_FOR:
+            return _read(stored.path)
+    return None
