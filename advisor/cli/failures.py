@@ -1,0 +1,97 @@
+"""Every way a command can end badly, rendered: `error[code]`, `note:`, `help:` on stderr, or one JSON object."""
+
+import errno
+import json
+import os
+import sys
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived; raised so that `finally` blocks run."""
+
+
+def report(error: BaseException, *, as_json: bool) -> int:
+    """Print one failure on stderr and give back the exit code."""
+    known = describe(error)
+    if as_json:
+        text = json.dumps({"error": known.as_dict()}, ensure_ascii=False)
+    else:
+        text = "\n".join(
+            (f"error[{known.code}]: {known.message}", *(f"  note: {note}" for note in known.notes), *(f"  help: {line}" for line in known.help))
+        )
+    print(text, file=sys.stderr, flush=True)
+    return int(known.exit_code)
+
+
+def describe(error: BaseException) -> AdvisorError:
+    """The failure in our own terms; what nobody foresaw is logged."""
+    if isinstance(error, AdvisorError):
+        return error
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return AdvisorError("interrupted", "stopped by Ctrl-C", exit_code=ExitCode.INTERRUPTED)
+    if isinstance(error, Terminated):
+        return AdvisorError("terminated", "stopped by SIGTERM", exit_code=ExitCode.TERMINATED)
+    if isinstance(error, click.UsageError):
+        return _usage(error)
+    if isinstance(error, click.ClickException):
+        return AdvisorError("usage", _sentence(error.format_message()), exit_code=ExitCode.USAGE)
+    if isinstance(error, MemoryError):
+        return AdvisorError("out-of-memory", "this process ran out of memory", exit_code=ExitCode.DIED)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return AdvisorError("disk-full", f"no space left to write {error.filename or 'a file'}", help=("free some space and run it again",))
+    return _internal(error)
+
+
+def _usage(error: click.UsageError) -> AdvisorError:
+    path = error.ctx.command_path if error.ctx else "advisor"
+    meant = getattr(error, "possibilities", None) or ()
+    prefix = f"{path} " if isinstance(error, click.NoSuchCommand) else ""
+    message = error.message if isinstance(error, click.NoSuchOption | click.NoSuchCommand) else error.format_message()
+    return AdvisorError(
+        "usage",
+        _sentence(message.replace("'", "`")),
+        exit_code=ExitCode.USAGE,
+        help=(*(f"did you mean `{prefix}{word}`?" for word in meant), f"{path} --help"),
+    )
+
+
+def _sentence(text: str) -> str:
+    line = " ".join(text.split()).rstrip(".")
+    return line[:1].lower() + line[1:]
+
+
+def _internal(error: BaseException) -> AdvisorError:
+    trace = "".join(traceback.format_exception(error))
+    try:
+        log = _log_file()
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(trace, encoding="utf-8")
+        where = f"the full trace is in {log}"
+    except OSError as failure:
+        where = f"the trace could not be saved: {failure.strerror}; it ends: {trace.strip().splitlines()[-1]}"
+    reason = " ".join(str(error).split())[:200]
+    return AdvisorError(
+        "internal",
+        f"a fault in advisor itself: {type(error).__name__}" + (f": {reason}" if reason else ""),
+        exit_code=ExitCode.FAILED,
+        notes=(where,),
+        help=("advisor doctor   collects what a bug report needs",),
+    )
+
+
+def _log_file() -> Path:
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    return state_folder() / "logs" / f"{stamp}-{os.getpid()}.log"
+
+
+def state_folder() -> Path:
+    """Where logs and runs are kept: `$XDG_STATE_HOME/advisor`."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "advisor"

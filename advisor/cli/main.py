@@ -1,0 +1,104 @@
+"""The command group and the one place where a run of the command line begins and ends."""
+
+import contextlib
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from advisor import __version__
+from advisor.cli.failures import Terminated, report
+from advisor.profiles.errors import ExitCode
+
+# Name to the line that `advisor --help` shows, so that help loads no command.
+COMMANDS = {
+    "plan": "Find the best way to run MODEL under the given limits.",
+    "apply": "Run a plan for real, technique by technique, and measure it.",
+    "compare": "Show predicted beside measured for a finished run.",
+    "estimate": "Price one explicit way to run MODEL.",
+    "validate": "Predict published measurements and report the errors.",
+    "profile": "Measure this machine, and manage stored profiles.",
+    "hardware": "List, show and detect accelerators.",
+    "models": "List and show model architectures.",
+    "explain": "Explain a technique, metric, limit, plan field or error code.",
+    "doctor": "Report what was detected and how, for bug reports.",
+    "demo": "Plan, apply and compare the shipped model on this machine.",
+    "schema": "Print the JSON Schema of a plan, profile or run file.",
+}
+
+
+class CommandGroup(click.Group):
+    """Loads a command's module when the command is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, in the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"advisor.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=CommandGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, message="advisor %(version)s")
+@click.option("--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written on stderr.")
+@click.pass_context
+def cli(ctx: click.Context) -> int | None:
+    """Plan how to run a Transformer, apply the plan, and see measured beside predicted."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return ExitCode.USAGE
+    return None
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line; every error is rendered here. Gives back the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = _wants_json_errors(given)
+    try:
+        with _terminated_as_exception():
+            code = cli.main(given, prog_name="advisor", standalone_mode=False, auto_envvar_prefix="ADVISOR")
+            sys.stdout.flush()
+            return int(code or 0)
+    except BrokenPipeError:
+        # The reader has all it wanted; keep the interpreter from flushing into the closed pipe at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except BaseException as error:  # noqa: BLE001 - the outermost frame: whatever happened is reported, never shown as a trace
+        return report(error, as_json=as_json)
+
+
+def _wants_json_errors(arguments: Sequence[str]) -> bool:
+    """Whether errors go out as JSON; read here because a usage error leaves no parsed options behind."""
+    spelled = [f"{left}={right}" for left, right in zip(arguments, arguments[1:], strict=False)]
+    wanted = "--error-format=json"
+    return wanted in spelled or wanted in arguments or os.environ.get("ADVISOR_ERROR_FORMAT") == "json"
+
+
+@contextlib.contextmanager
+def _terminated_as_exception() -> Iterator[None]:
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        raise Terminated
+
+    try:
+        before = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread, as under some test runners
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,39 @@
+"""Parameter types of the command line: quantities with units, refused with the flag's name and what to type."""
+
+import click
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.units import Quantity
+
+
+class QuantityType(click.ParamType):
+    """A number in one of the units that its quantity knows."""
+
+    def __init__(self, quantity: Quantity) -> None:
+        self.quantity = quantity
+        self.name = "N" if quantity.whole else "X"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float | int:
+        """Read what was typed. Raises `AdvisorError` `bad-value`."""
+        if isinstance(value, int | float):
+            return value
+        flag = flag_of(param)
+        try:
+            number = self.quantity.read(str(value))
+        except ValueError as error:
+            required = param is not None and param.required
+            alternative = "" if required else f", or leave {flag} out"
+            raise AdvisorError(
+                "bad-value",
+                f"{flag} {error}",
+                exit_code=ExitCode.USAGE,
+                help=(f"write {flag} {self.quantity.example}{alternative}",),
+            ) from error
+        return int(number) if self.quantity.whole else number
+
+
+def flag_of(param: click.Parameter | None) -> str:
+    """The long spelling of an option, or an argument's name."""
+    if param is None:
+        return "the value"
+    return max(param.opts, key=len) if isinstance(param, click.Option) else (param.name or "").upper()

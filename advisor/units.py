@@ -1,0 +1,61 @@
+"""Quantities as people type them: `500ms`, `0.5s`, `8k`, `24GB`, `1%`."""
+
+import math
+import re
+from dataclasses import dataclass
+
+_TYPED = re.compile(r"([+-]?(?:\d[\d_]*\.?\d*|\.\d+))\s*([^\d\s].*)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """What may be typed for one kind of number, and how it is turned into our unit."""
+
+    what: str
+    """As in "must be <what>"."""
+    example: str
+    """Something to type."""
+    factors: dict[str, float]
+    """Lower-case suffix to factor; the empty suffix is our unit."""
+    zero: bool = False
+    """Zero is allowed."""
+    whole: bool = False
+
+    def read(self, text: str) -> float:
+        """The number in our unit. Raises `ValueError` with the sentence of what is wrong, without the subject."""
+        match = _TYPED.fullmatch(text.strip())
+        suffix = (match.group(2) or "").strip().lower() if match else ""
+        if match is None or suffix not in self.factors:
+            raise ValueError(f'must be {self.what}, got "{text}"')
+        number = float(match.group(1)) * self.factors[suffix]
+        return self.check(number, text)
+
+    def check(self, number: float, text: str) -> float:
+        """Give back a number in range. Raises `ValueError` as `read` does."""
+        if not math.isfinite(number) or number < 0 or (number == 0 and not self.zero):
+            raise ValueError(f'must be {"at least" if self.zero else "greater than"} 0, got "{text}"')
+        if self.whole and number != int(number):
+            raise ValueError(f'must be a whole number, got "{text}"')
+        return number
+
+
+MILLISECONDS = Quantity(what="a time in ms", example="500", factors={"": 1, "ms": 1, "s": 1e3, "us": 1e-3, "min": 6e4})
+TOKENS = Quantity(
+    what="a number of tokens", example="8192", whole=True,
+    factors={"": 1, "k": 2**10, "ki": 2**10, "m": 2**20, "mi": 2**20},
+)  # fmt: skip
+COUNT = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True)
+RATE = Quantity(what="a number of requests per second", example="4", factors={"": 1, "/s": 1, "/min": 1 / 60})
+THROUGHPUT = Quantity(
+    what="a number of tokens per second", example="600",
+    factors={"": 1, "k": 1e3, "tok/s": 1, "/s": 1, "tokens/s": 1},
+)  # fmt: skip
+GIB = Quantity(
+    what="a size in GiB", example="24",
+    factors={
+        "": 1, "g": 1, "gi": 1, "gib": 1, "gb": 1e9 / 2**30,
+        "m": 2**-10, "mi": 2**-10, "mib": 2**-10, "mb": 1e6 / 2**30,
+        "t": 2**10, "ti": 2**10, "tib": 2**10, "tb": 1e12 / 2**30,
+    },
+)  # fmt: skip
+PERCENT = Quantity(what="a percentage", example="1", factors={"": 1, "%": 1, "pct": 1}, zero=True)
