@@ -74,8 +74,9 @@ def read_yaml(source: Path | str, *, what: str) -> object:
     if len(text) > MAX_YAML_BYTES:
         raise AdvisorError("too-large", f"{what} is larger than {MAX_YAML_BYTES // 1024**2} MiB", exit_code=ExitCode.USAGE, file=file)
     try:
-        _refuse_anchors(text)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506 - a subclass of the safe loader
+        if line := _anchor_line(text):
+            raise _bad_yaml(what, "anchors and aliases are not allowed", file, line)
+        return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise _bad_yaml(what, error.problem or error.context or "cannot be parsed", file, line) from error
@@ -136,10 +137,9 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _refuse_anchors(text: str) -> None:
-    """Raise for anchors and aliases; parsing for them is only needed where their signs occur at all."""
+def _anchor_line(text: str) -> int | None:
+    """The line of the first anchor or alias. Events are only parsed where one of their signs occurs at all."""
     if "&" not in text and "*" not in text:
-        return
-    for event in yaml.parse(text, Loader=_SafeLoader):
-        if getattr(event, "anchor", None):
-            raise yaml.MarkedYAMLError(None, None, "anchors and aliases are not allowed", event.start_mark)
+        return None
+    events = yaml.parse(text, Loader=_SafeLoader)
+    return next((mark.line + 1 for event in events if getattr(event, "anchor", None) and (mark := event.start_mark)), None)

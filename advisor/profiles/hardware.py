@@ -3,9 +3,9 @@
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_yaml
@@ -15,7 +15,7 @@ COMPUTE_FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8", "int4")
 
 # What runs instead where a format has no units of its own: the operands are converted to the first one present.
 _FALLBACKS = {
-    "fp32": ("tf32",),
+    "fp32": (),
     "tf32": ("fp32",),
     "fp16": ("bf16", "fp32"),
     "bf16": ("fp16", "fp32"),
@@ -24,35 +24,59 @@ _FALLBACKS = {
     "int8": ("bf16", "fp16", "fp32"),
     "int4": ("int8", "bf16", "fp16", "fp32"),
 }
+# A product of fp32 operands on units that only know bf16 takes six passes (XLA's Precision.HIGHEST on a TPU).
+_FP32_PASSES = 6
+_FIGURES = (
+    "memory_bytes",
+    "memory_bandwidth_bytes_per_s",
+    "link_bytes_per_s",
+    "pcie_bytes_per_s",
+    "compute_capability",
+    "tdp_w",
+    "sm_count",
+    "l2_bytes",
+    "cores",
+    "instruction_sets",
+    "l3_bytes",
+)
 _FOLDER = Path(__file__).with_name("hardware")
 
 
 class Hardware(Frozen):
-    """One device as its data sheet describes it."""
+    """One device as its data sheet or its driver describes it."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     name: str
     vendor: str
     arch: str
     kind: Literal["gpu", "cpu", "soc"]
+    """`gpu`: an accelerator with memory of its own, a TPU too; `soc`: a GPU that shares memory with its CPU."""
     memory_bytes: int = Field(gt=0)
-    """Usable total per device."""
+    """Bytes that a process may allocate on an idle device.
+
+    The total that the driver reports, where a source gives it. Otherwise the maker's GB read as GiB, as every driver total
+    found shows it to be, less what the driver or error correction keeps on cards of that kind; `sources` says which.
+    On Apple's chips what Metal gives the GPU by default. A CPU of the catalogue has an assumed 32 GiB per memory channel.
+    """
     memory_bandwidth_bytes_per_s: float = Field(gt=0)
+    """Of the data sheet; what a kernel reaches is measured or a default efficiency elsewhere."""
     peak_flops: dict[str, float]
-    """Dense FLOP/s (or integer op/s) by compute format; absent means no units for it."""
-    link_bytes_per_s: float | None = None
-    """Device-to-device link (NVLink or like), one direction, per device."""
-    pcie_bytes_per_s: float | None = None
-    """Host link, one direction."""
+    """Dense FLOP/s (integer op/s) by compute format, fp32 accumulation; an absent format has no units of its own."""
+    link_bytes_per_s: float | None = Field(default=None, gt=0)
+    """Link between devices (NVLink or like), one direction, all links of a device together."""
+    pcie_bytes_per_s: float | None = Field(default=None, gt=0)
+    """Link to the host, one direction, line encoding taken off."""
     compute_capability: str | None = None
-    tdp_w: float | None = None
-    sm_count: int | None = None
-    l2_bytes: int | None = None
-    cores: int | None = None
+    """NVIDIA's `9.0`, AMD's `gfx942`."""
+    tdp_w: float | None = Field(default=None, gt=0)
+    sm_count: int | None = Field(default=None, gt=0)
+    """Streaming multiprocessors, compute units or what the maker calls them."""
+    l2_bytes: int | None = Field(default=None, gt=0)
+    cores: int | None = Field(default=None, gt=0)
     instruction_sets: tuple[str, ...] = ()
-    l3_bytes: int | None = None
+    l3_bytes: int | None = Field(default=None, gt=0)
     sources: dict[str, str]
-    """Figure name to the document it comes from; one for every figure present."""
+    """Where each figure comes from: `memory_bytes`, `peak_flops.bf16` and so on; one for every figure present."""
     notes: str | None = None
 
     def peak(self, compute: str) -> float:
@@ -70,7 +94,22 @@ class Hardware(Frozen):
         for known in (compute, *_FALLBACKS[compute]):
             if known in self.peak_flops:
                 return self.peak_flops[known]
-        return max(self.peak_flops.values()) / 6
+        return self.peak_flops["bf16"] / _FP32_PASSES
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if not {"fp32", "bf16"} & set(self.peak_flops) or any(flops <= 0 for flops in self.peak_flops.values()):
+            raise ValueError("peak_flops must hold fp32 or bf16, and only positive figures")
+        if unknown := set(self.peak_flops) - set(COMPUTE_FORMATS):
+            raise ValueError(f"peak_flops has unknown formats: {', '.join(sorted(unknown))}")
+        if missing := self.figures() - set(self.sources):
+            raise ValueError(f"no source for {', '.join(sorted(missing))}")
+        return self
+
+    def figures(self) -> set[str]:
+        """The names of the figures present, as `sources` names them."""
+        singles = {name for name in _FIGURES if getattr(self, name) not in (None, ())}
+        return singles | {f"peak_flops.{format}" for format in self.peak_flops}
 
 
 @cache
