@@ -38,6 +38,8 @@ class Workload(Frozen):
     """Requests in flight; required for a closed loop."""
     request_rate_per_s: float | None = Field(default=None, gt=0)
     """Arrivals per second; required for an open loop."""
+    context_limit_tokens: int | None = Field(default=None, ge=1)
+    """Longest sequence that must be possible, where it is longer than the usual one."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -45,12 +47,19 @@ class Workload(Frozen):
             raise ValueError("a closed loop needs concurrency")
         if self.load is Load.OPEN and self.request_rate_per_s is None:
             raise ValueError("an open loop needs request_rate_per_s")
+        if self.context_limit_tokens is not None and self.context_limit_tokens < self.context_tokens:
+            raise ValueError("context_limit_tokens must hold prompt and output")
         return self
 
     @property
     def context_tokens(self) -> int:
-        """The longest a sequence becomes."""
+        """How long a sequence becomes."""
         return self.prompt_tokens + self.output_tokens
+
+    @property
+    def longest_tokens(self) -> int:
+        """How long a sequence may become: what a contiguous cache reserves."""
+        return self.context_limit_tokens or self.context_tokens
 
 
 class Limits(Frozen):

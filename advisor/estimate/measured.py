@@ -1,0 +1,75 @@
+"""A machine with a measured profile: products, attention and overheads read from its tables."""
+
+from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.machine import attention_bytes
+from advisor.estimate.operators import AllReduce, AttentionCall, Gemm, Traffic
+from advisor.profiles.engines import Overheads
+from advisor.profiles.formats import weight_format
+from advisor.profiles.interpolate import AttentionTable, GemmTable
+from advisor.profiles.machine import MachineProfile
+from advisor.profiles.metrics import Basis
+
+
+class ProfiledMachine:
+    """Prices operators from measured points; a format that was not measured borrows the nearest one's efficiency."""
+
+    def __init__(self, profile: MachineProfile) -> None:
+        self.profile = profile
+        fitted = profile.runtime
+        self.overheads = Overheads(
+            step_s=fitted.step_s,
+            layer_s=fitted.layer_s,
+            sequence_s=fitted.sequence_s,
+            element_s=fitted.element_s,
+            source=f"profile {profile.name}",
+        )
+        self._gemm = GemmTable(profile.gemm)
+        self._attention = AttentionTable(profile.attention)
+        self._fallback = CatalogueMachine(profile.hardware, self.overheads)
+
+    @property
+    def basis(self) -> Basis:
+        """Measured on the machine that is planned for."""
+        return Basis.PROFILED
+
+    @property
+    def working_memory_bytes(self) -> int:
+        """Usable memory of one device."""
+        return self.profile.hardware.memory_bytes
+
+    def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
+        """The table's time; for a format that was not measured, the nearest measured one scaled by its bytes."""
+        if gemm.format in self._gemm.formats:
+            return self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
+        nearest = self._nearest(gemm.format)
+        ratio = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k) / weight_format(nearest).bytes_per_element(row_elements=gemm.k)
+        return max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
+
+    def attention_s(self, call: AttentionCall) -> float:
+        """The table's time for this implementation, layout and cache format; a fused stand-in where none was measured."""
+        variant = (call.implementation, call.layout, call.kv_format, call.phase)
+        if variant not in self._attention.variants:
+            return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
+        return self._attention.seconds(
+            *variant,
+            batch=call.sequences,
+            q_tokens=call.q_tokens,
+            kv_tokens=call.kv_tokens,
+            q_heads=call.q_heads,
+            kv_heads=call.kv_heads,
+            head_dim=call.head_dim,
+        )
+
+    def traffic_s(self, traffic: Traffic) -> float:
+        """Recurrent states at the measured copy bandwidth; element-wise work is in the fitted overheads."""
+        if traffic.flops == 0:
+            return 0.0
+        return max(traffic.moved_bytes / self.profile.copy_bytes_per_s, traffic.flops / self.profile.hardware.peak("fp32"))
+
+    def all_reduce_s(self, reduce: AllReduce) -> float:
+        """Not measured on one machine: as the data sheet has it."""
+        return self._fallback.all_reduce_s(reduce)
+
+    def _nearest(self, format: str) -> str:
+        wanted = weight_format(format).bits
+        return min(sorted(self._gemm.formats), key=lambda known: abs(weight_format(known).bits - wanted))

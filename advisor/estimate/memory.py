@@ -1,0 +1,135 @@
+"""The memory ledger: what each device holds, part by part, and how many requests fit."""
+
+import math
+from dataclasses import dataclass
+
+from advisor.backends.deployment import Deployment
+from advisor.estimate.operators import stored_format
+from advisor.profiles.engines import EngineProfile
+from advisor.profiles.formats import weight_format
+from advisor.profiles.layers import LatentAttention, SelfAttention
+from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Workload
+
+GIB = 2**30
+ACTIVATION_PASSES = 11
+"""Hidden-sized buffers alive at once per token of a step (aiconfigurator's c = 11 for Llama at TP 1)."""
+LOGIT_BYTES = 4
+KV_SCALE_BITS = 32
+"""One fp32 scale per token, head and side of a quantised cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """Bytes per device."""
+
+    weights_bytes: float
+    draft_bytes: float
+    kv_bytes: float
+    activation_bytes: float
+    context_bytes: float
+
+    @property
+    def total_bytes(self) -> float:
+        """Everything the process holds."""
+        return self.weights_bytes + self.draft_bytes + self.kv_bytes + self.activation_bytes + self.context_bytes
+
+
+def weight_bytes(deployment: Deployment) -> float:
+    """Bytes of all weights of one replica, scales included, before they are spread over devices."""
+    model = deployment.model
+    total = 0.0
+    for matrix, count in model.matrices():
+        total += count * matrix.copies * _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
+        total += 2.0 * count * matrix.copies * matrix.n * matrix.bias
+    for outside in (model.embedding, model.head):
+        if outside is not None:
+            total += _matrix_bytes(outside.n, outside.k, stored_format(deployment, outside))
+    vectors = model.vector_parameters + sum(count * layer.vector_parameters for layer, count in model.layer_counts())
+    native = 4.0 if model.weight_format == "fp32" else 2.0
+    return total + native * vectors
+
+
+def kv_bytes_per_token(deployment: Deployment) -> float:
+    """Bytes that one more token of one sequence takes in the layers that keep the whole context."""
+    return kv_bytes_of_sequence(deployment, 2) - kv_bytes_of_sequence(deployment, 1)
+
+
+def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
+    """Bytes of one sequence's cache and states, windows respected, without rounding to blocks."""
+    model = deployment.model
+    return model_kv_bytes(model, tokens, deployment.kv.format) + model.state_bytes
+
+
+def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str) -> float:
+    """Bytes of the keys and values of one sequence of `tokens` tokens."""
+    format, total = weight_format(kv_format), 0.0
+    for layer, count in model.layer_counts():
+        mixer = layer.mixer
+        if isinstance(mixer, SelfAttention):
+            kept = min(tokens, mixer.window) if mixer.window else tokens
+            scales = 2 * mixer.kv_heads * KV_SCALE_BITS / 8 if format.bits < 16 and kv_format != "fp8" else 0.0
+            total += count * kept * (mixer.cache_elements * format.bits / 8 + scales)
+        elif isinstance(mixer, LatentAttention):
+            total += count * tokens * mixer.cache_elements * format.bits / 8
+    return total
+
+
+def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
+    """What one device holds while `sequences` requests of the workload are in flight on its replica."""
+    parallel = deployment.parallel
+    shards = parallel.tensor * parallel.pipeline
+    held_tokens = sequence_tokens(deployment, workload)
+    kv = sequences * kv_bytes_of_sequence(deployment, held_tokens) / _kv_shards(deployment)
+    draft_weights = draft_kv = 0.0
+    draft = deployment.decoding.draft_model
+    if draft is not None:
+        draft_weights = 2.0 * draft.parameters
+        draft_kv = sequences * model_kv_bytes(draft, held_tokens, "bf16")
+    return Ledger(
+        weights_bytes=weight_bytes(deployment) / shards,
+        draft_bytes=draft_weights,
+        kv_bytes=kv + draft_kv,
+        activation_bytes=_activation_bytes(deployment, workload, engine, sequences),
+        context_bytes=engine.context_gib * GIB,
+    )
+
+
+def sequence_tokens(deployment: Deployment, workload: Workload) -> int:
+    """Tokens that one request holds in the pool: the longest allowed when contiguous, its own rounded to blocks when paged."""
+    slack = deployment.decoding.draft_tokens
+    if deployment.kv.layout == "contiguous":
+        return workload.longest_tokens + slack
+    block = deployment.kv.block_tokens
+    return math.ceil((workload.context_tokens + slack) / block) * block
+
+
+def fitting_sequences(deployment: Deployment, workload: Workload, engine: EngineProfile, budget_bytes: float) -> int:
+    """Most requests of the workload that one replica holds at once within `budget_bytes` of each device; 0 when none fits."""
+    empty, one = (ledger(deployment, workload, engine, n).total_bytes for n in (0, 1))
+    if one > budget_bytes:
+        return 0
+    return max(int((budget_bytes - empty) / max(one - empty, 1.0)), 1)
+
+
+def _kv_shards(deployment: Deployment) -> float:
+    """A tensor-parallel group splits heads, never one head; latent caches are repeated on every rank."""
+    parallel, heads = deployment.parallel, 1
+    for layer in deployment.model.attention_layers:
+        if isinstance(layer.mixer, SelfAttention):
+            heads = max(heads, layer.mixer.kv_heads)
+    return parallel.pipeline * min(parallel.tensor, heads)
+
+
+def _matrix_bytes(n: int, k: int, format: str) -> float:
+    return n * k * weight_format(format).bytes_per_element(row_elements=k)
+
+
+def _activation_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> float:
+    budget = deployment.batching.token_budget or engine.token_budget
+    tokens = min(workload.prompt_tokens, budget) + sequences
+    model, ranks = deployment.model, deployment.parallel.tensor
+    widest = max((matrix.n for matrix, _ in model.matrices() if matrix.copies == 1), default=model.hidden_size)
+    hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * widest / ranks)
+    positions = deployment.decoding.draft_tokens + 1
+    return hidden + LOGIT_BYTES * sequences * positions * model.vocab_size

@@ -1,0 +1,193 @@
+"""The operators of one step of a deployment: matrix products, attention, recurrences, element-wise work, collectives.
+
+Counts and shapes only; what they take is the machine's to say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from advisor.backends.deployment import Deployment
+from advisor.profiles.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
+from advisor.profiles.models import ModelSpec
+
+Phase = Literal["prefill", "decode"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Sequences that take part in a step alike: `q_tokens` new ones each, `kv_tokens` in all once they are written."""
+
+    phase: Phase
+    sequences: int
+    q_tokens: int
+    kv_tokens: int
+    sampled: bool = True
+    """Whether logits are wanted: of all new tokens when decoding, of the last one when prefilling."""
+
+    @property
+    def rows(self) -> int:
+        """New tokens of the part."""
+        return self.sequences * self.q_tokens
+
+    @property
+    def logit_rows(self) -> int:
+        """Rows that the head computes."""
+        if not self.sampled:
+            return 0
+        return self.rows if self.phase == "decode" else self.sequences
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """`count` products of `m` rows with `n` by `k` weights stored in `format`."""
+
+    m: int
+    n: int
+    k: int
+    format: str
+    count: float
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionCall:
+    """Attention of `count` layers over `sequences` sequences; windows are already applied to `kv_tokens`."""
+
+    phase: Phase
+    sequences: int
+    q_tokens: int
+    kv_tokens: int
+    q_heads: int
+    kv_heads: int
+    head_dim: int
+    value_dim: int
+    implementation: str
+    layout: str
+    kv_format: str
+    count: int
+    latent: bool = False
+    """One compressed vector serves as key and value (MLA)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes moved and operations done outside products and attention, in `count` places."""
+
+    moved_bytes: float
+    flops: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class AllReduce:
+    """`count` sums of `payload_bytes` over `ranks` devices."""
+
+    payload_bytes: float
+    ranks: int
+    count: int
+
+
+Operator = Gemm | AttentionCall | Traffic | AllReduce
+
+
+def step_operators(deployment: Deployment, parts: tuple[Part, ...]) -> Iterator[Operator]:
+    """Every operator of one step on one device of a tensor-parallel group. Weights are charged once per step."""
+    model, ranks = deployment.model, deployment.parallel.tensor
+    rows = sum(part.rows for part in parts)
+    logit_rows = sum(part.logit_rows for part in parts)
+    for matrix, count in model.matrices():
+        yield from _products(deployment, matrix, rows, count)
+    if logit_rows:
+        head = model.head or model.embedding
+        format = stored_format(deployment, head)
+        yield Gemm(logit_rows, max(head.n // ranks, 1) if model.head else head.n // ranks, head.k, format, 1)
+    for part in parts:
+        yield from _mixers(deployment, part)
+    yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
+    if ranks > 1:
+        yield AllReduce(2.0 * rows * model.hidden_size, ranks, 2 * len(model.layers))
+
+
+def stored_format(deployment: Deployment, matrix: Matrix) -> str:
+    """The format that a matrix is stored in under this deployment."""
+    if matrix.stored is not None:
+        return matrix.stored
+    model = deployment.model
+    native = "bf16" if matrix.kind in model.kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
+    if deployment.weights.format == model.weight_format:
+        return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
+    if matrix.kind in deployment.weights.kept_kinds:
+        return native
+    group = deployment.weights.group_size
+    return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format
+
+
+def elementwise_bytes(model: ModelSpec, rows: int) -> float:
+    """Bytes that norms, residuals, rotary embedding and activations of one layer move, fused as engines do.
+
+    Twelve passes over the hidden state in two bytes: two norms (read, write, residual) and the gated activation.
+    """
+    return 12.0 * 2.0 * rows * model.hidden_size
+
+
+def touched_experts(matrix: Matrix, rows: int) -> float:
+    """Experts that at least one of `rows` tokens is sent to, routing uniform."""
+    return matrix.copies * (1.0 - (1.0 - matrix.active / matrix.copies) ** rows)
+
+
+def _products(deployment: Deployment, matrix: Matrix, rows: int, count: int) -> Iterator[Gemm]:
+    ranks = deployment.parallel.tensor
+    format = stored_format(deployment, matrix)
+    if matrix.copies > 1 and matrix.active < matrix.copies:
+        experts = touched_experts(matrix, rows)
+        per_expert = max(round(rows * matrix.active / experts), 1)
+        share = deployment.parallel.expert if deployment.parallel.expert > 1 else ranks
+        yield Gemm(per_expert, matrix.n, matrix.k, format, count * experts / share)
+        return
+    split = 1 if matrix.kind == "router" else ranks
+    yield Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count * matrix.active)
+
+
+def _mixers(deployment: Deployment, part: Part) -> Iterator[Operator]:
+    model, ranks = deployment.model, deployment.parallel.tensor
+    for layer, count in model.layer_counts():
+        mixer = layer.mixer
+        if isinstance(mixer, SelfAttention):
+            yield AttentionCall(
+                part.phase,
+                part.sequences,
+                part.q_tokens,
+                _seen(mixer.window, part),
+                max(mixer.q_heads // ranks, 1),
+                max(mixer.kv_heads // ranks, 1),
+                mixer.head_dim,
+                mixer.value_dim,
+                deployment.attention.implementation,
+                deployment.kv.layout,
+                deployment.kv.format,
+                count,
+            )
+        elif isinstance(mixer, LatentAttention):
+            yield _latent(deployment, mixer, part, count)
+        elif isinstance(mixer, RecurrentMixer):
+            state = 2.0 * mixer.state_bytes * part.sequences
+            yield Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
+
+
+def _seen(window: int | None, part: Part) -> int:
+    return min(part.kv_tokens, window + part.q_tokens - 1) if window else part.kv_tokens
+
+
+def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: int) -> AttentionCall:
+    """Decoding works on the compressed vectors; prefilling expands them to full heads."""
+    ranks = deployment.parallel.tensor
+    kv_tokens = min(part.kv_tokens, mixer.index_topk + part.q_tokens - 1) if mixer.index_topk else part.kv_tokens
+    heads = max(mixer.heads // ranks, 1)
+    if part.phase == "decode":
+        shape = (heads, 1, mixer.kv_rank + mixer.rope_dim, mixer.kv_rank)
+    else:
+        shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)
+    kv, attention = deployment.kv, deployment.attention
+    return AttentionCall(
+        part.phase, part.sequences, part.q_tokens, kv_tokens, *shape, attention.implementation, kv.layout, kv.format, count, latent=True
+    )

@@ -1,0 +1,86 @@
+"""What one step of a deployment takes on a machine, remembered so that a search asks each question once."""
+
+from advisor.backends.deployment import Deployment, Weights
+from advisor.estimate.machine import Machine, Shares, price
+from advisor.estimate.memory import weight_bytes
+from advisor.estimate.operators import Part, step_operators
+from advisor.profiles.evidence import expected_tokens
+
+
+class StepPricer:
+    """Prices steps of one deployment; context lengths are rounded to 1/16 octaves to share answers."""
+
+    def __init__(self, deployment: Deployment, machine: Machine) -> None:
+        self.deployment = deployment
+        self.machine = machine
+        self._working_set = weight_bytes(deployment) / deployment.parallel.tensor
+        self._memo: dict[tuple[Part, ...], Shares] = {}
+        draft = deployment.decoding.draft_model
+        self._draft = StepPricer(_draft_deployment(deployment), machine) if draft is not None else None
+
+    @property
+    def tokens_per_decode(self) -> float:
+        """Tokens that one sequence gains per decoding step."""
+        decoding = self.deployment.decoding
+        return expected_tokens(decoding.acceptance, decoding.draft_tokens) if decoding.draft_tokens else 1.0
+
+    def shares(self, parts: tuple[Part, ...]) -> Shares:
+        """Seconds of one step by kind of work."""
+        key = tuple(_rounded(part) for part in parts)
+        known = self._memo.get(key)
+        if known is None:
+            known = self._memo[key] = self._price(key)
+        return known
+
+    def step_s(self, parts: tuple[Part, ...]) -> float:
+        """Seconds of one step."""
+        return self.shares(parts).total_s
+
+    def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
+        """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
+        own = self.step_s((Part("prefill", 1, tokens, kv_tokens, sampled),))
+        return own + (self._draft.prefill_s(tokens, kv_tokens, False) if self._draft else 0.0)
+
+    def decode_part(self, sequences: int, context: float) -> Part:
+        """The part of a step that decodes: a verified draft adds its positions."""
+        positions = self.deployment.decoding.draft_tokens + 1
+        return Part("decode", sequences, positions, max(int(context), 1) + positions - 1)
+
+    def decode_s(self, sequences: int, context: float) -> float:
+        """Seconds of a decoding step of `sequences` at mean length `context`, drafting included."""
+        return self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
+
+    def draft_s(self, sequences: int, context: float) -> float:
+        """Seconds that a draft model takes to propose its tokens; 0 without one."""
+        if self._draft is None:
+            return 0.0
+        return self.deployment.decoding.draft_tokens * self._draft.decode_s(sequences, context)
+
+    def _price(self, parts: tuple[Part, ...]) -> Shares:
+        operators = list(step_operators(self.deployment, parts))
+        priced = price(self.machine, operators, self._working_set)
+        overheads, model = self.machine.overheads, self.deployment.model
+        rows, sequences = sum(part.rows for part in parts), sum(part.sequences for part in parts)
+        overhead = (
+            overheads.step_s
+            + len(model.layers) * (overheads.layer_s + overheads.element_s * rows * model.hidden_size)
+            + overheads.sequence_s * sequences
+        )
+        return Shares(priced.products_s, priced.attention_s, priced.other_s, priced.collectives_s, overhead)
+
+
+def _draft_deployment(deployment: Deployment) -> Deployment:
+    draft = deployment.decoding.draft_model
+    assert draft is not None
+    return Deployment(
+        model=draft, weights=Weights(draft.weight_format), attention=deployment.attention, kv=deployment.kv, engine=deployment.engine
+    )
+
+
+def _rounded(part: Part) -> Part:
+    """Lengths on a grid of a sixteenth octave (at most 2.2 % off), so that growing contexts share prices."""
+    if part.kv_tokens <= 32:
+        return part
+    grain = 1 << max(part.kv_tokens.bit_length() - 5, 0)
+    kv_tokens = max(round(part.kv_tokens / grain) * grain, part.q_tokens)
+    return Part(part.phase, part.sequences, part.q_tokens, kv_tokens, part.sampled)

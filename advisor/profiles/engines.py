@@ -1,0 +1,76 @@
+"""Serving engines as the planner sees them: overheads, their share of memory, and what they can express."""
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import read_yaml
+from advisor.profiles.frozen import Frozen
+
+_FOLDER = Path(__file__).with_name("engines")
+
+
+class Overheads(Frozen):
+    """What an engine adds to the operators, in seconds."""
+
+    step_s: float = Field(ge=0)
+    """Per step."""
+    layer_s: float = Field(ge=0)
+    """Per layer and step."""
+    sequence_s: float = Field(ge=0)
+    """Per sequence and step."""
+    element_s: float = Field(ge=0)
+    """Per row, layer and hidden element; 0 lets memory bandwidth price the element-wise work."""
+    request_s: float = Field(default=0, ge=0)
+    """Per request, before its first step: tokenising, queueing, transport."""
+    source: str
+
+
+class EngineProfile(Frozen):
+    """One engine and a range of its versions."""
+
+    name: str
+    versions: str
+    gpu: Overheads
+    cpu: Overheads
+    memory_share: float = Field(gt=0, le=1)
+    """Share of the device's memory that the engine may use."""
+    memory_share_source: str
+    context_gib: float = Field(ge=0)
+    """Held by the process and its libraries before any weight is loaded."""
+    context_source: str
+    token_budget: int = Field(ge=1)
+    """Most tokens of one step where a plan does not say."""
+    block_tokens: int = Field(ge=1)
+    weight_formats: tuple[str, ...]
+    """Formats it runs; a name that ends in `*` is a family."""
+    kv_formats: tuple[str, ...]
+    decoding: tuple[str, ...]
+
+    def runs(self, weight_format: str) -> bool:
+        """Whether the engine loads weights of this format."""
+        return any(weight_format == known or (known.endswith("*") and weight_format.startswith(known[:-1])) for known in self.weight_formats)
+
+
+@cache
+def shipped_engines() -> tuple[str, ...]:
+    """The names of every engine with a profile, sorted."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+@cache
+def load_engine(name: str) -> EngineProfile:
+    """The engine named `name`. Raises `AdvisorError` `engine-not-found` for any other name."""
+    if name not in shipped_engines():
+        raise AdvisorError(
+            "engine-not-found",
+            f"unknown engine `{name}`",
+            exit_code=ExitCode.MISSING,
+            help=("choose from " + ", ".join(shipped_engines()),),
+        )
+    try:
+        return EngineProfile.model_validate(read_yaml(_FOLDER / f"{name}.yaml", what="engine"))
+    except ValidationError as error:
+        raise AdvisorError("bad-engine", f"engine {name}: {error.errors()[0]['msg']}") from error

@@ -1,0 +1,142 @@
+"""Published effects of techniques: what they cost in quality and how often drafts are accepted. A source per row."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("evidence")
+SIZE_SCALE = 1.0
+"""A row counts half as much when its model is this many natural logs (times ln 2) larger or smaller."""
+
+
+@dataclass(frozen=True, slots=True)
+class QualityRow:
+    """One published before-and-after. `loss_pct` is the perplexity increase, or the relative loss of an accuracy."""
+
+    effect: str
+    model: str
+    parameters_b: float
+    loss_pct: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptanceRow:
+    """One published speculation: tokens gained per verification step of `draft_tokens` positions."""
+
+    effect: str
+    draft_tokens: int
+    tokens_per_step: float
+    source: str
+
+    @property
+    def acceptance(self) -> float:
+        """The share `a` that solves tokens_per_step = (1 − a^(k+1))/(1 − a), positions independent (Leviathan et al. 2023)."""
+        low, high = 0.0, 0.999
+        for _ in range(40):
+            middle = (low + high) / 2
+            if expected_tokens(middle, self.draft_tokens) < self.tokens_per_step:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Median and 90 % range of an effect, with the sources it was read from."""
+
+    middle: float
+    low: float
+    high: float
+    sources: tuple[str, ...]
+
+
+def expected_tokens(acceptance: float, draft_tokens: int) -> float:
+    """Tokens per verification step: (1 − a^(k+1))/(1 − a) (Leviathan et al. 2023, equation 1)."""
+    if acceptance >= 1:
+        return draft_tokens + 1.0
+    return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All published effects."""
+
+    quality_rows: tuple[QualityRow, ...]
+    acceptance_rows: tuple[AcceptanceRow, ...]
+    drafts: tuple[tuple[str, str], ...]
+    """Target model and the draft model that shares its tokenizer."""
+
+    def quality(self, effect: str, parameters: int) -> Prior | None:
+        """Perplexity loss in percent to expect of `effect` on a model of that size; `None` when nothing was published."""
+        rows = [row for row in self.quality_rows if row.effect == effect]
+        if not rows:
+            return None
+        size = math.log(parameters / 1e9)
+        weights = [math.exp(-abs(size - math.log(row.parameters_b)) / SIZE_SCALE) for row in rows]
+        losses = [row.loss_pct for row in rows]
+        middle, low, high = (weighted_quantile(losses, weights, q) for q in (0.5, 0.05, 0.95))
+        return Prior(max(middle, 0.0), max(low, 0.0), max(high, 0.0), tuple(dict.fromkeys(row.source for row in rows)))
+
+    def acceptance(self, effect: str) -> Prior | None:
+        """Share of drafted positions accepted; `None` when nothing was published."""
+        rows = [row for row in self.acceptance_rows if row.effect == effect]
+        if not rows:
+            return None
+        shares = [row.acceptance for row in rows]
+        middle, low, high = (weighted_quantile(shares, [1.0] * len(shares), q) for q in (0.5, 0.05, 0.95))
+        # The spread over tasks is wider than the spread over models: Spec-Bench reports ±25 % around the overall figure.
+        return Prior(middle, 0.75 * low, min(1.25 * high, 0.95), tuple(dict.fromkeys(row.source for row in rows)))
+
+    def draft_for(self, model: str) -> str | None:
+        """The draft model that is known to share the tokenizer of `model`."""
+        return dict(self.drafts).get(model)
+
+
+def weighted_quantile(values: Sequence[float], weights: Sequence[float], q: float) -> float:
+    """The q-quantile of weighted values, linear between the midpoints of their weights."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    total, passed, points = sum(weights), 0.0, []
+    for i in order:
+        points.append(((passed + weights[i] / 2) / total, values[i]))
+        passed += weights[i]
+    if q <= points[0][0]:
+        return points[0][1]
+    for (q0, v0), (q1, v1) in zip(points, points[1:], strict=False):
+        if q <= q1:
+            return v0 + (v1 - v0) * (q - q0) / (q1 - q0)
+    return points[-1][1]
+
+
+def _loss_pct(metric: str, baseline: float, value: float) -> float:
+    if "ppl" in metric:
+        return (value / baseline - 1) * 100
+    return (1 - value / baseline) * 100
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    with (FOLDER / name).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@lru_cache(maxsize=1)
+def load_evidence() -> Evidence:
+    """Read the shipped tables."""
+    quality = tuple(
+        QualityRow(
+            row["effect"],
+            row["model"],
+            float(row["parameters_b"]),
+            _loss_pct(row["metric"], float(row["baseline"]), float(row["value"])),
+            row["source"],
+        )
+        for row in _rows("quality.csv")
+    )
+    acceptance = tuple(
+        AcceptanceRow(row["effect"], int(row["draft_tokens"]), float(row["tokens_per_step"]), row["source"]) for row in _rows("acceptance.csv")
+    )
+    return Evidence(quality, acceptance, tuple((row["target"], row["draft"]) for row in _rows("drafts.csv")))
