@@ -1,0 +1,95 @@
+"""How numbers are written, everywhere: three significant digits, one unit, and the same unit down a column."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from advisor.profiles.metrics import Value
+
+ABSENT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """The unit that numbers are written in, and what to multiply them by to get there."""
+
+    unit: str
+    factor: float = 1.0
+
+
+# Per unit of the data: the units to write it in, each from the magnitude (in the unit of the data) where it starts.
+_LADDERS: dict[str, tuple[tuple[float, Scale], ...]] = {
+    "GiB": (
+        (1024.0, Scale("TiB", 1 / 1024)),
+        (1.0, Scale("GiB")),
+        (1 / 1024, Scale("MiB", 1024.0)),
+        (0.0, Scale("KiB", 1024.0**2)),
+    ),
+    "ms": ((10_000.0, Scale("s", 1e-3)), (0.1, Scale("ms")), (0.0, Scale("µs", 1e3))),
+    "s": ((1.0, Scale("s")), (0.0, Scale("ms", 1e3))),
+    "nats": ((0.01, Scale("nats")), (0.0, Scale("mnats", 1e3))),
+    "fraction": ((0.0, Scale("%", 100.0)),),
+    "count": ((1e12, Scale("T", 1e-12)), (1e9, Scale("B", 1e-9)), (1e6, Scale("M", 1e-6)), (0.0, Scale(""))),
+    "FLOP/s": ((1e15, Scale("PFLOP/s", 1e-15)), (1e12, Scale("TFLOP/s", 1e-12)), (0.0, Scale("GFLOP/s", 1e-9))),
+    "B/s": ((1e12, Scale("TB/s", 1e-12)), (0.0, Scale("GB/s", 1e-9))),
+}
+
+
+def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
+    """Write `value` with three significant digits.
+
+    `signed` shows a plus; `trim` drops zeros behind the point, for numbers that a person typed.
+
+    >>> number(4919.0), number(21.0), number(0.04567), number(30.0, trim=True)
+    ('4920', '21.0', '0.0457', '30')
+    """
+    if math.isnan(value):
+        return ABSENT
+    sign = "+" if signed and value > 0 else "-" if value < 0 else ""
+    size = abs(value)
+    if math.isinf(size):
+        return f"{sign}inf"
+    if size == 0:
+        return "0"
+    size = float(f"{size:.2e}")
+    exponent = math.floor(math.log10(size) + 1e-9)
+    if not -4 <= exponent < 7:
+        return f"{sign}{size:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    text = f"{size:.{max(0, 2 - exponent)}f}"
+    if trim and "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return sign + text
+
+
+def scale(unit: str, values: Iterable[float]) -> Scale:
+    """The unit to write all of `values` in, chosen for the largest of them."""
+    steps = _LADDERS.get(unit)
+    if steps is None:
+        return Scale(unit)
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    if largest == 0.0 and unit in ("GiB", "ms", "s", "nats"):
+        return Scale(unit)
+    return next(scaled for start, scaled in steps if largest >= start)
+
+
+def quantity(value: float, unit: str, *, signed: bool = False, trim: bool = False) -> str:
+    """Write `value`, given in `unit`, with the unit that suits its size.
+
+    >>> quantity(0.0093, "GiB"), quantity(302.4, "ms"), quantity(0.987, "fraction")
+    ('9.52 MiB', '302 ms', '98.7 %')
+    """
+    scaled = scale(unit, (value,))
+    return f"{number(value * scaled.factor, signed=signed, trim=trim)} {scaled.unit}".rstrip()
+
+
+def spread(value: Value, scaled: Scale) -> str:
+    """The range `[low, high]` in that scale; empty when the number has no spread."""
+    if value.low == value.high:
+        return ""
+    return f"[{number(value.low * scaled.factor)}, {number(value.high * scaled.factor)}]"
+
+
+def value_text(value: Value, unit: str) -> str:
+    """A number with its unit and its range, as in `302 ms [262, 345]`."""
+    scaled = scale(unit, (value.value,))
+    return f"{number(value.value * scaled.factor)} {scaled.unit} {spread(value, scaled)}".strip().replace("  ", " ")

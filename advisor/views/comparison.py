@@ -1,0 +1,211 @@
+"""A comparison as text and as a dictionary."""
+
+from advisor.cause import likely_cause
+from advisor.compare import HEADLINES, Comparison, Line, Share, Step, Verdict
+from advisor.numbers import ABSENT, number, quantity, scale, spread, value_text
+from advisor.profiles.run import RungStatus
+from advisor.shown_metrics import SHOWN
+from advisor.views.gauge import gauge
+from advisor.views.run import error_cell, rung_label
+from advisor.views.style import Look, wrap
+from advisor.views.table import Column, Group, table
+
+_HEADS = ("metric", "predicted", "range", "measured", "error", "verdict", "● measured, ┃ limit")
+_LEFT = ("metric", "verdict", _HEADS[6])
+_RANGES_FROM_COLUMNS = 100
+"""Narrower than this, the range column goes, never the verdict."""
+_GAUGES_FROM_COLUMNS = 115
+_WORDS = {verdict: verdict.value for verdict in Verdict} | {Verdict.OUTSIDE: "OUTSIDE range"}
+
+
+def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """Predicted against measured, rung by rung, then what the techniques changed, the medians, limits and likely cause."""
+    look = Look(width, colour, ascii)
+    lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
+    for step in comparison.steps:
+        lines += ["", *_step(step, comparison, look)]
+    lines += ["", *_shares(comparison, look), *_summary(comparison, look), *_cause(comparison, look)]
+    return look.finish(lines)
+
+
+def comparison_dict(comparison: Comparison) -> dict[str, object]:
+    """The published form, `format` 1.0; units stand in the metric names."""
+    cause = likely_cause(comparison)
+    return {
+        "kind": "Comparison",
+        "format": "1.0",
+        "run": comparison.run_id,
+        "plan": comparison.plan_id,
+        "title": comparison.title,
+        "rungs": [_step_dict(step) for step in comparison.steps],
+        "shares": [
+            {
+                "technique": share.technique,
+                "metric": share.metric,
+                "against": share.against,
+                "predicted_pct": share.predicted_pct,
+                "measured_pct": share.measured_pct,
+            }
+            for share in comparison.shares
+        ],
+        "summary": {
+            "median_abs_error_pct": {median.metric: {"value": median.error_pct, "rungs": median.rungs} for median in comparison.medians},
+            "within_range": comparison.within,
+            "compared": comparison.compared,
+            "limits_missed": [line.metric for line in comparison.limits_missed],
+        },
+        "likely_cause": cause and {"rung": cause.step, "metric": cause.metric, "miss": cause.miss, "evidence": list(cause.evidence)},
+        "exit_code": int(comparison.exit_code()),
+        "exit_code_strict": int(comparison.exit_code(strict=True)),
+    }
+
+
+def _step_dict(step: Step) -> dict[str, object]:
+    return {
+        "name": step.name,
+        "techniques": list(step.techniques),
+        "status": step.status.value,
+        "error": step.problem,
+        "metrics": {line.metric: _line_dict(line) for line in step.lines},
+    }
+
+
+def _line_dict(line: Line) -> dict[str, object]:
+    return {
+        "predicted": line.predicted.as_dict() if line.predicted else None,
+        "measured": line.measured.as_dict() if line.measured else None,
+        "error": line.error,
+        "error_unit": line.error_unit,
+        "verdict": line.verdict.value,
+        "limit": line.limit,
+        "limit_kept": line.limit_kept,
+    }
+
+
+def _step(step: Step, comparison: Comparison, look: Look) -> list[str]:
+    head = rung_label(step, comparison.steps)
+    if step is comparison.final and len(comparison.steps) > 1:
+        head += "  (full stack)"
+    if step.status is not RungStatus.DONE:
+        head += f"  {step.status.value}" + (f": {step.problem}" if step.problem else "")
+    lines = [look.paint(line, "bad" if step.status is not RungStatus.DONE else "title") for line in wrap(head, look)]
+    return [*lines, *_metrics(step, look, limits=step is comparison.final)] if step.lines else lines
+
+
+def _metrics(step: Step, look: Look, *, limits: bool) -> list[str]:
+    judged = [line for line in step.lines if line.verdict is not Verdict.NOT_PREDICTED]
+    rows = [_cells(line, limits) for line in judged]
+    columns = [Column(head, tuple(row[index] for row in rows), left=head in _LEFT) for index, head in enumerate(_HEADS)]
+    tones = tuple(_tone(line, limits) for line in judged)
+    columns[5] = Column(columns[5].head, columns[5].cells, tones, left=True)
+    if look.columns < _GAUGES_FROM_COLUMNS:
+        del columns[6]
+    if look.columns < _RANGES_FROM_COLUMNS:
+        del columns[2]
+    lines = table(columns[0], [Group((column,)) for column in columns[1:]], look) if judged else []
+    return [*lines, *_measured_only(step, look)]
+
+
+def _measured_only(step: Step, look: Look) -> list[str]:
+    """What no prediction is made for, in a sentence."""
+    values = [
+        f"{SHOWN[line.metric].label} {value_text(line.measured, SHOWN[line.metric].unit)}"
+        for line in step.lines
+        if line.verdict is Verdict.NOT_PREDICTED and line.measured
+    ]
+    return wrap("; ".join(values), look, first="Measured only: ", rest="  ") if values else []
+
+
+def _tone(line: Line, limits: bool) -> str:
+    if limits and line.limit_kept is False:
+        return "bad"
+    return {Verdict.OUTSIDE: "risk", Verdict.WITHIN: "good"}.get(line.verdict, "dim")
+
+
+def _cells(line: Line, limits: bool) -> tuple[str, ...]:
+    shown = SHOWN[line.metric]
+    scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
+    error = error_cell(line, scaled).rstrip(" !")
+    unit = "points" if line.error_unit == "fraction" else line.error_unit if line.error_unit in ("%", "points") else scaled.unit
+    return (
+        f"{shown.label}, {scaled.unit}".rstrip(", "),
+        number(line.predicted.value * scaled.factor) if line.predicted else ABSENT,
+        spread(line.predicted, scaled) if line.predicted else "",
+        number(line.measured.value * scaled.factor) if line.measured else ABSENT,
+        error if error == ABSENT else f"{error} {unit}".rstrip(),
+        _verdict(line) if limits else _WORDS[line.verdict],
+        _gauge(line, limits),
+    )
+
+
+def _verdict(line: Line) -> str:
+    """For the full stack: the verdict with what became of the limit."""
+    if line.limit_kept is None:
+        return _WORDS[line.verdict]
+    word = {Verdict.WITHIN: "within, ", Verdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
+    return f"{word}limit {'kept' if line.limit_kept else 'MISSED'}"
+
+
+def _gauge(line: Line, limits: bool) -> str:
+    if line.predicted is None or line.measured is None:
+        return ""
+    return gauge(line.predicted.low, line.predicted.high, line.measured.value, limit=line.limit if limits else None)
+
+
+def _shares(comparison: Comparison, look: Look) -> list[str]:
+    """One row per technique: its change of each metric, predicted and measured."""
+    names = list(dict.fromkeys(share.technique for share in comparison.shares))
+    if not names:
+        return []
+    key = Column("technique", tuple(names), left=True)
+    groups = []
+    for metric in HEADLINES:
+        own = {share.technique: share for share in comparison.shares if share.metric == metric}
+        cells = [_share_cells(own.get(name)) for name in names]
+        if any(cell != ABSENT for pair in cells for cell in pair):
+            columns = (Column("pred.", tuple(pair[0] for pair in cells)), Column("meas.", tuple(pair[1] for pair in cells)))
+            groups.append(Group(columns, f"{SHOWN[metric].label}, %"))
+    title = "What each technique changed, against the rung before it"
+    return [*(look.paint(line, "title") for line in wrap(title, look)), *table(key, groups, look), ""]
+
+
+def _share_cells(share: Share | None) -> tuple[str, str]:
+    if share is None:
+        return ABSENT, ABSENT
+    return _percent(share.predicted_pct), _percent(share.measured_pct)
+
+
+def _percent(value: float | None) -> str:
+    if value is None:
+        return ABSENT
+    return f"{value:+.1f}" if abs(value) < 1000 else number(value, signed=True)
+
+
+def _summary(comparison: Comparison, look: Look) -> list[str]:
+    lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
+    asked = [median for median in comparison.medians if median.metric in HEADLINES]
+    if asked:
+        text = ", ".join(f"{SHOWN[median.metric].label} {number(median.error_pct)} %" for median in asked)
+        lines += wrap(
+            f"{text} (of {max(median.rungs for median in asked)} rungs).", look, first="Median error over the ladder: ", rest="  "
+        )
+    final = comparison.final
+    limited = [line for line in final.lines if line.limit is not None] if final else []
+    for line in limited:
+        assert line.limit is not None
+        shown = SHOWN[line.metric]
+        value = quantity(line.measured.value, shown.unit) if line.measured else "not measured"
+        word = {True: "kept", False: "MISSED", None: "not judged"}[line.limit_kept]
+        text = f"Limit {word}: {shown.label} {value}, limit {quantity(line.limit, shown.unit, trim=True)}."
+        lines += [look.paint(part, "bad" if line.limit_kept is False else "good") for part in wrap(text, look)]
+    return lines
+
+
+def _cause(comparison: Comparison, look: Look) -> list[str]:
+    cause = likely_cause(comparison)
+    if cause is None:
+        return []
+    lines = ["", *wrap(f"{cause.miss}.", look, first="Largest miss  ")]
+    for index, text in enumerate(cause.evidence):
+        lines += wrap(f"{text}.", look, first="Likely cause  " if index == 0 else " " * 14)
+    return lines
