@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import secrets
 from collections.abc import Hashable
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 MAX_YAML_BYTES = 4 * 1024**2
+MAX_DEPTH = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
@@ -74,8 +76,8 @@ def read_yaml(source: Path | str, *, what: str) -> object:
     if len(text) > MAX_YAML_BYTES:
         raise AdvisorError("too-large", f"{what} is larger than {MAX_YAML_BYTES // 1024**2} MiB", exit_code=ExitCode.USAGE, file=file)
     try:
-        if line := _anchor_line(text):
-            raise _bad_yaml(what, "anchors and aliases are not allowed", file, line)
+        if found := _forbidden(text):
+            raise _bad_yaml(what, found[0], file, found[1])
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
@@ -137,9 +139,25 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-def _anchor_line(text: str) -> int | None:
-    """The line of the first anchor or alias. Events are only parsed where one of their signs occurs at all."""
-    if "&" not in text and "*" not in text:
+def _forbidden(text: str) -> tuple[str, int] | None:
+    """The first anchor, alias, tag or too deep nesting, with its line.
+
+    libyaml's loader recurses, so depth is bounded before it sees the text. Where none of the signs that could make any of
+    these occur, the pass over the events is spared.
+    """
+    if not re.search(rf"[&*!]|^[\s?:-]{{{MAX_DEPTH // 2}}}", text, re.MULTILINE) and len(re.findall(r"[\[{]", text)) < MAX_DEPTH // 2:
         return None
-    events = yaml.parse(text, Loader=_SafeLoader)
-    return next((mark.line + 1 for event in events if getattr(event, "anchor", None) and (mark := event.start_mark)), None)
+    depth = 0
+    for event in yaml.parse(text, Loader=_SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if problem := _event_problem(event, depth):
+            return problem, (event.start_mark.line if event.start_mark else 0) + 1
+    return None
+
+
+def _event_problem(event: yaml.Event, depth: int) -> str | None:
+    if getattr(event, "anchor", None):
+        return "anchors and aliases are not allowed"
+    if getattr(event, "tag", None):
+        return "tags are not allowed"
+    return f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else None
