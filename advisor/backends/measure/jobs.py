@@ -1,0 +1,57 @@
+"""What a child process is asked to do: read from its standard input, validated once."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, JsonValue, TypeAdapter
+
+from advisor.profiles.frozen import Frozen
+from advisor.profiles.request import Workload
+from advisor.profiles.run import Recipe
+
+
+class Chosen(Frozen):
+    """A technique by name, with its options."""
+
+    name: str
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class RungJob(Frozen):
+    """Load a model, apply techniques, measure speed, memory and quality."""
+
+    kind: Literal["rung"] = "rung"
+    folder: str
+    techniques: tuple[Chosen, ...]
+    workload: Workload
+    recipe: Recipe
+    text_file: str
+    """Held-out text: prompts are cut from it, quality is measured on it."""
+    reference_file: str
+    """The baseline's log-probabilities: written when `is_baseline`, else read."""
+    is_baseline: bool
+    device: str = "cpu"
+    threads: int = Field(ge=1)
+    memory_limit_bytes: int | None = Field(default=None, gt=0)
+    """Most address space the child may take; `None` for no limit of ours."""
+
+
+class ProfileJob(Frozen):
+    """Measure this machine."""
+
+    kind: Literal["profile"] = "profile"
+    name: str
+    device: str = "cpu"
+    threads: int = Field(ge=1)
+    budget_s: float = Field(default=55.0, gt=0)
+    """Wall time for everything, the loading of libraries included."""
+    memory_limit_bytes: int | None = Field(default=None, gt=0)
+
+
+Job = RungJob | ProfileJob
+
+_JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
+
+
+def parse_job(text: str | bytes) -> Job:
+    """Read a job. Raises `ValueError`."""
+    return _JOB.validate_json(text)

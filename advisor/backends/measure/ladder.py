@@ -1,0 +1,200 @@
+"""The ladder: the baseline, then one technique more at a time, each in a fresh child, one child at a time."""
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from advisor.backends.events import Event, Log
+from advisor.backends.launch import JobResult, run_job
+from advisor.backends.measure.jobs import Chosen, RungJob
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import write_whole
+from advisor.profiles.metrics import Metrics
+from advisor.profiles.request import Request
+from advisor.profiles.run import Environment, Recipe, Run, Rung, RungStatus
+
+RUN_FILE = "run.json"
+REFERENCE_FILE = "baseline-logprobs.safetensors"
+BASELINE = "baseline"
+
+OnEvent = Callable[[str, Event], None]
+"""Called with the rung's name and what its child said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rung to be measured: the technique it adds (`None` for the baseline) and what was predicted for it."""
+
+    technique: Chosen | None
+    predicted: Metrics
+
+    @property
+    def name(self) -> str:
+        """The rung's name."""
+        return self.technique.name if self.technique else BASELINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ladder:
+    """Everything that `run_ladder` needs. `steps` start with the baseline and follow the order of application."""
+
+    plan_id: str
+    title: str
+    model: str
+    """The model's name, as shown."""
+    folder: Path
+    text_file: Path
+    request: Request
+    environment: Environment
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    device: str = "cpu"
+    memory_limit_bytes: int | None = None
+
+
+def run_ladder(
+    ladder: Ladder, out: Path, on_event: OnEvent, *, cancel: threading.Event | None = None, rung_timeout_s: float = 1800.0
+) -> Run:
+    """Measure every step that an earlier run of the same plan on this machine did not finish; keep `run.json` in `out` whole.
+
+    The file is written after every rung, so nothing measured is lost. A rung that fails is recorded and the next one tried.
+    Raises `AdvisorError` `run-exists` when `out` holds another plan's run, and what `write_whole` raises.
+    """
+    run, kept = _opened(ladder, out)
+    cancel = cancel or threading.Event()
+    if kept:
+        on_event(
+            BASELINE, Log(text=f"{len(kept)} of {len(run.rungs)} rungs were finished by an earlier run and are kept: {', '.join(kept)}")
+        )
+    write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
+    for index, step in enumerate(ladder.steps):
+        if run.rungs[index].status is RungStatus.DONE:
+            continue
+        if cancel.is_set():
+            break
+        result = run_job(
+            _job(ladder, index, out),
+            partial(on_event, step.name),
+            log_file=out / "logs" / f"{index:02d}-{step.name}.log",
+            timeout_s=rung_timeout_s,
+            cancel=cancel,
+        )
+        run = _with_rung(run, index, _rung(ladder, index, result))
+        write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
+    if all(rung.status is RungStatus.DONE for rung in run.rungs):
+        (out / REFERENCE_FILE).unlink(missing_ok=True)
+    return run
+
+
+def read_run(file: Path) -> Run:
+    """Read a `run.json`. Raises `AdvisorError` `run-not-found` or `run-broken`."""
+    try:
+        return Run.model_validate_json(file.read_bytes())
+    except FileNotFoundError as error:
+        raise AdvisorError("run-not-found", f"run not found: {file}", exit_code=ExitCode.MISSING, file=str(file)) from error
+    except (OSError, ValidationError) as error:
+        raise AdvisorError(
+            "run-broken", f"{file} is not a run: {str(error).splitlines()[0]}", exit_code=ExitCode.USAGE, file=str(file)
+        ) from error
+
+
+def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
+    """The run to go on with, and the names of the rungs that it already has."""
+    fresh = _fresh(ladder)
+    if not (out / RUN_FILE).exists():
+        return fresh, ()
+    earlier = read_run(out / RUN_FILE)
+    if not _continues(earlier, fresh):
+        raise AdvisorError(
+            "run-exists",
+            f"{out / RUN_FILE} holds a run of another plan, machine or recipe; nothing was changed",
+            exit_code=ExitCode.STALE,
+            notes=(
+                f"there: {earlier.plan_id} on {earlier.environment.fingerprint}",
+                f"here: {fresh.plan_id} on {fresh.environment.fingerprint}",
+            ),
+            help=("choose another --out",),
+        )
+    needs_reference = not (out / REFERENCE_FILE).is_file() and any(rung.status is not RungStatus.DONE for rung in earlier.rungs)
+    rungs = tuple(
+        old.model_copy(update={"predicted": new.predicted})
+        if old.status is RungStatus.DONE and not (needs_reference and old.name == BASELINE)
+        else new
+        for old, new in zip(earlier.rungs, fresh.rungs, strict=True)
+    )
+    kept = tuple(rung.name for rung in rungs if rung.status is RungStatus.DONE)
+    return fresh.model_copy(update={"id": earlier.id, "created": earlier.created, "rungs": rungs}), kept
+
+
+def _continues(earlier: Run, fresh: Run) -> bool:
+    return (
+        earlier.plan_id == fresh.plan_id
+        and earlier.environment.fingerprint == fresh.environment.fingerprint
+        and earlier.recipe == fresh.recipe
+        and earlier.request.workload == fresh.request.workload
+        and [rung.techniques for rung in earlier.rungs] == [rung.techniques for rung in fresh.rungs]
+    )
+
+
+def _fresh(ladder: Ladder) -> Run:
+    created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Run(
+        id="run-" + hashlib.sha256(f"{ladder.plan_id} {created}".encode()).hexdigest()[:8],
+        plan_id=ladder.plan_id,
+        title=ladder.title,
+        model=ladder.model,
+        request=ladder.request,
+        environment=ladder.environment,
+        recipe=ladder.recipe,
+        rungs=tuple(
+            Rung(name=step.name, techniques=_names(ladder, index), status=RungStatus.NOT_RUN, predicted=step.predicted)
+            for index, step in enumerate(ladder.steps)
+        ),
+        created=created,
+    )
+
+
+def _chosen(ladder: Ladder, index: int) -> tuple[Chosen, ...]:
+    return tuple(step.technique for step in ladder.steps[: index + 1] if step.technique)
+
+
+def _names(ladder: Ladder, index: int) -> tuple[str, ...]:
+    return tuple(technique.name for technique in _chosen(ladder, index))
+
+
+def _job(ladder: Ladder, index: int, out: Path) -> RungJob:
+    return RungJob(
+        folder=str(ladder.folder),
+        techniques=_chosen(ladder, index),
+        workload=ladder.request.workload,
+        recipe=ladder.recipe,
+        text_file=str(ladder.text_file),
+        reference_file=str(out / REFERENCE_FILE),
+        is_baseline=ladder.steps[index].technique is None,
+        device=ladder.device,
+        threads=ladder.environment.threads,
+        memory_limit_bytes=ladder.memory_limit_bytes,
+    )
+
+
+def _rung(ladder: Ladder, index: int, result: JobResult) -> Rung:
+    return Rung(
+        name=ladder.steps[index].name,
+        techniques=_names(ladder, index),
+        status=result.status,
+        predicted=ladder.steps[index].predicted,
+        measured=result.metrics,
+        samples=result.samples,
+        error=result.error,
+        seconds=result.seconds,
+    )
+
+
+def _with_rung(run: Run, index: int, rung: Rung) -> Run:
+    return run.model_copy(update={"rungs": (*run.rungs[:index], rung, *run.rungs[index + 1 :])})

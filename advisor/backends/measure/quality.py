@@ -1,0 +1,89 @@
+"""Quality on a named text: perplexity, paired difference of log-likelihood, divergence and agreement with the baseline.
+
+The candidate is scored through the very path it runs with: its weights, its attention and its key-value cache.
+"""
+
+from collections.abc import Callable, Iterator
+from math import exp
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.backends.measure.reference import Reference, collect, load_reference, save_reference, token_nll
+from advisor.backends.measure.spread import mean_value
+from advisor.backends.session import Session
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.metrics import Basis, Metrics, Value
+
+if TYPE_CHECKING:  # heavy; functions below import what they need
+    import torch
+
+WINDOW_TOKENS = 512
+"""Longest window; shorter when the model was trained on less or the text does not give two."""
+
+
+def token_windows(tokens: "torch.Tensor", *, tokens_wanted: int, longest: int) -> "torch.Tensor":
+    """Cut [W, T] windows from `tokens` [N], spread evenly over the text, about `tokens_wanted` in all.
+
+    Raises `AdvisorError` `text-too-short` when the text does not give two windows of 16 tokens.
+    """
+    import torch
+
+    length = min(WINDOW_TOKENS, longest, len(tokens) // 2)
+    if length < 16:
+        raise AdvisorError("text-too-short", f"the text for measuring quality has {len(tokens)} tokens; at least 32 are needed")
+    fitting = len(tokens) // length
+    count = max(2, min(fitting, -(-tokens_wanted // length)))
+    return torch.stack([tokens[index * length :][:length] for index in (place * fitting // count for place in range(count))])
+
+
+def measure_baseline(session: Session, windows: "torch.Tensor", file: Path, on_window: Callable[[int, int], None]) -> Metrics:
+    """Score the unmodified model, keep its log-probabilities in `file`, give back its perplexity.
+
+    The perplexity is that of this text, which has no spread; differences from the baseline are zero by definition.
+    """
+    reference = collect(windows, _each_window(session, windows, on_window))
+    save_reference(reference, file)
+    return Metrics(
+        perplexity=Value.exact(exp(reference.nll.mean().item()), Basis.MEASURED),
+        quality_loss_pct=Value.exact(0.0),
+        nll_difference=Value.exact(0.0),
+        kl_divergence=Value.exact(0.0),
+        top1_agreement=Value.exact(1.0),
+    )
+
+
+def measure_candidate(session: Session, file: Path, on_window: Callable[[int, int], None]) -> Metrics:
+    """Score the modified model on the windows of `file` and compare, window by window, with the baseline."""
+    reference = load_reference(file)
+    differences, divergences, agreements = [], [], []
+    for index, scores in enumerate(_each_window(session, reference.windows, on_window)):
+        differences.append((token_nll(reference.windows[index], scores) - reference.nll[index]).mean().item())
+        divergences.append(max(0.0, reference.divergence(index, scores).mean().item()))
+        agreements.append((scores.argmax(-1) == reference.top1[index]).float().mean().item())
+    return _compared(reference, differences, divergences, agreements)
+
+
+def _compared(reference: Reference, differences: list[float], divergences: list[float], agreements: list[float]) -> Metrics:
+    shift, base_nll = mean_value(differences), reference.nll.mean().item()
+    return Metrics(
+        perplexity=_through(shift, lambda nats: exp(base_nll + nats)),
+        quality_loss_pct=_through(shift, lambda nats: (exp(nats) - 1) * 100),
+        nll_difference=shift,
+        kl_divergence=mean_value(divergences, least=0.0),
+        top1_agreement=mean_value(agreements, least=0.0, most=1.0),
+    )
+
+
+def _through(shift: Value, rising: Callable[[float], float]) -> Value:
+    """The paired difference carried through a rising function, range and all."""
+    return Value(value=rising(shift.value), low=rising(shift.low), high=rising(shift.high), basis=Basis.MEASURED)
+
+
+def _each_window(session: Session, windows: "torch.Tensor", on_window: Callable[[int, int], None]) -> "Iterator[torch.Tensor]":
+    """Log-probabilities [T-1, V] of every window, on the CPU, in single precision."""
+    from advisor.backends.runtime.score import window_logits
+
+    for index, window in enumerate(windows):
+        logits = window_logits(session, window.tolist())
+        yield logits[:-1].float().log_softmax(-1).cpu()
+        on_window(index + 1, len(windows))

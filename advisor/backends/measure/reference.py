@@ -1,0 +1,107 @@
+"""The baseline's log-probabilities on a text, kept in one file so that every later rung is compared with the same numbers.
+
+Small vocabularies are kept whole, in half precision. Large ones keep the likeliest tokens of each position and the mass of the
+rest: the divergence computed from those is a lower bound of the true one, short of it by what happens inside the rest.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.profiles.errors import AdvisorError
+
+if TYPE_CHECKING:  # heavy; functions below import what they need
+    import torch
+
+WHOLE_VOCABULARY = 16_384
+"""Vocabularies up to this size are kept whole."""
+KEPT_TOKENS = 512
+"""Of larger ones, so many per position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """Windows [W, T] of token ids and, for each of their W·(T−1) next-token positions P, what the baseline thought."""
+
+    windows: "torch.Tensor"
+    nll: "torch.Tensor"
+    """[W, T-1], nats, of the token that followed."""
+    top1: "torch.Tensor"
+    """[W, T-1], the likeliest token."""
+    kept: "torch.Tensor"
+    """[W, T-1, K] log-probabilities in half precision; K is the vocabulary, or `KEPT_TOKENS` and one for the rest."""
+    ids: "torch.Tensor | None"
+    """[W, T-1, K-1] tokens that `kept` belongs to; `None` when it holds the whole vocabulary."""
+
+    def divergence(self, window: int, log_probs: "torch.Tensor") -> "torch.Tensor":
+        """KL(baseline || candidate) at each position of `window`, nats [T-1]; `log_probs` [T-1, V] is the candidate's."""
+        base = self.kept[window].float().log_softmax(-1)
+        other = log_probs if self.ids is None else _shortened(log_probs, self.ids[window].long())
+        return (base.exp() * (base - other)).sum(-1)
+
+
+def collect(windows: "torch.Tensor", log_probs: "Iterable[torch.Tensor]") -> Reference:
+    """Put together from the log-probabilities [T-1, V] of each window, in order."""
+    import torch
+
+    nll, top1, kept, ids = [], [], [], []
+    for window, scores in zip(windows, log_probs, strict=True):
+        nll.append(token_nll(window, scores))
+        top1.append(scores.argmax(-1))
+        if scores.shape[-1] <= WHOLE_VOCABULARY:
+            kept.append(scores.half())
+        else:
+            likeliest = scores.topk(KEPT_TOKENS).indices
+            ids.append(likeliest.int())
+            kept.append(_shortened(scores, likeliest).half())
+    return Reference(windows, torch.stack(nll), torch.stack(top1), torch.stack(kept), torch.stack(ids) if ids else None)
+
+
+def token_nll(window: "torch.Tensor", log_probs: "torch.Tensor") -> "torch.Tensor":
+    """Negative log-likelihood [T-1] of each token of `window` [T] after its first."""
+    return -log_probs.gather(-1, window[1:, None]).squeeze(-1)
+
+
+def _shortened(log_probs: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor":
+    """[T-1, K]: the log-probabilities of `ids` [T-1, K-1] and, last, of all other tokens together."""
+    import torch
+
+    chosen = log_probs.gather(-1, ids)
+    rest = torch.log1p(-chosen.exp().sum(-1, keepdim=True).clamp(max=1 - 1e-7))
+    return torch.cat([chosen, rest], dim=-1)
+
+
+def save_reference(reference: Reference, file: Path) -> None:
+    """Write `reference` whole or not at all. Raises `AdvisorError` `write-failed`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    tensors = {name: getattr(reference, name) for name in ("windows", "nll", "top1", "kept")}
+    if reference.ids is not None:
+        tensors["ids"] = reference.ids
+    draft = file.with_name(f".{file.name}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+        draft.replace(file)
+    except (OSError, SafetensorError) as error:
+        draft.unlink(missing_ok=True)
+        raise AdvisorError("write-failed", f"cannot write the baseline's log-probabilities: {error}", file=str(file)) from error
+
+
+def load_reference(file: Path) -> Reference:
+    """Read what `save_reference` wrote. Raises `AdvisorError` `reference-missing`."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(file)
+        return Reference(tensors["windows"], tensors["nll"], tensors["top1"], tensors["kept"], tensors.get("ids"))
+    except (OSError, SafetensorError, KeyError) as error:
+        raise AdvisorError(
+            "reference-missing",
+            f"the baseline's log-probabilities cannot be read from {file.name}: {error}",
+            help=("run the baseline again",),
+            file=str(file),
+        ) from error
