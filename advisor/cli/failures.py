@@ -24,7 +24,11 @@ def report(error: BaseException, *, as_json: bool) -> int:
         text = json.dumps({"error": known.as_dict()}, ensure_ascii=False)
     else:
         text = "\n".join(
-            (f"error[{known.code}]: {known.message}", *(f"  note: {note}" for note in known.notes), *(f"  help: {line}" for line in known.help))
+            (
+                f"error[{known.code}]: {known.message}",
+                *(f"  note: {note}" for note in known.notes),
+                *(f"  help: {line}" for line in known.help),
+            )
         )
     print(text, file=sys.stderr, flush=True)
     return int(known.exit_code)

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import itertools
 import os
 import signal
 import sys
@@ -52,9 +53,13 @@ class CommandGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-@click.group(cls=CommandGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(
+    cls=CommandGroup, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(__version__, message="advisor %(version)s")
-@click.option("--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written on stderr.")
+@click.option(
+    "--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written on stderr."
+)
 @click.pass_context
 def cli(ctx: click.Context) -> int | None:
     """Plan how to run a Transformer, apply the plan, and see measured beside predicted."""
@@ -83,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _wants_json_errors(arguments: Sequence[str]) -> bool:
     """Whether errors go out as JSON; read here because a usage error leaves no parsed options behind."""
-    spelled = [f"{left}={right}" for left, right in zip(arguments, arguments[1:], strict=False)]
+    spelled = [f"{left}={right}" for left, right in itertools.pairwise(arguments)]
     wanted = "--error-format=json"
     return wanted in spelled or wanted in arguments or os.environ.get("ADVISOR_ERROR_FORMAT") == "json"
 

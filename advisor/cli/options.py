@@ -2,15 +2,26 @@
 
 import functools
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 
 FORMAT = "1.0"
 """Version of the JSON that commands print. Minor versions add keys, major ones change them."""
+WIDTH = 100
+"""Columns of text output: the same bytes on a terminal and in a pipe."""
+
+
+class LookOptions(TypedDict):
+    """Keyword arguments that every text view takes."""
+
+    width: int
+    colour: bool
+    ascii: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,22 +30,26 @@ class Output:
 
     format: str
     quiet: bool
+    colour: bool
+    ascii: bool
 
-    def emit(self, document: Mapping[str, Any], text: Callable[[], str]) -> None:
-        """Print a result as JSON or YAML, or as the text that `text` makes."""
-        click.echo(self.render(document, text).rstrip("\n"))
+    @property
+    def look(self) -> LookOptions:
+        """How text is to be drawn."""
+        return {"width": WIDTH, "colour": self.colour, "ascii": self.ascii}
 
-    def render(self, document: Mapping[str, Any], text: Callable[[], str]) -> str:
-        """The result in the chosen format."""
+    def emit(self, document: Callable[[], Mapping[str, Any]], text: Callable[[], str]) -> None:
+        """Print a result as JSON or YAML of `document`, or as `text`; only the one asked for is made."""
+        click.echo((text() if self.format == "text" else self._data(document())).rstrip("\n"), color=True)
+
+    def _data(self, document: Mapping[str, Any]) -> str:
         stamped = {"format": FORMAT, **document}
         if self.format == "json":
             return json.dumps(stamped, ensure_ascii=False, indent=2)
-        if self.format == "yaml":
-            import yaml  # only here: 15 ms that text and JSON do not need
+        import yaml  # only here: text and JSON do not need its 15 ms
 
-            dumped: str = yaml.safe_dump(json.loads(json.dumps(stamped)), sort_keys=False, allow_unicode=True, width=120)
-            return dumped
-        return text()
+        dumped: str = yaml.safe_dump(json.loads(json.dumps(stamped)), sort_keys=False, allow_unicode=True, width=120)
+        return dumped
 
     def note(self, line: str) -> None:
         """Say one line on stderr unless quiet."""
@@ -43,14 +58,35 @@ class Output:
 
 
 def with_output(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--json`, `--format`, `--quiet` and `--error-format`; the command receives `output: Output`."""
+    """Add the options of every command; the command receives `output: Output`."""
 
     @click.option("--json", "json_", is_flag=True, help="Same as --format json.")
     @click.option("-f", "--format", "format_", type=click.Choice(["text", "json", "yaml"]), default="text", show_default=True)
     @click.option("-q", "--quiet", is_flag=True, help="No progress and no notes on stderr.")
-    @click.option("--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False)
+    @click.option("--color", "--colour", type=click.Choice(["auto", "always", "never"]), default="auto", show_default=True)
+    @click.option("--ascii", "ascii_", is_flag=True, help="Draw with ASCII characters only.")
+    @click.option("--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written.")
     @functools.wraps(command)
-    def wrapped(*args: Any, json_: bool, format_: str, quiet: bool, **options: Any) -> Any:
-        return command(*args, output=Output("json" if json_ else format_, quiet), **options)
+    def wrapped(*args: Any, json_: bool, format_: str, quiet: bool, color: str, ascii_: bool, **options: Any) -> Any:
+        output = Output("json" if json_ else format_, quiet, _coloured(color), ascii_)
+        return command(*args, output=output, **options)
 
     return wrapped
+
+
+def _coloured(wish: str) -> bool:
+    if wish == "auto":
+        return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return wish == "always"
+
+
+class DefaultGroup(click.Group):
+    """A noun such as `hardware`: alone it lists, and a word that is none of its verbs is shown."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put in the verb that was left out."""
+        if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
+            args = ["list", *args]
+        elif not args[0].startswith("-") and args[0] not in self.commands and "show" in self.commands:
+            args = ["show", *args]
+        return super().parse_args(ctx, args)

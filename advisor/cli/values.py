@@ -6,7 +6,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.units import Quantity
 
 
-class QuantityType(click.ParamType):
+class QuantityType(click.ParamType[float | int]):
     """A number in one of the units that its quantity knows."""
 
     def __init__(self, quantity: Quantity) -> None:

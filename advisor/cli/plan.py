@@ -1,0 +1,150 @@
+"""`advisor plan`: find the best way to run a model under limits, show it with its reasons, and save it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from advisor.cli.options import Output, with_output
+from advisor.cli.profile_choice import settle
+from advisor.cli.values import QuantityType
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, THROUGHPUT, TOKENS
+
+if TYPE_CHECKING:  # the planner is loaded when the command runs
+    from advisor.advice import Advice
+
+
+@click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
+@click.argument("model", required=False)
+@click.option("-m", "--model", "model_option", metavar="MODEL", help="The model, for those who prefer flags.")
+@click.option("--hardware", metavar="ID", help="An id of `advisor hardware`; without it, this machine.")
+@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="How many of them.")
+@click.option(
+    "--profile", "-P", is_flag=False, flag_value="now", default="auto", show_default=True, metavar="[NAME]",
+    help="Plan from measurements: alone, measure this machine first; =NAME or =FILE, that profile; =none, the data sheet.",
+)  # fmt: skip
+@click.option("--ttft-ms", type=QuantityType(MILLISECONDS), help="Most time to the first token, p95.")
+@click.option("--tpot-ms", type=QuantityType(MILLISECONDS), help="Most time per output token after the first, p95.")
+@click.option("--throughput", type=QuantityType(THROUGHPUT), help="Least output tokens per second, all requests together.")
+@click.option("--memory-gib", type=QuantityType(GIB), help="Most memory per device.")
+@click.option("--quality-loss", type=QuantityType(PERCENT), help="Most perplexity increase, percent.")
+@click.option("--quality-drop", type=QuantityType(PERCENT), hidden=True)
+@click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
+@click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
+@click.option("--concurrency", type=QuantityType(COUNT), help="Requests in flight at once.")
+@click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second.")
+@click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
+@click.option("--require", multiple=True, metavar="TECH", help="Only plans with this technique; may be repeated.")
+@click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
+@click.option("--offline", is_flag=True, help="Never look for the model on the network.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan.")
+@with_output
+def command(output: Output, model: str | None, model_option: str | None, profile: str, file: Path | None, **asked: Any) -> ExitCode:
+    """Find the best way to run MODEL under the given limits.
+
+    MODEL is a folder, a config.json or an id. Exit code 3: no plan meets the limits; the nearest is shown and saved.
+    """
+    if model and model_option:
+        raise AdvisorError("usage", "the model is given twice", exit_code=ExitCode.USAGE, help=("advisor plan MODEL",))
+    wanted = settle(model or model_option, profile)
+    _check(asked)
+    from advisor import service  # loads the planner: not needed for --help
+
+    from advisor.progress import ProgressLines
+
+    with ProgressLines(quiet=output.quiet) as progress:
+        advice = service.plan(
+            service.PlanQuestion(
+                model=wanted.model,
+                hardware=asked["hardware"],
+                devices=asked["devices"],
+                profile=wanted.profile,
+                ttft_ms=asked["ttft_ms"],
+                tpot_ms=asked["tpot_ms"],
+                throughput_tok_s=asked["throughput"],
+                memory_gib=asked["memory_gib"],
+                context_tokens=asked["context"],
+                output_tokens=asked["output_tokens"],
+                concurrency=asked["concurrency"],
+                request_rate_per_s=asked["request_rate"],
+                quality_loss_pct=asked["quality_drop"] if asked["quality_loss"] is None else asked["quality_loss"],
+                prefer=asked["prefer"],
+                require=asked["require"],
+                forbid=asked["forbid"],
+                offline=asked["offline"],
+            ),
+            progress,
+        )
+    return _answer(advice, file, output)
+
+
+def _check(asked: dict[str, Any]) -> None:
+    """Refuse what contradicts itself. Raises `AdvisorError` `usage`."""
+    context, answer = asked["context"], asked["output_tokens"]
+    if asked["concurrency"] and asked["request_rate"]:
+        raise _contradiction("--concurrency and --request-rate exclude each other", "keep one: a number of users, or an arrival rate")
+    if context and answer and answer >= context:
+        raise _contradiction(
+            f"--output-tokens {answer} leaves no room for a prompt in --context {context}", f"write --context {answer * 2} or fewer output tokens"
+        )
+    if both := sorted(set(asked["require"]) & set(asked["forbid"])):
+        raise _contradiction(f"`{both[0]}` is both required and forbidden", f"drop --require {both[0]} or --forbid {both[0]}")
+
+
+def _contradiction(message: str, way_out: str) -> AdvisorError:
+    return AdvisorError("usage", message, exit_code=ExitCode.USAGE, help=(way_out,))
+
+
+def _answer(advice: "Advice", file: Path | None, output: Output) -> ExitCode:
+    """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits."""
+    from advisor.plan_advice import from_advice
+    from advisor.plan_store import save_plan
+    from advisor.plan_yaml import plan_record, to_yaml
+    from advisor.views.advice import advice_text
+
+    plan = from_advice(advice)
+    try:
+        if output.format == "yaml":
+            click.echo(to_yaml(plan), nl=False)
+        else:
+            output.emit(lambda: plan_record(plan), lambda: advice_text(advice, **output.look))
+    finally:
+        if file is not None:
+            output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already says this; left as it is")
+    if plan.verdict.status == "misses":
+        raise no_plan(advice)
+    return ExitCode.OK
+
+
+_FLAGS = {
+    "ttft_ms_p95": "--ttft-ms",
+    "tpot_ms_p95": "--tpot-ms",
+    "throughput_tok_s": "--throughput",
+    "memory_gib_per_device": "--memory-gib",
+    "quality_loss_pct": "--quality-loss",
+}
+
+
+def no_plan(advice: "Advice") -> AdvisorError:
+    """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
+    from advisor.numbers import number
+    from advisor.plan_advice import enough, told_miss
+
+    nearest = " + ".join(advice.chosen.names) or "the unmodified model"
+    notes = [f"nearest is {nearest}"]
+    if advice.binding:
+        notes.append(f"the limit that binds is {told_miss(advice.binding)}")
+    notes += [f"it also misses {told_miss(miss)}" for miss in advice.chosen.misses if miss != advice.binding]
+    helps = [
+        f"allow {_FLAGS[item.limit]} {number(enough(item.limit, item.needed), trim=True)}"
+        + f", was {number(item.asked, trim=True)} (with {' + '.join(item.candidate.names) or 'the unmodified model'})"
+        for item in advice.relaxations
+    ]
+    return AdvisorError(
+        "no-plan",
+        f"no plan meets all limits ({advice.considered} tried)",
+        exit_code=ExitCode.NO_PLAN,
+        notes=tuple(notes),
+        help=tuple(helps) or ("advisor hardware   lists machines with more memory",),
+    )

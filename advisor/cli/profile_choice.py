@@ -1,0 +1,70 @@
+"""What `--profile [NAME]` means, and whose word it was when it stood before MODEL."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+KEYWORDS = ("now", "auto", "none")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAndProfile:
+    """Which model to plan for, and from which profile: a keyword, a name, or the path of a file."""
+
+    model: str
+    profile: str
+
+
+def settle(model: str | None, profile: str, *, command: str = "plan") -> ModelAndProfile:
+    """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `profile-not-found`, `bad-profile-name` or `model-missing`."""
+    if _is_file(profile):
+        return ModelAndProfile(_needed(model, command), profile)
+    if profile in KEYWORDS or (_NAME.fullmatch(profile) and (model is not None or _is_stored(profile))):
+        return ModelAndProfile(_needed(model, command), profile)
+    if model is None and not _NAME.fullmatch(profile):
+        return ModelAndProfile(profile, "now")
+    if model is None:
+        raise AdvisorError(
+            "profile-ambiguous",
+            f"`--profile {profile}` could name a profile or the model",
+            exit_code=ExitCode.USAGE,
+            help=(
+                f"advisor {command} {profile} --profile          measures this machine, then plans for the model {profile}",
+                f"advisor {command} MODEL --profile={profile}    plans for MODEL from the profile {profile}",
+            ),
+        )
+    raise AdvisorError(
+        "bad-profile-name",
+        f"`{profile}` is neither a profile name nor a profile file that exists",
+        exit_code=ExitCode.USAGE,
+        notes=("a name is lower-case letters, digits and hyphens; a file has a slash or ends in .yaml",),
+        help=(f"advisor {command} {model} --profile=NAME", "advisor profile list   lists the stored ones"),
+    )
+
+
+def _is_file(word: str) -> bool:
+    """Whether the word is the path of a profile file; a folder with a slash is a model."""
+    if word.endswith((".yaml", ".yml")):
+        return True
+    return "/" in word and Path(word).expanduser().is_file()
+
+
+def _is_stored(name: str) -> bool:
+    from advisor.profiles.store import profiles_folder  # parses with pydantic; only needed when a name stands alone
+
+    return (profiles_folder() / f"{name}.yaml").is_file()
+
+
+def _needed(model: str | None, command: str) -> str:
+    if model is None:
+        raise AdvisorError(
+            "model-missing",
+            f"{command} needs a MODEL",
+            exit_code=ExitCode.USAGE,
+            notes=("MODEL is a folder, a config.json, or an id such as meta-llama/Meta-Llama-3.1-8B",),
+            help=(f"advisor {command} meta-llama/Meta-Llama-3.1-8B", "advisor models   lists the shipped ones"),
+        )
+    return model
