@@ -11,7 +11,10 @@ class Matrix:
     n: int
     k: int
     kind: str
-    """`attention`, `mlp`, `expert`, `shared-expert`, `router`, `mixer`, `embedding` or `head`."""
+    """`attention`, `mlp`, `expert`, `shared-expert`, `router`, `mixer`, `embedding` or `head`.
+
+    `router` is any small matrix that decides where activations go and stays unquantised: expert routers, gates, residual mixing.
+    """
     copies: int = 1
     """Experts hold many copies of one shape."""
     active: int = 1
@@ -33,7 +36,7 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfAttention:
-    """Softmax attention with grouped keys and values: MHA, GQA or MQA, over the full context, a window or chunks."""
+    """Softmax attention with grouped keys and values: MHA, GQA or MQA, over the full context, a window, chunks or a chosen part."""
 
     q_heads: int
     kv_heads: int
@@ -44,30 +47,69 @@ class SelfAttention:
     chunked: bool = False
     """The window is a chunk with fixed borders (Llama 4), not one that slides."""
     sinks: bool = False
+    index_topk: int | None = None
+    """Tokens that a query attends to after an indexer chose them (MiniMax M3: blocks times block size)."""
+    index_heads: int = 0
+    index_dim: int = 0
 
     @property
     def cache_elements(self) -> int:
-        """Cached elements of one token in this layer."""
-        return self.kv_heads * (self.head_dim + self.value_dim)
+        """Elements kept of one token: keys, values and the indexer's key."""
+        return self.kv_heads * (self.head_dim + self.value_dim) + self.index_dim
+
+    def cached_elements(self, tokens: int) -> int:
+        """Elements kept of a sequence of `tokens` tokens."""
+        return self.cache_elements * (min(tokens, self.window) if self.window else tokens)
+
+    def attended_tokens(self, tokens: int) -> int:
+        """Cached tokens that the query of the last of `tokens` tokens reads, at most."""
+        return min(tokens, self.window or tokens, self.index_topk or tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention:
-    """Multi-head latent attention: one compressed key-value vector per token, with a sparse indexer where `index_topk` is set."""
+    """Multi-head latent attention: all heads read one compressed vector per token, possibly of a chosen part of the context.
+
+    DeepSeek V4 keeps the vectors of a window and one vector for every `compression` tokens of the whole context; its keys are
+    its values (`kv_rank` is the head's size, `rope_dim` 0).
+    """
 
     heads: int
     kv_rank: int
     rope_dim: int
     nope_dim: int
     value_dim: int
+    window: int | None = None
+    """Last tokens that are kept uncompressed; `None` keeps every token and compresses none."""
+    compression: int | None = None
+    """Tokens behind one entry outside the window; `None` keeps no such entries."""
+    sinks: bool = False
     index_topk: int | None = None
+    """Entries that a query attends to outside the window, after an indexer chose them."""
     index_heads: int = 0
+    """0 with `index_topk` set: this layer reuses the choice of an earlier one."""
     index_dim: int = 0
 
     @property
     def cache_elements(self) -> int:
-        """Cached elements of one token in this layer, the indexer's keys included."""
-        return self.kv_rank + self.rope_dim + (self.index_dim if self.index_topk else 0)
+        """Elements kept of one entry: the latent vector, its rotary part and the indexer's key."""
+        return self.kv_rank + self.rope_dim + self.index_dim
+
+    def entries(self, tokens: int) -> int:
+        """Entries kept of the whole context of `tokens` tokens, the window's own not counted."""
+        if self.window is None:
+            return tokens
+        return tokens // self.compression if self.compression else 0
+
+    def cached_elements(self, tokens: int) -> int:
+        """Elements kept of a sequence of `tokens` tokens."""
+        in_window = min(tokens, self.window or 0) * (self.kv_rank + self.rope_dim)
+        return in_window + self.entries(tokens) * self.cache_elements
+
+    def attended_tokens(self, tokens: int) -> int:
+        """Cached entries that the query of the last of `tokens` tokens reads."""
+        entries = self.entries(tokens)
+        return min(tokens, self.window or 0) + min(entries, self.index_topk or entries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

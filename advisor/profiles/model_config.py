@@ -6,41 +6,56 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from advisor.profiles.layers import Matrix
-from advisor.profiles.model_dense import Blocks, llama_blocks
+from advisor.profiles.model_dense import DENSE_READERS
 from advisor.profiles.model_fields import Fields
+from advisor.profiles.model_latent import LATENT_READERS
+from advisor.profiles.model_moe import MOE_READERS
+from advisor.profiles.model_parts import Blocks
+from advisor.profiles.model_recurrent import RECURRENT_READERS
 from advisor.profiles.models import ModelSpec
 
-READERS: dict[str, Callable[[Fields], Blocks]] = {
-    "llama": llama_blocks,
-    "mistral": llama_blocks,
-    "qwen2": llama_blocks,
-    "qwen3": llama_blocks,
-}
+READERS: dict[str, Callable[[Fields], Blocks]] = {**DENSE_READERS, **MOE_READERS, **LATENT_READERS, **RECURRENT_READERS}
 _FORMATS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 
 
 def read_config(config: Mapping[str, Any], *, id: str, where: str = "config.json", folder: str | None = None) -> ModelSpec:
     """The spec of the model that `config` describes. Raises `AdvisorError` (`model-config`) naming the field at fault."""
-    fields = Fields(config, where)
+    whole = Fields(config, where)
+    text = whole.inner("text_config")
+    fields = _with_outer_tying(text, whole) if text else whole
+    blocks = _reader(fields)(fields)
+    size, vocabulary = blocks.hidden_size, blocks.vocab_size
+    return ModelSpec(
+        id=id,
+        family=blocks.family,
+        architecture=str((whole.items("architectures") or [fields.word("model_type")])[0]),
+        hidden_size=size,
+        vocab_size=vocabulary,
+        max_context_tokens=blocks.max_context_tokens,
+        layers=blocks.layers,
+        embedding=Matrix(name="embed_tokens", n=vocabulary, k=size, kind="embedding"),
+        head=None if blocks.tied else Matrix(name="lm_head", n=vocabulary, k=size, kind="head", bias=blocks.head_bias),
+        vector_parameters=blocks.vector_parameters,
+        weight_format=_FORMATS.get(fields.word("dtype") or fields.word("torch_dtype") or "bfloat16", "bf16"),
+        config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+        folder=folder,
+        language_model_only=text is not None,
+    )
+
+
+def _reader(fields: Fields) -> Callable[[Fields], Blocks]:
     kind = fields.word("model_type")
     if kind is None:
         raise fields.problem("`model_type` is missing")
     if kind not in READERS:
         raise fields.problem(f"unknown `model_type` {kind!r}", "known types: " + ", ".join(sorted(READERS)))
-    blocks = READERS[kind](fields)
-    hidden, vocabulary = fields.count("hidden_size"), fields.count("vocab_size")
-    return ModelSpec(
-        id=id,
-        family=blocks.family,
-        architecture=str((fields.items("architectures") or [kind])[0]),
-        hidden_size=hidden,
-        vocab_size=vocabulary,
-        max_context_tokens=fields.count("max_position_embeddings"),
-        layers=blocks.layers,
-        embedding=Matrix(name="embed_tokens", n=vocabulary, k=hidden, kind="embedding"),
-        head=None if blocks.tied else Matrix(name="lm_head", n=vocabulary, k=hidden, kind="head"),
-        vector_parameters=blocks.vector_parameters,
-        weight_format=_FORMATS.get(fields.word("dtype") or fields.word("torch_dtype") or "bfloat16", "bf16"),
-        config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
-        folder=folder,
-    )
+    return READERS[kind]
+
+
+def _with_outer_tying(text: Fields, whole: Fields) -> Fields:
+    """The language model's fields; whether its head is tied stands outside, as does the format."""
+    outer = {name: whole.values[name] for name in ("dtype", "torch_dtype") if name in whole.values}
+    inner = {**outer, **text.values}
+    if "tie_word_embeddings" in whole.values:
+        inner["tie_word_embeddings"] = whole.values["tie_word_embeddings"]
+    return Fields(inner, text.where)

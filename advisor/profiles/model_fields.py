@@ -25,8 +25,11 @@ class Fields:
         return value
 
     def size(self, name: str, default: int = 0) -> int:
-        """A whole number that may be zero."""
-        return default if self.values.get(name, default) in (0, None) else self.count(name)
+        """The whole number under `name`, zero allowed; `default` if it is not set."""
+        value = self.values.get(name)
+        if value is None:
+            return default
+        return 0 if value == 0 and not isinstance(value, bool) else self.count(name)
 
     def flag(self, *names: str, default: bool) -> bool:
         """The truth value under the first of `names` that is set. Raises `AdvisorError` for another type."""
