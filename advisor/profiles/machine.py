@@ -1,17 +1,21 @@
 """The measured profile of one machine: what its products, attention and runtime really take."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.hardware import Hardware
+
+Word = Annotated[str, Field(pattern=r"^\S+$")]
+"""A name without spaces, since points stand in tables."""
 
 
 class GemmPoint(Frozen):
     """One measured product: m tokens, n outputs, k inputs, weights in `format`."""
 
-    format: str
+    format: Word
     m: int = Field(ge=1)
     n: int = Field(ge=1)
     k: int = Field(ge=1)
@@ -24,9 +28,9 @@ class GemmPoint(Frozen):
 class AttentionPoint(Frozen):
     """One measured attention call of one layer, the write to the cache included."""
 
-    implementation: str
-    layout: str
-    kv_format: str
+    implementation: Word
+    layout: Word
+    kv_format: Word
     phase: Literal["prefill", "decode"]
     batch: int = Field(ge=1)
     q_tokens: int = Field(ge=1)
@@ -51,7 +55,11 @@ class RuntimeOverheads(Frozen):
 
 
 class MachineProfile(Frozen):
-    """Everything measured on one machine at one time."""
+    """Everything measured on one machine at one time.
+
+    In its file, points stand as a table in one text: a line of column names, then a line per point. Hundreds of points
+    parse in a few milliseconds that way, and a changed point is a changed line.
+    """
 
     kind: Literal["MachineProfile"] = "MachineProfile"
     format: Literal["1.0"] = "1.0"
@@ -75,3 +83,30 @@ class MachineProfile(Frozen):
     """Median absolute residual of the fit, percent of the measured time."""
     environment: dict[str, str]
     """Versions that the timings depend on."""
+
+    @field_validator("taken")
+    @classmethod
+    def _is_a_date(cls, value: str) -> str:
+        datetime.fromisoformat(value)
+        return value
+
+    @field_validator("gemm", "attention", mode="before")
+    @classmethod
+    def _from_table(cls, value: object) -> object:
+        return parse_table(value) if isinstance(value, str) else value
+
+
+def parse_table(text: str) -> list[dict[str, str]]:
+    """The rows of a table as `render_table` writes it. Raises `ValueError` naming the row of the wrong length."""
+    head, *rows = (line.split() for line in text.splitlines() if line.strip())
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(head):
+            raise ValueError(f"row {number} has {len(row)} values for {len(head)} columns")
+    return [dict(zip(head, row, strict=True)) for row in rows]
+
+
+def render_table(columns: tuple[str, ...], points: tuple[Frozen, ...]) -> str:
+    """Column names, then a line per point, columns aligned."""
+    rows = [columns, *(tuple(str(getattr(point, name)) for name in columns) for point in points)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
+from textwrap import indent
 
 import yaml
 from pydantic import ValidationError
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_yaml, write_whole
-from advisor.profiles.machine import MachineProfile
+from advisor.profiles.machine import AttentionPoint, GemmPoint, MachineProfile, render_table
 
 FRESH_FOR = timedelta(days=30)
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -55,18 +56,14 @@ def save_profile(profile: MachineProfile) -> Path:
 
 
 def profile_yaml(profile: MachineProfile) -> str:
-    """The profile as YAML, measured points one to a line."""
-    record = profile.model_dump(mode="json", exclude_none=True)
-    points = {key: record.pop(key) for key in ("gemm", "attention")}
+    """The profile as the text of its file: facts first, then the measured points as tables."""
+    record = profile.model_dump(mode="json", exclude_none=True, exclude={"gemm", "attention"})
     head: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
-    return head + "".join(_table(key, rows) for key, rows in points.items())
-
-
-def _table(key: str, rows: list[dict[str, object]]) -> str:
-    if not rows:
-        return f"{key}: []\n"
-    lines = (yaml.safe_dump(row, sort_keys=False, default_flow_style=True, width=4096) for row in rows)
-    return f"{key}:\n" + "".join(f"- {line}" for line in lines)
+    tables = {
+        "gemm": render_table(tuple(GemmPoint.model_fields), profile.gemm),
+        "attention": render_table(tuple(AttentionPoint.model_fields), profile.attention),
+    }
+    return head + "".join(f"{key}: |\n" + indent(table, "  ") for key, table in tables.items())
 
 
 def load_profile(name_or_path: str | Path) -> MachineProfile:
@@ -137,6 +134,6 @@ def fresh_profile(fingerprint: str, now: datetime | None = None) -> MachineProfi
     newest_first = sorted(list_profiles(), key=lambda stored: stored.taken, reverse=True)
     for stored in newest_first:
         age = (now or datetime.now(UTC)) - datetime.fromisoformat(stored.taken)
-        if stored.fingerprint == fingerprint and age < FRESH_FOR:
+        if stored.fingerprint == fingerprint and abs(age) < FRESH_FOR:
             return _read(stored.path)
     return None
