@@ -12,34 +12,52 @@ from advisor.profiles.model_latent import LATENT_READERS
 from advisor.profiles.model_moe import MOE_READERS
 from advisor.profiles.model_parts import Blocks
 from advisor.profiles.model_recurrent import RECURRENT_READERS
+from advisor.profiles.model_storage import read_storage
 from advisor.profiles.models import ModelSpec
 
 READERS: dict[str, Callable[[Fields], Blocks]] = {**DENSE_READERS, **MOE_READERS, **LATENT_READERS, **RECURRENT_READERS}
-_FORMATS = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_UNCHECKED = {
+    "kimi_k3": "Kimi K3's latent experts and gates are read from the names of its fields; no public code was there to check the count",
+    "mimo": "counted as Qwen 2, whose shape it has; transformers has no code of its own to check the count",
+}
 
 
-def read_config(config: Mapping[str, Any], *, id: str, where: str = "config.json", folder: str | None = None) -> ModelSpec:
-    """The spec of the model that `config` describes. Raises `AdvisorError` (`model-config`) naming the field at fault."""
+def read_config(
+    config: Mapping[str, Any],
+    *,
+    id: str,
+    where: str = "config.json",
+    folder: str | None = None,
+    modelopt: Mapping[str, Any] | None = None,
+) -> ModelSpec:
+    """The spec of the model that `config` describes; `modelopt` is the content of `hf_quant_config.json`, if there.
+
+    Raises `AdvisorError` (`model-config`) naming the field at fault.
+    """
     whole = Fields(config, where)
     text = whole.inner("text_config")
     fields = _with_outer_tying(text, whole) if text else whole
     blocks = _reader(fields)(fields)
-    size, vocabulary = blocks.hidden_size, blocks.vocab_size
+    storage = read_storage(whole, fields, id=id, modelopt=Fields(modelopt, "hf_quant_config.json") if modelopt else None)
+    embedding = Matrix(name="embed_tokens", n=blocks.vocab_size, k=blocks.hidden_size, kind="embedding")
+    head = Matrix(name="lm_head", n=blocks.vocab_size, k=blocks.hidden_size, kind="head", bias=blocks.head_bias)
     return ModelSpec(
         id=id,
         family=blocks.family,
         architecture=str((whole.items("architectures") or [fields.word("model_type")])[0]),
-        hidden_size=size,
-        vocab_size=vocabulary,
+        hidden_size=blocks.hidden_size,
+        vocab_size=blocks.vocab_size,
         max_context_tokens=blocks.max_context_tokens,
-        layers=blocks.layers,
-        embedding=Matrix(name="embed_tokens", n=vocabulary, k=size, kind="embedding"),
-        head=None if blocks.tied else Matrix(name="lm_head", n=vocabulary, k=size, kind="head", bias=blocks.head_bias),
+        layers=storage.layers(blocks.layers),
+        embedding=storage.matrix(embedding),
+        head=None if blocks.tied else storage.matrix(head),
         vector_parameters=blocks.vector_parameters,
-        weight_format=_FORMATS.get(fields.word("dtype") or fields.word("torch_dtype") or "bfloat16", "bf16"),
+        weight_format=storage.weight_format,
+        weight_format_reason=storage.reason,
         config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         folder=folder,
         language_model_only=text is not None,
+        unchecked=_UNCHECKED.get(str(whole.values.get("model_type"))),
     )
 
 

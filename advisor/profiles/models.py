@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from advisor.profiles.formats import weight_format
 from advisor.profiles.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
 
 SNAPSHOTS = Path(__file__).with_name("models")
@@ -29,12 +30,18 @@ class ModelSpec:
     """Final norm, position embeddings and whatever else belongs to no layer."""
     weight_format: str
     """Format of the checkpoint's weights, in the names of `formats.py`."""
-    kept_kinds: frozenset[str] = frozenset()
-    """Kinds of matrices that a quantised checkpoint keeps in bf16 or fp16."""
+    weight_format_reason: str
+    """Where the format is from, or that it is assumed."""
     config_digest: str
     folder: str | None = None
     language_model_only: bool = False
     """The config describes more, such as a vision tower; only its language model is planned for."""
+    unchecked: str | None = None
+    """Why the parameter count has not been checked against an implementation."""
+
+    def __hash__(self) -> int:
+        """By identity of the config: cheap, as deployments are keys in the planner's tables."""
+        return hash((self.id, self.config_digest))
 
     @property
     def parameters(self) -> int:
@@ -57,9 +64,35 @@ class ModelSpec:
         """The layers that keep a state of fixed size."""
         return tuple(layer for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
 
+    @property
+    def kept_kinds(self) -> frozenset[str]:
+        """Kinds of matrices that a quantised checkpoint keeps in bf16, fp16 or fp32 in every layer."""
+        formats: dict[str, set[str | None]] = {}
+        outside = [matrix for matrix in (self.embedding, self.head) if matrix]
+        for matrix in (*outside, *(matrix for matrix, _ in self.matrices())):
+            formats.setdefault(matrix.kind, set()).add(matrix.stored)
+        return frozenset(kind for kind, stored in formats.items() if stored <= {"bf16", "fp16", "fp32"})
+
+    def stored_format(self, matrix: Matrix) -> str:
+        """The checkpoint's format of one of this model's matrices."""
+        return matrix.stored or self.weight_format
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """Bytes of the checkpoint's weights, scales included; vectors at two bytes."""
+        outside = [(matrix, 1) for matrix in (self.embedding, self.head) if matrix]
+        vectors = self.vector_parameters + sum(count * layer.vector_parameters for layer, count in self.layer_counts())
+        return 2 * vectors + sum(
+            count * matrix.parameters * weight_format(self.stored_format(matrix)).bytes_per_element(row_elements=matrix.k)
+            for matrix, count in (*outside, *self.matrices())
+        )
+
     def layer_counts(self) -> Iterator[tuple[Layer, int]]:
-        """Each distinct layer with the number of times it occurs."""
-        yield from Counter(self.layers).items()
+        """Each distinct layer with the number of times it occurs, in the order of first occurrence."""
+        # Equal layers are one object, so identity tells them apart without hashing their matrices.
+        first = {id(layer): layer for layer in reversed(self.layers)}
+        counts = Counter(id(layer) for layer in self.layers)
+        yield from ((first[key], count) for key, count in counts.items())
 
     def matrices(self) -> Iterator[tuple[Matrix, int]]:
         """Each distinct matrix of the layers with the number of layers that hold it; without embedding and head."""
@@ -70,15 +103,12 @@ class ModelSpec:
         yield from counts.items()
 
     def cache_elements(self, tokens: int) -> int:
-        """Cached elements of one sequence of `tokens` tokens, windows respected; recurrent states excluded."""
-        total = 0
-        for layer, count in self.layer_counts():
-            if isinstance(layer.mixer, SelfAttention):
-                kept = min(tokens, layer.mixer.window) if layer.mixer.window else tokens
-                total += count * kept * layer.mixer.cache_elements
-            elif isinstance(layer.mixer, LatentAttention):
-                total += count * tokens * layer.mixer.cache_elements
-        return total
+        """Cached elements of one sequence of `tokens` tokens, windows and compression respected; recurrent states excluded."""
+        return sum(
+            count * layer.mixer.cached_elements(tokens)
+            for layer, count in self.layer_counts()
+            if isinstance(layer.mixer, SelfAttention | LatentAttention)
+        )
 
     @property
     def state_bytes(self) -> int:
