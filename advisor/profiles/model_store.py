@@ -1,6 +1,9 @@
-"""Finds a model by folder, file or id and reads its architecture."""
+"""Finds a model by folder, file or id and reads its architecture. Weights stay where they are."""
 
 import json
+import os
+import re
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -8,22 +11,177 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.model_config import read_config
 from advisor.profiles.models import SNAPSHOTS, ModelSpec, shipped_models
 
+MAX_CONFIG_BYTES = 16 * 1024**2
+ZOO = Path(__file__).resolve().parent.parent / "backends" / "zoo"
+DEMO = {"demo": "target", "demo-draft": "draft"}
+# Models whose config equals a shipped one but for token ids and generation defaults.
+SAME_SHAPE = {
+    "meta-llama/Llama-3.1-8B": "meta-llama/Meta-Llama-3.1-8B",
+    "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Meta-Llama-3.1-8B",
+    "meta-llama/Meta-Llama-3.1-8B-Instruct": "meta-llama/Meta-Llama-3.1-8B",
+    "meta-llama/Llama-3.1-70B": "meta-llama/Meta-Llama-3.1-70B",
+    "meta-llama/Llama-3.1-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
+    "meta-llama/Meta-Llama-3.1-70B-Instruct": "meta-llama/Meta-Llama-3.1-70B",
+    "meta-llama/Llama-3.1-405B": "meta-llama/Meta-Llama-3.1-405B",
+    "meta-llama/Llama-3.1-405B-Instruct": "meta-llama/Meta-Llama-3.1-405B",
+    "meta-llama/Meta-Llama-3-8B-Instruct": "meta-llama/Meta-Llama-3-8B",
+    "meta-llama/Meta-Llama-3-70B-Instruct": "meta-llama/Meta-Llama-3-70B",
+    "meta-llama/Llama-3.2-1B-Instruct": "meta-llama/Llama-3.2-1B",
+    "meta-llama/Llama-3.2-3B-Instruct": "meta-llama/Llama-3.2-3B",
+    "meta-llama/Llama-2-7b-chat-hf": "meta-llama/Llama-2-7b-hf",
+    "meta-llama/Llama-2-13b-chat-hf": "meta-llama/Llama-2-13b-hf",
+    "meta-llama/Llama-2-70b-chat-hf": "meta-llama/Llama-2-70b-hf",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1": "mistralai/Mixtral-8x7B-v0.1",
+}
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
+
 
 def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
-    """The model named by a folder, a `config.json` or an id. Raises `AdvisorError` (`model-not-found`, `model-config`)."""
+    """The model that `reference` names.
+
+    Tried in this order: `demo` and `demo-draft`, a folder or `config.json`, the Hugging Face cache, a shipped snapshot by id or
+    by an unambiguous last part of it, a config fetched earlier, and, unless `offline`, the hub.
+    Raises `AdvisorError`: `model-not-found`, `model-config`, and those of `fetch_config`.
+    """
+    if reference in DEMO:
+        return _of_folder(ZOO / DEMO[reference], id=reference)
     path = Path(reference).expanduser()
-    if path.is_dir() and (path / "config.json").is_file():
-        return read_config(_load(path / "config.json"), id=path.resolve().name, where=str(path / "config.json"), folder=str(path))
-    shipped = {name.lower(): name for name in shipped_models()}
-    name = shipped.get(reference.lower())
-    if name is None:
-        raise AdvisorError("model-not-found", f"model `{reference}` not found", exit_code=ExitCode.MISSING)
-    snapshot = SNAPSHOTS / f"{name.replace('/', '--', 1)}.json"
-    return read_config(_load(snapshot), id=name, where=snapshot.name)
+    if (path / "config.json").is_file():
+        return _of_folder(path, id=path.resolve().name)
+    if path.name == "config.json" and path.is_file():
+        return _of_folder(path.parent, id=path.resolve().parent.name)
+    if path.suffix == ".json" and path.is_file():
+        return read_config(load_json(path), id=path.stem, where=str(path))
+    found = _by_id(reference)
+    if found is not None:
+        return found
+    if not offline and _HUB_ID.fullmatch(reference):
+        from advisor.profiles.model_hub import fetch_config  # urllib takes tens of milliseconds to import
+
+        fetch_config(reference, fetched_models())
+        return _of_fetched(reference)
+    raise _not_found(reference, path, offline)
 
 
-def _load(path: Path) -> dict[str, Any]:
-    loaded = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(loaded, dict):
-        raise AdvisorError("model-config", f"{path}: not a JSON mapping", exit_code=ExitCode.USAGE)
-    return loaded
+def load_json(path: Path) -> dict[str, Any]:
+    """The mapping in a JSON file. Raises `AdvisorError` `model-config` saying what is wrong with it and where."""
+    problem, line = "", None
+    try:
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            problem = f"larger than {MAX_CONFIG_BYTES // 1024**2} MiB"
+        else:
+            loaded = json.loads(path.read_bytes().decode("utf-8"))
+            if isinstance(loaded, dict):
+                return loaded
+            problem = f"holds a {type(loaded).__name__}, not a mapping"
+    except json.JSONDecodeError as error:
+        problem, line = f"not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}", error.lineno
+    except UnicodeDecodeError as error:
+        problem = f"not UTF-8 text at byte {error.start}"
+    except RecursionError:
+        problem = "nested too deeply"
+    except OSError as error:
+        problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
+    raise AdvisorError("model-config", f"{path}: {problem}", exit_code=ExitCode.USAGE, file=str(path), line=line)
+
+
+def fetched_models() -> Path:
+    """Where configs from the hub are kept: `$XDG_CACHE_HOME/advisor/models`."""
+    return _cache_home() / "advisor" / "models"
+
+
+def _of_folder(folder: Path, *, id: str, weights: bool = True) -> ModelSpec:
+    config = folder / "config.json"
+    if not config.is_file():
+        raise AdvisorError(
+            "model-not-found",
+            f"model `{id}` is not installed",
+            exit_code=ExitCode.MISSING,
+            notes=(f"{config} is missing",),
+            help=("install the package again",),
+        )
+    modelopt = folder / "hf_quant_config.json"
+    return read_config(
+        load_json(config),
+        id=id,
+        where=str(config),
+        folder=str(folder.resolve()) if weights else None,
+        modelopt=load_json(modelopt) if modelopt.is_file() else None,
+    )
+
+
+def _by_id(reference: str) -> ModelSpec | None:
+    """A model in the Hugging Face cache, shipped, or fetched earlier."""
+    known = {id.lower(): id for id in (*shipped_models(), *SAME_SHAPE)}
+    tails: dict[str, list[str]] = {}
+    for id in known.values():
+        tails.setdefault(id.lower().partition("/")[2], []).append(id)
+    ends = tails.get(reference.lower(), [])
+    id = known.get(reference.lower()) or (ends[0] if len(ends) == 1 else reference)
+    if not _HUB_ID.fullmatch(id):
+        return None
+    cached = _cached_snapshot(id)
+    if cached is not None:
+        return _of_folder(cached, id=id, weights=any(cached.glob("*.safetensors")))
+    if id.lower() in known:
+        snapshot = SNAPSHOTS / f"{SAME_SHAPE.get(id, id).replace('/', '--', 1)}.json"
+        return read_config(load_json(snapshot), id=id, where=snapshot.name)
+    return _of_fetched(id) if (fetched_models() / f"{id.replace('/', '--', 1)}.json").is_file() else None
+
+
+def _of_fetched(id: str) -> ModelSpec:
+    path = fetched_models() / f"{id.replace('/', '--', 1)}.json"
+    modelopt = path.with_suffix(".hf_quant_config.json")
+    return read_config(load_json(path), id=id, where=str(path), modelopt=load_json(modelopt) if modelopt.is_file() else None)
+
+
+def _cached_snapshot(id: str) -> Path | None:
+    """The folder of a model's main revision in the Hugging Face cache, if its config is there."""
+    repository = _hub_cache() / f"models--{id.replace('/', '--', 1)}"
+    main = repository / "refs" / "main"
+    if not main.is_file():
+        return None
+    folder = repository / "snapshots" / main.read_text(encoding="utf-8", errors="replace").strip()
+    return folder if (folder / "config.json").is_file() else None
+
+
+def _hub_cache() -> Path:
+    for name, below in (("HF_HUB_CACHE", ""), ("HF_HOME", "hub")):
+        if os.environ.get(name):
+            return Path(os.environ[name]).expanduser() / below
+    return _cache_home() / "huggingface" / "hub"
+
+
+def _cache_home() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME")
+    return Path(home) if home else Path.home() / ".cache"
+
+
+def _not_found(reference: str, path: Path, offline: bool) -> AdvisorError:
+    notes = []
+    if path.is_dir():
+        notes.append(f"{path} is a folder without a config.json")
+    elif path.is_file():
+        notes.append(f"{path} is a file, but no config.json" + ("; GGUF files are not read" if path.suffix == ".gguf" else ""))
+    known = (*shipped_models(), *SAME_SHAPE, *DEMO)
+    ends = [id for id in known if id.lower().endswith("/" + reference.lower())]
+    near = ends or _near(reference, known)
+    if near:
+        notes.append(("several models end so: " if ends else "near matches: ") + ", ".join(near))
+    if offline and _HUB_ID.fullmatch(reference):
+        notes.append("the hub was not asked")
+    return AdvisorError(
+        "model-not-found",
+        f"no model `{reference}`",
+        exit_code=ExitCode.MISSING,
+        notes=tuple(notes),
+        help=("type a folder with a config.json, or an id that `advisor models` lists",),
+    )
+
+
+def _near(reference: str, known: tuple[str, ...]) -> list[str]:
+    """Known ids that read like `reference`, with or without the owner."""
+    spelled = {id.lower(): id for id in known} | {id.lower().partition("/")[2]: id for id in known if "/" in id}
+    wanted = reference.lower()
+    close = get_close_matches(wanted, spelled, n=4, cutoff=0.6) + get_close_matches(wanted.rpartition("/")[2], spelled, n=4, cutoff=0.6)
+    return list(dict.fromkeys(spelled[name] for name in close))[:4]

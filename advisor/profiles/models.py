@@ -111,9 +111,56 @@ class ModelSpec:
         )
 
     @property
+    def kv_elements_per_token(self) -> float:
+        """Cached elements that one more token adds once every window is full."""
+        # Beyond any window, and a multiple of any compression.
+        tokens = 1 << 24
+        return (self.cache_elements(2 * tokens) - self.cache_elements(tokens)) / tokens
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of one sequence's recurrent states in all layers."""
         return sum(layer.mixer.state_bytes for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
+
+
+def describe(spec: ModelSpec) -> dict[str, object]:
+    """The facts of a model that a person asks for first, ready for JSON. Bytes of the cache are for keys and values in bf16."""
+    return {
+        "id": spec.id,
+        "architecture": spec.architecture,
+        "family": spec.family,
+        "parameters": spec.parameters,
+        "active_parameters": spec.active_parameters,
+        "layers": len(spec.layers),
+        "layers_by_kind": dict(Counter(_kind(layer) for layer in spec.layers)),
+        "hidden_size": spec.hidden_size,
+        "vocab_size": spec.vocab_size,
+        "max_context_tokens": spec.max_context_tokens,
+        "kv_bytes_per_token": spec.kv_elements_per_token * 2,
+        "kv_bytes_at_max_context": spec.cache_elements(spec.max_context_tokens) * 2,
+        "state_bytes_per_sequence": spec.state_bytes,
+        "weight_format": spec.weight_format,
+        "weight_format_reason": spec.weight_format_reason,
+        "checkpoint_bytes": round(spec.checkpoint_bytes),
+        "language_model_only": spec.language_model_only,
+        "unchecked": spec.unchecked,
+        "folder": spec.folder,
+        "config_digest": spec.config_digest,
+    }
+
+
+def _kind(layer: Layer) -> str:
+    """What a layer mixes tokens with and what it computes on each, in words."""
+    mixer = layer.mixer
+    kinds = {matrix.kind for matrix in layer.matrices}
+    block = "experts" if "expert" in kinds else "mlp" if "mlp" in kinds else ""
+    if isinstance(mixer, SelfAttention):
+        name = f"{'chunked' if mixer.chunked else 'sliding'} attention" if mixer.window else "attention"
+    elif isinstance(mixer, LatentAttention):
+        name = "latent attention"
+    else:
+        name = mixer.kind if mixer else ""
+    return " + ".join(part for part in (name, block) if part)
 
 
 def shipped_models() -> tuple[str, ...]:
