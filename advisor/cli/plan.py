@@ -50,7 +50,6 @@ def command(output: Output, model: str | None, model_option: str | None, profile
     wanted = settle(model or model_option, profile)
     _check(asked)
     from advisor import service  # loads the planner: not needed for --help
-
     from advisor.progress import ProgressLines
 
     with ProgressLines(quiet=output.quiet) as progress:
@@ -86,7 +85,8 @@ def _check(asked: dict[str, Any]) -> None:
         raise _contradiction("--concurrency and --request-rate exclude each other", "keep one: a number of users, or an arrival rate")
     if context and answer and answer >= context:
         raise _contradiction(
-            f"--output-tokens {answer} leaves no room for a prompt in --context {context}", f"write --context {answer * 2} or fewer output tokens"
+            f"--output-tokens {answer} leaves no room for a prompt in --context {context}",
+            f"write --context {answer * 2} or fewer output tokens",
         )
     if both := sorted(set(asked["require"]) & set(asked["forbid"])):
         raise _contradiction(f"`{both[0]}` is both required and forbidden", f"drop --require {both[0]} or --forbid {both[0]}")
@@ -129,7 +129,7 @@ _FLAGS = {
 def no_plan(advice: "Advice") -> AdvisorError:
     """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
     from advisor.numbers import number
-    from advisor.plan_advice import enough, told_miss
+    from advisor.plan_words import round_enough, told_miss
 
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     notes = [f"nearest is {nearest}"]
@@ -137,7 +137,7 @@ def no_plan(advice: "Advice") -> AdvisorError:
         notes.append(f"the limit that binds is {told_miss(advice.binding)}")
     notes += [f"it also misses {told_miss(miss)}" for miss in advice.chosen.misses if miss != advice.binding]
     helps = [
-        f"allow {_FLAGS[item.limit]} {number(enough(item.limit, item.needed), trim=True)}"
+        f"allow {_FLAGS[item.limit]} {number(round_enough(item.limit, item.needed), trim=True)}"
         + f", was {number(item.asked, trim=True)} (with {' + '.join(item.candidate.names) or 'the unmodified model'})"
         for item in advice.relaxations
     ]

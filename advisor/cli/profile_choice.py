@@ -19,7 +19,7 @@ class ModelAndProfile:
 
 
 def settle(model: str | None, profile: str, *, command: str = "plan") -> ModelAndProfile:
-    """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `profile-not-found`, `bad-profile-name` or `model-missing`."""
+    """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `bad-profile-name` or `model-missing`."""
     if _is_file(profile):
         return ModelAndProfile(_needed(model, command), profile)
     if profile in KEYWORDS or (_NAME.fullmatch(profile) and (model is not None or _is_stored(profile))):

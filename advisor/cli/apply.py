@@ -1,0 +1,42 @@
+"""`advisor apply`: run a plan for real, technique by technique, and measure it."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from advisor.cli.failures import state_folder
+from advisor.cli.options import Output, with_output
+from advisor.profiles.errors import ExitCode
+
+
+@click.command("apply", short_help="Run a plan for real, technique by technique, and measure it.")
+@click.argument("plan", type=click.Path(path_type=Path), metavar="PLAN.YAML")
+@click.option("--model", type=click.Path(path_type=Path), metavar="DIR", help="Folder with the weights; without it, as the plan says.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Folder for run.json and report.html.")
+@click.option("--accept-edits", is_flag=True, help="Run a plan whose limits or decision were edited by hand.")
+@click.option("--strict", is_flag=True, help="Exit code 5 also when a value leaves its predicted range.")
+@with_output
+def command(output: Output, plan: Path, model: Path | None, out: Path | None, accept_edits: bool, strict: bool) -> ExitCode:
+    """Run the baseline and each technique of a plan, every one in a fresh process, and write run.json and report.html.
+
+    Exit codes: 5 a measured value misses a limit, 6 the plan is for another machine or model, 7 a process died.
+    """
+    from advisor import service
+    from advisor.compare import compare
+    from advisor.plan_check import check_edits, warn_unknown_keys
+    from advisor.plan_read import read_plan
+    from advisor.progress import ProgressLines
+    from advisor.views.comparison import comparison_dict
+    from advisor.views.run import run_text
+
+    decided = read_plan(plan)
+    warn_unknown_keys(decided, plan, output.note)
+    check_edits(decided, plan, accepted=accept_edits)
+    folder = out or state_folder() / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{decided.id}"
+    with ProgressLines(quiet=output.quiet) as progress:
+        run = service.apply(decided, model_folder=model, out=folder, on_event=progress)
+    comparison = compare(run)
+    output.emit(lambda: comparison_dict(comparison), lambda: run_text(run, **output.look))
+    output.note(f"run:    {folder / 'run.json'}\nreport: {folder / 'report.html'}")
+    return comparison.exit_code(strict=strict)

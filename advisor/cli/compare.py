@@ -1,0 +1,26 @@
+"""`advisor compare`: predicted beside measured for a finished run."""
+
+from pathlib import Path
+
+import click
+
+from advisor.cli.options import Output, with_output
+from advisor.profiles.errors import ExitCode
+
+
+@click.command("compare", short_help="Show predicted beside measured for a finished run.")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN.JSON")
+@click.option("--strict", is_flag=True, help="Exit code 5 also when a value leaves its predicted range.")
+@with_output
+def command(output: Output, run: Path, strict: bool) -> ExitCode:
+    """Show predicted beside measured, rung by rung, and what each technique changed.
+
+    RUN.JSON is what `advisor apply` wrote, or its folder. Exit code 5: a measured value misses a limit.
+    """
+    from advisor.compare import compare
+    from advisor.run_read import read_run
+    from advisor.views.comparison import comparison_dict, comparison_text
+
+    comparison = compare(read_run(run))
+    output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))
+    return comparison.exit_code(strict=strict)

@@ -1,0 +1,27 @@
+"""`advisor demo`: plan, apply and compare the shipped model on this machine."""
+
+from pathlib import Path
+
+import click
+
+from advisor.cli.options import Output, with_output
+from advisor.profiles.errors import ExitCode
+
+
+@click.command("demo", short_help="Plan, apply and compare the shipped model on this machine.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", default=Path("demo-out"), show_default=True, help="Result folder.")
+@click.option("--quick", is_flag=True, help="Fewer requests and a shorter profile; wider ranges.")
+@with_output
+def command(output: Output, out: Path, quick: bool) -> ExitCode:
+    """Measure this machine, plan the shipped model for it, apply the plan, and compare."""
+    from advisor.compare import compare
+    from advisor.demo import run_demo
+    from advisor.progress import ProgressLines
+    from advisor.views.comparison import comparison_dict, comparison_text
+
+    with ProgressLines(quiet=output.quiet) as progress:
+        run = run_demo(out, progress, quick=quick)
+    comparison = compare(run)
+    output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))
+    output.note(f"run:    {out / 'run.json'}\nreport: {out / 'report.html'}")
+    return comparison.exit_code()

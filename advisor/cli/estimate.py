@@ -1,0 +1,69 @@
+"""`advisor estimate`: price one explicit way to run a model."""
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from advisor.cli.options import Output, with_output
+from advisor.cli.values import QuantityType
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.units import COUNT, RATE, TOKENS
+
+if TYPE_CHECKING:  # the estimator is loaded when the command runs
+    from advisor.service import EstimateQuestion
+
+
+@click.command("estimate", short_help="Price one explicit way to run MODEL.")
+@click.argument("model")
+@click.option("--hardware", metavar="ID", required=True, help="An id of `advisor hardware`.")
+@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="How many of them.")
+@click.option("--engine", metavar="E", default="advisor", show_default=True, help="What runs it: advisor, vllm, llama.cpp, ...")
+@click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; without it, the model's own.")
+@click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8 or int4.")
+@click.option("--tp", type=QuantityType(COUNT), default=1, show_default=True, help="Tensor parallel ways.")
+@click.option("--pp", type=QuantityType(COUNT), default=1, show_default=True, help="Pipeline parallel stages.")
+@click.option("--prompt-tokens", type=QuantityType(TOKENS), required=True, help="Tokens of a prompt.")
+@click.option("--output-tokens", type=QuantityType(TOKENS), required=True, help="Tokens of an answer.")
+@click.option("--concurrency", type=QuantityType(COUNT), help="Requests in flight at once; 1 when no load is given.")
+@click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second.")
+@click.option("--offline", is_flag=True, help="All requests are there at the start; as many run as fit.")
+@click.option("--profile", "-P", default="auto", show_default=True, metavar="NAME", help="Stored profile; `none` for the data sheet.")
+@with_output
+def command(output: Output, **asked: Any) -> ExitCode:
+    """Price one explicit way to run MODEL: no search, no limits."""
+    loads = [
+        flag for flag, key in (("--concurrency", "concurrency"), ("--request-rate", "request_rate"), ("--offline", "offline")) if asked[key]
+    ]
+    if len(loads) > 1:
+        raise AdvisorError("usage", f"{' and '.join(loads)} exclude each other", exit_code=ExitCode.USAGE, help=(f"keep {loads[0]}",))
+    question = _question(asked)
+    from advisor import service
+    from advisor.views.metrics import metrics_text
+
+    metrics = service.estimate(question)
+    output.emit(
+        lambda: {"model": question.model, "hardware": question.hardware, "metrics": metrics.as_dict()},
+        lambda: metrics_text(metrics, **output.look),
+    )
+    return ExitCode.OK
+
+
+def _question(asked: dict[str, Any]) -> "EstimateQuestion":
+    from advisor.service import EstimateQuestion  # loads the estimator: not needed for --help
+
+    return EstimateQuestion(
+        model=asked["model"],
+        hardware=asked["hardware"],
+        devices=max(asked["devices"], asked["tp"] * asked["pp"]),
+        engine=asked["engine"],
+        weights=asked["weights"],
+        kv=asked["kv"],
+        tp=asked["tp"],
+        pp=asked["pp"],
+        prompt_tokens=asked["prompt_tokens"],
+        output_tokens=asked["output_tokens"],
+        concurrency=asked["concurrency"] or (None if asked["request_rate"] or asked["offline"] else 1),
+        request_rate_per_s=asked["request_rate"],
+        offline_load=asked["offline"],
+        profile=asked["profile"],
+    )

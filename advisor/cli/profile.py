@@ -1,0 +1,70 @@
+"""`advisor profile`: measure this machine, and manage stored profiles."""
+
+import click
+
+from advisor.cli.options import DefaultGroup, Output, with_output
+from advisor.profiles.errors import ExitCode
+
+
+@click.group("profile", cls=DefaultGroup, short_help="Measure this machine, and manage stored profiles.")
+def command() -> None:
+    """Measure this machine, and manage stored profiles. Alone it lists them."""
+
+
+@command.command("run")
+@click.option("--name", metavar="NAME", help="Store it under this name; without it, one made from the machine.")
+@with_output
+def run(output: Output, name: str | None) -> ExitCode:
+    """Measure this machine and store what was found."""
+    from advisor import service
+    from advisor.profiles.store import check_name, profiles_folder
+    from advisor.progress import ProgressLines
+    from advisor.views.profile import profile_text
+
+    if name is not None:
+        check_name(name)
+    with ProgressLines(quiet=output.quiet) as progress:
+        profile = service.run_profile(name, progress)
+    output.emit(lambda: profile.model_dump(mode="json"), lambda: profile_text(profile, **output.look))
+    output.note(f"stored {profiles_folder() / profile.name}.yaml; use it with --profile={profile.name}")
+    return ExitCode.OK
+
+
+@command.command("list")
+@with_output
+def list_all(output: Output) -> ExitCode:
+    """List the stored profiles."""
+    from advisor.profiles.store import list_profiles
+    from advisor.views.profile import profile_list_text
+
+    stored = list_profiles()
+    records = [{key: getattr(item, key) for key in ("name", "hardware", "fingerprint", "taken", "shared")} for item in stored]
+    output.emit(lambda: {"profiles": records}, lambda: profile_list_text(stored, **output.look))
+    if not stored:
+        output.note("no stored profiles; advisor profile run   measures this machine")
+    return ExitCode.OK
+
+
+@command.command("show")
+@click.argument("name")
+@with_output
+def show(output: Output, name: str) -> ExitCode:
+    """Show what a stored profile, or a profile file, holds."""
+    from advisor.profiles.store import load_profile
+    from advisor.views.profile import profile_text
+
+    profile = load_profile(name)
+    output.emit(lambda: profile.model_dump(mode="json"), lambda: profile_text(profile, **output.look))
+    return ExitCode.OK
+
+
+@command.command("rm")
+@click.argument("name")
+@with_output
+def remove(output: Output, name: str) -> ExitCode:
+    """Remove a stored profile."""
+    from advisor.profiles.store import remove_profile
+
+    remove_profile(name)
+    output.emit(lambda: {"removed": name}, lambda: f"removed {name}")
+    return ExitCode.OK

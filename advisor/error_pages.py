@@ -1,0 +1,124 @@
+"""The long text of every error code, for `advisor explain CODE`."""
+
+ERROR_PAGES: dict[str, str] = {
+    "bad-engine": "An engine profile that ships with advisor, or one you wrote, has a wrong or missing field; the message names it.",
+    "bad-hardware": (
+        "A hardware file has a wrong or missing field; the message names it. Files are YAML, one device each, a source per figure."
+    ),
+    "bad-profile": (
+        "A profile file was read as YAML but a field is wrong or missing. Measure again with `advisor profile run --name NAME`."
+    ),
+    "bad-profile-name": (
+        "Profile names are lower-case letters, digits and hyphens, and never now, auto or none, so that no model id and no "
+        "keyword can be taken for one. A profile file has a slash in its path or ends in .yaml."
+    ),
+    "bad-run": "A run was asked for with settings that contradict each other; the message says which.",
+    "bad-value": (
+        "A flag's value is not a number of its kind, or is zero or negative where that limits nothing that can be met. Times "
+        "are in ms (500, 500ms, 0.5s), sizes in GiB (24, 24GiB, 24GB), tokens plain or with k for 1024 (8k). Leave a flag out "
+        "for no limit."
+    ),
+    "bad-yaml": (
+        "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested"
+        " deeply. The message has the line."
+    ),
+    "context-too-long": (
+        "The prompt and the output together are longer than the model was trained for. Ask for fewer tokens with --context."
+    ),
+    "crashed": (
+        "A child process that was measuring ended by an error in it or in a library. What was measured before is kept in the "
+        "run folder, with the child's own log."
+    ),
+    "disk-full": (
+        "There was no space left to write a file. Files are written whole or not at all: an older file of that name is "
+        "untouched. Free some space, or name another folder with --out or -o."
+    ),
+    "engine-not-found": "No serving engine of that name is known. `advisor` is our own runtime; the message lists the others.",
+    "file-not-found": "The named file does not exist. Paths are relative to the current folder.",
+    "hardware-not-found": (
+        "No accelerator of that id is known. `advisor hardware` lists every id; `advisor hardware detect` shows this machine."
+    ),
+    "internal": (
+        "A fault in advisor itself. The full trace is in the file that the message names; add it and the output of `advisor "
+        "doctor` to a bug report."
+    ),
+    "interrupted": "The command was stopped by Ctrl-C. What had been measured is kept; nothing was half written.",
+    "killed": (
+        "A child process that was measuring was killed from outside, often by the system when memory ran out. The rungs before "
+        "it are kept in the run folder."
+    ),
+    "kv-pool-too-small": "One request alone needs more KV cache than the pool has. Ask for a shorter context, or allow more memory.",
+    "model-config": (
+        "The model's config.json lacks a field, or has one that makes no sense; the message names it. Without it the shapes of "
+        "the model are not known."
+    ),
+    "model-missing": "The command needs a model: a folder, a config.json, or an id such as meta-llama/Meta-Llama-3.1-8B.",
+    "model-not-found": (
+        "No folder, no cached model and no shipped architecture of that name was found. `advisor models` lists the shipped "
+        "ones; online, any id of the Hugging Face hub can be planned for."
+    ),
+    "model-unsupported": (
+        "The architecture is known but the runtime cannot execute it: it needs a decoder of transformers that uses the "
+        "attention interface. Planning may still work."
+    ),
+    "no-plan": (
+        "No stack of techniques meets all limits on this hardware. The nearest plan is printed and saved with verdict.status "
+        "misses. The help lines give, for each limit, the smallest change that would let a plan in."
+    ),
+    "not-readable": "The file exists but cannot be read: see its permissions, or whether it is a folder.",
+    "not-utf8": "Plan, profile and run files are UTF-8 text; this one is not. The message has the line.",
+    "not-writable": "The folder or file may not be written to. Name another one with --out or -o.",
+    "out-of-memory": (
+        "The process needed more memory than there is, or than it was allowed. While applying, this counts as a measurement: "
+        "the rungs before it are kept, and the prediction of memory is shown beside it."
+    ),
+    "plan-edited": (
+        "The plan's limits or decision were changed by hand: they no longer match provenance.digest, so the predictions in the "
+        "file are for something else. Plan again, or run the edited one with --accept-edits."
+    ),
+    "plan-field": (
+        "Fields of the plan file are wrong or missing. All of them are reported at once with their lines. Sections: limits, "
+        "verdict, model, machine, apply, predicted, techniques, quality, export, measured, provenance; `advisor schema plan` "
+        "has the JSON Schema."
+    ),
+    "plan-format": (
+        "The plan file's format has another major version, or is not quoted text. Minor versions only add keys; a reader must "
+        "refuse another major."
+    ),
+    "plan-stale": (
+        "The plan was made for another machine or another model than the one at hand, so its numbers do not hold here. Nothing "
+        "was run. The help line has the command that plans for what is here."
+    ),
+    "profile-ambiguous": (
+        "In `plan --profile WORD` without another word, WORD could be a profile or the model. Write --profile=NAME for a "
+        "profile, or put the model first."
+    ),
+    "profile-not-found": (
+        "No measured profile of that name is stored, or the file does not exist. `advisor profile list` lists them; `advisor "
+        "profile run --name NAME` makes one."
+    ),
+    "reference-missing": (
+        "Quality is measured against the unmodified model's own scores on the same text; the baseline did not leave them."
+    ),
+    "request-too-long": "A request is longer than the sequences the runtime was set up for.",
+    "run-broken": "The run folder holds an earlier run that cannot be read. Name another folder with --out.",
+    "run-exists": "The run folder holds another run, which is not overwritten. Name another folder with --out.",
+    "run-file": "The file is not a run of `advisor apply`: not JSON, or a field is wrong; the message names it.",
+    "run-not-found": "The folder holds no run to go on with.",
+    "terminated": "The command was stopped by SIGTERM. What had been measured is kept; nothing was half written.",
+    "text-not-found": "The text that quality is measured on does not exist.",
+    "text-too-short": "The text has fewer tokens than measuring quality needs.",
+    "tokenizer-broken": "The model folder's tokenizer files cannot be read.",
+    "tokenizer-mismatch": (
+        "The tokenizer makes ids that the model has no embedding for, or a draft's tokenizer differs from its target's: it "
+        "belongs to another model."
+    ),
+    "tokenizer-not-found": "The model folder has no tokenizer; texts cannot be turned into tokens.",
+    "too-large": "The file is larger than any file of its kind should be, and is not read.",
+    "topic-not-found": "There is no page of that name. `advisor explain` alone lists every topic.",
+    "unknown-format": "No number format of that name is known; the message lists them.",
+    "unknown-technique": "No technique of that name is known. `advisor explain` alone lists them.",
+    "unsupported-model": "The model does not use the attention interface of transformers, which the runtime plugs into.",
+    "usage": "The command line is wrong: an unknown command or flag, a missing word, or flags that exclude each other.",
+    "write-failed": "A file could not be written, for the reason in the message. An older file of that name is untouched.",
+}

@@ -1,0 +1,174 @@
+"""Explains a technique, metric, limit, plan field or error code, offline."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from pydantic import BaseModel
+
+from advisor.error_pages import ERROR_PAGES
+from advisor.field_docs import field_docs
+from advisor.plan_file import PlanFile
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.request import Limits
+from advisor.shown_metrics import SHOWN, Shown
+
+_METRICS = {
+    "ttft": "Time to first token: from submission of a request to its first output token, queueing and prefill included.",
+    "tpot": "Time per output token: (last token − first token)/(tokens − 1) of a request; TTFT is not in it.",
+    "throughput": "Output tokens of all requests over the wall time of the run.",
+    "decode": "Decode speed that one request sees: 1000 divided by TPOT in ms.",
+    "prefill": "Prompt tokens per second of one prefill.",
+    "peak_memory": "The most memory that the process holds on one device, everything in it.",
+    "weights": "Memory of the weights, with their scales and the parts that are not quantised, per device.",
+    "kv_cache": "Memory of the keys and values of past tokens, rounded up to blocks, per device.",
+    "max_concurrency": "Requests of the asked length that fit in memory at once.",
+    "acceptance": "Share of proposed tokens that verification accepts, each given the one before.",
+    "quality_loss": "Perplexity increase over the unmodified model, in percent, on a named text. The plan file calls it quality_drop_pct.",
+    "perplexity": "exp of the mean negative log-likelihood per token on a named text; lower is better.",
+    "nll_difference": "Paired difference of the mean negative log-likelihood per token from the unmodified model's, on the same tokens.",
+    "kl_divergence": "Mean Kullback-Leibler divergence of the next-token distribution from the unmodified model's.",
+    "top1_agreement": "Share of positions where the most likely next token is the same as the unmodified model's.",
+}
+_STATISTICS = {
+    "_mean": "Mean over the requests of a run.",
+    "_p50": "Median over the requests of a run.",
+    "_p95": "95th percentile over the requests.",
+}
+_LIMITS = {
+    "ttft_ms_p95": "--ttft-ms",
+    "tpot_ms_p95": "--tpot-ms",
+    "throughput_tok_s": "--throughput",
+    "memory_gib_per_device": "--memory-gib",
+    "quality_loss_pct": "--quality-loss",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One topic: what kind it is, and paragraphs under headings; the first has none."""
+
+    topic: str
+    kind: str
+    parts: tuple[tuple[str, str], ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The published form."""
+        return {"topic": self.topic, "kind": self.kind, "parts": [{"heading": heading, "text": text} for heading, text in self.parts]}
+
+
+def explain(topic: str) -> Page:
+    """The page of a topic. Raises `AdvisorError` `topic-not-found` with the nearest ones."""
+    name = topic.strip().strip("`").removeprefix("error[").removesuffix("]")
+    for find in (_technique, _error, _metric, _limit, _plan_field):
+        if page := find(name):
+            return page
+    if not name.startswith("-") and (page := _metric(name.replace("-", "_")) or _plan_field(name.replace("-", "_"))):
+        return page
+    near = get_close_matches(name, [item for items in topics().values() for item in items], n=3)
+    raise AdvisorError(
+        "topic-not-found",
+        f"no page for `{topic}`",
+        exit_code=ExitCode.USAGE,
+        help=(*(f"did you mean `advisor explain {item}`?" for item in near), "advisor explain   lists every topic"),
+    )
+
+
+def topics() -> dict[str, list[str]]:
+    """Every topic by kind."""
+    from advisor.backends.techniques import TECHNIQUES  # one import for each technique; a lookup of an error code needs none
+
+    return {
+        "techniques": [technique.name for technique in TECHNIQUES],
+        "metrics": list(SHOWN),
+        "limits": [name for name in Limits.model_fields if name not in SHOWN],
+        "plan fields": [path for path, _ in _plan_fields()],
+        "error codes": sorted(ERROR_PAGES),
+    }
+
+
+def _technique(name: str) -> Page | None:
+    from advisor.backends.technique import explanation
+    from advisor.backends.techniques import TECHNIQUES
+
+    found = next((technique for technique in TECHNIQUES if technique.name == name), None)
+    if found is None:
+        return None
+    told = explanation(found)
+    options = "; ".join(f"{option} = {value}" for option, value in told.options.items())
+    parts = (
+        ("", told.does),
+        ("Helps when", told.helps_when),
+        ("Hurts when", told.hurts_when),
+        ("Options", options),
+        ("Source", told.source),
+    )
+    return Page(name, "technique", tuple(part for part in parts if part[1]))
+
+
+def _error(name: str) -> Page | None:
+    return Page(name, "error code", (("", ERROR_PAGES[name]),)) if name in ERROR_PAGES else None
+
+
+def _metric(name: str) -> Page | None:
+    shown = SHOWN.get(name)
+    if shown is None:
+        return None
+    told = next(text for start, text in _METRICS.items() if name.startswith(start))
+    statistic = next((text for ending, text in _STATISTICS.items() if name.endswith(ending)), "")
+    return Page(
+        name, "metric", (("", f"{told} {statistic}".strip()), ("Unit", shown.unit or "none"), ("Better", _better(shown)), *_bound(shown))
+    )
+
+
+def _better(shown: Shown) -> str:
+    return "higher" if shown.higher_is_better else "lower"
+
+
+def _bound(shown: Shown) -> tuple[tuple[str, str], ...]:
+    return (("Limit", f"{_LIMITS[shown.limit]} of `advisor plan`"),) if shown.limit else ()
+
+
+def _limit(name: str) -> Page | None:
+    field = name if name in _LIMITS else next((field for field, flag in _LIMITS.items() if name in (flag, flag.removeprefix("--"))), None)
+    if field is None:
+        return None
+    shown = next(shown for shown in SHOWN.values() if shown.limit == field)
+    bound = "at least" if shown.higher_is_better else "at most"
+    told = _metric(shown.name)
+    assert told is not None
+    return Page(name, "limit", (("", f"`{_LIMITS[field]} X`: {shown.label} must be {bound} X {shown.unit}."), *told.parts))
+
+
+def _plan_field(name: str) -> Page | None:
+    paths = [(path, text) for path, text in _plan_fields() if path == name or path.endswith(f".{name}")]
+    if not paths:
+        return None
+    return Page(name, "plan field", tuple((path, text) for path, text in paths))
+
+
+def _plan_fields() -> Iterator[tuple[str, str]]:
+    """Every field of the plan file with what is said about it."""
+    return _fields(PlanFile, "", field_docs(PlanFile))
+
+
+def _fields(record: type[BaseModel], under: str, docs: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
+    for name, field in record.model_fields.items():
+        inner = next((part for part in _classes(field.annotation)), None)
+        text = docs.get(record.__name__, {}).get(name) or (inner.__doc__ if inner else "") or ""
+        yield f"{under}{name}", " ".join((text, _allowed(field.annotation))).strip()
+        if inner is not None:
+            yield from _fields(inner, f"{under}{name}.", docs)
+
+
+def _classes(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in getattr(annotation, "__args__", ()):
+        yield from _classes(part)
+
+
+def _allowed(annotation: object) -> str:
+    """The words that a field may hold, where it is a choice."""
+    words = [str(part) for part in getattr(annotation, "__args__", ()) if isinstance(part, str)]
+    return f"One of: {', '.join(words)}." if words else ""

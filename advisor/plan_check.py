@@ -1,0 +1,77 @@
+"""Whether a plan may be run here and now: unedited, and made for this machine and this model."""
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+from advisor.plan_file import PlanFile
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.models import ModelSpec
+
+
+def warn_unknown_keys(plan: PlanFile, path: Path, say: Callable[[str], None]) -> None:
+    """Say once which keys this version does not know; they are kept and not acted upon."""
+    if unknown := list(plan.unknown_keys()):
+        say(f"note: {path}: kept but not acted upon, as this version does not know them: {', '.join(unknown)}")
+
+
+def check_edits(plan: PlanFile, path: Path, *, accepted: bool) -> None:
+    """Refuse a plan whose limits or decision no longer match its digest. Raises `AdvisorError` `plan-edited`."""
+    if plan.edited and not accepted:
+        raise AdvisorError(
+            "plan-edited",
+            f"{path} was edited after it was made: its digest does not match limits, apply, model and machine",
+            exit_code=ExitCode.STALE,
+            notes=("what it predicts is for the plan before the edit; nothing was run",),
+            help=(f"advisor apply {shlex.quote(str(path))} --accept-edits   predicts again and runs it", replan_command(plan)),
+            file=str(path),
+        )
+
+
+def check_machine(plan: PlanFile, fingerprint: str) -> None:
+    """Refuse a plan that was made for another machine. Raises `AdvisorError` `plan-stale`."""
+    if plan.machine.fingerprint != fingerprint:
+        raise AdvisorError(
+            "plan-stale",
+            "the plan was made for another machine; nothing was run",
+            exit_code=ExitCode.STALE,
+            notes=(f"plan: {plan.machine.fingerprint}", f"here: {fingerprint}"),
+            help=(replan_command(plan),),
+        )
+
+
+def check_model(plan: PlanFile, model: ModelSpec) -> None:
+    """Refuse a model whose architecture is not the plan's. Raises `AdvisorError` `plan-stale`."""
+    if plan.model.digest is not None and plan.model.digest != model.config_digest:
+        raise AdvisorError(
+            "plan-stale",
+            f"the plan was made for another model than {model.folder or model.id}; nothing was run",
+            exit_code=ExitCode.STALE,
+            notes=(
+                f"plan: {plan.model.name}, {plan.model.parameters} parameters, config {plan.model.digest}",
+                f"here: {model.id}, {model.parameters} parameters, config {model.config_digest}",
+            ),
+            help=("give the plan's model with --model DIR, or plan for this one", replan_command(plan)),
+        )
+
+
+def replan_command(plan: PlanFile) -> str:
+    """What to type to make the same plan for the machine at hand."""
+    asked = plan.limits
+    flags = {
+        "--ttft-ms": asked.ttft_ms_p95,
+        "--tpot-ms": asked.tpot_ms_p95,
+        "--throughput": asked.throughput_tok_s,
+        "--memory-gib": asked.memory_gib_per_gpu,
+        "--quality-loss": asked.quality_drop_pct,
+        "--context": asked.context_tokens,
+        "--output-tokens": asked.output_tokens,
+        "--concurrency": asked.concurrency,
+        "--request-rate": asked.request_rate_per_s,
+    }
+    words = ["advisor", "plan", shlex.quote(plan.model.path or plan.model.name)]
+    words += [f"{flag} {value:g}" if isinstance(value, float) else f"{flag} {value}" for flag, value in flags.items() if value is not None]
+    if asked.prefer != "balanced":
+        words.append(f"--prefer {asked.prefer.value}")
+    words += [f"--require {name}" for name in asked.require] + [f"--forbid {name}" for name in asked.forbid]
+    return " ".join((*words, "-o plan.yaml"))

@@ -1,0 +1,100 @@
+"""The decision of a plan: from a candidate's deployment to the section `apply`, and back."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from advisor import plan_file
+from advisor.advice import Candidate
+from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
+from advisor.backends.technique import Technique
+from advisor.plan_file import PlanFile
+from advisor.profiles.model_store import find_model
+from advisor.profiles.models import ModelSpec
+
+
+def apply_of(candidate: Candidate) -> plan_file.Apply:
+    """Every choice of a candidate's deployment, and its techniques with their options."""
+    found = candidate.deployment
+    return plan_file.Apply(
+        engine=plan_file.Engine(name=found.engine),
+        parallel=plan_file.ParallelChoice(**dataclasses.asdict(found.parallel)),
+        weights=plan_file.WeightsChoice(
+            dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
+        ),
+        attention=plan_file.AttentionChoice(backend=found.attention.implementation),
+        kv_cache=plan_file.CacheChoice(dtype=found.kv.format, layout=found.kv.layout, block_tokens=found.kv.block_tokens or None),
+        speculative=_speculation(found.decoding),
+        batching=plan_file.BatchingChoice(
+            policy=found.batching.policy,
+            max_num_seqs=found.batching.max_sequences,
+            max_batched_tokens=found.batching.token_budget or None,
+        ),
+        techniques=tuple(_technique(technique) for technique in candidate.techniques),
+    )
+
+
+def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
+    """The deployment that a plan describes. Raises `AdvisorError` when its draft model is not found."""
+    chosen = plan.apply
+    return Deployment(
+        model=model,
+        weights=Weights(format=chosen.weights.dtype, group_size=chosen.weights.group_size, kept_kinds=frozenset(chosen.weights.keep)),
+        attention=Attention(implementation=chosen.attention.backend),
+        kv=KvCache(layout=chosen.kv_cache.layout, block_tokens=chosen.kv_cache.block_tokens or 0, format=chosen.kv_cache.dtype),
+        decoding=_decoding(chosen.speculative),
+        batching=Batching(
+            policy=chosen.batching.policy,
+            max_sequences=chosen.batching.max_num_seqs,
+            token_budget=chosen.batching.max_batched_tokens or 0,
+        ),
+        parallel=Parallel(
+            tensor=chosen.parallel.tensor, pipeline=chosen.parallel.pipeline, data=chosen.parallel.data, expert=chosen.parallel.expert
+        ),
+        engine=chosen.engine.name,
+    )
+
+
+def shorter_home(path: str) -> str:
+    """A path that does not tell whose home it is in."""
+    home = str(Path.home())
+    return f"~{path[len(home) :]}" if path == home or path.startswith(home + os.sep) else path
+
+
+def _speculation(decoding: Decoding) -> plan_file.Speculation | None:
+    if decoding.method == "plain":
+        return None
+    low, high = decoding.acceptance_spread
+    return plan_file.Speculation(
+        method=decoding.method,
+        draft_tokens=decoding.draft_tokens,
+        draft_folder=shorter_home(decoding.draft_folder) if decoding.draft_folder else None,
+        acceptance=plan_file.Acceptance(value=decoding.acceptance, range=(low, high)),
+    )
+
+
+def _decoding(chosen: plan_file.Speculation | None) -> Decoding:
+    if chosen is None:
+        return Decoding()
+    folder = str(Path(chosen.draft_folder).expanduser()) if chosen.draft_folder else None
+    acceptance = chosen.acceptance or plan_file.Acceptance(value=0.0, range=(0.0, 0.0))
+    return Decoding(
+        method=chosen.method,
+        draft_tokens=chosen.draft_tokens,
+        acceptance=acceptance.value,
+        acceptance_spread=acceptance.range,
+        draft_model=find_model(folder) if folder else None,
+        draft_folder=folder,
+    )
+
+
+def _technique(technique: Technique) -> plan_file.TechniqueChoice:
+    options = {field.name: _option(getattr(technique, field.name)) for field in dataclasses.fields(technique)}
+    return plan_file.TechniqueChoice(name=technique.name, options=options)
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, Path):
+        return shorter_home(str(value))
+    return shorter_home(value) if isinstance(value, str) else value
