@@ -109,7 +109,7 @@ class CatalogueMachine:
         moved = 2.0 * reduce.payload_bytes * (reduce.ranks - 1) / reduce.ranks
         if self.hardware.link_bytes_per_s:
             return 5e-6 + moved / (0.76 * self.hardware.link_bytes_per_s)
-        rate = (self.hardware.pcie_bytes_per_s or 16e9) * 0.58 * (2 / reduce.ranks) ** 0.7
+        rate = (self.hardware.pcie_bytes_per_s or 16e9) * 0.58 * math.pow(2 / reduce.ranks, 0.7)
         return 3e-6 * reduce.ranks + moved / rate
 
     def _peak(self, format: str) -> float:
@@ -153,7 +153,7 @@ def _curves(rows: list[dict[str, str]]) -> dict[str, tuple[tuple[float, float], 
 
 def _attention(rows: list[dict[str, str]]) -> AttentionEfficiency:
     def middle(column: str) -> float:
-        return median(float(row[column]) for row in rows)
+        return float(median(float(row[column]) for row in rows))
 
     return AttentionEfficiency(
         middle("decode_efficiency"), middle("decode_floor_us") * 1e-6, middle("prefill_efficiency"), middle("prefill_half_tokens")

@@ -42,7 +42,9 @@ class ProfiledMachine:
         if gemm.format in self._gemm.formats:
             return self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
         nearest = self._nearest(gemm.format)
-        ratio = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k) / weight_format(nearest).bytes_per_element(row_elements=gemm.k)
+        ratio = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k) / weight_format(nearest).bytes_per_element(
+            row_elements=gemm.k
+        )
         return max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
 
     def attention_s(self, call: AttentionCall) -> float:

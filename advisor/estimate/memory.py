@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate.operators import stored_format
+from advisor.estimate.operators import stored_format, structure_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.formats import weight_format
-from advisor.profiles.layers import LatentAttention, SelfAttention
+from advisor.profiles.layers import LatentAttention, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Workload
 
@@ -37,17 +37,16 @@ class Ledger:
 
 def weight_bytes(deployment: Deployment) -> float:
     """Bytes of all weights of one replica, scales included, before they are spread over devices."""
-    model = deployment.model
+    model, structure = deployment.model, structure_of(deployment.model)
     total = 0.0
-    for matrix, count in model.matrices():
+    for matrix, count in structure.matrices:
         total += count * matrix.copies * _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
         total += 2.0 * count * matrix.copies * matrix.n * matrix.bias
     for outside in (model.embedding, model.head):
         if outside is not None:
             total += _matrix_bytes(outside.n, outside.k, stored_format(deployment, outside))
-    vectors = model.vector_parameters + sum(count * layer.vector_parameters for layer, count in model.layer_counts())
     native = 4.0 if model.weight_format == "fp32" else 2.0
-    return total + native * vectors
+    return total + native * structure.vector_parameters
 
 
 def kv_bytes_per_token(deployment: Deployment) -> float:
@@ -58,14 +57,14 @@ def kv_bytes_per_token(deployment: Deployment) -> float:
 def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
     """Bytes of one sequence's cache and states, windows respected, without rounding to blocks."""
     model = deployment.model
-    return model_kv_bytes(model, tokens, deployment.kv.format) + model.state_bytes
+    states = sum(count * mixer.state_bytes for mixer, count in structure_of(model).mixers if isinstance(mixer, RecurrentMixer))
+    return model_kv_bytes(model, tokens, deployment.kv.format) + states
 
 
 def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str) -> float:
     """Bytes of the keys and values of one sequence of `tokens` tokens."""
     format, total = weight_format(kv_format), 0.0
-    for layer, count in model.layer_counts():
-        mixer = layer.mixer
+    for mixer, count in structure_of(model).mixers:
         if isinstance(mixer, SelfAttention):
             kept = min(tokens, mixer.window) if mixer.window else tokens
             scales = 2 * mixer.kv_heads * KV_SCALE_BITS / 8 if format.bits < 16 and kv_format != "fp8" else 0.0
@@ -96,12 +95,13 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
 
 
 def sequence_tokens(deployment: Deployment, workload: Workload) -> int:
-    """Tokens that one request holds in the pool: the longest allowed when contiguous, its own rounded to blocks when paged."""
+    """Tokens of the pool that one request may need: the longest, or its own rounded to blocks where a paged pool may run dry."""
     slack = deployment.decoding.draft_tokens
     if deployment.kv.layout == "contiguous":
         return workload.longest_tokens + slack
     block = deployment.kv.block_tokens
-    return math.ceil((workload.context_tokens + slack) / block) * block
+    needed = workload.context_tokens if workload.oversubscribe else workload.longest_tokens
+    return math.ceil((needed + slack) / block) * block
 
 
 def fitting_sequences(deployment: Deployment, workload: Workload, engine: EngineProfile, budget_bytes: float) -> int:
@@ -114,11 +114,8 @@ def fitting_sequences(deployment: Deployment, workload: Workload, engine: Engine
 
 def _kv_shards(deployment: Deployment) -> float:
     """A tensor-parallel group splits heads, never one head; latent caches are repeated on every rank."""
-    parallel, heads = deployment.parallel, 1
-    for layer in deployment.model.attention_layers:
-        if isinstance(layer.mixer, SelfAttention):
-            heads = max(heads, layer.mixer.kv_heads)
-    return parallel.pipeline * min(parallel.tensor, heads)
+    parallel = deployment.parallel
+    return parallel.pipeline * min(parallel.tensor, structure_of(deployment.model).kv_heads)
 
 
 def _matrix_bytes(n: int, k: int, format: str) -> float:
@@ -129,7 +126,6 @@ def _activation_bytes(deployment: Deployment, workload: Workload, engine: Engine
     budget = deployment.batching.token_budget or engine.token_budget
     tokens = min(workload.prompt_tokens, budget) + sequences
     model, ranks = deployment.model, deployment.parallel.tensor
-    widest = max((matrix.n for matrix, _ in model.matrices() if matrix.copies == 1), default=model.hidden_size)
-    hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * widest / ranks)
+    hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * structure_of(model).widest / ranks)
     positions = deployment.decoding.draft_tokens + 1
     return hidden + LOGIT_BYTES * sequences * positions * model.vocab_size

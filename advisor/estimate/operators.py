@@ -5,10 +5,11 @@ Counts and shapes only; what they take is the machine's to say.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from advisor.backends.deployment import Deployment
-from advisor.profiles.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
+from advisor.profiles.layers import LatentAttention, Matrix, Mixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 
 Phase = Literal["prefill", "decode"]
@@ -90,19 +91,65 @@ class AllReduce:
 Operator = Gemm | AttentionCall | Traffic | AllReduce
 
 
-def step_operators(deployment: Deployment, parts: tuple[Part, ...]) -> Iterator[Operator]:
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The distinct matrices and mixers of a model with their counts: counted once, as models have hundreds of layers."""
+
+    matrices: tuple[tuple[Matrix, int], ...]
+    mixers: tuple[tuple[Mixer, int], ...]
+    vector_parameters: int
+    widest: int
+    """Most output features of one matrix."""
+    kv_heads: int
+    """Most key-value heads of a layer; 1 without attention."""
+
+
+@lru_cache(maxsize=64)
+def structure_of(model: ModelSpec) -> Structure:
+    """Count the layers of a model."""
+    layers = tuple(model.layer_counts())
+    matrices = tuple(model.matrices())
+    return Structure(
+        matrices=matrices,
+        mixers=tuple((layer.mixer, count) for layer, count in layers if layer.mixer is not None),
+        vector_parameters=model.vector_parameters + sum(count * layer.vector_parameters for layer, count in layers),
+        widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
+        kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A deployment prepared for pricing: every matrix with the format it is stored in."""
+
+    deployment: Deployment
+    products: tuple[tuple[Matrix, int, str], ...]
+    head: Matrix
+    head_format: str
+    mixers: tuple[tuple[Mixer, int], ...]
+
+    @classmethod
+    def of(cls, deployment: Deployment) -> "Blueprint":
+        """Settle the formats."""
+        structure = structure_of(deployment.model)
+        products = tuple((matrix, count, stored_format(deployment, matrix)) for matrix, count in structure.matrices)
+        head = deployment.model.head or deployment.model.embedding
+        return cls(deployment, products, head, stored_format(deployment, head), structure.mixers)
+
+
+def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Operator]:
     """Every operator of one step on one device of a tensor-parallel group. Weights are charged once per step."""
+    deployment = blueprint.deployment
     model, ranks = deployment.model, deployment.parallel.tensor
     rows = sum(part.rows for part in parts)
     logit_rows = sum(part.logit_rows for part in parts)
-    for matrix, count in model.matrices():
-        yield from _products(deployment, matrix, rows, count)
+    for matrix, count, format in blueprint.products:
+        yield _product(deployment, matrix, rows, count, format)
     if logit_rows:
-        head = model.head or model.embedding
-        format = stored_format(deployment, head)
-        yield Gemm(logit_rows, max(head.n // ranks, 1) if model.head else head.n // ranks, head.k, format, 1)
+        yield Gemm(logit_rows, max(blueprint.head.n // ranks, 1), blueprint.head.k, blueprint.head_format, 1)
     for part in parts:
-        yield from _mixers(deployment, part)
+        for mixer, count in blueprint.mixers:
+            yield _mixing(deployment, mixer, part, count)
     yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
     if ranks > 1:
         yield AllReduce(2.0 * rows * model.hidden_size, ranks, 2 * len(model.layers))
@@ -135,43 +182,38 @@ def touched_experts(matrix: Matrix, rows: int) -> float:
     return matrix.copies * (1.0 - (1.0 - matrix.active / matrix.copies) ** rows)
 
 
-def _products(deployment: Deployment, matrix: Matrix, rows: int, count: int) -> Iterator[Gemm]:
+def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, format: str) -> Gemm:
     ranks = deployment.parallel.tensor
-    format = stored_format(deployment, matrix)
     if matrix.copies > 1 and matrix.active < matrix.copies:
         experts = touched_experts(matrix, rows)
         per_expert = max(round(rows * matrix.active / experts), 1)
         share = deployment.parallel.expert if deployment.parallel.expert > 1 else ranks
-        yield Gemm(per_expert, matrix.n, matrix.k, format, count * experts / share)
-        return
+        return Gemm(per_expert, matrix.n, matrix.k, format, count * experts / share)
     split = 1 if matrix.kind == "router" else ranks
-    yield Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count * matrix.active)
+    return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count * matrix.active)
 
 
-def _mixers(deployment: Deployment, part: Part) -> Iterator[Operator]:
-    model, ranks = deployment.model, deployment.parallel.tensor
-    for layer, count in model.layer_counts():
-        mixer = layer.mixer
-        if isinstance(mixer, SelfAttention):
-            yield AttentionCall(
-                part.phase,
-                part.sequences,
-                part.q_tokens,
-                _seen(mixer.window, part),
-                max(mixer.q_heads // ranks, 1),
-                max(mixer.kv_heads // ranks, 1),
-                mixer.head_dim,
-                mixer.value_dim,
-                deployment.attention.implementation,
-                deployment.kv.layout,
-                deployment.kv.format,
-                count,
-            )
-        elif isinstance(mixer, LatentAttention):
-            yield _latent(deployment, mixer, part, count)
-        elif isinstance(mixer, RecurrentMixer):
-            state = 2.0 * mixer.state_bytes * part.sequences
-            yield Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
+def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Operator:
+    ranks = deployment.parallel.tensor
+    if isinstance(mixer, SelfAttention):
+        return AttentionCall(
+            part.phase,
+            part.sequences,
+            part.q_tokens,
+            _seen(mixer.window, part),
+            max(mixer.q_heads // ranks, 1),
+            max(mixer.kv_heads // ranks, 1),
+            mixer.head_dim,
+            mixer.value_dim,
+            deployment.attention.implementation,
+            deployment.kv.layout,
+            deployment.kv.format,
+            count,
+        )
+    if isinstance(mixer, LatentAttention):
+        return _latent(deployment, mixer, part, count)
+    state = 2.0 * mixer.state_bytes * part.sequences
+    return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
 
 
 def _seen(window: int | None, part: Part) -> int:

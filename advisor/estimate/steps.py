@@ -3,7 +3,7 @@
 from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.machine import Machine, Shares, price
 from advisor.estimate.memory import weight_bytes
-from advisor.estimate.operators import Part, step_operators
+from advisor.estimate.operators import Blueprint, Part, step_operators
 from advisor.profiles.evidence import expected_tokens
 
 
@@ -14,6 +14,7 @@ class StepPricer:
         self.deployment = deployment
         self.machine = machine
         self._working_set = weight_bytes(deployment) / deployment.parallel.tensor
+        self._blueprint = Blueprint.of(deployment)
         self._memo: dict[tuple[Part, ...], Shares] = {}
         draft = deployment.decoding.draft_model
         self._draft = StepPricer(_draft_deployment(deployment), machine) if draft is not None else None
@@ -57,7 +58,7 @@ class StepPricer:
         return self.deployment.decoding.draft_tokens * self._draft.decode_s(sequences, context)
 
     def _price(self, parts: tuple[Part, ...]) -> Shares:
-        operators = list(step_operators(self.deployment, parts))
+        operators = list(step_operators(self._blueprint, parts))
         priced = price(self.machine, operators, self._working_set)
         overheads, model = self.machine.overheads, self.deployment.model
         rows, sequences = sum(part.rows for part in parts), sum(part.sequences for part in parts)

@@ -40,6 +40,8 @@ class Workload(Frozen):
     """Arrivals per second; required for an open loop."""
     context_limit_tokens: int | None = Field(default=None, ge=1)
     """Longest sequence that must be possible, where it is longer than the usual one."""
+    oversubscribe: bool = False
+    """Size a paged cache for the usual length and preempt when it runs dry; else all requests may be longest at once."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -1,0 +1,19 @@
+"""Published effects turned into what a technique answers."""
+
+from advisor.backends.technique import QualityEffect
+from advisor.profiles.evidence import Evidence, Prior
+from advisor.profiles.models import ModelSpec
+
+
+def quality_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityEffect:
+    """The published loss of `effect` on models of this size."""
+    prior = evidence.quality(effect, model.parameters)
+    assert prior is not None, f"no published quality for {effect}"
+    return QualityEffect(prior.middle, prior.low, prior.high, prior.sources)
+
+
+def acceptance_prior(evidence: Evidence, effect: str) -> Prior:
+    """The published share of drafted positions that is accepted."""
+    prior = evidence.acceptance(effect)
+    assert prior is not None, f"no published acceptance for {effect}"
+    return prior

@@ -1,0 +1,51 @@
+"""Every technique, in order of application. To add one: write its file, then name it here."""
+
+from advisor.backends.technique import Technique
+from advisor.backends.techniques.attention_sdpa import AttentionSdpa
+from advisor.backends.techniques.batching_continuous import BatchingContinuous
+from advisor.backends.techniques.decode_draft import DecodeDraft
+from advisor.backends.techniques.decode_prompt_lookup import DecodePromptLookup
+from advisor.backends.techniques.kv_int8 import KvInt8
+from advisor.backends.techniques.kv_paged import KvPaged
+from advisor.backends.techniques.weights_int4 import WeightsInt4
+from advisor.backends.techniques.weights_int8 import WeightsInt8
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+TECHNIQUES: tuple[type[Technique], ...] = (
+    WeightsInt8,
+    WeightsInt4,
+    AttentionSdpa,
+    KvPaged,
+    KvInt8,
+    DecodePromptLookup,
+    DecodeDraft,
+    BatchingContinuous,
+)
+
+
+def by_name(name: str, options: dict[str, object] | None = None) -> Technique:
+    """The technique `name` with these options. Raises `AdvisorError` for an unknown name or option."""
+    for technique in TECHNIQUES:
+        if technique.name == name:
+            return _with_options(technique, options or {})
+    known = ", ".join(technique.name for technique in TECHNIQUES)
+    raise AdvisorError("unknown-technique", f"unknown technique `{name}`", exit_code=ExitCode.USAGE, help=(f"choose from {known}",))
+
+
+def _with_options(technique: type[Technique], options: dict[str, object]) -> Technique:
+    fields = technique.__dataclass_fields__
+    for option, value in options.items():
+        if option not in fields or not isinstance(value, type(fields[option].default)):
+            allowed = ", ".join(f"{name} ({type(field.default).__name__})" for name, field in fields.items()) or "no options"
+            raise AdvisorError(
+                "technique-option",
+                f"{technique.name} does not take `{option}: {value}`",
+                exit_code=ExitCode.USAGE,
+                help=(f"it takes {allowed}",),
+            )
+    return technique(**options)
+
+
+def options_of(technique: Technique) -> dict[str, object]:
+    """A technique's options by name, as a plan file holds them."""
+    return {name: getattr(technique, name) for name in technique.__dataclass_fields__}

@@ -1,0 +1,45 @@
+"""Fused attention."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Attention, Deployment
+from advisor.backends.refusals import without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class AttentionSdpa(Technique):
+    """Computes attention with torch's fused scaled-dot-product kernel instead of writing the scores out.
+
+    Helps when: prompts are long: the scores of n tokens take n² memory when written out.
+    Hurts when: never in exactness; on short contexts it changes little.
+    Source: FlashAttention (arXiv 2205.14135); torch.nn.functional.scaled_dot_product_attention.
+    """
+
+    name: ClassVar[str] = "attention-sdpa"
+    slot: ClassVar[Slot] = Slot.ATTENTION
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2205.14135",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (4096, 128, 4), accepted=True),
+        Case("state-spaces/mamba2-2.7b", (4096, 128, 4), accepted=False, says="no softmax attention"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses a model without softmax attention."""
+        return without_attention(deployment)
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Fused attention."""
+        return replace(deployment, attention=Attention("sdpa"))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Exact."""
+        return LOSSLESS
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, attention="sdpa")

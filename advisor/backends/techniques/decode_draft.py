@@ -1,0 +1,70 @@
+"""Speculation by a smaller model."""
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import ClassVar
+
+from advisor.backends.deployment import Decoding, Deployment
+from advisor.backends.priors import acceptance_prior
+from advisor.backends.refusals import not_speculative
+from advisor.backends.session import Session
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence, load_evidence
+from advisor.profiles.model_store import find_model
+from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class DecodeDraft(Technique):
+    """Lets a small model of the same vocabulary propose tokens, and verifies them in one step of the large one.
+
+    Helps when: the large model waits for its weights: small batches, a draft of a tenth of its size or less.
+    Hurts when: batches are large, or the draft is not much faster than the model: serving slows by 1.4 to 1.8 times.
+    Source: speculative decoding (arXiv 2211.17192); acceptance from Spec-Bench.
+    """
+
+    draft_tokens: int = 3
+
+    name: ClassVar[str] = "decode-draft"
+    slot: ClassVar[Slot] = Slot.DECODING
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2211.17192", "hemingkx/Spec-Bench")
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=True),
+        Case("mosaicml/mpt-7b", (1024, 128, 1), accepted=False, says="no draft model"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses models without a known draft, states that cannot be rolled back, and single tokens."""
+        if _draft_of(deployment.model.id) is None:
+            return f"No draft model that shares the tokenizer of {deployment.model.id} is known."
+        return not_speculative(request, deployment, "draft")
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Draft, then verify so many positions a step."""
+        draft = _draft_of(deployment.model.id)
+        assert draft is not None, "sketch is asked only where refuse had nothing to say"
+        prior = acceptance_prior(load_evidence(), "decode:draft")
+        decoding = Decoding("draft", self.draft_tokens, prior.middle, (prior.low, prior.high), draft, draft.folder)
+        return replace(deployment, decoding=decoding)
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Exact: every token is the model's own."""
+        return LOSSLESS
+
+    def apply(self, session: Session) -> Session:
+        """Load the draft beside the model."""
+        # Deferred: torch belongs to those who apply.
+        from advisor.backends.load import load_draft
+
+        return replace(session, decoding="draft", draft_tokens=self.draft_tokens, draft_model=load_draft(session))
+
+    def variants(self) -> tuple[Technique, ...]:
+        """Few positions for large batches, more for single streams."""
+        return (DecodeDraft(2), DecodeDraft(4))
+
+
+@lru_cache(maxsize=64)
+def _draft_of(model: str) -> ModelSpec | None:
+    draft = load_evidence().draft_for(model)
+    return find_model(draft) if draft else None

@@ -1,0 +1,53 @@
+"""Speculation from the text itself."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Decoding, Deployment
+from advisor.backends.priors import acceptance_prior
+from advisor.backends.refusals import not_speculative
+from advisor.backends.session import Session
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence, load_evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class DecodePromptLookup(Technique):
+    """Proposes the tokens that followed the same n-gram earlier in the text, and verifies them in one step.
+
+    Helps when: outputs repeat the prompt (summaries, code edits, retrieval) and batches are small.
+    Hurts when: batches are large: verifying positions that are rejected costs compute that others need.
+    Source: prompt lookup decoding (github.com/apoorvumang/prompt-lookup-decoding); acceptance from Spec-Bench.
+    """
+
+    draft_tokens: int = 3
+
+    name: ClassVar[str] = "decode-prompt-lookup"
+    slot: ClassVar[Slot] = Slot.DECODING
+    sources: ClassVar[tuple[str, ...]] = ("github.com/apoorvumang/prompt-lookup-decoding", "hemingkx/Spec-Bench")
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=True),
+        Case("state-spaces/mamba2-2.7b", (1024, 128, 1), accepted=False, says="rolled back"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses states that cannot be rolled back, and single tokens."""
+        return not_speculative(request, deployment, "prompt-lookup")
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Verify so many positions a step."""
+        prior = acceptance_prior(load_evidence(), "decode:prompt-lookup")
+        return replace(deployment, decoding=Decoding("prompt-lookup", self.draft_tokens, prior.middle, (prior.low, prior.high)))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Exact: every token is the model's own."""
+        return LOSSLESS
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, decoding="prompt-lookup", draft_tokens=self.draft_tokens)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """Few positions for large batches, more for single streams."""
+        return (DecodePromptLookup(2), DecodePromptLookup(4))

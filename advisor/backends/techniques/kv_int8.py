@@ -1,0 +1,54 @@
+"""A cache in eight bits."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.engines import load_engine
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.layers import LatentAttention
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class KvInt8(Technique):
+    """Keeps keys and values in int8 with one scale per token and head.
+
+    Helps when: long contexts or many sequences fill the memory, or decoding waits for the cache.
+    Hurts when: contexts are short: converting costs a little and nothing was scarce.
+    Source: LMDeploy's KV quantisation (InternLM/lmdeploy docs/en/quantization/kv_quant.md).
+    """
+
+    name: ClassVar[str] = "kv-int8"
+    slot: ClassVar[Slot] = Slot.KV_FORMAT
+    sources: ClassVar[tuple[str, ...]] = ("InternLM/lmdeploy docs/en/quantization/kv_quant.md",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (8192, 128, 8), accepted=True),
+        Case("deepseek-ai/DeepSeek-V3", (8192, 128, 8), accepted=False, says="latent"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses models without a cache of keys and values, and engines without the format."""
+        latent = next((layer.mixer for layer in deployment.model.layers if isinstance(layer.mixer, LatentAttention)), None)
+        if latent is not None:
+            return f"The cache is latent: {latent.kv_rank} + {latent.rope_dim} elements a token already; int8 scales per head do not apply."
+        engine = load_engine(deployment.engine)
+        if "int8" not in engine.kv_formats:
+            return f"{engine.name} {engine.versions} has no int8 cache, only {', '.join(engine.kv_formats)}."
+        return without_attention(deployment)
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The same cache in int8."""
+        return replace(deployment, kv=replace(deployment.kv, format="int8"))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published accuracy with int8 keys and values."""
+        return quality_prior(evidence, deployment.model, "kv:int8")
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, kv_format="int8")

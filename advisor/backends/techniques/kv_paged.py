@@ -1,0 +1,51 @@
+"""A cache of blocks."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.refusals import without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class KvPaged(Technique):
+    """Hands out the KV cache in small blocks as sequences grow, instead of reserving the longest for each.
+
+    Helps when: requests are shorter than the longest allowed, or of mixed length: more of them fit.
+    Hurts when: every request is as long as allowed; then nothing is saved and blocks must be gathered.
+    Source: PagedAttention (arXiv 2309.06180).
+    """
+
+    block_tokens: int = 16
+
+    name: ClassVar[str] = "kv-paged"
+    slot: ClassVar[Slot] = Slot.KV_LAYOUT
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2309.06180",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 8), accepted=True),
+        Case("state-spaces/mamba-2.8b-hf", (1024, 128, 8), accepted=False, says="no softmax attention"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses a model without a growing cache."""
+        return without_attention(deployment)
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The same cache in blocks."""
+        return replace(deployment, kv=replace(deployment.kv, layout="paged", block_tokens=self.block_tokens))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Exact."""
+        return LOSSLESS
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, kv_layout="paged", kv_block_tokens=self.block_tokens)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """Small blocks waste less, large ones gather faster."""
+        return (KvPaged(16), KvPaged(64))

@@ -1,0 +1,61 @@
+"""Weights in four bits."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment, Weights
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_quantisable
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+GROUP_SIZES = (32, 64, 128)
+
+
+@dataclass(frozen=True)
+class WeightsInt4(Technique):
+    """Stores every linear layer in int4, round to nearest, with a scale and a zero point per group of inputs.
+
+    Helps when: decoding waits for weights and memory is short; a quarter of the bytes of bf16.
+    Hurts when: batches are large, and when quality is tight: models of the Llama 3 kind lose several percent.
+    Source: GPTQ (arXiv 2210.17323) for round to nearest as baseline and its error by group size.
+    """
+
+    group_size: int = 128
+
+    name: ClassVar[str] = "weights-int4"
+    slot: ClassVar[Slot] = Slot.WEIGHTS
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2210.17323",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=True),
+        Case("openai/gpt-oss-20b", (1024, 128, 1), accepted=False, says="mxfp4"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses a checkpoint that is quantised already, and groups longer than a row."""
+        shortest = min((matrix.k for matrix, _ in deployment.model.matrices()), default=0)
+        if shortest < self.group_size:
+            return f"Groups of {self.group_size} are longer than the shortest row, {shortest}."
+        return not_quantisable(deployment, "int4")
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Weights in int4 groups."""
+        return replace(deployment, weights=Weights("int4", self.group_size, deployment.weights.kept_kinds))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published perplexity of round-to-nearest int4 at the nearest group size."""
+        return quality_prior(evidence, deployment.model, f"weights:int4-g{max(self.group_size, 64)}")
+
+    def apply(self, session: Session) -> Session:
+        """Swap the linear layers, one at a time."""
+        # Deferred: torch belongs to those who apply.
+        from advisor.backends.quantised import quantise_linears
+
+        quantise_linears(session.model, "int4", self.group_size)
+        return session
+
+    def variants(self) -> tuple[Technique, ...]:
+        """Small groups keep quality, large ones save scales."""
+        return tuple(WeightsInt4(size) for size in GROUP_SIZES)

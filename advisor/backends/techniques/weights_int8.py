@@ -1,0 +1,50 @@
+"""Weights in eight bits."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment, Weights
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_quantisable
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class WeightsInt8(Technique):
+    """Stores every linear layer in int8 with one scale per output channel; activations stay as they are.
+
+    Helps when: decoding waits for weights: small batches, large models; halves their memory.
+    Hurts when: large batches or long prompts make products compute-bound; then converting costs more than it saves.
+    Source: LLM.int8() (arXiv 2208.07339) for the error of absmax int8; torch's packed int8 CPU operator.
+    """
+
+    name: ClassVar[str] = "weights-int8"
+    slot: ClassVar[Slot] = Slot.WEIGHTS
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2208.07339",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=True),
+        Case("deepseek-ai/DeepSeek-V3", (1024, 128, 1), accepted=False, says="fp8"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses a checkpoint that is quantised already, and an engine without the format."""
+        return not_quantisable(deployment, "int8")
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Weights in int8."""
+        return replace(deployment, weights=Weights("int8", kept_kinds=deployment.weights.kept_kinds))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published perplexity of weight-only int8, round to nearest."""
+        return quality_prior(evidence, deployment.model, "weights:int8")
+
+    def apply(self, session: Session) -> Session:
+        """Swap the linear layers, one at a time."""
+        # Deferred: torch belongs to those who apply.
+        from advisor.backends.quantised import quantise_linears
+
+        quantise_linears(session.model, "int8", None)
+        return session

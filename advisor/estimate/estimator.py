@@ -1,0 +1,180 @@
+"""The one estimator: metrics of a deployment under a workload on a machine, each with its range and basis."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from advisor.backends.deployment import Batching, Deployment
+from advisor.backends.technique import QualityEffect
+from advisor.estimate.closed_form import Steady, steady_state
+from advisor.estimate.machine import Machine
+from advisor.estimate.memory import GIB, Ledger, fitting_sequences, ledger, weight_bytes
+from advisor.estimate.ranges import spread
+from advisor.estimate.serving import Served, simulate
+from advisor.estimate.steps import StepPricer
+from advisor.profiles.engines import EngineProfile
+from advisor.profiles.evidence import expected_tokens
+from advisor.profiles.metrics import Basis, Metrics, Value, weakest
+from advisor.profiles.request import Load, Workload
+
+ANY_BATCHING = Batching()
+"""Steps cost the same whichever policy puts them together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What fits in memory: the ledger at work and the most requests at once."""
+
+    ledger: Ledger
+    sequences: int
+    """Requests of the workload that one replica holds at once; 0 when not even one fits."""
+    slots: int
+    """Requests that one replica really runs at once."""
+
+
+class Estimator:
+    """Prices deployments on one machine with one engine. Holds prices of steps already asked for."""
+
+    def __init__(self, machine: Machine, engine: EngineProfile, *, memory_budget_bytes: float | None = None) -> None:
+        self.machine = machine
+        self.engine = engine
+        usable = machine.working_memory_bytes * engine.memory_share
+        self.budget_bytes = min(usable, memory_budget_bytes) if memory_budget_bytes else usable
+        self._pricers: dict[Deployment, StepPricer] = {}
+
+    def pricer(self, deployment: Deployment) -> StepPricer:
+        """The step prices of a deployment."""
+        key = replace(deployment, batching=ANY_BATCHING)
+        if key not in self._pricers:
+            self._pricers[key] = StepPricer(key, self.machine)
+        return self._pricers[key]
+
+    def steady(self, deployment: Deployment, workload: Workload) -> Steady:
+        """Steady state in closed form: cheap enough for every stack of a search."""
+        return steady_state(
+            self.pricer(deployment),
+            deployment,
+            workload,
+            slots=self.capacity(deployment, workload).slots,
+            token_budget=deployment.batching.token_budget or self.engine.token_budget,
+            request_s=self.machine.overheads.request_s,
+        )
+
+    def needed_bytes(self, deployment: Deployment, workload: Workload) -> float:
+        """Bytes per device with every wanted request in flight, whether they fit or not."""
+        return ledger(deployment, workload, self.engine, self._wanted(deployment, workload)).total_bytes
+
+    def _wanted(self, deployment: Deployment, workload: Workload) -> int:
+        wanted = deployment.batching.max_sequences
+        if workload.load is Load.CLOSED and workload.concurrency is not None:
+            wanted = min(wanted, -(-workload.concurrency // deployment.parallel.data))
+        return wanted
+
+    def capacity(self, deployment: Deployment, workload: Workload) -> Capacity:
+        """How many requests fit and run."""
+        fitting = fitting_sequences(deployment, workload, self.engine, self.budget_bytes)
+        slots = max(min(self._wanted(deployment, workload), fitting), 1)
+        return Capacity(ledger(deployment, workload, self.engine, slots), fitting, slots)
+
+    def serve(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
+        """Simulate the workload."""
+        return simulate(
+            self.pricer(deployment),
+            deployment,
+            workload,
+            slots=self.capacity(deployment, workload).slots,
+            token_budget=deployment.batching.token_budget or self.engine.token_budget,
+            request_s=self.machine.overheads.request_s,
+            lengths=lengths,
+        )
+
+    def metrics(
+        self,
+        deployment: Deployment,
+        workload: Workload,
+        *,
+        quality: QualityEffect | None = None,
+        lengths: Sequence[tuple[int, int]] | None = None,
+    ) -> Metrics:
+        """Everything that is predicted of a deployment. `lengths` are the requests of a concrete run."""
+        return self.metrics_of(deployment, workload, self.serve(deployment, workload, lengths), quality)
+
+    def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:
+        """Metrics from times that were already simulated."""
+        basis = self._time_basis(deployment)
+        capacity = self.capacity(deployment, workload)
+        held = capacity.ledger
+        tpot_ms = [s * 1e3 for s in served.tpot_s]
+        ttft_ms = [s * 1e3 for s in served.ttft_s]
+        prefill_s = self.pricer(deployment).prefill_s(workload.prompt_tokens, workload.prompt_tokens)
+        tpot = _speculative(_value("tpot", fmean(tpot_ms), basis), deployment) if tpot_ms else None
+        return Metrics(
+            ttft_ms_mean=_value("ttft", fmean(ttft_ms), basis),
+            ttft_ms_p50=_value("ttft", percentile(ttft_ms, 50), basis),
+            ttft_ms_p95=_value("ttft", percentile(ttft_ms, 95), basis),
+            tpot_ms_mean=tpot,
+            tpot_ms_p50=_speculative(_value("tpot", percentile(tpot_ms, 50), basis), deployment) if tpot_ms else None,
+            tpot_ms_p95=_speculative(_value("tpot", percentile(tpot_ms, 95), basis), deployment) if tpot_ms else None,
+            throughput_tok_s=_speculative(_value("throughput", served.throughput_tok_s, basis), deployment, rate=True),
+            decode_tok_s=_inverse(tpot) if tpot else None,
+            prefill_tok_s=_value("prefill", workload.prompt_tokens / prefill_s, basis),
+            peak_memory_gib=_value("memory", held.total_bytes / GIB, weakest(basis, Basis.PROFILED)),
+            weights_gib=Value.exact((held.weights_bytes + held.draft_bytes) / GIB),
+            kv_cache_gib=Value.exact(held.kv_bytes / GIB),
+            max_concurrency=_value("concurrency", float(capacity.sequences * deployment.parallel.data), basis),
+            acceptance=_acceptance(deployment),
+            quality_loss_pct=_quality(quality) if quality is not None else None,
+        )
+
+    def _time_basis(self, deployment: Deployment) -> Basis:
+        known = self.machine.basis
+        return weakest(known, Basis.LITERATURE) if deployment.decoding.draft_tokens else known
+
+
+def total_weights_gib(deployment: Deployment) -> float:
+    """GiB of one replica's weights."""
+    return weight_bytes(deployment) / GIB
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """Linear interpolation between order statistics, as numpy's default."""
+    ordered = sorted(values)
+    place = (len(ordered) - 1) * percent / 100
+    low = math.floor(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+def _value(metric: str, value: float, basis: Basis) -> Value:
+    below, above = spread(metric, basis)
+    return Value(value=value, low=value * below, high=value * above, basis=basis)
+
+
+def _speculative(value: Value, deployment: Deployment, *, rate: bool = False) -> Value:
+    """Widen a range by what is not known of the acceptance: times go with one over the tokens per step."""
+    decoding = deployment.decoding
+    if not decoding.draft_tokens:
+        return value
+    middle = expected_tokens(decoding.acceptance, decoding.draft_tokens)
+    fewest, most = (expected_tokens(share, decoding.draft_tokens) for share in decoding.acceptance_spread)
+    low, high = (fewest / middle, most / middle) if rate else (middle / most, middle / fewest)
+    return Value(value=value.value, low=value.low * min(low, 1.0), high=value.high * max(high, 1.0), basis=value.basis)
+
+
+def _inverse(tpot: Value) -> Value:
+    return Value(value=1e3 / tpot.value, low=1e3 / tpot.high, high=1e3 / tpot.low, basis=tpot.basis)
+
+
+def _acceptance(deployment: Deployment) -> Value | None:
+    decoding = deployment.decoding
+    if not decoding.draft_tokens:
+        return None
+    low, high = decoding.acceptance_spread
+    return Value(value=decoding.acceptance, low=low, high=high, basis=Basis.LITERATURE)
+
+
+def _quality(effect: QualityEffect) -> Value:
+    if not effect.sources:
+        return Value.exact(0.0)
+    return Value(value=effect.loss_pct, low=effect.low_pct, high=effect.high_pct, basis=Basis.LITERATURE)
