@@ -1,7 +1,7 @@
 """What every technique answers: when it refuses, what it changes on paper, what it costs in quality, how it is applied."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
 
@@ -105,5 +105,5 @@ def explanation(technique: Technique) -> Explanation:
             if text.startswith(head):
                 current, text = head, text[len(head) :].lstrip(": ")
         parts[current] = f"{parts[current]} {text}".strip()
-    options = {name: str(getattr(technique, name)) for name in technique.__dataclass_fields__}
+    options = {name: str(getattr(technique, name)) for name in (option.name for option in fields(technique))}
     return Explanation(parts["does"], parts["Helps when"], parts["Hurts when"], parts["Source"], options)

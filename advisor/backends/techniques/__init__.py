@@ -1,5 +1,7 @@
 """Every technique, in order of application. To add one: write its file, then name it here."""
 
+import dataclasses
+
 from advisor.backends.technique import Technique
 from advisor.backends.techniques.attention_sdpa import AttentionSdpa
 from advisor.backends.techniques.batching_continuous import BatchingContinuous
@@ -33,7 +35,7 @@ def by_name(name: str, options: dict[str, object] | None = None) -> Technique:
 
 
 def _with_options(technique: type[Technique], options: dict[str, object]) -> Technique:
-    fields = technique.__dataclass_fields__
+    fields = {field.name: field for field in dataclasses.fields(technique)}
     for option, value in options.items():
         if option not in fields or not isinstance(value, type(fields[option].default)):
             allowed = ", ".join(f"{name} ({type(field.default).__name__})" for name, field in fields.items()) or "no options"
@@ -48,4 +50,4 @@ def _with_options(technique: type[Technique], options: dict[str, object]) -> Tec
 
 def options_of(technique: Technique) -> dict[str, object]:
     """A technique's options by name, as a plan file holds them."""
-    return {name: getattr(technique, name) for name in technique.__dataclass_fields__}
+    return {name: getattr(technique, name) for name in (field.name for field in dataclasses.fields(technique))}
