@@ -94,7 +94,7 @@ def _technique(name: str) -> Page | None:
     found = next((technique for technique in TECHNIQUES if technique.name == name), None)
     if found is None:
         return None
-    told = explanation(found)
+    told = explanation(found())
     options = "; ".join(f"{option} = {value}" for option, value in told.options.items())
     parts = (
         ("", told.does),

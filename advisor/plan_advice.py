@@ -1,11 +1,15 @@
 """From the planner's answer to a plan file."""
 
+import hashlib
 import os
 from datetime import UTC, datetime
 
 from advisor import __version__, plan_file
 from advisor.advice import Advice, Candidate, Reason
+from advisor.backends.detect import detect, detected_hardware
+from advisor.backends.detect import fingerprint as fingerprint_of
 from advisor.numbers import number
+from advisor.plan_check import sheet_fingerprint
 from advisor.plan_choices import apply_of, shorter_home
 from advisor.plan_file import PlanFile
 from advisor.plan_words import alternative, asked_limits, file_name, round_enough, summary, three_digits
@@ -13,10 +17,25 @@ from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Value
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request
+from advisor.profiles.store import load_profile
 from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps
 
 _MEMORY_PARTS = {"weights_gib": "weights", "kv_cache_gib": "kv_pool", "peak_memory_gib": "total"}
 _MOST_ALTERNATIVES = 3
+
+
+def plan_of(advice: Advice) -> PlanFile:
+    """The plan file of an advice, stamped with the profile it rests on and the machine it is for.
+
+    Raises `AdvisorError` when the profile has gone in the meantime.
+    """
+    if advice.profile is not None:
+        profile = load_profile(advice.profile)
+        return from_advice(advice, fingerprint=profile.fingerprint, profile=profile)
+    here = detect()
+    if detected_hardware(here).id == advice.hardware.id:
+        return from_advice(advice, fingerprint=fingerprint_of(here))
+    return from_advice(advice, fingerprint=sheet_fingerprint(advice.hardware.id, advice.request.devices))
 
 
 def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | None = None) -> PlanFile:
@@ -30,11 +49,12 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         gpus=0 if advice.hardware.kind == "cpu" else advice.request.devices,
     )
     applied = apply_of(advice.chosen)
-    digest = plan_file.plan_digest(limits, applied, model, machine)
 
-    def id_of(candidate: Candidate) -> str:
-        return f"plan-{plan_file.plan_digest(limits, apply_of(candidate), model, machine)[:8]}"
+    def digest_of(candidate: Candidate) -> str:
+        return plan_file.plan_digest(limits, apply_of(candidate), model, machine)
 
+    digest = digest_of(advice.chosen)
+    others = [other for other in advice.ranked if other != advice.chosen]
     return PlanFile(
         kind="Plan",
         format=plan_file.FORMAT,
@@ -48,9 +68,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
                 plan_file.Relax(limit=file_name(item.limit), asked=item.asked, needed=round_enough(item.limit, item.needed))
                 for item in advice.relaxations
             ),
-            alternatives=tuple(
-                alternative(id_of(other), other, advice) for other in advice.ranked if other.deployment != advice.chosen.deployment
-            )[:_MOST_ALTERNATIVES],
+            alternatives=tuple(alternative(f"plan-{digest_of(other)[:8]}", other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),
         model=model,
         machine=machine,
@@ -61,7 +79,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             advisor=__version__,
             created=_now(),
             digest=f"sha256:{digest[:12]}",
-            profile=plan_file.ProfileStamp(name=profile.name, taken=profile.taken) if profile else None,
+            profile=plan_file.ProfileStamp(name=profile.name, taken=profile.taken, digest=_digest(profile)) if profile else None,
             candidates=plan_file.Candidates(considered=advice.considered, feasible=advice.feasible, frontier=len(advice.ranked)),
         ),
     )
@@ -95,6 +113,10 @@ def _model(spec: ModelSpec) -> plan_file.PlanModel:
         family=spec.family,
         parameters=spec.parameters,
     )
+
+
+def _digest(profile: MachineProfile) -> str:
+    return f"sha256:{hashlib.sha256(profile.model_dump_json().encode()).hexdigest()[:12]}"
 
 
 def _title(advice: Advice) -> str:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable
 from pathlib import Path
 
+from advisor.backends.detect import Detected, detected_hardware, fingerprint
 from advisor.plan_file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.models import ModelSpec
@@ -28,14 +29,24 @@ def check_edits(plan: PlanFile, path: Path, *, accepted: bool) -> None:
         )
 
 
-def check_machine(plan: PlanFile, fingerprint: str) -> None:
-    """Refuse a plan that was made for another machine. Raises `AdvisorError` `plan-stale`."""
-    if plan.machine.fingerprint != fingerprint:
+def sheet_fingerprint(hardware_id: str, devices: int) -> str:
+    """What stands for a machine in a plan that was made from a data sheet, for hardware that is not here."""
+    return f"sheet:{hardware_id}*{devices}"
+
+
+def check_machine(plan: PlanFile, here: Detected) -> None:
+    """Refuse a plan that was made for another machine. Raises `AdvisorError` `plan-stale`.
+
+    A plan from a data sheet fits wherever that accelerator stands in at least that number.
+    """
+    hardware = detected_hardware(here).id
+    sheets = {sheet_fingerprint(hardware, devices) for devices in range(1, here.devices + 1)}
+    if plan.machine.fingerprint not in {fingerprint(here), *sheets}:
         raise AdvisorError(
             "plan-stale",
             "the plan was made for another machine; nothing was run",
             exit_code=ExitCode.STALE,
-            notes=(f"plan: {plan.machine.fingerprint}", f"here: {fingerprint}"),
+            notes=(f"plan: {plan.machine.fingerprint}", f"here: {fingerprint(here)}"),
             help=(replan_command(plan),),
         )
 

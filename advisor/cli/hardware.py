@@ -1,5 +1,6 @@
 """`advisor hardware`: list, show and detect accelerators."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 import click
@@ -43,3 +44,22 @@ def show(output: Output, id: str) -> ExitCode:
 
 def _record(hardware: "Hardware") -> dict[str, object]:
     return hardware.model_dump(mode="json", exclude_none=True)
+
+
+@command.command("detect")
+@with_output
+def detect_here(output: Output) -> ExitCode:
+    """Show what this machine is, and what it reads as for planning."""
+    from advisor.backends.detect import detect, detected_hardware, fingerprint
+    from advisor.doctor import redact
+    from advisor.views.hardware import hardware_text
+    from advisor.views.tree import tree_text
+
+    here = detect()
+    found = detected_hardware(here)
+    seen = redact({"fingerprint": fingerprint(here), **dataclasses.asdict(here)})
+    output.emit(
+        lambda: {**seen, "devices": here.devices, "hardware": _record(found)},
+        lambda: f"{tree_text(seen, **output.look)}\n{hardware_text(found, **output.look)}",
+    )
+    return ExitCode.OK

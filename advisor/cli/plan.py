@@ -98,12 +98,12 @@ def _contradiction(message: str, way_out: str) -> AdvisorError:
 
 def _answer(advice: "Advice", file: Path | None, output: Output) -> ExitCode:
     """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits."""
-    from advisor.plan_advice import from_advice
+    from advisor.plan_advice import plan_of
     from advisor.plan_store import save_plan
     from advisor.plan_yaml import plan_record, to_yaml
     from advisor.views.advice import advice_text
 
-    plan = from_advice(advice)
+    plan = plan_of(advice)
     try:
         if output.format == "yaml":
             click.echo(to_yaml(plan), nl=False)

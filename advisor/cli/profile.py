@@ -35,11 +35,11 @@ def run(output: Output, name: str | None) -> ExitCode:
 def list_all(output: Output) -> ExitCode:
     """List the stored profiles."""
     from advisor.profiles.store import list_profiles
-    from advisor.views.profile import profile_list_text
+    from advisor.views.profile import profiles_text
 
     stored = list_profiles()
     records = [{key: getattr(item, key) for key in ("name", "hardware", "fingerprint", "taken", "shared")} for item in stored]
-    output.emit(lambda: {"profiles": records}, lambda: profile_list_text(stored, **output.look))
+    output.emit(lambda: {"profiles": records}, lambda: profiles_text(stored, **output.look))
     if not stored:
         output.note("no stored profiles; advisor profile run   measures this machine")
     return ExitCode.OK
