@@ -10,6 +10,9 @@ from advisor.shown_metrics import SHOWN
 _SAME_ERROR = 0.5
 """An error counts as there from the start when the baseline shows this share of it, in the logarithm of the ratio."""
 
+_MOST = 700.0
+"""Beyond this, the exponential of a logarithm leaves the range of a float."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cause:
@@ -98,7 +101,7 @@ def _origin(comparison: Comparison, step: Step, line: Line) -> str:
     if len(errors) == 1:
         return "this is the first rung with both numbers: the cost of a plain step is off, not a technique"
     if base * here > 0 and abs(base) >= _SAME_ERROR * abs(here):
-        percent = number((math.exp(base) - 1) * 100, signed=True)
+        percent = number(math.expm1(min(base, _MOST)) * 100, signed=True)
         return f"{base_name} is off the same way ({percent} %): most of it is the cost of a plain step, not a technique"
     jumps = [(name, error - errors[index][1]) for index, (name, error) in enumerate(errors[1:])]
     name, _ = max(jumps, key=lambda jump: jump[1] * math.copysign(1, here))
@@ -112,7 +115,7 @@ def _errors_up_to(comparison: Comparison, step: Step, metric: str) -> list[tuple
     for rung in comparison.steps[: comparison.steps.index(step) + 1]:
         line = rung.line(metric)
         if line and line.predicted and line.measured and line.predicted.value > 0 and line.measured.value > 0:
-            errors.append((rung.name, math.log(line.predicted.value / line.measured.value)))
+            errors.append((rung.name, math.log(line.predicted.value) - math.log(line.measured.value)))
     return errors
 
 

@@ -179,7 +179,7 @@ def _factor(line: Line) -> float:
     assert line.predicted is not None
     assert line.measured is not None
     predicted, measured = line.predicted.value, line.measured.value
-    return abs(math.log(measured / predicted)) if predicted > 0 and measured > 0 else math.inf
+    return abs(math.log(measured) - math.log(predicted)) if predicted > 0 and measured > 0 else math.inf
 
 
 def _shares(steps: tuple[Step, ...]) -> list[Share]:

@@ -82,6 +82,22 @@ def quantity(value: float, unit: str, *, signed: bool = False, trim: bool = Fals
     return f"{number(value * scaled.factor, signed=signed, trim=trim)} {scaled.unit}".rstrip()
 
 
+def enough(value: float, unit: str, *, up: bool) -> str:
+    """Write a bound so that the three digits shown are still on the safe side: rounded up, or down.
+
+    >>> enough(21.341, "ms", up=True), enough(21.341, "ms", up=False)
+    ('21.4 ms', '21.3 ms')
+    """
+    scaled = scale(unit, (value,))
+    size = value * scaled.factor
+    if size and math.isfinite(size):
+        step = 10.0 ** (math.floor(math.log10(abs(size))) - 2)
+        cells = size / step
+        # A number that is three digits already must not be pushed on by binary rounding.
+        size = step * (math.ceil(cells - 1e-9) if up else math.floor(cells + 1e-9))
+    return f"{number(size, trim=True)} {scaled.unit}".rstrip()
+
+
 def spread(value: Value, scaled: Scale) -> str:
     """The range `[low, high]` in that scale; empty when the number has no spread."""
     if value.low == value.high:

@@ -6,7 +6,7 @@ from advisor.numbers import ABSENT, number, quantity, scale, spread, value_text
 from advisor.profiles.run import RungStatus
 from advisor.shown_metrics import SHOWN
 from advisor.views.gauge import gauge
-from advisor.views.run import error_cell, rung_label
+from advisor.views.run import afterwards, error_cell, ladder, rung_label
 from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
 
@@ -18,11 +18,12 @@ _GAUGES_FROM_COLUMNS = 115
 _WORDS = {verdict: verdict.value for verdict in Verdict} | {Verdict.OUTSIDE: "OUTSIDE range"}
 
 
-def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """Predicted against measured, rung by rung, then what the techniques changed, the medians, limits and likely cause."""
+def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False, every_rung: bool = False) -> str:
+    """The ladder, the full stack metric by metric (`every_rung`: all of them), each technique's share, medians, limits, likely cause."""
     look = Look(width, colour, ascii)
     lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
-    for step in comparison.steps:
+    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
+    for step in comparison.steps if every_rung else comparison.steps[-1:]:
         lines += ["", *_step(step, comparison, look)]
     lines += ["", *_shares(comparison, look), *_summary(comparison, look), *_cause(comparison, look)]
     return look.finish(lines)

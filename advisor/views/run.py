@@ -34,7 +34,7 @@ def run_text(run: Run, *, width: int = 80, colour: bool = False, ascii: bool = F
     comparison = compare(run)
     lines = [look.paint(line, "title") for line in wrap(f"Run {run.id}: {run.title}", look)]
     lines += _facts(run, look)
-    lines += ["", *ladder(comparison, look), *_acceptance(comparison, look), *_problems(comparison, look), *_gains(comparison, look)]
+    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
     return look.finish(lines)
 
 
@@ -52,6 +52,11 @@ def ladder(comparison: Comparison, look: Look) -> list[str]:
         "The last row is the full stack."
     )
     return [*table(key, groups, look), "", *(look.paint(line, "dim") for line in wrap(legend, look))]
+
+
+def afterwards(comparison: Comparison, look: Look) -> list[str]:
+    """What belongs under the ladder: acceptance, rungs that failed, and the gain of the full stack."""
+    return [*_acceptance(comparison, look), *_problems(comparison, look), *_gains(comparison, look)]
 
 
 def rung_label(step: Step, steps: Iterable[Step]) -> str:

@@ -106,3 +106,14 @@ def wrap(text: str, look: Look, *, first: str = "", rest: str | None = None) -> 
     words = " ".join(text.split())
     lines = textwrap.wrap(words, look.columns, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
     return lines or [first.rstrip()]
+
+
+def flow(parts: Iterable[str], look: Look) -> list[str]:
+    """`parts` side by side with two blanks between them, on as many lines as it takes; a part is not broken where it fits."""
+    lines: list[str] = []
+    for part in parts:
+        if lines and shown_width(lines[-1]) + 2 + shown_width(part) <= look.columns:
+            lines[-1] += f"  {part}"
+        else:
+            lines += wrap(part, look)
+    return lines

@@ -1,0 +1,179 @@
+"""An advice as text: the plan with its numbers, the memory, the other plans, why, and what would let in what was left out."""
+
+from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
+from advisor.numbers import enough, number, quantity, value_text
+from advisor.profiles.metrics import Value, weakest
+from advisor.profiles.request import Limits, Request
+from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, limit_of
+from advisor.views.memory import memory_bar
+from advisor.views.metrics import judged, limit_words, metric_lines
+from advisor.views.plans import describe, plan_lines
+from advisor.views.style import Look, wrap
+
+_GIB = 2**30
+_MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
+_SECTIONS = {
+    State.CHOSEN: "Why",
+    State.REJECTED: "Left out, and what would let it in",
+    State.NOT_APPLICABLE: "Not applicable here",
+}
+_TONES = {State.CHOSEN: "good", State.REJECTED: "dim", State.NOT_APPLICABLE: "dim"}
+
+
+def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """Everything a person needs to judge a plan, top down: answer, numbers, memory, alternatives, reasons."""
+    look = Look(width, colour, ascii)
+    chosen, limits = advice.chosen, advice.request.limits
+    tone = {Status.MEETS: "good", Status.AT_RISK: "risk", Status.MISSES: "bad"}[chosen.status]
+    lines = [look.paint(line, tone) for line in wrap(verdict(advice), look, first=f"{chosen.id}  ")]
+    lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
+    lines += ["", *_title("Chosen plan" if chosen.status is not Status.MISSES else "Nearest plan", look)]
+    lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
+    lines += ["", *metric_lines(chosen.metrics, limits, look), ""]
+    device_gib = advice.hardware.memory_bytes / _GIB
+    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=limits.memory_gib_per_device, look=look)
+    count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
+    lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *_reasons(advice, look)]
+    return look.finish(lines)
+
+
+def verdict(advice: Advice) -> str:
+    """The answer in one sentence."""
+    limits = advice.request.limits
+    if advice.chosen.status is Status.MISSES:
+        return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
+    limited = [
+        (shown, value) for name, value in advice.chosen.metrics.present().items() if limit_of(shown := SHOWN[name], limits) is not None
+    ]
+    if not limited:
+        return "no limits were asked"
+    risky = [shown.label for shown, value in limited if judged(shown, value, limits) == "risk"]
+    if risky:
+        return f"all limits met, at RISK: the range of {', '.join(risky)} crosses its limit"
+    shown, value = max(limited, key=lambda pair: _tightness(pair[0], pair[1], limits))
+    limit = limit_of(shown, limits)
+    assert limit is not None
+    return f"all limits met; the tightest is {shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
+
+
+def _tightness(shown: Shown, value: Value, limits: Limits) -> float:
+    """1 where the value is at the limit, less where there is room."""
+    limit = limit_of(shown, limits)
+    if not limit or not value.value:
+        return 0.0
+    return limit / value.value if shown.higher_is_better else value.value / limit
+
+
+def _title(text: str, look: Look) -> list[str]:
+    return [look.paint(line, "title") for line in wrap(text, look)]
+
+
+def _facts(advice: Advice, look: Look) -> list[str]:
+    model, hardware, request = advice.model, advice.hardware, advice.request
+    devices = f"{request.devices} × " if request.devices > 1 else ""
+    facts = {
+        "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
+        "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / _GIB, 'GiB')}, "
+        f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
+        "workload": workload_words(request),
+        "limits": "; ".join(limit_words(name, bound) for name, bound in request.limits.model_dump(exclude_none=True).items()) or "none",
+        "prefer": request.prefer.value,
+        "basis": _basis(advice),
+    }
+    return [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<10}")]
+
+
+def workload_words(request: Request) -> str:
+    """The workload in a phrase."""
+    workload = request.workload
+    load = f"{workload.concurrency} in flight" if workload.concurrency else workload.load.value
+    if workload.request_rate_per_s:
+        load = f"{number(workload.request_rate_per_s, trim=True)} requests per second"
+    return f"{workload.prompt_tokens} prompt + {workload.output_tokens} output tokens, {load}"
+
+
+def _basis(advice: Advice) -> str:
+    bases = [value.basis for value in advice.chosen.metrics.present().values()]
+    weak = f"; weakest basis of a number below: {weakest(*bases).value}" if bases else ""
+    if advice.profile is None:
+        return f"[DATASHEET] not measured on this hardware{weak}"
+    return f"[PROFILED {advice.profile}]{weak}"
+
+
+def _nothing_fits(advice: Advice, look: Look) -> list[str]:
+    if advice.chosen.status is not Status.MISSES:
+        return []
+    lines = [""]
+    if advice.binding:
+        lines += [look.paint(line, "bad") for line in wrap(_binding(advice.binding), look, first="Binding limit  ")]
+    if not advice.relaxations:
+        return [*lines, *wrap("No change of a single limit lets a plan in.", look)]
+    lines += _title("To get a plan, change one of these:", look)
+    for relaxation in advice.relaxations:
+        lines += wrap(_relaxation(relaxation), look, first="  ", rest="      ")
+    return lines
+
+
+def _binding(miss: Miss) -> str:
+    shown = BY_LIMIT[miss.limit]
+    off = "too little" if shown.higher_is_better else "too much"
+    return (
+        f"{shown.label} {value_text(miss.predicted, shown.unit)}, limit {quantity(miss.asked, shown.unit, trim=True)}: "
+        f"{number(miss.ratio)} times {off}"
+    )
+
+
+def _relaxation(relaxation: Relaxation) -> str:
+    shown = BY_LIMIT[relaxation.limit]
+    needed = enough(relaxation.needed, shown.unit, up=not shown.higher_is_better)
+    asked = quantity(relaxation.asked, shown.unit, trim=True)
+    return f"{shown.label} limit from {asked} to {needed}: {_stack(relaxation.candidate)}"
+
+
+def _stack(candidate: Candidate) -> str:
+    return " + ".join(candidate.names) or "the unmodified model"
+
+
+def _reasons(advice: Advice, look: Look) -> list[str]:
+    lines: list[str] = []
+    sections = (
+        ("Why", State.CHOSEN),
+        ("Left out, and what would let it in", State.REJECTED),
+        ("Not applicable here", State.NOT_APPLICABLE),
+    )
+    for title, state in sections:
+        reasons = [reason for reason in advice.reasons if reason.state is state]
+        if reasons:
+            lines += ["", *_title(title, look)]
+        for reason in reasons:
+            lines += _reason(reason, look)
+    return lines
+
+
+def _reason(reason: Reason, look: Look) -> list[str]:
+    parts = [reason.why.rstrip().rstrip(".") + "."]
+    if reason.effect:
+        word = "It would change" if reason.state is State.REJECTED else "It changes"
+        parts.append(f"{word} {', '.join(_effect(name, change) for name, change in reason.effect)}.")
+    if reason.would_need:
+        parts.append(f"Let in by {' or '.join(_need(name, bound) for name, bound in reason.would_need)}.")
+    if reason.sources:
+        parts.append(f"[{'; '.join(reason.sources)}]")
+    mark = f"{_MARKS[reason.state]} "
+    lines = wrap(f"{reason.technique}: {' '.join(parts)}", look, first=mark, rest="  ")
+    return [look.paint(lines[0][:1], _TONES[reason.state]) + lines[0][1:], *lines[1:]]
+
+
+def _effect(name: str, change: float) -> str:
+    shown = SHOWN.get(name)
+    if shown is None:
+        return f"{name.replace('_', ' ')} {number(change, signed=True)}"
+    return f"{shown.label} by {quantity(change, shown.unit, signed=True)}"
+
+
+def _need(name: str, bound: float) -> str:
+    shown = BY_LIMIT.get(name)
+    if shown is None:
+        return f"{name.replace('_', ' ')} {number(bound, trim=True)}"
+    word = "at least" if shown.higher_is_better else "at most"
+    return f"a limit of {word} {enough(bound, shown.unit, up=not shown.higher_is_better)} on {shown.label}"

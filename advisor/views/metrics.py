@@ -1,0 +1,71 @@
+"""Metrics as text: value, range, limit, verdict word, gauge and basis, one line each."""
+
+from advisor.numbers import number, quantity, scale, spread
+from advisor.profiles.metrics import Metrics, Value
+from advisor.profiles.request import Limits
+from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of
+from advisor.views.gauge import gauge
+from advisor.views.style import Look
+from advisor.views.table import Column, Group, table
+
+_GAUGES_FROM_COLUMNS = 110
+_TONES = {"ok": "good", "risk": "risk", "FAIL": "bad", "": ""}
+
+
+def metrics_text(metrics: Metrics, limits: Limits | None = None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """Every metric that is known, judged against its limit where there is one."""
+    look = Look(width, colour, ascii)
+    return look.finish(metric_lines(metrics, limits or Limits(), look))
+
+
+def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
+    """The table behind `metrics_text`."""
+    known = [(SHOWN[name], value) for name, value in metrics.present().items()]
+    if not known:
+        return ["No metric is known."]
+    words = tuple(judged(shown, value, limits) for shown, value in known)
+    limited = any(words)
+    columns = [Column("value", tuple(quantity(value.value, shown.unit) for shown, value in known)), _ranges(known)]
+    if limited:
+        columns.append(Column("limit", tuple(_limit(shown, limits) for shown, _ in known)))
+        columns.append(Column("", words, tuple(_TONES[word] for word in words), left=True))
+    columns.append(Column("basis", tuple(value.basis.value for _, value in known), left=True))
+    if limited and look.columns >= _GAUGES_FROM_COLUMNS:
+        columns.append(Column("● value, ┃ limit", tuple(_gauge(shown, value, limits) for shown, value in known), left=True))
+    key = Column("metric", tuple(shown.label for shown, _ in known), left=True)
+    return table(key, [Group((column,)) for column in columns], look)
+
+
+def judged(shown: Shown, value: Value, limits: Limits) -> str:
+    """`ok`, `risk` when the range crosses the limit, `FAIL`; empty without a limit."""
+    limit = limit_of(shown, limits)
+    if limit is None:
+        return ""
+    if not keeps(shown, value.value, limit):
+        return "FAIL"
+    worst = value.low if shown.higher_is_better else value.high
+    return "ok" if keeps(shown, worst, limit) else "risk"
+
+
+def _ranges(known: list[tuple[Shown, Value]]) -> Column:
+    return Column("range", tuple(spread(value, scale(shown.unit, (value.value,))) for shown, value in known))
+
+
+def _limit(shown: Shown, limits: Limits) -> str:
+    limit = limit_of(shown, limits)
+    if limit is None:
+        return ""
+    return f"{'min' if shown.higher_is_better else 'max'} {quantity(limit, shown.unit, trim=True)}"
+
+
+def _gauge(shown: Shown, value: Value, limits: Limits) -> str:
+    limit = limit_of(shown, limits)
+    return "" if limit is None else gauge(value.low, value.high, value.value, limit=limit)
+
+
+def limit_words(name: str, bound: float) -> str:
+    """A field of `Limits` with a bound, as in `TPOT p95 at most 30 ms`."""
+    shown = BY_LIMIT.get(name)
+    if shown is None:
+        return f"{name.replace('_', ' ')} {number(bound, trim=True)}"
+    return f"{shown.label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
