@@ -183,5 +183,5 @@ def _gpu_peaks(gpu: DetectedGpu, capability: str, cycles_per_s: float) -> dict[s
     if generation >= 8.9:
         peaks["fp8"] = fp16 * 2
     if generation >= 10:
-        peaks["fp4"] = fp16 * 4
+        peaks["fp4"] = fp16 * (8 if halved else 4)
     return peaks
