@@ -54,7 +54,7 @@ def additive_mask(positions: Tensor, length: int, dtype: torch.dtype, window: in
     return mask.masked_fill_(hidden, torch.finfo(dtype).min)
 
 
-def widen_mask(mask: Tensor, kv_heads: int, groups: int) -> Tensor:
+def widen_mask(mask: Tensor, groups: int) -> Tensor:
     """The mask [N, W, L] for query rows packed by `pack`: [N, 1, W·G, L] broadcasting over the K heads."""
     sequences, width, length = mask.shape
     if groups == 1 or width == 1:
@@ -85,11 +85,15 @@ def written_out(
     scale: float,
     softcap: float | None = None,
     sinks: Tensor | None = None,
+    key_scales: Tensor | None = None,
+    value_scales: Tensor | None = None,
 ) -> Tensor:
     """Scores in memory, softmax in float32, as `transformers`' eager attention, for a batch of equal width.
 
-    `query` [N, W, H, D]; contiguous `keys` [N, K, L, D] and `values` [N, K, L, E]; `mask` from `widen_mask`. Returns [N, W, H, E].
-    Batched products over flat contiguous operands: on a CPU other strides cost ten times as much.
+    `query` [N, W, H, D]; contiguous `keys` [N, K, L, D] and `values` [N, K, L, E], times `key_scales` and `value_scales` [N, K, L];
+    `mask` from `widen_mask`. Returns [N, W, H, E].
+
+    The products are batched over flat contiguous operands: on a CPU other strides cost ten times as much.
     """
     sequences, kv_heads, length, size = keys.shape
     width = query.shape[1]
@@ -97,11 +101,12 @@ def written_out(
     rows = packed.shape[2]
     flat_keys = keys.reshape(sequences * kv_heads, length, size).transpose(1, 2)
     scores = torch.bmm(packed.reshape(sequences * kv_heads, rows, size), flat_keys).view(sequences, kv_heads, rows, length)
-    scores = scores.mul_(scale)
+    scores = scores.mul_(scale) if key_scales is None else scores.mul_(key_scales.mul(scale).unsqueeze(2))
     if softcap is not None:
         scores = torch.tanh(scores / softcap).mul_(softcap)
-    scores = scores.add_(mask)
-    weights = _softmax(scores, sinks, width)
+    weights = _softmax(scores.add_(mask), sinks, width)
+    if value_scales is not None:
+        weights = weights.mul_(value_scales.unsqueeze(2))
     out = torch.bmm(weights.view(sequences * kv_heads, rows, length), values.reshape(sequences * kv_heads, length, -1))
     return unpack(out.view(sequences, kv_heads, rows, -1), width)
 

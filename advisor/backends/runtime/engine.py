@@ -4,13 +4,10 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import torch
-
-from advisor.backends.runtime.attention import WIDEST_GROUP, Feed
-from advisor.backends.runtime.pool import Heads, Pool, memory_errors
-from advisor.backends.runtime.runner import Runner, cache_shapes, plugged
+from advisor.backends.runtime.attention import Feed
+from advisor.backends.runtime.engage import Engaged, engaged
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
-from advisor.backends.runtime.scheduler import Policy, Scheduler, Task, by_past
+from advisor.backends.runtime.scheduler import Policy, Scheduler, Task
 from advisor.backends.runtime.scheduler import Sequence as Running
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -79,50 +76,30 @@ def serve(
     """Run all jobs and return tokens and times.
 
     `concurrency` keeps so many requests in flight; `None` submits all at once, or each at its time in `arrivals_s`. `on_step` may
-    raise to cancel; the cache is freed then too. Raises `AdvisorError`: `unsupported-model`, `kv-pool-too-small`,
-    `request-too-long`, `out-of-memory`.
+    raise to cancel; the cache is freed then too. Raises `AdvisorError`: `unsupported-model`, `unsupported-format`,
+    `kv-pool-too-small`, `request-too-long`, `vocabulary-differs`, `out-of-memory`.
     """
-    _check(session, jobs, concurrency, arrivals_s)
-    with plugged(session.model), torch.inference_mode(), memory_errors("serving"):
-        pool = make_pool(session, cache_shapes(session.model), session.model.dtype)
-        try:
-            return _Run(session, pool, jobs, sampling, frozenset() if ignore_eos else _eos(session)).to_the_end(
-                concurrency, arrivals_s, on_step
-            )
-        finally:
-            pool.release()
-
-
-def make_pool(session: Session, layers: tuple[Heads, ...], dtype: torch.dtype) -> Pool:
-    """The pool that the session's layout, block size and capacity ask for."""
-    block = session.max_tokens if session.kv_layout == "contiguous" else session.kv_block_tokens
-    capacity = session.kv_capacity_tokens
-    blocks = session.max_sequences * -(-session.max_tokens // block) if capacity is None else capacity // block
-    return Pool(
-        layers,
-        blocks=blocks,
-        block_tokens=block,
-        rows=session.max_sequences,
-        max_tokens=session.max_tokens,
-        dtype=dtype,
-        device=session.device,
-    )
+    _check(jobs, concurrency, arrivals_s)
+    eos = frozenset() if ignore_eos else _eos(session)
+    with engaged(session) as engaged_session:
+        run = _Run(session, engaged_session, jobs, Sampler(sampling, session.device), eos)
+        return run.to_the_end(concurrency, arrivals_s, on_step)
 
 
 class _Run:
     """State of one call of `serve`."""
 
-    def __init__(self, session: Session, pool: Pool, jobs: Sequence[Job], sampling: Sampling, eos: frozenset[int]) -> None:
+    def __init__(self, session: Session, engaged_session: Engaged, jobs: Sequence[Job], sampler: Sampler, eos: frozenset[int]) -> None:
         self.jobs = jobs
         self.eos = eos
-        self.pool = pool
-        self.runner = Runner(session.model, pool, session.attention)
-        self.sampler = Sampler(sampling, session.device)
-        policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget)
-        self.scheduler = Scheduler(policy, pool)
+        self.sampler = sampler
+        self.runner = engaged_session.runner
+        self.drafter = engaged_session.drafter
+        drafts = session.draft_tokens if self.drafter is not None else 0
+        policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts)
+        self.scheduler = Scheduler(policy, self.runner.pool)
         self.sequences: list[Running] = []
-        self.finished = 0
-        self.prefill_tokens = 0
+        self.finished = self.prefill_tokens = self.proposed = self.accepted = 0
         self.step_seconds: list[float] = []
         self.start = time.perf_counter()
 
@@ -133,7 +110,7 @@ class _Run:
         while self.finished < len(self.jobs):
             self._submit(concurrency, arrivals_s)
             begin = self.now()
-            tasks = by_past(self.scheduler.next_tasks(), WIDEST_GROUP)
+            tasks = self.scheduler.next_tasks()
             if not tasks:
                 time.sleep(max(0.0, (arrivals_s or ())[len(self.sequences)] - self.now()))
                 continue
@@ -167,34 +144,54 @@ class _Run:
             self.sequences.append(sequence)
 
     def _step(self, tasks: Sequence[Task]) -> None:
-        """Run the model once over the tasks and give every sequence that is through its tokens a new one."""
-        feeds, wanted, ready, row = [], [], [], 0
-        for task in tasks:
-            sequence = task.sequence
-            assert sequence.held is not None, "a task's sequence holds blocks"
-            if not sequence.decodes:
-                self.prefill_tokens += task.count
-            feeds.append(Feed(sequence.held, sequence.tokens[sequence.cached : sequence.cached + task.count]))
-            row += task.count
-            if task.count == sequence.pending:
-                wanted.append(row - 1)
-                ready.append(sequence)
-        logits = self.runner.run(feeds, wanted)
-        if not ready:
-            return
-        tokens = self.sampler.pick(logits)
-        now = self.now()
-        for sequence, token in zip(ready, tokens, strict=True):
-            self._take(sequence, token, now)
+        """Draft, run the model once over all tasks, and give every sequence that is through its tokens what came out."""
+        decodes = [task for task in tasks if task.sequence.decodes]
+        prompts = [task for task in tasks if not task.sequence.decodes]
+        drafts = self._draft(decodes)
+        feeds: list[Feed] = []
+        wanted: list[int] = []
+        row = 0
+        for task, draft in zip((*decodes, *prompts), (*drafts, *([] for _ in prompts)), strict=True):
+            feeds.append(_feed(task, draft))
+            row += len(feeds[-1].tokens)
+            if task.count == task.sequence.pending:
+                wanted += range(row - 1 - len(draft), row)
+        self.prefill_tokens += sum(task.count for task in prompts)
+        ready = [task for task in prompts if task.count == task.sequence.pending]
+        logits = self.runner.run(feeds, wanted, len(decodes))
+        if wanted:
+            self._collect((*decodes, *ready), (*drafts, *([] for _ in ready)), self.sampler.pick(logits))
 
-    def _take(self, sequence: Running, token: int, now: float) -> None:
+    def _draft(self, decodes: Sequence[Task]) -> list[list[int]]:
+        if self.drafter is None:
+            return [[] for _ in decodes]
+        self.drafter.retain(self.scheduler.running)
+        drafts = self.drafter.propose(decodes)
+        self.proposed += sum(len(draft) for draft in drafts)
+        return drafts
+
+    def _collect(self, tasks: Sequence[Task], drafts: Sequence[list[int]], tokens: list[int]) -> None:
+        """Each task has one token more than it has drafts; those up to the first that its draft did not foresee are kept."""
+        now, first = self.now(), 0
+        for task, draft in zip(tasks, drafts, strict=True):
+            chosen = tokens[first : first + len(draft) + 1]
+            first += len(chosen)
+            foreseen = next((i for i, token in enumerate(draft) if token != chosen[i]), len(draft))
+            self.accepted += foreseen
+            self._take(task.sequence, chosen[: foreseen + 1], now)
+
+    def _take(self, sequence: Running, tokens: list[int], now: float) -> None:
+        """Append to the output, up to an end-of-text token, and forget the cache of what was not accepted."""
+        stop = next((place for place, token in enumerate(tokens) if token in self.eos), None)
         if len(sequence.tokens) == sequence.prompt_tokens:
             sequence.first_token_s = now
-        sequence.tokens.append(token)
         sequence.last_token_s = now
-        if sequence.remaining == 0 or token in self.eos:
+        sequence.tokens += tokens if stop is None else tokens[: stop + 1]
+        if sequence.remaining == 0 or stop is not None:
             self.scheduler.finish(sequence)
             self.finished += 1
+        elif sequence.held is not None:
+            self.runner.pool.shrink(sequence.held, len(sequence.tokens) - 1)
 
     def _progress(self) -> Progress:
         running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
@@ -202,17 +199,27 @@ class _Run:
 
     def _outcome(self, wall_s: float) -> Outcome:
         finished = tuple(_finished(sequence) for sequence in self.sequences)
+        pool = self.runner.pool
+        own = 0 if self.drafter is None else self.drafter.kv_bytes
         return Outcome(
             finished=finished,
             wall_s=wall_s,
             steps=len(self.step_seconds),
             prefill_tokens=self.prefill_tokens,
             decode_tokens=sum(len(each.tokens) for each in finished),
-            kv_bytes=self.pool.allocated_bytes,
-            kv_used_bytes_peak=self.pool.used_bytes_peak,
+            kv_bytes=pool.allocated_bytes + own,
+            kv_used_bytes_peak=pool.used_bytes_peak + own,
+            proposed=self.proposed,
+            accepted=self.accepted,
             preemptions=self.scheduler.preemptions,
             step_seconds=tuple(self.step_seconds),
         )
+
+
+def _feed(task: Task, draft: list[int]) -> Feed:
+    sequence = task.sequence
+    assert sequence.held is not None, "a task's sequence holds blocks"
+    return Feed(sequence.held, sequence.tokens[sequence.cached : sequence.cached + task.count] + draft)
 
 
 def _finished(sequence: Running) -> Finished:
@@ -227,7 +234,7 @@ def _finished(sequence: Running) -> Finished:
     return Finished(sequence.index, output, sample)
 
 
-def _check(session: Session, jobs: Sequence[Job], concurrency: int | None, arrivals_s: Sequence[float] | None) -> None:
+def _check(jobs: Sequence[Job], concurrency: int | None, arrivals_s: Sequence[float] | None) -> None:
     """Raise for arguments that make no sense together."""
     wrong = None
     if any(not job.prompt or job.output_tokens < 1 for job in jobs):
@@ -236,8 +243,6 @@ def _check(session: Session, jobs: Sequence[Job], concurrency: int | None, arriv
         wrong = "concurrency must be at least 1 and stands alone: arrival times are for an open loop"
     elif arrivals_s is not None and (len(arrivals_s) != len(jobs) or list(arrivals_s) != sorted(arrivals_s)):
         wrong = f"{len(jobs)} jobs need as many arrival times, in order"
-    elif session.kv_layout == "paged" and session.kv_block_tokens < 1:
-        wrong = f"the paged layout needs blocks of at least one token, not {session.kv_block_tokens}"
     if wrong:
         raise AdvisorError("bad-run", wrong, exit_code=ExitCode.USAGE)
 

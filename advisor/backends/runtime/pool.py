@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.backends.runtime.memory import memory_errors
+from advisor.backends.runtime.store import Batch, Store, new_store
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,23 @@ class Heads:
     kv_heads: int
     key_width: int
     value_width: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """Size and format of a pool."""
+
+    blocks: int
+    block_tokens: int
+    sequences: int
+    max_tokens: int
+    """Longest sequence. Blocks of this size make the layout contiguous: one block per sequence."""
+    kv_format: str = "bf16"
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Whether a sequence is one block."""
+        return self.block_tokens >= self.max_tokens
 
 
 @dataclass(slots=True)
@@ -27,48 +45,34 @@ class Held:
 
 
 class Pool:
-    """Blocks of `block_tokens` tokens, shared by all layers. Per layer keys are [P, K, S, D] and values [P, K, S, E].
+    """Blocks shared by all sequences; a block holds its tokens' keys [K, S, D] and values [K, S, E] in every layer."""
 
-    The contiguous layout is the same pool with one block per sequence, as long as the longest sequence.
-    """
-
-    def __init__(
-        self,
-        layers: tuple[Heads, ...],
-        *,
-        blocks: int,
-        block_tokens: int,
-        rows: int,
-        max_tokens: int,
-        dtype: torch.dtype,
-        device: torch.device,
-    ) -> None:
-        self.layers = layers
-        self.blocks = blocks
-        self.block_tokens = block_tokens
-        self.max_tokens = max_tokens
-        self.dtype = dtype
+    def __init__(self, layers: tuple[Heads, ...], room: Room, dtype: torch.dtype, device: torch.device) -> None:
+        self.room = room
         self.device = device
-        with memory_errors(f"a cache of {blocks} blocks of {block_tokens} tokens"):
-            self.keys = [self._new(heads.kv_heads, heads.key_width) for heads in layers]
-            self.values = [self._new(heads.kv_heads, heads.value_width) for heads in layers]
-        self.tables = torch.zeros((rows, -(-max_tokens // block_tokens)), dtype=torch.int64, device=device)
-        self._free = list(range(blocks - 1, -1, -1))
-        self._free_rows = list(range(rows - 1, -1, -1))
+        blocks, size = room.blocks, room.block_tokens
+        with memory_errors(f"the allocation of a cache of {blocks} blocks of {size} tokens"):
+            self.keys: list[Store] = [
+                new_store(room.kv_format, (blocks, heads.kv_heads, size, heads.key_width), dtype, device) for heads in layers
+            ]
+            self.values: list[Store] = [
+                new_store(room.kv_format, (blocks, heads.kv_heads, size, heads.value_width), dtype, device) for heads in layers
+            ]
+        self.allocated_bytes = sum(store.nbytes for store in (*self.keys, *self.values))
         self.peak_blocks = 0
-
-    def _new(self, kv_heads: int, width: int) -> Tensor:
-        return torch.zeros((self.blocks, kv_heads, self.block_tokens, width), dtype=self.dtype, device=self.device)
-
-    @property
-    def allocated_bytes(self) -> int:
-        """Bytes of the whole pool."""
-        return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
+        self._tables = torch.zeros((room.sequences, self.blocks_for(room.max_tokens)), dtype=torch.int64, device=device)
+        self._free = list(range(blocks - 1, -1, -1))
+        self._free_rows = list(range(room.sequences - 1, -1, -1))
 
     @property
     def used_bytes_peak(self) -> int:
         """Bytes of the most blocks that were held at once."""
-        return self.allocated_bytes * self.peak_blocks // max(self.blocks, 1)
+        return self.allocated_bytes * self.peak_blocks // max(self.room.blocks, 1)
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether what is read is what was written."""
+        return self.room.kv_format == "bf16"
 
     @property
     def free_blocks(self) -> int:
@@ -77,7 +81,7 @@ class Pool:
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that a sequence of so many tokens takes."""
-        return -(-tokens // self.block_tokens)
+        return -(-tokens // self.room.block_tokens)
 
     def open(self) -> Held:
         """Start an empty sequence."""
@@ -90,13 +94,13 @@ class Pool:
             return False
         for _ in range(missing):
             block = self._free.pop()
-            self.tables[held.row, len(held.blocks)] = block
+            self._tables[held.row, len(held.blocks)] = block
             held.blocks.append(block)
-        self.peak_blocks = max(self.peak_blocks, self.blocks - len(self._free))
+        self.peak_blocks = max(self.peak_blocks, self.room.blocks - len(self._free))
         return True
 
     def shrink(self, held: Held, tokens: int) -> None:
-        """Take back what lies beyond `tokens`: the rows of draft tokens that were not accepted."""
+        """Forget what lies beyond `tokens`, as after draft tokens that were not accepted, and take those blocks back."""
         held.tokens = tokens
         keep = self.blocks_for(tokens)
         while len(held.blocks) > keep:
@@ -104,68 +108,31 @@ class Pool:
 
     def close(self, held: Held) -> None:
         """Take back everything of a sequence."""
-        self._free.extend(reversed(held.blocks))
+        self.shrink(held, 0)
         self._free_rows.append(held.row)
-        held.blocks.clear()
-        held.tokens = 0
-
-    def read_length(self, tokens: int) -> int:
-        """Keys that `read` returns for sequences of at most `tokens`: whole blocks, except in the contiguous layout."""
-        return tokens if self.block_tokens >= self.max_tokens else self.blocks_for(tokens) * self.block_tokens
-
-    def gather_index(self, rows: Tensor, tokens: int, kv_heads: int) -> Tensor:
-        """What `read` needs for the sequences at `rows`, each of at most `tokens`; the same for all layers of as many heads."""
-        blocks = self.tables.index_select(0, rows)[:, : self.blocks_for(tokens)]
-        if self.block_tokens >= self.max_tokens:
-            return blocks[:, 0]
-        heads = torch.arange(kv_heads, device=self.device)
-        return (blocks.unsqueeze(1) * kv_heads + heads.view(1, -1, 1)).contiguous()
-
-    def write(self, layer: int, key: Tensor, value: Tensor, rows: Tensor) -> None:
-        """Store [T, K, D] keys and [T, K, E] values at `rows` [T·K] of the pool seen as [P·K·S, ·]."""
-        for pool, new in ((self.keys[layer], key), (self.values[layer], value)):
-            pool.view(-1, pool.shape[3]).index_copy_(0, rows, new.reshape(-1, pool.shape[3]))
-
-    def read(self, layer: int, index: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
-        """Contiguous [N, K, L, D] keys and [N, K, L, E] values, L being `read_length(tokens)`."""
-        return self._read(self.keys[layer], index, tokens), self._read(self.values[layer], index, tokens)
-
-    def _read(self, pool: Tensor, index: Tensor, tokens: int) -> Tensor:
-        blocks, kv_heads, size, width = pool.shape
-        if index.dim() == 1:
-            return pool[:, :, :tokens].index_select(0, index)
-        gathered = pool.view(blocks * kv_heads, size * width).index_select(0, index.view(-1))
-        return gathered.view(index.shape[0], kv_heads, index.shape[2] * size, width)
 
     def release(self) -> None:
         """Give the memory back."""
         self.keys.clear()
         self.values.clear()
 
+    def read_length(self, tokens: int) -> int:
+        """Keys that `read` returns for sequences of at most `tokens`: whole blocks, except in the contiguous layout."""
+        return tokens if self.room.is_contiguous else self.blocks_for(tokens) * self.room.block_tokens
 
-class memory_errors:  # noqa: N801  a context manager reads as a verb
-    """Turn the allocators' errors into `AdvisorError("out-of-memory")`, saying what was being done."""
+    def gather_index(self, rows: Tensor, tokens: int, kv_heads: int) -> Tensor:
+        """What `read` needs for the sequences at `rows`, each of at most `tokens`; the same for all layers of as many heads."""
+        blocks = self._tables.index_select(0, rows)[:, : self.blocks_for(tokens)]
+        if self.room.is_contiguous:
+            return blocks[:, 0]
+        heads = torch.arange(kv_heads, device=self.device)
+        return (blocks.unsqueeze(1) * kv_heads + heads.view(1, -1, 1)).contiguous()
 
-    def __init__(self, doing: str) -> None:
-        self.doing = doing
+    def write(self, layer: int, key: Tensor, value: Tensor, rows: Tensor) -> None:
+        """Store [T, K, D] keys and [T, K, E] values at `rows` [T·K] of the memory seen as [P·K·S, ·]."""
+        self.keys[layer].write(rows, key)
+        self.values[layer].write(rows, value)
 
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, MemoryError | RuntimeError) and _is_out_of_memory(error):
-            raise AdvisorError(
-                "out-of-memory",
-                f"memory ran out during {self.doing}",
-                exit_code=ExitCode.DIED,
-                notes=(str(error).splitlines()[0] if str(error) else type(error).__name__,),
-                help=("lower the number of sequences or the context, or choose a smaller cache or weight format",),
-            ) from error
-
-
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in text for sign in _SIGNS)
+    def read(self, layer: int, index: Tensor, tokens: int) -> tuple[Batch, Batch]:
+        """Keys and values of the chosen sequences, L being `read_length(tokens)`."""
+        return self.keys[layer].read(index, tokens), self.values[layer].read(index, tokens)

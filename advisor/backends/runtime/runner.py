@@ -21,12 +21,12 @@ class Runner:
         self.implementation = implementation
         self._keeps_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def run(self, feeds: Sequence[Feed], wanted: Sequence[int]) -> Tensor:
+    def run(self, feeds: Sequence[Feed], wanted: Sequence[int], grouped: int = 0) -> Tensor:
         """Feed the tokens, move the sequences on, and return the logits of the `wanted` rows: [R, V].
 
-        Feeds with a past and few tokens must come first (`grouped_count`).
+        The first `grouped` feeds have a past and few new tokens each.
         """
-        step = Step(self.pool, feeds, self.implementation)
+        step = Step(self.pool, feeds, grouped, self.implementation)
         rows = torch.tensor(wanted, dtype=torch.int64, device=self.pool.device)
         logits = _forward(self.model, step, step.ids, step.positions, rows if self._keeps_rows else None)
         for feed in feeds:

@@ -1,7 +1,6 @@
 """Which sequences run in the next step, and on how many of their tokens. Knows blocks and budgets, no tensors."""
 
 from collections import deque
-from collections.abc import Sequence as Items
 from dataclasses import dataclass, field
 
 from advisor.backends.runtime.pool import Held, Pool
@@ -45,10 +44,11 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A sequence's part of a step: its next `count` pending tokens."""
+    """A sequence's part of a step: its next `count` pending tokens, and room for so many draft tokens after them."""
 
     sequence: Sequence
     count: int
+    drafts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +70,14 @@ class Scheduler:
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
     preemptions: int = 0
-    _admitting: bool = True
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request. Raises `AdvisorError` when it could never fit."""
         longest = sequence.prompt_tokens + sequence.output_tokens
-        if longest > self.pool.max_tokens:
+        if longest > self.pool.room.max_tokens:
             raise AdvisorError(
                 "request-too-long",
-                f"a request of {longest} tokens is longer than the {self.pool.max_tokens} tokens of a slot",
+                f"a request of {longest} tokens is longer than the {self.pool.room.max_tokens} tokens of a slot",
                 help=("raise the context of the plan",),
             )
         self._must_fit(longest - 1)
@@ -86,12 +85,12 @@ class Scheduler:
 
     def _must_fit(self, tokens: int) -> None:
         needed = self.pool.blocks_for(tokens)
-        if needed > self.pool.blocks:
+        if needed > self.pool.room.blocks:
             raise AdvisorError(
                 "kv-pool-too-small",
-                f"one request needs {needed} blocks of {self.pool.block_tokens} tokens and the cache has {self.pool.blocks}",
+                f"one request needs {needed} blocks of {self.pool.room.block_tokens} tokens and the cache has {self.pool.room.blocks}",
                 exit_code=ExitCode.DIED,
-                notes=(f"{tokens} tokens to hold, room for {self.pool.blocks * self.pool.block_tokens}",),
+                notes=(f"{tokens} tokens to hold, room for {self.pool.room.blocks * self.pool.room.block_tokens}",),
                 help=("give the cache more memory or shorten the context",),
             )
 
@@ -103,7 +102,7 @@ class Scheduler:
         prompts = [sequence for sequence in self.running if not sequence.decodes]
         if prompts:
             return [Task(prompts[0], prompts[0].pending)]
-        return self._decodes(len(self.running))
+        return self._decodes(None)
 
     def finish(self, sequence: Sequence) -> None:
         """Take the sequence out and free its blocks."""
@@ -111,14 +110,13 @@ class Scheduler:
         sequence.done = True
 
     def _admit(self) -> None:
-        """Continuous: whenever there is room. Static: only into an empty machine."""
+        """Continuous: whenever there is room, a spare block for each that runs already. Static: only into an empty machine."""
         if not self.policy.continuous and self.running:
             return
         while self.waiting and len(self.running) < self.policy.max_sequences:
             sequence = self.waiting[0]
-            spare = len(self.running) if self.running else 0
-            needed = self.pool.blocks_for(len(sequence.tokens))
-            if needed + (spare if self.pool.block_tokens < self.pool.max_tokens else 0) > self.pool.free_blocks:
+            spare = 0 if self.pool.room.is_contiguous else len(self.running)
+            if self.pool.blocks_for(len(sequence.tokens)) + spare > self.pool.free_blocks:
                 return
             sequence.held = self.pool.open()
             self.pool.grow(sequence.held, len(sequence.tokens))
@@ -127,7 +125,7 @@ class Scheduler:
     def _packed(self, budget: int) -> list[Task]:
         """Decoding sequences first, then chunks of prompts up to the budget."""
         tasks = self._decodes(budget)
-        left = budget - sum(task.count for task in tasks)
+        left = budget - sum(task.count + task.drafts for task in tasks)
         for sequence in [waiting for waiting in self.running if not waiting.decodes]:
             if left <= 0:
                 break
@@ -136,14 +134,19 @@ class Scheduler:
             left -= count
         return tasks
 
-    def _decodes(self, limit: int) -> list[Task]:
-        """One task for each decoding sequence that has, or gets, room for its next token."""
+    def _decodes(self, budget: int | None) -> list[Task]:
+        """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""
         ready: list[Task] = []
-        for sequence in [decoding for decoding in self.running if decoding.decodes]:
-            if len(ready) == limit:
+        for sequence in [running for running in self.running if running.decodes]:
+            if budget == 0:
                 break
-            if sequence.held is not None and self._make_room(sequence, len(sequence.tokens)):
-                ready.append(Task(sequence, 1))
+            if sequence.held is None or not self._make_room(sequence, len(sequence.tokens)):
+                continue
+            drafts = min(self.policy.draft_tokens, sequence.remaining - 1, self.policy.draft_tokens if budget is None else budget - 1)
+            if drafts > 0 and not self.pool.grow(sequence.held, len(sequence.tokens) + drafts):
+                drafts = 0
+            ready.append(Task(sequence, 1, max(drafts, 0)))
+            budget = None if budget is None else budget - 1 - ready[-1].drafts
         return [task for task in ready if task.sequence.held is not None]
 
     def _make_room(self, sequence: Sequence, tokens: int) -> bool:
@@ -160,8 +163,3 @@ class Scheduler:
             self.pool.close(sequence.held)
             sequence.held = None
         self.running.remove(sequence)
-
-
-def by_past(tasks: Items[Task], widest: int) -> list[Task]:
-    """Tasks with a past and few tokens first: the order that a step wants."""
-    return sorted(tasks, key=lambda task: task.sequence.cached == 0 or task.count > widest)
