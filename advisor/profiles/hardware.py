@@ -1,6 +1,5 @@
 """Accelerators and processors: what their makers or drivers say they can do, a source per figure."""
 
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
@@ -121,6 +120,8 @@ def shipped_hardware() -> tuple[str, ...]:
 def load_hardware(id: str) -> Hardware:
     """The accelerator named `id`. Raises `AdvisorError` `hardware-not-found` with the nearest names."""
     if id not in shipped_hardware():
+        from difflib import get_close_matches  # only an error needs it
+
         near = get_close_matches(id.lower(), shipped_hardware(), n=4, cutoff=0.4)
         help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
         raise AdvisorError(

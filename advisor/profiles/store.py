@@ -4,7 +4,6 @@ import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from pathlib import Path
 from textwrap import indent
 
@@ -76,6 +75,8 @@ def load_profile(name_or_path: str | Path) -> MachineProfile:
         return _read(Path(name_or_path))
     path = profiles_folder() / f"{check_name(given)}.yaml"
     if not path.is_file():
+        from difflib import get_close_matches  # only an error needs it
+
         near = get_close_matches(given, [item.stem for item in profiles_folder().glob("*.yaml")], n=3)
         help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
         raise AdvisorError(
