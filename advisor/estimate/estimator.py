@@ -9,7 +9,7 @@ from advisor.backends.deployment import Batching, Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.machine import Machine
-from advisor.estimate.memory import GIB, Ledger, fitting_sequences, ledger, weight_bytes
+from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, ledger, weight_bytes
 from advisor.estimate.ranges import spread
 from advisor.estimate.serving import Served, simulate
 from advisor.estimate.steps import StepPricer
@@ -42,6 +42,7 @@ class Estimator:
         usable = machine.working_memory_bytes * engine.memory_share
         self.budget_bytes = min(usable, memory_budget_bytes) if memory_budget_bytes else usable
         self._pricers: dict[Deployment, StepPricer] = {}
+        self._footprints: dict[tuple[Deployment, Workload], Footprint] = {}
 
     def pricer(self, deployment: Deployment) -> StepPricer:
         """The step prices of a deployment."""
@@ -56,14 +57,25 @@ class Estimator:
             self.pricer(deployment),
             deployment,
             workload,
-            slots=self.capacity(deployment, workload).slots,
+            slots=self.slots(deployment, workload),
             token_budget=deployment.batching.token_budget or self.engine.token_budget,
             request_s=self.machine.overheads.request_s,
         )
 
     def needed_bytes(self, deployment: Deployment, workload: Workload) -> float:
         """Bytes per device with every wanted request in flight, whether they fit or not."""
-        return ledger(deployment, workload, self.engine, self._wanted(deployment, workload)).total_bytes
+        return self.footprint(deployment, workload).total_bytes(self._wanted(deployment, workload))
+
+    def footprint(self, deployment: Deployment, workload: Workload) -> Footprint:
+        """Bytes per device over the requests in flight."""
+        key = (deployment, workload)
+        if key not in self._footprints:
+            self._footprints[key] = footprint(deployment, workload, self.engine)
+        return self._footprints[key]
+
+    def slots(self, deployment: Deployment, workload: Workload) -> int:
+        """Requests that one replica really runs at once: what is wanted, or what fits."""
+        return max(min(self._wanted(deployment, workload), self.footprint(deployment, workload).fitting(self.budget_bytes)), 1)
 
     def _wanted(self, deployment: Deployment, workload: Workload) -> int:
         wanted = deployment.batching.max_sequences
@@ -73,8 +85,8 @@ class Estimator:
 
     def capacity(self, deployment: Deployment, workload: Workload) -> Capacity:
         """How many requests fit and run."""
-        fitting = fitting_sequences(deployment, workload, self.engine, self.budget_bytes)
-        slots = max(min(self._wanted(deployment, workload), fitting), 1)
+        fitting = self.footprint(deployment, workload).fitting(self.budget_bytes)
+        slots = self.slots(deployment, workload)
         return Capacity(ledger(deployment, workload, self.engine, slots), fitting, slots)
 
     def serve(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
@@ -83,7 +95,7 @@ class Estimator:
             self.pricer(deployment),
             deployment,
             workload,
-            slots=self.capacity(deployment, workload).slots,
+            slots=self.slots(deployment, workload),
             token_budget=deployment.batching.token_budget or self.engine.token_budget,
             request_s=self.machine.overheads.request_s,
             lengths=lengths,

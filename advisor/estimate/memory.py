@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.operators import stored_format, structure_of
@@ -37,6 +38,11 @@ class Ledger:
 
 def weight_bytes(deployment: Deployment) -> float:
     """Bytes of all weights of one replica, scales included, before they are spread over devices."""
+    return _weight_bytes(Deployment(deployment.model, deployment.weights))
+
+
+@lru_cache(maxsize=1024)
+def _weight_bytes(deployment: Deployment) -> float:
     model, structure = deployment.model, structure_of(deployment.model)
     total = 0.0
     for matrix, count in structure.matrices:
@@ -61,6 +67,7 @@ def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
     return model_kv_bytes(model, tokens, deployment.kv.format) + states
 
 
+@lru_cache(maxsize=4096)
 def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str) -> float:
     """Bytes of the keys and values of one sequence of `tokens` tokens."""
     format, total = weight_format(kv_format), 0.0
@@ -104,12 +111,28 @@ def sequence_tokens(deployment: Deployment, workload: Workload) -> int:
     return math.ceil((needed + slack) / block) * block
 
 
-def fitting_sequences(deployment: Deployment, workload: Workload, engine: EngineProfile, budget_bytes: float) -> int:
-    """Most requests of the workload that one replica holds at once within `budget_bytes` of each device; 0 when none fits."""
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of each device as a straight line over the requests in flight."""
+
+    fixed_bytes: float
+    sequence_bytes: float
+
+    def total_bytes(self, sequences: int) -> float:
+        """Bytes with so many requests in flight."""
+        return self.fixed_bytes + sequences * self.sequence_bytes
+
+    def fitting(self, budget_bytes: float) -> int:
+        """Most requests within a budget; 0 when not even one fits."""
+        if self.total_bytes(1) > budget_bytes:
+            return 0
+        return max(int((budget_bytes - self.fixed_bytes) / max(self.sequence_bytes, 1.0)), 1)
+
+
+def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile) -> Footprint:
+    """The ledger's totals at any number of requests: every part of it is linear."""
     empty, one = (ledger(deployment, workload, engine, n).total_bytes for n in (0, 1))
-    if one > budget_bytes:
-        return 0
-    return max(int((budget_bytes - empty) / max(one - empty, 1.0)), 1)
+    return Footprint(empty, one - empty)
 
 
 def _kv_shards(deployment: Deployment) -> float:

@@ -102,6 +102,8 @@ class Structure:
     """Most output features of one matrix."""
     kv_heads: int
     """Most key-value heads of a layer; 1 without attention."""
+    kept_kinds: frozenset[str]
+    """Kinds of matrices that the checkpoint keeps in bf16 or fp16."""
 
 
 @lru_cache(maxsize=64)
@@ -115,6 +117,7 @@ def structure_of(model: ModelSpec) -> Structure:
         vector_parameters=model.vector_parameters + sum(count * layer.vector_parameters for layer, count in layers),
         widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
         kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
+        kept_kinds=model.kept_kinds,
     )
 
 
@@ -160,7 +163,7 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
     if matrix.stored is not None:
         return matrix.stored
     model = deployment.model
-    native = "bf16" if matrix.kind in model.kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
+    native = "bf16" if matrix.kind in structure_of(model).kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
     if deployment.weights.format == model.weight_format:
         return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
     if matrix.kind in deployment.weights.kept_kinds:

@@ -1,0 +1,212 @@
+"""The planner: price every stack, simulate the finalists, rank them, and say what would have to give when nothing fits."""
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+
+from advisor.advice import Advice, Candidate, Miss, Relaxation, Status
+from advisor.backends.deployment import Deployment
+from advisor.backends.technique import LOSSLESS, QualityEffect, Technique
+from advisor.backends.techniques import by_name, options_of
+from advisor.estimate.closed_form import Steady
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.memory import GIB
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.hardware import Hardware
+from advisor.profiles.metrics import Basis, Metrics, Value
+from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Load, Request, Workload
+from advisor.ranking import LIMITED, distance, frontier, misses, order, status
+from advisor.reasons import reasons
+from advisor.search import Stack, baselines, stacks
+
+FINALISTS = 12
+SHOWN = 8
+"""Most plans of the frontier that are shown."""
+OBJECTIVES = ("tpot_ms_mean", "ttft_ms_p95", "peak_memory_gib")
+
+
+class Planner:
+    """One model on one machine: prices are kept, so that changed limits only re-rank."""
+
+    def __init__(self, model: ModelSpec, hardware: Hardware, estimator: Estimator, evidence: Evidence, profile: str | None) -> None:
+        self.model = model
+        self.hardware = hardware
+        self.estimator = estimator
+        self.evidence = evidence
+        self.profile = profile
+        self._simulated: dict[tuple[Stack, Workload], Metrics] = {}
+        self._effects: dict[Technique, QualityEffect] = {}
+
+    def advise(self, request: Request) -> Advice:
+        """Answer one request. Never empty: when nothing fits, the nearest stack leads."""
+        quick = [self._quick(stack, request) for stack in stacks(self.model, request, self.estimator.engine.name)]
+        if not quick:
+            raise self._nothing_left(request)
+        ranked = order(quick, request)
+        finalists = order([self.candidate(stack_of(c), request) for c in self._finalists(ranked, request)], request)
+        chosen = finalists[0]
+        fits = chosen.status is not Status.MISSES
+        kept = [c for c in frontier(finalists) if fits or c.status is Status.MISSES][:SHOWN]
+        return Advice(
+            request=request,
+            model=self.model,
+            hardware=self.hardware,
+            profile=self.profile,
+            chosen=chosen,
+            ranked=tuple(kept),
+            reasons=tuple(reasons(self, chosen, request)),
+            relaxations=() if fits else tuple(self._relaxations(ranked, chosen, request)),
+            binding=None if fits else max(chosen.misses, key=lambda miss: miss.ratio),
+            considered=len(quick),
+            feasible=sum(c.status is not Status.MISSES for c in quick),
+        )
+
+    def candidate(self, stack: Stack, request: Request) -> Candidate:
+        """A stack with simulated metrics, judged by the request's limits."""
+        key = (stack, request.workload)
+        if key not in self._simulated:
+            metrics = self.estimator.metrics(stack.deployment, request.workload, quality=self.quality(stack))
+            self._simulated[key] = self._with_needed_memory(metrics, stack, request)
+        return self._judged(stack, self._simulated[key], request)
+
+    def quality(self, stack: Stack) -> QualityEffect:
+        """The losses of all techniques of a stack, added; the ranges as if independent."""
+        effects = [effect for effect in (self._effect(technique, stack) for technique in stack.techniques) if effect.sources]
+        if not effects:
+            return LOSSLESS
+        loss = sum(effect.loss_pct for effect in effects)
+        below = math.hypot(*(effect.loss_pct - effect.low_pct for effect in effects))
+        above = math.hypot(*(effect.high_pct - effect.loss_pct for effect in effects))
+        sources = tuple(dict.fromkeys(source for effect in effects for source in effect.sources))
+        return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources)
+
+    def _nothing_left(self, request: Request) -> AdvisorError:
+        """Every stack with what is required was refused: say by whom."""
+        start = baselines(self.model, request, self.estimator.engine.name)[0]
+        refusals = {name: by_name(name).refuse(request, start) for name in request.require}
+        return AdvisorError(
+            "requirement-refused",
+            f"no stack holds what is required: {', '.join(request.require)}",
+            exit_code=ExitCode.NO_PLAN,
+            notes=tuple(f"{name}: {sentence}" for name, sentence in refusals.items() if sentence),
+            help=("drop a --require",),
+        )
+
+    def _effect(self, technique: Technique, stack: Stack) -> QualityEffect:
+        if technique not in self._effects:
+            self._effects[technique] = technique.quality(stack.deployment, self.evidence)
+        return self._effects[technique]
+
+    def _quick(self, stack: Stack, request: Request) -> Candidate:
+        steady = self.estimator.steady(stack.deployment, request.workload)
+        return self._judged(stack, self._steady_metrics(stack, steady, request), request)
+
+    def _judged(self, stack: Stack, metrics: Metrics, request: Request) -> Candidate:
+        missed = [miss for miss in misses(metrics, request.limits) if miss.limit != "memory_gib_per_device"]
+        needed = metrics.peak_memory_gib
+        budget_gib = self._budget_bytes(request) / GIB
+        if needed is not None and needed.value > budget_gib:
+            missed.append(Miss("memory_gib_per_device", budget_gib, needed))
+        verdict = status(metrics, request.limits, tuple(missed))
+        return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, tuple(missed))
+
+    def _budget_bytes(self, request: Request) -> float:
+        limit = request.limits.memory_gib_per_device
+        return min(self.estimator.budget_bytes, limit * GIB) if limit is not None else self.estimator.budget_bytes
+
+    def _with_needed_memory(self, metrics: Metrics, stack: Stack, request: Request) -> Metrics:
+        """Memory of what was asked for, also where it does not fit."""
+        assert metrics.peak_memory_gib is not None
+        value = self.estimator.needed_bytes(stack.deployment, request.workload) / GIB
+        shown = metrics.peak_memory_gib
+        ratio = value / shown.value
+        return metrics.model_copy(
+            update={"peak_memory_gib": Value(value=value, low=shown.low * ratio, high=shown.high * ratio, basis=shown.basis)}
+        )
+
+    def _steady_metrics(self, stack: Stack, steady: Steady, request: Request) -> Metrics:
+        needed = self.estimator.needed_bytes(stack.deployment, request.workload) / GIB
+        return Metrics.model_construct(
+            ttft_ms_mean=_point(steady.ttft_ms_p95),
+            ttft_ms_p95=_point(steady.ttft_ms_p95),
+            tpot_ms_mean=_point(steady.tpot_ms),
+            tpot_ms_p95=_point(steady.tpot_ms),
+            throughput_tok_s=_point(steady.throughput_tok_s),
+            peak_memory_gib=_point(needed),
+            quality_loss_pct=_point(self.quality(stack).loss_pct),
+        )
+
+    def _finalists(self, ranked: Sequence[Candidate], request: Request) -> list[Candidate]:
+        """The best by rank and, among those that fit, the best by each objective."""
+        picked = list(ranked[:FINALISTS])
+        feasible = [c for c in ranked if c.status is not Status.MISSES] or list(ranked[:FINALISTS])
+        for metric in OBJECTIVES:
+            picked.append(min(feasible, key=lambda c: getattr(c.metrics, metric).value))
+        picked.append(max(feasible, key=lambda c: c.metrics.throughput_tok_s.value if c.metrics.throughput_tok_s else 0.0))
+        return list({candidate.id: candidate for candidate in picked}.values())
+
+    def _relaxations(self, ranked: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
+        """For each limit, the stack that misses only it, and by least."""
+        found = []
+        for limit in LIMITED:
+            only = [c for c in ranked if {miss.limit for miss in c.misses} == {limit}]
+            if only:
+                best = self.candidate(stack_of(min(only, key=distance)), request)
+                missed = next((miss for miss in best.misses if miss.limit == limit), None)
+                if missed is not None and len(best.misses) == 1:
+                    found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
+        return found + self._smaller_questions(ranked, request)
+
+    def _smaller_questions(self, ranked: Sequence[Candidate], request: Request) -> list[Relaxation]:
+        """Where only memory is missing: the context, or the number of requests, that would fit."""
+        only = [c for c in ranked if {miss.limit for miss in c.misses} == {"memory_gib_per_device"}]
+        if not only:
+            return []
+        best = min(only, key=distance)
+        workload, found = request.workload, []
+        deployment = best.deployment
+        asked = workload.longest_tokens
+        budget = self._budget_bytes(request)
+        context = self._largest(asked, lambda tokens: _shorter(request, tokens), deployment, budget)
+        if 0 < context < asked:
+            found.append(Relaxation("context_tokens", float(asked), float(context), best))
+        if workload.load is Load.CLOSED and workload.concurrency:
+            fitting = self._largest(workload.concurrency, lambda n: workload.model_copy(update={"concurrency": n}), deployment, budget)
+            if 0 < fitting < workload.concurrency:
+                found.append(Relaxation("concurrency", float(workload.concurrency), float(fitting), best))
+        return found
+
+    def _largest(self, asked: int, workload_of: Callable[[int], Workload], deployment: Deployment, budget_bytes: float) -> int:
+        """The largest number up to `asked` whose workload fits in memory; 0 when not even 1 does."""
+        low, high = 0, asked
+        while low < high:
+            middle = (low + high + 1) // 2
+            if self.estimator.needed_bytes(deployment, workload_of(middle)) <= budget_bytes:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+def stack_of(candidate: Candidate) -> Stack:
+    """The stack behind a candidate."""
+    return Stack(candidate.techniques, candidate.deployment)
+
+
+def candidate_id(stack: Stack) -> str:
+    """Eight hex digits over techniques, options and layout."""
+    parts = [f"{technique.name}{sorted(options_of(technique).items())}" for technique in stack.techniques]
+    return hashlib.sha256(repr((parts, stack.deployment.parallel)).encode()).hexdigest()[:8]
+
+
+def _point(value: float) -> Value:
+    return Value.model_construct(value=value, low=value, high=value, basis=Basis.DATASHEET)
+
+
+def _shorter(request: Request, tokens: int) -> Workload:
+    workload = request.workload
+    output = min(workload.output_tokens, max(tokens // 2, 1))
+    prompt = max(min(workload.prompt_tokens, tokens - output), 1)
+    return workload.model_copy(update={"prompt_tokens": prompt, "output_tokens": output, "context_limit_tokens": tokens})

@@ -1,0 +1,52 @@
+"""Measures this machine in a child process and stores the profile."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from advisor.backends.detect import detect, detected_hardware
+from advisor.backends.events import Event
+from advisor.backends.launch import run_job
+from advisor.backends.measure.jobs import ProfileJob
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.machine import MachineProfile
+from advisor.profiles.run import RungStatus
+from advisor.profiles.store import save_profile
+
+BUDGET_S = 55.0
+TIMEOUT_S = 240.0
+
+
+def profile_this_machine(
+    name: str | None, on_event: Callable[[Event | str], None] | None, *, budget_s: float | None = None
+) -> MachineProfile:
+    """Measure, store under `name` (or one made from the machine) and return the profile.
+
+    Raises `AdvisorError` `profile-failed` with what the child said; nothing is stored then.
+    """
+    here = detect()
+    hardware = detected_hardware(here)
+    job = ProfileJob(
+        name=name or hardware.id,
+        device="cuda" if hardware.kind == "gpu" else "cpu",
+        threads=here.host.cpu.usable_cores,
+        budget_s=budget_s or BUDGET_S,
+    )
+    with tempfile.TemporaryDirectory(prefix="advisor-profile-") as folder:
+        log = Path(folder) / "profile.log"
+        result = run_job(job, on_event or (lambda event: None), log_file=log, timeout_s=TIMEOUT_S)
+        if result.status is not RungStatus.DONE or result.profile is None:
+            raise AdvisorError(
+                "profile-failed",
+                f"this machine could not be measured: {result.error or result.status.value}",
+                exit_code=ExitCode.DIED,
+                notes=(*result.notes, *_last_lines(log)),
+                help=("plan from the data sheet with --profile=none",),
+            )
+    save_profile(result.profile)
+    return result.profile
+
+
+def _last_lines(log: Path) -> tuple[str, ...]:
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return tuple(lines[-3:])

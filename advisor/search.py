@@ -1,0 +1,91 @@
+"""Every stack of techniques that nobody refuses, folded into deployments. Knows no technique by name."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from advisor.backends.deployment import Deployment, Parallel, baseline
+from advisor.backends.technique import Slot, Technique
+from advisor.backends.techniques import TECHNIQUES
+from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Load, Request
+
+OPEN_SLOTS = 64
+"""Sequences that a deployment may run at once under an open load."""
+OFFLINE_SLOTS = 256
+"""Sequences that a deployment may run at once when everything is there at the start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Techniques in order of application and the deployment they make."""
+
+    techniques: tuple[Technique, ...]
+    deployment: Deployment
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The techniques by name."""
+        return frozenset(technique.name for technique in self.techniques)
+
+
+def baselines(model: ModelSpec, request: Request, engine: str) -> tuple[Deployment, ...]:
+    """The unmodified model on each way to spread it over the devices."""
+    return tuple(
+        baseline(model, max_sequences=slots(request, parallel), parallel=parallel, engine=engine)
+        for parallel in layouts(model, request.devices)
+    )
+
+
+def slots(request: Request, parallel: Parallel) -> int:
+    """Sequences that one replica may run at once."""
+    workload = request.workload
+    if workload.load is Load.CLOSED and workload.concurrency is not None:
+        return -(-workload.concurrency // parallel.data)
+    return OPEN_SLOTS if workload.load is Load.OPEN else workload.concurrency or OFFLINE_SLOTS
+
+
+def layouts(model: ModelSpec, devices: int) -> tuple[Parallel, ...]:
+    """Tensor-parallel groups of every power of two that divides devices, hidden size and experts; replicas of them."""
+    found, tensor = [], 1
+    while tensor <= devices:
+        if devices % tensor == 0 and model.hidden_size % tensor == 0:
+            found.append(Parallel(tensor=tensor, data=devices // tensor))
+        tensor *= 2
+    return tuple(found)
+
+
+def stacks(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
+    """Every stack that no technique refuses. Forbidden ones stay out; of required ones in a slot, one is in."""
+    by_slot = [_choices(slot, request) for slot in Slot]
+    for start in baselines(model, request, engine):
+        level = [Stack((), start)]
+        for choices in by_slot:
+            if choices:
+                level = [grown for stack in level for grown in _grow(stack, choices, request)]
+        yield from level
+
+
+def refold(techniques: tuple[Technique, ...], start: Deployment, request: Request) -> Stack | str:
+    """Apply the techniques on paper in slot order; the sentence of the first that refuses."""
+    deployment = start
+    ordered = tuple(sorted(techniques, key=lambda technique: technique.slot))
+    for technique in ordered:
+        sentence = technique.refuse(request, deployment)
+        if sentence is not None:
+            return sentence
+        deployment = technique.sketch(deployment, request)
+    return Stack(ordered, deployment)
+
+
+def _choices(slot: Slot, request: Request) -> tuple[Technique, ...]:
+    kinds = [technique for technique in TECHNIQUES if technique.slot is slot and technique.name not in request.forbid]
+    required = [technique for technique in kinds if technique.name in request.require]
+    return tuple(variant for technique in required or kinds for variant in technique().variants())
+
+
+def _grow(stack: Stack, choices: tuple[Technique, ...], request: Request) -> Iterator[Stack]:
+    if not any(technique.name in request.require for technique in choices):
+        yield stack
+    for technique in choices:
+        if technique.refuse(request, stack.deployment) is None:
+            yield Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))

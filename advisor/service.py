@@ -1,0 +1,276 @@
+"""The one door behind the command line and the session: questions in, frozen answers out. Prints nothing."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.advice import Advice
+from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.detect import detect, detected_hardware, fingerprint
+from advisor.backends.events import Event
+from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.machine import Machine
+from advisor.estimate.measured import ProfiledMachine
+from advisor.plan_file import PlanFile
+from advisor.planner import Planner
+from advisor.profiles.engines import EngineProfile, load_engine
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.evidence import load_evidence
+from advisor.profiles.formats import weight_format
+from advisor.profiles.hardware import Hardware, load_hardware
+from advisor.profiles.machine import MachineProfile
+from advisor.profiles.metrics import Metrics
+from advisor.profiles.model_store import find_model
+from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Limits, Load, Prefer, Request, Workload
+from advisor.profiles.run import Run
+from advisor.profiles.store import fresh_profile, load_profile
+
+if TYPE_CHECKING:  # loaded by the one question that needs it
+    from advisor.validate import ValidationReport
+
+CHAT_PROMPT_TOKENS = 1024
+CHAT_OUTPUT_TOKENS = 256
+"""A turn of a chat with its history: what is planned for when lengths are not given."""
+DEFAULT_CONTEXT_TOKENS = 4096
+MAX_SEQUENCES = 256
+"""Slots of an explicit deployment under an open or offline load (vLLM's max-num-seqs)."""
+
+OnEvent = Callable[[Event | str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuestion:
+    """What `advisor plan` was asked. `None` means not limited or not said."""
+
+    model: str
+    hardware: str | None = None
+    devices: int = 1
+    profile: str = "auto"
+    engine: str = "advisor"
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    throughput_tok_s: float | None = None
+    memory_gib: float | None = None
+    context_tokens: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    concurrency: int | None = None
+    request_rate_per_s: float | None = None
+    quality_loss_pct: float | None = None
+    prefer: str = "balanced"
+    require: tuple[str, ...] = ()
+    forbid: tuple[str, ...] = ()
+    offline: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateQuestion:
+    """One explicit way to run a model."""
+
+    model: str
+    hardware: str
+    devices: int = 1
+    engine: str = "advisor"
+    weights: str | None = None
+    kv: str | None = None
+    tp: int = 1
+    pp: int = 1
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int | None = None
+    request_rate_per_s: float | None = None
+    offline_load: bool = False
+    profile: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The machine that is planned for, and how well it is known."""
+
+    hardware: Hardware
+    machine: Machine
+    profile: str | None
+
+
+def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
+    """Find the best stack. Raises `AdvisorError` for what cannot be resolved; a request that nothing meets is an answer."""
+    model = find_model(question.model, offline=question.offline)
+    request = request_for(question, model)
+    engine = load_engine(question.engine)
+    place = find_place(question.hardware, question.profile, engine, on_event)
+    estimator = Estimator(place.machine, engine)
+    return Planner(model, place.hardware, estimator, load_evidence(), place.profile).advise(request)
+
+
+def estimate(question: EstimateQuestion) -> Metrics:
+    """Price one explicit stack: no search."""
+    model = find_model(question.model)
+    engine = load_engine(question.engine)
+    place = find_place(question.hardware, question.profile, engine, None)
+    workload = workload_of(
+        question.prompt_tokens,
+        question.output_tokens,
+        concurrency=question.concurrency,
+        request_rate_per_s=question.request_rate_per_s,
+        offline=question.offline_load,
+    )
+    deployment = explicit_deployment(model, engine, question, workload)
+    return Estimator(place.machine, engine).metrics(deployment, workload)
+
+
+def apply(
+    plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
+) -> Run:
+    """Run baseline and ladder for real, write `run.json` and `report.html` into `out`."""
+    # Deferred: planning needs none of it.
+    from advisor.application import apply_plan
+
+    return apply_plan(plan, model_folder=model_folder, out=out, on_event=on_event, cancel=cancel, quick=quick)
+
+
+def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None) -> "ValidationReport":
+    """Predict published measurements and report the errors."""
+    # Deferred: planning needs none of it.
+    from advisor.validate import validate_file
+
+    return validate_file(cases, rows, on_event)
+
+
+def run_profile(name: str | None, on_event: OnEvent | None = None, *, budget_s: float | None = None) -> MachineProfile:
+    """Measure this machine in a child process and store what was found."""
+    # Deferred: planning needs none of it.
+    from advisor.profiling import profile_this_machine
+
+    return profile_this_machine(name, on_event, budget_s=budget_s)
+
+
+def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
+    """The request behind a question, lengths filled in as for a chat."""
+    longest = question.context_tokens or _default_context(question, model)
+    if longest > model.max_context_tokens:
+        raise AdvisorError(
+            "context-too-long",
+            f"{model.id} was made for {model.max_context_tokens} tokens, {longest} are asked for",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --context {model.max_context_tokens} or less",),
+        )
+    output = question.output_tokens or min(CHAT_OUTPUT_TOKENS, max(longest // 4, 1))
+    prompt = question.prompt_tokens or min(CHAT_PROMPT_TOKENS, longest - output)
+    if prompt < 1 or prompt + output > longest:
+        raise AdvisorError(
+            "usage",
+            f"a prompt of {max(prompt, 0)} and an answer of {output} tokens do not fit in a context of {longest}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --context {max(prompt, 1) + output} or more",),
+        )
+    workload = workload_of(prompt, output, concurrency=question.concurrency, request_rate_per_s=question.request_rate_per_s)
+    return Request(
+        workload=workload.model_copy(update={"context_limit_tokens": longest}),
+        limits=Limits(
+            ttft_ms_p95=question.ttft_ms,
+            tpot_ms_p95=question.tpot_ms,
+            throughput_tok_s=question.throughput_tok_s,
+            memory_gib_per_device=question.memory_gib,
+            quality_loss_pct=question.quality_loss_pct,
+        ),
+        prefer=Prefer(question.prefer),
+        devices=question.devices,
+        require=question.require,
+        forbid=question.forbid,
+    )
+
+
+def workload_of(
+    prompt_tokens: int,
+    output_tokens: int,
+    *,
+    concurrency: int | None = None,
+    request_rate_per_s: float | None = None,
+    offline: bool = False,
+) -> Workload:
+    """A workload from what was said of the load; one request at a time when nothing was."""
+    load = Load.OFFLINE if offline else Load.OPEN if request_rate_per_s else Load.CLOSED
+    return Workload(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        load=load,
+        concurrency=concurrency or (1 if load is Load.CLOSED else None),
+        request_rate_per_s=request_rate_per_s if load is Load.OPEN else None,
+    )
+
+
+def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_event: OnEvent | None) -> Place:
+    """Resolve `--hardware` and `--profile` to a machine that prices operators.
+
+    `auto` takes this machine's profile while it is fresh, `now` measures first, `none` uses the data sheet, anything else
+    names a stored profile or a file. Raises `AdvisorError` `profile-elsewhere` when `now` is asked for other hardware.
+    """
+    if profile not in ("auto", "now", "none"):
+        return _profiled(load_profile(profile))
+    here = detect()
+    local = detected_hardware(here)
+    if hardware is not None and hardware != local.id:
+        if profile == "now":
+            raise AdvisorError(
+                "profile-elsewhere",
+                f"`--profile` measures this machine, which is {local.id}, not {hardware}",
+                exit_code=ExitCode.MISSING,
+                help=("drop --profile to plan from the data sheet", "or --profile=NAME for a profile taken there"),
+            )
+        return _from_sheet(load_hardware(hardware), engine)
+    if profile == "now":
+        return _profiled(run_profile(None, on_event))
+    stored = fresh_profile(fingerprint(here)) if profile == "auto" else None
+    if stored is not None:
+        return _profiled(stored)
+    if on_event is not None and profile == "auto":
+        on_event("note: no fresh profile of this machine; numbers come from its data sheet. `--profile` measures it in about a minute")
+    return _from_sheet(local, engine)
+
+
+def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload) -> Deployment:
+    """The deployment that flags describe: paged, fused attention, continuous batches, as engines run by default."""
+    format, group = parse_weights(question.weights or model.weight_format)
+    shards = question.tp * question.pp
+    if question.devices % shards:
+        raise AdvisorError(
+            "usage",
+            f"{question.devices} devices cannot be split into groups of {question.tp} x {question.pp}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --devices {shards} or a multiple of it",),
+        )
+    slots = MAX_SEQUENCES if workload.concurrency is None else workload.concurrency
+    return Deployment(
+        model=model,
+        weights=Weights(format, group),
+        attention=Attention("sdpa"),
+        kv=KvCache("paged", engine.block_tokens, question.kv or "bf16"),
+        batching=Batching("continuous", slots, 0),
+        parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
+        engine=engine.name,
+    )
+
+
+def parse_weights(name: str) -> tuple[str, int | None]:
+    """Format and group size of a weight format's name. Raises `AdvisorError` `unknown-format`."""
+    weight_format(name)
+    if name.startswith("int4-g"):
+        return "int4", int(name[6:])
+    return name, None
+
+
+def _default_context(question: PlanQuestion, model: ModelSpec) -> int:
+    wanted = (question.prompt_tokens or 0) + (question.output_tokens or 0)
+    return min(max(DEFAULT_CONTEXT_TOKENS, wanted), model.max_context_tokens)
+
+
+def _profiled(profile: MachineProfile) -> Place:
+    return Place(profile.hardware, ProfiledMachine(profile), profile.name)
+
+
+def _from_sheet(hardware: Hardware, engine: EngineProfile) -> Place:
+    return Place(hardware, CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu), None)
