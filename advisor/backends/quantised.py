@@ -1,0 +1,162 @@
+"""Weight-only quantised linears and their swap into a loaded model. Loads torch: imported by those who apply."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from advisor.kernels.int4_linear import GROUP_SIZES, int4_linear, quantise_int4
+from advisor.kernels.int8_linear import int8_linear, quantise_int8
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.formats import FORMATS
+
+KEPT_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
+"""Heads, and the small matrices that choose experts: not worth their error."""
+
+
+class QuantisedLinear(nn.Module):
+    """A linear layer whose weights are integers. Activations are rounded to bf16 on a CPU; the result has their type."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias = linear.bias
+
+    def _finish(self, out: torch.Tensor) -> torch.Tensor:
+        """Drop padded channels, add the bias."""
+        if out.shape[-1] != self.out_features:
+            out = out[..., : self.out_features].contiguous()
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+    def _padded(self, x: torch.Tensor, columns: int) -> torch.Tensor:
+        """`x` with zeros up to the columns that the weights were padded to."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"{type(self).__name__} takes {self.in_features} input features; got x of shape {tuple(x.shape)}")
+        return x if columns == self.in_features else nn.functional.pad(x, (0, columns - self.in_features))
+
+    def extra_repr(self) -> str:
+        """As `nn.Linear` prints itself."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Int8Linear(QuantisedLinear):
+    """Int8 weights, one scale per output channel."""
+
+    q: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        q, scale = quantise_int8(linear.weight.detach())
+        self.register_buffer("q", q)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [.., in_features] to [.., out_features]."""
+        return self._finish(int8_linear(self._padded(x, self.q.shape[1]), self.q, self.scale))
+
+
+class Int4Linear(QuantisedLinear):
+    """Int4 weights, a scale and a zero per group of `group_size` inputs."""
+
+    packed: torch.Tensor
+    scale_zero: torch.Tensor
+
+    def __init__(self, linear: nn.Linear, group_size: int) -> None:
+        super().__init__(linear)
+        self.group_size = group_size
+        packed, scale_zero = quantise_int4(linear.weight.detach(), group_size)
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale_zero", scale_zero)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [.., in_features] to [.., out_features]."""
+        return self._finish(int4_linear(self._padded(x, self.packed.shape[1] * 2), self.packed, self.scale_zero))
+
+    def extra_repr(self) -> str:
+        """As `nn.Linear` prints itself, with the group."""
+        return f"{super().extra_repr()}, group_size={self.group_size}"
+
+
+def quantise_linears(model: nn.Module, weight_format: str, group_size: int | None, kept_names: tuple[str, ...] = KEPT_NAMES) -> int:
+    """Swap the linears of `model` in place, freeing each before the next; returns how many were swapped.
+
+    Kept: names in `kept_names` (whole or last part), the output head, and weights shared with an embedding. `group_size`
+    `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a model without linears.
+    """
+    group = _checked_group(weight_format, group_size)
+    swapped = 0
+    for names in _swappable(model, kept_names):
+        linear = model.get_submodule(names[0])
+        assert isinstance(linear, nn.Linear)
+        new = Int8Linear(linear) if weight_format == "int8" else Int4Linear(linear, group)
+        new.train(linear.training)
+        for name in names:
+            model.set_submodule(name, new)
+        swapped += 1
+        del linear
+    if not swapped:
+        raise AdvisorError("nothing-to-quantise", f"{type(model).__name__} has no linear layer to store in {weight_format}")
+    return swapped
+
+
+def weight_bytes(model: nn.Module) -> dict[str, int]:
+    """Bytes that parameters and buffers hold, shared memory counted once.
+
+    Kinds: `embedding`, `head`, `linear` (matrices, in whatever format), `scales` (with zeros), `other` (norms, biases, tables).
+    """
+    held: dict[str, int] = dict.fromkeys(("embedding", "head", "linear", "scales", "other"), 0)
+    seen: set[tuple[torch.device, int]] = set()
+    # embeddings first: a tied matrix counts as one
+    modules = sorted(model.modules(), key=lambda module: not isinstance(module, nn.Embedding))
+    head = _head(model)
+    for module in modules:
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            storage = tensor.untyped_storage()
+            if (tensor.device, storage.data_ptr()) not in seen:
+                seen.add((tensor.device, storage.data_ptr()))
+                held[_kind(module, name, head)] += storage.nbytes()
+    return held
+
+
+def _checked_group(weight_format: str, group_size: int | None) -> int:
+    if weight_format not in ("int8", "int4"):
+        raise AdvisorError(
+            "unknown-format", f"linears cannot be stored in `{weight_format}`", exit_code=ExitCode.USAGE, help=("choose from int8, int4",)
+        )
+    group = FORMATS["int4"].group_size if group_size is None else group_size
+    if group not in GROUP_SIZES:
+        allowed = "choose from " + ", ".join(map(str, GROUP_SIZES))
+        raise AdvisorError("bad-group-size", f"int4 weights have no groups of {group_size}", exit_code=ExitCode.USAGE, help=(allowed,))
+    return group
+
+
+def _swappable(model: nn.Module, kept_names: tuple[str, ...]) -> Iterator[list[str]]:
+    """All names of each linear to swap. Only names and ids are held, so that a swapped linear can be freed."""
+    names: dict[int, list[str]] = defaultdict(list)
+    kept = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = _head(model)
+    for name, module in model.named_modules(remove_duplicate=False):
+        plain = type(module) is nn.Linear and module is not head and id(module.weight) not in kept
+        if plain and name and name not in kept_names and name.rpartition(".")[2] not in kept_names:
+            names[id(module)].append(name)
+    del head
+    yield from list(names.values())
+
+
+def _head(model: nn.Module) -> Any:
+    """The output head that a transformers model names, if any."""
+    named = getattr(model, "get_output_embeddings", None)
+    return named() if named else None
+
+
+def _kind(module: nn.Module, name: str, head: object) -> str:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if module is head:
+        return "head"
+    if isinstance(module, QuantisedLinear):
+        return {"q": "linear", "packed": "linear", "scale": "scales", "scale_zero": "scales"}.get(name, "other")
+    return "linear" if isinstance(module, nn.Linear) and name == "weight" else "other"

@@ -1,0 +1,91 @@
+"""Weight-only int8 linear: one symmetric bf16 scale per output channel, bf16 activations.
+
+Letters: M rows of activations, N output channels, K input channels.
+"""
+
+import torch
+
+from advisor.kernels.kernel import Kernel
+
+K_MULTIPLE = 16
+"""`aten::_weight_int8pack_mm` reads 16 columns at a time and does not check: other K read past the end and crash."""
+PACKED_ROWS = 8
+"""Most rows for which the packed operator is used. It reads the weights again for every 4 rows, so from 16 rows on converting
+them once to bf16 and multiplying there is faster (`benchmarks/linear_cpu.py`, table of operators)."""
+CHUNK_WEIGHTS = 2**21
+"""Weights converted to bf16 at a time: 4 MiB of scratch, whatever the size of the matrix."""
+
+
+def quantise_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Round `weight` [N, K] to int8 [N, K padded with zeros to 16] and bf16 scales [N], |weight − q·scale| ≤ scale / 2."""
+    n, k = weight.shape
+    q = weight.new_zeros(n, -(-k // K_MULTIPLE) * K_MULTIPLE, dtype=torch.int8)
+    scale = weight.new_empty(n, dtype=torch.bfloat16)
+    rows = max(1, CHUNK_WEIGHTS // max(k, 1))
+    for start in range(0, n, rows):
+        part = weight[start : start + rows].float()
+        # the smallest normal bf16 for rows of zeros; the rounded scale divides, so its own rounding adds no error
+        scale[start : start + rows] = (part.abs().amax(1) / 127).clamp_min(torch.finfo(torch.bfloat16).tiny)
+        q[start : start + rows, :k] = (part / scale[start : start + rows, None].float()).round_().clamp_(-127, 127)
+    return q, scale
+
+
+def int8_linear_reference(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`x` [.., K] times `q` [N, K] transposed, times `scale` [N], in the precision of `x`."""
+    return torch.nn.functional.linear(x, q.to(x.dtype)) * scale.to(x.dtype)
+
+
+def int8_linear(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """The same on bf16-rounded activations, through the packed CPU operator for few rows; elsewhere the reference.
+
+    Raises `ValueError` for shapes, types or devices that do not go together.
+    """
+    _check(x, q, scale)
+    if x.device.type != "cpu":
+        return int8_linear_reference(x, q, scale)
+    # [M, K]; bf16 because the operator's fp32 and fp16 forms are not vectorised (ten times slower)
+    rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
+    packed = rows.shape[0] <= PACKED_ROWS
+    out = torch.ops.aten._weight_int8pack_mm(rows, q, scale) if packed else _converted(rows, q, scale)
+    return out.view(*x.shape[:-1], q.shape[0]).to(x.dtype)
+
+
+def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """Many rows: convert some channels at a time (int8 is exact in bf16), multiply there, scale the result."""
+    n, k = q.shape
+    out = rows.new_empty(rows.shape[0], n)
+    step = max(1, CHUNK_WEIGHTS // k)
+    for start in range(0, n, step):
+        out[:, start : start + step] = torch.nn.functional.linear(rows, q[start : start + step].to(torch.bfloat16))
+    return out.mul_(scale)
+
+
+def _check(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:
+    given = f"x {tuple(x.shape)} {x.dtype} {x.device}, q {tuple(q.shape)} {q.dtype} {q.device}, scale {tuple(scale.shape)} {scale.dtype}"
+    if not x.is_floating_point() or q.dtype != torch.int8 or scale.dtype != torch.bfloat16:
+        raise ValueError(f"int8_linear takes floating x, int8 q and bf16 scale; got {given}")
+    if q.dim() != 2 or x.dim() < 1 or x.shape[-1] != q.shape[1] or scale.shape != q.shape[:1]:
+        raise ValueError(f"int8_linear takes x [.., K], q [N, K] and scale [N]; got {given}")
+    if q.shape[1] == 0 or q.shape[1] % K_MULTIPLE or not q.is_contiguous() or not scale.is_contiguous():
+        raise ValueError(f"int8_linear takes contiguous q with K a multiple of {K_MULTIPLE}; got {given}, strides {q.stride()}")
+    if not x.device == q.device == scale.device:
+        raise ValueError(f"int8_linear takes tensors of one device; got {given}, scale on {scale.device}")
+
+
+def _inputs(m: int, n: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(m * 7919 + n * 31 + k)
+    x = torch.randn(m, k, generator=generator).to(torch.bfloat16)
+    return (x, *quantise_int8(torch.randn(n, k, generator=generator)))
+
+
+KERNEL = Kernel(
+    name="int8-linear",
+    reference=int8_linear_reference,
+    launch=int8_linear,
+    inputs=_inputs,
+    shapes=((1, 256, 256), (1, 128, 768), (4, 768, 256), (3, 1, 16), (5, 37, 48), (9, 100, 272), (64, 130, 96), (0, 8, 16)),
+    # one bf16 rounding of the result in the packed form, two in the converted one: 2^-8 each at most
+    tolerance=5e-3,
+    bytes=lambda m, n, k: n * k + 2 * (n + m * k + m * n),
+    flops=lambda m, n, k: 2 * m * n * k,
+)
