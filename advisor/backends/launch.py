@@ -19,6 +19,7 @@ from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.run import RungStatus
 
+WORKER = ("-m", "advisor.backends.worker")
 POLL_S = 0.1
 GRACE_S = 3.0
 """From the polite signal to the one that cannot be refused."""
@@ -67,7 +68,7 @@ def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
     with log:
         child = subprocess.Popen(
             # -P keeps the working directory off the child's path: a folder called `torch` there must not be imported
-            [sys.executable, "-P", "-m", "advisor.backends.worker", str(os.getpid())],
+            [sys.executable, "-P", *WORKER, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

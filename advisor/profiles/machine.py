@@ -72,6 +72,8 @@ class MachineProfile(Frozen):
     threads: int = Field(ge=1)
     shared: bool
     """Others were using the machine while it was measured."""
+    process_bytes: int = Field(default=0, ge=0)
+    """Resident memory of a process that has loaded the libraries and no model; 0 where it was not measured."""
     copy_bytes_per_s: float = Field(gt=0)
     read_bytes_per_s: float = Field(gt=0)
     launch_s: float = Field(ge=0)

@@ -1,8 +1,8 @@
 """Memory bandwidth and the cost of the smallest operator."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advisor.backends.host import read_host
 from advisor.backends.measure.timing import seconds_per_call
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -21,13 +21,7 @@ def cache_bytes(device: "torch.device") -> int:
         import torch
 
         return int(torch.cuda.get_device_properties(device).L2_cache_size)
-    return max((_size(file) for file in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size")), default=DEFAULT_CACHE_BYTES)
-
-
-def _size(file: Path) -> int:
-    text = file.read_text().strip()
-    factor = {"K": 1024, "M": 1024**2, "G": 1024**3}.get(text[-1:], 1)
-    return int(text.rstrip("KMG")) * factor
+    return read_host().cpu.l3_bytes or DEFAULT_CACHE_BYTES
 
 
 def beyond_cache_bytes(device: "torch.device") -> int:

@@ -23,6 +23,8 @@ class RungJob(Frozen):
     folder: str
     techniques: tuple[Chosen, ...]
     workload: Workload
+    max_sequences: int = Field(ge=1)
+    """Slots of the unmodified model; a batching technique may set its own."""
     recipe: Recipe
     text_file: str
     """Held-out text: prompts are cut from it, quality is measured on it."""
@@ -40,9 +42,8 @@ class ProfileJob(Frozen):
 
     kind: Literal["profile"] = "profile"
     name: str
-    device: str = "cpu"
     threads: int = Field(ge=1)
-    budget_s: float = Field(default=55.0, gt=0)
+    budget_s: float = Field(gt=0)
     """Wall time for everything, the loading of libraries included."""
     memory_limit_bytes: int | None = Field(default=None, gt=0)
 

@@ -54,6 +54,8 @@ class Ladder:
     environment: Environment
     recipe: Recipe
     steps: tuple[Step, ...]
+    max_sequences: int
+    """Slots of the baseline's batch."""
     device: str = "cpu"
     memory_limit_bytes: int | None = None
 
@@ -173,6 +175,7 @@ def _job(ladder: Ladder, index: int, out: Path) -> RungJob:
         folder=str(ladder.folder),
         techniques=_chosen(ladder, index),
         workload=ladder.request.workload,
+        max_sequences=ladder.max_sequences,
         recipe=ladder.recipe,
         text_file=str(ladder.text_file),
         reference_file=str(out / REFERENCE_FILE),

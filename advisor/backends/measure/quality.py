@@ -3,12 +3,13 @@
 The candidate is scored through the very path it runs with: its weights, its attention and its key-value cache.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from math import exp
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.backends.measure.reference import Reference, collect, load_reference, save_reference, token_nll
+from advisor.backends.measure.score import window_log_probs
 from advisor.backends.measure.spread import mean_value
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError
@@ -41,7 +42,7 @@ def measure_baseline(session: Session, windows: "torch.Tensor", file: Path, on_w
 
     The perplexity is that of this text, which has no spread; differences from the baseline are zero by definition.
     """
-    reference = collect(windows, _each_window(session, windows, on_window))
+    reference = collect(windows, window_log_probs(session, windows, on_window))
     save_reference(reference, file)
     return Metrics(
         perplexity=Value.exact(exp(reference.nll.mean().item()), Basis.MEASURED),
@@ -56,7 +57,7 @@ def measure_candidate(session: Session, file: Path, on_window: Callable[[int, in
     """Score the modified model on the windows of `file` and compare, window by window, with the baseline."""
     reference = load_reference(file)
     differences, divergences, agreements = [], [], []
-    for index, scores in enumerate(_each_window(session, reference.windows, on_window)):
+    for index, scores in enumerate(window_log_probs(session, reference.windows, on_window)):
         differences.append((token_nll(reference.windows[index], scores) - reference.nll[index]).mean().item())
         divergences.append(max(0.0, reference.divergence(index, scores).mean().item()))
         agreements.append((scores.argmax(-1) == reference.top1[index]).float().mean().item())
@@ -77,13 +78,3 @@ def _compared(reference: Reference, differences: list[float], divergences: list[
 def _through(shift: Value, rising: Callable[[float], float]) -> Value:
     """The paired difference carried through a rising function, range and all."""
     return Value(value=rising(shift.value), low=rising(shift.low), high=rising(shift.high), basis=Basis.MEASURED)
-
-
-def _each_window(session: Session, windows: "torch.Tensor", on_window: Callable[[int, int], None]) -> "Iterator[torch.Tensor]":
-    """Log-probabilities [T-1, V] of every window, on the CPU, in single precision."""
-    from advisor.backends.runtime.score import window_logits
-
-    for index, window in enumerate(windows):
-        logits = window_logits(session, window.tolist())
-        yield logits[:-1].float().log_softmax(-1).cpu()
-        on_window(index + 1, len(windows))

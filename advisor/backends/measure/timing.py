@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable
-from statistics import median
+from math import inf
 from typing import TYPE_CHECKING
 
 from advisor.backends.events import Event, Progress
+from advisor.backends.measure.spread import quantile
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -13,14 +14,15 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
 ROUNDS = 5
 ROUND_S = 1e-3
 """A round lasts at least this long, so that the clock's own cost does not count."""
-DEAR_S = 0.05
-"""Work that takes longer is timed in two rounds only."""
+FEW_ROUNDS = 2
+DEAR_S = 0.03
+"""A round that takes longer is repeated less often."""
 
 
 class Clock:
     """The time that a job may take, and who hears how it is going."""
 
-    def __init__(self, started: float, budget_s: float, emit: Callable[[Event], None]) -> None:
+    def __init__(self, started: float, budget_s: float | None, emit: Callable[[Event], None]) -> None:
         self._started = started
         self._budget_s = budget_s
         self._emit = emit
@@ -32,20 +34,20 @@ class Clock:
         return time.monotonic() - self._started
 
     @property
-    def left_s(self) -> float:
-        """Seconds until the budget is used up; never negative."""
-        return max(0.0, self._budget_s - self.spent_s)
+    def left_s(self) -> float | None:
+        """Seconds until the budget is used up, never negative; `None` without a budget."""
+        return None if self._budget_s is None else round(max(0.0, self._budget_s - self.spent_s), 1)
 
     def until(self, share: float) -> "Deadline":
-        """The moment when `share` of the whole budget is used up."""
-        return Deadline(self._started + share * self._budget_s)
+        """The moment when `share` of the whole budget is used up; never, without a budget."""
+        return Deadline(inf if self._budget_s is None else self._started + share * self._budget_s)
 
     def tell(self, step: str, done: int, total: int) -> None:
         """Report progress, at most five times a second, and always the end of a step."""
         if done < total and self.spent_s - self._told < 0.2:
             return
         self._told = self.spent_s
-        self._emit(Progress(step=step, done=done, total=total, left_s=round(self.left_s, 1)))
+        self._emit(Progress(step=step, done=done, total=total, left_s=self.left_s))
 
 
 class Deadline:
@@ -61,17 +63,16 @@ class Deadline:
 
 
 def seconds_per_call(work: Callable[[int], object], device: "torch.device", *, cycle: int = 1) -> float:
-    """Median time of `work(i)`, i counting up; a round is whole cycles of `cycle` calls and `ROUND_S` at least."""
+    """Time of `work(i)`, i counting up: the lower quartile of rounds, which others on the machine disturb least.
+
+    A round is whole cycles of `cycle` calls and lasts `ROUND_S` at least.
+    """
     work(0)
-    first = _round(work, device, 0, 1)
+    first = min(_round(work, device, index, 1) for index in range(3))
     calls = max(1, min(10_000, int(ROUND_S / max(first, 1e-7))))
     calls = -(-calls // cycle) * cycle
-    rounds = 2 if calls * first > DEAR_S else ROUNDS
-    times, done = [], 0
-    for _ in range(rounds):
-        times.append(_round(work, device, done, calls) / calls)
-        done += calls
-    return median(times) if rounds > 2 else min(times)
+    rounds = FEW_ROUNDS if calls * first > DEAR_S else ROUNDS
+    return quantile([_round(work, device, turn * calls, calls) / calls for turn in range(rounds)], 0.25)
 
 
 def _round(work: Callable[[int], object], device: "torch.device", first: int, calls: int) -> float:

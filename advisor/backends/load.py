@@ -1,0 +1,181 @@
+"""Loads a model folder into a `Session`: local files and safetensors only, no code from the folder, cheap checks before dear ones."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from advisor.backends.host import read_host
+from advisor.backends.session import Session
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.evidence import load_evidence
+from advisor.profiles.model_store import find_model, load_json
+from advisor.profiles.weight_files import weights_on_disk
+
+if TYPE_CHECKING:  # heavy; functions below import what they need
+    import torch
+
+MEMORY_HEADROOM = 1.1
+"""Loading needs a little more than the weights themselves."""
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
+
+
+def load_session(folder: Path, *, device: str = "cpu", max_tokens: int, max_sequences: int = 1) -> Session:
+    """Load the model in `folder` onto `device`, in the format of its checkpoint, with eager attention and plain decoding.
+
+    Raises `AdvisorError`: `model-not-found`, `model-config`, `tokenizer-not-found`, `tokenizer-mismatch`, `weights-truncated`
+    and what else `weights_on_disk` says, `model-unsupported`, `context-too-long`, `out-of-memory`.
+    """
+    config = read_model_config(folder)
+    check_context(config, max_tokens)
+    weights_bytes = weights_on_disk(folder).total_bytes
+    tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(config))
+    check_memory(int(weights_bytes * MEMORY_HEADROOM), device)
+    model = load_model(folder, device=device)
+    return Session(folder=folder, model=model, tokenizer=tokenizer, device=model.device, max_tokens=max_tokens, max_sequences=max_sequences)
+
+
+def load_model(folder: Path, *, device: str) -> Any:
+    """The `transformers` model in `folder`, ready to run. Raises `AdvisorError` `model-unsupported`."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype="auto",
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            attn_implementation="eager",
+        )
+    except (ValueError, KeyError, OSError) as error:
+        raise AdvisorError(
+            "model-unsupported",
+            f"transformers cannot load {folder.name}: {(str(error).splitlines() or ['no message'])[0]}",
+            exit_code=ExitCode.MISSING,
+            notes=("code that comes with a model is never run",),
+        ) from error
+    return model.to(torch.device(device)).eval()
+
+
+def load_draft(session: Session) -> Any:
+    """The draft model that is known to go with the session's model, on the same device.
+
+    Raises `AdvisorError`: `draft-not-found`, `tokenizer-mismatch` when it has another vocabulary, and those of loading a model.
+    """
+    folder = _draft_folder(session.folder)
+    ours, theirs = _vocabulary(read_model_config(session.folder)), _vocabulary(read_model_config(folder))
+    if ours != theirs:
+        raise AdvisorError(
+            "tokenizer-mismatch",
+            f"the draft in {folder} has a vocabulary of {theirs}, the model one of {ours}",
+            exit_code=ExitCode.MISSING,
+        )
+    check_memory(int(weights_on_disk(folder).total_bytes * MEMORY_HEADROOM), str(session.device))
+    return load_model(folder, device=str(session.device))
+
+
+def _draft_folder(folder: Path) -> Path:
+    """Where the weights of the draft for the model in `folder` are."""
+    for target, draft in load_evidence().drafts:
+        held = find_model(target).folder
+        if held is not None and Path(held) == folder.resolve():
+            found = find_model(draft).folder
+            if found is not None:
+                return Path(found)
+    raise AdvisorError(
+        "draft-not-found",
+        f"no draft model for the one in {folder} is on this machine",
+        exit_code=ExitCode.MISSING,
+        help=("leave decode-draft out of the plan",),
+    )
+
+
+def read_model_config(folder: Path) -> dict[str, Any]:
+    """The folder's `config.json`. Raises `AdvisorError` `model-not-found` or `model-config`."""
+    file = folder / "config.json"
+    if not file.is_file():
+        raise AdvisorError("model-not-found", f"no model in {folder}: config.json is missing", exit_code=ExitCode.MISSING)
+    return load_json(file)
+
+
+def load_tokenizer(folder: Path, *, vocabulary: int | None) -> Any:
+    """The folder's tokenizer; its tokens must fit a model of `vocabulary` entries.
+
+    Raises `AdvisorError` `tokenizer-not-found`, `tokenizer-broken` or `tokenizer-mismatch`.
+    """
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise AdvisorError(
+            "tokenizer-not-found",
+            f"no tokenizer in {folder}",
+            exit_code=ExitCode.MISSING,
+            help=(f"put the model's own tokenizer there: one of {', '.join(TOKENIZER_FILES)}",),
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises no narrower one for a broken file
+        raise AdvisorError("tokenizer-broken", f"the tokenizer in {folder} cannot be read: {error}", exit_code=ExitCode.MISSING) from error
+    _check_vocabulary(folder, tokenizer, vocabulary)
+    return tokenizer
+
+
+def _check_vocabulary(folder: Path, tokenizer: Any, vocabulary: int | None) -> None:
+    """Padding a model's vocabulary is common, up to a few per cent; half of it without a token is another model's tokenizer."""
+    highest = max(tokenizer.get_vocab().values(), default=-1) + 1
+    if vocabulary is None or vocabulary / 2 < highest <= vocabulary:
+        return
+    raise AdvisorError(
+        "tokenizer-mismatch",
+        f"the tokenizer in {folder} has {highest} tokens, the model's vocabulary {vocabulary}",
+        exit_code=ExitCode.MISSING,
+        help=("copy the tokenizer that came with this model into the folder",),
+    )
+
+
+def check_context(config: dict[str, Any], max_tokens: int) -> None:
+    """Refuse sequences beyond what the model was made for. Raises `AdvisorError` `context-too-long`."""
+    longest = trained_tokens(config)
+    if longest is not None and max_tokens > longest:
+        raise AdvisorError(
+            "context-too-long",
+            f"the workload needs {max_tokens} tokens in a sequence, the model was made for {longest}",
+            exit_code=ExitCode.USAGE,
+        )
+
+
+def trained_tokens(config: dict[str, Any]) -> int | None:
+    """Longest sequence that the model was made for; `None` when its config does not say."""
+    for holder in (config, config.get("text_config")):
+        if isinstance(holder, dict) and isinstance(holder.get("max_position_embeddings"), int):
+            return int(holder["max_position_embeddings"])
+    return None
+
+
+def _vocabulary(config: dict[str, Any]) -> int | None:
+    for holder in (config, config.get("text_config")):
+        if isinstance(holder, dict) and isinstance(holder.get("vocab_size"), int):
+            return int(holder["vocab_size"])
+    return None
+
+
+def check_memory(needed_bytes: int, device: str) -> None:
+    """Refuse before loading what cannot fit. Raises `AdvisorError` `out-of-memory`."""
+    import torch
+
+    free = free_bytes(torch.device(device))
+    if free is not None and needed_bytes > free:
+        raise AdvisorError(
+            "out-of-memory",
+            f"the model needs {needed_bytes / 2**30:.1f} GiB to load, {free / 2**30:.1f} GiB are free on {device}",
+            exit_code=ExitCode.DIED,
+        )
+
+
+def free_bytes(device: "torch.device") -> int | None:
+    """Memory that a process can still take on `device`; `None` where the system does not say."""
+    import torch
+
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return read_host().ram_available_bytes or None

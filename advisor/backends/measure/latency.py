@@ -1,0 +1,140 @@
+"""Serves a workload through the runtime and turns the observed times into metrics."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import accumulate
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from advisor.backends.measure.spread import bootstrap_value, mean_value, quantile
+from advisor.backends.session import Session
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.metrics import Basis, Metrics, Sample, Value
+from advisor.profiles.request import Load, Workload
+from advisor.profiles.run import Recipe
+
+if TYPE_CHECKING:  # the runtime loads torch
+    from advisor.backends.runtime.engine import Outcome
+
+LONE_PREFILLS = 5
+"""Prompts that are prefilled one at a time for `prefill_tok_s`."""
+GIB = 2**30
+
+Tell = Callable[[str, int, int], None]
+"""Step, done, total."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The metrics of a served workload and the samples they come from."""
+
+    metrics: Metrics
+    samples: tuple[Sample, ...]
+
+
+def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> Served:
+    """Warm up, serve the workload `recipe.repeats` times and prefill a few prompts alone.
+
+    Prompts are cut from `tokens` at places drawn from the recipe's seed, others in every repeat.
+    Raises `AdvisorError` `text-too-short`, and what `serve` raises.
+    """
+    check_text(tokens, workload)
+    _serve(session, workload, recipe.warmup_requests, tokens, recipe.seed - 1, partial(tell, "warm-up"))
+    outcomes = [
+        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(tell, f"repeat {repeat + 1} of {recipe.repeats}"))
+        for repeat in range(recipe.repeats)
+    ]
+    prefills = _lone_prefills(session, workload, tokens, recipe.seed)
+    return Served(
+        workload_metrics(outcomes, prefills, recipe.seed), tuple(done.sample for outcome in outcomes for done in outcome.finished)
+    )
+
+
+def check_text(tokens: Sequence[int], workload: Workload) -> None:
+    """Raise `AdvisorError` `text-too-short` when no two different prompts can be cut."""
+    if len(tokens) <= workload.prompt_tokens:
+        raise AdvisorError(
+            "text-too-short", f"the text has {len(tokens)} tokens; prompts of {workload.prompt_tokens} cannot be cut from it"
+        )
+
+
+def cut_prompts(tokens: Sequence[int], length: int, count: int, seed: int) -> list[tuple[int, ...]]:
+    """So many stretches of `tokens`, at places drawn from `seed`."""
+    draw = random.Random(seed)
+    places = [draw.randrange(len(tokens) - length + 1) for _ in range(count)]
+    return [tuple(tokens[place : place + length]) for place in places]
+
+
+def _serve(
+    session: Session, workload: Workload, requests: int, tokens: Sequence[int], seed: int, tell: Callable[[int, int], None]
+) -> "Outcome":
+    from advisor.backends.runtime.engine import Job, serve
+
+    jobs = [Job(prompt, workload.output_tokens) for prompt in cut_prompts(tokens, workload.prompt_tokens, requests, seed)]
+    return serve(
+        session,
+        jobs,
+        concurrency=workload.concurrency if workload.load is Load.CLOSED else None,
+        on_step=lambda progress: tell(progress.finished, progress.jobs),
+        arrivals_s=arrival_times(workload, requests, seed),
+    )
+
+
+def arrival_times(workload: Workload, requests: int, seed: int) -> list[float] | None:
+    """Poisson arrivals from the start on, seconds; `None` unless the load is open."""
+    if workload.load is not Load.OPEN or workload.request_rate_per_s is None:
+        return None
+    draw = random.Random(seed)
+    return list(accumulate(draw.expovariate(workload.request_rate_per_s) for _ in range(requests)))
+
+
+def _lone_prefills(session: Session, workload: Workload, tokens: Sequence[int], seed: int) -> list[float]:
+    """Prompt tokens per second of prompts that have the machine to themselves."""
+    from advisor.backends.runtime.engine import Job, serve
+
+    jobs: list[Job] = [Job(prompt, 1) for prompt in cut_prompts(tokens, workload.prompt_tokens, LONE_PREFILLS, seed)]
+    return [workload.prompt_tokens / done.sample.ttft_ms * 1e3 for done in serve(session, jobs, concurrency=1).finished]
+
+
+def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], seed: int) -> Metrics:
+    """Metrics of repeated runs. A range holds both the bootstrap over requests and the spread over repeats."""
+    repeats = [[done.sample for done in outcome.finished] for outcome in outcomes]
+    ttft = [[sample.ttft_ms for sample in samples] for samples in repeats]
+    tpot = [[ms for sample in samples if (ms := sample.tpot_ms) is not None] for samples in repeats]
+    rates = [sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s for outcome in outcomes]
+    proposed = [outcome for outcome in outcomes if outcome.proposed]
+    per_token = _over(tpot, fmean, seed) if all(tpot) else None
+    return Metrics(
+        ttft_ms_mean=_over(ttft, fmean, seed),
+        ttft_ms_p50=_over(ttft, _p50, seed),
+        ttft_ms_p95=_over(ttft, _p95, seed),
+        tpot_ms_mean=per_token,
+        tpot_ms_p50=_over(tpot, _p50, seed) if per_token else None,
+        tpot_ms_p95=_over(tpot, _p95, seed) if per_token else None,
+        throughput_tok_s=mean_value(rates, least=0.0),
+        decode_tok_s=_rate(per_token) if per_token else None,
+        prefill_tok_s=mean_value(prefills, least=0.0),
+        kv_cache_gib=Value.exact(max(outcome.kv_used_bytes_peak for outcome in outcomes) / GIB, Basis.MEASURED),
+        acceptance=mean_value([each.accepted / each.proposed for each in proposed], least=0.0, most=1.0) if proposed else None,
+    )
+
+
+def _over(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[float]], float], seed: int) -> Value:
+    pooled = bootstrap_value([value for values in repeats for value in values], statistic, seed=seed)
+    each = [statistic(values) for values in repeats]
+    return pooled.model_copy(update={"low": min(pooled.low, *each), "high": max(pooled.high, *each)})
+
+
+def _rate(per_token: Value) -> Value:
+    """Tokens per second that one request sees, from ms per token."""
+    return Value(value=1e3 / per_token.value, low=1e3 / per_token.high, high=1e3 / per_token.low, basis=per_token.basis)
+
+
+def _p50(values: Sequence[float]) -> float:
+    return quantile(values, 0.5)
+
+
+def _p95(values: Sequence[float]) -> float:
+    return quantile(values, 0.95)

@@ -1,0 +1,127 @@
+"""Measures this machine in a child process: bandwidth, products, attention, and what the runtime adds to them."""
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
+from advisor.backends.events import Event, Log, Profiled
+from advisor.backends.host import read_host
+from advisor.backends.launch import run_job
+from advisor.backends.measure.attention_times import measure_attention
+from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
+from advisor.backends.measure.jobs import ProfileJob
+from advisor.backends.measure.memory import resident_bytes
+from advisor.backends.measure.overheads import Tables, measure_overheads
+from advisor.backends.measure.products import measure_products
+from advisor.backends.measure.timing import Clock
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.interpolate import AttentionTable, GemmTable
+from advisor.profiles.machine import MachineProfile
+from advisor.profiles.run import RungStatus
+
+if TYPE_CHECKING:  # heavy; functions below import what they need
+    import torch
+
+BUDGET_S = 52.0
+"""For the child, its loading of libraries included; what is under way when it ends may take a few seconds more."""
+PRODUCTS_UNTIL, ATTENTION_UNTIL, OVERHEADS_UNTIL = 0.55, 0.78, 1.0
+"""Shares of the budget at which each kind of measurement has to make room for the next."""
+TIMEOUT_S = 600.0
+WATCH_S = 0.3
+BUSY_SHARE = 0.15
+"""Of the usable processors: when others use more while we wait, timings are disturbed."""
+
+
+def measure_machine(
+    name: str, on_event: Callable[[Event], None], *, budget_s: float = BUDGET_S, cancel: threading.Event | None = None
+) -> MachineProfile:
+    """Measure the machine in a fresh process; `on_event` hears progress and the time left.
+
+    Raises `AdvisorError`: `cancelled`, or the child's own error, such as `out-of-memory` or `child-died`.
+    """
+    log_file = Path(tempfile.gettempdir()) / f"advisor-profile-{os.getpid()}.log"
+    job = ProfileJob(name=name, threads=read_host().cpu.usable_cores, budget_s=budget_s)
+    result = run_job(job, on_event, log_file=log_file, timeout_s=TIMEOUT_S, cancel=cancel)
+    if result.status is RungStatus.DONE and result.profile is not None:
+        log_file.unlink(missing_ok=True)
+        return result.profile
+    cancelled = result.status is RungStatus.CANCELLED
+    raise AdvisorError(
+        result.code or "child-died",
+        result.error or "the child process ended without a profile",
+        exit_code=ExitCode.INTERRUPTED if cancelled else ExitCode.DIED,
+        notes=("nothing was stored", *(() if cancelled else (f"what the child printed is in {log_file}",))),
+    )
+
+
+def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float) -> None:
+    """Measure in this process and report the profile. `started` is when the process began, by the monotonic clock."""
+    import torch
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = detect(with_torch=True)
+    if device.type == "cpu":
+        found = replace(found, gpus=())
+    process_bytes = resident_bytes()
+    shared = is_shared(found)
+    if shared:
+        emit(Log(text="other processes are using this machine: timings will be too long; the profile is marked as shared"))
+    clock = Clock(started, job.budget_s, emit)
+    emit(Profiled(profile=_measure(job, found, device, clock, process_bytes, shared)))
+
+
+def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Clock, process_bytes: int, shared: bool) -> MachineProfile:
+    clock.tell("memory bandwidth", 0, 1)
+    copied, read, launched = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
+    clock.tell("memory bandwidth", 1, 1)
+    products = tuple(measure_products(device, clock, clock.until(PRODUCTS_UNTIL)))
+    attention = tuple(measure_attention(device, clock, clock.until(ATTENTION_UNTIL)))
+    tables = Tables(GemmTable(products), AttentionTable(attention))
+    fit = measure_overheads(tables, device, clock, clock.until(OVERHEADS_UNTIL))
+    return MachineProfile(
+        name=job.name,
+        hardware=detected_hardware(found),
+        fingerprint=fingerprint(found),
+        taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        threads=job.threads,
+        shared=shared,
+        process_bytes=process_bytes,
+        copy_bytes_per_s=copied,
+        read_bytes_per_s=read,
+        launch_s=launched,
+        gemm=products,
+        attention=attention,
+        runtime=fit.overheads,
+        residual_pct=fit.residual_pct,
+        environment={name: version(name) for name in ("torch", "transformers")},
+    )
+
+
+def is_shared(found: Detected) -> bool:
+    """Whether others keep the device busy: a GPU by its driver, processors by watching them for a moment."""
+    if found.gpus:
+        return found.gpus[0].busy
+    before = _busy_ticks()
+    time.sleep(WATCH_S)
+    after = _busy_ticks()
+    if before is None or after is None:
+        return False
+    return (after - before) / os.sysconf("SC_CLK_TCK") > BUSY_SHARE * WATCH_S * found.host.cpu.usable_cores
+
+
+def _busy_ticks() -> int | None:
+    """Clock ticks that all processors together have spent on work; `None` where the system does not count."""
+    try:
+        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except (OSError, ValueError):
+        return None
+    user, nice, system, _idle, _wait, irq, soft_irq, *_ = fields
+    return user + nice + system + irq + soft_irq

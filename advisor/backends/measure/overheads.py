@@ -1,0 +1,189 @@
+"""Runs the runtime's own steps on random-weight Llamas and fits what they take beyond their products and attention."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
+from advisor.backends.measure.timing import Clock, Deadline
+from advisor.backends.session import Session
+from advisor.profiles.interpolate import AttentionTable, GemmTable
+
+if TYPE_CHECKING:  # heavy; functions below import what they need
+    import torch
+
+VOCABULARY = 2048
+OUTPUT_TOKENS = 12
+BLOCK_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A Llama with grouped queries and tied embeddings."""
+
+    layers: int
+    hidden: int
+    feed_forward: int
+    heads: int
+    kv_heads: int
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one head."""
+        return self.hidden // self.heads
+
+    @property
+    def matrices(self) -> tuple[tuple[int, int], ...]:
+        """Outputs and inputs of the matrices of one layer."""
+        kv, hidden, wide = self.kv_heads * self.head_dim, self.hidden, self.feed_forward
+        return ((hidden, hidden), (kv, hidden), (kv, hidden), (hidden, hidden), (wide, hidden), (wide, hidden), (hidden, wide))
+
+    @property
+    def weight_bytes(self) -> int:
+        """Of all matrices and the embedding, in bf16."""
+        return 2 * (self.layers * sum(n * k for n, k in self.matrices) + VOCABULARY * self.hidden)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Settings of the runtime that steps are observed under."""
+
+    attention: str
+    layout: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Sequences of one prompt length that start together."""
+
+    sequences: int
+    prompt_tokens: int
+
+
+SHAPES = (
+    Shape(layers=4, hidden=256, feed_forward=768, heads=8, kv_heads=4),
+    Shape(layers=2, hidden=128, feed_forward=384, heads=4, kv_heads=2),
+    Shape(layers=4, hidden=1024, feed_forward=2816, heads=16, kv_heads=8),
+    Shape(layers=8, hidden=512, feed_forward=1408, heads=8, kv_heads=4),
+)
+"""Different depth and width, so that what belongs to a step, a layer and an element can be told apart."""
+STACKS = (Stack("eager", "contiguous"), Stack("sdpa", "paged"))
+BATCHES = (Batch(1, 64), Batch(4, 256), Batch(16, 64), Batch(8, 128), Batch(1, 512))
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What products and attention were measured to take."""
+
+    gemm: GemmTable
+    attention: AttentionTable
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What a step does: so many sequences with so many new tokens each."""
+
+    phase: str
+    sequences: int
+    q_tokens: int
+    kv_tokens: int
+
+
+def measure_overheads(tables: Tables, device: "torch.device", clock: Clock, deadline: Deadline) -> Fit:
+    """Observe at least one shape, and as many as there is time for; fit the overheads."""
+    steps: list[ObservedStep] = []
+    for done, shape in enumerate(SHAPES):
+        clock.tell("runtime overheads", done, len(SHAPES))
+        if steps and deadline.passed:
+            break
+        steps += observe(shape, tables, device, deadline)
+    clock.tell("runtime overheads", len(SHAPES), len(SHAPES))
+    return fit_overheads(steps)
+
+
+def observe(shape: Shape, tables: Tables, device: "torch.device", deadline: Deadline) -> list[ObservedStep]:
+    """Steps of one model under every stack and batch, until the time is up."""
+    model = random_llama(shape, device)
+    steps: list[ObservedStep] = []
+    for batch in BATCHES:
+        for stack in STACKS:
+            if steps and deadline.passed:
+                return steps
+            steps += [
+                ObservedStep(
+                    layers=shape.layers,
+                    sequences=part.sequences,
+                    rows=part.sequences * part.q_tokens,
+                    hidden_size=shape.hidden,
+                    operators_s=operator_seconds(shape, stack, part, tables),
+                    seconds=seconds,
+                )
+                for part, seconds in timed_steps(model, stack, batch)
+            ]
+    return steps
+
+
+def random_llama(shape: Shape, device: "torch.device") -> Any:
+    """A model of that shape with random weights in bf16."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.feed_forward,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        attn_implementation="eager",
+    )
+    return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
+
+
+def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[_Part, float]]:
+    """The median prefill step of one prompt, and the median decoding step of the whole batch."""
+    from advisor.backends.runtime.engine import Job, serve
+
+    prompt = tuple(index % VOCABULARY for index in range(batch.prompt_tokens))
+    session = Session(
+        folder=Path(),
+        model=model,
+        tokenizer=None,
+        device=model.device,
+        max_tokens=batch.prompt_tokens + OUTPUT_TOKENS,
+        attention=stack.attention,
+        kv_layout=stack.layout,
+        kv_block_tokens=BLOCK_TOKENS if stack.layout == "paged" else 0,
+        max_sequences=batch.sequences,
+    )
+    seconds = serve(session, [Job(prompt, OUTPUT_TOKENS)] * batch.sequences, concurrency=None).step_seconds
+    assert len(seconds) == batch.sequences + OUTPUT_TOKENS - 1, "a static batch prefills one prompt a step, then decodes together"
+    prefills = seconds[min(1, batch.sequences - 1) : batch.sequences]
+    decodes = seconds[batch.sequences + 1 :]
+    yield _Part("prefill", 1, batch.prompt_tokens, batch.prompt_tokens), median(prefills)
+    yield _Part("decode", batch.sequences, 1, batch.prompt_tokens + OUTPUT_TOKENS // 2), median(decodes)
+
+
+def operator_seconds(shape: Shape, stack: Stack, part: _Part, tables: Tables) -> float:
+    """What the products and the attention of a step take by the tables."""
+    rows, gemm = part.sequences * part.q_tokens, tables.gemm
+    products = sum(gemm.seconds("bf16", rows, n, k, shape.weight_bytes) for n, k in shape.matrices)
+    head = gemm.seconds("bf16", part.sequences, VOCABULARY, shape.hidden, shape.weight_bytes)
+    attention = tables.attention.seconds(
+        stack.attention,
+        stack.layout,
+        "bf16",
+        part.phase,
+        batch=part.sequences,
+        q_tokens=part.q_tokens,
+        kv_tokens=part.kv_tokens,
+        q_heads=shape.heads,
+        kv_heads=shape.kv_heads,
+        head_dim=shape.head_dim,
+    )
+    return shape.layers * (products + attention) + head

@@ -1,0 +1,90 @@
+"""One rung of the ladder, inside the child: load, apply, serve, weigh, score."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from advisor.backends.events import Event, Log, Measured
+from advisor.backends.load import load_session, read_model_config, trained_tokens
+from advisor.backends.measure.jobs import Chosen, RungJob
+from advisor.backends.measure.latency import GIB, serve_workload
+from advisor.backends.measure.memory import forget_peak, held_weight_bytes, peak_bytes
+from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
+from advisor.backends.measure.timing import Clock
+from advisor.backends.session import Session
+from advisor.backends.technique import Technique
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.metrics import Basis, Metrics, Value
+
+if TYPE_CHECKING:  # heavy; functions below import what they need
+    import torch
+
+MAX_TEXT_BYTES = 8 * 1024**2
+"""Longer texts are cut: prompts and quality windows need no more."""
+
+
+def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
+    """Measure speed and memory, then quality; each is reported as soon as it stands."""
+    clock = Clock(time.monotonic(), None, emit)
+    clock.tell("load", 0, 1)
+    session = prepare(job)
+    tokens = tokenise(session, Path(job.text_file))
+    clock.tell("load", 1, 1)
+    forget_peak(session.device)
+    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.tell)
+    emit(Measured(metrics=served.metrics.model_copy(update=_memory(session)), samples=served.samples))
+    _measure_quality(job, session, tokens, clock, emit)
+
+
+def prepare(job: RungJob) -> Session:
+    """The model loaded and every technique of the job applied, in order."""
+    session = load_session(Path(job.folder), device=job.device, max_tokens=job.workload.longest_tokens, max_sequences=job.max_sequences)
+    for chosen in job.techniques:
+        session = _technique(chosen).apply(session)
+    return session
+
+
+def _technique(chosen: Chosen) -> Technique:
+    from advisor.backends.techniques import by_name  # the registry knows every technique; only a job with some needs it
+
+    return by_name(chosen.name, dict(chosen.options))
+
+
+def tokenise(session: Session, text_file: Path) -> "torch.Tensor":
+    """Token ids [N] of the text. Raises `AdvisorError` `text-not-found`."""
+    import torch
+
+    try:
+        with text_file.open("rb") as file:
+            text = file.read(MAX_TEXT_BYTES).decode("utf-8", errors="ignore")
+    except OSError as error:
+        raise AdvisorError(
+            "text-not-found",
+            f"cannot read the text {text_file}: {(error.strerror or str(error)).lower()}",
+            exit_code=ExitCode.MISSING,
+            file=str(text_file),
+        ) from error
+    return torch.tensor(session.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.int64)
+
+
+def _memory(session: Session) -> dict[str, Value]:
+    return {
+        "peak_memory_gib": Value.exact(peak_bytes(session.device) / GIB, Basis.MEASURED),
+        "weights_gib": Value.exact(held_weight_bytes(session) / GIB, Basis.MEASURED),
+    }
+
+
+def _measure_quality(job: RungJob, session: Session, tokens: "torch.Tensor", clock: Clock, emit: Callable[[Event], None]) -> None:
+    """Against the baseline's scores, which the baseline itself writes; without them only speed and memory are known."""
+    file = Path(job.reference_file)
+    if job.is_baseline:
+        longest = trained_tokens(read_model_config(session.folder)) or len(tokens)
+        windows = token_windows(tokens, tokens_wanted=job.recipe.quality_tokens, longest=longest)
+        metrics: Metrics = measure_baseline(session, windows, file, lambda done, total: clock.tell("quality", done, total))
+    elif file.is_file():
+        metrics = measure_candidate(session, file, lambda done, total: clock.tell("quality", done, total))
+    else:
+        emit(Log(text="quality is not measured: the baseline left no scores to compare with"))
+        return
+    emit(Measured(metrics=metrics))

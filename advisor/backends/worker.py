@@ -1,0 +1,129 @@
+"""The child process: one job in on standard input, events out as JSON lines, everything else printed to standard error."""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from advisor.backends.events import Event, Failed, Finished, Started
+from advisor.backends.measure.jobs import Job, ProfileJob, RungJob, parse_job
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+PACKAGES = ("torch", "transformers", "triton", "safetensors", "tokenizers", "numpy")
+PR_SET_PDEATHSIG = 1
+"""From Linux' `prctl.h`."""
+
+Emit = Callable[[Event], None]
+
+
+def main() -> ExitCode:
+    """Do the job on standard input; every way to fail ends as a `Failed` event."""
+    emit = _take_standard_output()
+    _die_with_parent()
+    started = time.monotonic()
+    try:
+        job = parse_job(sys.stdin.buffer.read())
+        _settle(job, emit)
+        _work(job, emit, started)
+    except AdvisorError as error:
+        emit(Failed(code=error.code, message=error.message, notes=error.notes))
+        return ExitCode.FAILED
+    except Exception as error:  # noqa: BLE001 - the last line of the process: every failure must become an event
+        traceback.print_exc()
+        emit(_failure(error))
+        return ExitCode.DIED
+    emit(Finished(seconds=time.monotonic() - started))
+    return ExitCode.OK
+
+
+def _work(job: Job, emit: Emit, started: float) -> None:
+    match job:
+        case RungJob():
+            from advisor.backends.measure.rung import measure_rung
+
+            measure_rung(job, emit)
+        case ProfileJob():
+            from advisor.backends.measure.machine_profile import profile_here
+
+            profile_here(job, emit, started)
+
+
+def _take_standard_output() -> Emit:
+    """Keep descriptor 1 for events and point it at the log, so that a library's stray print cannot break a line."""
+    channel = os.dup(1)
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        data = event.model_dump_json().encode() + b"\n"
+        while data:
+            data = data[os.write(channel, data) :]
+
+    return emit
+
+
+def _die_with_parent() -> None:
+    """Have Linux end this process when its parent ends, also when that happened a moment ago."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if len(sys.argv) > 1 and os.getppid() != int(sys.argv[1]):
+        raise SystemExit(ExitCode.DIED)
+
+
+def _settle(job: Job, emit: Emit) -> None:
+    """Say hello, load the libraries, set the threads and, last, the limit on memory beyond what the libraries took."""
+    emit(Started(pid=os.getpid(), threads=job.threads, packages=_versions()))
+    import torch
+    import transformers
+
+    torch.set_num_threads(job.threads)
+    torch.set_grad_enabled(False)
+    transformers.logging.set_verbosity_error()
+    if job.memory_limit_bytes is not None:
+        limit = _address_space_bytes() + job.memory_limit_bytes
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _address_space_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _versions() -> dict[str, str]:
+    known: dict[str, str] = {}
+    for name in PACKAGES:
+        try:
+            known[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return known
+
+
+def _failure(error: Exception) -> Failed:
+    if _is_out_of_memory(error):
+        return Failed(code="out-of-memory", message=f"out of memory: {_first_line(error)}")
+    return Failed(code="crashed", message=f"{type(error).__name__}: {_first_line(error)}")
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's own error, torch's for a device, or the text of torch's allocator for the CPU."""
+    import torch
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return any(sign in text for sign in ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory"))
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or ["no message"])[0]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
