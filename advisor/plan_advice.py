@@ -44,7 +44,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     model = _model(advice.model)
     machine = plan_file.Machine(
         hardware=advice.hardware.id,
-        profile=advice.profile,
+        profile=shorter_home(advice.profile) if advice.profile else None,
         fingerprint=fingerprint,
         gpus=0 if advice.hardware.kind == "cpu" else advice.request.devices,
     )

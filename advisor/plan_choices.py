@@ -9,6 +9,7 @@ from advisor import plan_file
 from advisor.advice import Candidate
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
 from advisor.backends.technique import Technique
+from advisor.backends.techniques import by_name
 from advisor.plan_file import PlanFile
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
@@ -54,6 +55,16 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
         ),
         engine=chosen.engine.name,
     )
+
+
+def techniques_of(plan: PlanFile) -> tuple[Technique, ...]:
+    """The techniques of a plan with their options, in order. Raises `AdvisorError` for an unknown technique or option."""
+    return tuple(by_name(chosen.name, {name: _given(value) for name, value in chosen.options.items()}) for chosen in plan.apply.techniques)
+
+
+def _given(value: Any) -> Any:
+    """Undo what `shorter_home` did."""
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def shorter_home(path: str) -> str:
