@@ -12,6 +12,7 @@ from advisor.profiles.model_parts import (
     blocks,
     gated_mlp,
     grouped_attention,
+    head_size,
     layer,
     plain_mlp,
     windows,
@@ -40,7 +41,7 @@ class Llama:
         hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size")
         follow, mlp_bias = fields.flag("attention_bias", default=False), fields.flag("mlp_bias", default=False)
         layers = []
-        for window in self.windows(fields) if self.windows else [None] * fields.count("num_hidden_layers"):
+        for window in self.windows(fields) if self.windows else [None] * fields.layer_count():
             attention = grouped_attention(fields, head_dim=self.head_dim, kv_heads=self.kv_heads, window=window)
             projections = attention_matrices(
                 attention,
@@ -60,11 +61,12 @@ class Llama:
 
 def falcon(fields: Fields) -> Blocks:
     """Falcon: fused projections, plain MLP, one or two layer norms before parallel attention."""
-    hidden, heads, count = fields.count("hidden_size"), fields.count("num_attention_heads"), fields.count("num_hidden_layers")
+    hidden, heads, count = fields.count("hidden_size"), fields.count("num_attention_heads"), fields.layer_count()
     new, bias = fields.flag("new_decoder_architecture", default=False), fields.flag("bias", default=False)
     shared_keys = fields.flag("multi_query", default=True)
     kv_heads = fields.count("num_kv_heads", default=heads) if new or not shared_keys else 1
-    attention = SelfAttention(q_heads=heads, kv_heads=kv_heads, head_dim=hidden // heads, value_dim=hidden // heads)
+    dim = head_size(fields, "hidden_size", "num_attention_heads")
+    attention = SelfAttention(q_heads=heads, kv_heads=kv_heads, head_dim=dim, value_dim=dim)
     two = (new and fields.size("num_ln_in_parallel_attn", 2) == 2) or not fields.flag("parallel_attn", default=True)
     mlp = plain_mlp(hidden, fields.count("ffn_hidden_size", default=4 * hidden), bias=bias)
     projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
@@ -82,14 +84,15 @@ def falcon(fields: Fields) -> Blocks:
 def mpt(fields: Fields) -> Blocks:
     """MPT: plain MLP, ALiBi positions, norms without bias. transformers builds no bias at all, whatever `no_bias` says."""
     hidden, heads = fields.count("d_model"), fields.count("n_heads")
-    attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=hidden // heads, value_dim=hidden // heads)
+    dim = head_size(fields, "d_model", "n_heads")
+    attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
     mlp = plain_mlp(hidden, hidden * fields.count("expansion_ratio", default=4))
     return Blocks(
         family="dense",
         hidden_size=hidden,
         vocab_size=fields.count("vocab_size"),
         max_context_tokens=fields.count("max_seq_len", default=2048),
-        layers=(layer(attention, attention_matrices(attention, hidden), mlp, vectors=2 * hidden),) * fields.count("n_layers"),
+        layers=(layer(attention, attention_matrices(attention, hidden), mlp, vectors=2 * hidden),) * fields.layer_count("n_layers"),
         vector_parameters=hidden,
         tied=fields.flag("tie_word_embeddings", default=True),
     )
@@ -98,14 +101,15 @@ def mpt(fields: Fields) -> Blocks:
 def gptj(fields: Fields) -> Blocks:
     """GPT-J: one norm, attention and a plain MLP with biases side by side."""
     hidden, heads = fields.count("n_embd"), fields.count("n_head")
-    attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=hidden // heads, value_dim=hidden // heads)
+    dim = head_size(fields, "n_embd", "n_head")
+    attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
     mlp = plain_mlp(hidden, fields.count("n_inner", default=4 * hidden), bias=True)
     return Blocks(
         family="dense",
         hidden_size=hidden,
         vocab_size=fields.count("vocab_size"),
         max_context_tokens=fields.count("n_positions"),
-        layers=(layer(attention, attention_matrices(attention, hidden), mlp, vectors=2 * hidden),) * fields.count("n_layer"),
+        layers=(layer(attention, attention_matrices(attention, hidden), mlp, vectors=2 * hidden),) * fields.layer_count("n_layer"),
         vector_parameters=2 * hidden,
         tied=fields.flag("tie_word_embeddings", default=False),
         head_bias=True,

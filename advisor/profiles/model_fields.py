@@ -5,6 +5,9 @@ from typing import Any
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 
+MAX_LAYERS = 10_000
+"""No model comes near; a longer list would only be a mistake that costs memory."""
+
 
 class Fields:
     """The fields of one config, read by name. `where` names the file in errors."""
@@ -22,6 +25,13 @@ class Fields:
             return default
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.problem(f"`{name}` is {value!r}; a positive whole number is needed")
+        return value
+
+    def layer_count(self, name: str = "num_hidden_layers") -> int:
+        """The number of layers under `name`, of a believable size."""
+        value = self.count(name)
+        if value > MAX_LAYERS:
+            raise self.problem(f"`{name}` is {value}; at most {MAX_LAYERS} are believed")
         return value
 
     def size(self, name: str, default: int = 0) -> int:

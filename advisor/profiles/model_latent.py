@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from advisor.profiles.layers import LatentAttention, Layer, Matrix
 from advisor.profiles.model_fields import Fields
-from advisor.profiles.model_parts import Blocks, blocks, experts, gated_mlp, layer, router, sparse_layers
+from advisor.profiles.model_parts import Blocks, blocks, experts, gated_mlp, kinds, layer, router, sparse_layers
 
 _RATIOS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 
@@ -75,14 +75,12 @@ def latent_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
 
 def _indexers(fields: Fields) -> list[str]:
     """How each layer chooses what it attends to: `none`, `full` (its own indexer) or `shared`."""
-    count = fields.count("num_hidden_layers")
+    count = fields.layer_count()
     if fields.values["model_type"] not in ("deepseek_v32", "glm_moe_dsa"):
         return ["none"] * count
-    types = fields.items("indexer_types")
+    types = kinds(fields, "indexer_types", count, {"full", "shared"})
     if types is not None:
-        if len(types) < count or not set(types) <= {"full", "shared"}:
-            raise fields.problem(f"`indexer_types` needs {count} entries, each `full` or `shared`")
-        return types[:count]
+        return types
     every, offset = fields.count("index_topk_freq", default=1), fields.size("index_skip_topk_offset", 2)
     return ["shared" if max(index - offset + 1, 0) % every else "full" for index in range(count)]
 
@@ -114,12 +112,12 @@ def deepseek_v4(fields: Fields) -> Blocks:
 
 def _compression(fields: Fields) -> list[int]:
     """Tokens per compressed entry in each layer; 0 keeps the window only."""
-    count = fields.count("num_hidden_layers")
+    count = fields.layer_count()
+    types = kinds(fields, "layer_types", count, set(_RATIOS))
+    if types is not None:
+        return [_RATIOS[kind] for kind in types]
     ratios = fields.items("compress_ratios")
-    types = fields.items("layer_types")
-    if types is not None and set(types) <= set(_RATIOS):
-        ratios = [_RATIOS[kind] for kind in types]
-    if ratios is None or len(ratios) < count or not set(ratios) <= set(_RATIOS.values()):
+    if ratios is None or len(ratios) < count or not all(ratio in (0, 4, 128) for ratio in ratios[:count]):
         raise fields.problem(f"`compress_ratios` needs {count} entries, each 0, 4 or 128")
     return ratios[:count]
 

@@ -27,7 +27,7 @@ def mixtral(fields: Fields) -> Blocks:
     copies, active = fields.count("num_local_experts", default=8), fields.count("num_experts_per_tok", default=2)
     moe = (*router(hidden, copies), *experts(hidden, inner, copies=copies, active=active))
     one = layer(attention, attention_matrices(attention, hidden), moe, vectors=2 * hidden)
-    return blocks(fields, "moe", [one] * fields.count("num_hidden_layers"))
+    return blocks(fields, "moe", [one] * fields.layer_count())
 
 
 def qwen3_moe(fields: Fields) -> Blocks:
@@ -40,7 +40,7 @@ def qwen3_moe(fields: Fields) -> Blocks:
     step, dense = fields.count("decoder_sparse_step", default=1), fields.items("mlp_only_layers") or []
     projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
     layers = []
-    for index in range(fields.count("num_hidden_layers")):
+    for index in range(fields.layer_count()):
         sparse = index not in dense and (index + 1) % step == 0
         mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
         layers.append(layer(attention, projections, mlp, vectors=2 * hidden + 2 * attention.head_dim))
@@ -55,12 +55,12 @@ def minimax_m2(fields: Fields) -> Blocks:
     moe = (*router(hidden, copies), *experts(hidden, inner, copies=copies, active=active))
     vectors = 2 * hidden + (attention.q_heads + attention.kv_heads) * attention.head_dim
     one = layer(attention, attention_matrices(attention, hidden), moe, vectors=vectors)
-    return blocks(fields, "moe", [one] * fields.count("num_hidden_layers"))
+    return blocks(fields, "moe", [one] * fields.layer_count())
 
 
 def minimax_m3(fields: Fields) -> Blocks:
     """MiniMax M3: head norms, a shared expert, and layers in which an indexer chooses blocks of keys."""
-    hidden, count = fields.count("hidden_size"), fields.count("num_hidden_layers")
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
     sparse_attention = fields.inner("sparse_attention_config")
     chooses = (sparse_attention.items("sparse_attention_freq") if sparse_attention else None) or [0] * count
     if len(chooses) < count:
@@ -114,7 +114,7 @@ def gpt_oss(fields: Fields) -> Blocks:
 
 def llama4(fields: Fields) -> Blocks:
     """Llama 4: chunked attention except in every fourth layer; one shared expert beside the routed ones."""
-    hidden, count = fields.count("hidden_size"), fields.count("num_hidden_layers")
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
     bias = fields.flag("attention_bias", default=False)
     copies, active = fields.count("num_local_experts", default=16), fields.count("num_experts_per_tok", default=1)
     inner = fields.count("intermediate_size")
@@ -147,7 +147,7 @@ def _llama4_full_layers(fields: Fields, count: int) -> list[bool]:
 
 def mimo_v2(fields: Fields) -> Blocks:
     """MiMo V2: sliding layers with more key heads and sinks than full ones, keys wider than values."""
-    hidden, count = fields.count("hidden_size"), fields.count("num_hidden_layers")
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
     pattern = fields.items("hybrid_layer_pattern")
     if pattern is None or len(pattern) < count:
         raise fields.problem(f"`hybrid_layer_pattern` needs {count} entries")

@@ -50,9 +50,17 @@ def grouped_attention(
 ) -> SelfAttention:
     """Attention with `num_key_value_heads` groups; `head_dim` and `kv_heads` are the defaults of the family."""
     heads = fields.count("num_attention_heads")
-    dim = fields.count("head_dim", default=head_dim or fields.count("hidden_size") // heads)
+    dim = fields.count("head_dim", default=head_dim or head_size(fields, "hidden_size", "num_attention_heads"))
     groups = fields.count("num_key_value_heads", default=kv_heads or heads)
     return SelfAttention(q_heads=heads, kv_heads=groups, head_dim=dim, value_dim=dim, window=window)
+
+
+def head_size(fields: Fields, hidden: str, heads: str) -> int:
+    """The size of a head where the heads divide the hidden state among them. Raises `AdvisorError` for more heads than elements."""
+    size = fields.count(hidden) // fields.count(heads)
+    if not size:
+        raise fields.problem(f"`{heads}` is {fields.count(heads)}, more than `{hidden}`")
+    return size
 
 
 def attention_matrices(
@@ -101,7 +109,7 @@ def windows(fields: Fields, *, full_every: int | None = None) -> list[int | None
 
     Without `layer_types` every `full_every`-th layer sees all of it, or none does if that is not set.
     """
-    count, window = fields.count("num_hidden_layers"), fields.size("sliding_window") or None
+    count, window = fields.layer_count(), fields.size("sliding_window") or None
     types = kinds(fields, "layer_types", count, {"full_attention", "sliding_attention"})
     if types is None:
         return [None if full_every and (index + 1) % full_every == 0 else window for index in range(count)]
@@ -110,7 +118,7 @@ def windows(fields: Fields, *, full_every: int | None = None) -> list[int | None
 
 def asked_windows(fields: Fields) -> list[int | None]:
     """The windows of Qwen: only with `use_sliding_window`, from layer `max_window_layers` on."""
-    count = fields.count("num_hidden_layers")
+    count = fields.layer_count()
     if not fields.flag("use_sliding_window", default=False):
         return [None] * count
     if fields.items("layer_types") is not None:
@@ -127,14 +135,14 @@ def kinds(fields: Fields, name: str, count: int, known: set[str]) -> list[str] |
     if len(types) < count:
         raise fields.problem(f"`{name}` has {len(types)} entries for {count} layers")
     for kind in types[:count]:
-        if kind not in known:
+        if not isinstance(kind, str) or kind not in known:
             raise fields.problem(f"`{name}` holds {kind!r}", "known layer types: " + ", ".join(sorted(known)))
     return types[:count]
 
 
 def sparse_layers(fields: Fields, first_dense: int = 0) -> list[bool]:
     """Which layers have experts: from `mlp_layer_types`, `moe_layer_freq`, `first_k_dense_replace` or the family's `first_dense`."""
-    count = fields.count("num_hidden_layers")
+    count = fields.layer_count()
     types = kinds(fields, "mlp_layer_types", count, {"dense", "sparse"})
     if types is not None:
         return [kind == "sparse" for kind in types]

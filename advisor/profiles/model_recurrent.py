@@ -24,7 +24,10 @@ from advisor.profiles.model_parts import (
 )
 
 _BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-_NEMOTRON = {"M": "mamba", "E": "moe", "*": "attention", "-": "mlp", "linear_attention": "mamba", "full_attention": "attention"}
+_NEMOTRON = {
+    "M": "mamba", "E": "moe", "*": "attention", "-": "mlp", "linear_attention": "mamba", "full_attention": "attention",
+    "mamba": "mamba", "moe": "moe", "attention": "attention", "mlp": "mlp",
+}  # fmt: skip
 
 
 def mamba(fields: Fields) -> Blocks:
@@ -41,7 +44,7 @@ def mamba(fields: Fields) -> Blocks:
     )
     mixer = _recurrent("mamba", fields, state=inner * states, channels=inner, kernel=kernel, operations=7)
     vectors = hidden + inner * states + inner + inner * (kernel + conv_bias)
-    return _stateful(fields, "mamba", [layer(mixer, matrices, vectors=vectors)] * fields.count("num_hidden_layers"), tied=True)
+    return _stateful(fields, "mamba", [layer(mixer, matrices, vectors=vectors)] * fields.layer_count(), tied=True)
 
 
 def mamba2(fields: Fields) -> Blocks:
@@ -49,7 +52,7 @@ def mamba2(fields: Fields) -> Blocks:
     hidden = fields.count("hidden_size")
     heads, dim = fields.count("num_heads"), fields.count("head_dim", default=64)
     one = _mamba2_layer(fields, hidden, heads=heads, dim=dim, states=fields.count("state_size", default=128))
-    return _stateful(fields, "mamba", [one] * fields.count("num_hidden_layers"), tied=False)
+    return _stateful(fields, "mamba", [one] * fields.layer_count(), tied=False)
 
 
 def rwkv(fields: Fields) -> Blocks:
@@ -73,7 +76,7 @@ def rwkv(fields: Fields) -> Blocks:
     vectors = 4 * hidden + 2 * wide + 5 * hidden
     first = layer(mixer, time, channel, vectors=vectors + 2 * hidden)
     rest = layer(mixer, time, channel, vectors=vectors)
-    layers = [first] + [rest] * (fields.count("num_hidden_layers") - 1)
+    layers = [first] + [rest] * (fields.layer_count() - 1)
     return Blocks(
         family="rwkv",
         hidden_size=hidden,
@@ -110,10 +113,10 @@ def _nemotron_pattern(fields: Fields) -> list[str]:
     listed = fields.word("hybrid_override_pattern") or fields.items("layers_block_type") or fields.items("layer_types")
     if listed is None:
         raise fields.problem("`hybrid_override_pattern` is missing")
-    try:
-        return [_NEMOTRON.get(kind, kind) if kind in ("mamba", "attention", "mlp", "moe") else _NEMOTRON[kind] for kind in listed]
-    except KeyError as error:
-        raise fields.problem(f"`hybrid_override_pattern` holds {error.args[0]!r}", "known layer types: M E * -") from error
+    for kind in listed:
+        if not isinstance(kind, str) or kind not in _NEMOTRON:
+            raise fields.problem(f"`hybrid_override_pattern` holds {kind!r}", "known layer types: " + " ".join(_NEMOTRON))
+    return [_NEMOTRON[kind] for kind in listed]
 
 
 def _nemotron_attention(fields: Fields, hidden: int) -> Layer:
@@ -149,7 +152,7 @@ def _latent_projections(hidden: int, latent: int, bias: bool = False) -> tuple[M
 
 def qwen3_5(fields: Fields) -> Blocks:
     """Qwen 3.5: gated delta rule in most layers, gated attention in every fourth; dense or with experts and a gated shared one."""
-    hidden, count = fields.count("hidden_size"), fields.count("num_hidden_layers")
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
     every = fields.count("full_attention_interval", default=4)
     types = kinds(fields, "layer_types", count, {"full_attention", "linear_attention"})
     full = [kind == "full_attention" for kind in types] if types else [(index + 1) % every == 0 for index in range(count)]
@@ -198,7 +201,7 @@ def kimi_linear(fields: Fields) -> Blocks:
     Kimi K3 adds experts in a latent space and gates of full rank (`routed_expert_hidden_size`, `use_full_rank_gate`,
     `mla_use_output_gate`), taken here from the names of its fields.
     """
-    hidden, count = fields.count("hidden_size"), fields.count("num_hidden_layers")
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
     linear = fields.inner("linear_attn_config")
     if linear is None:
         raise fields.problem("`linear_attn_config` is missing")

@@ -162,14 +162,22 @@ def _modelopt(fields: Fields, plain: str, reason: str) -> Storage:
     if algorithm != "MIXED_PRECISION":
         name = _algorithm(fields, algorithm)
         return Storage(weight_format=name, plain=plain, reason=reason, rules=_kept(fields, plain))
-    quantised = fields.values.get("quantized_layers") or {}
-    rules = tuple(_rule(module, _algorithm(fields, entry["quant_algo"])) for module, entry in quantised.items())
-    if not rules:
+    quantised = fields.inner("quantized_layers")
+    if quantised is None or not quantised.values:
         raise fields.problem("`quantized_layers` is missing, though `quant_algo` is MIXED_PRECISION")
+    rules = tuple(_rule(fields, str(module), _algorithm(fields, _named(quantised, module))) for module in quantised.values)
     usual = Counter(rule.format for rule in rules).most_common(1)[0][0]
     # What ModelOpt left alone keeps the format that the checkpoint had before: fp8 where `quant_method` says so.
     rest = "fp8" if fields.word("quant_method") == "fp8" else plain
     return Storage(weight_format=usual, rest=rest, plain=plain, reason=reason, rules=rules)
+
+
+def _named(quantised: Fields, module: str) -> str:
+    entry = quantised.inner(module)
+    algorithm = entry.word("quant_algo") if entry else None
+    if algorithm is None:
+        raise quantised.problem(f"`{module}` has no `quant_algo`")
+    return algorithm
 
 
 def _algorithm(fields: Fields, name: str) -> str:
@@ -216,13 +224,16 @@ def _kept(fields: Fields, plain: str) -> tuple[Rule, ...]:
     names: list[Any] = []
     for name in ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules", "ignored_layers"):
         names += fields.items(name) or []
-    return tuple(_rule(str(module), plain) for module in names)
+    return tuple(_rule(fields, str(module), plain) for module in names)
 
 
-def _rule(module: str, format: str) -> Rule:
+def _rule(fields: Fields, module: str, format: str) -> Rule:
     """The rule of one entry of an ignore list: a module's path, with `*` for anything, or an expression after `re:`."""
     if module.startswith("re:"):
-        return Rule(layer=None, pattern=re.compile(module[3:]), format=format)
+        try:
+            return Rule(layer=None, pattern=re.compile(module[3:]), format=format)
+        except re.error as error:
+            raise fields.problem(f"`{module}` is no regular expression ({error})") from error
     found = re.search(r"(?:^|\.)layers\.(\d+)\.", module)
     path = module[found.end() :] if found else re.sub(r"^.*?layers\.\*\.", "", module)
     expression = re.escape(path.strip(".")).replace(r"\*", ".*")
