@@ -25,7 +25,7 @@ LLAMA: dict[str, Any] = {
 }
 SMALL = sorted(path.name for path in SNAPSHOTS.glob("*.json") if path.stat().st_size < 30000)
 
-ODD = [None, True, "", "x", -1, 0, 3, 2.5, [], [None], ["x"] * 200, [1] * 200, [[]] * 200, {}, {"a": 1}, {"a": {}}]
+ODD: list[Any] = [None, True, "", "x", -1, 0, 3, 2.5, [], [None], ["x"] * 200, [1] * 200, [[]] * 200, {}, {"a": 1}, {"a": {}}]
 
 
 def test_a_small_llama_is_counted_by_hand() -> None:
@@ -90,7 +90,19 @@ def test_a_damaged_config_gives_a_spec_or_one_clear_error(data: st.DataObject) -
     config = json.loads((SNAPSHOTS / data.draw(st.sampled_from(SMALL))).read_text(encoding="utf-8"))
     parts = [config, *(config[name] for name in ("text_config", "quantization_config") if name in config)]
     damaged = data.draw(st.sampled_from(parts))
-    odd: st.SearchStrategy[Any] = st.sampled_from(ODD)
+    odd = st.sampled_from(ODD)
+    for name in data.draw(st.lists(st.sampled_from(sorted(damaged)), min_size=1, max_size=3, unique=True)):
+        damaged[name] = data.draw(odd)
+    read = read_or_refuse(config)
+    if isinstance(read, ModelSpec):
+        assert read.parameters > 0
+        assert read.cache_elements(1000) >= 0
+    else:
+        assert read.code == "model-config"
+        assert read.message.startswith("config.json: ")
+
+
+def read_or_refuse(config: dict[str, Any]) -> ModelSpec | AdvisorError:
     try:
         return read_config(config, id="damaged")
     except AdvisorError as error:
