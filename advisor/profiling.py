@@ -28,7 +28,6 @@ def profile_this_machine(
     hardware = detected_hardware(here)
     job = ProfileJob(
         name=name or hardware.id,
-        device="cuda" if hardware.kind == "gpu" else "cpu",
         threads=here.host.cpu.usable_cores,
         budget_s=budget_s or BUDGET_S,
     )

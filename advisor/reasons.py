@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from advisor.advice import Candidate, Reason, State
+from advisor.advice import Candidate, Miss, Reason, State
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.technique import Technique, explanation
 from advisor.backends.techniques import TECHNIQUES

@@ -1,7 +1,8 @@
 """Train the shipped target and draft models from Python's own standard library.
 
     python tools/train_zoo.py corpus WORK      split files, train the tokenizer, write the held-out text
-    python tools/train_zoo.py target WORK      train the 5 M model      (about an hour on two cores)
+    python tools/train_zoo.py target WORK      train the 5 M model      (about half an hour on two cores)
+    python tools/train_zoo.py anneal WORK      continue it, the learning rate falling to zero (twenty minutes)
     python tools/train_zoo.py draft WORK       distil the 0.6 M draft from the target
     python tools/train_zoo.py publish WORK     copy bf16 folders to advisor/backends/zoo
 
@@ -27,6 +28,7 @@ VOCABULARY = 2048
 SEQUENCE_TOKENS = 1024
 SHORT_TOKENS = 256
 BATCH_TOKENS = 4096
+WARM_UP_STEPS = 50
 END = "<|end|>"
 HELD_OUT_ONE_IN = 20
 SKIPPED_FOLDERS = {"site-packages", "__pycache__", "encodings", "lib2to3"}
@@ -74,7 +76,9 @@ def build_corpus(work: Path) -> None:
     raw.post_processor = processors.ByteLevel(trim_offsets=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     raw.train_from_iterator(library, trainers.BpeTrainer(vocab_size=VOCABULARY, special_tokens=[END], initial_alphabet=alphabet))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, eos_token=END, bos_token=END, pad_token=END, clean_up_tokenization_spaces=False)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=raw, eos_token=END, bos_token=END, pad_token=END, clean_up_tokenization_spaces=False
+    )
     tokenizer.save_pretrained(work / "tokenizer")
     end = tokenizer.eos_token_id
     for name, texts in (("library", library), ("suites", suites)):
@@ -135,9 +139,15 @@ def new_model(shape: dict[str, int], work: Path) -> LlamaForCausalLM:
 
 
 def train(
-    model: LlamaForCausalLM, data: list[torch.Tensor], loss_of: Callable[[torch.Tensor], torch.Tensor], peak: float, save: Path
+    model: LlamaForCausalLM,
+    data: list[torch.Tensor],
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+    save: Path,
+    *,
+    peak: float,
+    last: float = 0.0,
 ) -> None:
-    """Muon for matrices, AdamW for the rest; warm-up, then linear decay to zero."""
+    """Muon for matrices, AdamW for the rest; warm-up, then a linear fall of the learning rate to `last`."""
     matrices = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in model.named_parameters() if p.ndim != 2 or "embed" in n]
     optimizers = [
@@ -146,7 +156,7 @@ def train(
     ]
     started, losses = time.time(), []
     for step, chunk in enumerate(data):
-        lr = peak * min((step + 1) / 50, 1.0) * (1 - step / len(data))
+        lr = (peak + (last - peak) * step / len(data)) * min((step + 1) / WARM_UP_STEPS, 1.0)
         loss = loss_of(chunk)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -159,25 +169,39 @@ def train(
         if step % 50 == 49:
             done = (step + 1) / len(data)
             elapsed = time.time() - started
-            print(f"step {step + 1}/{len(data)} loss {sum(losses[-50:]) / 50:.4f} {elapsed:.0f}s left {elapsed / done - elapsed:.0f}s", flush=True)
+            print(
+                f"step {step + 1}/{len(data)} loss {sum(losses[-50:]) / 50:.4f} {elapsed:.0f}s left {elapsed / done - elapsed:.0f}s",
+                flush=True,
+            )
         if step % 500 == 499:
             model.save_pretrained(save)
     model.save_pretrained(save)
 
 
-def train_target(work: Path) -> None:
-    model = new_model(TARGET, work)
-    print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
-
+def text_loss(model: LlamaForCausalLM) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Cross-entropy of the next token, the model's body compiled."""
     body = torch.compile(model.model, dynamic=False)
 
     def loss_of(chunk: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = body(chunk[:, :-1]).last_hidden_state
-            logits = model.lm_head(hidden)
+            logits = model.lm_head(body(chunk[:, :-1]).last_hidden_state)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), chunk[:, 1:].flatten())
 
-    train(model, [*batches(work, (1.5, 0.3), SHORT_TOKENS, seed=1), *batches(work, (1.0, 0.1), SEQUENCE_TOKENS, seed=3)], loss_of, 4e-3, work / "target")
+    return loss_of
+
+
+def train_target(work: Path) -> None:
+    model = new_model(TARGET, work)
+    print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
+    data = list(batches(work, (1.5, 0.3), SHORT_TOKENS, seed=1))[:1000]
+    train(model, data, text_loss(model), work / "target", peak=4e-3, last=2.6e-3)
+
+
+def anneal_target(work: Path) -> None:
+    """Short windows first, then the full length that quality is measured at."""
+    model = LlamaForCausalLM.from_pretrained(work / "target")
+    data = [*batches(work, (0.3, 0.0), SHORT_TOKENS, seed=4), *batches(work, (0.5, 0.02), SEQUENCE_TOKENS, seed=3)]
+    train(model, data, text_loss(model), work / "target", peak=2.6e-3)
     print("held-out bits per byte", bits_per_byte(model, work), flush=True)
 
 
@@ -196,7 +220,7 @@ def train_draft(work: Path) -> None:
         text = torch.nn.functional.nll_loss(got, chunk[:, 1:].flatten())
         return 0.3 * text + 0.7 * torch.nn.functional.kl_div(got, wanted, reduction="batchmean", log_target=True)
 
-    train(model, list(batches(work, (1.2, 0.1), SEQUENCE_TOKENS, seed=2)), loss_of, 6e-3, work / "draft")
+    train(model, list(batches(work, (1.2, 0.1), SHORT_TOKENS, seed=2)), loss_of, work / "draft", peak=6e-3)
     print("held-out bits per byte", bits_per_byte(model, work), flush=True)
 
 
@@ -216,4 +240,4 @@ def publish(work: Path) -> None:
 if __name__ == "__main__":
     stage, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    {"corpus": build_corpus, "target": train_target, "draft": train_draft, "publish": publish}[stage](folder)
+    {"corpus": build_corpus, "target": train_target, "anneal": anneal_target, "draft": train_draft, "publish": publish}[stage](folder)

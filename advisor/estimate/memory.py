@@ -77,7 +77,7 @@ def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str) -> float:
             scales = 2 * mixer.kv_heads * KV_SCALE_BITS / 8 if format.bits < 16 and kv_format != "fp8" else 0.0
             total += count * kept * (mixer.cache_elements * format.bits / 8 + scales)
         elif isinstance(mixer, LatentAttention):
-            total += count * tokens * mixer.cache_elements * format.bits / 8
+            total += count * mixer.cached_elements(tokens) * format.bits / 8
     return total
 
 

@@ -226,7 +226,7 @@ def _seen(window: int | None, part: Part) -> int:
 def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: int) -> AttentionCall:
     """Decoding works on the compressed vectors; prefilling expands them to full heads."""
     ranks = deployment.parallel.tensor
-    kv_tokens = min(part.kv_tokens, mixer.index_topk + part.q_tokens - 1) if mixer.index_topk else part.kv_tokens
+    kv_tokens = min(part.kv_tokens, mixer.attended_tokens(part.kv_tokens) + part.q_tokens - 1)
     heads = max(mixer.heads // ranks, 1)
     if part.phase == "decode":
         shape = (heads, 1, mixer.kv_rank + mixer.rope_dim, mixer.kv_rank)

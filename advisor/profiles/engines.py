@@ -51,7 +51,9 @@ class EngineProfile(Frozen):
 
     def runs(self, weight_format: str) -> bool:
         """Whether the engine loads weights of this format."""
-        return any(weight_format == known or (known.endswith("*") and weight_format.startswith(known[:-1])) for known in self.weight_formats)
+        return any(
+            weight_format == known or (known.endswith("*") and weight_format.startswith(known[:-1])) for known in self.weight_formats
+        )
 
 
 @cache

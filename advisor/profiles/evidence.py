@@ -137,6 +137,7 @@ def load_evidence() -> Evidence:
         for row in _rows("quality.csv")
     )
     acceptance = tuple(
-        AcceptanceRow(row["effect"], int(row["draft_tokens"]), float(row["tokens_per_step"]), row["source"]) for row in _rows("acceptance.csv")
+        AcceptanceRow(row["effect"], int(row["draft_tokens"]), float(row["tokens_per_step"]), row["source"])
+        for row in _rows("acceptance.csv")
     )
     return Evidence(quality, acceptance, tuple((row["target"], row["draft"]) for row in _rows("drafts.csv")))
