@@ -17,6 +17,8 @@ _AXIS = 40
 _ROW = 30
 _SIDE = 300
 _BAND = 0.25
+_LEAST, _MOST = 1e-300, 1e300
+"""Between these, logarithms and their inverses stay finite."""
 _ZOOM_FROM = 0.4
 """Numbers whose least is above this share of the most are drawn on an axis that does not begin at 0."""
 
@@ -68,10 +70,11 @@ def ladder_plot(name: str, rows: Sequence[Row], scaled: Scale) -> Markup:
 def scatter_plot(name: str, rows: Sequence[Row], scaled: Scale) -> Markup:
     """Predicted over measured on logarithmic axes, with the line where they are equal and a band of ±25 %; points carry row numbers."""
     pairs = [(index, row.predicted, row.measured) for index, row in enumerate(rows) if row.predicted and row.measured]
-    points = [(index, seen.value * scaled.factor, guess) for index, guess, seen in pairs if seen.value > 0 and guess.value > 0]
+    sized = [(index, seen.value * scaled.factor, guess.value * scaled.factor) for index, guess, seen in pairs]
+    points = [(index, seen, guess) for index, seen, guess in sized if min(seen, guess) > _LEAST and max(seen, guess) < _MOST]
     if not points:
         return Markup("")
-    sizes = [size for _, seen, guess in points for size in (seen, guess.value * scaled.factor)]
+    sizes = [size for _, *pair in points for size in pair]
     low, high = math.log(min(sizes)) - 0.35, math.log(max(sizes)) + 0.35
     edge, inner = 48.0, _SIDE - 48.0 - 14
 
@@ -107,12 +110,12 @@ def scatter_plot(name: str, rows: Sequence[Row], scaled: Scale) -> Markup:
 
 
 def _point(
-    index: int, label: str, seen: float, guess: Value, scaled: Scale, place: tuple[Callable[[float], float], Callable[[float], float]]
+    index: int, label: str, seen: float, guess: float, scaled: Scale, place: tuple[Callable[[float], float], Callable[[float], float]]
 ) -> Markup:
-    x, y = place[0](seen), place[1](guess.value * scaled.factor)
+    x, y = place[0](seen), place[1](guess)
     return tag(
         "g",
-        tag("title", f"{label}: predicted {number(guess.value * scaled.factor)}, measured {number(seen)} {scaled.unit}"),
+        tag("title", f"{label}: predicted {number(guess)}, measured {number(seen)} {scaled.unit}"),
         tag("circle", cx=x, cy=y, r=8.5, class_="point"),
         tag("text", str(index), x=x, y=y + 3.8, class_="digit middle"),
     )

@@ -22,7 +22,14 @@ def table(
         tag("tr", tag("th", row[0], scope="row"), *(_cell(text, place in words) for place, text in enumerate(row[1:], start=1)))
         for row in rows
     ]
-    return tag("div", tag("table", tag("caption", caption), tag("thead", over, head), tag("tbody", *body)), class_="scroll")
+    return tag(
+        "div",
+        tag("table", tag("caption", caption), tag("thead", over, head), tag("tbody", *body)),
+        class_="scroll",
+        tabindex="0",
+        role="region",
+        aria_label=caption,
+    )
 
 
 def _cell(text: str, words: bool) -> Markup:
