@@ -1,11 +1,13 @@
 """From the planner's answer to a plan file."""
 
+import dataclasses
 import hashlib
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 
 from advisor import __version__, plan_file
-from advisor.advice import Advice, Candidate, Reason
+from advisor.advice import Advice, Candidate, Reason, Relaxation
 from advisor.backends.detect import detect, detected_hardware
 from advisor.backends.detect import fingerprint as fingerprint_of
 from advisor.numbers import number
@@ -24,13 +26,13 @@ _MEMORY_PARTS = {"weights_gib": "weights", "kv_cache_gib": "kv_pool", "peak_memo
 _MOST_ALTERNATIVES = 3
 
 
-def plan_of(advice: Advice) -> PlanFile:
+def plan_of(advice: Advice, *, profile_file: Path | None = None) -> PlanFile:
     """The plan file of an advice, stamped with the profile it rests on and the machine it is for.
 
-    Raises `AdvisorError` when the profile has gone in the meantime.
+    `profile_file` is where the profile was read from, if not from the store. Raises `AdvisorError` when it has gone since.
     """
     if advice.profile is not None:
-        profile = load_profile(advice.profile)
+        profile = load_profile(profile_file or advice.profile)
         return from_advice(advice, fingerprint=profile.fingerprint, profile=profile)
     here = detect()
     if detected_hardware(here).id == advice.hardware.id:
@@ -64,10 +66,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         verdict=plan_file.Verdict(
             status=advice.chosen.status.value,
             summary=summary(advice),
-            relax=tuple(
-                plan_file.Relax(limit=file_name(item.limit), asked=item.asked, needed=round_enough(item.limit, item.needed))
-                for item in advice.relaxations
-            ),
+            relax=tuple(_relax(item) for item in advice.relaxations),
             alternatives=tuple(alternative(f"plan-{digest_of(other)[:8]}", other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),
         model=model,
@@ -85,11 +84,22 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     )
 
 
+def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:
+    """The same advice, each candidate under the id that its plan file would have."""
+
+    def renamed(candidate: Candidate) -> Candidate:
+        digest = plan_file.plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)
+        return dataclasses.replace(candidate, id=f"plan-{digest[:8]}")
+
+    return dataclasses.replace(advice, chosen=renamed(advice.chosen), ranked=tuple(renamed(candidate) for candidate in advice.ranked))
+
+
 def _limits(request: Request) -> plan_file.PlanLimits:
     workload, limits = request.workload, request.limits
     return plan_file.PlanLimits(
         prefer=request.prefer,
-        context_tokens=workload.context_tokens,
+        context_tokens=workload.context_limit_tokens or workload.context_tokens,
+        prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
         output_tokens=workload.output_tokens,
         load=Load.OFFLINE if workload.load is Load.OFFLINE else None,
         concurrency=workload.concurrency,
@@ -102,6 +112,11 @@ def _limits(request: Request) -> plan_file.PlanLimits:
         require=request.require,
         forbid=request.forbid,
     )
+
+
+def _relax(item: Relaxation) -> plan_file.Relax:
+    asked = three_digits(item.asked) if item.limit in BY_LIMIT else item.asked
+    return plan_file.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
 
 
 def _model(spec: ModelSpec) -> plan_file.PlanModel:

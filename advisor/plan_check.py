@@ -76,6 +76,7 @@ def replan_command(plan: PlanFile) -> str:
         "--memory-gib": asked.memory_gib_per_gpu,
         "--quality-loss": asked.quality_drop_pct,
         "--context": asked.context_tokens,
+        "--prompt-tokens": asked.prompt_tokens,
         "--output-tokens": asked.output_tokens,
         "--concurrency": asked.concurrency,
         "--request-rate": asked.request_rate_per_s,

@@ -11,6 +11,7 @@ from advisor.backends.deployment import Attention, Batching, Decoding, Deploymen
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.plan_file import PlanFile
+from advisor.plan_words import three_digits
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
 
@@ -81,7 +82,7 @@ def _speculation(decoding: Decoding) -> plan_file.Speculation | None:
         method=decoding.method,
         draft_tokens=decoding.draft_tokens,
         draft_folder=shorter_home(decoding.draft_folder) if decoding.draft_folder else None,
-        acceptance=plan_file.Acceptance(value=decoding.acceptance, range=(low, high)),
+        acceptance=plan_file.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
     )
 
 

@@ -45,7 +45,9 @@ class PlanLimits(PlanPart):
     task: Literal["inference", "training"] = "inference"
     prefer: Prefer = Prefer.BALANCED
     context_tokens: Whole
-    """The longest a sequence becomes, output included."""
+    """The longest that a sequence may become, output included."""
+    prompt_tokens: Whole | None = None
+    """Usual length of a prompt; absent: all of the context but the output."""
     output_tokens: Whole
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
@@ -312,11 +314,12 @@ def request_of(plan: PlanFile) -> Request:
     load = asked.load or (Load.OPEN if asked.request_rate_per_s else Load.CLOSED)
     return Request(
         workload=Workload(
-            prompt_tokens=asked.context_tokens - asked.output_tokens,
+            prompt_tokens=asked.prompt_tokens or asked.context_tokens - asked.output_tokens,
             output_tokens=asked.output_tokens,
             load=load,
             concurrency=asked.concurrency,
             request_rate_per_s=asked.request_rate_per_s,
+            context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
         ),
         limits=Limits(
             ttft_ms_p95=asked.ttft_ms_p95,

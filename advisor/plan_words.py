@@ -32,7 +32,7 @@ def three_digits(value: float) -> float:
 
 def round_enough(limit: str, needed: float) -> float:
     """A bound in three digits that still lets the plan in: rounded up for a maximum, down for a minimum."""
-    if not needed:
+    if not needed or limit not in BY_LIMIT:  # a number of tokens or of requests is whole as it is
         return needed
     step = 10.0 ** (math.floor(math.log10(abs(needed))) - 2)
     # A number that is three digits already must not be pushed on by binary rounding.

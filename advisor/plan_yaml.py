@@ -43,7 +43,7 @@ def to_yaml(plan: PlanFile) -> str:
 
 # Absent choices that say something by being null; every other absent key is left out.
 _SPOKEN = {"speculative", "suite", "profile", "measured"}
-_QUIET_LIMITS = {"load", "request_rate_per_s", "concurrency"}
+_QUIET_LIMITS = {"load", "prompt_tokens", "request_rate_per_s", "concurrency"}
 
 
 def plan_record(part: PlanPart) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def _key(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    if _PLAIN.fullmatch(text) and not _TRAPS.fullmatch(text) and text == text.strip():
+    if _PLAIN.fullmatch(text) and not _TRAPS.fullmatch(text) and not _UNPRINTABLE.search(text) and text == text.strip():
         return text
     quoted = json.dumps(text, ensure_ascii=False)
     return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match.group()):04x}", quoted)

@@ -12,7 +12,8 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, THROUGHPUT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
-    from advisor.advice import Advice
+    from advisor.advice import Advice, Relaxation
+    from advisor.plan_file import PlanFile
 
 
 @click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
@@ -31,6 +32,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--quality-loss", type=QuantityType(PERCENT), help="Most perplexity increase, percent.")
 @click.option("--quality-drop", type=QuantityType(PERCENT), hidden=True)
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
+@click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Tokens of a usual prompt.")
 @click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
 @click.option("--concurrency", type=QuantityType(COUNT), help="Requests in flight at once.")
 @click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second.")
@@ -50,6 +52,7 @@ def command(output: Output, model: str | None, model_option: str | None, profile
     wanted = settle(model or model_option, profile)
     _check(asked)
     from advisor import service  # loads the planner: not needed for --help
+    from advisor.plan_advice import plan_of
     from advisor.progress import ProgressLines
 
     with ProgressLines(quiet=output.quiet) as progress:
@@ -64,6 +67,7 @@ def command(output: Output, model: str | None, model_option: str | None, profile
                 throughput_tok_s=asked["throughput"],
                 memory_gib=asked["memory_gib"],
                 context_tokens=asked["context"],
+                prompt_tokens=asked["prompt_tokens"],
                 output_tokens=asked["output_tokens"],
                 concurrency=asked["concurrency"],
                 request_rate_per_s=asked["request_rate"],
@@ -75,7 +79,7 @@ def command(output: Output, model: str | None, model_option: str | None, profile
             ),
             progress,
         )
-    return _answer(advice, file, output)
+    return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output)
 
 
 def _check(asked: dict[str, Any]) -> None:
@@ -96,19 +100,18 @@ def _contradiction(message: str, way_out: str) -> AdvisorError:
     return AdvisorError("usage", message, exit_code=ExitCode.USAGE, help=(way_out,))
 
 
-def _answer(advice: "Advice", file: Path | None, output: Output) -> ExitCode:
+def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output) -> ExitCode:
     """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits."""
-    from advisor.plan_advice import plan_of
+    from advisor.plan_advice import with_plan_ids
     from advisor.plan_store import save_plan
     from advisor.plan_yaml import plan_record, to_yaml
     from advisor.views.advice import advice_text
 
-    plan = plan_of(advice)
     try:
         if output.format == "yaml":
             click.echo(to_yaml(plan), nl=False)
         else:
-            output.emit(lambda: plan_record(plan), lambda: advice_text(advice, **output.look))
+            output.emit(lambda: plan_record(plan), lambda: advice_text(with_plan_ids(advice, plan), **output.look))
     finally:
         if file is not None:
             output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already says this; left as it is")
@@ -123,28 +126,39 @@ _FLAGS = {
     "throughput_tok_s": "--throughput",
     "memory_gib_per_device": "--memory-gib",
     "quality_loss_pct": "--quality-loss",
+    "context_tokens": "--context",
+    "concurrency": "--concurrency",
 }
 
 
 def no_plan(advice: "Advice") -> AdvisorError:
     """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
-    from advisor.numbers import number
-    from advisor.plan_words import round_enough, told_miss
+    from advisor.plan_words import told_miss
 
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     notes = [f"nearest is {nearest}"]
     if advice.binding:
         notes.append(f"the limit that binds is {told_miss(advice.binding)}")
     notes += [f"it also misses {told_miss(miss)}" for miss in advice.chosen.misses if miss != advice.binding]
-    helps = [
-        f"allow {_FLAGS[item.limit]} {number(round_enough(item.limit, item.needed), trim=True)}"
-        + f", was {number(item.asked, trim=True)} (with {' + '.join(item.candidate.names) or 'the unmodified model'})"
-        for item in advice.relaxations
-    ]
     return AdvisorError(
         "no-plan",
         f"no plan meets all limits ({advice.considered} tried)",
         exit_code=ExitCode.NO_PLAN,
         notes=tuple(notes),
-        help=tuple(helps) or ("advisor hardware   lists machines with more memory",),
+        help=tuple(_way_out(item, advice) for item in advice.relaxations) or ("advisor hardware   lists machines with more memory",),
     )
+
+
+def _way_out(item: "Relaxation", advice: "Advice") -> str:
+    """What to type for one relaxation; what the device itself lacks, no flag can give."""
+    from advisor.numbers import number
+    from advisor.plan_words import round_enough
+
+    stack = " + ".join(item.candidate.names) or "the unmodified model"
+    if item.limit in ("context_tokens", "concurrency"):
+        return f"write {_FLAGS[item.limit]} {item.needed:.0f} instead of {item.asked:.0f} (with {stack})"
+    needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.asked, trim=True)
+    limited = advice.request.limits.memory_gib_per_device
+    if item.limit == "memory_gib_per_device" and (limited is None or limited > item.asked):
+        return f"take a device with {needed} GiB for use, not {asked} GiB (with {stack}); advisor hardware   lists them"
+    return f"allow {_FLAGS[item.limit]} {needed} instead of {asked} (with {stack})"

@@ -17,6 +17,11 @@ class ModelAndProfile:
     model: str
     profile: str
 
+    @property
+    def profile_file(self) -> Path | None:
+        """The profile's file, when one was named."""
+        return Path(self.profile) if _is_file(self.profile) else None
+
 
 def settle(model: str | None, profile: str, *, command: str = "plan") -> ModelAndProfile:
     """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `bad-profile-name` or `model-missing`."""

@@ -123,7 +123,13 @@ def _binding(miss: Miss) -> str:
     )
 
 
+_ASKED_FOR = {"context_tokens": "Context", "concurrency": "Requests at once"}
+"""What is asked for rather than limited: whole numbers, to be written as they are."""
+
+
 def _relaxation(relaxation: Relaxation) -> str:
+    if relaxation.limit in _ASKED_FOR:
+        return f"{_ASKED_FOR[relaxation.limit]} from {relaxation.asked:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
     shown = BY_LIMIT[relaxation.limit]
     needed = enough(relaxation.needed, shown.unit, up=not shown.higher_is_better)
     asked = quantity(relaxation.asked, shown.unit, trim=True)
