@@ -1,6 +1,7 @@
 """Counts the parameters of every shipped model as transformers builds it, on the meta device, and prints a CSV table.
 
-    python tools/count_parameters.py [ID ...] > tests/profiles/parameter_counts.csv
+    python tools/count_parameters.py > tests/profiles/parameter_counts.csv
+    python tools/count_parameters.py tests/profiles/family_configs.json > tests/profiles/family_counts.csv
 
 Counts are of the language model with its head, tied weights once. `built_as` names the class that was built, `reason` says why a
 model cannot be built. Quantisation is dropped before building: it changes how weights are stored, not which there are.
@@ -29,13 +30,19 @@ UNBUILDABLE = {
 }
 
 
-def main(names: list[str]) -> None:
+def main(files: list[str]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for path in sorted(MODELS.glob("*.json"), key=lambda path: path.name.lower()):
-        name = path.stem.replace("--", "/", 1)
-        if not names or name in names:
-            writer.writerow((name, *count(json.loads(path.read_text(encoding="utf-8")))))
+    for name, config in named_configs(files).items():
+        writer.writerow((name, *count(config)))
+
+
+def named_configs(files: list[str]) -> dict[str, dict[str, Any]]:
+    """The configs of `files`, each a mapping of names to configs, or else the shipped ones."""
+    if files:
+        return {name: config for file in files for name, config in json.loads(Path(file).read_text(encoding="utf-8")).items()}
+    paths = sorted(MODELS.glob("*.json"), key=lambda path: path.name.lower())
+    return {path.stem.replace("--", "/", 1): json.loads(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def count(config: dict[str, Any]) -> tuple[int | None, str, str]:

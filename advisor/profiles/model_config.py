@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from advisor.profiles.layers import Matrix
+from advisor.profiles.model_classic import CLASSIC_READERS
 from advisor.profiles.model_dense import DENSE_READERS
 from advisor.profiles.model_fields import Fields
 from advisor.profiles.model_latent import LATENT_READERS
@@ -15,7 +16,13 @@ from advisor.profiles.model_recurrent import RECURRENT_READERS
 from advisor.profiles.model_storage import read_storage
 from advisor.profiles.models import ModelSpec
 
-READERS: dict[str, Callable[[Fields], Blocks]] = {**DENSE_READERS, **MOE_READERS, **LATENT_READERS, **RECURRENT_READERS}
+READERS: dict[str, Callable[[Fields], Blocks]] = {
+    **DENSE_READERS,
+    **CLASSIC_READERS,
+    **MOE_READERS,
+    **LATENT_READERS,
+    **RECURRENT_READERS,
+}
 _UNCHECKED = {
     "kimi_k3": "Kimi K3's latent experts and gates are read from the names of its fields; no public code was there to check the count",
     "mimo": "counted as Qwen 2, whose shape it has; transformers has no code of its own to check the count",

@@ -1,7 +1,8 @@
 """Layers of decoders with self-attention and a dense MLP."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 
 from advisor.profiles.layers import SelfAttention
 from advisor.profiles.model_fields import Fields
@@ -12,9 +13,7 @@ from advisor.profiles.model_parts import (
     blocks,
     gated_mlp,
     grouped_attention,
-    head_size,
     layer,
-    plain_mlp,
     windows,
 )
 
@@ -35,9 +34,12 @@ class Llama:
     windows: Callable[[Fields], list[int | None]] | None = None
     """How layers get windows; `None` ignores `sliding_window`, as the family's own code does."""
     tied: bool = False
+    absent: Mapping[str, int] = field(default_factory=dict)
+    """What the family's code takes for fields that its configs leave out."""
 
     def __call__(self, fields: Fields) -> Blocks:
         """The blocks of a config of this family."""
+        fields = Fields({**self.absent, **fields.values}, fields.where)
         hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size")
         follow, mlp_bias = fields.flag("attention_bias", default=False), fields.flag("mlp_bias", default=False)
         layers = []
@@ -59,62 +61,9 @@ class Llama:
         return 2 * attention.head_dim if self.head_norms else 0
 
 
-def falcon(fields: Fields) -> Blocks:
-    """Falcon: fused projections, plain MLP, one or two layer norms before parallel attention."""
-    hidden, heads, count = fields.count("hidden_size"), fields.count("num_attention_heads"), fields.layer_count()
-    new, bias = fields.flag("new_decoder_architecture", default=False), fields.flag("bias", default=False)
-    shared_keys = fields.flag("multi_query", default=True)
-    kv_heads = fields.count("num_kv_heads", default=heads) if new or not shared_keys else 1
-    dim = head_size(fields, "hidden_size", "num_attention_heads")
-    attention = SelfAttention(q_heads=heads, kv_heads=kv_heads, head_dim=dim, value_dim=dim)
-    two = (new and fields.size("num_ln_in_parallel_attn", 2) == 2) or not fields.flag("parallel_attn", default=True)
-    mlp = plain_mlp(hidden, fields.count("ffn_hidden_size", default=4 * hidden), bias=bias)
-    projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
-    return Blocks(
-        family="dense",
-        hidden_size=hidden,
-        vocab_size=fields.count("vocab_size"),
-        max_context_tokens=fields.count("max_position_embeddings", default=2048),
-        layers=(layer(attention, projections, mlp, vectors=2 * hidden * (1 + two)),) * count,
-        vector_parameters=2 * hidden,
-        tied=fields.flag("tie_word_embeddings", default=True),
-    )
-
-
-def mpt(fields: Fields) -> Blocks:
-    """MPT: plain MLP, ALiBi positions, norms without bias. transformers builds no bias at all, whatever `no_bias` says."""
-    hidden, heads = fields.count("d_model"), fields.count("n_heads")
-    dim = head_size(fields, "d_model", "n_heads")
-    attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
-    mlp = plain_mlp(hidden, hidden * fields.count("expansion_ratio", default=4))
-    return Blocks(
-        family="dense",
-        hidden_size=hidden,
-        vocab_size=fields.count("vocab_size"),
-        max_context_tokens=fields.count("max_seq_len", default=2048),
-        layers=(layer(attention, attention_matrices(attention, hidden), mlp, vectors=2 * hidden),) * fields.layer_count("n_layers"),
-        vector_parameters=hidden,
-        tied=fields.flag("tie_word_embeddings", default=True),
-    )
-
-
-def gptj(fields: Fields) -> Blocks:
-    """GPT-J: one norm, attention and a plain MLP with biases side by side."""
-    hidden, heads = fields.count("n_embd"), fields.count("n_head")
-    dim = head_size(fields, "n_embd", "n_head")
-    attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
-    mlp = plain_mlp(hidden, fields.count("n_inner", default=4 * hidden), bias=True)
-    return Blocks(
-        family="dense",
-        hidden_size=hidden,
-        vocab_size=fields.count("vocab_size"),
-        max_context_tokens=fields.count("n_positions"),
-        layers=(layer(attention, attention_matrices(attention, hidden), mlp, vectors=2 * hidden),) * fields.layer_count("n_layer"),
-        vector_parameters=2 * hidden,
-        tied=fields.flag("tie_word_embeddings", default=False),
-        head_bias=True,
-    )
-
+_GEMMA_3 = {
+    "vocab_size": 262208, "num_attention_heads": 8, "max_position_embeddings": 131072,
+}  # fmt: skip
 
 DENSE_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "llama": Llama(),
@@ -123,7 +72,13 @@ DENSE_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "qwen3": Llama(head_norms=True, head_dim=128, kv_heads=32, windows=asked_windows),
     "qwen3_vl_text": Llama(head_norms=True, head_dim=128, kv_heads=32),
     "mimo": Llama(qkv_bias=True, windows=asked_windows),
-    "falcon": falcon,
-    "mpt": mpt,
-    "gptj": gptj,
+    "phi3": Llama(windows=windows),
+    "olmo2": Llama(wide_norms=True),
+    "smollm3": Llama(kv_heads=4, windows=asked_windows, tied=True),
+    "granite": Llama(),
+    "gemma": Llama(head_dim=256, tied=True),
+    "gemma2": Llama(head_dim=256, kv_heads=4, norms=4, windows=partial(windows, full_every=2, usual=4096), tied=True),
+    "gemma3_text": Llama(
+        head_dim=256, kv_heads=4, norms=4, head_norms=True, windows=partial(windows, full_every=6, usual=4096), tied=True, absent=_GEMMA_3
+    ),
 }

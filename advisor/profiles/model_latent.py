@@ -16,7 +16,9 @@ def deepseek(fields: Fields) -> Blocks:
     moe = latent_experts(fields, hidden)
     indexers = _indexers(fields)
     layers = []
-    for sparse, indexer in zip(sparse_layers(fields, first_dense=3), indexers, strict=True):
+    for sparse, indexer in zip(
+        sparse_layers(fields, first_dense=0 if fields.values["model_type"] == "deepseek_v2" else 3), indexers, strict=True
+    ):
         mixer = latent_attention(fields, indexer=indexer)
         mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"), bias=mlp_bias)
         index = _index_matrices(fields, mixer, hidden)
@@ -181,6 +183,7 @@ def _v4_compressor(mixer: LatentAttention, hidden: int, rank: int, ratio: int) -
 
 
 LATENT_READERS: dict[str, Callable[[Fields], Blocks]] = {
+    "deepseek_v2": deepseek,
     "deepseek_v3": deepseek,
     "deepseek_v32": deepseek,
     "glm_moe_dsa": deepseek,

@@ -7,6 +7,7 @@ from advisor.profiles.layers import Layer, Matrix, SelfAttention
 from advisor.profiles.model_fields import Fields
 from advisor.profiles.model_parts import (
     Blocks,
+    asked_windows,
     attention_matrices,
     blocks,
     experts,
@@ -44,6 +45,46 @@ def qwen3_moe(fields: Fields) -> Blocks:
         sparse = index not in dense and (index + 1) % step == 0
         mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
         layers.append(layer(attention, projections, mlp, vectors=2 * hidden + 2 * attention.head_dim))
+    return blocks(fields, "moe", layers)
+
+
+def qwen2_moe(fields: Fields) -> Blocks:
+    """Qwen 2 with experts: biased queries, keys and values, a gated shared expert."""
+    hidden, bias = fields.count("hidden_size"), fields.flag("qkv_bias", default=True)
+    copies, active = fields.count("num_experts", default=60), fields.count("num_experts_per_tok", default=4)
+    moe = (
+        *router(hidden, copies),
+        *experts(hidden, fields.count("moe_intermediate_size"), copies=copies, active=active),
+        *gated_mlp(hidden, fields.count("shared_expert_intermediate_size"), kind="shared-expert"),
+        Matrix(name="shared_expert_gate", n=1, k=hidden, kind="router"),
+    )
+    step, dense = fields.count("decoder_sparse_step", default=1), fields.items("mlp_only_layers") or []
+    layers = []
+    for index, window in enumerate(asked_windows(fields)):
+        attention = grouped_attention(fields, kv_heads=16, window=window)
+        sparse = index not in dense and (index + 1) % step == 0
+        mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
+        layers.append(layer(attention, attention_matrices(attention, hidden, qkv_bias=bias), mlp, vectors=2 * hidden))
+    return blocks(fields, "moe", layers)
+
+
+def glm4_moe(fields: Fields) -> Blocks:
+    """GLM 4.5 to 4.7: dense layers first, then routed and shared experts; head norms where `use_qk_norm` asks for them."""
+    hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=False)
+    copies, active = fields.count("n_routed_experts", default=128), fields.count("num_experts_per_tok", default=8)
+    inner = fields.count("moe_intermediate_size", default=1408)
+    moe = (
+        *router(hidden, copies),
+        *experts(hidden, inner, copies=copies, active=active),
+        *gated_mlp(hidden, inner * fields.count("n_shared_experts", default=1), kind="shared-expert"),
+    )
+    attention = grouped_attention(fields, kv_heads=8)
+    norms = 2 * attention.head_dim if fields.flag("use_qk_norm", default=False) else 0
+    projections = attention_matrices(attention, hidden, qkv_bias=bias)
+    layers = [
+        layer(attention, projections, moe if sparse else gated_mlp(hidden, fields.count("intermediate_size")), vectors=2 * hidden + norms)
+        for sparse in sparse_layers(fields, first_dense=1)
+    ]
     return blocks(fields, "moe", layers)
 
 
@@ -105,7 +146,7 @@ def gpt_oss(fields: Fields) -> Blocks:
     moe = (*router(hidden, copies, bias=True), *experts(hidden, inner, copies=copies, active=active, bias=True))
     bias = fields.flag("attention_bias", default=True)
     layers = []
-    for window in windows(fields, full_every=2):
+    for window in windows(fields, full_every=2, usual=128):
         attention = replace(grouped_attention(fields, head_dim=64, kv_heads=8, window=window), sinks=True)
         projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
         layers.append(layer(attention, projections, moe, vectors=2 * hidden + attention.q_heads))
@@ -209,7 +250,7 @@ def gemma4(fields: Fields) -> Blocks:
     copies = fields.count("num_experts") if moe else 0
     norms = 7 if moe else 4
     layers: list[Layer] = []
-    for window in windows(fields, full_every=6):
+    for window in windows(fields, full_every=6, usual=512):
         attention, projections = _gemma4_attention(fields, hidden, window)
         mlp = gated_mlp(hidden, fields.count("intermediate_size"))
         vectors = norms * hidden + 2 * attention.head_dim + (hidden + copies if moe else 0)
@@ -237,7 +278,9 @@ def _gemma4_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
 
 MOE_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "mixtral": mixtral,
+    "qwen2_moe": qwen2_moe,
     "qwen3_moe": qwen3_moe,
+    "glm4_moe": glm4_moe,
     "qwen3_vl_moe_text": qwen3_moe,
     "minimax_m2": minimax_m2,
     "minimax_m3": minimax_m3,

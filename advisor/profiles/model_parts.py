@@ -104,16 +104,17 @@ def experts(hidden: int, inner: int, *, copies: int, active: int, gated: bool = 
     )
 
 
-def windows(fields: Fields, *, full_every: int | None = None) -> list[int | None]:
+def windows(fields: Fields, *, full_every: int | None = None, usual: int | None = None) -> list[int | None]:
     """The sliding window of each layer; `None` is the full context.
 
-    Without `layer_types` every `full_every`-th layer sees all of it, or none does if that is not set.
+    Without `layer_types` every `full_every`-th layer sees all of it, or none does if that is not set; without `sliding_window`
+    the window is the family's `usual` one.
     """
-    count, window = fields.layer_count(), fields.size("sliding_window") or None
+    count, window = fields.layer_count(), fields.size("sliding_window", usual or 0) or None
     types = kinds(fields, "layer_types", count, {"full_attention", "sliding_attention"})
     if types is None:
         return [None if full_every and (index + 1) % full_every == 0 else window for index in range(count)]
-    return [fields.count("sliding_window") if kind == "sliding_attention" else None for kind in types]
+    return [fields.count("sliding_window", default=usual) if kind == "sliding_attention" else None for kind in types]
 
 
 def asked_windows(fields: Fields) -> list[int | None]:

@@ -151,7 +151,7 @@ def _latent_projections(hidden: int, latent: int, bias: bool = False) -> tuple[M
 
 
 def qwen3_5(fields: Fields) -> Blocks:
-    """Qwen 3.5: gated delta rule in most layers, gated attention in every fourth; dense or with experts and a gated shared one."""
+    """Qwen 3 Next and 3.5: gated delta rule in most layers, gated attention in every fourth; dense or with experts."""
     hidden, count = fields.count("hidden_size"), fields.layer_count()
     every = fields.count("full_attention_interval", default=4)
     types = kinds(fields, "layer_types", count, {"full_attention", "linear_attention"})
@@ -300,6 +300,7 @@ RECURRENT_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "mamba2": mamba2,
     "rwkv": rwkv,
     "nemotron_h": nemotron_h,
+    "qwen3_next": qwen3_5,
     "qwen3_5_text": qwen3_5,
     "qwen3_5_moe_text": qwen3_5,
     "kimi_linear": kimi_linear,

@@ -1,22 +1,33 @@
 """Architectures of the shipped models: counts equal transformers', caches and states follow from the layers."""
 
 import csv
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from advisor.profiles.layers import LatentAttention, RecurrentMixer, SelfAttention
+from advisor.profiles.model_config import READERS, read_config
 from advisor.profiles.model_store import find_model
-from advisor.profiles.models import describe, shipped_models
+from advisor.profiles.models import SNAPSHOTS, describe, shipped_models
 
 HERE = Path(__file__).parent
 COUNTS = HERE / "parameter_counts.csv"
 TOOL = HERE.parent.parent / "tools" / "count_parameters.py"
-with COUNTS.open(encoding="utf-8") as _file:
-    ROWS = {row["id"]: row for row in csv.DictReader(_file)}
+CONFIGS: dict[str, dict[str, Any]] = json.loads((HERE / "family_configs.json").read_text(encoding="utf-8"))
+
+
+def table(path: Path) -> dict[str, dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return {row["id"]: row for row in csv.DictReader(file)}
+
+
+ROWS = table(COUNTS)
+FAMILIES = table(HERE / "family_counts.csv")
 
 
 def test_the_table_of_counts_has_every_shipped_model() -> None:
@@ -35,14 +46,29 @@ def test_parameters_equal_those_of_the_model_that_transformers_builds(id: str) -
         assert spec.unchecked is None
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_parameters_of_every_family_equal_those_that_transformers_builds(name: str) -> None:
+    assert read_config(CONFIGS[name], id=name).parameters == int(FAMILIES[name]["meta_parameters"])
+
+
+def test_every_reader_is_checked_against_transformers() -> None:
+    read = {config["model_type"] for config in CONFIGS.values()}
+    for path in SNAPSHOTS.glob("*.json"):
+        config = json.loads(path.read_text(encoding="utf-8"))
+        read.add(config.get("text_config", config)["model_type"])
+    twins = {"minimax_m3_vl_text": "minimax_m3", "step3p5": "step3p7"}
+    assert {twins.get(kind, kind) for kind in READERS} <= read
+
+
 def test_transformers_cannot_build_only_two() -> None:
     assert {id for id, row in ROWS.items() if row["reason"]} == {"moonshotai/Kimi-K3", "XiaomiMiMo/MiMo-7B-Base"}
 
 
 @pytest.mark.slow
-def test_the_table_of_counts_is_what_transformers_builds_today(tmp_path: Path) -> None:
-    made = subprocess.run([sys.executable, str(TOOL)], capture_output=True, text=True, check=True, cwd=tmp_path)
-    assert made.stdout == COUNTS.read_text(encoding="utf-8")
+def test_the_tables_of_counts_are_what_transformers_builds_today(tmp_path: Path) -> None:
+    for path, arguments in ((COUNTS, []), (HERE / "family_counts.csv", [str(HERE / "family_configs.json")])):
+        made = subprocess.run([sys.executable, str(TOOL), *arguments], capture_output=True, text=True, check=True, cwd=tmp_path)
+        assert made.stdout == path.read_text(encoding="utf-8")
 
 
 def test_active_parameters_are_those_in_the_name() -> None:
