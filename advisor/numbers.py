@@ -35,6 +35,10 @@ _LADDERS: dict[str, tuple[tuple[float, Scale], ...]] = {
 }
 
 
+_COUNTED = {"at once"}
+"""Units of things that come in whole numbers."""
+
+
 def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
     """Write `value` with three significant digits.
 
@@ -79,7 +83,7 @@ def quantity(value: float, unit: str, *, signed: bool = False, trim: bool = Fals
     ('9.52 MiB', '302 ms', '98.7 %')
     """
     scaled = scale(unit, (value,))
-    return f"{number(value * scaled.factor, signed=signed, trim=trim)} {scaled.unit}".rstrip()
+    return f"{number(value * scaled.factor, signed=signed, trim=trim or unit in _COUNTED)} {scaled.unit}".rstrip()
 
 
 def enough(value: float, unit: str, *, up: bool) -> str:

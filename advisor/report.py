@@ -25,6 +25,7 @@ from advisor.report_tables import (
 )
 from advisor.shown_metrics import SHOWN
 from advisor.views.run import rung_label
+from advisor.views.workload import workload_words
 
 _TEMPLATE = Path(__file__).with_name("report.html")
 _SCATTERED = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s")
@@ -65,11 +66,7 @@ def _section(title: str, *content: str | None) -> Markup:
 
 
 def _head(run: Run) -> Markup:
-    workload = run.request.workload
-    load = f"{workload.concurrency} in flight" if workload.concurrency else workload.load.value
-    if workload.request_rate_per_s:
-        load = f"{number(workload.request_rate_per_s, trim=True)} requests/s"
-    what = f"{run.model} on {run.environment.device}: {workload.prompt_tokens} prompt + {workload.output_tokens} output tokens, {load}."
+    what = f"{run.model} on {run.environment.device}: {workload_words(run.request.workload)}."
     return tag("header", tag("h1", run.title), tag("p", what), tag("p", f"Run {run.id} of {run.plan_id}, {run.created}.", class_="soft"))
 
 
@@ -329,7 +326,8 @@ def _plan_command(run: Run) -> list[str]:
     workload, limits, request = run.request.workload, run.request.limits, run.request
     options = {
         "--devices": request.devices if request.devices > 1 else None,
-        "--context": workload.context_tokens,
+        "--context": workload.longest_tokens,
+        "--prompt-tokens": workload.prompt_tokens,
         "--output-tokens": workload.output_tokens,
         "--concurrency": workload.concurrency,
         "--request-rate": workload.request_rate_per_s,

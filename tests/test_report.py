@@ -141,7 +141,7 @@ def test_data_is_escaped() -> None:
 def test_command_asks_the_same_question() -> None:
     text = "\n".join(Reader(PAGE).texts)
     assert (
-        "advisor plan canned/llama-5m --context 288 --output-tokens 32 --concurrency 8 --ttft-ms 300 --tpot-ms 18"
+        "advisor plan canned/llama-5m --context 288 --prompt-tokens 256 --output-tokens 32 --concurrency 8 --ttft-ms 300 --tpot-ms 18"
         " --memory-gib 1 --quality-loss 1 --prefer balanced -o plan.yaml" in text
     )
     assert "advisor apply plan.yaml --out run" in text

@@ -3,12 +3,13 @@
 from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
 from advisor.numbers import enough, number, quantity, value_text
 from advisor.profiles.metrics import Value, weakest
-from advisor.profiles.request import Limits, Request
+from advisor.profiles.request import Limits
 from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, limit_of
 from advisor.views.memory import memory_bar
 from advisor.views.metrics import judged, limit_words, metric_lines
 from advisor.views.plans import describe, plan_lines
 from advisor.views.style import Look, wrap
+from advisor.views.workload import workload_words
 
 _GIB = 2**30
 _MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
@@ -31,10 +32,16 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
     lines += ["", *metric_lines(chosen.metrics, limits, look), ""]
     device_gib = advice.hardware.memory_bytes / _GIB
-    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=limits.memory_gib_per_device, look=look)
+    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=_budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
     lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *_reasons(advice, look)]
     return look.finish(lines)
+
+
+def _budget_gib(advice: Advice) -> float | None:
+    """What may be used of a device: the limit that was asked, or the one that the plan was found to miss."""
+    missed = (miss.asked for miss in advice.chosen.misses if miss.limit == "memory_gib_per_device")
+    return next(missed, advice.request.limits.memory_gib_per_device)
 
 
 def verdict(advice: Advice) -> str:
@@ -75,21 +82,12 @@ def _facts(advice: Advice, look: Look) -> list[str]:
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / _GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
-        "workload": workload_words(request),
+        "workload": workload_words(request.workload),
         "limits": "; ".join(limit_words(name, bound) for name, bound in request.limits.model_dump(exclude_none=True).items()) or "none",
         "prefer": request.prefer.value,
         "basis": _basis(advice),
     }
     return [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<10}")]
-
-
-def workload_words(request: Request) -> str:
-    """The workload in a phrase."""
-    workload = request.workload
-    load = f"{workload.concurrency} in flight" if workload.concurrency else workload.load.value
-    if workload.request_rate_per_s:
-        load = f"{number(workload.request_rate_per_s, trim=True)} requests per second"
-    return f"{workload.prompt_tokens} prompt + {workload.output_tokens} output tokens, {load}"
 
 
 def _basis(advice: Advice) -> str:
@@ -158,7 +156,8 @@ def _reasons(advice: Advice, look: Look) -> list[str]:
 
 def _reason(reason: Reason, look: Look) -> list[str]:
     parts = [reason.why.rstrip().rstrip(".") + "."]
-    if reason.effect:
+    # A sentence that has its numbers needs no second one with the same.
+    if reason.effect and not any(character.isdigit() for character in reason.why):
         word = "It would change" if reason.state is State.REJECTED else "It changes"
         parts.append(f"{word} {', '.join(_effect(name, change) for name, change in reason.effect)}.")
     if reason.would_need:

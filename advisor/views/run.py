@@ -9,6 +9,7 @@ from advisor.profiles.run import Run, RungStatus
 from advisor.shown_metrics import SHOWN, Shown
 from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
+from advisor.views.workload import workload_words
 
 LADDER_METRICS = (
     "ttft_ms_mean",
@@ -115,14 +116,11 @@ def error_cell(line: Line | None, scaled: Scale) -> str:
 
 
 def _facts(run: Run, look: Look) -> list[str]:
-    workload, recipe, machine = run.request.workload, run.recipe, run.environment
-    load = f"{workload.concurrency} in flight" if workload.concurrency else workload.load.value
-    if workload.request_rate_per_s:
-        load = f"{number(workload.request_rate_per_s, trim=True)} requests/s"
+    recipe, machine = run.recipe, run.environment
     facts = {
         "model": run.model,
         "machine": f"{machine.device}, {machine.threads} threads, Python {machine.python}",
-        "workload": f"{workload.prompt_tokens} prompt + {workload.output_tokens} output tokens, {load}",
+        "workload": workload_words(run.request.workload),
         "measured": f"{recipe.requests} requests after {recipe.warmup_requests} to warm up, {recipe.repeats} repeats, seed {recipe.seed}",
         "quality": f"{recipe.quality_tokens} tokens of {recipe.quality_text}",
     }

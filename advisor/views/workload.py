@@ -1,0 +1,13 @@
+"""A workload in a phrase."""
+
+from advisor.numbers import number
+from advisor.profiles.request import Workload
+
+
+def workload_words(workload: Workload) -> str:
+    """Lengths and load, as in `1024 prompt + 256 output tokens, sequences up to 32768, 16 in flight`."""
+    load = f"{workload.concurrency} in flight" if workload.concurrency else workload.load.value
+    if workload.request_rate_per_s:
+        load = f"{number(workload.request_rate_per_s, trim=True)} requests per second"
+    longest = f", sequences up to {workload.longest_tokens}" if workload.longest_tokens > workload.context_tokens else ""
+    return f"{workload.prompt_tokens} prompt + {workload.output_tokens} output tokens{longest}, {load}"
