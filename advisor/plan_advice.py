@@ -101,6 +101,7 @@ def _limits(request: Request) -> plan_file.PlanLimits:
         context_tokens=workload.context_limit_tokens or workload.context_tokens,
         prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
         output_tokens=workload.output_tokens,
+        oversubscribe=workload.oversubscribe or None,
         load=Load.OFFLINE if workload.load is Load.OFFLINE else None,
         concurrency=workload.concurrency,
         request_rate_per_s=workload.request_rate_per_s,

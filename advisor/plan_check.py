@@ -1,13 +1,17 @@
 """Whether a plan may be run here and now: unedited, and made for this machine and this model."""
 
+import dataclasses
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detect import Detected, detected_hardware, fingerprint
-from advisor.plan_file import PlanFile
+from advisor.plan_choices import deployment_of, techniques_of
+from advisor.plan_file import PlanFile, request_of
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.models import ModelSpec
+from advisor.search import refold
 
 
 def warn_unknown_keys(plan: PlanFile, path: Path, say: Callable[[str], None]) -> None:
@@ -64,6 +68,44 @@ def check_model(plan: PlanFile, model: ModelSpec) -> None:
             ),
             help=("give the plan's model with --model DIR, or plan for this one", replan_command(plan)),
         )
+
+
+def check_decision(plan: PlanFile, model: ModelSpec) -> None:
+    """Refuse a plan whose settings are not what its techniques make, as after an edit of one and not of the other.
+
+    Raises `AdvisorError` `plan-inconsistent` with every setting that differs.
+    """
+    described = deployment_of(plan, model)
+    start = baseline(model, max_sequences=described.batching.max_sequences, parallel=described.parallel, engine=described.engine)
+    stack = refold(techniques_of(plan), start, request_of(plan))
+    if isinstance(stack, str):
+        raise _inconsistent("a technique of the plan refuses it", (stack,))
+    if differing := tuple(_differences(described, stack.deployment)):
+        raise _inconsistent("the settings under `apply` are not what its techniques make", differing)
+
+
+def _inconsistent(message: str, notes: tuple[str, ...]) -> AdvisorError:
+    return AdvisorError(
+        "plan-inconsistent",
+        message,
+        exit_code=ExitCode.USAGE,
+        notes=notes,
+        help=("edit `apply.techniques` and the setting together, or plan again with --require TECH or --forbid TECH",),
+    )
+
+
+def _differences(described: Deployment, made: Deployment) -> Iterator[str]:
+    ignored = {"acceptance", "acceptance_spread", "draft_model", "draft_folder"}
+    for slot in ("weights", "attention", "kv", "decoding", "batching"):
+        written, folded = getattr(described, slot), getattr(made, slot)
+        for field in dataclasses.fields(written):
+            given, expected = getattr(written, field.name), getattr(folded, field.name)
+            if field.name not in ignored and given != expected:
+                yield f"{slot} {field.name.replace('_', ' ')}: {_shown(given)} in the settings, {_shown(expected)} by the techniques"
+
+
+def _shown(value: object) -> str:
+    return ", ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
 
 def replan_command(plan: PlanFile) -> str:

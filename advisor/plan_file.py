@@ -51,6 +51,8 @@ class PlanLimits(PlanPart):
     output_tokens: Whole
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
+    oversubscribe: bool | None = None
+    """Size the cache for the usual length and preempt when it runs dry; absent: all requests may be longest at once."""
     concurrency: Whole | None = None
     request_rate_per_s: Positive | None = None
     ttft_ms_p95: Positive | None = None
@@ -320,6 +322,7 @@ def request_of(plan: PlanFile) -> Request:
             concurrency=asked.concurrency,
             request_rate_per_s=asked.request_rate_per_s,
             context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
+            oversubscribe=bool(asked.oversubscribe),
         ),
         limits=Limits(
             ttft_ms_p95=asked.ttft_ms_p95,

@@ -15,7 +15,7 @@ from advisor.backends.deployment import Batching, Deployment, baseline
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.plan_advice import from_advice
-from advisor.plan_check import check_edits, check_model, replan_command
+from advisor.plan_check import check_decision, check_edits, check_model, replan_command
 from advisor.plan_choices import deployment_of, techniques_of
 from advisor.plan_file import PlanFile, request_of
 from advisor.plan_read import read_plan
@@ -146,8 +146,9 @@ def test_request_and_deployment_come_back(tmp_path: Path) -> None:
 def test_speculation_with_a_draft_comes_back(tmp_path: Path) -> None:
     chosen = candidate("a", (by_name("decode-prompt-lookup"),), 12.0)
     again = read_plan(written(tmp_path, to_yaml(plan(chosen=chosen, ranked=(chosen,)))))
-    assert deployment_of(again, MODEL).decoding == chosen.deployment.decoding
-    assert chosen.deployment.decoding.method == "prompt-lookup"
+    found, known = deployment_of(again, MODEL).decoding, chosen.deployment.decoding
+    assert (found.method, found.draft_tokens) == ("prompt-lookup", known.draft_tokens)
+    assert found.acceptance == pytest.approx(known.acceptance, rel=0.005)
 
 
 def test_the_id_follows_the_decision_and_not_the_prediction() -> None:
@@ -180,6 +181,21 @@ def test_a_hand_edit_of_the_decision_is_noticed(tmp_path: Path) -> None:
     assert (caught.value.code, caught.value.exit_code) == ("plan-edited", ExitCode.STALE)
     assert any("--accept-edits" in line for line in caught.value.help)
     check_edits(edited, path, accepted=True)
+
+
+def test_settings_that_the_techniques_do_not_make_are_refused(tmp_path: Path) -> None:
+    check_decision(plan(), MODEL)
+    path = written(
+        tmp_path,
+        to_yaml(plan()).replace("backend: sdpa", "backend: eager").replace("block_tokens: 16}\n  spec", "block_tokens: 32}\n  spec"),
+    )
+    with pytest.raises(AdvisorError) as caught:
+        check_decision(read_plan(path), MODEL)
+    assert (caught.value.code, caught.value.exit_code) == ("plan-inconsistent", ExitCode.USAGE)
+    assert caught.value.notes == (
+        "attention implementation: eager in the settings, sdpa by the techniques",
+        "kv block tokens: 32 in the settings, 16 by the techniques",
+    )
 
 
 def test_another_model_makes_the_plan_stale() -> None:
