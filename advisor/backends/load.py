@@ -77,17 +77,23 @@ def load_draft(session: Session) -> Any:
 def _draft_folder(folder: Path) -> Path:
     """Where the weights of the draft for the model in `folder` are."""
     for target, draft in load_evidence().drafts:
-        held = find_model(target).folder
-        if held is not None and Path(held) == folder.resolve():
-            found = find_model(draft).folder
-            if found is not None:
-                return Path(found)
+        if _weights_of(target) == folder.resolve() and (found := _weights_of(draft)) is not None:
+            return found
     raise AdvisorError(
         "draft-not-found",
         f"no draft model for the one in {folder} is on this machine",
         exit_code=ExitCode.MISSING,
         help=("leave decode-draft out of the plan",),
     )
+
+
+def _weights_of(model: str) -> Path | None:
+    """The folder with the weights of a model, if they are on this machine."""
+    try:
+        held = find_model(model).folder
+    except AdvisorError:
+        return None
+    return Path(held) if held is not None else None
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:

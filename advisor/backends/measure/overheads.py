@@ -159,6 +159,7 @@ def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[_Part,
         attention=stack.attention,
         kv_layout=stack.layout,
         kv_block_tokens=BLOCK_TOKENS if stack.layout == "paged" else 0,
+        kv_capacity_tokens=2 * batch.sequences * (batch.prompt_tokens + OUTPUT_TOKENS),
         max_sequences=batch.sequences,
     )
     seconds = serve(session, [Job(prompt, OUTPUT_TOKENS)] * batch.sequences, concurrency=None).step_seconds
