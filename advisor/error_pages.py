@@ -2,6 +2,7 @@
 
 ERROR_PAGES: dict[str, str] = {
     "bad-engine": "An engine profile that ships with advisor, or one you wrote, has a wrong or missing field; the message names it.",
+    "bad-group-size": "The rows of a weight matrix cannot be cut into groups of this size. Choose a group size that divides them.",
     "bad-hardware": (
         "A hardware file has a wrong or missing field; the message names it. Files are YAML, one device each, a source per figure."
     ),
@@ -19,8 +20,8 @@ ERROR_PAGES: dict[str, str] = {
         "for no limit."
     ),
     "bad-yaml": (
-        "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested"
-        " deeply. The message has the line."
+        "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested "
+        "deeply. The message has the line."
     ),
     "context-too-long": (
         "The prompt and the output together are longer than the model was trained for. Ask for fewer tokens with --context."
@@ -33,24 +34,33 @@ ERROR_PAGES: dict[str, str] = {
         "There was no space left to write a file. Files are written whole or not at all: an older file of that name is "
         "untouched. Free some space, or name another folder with --out or -o."
     ),
+    "draft-not-found": "The draft model of the plan is not in its folder.",
+    "engine-not-applied": (
+        "`advisor apply` runs plans on the project's own runtime only. A plan for a serving engine is a prediction for that engine."
+    ),
     "engine-not-found": "No serving engine of that name is known. `advisor` is our own runtime; the message lists the others.",
     "file-not-found": "The named file does not exist. Paths are relative to the current folder.",
     "hardware-not-found": (
         "No accelerator of that id is known. `advisor hardware` lists every id; `advisor hardware detect` shows this machine."
     ),
+    "hardware-unknown": (
+        "This machine's accelerator is not in the catalogue and its driver says too little to compute its figures. Name one "
+        "with --hardware ID, or measure with --profile."
+    ),
+    "hub-unreachable": "The Hugging Face hub could not be reached. Give a model folder, or an id that `advisor models` lists.",
     "internal": (
         "A fault in advisor itself. The full trace is in the file that the message names; add it and the output of `advisor "
         "doctor` to a bug report."
     ),
     "interrupted": "The command was stopped by Ctrl-C. What had been measured is kept; nothing was half written.",
-    "killed": (
-        "A child process that was measuring was killed from outside, often by the system when memory ran out. The rungs before "
-        "it are kept in the run folder."
-    ),
     "kv-pool-too-small": "One request alone needs more KV cache than the pool has. Ask for a shorter context, or allow more memory.",
     "model-config": (
         "The model's config.json lacks a field, or has one that makes no sense; the message names it. Without it the shapes of "
         "the model are not known."
+    ),
+    "model-gated": (
+        "The model's files are only given to logged-in users whom its owner has let in. Log in with `hf auth login`, or give a "
+        "folder that has its config.json."
     ),
     "model-missing": "The command needs a model: a folder, a config.json, or an id such as meta-llama/Meta-Llama-3.1-8B.",
     "model-not-found": (
@@ -68,6 +78,7 @@ ERROR_PAGES: dict[str, str] = {
     "not-readable": "The file exists but cannot be read: see its permissions, or whether it is a folder.",
     "not-utf8": "Plan, profile and run files are UTF-8 text; this one is not. The message has the line.",
     "not-writable": "The folder or file may not be written to. Name another one with --out or -o.",
+    "nothing-to-quantise": "The model has no linear layers that this format could hold.",
     "out-of-memory": (
         "The process needed more memory than there is, or than it was allowed. While applying, this counts as a measurement: "
         "the rungs before it are kept, and the prediction of memory is shown beside it."
@@ -85,6 +96,10 @@ ERROR_PAGES: dict[str, str] = {
         "The plan file's format has another major version, or is not quoted text. Minor versions only add keys; a reader must "
         "refuse another major."
     ),
+    "plan-inconsistent": (
+        "The settings under `apply` in the plan file are not what its list of techniques makes, so it is not clear which of "
+        "them is meant. Edit both, or plan again with --require or --forbid."
+    ),
     "plan-stale": (
         "The plan was made for another machine or another model than the one at hand, so its numbers do not hold here. Nothing "
         "was run. The help line has the command that plans for what is here."
@@ -92,6 +107,14 @@ ERROR_PAGES: dict[str, str] = {
     "profile-ambiguous": (
         "In `plan --profile WORD` without another word, WORD could be a profile or the model. Write --profile=NAME for a "
         "profile, or put the model first."
+    ),
+    "profile-elsewhere": (
+        "--profile without a name measures the machine at hand, and --hardware names another one. Drop one of them, or name a "
+        "profile that was taken there with --profile=NAME."
+    ),
+    "profile-failed": (
+        "Measuring this machine failed; the notes have what the child process said. Nothing was stored. --profile=none plans "
+        "from the data sheet meanwhile."
     ),
     "profile-not-found": (
         "No measured profile of that name is stored, or the file does not exist. `advisor profile list` lists them; `advisor "
@@ -101,10 +124,16 @@ ERROR_PAGES: dict[str, str] = {
         "Quality is measured against the unmodified model's own scores on the same text; the baseline did not leave them."
     ),
     "request-too-long": "A request is longer than the sequences the runtime was set up for.",
+    "requirement-refused": (
+        "A technique that --require names refuses this model, workload or machine, so no stack has it; the notes have its reason."
+    ),
     "run-broken": "The run folder holds an earlier run that cannot be read. Name another folder with --out.",
     "run-exists": "The run folder holds another run, which is not overwritten. Name another folder with --out.",
     "run-file": "The file is not a run of `advisor apply`: not JSON, or a field is wrong; the message names it.",
     "run-not-found": "The folder holds no run to go on with.",
+    "technique-option": (
+        "A technique was given an option that it does not have, or a value of another kind; the help line lists its options."
+    ),
     "terminated": "The command was stopped by SIGTERM. What had been measured is kept; nothing was half written.",
     "text-not-found": "The text that quality is measured on does not exist.",
     "text-too-short": "The text has fewer tokens than measuring quality needs.",
@@ -118,7 +147,18 @@ ERROR_PAGES: dict[str, str] = {
     "topic-not-found": "There is no page of that name. `advisor explain` alone lists every topic.",
     "unknown-format": "No number format of that name is known; the message lists them.",
     "unknown-technique": "No technique of that name is known. `advisor explain` alone lists them.",
+    "unsupported-format": "The runtime's cache does not hold this number format.",
     "unsupported-model": "The model does not use the attention interface of transformers, which the runtime plugs into.",
     "usage": "The command line is wrong: an unknown command or flag, a missing word, or flags that exclude each other.",
+    "vocabulary-differs": "A draft and its target must share one vocabulary, token by token; these do not.",
+    "weights-missing": "The model folder lacks a weight file, or its index names one that is not there. Fetch the model again.",
+    "weights-not-found": ("The plan names a model of which only the architecture is here. Give the folder with its weights: --model DIR."),
+    "weights-pickled": (
+        "The model folder has its weights as Python pickles only, which can run any code when they are loaded. Convert them to "
+        "safetensors, or fetch the model in that form."
+    ),
+    "weights-truncated": (
+        "A weight file is shorter than its own header says, as after a download that was cut off. Fetch the model again."
+    ),
     "write-failed": "A file could not be written, for the reason in the message. An older file of that name is untouched.",
 }

@@ -38,7 +38,7 @@ def describe(error: BaseException) -> AdvisorError:
     """The failure in our own terms; what nobody foresaw is logged."""
     if isinstance(error, AdvisorError):
         return error
-    if isinstance(error, KeyboardInterrupt | click.Abort):
+    if isinstance(error, KeyboardInterrupt):
         return AdvisorError("interrupted", "stopped by Ctrl-C", exit_code=ExitCode.INTERRUPTED)
     if isinstance(error, Terminated):
         return AdvisorError("terminated", "stopped by SIGTERM", exit_code=ExitCode.TERMINATED)

@@ -47,6 +47,13 @@ class CommandGroup(click.Group):
         command: click.Command = importlib.import_module(f"advisor.cli.{cmd_name}").command
         return command
 
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; for a mistyped one, name the nearest."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:
+            raise click.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table above."""
         with formatter.section("Commands"):
@@ -75,15 +82,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     as_json = _wants_json_errors(given)
     try:
         with _terminated_as_exception():
-            code = cli.main(given, prog_name="advisor", standalone_mode=False, auto_envvar_prefix="ADVISOR")
-            sys.stdout.flush()
-            return int(code or 0)
-    except BrokenPipeError:
-        # The reader has all it wanted; keep the interpreter from flushing into the closed pipe at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+            return _run(given)
     except BaseException as error:  # noqa: BLE001 - the outermost frame: whatever happened is reported, never shown as a trace
-        return report(error, as_json=as_json)
+        return _reader_left() if isinstance(error, BrokenPipeError) else report(error, as_json=as_json)
+
+
+def _run(arguments: list[str]) -> int:
+    """What click's own `main` does, less its swallowing of closed pipes and its printing of errors."""
+    try:
+        with cli.make_context("advisor", arguments, auto_envvar_prefix="ADVISOR") as context:
+            code = cli.invoke(context)
+    except click.exceptions.Exit as ended:  # as after --help
+        code = ended.exit_code
+    sys.stdout.flush()
+    return int(code or 0)
+
+
+def _reader_left() -> int:
+    """The reader of the output has all it wanted: keep the interpreter from flushing into the closed pipe at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+    return ExitCode.OK
 
 
 def _wants_json_errors(arguments: Sequence[str]) -> bool:

@@ -1,0 +1,57 @@
+"""Runs the command line in this process and gives back its exit code and both streams."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def data(self) -> Any:
+        return json.loads(self.out)
+
+    @property
+    def error(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.err.strip().splitlines()[-1])["error"]
+        return found
+
+
+Advisor = Callable[..., Ended]
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Data and state of the test's own, and no settings from outside."""
+    folder = tmp_path_factory.mktemp("home")
+    for name in ("DATA", "STATE", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(folder / name.lower()))
+    monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for name in ("ADVISOR_ERROR_FORMAT", "ADVISOR_PLAN_PROFILE", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return folder
+
+
+@pytest.fixture
+def advisor(capsys: pytest.CaptureFixture[str]) -> Advisor:
+    from advisor.cli.main import main
+
+    def run(*words: object) -> Ended:
+        capsys.readouterr()
+        code = main([str(word) for word in words])
+        streams = capsys.readouterr()
+        return Ended(code, streams.out, streams.err)
+
+    return run
+
+
+LLAMA = "meta-llama/Meta-Llama-3.1-8B"
