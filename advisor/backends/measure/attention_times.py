@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Literal
 
 from advisor.backends.measure.timing import Clock, Deadline, seconds_per_call
@@ -32,8 +31,17 @@ class Work:
 
 
 HEAD_SHAPES = (HeadShape(8, 4, 32), HeadShape(16, 8, 64), HeadShape(4, 2, 32), HeadShape(32, 8, 128))
-"""Most telling first: what there is no time for is left out."""
-VARIANTS = tuple(product(("eager", "sdpa"), ("contiguous", "paged"), ("bf16", "int8")))
+VARIANTS = (
+    ("eager", "contiguous", "bf16"),
+    ("sdpa", "contiguous", "bf16"),
+    ("sdpa", "paged", "bf16"),
+    ("sdpa", "paged", "int8"),
+    ("eager", "paged", "bf16"),
+    ("eager", "paged", "int8"),
+    ("sdpa", "contiguous", "int8"),
+    ("eager", "contiguous", "int8"),
+)
+"""Implementation, layout and cache format. Both most telling first: what there is no time for is left out."""
 WORKS = (
     *(Work("decode", batch, 1, kv) for batch in (1, 4, 16) for kv in (64, 256, 1024)),
     *(Work("decode", batch, 4, 256) for batch in (1, 8)),
@@ -42,19 +50,26 @@ WORKS = (
 )
 
 
+MOST_SCORES = 2**31
+"""Work with more products of new tokens, tokens and width than this would take seconds and tell little."""
+
+
 def measure_attention(device: "torch.device", clock: Clock, deadline: Deadline) -> Iterator[AttentionPoint]:
-    """Time every piece of work in every variant, as far as time goes; the first shape of heads is always timed."""
-    total = len(HEAD_SHAPES) * len(VARIANTS) * len(WORKS)
-    for done, (heads, variant, work) in enumerate(product(HEAD_SHAPES, VARIANTS, WORKS)):
-        clock.tell("attention", done, total)
-        if heads is not HEAD_SHAPES[0] and deadline.passed:
+    """Time the first shape of heads in every variant, then the others as far as time goes, each variant whole or not at all."""
+    first, *others = HEAD_SHAPES
+    sets = [(first, variant) for variant in VARIANTS] + [(heads, variant) for variant in VARIANTS for heads in others]
+    for done, (heads, variant) in enumerate(sets):
+        clock.tell("attention", done, len(sets))
+        if heads is not first and deadline.passed:
             break
-        yield time_attention(heads, variant, work, device)
-    clock.tell("attention", total, total)
+        for work in WORKS:
+            if work.q_tokens * work.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
+                yield time_attention(heads, variant, work, device)
+    clock.tell("attention", len(sets), len(sets))
 
 
 def time_attention(heads: HeadShape, variant: tuple[str, str, str], work: Work, device: "torch.device") -> AttentionPoint:
-    """One measured point; `variant` is implementation, layout and cache format."""
+    """One measured point."""
     import torch
 
     from advisor.backends.runtime.probe import attention_layer_callable

@@ -75,7 +75,9 @@ def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float)
     if shared:
         emit(Log(text="other processes are using this machine: timings will be too long; the profile is marked as shared"))
     clock = Clock(started, job.budget_s, emit)
-    emit(Profiled(profile=_measure(job, found, device, clock, process_bytes, shared)))
+    with torch.inference_mode():
+        profile = _measure(job, found, device, clock, process_bytes, shared)
+    emit(Profiled(profile=profile))
 
 
 def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Clock, process_bytes: int, shared: bool) -> MachineProfile:

@@ -70,7 +70,7 @@ def time_case(case: Case, stored: Stored, device: "torch.device") -> Iterator[Ge
     modules = weight_copies(case, stored, device)
     held = sum(stored_bytes(module) for module in modules)
     for rows in case.rows:
-        given = torch.randn(rows, case.k, device=device).to(torch.bfloat16)
+        given = torch.randn(1, rows, case.k, device=device).to(torch.bfloat16)
         seconds = seconds_per_call(_round_robin(modules, given), device, cycle=_cycle(case, rows, modules))
         yield GemmPoint(format=stored.name, m=rows, n=case.n, k=case.k, working_set_bytes=held, seconds=seconds)
 
