@@ -15,11 +15,11 @@ GROUP_SIZES = (32, 64, 128, 256)
 """What `aten::_weight_int4pack_mm_for_cpu` accepts."""
 N_MULTIPLE = 64
 """Rows of the operator's widest block; a remainder is packed in another order and multiplied slowly."""
-PACKED_ROWS = 32
+PACKED_ROWS = 96
 """Most rows for which the packed operator is used. It unpacks the weights again for every 4 rows, so for more rows unpacking
 them once to bf16 and multiplying there is faster (`benchmarks/linear_cpu.py`, table of operators)."""
-CHUNK_WEIGHTS = 2**21
-"""Weights unpacked at a time: 4 MiB of bf16 scratch, whatever the size of the matrix."""
+CHUNK_WEIGHTS = 2**20
+"""Weights unpacked at a time: 3 MiB of scratch, allocated once per call because fresh pages cost more than the work."""
 
 
 def quantise_int4(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,29 +51,33 @@ def pack_int4(nibbles: torch.Tensor) -> torch.Tensor:
     return packed.to(nibbles.device)
 
 
-def unpack_int4(packed: torch.Tensor) -> torch.Tensor:
-    """The nibbles less 8, int8 [K, N], of `packed` [N, K/2]: inverse of `pack_int4`, transposed."""
+def unpack_int4(packed: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+    """The nibbles less 8 of `packed` [N, K/2] as [K, N], int8 or in the type of `out`: inverse of `pack_int4`, transposed."""
     n, k = packed.shape[0], packed.shape[1] * 2
     block, order = _layout()
     # flipping the top bit of a nibble turns 0..15 into the two's complement of −8..7, which signed shifts then extend
     signed = packed.bitwise_xor(0x88).view(torch.int8).view(n // block, k, block // 2)
-    lanes = torch.cat([(signed << 4) >> 4, signed >> 4], dim=-1)
+    lanes = signed.new_empty(n // block, k, block)
+    torch.bitwise_right_shift(signed, 4, out=lanes[..., block // 2 :])
+    torch.bitwise_right_shift(signed.bitwise_left_shift_(4), 4, out=lanes[..., : block // 2])
     if order is not None:
         lanes = lanes[..., torch.tensor(order, device=packed.device)]
-    return lanes.transpose(0, 1).reshape(k, n)
+    out = lanes.new_empty(k, n) if out is None else out
+    out.view(k, n // block, block).copy_(lanes.transpose(0, 1))
+    return out
 
 
-def dequantise_int4(packed: torch.Tensor, scale_zero: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """The weights [K, N] in `dtype` of `packed` [N, K/2] with `scale_zero` [K/G, N, 2]."""
-    n, groups = packed.shape[0], scale_zero.shape[0]
-    scale, zero = (part.to(dtype).contiguous()[:, None] for part in scale_zero.unbind(-1))  # [K/G, 1, N]
-    weight = unpack_int4(packed).to(dtype).view(groups, -1, n)
-    return torch.addcmul(zero, weight, scale, out=weight).view(-1, n)
+def dequantise_int4(packed: torch.Tensor, scale_zero: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+    """Fill `out` [K, N] with the weights of `packed` [N, K/2] and `scale_zero` [K/G, N, 2], in its type."""
+    scale, zero = (part.to(out.dtype).contiguous()[:, None] for part in scale_zero.unbind(-1))  # [K/G, 1, N]
+    weight = unpack_int4(packed, out).view(scale.shape[0], -1, packed.shape[0])
+    torch.addcmul(zero, weight, scale, out=weight)
+    return out
 
 
 def int4_linear_reference(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
     """`x` [.., K] times the weights of `packed` [N, K/2] and `scale_zero` [K/G, N, 2], in the precision of `x`."""
-    return x @ dequantise_int4(packed, scale_zero, x.dtype)
+    return x @ dequantise_int4(packed, scale_zero, x.new_empty(x.shape[-1], packed.shape[0]))
 
 
 def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
@@ -86,14 +90,22 @@ def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor)
         return int4_linear_reference(x, packed, scale_zero)
     # [M, K]; bf16 because the operator's fp32 and fp16 forms are not vectorised (twenty times slower)
     rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
-    if rows.shape[0] <= PACKED_ROWS:
-        group_size = x.shape[-1] // scale_zero.shape[0]
-        out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, group_size, scale_zero)
-    else:
-        out = rows.new_empty(rows.shape[0], packed.shape[0])
-        for start, stop in _row_chunks(packed.shape[0], x.shape[-1]):
-            out[:, start:stop] = int4_linear_reference(rows, packed[start:stop], scale_zero[:, start:stop])
+    group_size = x.shape[-1] // scale_zero.shape[0]
+    few = rows.shape[0] <= PACKED_ROWS
+    out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, group_size, scale_zero) if few else _unpacked(rows, packed, scale_zero)
     return out.view(*x.shape[:-1], packed.shape[0]).to(x.dtype)
+
+
+def _unpacked(rows: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
+    """Many rows: unpack some channels at a time to bf16, multiply there."""
+    n, k = packed.shape[0], rows.shape[1]
+    out = rows.new_empty(rows.shape[0], n)
+    chunks = _row_chunks(n, k)
+    scratch = rows.new_empty(chunks[0][1] * k)
+    for start, stop in chunks:
+        weight = scratch[: (stop - start) * k].view(k, stop - start)
+        out[:, start:stop] = rows @ dequantise_int4(packed[start:stop], scale_zero[:, start:stop], weight)
+    return out
 
 
 def _nearest(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,8 +175,9 @@ KERNEL = Kernel(
         (1, 128, 768, 128),
         (4, 768, 256, 64),
         (3, 64, 32, 32),
-        (33, 192, 512, 256),
-        (40, 128, 96, 32),
+        (5, 192, 512, 256),
+        (100, 192, 512, 256),
+        (128, 128, 96, 32),
         (0, 64, 32, 32),
     ),
     # bf16 roundings of the result and, for many rows, of each weight: 2^-8 of its size at most

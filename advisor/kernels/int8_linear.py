@@ -12,8 +12,8 @@ K_MULTIPLE = 16
 PACKED_ROWS = 8
 """Most rows for which the packed operator is used. It reads the weights again for every 4 rows, so from 16 rows on converting
 them once to bf16 and multiplying there is faster (`benchmarks/linear_cpu.py`, table of operators)."""
-CHUNK_WEIGHTS = 2**21
-"""Weights converted to bf16 at a time: 4 MiB of scratch, whatever the size of the matrix."""
+CHUNK_WEIGHTS = 2**20
+"""Weights converted to bf16 at a time: 2 MiB of scratch, allocated once per call because fresh pages cost more than the work."""
 
 
 def quantise_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,9 +54,10 @@ def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torc
     """Many rows: convert some channels at a time (int8 is exact in bf16), multiply there, scale the result."""
     n, k = q.shape
     out = rows.new_empty(rows.shape[0], n)
-    step = max(1, CHUNK_WEIGHTS // k)
-    for start in range(0, n, step):
-        out[:, start : start + step] = torch.nn.functional.linear(rows, q[start : start + step].to(torch.bfloat16))
+    scratch = rows.new_empty(max(1, CHUNK_WEIGHTS // k), k)
+    for start in range(0, n, scratch.shape[0]):
+        part = q[start : start + scratch.shape[0]]
+        out[:, start : start + len(part)] = torch.nn.functional.linear(rows, scratch[: len(part)].copy_(part))
     return out.mul_(scale)
 
 
