@@ -50,6 +50,8 @@ def test_metrics_follow_the_definitions() -> None:
 def test_ranges_hold_the_spread_over_repeats() -> None:
     quick, slow = outcome([(0.0, 0.1, 0.5)] * 4), outcome([(0.0, 0.2, 1.0)] * 4)
     ttft = workload_metrics([quick, slow], [1.0, 1.0], seed=1).present()["ttft_ms_mean"]
+    rate = workload_metrics([quick, slow], [1.0, 1.0], seed=1).present()["throughput_tok_s"]
+    assert (rate.low, rate.value, rate.high) == pytest.approx((20, 30, 40), rel=0.2)
     assert ttft.low <= 100
     assert ttft.high >= 200
 

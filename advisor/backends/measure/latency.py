@@ -103,7 +103,6 @@ def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], s
     repeats = [[done.sample for done in outcome.finished] for outcome in outcomes]
     ttft = [[sample.ttft_ms for sample in samples] for samples in repeats]
     tpot = [[ms for sample in samples if (ms := sample.tpot_ms) is not None] for samples in repeats]
-    rates = [sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s for outcome in outcomes]
     proposed = [outcome for outcome in outcomes if outcome.proposed]
     per_token = _over(tpot, fmean, seed) if all(tpot) else None
     return Metrics(
@@ -113,7 +112,7 @@ def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], s
         tpot_ms_mean=per_token,
         tpot_ms_p50=_over(tpot, _p50, seed) if per_token else None,
         tpot_ms_p95=_over(tpot, _p95, seed) if per_token else None,
-        throughput_tok_s=mean_value(rates, least=0.0),
+        throughput_tok_s=_throughput(outcomes, seed),
         decode_tok_s=_rate(per_token) if per_token else None,
         prefill_tok_s=mean_value(prefills, least=0.0),
         kv_cache_gib=Value.exact(max(outcome.kv_used_bytes_peak for outcome in outcomes) / GIB, Basis.MEASURED),
@@ -125,6 +124,16 @@ def _over(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[floa
     pooled = bootstrap_value([value for values in repeats for value in values], statistic, seed=seed)
     each = [statistic(values) for values in repeats]
     return pooled.model_copy(update={"low": min(pooled.low, *each), "high": max(pooled.high, *each)})
+
+
+def _throughput(outcomes: "Sequence[Outcome]", seed: int) -> Value:
+    """Output tokens over wall time. With so many requests in flight it goes with one over their mean duration (Little's law)."""
+    rates = [sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s for outcome in outcomes]
+    spans = [[done.sample.last_token_s - done.sample.submitted_s for done in outcome.finished] for outcome in outcomes]
+    rate, span = fmean(rates), _over(spans, fmean, seed)
+    return Value(
+        value=rate, low=min(*rates, rate * span.value / span.high), high=max(*rates, rate * span.value / span.low), basis=Basis.MEASURED
+    )
 
 
 def _rate(per_token: Value) -> Value:

@@ -1,8 +1,6 @@
-"""Measures this machine in a child process: bandwidth, products, attention, and what the runtime adds to them."""
+"""Measures this machine, inside a child process: bandwidth, products, attention, and what the runtime adds to them."""
 
 import os
-import tempfile
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +11,6 @@ from typing import TYPE_CHECKING
 
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
 from advisor.backends.events import Event, Log, Profiled
-from advisor.backends.host import read_host
-from advisor.backends.launch import run_job
 from advisor.backends.measure.attention_times import measure_attention
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.jobs import ProfileJob
@@ -22,44 +18,17 @@ from advisor.backends.measure.memory import resident_bytes
 from advisor.backends.measure.overheads import Tables, measure_overheads
 from advisor.backends.measure.products import measure_products
 from advisor.backends.measure.timing import Clock
-from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
-from advisor.profiles.run import RungStatus
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
-BUDGET_S = 52.0
-"""For the child, its loading of libraries included; what is under way when it ends may take a few seconds more."""
 PRODUCTS_UNTIL, ATTENTION_UNTIL, OVERHEADS_UNTIL = 0.55, 0.78, 1.0
-"""Shares of the budget at which each kind of measurement has to make room for the next."""
-TIMEOUT_S = 600.0
+"""Shares of the budget at which each kind of measurement has to make room for the next; what is under way is finished."""
 WATCH_S = 0.3
 BUSY_SHARE = 0.15
 """Of the usable processors: when others use more while we wait, timings are disturbed."""
-
-
-def measure_machine(
-    name: str, on_event: Callable[[Event], None], *, budget_s: float = BUDGET_S, cancel: threading.Event | None = None
-) -> MachineProfile:
-    """Measure the machine in a fresh process; `on_event` hears progress and the time left.
-
-    Raises `AdvisorError`: `cancelled`, or the child's own error, such as `out-of-memory` or `child-died`.
-    """
-    log_file = Path(tempfile.gettempdir()) / f"advisor-profile-{os.getpid()}.log"
-    job = ProfileJob(name=name, threads=read_host().cpu.usable_cores, budget_s=budget_s)
-    result = run_job(job, on_event, log_file=log_file, timeout_s=TIMEOUT_S, cancel=cancel)
-    if result.status is RungStatus.DONE and result.profile is not None:
-        log_file.unlink(missing_ok=True)
-        return result.profile
-    cancelled = result.status is RungStatus.CANCELLED
-    raise AdvisorError(
-        result.code or "child-died",
-        result.error or "the child process ended without a profile",
-        exit_code=ExitCode.INTERRUPTED if cancelled else ExitCode.DIED,
-        notes=("nothing was stored", *(() if cancelled else (f"what the child printed is in {log_file}",))),
-    )
 
 
 def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float) -> None:
