@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from advisor.compare import Comparison, Line, Share, Step, Verdict
-from advisor.numbers import number, quantity, value_text
+from advisor.numbers import one_digit, quantity, value_text
 from advisor.shown_metrics import SHOWN
 
 _SAME_ERROR = 0.5
@@ -40,7 +40,7 @@ def likely_cause(comparison: Comparison) -> Cause | None:
 
 
 def _off(line: Line) -> str:
-    return "" if line.error is None else f", error {number(line.error, signed=True)} %"
+    return "" if line.error is None else f", error {one_digit(line.error)} %"
 
 
 def _noise(line: Line) -> str:
@@ -62,8 +62,8 @@ def _part(step: Step, line: Line) -> str:
             return ""
         first, second = sorted(parts, key=lambda part: -abs(part.error or 0.0))
         return (
-            f"of its parts, {SHOWN[first.metric].label} is off by {number(first.error or 0.0, signed=True)} % "
-            f"and {SHOWN[second.metric].label} by {number(second.error or 0.0, signed=True)} %"
+            f"of its parts, {SHOWN[first.metric].label} is off by {one_digit(first.error or 0.0)} % "
+            f"and {SHOWN[second.metric].label} by {one_digit(second.error or 0.0)} %"
         )
     return ""
 
@@ -101,7 +101,7 @@ def _origin(comparison: Comparison, step: Step, line: Line) -> str:
     if len(errors) == 1:
         return "this is the first rung with both numbers: the cost of a plain step is off, not a technique"
     if base * here > 0 and abs(base) >= _SAME_ERROR * abs(here):
-        percent = number(math.expm1(min(base, _MOST)) * 100, signed=True)
+        percent = one_digit(math.expm1(min(base, _MOST)) * 100)
         return f"{base_name} is off the same way ({percent} %): most of it is the cost of a plain step, not a technique"
     jumps = [(name, error - errors[index][1]) for index, (name, error) in enumerate(errors[1:])]
     name, _ = max(jumps, key=lambda jump: jump[1] * math.copysign(1, here))
@@ -122,5 +122,5 @@ def _errors_up_to(comparison: Comparison, step: Step, metric: str) -> list[tuple
 def _credited(share: Share | None) -> str:
     if share is None or share.predicted_pct is None or share.measured_pct is None:
         return ""
-    predicted, measured = number(share.predicted_pct, signed=True), number(share.measured_pct, signed=True)
+    predicted, measured = one_digit(share.predicted_pct), one_digit(share.measured_pct)
     return f": its own share was predicted as {predicted} %, measured as {measured} % against {share.against}"

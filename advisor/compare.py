@@ -149,20 +149,22 @@ def _line(shown: Shown, predicted_all: Metrics, measured_all: Metrics, limits: L
         measured=measured,
         error=_error(shown, predicted, measured),
         error_unit="%" if shown.relative_error else "points" if shown.unit == "%" else shown.unit,
-        verdict=_verdict(predicted, measured),
+        verdict=_verdict(shown, predicted, measured),
         limit=limit,
         limit_kept=keeps(shown, measured.value, limit) if measured and limit is not None else None,
     )
 
 
-def _verdict(predicted: Value | None, measured: Value | None) -> Verdict:
+def _verdict(shown: Shown, predicted: Value | None, measured: Value | None) -> Verdict:
     if measured is None:
         return Verdict.NOT_MEASURED
     if predicted is None:
         return Verdict.NOT_PREDICTED
+    # A difference that is predicted as exactly 0 is never measured as that: there the measured range has to reach the predicted one.
+    least, most = (measured.value, measured.value) if shown.relative_error else (measured.low, measured.high)
     # Judged on the three digits that are shown: an exact prediction has no spread, and shown equal must read as within.
-    low, value, high = (float(f"{number:.2e}") for number in (predicted.low, measured.value, predicted.high))
-    return Verdict.WITHIN if low <= value <= high else Verdict.OUTSIDE
+    low, high, least, most = (float(f"{number:.2e}") for number in (predicted.low, predicted.high, least, most))
+    return Verdict.WITHIN if least <= high and most >= low else Verdict.OUTSIDE
 
 
 def _error(shown: Shown, predicted: Value | None, measured: Value | None) -> float | None:

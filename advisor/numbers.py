@@ -65,6 +65,17 @@ def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
     return sign + text
 
 
+def one_digit(percent: float) -> str:
+    """Write a signed percentage for a column: one digit behind the point, and three digits in all from a thousand on.
+
+    >>> one_digit(-37.64), one_digit(-0.01), one_digit(1234.0)
+    ('-37.6', '0.0', '+1230')
+    """
+    if abs(percent) < 0.05:
+        return "0.0"
+    return f"{percent:+.1f}" if abs(percent) < 999.95 else number(percent, signed=True)
+
+
 def scale(unit: str, values: Iterable[float]) -> Scale:
     """The unit to write all of `values` in, chosen for the largest of them."""
     steps = _LADDERS.get(unit)

@@ -8,7 +8,7 @@ from string import Template
 from advisor.cause import likely_cause
 from advisor.compare import HEADLINES, Comparison, Line, Verdict, compare
 from advisor.markup import Markup, joined, tag
-from advisor.numbers import number, quantity, scale, value_text
+from advisor.numbers import number, one_digit, quantity, scale
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
 from advisor.profiles.run import Run, RungStatus
@@ -74,7 +74,7 @@ def _verdict(comparison: Comparison) -> Markup:
     """What went wrong, first and plainly."""
     misses = [*_limit_misses(comparison), *_broken(comparison), *_range_misses(comparison)]
     head = f"{comparison.within} of {comparison.compared} measured values lie within their predicted range."
-    medians = [f"{SHOWN[median.metric].label} {number(median.error_pct)} %" for median in comparison.medians if median.metric in HEADLINES]
+    medians = [f"{SHOWN[median.metric].label} {_percent(median.error_pct)}" for median in comparison.medians if median.metric in HEADLINES]
     lines = [tag("p", tag("strong", head))]
     if medians:
         lines.append(tag("p", f"Median error over the ladder: {', '.join(medians)}."))
@@ -111,12 +111,14 @@ def _broken(comparison: Comparison) -> list[str]:
 
 
 def _range_misses(comparison: Comparison) -> list[str]:
-    """One line per rung: what lies outside its predicted range."""
+    """One line per rung: which headlines lie outside their predicted range, and how many values in all."""
     lines = []
     for step in comparison.steps:
         outside = [line for line in step.lines if line.verdict is Verdict.OUTSIDE]
+        named = [_miss(line) for line in outside if line.metric in HEADLINES] or [_miss(line) for line in outside]
+        others = f"; and {len(outside) - len(named)} more, listed under Every number" if len(outside) > len(named) else ""
         if outside:
-            lines.append(f"{step.name}, outside the predicted range: {'; '.join(_miss(line) for line in outside)}.")
+            lines.append(f"{step.name}, outside the predicted range: {'; '.join(named)}{others}.")
     return lines
 
 
@@ -124,7 +126,8 @@ def _miss(line: Line) -> str:
     shown = SHOWN[line.metric]
     assert line.predicted is not None
     assert line.measured is not None
-    return f"{shown.label} predicted {value_text(line.predicted, shown.unit)}, measured {quantity(line.measured.value, shown.unit)}"
+    predicted, measured = (quantity(value.value, shown.unit) for value in (line.predicted, line.measured))
+    return f"{shown.label} {measured}, predicted {predicted}"
 
 
 def _cards(comparison: Comparison) -> Markup | None:
@@ -201,8 +204,12 @@ def _scatters(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
 def _count(metric: str, comparison: Comparison) -> tuple[str, ...]:
     errors = [abs(line.error) for step in comparison.steps if (line := step.line(metric)) and line.error is not None]
     near = sum(error <= _TOLERANCE for error in errors)
-    figures = (f"{number(quantile(errors, 0.5))} %", f"{number(max(errors))} %") if errors else ("-", "-")
+    figures = (_percent(quantile(errors, 0.5)), _percent(max(errors))) if errors else ("-", "-")
     return (SHOWN[metric].label, str(len(errors)), str(near), *figures)
+
+
+def _percent(size: float) -> str:
+    return f"{one_digit(size).lstrip('+')} %"
 
 
 def _shares(comparison: Comparison) -> list[Markup | None]:

@@ -19,6 +19,8 @@ _SIDE = 300
 _BAND = 0.25
 _LEAST, _MOST = 1e-300, 1e300
 """Between these, logarithms and their inverses stay finite."""
+_LEAST_SPAN = 0.8
+"""An axis that does not begin at 0 begins at this share of the most, or lower: noise must not look like a difference."""
 _ZOOM_FROM = 0.4
 """Numbers whose least is above this share of the most are drawn on an axis that does not begin at 0."""
 
@@ -196,8 +198,9 @@ class _Axis:
     """A linear axis over the width of a row plot: from 0, or from a round number below `low` where all numbers are close together."""
 
     def __init__(self, high: float, low: float = 0.0) -> None:
-        steps = ticks(high - low) if low > _ZOOM_FROM * high else ticks(high)
-        first = math.floor(low / steps[1]) * steps[1] if low > _ZOOM_FROM * high and steps[1] > 0 else 0.0
+        begin = min(low, _LEAST_SPAN * high) if low > _ZOOM_FROM * high else 0.0
+        steps = ticks(high - begin)
+        first = math.floor(begin / steps[1]) * steps[1] if begin and steps[1] > 0 else 0.0
         self.ticks = [first + step for step in steps]
         if first and self.ticks[-1] < high:
             self.ticks.append(self.ticks[-1] + steps[1])

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from advisor.compare import HEADLINES, Comparison, Line, Step, Verdict
 from advisor.markup import Markup, tag
-from advisor.numbers import ABSENT, Scale, number, quantity, scale, spread
+from advisor.numbers import ABSENT, Scale, number, one_digit, quantity, scale, spread
 from advisor.profiles.metrics import Sample, Value
 from advisor.profiles.run import Rung, RungStatus
 from advisor.shown_metrics import SHOWN, Shown
@@ -63,7 +63,7 @@ def error_text(line: Line | None, scaled: Scale) -> str:
     if line is None or line.error is None:
         return ABSENT
     if line.error_unit == "%":
-        return f"{number(line.error, signed=True)} %"
+        return f"{one_digit(line.error)} %"
     return f"{number(line.error * scaled.factor, signed=True)} {'points' if scaled.unit == '%' else scaled.unit}"
 
 
@@ -166,7 +166,7 @@ def paired_table(first: str, labels: Sequence[str], rows: Sequence[Sequence[str]
 
 
 def _percent(value: float | None) -> str:
-    return ABSENT if value is None else number(value, signed=True)
+    return ABSENT if value is None else one_digit(value)
 
 
 def samples_table(rungs: Sequence[Rung]) -> Markup:

@@ -70,6 +70,15 @@ def test_differences_near_zero_are_not_percentages() -> None:
     assert (line.error_unit, line.verdict) == ("points", Verdict.WITHIN)
 
 
+def test_a_quality_that_noise_explains_is_within_an_exact_prediction() -> None:
+    lossless = Metrics(quality_loss_pct=Value.exact(0.0))
+    noisy, real = (
+        Metrics(quality_loss_pct=Value(value=loss, low=loss - 0.03, high=loss + 0.03, basis=Basis.MEASURED)) for loss in (0.004, 0.05)
+    )
+    assert line_of(judged(rung("baseline", lossless, noisy)), 0, "quality_loss_pct").verdict is Verdict.WITHIN
+    assert line_of(judged(rung("baseline", lossless, real)), 0, "quality_loss_pct").verdict is Verdict.OUTSIDE
+
+
 def test_limits_are_judged_on_the_full_stack_only() -> None:
     limits = Limits(throughput_tok_s=100)
     slow, fast = (rung(name, Metrics(), Metrics(throughput_tok_s=seen(rate))) for name, rate in (("baseline", 50.0), ("kv-paged", 120.0)))
@@ -138,7 +147,7 @@ def test_throughput_miss_names_the_latency_it_comes_from() -> None:
     measured = Metrics(throughput_tok_s=seen(120.0), ttft_ms_mean=seen(101.0), tpot_ms_mean=seen(8.0))
     cause = likely_cause(judged(rung("baseline", predicted, measured)))
     assert cause is not None
-    assert cause.evidence[0] == "of its parts, TPOT mean is off by -37.5 % and TTFT mean by -0.990 %"
+    assert cause.evidence[0] == "of its parts, TPOT mean is off by -37.5 % and TTFT mean by -1.0 %"
 
 
 def test_a_spread_that_holds_the_prediction_is_named_as_noise() -> None:

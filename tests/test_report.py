@@ -17,7 +17,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Sample, Value
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.report import report_html, write_report
-from advisor.report_plots import Row, ladder_plot, log_ticks, scatter_plot, ticks
+from advisor.report_plots import Row, _Axis, ladder_plot, log_ticks, scatter_plot, ticks
 from advisor.report_tables import quantile
 from advisor.shown_metrics import SHOWN
 
@@ -94,7 +94,7 @@ def test_misses_are_said_at_the_top() -> None:
     top = PAGE.split("<section>")[0]
     assert "Limit missed by the full stack: TPOT p95 18.8 ms, limit 18 ms." in top
     assert "65 of 71 measured values lie within their predicted range." in top
-    assert "decode-draft, outside the predicted range: TPOT mean predicted 9.80 ms [8.33, 11.3], measured 15.7 ms" in top
+    assert "decode-draft, outside the predicted range: TPOT mean 15.7 ms, predicted 9.80 ms; Throughput 349 tok/s" in top
     assert "Likely cause: acceptance of proposed tokens was 34.0 %" in top
 
 
@@ -167,6 +167,7 @@ def test_markup_escapes_what_is_not_markup() -> None:
 def test_ticks_are_round_and_reach_the_end() -> None:
     assert ticks(438) == [0, 100, 200, 300, 400, 500]
     assert ticks(0) == [0, 1]
+    assert min(_Axis(10.0, 9.9999).ticks) <= 8.0, "nearly equal numbers must look nearly equal"
     assert log_ticks(80, 600) == [100, 200, 500]
 
 

@@ -2,7 +2,7 @@
 
 from advisor.cause import likely_cause
 from advisor.compare import HEADLINES, Comparison, Line, Share, Step, Verdict
-from advisor.numbers import ABSENT, number, quantity, scale, spread, value_text
+from advisor.numbers import ABSENT, number, one_digit, quantity, scale, spread, value_text
 from advisor.profiles.run import RungStatus
 from advisor.shown_metrics import SHOWN
 from advisor.views.gauge import gauge
@@ -177,16 +177,14 @@ def _share_cells(share: Share | None) -> tuple[str, str]:
 
 
 def _percent(value: float | None) -> str:
-    if value is None:
-        return ABSENT
-    return f"{value:+.1f}" if abs(value) < 1000 else number(value, signed=True)
+    return ABSENT if value is None else one_digit(value)
 
 
 def _summary(comparison: Comparison, look: Look) -> list[str]:
     lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
     asked = [median for median in comparison.medians if median.metric in HEADLINES]
     if asked:
-        text = ", ".join(f"{SHOWN[median.metric].label} {number(median.error_pct)} %" for median in asked)
+        text = ", ".join(f"{SHOWN[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in asked)
         lines += wrap(
             f"{text} (of {max(median.rungs for median in asked)} rungs).", look, first="Median error over the ladder: ", rest="  "
         )

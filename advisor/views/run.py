@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from advisor.compare import Comparison, Line, Step, Verdict, compare
-from advisor.numbers import ABSENT, Scale, number, quantity, scale, spread, value_text
+from advisor.numbers import ABSENT, Scale, number, one_digit, quantity, scale, spread, value_text
 from advisor.profiles.metrics import Value
 from advisor.profiles.run import Run, RungStatus
 from advisor.shown_metrics import SHOWN, Shown
@@ -111,7 +111,7 @@ def error_cell(line: Line | None, scaled: Scale) -> str:
         return ABSENT
     percent = line.error_unit == "%"
     error = line.error if percent else line.error * scaled.factor
-    text = f"{error:+.1f}" if percent and abs(error) < 1000 else number(error, signed=True)
+    text = one_digit(error) if percent else number(error, signed=True)
     return f"{text}{'!' if line.verdict is Verdict.OUTSIDE else ' '}"
 
 
