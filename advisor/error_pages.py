@@ -1,6 +1,9 @@
 """The long text of every error code, for `advisor explain CODE`."""
 
 ERROR_PAGES: dict[str, str] = {
+    "bad-cases": (
+        "The file is no table of measurements: a column is missing, or it is not CSV. One row per metric; the message names the columns."
+    ),
     "bad-engine": "An engine profile that ships with advisor, or one you wrote, has a wrong or missing field; the message names it.",
     "bad-group-size": "The rows of a weight matrix cannot be cut into groups of this size. Choose a group size that divides them.",
     "bad-hardware": (
@@ -23,6 +26,7 @@ ERROR_PAGES: dict[str, str] = {
         "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested "
         "deeply. The message has the line."
     ),
+    "cannot-write": "The table of rows could not be written, for the reason in the message.",
     "context-too-long": (
         "The prompt and the output together are longer than the model was trained for. Ask for fewer tokens with --context."
     ),

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pydantic import BaseModel
 
 from advisor.error_pages import ERROR_PAGES
-from advisor.field_docs import field_docs
+from advisor.field_docs import field_docs, records_under
 from advisor.plan_file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits
@@ -154,18 +154,11 @@ def _plan_fields() -> Iterator[tuple[str, str]]:
 
 def _fields(record: type[BaseModel], under: str, docs: dict[str, dict[str, str]]) -> Iterator[tuple[str, str]]:
     for name, field in record.model_fields.items():
-        inner = next((part for part in _classes(field.annotation)), None)
+        inner = next((part for part in records_under(field.annotation)), None)
         text = docs.get(record.__name__, {}).get(name) or (inner.__doc__ if inner else "") or ""
         yield f"{under}{name}", " ".join((text, _allowed(field.annotation))).strip()
         if inner is not None:
             yield from _fields(inner, f"{under}{name}.", docs)
-
-
-def _classes(annotation: object) -> Iterator[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation
-    for part in getattr(annotation, "__args__", ()):
-        yield from _classes(part)
 
 
 def _allowed(annotation: object) -> str:

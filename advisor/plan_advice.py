@@ -6,7 +6,7 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from advisor import __version__, plan_file
+from advisor import __version__, plan_file, plan_sections
 from advisor.advice import Advice, Candidate, Reason, Relaxation
 from advisor.backends.detect import detect, detected_hardware
 from advisor.backends.detect import fingerprint as fingerprint_of
@@ -44,7 +44,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     """The plan file of the chosen candidate. `fingerprint` is the machine's that the numbers are for."""
     limits = _limits(advice.request)
     model = _model(advice.model)
-    machine = plan_file.Machine(
+    machine = plan_sections.Machine(
         hardware=advice.hardware.id,
         profile=shorter_home(advice.profile) if advice.profile else None,
         fingerprint=fingerprint,
@@ -63,7 +63,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         id=f"plan-{digest[:8]}",
         title=_title(advice),
         limits=limits,
-        verdict=plan_file.Verdict(
+        verdict=plan_sections.Verdict(
             status=advice.chosen.status.value,
             summary=summary(advice),
             relax=tuple(_relax(item) for item in advice.relaxations),
@@ -74,12 +74,12 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         apply=applied,
         predicted=_predicted(advice),
         techniques=tuple(_reason(reason) for reason in advice.reasons),
-        provenance=plan_file.Provenance(
+        provenance=plan_sections.Provenance(
             advisor=__version__,
             created=_now(),
             digest=f"sha256:{digest[:12]}",
-            profile=plan_file.ProfileStamp(name=profile.name, taken=profile.taken, digest=_digest(profile)) if profile else None,
-            candidates=plan_file.Candidates(considered=advice.considered, feasible=advice.feasible, frontier=len(advice.ranked)),
+            profile=plan_sections.ProfileStamp(name=profile.name, taken=profile.taken, digest=_digest(profile)) if profile else None,
+            candidates=plan_sections.Candidates(considered=advice.considered, feasible=advice.feasible, frontier=len(advice.ranked)),
         ),
     )
 
@@ -94,9 +94,9 @@ def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:
     return dataclasses.replace(advice, chosen=renamed(advice.chosen), ranked=tuple(renamed(candidate) for candidate in advice.ranked))
 
 
-def _limits(request: Request) -> plan_file.PlanLimits:
+def _limits(request: Request) -> plan_sections.PlanLimits:
     workload, limits = request.workload, request.limits
-    return plan_file.PlanLimits(
+    return plan_sections.PlanLimits(
         prefer=request.prefer,
         context_tokens=workload.context_limit_tokens or workload.context_tokens,
         prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
@@ -115,13 +115,13 @@ def _limits(request: Request) -> plan_file.PlanLimits:
     )
 
 
-def _relax(item: Relaxation) -> plan_file.Relax:
+def _relax(item: Relaxation) -> plan_sections.Relax:
     asked = three_digits(item.asked) if item.limit in BY_LIMIT else item.asked
-    return plan_file.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
+    return plan_sections.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
 
 
-def _model(spec: ModelSpec) -> plan_file.PlanModel:
-    return plan_file.PlanModel(
+def _model(spec: ModelSpec) -> plan_sections.PlanModel:
+    return plan_sections.PlanModel(
         source="path" if spec.folder else "hf",
         name=spec.id,
         path=shorter_home(spec.folder) if spec.folder else None,
@@ -146,16 +146,16 @@ def _title(advice: Advice) -> str:
     return f"{advice.model.id}, {load}, {advice.request.devices} x {advice.hardware.name}"
 
 
-def _predicted(advice: Advice) -> plan_file.Predicted:
+def _predicted(advice: Advice) -> plan_sections.Predicted:
     present = advice.chosen.metrics.present()
     limits = {shown.name: limit for shown, limit in asked_limits(advice.request.limits)}
     metrics = {name: _metric(SHOWN[name], value, limits.get(name)) for name, value in present.items()}
     memory = {part: metrics.pop(name) for name, part in _MEMORY_PARTS.items() if name in metrics}
-    return plan_file.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})
+    return plan_sections.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})
 
 
-def _metric(shown: Shown, value: Value, limit: float | None) -> plan_file.PlanMetric:
-    return plan_file.PlanMetric(
+def _metric(shown: Shown, value: Value, limit: float | None) -> plan_sections.PlanMetric:
+    return plan_sections.PlanMetric(
         value=three_digits(value.value),
         range=(three_digits(value.low), three_digits(value.high)),
         basis=value.basis.value,
@@ -164,8 +164,8 @@ def _metric(shown: Shown, value: Value, limit: float | None) -> plan_file.PlanMe
     )
 
 
-def _reason(reason: Reason) -> plan_file.PlanReason:
-    return plan_file.PlanReason(
+def _reason(reason: Reason) -> plan_sections.PlanReason:
+    return plan_sections.PlanReason(
         id=reason.technique,
         state=reason.state.value,
         why=reason.why,

@@ -10,6 +10,7 @@ from advisor.advice import Advice
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
 from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import Event
+from advisor.backends.techniques import by_name
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machine import Machine
@@ -150,6 +151,8 @@ def run_profile(name: str | None, on_event: OnEvent | None = None, *, budget_s: 
 
 def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     """The request behind a question, lengths filled in as for a chat."""
+    for name in (*question.require, *question.forbid):
+        by_name(name)  # raises for an unknown one
     longest = question.context_tokens or _default_context(question, model)
     if longest > model.max_context_tokens:
         raise AdvisorError(

@@ -1,0 +1,323 @@
+"""The sections of a plan file as validated records; the text under each field is what `advisor explain` and the schema say."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from advisor.profiles.request import Load, Prefer
+
+Whole = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, strict=True)]
+Number = Annotated[float, Field(strict=True)]
+Basis = Literal[
+    "exact", "setting", "measured", "profiled", "catalogue", "architecture", "literature", "datasheet", "simulated", "sum"
+]  # fmt: skip
+
+
+class PlanPart(BaseModel):
+    """A frozen section that keeps the keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+
+    def unknown_keys(self, path: str = "") -> Iterator[str]:
+        """Dotted names of every key that this version of advisor does not know."""
+        yield from (f"{path}{key}" for key in (self.model_extra or {}) if "__pydantic_extra__" not in type(self).__annotations__)
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            parts = value if isinstance(value, tuple) else (value,)
+            for part in parts:
+                if isinstance(part, PlanPart):
+                    yield from part.unknown_keys(f"{path}{name}.")
+
+
+class PlanLimits(PlanPart):
+    """What was asked. `null` is not limited."""
+
+    task: Literal["inference", "training"] = "inference"
+    prefer: Prefer = Prefer.BALANCED
+    """What plans that meet the limits are ranked by."""
+    context_tokens: Whole
+    """The longest that a sequence may become, output included."""
+    prompt_tokens: Whole | None = None
+    """Usual length of a prompt; absent: all of the context but the output."""
+    output_tokens: Whole
+    """Tokens of an answer."""
+    load: Load | None = None
+    """How requests arrive; absent: closed with a concurrency, open with a rate."""
+    oversubscribe: bool | None = None
+    """Size the cache for the usual length and preempt when it runs dry; absent: all requests may be longest at once."""
+    concurrency: Whole | None = None
+    """Requests in flight at once."""
+    request_rate_per_s: Positive | None = None
+    """Requests arriving per second."""
+    ttft_ms_p95: Positive | None = None
+    """Maximum time to the first token, 95th percentile."""
+    tpot_ms_p95: Positive | None = None
+    """Maximum time per output token after the first, 95th percentile."""
+    throughput_tok_s: Positive | None = None
+    """Minimum, output tokens, all requests together."""
+    memory_gib_per_gpu: Positive | None = None
+    """Maximum per device; of the process's memory on a CPU."""
+    quality_drop_pct: Annotated[float, Field(ge=0, strict=True)] | None = None
+    """Maximum perplexity increase over the unmodified model."""
+    require: tuple[str, ...] = ()
+    """Techniques that must be in the plan."""
+    forbid: tuple[str, ...] = ()
+    """Techniques that must not be in the plan."""
+
+
+class Alternative(PlanPart):
+    """Another frontier point worth a look."""
+
+    id: str
+    """The id that a plan file of this stack would have."""
+    change: str
+    """Techniques added and left out, or the setting that differs."""
+    gives: str | None = None
+    """The metric that it improves by most."""
+    costs: str | None = None
+    """The metric that it worsens by most."""
+
+
+class Relax(PlanPart):
+    """The smallest change of one limit that would let a plan in."""
+
+    limit: str
+    """The limit, by its name under `limits`."""
+    asked: Number
+    """What was asked, or what the device has."""
+    needed: Number
+    """What would do."""
+
+
+class Verdict(PlanPart):
+    """How the plan stands against the limits."""
+
+    status: Literal["meets", "at-risk", "misses"]
+    summary: str
+    """The verdict in a sentence, with the tightest limit or the one that is missed by most."""
+    relax: tuple[Relax, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
+
+
+class PlanModel(PlanPart):
+    """Which model, and how to know it again."""
+
+    source: Literal["hf", "path"]
+    name: str
+    """Id of the model."""
+    path: str | None = None
+    """Folder with the weights, when it was planned for from one."""
+    revision: str | None = None
+    """Commit of the model repository."""
+    digest: str | None = None
+    """Of the architecture: its `config.json`."""
+    family: str | None = None
+    """Kind of architecture, as `advisor models` has it."""
+    parameters: Whole
+    """Number of parameters."""
+
+
+class Machine(PlanPart):
+    """What the numbers are for."""
+
+    hardware: str | None = None
+    """Id of the accelerator, as `advisor hardware` lists it."""
+    profile: str | None = None
+    """Name of the measured profile; `null` for the data sheet."""
+    fingerprint: str
+    """Kind of machine: `sheet:` for a data sheet, else as `advisor hardware detect` shows it."""
+    gpus: Annotated[int, Field(ge=0, strict=True)] = 1
+    """Accelerators used; 0 for a CPU."""
+    links: str | None = None
+    """How the accelerators are linked."""
+
+
+class Engine(PlanPart):
+    """What runs the plan; `advisor` is our own runtime."""
+
+    name: str = "advisor"
+    """`advisor` for our own runtime, else a serving engine."""
+    version: str | None = None
+    """Version or range of the engine."""
+
+
+class ParallelChoice(PlanPart):
+    """How the model is spread."""
+
+    tensor: Whole = 1
+    """Devices that share every layer."""
+    pipeline: Whole = 1
+    """Stages of layers."""
+    data: Whole = 1
+    """Replicas of the model."""
+    expert: Whole = 1
+    """Devices that share the experts."""
+
+
+class WeightsChoice(PlanPart):
+    """How matrices are stored."""
+
+    dtype: str
+    """Storage format of matrices."""
+    group_size: Whole | None = None
+    """Weights that share a scale; absent: a row, or none."""
+    keep: tuple[str, ...] = ()
+    """Kinds of matrices that stay in the model's own format."""
+
+
+class CacheChoice(PlanPart):
+    """Where keys and values live."""
+
+    dtype: str = "bf16"
+    """Storage format of keys and values."""
+    layout: str = "contiguous"
+    """`paged` hands out blocks as sequences grow, `contiguous` reserves the longest sequence."""
+    block_tokens: Whole | None = None
+    """Tokens of a block."""
+
+
+class AttentionChoice(PlanPart):
+    """What computes attention."""
+
+    backend: str = "eager"
+    """`sdpa` is fused, `eager` writes the scores out."""
+
+
+class BatchingChoice(PlanPart):
+    """Which requests share a step."""
+
+    policy: str = "continuous"
+    """`continuous` admits requests whenever there is room, `static` waits for a batch to end."""
+    max_num_seqs: Whole = 1
+    """Most sequences in a step."""
+    max_batched_tokens: Whole | None = None
+    """Most tokens in a step, prompts cut to fit; `null` for whole prompts."""
+
+
+class Acceptance(PlanPart):
+    """Expected share of proposed tokens accepted, with its 90 % range."""
+
+    value: Number
+    """The expected share, 0 to 1."""
+    range: tuple[Number, Number]
+    """Its 90 % range."""
+
+
+class Speculation(PlanPart):
+    """How tokens are proposed ahead."""
+
+    method: str
+    """`draft` asks a small model, `prompt-lookup` the text so far."""
+    draft_tokens: Whole = 1
+    """Positions proposed and verified in a step."""
+    draft_folder: str | None = None
+    """Folder of the draft model."""
+    acceptance: Acceptance | None = None
+
+
+class TechniqueChoice(PlanPart):
+    """A technique with its options, in order of application."""
+
+    name: str
+    """Its name, as `advisor explain` knows it."""
+    options: dict[str, Any] = {}
+    """Its options that a search may set."""
+
+
+class Apply(PlanPart):
+    """The decision: the only part that `advisor apply` runs."""
+
+    engine: Engine = Engine()
+    parallel: ParallelChoice = ParallelChoice()
+    weights: WeightsChoice
+    attention: AttentionChoice = AttentionChoice()
+    kv_cache: CacheChoice = CacheChoice()
+    speculative: Speculation | None = None
+    batching: BatchingChoice = BatchingChoice()
+    techniques: tuple[TechniqueChoice, ...] = ()
+
+
+class PlanMetric(PlanPart):
+    """A number with its 90 % range, how it is known, and the limit it stands against."""
+
+    value: Number
+    """The middle of what is predicted."""
+    range: tuple[Number, Number]
+    """Its 90 % range."""
+    basis: Basis
+    """How it is known, from measured to data sheet."""
+    limit: Number | None = None
+    """The limit it stands against."""
+    ok: bool | None = None
+    """Whether the value keeps the limit."""
+
+
+class Predicted(PlanPart):
+    """What the plan is predicted to do; the unit stands in each key."""
+
+    __pydantic_extra__: dict[str, PlanMetric]
+    memory_gib_per_gpu: dict[str, PlanMetric] = {}
+
+
+class PlanReason(PlanPart):
+    """Why a technique is in the plan or out of it."""
+
+    id: str
+    """The technique."""
+    state: Literal["chosen", "rejected", "not-applicable", "not-considered"]
+    why: str
+    """The reason, with numbers."""
+    would_need: dict[str, Number] | None = None
+    """Limits that would let it in."""
+    effect: dict[str, Number] | None = None
+    """How each metric changes with it."""
+    sources: tuple[str, ...] = ()
+    """Where its effect is known from."""
+
+
+class Quality(PlanPart):
+    """What quality was measured on; `null` while it is only expected."""
+
+    suite: str | None = None
+    """The text that quality was measured on."""
+    baseline: str = "bf16"
+    """What quality is compared with."""
+
+
+class ProfileStamp(PlanPart):
+    """Which measurement the numbers rest on."""
+
+    name: str
+    """Name of the profile."""
+    taken: str | None = None
+    """When it was measured."""
+    digest: str | None = None
+    """SHA-256 of what it holds, shortened."""
+
+
+class Candidates(PlanPart):
+    """How wide the search was."""
+
+    considered: Annotated[int, Field(ge=0)]
+    """Stacks that were priced."""
+    feasible: Annotated[int, Field(ge=0)]
+    """Of them, those that meet the limits."""
+    frontier: Annotated[int, Field(ge=0)]
+    """Of them, those that no other beats in everything."""
+
+
+class Provenance(PlanPart):
+    """Who made the file, when, from what."""
+
+    advisor: str
+    """Version that made the plan."""
+    created: str
+    """When, or what SOURCE_DATE_EPOCH says; the file is not rewritten for it alone."""
+    digest: str
+    """SHA-256 of limits, apply, model and machine, shortened; tells whether they were edited since."""
+    profile: ProfileStamp | None = None
+    """The measurement that the numbers rest on; absent for a data sheet."""
+    candidates: Candidates | None = None
+    """How wide the search was."""

@@ -1,0 +1,233 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from advisor.profiles.errors import ExitCode
+from advisor.profiles.request import Limits
+from advisor.profiles.run import Run as RunFile
+from advisor.schemas import schema_of
+
+LLAMA = "meta-llama/Meta-Llama-3.1-8B"
+CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
+GOLDEN_PLAN = Path(__file__).parents[1] / "golden" / "plan.yaml"
+ESTIMATE = ("estimate", LLAMA, "--hardware", "h100-sxm", "--prompt-tokens", "1k", "--output-tokens", "128")
+Run = Callable[..., Any]
+
+
+def test_estimate_prices_every_metric_with_range_and_basis(advisor: Run) -> None:
+    metrics = advisor(*ESTIMATE, "--concurrency", "8", "--json").data["metrics"]
+    asked = {
+        "ttft_ms_mean", "ttft_ms_p95", "tpot_ms_mean", "throughput_tok_s",
+        "decode_tok_s", "prefill_tok_s", "peak_memory_gib", "max_concurrency",
+    }  # fmt: skip
+    assert asked <= set(metrics)
+    for name, metric in metrics.items():
+        assert set(metric) == {"value", "range", "basis"}, name
+        assert metric["range"][0] <= metric["value"] <= metric["range"][1], name
+
+
+@pytest.mark.parametrize("load", [(), ("--concurrency", "4"), ("--request-rate", "2"), ("--offline",)], ids=str)
+def test_estimate_takes_every_kind_of_load(advisor: Run, load: tuple[str, ...]) -> None:
+    assert advisor(*ESTIMATE, *load, "--json").data["metrics"]["throughput_tok_s"]["value"] > 0
+
+
+def test_estimate_prices_the_formats_it_is_given(advisor: Run) -> None:
+    plain = advisor(*ESTIMATE, "--json").data["metrics"]
+    packed = advisor(*ESTIMATE, "--weights", "fp8", "--kv", "fp8", "--json").data["metrics"]
+    assert packed["weights_gib"]["value"] < 0.7 * plain["weights_gib"]["value"]
+    assert packed["kv_cache_gib"]["value"] < 0.7 * plain["kv_cache_gib"]["value"]
+
+
+def test_estimate_splits_weights_over_devices(advisor: Run) -> None:
+    plain = advisor(*ESTIMATE, "--json").data["metrics"]["weights_gib"]["value"]
+    split = advisor(*ESTIMATE, "--devices", "2", "--tp", "2", "--json").data["metrics"]["weights_gib"]["value"]
+    assert split == pytest.approx(plain / 2, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        (("--concurrency", "2", "--offline"), "usage", ExitCode.USAGE),
+        (("--concurrency", "0"), "bad-value", ExitCode.USAGE),
+        (("--weights", "int5"), "unknown-format", ExitCode.USAGE),
+        (("--engine", "nope"), "engine-not-found", ExitCode.MISSING),
+        (("--devices", "3", "--tp", "2"), "usage", ExitCode.USAGE),
+    ],
+    ids=str,
+)
+def test_estimate_refuses_what_makes_no_sense(advisor: Run, words: tuple[str, ...], code: str, exit_code: ExitCode) -> None:
+    ended = advisor(*ESTIMATE, *words, "--error-format", "json")
+    assert (ended.error["code"], ended.code, ended.out) == (code, exit_code, "")
+
+
+def test_compare_prints_predicted_beside_measured(advisor: Run, tmp_path: Path) -> None:
+    ended = advisor("compare", CANNED_RUN)
+    assert "predicted" in ended.out
+    assert "measured" in ended.out
+    (tmp_path / "run.json").write_bytes(CANNED_RUN.read_bytes())
+    assert advisor("compare", tmp_path).out == ended.out, "the folder of a run will do"
+    assert advisor("compare", CANNED_RUN, "--json").data["format"] == "1.0"
+
+
+def changed_run(path: Path, **limits: float) -> Path:
+    run = RunFile.model_validate_json(CANNED_RUN.read_text(encoding="utf-8"))
+    asked = run.request.model_copy(update={"limits": Limits(**limits)})
+    path.write_text(run.model_copy(update={"request": asked}).model_dump_json(), encoding="utf-8")
+    return path
+
+
+def test_a_measured_miss_of_a_limit_is_exit_code_5(advisor: Run, tmp_path: Path) -> None:
+    run = RunFile.model_validate_json(CANNED_RUN.read_text(encoding="utf-8"))
+    last = run.rungs[-1].measured
+    assert last is not None
+    assert last.throughput_tok_s is not None
+    kept = changed_run(tmp_path / "kept.json", throughput_tok_s=last.throughput_tok_s.value * 0.9)
+    missed = changed_run(tmp_path / "missed.json", throughput_tok_s=last.throughput_tok_s.value * 1.1)
+    assert advisor("compare", missed).code == ExitCode.LIMIT_MISSED
+    assert advisor("compare", kept).code == ExitCode.OK
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "Plan"}', "[" * 100_000])
+def test_what_is_no_run_is_refused(advisor: Run, tmp_path: Path, text: str) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(text)
+    ended = advisor("compare", path, "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("run-file", ExitCode.USAGE)
+
+
+def test_a_run_that_is_not_there_is_missing(advisor: Run, tmp_path: Path) -> None:
+    assert advisor("compare", tmp_path / "run.json").code == ExitCode.MISSING
+    assert advisor("compare", tmp_path).code == ExitCode.MISSING
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "exit_code"),
+    [
+        (lambda text: text, "plan-stale", ExitCode.STALE),
+        (lambda text: text.replace("max_num_seqs: 16", "max_num_seqs: 8"), "plan-edited", ExitCode.STALE),
+        (lambda text: text.replace('format: "1.0"', 'format: "9.0"'), "plan-format", ExitCode.USAGE),
+        (lambda text: text.replace("concurrency: 16", "concurrency: -16"), "plan-field", ExitCode.USAGE),
+        (lambda text: text.replace("apply:", "apply: ["), "bad-yaml", ExitCode.USAGE),
+    ],
+    ids=["another machine", "edited", "another major", "negative", "broken"],
+)
+def test_apply_refuses_a_plan_before_anything_runs(
+    advisor: Run, tmp_path: Path, change: Callable[[str], str], code: str, exit_code: ExitCode
+) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(change(GOLDEN_PLAN.read_text(encoding="utf-8")), encoding="utf-8")
+    ended = advisor("apply", plan, "--out", tmp_path / "out", "--error-format", "json")
+    assert (ended.error["code"], ended.code, ended.out) == (code, exit_code, "")
+    assert not (tmp_path / "out").exists()
+
+
+def test_apply_without_the_file_is_missing(advisor: Run, tmp_path: Path) -> None:
+    assert advisor("apply", tmp_path / "plan.yaml").code == ExitCode.MISSING
+
+
+def test_unknown_keys_are_warned_about_once(advisor: Run, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text(
+        GOLDEN_PLAN.read_text(encoding="utf-8").replace("  attention:", "  graphs: {cuda: true}\n  attention:"), encoding="utf-8"
+    )
+    ended = advisor("apply", plan, "--accept-edits", "--out", tmp_path / "out")
+    assert ended.err.count("apply.graphs") == 1
+    assert ended.code == ExitCode.STALE
+
+
+def test_hardware_alone_lists_and_a_word_is_shown(advisor: Run) -> None:
+    assert advisor("hardware").out == advisor("hardware", "list").out
+    assert advisor("hardware", "h100-sxm").out == advisor("hardware", "show", "h100-sxm").out
+    listed = advisor("hardware", "--json").data["hardware"]
+    assert len(listed) >= 60
+    assert all(item["sources"] for item in listed)
+
+
+def test_a_mistyped_id_is_corrected(advisor: Run) -> None:
+    ended = advisor("hardware", "h100sxm", "--error-format", "json")
+    assert ended.code == ExitCode.MISSING
+    assert any("h100-sxm" in line for line in ended.error["help"])
+
+
+def test_detection_works_with_nothing_but_a_processor(advisor: Run) -> None:
+    found = advisor("hardware", "detect", "--json").data
+    assert found["host"]["ram_total_bytes"] > 0
+    assert found["host"]["cpu"]["usable_cores"] >= 1
+    assert found["fingerprint"].startswith(("cpu:", "gpu:"))
+
+
+def test_models_are_listed_and_shown(advisor: Run) -> None:
+    listed = advisor("models", "--json").data["models"]
+    assert len(listed) > 60
+    assert advisor("models", LLAMA, "--json").data["parameters"] == 8030261248
+    assert "error[model-not-found]" in advisor("models", "show", "no/such", "--offline").err
+
+
+@pytest.mark.parametrize("words", [("show", "lab"), ("rm", "lab")])
+def test_a_profile_that_is_not_stored_is_missing(advisor: Run, words: tuple[str, ...]) -> None:
+    ended = advisor("profile", *words, "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("profile-not-found", ExitCode.MISSING)
+
+
+@pytest.mark.parametrize("name", ["now", "auto", "none", "Lab", "a/b", "../x"])
+def test_a_bad_profile_name_is_refused_before_measuring(advisor: Run, name: str) -> None:
+    ended = advisor("profile", "run", "--name", name, "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("bad-profile-name", ExitCode.USAGE)
+
+
+@pytest.mark.parametrize("kind", ["plan", "profile", "run"])
+def test_schema_is_a_schema(advisor: Run, kind: str) -> None:
+    schema = json.loads(advisor("schema", kind).out)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    assert schema == schema_of(kind)
+
+
+def test_the_run_schema_describes_runs() -> None:
+    jsonschema.validate(json.loads(CANNED_RUN.read_text(encoding="utf-8")), schema_of("run"))
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind"),
+    [
+        ("weights-int8", "technique"),
+        ("ttft_ms_p95", "metric"),
+        ("tpot-ms", "limit"),
+        ("quality-loss", "limit"),
+        ("apply.kv_cache.layout", "plan field"),
+        ("fingerprint", "plan field"),
+        ("error[plan-stale]", "error code"),
+    ],
+)
+def test_explain_has_a_page_for_every_kind_of_topic(advisor: Run, topic: str, kind: str) -> None:
+    page = advisor("explain", topic, "--json").data
+    assert page["kind"] == kind
+    assert all(part["text"] for part in page["parts"])
+
+
+def test_explain_has_a_page_for_every_topic_that_it_lists(advisor: Run) -> None:
+    for names in advisor("explain", "--json").data["topics"].values():
+        for name in names:
+            assert advisor("explain", name).code == 0, name
+
+
+def test_an_unknown_topic_names_the_nearest(advisor: Run) -> None:
+    ended = advisor("explain", "weights-int5")
+    assert ended.code == ExitCode.USAGE
+    assert "advisor explain weights-int4" in ended.err
+
+
+def test_doctor_tells_no_names(advisor: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("USER", "janedoe")
+    monkeypatch.setenv("HOME", str(tmp_path / "janedoe"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "janedoe" / "data"))
+    monkeypatch.setenv("ADVISOR_PLAN_PROFILE", "/home/someone/lab.yaml")
+    report = advisor("doctor", "--json")
+    assert "janedoe" not in report.out
+    assert "someone" not in report.out
+    assert report.data["paths"]["profiles"] == "~/data/advisor/profiles"
+    assert report.data["machine"]["fingerprint"]
+    assert report.data["packages"]["pydantic"]

@@ -1,0 +1,256 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from advisor.cli.profile_choice import settle
+from advisor.plan_read import read_plan
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+LLAMA = "meta-llama/Meta-Llama-3.1-8B"
+HERE = ("--profile=none", "--hardware", "h100-sxm")
+Run = Callable[..., Any]
+
+
+@pytest.mark.parametrize(
+    ("typed", "model", "profile"),
+    [
+        (("Q/q",), "Q/q", "auto"),
+        (("--profile", "--ttft-ms", "200", "Q/q"), "Q/q", "now"),
+        (("Q/q", "-P"), "Q/q", "now"),
+        (("Q/q", "--profile"), "Q/q", "now"),
+        (("--profile", "Q/q"), "Q/q", "now"),
+        (("-P", "Q/q"), "Q/q", "now"),
+        (("--profile", "./models/mine"), "./models/mine", "now"),
+        (("--profile", "Qwen3-32B"), "Qwen3-32B", "now"),
+        (("--profile=h200-lab", "Q/q"), "Q/q", "h200-lab"),
+        (("-P", "h200-lab", "Q/q"), "Q/q", "h200-lab"),
+        (("-Ph200-lab", "Q/q"), "Q/q", "h200-lab"),
+        (("--profile=none", "Q/q"), "Q/q", "none"),
+        (("--profile=./h200.yaml", "Q/q"), "Q/q", "./h200.yaml"),
+        (("-m", "Q/q", "-P"), "Q/q", "now"),
+        (("--profile=h200-lab", "-m", "Q/q"), "Q/q", "h200-lab"),
+    ],
+    ids=" ".join,
+)
+def test_profile_takes_a_word_only_where_it_can_be_a_name(
+    advisor: Run, monkeypatch: pytest.MonkeyPatch, typed: tuple[str, ...], model: str, profile: str
+) -> None:
+    asked = question_of(advisor, monkeypatch, *typed)
+    assert (asked.model, asked.profile) == (model, profile)
+
+
+def question_of(advisor: Run, monkeypatch: pytest.MonkeyPatch, *typed: str) -> Any:
+    """What the command asks of the service for these words."""
+    asked: list[Any] = []
+
+    def plan(question: Any, on_event: object) -> None:
+        asked.append(question)
+        raise AdvisorError("model-not-found", "asked", exit_code=ExitCode.MISSING)
+
+    monkeypatch.setattr("advisor.service.plan", plan)
+    assert advisor("plan", *typed).code == ExitCode.MISSING
+    return asked[0]
+
+
+def test_the_environment_names_a_profile_and_a_flag_wins(advisor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVISOR_PLAN_PROFILE", "h200-lab")
+    assert question_of(advisor, monkeypatch, "Q/q").profile == "h200-lab"
+    assert question_of(advisor, monkeypatch, "Q/q", "--profile=none").profile == "none"
+
+
+def test_one_in_the_environment_is_a_name_that_is_not_stored(advisor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ADVISOR_PLAN_PROFILE", "1")
+    ended = advisor("plan", LLAMA, "--error-format", "json")
+    assert (ended.code, ended.error["code"]) == (ExitCode.MISSING, "profile-not-found")
+
+
+def test_a_word_that_could_be_both_is_an_error_with_both_spellings(advisor: Run) -> None:
+    ended = advisor("plan", "--profile", "gpt2")
+    assert ended.code == ExitCode.USAGE
+    assert "error[profile-ambiguous]" in ended.err
+    assert "advisor plan gpt2 --profile" in ended.err
+    assert "advisor plan MODEL --profile=gpt2" in ended.err
+
+
+def test_a_stored_name_alone_is_a_profile_and_the_model_is_missing(advisor: Run, own_folders: Path) -> None:
+    stored = own_folders / "data" / "advisor" / "profiles" / "lab.yaml"
+    stored.parent.mkdir(parents=True)
+    stored.write_text("{}")
+    assert advisor("plan", "--profile", "lab", "--error-format", "json").error["code"] == "model-missing"
+
+
+def test_a_folder_is_a_model_and_a_file_is_a_profile(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "lab").write_text("")
+    assert settle(None, str(tmp_path / "mine")).model == str(tmp_path / "mine")
+    assert settle("m", str(tmp_path / "lab")).profile_file == tmp_path / "lab"
+
+
+@pytest.mark.parametrize("word", ["Has-Capitals", "a/b", "a_b"])
+def test_what_is_no_name_and_no_file_is_refused_beside_a_model(word: str) -> None:
+    with pytest.raises(AdvisorError) as caught:
+        settle("m", word)
+    assert (caught.value.code, caught.value.exit_code) == ("bad-profile-name", ExitCode.USAGE)
+
+
+@pytest.mark.parametrize(
+    ("flag", "text", "field", "number"),
+    [
+        ("--ttft-ms", "0.5s", "ttft_ms", 500),
+        ("--ttft-ms", "500ms", "ttft_ms", 500),
+        ("--tpot-ms", "12.5", "tpot_ms", 12.5),
+        ("--memory-gib", "24GB", "memory_gib", 24e9 / 2**30),
+        ("--memory-gib", "24GiB", "memory_gib", 24),
+        ("--memory-gib", "512 MiB", "memory_gib", 0.5),
+        ("--context", "8k", "context_tokens", 8192),
+        ("--context", "128K", "context_tokens", 131072),
+        ("--quality-loss", "1%", "quality_loss_pct", 1),
+        ("--quality-drop", "0.5", "quality_loss_pct", 0.5),
+        ("--quality-loss", "0", "quality_loss_pct", 0),
+        ("--throughput", "1.5k", "throughput_tok_s", 1500),
+        ("--request-rate", "120/min", "request_rate_per_s", 2),
+        ("--devices", "8", "devices", 8),
+    ],
+)
+def test_values_are_taken_with_their_units(
+    advisor: Run, monkeypatch: pytest.MonkeyPatch, flag: str, text: str, field: str, number: float
+) -> None:
+    assert getattr(question_of(advisor, monkeypatch, "Q/q", flag, text), field) == pytest.approx(number)
+
+
+FLAGS = (
+    "--ttft-ms",
+    "--tpot-ms",
+    "--throughput",
+    "--memory-gib",
+    "--context",
+    "--output-tokens",
+    "--concurrency",
+    "--request-rate",
+    "--devices",
+)
+
+
+@pytest.mark.parametrize("flag", FLAGS)
+@pytest.mark.parametrize("text", ["-5", "0", "abc", "nan", "inf", "1e999", "5 parsecs", ""])
+def test_limits_that_limit_nothing_are_refused_with_what_to_type(advisor: Run, flag: str, text: str) -> None:
+    error = advisor("plan", LLAMA, f"{flag}={text}", "--error-format=json").error
+    assert (error["code"], error["exit_code"]) == ("bad-value", ExitCode.USAGE)
+    assert error["message"].startswith(f"{flag} must be ")
+    assert any(line.startswith(f"write {flag} ") for line in error["help"])
+
+
+def test_a_negative_value_may_stand_apart_from_its_flag(advisor: Run) -> None:
+    assert "error[bad-value]: --ttft-ms must be greater than 0" in advisor("plan", LLAMA, "--ttft-ms", "-5").err
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "exit_code"),
+    [
+        ((), "model-missing", ExitCode.USAGE),
+        (("no-such/model",), "model-not-found", ExitCode.MISSING),
+        (("/no/such/folder",), "model-not-found", ExitCode.MISSING),
+        ((LLAMA, "--hardware", "h1000"), "hardware-not-found", ExitCode.MISSING),
+        ((LLAMA, "--profile=never-taken"), "profile-not-found", ExitCode.MISSING),
+        ((LLAMA, "--profile=./none.yaml"), "file-not-found", ExitCode.MISSING),
+        ((LLAMA, *HERE, "--require", "weights-int5"), "unknown-technique", ExitCode.USAGE),
+        ((LLAMA, *HERE, "--forbid", "weights-int5"), "unknown-technique", ExitCode.USAGE),
+        ((LLAMA, "--require", "kv-int8", "--forbid", "kv-int8"), "usage", ExitCode.USAGE),
+        ((LLAMA, "--concurrency", "2", "--request-rate", "2"), "usage", ExitCode.USAGE),
+        ((LLAMA, "--context", "1k", "--output-tokens", "1k"), "usage", ExitCode.USAGE),
+        ((LLAMA, *HERE, "--context", "1m"), "context-too-long", ExitCode.USAGE),
+        ((LLAMA, "-m", LLAMA), "usage", ExitCode.USAGE),
+        ((LLAMA, "--hardware", "h100-sxm", "--profile"), "profile-elsewhere", ExitCode.MISSING),
+    ],
+    ids=str,
+)
+def test_bad_questions_have_their_codes(advisor: Run, words: tuple[str, ...], code: str, exit_code: ExitCode) -> None:
+    ended = advisor("plan", *words, "--offline", "--error-format", "json")
+    assert (ended.error["code"], ended.code, ended.out) == (code, exit_code, "")
+
+
+def test_a_broken_profile_file_is_named_with_its_line(advisor: Run, tmp_path: Path) -> None:
+    broken = tmp_path / "lab.yaml"
+    broken.write_text("kind: MachineProfile\nname: [\n")
+    error = advisor("plan", LLAMA, f"--profile={broken}", "--error-format", "json").error
+    assert (error["code"], error["exit_code"], error["line"]) == ("bad-yaml", ExitCode.USAGE, 3)
+
+
+def test_a_plan_is_shown_and_saved_and_says_the_same(advisor: Run, tmp_path: Path) -> None:
+    file = tmp_path / "new" / "plan.yaml"
+    ended = advisor("plan", LLAMA, *HERE, "--tpot-ms", "30", "-o", file)
+    assert ended.code == ExitCode.OK
+    assert ended.err.splitlines()[-1] == f"saved {file}"
+    plan = read_plan(file)
+    assert plan.id in ended.out
+    assert plan.limits.tpot_ms_p95 == 30
+    assert not plan.edited
+    assert not list(plan.unknown_keys())
+    as_json = advisor("plan", LLAMA, *HERE, "--tpot-ms", "30", "--json").data
+    as_yaml = yaml.safe_load(advisor("plan", LLAMA, *HERE, "--tpot-ms", "30", "-f", "yaml").out)
+    saved = yaml.safe_load(file.read_text(encoding="utf-8"))
+    for record in (as_json, as_yaml, saved):
+        record["provenance"].pop("created")
+    assert as_json == as_yaml == saved
+
+
+def test_the_same_plan_again_leaves_the_file_alone(advisor: Run, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    advisor("plan", LLAMA, *HERE, "-o", file)
+    before = file.stat()
+    ended = advisor("plan", LLAMA, *HERE, "-o", file)
+    assert "already says this" in ended.err
+    assert file.stat().st_mtime_ns == before.st_mtime_ns
+    assert file.stat().st_ino == before.st_ino
+
+
+def test_when_nothing_fits_the_nearest_plan_is_shown_and_saved(advisor: Run, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    question = ("plan", LLAMA, "--hardware", "rtx-4090", "--tpot-ms", "10", "--context", "32768", "--concurrency", "16")
+    ended = advisor(*question, "-o", file, "--error-format", "json")
+    assert ended.code == ExitCode.NO_PLAN
+    assert "Nearest plan" in ended.out
+    plan = read_plan(file)
+    assert plan.verdict.status == "misses"
+    assert plan.verdict.relax
+    error = ended.error
+    assert error["code"] == "no-plan"
+    assert any("the limit that binds is " in note for note in error["notes"])
+    flags = {"ttft_ms_p95": "--ttft-ms", "tpot_ms_p95": "--tpot-ms", "context_tokens": "--context", "concurrency": "--concurrency"}
+    for relax in plan.verdict.relax:
+        if relax.limit in flags:
+            assert any(f"{flags[relax.limit]} {relax.needed:.10g} " in line for line in error["help"]), (relax, error["help"])
+
+
+@pytest.mark.slow
+def test_what_the_way_out_says_is_true(advisor: Run, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    question = ("plan", LLAMA, "--hardware", "rtx-4090", "--tpot-ms", "10", "--context", "32768")
+    assert advisor(*question, "--concurrency", "16", "-o", file).code == ExitCode.NO_PLAN
+    (fewer,) = [relax.needed for relax in read_plan(file).verdict.relax if relax.limit == "concurrency"]
+    assert advisor(*question, "--concurrency", f"{fewer:.0f}").code == ExitCode.OK
+
+
+def test_nothing_is_written_where_nothing_may_be(advisor: Run, tmp_path: Path) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("mine")
+    ended = advisor("plan", LLAMA, *HERE, "-o", blocked / "plan.yaml")
+    assert ended.code == ExitCode.FAILED
+    assert "Chosen plan" in ended.out, "the answer is not lost"
+    assert "error[" in ended.err
+    assert blocked.read_text() == "mine"
+
+
+def test_quiet_says_nothing_but_the_answer(advisor: Run, tmp_path: Path) -> None:
+    ended = advisor("plan", LLAMA, *HERE, "-q", "-o", tmp_path / "plan.yaml")
+    assert ended.err == ""
+    assert "Chosen plan" in ended.out
+
+
+def test_without_a_profile_of_this_machine_a_note_says_so(advisor: Run) -> None:
+    ended = advisor("plan", LLAMA)
+    assert "no fresh profile" in ended.err
+    assert "no fresh profile" not in ended.out
