@@ -8,7 +8,7 @@ from functools import lru_cache
 from statistics import median
 
 from advisor.estimate.machine import attention_bytes, attention_flops, gemm_bytes
-from advisor.estimate.operators import AllReduce, AttentionCall, Gemm, Traffic
+from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.formats import weight_format
@@ -64,7 +64,7 @@ class CatalogueMachine:
         self.overheads = overheads
         self._tables = efficiency_tables(hardware.id, hardware.arch)
         self._peaks: dict[str, float] = {}
-        self._memo: dict[tuple[int, int, int, str], float] = {}
+        self._memo: dict[Gemm, float] = {}
 
     @property
     def basis(self) -> Basis:
@@ -78,12 +78,11 @@ class CatalogueMachine:
 
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """Roofline of the product over the efficiency for its format and rows."""
-        key = (gemm.m, gemm.n, gemm.k, gemm.format)
-        known = self._memo.get(key)
+        known = self._memo.get(gemm)
         if known is None:
-            flops = 2.0 * gemm.m * gemm.n * gemm.k
+            flops = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
             roof = max(flops / self._peak(gemm.format), gemm_bytes(gemm) / self.hardware.memory_bandwidth_bytes_per_s)
-            known = self._memo[key] = roof / self._efficiency(gemm.format, gemm.m) + KERNEL_FLOOR_S
+            known = self._memo[gemm] = roof / self._efficiency(gemm.format, gemm.m) + KERNEL_FLOOR_S
         return known
 
     def attention_s(self, call: AttentionCall) -> float:
@@ -111,6 +110,11 @@ class CatalogueMachine:
             return 5e-6 + moved / (0.76 * self.hardware.link_bytes_per_s)
         rate = (self.hardware.pcie_bytes_per_s or 16e9) * 0.58 * math.pow(2 / reduce.ranks, 0.7)
         return 3e-6 * reduce.ranks + moved / rate
+
+    def exchange_s(self, exchange: Exchange) -> float:
+        """All-to-all: each device sends its tokens once per expert they go to; 10 us to set up on NVLink (aiconfigurator's all-gathers)."""
+        rate = self.hardware.link_bytes_per_s or (self.hardware.pcie_bytes_per_s or 16e9) * 0.58
+        return 1e-5 + exchange.payload_bytes / (0.76 * rate)
 
     def _peak(self, format: str) -> float:
         if format not in self._peaks:

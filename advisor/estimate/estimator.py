@@ -9,7 +9,7 @@ from advisor.backends.deployment import Batching, Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.machine import Machine
-from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, ledger, weight_bytes
+from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger, weight_bytes
 from advisor.estimate.ranges import spread
 from advisor.estimate.serving import Served, simulate
 from advisor.estimate.steps import StepPricer
@@ -110,7 +110,19 @@ class Estimator:
         lengths: Sequence[tuple[int, int]] | None = None,
     ) -> Metrics:
         """Everything that is predicted of a deployment. `lengths` are the requests of a concrete run."""
-        return self.metrics_of(deployment, workload, self.serve(deployment, workload, lengths), quality)
+        served = self.serve(deployment, workload, lengths)
+        metrics = self.metrics_of(deployment, workload, served, quality)
+        if lengths is None or deployment.kv.layout == "contiguous":
+            return metrics
+        cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
+        return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
+
+    def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:
+        """Prompt tokens per second while all prompts in flight are prefilled at once, in chunks of the token budget."""
+        budget = deployment.batching.token_budget or self.engine.token_budget
+        return _value(
+            "prefill", self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, budget), self.machine.basis
+        )
 
     def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from times that were already simulated."""

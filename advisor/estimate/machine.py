@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from advisor.estimate.operators import AllReduce, AttentionCall, Gemm, Operator, Traffic
+from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Operator, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
@@ -33,6 +33,9 @@ class Machine(Protocol):
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Seconds of one sum."""
+
+    def exchange_s(self, exchange: Exchange) -> float:
+        """Seconds of one exchange of tokens between the holders of experts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +67,15 @@ def price(machine: Machine, operators: list[Operator], working_set_bytes: float)
                 other += operator.count * machine.traffic_s(operator)
             case AllReduce():
                 collectives += operator.count * machine.all_reduce_s(operator)
+            case Exchange():
+                collectives += operator.count * machine.exchange_s(operator)
     return Shares(products, attention, other, collectives)
 
 
 def gemm_bytes(gemm: Gemm) -> float:
-    """Bytes of one product: weights once, activations in and out in two bytes."""
+    """Bytes of one product, all its groups: weights once, activations in and out in two bytes."""
     per_weight = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k)
-    return gemm.n * gemm.k * per_weight + 2.0 * gemm.m * (gemm.n + gemm.k)
+    return gemm.groups * (gemm.n * gemm.k * per_weight + 2.0 * gemm.m * (gemm.n + gemm.k))
 
 
 def attention_flops(call: AttentionCall) -> float:

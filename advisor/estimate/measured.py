@@ -2,7 +2,7 @@
 
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.machine import attention_bytes
-from advisor.estimate.operators import AllReduce, AttentionCall, Gemm, Traffic
+from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.interpolate import AttentionTable, GemmTable
@@ -40,12 +40,12 @@ class ProfiledMachine:
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """The table's time; for a format that was not measured, the nearest measured one scaled by its bytes."""
         if gemm.format in self._gemm.formats:
-            return self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
+            return gemm.groups * self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
         nearest = self._nearest(gemm.format)
         ratio = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k) / weight_format(nearest).bytes_per_element(
             row_elements=gemm.k
         )
-        return max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
+        return gemm.groups * max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
 
     def attention_s(self, call: AttentionCall) -> float:
         """The table's time for this implementation, layout and cache format; a fused stand-in where none was measured."""
@@ -71,6 +71,10 @@ class ProfiledMachine:
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Not measured on one machine: as the data sheet has it."""
         return self._fallback.all_reduce_s(reduce)
+
+    def exchange_s(self, exchange: Exchange) -> float:
+        """Not measured on one machine: as the data sheet has it."""
+        return self._fallback.exchange_s(exchange)
 
     def _nearest(self, format: str) -> str:
         wanted = weight_format(format).bits

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Deployment, Parallel
 from advisor.profiles.layers import LatentAttention, Matrix, Mixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 
@@ -41,13 +41,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """`count` products of `m` rows with `n` by `k` weights stored in `format`."""
+    """`count` products of `m` rows with `n` by `k` weights stored in `format`, or of `groups` experts with `m` rows each."""
 
     m: int
     n: int
     k: int
     format: str
-    count: float
+    count: int
+    groups: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,16 @@ class AllReduce:
     count: int
 
 
-Operator = Gemm | AttentionCall | Traffic | AllReduce
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """`count` times, every device sends `payload_bytes` to the devices that hold its tokens' experts, or gets them back."""
+
+    payload_bytes: float
+    ranks: int
+    count: int
+
+
+Operator = Gemm | AttentionCall | Traffic | AllReduce | Exchange
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +114,10 @@ class Structure:
     """Most key-value heads of a layer; 1 without attention."""
     kept_kinds: frozenset[str]
     """Kinds of matrices that the checkpoint keeps in bf16 or fp16."""
+    expert_layers: int
+    """Layers with routed experts."""
+    experts_per_token: int
+    """Routed experts that one token passes through in such a layer; 0 without any."""
 
 
 @lru_cache(maxsize=64)
@@ -118,7 +132,13 @@ def structure_of(model: ModelSpec) -> Structure:
         widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
         kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
         kept_kinds=model.kept_kinds,
+        expert_layers=sum(count for layer, count in layers if any(_is_routed(matrix) for matrix in layer.matrices)),
+        experts_per_token=max((matrix.active for matrix, _ in matrices if _is_routed(matrix)), default=0),
     )
+
+
+def _is_routed(matrix: Matrix) -> bool:
+    return matrix.copies > matrix.active
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +174,23 @@ def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Op
         for mixer, count in blueprint.mixers:
             yield _mixing(deployment, mixer, part, count)
     yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
+    yield from _collectives(deployment, rows)
+
+
+def expert_devices(parallel: Parallel) -> int:
+    """Devices that the experts of one layer are spread over: the tensor-parallel group, or more where `expert` says so."""
+    return max(parallel.expert, parallel.tensor)
+
+
+def _collectives(deployment: Deployment, rows: int) -> Iterator[Operator]:
+    """Two sums a layer within a group; tokens travel to experts and back where experts are spread over several groups."""
+    model, parallel = deployment.model, deployment.parallel
+    ranks, holders = parallel.tensor, expert_devices(parallel)
+    moe = structure_of(model).expert_layers if holders > ranks else 0
     if ranks > 1:
-        yield AllReduce(2.0 * rows * model.hidden_size, ranks, 2 * len(model.layers))
+        yield AllReduce(2.0 * rows * model.hidden_size, ranks, 2 * len(model.layers) - moe)
+    if moe:
+        yield Exchange(2.0 * rows * model.hidden_size * min(structure_of(model).experts_per_token, holders - 1) / ranks, holders, 2 * moe)
 
 
 def stored_format(deployment: Deployment, matrix: Matrix) -> str:
@@ -187,13 +222,14 @@ def touched_experts(matrix: Matrix, rows: int) -> float:
 
 def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, format: str) -> Gemm:
     ranks = deployment.parallel.tensor
-    if matrix.copies > 1 and matrix.active < matrix.copies:
-        experts = touched_experts(matrix, rows)
-        per_expert = max(round(rows * matrix.active / experts), 1)
-        share = deployment.parallel.expert if deployment.parallel.expert > 1 else ranks
-        return Gemm(per_expert, matrix.n, matrix.k, format, count * experts / share)
+    if _is_routed(matrix):
+        holders = expert_devices(deployment.parallel)
+        everyone = rows * max(holders // ranks, 1)
+        experts = touched_experts(matrix, everyone)
+        per_expert = max(round(everyone * matrix.active / experts), 1)
+        return Gemm(per_expert, matrix.n, matrix.k, format, count, experts / holders)
     split = 1 if matrix.kind == "router" else ranks
-    return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count * matrix.active)
+    return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active))
 
 
 def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Operator:

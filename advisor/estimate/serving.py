@@ -7,16 +7,21 @@ fills what the decoding sequences leave of the token budget with prompt chunks, 
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.operators import Part
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.request import Load, Workload
 
-ARRIVAL_SEED = 20
-CYCLES = 3
-"""Requests simulated in a closed loop, as a multiple of those in flight: the first burst and two rounds of steady state."""
+SEED = 20
+BURST_SHARE = 3
+"""A closed loop starts with everyone at once. One in so many of those first requests counts: as in ten rounds, not in four."""
+ROUNDS = 4
+"""Requests simulated in a closed loop, as a multiple of those in flight: the first burst and three rounds of steady state."""
+LENGTH_SPREAD = 0.1
+"""Lengths in a loop vary by this share either way, evenly: equal ones would finish and start in step for ever."""
 OPEN_REQUESTS = 200
 """Requests simulated in an open loop."""
 
@@ -29,6 +34,8 @@ class Served:
     tpot_s: tuple[float, ...]
     output_tokens: int
     wall_s: float
+    peak_cache_tokens: int
+    """Most tokens that the cache held at once, of one replica, each sequence rounded up to its blocks."""
 
     @property
     def throughput_tok_s(self) -> float:
@@ -38,24 +45,69 @@ class Served:
 
 @dataclass(slots=True)
 class _Active:
-    """A request in a slot."""
+    """A request on its way. All that decode gain alike, so it is done when the common counter reaches `ends_at`."""
 
+    number: int
     arrival_s: float
     prompt: int
     output: int
     prefilled: int = 0
-    generated: float = 0.0
+    joined_at: float = 0.0
+    ends_at: float = 0.0
     first_s: float = 0.0
+    last_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Decoding:
+    """The sequences that decode: a heap by the common counter, and the sum of their contexts."""
+
+    counter: float = 0.0
+    context_sum: float = 0.0
+    heap: list[tuple[float, int, _Active]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.heap)
 
     @property
-    def context(self) -> float:
-        return self.prefilled + self.generated
+    def mean_context(self) -> float:
+        return self.context_sum / len(self.heap)
+
+    @property
+    def shortest(self) -> float:
+        """Tokens until the next one is done."""
+        return self.heap[0][0] - self.counter
+
+    def join(self, active: _Active) -> None:
+        active.joined_at, active.ends_at = self.counter, self.counter + active.output - 1
+        self.context_sum += active.prompt + 1
+        heappush(self.heap, (active.ends_at, active.number, active))
+
+    def gain(self, tokens: float) -> None:
+        self.counter += tokens
+        self.context_sum += tokens * len(self.heap)
+
+    def pop_done(self) -> list[_Active]:
+        done = []
+        while self.heap and self.heap[0][0] <= self.counter + 1e-6:
+            active = heappop(self.heap)[2]
+            self.context_sum -= active.prompt + 1 + self.counter - active.joined_at
+            done.append(active)
+        return done
+
+    def held(self, block: int) -> int:
+        """Blocks in use."""
+        return sum(
+            -(-int(active.prompt + min(1 + self.counter - active.joined_at, active.output - 1)) // block) for _, _, active in self.heap
+        )
 
 
 class Scheduler:
     """Runs requests through a deployment's steps on paper. Only built and run once."""
 
-    def __init__(self, pricer: StepPricer, *, policy: str, slots: int, token_budget: int, request_s: float) -> None:
+    def __init__(
+        self, pricer: StepPricer, *, policy: str, slots: int, token_budget: int, request_s: float, exact_cache: bool = False
+    ) -> None:
         self._pricer = pricer
         self._static = policy == "static"
         self._slots = max(slots, 1)
@@ -65,12 +117,17 @@ class Scheduler:
         self._positions = pricer.deployment.decoding.draft_tokens + 1
         self._now = 0.0
         self._prefilling: deque[_Active] = deque()
-        self._running: list[_Active] = []
-        self._done: list[tuple[_Active, float]] = []
+        self._running = _Decoding()
+        self._done: list[_Active] = []
+        self._block = max(pricer.deployment.kv.block_tokens, 1)
+        self._exact_cache = exact_cache
+        self._peak_tokens = 0
 
-    def serve(self, lengths: Sequence[tuple[int, int]], *, in_flight: int | None, arrivals_s: Sequence[float] | None = None) -> Served:
+    def serve(
+        self, lengths: Sequence[tuple[int, int]], *, in_flight: int | None, arrivals_s: Sequence[float] | None = None
+    ) -> list[_Active]:
         """Serve prompts and outputs of these lengths: `in_flight` at a time, or as they arrive, or all at once."""
-        self._pending = deque(lengths)
+        self._pending = deque(_Active(number, 0.0, *shape) for number, shape in enumerate(lengths))
         self._arrivals = deque(arrivals_s or ())
         self._waiting: deque[_Active] = deque()
         self._in_flight = in_flight
@@ -80,22 +137,28 @@ class Scheduler:
             self._take_arrivals()
             self._admit()
             self._advance()
-        ttft = tuple(active.first_s - active.arrival_s + self._request_s for active, _ in self._done)
-        tpot = tuple((end - active.first_s) / (active.output - 1) for active, end in self._done if active.output > 1)
-        return Served(ttft, tpot, sum(active.output for active, _ in self._done), self._now)
+        return self._done
+
+    def served(self, counted: Sequence[_Active]) -> Served:
+        """The times of `counted` requests of a finished run."""
+        ttft = tuple(active.first_s - active.arrival_s + self._request_s for active in counted)
+        tpot = tuple((active.last_s - active.first_s) / (active.output - 1) for active in counted if active.output > 1)
+        return Served(ttft, tpot, sum(active.output for active in self._done), self._now, self._peak_tokens)
 
     def _submit(self, count: int) -> None:
         for _ in range(min(count, len(self._pending))):
-            prompt, output = self._pending.popleft()
-            self._waiting.append(_Active(self._now, prompt, output))
+            active = self._pending.popleft()
+            active.arrival_s = self._now
+            self._waiting.append(active)
 
     def _take_arrivals(self) -> None:
         idle = not (self._waiting or self._prefilling or self._running)
         if idle and self._arrivals and self._arrivals[0] > self._now:
             self._now = self._arrivals[0]
         while self._arrivals and self._arrivals[0] <= self._now:
-            prompt, output = self._pending.popleft()
-            self._waiting.append(_Active(self._arrivals.popleft(), prompt, output))
+            active = self._pending.popleft()
+            active.arrival_s = self._arrivals.popleft()
+            self._waiting.append(active)
 
     def _admit(self) -> None:
         if self._static and (self._prefilling or self._running):
@@ -114,10 +177,9 @@ class Scheduler:
 
     def _decode(self) -> None:
         """Decode until the next request finishes or arrives."""
-        batch = len(self._running)
-        steps = max(min(active.output - active.generated for active in self._running) / self._gain, 1.0)
-        context = sum(active.context for active in self._running) / batch
-        seconds = self._pricer.decode_s(batch, context + steps * self._gain / 2)
+        running = self._running
+        steps = max(running.shortest / self._gain, 1.0)
+        seconds = self._pricer.decode_s(len(running), running.mean_context + steps * self._gain / 2)
         if self._arrivals and self._arrivals[0] < self._now + steps * seconds:
             steps = max((self._arrivals[0] - self._now) / seconds, 1.0)
         self._now += steps * seconds
@@ -127,6 +189,7 @@ class Scheduler:
         active = self._prefilling.popleft()
         self._now += self._pricer.prefill_s(active.prompt, active.prompt)
         self._first_token(active)
+        self._note_cache()
 
     def _mixed(self) -> None:
         """One kind of step with prompt chunks, repeated while it stays the same."""
@@ -136,55 +199,66 @@ class Scheduler:
         repeats = max((first.prompt - first.prefilled) // chunk, 1)
         chunks = [(first, chunk)]
         if repeats == 1 and chunk < room:
-            room -= chunk
-            for active in list(self._prefilling)[1:]:
-                if room <= 0:
-                    break
-                chunks.append((active, min(active.prompt - active.prefilled, room)))
-                room -= chunks[-1][1]
+            chunks += self._more_chunks(room - chunk)
         if self._running:
-            left = min(active.output - active.generated for active in self._running)
-            repeats = max(min(repeats, int(left / self._gain)), 1)
+            repeats = max(min(repeats, int(self._running.shortest / self._gain)), 1)
         self._now += repeats * self._mixed_s(chunks, repeats)
-        self._gained(repeats)
         for active, tokens in chunks:
             active.prefilled += tokens * repeats
+        self._gained(repeats)
+        for active, _ in chunks:
             if active.prefilled >= active.prompt:
                 self._prefilling.remove(active)
                 self._first_token(active)
+        self._note_cache()
+
+    def _more_chunks(self, room: int) -> list[tuple[_Active, int]]:
+        """Chunks of the prompts behind the first one that fill the rest of a step."""
+        chunks = []
+        for place, active in enumerate(self._prefilling):
+            if place and room > 0:
+                chunks.append((active, min(active.prompt - active.prefilled, room)))
+                room -= chunks[-1][1]
+            if room <= 0:
+                break
+        return chunks
 
     def _mixed_s(self, chunks: list[tuple[_Active, int]], repeats: int) -> float:
         parts: dict[Part, int] = {}
         for active, tokens in chunks:
             middle = active.prefilled + tokens * (repeats + 1) // 2
-            part = Part("prefill", 1, tokens, max(middle, tokens), active.prefilled + tokens * repeats >= active.prompt)
+            part = self._pricer.chunk_part(tokens, max(middle, tokens), active.prefilled + tokens * repeats >= active.prompt)
             parts[part] = parts.get(part, 0) + 1
         step = [Part(part.phase, count, part.q_tokens, part.kv_tokens, part.sampled) for part, count in parts.items()]
         drafting = 0.0
         if self._running:
-            context = sum(active.context for active in self._running) / len(self._running)
-            step.append(self._pricer.decode_part(len(self._running), context))
-            drafting = self._pricer.draft_s(len(self._running), context)
+            step.append(self._pricer.decode_part(len(self._running), self._running.mean_context))
+            drafting = self._pricer.draft_s(len(self._running), self._running.mean_context)
         return self._pricer.step_s(tuple(step)) + drafting
 
     def _first_token(self, active: _Active) -> None:
-        active.prefilled, active.generated, active.first_s = active.prompt, 1.0, self._now
-        self._running.append(active)
+        active.first_s = active.last_s = self._now
+        self._running.join(active)
         if active.output <= 1:
             self._retire()
 
     def _gained(self, steps: float) -> None:
-        for active in self._running:
-            active.generated += steps * self._gain
+        self._running.gain(steps * self._gain)
+        self._note_cache()
         self._retire()
 
     def _retire(self) -> None:
-        finished = [active for active in self._running if active.generated >= active.output - 1e-9]
-        if finished:
-            self._running = [active for active in self._running if active.generated < active.output - 1e-9]
-            self._done += [(active, self._now) for active in finished]
-            if self._in_flight is not None:
-                self._submit(len(finished))
+        finished = self._running.pop_done()
+        for active in finished:
+            active.last_s = self._now
+        self._done += finished
+        if finished and self._in_flight is not None:
+            self._submit(len(finished))
+
+    def _note_cache(self) -> None:
+        if self._exact_cache:
+            held = self._running.held(self._block) + sum(-(-active.prompt // self._block) for active in self._prefilling)
+            self._peak_tokens = max(self._peak_tokens, held * self._block)
 
 
 def simulate(
@@ -202,20 +276,39 @@ def simulate(
     Data-parallel replicas share the load evenly.
     """
     replicas = deployment.parallel.data
-    scheduler = Scheduler(pricer, policy=deployment.batching.policy, slots=slots, token_budget=token_budget, request_s=request_s)
-    shape = (workload.prompt_tokens, workload.output_tokens)
+    scheduler = Scheduler(
+        pricer,
+        policy=deployment.batching.policy,
+        slots=slots,
+        token_budget=token_budget,
+        request_s=request_s,
+        exact_cache=lengths is not None,
+    )
     if workload.load is Load.CLOSED:
         in_flight = max(-(-(workload.concurrency or 1) // replicas), 1)
-        wanted = lengths or [shape] * (CYCLES * in_flight if in_flight > 1 else 2)
-        served = scheduler.serve(wanted, in_flight=in_flight)
+        done = scheduler.serve(lengths or _varied(workload, ROUNDS * in_flight if in_flight > 1 else 1), in_flight=in_flight)
+        counted = done if lengths or in_flight == 1 else [one for one in done if one.number >= in_flight or one.number % BURST_SHARE == 0]
     elif workload.load is Load.OFFLINE:
-        wanted = lengths or [shape] * max(CYCLES * min(slots, workload.concurrency or slots), 1)
-        served = scheduler.serve(wanted, in_flight=None)
+        wanted = lengths or _varied(workload, ROUNDS * min(slots, workload.concurrency or slots))
+        counted = scheduler.serve(wanted, in_flight=None)
     else:
-        rng, at, arrivals = random.Random(ARRIVAL_SEED), 0.0, []
-        wanted = lengths or [shape] * OPEN_REQUESTS
+        rng, at, arrivals = random.Random(SEED), 0.0, []
+        wanted = lengths or _varied(workload, OPEN_REQUESTS)
         for _ in wanted:
             at += rng.expovariate((workload.request_rate_per_s or 1.0) / replicas)
             arrivals.append(at)
-        served = scheduler.serve(wanted, in_flight=None, arrivals_s=arrivals)
-    return Served(served.ttft_s, served.tpot_s, served.output_tokens * replicas, served.wall_s)
+        counted = scheduler.serve(wanted, in_flight=None, arrivals_s=arrivals)
+    served = scheduler.served(counted)
+    return replace(served, output_tokens=served.output_tokens * replicas)
+
+
+def _varied(workload: Workload, count: int) -> list[tuple[int, int]]:
+    """Lengths of `count` requests, the usual ones on average."""
+    if count == 1:
+        return [(workload.prompt_tokens, workload.output_tokens)]
+    rng = random.Random(SEED)
+
+    def around(tokens: int) -> int:
+        return max(round(tokens * rng.uniform(1 - LENGTH_SPREAD, 1 + LENGTH_SPREAD)), 1)
+
+    return [(around(workload.prompt_tokens), around(workload.output_tokens)) for _ in range(count)]

@@ -8,7 +8,7 @@ from advisor.profiles.evidence import expected_tokens
 
 
 class StepPricer:
-    """Prices steps of one deployment; context lengths are rounded to 1/16 octaves to share answers."""
+    """Prices steps of one deployment; lengths are rounded to 1/16 octaves to share answers."""
 
     def __init__(self, deployment: Deployment, machine: Machine) -> None:
         self.deployment = deployment
@@ -41,6 +41,21 @@ class StepPricer:
         """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
         own = self.step_s((Part("prefill", 1, tokens, kv_tokens, sampled),))
         return own + (self._draft.prefill_s(tokens, kv_tokens, False) if self._draft else 0.0)
+
+    def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
+        """Tokens per second while `sequences` prompts are prefilled together in steps of at most `budget` tokens."""
+        if sequences > 1 and prompt * sequences <= budget:
+            return prompt * sequences / self.step_s((Part("prefill", sequences, prompt, prompt),))
+        done, seconds = 0, 0.0
+        while done < prompt:
+            chunk = min(budget, prompt - done)
+            done += chunk
+            seconds += self.step_s((Part("prefill", 1, chunk, done, done == prompt),))
+        return prompt / seconds
+
+    def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> Part:
+        """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
+        return _rounded(Part("prefill", 1, tokens, kv_tokens, sampled))
 
     def decode_part(self, sequences: int, context: float) -> Part:
         """The part of a step that decodes: a verified draft adds its positions."""
@@ -79,9 +94,13 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
 
 
 def _rounded(part: Part) -> Part:
-    """Lengths on a grid of a sixteenth octave (at most 2.2 % off), so that growing contexts share prices."""
-    if part.kv_tokens <= 32:
-        return part
-    grain = 1 << max(part.kv_tokens.bit_length() - 5, 0)
-    kv_tokens = max(round(part.kv_tokens / grain) * grain, part.q_tokens)
-    return Part(part.phase, part.sequences, part.q_tokens, kv_tokens, part.sampled)
+    """Lengths on a grid of a sixteenth octave (at most 3.1 % off), so that growing contexts and varied prompts share prices."""
+    q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
+    return Part(part.phase, part.sequences, q_tokens, max(_on_grid(part.kv_tokens), q_tokens), part.sampled)
+
+
+def _on_grid(tokens: int) -> int:
+    if tokens <= 32:
+        return tokens
+    grain = 1 << max(tokens.bit_length() - 5, 0)
+    return round(tokens / grain) * grain

@@ -48,6 +48,14 @@ class EngineProfile(Frozen):
     """Formats it runs; a name that ends in `*` is a family."""
     kv_formats: tuple[str, ...]
     decoding: tuple[str, ...]
+    max_sequences: int = Field(default=256, ge=1)
+    """Requests that run at once where a plan does not say."""
+    kv_with_quantised: str = "bf16"
+    """Format of the cache under fp8 and fp4 weights where a plan does not say."""
+
+    def kv_format_for(self, weight_format: str) -> str:
+        """The cache's format where a plan does not say."""
+        return self.kv_with_quantised if weight_format in ("fp8", "nvfp4") else "bf16"
 
     def runs(self, weight_format: str) -> bool:
         """Whether the engine loads weights of this format."""

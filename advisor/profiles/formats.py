@@ -66,3 +66,11 @@ def weight_format(name: str) -> Format:
         exit_code=ExitCode.USAGE,
         help=("choose from " + ", ".join(sorted(FORMATS)) + ", int4-gN, exl2-Nbpw",),
     )
+
+
+def parse_weights(name: str) -> tuple[str, int | None]:
+    """Format and group size of a weight format's name. Raises `AdvisorError` `unknown-format`."""
+    weight_format(name)
+    if name.startswith("int4-g"):
+        return "int4", int(name[6:])
+    return name, None

@@ -1,0 +1,172 @@
+"""How far predictions are from measurements: errors by group, ranking, coverage. Knows no estimator."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median
+
+from advisor.profiles.metrics import Value
+from advisor.validate_cases import Case
+
+MIN_RANKED = 4
+"""Fewest configurations of a workload that a ranking is judged on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One measurement beside its prediction, or the reason why there is none."""
+
+    case: Case
+    predicted: Value | None
+    model_kind: str
+    refused: str
+
+    @property
+    def error(self) -> float:
+        """(predicted − measured)/measured."""
+        assert self.predicted is not None
+        return self.predicted.value / self.case.measured - 1
+
+    @property
+    def covered(self) -> bool:
+        """Whether the range holds the measurement."""
+        assert self.predicted is not None
+        return self.predicted.low <= self.case.measured <= self.predicted.high
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorRow:
+    """The errors of one group of comparisons, in percent."""
+
+    name: str
+    answered: int
+    refused: int
+    median_abs_pct: float | None
+    mean_abs_pct: float | None
+    median_bias_pct: float | None
+    """Median of the signed error: positive when predictions are too high."""
+    coverage_pct: float | None
+    ranking: float | None
+    """Mean Spearman correlation within workloads; `None` where no workload has enough configurations."""
+
+    def as_dict(self) -> dict[str, object]:
+        """The published form."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationReport:
+    """Errors by metric, and of each metric by engine, hardware, basis and kind of model."""
+
+    cases: str
+    overall: tuple[ErrorRow, ...]
+    groups: tuple[tuple[str, str, tuple[ErrorRow, ...]], ...]
+    """Metric, what it is grouped by, and the groups."""
+    unstated: tuple[ErrorRow, ...]
+    """Rows that do not state the weights' precision: predicted with the checkpoint's own, and in no other table."""
+    refusals: tuple[tuple[str, int], ...]
+
+    def as_dict(self) -> dict[str, object]:
+        """The published form."""
+        return {
+            "kind": "ValidationReport",
+            "cases": self.cases,
+            "metrics": [row.as_dict() for row in self.overall],
+            "groups": [{"metric": metric, "by": by, "rows": [row.as_dict() for row in rows]} for metric, by, rows in self.groups],
+            "precision_not_stated": [row.as_dict() for row in self.unstated],
+            "refusals": [{"reason": reason, "rows": count} for reason, count in self.refusals],
+        }
+
+    def text(self, *, width: int = 100, colour: bool = False, ascii: bool = False) -> str:
+        """The report for a person."""
+        from advisor.views.style import Look  # views are not needed to compute
+        from advisor.views.validation import validation_text
+
+        return validation_text(self, Look(width, colour, ascii))
+
+
+def report_of(cases: str, compared: Sequence[Comparison]) -> ValidationReport:
+    """Put comparisons into groups."""
+    stated = [one for one in compared if one.case.precision_stated]
+    unstated = [one for one in compared if not one.case.precision_stated]
+    by_metric = _grouped(stated, lambda one: one.case.metric)
+    keys: tuple[tuple[str, Callable[[Comparison], str]], ...] = (
+        ("engine", lambda one: one.case.engine),
+        ("hardware", lambda one: one.case.hardware),
+        ("basis", lambda one: one.predicted.basis.value if one.predicted else "refused"),
+        ("model kind", lambda one: one.model_kind or "unknown"),
+    )
+    groups = tuple(
+        (metric, by, tuple(error_row(name, rows) for name, rows in _grouped(found, key).items()))
+        for metric, found in by_metric.items()
+        for by, key in keys
+    )
+    refusals = Counter(one.refused for one in compared if one.refused)
+    return ValidationReport(
+        cases,
+        tuple(error_row(metric, found) for metric, found in by_metric.items()),
+        groups,
+        tuple(error_row(metric, found) for metric, found in _grouped(unstated, lambda one: one.case.metric).items()),
+        tuple(refusals.most_common()),
+    )
+
+
+def error_row(name: str, compared: Sequence[Comparison]) -> ErrorRow:
+    """Summarise one group."""
+    answered = [one for one in compared if one.predicted is not None]
+    refused = len(compared) - len(answered)
+    if not answered:
+        return ErrorRow(name, 0, refused, None, None, None, None, None)
+    errors = [100 * one.error for one in answered]
+    sizes = [abs(error) for error in errors]
+    covered = 100 * fmean(one.covered for one in answered)
+    return ErrorRow(name, len(answered), refused, median(sizes), fmean(sizes), median(errors), covered, ranking(answered))
+
+
+def ranking(compared: Iterable[Comparison]) -> float | None:
+    """Mean Spearman correlation over workloads of one model and one pair of lengths, weighted by their configurations."""
+    scores = []
+    for found in _grouped(compared, _workload).values():
+        measured = [one.case.measured for one in found]
+        if len(found) >= MIN_RANKED and len(set(measured)) > 1:
+            predicted = [one.predicted.value for one in found if one.predicted is not None]
+            scores += [spearman(measured, predicted)] * len(found)
+    return fmean(scores) if scores else None
+
+
+def spearman(left: Sequence[float], right: Sequence[float]) -> float:
+    """Rank correlation, ties at their mean rank; 0 where one side does not vary.
+
+    >>> spearman([1, 2, 3], [10, 20, 30])
+    1.0
+    """
+    a, b = _ranks(left), _ranks(right)
+    middle = (len(a) + 1) / 2
+    spread = (sum((x - middle) ** 2 for x in a) * sum((y - middle) ** 2 for y in b)) ** 0.5
+    return sum((x - middle) * (y - middle) for x, y in zip(a, b, strict=True)) / spread if spread else 0.0
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    order = sorted(range(len(values)), key=values.__getitem__)
+    ranks, start = [0.0] * len(values), 0
+    while start < len(order):
+        end = start
+        while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
+            end += 1
+        for place in order[start : end + 1]:
+            ranks[place] = (start + end) / 2 + 1
+        start = end + 1
+    return ranks
+
+
+def _workload(one: Comparison) -> str:
+    setting = one.case.setting
+    assert setting is not None
+    return f"{one.case.metric} {setting.model} {setting.prompt_tokens} {setting.output_tokens} {setting.load}"
+
+
+def _grouped(compared: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[Comparison]]:
+    groups: dict[str, list[Comparison]] = {}
+    for one in compared:
+        groups.setdefault(key(one), []).append(one)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))

@@ -1,0 +1,184 @@
+"""Published measurements as rows of a table: parsed, with a reason for each row that says too little or something unknown."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+METRICS = (
+    "ttft_ms",
+    "tpot_ms",
+    "output_tok_s_total",
+    "output_tok_s_per_gpu",
+    "decode_tok_s_single_stream",
+    "prefill_tok_s",
+    "peak_memory_gb",
+    "max_batch",
+)
+LOADS = ("closed", "max", "open", "burst")
+COLUMNS = (
+    "case_id metric value hardware devices tp pp engine engine_version model weights kv prompt_tokens output_tokens concurrency "
+    "request_rate load source notes"
+).split()
+REQUIRED = ("case_id", "metric", "value", "hardware", "engine", "model")
+SHORT_ANSWER_TOKENS = 128
+"""Length of an answer where a latency was published without one: what llama-bench and most READMEs generate."""
+
+
+class Unclear(Exception):
+    """A row that cannot be predicted; the reason is its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What was measured: everything of a row but its metric. Rows with one setting share one prediction."""
+
+    hardware: str
+    devices: int
+    tp: int
+    pp: int
+    attention_dp: int
+    expert_devices: int
+    engine: str
+    model: str
+    weights: str
+    kv: str
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int | None
+    request_rate: float | None
+    load: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One published measurement."""
+
+    case_id: str
+    metric: str
+    measured: float
+    source: str
+    engine: str
+    hardware: str
+    model: str
+    precision_stated: bool
+    setting: Setting | None
+    unclear: str
+    """Why there is no setting."""
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Every row of a CSV of cases. Raises `AdvisorError` `bad-cases` for a file that is no such table."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or []
+            missing = [name for name in REQUIRED if name not in columns]
+            if missing:
+                raise _bad(path, f"no column {', '.join(missing)}", f"the columns are {', '.join(COLUMNS)}")
+            return [_case({name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.MISSING) from error
+    except UnicodeDecodeError as error:
+        raise _bad(path, f"not UTF-8 text at byte {error.start}") from error
+    except csv.Error as error:
+        raise _bad(path, f"not a CSV table: {error}") from error
+
+
+def _bad(path: Path, problem: str, *help_lines: str, exit_code: ExitCode = ExitCode.USAGE) -> AdvisorError:
+    return AdvisorError("bad-cases", f"{path}: {problem}", exit_code=exit_code, help=help_lines, file=str(path))
+
+
+def _case(row: dict[str, str]) -> Case:
+    setting, unclear, measured = None, "", float("nan")
+    try:
+        measured = _number(row, "value")
+        setting = _setting(row)
+    except Unclear as reason:
+        unclear = str(reason)
+    stated = bool(row["weights"])
+    return Case(
+        row["case_id"],
+        row["metric"],
+        measured,
+        row["source"],
+        row["engine"].lower(),
+        row["hardware"],
+        row["model"],
+        stated,
+        setting,
+        unclear,
+    )
+
+
+def _setting(row: dict[str, str]) -> Setting:
+    if row["metric"] not in METRICS:
+        raise Unclear(f"unknown metric `{row['metric']}`")
+    load = row["load"] or "closed"
+    if load not in LOADS:
+        raise Unclear(f"unknown load `{load}`")
+    prompt, output = _lengths(row)
+    notes = _notes(row["notes"])
+    tp, pp = _count(row, "tp", 1), _count(row, "pp", 1)
+    rate = _number(row, "request_rate") if row["request_rate"] else None
+    if load == "open" and rate is None:
+        raise Unclear("an open load without a request rate")
+    concurrency = _count(row, "concurrency", 0) or None
+    if load in ("closed", "burst") and concurrency is None:
+        concurrency = 1
+    return Setting(
+        hardware=row["hardware"],
+        devices=_count(row, "devices", tp * pp),
+        tp=tp,
+        pp=pp,
+        attention_dp=notes.get("attention_dp", 1),
+        expert_devices=notes.get("moe_tp", 1) * notes.get("moe_ep", 1),
+        engine=row["engine"].lower(),
+        model=row["model"],
+        weights=row["weights"],
+        kv=row["kv"],
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=concurrency,
+        request_rate=rate,
+        load=load,
+    )
+
+
+def _lengths(row: dict[str, str]) -> tuple[int, int]:
+    """Prompt and answer. A rate of one stream hardly depends on lengths that were left out; a throughput does."""
+    prompt, output = (_count(row, name, -1) for name in ("prompt_tokens", "output_tokens"))
+    serving = row["metric"] in ("output_tok_s_total", "output_tok_s_per_gpu", "max_batch") or _count(row, "concurrency", 1) > 1
+    if serving and row["metric"] != "peak_memory_gb" and (prompt < 0 or output < 0):
+        raise Unclear("prompt and output lengths are not stated")
+    if row["metric"] in ("ttft_ms", "prefill_tok_s") and prompt < 0:
+        raise Unclear("the prompt's length is not stated")
+    if row["metric"] in ("ttft_ms", "prefill_tok_s", "peak_memory_gb") and output < 0:
+        output = 1
+    return max(prompt, 1), output if output > 0 else 1 if output == 0 else SHORT_ANSWER_TOKENS
+
+
+def _notes(notes: str) -> dict[str, int]:
+    """Counts such as `moe_ep=8` between semicolons."""
+    pairs = (part.split("=", 1) for part in notes.split(";") if part.count("=") == 1)
+    return {key.strip(): int(value) for key, value in pairs if value.strip().isdigit() and int(value) > 0}
+
+
+def _count(row: dict[str, str], name: str, absent: int) -> int:
+    if not row[name]:
+        return absent
+    value = _number(row, name)
+    if value != int(value) or value < 0 or (value == 0 and name in ("devices", "tp", "pp")):
+        raise Unclear(f"{name} is `{row[name]}`, not a count")
+    return int(value)
+
+
+def _number(row: dict[str, str], name: str) -> float:
+    try:
+        value = float(row[name])
+    except ValueError:
+        raise Unclear(f"{name} is `{row[name]}`, not a number") from None
+    if not 0 <= value < float("inf"):
+        raise Unclear(f"{name} is `{row[name]}`, not a positive number")
+    return value
