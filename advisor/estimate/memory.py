@@ -16,8 +16,8 @@ GIB = 2**30
 ACTIVATION_PASSES = 11
 """Hidden-sized buffers alive at once per token of a step (aiconfigurator's c = 11 for Llama at TP 1)."""
 LOGIT_BYTES = 4
-KV_SCALE_BITS = 32
-"""One fp32 scale per token, head and side of a quantised cache."""
+KV_SCALE_BITS = 16
+"""One fp16 scale per token, head and side of a quantised cache, as the runtime keeps it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ class DecodeDraft(Technique):
     sources: ClassVar[tuple[str, ...]] = ("arxiv:2211.17192", "hemingkx/Spec-Bench")
     cases: ClassVar[tuple[Case, ...]] = (
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=True),
-        Case("mosaicml/mpt-7b", (1024, 128, 1), accepted=False, says="no draft model"),
+        Case("mosaicml/mpt-7b", (1024, 128, 1), accepted=False, says="No draft model"),
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:

@@ -1,0 +1,169 @@
+"""Applies a plan for real: predicts each rung of the ladder, measures it in a fresh process, writes the run and its report."""
+
+import platform
+import shutil
+import threading
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from advisor.backends.deployment import Deployment, baseline
+from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
+from advisor.backends.events import Event
+from advisor.backends.measure.jobs import Chosen
+from advisor.backends.measure.ladder import Ladder, Step, run_ladder
+from advisor.backends.technique import Technique
+from advisor.backends.techniques import options_of
+from advisor.estimate.estimator import Estimator
+from advisor.plan_check import check_decision, check_machine, check_model
+from advisor.plan_choices import techniques_of
+from advisor.plan_file import PlanFile, request_of
+from advisor.planner import Planner
+from advisor.profiles.engines import load_engine
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.evidence import load_evidence
+from advisor.profiles.metrics import Metrics
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Request
+from advisor.profiles.run import Environment, Recipe, Run
+from advisor.report import write_report
+from advisor.search import Stack
+from advisor.service import find_place
+
+HELD_OUT = Path(__file__).parent / "backends" / "zoo" / "heldout.txt"
+"""The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
+PACKAGES = ("torch", "transformers", "triton", "numpy")
+REPORT_FILE = "report.html"
+RUNGS_PER_REQUEST = 3
+DISK_BYTES = 256 * 2**20
+"""The baseline's scores and the logs need about so much room."""
+
+OnEvent = Callable[[Event | str], None]
+
+
+def apply_plan(
+    plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
+) -> Run:
+    """Measure the baseline and every technique of the plan, one more at a time.
+
+    Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
+    `weights-not-found` without a folder, `disk-full` before anything is measured, and those of loading and running.
+    """
+    here = detect()
+    check_machine(plan, here)
+    if plan.apply.engine.name != "advisor":
+        raise AdvisorError(
+            "engine-not-applied",
+            f"the plan is for {plan.apply.engine.name}; only this project's own runtime is run from here",
+            exit_code=ExitCode.MISSING,
+            help=("plan again with --engine advisor",),
+        )
+    model = find_model(str(model_folder) if model_folder is not None else plan.model.path or plan.model.name)
+    check_model(plan, model)
+    check_decision(plan, model)
+    if model.folder is None:
+        raise AdvisorError(
+            "weights-not-found",
+            f"{model.id} is known by its config only; its weights are needed",
+            exit_code=ExitCode.MISSING,
+            help=("give the folder that holds them: --model DIR",),
+        )
+    _check_disk(out)
+    request, techniques = request_of(plan), techniques_of(plan)
+    recipe = recipe_of(request, quick=quick)
+    start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
+    run = run_ladder(
+        Ladder(
+            plan_id=plan.id,
+            title=plan.title,
+            model=model.id,
+            folder=Path(model.folder),
+            text_file=HELD_OUT,
+            request=request,
+            environment=environment_of(here),
+            recipe=recipe,
+            steps=predicted_steps(plan, start, techniques, request, recipe),
+            max_sequences=start.batching.max_sequences,
+            device="cuda" if detected_hardware(here).kind == "gpu" else "cpu",
+        ),
+        out,
+        _named(on_event),
+        cancel=cancel,
+    )
+    write_report(run, out / REPORT_FILE)
+    return run
+
+
+def recipe_of(request: Request, *, quick: bool) -> Recipe:
+    """How often and on what: three rounds of the requests in flight, twice; half of it when quick."""
+    in_flight = request.workload.concurrency or 8
+    return Recipe(
+        requests=max(in_flight * (2 if quick else RUNGS_PER_REQUEST), 6),
+        warmup_requests=min(in_flight, 4),
+        repeats=1 if quick else 2,
+        seed=7,
+        quality_text=HELD_OUT.name,
+        quality_tokens=4096 if quick else 16384,
+    )
+
+
+def predicted_steps(
+    plan: PlanFile, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
+) -> tuple[Step, ...]:
+    """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""
+    engine = load_engine(start.engine)
+    place = find_place(None, plan.machine.profile or "none", engine, None)
+    planner = Planner(start.model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
+    lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
+
+    def predicted(stack: Stack) -> Metrics:
+        return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack), lengths=lengths)
+
+    stack = Stack((), start)
+    steps = [Step(None, predicted(stack))]
+    for technique in techniques:
+        stack = Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))
+        steps.append(Step(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
+    return tuple(steps)
+
+
+def environment_of(here: Detected) -> Environment:
+    """What the numbers are taken on."""
+    return Environment(
+        fingerprint=fingerprint(here),
+        device=detected_hardware(here).name,
+        threads=here.host.cpu.usable_cores,
+        python=platform.python_version(),
+        packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
+    )
+
+
+def _named(on_event: OnEvent) -> Callable[[str, Event], None]:
+    """Put the rung's name before the step's."""
+
+    def say(rung: str, event: Event) -> None:
+        on_event(event.model_copy(update={"step": f"{rung}: {event.step}"}) if event.event == "progress" else event)
+
+    return say
+
+
+def _check_disk(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise AdvisorError("not-writable", f"cannot write to {out}: {reason}", help=("choose another folder with --out DIR",)) from error
+    free = shutil.disk_usage(out).free
+    if free < DISK_BYTES:
+        raise AdvisorError(
+            "disk-full",
+            f"{out} has {free / 2**20:.0f} MiB free, a run needs about {DISK_BYTES / 2**20:.0f}",
+            help=("choose another folder with --out DIR",),
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

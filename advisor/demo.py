@@ -1,0 +1,53 @@
+"""The demonstration: measure this machine, plan the shipped model for it, apply the plan, compare."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from advisor.application import apply_plan
+from advisor.backends.detect import detect, detected_hardware, fingerprint
+from advisor.backends.events import Event
+from advisor.backends.techniques import TECHNIQUES
+from advisor.estimate.estimator import Estimator
+from advisor.plan_advice import plan_of
+from advisor.plan_store import save_plan
+from advisor.planner import Planner
+from advisor.profiles.engines import load_engine
+from advisor.profiles.evidence import load_evidence
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Limits, Prefer, Request, Workload
+from advisor.profiles.run import Run
+from advisor.profiles.store import fresh_profile
+from advisor.service import find_place, run_profile
+from advisor.views.advice import advice_text
+
+MODEL = "demo"
+WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, oversubscribe=True)
+QUALITY_LOSS_PCT = 5.0
+
+OnEvent = Callable[[Event | str], None]
+
+
+def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool = False) -> Run:
+    """Profile (unless a fresh one is stored), plan with one technique in every slot, and measure the ladder.
+
+    Raises `AdvisorError` as profiling and applying do.
+    """
+    model, engine = find_model(MODEL), load_engine("advisor")
+    if fresh or fresh_profile(fingerprint(detect())) is None:
+        on_event("measuring this machine; about a minute")
+        run_profile(None, on_event, budget_s=25.0 if quick else None)
+    place = find_place(None, "auto", engine, None)
+    request = Request(
+        workload=WORKLOAD,
+        limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT),
+        prefer=Prefer.BALANCED,
+        require=tuple(technique.name for technique in TECHNIQUES),
+    )
+    planner = Planner(model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
+    advice = planner.advise(request)
+    on_event(advice_text(advice, width=100))
+    plan = plan_of(advice)
+    out.mkdir(parents=True, exist_ok=True)
+    save_plan(plan, out / "plan.yaml")
+    on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
+    return apply_plan(plan, model_folder=None, out=out, on_event=on_event, quick=quick)

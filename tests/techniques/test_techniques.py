@@ -1,0 +1,115 @@
+"""The contract of every technique, written once; the cases live with the techniques."""
+
+import dataclasses
+import re
+
+import pytest
+
+from advisor.backends.deployment import Deployment, baseline
+from advisor.backends.technique import Case, Technique, explanation
+from advisor.backends.techniques import TECHNIQUES, by_name, options_of
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.evidence import load_evidence
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Request, Workload
+
+CASES = [(kind, case) for kind in TECHNIQUES for case in kind.cases]
+SLOT_FIELDS = {
+    "WEIGHTS": "weights",
+    "ATTENTION": "attention",
+    "KV_LAYOUT": "kv",
+    "KV_FORMAT": "kv",
+    "DECODING": "decoding",
+    "BATCHING": "batching",
+}
+
+
+def asked(case: Case) -> tuple[Request, Deployment]:
+    prompt, output, concurrency = case.workload
+    request = Request(workload=Workload(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency))
+    deployment = baseline(find_model(case.model), max_sequences=concurrency)
+    for name in case.after:
+        deployment = by_name(name).sketch(deployment, request)
+    return request, deployment
+
+
+def accepted(kind: type[Technique]) -> tuple[Request, Deployment]:
+    return asked(next(case for case in kind.cases if case.accepted))
+
+
+@pytest.mark.parametrize(("kind", "case"), CASES, ids=lambda value: getattr(value, "name", None) or getattr(value, "model", ""))
+def test_cases_are_accepted_or_refused_with_their_sentence(kind: type[Technique], case: Case) -> None:
+    request, deployment = asked(case)
+    sentence = kind().refuse(request, deployment)
+    if case.accepted:
+        assert sentence is None
+    else:
+        assert sentence is not None
+        assert case.says
+        assert case.says in sentence
+        assert sentence.endswith(".")
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_each_technique_has_an_accepted_and_a_refused_case(kind: type[Technique]) -> None:
+    assert {case.accepted for case in kind.cases} == {True, False}
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_sketch_changes_only_its_slot(kind: type[Technique]) -> None:
+    request, before = accepted(kind)
+    after = kind().sketch(before, request)
+    changed = {field.name for field in dataclasses.fields(before) if getattr(before, field.name) != getattr(after, field.name)}
+    assert changed == {SLOT_FIELDS[kind.slot.name]}
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_every_variant_sketches_something_else(kind: type[Technique]) -> None:
+    request, before = accepted(kind)
+    sketched = [variant.sketch(before, request) for variant in kind().variants()]
+    assert len(set(sketched)) == len(sketched)
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_quality_holds_its_middle_and_names_its_sources(kind: type[Technique]) -> None:
+    request, before = accepted(kind)
+    effect = kind().quality(kind().sketch(before, request), load_evidence())
+    assert effect.low_pct <= effect.loss_pct <= effect.high_pct
+    assert effect.loss_pct == 0 or effect.sources
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_docstring_says_what_helps_and_hurts_and_where_it_comes_from(kind: type[Technique]) -> None:
+    told = explanation(kind())
+    assert told.does.endswith(".")
+    assert len(told.does) <= 130
+    assert told.helps_when
+    assert told.hurts_when
+    assert told.source
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_name_is_the_same_three_ways(kind: type[Technique]) -> None:
+    words = kind.name.replace("-", "_")
+    assert kind.__module__.endswith(f".{words}")
+    assert re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() == words
+
+
+def test_slots_are_in_order_of_application() -> None:
+    slots = [kind.slot for kind in TECHNIQUES]
+    assert slots == sorted(slots)
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_options_round_trip(kind: type[Technique]) -> None:
+    for variant in kind().variants():
+        assert by_name(kind.name, options_of(variant)) == variant
+
+
+def test_unknown_names_and_options_are_refused_by_name() -> None:
+    with pytest.raises(AdvisorError, match="unknown technique `weights-int5`"):
+        by_name("weights-int5")
+    with pytest.raises(AdvisorError, match="does not take `group: 64`"):
+        by_name("weights-int4", {"group": 64})
+    with pytest.raises(AdvisorError, match="does not take"):
+        by_name("weights-int4", {"group_size": "64"})
