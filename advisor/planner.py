@@ -19,9 +19,11 @@ from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request, Workload
 from advisor.ranking import LIMITED, distance, frontier, misses, order, status
 from advisor.reasons import reasons
-from advisor.search import Stack, baselines, stacks
+from advisor.search import Stack, baselines, refold, stacks
 
 FINALISTS = 12
+MOST_DEVICES = 8
+"""Of one machine; more are a cluster."""
 SHOWN = 8
 """Most plans of the frontier that are shown."""
 OBJECTIVES = ("tpot_ms_mean", "ttft_ms_p95", "peak_memory_gib")
@@ -120,10 +122,14 @@ class Planner:
         """Memory of what was asked for, also where it does not fit."""
         assert metrics.peak_memory_gib is not None
         value = self.estimator.needed_bytes(stack.deployment, request.workload) / GIB
-        shown = metrics.peak_memory_gib
+        shown, cache = metrics.peak_memory_gib, metrics.kv_cache_gib
         ratio = value / shown.value
+        missing = max(value - shown.value, 0.0)
         return metrics.model_copy(
-            update={"peak_memory_gib": Value(value=value, low=shown.low * ratio, high=shown.high * ratio, basis=shown.basis)}
+            update={
+                "peak_memory_gib": Value(value=value, low=shown.low * ratio, high=shown.high * ratio, basis=shown.basis),
+                "kv_cache_gib": Value.exact(cache.value + missing) if cache is not None else None,
+            }
         )
 
     def _steady_metrics(self, stack: Stack, steady: Steady, request: Request) -> Metrics:
@@ -157,7 +163,19 @@ class Planner:
                 missed = next((miss for miss in best.misses if miss.limit == limit), None)
                 if missed is not None and len(best.misses) == 1:
                     found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
-        return found + self._smaller_questions(ranked, request)
+        return found + self._smaller_questions(ranked, request) + self._more_devices(chosen, request)
+
+    def _more_devices(self, chosen: Candidate, request: Request) -> list[Relaxation]:
+        """The fewest devices, doubled each time, on which the nearest stack passes."""
+        devices = request.devices * 2
+        while devices <= MOST_DEVICES:
+            wider = request.model_copy(update={"devices": devices})
+            for start in baselines(self.model, wider, self.estimator.engine.name):
+                stack = refold(chosen.techniques, start, wider)
+                if isinstance(stack, Stack) and (candidate := self.candidate(stack, wider)).status is not Status.MISSES:
+                    return [Relaxation("devices", float(request.devices), float(devices), candidate)]
+            devices *= 2
+        return []
 
     def _smaller_questions(self, ranked: Sequence[Candidate], request: Request) -> list[Relaxation]:
         """Where only memory is missing: the context, or the number of requests, that would fit."""

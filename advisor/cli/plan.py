@@ -127,6 +127,7 @@ _FLAGS = {
     "memory_gib_per_device": "--memory-gib",
     "quality_loss_pct": "--quality-loss",
     "context_tokens": "--context",
+    "devices": "--devices",
     "concurrency": "--concurrency",
 }
 
@@ -155,7 +156,7 @@ def _way_out(item: "Relaxation", advice: "Advice") -> str:
     from advisor.plan_words import round_enough
 
     stack = " + ".join(item.candidate.names) or "the unmodified model"
-    if item.limit in ("context_tokens", "concurrency"):
+    if item.limit in ("context_tokens", "concurrency", "devices"):
         return f"write {_FLAGS[item.limit]} {item.needed:.0f} instead of {item.asked:.0f} (with {stack})"
     needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.asked, trim=True)
     limited = advice.request.limits.memory_gib_per_device

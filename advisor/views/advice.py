@@ -121,7 +121,7 @@ def _binding(miss: Miss) -> str:
     )
 
 
-_ASKED_FOR = {"context_tokens": "Context", "concurrency": "Requests at once"}
+_ASKED_FOR = {"context_tokens": "Context", "concurrency": "Requests at once", "devices": "Devices"}
 """What is asked for rather than limited: whole numbers, to be written as they are."""
 
 
