@@ -57,7 +57,7 @@ def cache_shapes(model: Any) -> tuple[Heads, ...]:
         _forward(model, recorder, ids, ids, None)
     layers = model.config.get_text_config().num_hidden_layers
     if recorder.calls != layers or sorted(recorder.heads) != list(range(layers)):
-        raise unsupported(type(model).__name__, f"{recorder.calls} of its {layers} layers call attention through the interface")
+        raise unsupported(type(model).__name__, f"{recorder.calls} calls of attention in {layers} layers come through the interface")
     return tuple(recorder.heads[layer] for layer in range(layers))
 
 
