@@ -163,7 +163,7 @@ class Planner:
                 missed = next((miss for miss in best.misses if miss.limit == limit), None)
                 if missed is not None and len(best.misses) == 1:
                     found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
-        return found + self._smaller_questions(ranked, request) + self._more_devices(chosen, request)
+        return found + self._smaller_questions(ranked, chosen, request) + self._more_devices(chosen, request)
 
     def _more_devices(self, chosen: Candidate, request: Request) -> list[Relaxation]:
         """The fewest devices, doubled each time, on which the nearest stack passes."""
@@ -177,24 +177,34 @@ class Planner:
             devices *= 2
         return []
 
-    def _smaller_questions(self, ranked: Sequence[Candidate], request: Request) -> list[Relaxation]:
-        """Where only memory is missing: the context, or the number of requests, that would fit."""
-        only = [c for c in ranked if {miss.limit for miss in c.misses} == {"memory_gib_per_device"}]
-        if not only:
+    def _smaller_questions(self, ranked: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
+        """Where memory is missing: the most context, and the most requests, with which one of the nearest stacks passes."""
+        if "memory_gib_per_device" not in {miss.limit for miss in chosen.misses}:
             return []
-        best = min(only, key=distance)
+        nearest = list({c.id: c for c in (chosen, *ranked[:FINALISTS])}.values())
         workload, found = request.workload, []
-        deployment = best.deployment
-        asked = workload.longest_tokens
-        budget = self._budget_bytes(request)
-        context = self._largest(asked, lambda tokens: _shorter(request, tokens), deployment, budget)
-        if 0 < context < asked:
-            found.append(Relaxation("context_tokens", float(asked), float(context), best))
+        shorter = self._eased(nearest, request, workload.longest_tokens, lambda tokens: _shorter(request, tokens))
+        if shorter is not None:
+            found.append(Relaxation("context_tokens", float(workload.longest_tokens), float(shorter[0]), shorter[1]))
         if workload.load is Load.CLOSED and workload.concurrency:
-            fitting = self._largest(workload.concurrency, lambda n: workload.model_copy(update={"concurrency": n}), deployment, budget)
-            if 0 < fitting < workload.concurrency:
-                found.append(Relaxation("concurrency", float(workload.concurrency), float(fitting), best))
+            fewer = self._eased(nearest, request, workload.concurrency, lambda n: workload.model_copy(update={"concurrency": n}))
+            if fewer is not None:
+                found.append(Relaxation("concurrency", float(workload.concurrency), float(fewer[0]), fewer[1]))
         return found
+
+    def _eased(
+        self, nearest: Sequence[Candidate], request: Request, asked: int, workload_of: Callable[[int], Workload]
+    ) -> tuple[int, Candidate] | None:
+        """The largest number whose workload one of the stacks serves within every limit, and that stack."""
+        budget, best = self._budget_bytes(request), None
+        for stack in map(stack_of, nearest):
+            number = self._largest(asked, workload_of, stack.deployment, budget)
+            if number < 1 or (best is not None and number <= best[0]):
+                continue
+            candidate = self.candidate(stack, request.model_copy(update={"workload": workload_of(number)}))
+            if candidate.status is not Status.MISSES:
+                best = (number, candidate)
+        return best
 
     def _largest(self, asked: int, workload_of: Callable[[int], Workload], deployment: Deployment, budget_bytes: float) -> int:
         """The largest number up to `asked` whose workload fits in memory; 0 when not even 1 does."""

@@ -1,0 +1,153 @@
+"""Plans of `tests/plans/*.yaml`: a question each, and what must be true of the answer."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from advisor.advice import Advice, Candidate, State, Status
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.ranking import LIMITED, distance, frontier
+from advisor.service import PlanQuestion, plan
+
+PLANS = sorted((Path(__file__).parent / "plans").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module", params=PLANS, ids=lambda path: path.stem)
+def answered(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Advice]:
+    expected = yaml.safe_load(request.param.read_text(encoding="utf-8"))
+    return expected, plan(PlanQuestion(**expected["question"], profile="none", offline=True))
+
+
+def test_fits_as_expected(answered: tuple[dict[str, Any], Advice]) -> None:
+    expected, advice = answered
+    assert (advice.chosen.status is not Status.MISSES) == expected["fits"], advice.chosen.misses
+    assert (advice.binding is None) == expected["fits"]
+    assert (advice.feasible > 0) == expected["fits"]
+
+
+def test_chosen_and_absent_techniques(answered: tuple[dict[str, Any], Advice]) -> None:
+    expected, advice = answered
+    assert set(expected.get("chosen", [])) <= set(advice.chosen.names)
+    assert not set(expected.get("absent", [])) & set(advice.chosen.names)
+
+
+def test_binding_limit_and_relaxations(answered: tuple[dict[str, Any], Advice]) -> None:
+    expected, advice = answered
+    if "binding" in expected:
+        assert advice.binding is not None
+        assert advice.binding.limit == expected["binding"]
+    assert set(expected.get("relax", [])) <= {relaxation.limit for relaxation in advice.relaxations}
+
+
+def test_every_technique_has_a_reason_with_a_number_or_a_fact(answered: tuple[dict[str, Any], Advice]) -> None:
+    expected, advice = answered
+    reasons = {reason.technique: reason for reason in advice.reasons}
+    assert len(reasons) == 8
+    for name, reason in reasons.items():
+        assert (reason.state is State.CHOSEN) == (name in advice.chosen.names)
+        assert reason.why.endswith(".")
+    for name, words in expected.get("why", {}).items():
+        assert words in reasons[name].why, reasons[name].why
+    for name in expected.get("not_applicable", []):
+        assert reasons[name].state is State.NOT_APPLICABLE, reasons[name]
+
+
+def test_the_chosen_leads_and_no_plan_dominates_a_better_one(answered: tuple[dict[str, Any], Advice]) -> None:
+    _, advice = answered
+    assert advice.ranked[0].id == advice.chosen.id
+    assert len({candidate.id for candidate in advice.ranked}) == len(advice.ranked)
+    assert [c.id for c in frontier(advice.ranked)] == [c.id for c in advice.ranked]
+
+
+def test_a_relaxed_limit_lets_a_plan_in() -> None:
+    question = PlanQuestion(
+        model="meta-llama/Meta-Llama-3.1-8B",
+        hardware="rtx-4090",
+        profile="none",
+        tpot_ms=10,
+        context_tokens=32768,
+        concurrency=16,
+        offline=True,
+    )
+    advice = plan(question)
+    needed = {relaxation.limit: int(relaxation.needed) for relaxation in advice.relaxations}
+    assert len(needed) >= 2
+    eased = {
+        "context_tokens": lambda number: replace(question, context_tokens=number),
+        "concurrency": lambda number: replace(question, concurrency=number),
+        "devices": lambda number: replace(question, devices=number),
+    }
+    for limit in needed.keys() & eased.keys():
+        assert plan(eased[limit](needed[limit])).chosen.status is not Status.MISSES, (limit, needed[limit])
+
+
+def test_forbidden_techniques_stay_out_and_required_ones_are_in() -> None:
+    question = PlanQuestion(
+        model="Qwen/Qwen3-8B",
+        hardware="h100-sxm",
+        profile="none",
+        concurrency=8,
+        forbid=("kv-int8",),
+        require=("weights-int4",),
+        offline=True,
+    )
+    advice = plan(question)
+    assert "weights-int4" in advice.chosen.names
+    assert "kv-int8" not in advice.chosen.names
+    reasons = {reason.technique: reason.why for reason in advice.reasons}
+    assert reasons["kv-int8"] == "Forbidden by the request."
+
+
+def test_a_requirement_that_is_refused_says_by_whom() -> None:
+    question = PlanQuestion(model="state-spaces/mamba2-2.7b", hardware="l40s", profile="none", require=("kv-int8",), offline=True)
+    with pytest.raises(AdvisorError) as caught:
+        plan(question)
+    assert caught.value.exit_code is ExitCode.NO_PLAN
+    assert any("no softmax attention" in note for note in caught.value.notes)
+
+
+def test_tensor_parallel_spreads_a_model_that_one_device_cannot_hold() -> None:
+    question = PlanQuestion(
+        model="meta-llama/Meta-Llama-3.1-70B",
+        hardware="h100-sxm",
+        profile="none",
+        devices=4,
+        concurrency=8,
+        forbid=("weights-int4",),
+        offline=True,
+    )
+    chosen = plan(question).chosen
+    assert chosen.status is not Status.MISSES
+    assert chosen.deployment.parallel.tensor > 1
+
+
+def test_context_beyond_the_model_is_refused_with_the_bound() -> None:
+    with pytest.raises(AdvisorError, match="made for 131072 tokens"):
+        plan(PlanQuestion(model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", profile="none", context_tokens=200_000, offline=True))
+
+
+def test_profile_of_this_machine_is_refused_for_other_hardware() -> None:
+    with pytest.raises(AdvisorError) as caught:
+        plan(PlanQuestion(model="Qwen/Qwen3-8B", hardware="h100-sxm", profile="now", offline=True))
+    assert caught.value.code == "profile-elsewhere"
+
+
+def test_the_same_question_has_the_same_answer() -> None:
+    question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=4, offline=True)
+    first, second = plan(question), plan(question)
+    assert first.chosen == second.chosen
+    assert first.reasons == second.reasons
+
+
+def test_distance_grows_with_what_is_missed() -> None:
+    question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=4, tpot_ms=0.5, offline=True)
+    near, far = plan(question), plan(replace(question, tpot_ms=0.1))
+
+    def missed(candidate: Candidate) -> float:
+        return distance(candidate)
+
+    assert 0 < missed(near.chosen) < missed(far.chosen)
+    assert set(LIMITED) >= {miss.limit for miss in far.chosen.misses}
