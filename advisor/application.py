@@ -26,6 +26,7 @@ from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
 from advisor.profiles.run import Environment, Recipe, Run
+from advisor.profiles.weight_files import weights_on_disk
 from advisor.report import write_report
 from advisor.search import Stack
 from advisor.service import find_place
@@ -47,7 +48,8 @@ def apply_plan(
     """Measure the baseline and every technique of the plan, one more at a time.
 
     Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
-    `weights-not-found` without a folder, `disk-full` before anything is measured, and those of loading and running.
+    `weights-not-found` without a folder, `weights-truncated` and the like before any process starts, `disk-full` before anything
+    is measured, and those of loading and running.
     """
     here = detect()
     check_machine(plan, here)
@@ -68,6 +70,7 @@ def apply_plan(
             exit_code=ExitCode.MISSING,
             help=("give the folder that holds them: --model DIR",),
         )
+    weights_on_disk(model.folder)
     _check_disk(out)
     request, techniques = request_of(plan), techniques_of(plan)
     recipe = recipe_of(request, quick=quick)

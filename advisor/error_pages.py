@@ -58,6 +58,10 @@ ERROR_PAGES: dict[str, str] = {
     ),
     "interrupted": "The command was stopped by Ctrl-C. What had been measured is kept; nothing was half written.",
     "kv-pool-too-small": "One request alone needs more KV cache than the pool has. Ask for a shorter context, or allow more memory.",
+    "limit-missed": (
+        "The full stack ran, and a measured value does not keep a limit of the plan. The notes have both numbers; `advisor "
+        "compare` shows where prediction and measurement part."
+    ),
     "model-config": (
         "The model's config.json lacks a field, or has one that makes no sense; the message names it. Without it the shapes of "
         "the model are not known."
@@ -124,6 +128,7 @@ ERROR_PAGES: dict[str, str] = {
         "No measured profile of that name is stored, or the file does not exist. `advisor profile list` lists them; `advisor "
         "profile run --name NAME` makes one."
     ),
+    "range-missed": ("With --strict: the full stack ran and kept its limits, but a measured value lies outside its predicted 90 % range."),
     "reference-missing": (
         "Quality is measured against the unmodified model's own scores on the same text; the baseline did not leave them."
     ),
@@ -135,6 +140,11 @@ ERROR_PAGES: dict[str, str] = {
     "run-exists": "The run folder holds another run, which is not overwritten. Name another folder with --out.",
     "run-file": "The file is not a run of `advisor apply`: not JSON, or a field is wrong; the message names it.",
     "run-not-found": "The folder holds no run to go on with.",
+    "rung-failed": (
+        "At least one process of the ladder died or ran out of memory; the notes say which and why. The other rungs were "
+        "measured and are kept in run.json; the logs are in the run folder. The same command with the same --out measures only "
+        "what is missing."
+    ),
     "technique-option": (
         "A technique was given an option that it does not have, or a value of another kind; the help line lists its options."
     ),

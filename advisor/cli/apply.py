@@ -7,6 +7,7 @@ import click
 
 from advisor.cli.failures import state_folder
 from advisor.cli.options import Output, with_output
+from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
 
 
@@ -39,4 +40,4 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
     comparison = compare(run)
     output.emit(lambda: comparison_dict(comparison), lambda: run_text(run, **output.look))
     output.note(f"run:    {folder / 'run.json'}\nreport: {folder / 'report.html'}")
-    return comparison.exit_code(strict=strict)
+    return conclude(comparison, strict=strict)

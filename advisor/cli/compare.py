@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from advisor.cli.options import Output, with_output
+from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
 
 
@@ -23,4 +24,4 @@ def command(output: Output, run: Path, strict: bool) -> ExitCode:
 
     comparison = compare(read_run(run))
     output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))
-    return comparison.exit_code(strict=strict)
+    return conclude(comparison, strict=strict)

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from advisor.cli.options import Output, with_output
+from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
 
 
@@ -24,4 +25,4 @@ def command(output: Output, out: Path, quick: bool) -> ExitCode:
     comparison = compare(run)
     output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))
     output.note(f"run:    {out / 'run.json'}\nreport: {out / 'report.html'}")
-    return comparison.exit_code()
+    return conclude(comparison)

@@ -1,0 +1,164 @@
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advisor.plan_read import read_plan
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.run import Run as RunFile
+from advisor.profiles.run import RungStatus
+
+CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def planned(advisor: Run, tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A plan of the tiny model for this machine."""
+    plan = tmp_path / "plan.yaml"
+    lengths = ("--context", "96", "--prompt-tokens", "32", "--output-tokens", "8", "--concurrency", "2")
+    stack = (
+        "--require",
+        "attention-sdpa",
+        "--forbid",
+        "decode-prompt-lookup",
+        "--forbid",
+        "weights-int8",
+        "--forbid",
+        "batching-continuous",
+    )
+    assert advisor("plan", tiny_model_folder, "--profile=none", *lengths, *stack, "-o", plan).code == ExitCode.OK
+    return plan
+
+
+@pytest.fixture
+def canned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have applying give back the canned run, changed."""
+
+    def answer(**last_rung: Any) -> None:
+        run = RunFile.model_validate_json(CANNED_RUN.read_text(encoding="utf-8"))
+        run = run.model_copy(update={"rungs": (*run.rungs[:-1], run.rungs[-1].model_copy(update=last_rung))})
+        monkeypatch.setattr("advisor.service.apply", lambda *words, **options: run)
+
+    return answer
+
+
+def damaged(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder, tmp_path / "damaged"))
+
+
+def test_truncated_weights_are_told_before_anything_runs(advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = damaged(tiny_model_folder, tmp_path)
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:20_000])
+    ended = advisor("apply", planned, "--model", folder, "--out", tmp_path / "out", "--error-format", "json")
+    assert (ended.error["code"], ended.code, ended.out) == ("weights-truncated", ExitCode.MISSING, "")
+    assert str(weights) in ended.error["message"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_model_is_refused(advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+    folder = damaged(tiny_model_folder, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
+    ended = advisor("apply", planned, "--model", folder, "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("plan-stale", ExitCode.STALE)
+
+
+def test_a_model_folder_that_has_gone_is_missing(advisor: Run, planned: Path, tmp_path: Path) -> None:
+    ended = advisor("apply", planned, "--model", tmp_path / "gone", "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("model-not-found", ExitCode.MISSING)
+
+
+def test_too_little_disk_is_told_before_anything_runs(advisor: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = dataclasses.make_dataclass("Usage", ["total", "used", "free"])
+    monkeypatch.setattr("advisor.application.shutil.disk_usage", lambda path: usage(1, 1, 2**20))
+    ended = advisor("apply", planned, "--out", tmp_path / "out", "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("disk-full", ExitCode.FAILED)
+    assert "--out" in ended.error["help"][0]
+
+
+def test_a_folder_that_may_not_be_written_is_told(advisor: Run, planned: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    ended = advisor("apply", planned, "--out", tmp_path / "file" / "out", "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("not-writable", ExitCode.FAILED)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_edited_plan_runs_when_the_edit_is_accepted(advisor: Run, planned: Path, canned: Callable[..., None]) -> None:
+    planned.write_text(planned.read_text(encoding="utf-8").replace("concurrency: 2", "concurrency: 3"), encoding="utf-8")
+    assert read_plan(planned).edited
+    assert advisor("apply", planned, "--error-format", "json").error["code"] == "plan-edited"
+    canned()
+    assert "error[plan-edited]" not in advisor("apply", planned, "--accept-edits").err
+
+
+@pytest.mark.parametrize(
+    ("status", "problem"),
+    [(RungStatus.OUT_OF_MEMORY, "ran out of memory at 512 MiB"), (RungStatus.FAILED, "the process was killed by SIGKILL")],
+)
+def test_a_rung_that_died_is_one_error_and_the_others_are_shown(
+    advisor: Run, planned: Path, canned: Callable[..., None], tmp_path: Path, status: RungStatus, problem: str
+) -> None:
+    canned(status=status, error=problem, measured=None)
+    ended = advisor("apply", planned, "--out", tmp_path / "out")
+    assert ended.code == ExitCode.DIED
+    assert "baseline" in ended.out
+    assert f"run:    {tmp_path / 'out' / 'run.json'}" in ended.err
+    assert ended.err.count("error[") == 1
+    assert "error[rung-failed]: 1 of " in ended.err
+    assert problem in ended.err
+
+
+def test_a_missed_limit_is_exit_code_5_with_both_numbers(advisor: Run, planned: Path, canned: Callable[..., None]) -> None:
+    canned()
+    ended = advisor("apply", planned)
+    assert ended.code == ExitCode.LIMIT_MISSED
+    assert "note: tpot_ms_p95: measured 18.8 ms, limit 18" in ended.err
+
+
+def test_a_run_that_is_stopped_says_so_once(advisor: Run, planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*words: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advisor.service.apply", stopped)
+    ended = advisor("apply", planned)
+    assert (ended.code, ended.err.strip()) == (ExitCode.INTERRUPTED, "error[interrupted]: stopped by Ctrl-C")
+
+
+def test_a_time_limit_has_its_exit_code(advisor: Run, planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(*words: object, **options: object) -> None:
+        raise AdvisorError("timed-out", "took longer than 240 s", exit_code=ExitCode.TIMED_OUT)
+
+    monkeypatch.setattr("advisor.service.apply", slow)
+    assert advisor("apply", planned).code == ExitCode.TIMED_OUT
+
+
+@pytest.mark.slow
+def test_the_whole_loop_on_a_tiny_model(advisor: Run, planned: Path, tmp_path: Path) -> None:
+    ended = advisor("apply", planned, "--out", tmp_path / "out")
+    assert ended.code in (ExitCode.OK, ExitCode.LIMIT_MISSED), ended.err
+    run = RunFile.model_validate_json((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
+    assert run.plan_id == read_plan(planned).id
+    assert [rung.status for rung in run.rungs] == [RungStatus.DONE] * len(run.rungs)
+    assert [rung.name for rung in run.rungs][:2] == ["baseline", "attention-sdpa"]
+    assert "<html" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")[:500].lower()
+    assert advisor("compare", tmp_path / "out", "--json").data["format"] == "1.0"
+
+
+@pytest.mark.slow
+def test_the_tokenizer_of_another_model_fails_every_rung_with_one_reason(
+    advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = damaged(tiny_model_folder, tmp_path)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["vocab"]["zzzz"] = 5000
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    ended = advisor("apply", planned, "--model", folder, "--out", tmp_path / "out")
+    assert ended.code == ExitCode.DIED
+    assert "error[rung-failed]" in ended.err
+    assert "tokenizer" in ended.err
