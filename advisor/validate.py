@@ -21,7 +21,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Workload
-from advisor.validate_cases import Case, Setting, Unclear, read_cases
+from advisor.validate_cases import Case, Setting, UnclearError, read_cases
 
 ROW_COLUMNS = ("case_id", "metric", "measured", "predicted", "low", "high", "basis", "refused")
 PROGRESS_EVERY = 50
@@ -93,7 +93,7 @@ def answer(setting: Setting) -> Answer:
         return Answer(metrics, estimator.prefill_rate(deployment, workload), setting.devices, _kind(model))
     except AdvisorError as error:
         return Answer(None, None, setting.devices, "", error.message)
-    except Unclear as error:
+    except UnclearError as error:
         return Answer(None, None, setting.devices, "", str(error))
 
 
@@ -104,7 +104,7 @@ def deployment_of(setting: Setting, model: ModelSpec, engine: EngineProfile) -> 
     groups = setting.tp * setting.pp
     data = max(setting.attention_dp, setting.devices // groups)
     if setting.devices % groups or (setting.attention_dp > 1 and setting.attention_dp * groups > setting.devices):
-        raise Unclear(f"{setting.devices} devices in groups of {setting.tp} x {setting.pp}, {setting.attention_dp} replicas")
+        raise UnclearError(f"{setting.devices} devices in groups of {setting.tp} x {setting.pp}, {setting.attention_dp} replicas")
     wide = setting.attention_dp > 1 and setting.expert_devices > setting.tp
     return Deployment(
         model=model,

@@ -18,15 +18,15 @@ METRICS = (
 )
 LOADS = ("closed", "max", "open", "burst")
 COLUMNS = (
-    "case_id metric value hardware devices tp pp engine engine_version model weights kv prompt_tokens output_tokens concurrency "
-    "request_rate load source notes"
-).split()
+    *("case_id", "metric", "value", "hardware", "devices", "tp", "pp", "engine", "engine_version", "model", "weights", "kv"),
+    *("prompt_tokens", "output_tokens", "concurrency", "request_rate", "load", "source", "notes"),
+)
 REQUIRED = ("case_id", "metric", "value", "hardware", "engine", "model")
 SHORT_ANSWER_TOKENS = 128
 """Length of an answer where a latency was published without one: what llama-bench and most READMEs generate."""
 
 
-class Unclear(Exception):
+class UnclearError(Exception):
     """A row that cannot be predicted; the reason is its text."""
 
 
@@ -95,7 +95,7 @@ def _case(row: dict[str, str]) -> Case:
     try:
         measured = _number(row, "value")
         setting = _setting(row)
-    except Unclear as reason:
+    except UnclearError as reason:
         unclear = str(reason)
     stated = bool(row["weights"])
     return Case(
@@ -114,26 +114,26 @@ def _case(row: dict[str, str]) -> Case:
 
 def _setting(row: dict[str, str]) -> Setting:
     if row["metric"] not in METRICS:
-        raise Unclear(f"unknown metric `{row['metric']}`")
+        raise UnclearError(f"unknown metric `{row['metric']}`")
     load = row["load"] or "closed"
     if load not in LOADS:
-        raise Unclear(f"unknown load `{load}`")
+        raise UnclearError(f"unknown load `{load}`")
     prompt, output = _lengths(row)
-    notes = _notes(row["notes"])
     tp, pp = _count(row, "tp", 1), _count(row, "pp", 1)
+    layout = _layout(_count(row, "devices", tp * pp), tp, pp, _notes(row["notes"]))
     rate = _number(row, "request_rate") if row["request_rate"] else None
     if load == "open" and rate is None:
-        raise Unclear("an open load without a request rate")
+        raise UnclearError("an open load without a request rate")
     concurrency = _count(row, "concurrency", 0) or None
     if load in ("closed", "burst") and concurrency is None:
         concurrency = 1
     return Setting(
         hardware=row["hardware"],
-        devices=_count(row, "devices", tp * pp),
-        tp=tp,
+        devices=layout[0],
+        tp=layout[1],
         pp=pp,
-        attention_dp=notes.get("attention_dp", 1),
-        expert_devices=notes.get("moe_tp", 1) * notes.get("moe_ep", 1),
+        attention_dp=layout[2],
+        expert_devices=layout[3],
         engine=row["engine"].lower(),
         model=row["model"],
         weights=row["weights"],
@@ -151,12 +151,31 @@ def _lengths(row: dict[str, str]) -> tuple[int, int]:
     prompt, output = (_count(row, name, -1) for name in ("prompt_tokens", "output_tokens"))
     serving = row["metric"] in ("output_tok_s_total", "output_tok_s_per_gpu", "max_batch") or _count(row, "concurrency", 1) > 1
     if serving and row["metric"] != "peak_memory_gb" and (prompt < 0 or output < 0):
-        raise Unclear("prompt and output lengths are not stated")
+        raise UnclearError("prompt and output lengths are not stated")
     if row["metric"] in ("ttft_ms", "prefill_tok_s") and prompt < 0:
-        raise Unclear("the prompt's length is not stated")
+        raise UnclearError("the prompt's length is not stated")
     if row["metric"] in ("ttft_ms", "prefill_tok_s", "peak_memory_gb") and output < 0:
         output = 1
     return max(prompt, 1), output if output > 0 else 1 if output == 0 else SHORT_ANSWER_TOKENS
+
+
+def _layout(devices: int, tp: int, pp: int, notes: dict[str, int]) -> tuple[int, int, int, int]:
+    """Devices, tensor parallelism, attention replicas and devices that share the experts.
+
+    Three readings of the published benchmarks that count a group twice, each confirmed by rows with equal measurements:
+    `moe_tp=8;moe_ep=8` on 64 devices and `moe_tp=1;moe_ep=8` on 8 are one run on 8; `attention_dp=4` with `tp=4` on 16 and
+    `moe_ep=4` on 4 are one run on 4; experts on more devices than tp times attention_dp means replicas that were not stated.
+    """
+    replicas, moe_tp, moe_ep = (notes.get(name, 1) for name in ("attention_dp", "moe_tp", "moe_ep"))
+    holders = moe_tp * moe_ep
+    if moe_tp == moe_ep > 1 and devices == holders:
+        devices = holders = moe_tp
+        tp, replicas = min(tp, devices), min(replicas, devices)
+    elif replicas == tp > 1 and devices == holders == tp * replicas:
+        devices, tp, holders = replicas, 1, replicas
+    elif holders > devices * pp:
+        devices, replicas = holders * pp, max(holders // tp, 1)
+    return devices, tp, replicas, holders
 
 
 def _notes(notes: str) -> dict[str, int]:
@@ -170,7 +189,7 @@ def _count(row: dict[str, str], name: str, absent: int) -> int:
         return absent
     value = _number(row, name)
     if value != int(value) or value < 0 or (value == 0 and name in ("devices", "tp", "pp")):
-        raise Unclear(f"{name} is `{row[name]}`, not a count")
+        raise UnclearError(f"{name} is `{row[name]}`, not a count")
     return int(value)
 
 
@@ -178,7 +197,7 @@ def _number(row: dict[str, str], name: str) -> float:
     try:
         value = float(row[name])
     except ValueError:
-        raise Unclear(f"{name} is `{row[name]}`, not a number") from None
+        raise UnclearError(f"{name} is `{row[name]}`, not a number") from None
     if not 0 <= value < float("inf"):
-        raise Unclear(f"{name} is `{row[name]}`, not a positive number")
+        raise UnclearError(f"{name} is `{row[name]}`, not a positive number")
     return value

@@ -16,7 +16,7 @@ from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
 
 KERNEL_FLOOR_S = 2e-6
-"""Shortest kernel in a captured graph: launch gap and drain (Hazy Research: 1.3 us a node on H100, plus execution)."""
+"""Shortest element-wise kernel in a captured graph: launch gap and drain (Hazy Research: 1.3 us a node on H100, plus execution)."""
 STREAM_EFFICIENCY = 0.8
 """Share of the peak bandwidth that element-wise kernels reach (aiconfigurator's constant for memory-bound operators)."""
 SCALAR_SHARE = 0.25
@@ -39,6 +39,8 @@ class Tables:
 
     gemm: dict[str, tuple[tuple[float, float], ...]]
     """Format to points of (log m, share of the roofline)."""
+    product_floor_s: float
+    """What a bf16 product takes beyond its roofline: launch, fill and drain."""
     attention: AttentionEfficiency
     basis: Basis
 
@@ -52,8 +54,8 @@ def efficiency_tables(hardware_id: str, arch: str) -> Tables:
         if own:
             formats = _curves(rows) | _curves(own)
             same = [row for row in attention if row[key] == wanted] or [row for row in attention if row["arch"] == arch.split()[0]]
-            return Tables(formats, _attention(same or attention), basis)
-    return Tables(_curves(rows), _attention(attention), Basis.DATASHEET)
+            return Tables(formats, _floor_s(own), _attention(same or attention), basis)
+    return Tables(_curves(rows), _floor_s(rows), _attention(attention), Basis.DATASHEET)
 
 
 class CatalogueMachine:
@@ -64,6 +66,7 @@ class CatalogueMachine:
         self.overheads = overheads
         self._tables = efficiency_tables(hardware.id, hardware.arch)
         self._peaks: dict[str, float] = {}
+        self._bandwidth = hardware.memory_bandwidth_bytes_per_s
         self._memo: dict[Gemm, float] = {}
 
     @property
@@ -80,9 +83,8 @@ class CatalogueMachine:
         """Roofline of the product over the efficiency for its format and rows."""
         known = self._memo.get(gemm)
         if known is None:
-            flops = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
-            roof = max(flops / self._peak(gemm.format), gemm_bytes(gemm) / self.hardware.memory_bandwidth_bytes_per_s)
-            known = self._memo[gemm] = roof / self._efficiency(gemm.format, gemm.m) + KERNEL_FLOOR_S
+            roof = max(2.0 * gemm.m * gemm.n * gemm.k * gemm.groups / self._peak(gemm.format), gemm_bytes(gemm) / self._bandwidth)
+            known = self._memo[gemm] = roof / self._efficiency(gemm.format, gemm.m) + self._tables.product_floor_s
         return known
 
     def attention_s(self, call: AttentionCall) -> float:
@@ -118,12 +120,22 @@ class CatalogueMachine:
 
     def _peak(self, format: str) -> float:
         if format not in self._peaks:
-            self._peaks[format] = self.hardware.peak(weight_format(format).compute if format != "fp32" else "fp32")
+            self._peaks[format] = self.hardware.peak(_compute(format))
         return self._peaks[format]
 
     def _efficiency(self, format: str, m: int) -> float:
         curve = self._tables.gemm[_curve_name(format)]
         return interpolate(curve, math.log(m))
+
+
+def roofline_s(hardware: Hardware, gemm: Gemm) -> float:
+    """The least that one product can take: its operations at peak, or its bytes at full bandwidth."""
+    flops = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
+    return max(flops / hardware.peak(_compute(gemm.format)), gemm_bytes(gemm) / hardware.memory_bandwidth_bytes_per_s)
+
+
+def _compute(format: str) -> str:
+    return "fp32" if format == "fp32" else weight_format(format).compute
 
 
 def interpolate(points: tuple[tuple[float, float], ...], x: float) -> float:
@@ -153,6 +165,10 @@ def _curves(rows: list[dict[str, str]]) -> dict[str, tuple[tuple[float, float], 
     for row in rows:
         values.setdefault(row["format"], {}).setdefault(math.log(float(row["m"])), []).append(float(row["efficiency"]))
     return {format: tuple(sorted((m, median(found)) for m, found in curve.items())) for format, curve in values.items()}
+
+
+def _floor_s(rows: list[dict[str, str]]) -> float:
+    return float(median(float(row["floor_us"]) for row in rows if row["format"] == "bf16")) * 1e-6
 
 
 def _attention(rows: list[dict[str, str]]) -> AttentionEfficiency:

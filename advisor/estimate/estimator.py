@@ -39,7 +39,7 @@ class Estimator:
     def __init__(self, machine: Machine, engine: EngineProfile, *, memory_budget_bytes: float | None = None) -> None:
         self.machine = machine
         self.engine = engine
-        usable = machine.working_memory_bytes * engine.memory_share
+        usable = machine.working_memory_bytes * (engine.memory_share if engine.memory_share_of == "total" else 1.0)
         self.budget_bytes = min(usable, memory_budget_bytes) if memory_budget_bytes else usable
         self._pricers: dict[Deployment, StepPricer] = {}
         self._footprints: dict[tuple[Deployment, Workload], Footprint] = {}
@@ -75,7 +75,15 @@ class Estimator:
 
     def slots(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica really runs at once: what is wanted, or what fits."""
-        return max(min(self._wanted(deployment, workload), self.footprint(deployment, workload).fitting(self.budget_bytes)), 1)
+        usual = _half_way(workload) if self.engine.preempts else workload
+        return max(min(self._wanted(deployment, workload), self.fitting(deployment, usual)), 1)
+
+    def fitting(self, deployment: Deployment, workload: Workload) -> int:
+        """Requests that one replica can hold at once; 0 when not even one fits."""
+        held = self.footprint(deployment, workload)
+        if self.engine.memory_share_of == "total":
+            return held.fitting(self.budget_bytes)
+        return held.fitting(held.fixed_bytes + self.engine.memory_share * (self.budget_bytes - held.fixed_bytes))
 
     def _wanted(self, deployment: Deployment, workload: Workload) -> int:
         wanted = deployment.batching.max_sequences
@@ -85,7 +93,7 @@ class Estimator:
 
     def capacity(self, deployment: Deployment, workload: Workload) -> Capacity:
         """How many requests fit and run."""
-        fitting = self.footprint(deployment, workload).fitting(self.budget_bytes)
+        fitting = self.fitting(deployment, workload)
         slots = self.slots(deployment, workload)
         return Capacity(ledger(deployment, workload, self.engine, slots), fitting, slots)
 
@@ -154,6 +162,11 @@ class Estimator:
     def _time_basis(self, deployment: Deployment) -> Basis:
         known = self.machine.basis
         return weakest(known, Basis.LITERATURE) if deployment.decoding.draft_tokens else known
+
+
+def _half_way(workload: Workload) -> Workload:
+    """The workload with half of its answer written: how long sequences are on average once they started at different times."""
+    return workload.model_copy(update={"output_tokens": max(workload.output_tokens // 2, 1), "context_limit_tokens": None})
 
 
 def total_weights_gib(deployment: Deployment) -> float:

@@ -1,10 +1,11 @@
 """What operators take on a machine: measured tables where there are some, rooflines with published efficiency elsewhere."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Operator, Traffic
-from advisor.profiles.engines import Overheads
+from advisor.profiles.engines import Overheads, Scales
 from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
 
@@ -54,13 +55,17 @@ class Shares:
         return self.products_s + self.attention_s + self.other_s + self.collectives_s + self.overhead_s
 
 
-def price(machine: Machine, operators: list[Operator], working_set_bytes: float) -> Shares:
-    """Seconds of a list of operators that run one after another, without the engine's overheads."""
-    products = attention = other = collectives = 0.0
+def price(machine: Machine, operators: Iterable[Operator], working_set_bytes: float, scales: Scales) -> Shares:
+    """Seconds of operators that run one after another, without the engine's overheads."""
+    products = experts = attention = other = collectives = 0.0
     for operator in operators:
         match operator:
             case Gemm():
-                products += operator.count * machine.gemm_s(operator, working_set_bytes)
+                seconds = operator.count * machine.gemm_s(operator, working_set_bytes)
+                if operator.routed:
+                    experts += seconds
+                else:
+                    products += seconds
             case AttentionCall():
                 attention += operator.count * machine.attention_s(operator)
             case Traffic():
@@ -69,7 +74,9 @@ def price(machine: Machine, operators: list[Operator], working_set_bytes: float)
                 collectives += operator.count * machine.all_reduce_s(operator)
             case Exchange():
                 collectives += operator.count * machine.exchange_s(operator)
-    return Shares(products, attention, other, collectives)
+    return Shares(
+        scales.products * products + scales.experts * experts, scales.attention * attention, other, scales.collectives * collectives
+    )
 
 
 def gemm_bytes(gemm: Gemm) -> float:

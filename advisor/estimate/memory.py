@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate.operators import stored_format, structure_of
+from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.formats import weight_format
 from advisor.profiles.layers import LatentAttention, RecurrentMixer, SelfAttention
@@ -38,21 +38,33 @@ class Ledger:
 
 def weight_bytes(deployment: Deployment) -> float:
     """Bytes of all weights of one replica, scales included, before they are spread over devices."""
-    return _weight_bytes(Deployment(deployment.model, deployment.weights))
+    return sum(_weight_bytes(Deployment(deployment.model, deployment.weights)))
+
+
+def device_weight_bytes(deployment: Deployment) -> float:
+    """Bytes of the weights on each device: experts may be spread over more devices than the rest."""
+    parallel = deployment.parallel
+    experts, others = _weight_bytes(Deployment(deployment.model, deployment.weights))
+    return (others / parallel.tensor + experts / expert_devices(parallel)) / parallel.pipeline
 
 
 @lru_cache(maxsize=1024)
-def _weight_bytes(deployment: Deployment) -> float:
+def _weight_bytes(deployment: Deployment) -> tuple[float, float]:
+    """Bytes of routed experts and of everything else."""
     model, structure = deployment.model, structure_of(deployment.model)
-    total = 0.0
+    experts = others = 0.0
     for matrix, count in structure.matrices:
-        total += count * matrix.copies * _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
-        total += 2.0 * count * matrix.copies * matrix.n * matrix.bias
+        size = count * matrix.copies * _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
+        size += 2.0 * count * matrix.copies * matrix.n * matrix.bias
+        if is_routed(matrix):
+            experts += size
+        else:
+            others += size
     for outside in (model.embedding, model.head):
         if outside is not None:
-            total += _matrix_bytes(outside.n, outside.k, stored_format(deployment, outside))
+            others += _matrix_bytes(outside.n, outside.k, stored_format(deployment, outside))
     native = 4.0 if model.weight_format == "fp32" else 2.0
-    return total + native * structure.vector_parameters
+    return experts, others + native * structure.vector_parameters
 
 
 def kv_bytes_per_token(deployment: Deployment) -> float:
@@ -83,8 +95,6 @@ def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str) -> float:
 
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
     """What one device holds while `sequences` requests of the workload are in flight on its replica."""
-    parallel = deployment.parallel
-    shards = parallel.tensor * parallel.pipeline
     held_tokens = sequence_tokens(deployment, workload)
     kv = sequences * kv_bytes_of_sequence(deployment, held_tokens) / _kv_shards(deployment)
     draft_weights = draft_kv = 0.0
@@ -93,7 +103,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         draft_weights = 2.0 * draft.parameters
         draft_kv = sequences * model_kv_bytes(draft, held_tokens, "bf16")
     return Ledger(
-        weights_bytes=weight_bytes(deployment) / shards,
+        weights_bytes=device_weight_bytes(deployment),
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
         activation_bytes=_activation_bytes(deployment, workload, engine, sequences),

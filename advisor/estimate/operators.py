@@ -49,6 +49,8 @@ class Gemm:
     format: str
     count: int
     groups: float = 1.0
+    routed: bool = False
+    """Tokens choose among the groups."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +134,13 @@ def structure_of(model: ModelSpec) -> Structure:
         widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
         kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
         kept_kinds=model.kept_kinds,
-        expert_layers=sum(count for layer, count in layers if any(_is_routed(matrix) for matrix in layer.matrices)),
-        experts_per_token=max((matrix.active for matrix, _ in matrices if _is_routed(matrix)), default=0),
+        expert_layers=sum(count for layer, count in layers if any(is_routed(matrix) for matrix in layer.matrices)),
+        experts_per_token=max((matrix.active for matrix, _ in matrices if is_routed(matrix)), default=0),
     )
 
 
-def _is_routed(matrix: Matrix) -> bool:
+def is_routed(matrix: Matrix) -> bool:
+    """Whether tokens choose among copies of the matrix."""
     return matrix.copies > matrix.active
 
 
@@ -222,12 +225,12 @@ def touched_experts(matrix: Matrix, rows: int) -> float:
 
 def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, format: str) -> Gemm:
     ranks = deployment.parallel.tensor
-    if _is_routed(matrix):
+    if is_routed(matrix):
         holders = expert_devices(deployment.parallel)
         everyone = rows * max(holders // ranks, 1)
         experts = touched_experts(matrix, everyone)
         per_expert = max(round(everyone * matrix.active / experts), 1)
-        return Gemm(per_expert, matrix.n, matrix.k, format, count, experts / holders)
+        return Gemm(per_expert, matrix.n, matrix.k, format, count, experts / holders, routed=True)
     split = 1 if matrix.kind == "router" else ranks
     return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active))
 

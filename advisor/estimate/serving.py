@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from statistics import fmean
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.operators import Part
@@ -32,15 +33,10 @@ class Served:
 
     ttft_s: tuple[float, ...]
     tpot_s: tuple[float, ...]
-    output_tokens: int
-    wall_s: float
+    throughput_tok_s: float
+    """Output tokens per second of all replicas: of the whole run where it is a concrete one, else of its steady state."""
     peak_cache_tokens: int
     """Most tokens that the cache held at once, of one replica, each sequence rounded up to its blocks."""
-
-    @property
-    def throughput_tok_s(self) -> float:
-        """Output tokens of all requests over wall time."""
-        return self.output_tokens / self.wall_s if self.wall_s > 0 else 0.0
 
 
 @dataclass(slots=True)
@@ -106,13 +102,22 @@ class Scheduler:
     """Runs requests through a deployment's steps on paper. Only built and run once."""
 
     def __init__(
-        self, pricer: StepPricer, *, policy: str, slots: int, token_budget: int, request_s: float, exact_cache: bool = False
+        self,
+        pricer: StepPricer,
+        *,
+        policy: str,
+        slots: int,
+        token_budget: int,
+        request_s: float,
+        wait_steps: float = 0.0,
+        exact_cache: bool = False,
     ) -> None:
         self._pricer = pricer
         self._static = policy == "static"
         self._slots = max(slots, 1)
         self._budget = token_budget
         self._request_s = request_s
+        self._wait_steps = wait_steps
         self._gain = pricer.tokens_per_decode
         self._positions = pricer.deployment.decoding.draft_tokens + 1
         self._now = 0.0
@@ -141,9 +146,17 @@ class Scheduler:
 
     def served(self, counted: Sequence[_Active]) -> Served:
         """The times of `counted` requests of a finished run."""
-        ttft = tuple(active.first_s - active.arrival_s + self._request_s for active in counted)
         tpot = tuple((active.last_s - active.first_s) / (active.output - 1) for active in counted if active.output > 1)
-        return Served(ttft, tpot, sum(active.output for active in self._done), self._now, self._peak_tokens)
+        wait_s = self._wait_steps * self._gain * fmean(tpot) if tpot else 0.0
+        ttft = tuple(active.first_s - active.arrival_s + self._request_s + wait_s for active in counted)
+        produced = sum(active.output for active in self._done) / self._now if self._now > 0 else 0.0
+        return Served(ttft, tpot, produced, self._peak_tokens)
+
+    def steady_tok_s(self, in_flight: int) -> float:
+        """Output tokens per second while so many are in flight, by Little's law: a run's last requests finish in company of few."""
+        steady = [active for active in self._done if active.number >= in_flight] or self._done
+        held_s = sum(active.last_s - active.arrival_s for active in steady)
+        return in_flight * sum(active.output for active in steady) / held_s if held_s > 0 else 0.0
 
     def _submit(self, count: int) -> None:
         for _ in range(min(count, len(self._pending))):
@@ -182,12 +195,12 @@ class Scheduler:
         seconds = self._pricer.decode_s(len(running), running.mean_context + steps * self._gain / 2)
         if self._arrivals and self._arrivals[0] < self._now + steps * seconds:
             steps = max((self._arrivals[0] - self._now) / seconds, 1.0)
-        self._now += steps * seconds
+        self._now = self._now + steps * seconds
         self._gained(steps)
 
     def _prefill_whole(self) -> None:
         active = self._prefilling.popleft()
-        self._now += self._pricer.prefill_s(active.prompt, active.prompt)
+        self._now = self._now + self._pricer.prefill_s(active.prompt, active.prompt)
         self._first_token(active)
         self._note_cache()
 
@@ -202,7 +215,7 @@ class Scheduler:
             chunks += self._more_chunks(room - chunk)
         if self._running:
             repeats = max(min(repeats, int(self._running.shortest / self._gain)), 1)
-        self._now += repeats * self._mixed_s(chunks, repeats)
+        self._now = self._now + repeats * self._mixed_s(chunks, repeats)
         for active, tokens in chunks:
             active.prefilled += tokens * repeats
         self._gained(repeats)
@@ -282,24 +295,37 @@ def simulate(
         slots=slots,
         token_budget=token_budget,
         request_s=request_s,
+        wait_steps=0.0 if workload.load is Load.CLOSED and workload.concurrency == 1 else pricer.machine.overheads.wait_steps,
         exact_cache=lengths is not None,
     )
-    if workload.load is Load.CLOSED:
-        in_flight = max(-(-(workload.concurrency or 1) // replicas), 1)
-        done = scheduler.serve(lengths or _varied(workload, ROUNDS * in_flight if in_flight > 1 else 1), in_flight=in_flight)
-        counted = done if lengths or in_flight == 1 else [one for one in done if one.number >= in_flight or one.number % BURST_SHARE == 0]
-    elif workload.load is Load.OFFLINE:
-        wanted = lengths or _varied(workload, ROUNDS * min(slots, workload.concurrency or slots))
-        counted = scheduler.serve(wanted, in_flight=None)
-    else:
-        rng, at, arrivals = random.Random(SEED), 0.0, []
+    if workload.load is Load.OPEN:
         wanted = lengths or _varied(workload, OPEN_REQUESTS)
-        for _ in wanted:
-            at += rng.expovariate((workload.request_rate_per_s or 1.0) / replicas)
-            arrivals.append(at)
-        counted = scheduler.serve(wanted, in_flight=None, arrivals_s=arrivals)
-    served = scheduler.served(counted)
-    return replace(served, output_tokens=served.output_tokens * replicas)
+        served = scheduler.served(scheduler.serve(wanted, in_flight=None, arrivals_s=_poisson(workload, len(wanted), replicas)))
+    elif lengths is not None:
+        in_flight = _in_flight(workload, slots, replicas) if workload.load is Load.CLOSED else None
+        served = scheduler.served(scheduler.serve(lengths, in_flight=in_flight))
+    else:
+        in_flight = _in_flight(workload, slots, replicas)
+        done = scheduler.serve(_varied(workload, ROUNDS * in_flight if in_flight > 1 else 1), in_flight=in_flight)
+        counted = [one for one in done if one.number >= in_flight or one.number % BURST_SHARE == 0]
+        served = replace(scheduler.served(counted), throughput_tok_s=scheduler.steady_tok_s(in_flight))
+    return replace(served, throughput_tok_s=served.throughput_tok_s * replicas)
+
+
+def _in_flight(workload: Workload, slots: int, replicas: int) -> int:
+    """Requests on one replica at once; offline, as many as run, since more are always waiting."""
+    if workload.concurrency is None:
+        return slots
+    wanted = max(-(-workload.concurrency // replicas), 1)
+    return wanted if workload.load is Load.CLOSED else min(wanted, slots)
+
+
+def _poisson(workload: Workload, count: int, replicas: int) -> list[float]:
+    rng, at, arrivals = random.Random(SEED), 0.0, []
+    for _ in range(count):
+        at += rng.expovariate((workload.request_rate_per_s or 1.0) / replicas)
+        arrivals.append(at)
+    return arrivals
 
 
 def _varied(workload: Workload, count: int) -> list[tuple[int, int]]:

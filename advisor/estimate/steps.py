@@ -2,8 +2,8 @@
 
 from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.machine import Machine, Shares, price
-from advisor.estimate.memory import weight_bytes
-from advisor.estimate.operators import Blueprint, Part, step_operators
+from advisor.estimate.memory import device_weight_bytes
+from advisor.estimate.operators import Blueprint, Part, step_operators, structure_of
 from advisor.profiles.evidence import expected_tokens
 
 
@@ -13,8 +13,9 @@ class StepPricer:
     def __init__(self, deployment: Deployment, machine: Machine) -> None:
         self.deployment = deployment
         self.machine = machine
-        self._working_set = weight_bytes(deployment) / deployment.parallel.tensor
+        self._working_set = device_weight_bytes(deployment)
         self._blueprint = Blueprint.of(deployment)
+        self._expert_layers = structure_of(deployment.model).expert_layers
         self._memo: dict[tuple[Part, ...], Shares] = {}
         draft = deployment.decoding.draft_model
         self._draft = StepPricer(_draft_deployment(deployment), machine) if draft is not None else None
@@ -73,15 +74,17 @@ class StepPricer:
         return self.deployment.decoding.draft_tokens * self._draft.decode_s(sequences, context)
 
     def _price(self, parts: tuple[Part, ...]) -> Shares:
-        operators = list(step_operators(self._blueprint, parts))
-        priced = price(self.machine, operators, self._working_set)
         overheads, model = self.machine.overheads, self.deployment.model
+        prefills = any(part.phase == "prefill" for part in parts)
+        scales = overheads.prefill if prefills else overheads.decode
+        priced = price(self.machine, step_operators(self._blueprint, parts), self._working_set, scales)
         rows, sequences = sum(part.rows for part in parts), sum(part.sequences for part in parts)
-        overhead = (
-            overheads.step_s
-            + len(model.layers) * (overheads.layer_s + overheads.element_s * rows * model.hidden_size)
-            + overheads.sequence_s * sequences
-        )
+        layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
+        overhead = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._expert_layers
+        if prefills:
+            overhead += overheads.prefill_step_s
+            layer_s += overheads.prefill_layer_s
+        overhead += len(model.layers) * layer_s
         return Shares(priced.products_s, priced.attention_s, priced.other_s, priced.collectives_s, overhead)
 
 

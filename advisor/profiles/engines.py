@@ -2,6 +2,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, ValidationError
 
@@ -12,8 +13,17 @@ from advisor.profiles.frozen import Frozen
 _FOLDER = Path(__file__).with_name("engines")
 
 
+class Scales(Frozen):
+    """How long an engine's operators take as a multiple of the measured kernels: fusion, choice of kernels, overlap, imbalance."""
+
+    products: float = Field(default=1, gt=0)
+    experts: float = Field(default=1, gt=0)
+    attention: float = Field(default=1, gt=0)
+    collectives: float = Field(default=1, gt=0)
+
+
 class Overheads(Frozen):
-    """What an engine adds to the operators, in seconds."""
+    """What an engine adds to the operators, in seconds, and how its operators compare with the measured kernels."""
 
     step_s: float = Field(ge=0)
     """Per step."""
@@ -25,6 +35,18 @@ class Overheads(Frozen):
     """Per row, layer and hidden element; 0 lets memory bandwidth price the element-wise work."""
     request_s: float = Field(default=0, ge=0)
     """Per request, before its first step: tokenising, queueing, transport."""
+    expert_layer_s: float = Field(default=0, ge=0)
+    """Per layer with routed experts and step: routing, sorting tokens, and back."""
+    prefill_step_s: float = Field(default=0, ge=0)
+    """Per step that prefills: such steps run outside captured graphs."""
+    prefill_layer_s: float = Field(default=0, ge=0)
+    """Per layer and step that prefills."""
+    wait_steps: float = Field(default=0, ge=0)
+    """Decoding steps that a new request waits for, and a first token for its transport: how often the scheduler looks and sends."""
+    decode: Scales = Scales()
+    """Of steps that only decode."""
+    prefill: Scales = Scales()
+    """Of steps that prefill."""
     source: str
 
 
@@ -36,7 +58,8 @@ class EngineProfile(Frozen):
     gpu: Overheads
     cpu: Overheads
     memory_share: float = Field(gt=0, le=1)
-    """Share of the device's memory that the engine may use."""
+    """Share of the device's memory that the engine may use, or of what is free beside weights and activations."""
+    memory_share_of: Literal["total", "free"] = "total"
     memory_share_source: str
     context_gib: float = Field(ge=0)
     """Held by the process and its libraries before any weight is loaded."""
@@ -48,6 +71,8 @@ class EngineProfile(Frozen):
     """Formats it runs; a name that ends in `*` is a family."""
     kv_formats: tuple[str, ...]
     decoding: tuple[str, ...]
+    preempts: bool = False
+    """Admits requests as long as their prompts fit, and takes memory back from the youngest when it runs dry; else reserves all."""
     max_sequences: int = Field(default=256, ge=1)
     """Requests that run at once where a plan does not say."""
     kv_with_quantised: str = "bf16"
