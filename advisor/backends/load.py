@@ -24,13 +24,17 @@ def load_session(folder: Path, *, device: str = "cpu", max_tokens: int, max_sequ
     Raises `AdvisorError`: `model-not-found`, `model-config`, `tokenizer-not-found`, `tokenizer-mismatch`, `weights-truncated`
     and what else `weights_on_disk` says, `model-unsupported`, `context-too-long`, `out-of-memory`.
     """
-    config = read_model_config(folder)
-    check_context(config, max_tokens)
-    weights_bytes = weights_on_disk(folder).total_bytes
-    tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(config))
+    weights_bytes = check_folder(folder, max_tokens)
+    tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(read_model_config(folder)))
     check_memory(int(weights_bytes * MEMORY_HEADROOM), device)
     model = load_model(folder, device=device)
     return Session(folder=folder, model=model, tokenizer=tokenizer, device=model.device, max_tokens=max_tokens, max_sequences=max_sequences)
+
+
+def check_folder(folder: Path, max_tokens: int) -> int:
+    """Bytes of the weights in `folder`, after every check that needs no library. Raises `AdvisorError` as `load_session` does."""
+    check_context(read_model_config(folder), max_tokens)
+    return weights_on_disk(folder).total_bytes
 
 
 def load_model(folder: Path, *, device: str) -> Any:

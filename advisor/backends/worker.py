@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from advisor.backends.events import Event, Failed, Finished, Started
+from advisor.backends.load import check_folder
 from advisor.backends.measure.jobs import Job, ProfileJob, RungJob, parse_job
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -29,7 +30,10 @@ def main() -> ExitCode:
     started = time.monotonic()
     try:
         job = parse_job(sys.stdin.buffer.read())
-        _settle(job, emit)
+        emit(Started(pid=os.getpid(), threads=job.threads, packages=_versions()))
+        if isinstance(job, RungJob):
+            check_folder(Path(job.folder), job.workload.longest_tokens)
+        _settle(job)
         _work(job, emit, started)
     except AdvisorError as error:
         emit(Failed(code=error.code, message=error.message, notes=error.notes))
@@ -76,9 +80,8 @@ def _die_with_parent() -> None:
         raise SystemExit(ExitCode.DIED)
 
 
-def _settle(job: Job, emit: Emit) -> None:
-    """Say hello, load the libraries, set the threads and, last, the limit on memory beyond what the libraries took."""
-    emit(Started(pid=os.getpid(), threads=job.threads, packages=_versions()))
+def _settle(job: Job) -> None:
+    """Load the libraries, set the threads and, last, the limit on memory beyond what the libraries took."""
     import torch
     import transformers
 
