@@ -31,7 +31,7 @@ from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile, load_profile
 
 if TYPE_CHECKING:  # loaded by the one question that needs it
-    from advisor.validate import ValidationReport
+    from advisor.accuracy import ValidationReport
 
 CHAT_PROMPT_TOKENS = 1024
 CHAT_OUTPUT_TOKENS = 256

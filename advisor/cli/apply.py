@@ -23,11 +23,11 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
 
     Exit codes: 5 a measured value misses a limit, 6 the plan is for another machine or model, 7 a process died.
     """
-    from advisor import service
     from advisor.compare import compare
     from advisor.plan_check import check_edits, warn_unknown_keys
     from advisor.plan_read import read_plan
     from advisor.progress import ProgressLines
+    from advisor.service import apply
     from advisor.views.comparison import comparison_dict
     from advisor.views.run import run_text
 
@@ -36,7 +36,7 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
     check_edits(decided, plan, accepted=accept_edits)
     folder = out or state_folder() / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{decided.id}"
     with ProgressLines(quiet=output.quiet) as progress:
-        run = service.apply(decided, model_folder=model, out=folder, on_event=progress)
+        run = apply(decided, model_folder=model, out=folder, on_event=progress)
     comparison = compare(run)
     output.emit(lambda: comparison_dict(comparison), lambda: run_text(run, **output.look))
     output.note(f"run:    {folder / 'run.json'}\nreport: {folder / 'report.html'}")

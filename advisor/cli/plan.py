@@ -51,13 +51,14 @@ def command(output: Output, model: str | None, model_option: str | None, profile
         raise AdvisorError("usage", "the model is given twice", exit_code=ExitCode.USAGE, help=("advisor plan MODEL",))
     wanted = settle(model or model_option, profile)
     _check(asked)
-    from advisor import service  # loads the planner: not needed for --help
     from advisor.plan_advice import plan_of
     from advisor.progress import ProgressLines
+    from advisor.service import PlanQuestion  # loads the planner: not needed for --help
+    from advisor.service import plan as find_plan
 
     with ProgressLines(quiet=output.quiet) as progress:
-        advice = service.plan(
-            service.PlanQuestion(
+        advice = find_plan(
+            PlanQuestion(
                 model=wanted.model,
                 hardware=asked["hardware"],
                 devices=asked["devices"],

@@ -16,15 +16,15 @@ def command() -> None:
 @with_output
 def run(output: Output, name: str | None) -> ExitCode:
     """Measure this machine and store what was found."""
-    from advisor import service
     from advisor.profiles.store import check_name, profiles_folder
     from advisor.progress import ProgressLines
+    from advisor.service import run_profile
     from advisor.views.profile import profile_text
 
     if name is not None:
         check_name(name)
     with ProgressLines(quiet=output.quiet) as progress:
-        profile = service.run_profile(name, progress)
+        profile = run_profile(name, progress)
     output.emit(lambda: profile.model_dump(mode="json"), lambda: profile_text(profile, **output.look))
     output.note(f"stored {profiles_folder() / profile.name}.yaml; use it with --profile={profile.name}")
     return ExitCode.OK

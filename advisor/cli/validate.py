@@ -14,11 +14,11 @@ from advisor.profiles.errors import ExitCode
 @with_output
 def command(output: Output, cases: Path, rows: Path | None) -> ExitCode:
     """Predict every row of CASES.CSV and report the errors by metric, engine and hardware."""
-    from advisor import service
     from advisor.progress import ProgressLines
+    from advisor.service import validate
 
     with ProgressLines(quiet=output.quiet) as progress:
-        report = service.validate(cases, rows, progress)
+        report = validate(cases, rows, progress)
     output.emit(report.as_dict, lambda: report.text(**output.look))
     if rows is not None:
         output.note(f"rows: {rows}")
