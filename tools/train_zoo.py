@@ -4,6 +4,7 @@
     python tools/train_zoo.py target WORK      train the 5 M model      (about half an hour on two cores)
     python tools/train_zoo.py anneal WORK      continue it, the learning rate falling to zero (twenty minutes)
     python tools/train_zoo.py draft WORK       distil the 0.6 M draft from the target
+    python tools/train_zoo.py anneal-draft WORK
     python tools/train_zoo.py publish WORK     copy bf16 folders to advisor/backends/zoo
 
 Held-out files are chosen by a hash of their path, before anything is trained.
@@ -112,8 +113,7 @@ def bits_per_byte(model: LlamaForCausalLM, work: Path, windows: int | None = Non
     """Held-out bits per byte over disjoint windows of the trained length."""
     ids = np.load(work / "heldout.npy").astype(np.int64)
     bytes_per_token = len((work / "heldout.txt").read_bytes()) / len(ids)
-    starts = range(0, len(ids) - 1, SEQUENCE_TOKENS)
-    starts = list(starts)[:windows] if windows else list(starts)
+    starts = list(range(0, len(ids) - 1, SEQUENCE_TOKENS))[:windows]
     total, count = 0.0, 0
     model.eval()
     with torch.no_grad():
@@ -158,7 +158,7 @@ def train(
     for step, chunk in enumerate(data):
         lr = (peak + (last - peak) * step / len(data)) * min((step + 1) / WARM_UP_STEPS, 1.0)
         loss = loss_of(chunk)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
@@ -184,7 +184,8 @@ def text_loss(model: LlamaForCausalLM) -> Callable[[torch.Tensor], torch.Tensor]
 
     def loss_of(chunk: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16):
-            logits = model.lm_head(body(chunk[:, :-1]).last_hidden_state)
+            hidden = body(chunk[:, :-1]).last_hidden_state  # type: ignore[no-untyped-call]  # a compiled module
+            logits = model.lm_head(hidden)
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), chunk[:, 1:].flatten())
 
     return loss_of
@@ -205,11 +206,9 @@ def anneal_target(work: Path) -> None:
     print("held-out bits per byte", bits_per_byte(model, work), flush=True)
 
 
-def train_draft(work: Path) -> None:
-    """Distil: half cross-entropy on the text, half KL to the target's distribution."""
+def distilled_loss(model: LlamaForCausalLM, work: Path) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Cross-entropy on the text and KL to the target's distribution."""
     target = LlamaForCausalLM.from_pretrained(work / "target").bfloat16().eval()
-    model = new_model(DRAFT, work)
-    print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
 
     def loss_of(chunk: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -220,7 +219,20 @@ def train_draft(work: Path) -> None:
         text = torch.nn.functional.nll_loss(got, chunk[:, 1:].flatten())
         return 0.3 * text + 0.7 * torch.nn.functional.kl_div(got, wanted, reduction="batchmean", log_target=True)
 
-    train(model, list(batches(work, (1.2, 0.1), SHORT_TOKENS, seed=2)), loss_of, work / "draft", peak=6e-3)
+    return loss_of
+
+
+def train_draft(work: Path) -> None:
+    model = new_model(DRAFT, work)
+    print("parameters", sum(p.numel() for p in model.parameters()), flush=True)
+    train(model, list(batches(work, (1.2, 0.1), SHORT_TOKENS, seed=2)), distilled_loss(model, work), work / "draft", peak=6e-3)
+
+
+def anneal_draft(work: Path) -> None:
+    """Full-length windows, as the target has seen."""
+    model = LlamaForCausalLM.from_pretrained(work / "draft")
+    data = list(batches(work, (0.25, 0.0), SEQUENCE_TOKENS, seed=5))
+    train(model, data, distilled_loss(model, work), work / "draft", peak=2.5e-3)
     print("held-out bits per byte", bits_per_byte(model, work), flush=True)
 
 
@@ -240,4 +252,11 @@ def publish(work: Path) -> None:
 if __name__ == "__main__":
     stage, folder = sys.argv[1], Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    {"corpus": build_corpus, "target": train_target, "anneal": anneal_target, "draft": train_draft, "publish": publish}[stage](folder)
+    {
+        "corpus": build_corpus,
+        "target": train_target,
+        "anneal": anneal_target,
+        "draft": train_draft,
+        "anneal-draft": anneal_draft,
+        "publish": publish,
+    }[stage](folder)

@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 FOLDER = Path(__file__).with_name("evidence")
@@ -106,7 +107,7 @@ def weighted_quantile(values: Sequence[float], weights: Sequence[float], q: floa
         passed += weights[i]
     if q <= points[0][0]:
         return points[0][1]
-    for (q0, v0), (q1, v1) in zip(points, points[1:], strict=False):
+    for (q0, v0), (q1, v1) in pairwise(points):
         if q <= q1:
             return v0 + (v1 - v0) * (q - q0) / (q1 - q0)
     return points[-1][1]
