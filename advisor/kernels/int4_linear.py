@@ -51,26 +51,22 @@ def pack_int4(nibbles: torch.Tensor) -> torch.Tensor:
     return packed.to(nibbles.device)
 
 
-def unpack_int4(packed: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
-    """The nibbles less 8 of `packed` [N, K/2] as [K, N], int8 or in the type of `out`: inverse of `pack_int4`, transposed."""
+def unpack_int4(packed: torch.Tensor) -> torch.Tensor:
+    """The nibbles less 8, int8 [K, N], of `packed` [N, K/2]: inverse of `pack_int4`, transposed."""
     n, k = packed.shape[0], packed.shape[1] * 2
     block, order = _layout()
     # flipping the top bit of a nibble turns 0..15 into the two's complement of −8..7, which signed shifts then extend
     signed = packed.bitwise_xor(0x88).view(torch.int8).view(n // block, k, block // 2)
-    lanes = signed.new_empty(n // block, k, block)
-    torch.bitwise_right_shift(signed, 4, out=lanes[..., block // 2 :])
-    torch.bitwise_right_shift(signed.bitwise_left_shift_(4), 4, out=lanes[..., : block // 2])
+    lanes = torch.cat([(signed << 4) >> 4, signed >> 4], dim=-1)
     if order is not None:
         lanes = lanes[..., torch.tensor(order, device=packed.device)]
-    out = lanes.new_empty(k, n) if out is None else out
-    out.view(k, n // block, block).copy_(lanes.transpose(0, 1))
-    return out
+    return lanes.transpose(0, 1).reshape(k, n)
 
 
 def dequantise_int4(packed: torch.Tensor, scale_zero: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """Fill `out` [K, N] with the weights of `packed` [N, K/2] and `scale_zero` [K/G, N, 2], in its type."""
     scale, zero = (part.to(out.dtype).contiguous()[:, None] for part in scale_zero.unbind(-1))  # [K/G, 1, N]
-    weight = unpack_int4(packed, out).view(scale.shape[0], -1, packed.shape[0])
+    weight = out.copy_(unpack_int4(packed)).view(scale.shape[0], -1, packed.shape[0])
     torch.addcmul(zero, weight, scale, out=weight)
     return out
 
