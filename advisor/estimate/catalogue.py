@@ -23,12 +23,15 @@ SCALAR_SHARE = 0.25
 """Attention written out as separate operators moves its scores through memory: the share of the fused kernel's speed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionEfficiency:
     """Fitted speed of fused attention kernels: shares of peak bandwidth and peak products."""
 
     decode: float
     decode_floor_s: float
+    decode_fp8: float
+    decode_fp8_floor_s: float
+    """Over an fp8 cache: fewer bytes, each dearer."""
     prefill: float
     prefill_half_tokens: float
 
@@ -91,10 +94,12 @@ class CatalogueMachine:
         """Decoding is bound by the cache's bytes, prefilling by products at an efficiency that grows with the chunk."""
         known, hardware = self._tables.attention, self.hardware
         fused = 1.0 if call.implementation == "sdpa" else SCALAR_SHARE
-        reads = attention_bytes(call) / (known.decode * hardware.memory_bandwidth_bytes_per_s)
+        narrow = call.kv_format == "fp8"
+        rate = known.decode_fp8 if narrow else known.decode
+        reads = attention_bytes(call) / (rate * hardware.memory_bandwidth_bytes_per_s)
         share = known.prefill * call.q_tokens / (call.q_tokens + known.prefill_half_tokens)
         products = attention_flops(call) / (share * self._peak("bf16")) if call.phase == "prefill" else 0.0
-        return known.decode_floor_s + max(reads, products) / fused
+        return (known.decode_fp8_floor_s if narrow else known.decode_floor_s) + max(reads, products) / fused
 
     def traffic_s(self, traffic: Traffic) -> float:
         """Bytes over bandwidth, or operations over the scalar peak."""
@@ -176,7 +181,12 @@ def _attention(rows: list[dict[str, str]]) -> AttentionEfficiency:
         return float(median(float(row[column]) for row in rows))
 
     return AttentionEfficiency(
-        middle("decode_efficiency"), middle("decode_floor_us") * 1e-6, middle("prefill_efficiency"), middle("prefill_half_tokens")
+        decode=middle("decode_efficiency"),
+        decode_floor_s=middle("decode_floor_us") * 1e-6,
+        decode_fp8=middle("decode_efficiency_fp8"),
+        decode_fp8_floor_s=middle("decode_floor_us_fp8") * 1e-6,
+        prefill=middle("prefill_efficiency"),
+        prefill_half_tokens=middle("prefill_half_tokens"),
     )
 
 

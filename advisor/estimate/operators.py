@@ -153,6 +153,7 @@ class Blueprint:
     head: Matrix
     head_format: str
     mixers: tuple[tuple[Mixer, int], ...]
+    expert_layers: int
 
     @classmethod
     def of(cls, deployment: Deployment) -> "Blueprint":
@@ -160,7 +161,7 @@ class Blueprint:
         structure = structure_of(deployment.model)
         products = tuple((matrix, count, stored_format(deployment, matrix)) for matrix, count in structure.matrices)
         head = deployment.model.head or deployment.model.embedding
-        return cls(deployment, products, head, stored_format(deployment, head), structure.mixers)
+        return cls(deployment, products, head, stored_format(deployment, head), structure.mixers, structure.expert_layers)
 
 
 def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Operator]:
@@ -177,6 +178,8 @@ def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Op
         for mixer, count in blueprint.mixers:
             yield _mixing(deployment, mixer, part, count)
     yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
+    if blueprint.expert_layers:
+        yield Traffic(_routing_bytes(deployment, rows), 0.0, blueprint.expert_layers)
     yield from _collectives(deployment, rows)
 
 
@@ -216,6 +219,18 @@ def elementwise_bytes(model: ModelSpec, rows: int) -> float:
     Twelve passes over the hidden state in two bytes: two norms (read, write, residual) and the gated activation.
     """
     return 12.0 * 2.0 * rows * model.hidden_size
+
+
+def _routing_bytes(deployment: Deployment, rows: int) -> float:
+    """Bytes that bringing tokens to experts and adding up their outputs moves on one device, in one layer.
+
+    Six passes over a hidden state per token and expert, in two bytes: sorting reads and writes, quantising and the products read
+    and write, adding up reads. Devices that slice every expert all handle every token; those that hold whole experts share.
+    """
+    structure, parallel = structure_of(deployment.model), deployment.parallel
+    held = max(parallel.expert // parallel.tensor, 1)
+    everyone = rows * held / max(parallel.expert, 1)
+    return 6.0 * 2.0 * everyone * structure.experts_per_token * deployment.model.hidden_size
 
 
 def touched_experts(matrix: Matrix, rows: int) -> float:

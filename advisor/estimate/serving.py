@@ -40,7 +40,7 @@ class Served:
 
 
 @dataclass(slots=True)
-class _Active:
+class Active:
     """A request on its way. All that decode gain alike, so it is done when the common counter reaches `ends_at`."""
 
     number: int
@@ -60,7 +60,7 @@ class _Decoding:
 
     counter: float = 0.0
     context_sum: float = 0.0
-    heap: list[tuple[float, int, _Active]] = field(default_factory=list)
+    heap: list[tuple[float, int, Active]] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.heap)
@@ -74,7 +74,7 @@ class _Decoding:
         """Tokens until the next one is done."""
         return self.heap[0][0] - self.counter
 
-    def join(self, active: _Active) -> None:
+    def join(self, active: Active) -> None:
         active.joined_at, active.ends_at = self.counter, self.counter + active.output - 1
         self.context_sum += active.prompt + 1
         heappush(self.heap, (active.ends_at, active.number, active))
@@ -83,7 +83,7 @@ class _Decoding:
         self.counter += tokens
         self.context_sum += tokens * len(self.heap)
 
-    def pop_done(self) -> list[_Active]:
+    def pop_done(self) -> list[Active]:
         done = []
         while self.heap and self.heap[0][0] <= self.counter + 1e-6:
             active = heappop(self.heap)[2]
@@ -121,20 +121,20 @@ class Scheduler:
         self._gain = pricer.tokens_per_decode
         self._positions = pricer.deployment.decoding.draft_tokens + 1
         self._now = 0.0
-        self._prefilling: deque[_Active] = deque()
+        self._prefilling: deque[Active] = deque()
         self._running = _Decoding()
-        self._done: list[_Active] = []
+        self._done: list[Active] = []
         self._block = max(pricer.deployment.kv.block_tokens, 1)
         self._exact_cache = exact_cache
         self._peak_tokens = 0
 
     def serve(
         self, lengths: Sequence[tuple[int, int]], *, in_flight: int | None, arrivals_s: Sequence[float] | None = None
-    ) -> list[_Active]:
+    ) -> list[Active]:
         """Serve prompts and outputs of these lengths: `in_flight` at a time, or as they arrive, or all at once."""
-        self._pending = deque(_Active(number, 0.0, *shape) for number, shape in enumerate(lengths))
+        self._pending = deque(Active(number, 0.0, *shape) for number, shape in enumerate(lengths))
         self._arrivals = deque(arrivals_s or ())
-        self._waiting: deque[_Active] = deque()
+        self._waiting: deque[Active] = deque()
         self._in_flight = in_flight
         if arrivals_s is None:
             self._submit(in_flight or len(lengths))
@@ -144,7 +144,7 @@ class Scheduler:
             self._advance()
         return self._done
 
-    def served(self, counted: Sequence[_Active]) -> Served:
+    def served(self, counted: Sequence[Active]) -> Served:
         """The times of `counted` requests of a finished run."""
         tpot = tuple((active.last_s - active.first_s) / (active.output - 1) for active in counted if active.output > 1)
         wait_s = self._wait_steps * self._gain * fmean(tpot) if tpot else 0.0
@@ -225,7 +225,7 @@ class Scheduler:
                 self._first_token(active)
         self._note_cache()
 
-    def _more_chunks(self, room: int) -> list[tuple[_Active, int]]:
+    def _more_chunks(self, room: int) -> list[tuple[Active, int]]:
         """Chunks of the prompts behind the first one that fill the rest of a step."""
         chunks = []
         for place, active in enumerate(self._prefilling):
@@ -236,7 +236,7 @@ class Scheduler:
                 break
         return chunks
 
-    def _mixed_s(self, chunks: list[tuple[_Active, int]], repeats: int) -> float:
+    def _mixed_s(self, chunks: list[tuple[Active, int]], repeats: int) -> float:
         parts: dict[Part, int] = {}
         for active, tokens in chunks:
             middle = active.prefilled + tokens * (repeats + 1) // 2
@@ -249,7 +249,7 @@ class Scheduler:
             drafting = self._pricer.draft_s(len(self._running), self._running.mean_context)
         return self._pricer.step_s(tuple(step)) + drafting
 
-    def _first_token(self, active: _Active) -> None:
+    def _first_token(self, active: Active) -> None:
         active.first_s = active.last_s = self._now
         self._running.join(active)
         if active.output <= 1:
@@ -306,10 +306,20 @@ def simulate(
         served = scheduler.served(scheduler.serve(lengths, in_flight=in_flight))
     else:
         in_flight = _in_flight(workload, slots, replicas)
-        done = scheduler.serve(_varied(workload, ROUNDS * in_flight if in_flight > 1 else 1), in_flight=in_flight)
-        counted = [one for one in done if one.number >= in_flight or one.number % BURST_SHARE == 0]
+        done = scheduler.serve(varied_lengths(workload, in_flight), in_flight=in_flight)
+        counted = counted_requests(done, in_flight)
         served = replace(scheduler.served(counted), throughput_tok_s=scheduler.steady_tok_s(in_flight))
     return replace(served, throughput_tok_s=served.throughput_tok_s * replicas)
+
+
+def varied_lengths(workload: Workload, in_flight: int) -> list[tuple[int, int]]:
+    """Lengths of the requests of a simulated loop; a single stream is one request."""
+    return _varied(workload, ROUNDS * in_flight if in_flight > 1 else 1)
+
+
+def counted_requests(done: Sequence[Active], in_flight: int) -> list[Active]:
+    """The requests of a simulated loop that stand for a longer one: all but most of the first burst."""
+    return [one for one in done if one.number >= in_flight or one.number % BURST_SHARE == 0]
 
 
 def _in_flight(workload: Workload, slots: int, replicas: int) -> int:

@@ -47,12 +47,13 @@ class StepPricer:
         """Tokens per second while `sequences` prompts are prefilled together in steps of at most `budget` tokens."""
         if sequences > 1 and prompt * sequences <= budget:
             return prompt * sequences / self.step_s((Part("prefill", sequences, prompt, prompt),))
-        done, seconds = 0, 0.0
+        done, seconds, chunks, stages = 0, 0.0, 0, self.deployment.parallel.pipeline
         while done < prompt:
             chunk = min(budget, prompt - done)
-            done += chunk
+            done, chunks = done + chunk, chunks + 1
             seconds += self.step_s((Part("prefill", 1, chunk, done, done == prompt),))
-        return prompt / seconds
+        # Chunks follow one another through the stages of a pipeline.
+        return prompt / seconds * chunks * stages / (chunks + stages - 1)
 
     def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> Part:
         """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
