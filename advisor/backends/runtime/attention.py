@@ -149,25 +149,34 @@ class Step:
         cached = self.pool.read(layer, self._group_index(kv_heads), self._group_length)
         query = queries.reshape(len(self.group), self._width, *queries.shape[1:])
         mask = self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
-        out = self._compute(query, cached, mask, options).reshape(queries.shape[0], queries.shape[1], -1)
+        fuse = self._may_fuse(options) and kernel.fused_pays(cached[0].rows)
+        out = self._compute(query, cached, mask, options, fuse=fuse).reshape(queries.shape[0], queries.shape[1], -1)
         return out if self._real is None else out.index_select(0, self._real)
 
     def _attend_chunk(self, index: int, query: Tensor, cached: tuple[Batch, Batch], options: Options) -> Tensor:
+        """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask when SDPA makes it causal."""
         kv_heads, length = cached[0].rows.shape[1:3]
         past, width = self.chunks[index].held.tokens, query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
+        if self._may_fuse(options) and past == 0 and window is None:
+            keys, values = (batch.scaled()[:, :, :width] for batch in cached)
+            return kernel.fused(query, keys, values, None, scale=options.scale)
 
         def mask() -> Tensor:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
             hidden = kernel.additive_mask(positions, length, query.dtype, window)
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
 
-        return self._compute(query, cached, self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask), options)
+        shared = self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
+        return self._compute(query, cached, shared, options, fuse=self._may_fuse(options))
 
-    def _compute(self, query: Tensor, cached: tuple[Batch, Batch], mask: Tensor, options: Options) -> Tensor:
-        """Fused when asked for and able to: SDPA knows neither soft caps nor sinks."""
+    def _may_fuse(self, options: Options) -> bool:
+        """SDPA knows neither soft caps nor sinks."""
+        return self.implementation == "sdpa" and options.softcap is None and options.sinks is None
+
+    def _compute(self, query: Tensor, cached: tuple[Batch, Batch], mask: Tensor, options: Options, *, fuse: bool) -> Tensor:
         keys, values = cached
-        if self.implementation == "sdpa" and options.softcap is None and options.sinks is None:
+        if fuse:
             return kernel.fused(query, keys.scaled(), values.scaled(), mask, scale=options.scale)
         return kernel.written_out(
             query,
