@@ -134,7 +134,7 @@ class Estimator:
 
     def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from times that were already simulated."""
-        basis = self._time_basis(deployment)
+        basis = self.machine.basis
         capacity = self.capacity(deployment, workload)
         held = capacity.ledger
         tpot_ms = [s * 1e3 for s in served.tpot_s]
@@ -151,17 +151,13 @@ class Estimator:
             throughput_tok_s=_speculative(_value("throughput", served.throughput_tok_s, basis), deployment, rate=True),
             decode_tok_s=_inverse(tpot) if tpot else None,
             prefill_tok_s=_value("prefill", workload.prompt_tokens / prefill_s, basis),
-            peak_memory_gib=_value("memory", held.total_bytes / GIB, weakest(basis, Basis.PROFILED)),
+            peak_memory_gib=_value("memory", held.total_bytes / GIB, basis),
             weights_gib=Value.exact((held.weights_bytes + held.draft_bytes) / GIB),
             kv_cache_gib=Value.exact(held.kv_bytes / GIB),
             max_concurrency=_value("concurrency", float(capacity.sequences * deployment.parallel.data), basis),
             acceptance=_acceptance(deployment),
             quality_loss_pct=_quality(quality) if quality is not None else None,
         )
-
-    def _time_basis(self, deployment: Deployment) -> Basis:
-        known = self.machine.basis
-        return weakest(known, Basis.LITERATURE) if deployment.decoding.draft_tokens else known
 
 
 def _half_way(workload: Workload) -> Workload:
@@ -189,14 +185,15 @@ def _value(metric: str, value: float, basis: Basis) -> Value:
 
 
 def _speculative(value: Value, deployment: Deployment, *, rate: bool = False) -> Value:
-    """Widen a range by what is not known of the acceptance: times go with one over the tokens per step."""
+    """Widen a range by what is not known of the acceptance, which is known from literature: times go with one over the tokens per step."""
     decoding = deployment.decoding
     if not decoding.draft_tokens:
         return value
     middle = expected_tokens(decoding.acceptance, decoding.draft_tokens)
     fewest, most = (expected_tokens(share, decoding.draft_tokens) for share in decoding.acceptance_spread)
     low, high = (fewest / middle, most / middle) if rate else (middle / most, middle / fewest)
-    return Value(value=value.value, low=value.low * min(low, 1.0), high=value.high * max(high, 1.0), basis=value.basis)
+    basis = weakest(value.basis, Basis.LITERATURE)
+    return Value(value=value.value, low=value.low * min(low, 1.0), high=value.high * max(high, 1.0), basis=basis)
 
 
 def _inverse(tpot: Value) -> Value:
