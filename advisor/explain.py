@@ -23,7 +23,7 @@ _METRICS = {
     "weights": "Memory of the weights, with their scales and the parts that are not quantised, per device.",
     "kv_cache": "Memory of the keys and values of past tokens, rounded up to blocks, per device.",
     "max_concurrency": "Requests of the asked length that fit in memory at once.",
-    "acceptance": "Share of proposed tokens that verification accepts, each given the one before.",
+    "acceptance": "Tokens beyond the first that a sequence gains per decoding step, divided by the draft positions of a step.",
     "quality_loss": "Perplexity increase over the unmodified model, in percent, on a named text. The plan file calls it quality_drop_pct.",
     "perplexity": "exp of the mean negative log-likelihood per token on a named text; lower is better.",
     "nll_difference": "Paired difference of the mean negative log-likelihood per token from the unmodified model's, on the same tokens.",

@@ -201,11 +201,13 @@ def _inverse(tpot: Value) -> Value:
 
 
 def _acceptance(deployment: Deployment) -> Value | None:
+    """Tokens gained per draft position: the expected tokens of a step less the one that is always there."""
     decoding = deployment.decoding
     if not decoding.draft_tokens:
         return None
-    low, high = decoding.acceptance_spread
-    return Value(value=decoding.acceptance, low=low, high=high, basis=Basis.LITERATURE)
+    shares = (decoding.acceptance, *decoding.acceptance_spread)
+    value, low, high = ((expected_tokens(share, decoding.draft_tokens) - 1) / decoding.draft_tokens for share in shares)
+    return Value(value=value, low=min(low, value), high=max(high, value), basis=Basis.LITERATURE)
 
 
 def _quality(effect: QualityEffect) -> Value:

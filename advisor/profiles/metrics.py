@@ -87,7 +87,7 @@ class Metrics(Frozen):
     max_concurrency: Value | None = None
     """Requests of the workload's length that fit in memory at once."""
     acceptance: Value | None = None
-    """Tokens gained per verified draft position; absent without speculation."""
+    """Tokens beyond the first that a sequence gains per decoding step, by draft positions of a step; absent without speculation."""
     quality_loss_pct: Value | None = None
     perplexity: Value | None = None
     nll_difference: Value | None = None

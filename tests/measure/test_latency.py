@@ -62,10 +62,11 @@ def test_single_tokens_have_no_time_per_token() -> None:
     assert found.decode_tok_s is None
 
 
-def test_acceptance_is_the_share_of_verified_positions() -> None:
-    found = workload_metrics([outcome([(0.0, 0.1, 0.5)], proposed=20, accepted=5)] * 2, [1.0, 1.0], seed=1)
+def test_acceptance_is_what_a_step_gains_by_the_positions_it_may_hold() -> None:
+    """Five tokens, the first from the prompt and two accepted: two steps of two positions gained two tokens."""
+    found = workload_metrics([outcome([(0.0, 0.1, 0.5)], proposed=3, accepted=2)] * 2, [1.0, 1.0], seed=1, draft_tokens=2)
     assert found.acceptance is not None
-    assert found.acceptance.value == 0.25
+    assert found.acceptance.value == 2 / (2 * 2)
 
 
 def test_prompts_repeat_with_their_seed_and_lie_in_the_text() -> None:

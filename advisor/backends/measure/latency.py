@@ -48,7 +48,8 @@ def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens:
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
     return Served(
-        workload_metrics(outcomes, prefills, recipe.seed), tuple(done.sample for outcome in outcomes for done in outcome.finished)
+        workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.draft_tokens),
+        tuple(done.sample for outcome in outcomes for done in outcome.finished),
     )
 
 
@@ -98,7 +99,7 @@ def _lone_prefills(session: Session, workload: Workload, tokens: Sequence[int], 
     return [workload.prompt_tokens / done.sample.ttft_ms * 1e3 for done in serve(session, jobs, concurrency=1).finished]
 
 
-def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], seed: int) -> Metrics:
+def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], seed: int, *, draft_tokens: int = 0) -> Metrics:
     """Metrics of repeated runs. A range holds both the bootstrap over requests and the spread over repeats."""
     repeats = [[done.sample for done in outcome.finished] for outcome in outcomes]
     ttft = [[sample.ttft_ms for sample in samples] for samples in repeats]
@@ -116,8 +117,14 @@ def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], s
         decode_tok_s=_rate(per_token) if per_token else None,
         prefill_tok_s=mean_value(prefills, least=0.0),
         kv_cache_gib=Value.exact(max(outcome.kv_used_bytes_peak for outcome in outcomes) / GIB, Basis.MEASURED),
-        acceptance=mean_value([each.accepted / each.proposed for each in proposed], least=0.0, most=1.0) if proposed else None,
+        acceptance=mean_value([_gained(each, draft_tokens) for each in proposed], least=0.0, most=1.0) if proposed else None,
     )
+
+
+def _gained(outcome: "Outcome", draft_tokens: int) -> float:
+    """Tokens beyond the first that a sequence gained per step, by the draft positions that a step may hold."""
+    steps = outcome.decode_tokens - len(outcome.finished) - outcome.accepted
+    return outcome.accepted / (steps * draft_tokens) if steps and draft_tokens else 0.0
 
 
 def _over(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[float]], float], seed: int) -> Value:
