@@ -15,10 +15,10 @@ from advisor.backends.measure.ladder import Ladder, Step, run_ladder
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
-from advisor.plan_check import check_decision, check_machine, check_model
-from advisor.plan_choices import techniques_of
-from advisor.plan_file import PlanFile, request_of
 from advisor.planner import Planner
+from advisor.plans.check import check_decision, check_machine, check_model
+from advisor.plans.choices import techniques_of
+from advisor.plans.file import PlanFile, request_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence

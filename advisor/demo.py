@@ -8,9 +8,9 @@ from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import Event
 from advisor.backends.techniques import TECHNIQUES
 from advisor.estimate.estimator import Estimator
-from advisor.plan_advice import plan_of
-from advisor.plan_store import save_plan
 from advisor.planner import Planner
+from advisor.plans.advice import plan_of
+from advisor.plans.store import save_plan
 from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.model_store import find_model

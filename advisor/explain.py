@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from advisor.error_pages import ERROR_PAGES
 from advisor.field_docs import field_docs, records_under
-from advisor.plan_file import PlanFile
+from advisor.plans.file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits
 from advisor.shown_metrics import SHOWN, Shown

@@ -22,7 +22,7 @@ def schema_of(kind: str) -> dict[str, Any]:
 
 def _record(kind: str) -> type[BaseModel]:
     if kind == "plan":
-        from advisor.plan_file import PlanFile
+        from advisor.plans.file import PlanFile
 
         return PlanFile
     if kind == "profile":

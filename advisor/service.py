@@ -15,8 +15,8 @@ from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machine import Machine
 from advisor.estimate.measured import ProfiledMachine
-from advisor.plan_file import PlanFile
 from advisor.planner import Planner
+from advisor.plans.file import PlanFile
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence

@@ -24,8 +24,8 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
     Exit codes: 5 a measured value misses a limit, 6 the plan is for another machine or model, 7 a process died.
     """
     from advisor.compare import compare
-    from advisor.plan_check import check_edits, warn_unknown_keys
-    from advisor.plan_read import read_plan
+    from advisor.plans.check import check_edits, warn_unknown_keys
+    from advisor.plans.read import read_plan
     from advisor.progress import ProgressLines
     from advisor.service import apply
     from advisor.views.comparison import comparison_dict

@@ -13,7 +13,7 @@ from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, THROUGHPUT, T
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
     from advisor.advice import Advice, Relaxation
-    from advisor.plan_file import PlanFile
+    from advisor.plans.file import PlanFile
 
 
 @click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
@@ -51,7 +51,7 @@ def command(output: Output, model: str | None, model_option: str | None, profile
         raise AdvisorError("usage", "the model is given twice", exit_code=ExitCode.USAGE, help=("advisor plan MODEL",))
     wanted = settle(model or model_option, profile)
     _check(asked)
-    from advisor.plan_advice import plan_of
+    from advisor.plans.advice import plan_of
     from advisor.progress import ProgressLines
     from advisor.service import PlanQuestion  # loads the planner: not needed for --help
     from advisor.service import plan as find_plan
@@ -103,9 +103,9 @@ def _contradiction(message: str, way_out: str) -> AdvisorError:
 
 def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output) -> ExitCode:
     """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits."""
-    from advisor.plan_advice import with_plan_ids
-    from advisor.plan_store import save_plan
-    from advisor.plan_yaml import plan_record, to_yaml
+    from advisor.plans.advice import with_plan_ids
+    from advisor.plans.store import save_plan
+    from advisor.plans.yaml import plan_record, to_yaml
     from advisor.views.advice import advice_text
 
     try:
@@ -135,7 +135,7 @@ _FLAGS = {
 
 def no_plan(advice: "Advice") -> AdvisorError:
     """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
-    from advisor.plan_words import told_miss
+    from advisor.plans.words import told_miss
 
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     notes = [f"nearest is {nearest}"]
@@ -154,7 +154,7 @@ def no_plan(advice: "Advice") -> AdvisorError:
 def _way_out(item: "Relaxation", advice: "Advice") -> str:
     """What to type for one relaxation; what the device itself lacks, no flag can give."""
     from advisor.numbers import number
-    from advisor.plan_words import round_enough
+    from advisor.plans.words import round_enough
 
     stack = " + ".join(item.candidate.names) or "the unmodified model"
     if item.limit in ("context_tokens", "concurrency", "devices"):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from advisor.plan_read import read_plan
+from advisor.plans.read import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.run import Run as RunFile
 from advisor.profiles.run import RungStatus

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from advisor.cli.profile_choice import settle
-from advisor.plan_read import read_plan
+from advisor.plans.read import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"

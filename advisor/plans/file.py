@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from advisor.plan_sections import (
+from advisor.plans.sections import (
     Apply,
     Machine,
     PlanLimits,

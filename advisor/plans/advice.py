@@ -6,15 +6,16 @@ import os
 from datetime import UTC, datetime
 from pathlib import Path
 
-from advisor import __version__, plan_file, plan_sections
+from advisor import __version__
 from advisor.advice import Advice, Candidate, Reason, Relaxation
 from advisor.backends.detect import detect, detected_hardware
 from advisor.backends.detect import fingerprint as fingerprint_of
 from advisor.numbers import number
-from advisor.plan_check import sheet_fingerprint
-from advisor.plan_choices import apply_of, shorter_home
-from advisor.plan_file import PlanFile
-from advisor.plan_words import alternative, asked_limits, file_name, round_enough, summary, three_digits
+from advisor.plans import sections
+from advisor.plans.check import sheet_fingerprint
+from advisor.plans.choices import apply_of, shorter_home
+from advisor.plans.file import FORMAT, PlanFile, plan_digest
+from advisor.plans.words import alternative, asked_limits, file_name, round_enough, summary, three_digits
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Value
 from advisor.profiles.models import ModelSpec
@@ -44,7 +45,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     """The plan file of the chosen candidate. `fingerprint` is the machine's that the numbers are for."""
     limits = _limits(advice.request)
     model = _model(advice.model)
-    machine = plan_sections.Machine(
+    machine = sections.Machine(
         hardware=advice.hardware.id,
         profile=shorter_home(advice.profile) if advice.profile else None,
         fingerprint=fingerprint,
@@ -53,17 +54,17 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     applied = apply_of(advice.chosen)
 
     def digest_of(candidate: Candidate) -> str:
-        return plan_file.plan_digest(limits, apply_of(candidate), model, machine)
+        return plan_digest(limits, apply_of(candidate), model, machine)
 
     digest = digest_of(advice.chosen)
     others = [other for other in advice.ranked if other != advice.chosen]
     return PlanFile(
         kind="Plan",
-        format=plan_file.FORMAT,
+        format=FORMAT,
         id=f"plan-{digest[:8]}",
         title=_title(advice),
         limits=limits,
-        verdict=plan_sections.Verdict(
+        verdict=sections.Verdict(
             status=advice.chosen.status.value,
             summary=summary(advice),
             relax=tuple(_relax(item) for item in advice.relaxations),
@@ -74,12 +75,12 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         apply=applied,
         predicted=_predicted(advice),
         techniques=tuple(_reason(reason) for reason in advice.reasons),
-        provenance=plan_sections.Provenance(
+        provenance=sections.Provenance(
             advisor=__version__,
             created=_now(),
             digest=f"sha256:{digest[:12]}",
-            profile=plan_sections.ProfileStamp(name=profile.name, taken=profile.taken, digest=_digest(profile)) if profile else None,
-            candidates=plan_sections.Candidates(considered=advice.considered, feasible=advice.feasible, frontier=len(advice.ranked)),
+            profile=sections.ProfileStamp(name=profile.name, taken=profile.taken, digest=_digest(profile)) if profile else None,
+            candidates=sections.Candidates(considered=advice.considered, feasible=advice.feasible, frontier=len(advice.ranked)),
         ),
     )
 
@@ -88,15 +89,15 @@ def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:
     """The same advice, each candidate under the id that its plan file would have."""
 
     def renamed(candidate: Candidate) -> Candidate:
-        digest = plan_file.plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)
+        digest = plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)
         return dataclasses.replace(candidate, id=f"plan-{digest[:8]}")
 
     return dataclasses.replace(advice, chosen=renamed(advice.chosen), ranked=tuple(renamed(candidate) for candidate in advice.ranked))
 
 
-def _limits(request: Request) -> plan_sections.PlanLimits:
+def _limits(request: Request) -> sections.PlanLimits:
     workload, limits = request.workload, request.limits
-    return plan_sections.PlanLimits(
+    return sections.PlanLimits(
         prefer=request.prefer,
         context_tokens=workload.context_limit_tokens or workload.context_tokens,
         prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
@@ -115,13 +116,13 @@ def _limits(request: Request) -> plan_sections.PlanLimits:
     )
 
 
-def _relax(item: Relaxation) -> plan_sections.Relax:
+def _relax(item: Relaxation) -> sections.Relax:
     asked = three_digits(item.asked) if item.limit in BY_LIMIT else item.asked
-    return plan_sections.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
+    return sections.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
 
 
-def _model(spec: ModelSpec) -> plan_sections.PlanModel:
-    return plan_sections.PlanModel(
+def _model(spec: ModelSpec) -> sections.PlanModel:
+    return sections.PlanModel(
         source="path" if spec.folder else "hf",
         name=spec.id,
         path=shorter_home(spec.folder) if spec.folder else None,
@@ -146,16 +147,16 @@ def _title(advice: Advice) -> str:
     return f"{advice.model.id}, {load}, {advice.request.devices} x {advice.hardware.name}"
 
 
-def _predicted(advice: Advice) -> plan_sections.Predicted:
+def _predicted(advice: Advice) -> sections.Predicted:
     present = advice.chosen.metrics.present()
     limits = {shown.name: limit for shown, limit in asked_limits(advice.request.limits)}
     metrics = {name: _metric(SHOWN[name], value, limits.get(name)) for name, value in present.items()}
     memory = {part: metrics.pop(name) for name, part in _MEMORY_PARTS.items() if name in metrics}
-    return plan_sections.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})
+    return sections.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})
 
 
-def _metric(shown: Shown, value: Value, limit: float | None) -> plan_sections.PlanMetric:
-    return plan_sections.PlanMetric(
+def _metric(shown: Shown, value: Value, limit: float | None) -> sections.PlanMetric:
+    return sections.PlanMetric(
         value=three_digits(value.value),
         range=(three_digits(value.low), three_digits(value.high)),
         basis=value.basis.value,
@@ -164,8 +165,8 @@ def _metric(shown: Shown, value: Value, limit: float | None) -> plan_sections.Pl
     )
 
 
-def _reason(reason: Reason) -> plan_sections.PlanReason:
-    return plan_sections.PlanReason(
+def _reason(reason: Reason) -> sections.PlanReason:
+    return sections.PlanReason(
         id=reason.technique,
         state=reason.state.value,
         why=reason.why,

@@ -4,10 +4,10 @@ import dataclasses
 import math
 from collections.abc import Iterable
 
-from advisor import plan_sections
 from advisor.advice import Advice, Candidate, Miss
 from advisor.backends.deployment import Deployment
 from advisor.numbers import number
+from advisor.plans import sections
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
 from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of
@@ -77,7 +77,7 @@ def _worse_end(shown: Shown, value: Value) -> float:
     return value.low if shown.higher_is_better else value.high
 
 
-def alternative(id: str, other: Candidate, advice: Advice) -> plan_sections.Alternative:
+def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternative:
     """Another candidate beside the chosen one: what differs, the best gain and the worst cost."""
     changes = [
         (shown, before.value, after.value)
@@ -86,7 +86,7 @@ def alternative(id: str, other: Candidate, advice: Advice) -> plan_sections.Alte
     ]
     gains = [change for change in changes if _gain(change) > 0.005]
     losses = [change for change in changes if _gain(change) < -0.005]
-    return plan_sections.Alternative(
+    return sections.Alternative(
         id=id,
         change=_difference(advice.chosen, other),
         gives=_told(max(gains, key=_gain)) if gains else None,

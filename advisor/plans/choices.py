@@ -5,30 +5,30 @@ import os
 from pathlib import Path
 from typing import Any
 
-from advisor import plan_sections
 from advisor.advice import Candidate
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
-from advisor.plan_file import PlanFile
-from advisor.plan_words import three_digits
+from advisor.plans import sections
+from advisor.plans.file import PlanFile
+from advisor.plans.words import three_digits
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
 
 
-def apply_of(candidate: Candidate) -> plan_sections.Apply:
+def apply_of(candidate: Candidate) -> sections.Apply:
     """Every choice of a candidate's deployment, and its techniques with their options."""
     found = candidate.deployment
-    return plan_sections.Apply(
-        engine=plan_sections.Engine(name=found.engine),
-        parallel=plan_sections.ParallelChoice(**dataclasses.asdict(found.parallel)),
-        weights=plan_sections.WeightsChoice(
+    return sections.Apply(
+        engine=sections.Engine(name=found.engine),
+        parallel=sections.ParallelChoice(**dataclasses.asdict(found.parallel)),
+        weights=sections.WeightsChoice(
             dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
         ),
-        attention=plan_sections.AttentionChoice(backend=found.attention.implementation),
-        kv_cache=plan_sections.CacheChoice(dtype=found.kv.format, layout=found.kv.layout, block_tokens=found.kv.block_tokens or None),
+        attention=sections.AttentionChoice(backend=found.attention.implementation),
+        kv_cache=sections.CacheChoice(dtype=found.kv.format, layout=found.kv.layout, block_tokens=found.kv.block_tokens or None),
         speculative=_speculation(found.decoding),
-        batching=plan_sections.BatchingChoice(
+        batching=sections.BatchingChoice(
             policy=found.batching.policy,
             max_num_seqs=found.batching.max_sequences,
             max_batched_tokens=found.batching.token_budget or None,
@@ -74,23 +74,23 @@ def shorter_home(path: str) -> str:
     return f"~{path[len(home) :]}" if path == home or path.startswith(home + os.sep) else path
 
 
-def _speculation(decoding: Decoding) -> plan_sections.Speculation | None:
+def _speculation(decoding: Decoding) -> sections.Speculation | None:
     if decoding.method == "plain":
         return None
     low, high = decoding.acceptance_spread
-    return plan_sections.Speculation(
+    return sections.Speculation(
         method=decoding.method,
         draft_tokens=decoding.draft_tokens,
         draft_folder=shorter_home(decoding.draft_folder) if decoding.draft_folder else None,
-        acceptance=plan_sections.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
+        acceptance=sections.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
     )
 
 
-def _decoding(chosen: plan_sections.Speculation | None) -> Decoding:
+def _decoding(chosen: sections.Speculation | None) -> Decoding:
     if chosen is None:
         return Decoding()
     folder = str(Path(chosen.draft_folder).expanduser()) if chosen.draft_folder else None
-    acceptance = chosen.acceptance or plan_sections.Acceptance(value=0.0, range=(0.0, 0.0))
+    acceptance = chosen.acceptance or sections.Acceptance(value=0.0, range=(0.0, 0.0))
     return Decoding(
         method=chosen.method,
         draft_tokens=chosen.draft_tokens,
@@ -101,9 +101,9 @@ def _decoding(chosen: plan_sections.Speculation | None) -> Decoding:
     )
 
 
-def _technique(technique: Technique) -> plan_sections.TechniqueChoice:
+def _technique(technique: Technique) -> sections.TechniqueChoice:
     options = {field.name: _option(getattr(technique, field.name)) for field in dataclasses.fields(technique)}
-    return plan_sections.TechniqueChoice(name=technique.name, options=options)
+    return sections.TechniqueChoice(name=technique.name, options=options)
 
 
 def _option(value: Any) -> Any:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detect import Detected, detected_hardware, fingerprint
-from advisor.plan_choices import deployment_of, techniques_of
-from advisor.plan_file import PlanFile, request_of
+from advisor.plans.choices import deployment_of, techniques_of
+from advisor.plans.file import PlanFile, request_of
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.models import ModelSpec
 from advisor.search import refold

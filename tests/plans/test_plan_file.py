@@ -14,14 +14,14 @@ from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, S
 from advisor.backends.deployment import Batching, Deployment, baseline
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
-from advisor.plan_advice import from_advice
-from advisor.plan_check import check_decision, check_edits, check_model, replan_command
-from advisor.plan_choices import deployment_of, techniques_of
-from advisor.plan_file import PlanFile, request_of
-from advisor.plan_read import read_plan
-from advisor.plan_store import save_plan
-from advisor.plan_words import round_enough
-from advisor.plan_yaml import plain_number, to_yaml
+from advisor.plans.advice import from_advice
+from advisor.plans.check import check_decision, check_edits, check_model, replan_command
+from advisor.plans.choices import deployment_of, techniques_of
+from advisor.plans.file import PlanFile, request_of
+from advisor.plans.read import read_plan
+from advisor.plans.store import save_plan
+from advisor.plans.words import round_enough
+from advisor.plans.yaml import plain_number, to_yaml
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis, Metrics, Value
@@ -30,8 +30,8 @@ from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.schemas import schema_of
 from advisor.shown_metrics import BY_LIMIT, keeps
 
-GOLDEN = Path(__file__).parent / "golden"
-LATER_MINOR = Path(__file__).parent / "canned" / "plan-another-minor.yaml"
+GOLDEN = Path(__file__).parents[1] / "golden"
+LATER_MINOR = Path(__file__).parents[1] / "canned" / "plan-another-minor.yaml"
 MODEL = find_model("meta-llama/Meta-Llama-3.1-8B")
 REQUEST = Request(
     workload=Workload(prompt_tokens=3584, output_tokens=512, concurrency=16),
@@ -124,7 +124,7 @@ def test_plans_satisfy_the_published_schema(path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["plan", "profile", "run"])
 def test_the_committed_schema_is_current(kind: str) -> None:
-    committed = Path(__file__).parents[1] / "docs" / "schema" / f"{kind}-1.json"
+    committed = Path(__file__).parents[2] / "docs" / "schema" / f"{kind}-1.json"
     assert json.loads(committed.read_text(encoding="utf-8")) == schema_of(kind), f"run: advisor schema {kind} > {committed}"
 
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from advisor.plan_file import PlanFile
-from advisor.plan_read import read_plan
-from advisor.plan_yaml import to_yaml
+from advisor.plans.file import PlanFile
+from advisor.plans.read import read_plan
+from advisor.plans.yaml import to_yaml
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.files import write_whole
 

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from advisor import __version__
-from advisor.plan_file import FORMAT, MAJOR, PlanFile
+from advisor.plans.file import FORMAT, MAJOR, PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_text, read_yaml
 from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS, Quantity

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
-from advisor.plan_file import PlanFile
-from advisor.plan_sections import PlanLimits, PlanPart
+from advisor.plans.file import PlanFile
+from advisor.plans.sections import PlanLimits, PlanPart
 
 _HEAD = """\
 # advisor plan. Commit this file. To change it, edit `limits` and plan again, or edit `apply` and run it with --accept-edits.
