@@ -5,6 +5,7 @@ import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 
+from advisor.numbers import three_digits
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
@@ -163,7 +164,7 @@ def _verdict(shown: Shown, predicted: Value | None, measured: Value | None) -> V
     # A difference that is predicted as exactly 0 is never measured as that: there the measured range has to reach the predicted one.
     least, most = (measured.value, measured.value) if shown.relative_error else (measured.low, measured.high)
     # Judged on the three digits that are shown: an exact prediction has no spread, and shown equal must read as within.
-    low, high, least, most = (float(f"{number:.2e}") for number in (predicted.low, predicted.high, least, most))
+    low, high, least, most = (three_digits(number) for number in (predicted.low, predicted.high, least, most))
     return Verdict.WITHIN if least <= high and most >= low else Verdict.OUTSIDE
 
 

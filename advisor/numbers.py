@@ -55,7 +55,7 @@ def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
         return f"{sign}inf"
     if size == 0:
         return "0"
-    size = float(f"{size:.2e}")
+    size = three_digits(size)
     exponent = math.floor(math.log10(size) + 1e-9)
     if not -4 <= exponent < 7:
         return f"{sign}{size:.2e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
@@ -104,13 +104,26 @@ def enough(value: float, unit: str, *, up: bool) -> str:
     ('21.4 ms', '21.3 ms')
     """
     scaled = scale(unit, (value,))
-    size = value * scaled.factor
-    if size and math.isfinite(size):
-        step = 10.0 ** (math.floor(math.log10(abs(size))) - 2)
-        cells = size / step
-        # A number that is three digits already must not be pushed on by binary rounding.
-        size = step * (math.ceil(cells - 1e-9) if up else math.floor(cells + 1e-9))
-    return f"{number(size, trim=True)} {scaled.unit}".rstrip()
+    return f"{number(on_the_safe_side(value * scaled.factor, up=up), trim=True)} {scaled.unit}".rstrip()
+
+
+def on_the_safe_side(value: float, *, up: bool) -> float:
+    """Round a bound to three significant digits: never below itself, or never above.
+
+    >>> on_the_safe_side(21.341, up=True), on_the_safe_side(21.341, up=False)
+    (21.4, 21.3)
+    """
+    if not value or not math.isfinite(value):
+        return value
+    step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
+    cells = value / step
+    # A number that is three digits already must not be pushed on by binary rounding.
+    return three_digits(step * (math.ceil(cells - 1e-9) if up else math.floor(cells + 1e-9)))
+
+
+def three_digits(value: float) -> float:
+    """Round to three significant digits."""
+    return float(f"{value:.2e}")
 
 
 def spread(value: Value, scaled: Scale) -> str:

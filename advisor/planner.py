@@ -17,9 +17,10 @@ from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request, Workload
-from advisor.ranking import LIMITED, distance, frontier, misses, order, status
+from advisor.ranking import distance, frontier, misses, order, status
 from advisor.reasons import reasons
 from advisor.search import Stack, baselines, refold, stacks
+from advisor.shown_metrics import BY_LIMIT
 
 FINALISTS = 12
 MOST_DEVICES = 8
@@ -156,7 +157,7 @@ class Planner:
     def _relaxations(self, ranked: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
         """For each limit, the stack that misses only it, and by least."""
         found = []
-        for limit in LIMITED:
+        for limit in BY_LIMIT:
             only = [c for c in ranked if {miss.limit for miss in c.misses} == {limit}]
             if only:
                 best = self.candidate(stack_of(min(only, key=distance)), request)

@@ -6,15 +6,7 @@ from collections.abc import Sequence
 from advisor.advice import Candidate, Miss, Status
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits, Prefer, Request
-
-LIMITED: dict[str, tuple[str, bool]] = {
-    "ttft_ms_p95": ("ttft_ms_p95", True),
-    "tpot_ms_p95": ("tpot_ms_p95", True),
-    "throughput_tok_s": ("throughput_tok_s", False),
-    "memory_gib_per_device": ("peak_memory_gib", True),
-    "quality_loss_pct": ("quality_loss_pct", True),
-}
-"""Limit to the metric it bounds; True bounds from above."""
+from advisor.shown_metrics import BY_LIMIT, keeps, limit_of, worse_end
 
 WEIGHTS: dict[Prefer, dict[str, float]] = {
     Prefer.LATENCY: {"tpot_ms_mean": 0.65, "ttft_ms_mean": 0.3, "peak_memory_gib": 0.05},
@@ -35,9 +27,9 @@ _OBJECTIVES = (("tpot_ms_mean", 1), ("ttft_ms_mean", 1), ("throughput_tok_s", -1
 def misses(metrics: Metrics, limits: Limits) -> tuple[Miss, ...]:
     """Every limit that the predicted value does not keep."""
     found = []
-    for limit, (metric, upper) in LIMITED.items():
-        asked, value = getattr(limits, limit), getattr(metrics, metric)
-        if asked is not None and value is not None and not _keeps(value.value, asked, upper):
+    for limit, shown in BY_LIMIT.items():
+        asked, value = limit_of(shown, limits), getattr(metrics, shown.name)
+        if asked is not None and value is not None and not keeps(shown, value.value, asked):
             found.append(Miss(limit, asked, value))
     return tuple(found)
 
@@ -46,9 +38,9 @@ def status(metrics: Metrics, limits: Limits, missed: tuple[Miss, ...]) -> Status
     """Whether the limits are kept, and whether the ranges keep them too."""
     if missed:
         return Status.MISSES
-    for limit, (metric, upper) in LIMITED.items():
-        asked, value = getattr(limits, limit), getattr(metrics, metric)
-        if asked is not None and value is not None and not _keeps(_worst(value, upper), asked, upper):
+    for shown in BY_LIMIT.values():
+        asked, value = limit_of(shown, limits), getattr(metrics, shown.name)
+        if asked is not None and value is not None and not keeps(shown, worse_end(shown, value), asked):
             return Status.AT_RISK
     return Status.MEETS
 
@@ -102,11 +94,3 @@ def _dominates(one: Candidate, other: Candidate) -> bool:
 def _quality(candidate: Candidate) -> float:
     loss = candidate.metrics.quality_loss_pct
     return loss.value if loss is not None else 0.0
-
-
-def _keeps(value: float, asked: float, upper: bool) -> bool:
-    return value <= asked if upper else value >= asked
-
-
-def _worst(value: Value, upper: bool) -> float:
-    return value.high if upper else value.low

@@ -7,22 +7,24 @@ from advisor.advice import Candidate, Miss, Reason, State
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.technique import Technique, explanation
 from advisor.backends.techniques import TECHNIQUES
+from advisor.numbers import number
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
-from advisor.ranking import LIMITED, order
+from advisor.ranking import order
 from advisor.search import refold
+from advisor.shown_metrics import BY_LIMIT, SHOWN
 
 if TYPE_CHECKING:  # the planner asks for reasons and prices them
     from advisor.planner import Planner
 
-COMPARED: tuple[tuple[str, str, str, int], ...] = (
-    ("tpot_ms_mean", "TPOT", "ms", 1),
-    ("ttft_ms_mean", "TTFT", "ms", 1),
-    ("throughput_tok_s", "throughput", "tok/s", -1),
-    ("peak_memory_gib", "memory", "GiB", 1),
-    ("quality_loss_pct", "quality loss", "%", 1),
-)
-"""Metric, its name in a sentence, its unit, and 1 where less is better."""
+COMPARED = {
+    "tpot_ms_mean": "TPOT",
+    "ttft_ms_mean": "TTFT",
+    "throughput_tok_s": "throughput",
+    "peak_memory_gib": "memory",
+    "quality_loss_pct": "quality loss",
+}
+"""Metrics whose change is told, each with its name in a sentence."""
 NOTICEABLE = 0.01
 """Relative change below which a metric counts as unchanged."""
 
@@ -56,8 +58,8 @@ def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request
 
 
 def _healing(miss: Miss) -> str:
-    side = "over" if LIMITED[miss.limit][1] else "under"
-    return f"Without it {_label(_metric_of(miss.limit))} would be {figure(miss.predicted.value)}, {side} the limit {figure(miss.asked)}"
+    predicted, asked = _figure(miss.predicted.value), _figure(miss.asked)
+    return f"Without it {_name_of(miss.limit)} would be {predicted}, {_side(miss.limit)} the limit {asked}"
 
 
 def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
@@ -76,9 +78,8 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
     new = [miss for miss in best.misses if miss.limit not in {miss.limit for miss in chosen.misses}]
     if new:
         miss = new[0]
-        word = "over" if LIMITED[miss.limit][1] else "under"
-        low, high = figure(miss.predicted.low), figure(miss.predicted.high)
-        why = f"{_label(_metric_of(miss.limit))} {figure(miss.predicted.value)} [{low}, {high}] is {word} the limit {figure(miss.asked)}."
+        predicted = f"{_figure(miss.predicted.value)} [{_figure(miss.predicted.low)}, {_figure(miss.predicted.high)}]"
+        why = f"{_name_of(miss.limit)} {predicted} is {_side(miss.limit)} the limit {_figure(miss.asked)}."
         return Reason(kind.name, State.REJECTED, why, ((miss.limit, miss.predicted.value),), deltas, kind.sources)
     replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
     instead = f"Instead of {replaced}: " if replaced else "Added to the plan: "
@@ -89,28 +90,19 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
 def effects(before: Metrics, after: Metrics) -> tuple[tuple[str, float], ...]:
     """Absolute change of each compared metric that moved noticeably."""
     found = []
-    for metric, *_ in COMPARED:
+    for metric in COMPARED:
         old, new = getattr(before, metric), getattr(after, metric)
         if old is not None and new is not None and _moved(old.value, new.value):
             found.append((metric, new.value - old.value))
     return tuple(found)
 
 
-def figure(value: float) -> str:
-    """A number with three significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}"
-
-
 def _changes(before: Metrics, after: Metrics) -> str:
     parts = []
-    for metric, name, unit, _ in COMPARED:
+    for metric, name in COMPARED.items():
         old, new = getattr(before, metric), getattr(after, metric)
         if old is not None and new is not None and _moved(old.value, new.value):
-            parts.append(f"{name} {figure(old.value)} -> {figure(new.value)} {unit}")
+            parts.append(f"{name} {_figure(old.value)} -> {_figure(new.value)} {SHOWN[metric].unit}")
     return ", ".join(parts) or "no metric moves by 1 % or more"
 
 
@@ -121,20 +113,26 @@ def _moved(old: float, new: float) -> bool:
 def _would_win(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]:
     """Limits, tighter than what the plan reaches, under which only the other stack passes."""
     found = []
-    for limit, (metric, upper) in LIMITED.items():
-        mine, theirs = getattr(chosen, metric), getattr(other, metric)
-        if mine is not None and theirs is not None and _moved(mine.value, theirs.value) and (theirs.value < mine.value) == upper:
+    for limit, shown in BY_LIMIT.items():
+        mine, theirs = getattr(chosen, shown.name), getattr(other, shown.name)
+        if mine is None or theirs is None or not _moved(mine.value, theirs.value):
+            continue
+        if (theirs.value > mine.value) == shown.higher_is_better:
             found.append((limit, theirs.value))
     return tuple(found)
 
 
-def _metric_of(limit: str) -> str:
-    metric = LIMITED[limit][0]
-    return {"tpot_ms_p95": "tpot_ms_mean", "ttft_ms_p95": "ttft_ms_mean"}.get(metric, metric)
+def _name_of(limit: str) -> str:
+    return COMPARED[BY_LIMIT[limit].name.replace("_p95", "_mean")]
 
 
-def _label(metric: str) -> str:
-    return next(name for compared, name, *_ in COMPARED if compared == metric)
+def _side(limit: str) -> str:
+    """Where a value that misses the limit lies."""
+    return "under" if BY_LIMIT[limit].higher_is_better else "over"
+
+
+def _figure(value: float) -> str:
+    return number(value, trim=True)
 
 
 def _start(deployment: Deployment) -> Deployment:

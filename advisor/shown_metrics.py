@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
 
 
@@ -57,3 +58,8 @@ def limit_of(shown: Shown, limits: Limits) -> float | None:
 def keeps(shown: Shown, value: float, limit: float) -> bool:
     """Whether `value` is on the right side of `limit`."""
     return value >= limit if shown.higher_is_better else value <= limit
+
+
+def worse_end(shown: Shown, value: Value) -> float:
+    """The end of the range that breaks a limit first."""
+    return value.low if shown.higher_is_better else value.high

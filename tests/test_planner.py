@@ -9,8 +9,9 @@ import yaml
 
 from advisor.advice import Advice, Candidate, State, Status
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.ranking import LIMITED, distance, frontier
+from advisor.ranking import distance, frontier
 from advisor.service import PlanQuestion, plan
+from advisor.shown_metrics import BY_LIMIT
 
 PLANS = sorted((Path(__file__).parent / "plans").glob("*.yaml"))
 
@@ -150,4 +151,4 @@ def test_distance_grows_with_what_is_missed() -> None:
         return distance(candidate)
 
     assert 0 < missed(near.chosen) < missed(far.chosen)
-    assert set(LIMITED) >= {miss.limit for miss in far.chosen.misses}
+    assert set(BY_LIMIT) >= {miss.limit for miss in far.chosen.misses}

@@ -10,12 +10,12 @@ from advisor import __version__
 from advisor.advice import Advice, Candidate, Reason, Relaxation
 from advisor.backends.detect import detect, detected_hardware
 from advisor.backends.detect import fingerprint as fingerprint_of
-from advisor.numbers import number
+from advisor.numbers import number, three_digits
 from advisor.plans import sections
 from advisor.plans.check import sheet_fingerprint
 from advisor.plans.choices import apply_of, shorter_home
 from advisor.plans.file import FORMAT, PlanFile, plan_digest
-from advisor.plans.words import alternative, asked_limits, file_name, round_enough, summary, three_digits
+from advisor.plans.words import alternative, asked_limits, file_name, round_enough, summary
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Value
 from advisor.profiles.models import ModelSpec

@@ -9,9 +9,9 @@ from advisor.advice import Candidate
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
+from advisor.numbers import three_digits
 from advisor.plans import sections
 from advisor.plans.file import PlanFile
-from advisor.plans.words import three_digits
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
 

@@ -1,16 +1,15 @@
 """What a plan file says in words: its verdict, the limits it misses, and how the alternatives differ."""
 
 import dataclasses
-import math
 from collections.abc import Iterable
 
 from advisor.advice import Advice, Candidate, Miss
 from advisor.backends.deployment import Deployment
-from advisor.numbers import number
+from advisor.numbers import number, on_the_safe_side
 from advisor.plans import sections
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
-from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of
+from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of, worse_end
 
 FILE_NAMES = {
     "quality_loss_pct": "quality_drop_pct",
@@ -25,19 +24,11 @@ def file_name(name: str) -> str:
     return FILE_NAMES.get(name, name)
 
 
-def three_digits(value: float) -> float:
-    """Rounded to three significant digits."""
-    return float(f"{value:.2e}")
-
-
 def round_enough(limit: str, needed: float) -> float:
     """A bound in three digits that still lets the plan in: rounded up for a maximum, down for a minimum."""
-    if not needed or limit not in BY_LIMIT:  # a number of tokens or of requests is whole as it is
+    if limit not in BY_LIMIT:  # a number of tokens or of requests is whole as it is
         return needed
-    step = 10.0 ** (math.floor(math.log10(abs(needed))) - 2)
-    # A number that is three digits already must not be pushed on by binary rounding.
-    cells = math.floor(needed / step + 1e-9) if BY_LIMIT[limit].higher_is_better else math.ceil(needed / step - 1e-9)
-    return three_digits(cells * step)
+    return on_the_safe_side(needed, up=not BY_LIMIT[limit].higher_is_better)
 
 
 def summary(advice: Advice) -> str:
@@ -50,7 +41,7 @@ def summary(advice: Advice) -> str:
         return f"No limits were set; the best by preference {advice.request.prefer.value}."
     shown, value, limit = max(judged, key=lambda item: _tightness(*item))
     tight = f"the tightest is {file_name(shown.name)}, {number(value.value)} of {number(limit, trim=True)} {shown.unit}"
-    risk = " and its range crosses the limit" if not keeps(shown, _worse_end(shown, value), limit) else ""
+    risk = " and its range crosses the limit" if not keeps(shown, worse_end(shown, value), limit) else ""
     return f"All limits met; {tight}{risk}."
 
 
@@ -71,10 +62,6 @@ def _tightness(shown: Shown, value: Value, limit: float) -> float:
     if shown.higher_is_better:
         return limit / value.value if value.value else float("inf")
     return value.value / limit if limit else float("inf")
-
-
-def _worse_end(shown: Shown, value: Value) -> float:
-    return value.low if shown.higher_is_better else value.high
 
 
 def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternative:
