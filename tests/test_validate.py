@@ -149,6 +149,28 @@ def test_rows_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
         validate_file(table(tmp_path / "cases.csv", {}), tmp_path / "no" / "out.csv")
 
 
+MOST_PCT = {
+    "decode_tok_s_single_stream": 15,
+    "ttft_ms": 33,
+    "tpot_ms": 15,
+    "prefill_tok_s": 30,
+    "output_tok_s_total": 29,
+    "peak_memory_gb": 6,
+}
+"""Median errors that a change may not exceed on the shipped cut: a few rows of every engine and device, not a fair sample."""
+
+
+def test_published_rows_are_predicted_within_the_recorded_errors() -> None:
+    report = validate_file(CUT, None)
+    errors = {row.name: row.median_abs_pct for row in report.overall}
+    for metric, most in MOST_PCT.items():
+        error = errors[metric]
+        assert error is not None
+        assert error <= most, f"{metric}: {error:.1f} % where at most {most} % were recorded"
+    answered, refused = (sum(getattr(row, name) for row in report.overall) for name in ("answered", "refused"))
+    assert refused <= 0.03 * answered, report.refusals
+
+
 def test_rank_correlation_counts_order_only() -> None:
     assert spearman([1, 2, 3, 4], [10, 100, 1000, 1e9]) == 1
     assert spearman([1, 2, 3, 4], [4, 3, 2, 1]) == -1

@@ -33,6 +33,9 @@ COVERAGE = 0.9
 FEWEST = 20
 """Comparisons below which a line is not written: the next weaker tier's range serves."""
 
+WIDEST = 30
+"""Stretch in twentieths that is not exceeded: with a handful of sources, the odd one out would widen every range without bound."""
+
 Ratio = tuple[float, str]
 """Measured over predicted, and the source."""
 
@@ -61,9 +64,13 @@ def _ratios(compared: list[Comparison]) -> dict[tuple[str, str], list[Ratio]]:
 
 
 def _line(metric: str, basis: str, ratios: list[Ratio]) -> tuple[str, str, str, str, int]:
-    stretch = next((step / 20 for step in range(20, 200) if _held_out_coverage(ratios, step / 20) >= COVERAGE), 10.0)
+    steps = (step / 20 for step in range(20, WIDEST))
+    stretch = next((step for step in steps if _held_out_coverage(ratios, step) >= COVERAGE), WIDEST / 20)
     below, above = _range(ratios, stretch)
-    print(f"{metric:12s} {basis:13s} {len(ratios):5d} rows  stretched {stretch:.2f}  {below:.3f} to {above:.3f}", file=sys.stderr)
+    print(
+        f"{metric:12s} {basis:13s} {len(ratios):5d} rows  stretched {stretch:.2f}  held out {_held_out_coverage(ratios, stretch):.3f}  {below:.3f} to {above:.3f}",
+        file=sys.stderr,
+    )
     return metric, basis, f"{below:.3f}", f"{above:.3f}", len(ratios)
 
 

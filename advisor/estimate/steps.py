@@ -98,9 +98,9 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
 
 
 def _rounded(part: Part) -> Part:
-    """Lengths on a grid of a sixteenth octave (at most 3.1 % off), so that growing contexts and varied prompts share prices."""
+    """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
     q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
-    return Part(part.phase, part.sequences, q_tokens, max(_on_grid(part.kv_tokens), q_tokens), part.sampled)
+    return Part(part.phase, _on_grid(part.sequences), q_tokens, max(_on_grid(part.kv_tokens), q_tokens), part.sampled)
 
 
 def _on_grid(tokens: int) -> int:
