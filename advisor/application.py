@@ -4,7 +4,6 @@ import platform
 import shutil
 import threading
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
@@ -12,6 +11,7 @@ from advisor.backends.detect import Detected, detect, detected_hardware, fingerp
 from advisor.backends.events import Event
 from advisor.backends.measure.jobs import Chosen
 from advisor.backends.measure.ladder import Ladder, Step, run_ladder
+from advisor.backends.packages import versions
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
@@ -35,7 +35,8 @@ HELD_OUT = Path(__file__).parent / "backends" / "zoo" / "heldout.txt"
 """The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
 PACKAGES = ("torch", "transformers", "triton", "numpy")
 REPORT_FILE = "report.html"
-RUNGS_PER_REQUEST = 3
+ROUNDS, QUICK_ROUNDS = 3, 2
+"""Requests of a recipe, as a multiple of those in flight."""
 DISK_BYTES = 256 * 2**20
 """The baseline's scores and the logs need about so much room."""
 
@@ -98,10 +99,10 @@ def apply_plan(
 
 
 def recipe_of(request: Request, *, quick: bool) -> Recipe:
-    """How often and on what: three rounds of the requests in flight, twice; half of it when quick."""
+    """How often and on what: three rounds of the requests in flight, twice; two rounds once when quick."""
     in_flight = request.workload.concurrency or 8
     return Recipe(
-        requests=max(in_flight * (2 if quick else RUNGS_PER_REQUEST), 6),
+        requests=max(in_flight * (QUICK_ROUNDS if quick else ROUNDS), 6),
         warmup_requests=min(in_flight, 4),
         repeats=1 if quick else 2,
         seed=7,
@@ -137,7 +138,7 @@ def environment_of(here: Detected) -> Environment:
         device=detected_hardware(here).name,
         threads=here.host.cpu.usable_cores,
         python=platform.python_version(),
-        packages={name: found for name in PACKAGES if (found := _version(name)) is not None},
+        packages=versions(PACKAGES),
     )
 
 
@@ -163,10 +164,3 @@ def _check_disk(out: Path) -> None:
             f"{out} has {free / 2**20:.0f} MiB free, a run needs about {DISK_BYTES / 2**20:.0f}",
             help=("choose another folder with --out DIR",),
         )
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

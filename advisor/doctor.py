@@ -4,12 +4,12 @@ import os
 import platform
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from advisor import __version__
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
+from advisor.backends.packages import versions
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import shipped_hardware
 from advisor.profiles.models import shipped_models
@@ -39,7 +39,7 @@ def examine() -> dict[str, Any]:
         "advisor": __version__,
         "python": platform.python_version(),
         "system": here.host.platform,
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": dict.fromkeys(_PACKAGES) | versions(_PACKAGES),
         "processor": _processor(here),
         "gpus": [_gpu(gpu) for gpu in here.gpus],
         "detection_notes": list(here.notes),
@@ -71,13 +71,6 @@ def _redacted(text: str) -> str:
     for name in {os.environ.get("USER"), os.environ.get("LOGNAME"), os.environ.get("USERNAME")} - {None, "", "root"}:
         text = re.sub(rf"\b{re.escape(str(name))}\b", "USER", text)
     return text
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _processor(here: Detected) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
 
+from advisor.backends.measure.spread import quantile
 from advisor.cause import likely_cause
 from advisor.compare import HEADLINES, Comparison, Line, Verdict, compare
 from advisor.markup import Markup, joined, tag
@@ -18,7 +19,6 @@ from advisor.report_tables import (
     one_metric_table,
     paired_table,
     quality_table,
-    quantile,
     samples_table,
     shares_table,
     table,

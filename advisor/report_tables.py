@@ -1,6 +1,5 @@
 """The tables of a report: every number of a run stands in one of them."""
 
-import math
 from collections.abc import Sequence
 
 from advisor.compare import HEADLINES, Comparison, Line, Step, Verdict
@@ -180,14 +179,3 @@ def _sample(sample: Sample) -> tuple[str, ...]:
     tpot = ABSENT if sample.tpot_ms is None else number(sample.tpot_ms)
     counts = (str(sample.prompt_tokens), str(sample.output_tokens))
     return (*counts, number(sample.submitted_s), number(sample.ttft_ms), tpot, number(sample.last_token_s))
-
-
-def quantile(numbers: Sequence[float], share: float) -> float:
-    """The value that `share` of `numbers` do not exceed, between neighbours by line; not-a-number of none."""
-    if not numbers:
-        return math.nan
-    ordered = sorted(numbers)
-    place = share * (len(ordered) - 1)
-    below = math.floor(place)
-    above = min(below + 1, len(ordered) - 1)
-    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)

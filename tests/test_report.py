@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advisor.backends.measure.spread import quantile
 from advisor.markup import Markup, tag
 from advisor.numbers import number, scale
 from advisor.profiles.errors import AdvisorError
@@ -18,7 +19,6 @@ from advisor.profiles.metrics import Basis, Metrics, Sample, Value
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.report import report_html, write_report
 from advisor.report_plots import Row, _Axis, ladder_plot, log_ticks, scatter_plot, ticks
-from advisor.report_tables import quantile
 from advisor.shown_metrics import SHOWN
 
 RUN = Run.model_validate_json((Path(__file__).parent / "canned" / "run.json").read_text(encoding="utf-8"))

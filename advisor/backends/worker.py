@@ -8,12 +8,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from advisor.backends.events import Event, Failed, Finished, Started
 from advisor.backends.load import check_folder
 from advisor.backends.measure.jobs import Job, ProfileJob, RungJob, parse_job
+from advisor.backends.packages import versions
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 PACKAGES = ("torch", "transformers", "triton", "safetensors", "tokenizers", "numpy")
@@ -30,7 +30,7 @@ def main() -> ExitCode:
     started = time.monotonic()
     try:
         job = parse_job(sys.stdin.buffer.read())
-        emit(Started(pid=os.getpid(), threads=job.threads, packages=_versions()))
+        emit(Started(pid=os.getpid(), threads=job.threads, packages=versions(PACKAGES)))
         if isinstance(job, RungJob):
             check_folder(Path(job.folder), job.workload.longest_tokens)
         _settle(job)
@@ -98,30 +98,12 @@ def _address_space_bytes() -> int:
     return pages * resource.getpagesize()
 
 
-def _versions() -> dict[str, str]:
-    known: dict[str, str] = {}
-    for name in PACKAGES:
-        try:
-            known[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return known
-
-
 def _failure(error: Exception) -> Failed:
-    if _is_out_of_memory(error):
+    from advisor.backends.runtime.memory import is_out_of_memory  # loads torch, as every job does before it can run out
+
+    if is_out_of_memory(error):
         return Failed(code="out-of-memory", message=f"out of memory: {_first_line(error)}")
     return Failed(code="crashed", message=f"{type(error).__name__}: {_first_line(error)}")
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's own error, torch's for a device, or the text of torch's allocator for the CPU."""
-    import torch
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return any(sign in text for sign in ("can't allocate memory", "cannot allocate memory", "not enough memory", "out of memory"))
 
 
 def _first_line(error: Exception) -> str:

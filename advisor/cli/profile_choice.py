@@ -23,12 +23,12 @@ class ModelAndProfile:
         return Path(self.profile) if _is_file(self.profile) else None
 
 
-def settle(model: str | None, profile: str, *, command: str = "plan") -> ModelAndProfile:
+def settle(model: str | None, profile: str) -> ModelAndProfile:
     """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `bad-profile-name` or `model-missing`."""
     if _is_file(profile):
-        return ModelAndProfile(_needed(model, command), profile)
+        return ModelAndProfile(_needed(model), profile)
     if profile in KEYWORDS or (_NAME.fullmatch(profile) and (model is not None or _is_stored(profile))):
-        return ModelAndProfile(_needed(model, command), profile)
+        return ModelAndProfile(_needed(model), profile)
     if model is None and not _NAME.fullmatch(profile):
         return ModelAndProfile(profile, "now")
     if model is None:
@@ -37,8 +37,8 @@ def settle(model: str | None, profile: str, *, command: str = "plan") -> ModelAn
             f"`--profile {profile}` could name a profile or the model",
             exit_code=ExitCode.USAGE,
             help=(
-                f"advisor {command} {profile} --profile          measures this machine, then plans for the model {profile}",
-                f"advisor {command} MODEL --profile={profile}    plans for MODEL from the profile {profile}",
+                f"advisor plan {profile} --profile          measures this machine, then plans for the model {profile}",
+                f"advisor plan MODEL --profile={profile}    plans for MODEL from the profile {profile}",
             ),
         )
     raise AdvisorError(
@@ -46,7 +46,7 @@ def settle(model: str | None, profile: str, *, command: str = "plan") -> ModelAn
         f"`{profile}` is neither a profile name nor a profile file that exists",
         exit_code=ExitCode.USAGE,
         notes=("a name is lower-case letters, digits and hyphens; a file has a slash or ends in .yaml",),
-        help=(f"advisor {command} {model} --profile=NAME", "advisor profile list   lists the stored ones"),
+        help=(f"advisor plan {model} --profile=NAME", "advisor profile list   lists the stored ones"),
     )
 
 
@@ -63,13 +63,13 @@ def _is_stored(name: str) -> bool:
     return (profiles_folder() / f"{name}.yaml").is_file()
 
 
-def _needed(model: str | None, command: str) -> str:
+def _needed(model: str | None) -> str:
     if model is None:
         raise AdvisorError(
             "model-missing",
-            f"{command} needs a MODEL",
+            "plan needs a MODEL",
             exit_code=ExitCode.USAGE,
             notes=("MODEL is a folder, a config.json, or an id such as meta-llama/Meta-Llama-3.1-8B",),
-            help=(f"advisor {command} meta-llama/Meta-Llama-3.1-8B", "advisor models   lists the shipped ones"),
+            help=("advisor plan meta-llama/Meta-Llama-3.1-8B", "advisor models   lists the shipped ones"),
         )
     return model

@@ -1,15 +1,15 @@
 """The one estimator: metrics of a deployment under a workload on a machine, each with its range and basis."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from advisor.backends.deployment import Batching, Deployment
+from advisor.backends.measure.spread import quantile
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.machine import Machine
-from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger, weight_bytes
+from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger
 from advisor.estimate.ranges import spread
 from advisor.estimate.serving import Served, simulate
 from advisor.estimate.steps import StepPricer
@@ -143,11 +143,11 @@ class Estimator:
         tpot = _speculative(_value("tpot", fmean(tpot_ms), basis), deployment) if tpot_ms else None
         return Metrics(
             ttft_ms_mean=_value("ttft", fmean(ttft_ms), basis),
-            ttft_ms_p50=_value("ttft", percentile(ttft_ms, 50), basis),
-            ttft_ms_p95=_value("ttft", percentile(ttft_ms, 95), basis),
+            ttft_ms_p50=_value("ttft", quantile(ttft_ms, 0.5), basis),
+            ttft_ms_p95=_value("ttft", quantile(ttft_ms, 0.95), basis),
             tpot_ms_mean=tpot,
-            tpot_ms_p50=_speculative(_value("tpot", percentile(tpot_ms, 50), basis), deployment) if tpot_ms else None,
-            tpot_ms_p95=_speculative(_value("tpot", percentile(tpot_ms, 95), basis), deployment) if tpot_ms else None,
+            tpot_ms_p50=_speculative(_value("tpot", quantile(tpot_ms, 0.5), basis), deployment) if tpot_ms else None,
+            tpot_ms_p95=_speculative(_value("tpot", quantile(tpot_ms, 0.95), basis), deployment) if tpot_ms else None,
             throughput_tok_s=_speculative(_value("throughput", served.throughput_tok_s, basis), deployment, rate=True),
             decode_tok_s=_inverse(tpot) if tpot else None,
             prefill_tok_s=_value("prefill", workload.prompt_tokens / prefill_s, basis),
@@ -163,20 +163,6 @@ class Estimator:
 def _half_way(workload: Workload) -> Workload:
     """The workload with half of its answer written: how long sequences are on average once they started at different times."""
     return workload.model_copy(update={"output_tokens": max(workload.output_tokens // 2, 1), "context_limit_tokens": None})
-
-
-def total_weights_gib(deployment: Deployment) -> float:
-    """GiB of one replica's weights."""
-    return weight_bytes(deployment) / GIB
-
-
-def percentile(values: Sequence[float], percent: float) -> float:
-    """Linear interpolation between order statistics, as numpy's default."""
-    ordered = sorted(values)
-    place = (len(ordered) - 1) * percent / 100
-    low = math.floor(place)
-    high = min(low + 1, len(ordered) - 1)
-    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
 
 
 def _value(metric: str, value: float, basis: Basis) -> Value:

@@ -14,7 +14,6 @@ class ExitCode(IntEnum):
     LIMIT_MISSED = 5
     STALE = 6
     DIED = 7
-    DIFFERS = 10
     TIMED_OUT = 124
     INTERRUPTED = 130
     TERMINATED = 143

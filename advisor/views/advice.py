@@ -140,12 +140,7 @@ def _stack(candidate: Candidate) -> str:
 
 def _reasons(advice: Advice, look: Look) -> list[str]:
     lines: list[str] = []
-    sections = (
-        ("Why", State.CHOSEN),
-        ("Left out, and what would let it in", State.REJECTED),
-        ("Not applicable here", State.NOT_APPLICABLE),
-    )
-    for title, state in sections:
+    for state, title in _SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]
         if reasons:
             lines += ["", *_title(title, look)]

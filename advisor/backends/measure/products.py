@@ -16,7 +16,6 @@ CACHED_SHARE = 4
 """A working set of the last-level cache over this lives in it."""
 MOST_COPIES = 256
 """Making more copies of small weights than a model has of them would cost time and tell nothing."""
-MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from math import nan
 from statistics import fmean, stdev
 
 from advisor.profiles.metrics import Basis, Value
@@ -45,7 +46,9 @@ def bootstrap_value(values: Sequence[float], statistic: Callable[[Sequence[float
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie, linear between neighbours."""
+    """The value below which `share` of the values lie, linear between neighbours; not-a-number where there are none."""
+    if not values:
+        return nan
     ordered = sorted(values)
     place = share * (len(ordered) - 1)
     index = min(int(place), max(len(ordered) - 2, 0))

@@ -7,7 +7,7 @@ import torch
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 
-_SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+_SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "not enough memory")
 
 
 @contextmanager
