@@ -1,8 +1,6 @@
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -377,16 +375,6 @@ def test_a_fingerprint_survives_a_kernel_that_keeps_a_little_more_memory(kib: in
 def test_devices_counts_gpus_alike_the_first() -> None:
     assert _detected().devices == 1
     assert _detected(_gpu("a"), _gpu("b"), _gpu("a")).devices == 2
-
-
-def test_this_machine_is_detected_fast() -> None:
-    def seconds(call: Callable[[], object]) -> float:
-        start = time.perf_counter()
-        call()
-        return time.perf_counter() - start
-
-    best = min(seconds(detect) for _ in range(5))
-    assert best < 0.1, f"{best * 1e3:.0f} ms"
 
 
 def test_this_machine_reads_as_hardware_and_keeps_its_fingerprint() -> None:

@@ -99,11 +99,9 @@ def test_lines_that_are_no_events_are_logged_and_do_no_harm(script: Script) -> N
 
 
 def test_a_child_that_hangs_is_ended_at_its_time_limit(script: Script) -> None:
-    started = time.monotonic()
     result = script.run(SAY_MEASURED + "time.sleep(60)", timeout_s=1.0)
     assert (result.status, result.code) == (RungStatus.FAILED, "timed-out")
     assert result.metrics == MEASURED.metrics
-    assert time.monotonic() - started < 10
 
 
 def test_cancelling_ends_a_child_that_refuses_and_its_own_children(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

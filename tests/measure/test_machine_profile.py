@@ -111,11 +111,9 @@ def test_bandwidth_and_launch_are_of_this_world(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_a_machine_is_measured_within_its_budget_and_told_along_the_way(tmp_path: Path) -> None:
+def test_a_machine_is_measured_and_told_along_the_way(tmp_path: Path) -> None:
     events: list[Event] = []
-    started = time.monotonic()
     result = run_job(ProfileJob(name="here", threads=1, budget_s=30.0), events.append, log_file=tmp_path / "child.log")
-    assert time.monotonic() - started < 60
     profile = result.profile
     assert profile is not None, result
     assert MachineProfile.model_validate_json(profile.model_dump_json()) == profile

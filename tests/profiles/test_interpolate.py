@@ -1,7 +1,5 @@
 """Interpolation of measured tables: exact where measured, sensible between, bounded outside."""
 
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,12 +116,3 @@ def test_a_wider_layer_than_measured_costs_more() -> None:
         for q, kv in ((8, 4), (16, 8))
     )
     assert wide == pytest.approx(2 * narrow, rel=0.01)
-
-
-def test_asking_again_costs_next_to_nothing() -> None:
-    table = GemmTable(gemm_grid())
-    table.seconds("bf16", 3, 300, 300, 9e6)
-    started = time.perf_counter()
-    for _ in range(10_000):
-        table.seconds("bf16", 3, 300, 300, 9e6)
-    assert time.perf_counter() - started < 0.5
