@@ -67,10 +67,8 @@ def _line(metric: str, basis: str, ratios: list[Ratio]) -> tuple[str, str, str, 
     steps = (step / 20 for step in range(20, WIDEST))
     stretch = next((step for step in steps if _held_out_coverage(ratios, step) >= COVERAGE), WIDEST / 20)
     below, above = _range(ratios, stretch)
-    print(
-        f"{metric:12s} {basis:13s} {len(ratios):5d} rows  stretched {stretch:.2f}  held out {_held_out_coverage(ratios, stretch):.3f}  {below:.3f} to {above:.3f}",
-        file=sys.stderr,
-    )
+    held_out = f"stretched {stretch:.2f}, held out {_held_out_coverage(ratios, stretch):.3f} inside"
+    print(f"{metric:12s} {basis:13s} {len(ratios):5d} rows, {held_out}: {below:.3f} to {above:.3f}", file=sys.stderr)
     return metric, basis, f"{below:.3f}", f"{above:.3f}", len(ratios)
 
 
