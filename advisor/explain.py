@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from advisor.error_pages import ERROR_PAGES
 from advisor.field_docs import field_docs, records_under
+from advisor.plans.command import LIMIT_FLAGS
 from advisor.plans.file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits
@@ -34,13 +35,6 @@ _STATISTICS = {
     "_mean": "Mean over the requests of a run.",
     "_p50": "Median over the requests of a run.",
     "_p95": "95th percentile over the requests.",
-}
-_LIMITS = {
-    "ttft_ms_p95": "--ttft-ms",
-    "tpot_ms_p95": "--tpot-ms",
-    "throughput_tok_s": "--throughput",
-    "memory_gib_per_device": "--memory-gib",
-    "quality_loss_pct": "--quality-loss",
 }
 
 
@@ -126,18 +120,18 @@ def _better(shown: Shown) -> str:
 
 
 def _bound(shown: Shown) -> tuple[tuple[str, str], ...]:
-    return (("Limit", f"{_LIMITS[shown.limit]} of `advisor plan`"),) if shown.limit else ()
+    return (("Limit", f"{LIMIT_FLAGS[shown.limit]} of `advisor plan`"),) if shown.limit else ()
 
 
 def _limit(name: str) -> Page | None:
-    field = name if name in _LIMITS else next((field for field, flag in _LIMITS.items() if name in (flag, flag.removeprefix("--"))), None)
+    field = next((field for field, flag in LIMIT_FLAGS.items() if name in (field, flag, flag.removeprefix("--"))), None)
     if field is None:
         return None
     shown = next(shown for shown in SHOWN.values() if shown.limit == field)
     bound = "at least" if shown.higher_is_better else "at most"
     told = _metric(shown.name)
     assert told is not None
-    return Page(name, "limit", (("", f"`{_LIMITS[field]} X`: {shown.label} must be {bound} X {shown.unit}."), *told.parts))
+    return Page(name, "limit", (("", f"`{LIMIT_FLAGS[field]} X`: {shown.label} must be {bound} X {shown.unit}."), *told.parts))
 
 
 def _plan_field(name: str) -> Page | None:

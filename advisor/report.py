@@ -1,6 +1,5 @@
 """A run as one self-contained page: plots, tables, misses, environment and the commands to repeat it. No network, no script."""
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from string import Template
@@ -10,6 +9,7 @@ from advisor.cause import likely_cause
 from advisor.compare import HEADLINES, Comparison, Line, Verdict, compare
 from advisor.markup import Markup, joined, tag
 from advisor.numbers import number, one_digit, quantity, scale
+from advisor.plans.command import LIMIT_FLAGS, plan_command
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
 from advisor.profiles.run import Run, RungStatus
@@ -322,15 +322,15 @@ def _list(facts: dict[str, str]) -> Markup:
 
 
 def _repeat(run: Run) -> list[Markup]:
-    commands = (shlex.join(_plan_command(run)), "advisor apply plan.yaml --out run", "advisor compare run/run.json")
+    commands = (_plan_command(run), "advisor apply plan.yaml --out run", "advisor compare run/run.json")
     return [tag("pre", "\n".join(commands)), tag("p", "Definitions: "
         "TTFT runs from submission to the first token; TPOT is (last token − first token)/(tokens − 1); "
         "throughput counts output tokens of all requests over wall time.", class_="soft")]  # fmt: skip
 
 
-def _plan_command(run: Run) -> list[str]:
+def _plan_command(run: Run) -> str:
     """The `advisor plan` line that asks the same question."""
-    workload, limits, request = run.request.workload, run.request.limits, run.request
+    workload, request = run.request.workload, run.request
     options = {
         "--devices": request.devices if request.devices > 1 else None,
         "--context": workload.longest_tokens,
@@ -338,17 +338,7 @@ def _plan_command(run: Run) -> list[str]:
         "--output-tokens": workload.output_tokens,
         "--concurrency": workload.concurrency,
         "--request-rate": workload.request_rate_per_s,
-        "--ttft-ms": limits.ttft_ms_p95,
-        "--tpot-ms": limits.tpot_ms_p95,
-        "--throughput": limits.throughput_tok_s,
-        "--memory-gib": limits.memory_gib_per_device,
-        "--quality-loss": limits.quality_loss_pct,
+        **{flag: getattr(request.limits, limit) for limit, flag in LIMIT_FLAGS.items()},
         "--prefer": request.prefer.value,
     }
-    words = ["advisor", "plan", run.model]
-    for option, asked in options.items():
-        if asked is not None:
-            words += [option, f"{asked:g}" if isinstance(asked, float) else str(asked)]
-    words += [word for name in request.require for word in ("--require", name)]
-    words += [word for name in request.forbid for word in ("--forbid", name)]
-    return [*words, "-o", "plan.yaml"]
+    return plan_command(run.model, options, require=request.require, forbid=request.forbid)

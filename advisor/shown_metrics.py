@@ -1,5 +1,6 @@
 """What each metric is called, its unit, which way is better, and which limit bounds it."""
 
+import math
 from dataclasses import dataclass
 
 from advisor.profiles.metrics import Value
@@ -63,3 +64,10 @@ def keeps(shown: Shown, value: float, limit: float) -> bool:
 def worse_end(shown: Shown, value: Value) -> float:
     """The end of the range that breaks a limit first."""
     return value.low if shown.higher_is_better else value.high
+
+
+def used_up(shown: Shown, value: Value, limit: float) -> float:
+    """How much of the limit is used up: 1 at the limit, less where there is room; endless at a limit of zero."""
+    if shown.higher_is_better:
+        return limit / value.value if value.value else math.inf
+    return value.value / limit if limit else math.inf

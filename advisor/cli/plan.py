@@ -121,16 +121,8 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
     return ExitCode.OK
 
 
-_FLAGS = {
-    "ttft_ms_p95": "--ttft-ms",
-    "tpot_ms_p95": "--tpot-ms",
-    "throughput_tok_s": "--throughput",
-    "memory_gib_per_device": "--memory-gib",
-    "quality_loss_pct": "--quality-loss",
-    "context_tokens": "--context",
-    "devices": "--devices",
-    "concurrency": "--concurrency",
-}
+_ASKED_FLAGS = {"context_tokens": "--context", "devices": "--devices", "concurrency": "--concurrency"}
+"""Flags of what is asked for rather than limited: whole numbers."""
 
 
 def no_plan(advice: "Advice") -> AdvisorError:
@@ -154,13 +146,14 @@ def no_plan(advice: "Advice") -> AdvisorError:
 def _way_out(item: "Relaxation", advice: "Advice") -> str:
     """What to type for one relaxation; what the device itself lacks, no flag can give."""
     from advisor.numbers import number
+    from advisor.plans.command import LIMIT_FLAGS
     from advisor.plans.words import round_enough
 
     stack = " + ".join(item.candidate.names) or "the unmodified model"
-    if item.limit in ("context_tokens", "concurrency", "devices"):
-        return f"write {_FLAGS[item.limit]} {item.needed:.0f} instead of {item.asked:.0f} (with {stack})"
+    if item.limit in _ASKED_FLAGS:
+        return f"write {_ASKED_FLAGS[item.limit]} {item.needed:.0f} instead of {item.asked:.0f} (with {stack})"
     needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.asked, trim=True)
     limited = advice.request.limits.memory_gib_per_device
     if item.limit == "memory_gib_per_device" and (limited is None or limited > item.asked):
         return f"take a device with {needed} GiB for use, not {asked} GiB (with {stack}); advisor hardware   lists them"
-    return f"allow {_FLAGS[item.limit]} {needed} instead of {asked} (with {stack})"
+    return f"allow {LIMIT_FLAGS[item.limit]} {needed} instead of {asked} (with {stack})"

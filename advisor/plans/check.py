@@ -8,9 +8,12 @@ from pathlib import Path
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detect import Detected, detected_hardware, fingerprint
 from advisor.plans.choices import deployment_of, techniques_of
+from advisor.plans.command import LIMIT_FLAGS, plan_command
 from advisor.plans.file import PlanFile, request_of
+from advisor.plans.words import file_name
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Prefer
 from advisor.search import refold
 
 
@@ -111,21 +114,13 @@ def _shown(value: object) -> str:
 def replan_command(plan: PlanFile) -> str:
     """What to type to make the same plan for the machine at hand."""
     asked = plan.limits
-    flags = {
-        "--ttft-ms": asked.ttft_ms_p95,
-        "--tpot-ms": asked.tpot_ms_p95,
-        "--throughput": asked.throughput_tok_s,
-        "--memory-gib": asked.memory_gib_per_gpu,
-        "--quality-loss": asked.quality_drop_pct,
+    limits = {flag: getattr(asked, file_name(limit)) for limit, flag in LIMIT_FLAGS.items()}
+    options = limits | {
         "--context": asked.context_tokens,
         "--prompt-tokens": asked.prompt_tokens,
         "--output-tokens": asked.output_tokens,
         "--concurrency": asked.concurrency,
         "--request-rate": asked.request_rate_per_s,
+        "--prefer": asked.prefer.value if asked.prefer is not Prefer.BALANCED else None,
     }
-    words = ["advisor", "plan", shlex.quote(plan.model.path or plan.model.name)]
-    words += [f"{flag} {value:g}" if isinstance(value, float) else f"{flag} {value}" for flag, value in flags.items() if value is not None]
-    if asked.prefer != "balanced":
-        words.append(f"--prefer {asked.prefer.value}")
-    words += [f"--require {name}" for name in asked.require] + [f"--forbid {name}" for name in asked.forbid]
-    return " ".join((*words, "-o plan.yaml"))
+    return plan_command(plan.model.path or plan.model.name, options, require=asked.require, forbid=asked.forbid)

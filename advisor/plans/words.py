@@ -7,9 +7,8 @@ from advisor.advice import Advice, Candidate, Miss
 from advisor.backends.deployment import Deployment
 from advisor.numbers import number, on_the_safe_side
 from advisor.plans import sections
-from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
-from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of, worse_end
+from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of, used_up, worse_end
 
 FILE_NAMES = {
     "quality_loss_pct": "quality_drop_pct",
@@ -39,7 +38,7 @@ def summary(advice: Advice) -> str:
     judged = [(shown, value, limit) for shown, limit in asked if (value := getattr(advice.chosen.metrics, shown.name)) is not None]
     if not judged:
         return f"No limits were set; the best by preference {advice.request.prefer.value}."
-    shown, value, limit = max(judged, key=lambda item: _tightness(*item))
+    shown, value, limit = max(judged, key=lambda item: used_up(*item))
     tight = f"the tightest is {file_name(shown.name)}, {number(value.value)} of {number(limit, trim=True)} {shown.unit}"
     risk = " and its range crosses the limit" if not keeps(shown, worse_end(shown, value), limit) else ""
     return f"All limits met; {tight}{risk}."
@@ -55,13 +54,6 @@ def told_miss(miss: Miss) -> str:
     shown = BY_LIMIT[miss.limit]
     predicted = f"{number(miss.predicted.value)} [{number(miss.predicted.low)}, {number(miss.predicted.high)}]"
     return f"{file_name(miss.limit)}: {predicted} {shown.unit}, limit {number(miss.asked, trim=True)}"
-
-
-def _tightness(shown: Shown, value: Value, limit: float) -> float:
-    """How much of the limit is used up; a minimum is used up where the value is near it."""
-    if shown.higher_is_better:
-        return limit / value.value if value.value else float("inf")
-    return value.value / limit if limit else float("inf")
 
 
 def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternative:

@@ -2,9 +2,8 @@
 
 from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
 from advisor.numbers import enough, number, quantity, value_text
-from advisor.profiles.metrics import Value, weakest
-from advisor.profiles.request import Limits
-from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, limit_of
+from advisor.profiles.metrics import weakest
+from advisor.shown_metrics import BY_LIMIT, SHOWN, limit_of, used_up
 from advisor.views.memory import memory_bar
 from advisor.views.metrics import judged, limit_words, metric_lines
 from advisor.views.plans import describe, plan_lines
@@ -50,25 +49,17 @@ def verdict(advice: Advice) -> str:
     if advice.chosen.status is Status.MISSES:
         return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
     limited = [
-        (shown, value) for name, value in advice.chosen.metrics.present().items() if limit_of(shown := SHOWN[name], limits) is not None
+        (shown, value, limit)
+        for name, value in advice.chosen.metrics.present().items()
+        if (limit := limit_of(shown := SHOWN[name], limits)) is not None
     ]
     if not limited:
         return "no limits were asked"
-    risky = [shown.label for shown, value in limited if judged(shown, value, limits) == "risk"]
+    risky = [shown.label for shown, value, _ in limited if judged(shown, value, limits) == "risk"]
     if risky:
         return f"all limits met, at RISK: the range of {', '.join(risky)} crosses its limit"
-    shown, value = max(limited, key=lambda pair: _tightness(pair[0], pair[1], limits))
-    limit = limit_of(shown, limits)
-    assert limit is not None
+    shown, value, limit = max(limited, key=lambda item: used_up(*item))
     return f"all limits met; the tightest is {shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
-
-
-def _tightness(shown: Shown, value: Value, limits: Limits) -> float:
-    """1 where the value is at the limit, less where there is room."""
-    limit = limit_of(shown, limits)
-    if not limit or not value.value:
-        return 0.0
-    return limit / value.value if shown.higher_is_better else value.value / limit
 
 
 def _title(text: str, look: Look) -> list[str]:
