@@ -8,7 +8,8 @@ from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
-from advisor.backends.events import Event
+from advisor.backends.events import Event, OnEvent
+from advisor.backends.launch import check_installed
 from advisor.backends.measure.jobs import Chosen
 from advisor.backends.measure.ladder import Ladder, Step, run_ladder
 from advisor.backends.packages import versions
@@ -40,8 +41,6 @@ ROUNDS, QUICK_ROUNDS = 3, 2
 DISK_BYTES = 256 * 2**20
 """The baseline's scores and the logs need about so much room."""
 
-OnEvent = Callable[[Event | str], None]
-
 
 def apply_plan(
     plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
@@ -52,6 +51,7 @@ def apply_plan(
     `weights-not-found` without a folder, `weights-truncated` and the like before any process starts, `disk-full` before anything
     is measured, and those of loading and running.
     """
+    check_installed()
     here = detect()
     check_machine(plan, here)
     if plan.apply.engine.name != "advisor":

@@ -1,11 +1,11 @@
 """The demonstration: measure this machine, plan the shipped model for it, apply the plan, compare."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from advisor.application import apply_plan
 from advisor.backends.detect import detect, detected_hardware, fingerprint
-from advisor.backends.events import Event
+from advisor.backends.events import OnEvent
+from advisor.backends.launch import check_installed
 from advisor.backends.techniques import TECHNIQUES
 from advisor.estimate.estimator import Estimator
 from advisor.planner import Planner
@@ -24,14 +24,13 @@ MODEL = "demo"
 WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, oversubscribe=True)
 QUALITY_LOSS_PCT = 5.0
 
-OnEvent = Callable[[Event | str], None]
-
 
 def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool = False) -> Run:
     """Profile (unless a fresh one is stored), plan with one technique in every slot, and measure the ladder.
 
     Raises `AdvisorError` as profiling and applying do.
     """
+    check_installed()
     model, engine = find_model(MODEL), load_engine("advisor")
     if fresh or fresh_profile(fingerprint(detect())) is None:
         on_event("measuring this machine; about a minute")

@@ -145,6 +145,9 @@ ERROR_PAGES: dict[str, str] = {
         "measured and are kept in run.json; the logs are in the run folder. The same command with the same --out measures only "
         "what is missing."
     ),
+    "runtime-not-installed": (
+        "Planning needs no torch; measuring, applying and the demonstration do. Install the extra: pip install 'advisor[run]'."
+    ),
     "technique-option": (
         "A technique was given an option that it does not have, or a value of another kind; the help line lists its options."
     ),

@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from advisor.backends.events import Event, Failed, Finished, Log, Measured, Profiled, Started, parse_event
 from advisor.backends.measure.jobs import Job
-from advisor.profiles.errors import AdvisorError
+from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.run import RungStatus
 
 WORKER = ("-m", "advisor.backends.worker")
+NEEDED = ("torch", "transformers", "safetensors", "tokenizers")
 POLL_S = 0.1
 GRACE_S = 3.0
 """From the polite signal to the one that cannot be refused."""
@@ -49,6 +51,7 @@ def run_job(
     Every event goes to `on_event` as it comes; what the child prints otherwise goes to `log_file`. When this returns or
     raises, no process of the job is left. Raises `AdvisorError` `not-writable` when the log cannot be opened.
     """
+    check_installed()
     started, kills_before = time.monotonic(), _oom_kills()
     child = _start(job, log_file)
     heard = _Heard(on_event)
@@ -57,6 +60,18 @@ def run_job(
     finally:
         returncode = _stop(child)
     return heard.result(reason, returncode, time.monotonic() - started, _oom_kills() > kills_before, log_file)
+
+
+def check_installed() -> None:
+    """Raise `AdvisorError` `runtime-not-installed` where the extra `run` is missing; nothing heavy is imported to find out."""
+    missing = [package for package in NEEDED if find_spec(package) is None]
+    if missing:
+        raise AdvisorError(
+            "runtime-not-installed",
+            f"measuring needs {', '.join(missing)}, which this installation of the planner does not have",
+            exit_code=ExitCode.MISSING,
+            help=("pip install 'advisor[run]'   or, in a checkout: pip install '.[run]'",),
+        )
 
 
 def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
