@@ -1,11 +1,10 @@
 """Measures this machine in a child process and stores the profile."""
 
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from advisor.backends.detect import detect, detected_hardware
-from advisor.backends.events import Event
+from advisor.backends.events import OnEvent
 from advisor.backends.launch import run_job
 from advisor.backends.measure.jobs import ProfileJob
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -17,9 +16,7 @@ BUDGET_S = 55.0
 TIMEOUT_S = 240.0
 
 
-def profile_this_machine(
-    name: str | None, on_event: Callable[[Event | str], None] | None, *, budget_s: float | None = None
-) -> MachineProfile:
+def profile_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None) -> MachineProfile:
     """Measure, store under `name` (or one made from the machine) and return the profile.
 
     Raises `AdvisorError` `profile-failed` with what the child said; nothing is stored then.

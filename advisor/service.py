@@ -1,7 +1,6 @@
 """The one door behind the command line and the session: questions in, frozen answers out. Prints nothing."""
 
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,7 @@ from typing import TYPE_CHECKING
 from advisor.advice import Advice
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
 from advisor.backends.detect import detect, detected_hardware, fingerprint
-from advisor.backends.events import Event
+from advisor.backends.events import OnEvent
 from advisor.backends.techniques import by_name
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
@@ -20,7 +19,7 @@ from advisor.plans.file import PlanFile
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
-from advisor.profiles.formats import weight_format
+from advisor.profiles.formats import parse_weights
 from advisor.profiles.hardware import Hardware, load_hardware
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics
@@ -39,8 +38,6 @@ CHAT_OUTPUT_TOKENS = 256
 DEFAULT_CONTEXT_TOKENS = 4096
 MAX_SEQUENCES = 256
 """Slots of an explicit deployment under an open or offline load (vLLM's max-num-seqs)."""
-
-OnEvent = Callable[[Event | str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,14 +253,6 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
         parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
         engine=engine.name,
     )
-
-
-def parse_weights(name: str) -> tuple[str, int | None]:
-    """Format and group size of a weight format's name. Raises `AdvisorError` `unknown-format`."""
-    weight_format(name)
-    if name.startswith("int4-g"):
-        return "int4", int(name[6:])
-    return name, None
 
 
 def _default_context(question: PlanQuestion, model: ModelSpec) -> int:

@@ -1,7 +1,7 @@
 """Predicts published measurements with the one estimator and compares."""
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from advisor.accuracy import Comparison, ValidationReport, report_of
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
-from advisor.backends.events import Event, Progress
+from advisor.backends.events import OnEvent, Progress
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.operators import structure_of
@@ -29,8 +29,6 @@ SMALL_JOB = 200
 """Settings below which starting another process is not worth it."""
 GB = 1e9
 GIB = 2**30
-
-OnEvent = Callable[[Event | str], None]
 
 
 @dataclass(frozen=True, slots=True)

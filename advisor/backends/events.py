@@ -1,5 +1,6 @@
 """What a child process says while it works: one JSON object a line, parsed and validated at the parent's edge."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -68,6 +69,9 @@ class Finished(Frozen):
 
 
 Event = Started | Progress | Log | Measured | Profiled | Failed | Finished
+
+OnEvent = Callable[[Event | str], None]
+"""Who hears of long work: what children say, and plain sentences."""
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 

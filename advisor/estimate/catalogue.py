@@ -1,6 +1,5 @@
 """A machine that was never measured here: its data sheet and the efficiency published for it or its architecture."""
 
-import csv
 import math
 from bisect import bisect_left
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from statistics import median
 from advisor.estimate.machine import attention_bytes, attention_flops, gemm_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.profiles.engines import Overheads
-from advisor.profiles.evidence import FOLDER
+from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
@@ -51,7 +50,7 @@ class Tables:
 @lru_cache(maxsize=64)
 def efficiency_tables(hardware_id: str, arch: str) -> Tables:
     """Published efficiency of the very device, else of its architecture, else the median of all."""
-    rows, attention = _read("gemm_efficiency.csv"), _read("attention_efficiency.csv")
+    rows, attention = table("gemm_efficiency.csv"), table("attention_efficiency.csv")
     for basis, key, wanted in ((Basis.CATALOGUE, "hardware", hardware_id), (Basis.ARCHITECTURE, "arch", arch.split()[0])):
         own = [row for row in rows if row[key] == wanted]
         if own:
@@ -192,9 +191,3 @@ def _attention(rows: list[dict[str, str]]) -> AttentionEfficiency:
         prefill=middle("prefill_efficiency"),
         prefill_half_tokens=middle("prefill_half_tokens"),
     )
-
-
-@lru_cache(maxsize=4)
-def _read(name: str) -> list[dict[str, str]]:
-    with (FOLDER / name).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))

@@ -1,9 +1,8 @@
 """How far predictions of each tier have been off: factors that bound 90 % of measurements around a predicted value."""
 
-import csv
 from functools import lru_cache
 
-from advisor.profiles.evidence import FOLDER
+from advisor.profiles.evidence import table
 from advisor.profiles.metrics import Basis
 
 WIDEST = (0.4, 2.5)
@@ -21,5 +20,4 @@ def spread(metric: str, basis: Basis) -> tuple[float, float]:
 
 @lru_cache(maxsize=1)
 def _table() -> dict[tuple[str, Basis], tuple[float, float]]:
-    with (FOLDER / "ranges.csv").open(encoding="utf-8", newline="") as file:
-        return {(row["metric"], Basis(row["basis"])): (float(row["below"]), float(row["above"])) for row in csv.DictReader(file)}
+    return {(row["metric"], Basis(row["basis"])): (float(row["below"]), float(row["above"])) for row in table("ranges.csv")}

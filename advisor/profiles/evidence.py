@@ -10,7 +10,7 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("evidence")
 SIZE_SCALE = 1.0
-"""A row counts half as much when its model is this many natural logs (times ln 2) larger or smaller."""
+"""Distance in size, as the natural logarithm of the ratio, over which the weight of a row falls to 1/e."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,9 @@ def _loss_pct(metric: str, baseline: float, value: float) -> float:
     return (1 - value / baseline) * 100
 
 
-def _rows(name: str) -> list[dict[str, str]]:
+@lru_cache(maxsize=8)
+def table(name: str) -> list[dict[str, str]]:
+    """The rows of a shipped table, by column."""
     with (FOLDER / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
@@ -135,10 +137,10 @@ def load_evidence() -> Evidence:
             _loss_pct(row["metric"], float(row["baseline"]), float(row["value"])),
             row["source"],
         )
-        for row in _rows("quality.csv")
+        for row in table("quality.csv")
     )
     acceptance = tuple(
         AcceptanceRow(row["effect"], int(row["draft_tokens"]), float(row["tokens_per_step"]), row["source"])
-        for row in _rows("acceptance.csv")
+        for row in table("acceptance.csv")
     )
-    return Evidence(quality, acceptance, tuple((row["target"], row["draft"]) for row in _rows("drafts.csv")))
+    return Evidence(quality, acceptance, tuple((row["target"], row["draft"]) for row in table("drafts.csv")))
