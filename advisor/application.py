@@ -25,6 +25,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
+from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Request
 from advisor.profiles.run import Environment, Recipe, Run
 from advisor.profiles.weight_files import weights_on_disk
@@ -61,17 +62,7 @@ def apply_plan(
             exit_code=ExitCode.MISSING,
             help=("plan again with --engine advisor",),
         )
-    model = find_model(str(model_folder) if model_folder is not None else plan.model.path or plan.model.name)
-    check_model(plan, model)
-    check_decision(plan, model)
-    if model.folder is None:
-        raise AdvisorError(
-            "weights-not-found",
-            f"{model.id} is known by its config only; its weights are needed",
-            exit_code=ExitCode.MISSING,
-            help=("give the folder that holds them: --model DIR",),
-        )
-    weights_on_disk(model.folder)
+    model, folder = _model_of(plan, model_folder)
     _check_disk(out)
     request, techniques = request_of(plan), techniques_of(plan)
     recipe = recipe_of(request, quick=quick)
@@ -81,7 +72,7 @@ def apply_plan(
             plan_id=plan.id,
             title=plan.title,
             model=model.id,
-            folder=Path(model.folder),
+            folder=folder,
             text_file=HELD_OUT,
             request=request,
             environment=environment_of(here),
@@ -96,6 +87,23 @@ def apply_plan(
     )
     write_report(run, out / REPORT_FILE)
     return run
+
+
+def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
+    """The plan's model and the folder with its weights, both checked; `given` stands in for the folder that the plan names."""
+    model = find_model(str(given) if given is not None else plan.model.path or plan.model.name)
+    check_model(plan, model)
+    check_decision(plan, model)
+    if model.folder is None:
+        raise AdvisorError(
+            "weights-not-found",
+            f"{model.id} is known by its config only; its weights are needed",
+            exit_code=ExitCode.MISSING,
+            help=("give the folder that holds them: --model DIR",),
+        )
+    folder = Path(model.folder)
+    weights_on_disk(folder)
+    return model, folder
 
 
 def recipe_of(request: Request, *, quick: bool) -> Recipe:
