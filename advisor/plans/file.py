@@ -7,7 +7,7 @@ import hashlib
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from advisor.plans.sections import (
     Apply,
@@ -21,6 +21,7 @@ from advisor.plans.sections import (
     Quality,
     Verdict,
 )
+from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits, Load, Request, Workload
 
 FORMAT = "1.0"
@@ -80,7 +81,22 @@ def _canonical(value: Any) -> Any:
 
 
 def request_of(plan: PlanFile) -> Request:
-    """The request that the plan answers."""
+    """The request that the plan answers. Raises `AdvisorError` `plan-field` for limits that contradict each other after an edit."""
+    try:
+        return _request(plan)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ").lower()
+        field = ".".join(map(str, first["loc"]))
+        raise AdvisorError(
+            "plan-field",
+            f"the plan's limits contradict each other: {field + ': ' if field else ''}{reason}",
+            exit_code=ExitCode.USAGE,
+            help=("edit `limits` so that they describe one load",),
+        ) from error
+
+
+def _request(plan: PlanFile) -> Request:
     asked = plan.limits
     load = asked.load or (Load.OPEN if asked.request_rate_per_s else Load.CLOSED)
     return Request(
