@@ -198,19 +198,6 @@ def test_settings_that_the_techniques_do_not_make_are_refused(tmp_path: Path) ->
     )
 
 
-@pytest.mark.parametrize(
-    ("edit", "said"),
-    [({"concurrency": None}, "a closed loop needs concurrency"), ({"context_tokens": 400, "prompt_tokens": None}, "prompt_tokens")],
-    ids=["no load", "no room for a prompt"],
-)
-def test_limits_that_contradict_each_other_after_an_edit_are_a_field_error(edit: dict[str, object], said: str) -> None:
-    made = plan()
-    edited = made.model_copy(update={"limits": made.limits.model_copy(update=edit)})
-    with pytest.raises(AdvisorError, match=said) as caught:
-        request_of(edited)
-    assert (caught.value.code, caught.value.exit_code) == ("plan-field", ExitCode.USAGE)
-
-
 def test_another_model_makes_the_plan_stale() -> None:
     check_model(plan(), MODEL)
     with pytest.raises(AdvisorError, match="another model"):

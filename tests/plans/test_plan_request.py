@@ -1,0 +1,23 @@
+"""The request behind a plan, also after somebody edited its limits."""
+
+from pathlib import Path
+
+import pytest
+
+from advisor.plans.file import request_of
+from advisor.plans.read import read_plan
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+PLAN = read_plan(Path(__file__).parents[1] / "golden" / "plan.yaml")
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [({"concurrency": None}, "a closed loop needs concurrency"), ({"context_tokens": 400, "prompt_tokens": None}, "prompt_tokens")],
+    ids=["no load", "no room for a prompt"],
+)
+def test_limits_that_contradict_each_other_after_an_edit_are_a_field_error(edit: dict[str, object], said: str) -> None:
+    edited = PLAN.model_copy(update={"limits": PLAN.limits.model_copy(update=edit)})
+    with pytest.raises(AdvisorError, match=said) as caught:
+        request_of(edited)
+    assert (caught.value.code, caught.value.exit_code) == ("plan-field", ExitCode.USAGE)
