@@ -162,7 +162,8 @@ def _lengths(row: dict[str, str]) -> tuple[int, int]:
 def _layout(devices: int, tp: int, pp: int, notes: dict[str, int]) -> tuple[int, int, int, int]:
     """Devices, tensor parallelism, attention replicas and devices that share the experts.
 
-    Three readings of the published benchmarks that count a group twice, two supported by rows with equal or close measurements, the last inferred from memory fit and speed:
+    Three readings of the published benchmarks that count a group twice, two supported by rows with equal or close measurements,
+    the last inferred from memory fit and speed:
     `moe_tp=8;moe_ep=8` on 64 devices and `moe_tp=1;moe_ep=8` on 8 are one run on 8; `attention_dp=4` with `tp=4` on 16 and
     `moe_ep=4` on 4 are one run on 4; experts on more devices than tp times attention_dp means replicas that were not stated.
     """
