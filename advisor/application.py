@@ -4,12 +4,14 @@ import platform
 import shutil
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
-from advisor.backends.events import Event, OnEvent
+from advisor.backends.events import Event, Failed, OnEvent, Progress
 from advisor.backends.launch import check_installed
+from advisor.backends.load import check_draft, check_tokenizer
 from advisor.backends.measure.jobs import Chosen
 from advisor.backends.measure.ladder import Ladder, Step, run_ladder
 from advisor.backends.packages import versions
@@ -18,7 +20,7 @@ from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
 from advisor.planner import Planner
 from advisor.plans.check import check_decision, check_machine, check_model
-from advisor.plans.choices import techniques_of
+from advisor.plans.choices import deployment_of, techniques_of
 from advisor.plans.file import PlanFile, request_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -49,8 +51,8 @@ def apply_plan(
     """Measure the baseline and every technique of the plan, one more at a time.
 
     Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
-    `weights-not-found` without a folder, `weights-truncated` and the like before any process starts, `disk-full` before anything
-    is measured, and those of loading and running.
+    `weights-not-found` without a folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like before any
+    process starts, `disk-full` before anything is measured, and those of loading and running.
     """
     check_installed()
     here = detect()
@@ -63,6 +65,7 @@ def apply_plan(
             help=("plan again with --engine advisor",),
         )
     model, folder = _model_of(plan, model_folder)
+    draft_folder = _draft_of(plan, model, folder)
     _check_disk(out)
     request, techniques = request_of(plan), techniques_of(plan)
     recipe = recipe_of(request, quick=quick)
@@ -73,6 +76,7 @@ def apply_plan(
             title=plan.title,
             model=model.id,
             folder=folder,
+            draft_folder=draft_folder,
             text_file=HELD_OUT,
             request=request,
             environment=environment_of(here),
@@ -90,9 +94,10 @@ def apply_plan(
 
 
 def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
-    """The plan's model and the folder with its weights, both checked; `given` stands in for the folder that the plan names."""
-    model = find_model(str(given) if given is not None else plan.model.path or plan.model.name)
-    check_model(plan, model)
+    """The plan's model by the plan's name and the folder with its weights, all checked; `given` stands in for the plan's folder."""
+    found = find_model(str(given) if given is not None else plan.model.path or plan.model.name)
+    check_model(plan, found)
+    model = replace(found, id=plan.model.name)
     check_decision(plan, model)
     if model.folder is None:
         raise AdvisorError(
@@ -103,7 +108,26 @@ def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
         )
     folder = Path(model.folder)
     weights_on_disk(folder)
+    check_tokenizer(folder)
     return model, folder
+
+
+def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
+    """The folder of the draft model, checked: the one that the plan names, or the one that is known to go with its model."""
+    decoding = deployment_of(plan, model).decoding
+    if decoding.method != "draft":
+        return None
+    known = load_evidence().draft_for(plan.model.name)
+    found = decoding.draft_folder or (find_model(known).folder if known else None)
+    if found is None:
+        raise AdvisorError(
+            "draft-not-found",
+            f"the weights of the draft model {known or 'of this plan'} are not on this machine",
+            exit_code=ExitCode.MISSING,
+            help=("name their folder as `apply.speculative.draft_folder` in the plan", "or plan again with --forbid decode-draft"),
+        )
+    check_draft(folder, Path(found))
+    return Path(found)
 
 
 def recipe_of(request: Request, *, quick: bool) -> Recipe:
@@ -151,10 +175,15 @@ def environment_of(here: Detected) -> Environment:
 
 
 def _named(on_event: OnEvent) -> Callable[[str, Event], None]:
-    """Put the rung's name before the step's."""
+    """Put the rung's name before its steps and before why it failed."""
 
     def say(rung: str, event: Event) -> None:
-        on_event(event.model_copy(update={"step": f"{rung}: {event.step}"}) if event.event == "progress" else event)
+        match event:
+            case Progress():
+                event = event.model_copy(update={"step": f"{rung}: {event.step}"})
+            case Failed():
+                event = event.model_copy(update={"message": f"{rung}: {event.message}"})
+        on_event(event)
 
     return say
 

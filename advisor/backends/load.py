@@ -18,7 +18,9 @@ MEMORY_HEADROOM = 1.1
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
-def load_session(folder: Path, *, device: str = "cpu", max_tokens: int, max_sequences: int = 1) -> Session:
+def load_session(
+    folder: Path, *, device: str = "cpu", max_tokens: int, max_sequences: int = 1, draft_folder: Path | None = None
+) -> Session:
     """Load the model in `folder` onto `device`, in the format of its checkpoint, with eager attention and plain decoding.
 
     Raises `AdvisorError`: `model-not-found`, `model-config`, `tokenizer-not-found`, `tokenizer-mismatch`, `weights-truncated`
@@ -28,7 +30,15 @@ def load_session(folder: Path, *, device: str = "cpu", max_tokens: int, max_sequ
     tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(read_model_config(folder)))
     check_memory(int(weights_bytes * MEMORY_HEADROOM), device)
     model = load_model(folder, device=device)
-    return Session(folder=folder, model=model, tokenizer=tokenizer, device=model.device, max_tokens=max_tokens, max_sequences=max_sequences)
+    return Session(
+        folder=folder,
+        model=model,
+        tokenizer=tokenizer,
+        device=model.device,
+        draft_folder=draft_folder,
+        max_tokens=max_tokens,
+        max_sequences=max_sequences,
+    )
 
 
 def check_folder(folder: Path, max_tokens: int) -> int:
@@ -62,20 +72,28 @@ def load_model(folder: Path, *, device: str) -> Any:
 
 
 def load_draft(session: Session) -> Any:
-    """The draft model that is known to go with the session's model, on the same device.
+    """The session's draft model, or the one that is known to go with its model, on the same device.
 
-    Raises `AdvisorError`: `draft-not-found`, `tokenizer-mismatch` when it has another vocabulary, and those of loading a model.
+    Raises `AdvisorError`: `draft-not-found`, those of `check_draft` and of loading a model.
     """
-    folder = _draft_folder(session.folder)
-    ours, theirs = _vocabulary(read_model_config(session.folder)), _vocabulary(read_model_config(folder))
+    folder = session.draft_folder or _draft_folder(session.folder)
+    check_memory(int(check_draft(session.folder, folder) * MEMORY_HEADROOM), str(session.device))
+    return load_model(folder, device=str(session.device))
+
+
+def check_draft(folder: Path, draft_folder: Path) -> int:
+    """Bytes of the weights of a draft that has the vocabulary of the model in `folder`, found without any library.
+
+    Raises `AdvisorError`: `tokenizer-mismatch`, and what `read_model_config` and `weights_on_disk` raise.
+    """
+    ours, theirs = _vocabulary(read_model_config(folder)), _vocabulary(read_model_config(draft_folder))
     if ours != theirs:
         raise AdvisorError(
             "tokenizer-mismatch",
-            f"the draft in {folder} has a vocabulary of {theirs}, the model one of {ours}",
+            f"the draft in {draft_folder} has a vocabulary of {theirs}, the model one of {ours}",
             exit_code=ExitCode.MISSING,
         )
-    check_memory(int(weights_on_disk(folder).total_bytes * MEMORY_HEADROOM), str(session.device))
-    return load_model(folder, device=str(session.device))
+    return weights_on_disk(draft_folder).total_bytes
 
 
 def _draft_folder(folder: Path) -> Path:
@@ -115,6 +133,35 @@ def load_tokenizer(folder: Path, *, vocabulary: int | None) -> Any:
     """
     from transformers import AutoTokenizer
 
+    _check_tokenizer_files(folder)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises no narrower one for a broken file
+        raise _broken_tokenizer(folder, error) from error
+    _check_vocabulary(folder, tokenizer.get_vocab(), vocabulary)
+    return tokenizer
+
+
+def check_tokenizer(folder: Path) -> None:
+    """Refuse early what `load_tokenizer` would refuse. A folder without a `tokenizer.json` is left to it: that takes `transformers`.
+
+    Raises `AdvisorError` as `load_tokenizer` does.
+    """
+    # Deferred: planning needs no tokenizer.
+    from tokenizers import Tokenizer
+
+    _check_tokenizer_files(folder)
+    file = folder / "tokenizer.json"
+    if not file.is_file():
+        return
+    try:
+        tokens = Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True)
+    except Exception as error:  # the tokenizers library raises no narrower one for a broken file
+        raise _broken_tokenizer(folder, error) from error
+    _check_vocabulary(folder, tokens, _vocabulary(read_model_config(folder)))
+
+
+def _check_tokenizer_files(folder: Path) -> None:
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise AdvisorError(
             "tokenizer-not-found",
@@ -122,17 +169,21 @@ def load_tokenizer(folder: Path, *, vocabulary: int | None) -> Any:
             exit_code=ExitCode.MISSING,
             help=(f"put the model's own tokenizer there: one of {', '.join(TOKENIZER_FILES)}",),
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises no narrower one for a broken file
-        raise AdvisorError("tokenizer-broken", f"the tokenizer in {folder} cannot be read: {error}", exit_code=ExitCode.MISSING) from error
-    _check_vocabulary(folder, tokenizer, vocabulary)
-    return tokenizer
 
 
-def _check_vocabulary(folder: Path, tokenizer: Any, vocabulary: int | None) -> None:
+def _broken_tokenizer(folder: Path, error: Exception) -> AdvisorError:
+    reason = str(error).splitlines() or [type(error).__name__]
+    return AdvisorError(
+        "tokenizer-broken",
+        f"the tokenizer in {folder} cannot be read: {reason[0]}",
+        exit_code=ExitCode.MISSING,
+        help=("copy the tokenizer that came with this model into the folder",),
+    )
+
+
+def _check_vocabulary(folder: Path, tokens: dict[str, int], vocabulary: int | None) -> None:
     """Padding a model's vocabulary is common, up to a few per cent; half of it without a token is another model's tokenizer."""
-    highest = max(tokenizer.get_vocab().values(), default=-1) + 1
+    highest = max(tokens.values(), default=-1) + 1
     if vocabulary is None or vocabulary / 2 < highest <= vocabulary:
         return
     raise AdvisorError(

@@ -23,6 +23,8 @@ class Session:
     kv_layout: str = "contiguous"
     kv_block_tokens: int = 0
     kv_format: str = "bf16"
+    draft_folder: Path | None = None
+    """Where the draft model is; `None` to look for the one that is known to go with the model in `folder`."""
     kv_capacity_tokens: int | None = None
     """Tokens that the pool holds; `None` for `max_sequences` times `max_tokens`."""
     decoding: str = "plain"

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from advisor.backends.measure.ladder import Ladder
 from advisor.plans.read import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.run import Run as RunFile
 from advisor.profiles.run import RungStatus
 
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
+ZOO = Path(__file__).parents[2] / "advisor" / "backends" / "zoo"
 Run = Callable[..., Any]
 
 
@@ -150,15 +153,68 @@ def test_the_whole_loop_on_a_tiny_model(advisor: Run, planned: Path, tmp_path: P
     assert advisor("compare", tmp_path / "out", "--json").data["format"] == "1.0"
 
 
-@pytest.mark.slow
-def test_the_tokenizer_of_another_model_fails_every_rung_with_one_reason(
-    advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path
-) -> None:
-    folder = damaged(tiny_model_folder, tmp_path)
+def with_wrong_tokenizer(folder: Path) -> None:
     tokenizer = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     tokenizer["model"]["vocab"]["zzzz"] = 5000
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-    ended = advisor("apply", planned, "--model", folder, "--out", tmp_path / "out")
-    assert ended.code == ExitCode.DIED
-    assert "error[rung-failed]" in ended.err
-    assert "tokenizer" in ended.err
+
+
+def with_broken_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes()[:1000])
+
+
+def without_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+@pytest.mark.parametrize(
+    ("damage", "code"),
+    [
+        (with_wrong_tokenizer, "tokenizer-mismatch"),
+        (with_broken_tokenizer, "tokenizer-broken"),
+        (without_tokenizer, "tokenizer-not-found"),
+    ],
+)
+def test_a_tokenizer_that_does_not_fit_is_told_before_anything_runs(
+    advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path, damage: Callable[[Path], None], code: str
+) -> None:
+    folder = damaged(tiny_model_folder, tmp_path)
+    damage(folder)
+    ended = advisor("apply", planned, "--model", folder, "--out", tmp_path / "out", "--error-format", "json")
+    assert (ended.error["code"], ended.code, ended.out) == (code, ExitCode.MISSING, "")
+    assert str(folder) in ended.error["message"]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def drafted(advisor: Run, tmp_path: Path) -> Path:
+    """A plan of the shipped model that speculates with its draft."""
+    plan = tmp_path / "drafted.yaml"
+    lengths = ("--context", "64", "--prompt-tokens", "32", "--output-tokens", "8", "--concurrency", "1")
+    others = ("weights-int8", "weights-int4", "attention-sdpa", "kv-paged", "kv-int8")
+    stack = ("--require", "decode-draft", *(word for name in others for word in ("--forbid", name)))
+    assert advisor("plan", "demo", "--profile=none", *lengths, *stack, "-o", plan).code == ExitCode.OK
+    return plan
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["the plan's own folder", "a copy elsewhere"])
+def test_the_draft_of_the_plan_goes_with_the_model_wherever_that_lies(
+    advisor: Run, drafted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
+) -> None:
+    asked: list[Ladder] = []
+
+    def stop(ladder: Ladder, *words: object, **options: object) -> None:
+        asked.append(ladder)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advisor.application.run_ladder", stop)
+    words = ("--model", shutil.copytree(ZOO / "target", tmp_path / "elsewhere")) if given else ()
+    assert advisor("apply", drafted, *words, "--out", tmp_path / "out").code == ExitCode.INTERRUPTED
+    assert (asked[0].model, asked[0].draft_folder) == ("demo", ZOO / "draft")
+
+
+def test_a_draft_of_another_vocabulary_is_told_before_anything_runs(advisor: Run, drafted: Path, tiny_model_folder: Path) -> None:
+    text = re.sub(r"draft_folder: .*", f"draft_folder: {tiny_model_folder}", drafted.read_text(encoding="utf-8"))
+    drafted.write_text(text, encoding="utf-8")
+    ended = advisor("apply", drafted, "--accept-edits", "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("tokenizer-mismatch", ExitCode.MISSING)

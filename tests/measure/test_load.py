@@ -106,6 +106,15 @@ def test_a_model_without_a_known_draft_says_so(tiny_model_folder: Path) -> None:
     assert caught.value.code == "draft-not-found"
 
 
+def test_a_draft_that_was_named_is_taken_and_must_share_the_vocabulary(tiny_model_folder: Path, copied: Path) -> None:
+    session = load_session(tiny_model_folder, max_tokens=64, draft_folder=copied)
+    assert load_draft(session).config.vocab_size == session.model.config.vocab_size
+    edit(copied / "config.json", lambda config: config.update(vocab_size=300))
+    with pytest.raises(AdvisorError) as caught:
+        load_draft(session)
+    assert caught.value.code == "tokenizer-mismatch"
+
+
 def test_the_trained_length_is_found_also_in_a_text_config() -> None:
     assert trained_tokens({"max_position_embeddings": 8}) == 8
     assert trained_tokens({"text_config": {"max_position_embeddings": 9}}) == 9

@@ -21,6 +21,8 @@ class RungJob(Frozen):
 
     kind: Literal["rung"] = "rung"
     folder: str
+    draft_folder: str | None = None
+    """Where the draft model is, for a technique that needs one."""
     techniques: tuple[Chosen, ...]
     workload: Workload
     max_sequences: int = Field(ge=1)

@@ -49,6 +49,8 @@ class Ladder:
     model: str
     """The model's name, as shown."""
     folder: Path
+    draft_folder: Path | None = None
+    """Where the draft model is, for a technique that needs one."""
     text_file: Path
     request: Request
     environment: Environment
@@ -173,6 +175,7 @@ def _names(ladder: Ladder, index: int) -> tuple[str, ...]:
 def _job(ladder: Ladder, index: int, out: Path) -> RungJob:
     return RungJob(
         folder=str(ladder.folder),
+        draft_folder=str(ladder.draft_folder) if ladder.draft_folder else None,
         techniques=_chosen(ladder, index),
         workload=ladder.request.workload,
         max_sequences=ladder.max_sequences,

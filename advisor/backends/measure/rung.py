@@ -39,7 +39,13 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
 
 def prepare(job: RungJob) -> Session:
     """The model loaded and every technique of the job applied, in order."""
-    session = load_session(Path(job.folder), device=job.device, max_tokens=job.workload.longest_tokens, max_sequences=job.max_sequences)
+    session = load_session(
+        Path(job.folder),
+        device=job.device,
+        max_tokens=job.workload.longest_tokens,
+        max_sequences=job.max_sequences,
+        draft_folder=Path(job.draft_folder) if job.draft_folder else None,
+    )
     for chosen in job.techniques:
         session = _technique(chosen).apply(session)
     return session
