@@ -53,8 +53,10 @@ if ending == "out-of-memory":
 else:
     if job["is_baseline"]:
         pathlib.Path(job["reference_file"]).write_bytes(b"scores")
-    rate = {"value": 5.0, "low": 4.0, "high": 6.0, "basis": "measured"}
-    print(json.dumps({"event": "measured", "metrics": {"throughput_tok_s": rate}}))
+    value = {"value": 5.0, "low": 4.0, "high": 6.0, "basis": "measured"}
+    print(json.dumps({"event": "measured", "metrics": {"throughput_tok_s": value}}))
+    if pathlib.Path(job["reference_file"]).exists():
+        print(json.dumps({"event": "measured", "metrics": {"kl_divergence": value}}))
     print(json.dumps({"event": "finished", "seconds": 0.1}), flush=True)
 """
 
@@ -126,6 +128,21 @@ def test_without_the_baseline_s_scores_the_baseline_is_measured_again(ladder: La
     children.end({})
     run_ladder(ladder, tmp_path, lambda *_: None)
     assert children.started == [[], ["kv-paged", "kv-int8"]]
+
+
+def test_rungs_without_quality_are_measured_again_once_the_baseline_has_left_its_scores(
+    ladder: Ladder, children: Children, tmp_path: Path
+) -> None:
+    children.end({0: "out-of-memory"})
+    first = run_ladder(ladder, tmp_path, lambda *_: None)
+    assert [rung.measured.kl_divergence if rung.measured else None for rung in first.rungs[1:]] == [None, None]
+    children.end({0: "out-of-memory"})
+    run_ladder(ladder, tmp_path, lambda *_: None)
+    assert children.started == [[]], "without scores the others would gain nothing"
+    children.end({})
+    last = run_ladder(ladder, tmp_path, lambda *_: None)
+    assert children.started == [[], ["kv-paged"], ["kv-paged", "kv-int8"]]
+    assert all(rung.measured and rung.measured.kl_divergence for rung in last.rungs)
 
 
 @pytest.mark.parametrize("change", ["plan", "machine", "recipe"])

@@ -68,6 +68,7 @@ def run_ladder(
     """Measure every step that an earlier run of the same plan on this machine did not finish; keep `run.json` in `out` whole.
 
     The file is written after every rung, so nothing measured is lost. A rung that fails is recorded and the next one tried.
+    Where the baseline failed, the others have no quality: they are measured again once a later run has the baseline's scores.
     Raises `AdvisorError` `run-exists` when `out` holds another plan's run, and what `write_whole` raises.
     """
     run, kept = _opened(ladder, out)
@@ -78,7 +79,7 @@ def run_ladder(
         )
     write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
     for index, step in enumerate(ladder.steps):
-        if run.rungs[index].status is RungStatus.DONE:
+        if _is_finished(run.rungs[index], has_scores=(out / REFERENCE_FILE).is_file()):
             continue
         if cancel.is_set():
             break
@@ -91,7 +92,7 @@ def run_ladder(
         )
         run = _with_rung(run, index, _rung(ladder, index, result))
         write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
-    if all(rung.status is RungStatus.DONE for rung in run.rungs):
+    if all(_is_finished(rung, has_scores=True) for rung in run.rungs):
         (out / REFERENCE_FILE).unlink(missing_ok=True)
     return run
 
@@ -125,15 +126,22 @@ def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
             ),
             help=("choose another --out",),
         )
-    needs_reference = not (out / REFERENCE_FILE).is_file() and any(rung.status is not RungStatus.DONE for rung in earlier.rungs)
+    needs_reference = not (out / REFERENCE_FILE).is_file() and not all(_is_finished(rung, has_scores=True) for rung in earlier.rungs)
     rungs = tuple(
         old.model_copy(update={"predicted": new.predicted})
         if old.status is RungStatus.DONE and not (needs_reference and old.name == BASELINE)
         else new
         for old, new in zip(earlier.rungs, fresh.rungs, strict=True)
     )
-    kept = tuple(rung.name for rung in rungs if rung.status is RungStatus.DONE)
+    kept = tuple(rung.name for rung in rungs if _is_finished(rung, has_scores=True))
     return fresh.model_copy(update={"id": earlier.id, "created": earlier.created, "rungs": rungs}), kept
+
+
+def _is_finished(rung: Rung, *, has_scores: bool) -> bool:
+    """Whether nothing of a rung is left to measure; with the baseline's scores at hand, its quality belongs to it."""
+    if rung.status is not RungStatus.DONE:
+        return False
+    return not has_scores or (rung.measured is not None and rung.measured.kl_divergence is not None)
 
 
 def _continues(earlier: Run, fresh: Run) -> bool:
