@@ -260,6 +260,14 @@ def test_plans_differ_in_what_the_table_shows() -> None:
     assert "In all of them: kv-paged." in text
 
 
+def test_nothing_is_said_to_be_the_baseline_s_when_the_baseline_failed() -> None:
+    failed = RUN.rungs[0].model_copy(update={"status": RungStatus.FAILED, "measured": None, "error": "killed"})
+    text = run_text(RUN.model_copy(update={"rungs": (failed, *RUN.rungs[1:])}))
+    assert "in the baseline" in run_text(RUN)
+    assert "in the baseline" not in text
+    assert "baseline: failed: killed" in text
+
+
 def test_data_cannot_reach_the_terminal_as_control_codes() -> None:
     nasty = RUN.model_copy(update={"title": "a\x1b]0;owned\x07b\x1b[31mred\nline\x9b2J", "model": "\x1b[2Jm\u202eodel"})
     for text in (run_text(nasty), run_text(nasty, colour=True), comparison_text(compare(nasty), colour=True)):

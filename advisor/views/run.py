@@ -150,10 +150,11 @@ def _problems(comparison: Comparison, look: Look) -> list[str]:
 
 def _gains(comparison: Comparison, look: Look) -> list[str]:
     """The full stack against the baseline, both measured."""
-    done = [step for step in comparison.steps if step.status is RungStatus.DONE]
-    if len(done) < 2 or done[-1] is not comparison.final:
+    if len(comparison.steps) < 2:
         return []
-    first, last = done[0], done[-1]
+    first, last = comparison.steps[0], comparison.steps[-1]
+    if {first.status, last.status} != {RungStatus.DONE}:
+        return []
     lines = ["", *(look.paint(line, "title") for line in wrap(" + ".join(last.techniques), look, first="Full stack  "))]
     for name in _GAINS:
         before, after = first.line(name), last.line(name)

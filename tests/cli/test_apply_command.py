@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from advisor.backends.events import Failed
 from advisor.backends.measure.ladder import Ladder
 from advisor.plans.read import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -130,7 +131,9 @@ def test_a_run_that_is_stopped_says_so_once(advisor: Run, planned: Path, monkeyp
 
     monkeypatch.setattr("advisor.service.apply", stopped)
     ended = advisor("apply", planned)
-    assert (ended.code, ended.err.strip()) == (ExitCode.INTERRUPTED, "error[interrupted]: stopped by Ctrl-C")
+    where, what = ended.err.strip().splitlines()
+    assert (ended.code, what) == (ExitCode.INTERRUPTED, "error[interrupted]: stopped by Ctrl-C")
+    assert "a run that is stopped goes on with apply --out " in where
 
 
 def test_a_time_limit_has_its_exit_code(advisor: Run, planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,6 +214,16 @@ def test_the_draft_of_the_plan_goes_with_the_model_wherever_that_lies(
     words = ("--model", shutil.copytree(ZOO / "target", tmp_path / "elsewhere")) if given else ()
     assert advisor("apply", drafted, *words, "--out", tmp_path / "out").code == ExitCode.INTERRUPTED
     assert (asked[0].model, asked[0].draft_folder) == ("demo", ZOO / "draft")
+
+
+def test_a_rung_that_fails_is_named_at_once(advisor: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(ladder: Ladder, out: Path, on_event: Callable[[str, Failed], None], **options: object) -> None:
+        on_event("kv-int8", Failed(code="child-died", message="the child process was killed by SIGKILL"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("advisor.application.run_ladder", fail)
+    ended = advisor("apply", planned, "--out", tmp_path / "out")
+    assert "failed: kv-int8: the child process was killed by SIGKILL" in ended.err
 
 
 def test_a_draft_of_another_vocabulary_is_told_before_anything_runs(advisor: Run, drafted: Path, tiny_model_folder: Path) -> None:
