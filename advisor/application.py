@@ -69,6 +69,7 @@ def apply_plan(
     _check_disk(out)
     request, techniques = request_of(plan), techniques_of(plan)
     recipe = recipe_of(request, quick=quick)
+    on_event(f"writing to {out}; with the same --out, a run that was stopped goes on")
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
     run = run_ladder(
         Ladder(

@@ -35,7 +35,6 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
     warn_unknown_keys(decided, plan, output.note)
     check_edits(decided, plan, accepted=accept_edits)
     folder = out or state_folder() / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{decided.id}"
-    output.note(f"writes to {folder}; a run that is stopped goes on with apply --out {folder}")
     with ProgressLines(quiet=output.quiet) as progress:
         run = apply(decided, model_folder=model, out=folder, on_event=progress)
     comparison = compare(run)
