@@ -277,6 +277,12 @@ def test_every_bad_field_is_reported_with_its_line(tmp_path: Path) -> None:
     assert "write ttft_ms_p95: 500" in error.help
 
 
+@pytest.mark.parametrize("given", ["0", "1.5", "null", "true", '"many"'])
+def test_a_bad_value_is_shown_as_it_was_written(tmp_path: Path, given: str) -> None:
+    text = to_yaml(plan()).replace("max_num_seqs: 16", f"max_num_seqs: {given}")
+    assert refused(written(tmp_path, text)).message.endswith(f"got {given}")
+
+
 def test_a_missing_section_is_named(tmp_path: Path) -> None:
     text = to_yaml(plan())
     start, end = text.index("\nmachine:"), text.index("\napply:")
