@@ -1,6 +1,7 @@
 """The one door behind the command line and the session: questions in, frozen answers out. Prints nothing."""
 
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +15,13 @@ from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machine import Machine
 from advisor.estimate.measured import ProfiledMachine
+from advisor.numbers import quantity
 from advisor.planner import Planner
 from advisor.plans.file import PlanFile
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
-from advisor.profiles.formats import parse_weights
+from advisor.profiles.formats import check_cache_format, parse_weights
 from advisor.profiles.hardware import Hardware, load_hardware
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics
@@ -36,8 +38,6 @@ CHAT_PROMPT_TOKENS = 1024
 CHAT_OUTPUT_TOKENS = 256
 """A turn of a chat with its history: what is planned for when lengths are not given."""
 DEFAULT_CONTEXT_TOKENS = 4096
-MAX_SEQUENCES = 256
-"""Slots of an explicit deployment under an open or offline load (vLLM's max-num-seqs)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,11 +104,11 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
     return Planner(model, place.hardware, estimator, load_evidence(), place.profile).advise(request)
 
 
-def estimate(question: EstimateQuestion) -> Metrics:
-    """Price one explicit stack: no search."""
+def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Metrics:
+    """Price one explicit stack: no search. What makes the numbers hypothetical, such as too little memory, is said as a note."""
     model = find_model(question.model)
     engine = load_engine(question.engine)
-    place = find_place(question.hardware, question.profile, engine, None)
+    place = find_place(question.hardware, question.profile, engine, on_event)
     workload = workload_of(
         question.prompt_tokens,
         question.output_tokens,
@@ -117,7 +117,12 @@ def estimate(question: EstimateQuestion) -> Metrics:
         offline=question.offline_load,
     )
     deployment = explicit_deployment(model, engine, question, workload)
-    return Estimator(place.machine, engine).metrics(deployment, workload)
+    estimator = Estimator(place.machine, engine)
+    metrics = estimator.metrics(deployment, workload)
+    for doubt in _doubts(model, workload, metrics, estimator.budget_bytes):
+        if on_event is not None:
+            on_event(f"note: {doubt}")
+    return metrics
 
 
 def apply(
@@ -243,16 +248,36 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
             exit_code=ExitCode.USAGE,
             help=(f"write --devices {shards} or a multiple of it",),
         )
-    slots = MAX_SEQUENCES if workload.concurrency is None else workload.concurrency
+    if model.hidden_size % question.tp or question.pp > len(model.layers):
+        raise AdvisorError(
+            "usage",
+            f"{model.id} cannot be split: hidden size {model.hidden_size} by --tp {question.tp}, "
+            f"{len(model.layers)} layers by --pp {question.pp}",
+            exit_code=ExitCode.USAGE,
+            help=("choose a --tp that divides the hidden size and no more --pp than layers",),
+        )
+    kv = check_cache_format(question.kv) if question.kv else engine.kv_format_for(format)
     return Deployment(
         model=model,
         weights=Weights(format, group),
         attention=Attention("sdpa"),
-        kv=KvCache("paged", engine.block_tokens, question.kv or "bf16"),
-        batching=Batching("continuous", slots, 0),
+        kv=KvCache("paged", engine.block_tokens, kv),
+        batching=Batching("continuous", workload.concurrency or engine.max_sequences, 0),
         parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
         engine=engine.name,
     )
+
+
+def _doubts(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
+    """What speaks against running the stack that was priced."""
+    if workload.context_tokens > model.max_context_tokens:
+        yield f"{model.id} was made for {model.max_context_tokens} tokens, {workload.context_tokens} are asked for"
+    fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib
+    if fitting is not None and needed is not None and fitting.value < 1:
+        yield (
+            f"not even one request fits: {quantity(needed.value, 'GiB')} are needed on each device, "
+            f"{quantity(budget_bytes / 2**30, 'GiB')} are there for use; the times are as if they were"
+        )
 
 
 def _default_context(question: PlanQuestion, model: ModelSpec) -> int:

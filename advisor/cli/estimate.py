@@ -37,10 +37,12 @@ def command(output: Output, **asked: Any) -> ExitCode:
     if len(loads) > 1:
         raise AdvisorError("usage", f"{' and '.join(loads)} exclude each other", exit_code=ExitCode.USAGE, help=(f"keep {loads[0]}",))
     question = _question(asked)
+    from advisor.progress import ProgressLines
     from advisor.service import estimate
     from advisor.views.metrics import metrics_text
 
-    metrics = estimate(question)
+    with ProgressLines(quiet=output.quiet) as progress:
+        metrics = estimate(question, progress)
     output.emit(
         lambda: {"model": question.model, "hardware": question.hardware, "metrics": metrics.as_dict()},
         lambda: metrics_text(metrics, **output.look),

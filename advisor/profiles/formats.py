@@ -1,5 +1,6 @@
 """Storage formats of weights and caches: bytes per element, scales included. One table for the whole project."""
 
+import re
 from dataclasses import dataclass
 
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -34,6 +35,12 @@ _GGUF = {
     "iq2_xs": 2.31, "iq2_xxs": 2.06, "iq1_m": 1.75, "iq1_s": 1.56,
 }  # fmt: skip
 
+_EXL2 = re.compile(r"exl2-(\d{1,2}(?:\.\d+)?)bpw")
+_INT4 = re.compile(r"int4-g([1-9]\d{0,5})")
+
+CACHE_FORMATS = ("bf16", "fp16", "fp32", "fp8", "int8", "int4")
+"""Formats of keys and values."""
+
 FORMATS: dict[str, Format] = {
     known.name: known
     for known in (
@@ -56,16 +63,28 @@ def weight_format(name: str) -> Format:
     """The format named `name`; `int4-gN` and `exl2-Nbpw` are families. Raises `AdvisorError` for an unknown name."""
     if name in FORMATS:
         return FORMATS[name]
-    if name.startswith("int4-g") and name[6:].isdigit():
-        return Format(name, 4, scale_bits=32, group_size=int(name[6:]))
-    if name.startswith("exl2-") and name.endswith("bpw"):
-        return Format(name, float(name[5:-3]), compute="fp16")
+    if grouped := _INT4.fullmatch(name):
+        return Format(name, 4, scale_bits=32, group_size=int(grouped[1]))
+    if (exl2 := _EXL2.fullmatch(name)) and float(exl2[1]) > 0:
+        return Format(name, float(exl2[1]), compute="fp16")
     raise AdvisorError(
         "unknown-format",
         f"unknown weight format `{name}`",
         exit_code=ExitCode.USAGE,
         help=("choose from " + ", ".join(sorted(FORMATS)) + ", int4-gN, exl2-Nbpw",),
     )
+
+
+def check_cache_format(name: str) -> str:
+    """Give back the name of a cache format. Raises `AdvisorError` `unknown-format` for any other."""
+    if name not in CACHE_FORMATS:
+        raise AdvisorError(
+            "unknown-format",
+            f"unknown cache format `{name}`",
+            exit_code=ExitCode.USAGE,
+            help=("choose from " + ", ".join(CACHE_FORMATS),),
+        )
+    return name
 
 
 def parse_weights(name: str) -> tuple[str, int | None]:

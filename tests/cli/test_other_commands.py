@@ -42,6 +42,20 @@ def test_estimate_prices_the_formats_it_is_given(advisor: Run) -> None:
     assert packed["kv_cache_gib"]["value"] < 0.7 * plain["kv_cache_gib"]["value"]
 
 
+def test_estimate_takes_the_engine_s_defaults_for_what_is_not_said(advisor: Run) -> None:
+    words = ("--engine", "tensorrt-llm", "--weights", "fp8", "--json")
+    assert advisor(*ESTIMATE, *words).data["metrics"] == advisor(*ESTIMATE, "--kv", "fp8", *words).data["metrics"]
+
+
+def test_estimate_says_what_makes_its_numbers_hypothetical(advisor: Run) -> None:
+    large = ("estimate", "meta-llama/Meta-Llama-3.1-405B", "--hardware", "rtx-4090", "--prompt-tokens", "100k", "--output-tokens", "40k")
+    said = advisor(*large).err.splitlines()
+    assert said[0] == "note: meta-llama/Meta-Llama-3.1-405B was made for 131072 tokens, 143360 are asked for"
+    assert said[1].startswith("note: not even one request fits: ")
+    assert said[1].count(" GiB") == 2
+    assert advisor(*ESTIMATE).err == ""
+
+
 def test_estimate_splits_weights_over_devices(advisor: Run) -> None:
     plain = advisor(*ESTIMATE, "--json").data["metrics"]["weights_gib"]["value"]
     split = advisor(*ESTIMATE, "--devices", "2", "--tp", "2", "--json").data["metrics"]["weights_gib"]["value"]
@@ -54,6 +68,9 @@ def test_estimate_splits_weights_over_devices(advisor: Run) -> None:
         (("--concurrency", "2", "--offline"), "usage", ExitCode.USAGE),
         (("--concurrency", "0"), "bad-value", ExitCode.USAGE),
         (("--weights", "int5"), "unknown-format", ExitCode.USAGE),
+        (("--kv", "gguf-q4_0"), "unknown-format", ExitCode.USAGE),
+        (("--tp", "3"), "usage", ExitCode.USAGE),
+        (("--pp", "33"), "usage", ExitCode.USAGE),
         (("--engine", "nope"), "engine-not-found", ExitCode.MISSING),
         (("--devices", "3", "--tp", "2"), "usage", ExitCode.USAGE),
     ],

@@ -1,0 +1,21 @@
+import pytest
+
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.formats import CACHE_FORMATS, check_cache_format, parse_weights, weight_format
+
+
+@pytest.mark.parametrize(("name", "bits"), [("int4-g64", 4), ("exl2-4.65bpw", 4.65), ("exl2-3bpw", 3), ("fp8", 8)])
+def test_families_of_formats_carry_their_number(name: str, bits: float) -> None:
+    assert weight_format(name).bits == bits
+
+
+@pytest.mark.parametrize("name", ["", "int4-g", "int4-g0", "int4-g-1", "int4-g³", "exl2-bpw", "exl2-fourbpw", "exl2-0bpw", "exl2-nanbpw"])
+def test_what_is_no_format_is_refused_by_name(name: str) -> None:
+    with pytest.raises(AdvisorError, match=f"unknown weight format `{name}`"):
+        parse_weights(name)
+
+
+def test_a_cache_is_not_kept_in_a_format_of_weights_only() -> None:
+    assert all(check_cache_format(name) == weight_format(name).name for name in CACHE_FORMATS)
+    with pytest.raises(AdvisorError, match="unknown cache format `gguf-q4_0`"):
+        check_cache_format("gguf-q4_0")
