@@ -12,7 +12,7 @@ from advisor.profiles.machine import MachineProfile
 from advisor.profiles.run import RungStatus
 from advisor.profiles.store import save_profile
 
-BUDGET_S = 55.0
+BUDGET_S = 50.0
 TIMEOUT_S = 240.0
 
 
