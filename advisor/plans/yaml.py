@@ -21,7 +21,7 @@ _NOTES = {
     "techniques": "fixed order, so that two plans differ line by line",
     "quality": "suite null: not measured for this plan",
 }
-_PLAIN = re.compile(r"[A-Za-z_/<(+≤≥][^\n\r\t\"'`#:{}\[\],&*!|>%@\\]*")
+_PLAIN = re.compile(r"[A-Za-z_/<(+≤≥][^\n\r\t\"'`#:{}\[\],&*!|>%@?\\]*")
 # Words that YAML 1.1 reads as something other than a string.
 _TRAPS = re.compile(r"(?i)y|n|yes|no|on|off|true|false|null|nan|inf|[-+]?[\d.].*|\.(nan|inf)|~|=|<<")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
@@ -345,6 +345,7 @@ def test_words_that_yaml_misreads_survive(word: str) -> None:
 
 
 @settings(max_examples=150, deadline=None)
+@example(title="A?", number=0.0)
 @given(title=st.text(st.characters(codec="utf-8"), max_size=30), number=st.floats(min_value=-1e300, max_value=1e300))
 def test_any_text_and_number_survives_two_yaml_readers(title: str, number: float) -> None:
     base = plan()
