@@ -40,6 +40,7 @@ class Planner:
         self.evidence = evidence
         self.profile = profile
         self._simulated: dict[tuple[Stack, Workload], Metrics] = {}
+        self._factors: dict[tuple[str, str, int], tuple[float, float]] = {}
         self._effects: dict[Technique, QualityEffect] = {}
 
     def advise(self, request: Request) -> Advice:
@@ -134,16 +135,28 @@ class Planner:
         )
 
     def _steady_metrics(self, stack: Stack, steady: Steady, request: Request) -> Metrics:
+        """Without the simulation; the ranges decide which stacks keep the limits for sure and so reach the simulation."""
         needed = self.estimator.needed_bytes(stack.deployment, request.workload) / GIB
+        ttft = self._ranged("ttft", steady.ttft_ms_p95, stack.deployment)
+        tpot = self._ranged("tpot", steady.tpot_ms, stack.deployment)
+        loss = self.quality(stack)
         return Metrics.model_construct(
-            ttft_ms_mean=_point(steady.ttft_ms_p95),
-            ttft_ms_p95=_point(steady.ttft_ms_p95),
-            tpot_ms_mean=_point(steady.tpot_ms),
-            tpot_ms_p95=_point(steady.tpot_ms),
-            throughput_tok_s=_point(steady.throughput_tok_s),
-            peak_memory_gib=_point(needed),
-            quality_loss_pct=_point(self.quality(stack).loss_pct),
+            ttft_ms_mean=ttft,
+            ttft_ms_p95=ttft,
+            tpot_ms_mean=tpot,
+            tpot_ms_p95=tpot,
+            throughput_tok_s=self._ranged("throughput", steady.throughput_tok_s, stack.deployment),
+            peak_memory_gib=self._ranged("memory", needed, stack.deployment),
+            quality_loss_pct=Value.model_construct(value=loss.loss_pct, low=loss.low_pct, high=loss.high_pct, basis=Basis.LITERATURE),
         )
+
+    def _ranged(self, metric: str, value: float, deployment: Deployment) -> Value:
+        decoding = deployment.decoding
+        key = (metric, decoding.method, decoding.draft_tokens)
+        if key not in self._factors:
+            self._factors[key] = self.estimator.range_factors(metric, deployment)
+        below, above = self._factors[key]
+        return Value.model_construct(value=value, low=value * below, high=value * above, basis=Basis.DATASHEET)
 
     def _finalists(self, ranked: Sequence[Candidate], request: Request) -> list[Candidate]:
         """The best by rank and, among those that fit, the best by each objective."""
@@ -228,10 +241,6 @@ def candidate_id(stack: Stack) -> str:
     """Eight hex digits over techniques, options and layout."""
     parts = [f"{technique.name}{sorted(options_of(technique).items())}" for technique in stack.techniques]
     return hashlib.sha256(repr((parts, stack.deployment.parallel)).encode()).hexdigest()[:8]
-
-
-def _point(value: float) -> Value:
-    return Value.model_construct(value=value, low=value, high=value, basis=Basis.DATASHEET)
 
 
 def _shorter(request: Request, tokens: int) -> Workload:

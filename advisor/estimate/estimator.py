@@ -125,6 +125,13 @@ class Estimator:
         cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
         return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
 
+    def range_factors(self, metric: str, deployment: Deployment) -> tuple[float, float]:
+        """What a value of `metric`, a name of `ranges.csv`, is multiplied by for the ends of its range."""
+        known = _value(metric, 1.0, self.machine.basis)
+        if metric in ("tpot", "throughput"):
+            known = _speculative(known, deployment, rate=metric == "throughput")
+        return known.low, known.high
+
     def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:
         """Prompt tokens per second while all prompts in flight are prefilled at once, in chunks of the token budget."""
         budget = deployment.batching.token_budget or self.engine.token_budget
