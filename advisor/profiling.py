@@ -10,7 +10,7 @@ from advisor.backends.measure.jobs import ProfileJob
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.run import RungStatus
-from advisor.profiles.store import save_profile
+from advisor.profiles.store import check_writable, save_profile
 
 BUDGET_S = 50.0
 TIMEOUT_S = 240.0
@@ -19,8 +19,10 @@ TIMEOUT_S = 240.0
 def profile_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None) -> MachineProfile:
     """Measure, store under `name` (or one made from the machine) and return the profile.
 
-    Raises `AdvisorError` `profile-failed` with what the child said; nothing is stored then.
+    Raises `AdvisorError`: `not-writable` before anything is measured, `profile-failed` with what the child said; nothing is
+    stored then.
     """
+    check_writable()
     here = detect()
     hardware = detected_hardware(here)
     job = ProfileJob(

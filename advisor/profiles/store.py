@@ -49,6 +49,22 @@ def check_name(name: str) -> str:
     )
 
 
+def check_writable() -> None:
+    """Raise `AdvisorError` `not-writable` where no profile can be stored: better before a minute of measuring than after."""
+    folder = profiles_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise AdvisorError(
+            "not-writable", f"cannot store profiles in {folder}: {reason}", help=("set XDG_DATA_HOME to a folder of yours",)
+        ) from error
+    if not os.access(folder, os.W_OK):
+        raise AdvisorError(
+            "not-writable", f"cannot store profiles in {folder}: no permission", help=("set XDG_DATA_HOME to a folder of yours",)
+        )
+
+
 def save_profile(profile: MachineProfile) -> Path:
     """Store a profile under its name, over an older one of that name. Raises as `write_whole` does."""
     return write_whole(profiles_folder() / f"{check_name(profile.name)}.yaml", profile_yaml(profile))
@@ -96,8 +112,14 @@ def _read(path: Path) -> MachineProfile:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise AdvisorError(
-            "bad-profile", f"profile {path}: {field}: {first['msg'].lower()}", exit_code=ExitCode.USAGE, file=str(path)
+            "bad-profile", f"profile {path}: {field}: {_sentence(first['msg'])}", exit_code=ExitCode.USAGE, file=str(path)
         ) from error
+
+
+def _sentence(message: str) -> str:
+    if message.startswith("Input should be a valid dictionary"):
+        return "expected a mapping"
+    return message[:1].lower() + message[1:]
 
 
 def list_profiles() -> tuple[StoredProfile, ...]:

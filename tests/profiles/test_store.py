@@ -8,6 +8,7 @@ from advisor.profiles.hardware import load_hardware
 from advisor.profiles.machine import AttentionPoint, GemmPoint, MachineProfile, RuntimeOverheads, parse_table
 from advisor.profiles.store import (
     check_name,
+    check_writable,
     fresh_profile,
     list_profiles,
     load_profile,
@@ -110,6 +111,22 @@ def test_profiles_are_listed_by_name_and_a_broken_one_hides_no_other() -> None:
     save_profile(_profile("a"))
     (profiles_folder() / "c.yaml").write_text("kind: [\n")
     assert [(stored.name, stored.hardware) for stored in list_profiles()] == [("a", "T4"), ("b", "T4")]
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_writable()
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
+    with pytest.raises(AdvisorError) as caught:
+        check_writable()
+    assert (caught.value.code, caught.value.exit_code) == ("not-writable", ExitCode.FAILED)
+
+
+def test_what_is_no_profile_is_told_in_our_words(tmp_path: Path) -> None:
+    for text, says in (("just a sentence\n", "expected a mapping"), ("kind: Plan\n", "'MachineProfile'")):
+        (tmp_path / "other.yaml").write_text(text)
+        with pytest.raises(AdvisorError, match=says):
+            load_profile(tmp_path / "other.yaml")
 
 
 def test_a_removed_profile_is_gone_and_cannot_be_removed_twice() -> None:
