@@ -55,7 +55,7 @@ def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
     found = _by_id(reference)
     if found is not None:
         return found
-    if not offline and _HUB_ID.fullmatch(reference):
+    if not offline and _HUB_ID.fullmatch(reference) and not path.exists():
         from advisor.profiles.model_hub import fetch_config  # urllib takes tens of milliseconds to import
 
         fetch_config(reference, fetched_models())
@@ -168,7 +168,7 @@ def _not_found(reference: str, path: Path, offline: bool) -> AdvisorError:
     near = ends or _near(reference, known)
     if near:
         notes.append(("several models end so: " if ends else "near matches: ") + ", ".join(near))
-    if offline and _HUB_ID.fullmatch(reference):
+    if offline and _HUB_ID.fullmatch(reference) and not path.exists():
         notes.append("the hub was not asked")
     return AdvisorError(
         "model-not-found",

@@ -179,6 +179,15 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     thread.join()
 
 
+def test_a_folder_without_a_model_is_not_looked_for_on_the_hub(hub: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some" / "model").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AdvisorError) as caught:
+        find_model("some/model", offline=False)
+    assert caught.value.notes == ("some/model is a folder without a config.json",)
+    assert hub == []
+
+
 def test_the_hub_is_asked_only_when_allowed(hub: list[str]) -> None:
     assert "the hub was not asked" in refusal("some/model").notes
     assert hub == []
