@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -84,6 +85,7 @@ GARBAGE_THRESHOLD = 200_000
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; every error is rendered here. Gives back the exit code."""
     gc.set_threshold(GARBAGE_THRESHOLD)
+    _open_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = _wants_json_errors(given)
     try:
@@ -102,6 +104,12 @@ def _run(arguments: list[str]) -> int:
         code = ended.exit_code
     sys.stdout.flush()
     return int(code or 0)
+
+
+def _open_closed_streams() -> None:
+    """Python has no stream at all where the shell closed one (`>&-`); what goes there is to be lost, not to fail."""
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
+    sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
 
 
 def _reader_left() -> int:

@@ -30,6 +30,14 @@ def test_alone_it_prints_help_on_stderr_and_is_a_usage_error(advisor: Callable[.
     assert all(name in ended.err for name in COMMANDS)
 
 
+@pytest.mark.parametrize(("closed", "code"), [(">&-", ExitCode.OK), ("2>&-", ExitCode.OK), (">&- 2>&-", ExitCode.OK)])
+def test_a_stream_that_the_shell_closed_is_no_fault(tmp_path: Path, closed: str, code: ExitCode) -> None:
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
+    line = f'"{sys.executable}" -m advisor models demo {closed}'
+    assert subprocess.run(["sh", "-c", line], env=environment, capture_output=True, timeout=60).returncode == code
+    assert not list(tmp_path.rglob("*.log"))
+
+
 def test_help_goes_to_stdout_and_is_no_error(advisor: Callable[..., Any]) -> None:
     ended = advisor("--help")
     assert (ended.code, ended.err) == (ExitCode.OK, "")
