@@ -117,8 +117,8 @@ ERROR_PAGES: dict[str, str] = {
         "profile, or put the model first."
     ),
     "profile-elsewhere": (
-        "--profile without a name measures the machine at hand, and --hardware names another one. Drop one of them, or name a "
-        "profile that was taken there with --profile=NAME."
+        "--hardware names one machine and the profile is of another: --profile without a name measures the machine at hand. "
+        "Drop one of them, or name a profile that was taken there with --profile=NAME."
     ),
     "profile-failed": (
         "Measuring this machine failed; the notes have what the child process said. Nothing was stored. --profile=none plans "

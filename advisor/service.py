@@ -10,6 +10,7 @@ from advisor.advice import Advice
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
 from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import OnEvent
+from advisor.backends.technique import Slot
 from advisor.backends.techniques import by_name
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
@@ -153,8 +154,7 @@ def run_profile(name: str | None, on_event: OnEvent | None = None, *, budget_s: 
 
 def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     """The request behind a question, lengths filled in as for a chat."""
-    for name in (*question.require, *question.forbid):
-        by_name(name)  # raises for an unknown one
+    _check_techniques(question)
     longest = question.context_tokens or _default_context(question, model)
     if longest > model.max_context_tokens:
         raise AdvisorError(
@@ -189,6 +189,23 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     )
 
 
+def _check_techniques(question: PlanQuestion) -> None:
+    """Raise `AdvisorError` for an unknown technique, and for two that are required where there is room for one."""
+    for name in question.forbid:
+        by_name(name)
+    taken: dict[Slot, str] = {}
+    for name in dict.fromkeys(question.require):
+        slot = by_name(name).slot
+        if slot in taken:
+            raise AdvisorError(
+                "usage",
+                f"`{taken[slot]}` and `{name}` are both required, and a plan holds one of them",
+                exit_code=ExitCode.USAGE,
+                help=(f"drop --require {taken[slot]} or --require {name}",),
+            )
+        taken[slot] = name
+
+
 def workload_of(
     prompt_tokens: int,
     output_tokens: int,
@@ -212,10 +229,18 @@ def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_eve
     """Resolve `--hardware` and `--profile` to a machine that prices operators.
 
     `auto` takes this machine's profile while it is fresh, `now` measures first, `none` uses the data sheet, anything else
-    names a stored profile or a file. Raises `AdvisorError` `profile-elsewhere` when `now` is asked for other hardware.
+    names a stored profile or a file. Raises `AdvisorError` `profile-elsewhere` when that is of other hardware, or `now` would be.
     """
     if profile not in ("auto", "now", "none"):
-        return _profiled(load_profile(profile))
+        taken = load_profile(profile)
+        if hardware not in (None, taken.hardware.id):
+            raise AdvisorError(
+                "profile-elsewhere",
+                f"the profile {profile} was taken on {taken.hardware.id}, not on {hardware}",
+                exit_code=ExitCode.MISSING,
+                help=(f"drop --hardware {hardware}, or drop --profile to plan from the data sheet",),
+            )
+        return _profiled(taken)
     here = detect()
     local = detected_hardware(here)
     if hardware is not None and hardware != local.id:

@@ -20,6 +20,8 @@ class Quantity:
     zero: bool = False
     """Zero is allowed."""
     whole: bool = False
+    most: float = math.inf
+    """Larger numbers are refused."""
 
     def read(self, text: str) -> float:
         """The number in our unit. Raises `ValueError` with the sentence of what is wrong, without the subject."""
@@ -34,6 +36,8 @@ class Quantity:
         """Give back a number in range. Raises `ValueError` as `read` does."""
         if not math.isfinite(number) or number < 0 or (number == 0 and not self.zero):
             raise ValueError(f'must be {"at least" if self.zero else "greater than"} 0, got "{text}"')
+        if number > self.most:
+            raise ValueError(f'must be at most {self.most:.0f}, got "{text}"')
         if self.whole and number != int(number):
             raise ValueError(f'must be a whole number, got "{text}"')
         return number
@@ -44,7 +48,9 @@ TOKENS = Quantity(
     what="a number of tokens", example="8192", whole=True,
     factors={"": 1, "k": 2**10, "ki": 2**10, "m": 2**20, "mi": 2**20},
 )  # fmt: skip
-COUNT = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True)
+COUNT = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True, most=2**17)
+REQUESTS = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True, most=8192)
+"""In flight at once: a search simulates each of them a few times for every finalist."""
 RATE = Quantity(what="a number of requests per second", example="4", factors={"": 1, "/s": 1, "/min": 1 / 60})
 THROUGHPUT = Quantity(
     what="a number of tokens per second", example="600",

@@ -9,7 +9,7 @@ from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import settle
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, THROUGHPUT, TOKENS
+from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, REQUESTS, THROUGHPUT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
     from advisor.advice import Advice, Relaxation
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
 @click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Tokens of a usual prompt.")
 @click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
-@click.option("--concurrency", type=QuantityType(COUNT), help="Requests in flight at once.")
+@click.option("--concurrency", type=QuantityType(REQUESTS), help="Requests in flight at once.")
 @click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second.")
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
 @click.option("--require", multiple=True, metavar="TECH", help="Only plans with this technique; may be repeated.")

@@ -8,6 +8,9 @@ import yaml
 from advisor.cli.profile_choice import settle
 from advisor.plans.read import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.machine import MachineProfile, RuntimeOverheads
+from advisor.profiles.store import save_profile
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 HERE = ("--profile=none", "--hardware", "h100-sxm")
@@ -159,6 +162,8 @@ def test_a_negative_value_may_stand_apart_from_its_flag(advisor: Run) -> None:
         ((LLAMA, *HERE, "--require", "weights-int5"), "unknown-technique", ExitCode.USAGE),
         ((LLAMA, *HERE, "--forbid", "weights-int5"), "unknown-technique", ExitCode.USAGE),
         ((LLAMA, "--require", "kv-int8", "--forbid", "kv-int8"), "usage", ExitCode.USAGE),
+        ((LLAMA, *HERE, "--require", "weights-int8", "--require", "weights-int4"), "usage", ExitCode.USAGE),
+        ((LLAMA, *HERE, "--concurrency", "1000000000"), "bad-value", ExitCode.USAGE),
         ((LLAMA, "--concurrency", "2", "--request-rate", "2"), "usage", ExitCode.USAGE),
         ((LLAMA, "--context", "1k", "--output-tokens", "1k"), "usage", ExitCode.USAGE),
         ((LLAMA, *HERE, "--context", "1m"), "context-too-long", ExitCode.USAGE),
@@ -170,6 +175,18 @@ def test_a_negative_value_may_stand_apart_from_its_flag(advisor: Run) -> None:
 def test_bad_questions_have_their_codes(advisor: Run, words: tuple[str, ...], code: str, exit_code: ExitCode) -> None:
     ended = advisor("plan", *words, "--offline", "--error-format", "json")
     assert (ended.error["code"], ended.code, ended.out) == (code, exit_code, "")
+
+
+def test_a_profile_of_other_hardware_is_refused(advisor: Run) -> None:
+    runtime = RuntimeOverheads(step_s=0, layer_s=0, sequence_s=0, element_s=0)
+    profile = MachineProfile(
+        name="lab", hardware=load_hardware("t4"), fingerprint="gpu:t4", taken="2026-11-20T08:30:00Z", threads=2, shared=False,
+        copy_bytes_per_s=1e10, read_bytes_per_s=1e10, launch_s=0, gemm=(), attention=(), runtime=runtime, residual_pct=0, environment={},
+    )  # fmt: skip
+    save_profile(profile)
+    ended = advisor("plan", LLAMA, "--hardware", "h100-sxm", "--profile=lab", "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("profile-elsewhere", ExitCode.MISSING)
+    assert "t4" in ended.error["message"]
 
 
 def test_a_broken_profile_file_is_named_with_its_line(advisor: Run, tmp_path: Path) -> None:
