@@ -62,7 +62,7 @@ def apply_plan(
             "engine-not-applied",
             f"the plan is for {plan.apply.engine.name}; only this project's own runtime is run from here",
             exit_code=ExitCode.MISSING,
-            help=("plan again with --engine advisor",),
+            help=("make the plan again: advisor plan MODEL -o plan.yaml",),
         )
     model, folder = _model_of(plan, model_folder)
     draft_folder = _draft_of(plan, model, folder)
