@@ -66,7 +66,7 @@ def apply_plan(
         )
     model, folder = _model_of(plan, model_folder)
     draft_folder = _draft_of(plan, model, folder)
-    _check_disk(out)
+    check_disk(out)
     request, techniques = request_of(plan), techniques_of(plan)
     recipe = recipe_of(request, quick=quick)
     on_event(f"writing to {out}; with the same --out, a run that was stopped goes on")
@@ -189,7 +189,8 @@ def _named(on_event: OnEvent) -> Callable[[str, Event], None]:
     return say
 
 
-def _check_disk(out: Path) -> None:
+def check_disk(out: Path) -> None:
+    """Make the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` where a run would not find room."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from advisor.application import apply_plan
+from advisor.application import apply_plan, check_disk
 from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import OnEvent
 from advisor.backends.launch import check_installed
@@ -31,6 +31,7 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool =
     Raises `AdvisorError` as profiling and applying do.
     """
     check_installed()
+    check_disk(out)
     model, engine = find_model(MODEL), load_engine("advisor")
     if fresh or fresh_profile(fingerprint(detect())) is None:
         on_event("measuring this machine; about a minute")
@@ -46,7 +47,6 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool =
     advice = planner.advise(request)
     on_event(advice_text(advice, width=100))
     plan = plan_of(advice)
-    out.mkdir(parents=True, exist_ok=True)
     save_plan(plan, out / "plan.yaml")
     on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
     return apply_plan(plan, model_folder=None, out=out, on_event=on_event, quick=quick)
