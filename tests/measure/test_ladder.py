@@ -158,6 +158,8 @@ def test_another_run_s_folder_is_left_alone(ladder: Ladder, children: Children, 
         run_ladder(other, tmp_path, lambda *_: None)
     assert (caught.value.code, caught.value.exit_code) == ("run-exists", ExitCode.STALE)
     assert (tmp_path / RUN_FILE).read_bytes() == before
+    there, here = (note.partition(": ")[2] for note in caught.value.notes)
+    assert there != here, "the notes say what differs"
 
 
 def test_a_full_disk_keeps_the_rungs_written_before(ladder: Ladder, children: Children, tmp_path: Path) -> None:

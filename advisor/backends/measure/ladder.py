@@ -120,10 +120,7 @@ def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
             "run-exists",
             f"{out / RUN_FILE} holds a run of another plan, machine or recipe; nothing was changed",
             exit_code=ExitCode.STALE,
-            notes=(
-                f"there: {earlier.plan_id} on {earlier.environment.fingerprint}",
-                f"here: {fresh.plan_id} on {fresh.environment.fingerprint}",
-            ),
+            notes=(f"there: {_told(earlier)}", f"here: {_told(fresh)}"),
             help=("choose another --out",),
         )
     needs_reference = not (out / REFERENCE_FILE).is_file() and not all(_is_finished(rung, has_scores=True) for rung in earlier.rungs)
@@ -142,6 +139,14 @@ def _is_finished(rung: Rung, *, has_scores: bool) -> bool:
     if rung.status is not RungStatus.DONE:
         return False
     return not has_scores or (rung.measured is not None and rung.measured.kl_divergence is not None)
+
+
+def _told(run: Run) -> str:
+    recipe = run.recipe
+    return (
+        f"{run.plan_id} on {run.environment.fingerprint}, {len(run.rungs)} rungs, {recipe.requests} requests {recipe.repeats} times, "
+        f"seed {recipe.seed}, quality on {recipe.quality_tokens} tokens of {recipe.quality_text}"
+    )
 
 
 def _continues(earlier: Run, fresh: Run) -> bool:
