@@ -26,6 +26,10 @@ SHORT_ANSWER_TOKENS = 128
 """Length of an answer where a latency was published without one: what llama-bench and most READMEs generate."""
 
 
+MOST_REQUESTS = 2**17
+"""In flight at once; each is simulated a few times."""
+
+
 class UnclearError(Exception):
     """A row that cannot be predicted; the reason is its text."""
 
@@ -125,6 +129,8 @@ def _setting(row: dict[str, str]) -> Setting:
     if load == "open" and rate is None:
         raise UnclearError("an open load without a request rate")
     concurrency = _count(row, "concurrency", 0) or None
+    if concurrency is not None and concurrency > MOST_REQUESTS:
+        raise UnclearError(f"{concurrency} requests in flight are more than the {MOST_REQUESTS} that are simulated")
     if load in ("closed", "burst") and concurrency is None:
         concurrency = 1
     return Setting(

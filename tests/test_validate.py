@@ -75,6 +75,7 @@ def test_every_metric_is_answered_in_its_unit(tmp_path: Path) -> None:
         ({"load": "open"}, "without a request rate"),
         ({"devices": "3", "tp": "2"}, "3 devices"),
         ({"tp": "0"}, "not a count"),
+        ({"concurrency": "1e9"}, "more than the 131072"),
         ({"prompt_tokens": "many"}, "not a number"),
         ({"prompt_tokens": "1.5"}, "not a count"),
         ({"metric": "ttft_ms", "prompt_tokens": ""}, "not stated"),
