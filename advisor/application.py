@@ -17,8 +17,6 @@ from advisor.backends.measure.ladder import Ladder, Step, run_ladder
 from advisor.backends.packages import versions
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import options_of
-from advisor.estimate.estimator import Estimator
-from advisor.planner import Planner
 from advisor.plans.check import check_decision, check_machine, check_model
 from advisor.plans.choices import deployment_of, techniques_of
 from advisor.plans.file import PlanFile, request_of
@@ -33,7 +31,7 @@ from advisor.profiles.run import Environment, Recipe, Run
 from advisor.profiles.weight_files import weights_on_disk
 from advisor.report import write_report
 from advisor.search import Stack
-from advisor.service import find_place
+from advisor.service import find_place, planner_for
 
 HELD_OUT = Path(__file__).parent / "backends" / "zoo" / "heldout.txt"
 """The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
@@ -150,7 +148,7 @@ def predicted_steps(
     """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""
     engine = load_engine(start.engine)
     place = find_place(None, plan.machine.profile or "none", engine, None)
-    planner = Planner(start.model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
+    planner = planner_for(start.model, place, engine)
     lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
 
     def predicted(stack: Stack) -> Metrics:

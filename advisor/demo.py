@@ -7,17 +7,14 @@ from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import OnEvent
 from advisor.backends.launch import check_installed
 from advisor.backends.techniques import TECHNIQUES
-from advisor.estimate.estimator import Estimator
-from advisor.planner import Planner
 from advisor.plans.advice import plan_of
 from advisor.plans.store import save_plan
 from advisor.profiles.engines import load_engine
-from advisor.profiles.evidence import load_evidence
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile
-from advisor.service import find_place, run_profile
+from advisor.service import find_place, planner_for, run_profile
 from advisor.views.advice import advice_text
 
 MODEL = "demo"
@@ -25,7 +22,7 @@ WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_
 QUALITY_LOSS_PCT = 5.0
 
 
-def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool = False) -> Run:
+def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
     """Profile (unless a fresh one is stored), plan with one technique in every slot, and measure the ladder.
 
     Raises `AdvisorError` as profiling and applying do.
@@ -33,7 +30,7 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool =
     check_installed()
     check_disk(out)
     model, engine = find_model(MODEL), load_engine("advisor")
-    if fresh or fresh_profile(fingerprint(detect())) is None:
+    if fresh_profile(fingerprint(detect())) is None:
         on_event("measuring this machine; about a minute")
         run_profile(None, on_event, budget_s=25.0 if quick else None)
     place = find_place(None, "auto", engine, None)
@@ -43,8 +40,7 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False, fresh: bool =
         prefer=Prefer.BALANCED,
         require=tuple(technique.name for technique in TECHNIQUES),
     )
-    planner = Planner(model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
-    advice = planner.advise(request)
+    advice = planner_for(model, place, engine).advise(request)
     on_event(advice_text(advice, width=100))
     plan = plan_of(advice)
     save_plan(plan, out / "plan.yaml")

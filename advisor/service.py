@@ -101,8 +101,12 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
     request = request_for(question, model)
     engine = load_engine(question.engine)
     place = find_place(question.hardware, question.profile, engine, on_event)
-    estimator = Estimator(place.machine, engine)
-    return Planner(model, place.hardware, estimator, load_evidence(), place.profile).advise(request)
+    return planner_for(model, place, engine).advise(request)
+
+
+def planner_for(model: ModelSpec, place: Place, engine: EngineProfile) -> Planner:
+    """The planner of a model at a place."""
+    return Planner(model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
 
 
 def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Metrics:
