@@ -12,7 +12,7 @@ from advisor.estimate.machine import Machine
 from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger
 from advisor.estimate.ranges import spread
 from advisor.estimate.serving import Served, simulate
-from advisor.estimate.steps import StepPricer
+from advisor.estimate.steps import SharedPrices, StepPricer
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.metrics import Basis, Metrics, Value, weakest
@@ -42,13 +42,14 @@ class Estimator:
         usable = machine.working_memory_bytes * (engine.memory_share if engine.memory_share_of == "total" else 1.0)
         self.budget_bytes = min(usable, memory_budget_bytes) if memory_budget_bytes else usable
         self._pricers: dict[Deployment, StepPricer] = {}
+        self._shared = SharedPrices()
         self._footprints: dict[tuple[Deployment, Workload], Footprint] = {}
 
     def pricer(self, deployment: Deployment) -> StepPricer:
         """The step prices of a deployment."""
         key = replace(deployment, batching=ANY_BATCHING)
         if key not in self._pricers:
-            self._pricers[key] = StepPricer(key, self.machine)
+            self._pricers[key] = StepPricer(key, self.machine, self._shared)
         return self._pricers[key]
 
     def steady(self, deployment: Deployment, workload: Workload) -> Steady:

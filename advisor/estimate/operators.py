@@ -166,21 +166,29 @@ class Blueprint:
 
 def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Operator]:
     """Every operator of one step on one device of a tensor-parallel group. Weights are charged once per step."""
+    yield from token_operators(blueprint, sum(part.rows for part in parts), sum(part.logit_rows for part in parts))
+    for part in parts:
+        yield from mixing_operators(blueprint, part)
+
+
+def token_operators(blueprint: Blueprint, rows: int, logit_rows: int) -> Iterator[Operator]:
+    """What every new token passes through alike, whatever its sequence: products, element-wise work, collectives."""
     deployment = blueprint.deployment
     model, ranks = deployment.model, deployment.parallel.tensor
-    rows = sum(part.rows for part in parts)
-    logit_rows = sum(part.logit_rows for part in parts)
     for matrix, count, format in blueprint.products:
         yield _product(deployment, matrix, rows, count, format)
     if logit_rows:
         yield Gemm(logit_rows, max(blueprint.head.n // ranks, 1), blueprint.head.k, blueprint.head_format, 1)
-    for part in parts:
-        for mixer, count in blueprint.mixers:
-            yield _mixing(deployment, mixer, part, count)
     yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
     if blueprint.expert_layers:
         yield Traffic(_routing_bytes(deployment, rows), 0.0, blueprint.expert_layers)
     yield from _collectives(deployment, rows)
+
+
+def mixing_operators(blueprint: Blueprint, part: Part) -> Iterator[Operator]:
+    """Attention and recurrences of one part: they depend on its sequences and their lengths, not on how weights are stored."""
+    for mixer, count in blueprint.mixers:
+        yield _mixing(blueprint.deployment, mixer, part, count)
 
 
 def expert_devices(parallel: Parallel) -> int:

@@ -1,24 +1,38 @@
 """What one step of a deployment takes on a machine, remembered so that a search asks each question once."""
 
+from dataclasses import dataclass, field
+
 from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.machine import Machine, Shares, price
 from advisor.estimate.memory import device_weight_bytes
-from advisor.estimate.operators import Blueprint, Part, step_operators, structure_of
+from advisor.estimate.operators import Blueprint, Part, mixing_operators, structure_of, token_operators
 from advisor.profiles.evidence import expected_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrices:
+    """Prices on one machine that deployments with the same weights, or with the same attention and cache, have in common."""
+
+    tokens: dict[object, dict[tuple[int, int, bool], Shares]] = field(default_factory=dict)
+    mixing: dict[object, dict[tuple[Part, bool], Shares]] = field(default_factory=dict)
 
 
 class StepPricer:
     """Prices steps of one deployment; lengths are rounded to 1/16 octaves to share answers."""
 
-    def __init__(self, deployment: Deployment, machine: Machine) -> None:
+    def __init__(self, deployment: Deployment, machine: Machine, shared: SharedPrices | None = None) -> None:
         self.deployment = deployment
         self.machine = machine
+        shared = shared or SharedPrices()
+        model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
+        self._tokens = shared.tokens.setdefault((model, deployment.weights, parallel), {})
+        self._mixing = shared.mixing.setdefault((model, deployment.attention, kv.layout, kv.format, parallel), {})
         self._working_set = device_weight_bytes(deployment)
         self._blueprint = Blueprint.of(deployment)
         self._expert_layers = structure_of(deployment.model).expert_layers
         self._memo: dict[tuple[Part, ...], Shares] = {}
         draft = deployment.decoding.draft_model
-        self._draft = StepPricer(_draft_deployment(deployment), machine) if draft is not None else None
+        self._draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
 
     @property
     def tokens_per_decode(self) -> float:
@@ -77,16 +91,36 @@ class StepPricer:
     def _price(self, parts: tuple[Part, ...]) -> Shares:
         overheads, model = self.machine.overheads, self.deployment.model
         prefills = any(part.phase == "prefill" for part in parts)
-        scales = overheads.prefill if prefills else overheads.decode
-        priced = price(self.machine, step_operators(self._blueprint, parts), self._working_set, scales)
         rows, sequences = sum(part.rows for part in parts), sum(part.sequences for part in parts)
+        priced = self._token_shares(rows, sum(part.logit_rows for part in parts), prefills)
+        attention_s = other_s = 0.0
+        for part in parts:
+            mixed = self._mixing_shares(part, prefills)
+            attention_s, other_s = attention_s + mixed.attention_s, other_s + mixed.other_s
         layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
         overhead = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._expert_layers
         if prefills:
             overhead += overheads.prefill_step_s
             layer_s += overheads.prefill_layer_s
         overhead += len(model.layers) * layer_s
-        return Shares(priced.products_s, priced.attention_s, priced.other_s, priced.collectives_s, overhead)
+        return Shares(priced.products_s, attention_s, priced.other_s + other_s, priced.collectives_s, overhead)
+
+    def _token_shares(self, rows: int, logit_rows: int, prefills: bool) -> Shares:
+        key = (rows, logit_rows, prefills)
+        known = self._tokens.get(key)
+        if known is None:
+            scales = self.machine.overheads.prefill if prefills else self.machine.overheads.decode
+            operators = token_operators(self._blueprint, rows, logit_rows)
+            known = self._tokens[key] = price(self.machine, operators, self._working_set, scales)
+        return known
+
+    def _mixing_shares(self, part: Part, prefills: bool) -> Shares:
+        known = self._mixing.get((part, prefills))
+        if known is None:
+            scales = self.machine.overheads.prefill if prefills else self.machine.overheads.decode
+            operators = mixing_operators(self._blueprint, part)
+            known = self._mixing[(part, prefills)] = price(self.machine, operators, self._working_set, scales)
+        return known
 
 
 def _draft_deployment(deployment: Deployment) -> Deployment:
