@@ -1,12 +1,16 @@
-"""How far predictions are from measurements: errors by group, ranking, coverage. Knows no estimator."""
+"""How far predictions are from measurements: errors by group, ranking, coverage, targets. Knows no estimator."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
+from typing import TYPE_CHECKING
 
 from advisor.profiles.metrics import Value
 from advisor.validate_cases import Case
+
+if TYPE_CHECKING:
+    from advisor.targets import Target
 
 MIN_RANKED = 4
 """Fewest configurations of a workload that a ranking is judged on."""
@@ -47,7 +51,9 @@ class ErrorRow:
     """Median of the signed error: positive when predictions are too high."""
     coverage_pct: float | None
     ranking: float | None
-    """Mean Spearman correlation within workloads; `None` where no workload has enough configurations."""
+    """Mean Spearman correlation within workloads: one model, prompt, answer and kind of load; `None` where none has enough rows."""
+    ranking_same_hardware: float | None
+    """The same within workloads on one kind of hardware: engines, layouts, formats and concurrency put in order."""
 
     def as_dict(self) -> dict[str, object]:
         """The published form."""
@@ -56,9 +62,10 @@ class ErrorRow:
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """Errors by metric, and of each metric by engine, hardware, basis and kind of model."""
+    """Errors by metric, and of each metric by engine, hardware, kind of model, basis and publication."""
 
     cases: str
+    targets: tuple["Target", ...]
     overall: tuple[ErrorRow, ...]
     groups: tuple[tuple[str, str, tuple[ErrorRow, ...]], ...]
     """Metric, what it is grouped by, and the groups."""
@@ -71,6 +78,7 @@ class ValidationReport:
         return {
             "kind": "ValidationReport",
             "cases": self.cases,
+            "targets": [target.as_dict() for target in self.targets],
             "metrics": [row.as_dict() for row in self.overall],
             "groups": [{"metric": metric, "by": by, "rows": [row.as_dict() for row in rows]} for metric, by, rows in self.groups],
             "precision_not_stated": [row.as_dict() for row in self.unstated],
@@ -87,26 +95,30 @@ class ValidationReport:
 
 def report_of(cases: str, compared: Sequence[Comparison]) -> ValidationReport:
     """Put comparisons into groups."""
+    from advisor.targets import targets_of  # it is built on this module
+
     stated = [one for one in compared if one.case.precision_stated]
     unstated = [one for one in compared if not one.case.precision_stated]
-    by_metric = _grouped(stated, lambda one: one.case.metric)
+    by_metric = grouped(stated, lambda one: one.case.metric)
     keys: tuple[tuple[str, Callable[[Comparison], str]], ...] = (
         ("engine", lambda one: one.case.engine),
         ("hardware", lambda one: one.case.hardware),
-        ("basis", lambda one: one.predicted.basis.value if one.predicted else "refused"),
         ("model kind", lambda one: one.model_kind or "unknown"),
+        ("basis", lambda one: one.predicted.basis.value if one.predicted else "refused"),
+        ("source", lambda one: one.case.publication),
     )
     groups = tuple(
-        (metric, by, tuple(error_row(name, rows) for name, rows in _grouped(found, key).items()))
+        (metric, by, tuple(error_row(name, rows) for name, rows in grouped(found, key).items()))
         for metric, found in by_metric.items()
         for by, key in keys
     )
     refusals = Counter(one.refused for one in compared if one.refused)
     return ValidationReport(
         cases,
+        targets_of(compared),
         tuple(error_row(metric, found) for metric, found in by_metric.items()),
         groups,
-        tuple(error_row(metric, found) for metric, found in _grouped(unstated, lambda one: one.case.metric).items()),
+        tuple(error_row(metric, found) for metric, found in grouped(unstated, lambda one: one.case.metric).items()),
         tuple(refusals.most_common()),
     )
 
@@ -116,17 +128,18 @@ def error_row(name: str, compared: Sequence[Comparison]) -> ErrorRow:
     answered = [one for one in compared if one.predicted is not None]
     refused = len(compared) - len(answered)
     if not answered:
-        return ErrorRow(name, 0, refused, None, None, None, None, None)
+        return ErrorRow(name, 0, refused, None, None, None, None, None, None)
     errors = [100 * one.error for one in answered]
     sizes = [abs(error) for error in errors]
     covered = 100 * fmean(one.covered for one in answered)
-    return ErrorRow(name, len(answered), refused, median(sizes), fmean(sizes), median(errors), covered, ranking(answered))
+    ranks = (ranking(answered), ranking(answered, same_hardware=True))
+    return ErrorRow(name, len(answered), refused, median(sizes), fmean(sizes), median(errors), covered, *ranks)
 
 
-def ranking(compared: Iterable[Comparison]) -> float | None:
-    """Mean Spearman correlation over workloads of one model and one pair of lengths, weighted by their configurations."""
+def ranking(compared: Iterable[Comparison], *, same_hardware: bool = False) -> float | None:
+    """Mean Spearman correlation over workloads, weighted by their configurations."""
     scores = []
-    for found in _grouped(compared, _workload).values():
+    for found in grouped(compared, _workload_on_hardware if same_hardware else _workload).values():
         measured = [one.case.measured for one in found]
         if len(found) >= MIN_RANKED and len(set(measured)) > 1:
             predicted = [one.predicted.value for one in found if one.predicted is not None]
@@ -165,7 +178,12 @@ def _workload(one: Comparison) -> str:
     return f"{one.case.metric} {setting.model} {setting.prompt_tokens} {setting.output_tokens} {setting.load}"
 
 
-def _grouped(compared: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[Comparison]]:
+def _workload_on_hardware(one: Comparison) -> str:
+    return f"{_workload(one)} {one.case.hardware}"
+
+
+def grouped(compared: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[Comparison]]:
+    """Comparisons by `key`, the largest group first."""
     groups: dict[str, list[Comparison]] = {}
     for one in compared:
         groups.setdefault(key(one), []).append(one)

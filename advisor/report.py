@@ -28,6 +28,8 @@ from advisor.views.run import rung_label
 from advisor.views.workload import workload_words
 
 _TEMPLATE = Path(__file__).with_name("report.html")
+STYLE = Path(__file__).with_name("page.css")
+"""The style sheet of every page that we write."""
 _SCATTERED = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s")
 _CARDS = ("tpot_ms_mean", "throughput_tok_s", "ttft_ms_mean", "peak_memory_gib", "perplexity")
 _PARTS = ("weights", "KV cache", "everything else")
@@ -58,7 +60,8 @@ def report_html(run: Run) -> str:
         _section("Repeat it", *_repeat(run)),
     ]
     title = f"{run.title} · run {run.id}"
-    return Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(title=joined(title), body=joined(*body))
+    page = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return page.substitute(title=joined(title), body=joined(*body), style=STYLE.read_text(encoding="utf-8"))
 
 
 def _section(title: str, *content: str | None) -> Markup:

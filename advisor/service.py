@@ -140,12 +140,12 @@ def apply(
     return apply_plan(plan, model_folder=model_folder, out=out, on_event=on_event, cancel=cancel, quick=quick)
 
 
-def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None) -> "ValidationReport":
-    """Predict published measurements and report the errors."""
+def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *, html: Path | None = None) -> "ValidationReport":
+    """Predict published measurements and report the errors; `rows` and `html` are files to write."""
     # Deferred: planning needs none of it.
     from advisor.validate import validate_file
 
-    return validate_file(cases, rows, on_event)
+    return validate_file(cases, rows, on_event, html=html)
 
 
 def run_profile(name: str | None, on_event: OnEvent | None = None, *, budget_s: float | None = None) -> MachineProfile:

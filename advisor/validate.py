@@ -1,11 +1,15 @@
 """Predicts published measurements with the one estimator and compares."""
 
 import csv
-from collections.abc import Iterator
+import io
+import os
+import signal
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 
 from advisor.accuracy import Comparison, ValidationReport, report_of
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
@@ -15,6 +19,7 @@ from advisor.estimate.estimator import Estimator
 from advisor.estimate.operators import structure_of
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import write_whole
 from advisor.profiles.formats import parse_weights
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Metrics, Value
@@ -25,6 +30,8 @@ from advisor.validate_cases import Case, Setting, UnclearError, read_cases
 
 ROW_COLUMNS = ("case_id", "metric", "measured", "predicted", "low", "high", "basis", "refused")
 PROGRESS_EVERY = 50
+CHUNK = 25
+"""Settings that a process takes at a time: few enough that a stop is soon, and that neither process ends long before the other."""
 SMALL_JOB = 200
 """Settings below which starting another process is not worth it."""
 GB = 1e9
@@ -42,17 +49,33 @@ class Answer:
     refused: str = ""
 
 
-def validate_file(cases: Path, rows: Path | None, on_event: OnEvent | None = None) -> ValidationReport:
-    """Predict every row of `cases`, write one line per row to `rows`, and report the errors.
+def validate_file(
+    cases: Path, rows: Path | None, on_event: OnEvent | None = None, *, html: Path | None = None, workers: int = 2
+) -> ValidationReport:
+    """Predict every row of `cases`, write one line per row to `rows` and a page to `html`, and report the errors.
 
-    Raises `AdvisorError`: `bad-cases` for a file that is no table of cases, `cannot-write` for `rows`.
+    Raises `AdvisorError`: `bad-cases` for a file that is no table of cases, `cannot-write` for `rows` and `html`, before anything is
+    predicted where it can be told.
     """
     known = read_cases(cases)
-    answers = answer_all(list(dict.fromkeys(case.setting for case in known if case.setting is not None)), on_event)
-    compared = [compare(case, answers[case.setting] if case.setting is not None else None) for case in known]
+    for path in (rows, html):
+        if path is not None:
+            _check_writable(path)
+    compared = compare_all(known, on_event, workers=workers)
+    report = report_of(str(cases), compared)
     if rows is not None:
         _write_rows(rows, compared)
-    return report_of(str(cases), compared)
+    if html is not None:
+        from advisor.validation_page import write_page  # needed for the page alone
+
+        write_page(report, compared, html)
+    return report
+
+
+def compare_all(cases: Sequence[Case], on_event: OnEvent | None = None, *, workers: int = 2) -> list[Comparison]:
+    """Every case beside its prediction."""
+    answers = answer_all(list(dict.fromkeys(case.setting for case in cases if case.setting is not None)), on_event, workers=workers)
+    return [compare(case, answers[case.setting] if case.setting is not None else None) for case in cases]
 
 
 def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, workers: int = 2) -> dict[Setting, Answer]:
@@ -64,16 +87,28 @@ def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, work
         found: Iterator[Answer] = map(answer, ordered)
         _collect(ordered, found, answers, on_event)
         return answers
-    with ProcessPoolExecutor(workers) as pool:
-        _collect(ordered, pool.map(answer, ordered, chunksize=PROGRESS_EVERY), answers, on_event)
+    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
+        try:
+            _collect(ordered, pool.map(answer, ordered, chunksize=CHUNK), answers, on_event)
+        except BaseException:
+            # Whoever stops waits for the chunks at work, not for all.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
     return answers
 
 
+def _leave_interrupts_to_the_parent() -> None:
+    """Ctrl-C reaches every process of the terminal; a worker that dies of it would print its own trace."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _collect(ordered: list[Setting], found: Iterator[Answer], answers: dict[Setting, Answer], on_event: OnEvent | None) -> None:
+    started = monotonic()
     for done, (setting, one) in enumerate(zip(ordered, found, strict=True), 1):
         answers[setting] = one
         if on_event is not None and (done % PROGRESS_EVERY == 0 or done == len(ordered)):
-            on_event(Progress(step="predicting", done=done, total=len(ordered)))
+            left_s = (monotonic() - started) / done * (len(ordered) - done)
+            on_event(Progress(step="predicting", done=done, total=len(ordered), left_s=left_s))
 
 
 def answer(setting: Setting) -> Answer:
@@ -167,19 +202,30 @@ def _times(value: Value | None, factor: float) -> Value | None:
     return Value(value=value.value * factor, low=value.low * factor, high=value.high * factor, basis=value.basis)
 
 
+def _check_writable(path: Path) -> None:
+    """Raise `AdvisorError` `cannot-write` for a path in no folder, a folder, or one that may not be written to."""
+    parent = path.resolve().parent
+    if path.is_dir():
+        problem = "is a folder"
+    elif not parent.is_dir():
+        problem = f"there is no folder {parent}"
+    elif not os.access(path if path.exists() else parent, os.W_OK):
+        problem = "permission denied"
+    else:
+        return
+    raise AdvisorError("cannot-write", f"{path} cannot be written: {problem}", exit_code=ExitCode.USAGE, file=str(path))
+
+
 def _write_rows(path: Path, compared: list[Comparison]) -> None:
-    try:
-        with path.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(ROW_COLUMNS)
-            for one in compared:
-                value = one.predicted
-                numbers = (f"{value.value:.6g}", f"{value.low:.6g}", f"{value.high:.6g}", value.basis.value) if value else ("", "", "", "")
-                writer.writerow((one.case.case_id, one.case.metric, f"{one.case.measured:.6g}", *numbers, one.refused))
-    except OSError as error:
-        raise AdvisorError(
-            "cannot-write", f"{path} cannot be written: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.USAGE, file=str(path)
-        ) from error
+    """One line per case, whole or not at all."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(ROW_COLUMNS)
+    for one in compared:
+        value = one.predicted
+        numbers = (f"{value.value:.6g}", f"{value.low:.6g}", f"{value.high:.6g}", value.basis.value) if value else ("", "", "", "")
+        writer.writerow((one.case.case_id, one.case.metric, f"{one.case.measured:.6g}", *numbers, one.refused))
+    write_whole(path, text.getvalue())
 
 
 def _kind(model: ModelSpec) -> str:

@@ -1,6 +1,7 @@
 """Published measurements as rows of a table: parsed, with a reason for each row that says too little or something unknown."""
 
 import csv
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ REQUIRED = ("case_id", "metric", "value", "hardware", "engine", "model")
 SHORT_ANSWER_TOKENS = 128
 """Length of an answer where a latency was published without one: what llama-bench and most READMEs generate."""
 
-
+_PART_OF_SOURCE = re.compile(r'[ ,;]@|\s+"|\s\d{4}-\d\d-\d\d|\s+\(deleted')
 MOST_REQUESTS = 2**17
 """In flight at once; each is simulated a few times."""
 
@@ -70,6 +71,11 @@ class Case:
     setting: Setting | None
     unclear: str
     """Why there is no setting."""
+
+    @property
+    def publication(self) -> str:
+        """The page or data set that the source is a part of: without commit, table and date."""
+        return _PART_OF_SOURCE.split(self.source, maxsplit=1)[0].strip() or "not stated"
 
 
 def read_cases(path: Path) -> list[Case]:

@@ -9,11 +9,14 @@ from advisor.views.table import Column, Group, table
 
 if TYPE_CHECKING:
     from advisor.accuracy import ErrorRow, ValidationReport
+    from advisor.targets import Target
 
 
 def validation_text(report: "ValidationReport", look: Look) -> str:
     """Errors by metric first, then what each metric's errors come from, then what was not answered."""
     lines = [look.paint(f"Predicted against {report.cases}", "title"), "", *_errors("metric", report.overall, look)]
+    if report.targets:
+        lines += ["", look.paint("Targets, on rows whose precision is stated", "title"), *_targets(report.targets, look)]
     for metric, by, rows in report.groups:
         lines += ["", look.paint(f"{metric} by {by}", "title"), *_errors(by, rows, look)]
     if report.unstated:
@@ -28,19 +31,58 @@ def _errors(head: str, rows: Sequence["ErrorRow"], look: Look) -> list[str]:
     counts = Group((Column("rows", tuple(str(row.answered) for row in rows)), Column("refused", tuple(str(row.refused) for row in rows))))
     errors = Group(
         (
-            Column("median |error|", tuple(_percent(row.median_abs_pct) for row in rows)),
-            Column("mean |error|", tuple(_percent(row.mean_abs_pct) for row in rows)),
-            Column("bias", tuple(_percent(row.median_bias_pct, signed=True) for row in rows)),
+            Column("median |error|", tuple(percent_words(row.median_abs_pct) for row in rows)),
+            Column("mean |error|", tuple(percent_words(row.mean_abs_pct) for row in rows)),
+            Column("bias", tuple(percent_words(row.median_bias_pct, signed=True) for row in rows)),
         )
     )
     rest = Group(
         (
-            Column("in 90 % range", tuple(_percent(row.coverage_pct) for row in rows)),
-            Column("Spearman", tuple(ABSENT if row.ranking is None else f"{row.ranking:.3f}" for row in rows)),
+            Column("in 90 % range", tuple(percent_words(row.coverage_pct) for row in rows)),
+            Column("Spearman", tuple(rank_words(row.ranking) for row in rows)),
+            Column("same hardware", tuple(rank_words(row.ranking_same_hardware) for row in rows)),
         )
     )
     return table(names, (counts, errors, rest), look)
 
 
-def _percent(value: float | None, *, signed: bool = False) -> str:
+def _targets(targets: Sequence["Target"], look: Look) -> list[str]:
+    """Metric, target, reached."""
+    words = tuple({True: "reached", False: "missed", None: ""}[target.met] for target in targets)
+    tones = tuple({"reached": "good", "missed": "bad"}.get(word, "") for word in words)
+    figures = Group(
+        (
+            Column("target", tuple(target_words(target) for target in targets), left=True),
+            Column("reached", tuple(reached_words(target) for target in targets)),
+            Column("rows", tuple(str(target.rows) for target in targets)),
+            Column("", words, tones, left=True),
+        )
+    )
+    return table(Column("metric", tuple(target.metric for target in targets), left=True), (figures,), look)
+
+
+def target_words(target: "Target") -> str:
+    """What is aimed at: `median |error| at most 9 %`."""
+    unit = f" {target.unit}".rstrip()
+    if target.low is not None and target.high is not None:
+        return f"{target.measure} {target.low:g} to {target.high:g}{unit}"
+    if target.high is not None:
+        return f"{target.measure} at most {target.high:g}{unit}"
+    return f"{target.measure} at least {target.low:g}{unit}"
+
+
+def reached_words(target: "Target") -> str:
+    """What came out, in the target's unit."""
+    if target.reached is None:
+        return ABSENT
+    return rank_words(target.reached) if not target.unit else percent_words(target.reached, signed=target.measure == "bias")
+
+
+def rank_words(value: float | None) -> str:
+    """A rank correlation."""
+    return ABSENT if value is None else f"{value:.3f}"
+
+
+def percent_words(value: float | None, *, signed: bool = False) -> str:
+    """A percentage, a dash where there is none."""
     return ABSENT if value is None else f"{number(round(value, 1), signed=signed)} %"
