@@ -17,6 +17,10 @@ ERROR_PAGES: dict[str, str] = {
         "keyword can be taken for one. A profile file has a slash in its path or ends in .yaml."
     ),
     "bad-run": "A run was asked for with settings that contradict each other; the message says which.",
+    "bad-trace": (
+        "The file given with `--load-trace` is no table of requests. It is CSV whose first line names its columns, or one JSON object a "
+        "line; each request has arrival_s (seconds, from any start), prompt_tokens and output_tokens. Other columns are left alone."
+    ),
     "bad-value": (
         "A flag's value is not a number of its kind, or is zero or negative where that limits nothing that can be met. Times "
         "are in ms (500, 500ms, 0.5s), sizes in GiB (24, 24GiB, 24GB), tokens plain or with k for 1024 (8k). Leave a flag out "

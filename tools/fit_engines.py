@@ -22,7 +22,8 @@ from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machine import price
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Operator, Part, Traffic, step_operators, structure_of
-from advisor.estimate.serving import Scheduler, counted_requests, varied_lengths
+from advisor.estimate.scheduler import Scheduler
+from advisor.estimate.serving import counted_requests, varied_lengths
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.engines import Scales, load_engine
 from advisor.profiles.errors import AdvisorError

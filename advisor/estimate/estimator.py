@@ -11,7 +11,10 @@ from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.machine import Machine
 from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger
 from advisor.estimate.ranges import spread
-from advisor.estimate.serving import Served, simulate
+from advisor.estimate.residents import Pool
+from advisor.estimate.scheduler import NEVER_FULL
+from advisor.estimate.served import Served
+from advisor.estimate.serving import Rules, simulate
 from advisor.estimate.steps import SharedPrices, StepPricer
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
@@ -75,20 +78,24 @@ class Estimator:
         return self._footprints[key]
 
     def slots(self, deployment: Deployment, workload: Workload) -> int:
-        """Requests that one replica really runs at once: what is wanted, or what fits."""
+        """Requests that one replica usually runs at once: what is wanted, or what fits, half written where the engine preempts."""
         usual = _half_way(workload) if self.engine.preempts else workload
         return max(min(self._wanted(deployment, workload), self.fitting(deployment, usual)), 1)
 
     def fitting(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica can hold at once; 0 when not even one fits."""
         held = self.footprint(deployment, workload)
+        return held.fitting(self._usable_bytes(held))
+
+    def _usable_bytes(self, held: Footprint) -> float:
+        """Bytes of each device that the engine gives out in all."""
         if self.engine.memory_share_of == "total":
-            return held.fitting(self.budget_bytes)
-        return held.fitting(held.fixed_bytes + self.engine.memory_share * (self.budget_bytes - held.fixed_bytes))
+            return self.budget_bytes
+        return held.fixed_bytes + self.engine.memory_share * (self.budget_bytes - held.fixed_bytes)
 
     def _wanted(self, deployment: Deployment, workload: Workload) -> int:
         wanted = deployment.batching.max_sequences
-        if workload.load is Load.CLOSED and workload.concurrency is not None:
+        if workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency is not None:
             wanted = min(wanted, -(-workload.concurrency // deployment.parallel.data))
         return wanted
 
@@ -100,15 +107,48 @@ class Estimator:
 
     def serve(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
         """Simulate the workload."""
-        return simulate(
-            self.pricer(deployment),
-            deployment,
-            workload,
-            slots=self.slots(deployment, workload),
+        return simulate(self.pricer(deployment), deployment, workload, self.rules(deployment, workload), lengths)
+
+    def rules(self, deployment: Deployment, workload: Workload) -> Rules:
+        """How the engine schedules the deployment: a finite pool of blocks where it has one, else as many slots as fit."""
+        pool = self.pool(deployment, workload)
+        return Rules(
+            policy=deployment.batching.policy,
+            slots=self._wanted(deployment, workload) if pool is not NEVER_FULL else self.slots(deployment, workload),
             token_budget=deployment.batching.token_budget or self.engine.token_budget,
             request_s=self.machine.overheads.request_s,
-            lengths=lengths,
+            pool=pool,
         )
+
+    def pool(self, deployment: Deployment, workload: Workload) -> Pool:
+        """The blocks that one replica has for caches; endless where slots already say how many requests fit.
+
+        What a sequence takes is a straight line over its length between the workload's shortest and longest: exact for plain
+        attention, a chord where windows fill up on the way. Its start is what states and full windows take.
+        """
+        held, block = self.footprint(deployment, workload), deployment.kv.block_tokens
+        endless = not self.engine.preempts and workload.load is not Load.TRACE
+        if endless or deployment.kv.layout == "contiguous" or self.fitting(deployment, workload) == 0:
+            return NEVER_FULL
+        shortest, longest = (-(-tokens // block) for tokens in (workload.prompt_tokens, workload.longest_tokens))
+        longest = max(longest, shortest + 1)
+        least, most = (self._cache_bytes(deployment, workload, blocks * block) for blocks in (shortest, longest))
+        per_block = (most - least) / (longest - shortest)
+        if per_block <= 0:
+            return NEVER_FULL
+        running = self.slots(deployment, workload)
+        beside = held.fixed_bytes + running * (held.sequence_bytes - self._cache_bytes(deployment, workload, workload.longest_tokens))
+        return Pool(
+            blocks=max(self._usable_bytes(held) - beside, 0.0) / per_block,
+            block_tokens=block,
+            fixed_blocks=max(least / per_block - shortest, 0.0),
+            reserves=not self.engine.preempts,
+        )
+
+    def _cache_bytes(self, deployment: Deployment, workload: Workload, tokens: int) -> float:
+        """Bytes per device of one request's cache when it holds so many tokens."""
+        one = workload.model_copy(update={"prompt_tokens": tokens, "output_tokens": 0, "context_limit_tokens": None})
+        return ledger(deployment, one, self.engine, 1).kv_bytes
 
     def metrics(
         self,

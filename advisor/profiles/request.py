@@ -6,6 +6,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from advisor.profiles.frozen import Frozen
+from advisor.profiles.trace import Trace
 
 
 class Load(StrEnum):
@@ -17,6 +18,10 @@ class Load(StrEnum):
     """Requests arrive at a rate, whether or not earlier ones are done (Poisson)."""
     OFFLINE = "offline"
     """Everything is there at the start; as many run as fit."""
+    BURST = "burst"
+    """So many requests come at once, and nobody follows."""
+    TRACE = "trace"
+    """Requests with their own lengths arrive when a recorded trace says."""
 
 
 class Prefer(StrEnum):
@@ -35,11 +40,13 @@ class Workload(Frozen):
     output_tokens: int = Field(ge=1)
     load: Load = Load.CLOSED
     concurrency: int | None = Field(default=None, ge=1)
-    """Requests in flight; required for a closed loop."""
+    """Requests in flight, or of a burst; required for a closed loop and a burst."""
     request_rate_per_s: float | None = Field(default=None, gt=0)
     """Arrivals per second; required for an open loop."""
     context_limit_tokens: int | None = Field(default=None, ge=1)
     """Longest sequence that must be possible, where it is longer than the usual one."""
+    trace: Trace | None = None
+    """The requests of a trace; the lengths above are then their means."""
     oversubscribe: bool = False
     """Size a paged cache for the usual length and preempt when it runs dry; else all requests may be longest at once."""
 
@@ -47,6 +54,10 @@ class Workload(Frozen):
     def _complete(self) -> Self:
         if self.load is Load.CLOSED and self.concurrency is None:
             raise ValueError("a closed loop needs concurrency")
+        if self.load is Load.BURST and self.concurrency is None:
+            raise ValueError("a burst needs concurrency")
+        if (self.load is Load.TRACE) != (self.trace is not None):
+            raise ValueError("a trace is the load when there is one, and only then")
         if self.load is Load.OPEN and self.request_rate_per_s is None:
             raise ValueError("an open loop needs request_rate_per_s")
         if self.context_limit_tokens is not None and self.context_limit_tokens < self.context_tokens:
@@ -71,6 +82,8 @@ class Limits(Frozen):
     tpot_ms_p95: float | None = Field(default=None, gt=0)
     throughput_tok_s: float | None = Field(default=None, gt=0)
     """At least so many output tokens per second, all requests together."""
+    request_rate_per_s: float | None = Field(default=None, gt=0)
+    """At least so many requests per second for as long as they come: the arrival rate of an open loop."""
     memory_gib_per_device: float | None = Field(default=None, gt=0)
     quality_loss_pct: float | None = Field(default=None, ge=0)
 

@@ -1,0 +1,54 @@
+"""The times of simulated requests, and what share of them keeps limits."""
+
+from dataclasses import dataclass
+
+from advisor.profiles.request import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One request as its client sees it, seconds."""
+
+    ttft_s: float
+    tpot_s: float | None
+    """`None` for a single token."""
+    e2e_s: float
+    """From submission to the last token."""
+
+    def keeps(self, limits: Limits, *, ttft_factor: float = 1.0, tpot_factor: float = 1.0) -> bool:
+        """Whether both latencies, so many times as long, keep the limits that were asked for."""
+        if limits.ttft_ms_p95 is not None and self.ttft_s * ttft_factor * 1e3 > limits.ttft_ms_p95:
+            return False
+        return limits.tpot_ms_p95 is None or self.tpot_s is None or self.tpot_s * tpot_factor * 1e3 <= limits.tpot_ms_p95
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Times of the simulated requests."""
+
+    timings: tuple[Timing, ...]
+    throughput_tok_s: float
+    """Output tokens per second of all replicas: of the whole run where it is a concrete one, else of its steady state."""
+    requests_per_s: float = 0.0
+    """Requests per second of all replicas, likewise."""
+    most_requests_per_s: float | None = None
+    """Under arrivals at a rate: requests per second at which every replica is busy all the time."""
+    peak_cache_tokens: int = 0
+    """Most tokens that the cache held at once, of one replica, each sequence rounded up to its blocks; 0 where nobody asked."""
+    preemptions: int = 0
+    """How often a sequence gave its cache back and started over."""
+
+    @property
+    def ttft_s(self) -> tuple[float, ...]:
+        """Time to first token of every request."""
+        return tuple(timing.ttft_s for timing in self.timings)
+
+    @property
+    def tpot_s(self) -> tuple[float, ...]:
+        """Time per output token after the first, of every request that has some."""
+        return tuple(timing.tpot_s for timing in self.timings if timing.tpot_s is not None)
+
+    @property
+    def e2e_s(self) -> tuple[float, ...]:
+        """Time to the last token of every request."""
+        return tuple(timing.e2e_s for timing in self.timings)

@@ -1,0 +1,127 @@
+"""Recorded arrivals: when each request of a trace came and how long it was."""
+
+import csv
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.frozen import Frozen
+
+COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
+MOST_REQUESTS = 100_000
+"""Requests of a trace; each finalist of a plan serves all of them on paper."""
+MOST_TOKENS = 10**9
+
+
+class Arrival(Frozen):
+    """One request of a trace."""
+
+    arrival_s: float = Field(ge=0, allow_inf_nan=False)
+    """From the start of the trace."""
+    prompt_tokens: int = Field(ge=1, le=MOST_TOKENS)
+    output_tokens: int = Field(ge=1, le=MOST_TOKENS)
+
+
+class Trace(Frozen):
+    """Requests in order of arrival, the first one at 0."""
+
+    name: str
+    """The file it was read from."""
+    requests: tuple[Arrival, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        arrivals = [request.arrival_s for request in self.requests]
+        if arrivals != sorted(arrivals):
+            raise ValueError("requests must be in order of arrival")
+        return self
+
+    def __hash__(self) -> int:
+        """Cheap: a workload is asked for in every price."""
+        return hash((self.name, len(self.requests), self.requests[-1].arrival_s))
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Mean prompt, to a token."""
+        return round(fmean(request.prompt_tokens for request in self.requests))
+
+    @property
+    def output_tokens(self) -> int:
+        """Mean answer, to a token."""
+        return round(fmean(request.output_tokens for request in self.requests))
+
+    @property
+    def longest_tokens(self) -> int:
+        """The longest request, answer included."""
+        return max(request.prompt_tokens + request.output_tokens for request in self.requests)
+
+    @property
+    def rate_per_s(self) -> float | None:
+        """Mean arrivals per second; `None` where all come at once."""
+        last = self.requests[-1].arrival_s
+        return (len(self.requests) - 1) / last if last > 0 else None
+
+
+def read_trace(path: Path) -> Trace:
+    """A CSV table with a header, or JSON lines, with `arrival_s`, `prompt_tokens` and `output_tokens`; other columns are left alone.
+
+    Requests are put in order and the first arrival becomes 0. Raises `AdvisorError` `bad-trace`.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.MISSING) from error
+    except UnicodeDecodeError as error:
+        raise _bad(path, f"not UTF-8 text at byte {error.start}") from error
+    rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
+    found = sorted((_arrival(path, line, row) for line, row in rows), key=lambda one: one.arrival_s)
+    if not found:
+        raise _bad(path, "it holds no request")
+    if len(found) > MOST_REQUESTS:
+        raise _bad(path, f"{len(found)} requests are more than the {MOST_REQUESTS} that are simulated", "cut it to the busiest hours")
+    first = found[0].arrival_s
+    return Trace(name=str(path), requests=tuple(one.model_copy(update={"arrival_s": one.arrival_s - first}) for one in found))
+
+
+def _csv_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    try:
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise _bad(path, f"no column {', '.join(missing)}", f"the first line names the columns: {','.join(COLUMNS)}")
+        return [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise _bad(path, f"not a CSV table: {error}") from error
+
+
+def _json_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise _bad(path, f"line {number} is not JSON: {error.msg.lower()}") from error
+        if not isinstance(row, dict):
+            raise _bad(path, f"line {number} is not a JSON object")
+        yield number, row
+
+
+def _arrival(path: Path, line: int, row: Mapping[str, Any]) -> Arrival:
+    try:
+        return Arrival.model_validate({name: row.get(name) for name in COLUMNS})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name, given = first["loc"][0], row.get(str(first["loc"][0]))
+        shown = "is missing" if given is None or given == "" else f"is `{given}`"
+        wanted = "seconds, 0 or more" if name == "arrival_s" else "a count of tokens, 1 or more"
+        raise _bad(path, f"line {line}: {name} {shown}, not {wanted}", f"a request is {', '.join(COLUMNS)}") from error
+
+
+def _bad(path: Path, problem: str, *help_lines: str, exit_code: ExitCode = ExitCode.USAGE) -> AdvisorError:
+    return AdvisorError("bad-trace", f"{path}: {problem}", exit_code=exit_code, help=help_lines, file=str(path))
