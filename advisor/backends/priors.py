@@ -1,5 +1,7 @@
 """Published effects turned into what a technique answers."""
 
+from functools import lru_cache
+
 from advisor.backends.technique import QualityEffect
 from advisor.profiles.evidence import Evidence, Prior
 from advisor.profiles.models import ModelSpec
@@ -12,6 +14,7 @@ def quality_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityE
     return QualityEffect(prior.middle, prior.low, prior.high, prior.sources)
 
 
+@lru_cache(maxsize=64)
 def acceptance_prior(evidence: Evidence, effect: str) -> Prior:
     """The published share of drafted positions that is accepted."""
     prior = evidence.acceptance(effect)

@@ -1,6 +1,7 @@
 """What one step of a deployment takes on a machine, remembered so that a search asks each question once."""
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.machine import Machine, Shares, price
@@ -134,9 +135,13 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
 def _rounded(part: Part) -> Part:
     """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
     q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
-    return Part(part.phase, _on_grid(part.sequences), q_tokens, max(_on_grid(part.kv_tokens), q_tokens), part.sampled)
+    sequences, kv_tokens = _on_grid(part.sequences), max(_on_grid(part.kv_tokens), q_tokens)
+    if (q_tokens, sequences, kv_tokens) == (part.q_tokens, part.sequences, part.kv_tokens):
+        return part
+    return Part(part.phase, sequences, q_tokens, kv_tokens, part.sampled)
 
 
+@lru_cache(maxsize=65536)
 def _on_grid(tokens: int) -> int:
     if tokens <= 32:
         return tokens

@@ -36,14 +36,7 @@ class AcceptanceRow:
     @property
     def acceptance(self) -> float:
         """The share `a` that solves tokens_per_step = (1 − a^(k+1))/(1 − a), positions independent (Leviathan et al. 2023)."""
-        low, high = 0.0, 0.999
-        for _ in range(40):
-            middle = (low + high) / 2
-            if expected_tokens(middle, self.draft_tokens) < self.tokens_per_step:
-                low = middle
-            else:
-                high = middle
-        return (low + high) / 2
+        return _acceptance(self.tokens_per_step, self.draft_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +49,18 @@ class Prior:
     sources: tuple[str, ...]
 
 
+@lru_cache(maxsize=1024)
+def _acceptance(tokens_per_step: float, draft_tokens: int) -> float:
+    low, high = 0.0, 0.999
+    for _ in range(40):
+        middle = (low + high) / 2
+        if expected_tokens(middle, draft_tokens) < tokens_per_step:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
 def expected_tokens(acceptance: float, draft_tokens: int) -> float:
     """Tokens per verification step: (1 − a^(k+1))/(1 − a) (Leviathan et al. 2023, equation 1)."""
     if acceptance >= 1:
@@ -63,7 +68,7 @@ def expected_tokens(acceptance: float, draft_tokens: int) -> float:
     return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Evidence:
     """All published effects."""
 
