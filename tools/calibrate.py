@@ -1,23 +1,48 @@
-"""Set the 90 % ranges of predictions from published measurements; writes profiles/evidence/ranges.csv.
+"""Set the 90 % ranges of predictions from published measurements; writes ranges.csv and domain.csv of profiles/evidence.
 
-usage: python tools/calibrate.py CASES.CSV [RANGES.CSV]
+usage: python tools/calibrate.py CASES.CSV ROWS.CSV [HELD_OUT.CSV] [--out FOLDER]
 
-For each metric and basis: the 5 % and 95 % quantiles of measured over predicted, each source weighing as the square root of its
-rows, stretched around 1 until 90 % of the rows of a source that was left out fall inside, on average over rows. Lines of the tier
-`profiled` are measured on the user's own machine and stay as they are.
+ROWS.CSV is what `advisor validate CASES.CSV --rows ROWS.CSV` writes. HELD_OUT.CSV has case_id, metric, measured, predicted and basis
+of rows predicted with constants that were fitted without their source or without their model: they take the place of the same rows.
+
+Split-conformal, per metric and tier, and per stratum where there are enough rows of enough clusters: of the score, which is the
+logarithm of measured over predicted, the finite-sample quantiles that leave 5 % on each side, or 10 % on both where there are too few
+for that. A cluster is one model in one source; each weighs as the square root of its rows, so that one large table does not rule.
+Rows of a cluster err together, so the range is tested on clusters left out and stretched around 1, within bounds, until 90 % of their
+rows fall inside. Memory's score is linear, in units of the part that shapes do not give, and of all tiers together, since kernels do
+not matter to it.
+Lines of the tier `profiled` stay as they are.
 """
 
+import argparse
 import csv
+import io
 import math
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import TypeVar
 
-from advisor.accuracy import Comparison
-from advisor.profiles.evidence import FOLDER, weighted_quantile
-from advisor.validate import answer_all, compare
-from advisor.validate_cases import read_cases
+from advisor.backends.deployment import Deployment
+from advisor.estimate.domain import names_of, sizes_of
+from advisor.estimate.memory import ledger
+from advisor.estimate.ranges import OUTSIDE, model_kind, stratum_of
+from advisor.profiles.engines import load_engine
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.evidence import FOLDER
+from advisor.profiles.files import write_whole
+from advisor.profiles.metrics import Basis
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Workload
+from advisor.validate import GB, deployment_of, workload_of
+from advisor.validate_cases import Case, Setting, UnclearError, read_cases
 
+Key = TypeVar("Key")
+MEMORY_BASIS = Basis.DATASHEET.value
+"""Where every tier looks in the end."""
 METRICS = {
     "ttft_ms": "ttft",
     "tpot_ms": "tpot",
@@ -26,69 +51,219 @@ METRICS = {
     "output_tok_s_per_gpu": "throughput",
     "prefill_tok_s": "prefill",
     "peak_memory_gb": "memory",
-    "max_batch": "concurrency",
 }
-COLUMNS = ("metric", "basis", "below", "above", "comparisons")
+RANGE_COLUMNS = ("metric", "basis", "stratum", "below", "above", "comparisons")
+DOMAIN_COLUMNS = ("dimension", "name", "least", "most", "comparisons")
 COVERAGE = 0.9
 FEWEST = 20
 """Comparisons below which a line is not written: the next weaker tier's range serves."""
-
-WIDEST = 30
-"""Stretch in twentieths that is not exceeded: with a handful of sources, the odd one out would widen every range without bound."""
-
-Ratio = tuple[float, str]
-"""Measured over predicted, and the source."""
-
-
-def main(cases: Path, out: Path) -> None:
-    """Predict, calibrate, write."""
-    known = read_cases(cases)
-    answers = answer_all(list({case.setting for case in known if case.setting is not None}))
-    compared = [compare(case, answers[case.setting]) for case in known if case.setting is not None]
-    kept = [row for row in csv.reader(out.open(encoding="utf-8", newline="")) if row[1] == "profiled"] if out.exists() else []
-    lines = [line for key, ratios in sorted(_ratios(compared).items()) if len(ratios) >= FEWEST for line in [_line(*key, ratios)]]
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerows([COLUMNS, *kept, *lines])
+FEWEST_OF_A_STRATUM, FEWEST_CLUSTERS = 40, 3
+"""Below these, a stratum is not told apart, nor a stranger."""
+FEWEST_PER_SIDE = 39
+"""Comparisons from which the quantiles of both sides leave at least one out."""
+STRETCHES = tuple(step / 20 for step in range(16, 27))
+"""0.8 to 1.3: with a handful of clusters, the odd one out would widen every range without bound."""
 
 
-def _ratios(compared: list[Comparison]) -> dict[tuple[str, str], list[Ratio]]:
-    found: dict[tuple[str, str], list[Ratio]] = {}
-    for one in compared:
-        if one.predicted is not None and one.case.precision_stated:
-            ratio = one.case.measured / one.predicted.value
-            if one.case.metric == "decode_tok_s_single_stream":
-                ratio = 1 / ratio
-            found.setdefault((METRICS[one.case.metric], one.predicted.basis.value), []).append((ratio, one.case.source))
-    return found
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How far one prediction was off: 0 for not at all."""
+
+    value: float
+    cluster: str
 
 
-def _line(metric: str, basis: str, ratios: list[Ratio]) -> tuple[str, str, str, str, int]:
-    steps = (step / 20 for step in range(20, WIDEST))
-    stretch = next((step for step in steps if _held_out_coverage(ratios, step) >= COVERAGE), WIDEST / 20)
-    below, above = _range(ratios, stretch)
-    held_out = f"stretched {stretch:.2f}, held out {_held_out_coverage(ratios, stretch):.3f} inside"
-    print(f"{metric:12s} {basis:13s} {len(ratios):5d} rows, {held_out}: {below:.3f} to {above:.3f}", file=sys.stderr)
-    return metric, basis, f"{below:.3f}", f"{above:.3f}", len(ratios)
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One comparison with everything it is grouped by."""
+
+    metric: str
+    basis: str
+    stratum: str
+    score: float
+    cluster: str
+    """Source and model: rows that err together."""
+    kin: str
+    """Engine, kind of model and hardware: what a setting outside of the domain differs in."""
+    deployment: Deployment
+    workload: Workload
 
 
-def _range(ratios: list[Ratio], stretch: float) -> tuple[float, float]:
-    rows = Counter(source for _, source in ratios)
-    logs = [math.log(ratio) for ratio, _ in ratios]
-    weights = [1 / math.sqrt(rows[source]) for _, source in ratios]
-    low, high = (weighted_quantile(logs, weights, q) for q in ((1 - COVERAGE) / 2, (1 + COVERAGE) / 2))
-    return math.exp(stretch * min(low, 0.0)), math.exp(stretch * max(high, 0.0))
+def main() -> None:
+    """Read, calibrate, write, and print what sources that were left out say of each line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("rows", type=Path)
+    parser.add_argument("held_out", type=Path, nargs="?")
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    asked = parser.parse_args()
+    rows = list(scored(read_cases(asked.cases), predictions(asked.rows, asked.held_out)))
+    write_table(asked.out / "ranges.csv", RANGE_COLUMNS, [*_profiled(asked.out / "ranges.csv"), *range_lines(rows)])
+    write_table(asked.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(rows))
 
 
-def _held_out_coverage(ratios: list[Ratio], stretch: float) -> float:
-    """Share of rows inside the range that the other sources give; of a single source, inside its own."""
-    inside = 0
-    for source in {source for _, source in ratios}:
-        own, others = ([one for one in ratios if (one[1] == source) is same] for same in (True, False))
-        below, above = _range(others or own, stretch)
-        inside += sum(below <= ratio <= above for ratio, _ in own)
-    return inside / len(ratios)
+def predictions(rows: Path, held_out: Path | None) -> Iterator[dict[str, str]]:
+    """The predicted rows, those held out first and instead."""
+    replaced: set[tuple[str, str]] = set()
+    for path in (held_out, rows):
+        if path is not None:
+            with path.open(encoding="utf-8", newline="") as file:
+                found = [row for row in csv.DictReader(file) if row["predicted"] and (row["case_id"], row["metric"]) not in replaced]
+            yield from found
+            replaced |= {(row["case_id"], row["metric"]) for row in found}
+
+
+def scored(cases: Iterable[Case], predicted: Iterable[dict[str, str]]) -> Iterator[Row]:
+    """Predictions of stated precision with their scores and strata."""
+    known = {(case.case_id, case.metric): case for case in cases if case.precision_stated and case.metric in METRICS}
+    for row in predicted:
+        case = known.get((row["case_id"], row["metric"]))
+        if case is None or case.setting is None or (priced := _priced(case.setting)) is None:
+            continue
+        deployment, workload = priced
+        metric = METRICS[case.metric]
+        yield Row(
+            metric,
+            MEMORY_BASIS if metric == "memory" else row["basis"],
+            stratum_of(metric, deployment, workload),
+            _score(case, float(row["predicted"]), deployment, workload),
+            f"{case.source} {case.model}",
+            f"{case.engine} {model_kind(deployment.model)} {case.hardware}",
+            deployment,
+            workload,
+        )
+
+
+@lru_cache(maxsize=8192)
+def _priced(setting: Setting) -> tuple[Deployment, Workload] | None:
+    try:
+        model, engine = find_model(setting.model), load_engine(setting.engine)
+        return deployment_of(setting, model, engine), workload_of(setting)
+    except (AdvisorError, UnclearError):
+        return None
+
+
+def _score(case: Case, predicted: float, deployment: Deployment, workload: Workload) -> float:
+    if case.metric == "decode_tok_s_single_stream":
+        return math.log(predicted / case.measured)
+    if case.metric != "peak_memory_gb":
+        return math.log(case.measured / predicted)
+    held = ledger(deployment, workload, load_engine(deployment.engine), workload.concurrency or 1)
+    return (case.measured - predicted) / (predicted - held.exact_bytes / GB)
+
+
+def range_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
+    """A line per metric and tier, one per stratum of it that is compared often enough, and one per metric for strangers."""
+    for (metric, basis), found in sorted(_grouped(rows, lambda row: (row.metric, row.basis)).items()):
+        if len(found) >= FEWEST:
+            yield _line(metric, basis, "", [Score(row.score, row.cluster) for row in found])
+        for stratum, some in sorted(_grouped(found, lambda row: row.stratum).items()):
+            clusters = {row.cluster for row in some}
+            if stratum and len(some) >= FEWEST_OF_A_STRATUM and len(clusters) >= FEWEST_CLUSTERS:
+                yield _line(metric, basis, stratum, [Score(row.score, row.cluster) for row in some])
+    for metric, found in sorted(_grouped(rows, lambda row: row.metric).items()):
+        if len({row.kin for row in found}) >= FEWEST_CLUSTERS:
+            yield _line(metric, "", OUTSIDE, [Score(row.score, row.kin) for row in found], power=1.0)
+
+
+def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
+    groups: dict[Key, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def _line(metric: str, basis: str, stratum: str, scores: list[Score], *, power: float = 0.5) -> tuple[object, ...]:
+    low, high = conformal_bounds(scores, power)
+    stretch, inside = stretched(scores, power)
+    ends = (stretch * low, stretch * high)
+    below, above = (1 / (1 - ends[0]), 1 + ends[1]) if metric == "memory" else (math.exp(end) for end in ends)
+    said = f"stretched {stretch:.2f}, of clusters left out {100 * inside:.1f} % inside"
+    print(f"{metric:11s} {basis:13s} {stratum:15s} {len(scores):5d} rows, {said}: {below:.3f} to {above:.3f}", file=sys.stderr)
+    return metric, basis, stratum, f"{below:.3f}", f"{above:.3f}", len(scores)
+
+
+def conformal_bounds(scores: Sequence[Score], power: float = 0.5) -> tuple[float, float]:
+    """Scores around 0 that hold 90 % of new ones; a cluster weighs as its rows to the power of 1 − `power`."""
+    rows = Counter(score.cluster for score in scores)
+    weights = [rows[score.cluster] ** -power for score in scores]
+    values = [score.value for score in scores]
+    if effective_size(weights) < FEWEST_PER_SIDE:
+        both = conformal_quantile([abs(value) for value in values], weights, 1 - COVERAGE)
+        return -both, both
+    tail = (1 - COVERAGE) / 2
+    low, high = -conformal_quantile([-value for value in values], weights, tail), conformal_quantile(values, weights, tail)
+    return min(low, 0.0), max(high, 0.0)
+
+
+def conformal_quantile(values: Sequence[float], weights: Sequence[float], tail: float) -> float:
+    """The smallest value with at least ceil((n + 1)(1 − tail))/n of the weight at or below it; the largest where there is none.
+
+    n is the effective number of weighted values: n itself when all weigh the same.
+    """
+    total, effective = sum(weights), effective_size(weights)
+    level = min(math.ceil(round((effective + 1) * (1 - tail), 9)) / effective, 1.0)
+    passed = 0.0
+    for value, weight in sorted(zip(values, weights, strict=True)):
+        passed += weight
+        if passed >= level * total * (1 - 1e-12):
+            return value
+    return max(values)
+
+
+def effective_size(weights: Sequence[float]) -> float:
+    """How many equal weights say as much: (Σw)²/Σw²."""
+    return sum(weights) ** 2 / sum(weight**2 for weight in weights)
+
+
+def stretched(scores: Sequence[Score], power: float = 0.5) -> tuple[float, float]:
+    """The least stretch with which 90 % of the rows of a cluster left out fall inside what the others say, and that share."""
+    clusters: dict[str, list[float]] = {}
+    for score in scores:
+        clusters.setdefault(score.cluster, []).append(score.value)
+    bounds = {name: conformal_bounds([one for one in scores if one.cluster != name] or scores, power) for name in clusters}
+    share = 0.0
+    for stretch in STRETCHES:
+        inside = weight = 0.0
+        for name, values in clusters.items():
+            low, high = bounds[name]
+            # As one large table does not rule the range, it does not rule its test.
+            scale = len(values) ** -power
+            inside += scale * sum(stretch * low <= value <= stretch * high for value in values)
+            weight += scale * len(values)
+        share = inside / weight
+        if share >= COVERAGE:
+            return stretch, share
+    return STRETCHES[-1], share
+
+
+def domain_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
+    """What was compared: every name, and the least and the most of every size."""
+    names = Counter(pair for row in rows for pair in names_of(row.deployment))
+    for (dimension, name), count in sorted(names.items()):
+        yield dimension, name, "", "", count
+    sizes: dict[str, list[int]] = {}
+    for row in rows:
+        for dimension, size in sizes_of(row.deployment, row.workload):
+            sizes.setdefault(dimension, []).append(size)
+    for dimension, found in sizes.items():
+        yield dimension, "", min(found), max(found), len(found)
+
+
+def _profiled(path: Path) -> list[tuple[object, ...]]:
+    """The lines that were measured on machines of our own."""
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [tuple(row.get(name, "") for name in RANGE_COLUMNS) for row in csv.DictReader(file) if row["basis"] == "profiled"]
+
+
+def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
+    """A CSV, whole or not at all."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *lines])
+    write_whole(path, text.getvalue())
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else FOLDER / "ranges.csv")
+    main()

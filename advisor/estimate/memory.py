@@ -33,7 +33,12 @@ class Ledger:
     @property
     def total_bytes(self) -> float:
         """Everything the process holds."""
-        return self.weights_bytes + self.draft_bytes + self.kv_bytes + self.activation_bytes + self.context_bytes
+        return self.exact_bytes + self.activation_bytes + self.context_bytes
+
+    @property
+    def exact_bytes(self) -> float:
+        """What follows from shapes and formats alone."""
+        return self.weights_bytes + self.draft_bytes + self.kv_bytes
 
 
 def weight_bytes(deployment: Deployment) -> float:
@@ -127,6 +132,13 @@ class Footprint:
 
     fixed_bytes: float
     sequence_bytes: float
+    rest_fixed_bytes: float = 0.0
+    rest_sequence_bytes: float = 0.0
+    """The part of each that shapes do not give exactly: activations, libraries."""
+
+    def rest_bytes(self, sequences: int) -> float:
+        """The part of the total that is not exact."""
+        return self.rest_fixed_bytes + sequences * self.rest_sequence_bytes
 
     def total_bytes(self, sequences: int) -> float:
         """Bytes with so many requests in flight."""
@@ -141,8 +153,9 @@ class Footprint:
 
 def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile) -> Footprint:
     """The ledger's totals at any number of requests: every part of it is linear."""
-    empty, one = (ledger(deployment, workload, engine, n).total_bytes for n in (0, 1))
-    return Footprint(empty, one - empty)
+    empty, one = (ledger(deployment, workload, engine, n) for n in (0, 1))
+    rests = [held.total_bytes - held.exact_bytes for held in (empty, one)]
+    return Footprint(empty.total_bytes, one.total_bytes - empty.total_bytes, rests[0], rests[1] - rests[0])
 
 
 def _kv_shards(deployment: Deployment) -> float:

@@ -1,23 +1,87 @@
-"""How far predictions of each tier have been off: factors that bound 90 % of measurements around a predicted value."""
+"""How far predictions have been off: factors around a predicted value that hold 90 % of the measurements, by metric, tier and stratum.
+
+`profiles/evidence/ranges.csv` holds them, written by `tools/calibrate.py`. A stratum is what physics makes less certain; a metric and
+tier too rarely compared to be split has one line for all. Memory's factors say how many times the part that shapes do not give exactly
+a prediction may be off: 1/below − 1 times too high, above − 1 times too low.
+"""
 
 from functools import lru_cache
 
+from advisor.backends.deployment import Deployment
+from advisor.estimate.operators import structure_of
 from advisor.profiles.evidence import table
+from advisor.profiles.layers import LatentAttention, RecurrentMixer
 from advisor.profiles.metrics import Basis
+from advisor.profiles.models import ModelSpec
+from advisor.profiles.request import Load, Workload
 
 WIDEST = (0.4, 2.5)
 """For a metric and a basis that were never compared with measurements."""
+ONE_STREAM = "one stream"
+"""Nothing waits for anything else: latency of weights and launches alone."""
+SPREAD_EXPERTS = "spread experts"
+"""Replicas that share experts wait for the slowest of them, and how uneven they are depends on the requests."""
+OUTSIDE = "outside"
+"""Of a setting unlike all that was compared: every engine, kind of model and device weighs the same, however often it was compared."""
+
+Factors = tuple[float, float]
 
 
-def spread(metric: str, basis: Basis) -> tuple[float, float]:
-    """Factors below and above a predicted value that hold 90 % of the measurements it was compared with."""
-    known = _table()
-    for tier in sorted(Basis, key=lambda tier: (tier.rank < basis.rank, abs(tier.rank - basis.rank))):
-        if (metric, tier) in known and tier.rank >= basis.rank:
-            return known[(metric, tier)]
+def spread(metric: str, basis: Basis, stratum: str = "", *, outside: bool = False) -> Factors:
+    """Factors below and above a predicted value that hold 90 % of the measurements it was compared with.
+
+    A tier without comparisons takes the next weaker one's; `outside` of what was compared, the range is at least that of a stranger.
+    """
+    factors = _known(metric, basis, stratum)
+    return wider(factors, _table().get((metric, "", OUTSIDE), WIDEST)) if outside else factors
+
+
+def disturbed(metric: str, basis: Basis, stratum: str = "") -> Factors:
+    """The factors where other load ran while the machine was measured: at least those of the next weaker tier."""
+    tiers = list(Basis)
+    weaker = tiers[min(basis.rank + 1, len(tiers) - 1)]
+    return wider(_known(metric, basis, stratum), _known(metric, weaker, stratum))
+
+
+def wider(one: Factors, other: Factors) -> Factors:
+    """A range that holds both."""
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def stratum_of(metric: str, deployment: Deployment, workload: Workload | None) -> str:
+    """What a prediction of `metric` is grouped with."""
+    if metric in ("memory", "prefill"):
+        return ""
+    alone = workload is not None and workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency == 1
+    if alone and metric in ("ttft", "tpot"):
+        return ONE_STREAM
+    if deployment.parallel.data > 1 and deployment.parallel.expert > 1:
+        return SPREAD_EXPERTS
+    return model_kind(deployment.model)
+
+
+@lru_cache(maxsize=256)
+def model_kind(model: ModelSpec) -> str:
+    """The least certain of a model's parts: `recurrent` states, `latent` caches, routed `experts`, or `dense`."""
+    structure = structure_of(model)
+    mixers = {type(mixer) for mixer, _ in structure.mixers}
+    if RecurrentMixer in mixers:
+        return "recurrent"
+    if LatentAttention in mixers:
+        return "latent"
+    return "experts" if structure.expert_layers else "dense"
+
+
+def _known(metric: str, basis: Basis, stratum: str) -> Factors:
+    for tier in list(Basis)[basis.rank :]:
+        for name in (stratum, ""):
+            if (metric, tier.value, name) in _table():
+                return _table()[(metric, tier.value, name)]
     return WIDEST
 
 
 @lru_cache(maxsize=1)
-def _table() -> dict[tuple[str, Basis], tuple[float, float]]:
-    return {(row["metric"], Basis(row["basis"])): (float(row["below"]), float(row["above"])) for row in table("ranges.csv")}
+def _table() -> dict[tuple[str, str, str], Factors]:
+    return {
+        (row["metric"], row["basis"], row.get("stratum", "")): (float(row["below"]), float(row["above"])) for row in table("ranges.csv")
+    }
