@@ -26,7 +26,7 @@ from advisor.profiles.evidence import load_evidence
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
-from advisor.profiles.request import Request
+from advisor.profiles.request import Load, Request
 from advisor.profiles.run import Environment, Recipe, Run
 from advisor.profiles.weight_files import weights_on_disk
 from advisor.report import write_report
@@ -130,10 +130,12 @@ def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
 
 
 def recipe_of(request: Request, *, quick: bool) -> Recipe:
-    """How often and on what: three rounds of the requests in flight, twice; two rounds once when quick."""
-    in_flight = request.workload.concurrency or 8
+    """How often and on what: a burst or a trace as it is, else three rounds of the requests in flight, twice; two once when quick."""
+    workload = request.workload
+    in_flight = workload.concurrency or 8
+    rounds = max(in_flight * (QUICK_ROUNDS if quick else ROUNDS), 6)
     return Recipe(
-        requests=max(in_flight * (QUICK_ROUNDS if quick else ROUNDS), 6),
+        requests=len(workload.trace.requests) if workload.trace is not None else in_flight if workload.load is Load.BURST else rounds,
         warmup_requests=min(in_flight, 4),
         repeats=1 if quick else 2,
         seed=7,

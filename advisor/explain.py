@@ -17,6 +17,9 @@ from advisor.shown_metrics import SHOWN, Shown
 _METRICS = {
     "ttft": "Time to first token: from submission of a request to its first output token, queueing and prefill included.",
     "tpot": "Time per output token: (last token − first token)/(tokens − 1) of a request; TTFT is not in it.",
+    "e2e": "End-to-end latency: from submission of a request to its last output token.",
+    "request_rate": "The most requests per second that can be served for as long as they come; with more, the queue grows without end.",
+    "goodput": "Requests per second that keep the limits on TTFT and TPOT, each request on its own.",
     "throughput": "Output tokens of all requests over the wall time of the run.",
     "decode": "Decode speed that one request sees: 1000 divided by TPOT in ms.",
     "prefill": "Prompt tokens per second of one prefill.",
@@ -35,6 +38,7 @@ _STATISTICS = {
     "_mean": "Mean over the requests of a run.",
     "_p50": "Median over the requests of a run.",
     "_p95": "95th percentile over the requests.",
+    "_p99": "99th percentile over the requests.",
 }
 
 

@@ -11,6 +11,7 @@ from advisor.backends.techniques import by_name, options_of
 from advisor.estimate.closed_form import Steady
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory import GIB
+from advisor.estimate.served import Served
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.hardware import Hardware
@@ -25,6 +26,8 @@ from advisor.shown_metrics import BY_LIMIT
 FINALISTS = 12
 MOST_DEVICES = 8
 """Of one machine; more are a cluster."""
+RATE_ROUNDS = 5
+"""Halvings in search of the most requests per second."""
 SHOWN = 8
 """Most plans of the frontier that are shown."""
 OBJECTIVES = ("tpot_ms_mean", "ttft_ms_p95", "peak_memory_gib")
@@ -39,7 +42,7 @@ class Planner:
         self.estimator = estimator
         self.evidence = evidence
         self.profile = profile
-        self._simulated: dict[tuple[Stack, Workload], Metrics] = {}
+        self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
         self._factors: dict[tuple[str, str, int], tuple[float, float]] = {}
         self._effects: dict[Technique, QualityEffect] = {}
 
@@ -71,9 +74,12 @@ class Planner:
         """A stack with simulated metrics, judged by the request's limits."""
         key = (stack, request.workload)
         if key not in self._simulated:
-            metrics = self.estimator.metrics(stack.deployment, request.workload, quality=self.quality(stack))
-            self._simulated[key] = self._with_needed_memory(metrics, stack, request)
-        return self._judged(stack, self._simulated[key], request)
+            served = self.estimator.serve(stack.deployment, request.workload)
+            metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack))
+            self._simulated[key] = self._with_needed_memory(metrics, stack, request), served
+        metrics, served = self._simulated[key]
+        goodput = self.estimator.goodput(stack.deployment, request.workload, served, request.limits)
+        return self._judged(stack, metrics.model_copy(update={"goodput_per_s": goodput}), request)
 
     def quality(self, stack: Stack) -> QualityEffect:
         """The losses of all techniques of a stack, added; the ranges as if independent."""
@@ -123,13 +129,12 @@ class Planner:
     def _with_needed_memory(self, metrics: Metrics, stack: Stack, request: Request) -> Metrics:
         """Memory of what was asked for, also where it does not fit."""
         assert metrics.peak_memory_gib is not None
-        value = self.estimator.needed_bytes(stack.deployment, request.workload) / GIB
+        needed = self.estimator.needed_memory(stack.deployment, request.workload)
         shown, cache = metrics.peak_memory_gib, metrics.kv_cache_gib
-        ratio = value / shown.value
-        missing = max(value - shown.value, 0.0)
+        missing = max(needed.value - shown.value, 0.0)
         return metrics.model_copy(
             update={
-                "peak_memory_gib": Value(value=value, low=shown.low * ratio, high=shown.high * ratio, basis=shown.basis),
+                "peak_memory_gib": needed,
                 "kv_cache_gib": Value.exact(cache.value + missing) if cache is not None else None,
             }
         )
@@ -146,6 +151,7 @@ class Planner:
             tpot_ms_mean=tpot,
             tpot_ms_p95=tpot,
             throughput_tok_s=self._ranged("throughput", steady.throughput_tok_s, stack.deployment),
+            request_rate_per_s=self._ranged("throughput", steady.capacity_tok_s / request.workload.output_tokens, stack.deployment),
             peak_memory_gib=self._ranged("memory", needed, stack.deployment),
             quality_loss_pct=Value.model_construct(value=loss.loss_pct, low=loss.low_pct, high=loss.high_pct, basis=Basis.LITERATURE),
         )
@@ -177,7 +183,30 @@ class Planner:
                 missed = next((miss for miss in best.misses if miss.limit == limit), None)
                 if missed is not None and len(best.misses) == 1:
                     found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
-        return found + self._smaller_questions(ranked, chosen, request) + self._more_devices(chosen, request)
+        slower = self._slower_arrivals(chosen, request)
+        found = [relaxation for relaxation in found if relaxation.limit != "request_rate_per_s"] if slower else found
+        return found + slower + self._smaller_questions(ranked, chosen, request) + self._more_devices(chosen, request)
+
+    def _slower_arrivals(self, chosen: Candidate, request: Request) -> list[Relaxation]:
+        """The most requests per second, to a few percent, that the nearest stack serves within every limit."""
+        asked, lasting = request.workload.request_rate_per_s, chosen.metrics.request_rate_per_s
+        if asked is None or lasting is None:
+            return []
+        low, high, best = 0.0, min(lasting.value, asked), None
+        for _ in range(RATE_ROUNDS):
+            rate = (low + high) / 2
+            eased = request.model_copy(
+                update={
+                    "workload": request.workload.model_copy(update={"request_rate_per_s": rate}),
+                    "limits": request.limits.model_copy(update={"request_rate_per_s": rate}),
+                }
+            )
+            candidate = self.candidate(stack_of(chosen), eased)
+            if candidate.status is Status.MISSES:
+                high = rate
+            else:
+                low, best = rate, Relaxation("request_rate_per_s", asked, rate, candidate)
+        return [best] if best is not None else []
 
     def _more_devices(self, chosen: Candidate, request: Request) -> list[Relaxation]:
         """The fewest devices, doubled each time, on which the nearest stack passes."""

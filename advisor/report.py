@@ -12,6 +12,7 @@ from advisor.numbers import number, one_digit, quantity, scale
 from advisor.plans.command import LIMIT_FLAGS, plan_command
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
+from advisor.profiles.request import Load
 from advisor.profiles.run import Run, RungStatus
 from advisor.report_plots import Dots, Row, Stack, distribution_plot, ladder_plot, memory_plot, scatter_plot
 from advisor.report_tables import (
@@ -339,9 +340,11 @@ def _plan_command(run: Run) -> str:
         "--context": workload.longest_tokens,
         "--prompt-tokens": workload.prompt_tokens,
         "--output-tokens": workload.output_tokens,
-        "--concurrency": workload.concurrency,
-        "--request-rate": workload.request_rate_per_s,
+        "--concurrency": workload.concurrency if workload.load is not Load.BURST else None,
+        "--burst": workload.concurrency if workload.load is Load.BURST else None,
+        "--load-trace": workload.trace.name if workload.trace is not None else None,
         **{flag: getattr(request.limits, limit) for limit, flag in LIMIT_FLAGS.items()},
+        "--request-rate": workload.request_rate_per_s,
         "--prefer": request.prefer.value,
     }
     return plan_command(run.model, options, require=request.require, forbid=request.forbid)

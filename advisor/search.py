@@ -39,9 +39,9 @@ def baselines(model: ModelSpec, request: Request, engine: str) -> tuple[Deployme
 def slots(request: Request, parallel: Parallel) -> int:
     """Sequences that one replica may run at once."""
     workload = request.workload
-    if workload.load is Load.CLOSED and workload.concurrency is not None:
+    if workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency is not None:
         return -(-workload.concurrency // parallel.data)
-    return OPEN_SLOTS if workload.load is Load.OPEN else workload.concurrency or OFFLINE_SLOTS
+    return OPEN_SLOTS if workload.load in (Load.OPEN, Load.TRACE) else workload.concurrency or OFFLINE_SLOTS
 
 
 def layouts(model: ModelSpec, devices: int) -> tuple[Parallel, ...]:

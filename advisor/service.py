@@ -31,6 +31,7 @@ from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Limits, Load, Prefer, Request, Workload
 from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile, load_profile
+from advisor.profiles.trace import Trace
 
 if TYPE_CHECKING:  # loaded by the one question that needs it
     from advisor.accuracy import ValidationReport
@@ -59,6 +60,10 @@ class PlanQuestion:
     output_tokens: int | None = None
     concurrency: int | None = None
     request_rate_per_s: float | None = None
+    burst: int | None = None
+    """Requests that come at once, and nobody follows."""
+    trace: Trace | None = None
+    """Requests that come, with their lengths."""
     quality_loss_pct: float | None = None
     prefer: str = "balanced"
     require: tuple[str, ...] = ()
@@ -78,12 +83,22 @@ class EstimateQuestion:
     kv: str | None = None
     tp: int = 1
     pp: int = 1
-    prompt_tokens: int
-    output_tokens: int
+    prompt_tokens: int | None = None
+    """Given, as the answer's, unless there is a trace."""
+    output_tokens: int | None = None
     concurrency: int | None = None
     request_rate_per_s: float | None = None
+    burst: int | None = None
+    trace: Trace | None = None
     offline_load: bool = False
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
     profile: str = "auto"
+
+    @property
+    def limits(self) -> Limits:
+        """What goodput and verdicts are told by."""
+        return Limits(ttft_ms_p95=self.ttft_ms, tpot_ms_p95=self.tpot_ms, request_rate_per_s=self.request_rate_per_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +130,19 @@ def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Met
     engine = load_engine(question.engine)
     place = find_place(question.hardware, question.profile, engine, on_event)
     workload = workload_of(
-        question.prompt_tokens,
-        question.output_tokens,
+        question.prompt_tokens or 1,
+        question.output_tokens or 1,
         concurrency=question.concurrency,
         request_rate_per_s=question.request_rate_per_s,
+        burst=question.burst,
+        trace=question.trace,
         offline=question.offline_load,
     )
     deployment = explicit_deployment(model, engine, question, workload)
     estimator = Estimator(place.machine, engine)
-    metrics = estimator.metrics(deployment, workload)
+    served = estimator.serve(deployment, workload)
+    metrics = estimator.metrics_of(deployment, workload, served)
+    metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.limits)})
     for doubt in _doubts(model, workload, metrics, estimator.budget_bytes):
         if on_event is not None:
             on_event(f"note: {doubt}")
@@ -167,6 +186,13 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
             exit_code=ExitCode.USAGE,
             help=(f"write --context {model.max_context_tokens} or less",),
         )
+    if question.trace is not None and question.trace.longest_tokens > longest:
+        raise AdvisorError(
+            "usage",
+            f"the longest request of {question.trace.name} has {question.trace.longest_tokens} tokens, the context {longest}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --context {question.trace.longest_tokens} or more",),
+        )
     output = question.output_tokens or min(CHAT_OUTPUT_TOKENS, max(longest // 4, 1))
     prompt = question.prompt_tokens or min(CHAT_PROMPT_TOKENS, longest - output)
     if prompt < 1 or prompt + output > longest:
@@ -176,13 +202,21 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
             exit_code=ExitCode.USAGE,
             help=(f"write --context {max(prompt, 1) + output} or more",),
         )
-    workload = workload_of(prompt, output, concurrency=question.concurrency, request_rate_per_s=question.request_rate_per_s)
+    workload = workload_of(
+        prompt,
+        output,
+        concurrency=question.concurrency,
+        request_rate_per_s=question.request_rate_per_s,
+        burst=question.burst,
+        trace=question.trace,
+    )
     return Request(
         workload=workload.model_copy(update={"context_limit_tokens": longest}),
         limits=Limits(
             ttft_ms_p95=question.ttft_ms,
             tpot_ms_p95=question.tpot_ms,
             throughput_tok_s=question.throughput_tok_s,
+            request_rate_per_s=question.request_rate_per_s,
             memory_gib_per_device=question.memory_gib,
             quality_loss_pct=question.quality_loss_pct,
         ),
@@ -216,15 +250,25 @@ def workload_of(
     *,
     concurrency: int | None = None,
     request_rate_per_s: float | None = None,
+    burst: int | None = None,
+    trace: Trace | None = None,
     offline: bool = False,
 ) -> Workload:
-    """A workload from what was said of the load; one request at a time when nothing was."""
-    load = Load.OFFLINE if offline else Load.OPEN if request_rate_per_s else Load.CLOSED
+    """A workload from what was said of the load; one request at a time when nothing was. A trace has its own lengths."""
+    if trace is not None:
+        return Workload(
+            prompt_tokens=trace.prompt_tokens,
+            output_tokens=trace.output_tokens,
+            load=Load.TRACE,
+            trace=trace,
+            context_limit_tokens=trace.longest_tokens,
+        )
+    load = Load.BURST if burst else Load.OFFLINE if offline else Load.OPEN if request_rate_per_s else Load.CLOSED
     return Workload(
         prompt_tokens=prompt_tokens,
         output_tokens=output_tokens,
         load=load,
-        concurrency=concurrency or (1 if load is Load.CLOSED else None),
+        concurrency=burst or concurrency or (1 if load is Load.CLOSED else None),
         request_rate_per_s=request_rate_per_s if load is Load.OPEN else None,
     )
 
@@ -311,6 +355,8 @@ def _doubts(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes
 
 def _default_context(question: PlanQuestion, model: ModelSpec) -> int:
     wanted = (question.prompt_tokens or 0) + (question.output_tokens or 0)
+    if question.trace is not None:
+        wanted = question.trace.longest_tokens
     return min(max(DEFAULT_CONTEXT_TOKENS, wanted), model.max_context_tokens)
 
 

@@ -21,7 +21,10 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Which implementation computes attention: `eager` (scores written out) or `sdpa` (fused)."""
+    """Which implementation computes attention: `eager` (scores written out), `sdpa` (fused) or `unshared`.
+
+    `unshared` is fused too, but every query head reads its keys and values for itself when decoding, grouped or not.
+    """
 
     implementation: str = "eager"
 
@@ -63,6 +66,8 @@ class Batching:
     max_sequences: int = 1
     token_budget: int = 0
     """Most tokens in one step, prompts cut into chunks to fit; 0 for whole prompts, one step each."""
+    wait_steps: float = 0.0
+    """Decoding steps that a request waits before the scheduler looks at it, on average: polling intervals, held batches."""
 
 
 @dataclass(frozen=True, slots=True)

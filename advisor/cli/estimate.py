@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advisor.cli.load_options import with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.units import COUNT, RATE, TOKENS
+from advisor.units import COUNT, MILLISECONDS
 
 if TYPE_CHECKING:  # the estimator is loaded when the command runs
     from advisor.service import EstimateQuestion
@@ -22,20 +23,19 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8 or int4.")
 @click.option("--tp", type=QuantityType(COUNT), default=1, show_default=True, help="Tensor parallel ways.")
 @click.option("--pp", type=QuantityType(COUNT), default=1, show_default=True, help="Pipeline parallel stages.")
-@click.option("--prompt-tokens", type=QuantityType(TOKENS), required=True, help="Tokens of a prompt.")
-@click.option("--output-tokens", type=QuantityType(TOKENS), required=True, help="Tokens of an answer.")
-@click.option("--concurrency", type=QuantityType(COUNT), help="Requests in flight at once; 1 when no load is given.")
-@click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second.")
-@click.option("--offline", is_flag=True, help="All requests are there at the start; as many run as fit.")
+@with_load
+@click.option("--offline", "offline_load", is_flag=True, help="All requests are there at the start; as many run as fit.")
+@click.option("--ttft-ms", type=QuantityType(MILLISECONDS), help="Most time to the first token, p95; counts in the goodput.")
+@click.option("--tpot-ms", type=QuantityType(MILLISECONDS), help="Most time per output token after the first, p95; likewise.")
 @click.option("--profile", "-P", default="auto", show_default=True, metavar="NAME", help="Stored profile; `none` for the data sheet.")
 @with_output
 def command(output: Output, **asked: Any) -> ExitCode:
-    """Price one explicit way to run MODEL: no search, no limits."""
-    loads = [
-        flag for flag, key in (("--concurrency", "concurrency"), ("--request-rate", "request_rate"), ("--offline", "offline")) if asked[key]
-    ]
-    if len(loads) > 1:
-        raise AdvisorError("usage", f"{' and '.join(loads)} exclude each other", exit_code=ExitCode.USAGE, help=(f"keep {loads[0]}",))
+    """Price one explicit way to run MODEL: no search. Without a load, one request at a time."""
+    missing = [flag for name, flag in (("prompt_tokens", "--prompt-tokens"), ("output_tokens", "--output-tokens")) if not asked[name]]
+    if missing and asked["trace"] is None:
+        raise AdvisorError(
+            "usage", f"missing {' and '.join(missing)}", exit_code=ExitCode.USAGE, help=("or --load-trace FILE, which has them",)
+        )
     question = _question(asked)
     from advisor.progress import ProgressLines
     from advisor.service import estimate
@@ -45,7 +45,7 @@ def command(output: Output, **asked: Any) -> ExitCode:
         metrics = estimate(question, progress)
     output.emit(
         lambda: {"model": question.model, "hardware": question.hardware, "metrics": metrics.as_dict()},
-        lambda: metrics_text(metrics, **output.look),
+        lambda: metrics_text(metrics, question.limits, **output.look),
     )
     return ExitCode.OK
 
@@ -64,8 +64,12 @@ def _question(asked: dict[str, Any]) -> "EstimateQuestion":
         pp=asked["pp"],
         prompt_tokens=asked["prompt_tokens"],
         output_tokens=asked["output_tokens"],
-        concurrency=asked["concurrency"] or (None if asked["request_rate"] or asked["offline"] else 1),
+        concurrency=asked["concurrency"],
         request_rate_per_s=asked["request_rate"],
-        offline_load=asked["offline"],
+        burst=asked["burst"],
+        trace=asked["trace"],
+        offline_load=asked["offline_load"],
+        ttft_ms=asked["ttft_ms"],
+        tpot_ms=asked["tpot_ms"],
         profile=asked["profile"],
     )

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advisor.cli.load_options import with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import settle
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, REQUESTS, THROUGHPUT, TOKENS
+from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
     from advisor.advice import Advice, Relaxation
@@ -32,10 +33,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--quality-loss", type=QuantityType(PERCENT), help="Most perplexity increase, percent.")
 @click.option("--quality-drop", type=QuantityType(PERCENT), hidden=True)
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
-@click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Tokens of a usual prompt.")
-@click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
-@click.option("--concurrency", type=QuantityType(REQUESTS), help="Requests in flight at once.")
-@click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second.")
+@with_load
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
 @click.option("--require", multiple=True, metavar="TECH", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
@@ -72,6 +70,8 @@ def command(output: Output, model: str | None, model_option: str | None, profile
                 output_tokens=asked["output_tokens"],
                 concurrency=asked["concurrency"],
                 request_rate_per_s=asked["request_rate"],
+                burst=asked["burst"],
+                trace=asked["trace"],
                 quality_loss_pct=asked["quality_drop"] if asked["quality_loss"] is None else asked["quality_loss"],
                 prefer=asked["prefer"],
                 require=asked["require"],
@@ -86,8 +86,6 @@ def command(output: Output, model: str | None, model_option: str | None, profile
 def _check(asked: dict[str, Any]) -> None:
     """Refuse what contradicts itself. Raises `AdvisorError` `usage`."""
     context, answer = asked["context"], asked["output_tokens"]
-    if asked["concurrency"] and asked["request_rate"]:
-        raise _contradiction("--concurrency and --request-rate exclude each other", "keep one: a number of users, or an arrival rate")
     if context and answer and answer >= context:
         raise _contradiction(
             f"--output-tokens {answer} leaves no room for a prompt in --context {context}",

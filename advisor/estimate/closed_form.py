@@ -51,8 +51,8 @@ def steady_state(
     """TPOT and throughput of `slots` busy slots, and the TTFT that one request in twenty exceeds."""
     replicas = deployment.parallel.data
     loop = Loop(pricer, deployment.batching.policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget)
-    if workload.load is Load.OPEN:
-        steady = _open(loop, (workload.request_rate_per_s or 1.0) / replicas, slots)
+    if workload.arrivals_per_s is not None:
+        steady = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:
         wanted = -(-workload.concurrency // replicas) if workload.concurrency else slots
         steady = _closed(loop, min(slots, wanted), wanted if workload.load is Load.CLOSED else slots)

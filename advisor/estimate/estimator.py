@@ -2,24 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from advisor.backends.deployment import Batching, Deployment
-from advisor.backends.measure.spread import quantile
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
+from advisor.estimate.domain import domain
 from advisor.estimate.machine import Machine
 from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger
-from advisor.estimate.ranges import spread
 from advisor.estimate.residents import Pool
 from advisor.estimate.scheduler import NEVER_FULL
 from advisor.estimate.served import Served
 from advisor.estimate.serving import Rules, simulate
+from advisor.estimate.serving_metrics import goodput, serving_metrics
 from advisor.estimate.steps import SharedPrices, StepPricer
+from advisor.estimate.values import ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
-from advisor.profiles.metrics import Basis, Metrics, Value, weakest
-from advisor.profiles.request import Load, Workload
+from advisor.profiles.metrics import Basis, Metrics, Value
+from advisor.profiles.request import Limits, Load, Workload
 
 ANY_BATCHING = Batching()
 """Steps cost the same whichever policy puts them together."""
@@ -103,7 +103,8 @@ class Estimator:
         """How many requests fit and run."""
         fitting = self.fitting(deployment, workload)
         slots = self.slots(deployment, workload)
-        return Capacity(ledger(deployment, workload, self.engine, slots), fitting, slots)
+        whole = min(slots, max(fitting, 1)) if self.engine.preempts else slots  # half-written ones share what whole ones would take
+        return Capacity(ledger(deployment, workload, self.engine, whole), fitting, slots)
 
     def serve(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
         """Simulate the workload."""
@@ -117,6 +118,7 @@ class Estimator:
             slots=self._wanted(deployment, workload) if pool is not NEVER_FULL else self.slots(deployment, workload),
             token_budget=deployment.batching.token_budget or self.engine.token_budget,
             request_s=self.machine.overheads.request_s,
+            wait_steps=deployment.batching.wait_steps,
             pool=pool,
         )
 
@@ -166,72 +168,49 @@ class Estimator:
         cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
         return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
 
-    def range_factors(self, metric: str, deployment: Deployment) -> tuple[float, float]:
+    def range_factors(self, metric: str, deployment: Deployment, workload: Workload | None = None) -> tuple[float, float]:
         """What a value of `metric`, a name of `ranges.csv`, is multiplied by for the ends of its range."""
-        known = _value(metric, 1.0, self.machine.basis)
-        if metric in ("tpot", "throughput"):
-            known = _speculative(known, deployment, rate=metric == "throughput")
-        return known.low, known.high
+        return ranges_of(self.machine, deployment, workload).factors(metric)
+
+    def domain(self, deployment: Deployment, workload: Workload) -> str | None:
+        """A sentence when the setting is unlike what was compared with measurements: its ranges are wider."""
+        return domain(self.machine.basis, deployment, workload)
+
+    def needed_memory(self, deployment: Deployment, workload: Workload) -> Value:
+        """GiB per device with every wanted request in flight, whether they fit or not."""
+        held = ledger(deployment, workload, self.engine, self._wanted(deployment, workload))
+        return ranges_of(self.machine, deployment, workload).memory_gib(held)
 
     def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:
         """Prompt tokens per second while all prompts in flight are prefilled at once, in chunks of the token budget."""
         budget = deployment.batching.token_budget or self.engine.token_budget
-        return _value(
-            "prefill", self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, budget), self.machine.basis
-        )
+        rate = self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, budget)
+        return ranges_of(self.machine, deployment, workload).value("prefill", rate)
 
     def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from times that were already simulated."""
-        basis = self.machine.basis
-        capacity = self.capacity(deployment, workload)
+        ranges, capacity = ranges_of(self.machine, deployment, workload), self.capacity(deployment, workload)
         held = capacity.ledger
-        tpot_ms = [s * 1e3 for s in served.tpot_s]
-        ttft_ms = [s * 1e3 for s in served.ttft_s]
         prefill_s = self.pricer(deployment).prefill_s(workload.prompt_tokens, workload.prompt_tokens)
-        tpot = _speculative(_value("tpot", fmean(tpot_ms), basis), deployment) if tpot_ms else None
         return Metrics(
-            ttft_ms_mean=_value("ttft", fmean(ttft_ms), basis),
-            ttft_ms_p50=_value("ttft", quantile(ttft_ms, 0.5), basis),
-            ttft_ms_p95=_value("ttft", quantile(ttft_ms, 0.95), basis),
-            tpot_ms_mean=tpot,
-            tpot_ms_p50=_speculative(_value("tpot", quantile(tpot_ms, 0.5), basis), deployment) if tpot_ms else None,
-            tpot_ms_p95=_speculative(_value("tpot", quantile(tpot_ms, 0.95), basis), deployment) if tpot_ms else None,
-            throughput_tok_s=_speculative(_value("throughput", served.throughput_tok_s, basis), deployment, rate=True),
-            decode_tok_s=_inverse(tpot) if tpot else None,
-            prefill_tok_s=_value("prefill", workload.prompt_tokens / prefill_s, basis),
-            peak_memory_gib=_value("memory", held.total_bytes / GIB, basis),
+            **serving_metrics(ranges, workload, served),
+            prefill_tok_s=ranges.value("prefill", workload.prompt_tokens / prefill_s),
+            peak_memory_gib=ranges.memory_gib(held),
             weights_gib=Value.exact((held.weights_bytes + held.draft_bytes) / GIB),
             kv_cache_gib=Value.exact(held.kv_bytes / GIB),
-            max_concurrency=_value("concurrency", float(capacity.sequences * deployment.parallel.data), basis),
+            max_concurrency=ranges.concurrency(capacity.sequences, self.footprint(deployment, workload)),
             acceptance=_acceptance(deployment),
             quality_loss_pct=_quality(quality) if quality is not None else None,
         )
+
+    def goodput(self, deployment: Deployment, workload: Workload, served: Served, limits: Limits) -> Value | None:
+        """Requests per second whose own TTFT and TPOT keep the limits; `None` where neither is limited."""
+        return goodput(ranges_of(self.machine, deployment, workload), workload, served, limits)
 
 
 def _half_way(workload: Workload) -> Workload:
     """The workload with half of its answer written: how long sequences are on average once they started at different times."""
     return workload.model_copy(update={"output_tokens": max(workload.output_tokens // 2, 1), "context_limit_tokens": None})
-
-
-def _value(metric: str, value: float, basis: Basis) -> Value:
-    below, above = spread(metric, basis)
-    return Value(value=value, low=value * below, high=value * above, basis=basis)
-
-
-def _speculative(value: Value, deployment: Deployment, *, rate: bool = False) -> Value:
-    """Widen a range by what is not known of the acceptance, which is known from literature: times go with one over the tokens per step."""
-    decoding = deployment.decoding
-    if not decoding.draft_tokens:
-        return value
-    middle = expected_tokens(decoding.acceptance, decoding.draft_tokens)
-    fewest, most = (expected_tokens(share, decoding.draft_tokens) for share in decoding.acceptance_spread)
-    low, high = (fewest / middle, most / middle) if rate else (middle / most, middle / fewest)
-    basis = weakest(value.basis, Basis.LITERATURE)
-    return Value(value=value.value, low=value.low * min(low, 1.0), high=value.high * max(high, 1.0), basis=basis)
-
-
-def _inverse(tpot: Value) -> Value:
-    return Value(value=1e3 / tpot.value, low=1e3 / tpot.high, high=1e3 / tpot.low, basis=tpot.basis)
 
 
 def _acceptance(deployment: Deployment) -> Value | None:

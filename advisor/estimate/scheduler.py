@@ -83,8 +83,14 @@ class Scheduler:
             Timing(one.first_s - one.arrival_s + before_s, seconds, one.last_s - one.arrival_s + before_s)
             for one, seconds in zip(counted, per_token, strict=True)
         )
-        produced = sum(active.output for active in self._done) / self._now if self._now > 0 else 0.0
-        return Served(timings, produced, peak_cache_tokens=self.peak_cache_tokens, preemptions=self.preemptions)
+        produced = sum(active.output for active in self._done)
+        return Served(
+            timings,
+            produced / self._now if self._now > 0 else 0.0,
+            len(self._done) / self._now if self._now > 0 else 0.0,
+            peak_cache_tokens=self.peak_cache_tokens,
+            preemptions=self.preemptions,
+        )
 
     def steady_tok_s(self, in_flight: int) -> float:
         """Output tokens per second while so many are in flight, by Little's law: a run's last requests finish in company of few."""

@@ -1,6 +1,7 @@
 """The times of simulated requests, and what share of them keeps limits."""
 
 from dataclasses import dataclass
+from statistics import fmean
 
 from advisor.profiles.request import Limits
 
@@ -27,6 +28,7 @@ class Served:
     """Times of the simulated requests."""
 
     timings: tuple[Timing, ...]
+    """Of the requests that count: at least one."""
     throughput_tok_s: float
     """Output tokens per second of all replicas: of the whole run where it is a concrete one, else of its steady state."""
     requests_per_s: float = 0.0
@@ -37,6 +39,10 @@ class Served:
     """Most tokens that the cache held at once, of one replica, each sequence rounded up to its blocks; 0 where nobody asked."""
     preemptions: int = 0
     """How often a sequence gave its cache back and started over."""
+
+    def share_within(self, limits: Limits, *, ttft_factor: float = 1.0, tpot_factor: float = 1.0) -> float:
+        """Share of the requests that keep the limits on TTFT and TPOT, were the latencies so many times as long."""
+        return fmean(timing.keeps(limits, ttft_factor=ttft_factor, tpot_factor=tpot_factor) for timing in self.timings)
 
     @property
     def ttft_s(self) -> tuple[float, ...]:

@@ -18,8 +18,6 @@ BURST_SHARE = 3
 """A closed loop starts with everyone at once. One in so many of those first requests counts: as in ten rounds, not in four."""
 ROUNDS = 4
 """Requests simulated in a closed loop, as a multiple of those in flight: the first burst and three rounds of steady state."""
-LENGTH_SPREAD = 0.1
-"""Lengths in a loop vary by this share either way, evenly: equal ones would finish and start in step for ever."""
 OPEN_REQUESTS = 1000
 """Requests simulated in an open loop: eight of those that count lie beyond the p99."""
 OPEN_EDGE = 0.1
@@ -38,6 +36,8 @@ class Rules:
     """Most requests that run at once on a replica."""
     token_budget: int
     request_s: float = 0.0
+    wait_steps: float = 0.0
+    """Decoding steps that a request waits beyond what the engine always makes it wait."""
     pool: Pool = NEVER_FULL
 
 
@@ -46,9 +46,11 @@ def simulate(
 ) -> Served:
     """Serve the workload on paper. `lengths` gives the requests of a concrete run; else enough of the usual length.
 
-    Data-parallel replicas share the load evenly: one is simulated.
+    Data-parallel replicas share the load evenly: one is simulated. The stages of a pipeline work on different requests at a
+    time, so a pipeline serves like as many replicas as it has stages, each with a share of slots and memory, in the time of
+    all layers one after another.
     """
-    replicas = deployment.parallel.data
+    replicas, rules = _streams(deployment, rules)
     if workload.load is Load.TRACE or lengths is not None:
         served = _concrete(pricer, workload, rules, replicas, lengths)
     elif workload.load is Load.OPEN:
@@ -58,13 +60,29 @@ def simulate(
         served = _whole(_scheduler(pricer, workload, rules), burst, in_flight=None)
     else:
         served = _loop(pricer, workload, rules, in_flight_of(workload, rules, replicas))
-    most = served.most_requests_per_s
+    most, busy = served.most_requests_per_s, _busy(workload, replicas)
     return replace(
         served,
-        throughput_tok_s=served.throughput_tok_s * replicas,
-        requests_per_s=served.requests_per_s * replicas,
+        throughput_tok_s=served.throughput_tok_s * busy,
+        requests_per_s=served.requests_per_s * busy,
         most_requests_per_s=None if most is None else most * replicas,
     )
+
+
+def _streams(deployment: Deployment, rules: Rules) -> tuple[int, Rules]:
+    """Streams of requests that do not meet, and the rules of one."""
+    parallel, pool = deployment.parallel, rules.pool
+    stages = parallel.pipeline
+    if stages == 1:
+        return parallel.data, rules
+    return parallel.data * stages, replace(rules, slots=-(-rules.slots // stages), pool=replace(pool, blocks=pool.blocks / stages))
+
+
+def _busy(workload: Workload, replicas: int) -> float:
+    """Replicas that are at work: fewer than there are where there are fewer requests."""
+    if workload.load not in (Load.CLOSED, Load.BURST):
+        return replicas
+    return (workload.concurrency or 1) / _share(workload, replicas)
 
 
 def varied_lengths(workload: Workload, in_flight: int) -> list[tuple[int, int]]:
@@ -93,7 +111,7 @@ def _scheduler(pricer: StepPricer, workload: Workload, rules: Rules, *, exact_ca
         slots=rules.slots,
         token_budget=rules.token_budget,
         request_s=rules.request_s,
-        wait_steps=0.0 if alone else pricer.machine.overheads.wait_steps,
+        wait_steps=0.0 if alone else rules.wait_steps + pricer.machine.overheads.wait_steps,
         pool=rules.pool,
         exact_cache=exact_cache,
     )
@@ -162,7 +180,7 @@ def _varied(workload: Workload, count: int) -> list[tuple[int, int]]:
     rng = random.Random(SEED)
 
     def around(tokens: int) -> int:
-        return max(round(tokens * rng.uniform(1 - LENGTH_SPREAD, 1 + LENGTH_SPREAD)), 1)
+        return max(round(tokens * rng.uniform(1 - workload.length_spread, 1 + workload.length_spread)), 1)
 
     return [(around(workload.prompt_tokens), around(workload.output_tokens)) for _ in range(count)]
 

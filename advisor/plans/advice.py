@@ -103,9 +103,10 @@ def _limits(request: Request) -> sections.PlanLimits:
         prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
         output_tokens=workload.output_tokens,
         oversubscribe=workload.oversubscribe or None,
-        load=Load.OFFLINE if workload.load is Load.OFFLINE else None,
+        load=workload.load if workload.load not in (Load.CLOSED, Load.OPEN) else None,
         concurrency=workload.concurrency,
         request_rate_per_s=workload.request_rate_per_s,
+        load_trace=workload.trace.name if workload.trace is not None else None,
         ttft_ms_p95=limits.ttft_ms_p95,
         tpot_ms_p95=limits.tpot_ms_p95,
         throughput_tok_s=limits.throughput_tok_s,
@@ -142,6 +143,10 @@ def _title(advice: Advice) -> str:
         load = f"{number(workload.request_rate_per_s or 0, trim=True)} requests a second"
     elif workload.load is Load.OFFLINE:
         load = "offline"
+    elif workload.trace is not None:
+        load = f"{len(workload.trace.requests)} requests of a trace"
+    elif workload.load is Load.BURST:
+        load = f"a burst of {workload.concurrency}"
     else:
         load = f"{workload.concurrency} at once"
     return f"{advice.model.id}, {load}, {advice.request.devices} x {advice.hardware.name}"

@@ -13,7 +13,7 @@ from advisor.plans.file import PlanFile, request_of
 from advisor.plans.words import file_name
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.models import ModelSpec
-from advisor.profiles.request import Prefer
+from advisor.profiles.request import Load, Prefer
 from advisor.search import refold
 
 
@@ -117,10 +117,11 @@ def replan_command(plan: PlanFile) -> str:
     limits = {flag: getattr(asked, file_name(limit)) for limit, flag in LIMIT_FLAGS.items()}
     options = limits | {
         "--context": asked.context_tokens,
-        "--prompt-tokens": asked.prompt_tokens,
-        "--output-tokens": asked.output_tokens,
-        "--concurrency": asked.concurrency,
-        "--request-rate": asked.request_rate_per_s,
+        "--prompt-tokens": asked.prompt_tokens if not asked.load_trace else None,
+        "--output-tokens": asked.output_tokens if not asked.load_trace else None,
+        "--concurrency": asked.concurrency if asked.load is not Load.BURST else None,
+        "--burst": asked.concurrency if asked.load is Load.BURST else None,
+        "--load-trace": asked.load_trace,
         "--prefer": asked.prefer.value if asked.prefer is not Prefer.BALANCED else None,
     }
     return plan_command(plan.model.path or plan.model.name, options, require=asked.require, forbid=asked.forbid)

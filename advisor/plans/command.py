@@ -7,6 +7,7 @@ LIMIT_FLAGS = {
     "ttft_ms_p95": "--ttft-ms",
     "tpot_ms_p95": "--tpot-ms",
     "throughput_tok_s": "--throughput",
+    "request_rate_per_s": "--request-rate",
     "memory_gib_per_device": "--memory-gib",
     "quality_loss_pct": "--quality-loss",
 }

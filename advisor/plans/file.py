@@ -5,6 +5,7 @@ The decision stands first, what a machine recorded last. Keys that this version 
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
@@ -23,6 +24,7 @@ from advisor.plans.sections import (
 )
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits, Load, Request, Workload
+from advisor.profiles.trace import read_trace
 
 FORMAT = "1.0"
 MAJOR = FORMAT.split(".")[0]
@@ -99,6 +101,7 @@ def request_of(plan: PlanFile) -> Request:
 def _request(plan: PlanFile) -> Request:
     asked = plan.limits
     load = asked.load or (Load.OPEN if asked.request_rate_per_s else Load.CLOSED)
+    trace = read_trace(Path(asked.load_trace)) if asked.load_trace else None
     return Request(
         workload=Workload(
             prompt_tokens=asked.prompt_tokens or asked.context_tokens - asked.output_tokens,
@@ -106,6 +109,7 @@ def _request(plan: PlanFile) -> Request:
             load=load,
             concurrency=asked.concurrency,
             request_rate_per_s=asked.request_rate_per_s,
+            trace=trace,
             context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
             oversubscribe=bool(asked.oversubscribe),
         ),
@@ -113,6 +117,7 @@ def _request(plan: PlanFile) -> Request:
             ttft_ms_p95=asked.ttft_ms_p95,
             tpot_ms_p95=asked.tpot_ms_p95,
             throughput_tok_s=asked.throughput_tok_s,
+            request_rate_per_s=asked.request_rate_per_s,
             memory_gib_per_device=asked.memory_gib_per_gpu,
             quality_loss_pct=asked.quality_drop_pct,
         ),

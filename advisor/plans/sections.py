@@ -48,9 +48,11 @@ class PlanLimits(PlanPart):
     oversubscribe: bool | None = None
     """Size the cache for the usual length and preempt when it runs dry; absent: all requests may be longest at once."""
     concurrency: Whole | None = None
-    """Requests in flight at once."""
+    """Requests in flight at once, or of a burst."""
     request_rate_per_s: Positive | None = None
-    """Requests arriving per second."""
+    """Requests arriving per second; the least that must be served for as long as they come."""
+    load_trace: str | None = None
+    """File of the requests that arrive, with their lengths; `prompt_tokens` and `output_tokens` are then their means."""
     ttft_ms_p95: Positive | None = None
     """Maximum time to the first token, 95th percentile."""
     tpot_ms_p95: Positive | None = None

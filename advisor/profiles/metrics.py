@@ -64,7 +64,8 @@ class Value(Frozen):
 class Metrics(Frozen):
     """What a deployment does under a workload, predicted or measured. `None` means not asked or not known.
 
-    TTFT runs from submission to the first token. TPOT is (last token − first token)/(tokens − 1) of a request.
+    TTFT runs from submission to the first token, end-to-end latency (E2E) to the last one. TPOT is
+    (last token − first token)/(tokens − 1) of a request.
     Throughput counts output tokens of all requests over wall time. Quality loss is the perplexity increase over the
     unmodified model, in percent, on a named text.
     """
@@ -72,10 +73,20 @@ class Metrics(Frozen):
     ttft_ms_mean: Value | None = None
     ttft_ms_p50: Value | None = None
     ttft_ms_p95: Value | None = None
+    ttft_ms_p99: Value | None = None
     tpot_ms_mean: Value | None = None
     tpot_ms_p50: Value | None = None
     tpot_ms_p95: Value | None = None
+    tpot_ms_p99: Value | None = None
+    e2e_ms_mean: Value | None = None
+    e2e_ms_p50: Value | None = None
+    e2e_ms_p95: Value | None = None
+    e2e_ms_p99: Value | None = None
     throughput_tok_s: Value | None = None
+    request_rate_per_s: Value | None = None
+    """Most arrivals per second that can be served for as long as they come; under an open load."""
+    goodput_per_s: Value | None = None
+    """Requests per second that keep the limits on TTFT and TPOT, each on its own; with such a limit."""
     decode_tok_s: Value | None = None
     """Decode speed that one request sees: 1000 / TPOT."""
     prefill_tok_s: Value | None = None
@@ -117,6 +128,11 @@ class Sample(Frozen):
     def ttft_ms(self) -> float:
         """Time to first token, ms."""
         return (self.first_token_s - self.submitted_s) * 1e3
+
+    @property
+    def e2e_ms(self) -> float:
+        """Time to the last token, ms."""
+        return (self.last_token_s - self.submitted_s) * 1e3
 
     @property
     def tpot_ms(self) -> float | None:

@@ -45,6 +45,8 @@ class Workload(Frozen):
     """Arrivals per second; required for an open loop."""
     context_limit_tokens: int | None = Field(default=None, ge=1)
     """Longest sequence that must be possible, where it is longer than the usual one."""
+    length_spread: float = Field(default=0.1, ge=0, lt=1)
+    """Lengths vary evenly by this share either way; equal ones would finish and start in step for ever."""
     trace: Trace | None = None
     """The requests of a trace; the lengths above are then their means."""
     oversubscribe: bool = False
@@ -68,6 +70,11 @@ class Workload(Frozen):
     def context_tokens(self) -> int:
         """How long a sequence becomes."""
         return self.prompt_tokens + self.output_tokens
+
+    @property
+    def arrivals_per_s(self) -> float | None:
+        """Requests that arrive per second, on average; `None` where arrivals wait for others, or all come at once."""
+        return self.trace.rate_per_s if self.trace is not None else self.request_rate_per_s
 
     @property
     def longest_tokens(self) -> int:

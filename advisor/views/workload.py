@@ -1,7 +1,7 @@
 """A workload in a phrase."""
 
 from advisor.numbers import number
-from advisor.profiles.request import Workload
+from advisor.profiles.request import Load, Workload
 
 
 def workload_words(workload: Workload) -> str:
@@ -9,5 +9,9 @@ def workload_words(workload: Workload) -> str:
     load = f"{workload.concurrency} in flight" if workload.concurrency else workload.load.value
     if workload.request_rate_per_s:
         load = f"{number(workload.request_rate_per_s, trim=True)} requests per second"
+    if workload.load is Load.BURST:
+        load = f"{workload.concurrency} at once"
+    if workload.trace is not None:
+        load = f"on average, the {len(workload.trace.requests)} requests of {workload.trace.name}"
     longest = f", sequences up to {workload.longest_tokens}" if workload.longest_tokens > workload.context_tokens else ""
     return f"{workload.prompt_tokens} prompt + {workload.output_tokens} output tokens{longest}, {load}"

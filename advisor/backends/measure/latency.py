@@ -8,7 +8,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from advisor.backends.measure.spread import bootstrap_value, mean_value, quantile
+from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Sample, Value
@@ -55,17 +55,20 @@ def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens:
 
 def check_text(tokens: Sequence[int], workload: Workload) -> None:
     """Raise `AdvisorError` `text-too-short` when no two different prompts can be cut."""
-    if len(tokens) <= workload.prompt_tokens:
-        raise AdvisorError(
-            "text-too-short", f"the text has {len(tokens)} tokens; prompts of {workload.prompt_tokens} cannot be cut from it"
-        )
+    longest = max(prompt for prompt, _ in request_lengths(workload, 1 if workload.trace is None else len(workload.trace.requests)))
+    if len(tokens) <= longest:
+        raise AdvisorError("text-too-short", f"the text has {len(tokens)} tokens; prompts of {longest} cannot be cut from it")
 
 
 def cut_prompts(tokens: Sequence[int], length: int, count: int, seed: int) -> list[tuple[int, ...]]:
     """So many stretches of `tokens`, at places drawn from `seed`."""
     draw = random.Random(seed)
-    places = [draw.randrange(len(tokens) - length + 1) for _ in range(count)]
-    return [tuple(tokens[place : place + length]) for place in places]
+    return [_cut(tokens, length, draw) for _ in range(count)]
+
+
+def _cut(tokens: Sequence[int], length: int, draw: random.Random) -> tuple[int, ...]:
+    place = draw.randrange(len(tokens) - length + 1)
+    return tuple(tokens[place : place + length])
 
 
 def _serve(
@@ -73,7 +76,8 @@ def _serve(
 ) -> "Outcome":
     from advisor.backends.runtime.engine import Job, serve
 
-    jobs = [Job(prompt, workload.output_tokens) for prompt in cut_prompts(tokens, workload.prompt_tokens, requests, seed)]
+    draw = random.Random(seed)
+    jobs = [Job(_cut(tokens, prompt, draw), output) for prompt, output in request_lengths(workload, requests)]
     return serve(
         session,
         jobs,
@@ -83,8 +87,17 @@ def _serve(
     )
 
 
+def request_lengths(workload: Workload, requests: int) -> list[tuple[int, int]]:
+    """Prompt and answer of so many requests: those of a trace from its start on, else all of the usual lengths."""
+    if workload.trace is None:
+        return [(workload.prompt_tokens, workload.output_tokens)] * requests
+    return [(request.prompt_tokens, request.output_tokens) for request in workload.trace.requests[:requests]]
+
+
 def arrival_times(workload: Workload, requests: int, seed: int) -> list[float] | None:
-    """Poisson arrivals from the start on, seconds; `None` unless the load is open."""
+    """When requests arrive, seconds from the start: as a trace says, or at random at a rate (Poisson); `None` unless the load is open."""
+    if workload.trace is not None:
+        return [request.arrival_s for request in workload.trace.requests[:requests]]
     if workload.load is not Load.OPEN or workload.request_rate_per_s is None:
         return None
     draw = random.Random(seed)
@@ -105,16 +118,14 @@ def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], s
     ttft = [[sample.ttft_ms for sample in samples] for samples in repeats]
     tpot = [[ms for sample in samples if (ms := sample.tpot_ms) is not None] for samples in repeats]
     proposed = [outcome for outcome in outcomes if outcome.proposed]
-    per_token = _over(tpot, fmean, seed) if all(tpot) else None
+    e2e = [[sample.e2e_ms for sample in samples] for samples in repeats]
+    latencies = (
+        _latencies("ttft_ms", ttft, seed) | (_latencies("tpot_ms", tpot, seed) if all(tpot) else {}) | _latencies("e2e_ms", e2e, seed)
+    )
     return Metrics(
-        ttft_ms_mean=_over(ttft, fmean, seed),
-        ttft_ms_p50=_over(ttft, _p50, seed),
-        ttft_ms_p95=_over(ttft, _p95, seed),
-        tpot_ms_mean=per_token,
-        tpot_ms_p50=_over(tpot, _p50, seed) if per_token else None,
-        tpot_ms_p95=_over(tpot, _p95, seed) if per_token else None,
+        **latencies,
         throughput_tok_s=_throughput(outcomes, seed),
-        decode_tok_s=_rate(per_token) if per_token else None,
+        decode_tok_s=_rate(latencies["tpot_ms_mean"]) if all(tpot) else None,
         prefill_tok_s=mean_value(prefills, least=0.0),
         kv_cache_gib=Value.exact(max(outcome.kv_used_bytes_peak for outcome in outcomes) / GIB, Basis.MEASURED),
         acceptance=mean_value([_gained(each, draft_tokens) for each in proposed], least=0.0, most=1.0) if proposed else None,
@@ -125,6 +136,10 @@ def _gained(outcome: "Outcome", draft_tokens: int) -> float:
     """Tokens beyond the first that a sequence gained per step, by the draft positions that a step may hold."""
     steps = outcome.decode_tokens - len(outcome.finished) - outcome.accepted
     return outcome.accepted / (steps * draft_tokens) if steps and draft_tokens else 0.0
+
+
+def _latencies(metric: str, repeats: Sequence[Sequence[float]], seed: int) -> dict[str, Value]:
+    return {f"{metric}_{name}": _over(repeats, statistic, seed) for name, statistic in STATISTICS.items()}
 
 
 def _over(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[float]], float], seed: int) -> Value:
@@ -146,11 +161,3 @@ def _throughput(outcomes: "Sequence[Outcome]", seed: int) -> Value:
 def _rate(per_token: Value) -> Value:
     """Tokens per second that one request sees, from ms per token."""
     return Value(value=1e3 / per_token.value, low=1e3 / per_token.high, high=1e3 / per_token.low, basis=per_token.basis)
-
-
-def _p50(values: Sequence[float]) -> float:
-    return quantile(values, 0.5)
-
-
-def _p95(values: Sequence[float]) -> float:
-    return quantile(values, 0.95)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import nan
 from statistics import fmean, stdev
 
@@ -54,3 +55,12 @@ def quantile(values: Sequence[float], share: float) -> float:
     index = min(int(place), max(len(ordered) - 2, 0))
     right = ordered[min(index + 1, len(ordered) - 1)]
     return ordered[index] + (place - index) * (right - ordered[index])
+
+
+STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
+    "mean": fmean,
+    "p50": partial(quantile, share=0.5),
+    "p95": partial(quantile, share=0.95),
+    "p99": partial(quantile, share=0.99),
+}
+"""What is told of the latencies of requests, by the ending of the metric."""

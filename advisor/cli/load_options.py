@@ -1,0 +1,67 @@
+"""Options that say which requests come, and when: shared by the commands that predict serving."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from advisor.cli.values import QuantityType
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.units import RATE, REQUESTS, TOKENS
+
+if TYPE_CHECKING:  # parsing what a trace holds waits until a command runs
+    from advisor.profiles.trace import Trace
+
+FLAGS = {
+    "concurrency": "--concurrency",
+    "request_rate": "--request-rate",
+    "burst": "--burst",
+    "load_trace": "--load-trace",
+    "offline_load": "--offline",
+}
+"""Parameters that each describe a load, and their flags."""
+
+
+def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a load; the command receives `trace: Trace | None` beside the plain numbers. At most one load is given."""
+
+    @click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Tokens of a usual prompt.")
+    @click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
+    @click.option("--concurrency", type=QuantityType(REQUESTS), help="Requests in flight at once.")
+    @click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second, at random.")
+    @click.option("--burst", type=QuantityType(REQUESTS), metavar="N", help="So many requests at once, and nobody follows.")
+    @click.option(
+        "--load-trace", type=click.Path(path_type=Path), metavar="FILE",
+        help="CSV or JSON lines of requests: arrival_s, prompt_tokens, output_tokens.",
+    )  # fmt: skip
+    @functools.wraps(command)
+    def wrapped(*args: Any, load_trace: Path | None, **asked: Any) -> Any:
+        check_load({**asked, "load_trace": load_trace})
+        return command(*args, trace=_read(load_trace), **asked)
+
+    return wrapped
+
+
+def check_load(asked: Mapping[str, Any]) -> None:
+    """Raise `AdvisorError` `usage` for two loads, and for lengths beside a trace, which has its own."""
+    given = [flag for name, flag in FLAGS.items() if asked.get(name)]
+    if len(given) > 1:
+        raise AdvisorError("usage", f"{' and '.join(given)} exclude each other", exit_code=ExitCode.USAGE, help=(f"keep {given[0]}",))
+    lengths = [flag for name, flag in (("prompt_tokens", "--prompt-tokens"), ("output_tokens", "--output-tokens")) if asked.get(name)]
+    if asked.get("load_trace") and lengths:
+        raise AdvisorError(
+            "usage",
+            f"{' and '.join(lengths)} and --load-trace exclude each other",
+            exit_code=ExitCode.USAGE,
+            help=("drop the lengths: the trace has those of each request",),
+        )
+
+
+def _read(path: Path | None) -> "Trace | None":
+    if path is None:
+        return None
+    from advisor.profiles.trace import read_trace  # loads pydantic: not needed for --help
+
+    return read_trace(path)
