@@ -3,7 +3,9 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow check format bench-cpu clean
+CASES := benchmarks/published/cases.csv
+
+.PHONY: demo test test-slow check format bench-cpu calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
@@ -20,6 +22,15 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# 90 % ranges from the published measurements; HELD_OUT is a table of predictions by constants fitted without their source or model.
+calibrate: $(READY)
+	mkdir -p out
+	$(BIN)/advisor validate $(CASES) --rows out/rows.csv > out/validation.txt
+	$(BIN)/python tools/calibrate.py $(CASES) out/rows.csv $(HELD_OUT)
+
+accuracy: $(READY)
+	$(BIN)/python tools/accuracy_page.py
 
 format: $(READY)
 	$(BIN)/ruff format .

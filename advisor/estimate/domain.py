@@ -21,9 +21,9 @@ _WORDS = {
     ENGINE: "engine {}",
     MODEL: "{} models",
     WEIGHTS: "{} weights",
-    IN_FLIGHT: "{:g} requests in flight ({:g} to {:g} were)",
-    CONTEXT: "{:g} tokens a request ({:g} to {:g} were)",
-    DEVICES: "{:g} devices ({:g} to {:g} were)",
+    IN_FLIGHT: "{:,.0f} requests in flight ({:,.0f} to {:,.0f} were)",
+    CONTEXT: "{:,.0f} tokens a request ({:,.0f} to {:,.0f} were)",
+    DEVICES: "{:,.0f} devices ({:,.0f} to {:,.0f} were)",
 }
 
 
