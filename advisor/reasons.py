@@ -21,6 +21,7 @@ COMPARED = {
     "tpot_ms_mean": "TPOT",
     "ttft_ms_mean": "TTFT",
     "throughput_tok_s": "throughput",
+    "request_rate_per_s": "sustained rate",
     "peak_memory_gib": "memory",
     "quality_loss_pct": "quality loss",
 }

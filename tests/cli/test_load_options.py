@@ -1,0 +1,103 @@
+"""Loads on the command line: bursts, traces and rates, in estimate and plan, and back from a plan file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from advisor.plans.file import request_of
+from advisor.plans.read import read_plan
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.request import Load
+
+LLAMA = "meta-llama/Meta-Llama-3.1-8B"
+Run = Callable[..., Any]
+TRACE = "arrival_s,prompt_tokens,output_tokens\n0,300,20\n0.5,100,40\n0.9,200,30\n"
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> str:
+    file = tmp_path / "trace.csv"
+    file.write_text(TRACE, encoding="utf-8")
+    return str(file)
+
+
+def estimate(advisor: Run, *options: str) -> Any:
+    return advisor("estimate", LLAMA, "--hardware", "h100-sxm", "--engine", "vllm", "--json", *options)
+
+
+def plan(advisor: Run, *options: str) -> Any:
+    return advisor("plan", LLAMA, "--hardware", "h100-sxm", *options)
+
+
+def test_estimate_serves_a_burst(advisor: Run) -> None:
+    found = estimate(advisor, "--prompt-tokens", "512", "--output-tokens", "64", "--burst", "100").data["metrics"]
+    assert found["ttft_ms_p99"]["value"] > found["ttft_ms_p50"]["value"]
+    assert "request_rate_per_s" not in found
+
+
+def test_estimate_serves_a_trace_and_counts_what_keeps_the_limits(advisor: Run, trace: str) -> None:
+    found = estimate(advisor, "--load-trace", trace, "--ttft-ms", "500", "--tpot-ms", "50").data["metrics"]
+    assert 0 < found["goodput_per_s"]["value"] <= 2 / 0.9
+    assert found["e2e_ms_p99"]["value"] > found["ttft_ms_p99"]["value"]
+
+
+def test_a_rate_beyond_what_lasts_is_a_miss_that_tells_the_rate_that_does(advisor: Run) -> None:
+    ended = plan(advisor, "--request-rate", "200", "--error-format", "json")
+    assert ended.code == ExitCode.NO_PLAN
+    assert any(note.startswith("the limit that binds is request_rate_per_s: ") for note in ended.error["notes"])
+    way_out = next(line for line in ended.error["help"] if line.startswith("allow --request-rate "))
+    lasting = float(way_out.split()[2])
+    assert 1 < lasting < 200
+    assert plan(advisor, "--request-rate", f"{lasting * 0.9:.3g}").code == ExitCode.OK
+
+
+@pytest.mark.parametrize(
+    ("options", "load"), [(("--burst", "32"), Load.BURST), (("--request-rate", "2"), Load.OPEN), (("--load-trace",), Load.TRACE)]
+)
+def test_a_plan_file_keeps_its_load(advisor: Run, trace: str, tmp_path: Path, options: tuple[str, ...], load: Load) -> None:
+    file = tmp_path / "plan.yaml"
+    given = (*options, trace) if load is Load.TRACE else options
+    assert plan(advisor, *given, "-o", str(file)).code == ExitCode.OK
+    request = request_of(read_plan(file))
+    assert request.workload.load is load
+    assert request.workload.concurrency == (32 if load is Load.BURST else None)
+    assert request.limits.request_rate_per_s == (2 if load is Load.OPEN else None)
+    if request.workload.trace is not None:
+        assert [one.prompt_tokens for one in request.workload.trace.requests] == [300, 100, 200]
+
+
+def test_a_plan_whose_trace_is_gone_says_so(advisor: Run, trace: str, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    plan(advisor, "--load-trace", trace, "-o", str(file))
+    Path(trace).unlink()
+    with pytest.raises(AdvisorError, match="cannot be read") as raised:
+        request_of(read_plan(file))
+    assert raised.value.code == "bad-trace"
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--burst", "4", "--concurrency", "2"), "--concurrency and --burst exclude each other"),
+        (("--load-trace", "x.csv", "--request-rate", "2"), "--request-rate and --load-trace exclude each other"),
+        (("--load-trace", "x.csv", "--prompt-tokens", "2"), "--prompt-tokens and --load-trace exclude each other"),
+        (("--load-trace", "/nowhere/x.csv"), "/nowhere/x.csv: cannot be read: no such file or directory"),
+    ],
+)
+def test_loads_that_contradict_or_cannot_be_read_are_refused(advisor: Run, options: tuple[str, ...], told: str) -> None:
+    for ended in (plan(advisor, *options, "--error-format", "json"), estimate(advisor, *options, "--error-format", "json")):
+        assert ended.code != ExitCode.OK
+        assert ended.error["message"] == told
+
+
+def test_estimate_needs_lengths_or_a_trace(advisor: Run) -> None:
+    ended = estimate(advisor, "--prompt-tokens", "512", "--error-format", "json")
+    assert (ended.code, ended.error["message"]) == (ExitCode.USAGE, "missing --output-tokens")
+
+
+def test_a_context_shorter_than_the_longest_request_is_refused(advisor: Run, trace: str) -> None:
+    ended = plan(advisor, "--load-trace", trace, "--context", "256", "--error-format", "json")
+    assert ended.code == ExitCode.USAGE
+    assert "has 320 tokens, the context 256" in ended.error["message"]
