@@ -5,19 +5,25 @@ from enum import StrEnum
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.technique import Technique
+from advisor.estimate.probability import all_kept
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Request
+
+LIKELY = 0.9
+"""Probability of keeping every limit from which a candidate is said to meet them."""
 
 
 class Status(StrEnum):
     """How a candidate stands against the limits."""
 
     MEETS = "meets"
+    """All of them kept with a probability of `LIKELY` or more."""
     AT_RISK = "at-risk"
-    """The predicted value keeps the limit, its range crosses it."""
+    """Every predicted value keeps its limit, but all of them together less likely than that."""
     MISSES = "misses"
+    """A predicted value does not keep its limit: less likely than not."""
 
 
 class State(StrEnum):
@@ -53,6 +59,13 @@ class Candidate:
     metrics: Metrics
     status: Status
     misses: tuple[Miss, ...] = ()
+    chances: tuple[tuple[str, float], ...] = ()
+    """Each limit, by field name, with the probability that it is kept; the memory that there is counts as one."""
+
+    @property
+    def probability(self) -> float:
+        """How likely all limits are kept."""
+        return all_kept(dict(self.chances))
 
     @property
     def names(self) -> tuple[str, ...]:

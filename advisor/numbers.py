@@ -39,6 +39,19 @@ _COUNTED = {"at once"}
 """Units of things that come in whole numbers."""
 
 
+def percent(probability: float) -> str:
+    """A probability in whole percent, never rounded to what is certain.
+
+    >>> percent(0.834), percent(0.9999), percent(1.0), percent(0.001)
+    ('83 %', '>99 %', '100 %', '<1 %')
+    """
+    if 0 < probability < 0.01:
+        return "<1 %"
+    if 0.99 < probability < 1:
+        return ">99 %"
+    return f"{probability:.0%}".replace("%", " %")
+
+
 def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
     """Write `value` with three significant digits.
 

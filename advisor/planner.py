@@ -4,33 +4,34 @@ import hashlib
 import math
 from collections.abc import Callable, Sequence
 
-from advisor.advice import Advice, Candidate, Miss, Relaxation, Status
+from advisor.advice import Advice, Candidate, Relaxation, Status
 from advisor.backends.deployment import Deployment
 from advisor.backends.technique import LOSSLESS, QualityEffect, Technique
 from advisor.backends.techniques import by_name, options_of
-from advisor.estimate.closed_form import Steady
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory import GIB
 from advisor.estimate.served import Served
+from advisor.priced import Priced, Pricing
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.hardware import Hardware
-from advisor.profiles.metrics import Basis, Metrics, Value
+from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request, Workload
-from advisor.ranking import distance, frontier, misses, order, status
+from advisor.ranking import FINALISTS, Judged, columns_of, distinct, frontier, judge, misses, order, status
 from advisor.reasons import reasons
 from advisor.search import Stack, baselines, refold, stacks
-from advisor.shown_metrics import BY_LIMIT
 
-FINALISTS = 12
 MOST_DEVICES = 8
 """Of one machine; more are a cluster."""
-RATE_ROUNDS = 5
-"""Halvings in search of the most requests per second."""
 SHOWN = 8
 """Most plans of the frontier that are shown."""
-OBJECTIVES = ("tpot_ms_mean", "ttft_ms_p95", "peak_memory_gib")
+RATE_ROUNDS = 5
+"""Halvings in search of the most requests per second."""
+MOST_PRICED = 4
+"""Searches that are remembered: a person goes back and forth between a few workloads."""
+OBJECTIVES = {"tpot_ms_mean": 1, "ttft_ms_p95": 1, "peak_memory_gib": 1, "throughput_tok_s": -1}
+"""Each with 1 where less is better, -1 where more is."""
 
 
 class Planner:
@@ -43,16 +44,17 @@ class Planner:
         self.evidence = evidence
         self.profile = profile
         self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
-        self._factors: dict[tuple[str, str, int], tuple[float, float]] = {}
-        self._effects: dict[Technique, QualityEffect] = {}
+        self._priced: dict[tuple[object, ...], Priced] = {}
+        self._effects: dict[int, tuple[Technique, QualityEffect]] = {}
+        self._losses: dict[tuple[int, ...], QualityEffect] = {}
 
     def advise(self, request: Request) -> Advice:
         """Answer one request. Never empty: when nothing fits, the nearest stack leads."""
-        quick = [self._quick(stack, request) for stack in stacks(self.model, request, self.estimator.engine.name)]
-        if not quick:
+        priced = self.priced(request)
+        if not priced.stacks:
             raise self._nothing_left(request)
-        ranked = order(quick, request)
-        finalists = order([self.candidate(stack_of(c), request) for c in self._finalists(ranked, request)], request)
+        judged = judge(priced.columns, request, self._budget_gib(request))
+        finalists = self._ordered([self.candidate(stack, request) for stack in self._finalists(priced, judged)], request)
         chosen = finalists[0]
         fits = chosen.status is not Status.MISSES
         kept = [c for c in frontier(finalists) if fits or c.status is Status.MISSES][:SHOWN]
@@ -64,11 +66,21 @@ class Planner:
             chosen=chosen,
             ranked=tuple(kept),
             reasons=tuple(reasons(self, chosen, request)),
-            relaxations=() if fits else tuple(self._relaxations(ranked, chosen, request)),
+            relaxations=() if fits else tuple(self._relaxations(priced, judged, chosen, request)),
             binding=None if fits else max(chosen.misses, key=lambda miss: miss.ratio),
-            considered=len(quick),
-            feasible=sum(c.status is not Status.MISSES for c in quick),
+            considered=len(priced.stacks),
+            feasible=int((~judged.misses_any).sum()),
         )
+
+    def priced(self, request: Request) -> Priced:
+        """Every stack with its closed-form metrics; limits and preference change nothing of it."""
+        key = (request.workload, request.devices, request.require, request.forbid)
+        if key not in self._priced:
+            if len(self._priced) >= MOST_PRICED:
+                self._priced.pop(next(iter(self._priced)))
+            pricing = Pricing(self.estimator, request.workload, self.quality)
+            self._priced[key] = pricing.price(stacks(self.model, request, self.estimator.engine.name))
+        return self._priced[key]
 
     def candidate(self, stack: Stack, request: Request) -> Candidate:
         """A stack with simulated metrics, judged by the request's limits."""
@@ -81,16 +93,16 @@ class Planner:
         goodput = self.estimator.goodput(stack.deployment, request.workload, served, request.limits)
         return self._judged(stack, metrics.model_copy(update={"goodput_per_s": goodput}), request)
 
+    def best(self, candidates: Sequence[Candidate], request: Request) -> Candidate:
+        """The one that ranks first."""
+        return self._ordered(candidates, request)[0]
+
     def quality(self, stack: Stack) -> QualityEffect:
         """The losses of all techniques of a stack, added; the ranges as if independent."""
-        effects = [effect for effect in (self._effect(technique, stack) for technique in stack.techniques) if effect.sources]
-        if not effects:
-            return LOSSLESS
-        loss = sum(effect.loss_pct for effect in effects)
-        below = math.hypot(*(effect.loss_pct - effect.low_pct for effect in effects))
-        above = math.hypot(*(effect.high_pct - effect.loss_pct for effect in effects))
-        sources = tuple(dict.fromkeys(source for effect in effects for source in effect.sources))
-        return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources)
+        lossy = tuple([id(technique) for technique in stack.techniques if self._effect(technique, stack).sources])
+        if lossy not in self._losses:
+            self._losses[lossy] = _added([self._effects[technique][1] for technique in lossy])
+        return self._losses[lossy]
 
     def _nothing_left(self, request: Request) -> AdvisorError:
         """Every stack with what is required was refused: say by whom."""
@@ -105,26 +117,26 @@ class Planner:
         )
 
     def _effect(self, technique: Technique, stack: Stack) -> QualityEffect:
-        if technique not in self._effects:
-            self._effects[technique] = technique.quality(stack.deployment, self.evidence)
-        return self._effects[technique]
+        """By identity, which is quick: the technique is kept beside its effect, so that no other one takes its place."""
+        known = self._effects.get(id(technique))
+        if known is None:
+            known = self._effects[id(technique)] = (technique, technique.quality(stack.deployment, self.evidence))
+        return known[1]
 
-    def _quick(self, stack: Stack, request: Request) -> Candidate:
-        steady = self.estimator.steady(stack.deployment, request.workload)
-        return self._judged(stack, self._steady_metrics(stack, steady, request), request)
+    def _ordered(self, candidates: Sequence[Candidate], request: Request) -> list[Candidate]:
+        return order(candidates, request, self._budget_gib(request))
 
     def _judged(self, stack: Stack, metrics: Metrics, request: Request) -> Candidate:
-        missed = [miss for miss in misses(metrics, request.limits) if miss.limit != "memory_gib_per_device"]
-        needed = metrics.peak_memory_gib
-        budget_gib = self._budget_bytes(request) / GIB
-        if needed is not None and needed.value > budget_gib:
-            missed.append(Miss("memory_gib_per_device", budget_gib, needed))
-        verdict = status(metrics, request.limits, tuple(missed))
-        return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, tuple(missed))
+        budget_gib = self._budget_gib(request)
+        judged = judge(columns_of([metrics], [len(stack.techniques)]), request, budget_gib)
+        missed = misses(metrics, request.limits, budget_gib)
+        chances = tuple((limit, float(chance[0])) for limit, chance in judged.chances.items())
+        verdict = status(float(judged.probability[0]), missed)
+        return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, missed, chances)
 
-    def _budget_bytes(self, request: Request) -> float:
-        limit = request.limits.memory_gib_per_device
-        return min(self.estimator.budget_bytes, limit * GIB) if limit is not None else self.estimator.budget_bytes
+    def _budget_gib(self, request: Request) -> float:
+        limit, budget_gib = request.limits.memory_gib_per_device, self.estimator.budget_bytes / GIB
+        return min(budget_gib, limit) if limit is not None else budget_gib
 
     def _with_needed_memory(self, metrics: Metrics, stack: Stack, request: Request) -> Metrics:
         """Memory of what was asked for, also where it does not fit."""
@@ -139,53 +151,31 @@ class Planner:
             }
         )
 
-    def _steady_metrics(self, stack: Stack, steady: Steady, request: Request) -> Metrics:
-        """Without the simulation; the ranges decide which stacks keep the limits for sure and so reach the simulation."""
-        needed = self.estimator.needed_bytes(stack.deployment, request.workload) / GIB
-        ttft = self._ranged("ttft", steady.ttft_ms_p95, stack.deployment)
-        tpot = self._ranged("tpot", steady.tpot_ms, stack.deployment)
-        loss = self.quality(stack)
-        return Metrics.model_construct(
-            ttft_ms_mean=ttft,
-            ttft_ms_p95=ttft,
-            tpot_ms_mean=tpot,
-            tpot_ms_p95=tpot,
-            throughput_tok_s=self._ranged("throughput", steady.throughput_tok_s, stack.deployment),
-            request_rate_per_s=self._ranged("throughput", steady.capacity_tok_s / request.workload.output_tokens, stack.deployment),
-            peak_memory_gib=self._ranged("memory", needed, stack.deployment),
-            quality_loss_pct=Value.model_construct(value=loss.loss_pct, low=loss.low_pct, high=loss.high_pct, basis=Basis.LITERATURE),
-        )
+    def _finalists(self, priced: Priced, judged: Judged) -> list[Stack]:
+        """The best by rank, those of equal numbers once, and the best by each objective among those that fit."""
+        ordered = judged.order
+        picked = distinct(priced.columns, ordered, judged.cost[ordered])
+        fit = ordered[~judged.misses_any[ordered]]
+        among = fit if len(fit) else ordered[:FINALISTS]
+        for metric, sign in OBJECTIVES.items():
+            picked.append(among[(sign * priced.columns.metrics[metric].value[among]).argmin()])
+        return [priced.stacks[place] for place in dict.fromkeys(int(place) for place in picked)]
 
-    def _ranged(self, metric: str, value: float, deployment: Deployment) -> Value:
-        decoding = deployment.decoding
-        key = (metric, decoding.method, decoding.draft_tokens)
-        if key not in self._factors:
-            self._factors[key] = self.estimator.range_factors(metric, deployment)
-        below, above = self._factors[key]
-        return Value.model_construct(value=value, low=value * below, high=value * above, basis=Basis.DATASHEET)
-
-    def _finalists(self, ranked: Sequence[Candidate], request: Request) -> list[Candidate]:
-        """The best by rank and, among those that fit, the best by each objective."""
-        picked = list(ranked[:FINALISTS])
-        feasible = [c for c in ranked if c.status is not Status.MISSES] or list(ranked[:FINALISTS])
-        for metric in OBJECTIVES:
-            picked.append(min(feasible, key=lambda c: getattr(c.metrics, metric).value))
-        picked.append(max(feasible, key=lambda c: c.metrics.throughput_tok_s.value if c.metrics.throughput_tok_s else 0.0))
-        return list({candidate.id: candidate for candidate in picked}.values())
-
-    def _relaxations(self, ranked: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
+    def _relaxations(self, priced: Priced, judged: Judged, chosen: Candidate, request: Request) -> list[Relaxation]:
         """For each limit, the stack that misses only it, and by least."""
         found = []
-        for limit in BY_LIMIT:
-            only = [c for c in ranked if {miss.limit for miss in c.misses} == {limit}]
-            if only:
-                best = self.candidate(stack_of(min(only, key=distance)), request)
-                missed = next((miss for miss in best.misses if miss.limit == limit), None)
-                if missed is not None and len(best.misses) == 1:
-                    found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
+        for limit in judged.missed:
+            place = judged.misses_only(limit)
+            if place is None:
+                continue
+            best = self.candidate(priced.stacks[place], request)
+            missed = next((miss for miss in best.misses if miss.limit == limit), None)
+            if missed is not None and len(best.misses) == 1:
+                found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
+        nearest = [chosen, *(self.candidate(priced.stacks[place], request) for place in distinct(priced.columns, judged.order, None))]
         slower = self._slower_arrivals(chosen, request)
         found = [relaxation for relaxation in found if relaxation.limit != "request_rate_per_s"] if slower else found
-        return found + slower + self._smaller_questions(ranked, chosen, request) + self._more_devices(chosen, request)
+        return found + slower + self._smaller_questions(nearest, chosen, request) + self._more_devices(chosen, request)
 
     def _slower_arrivals(self, chosen: Candidate, request: Request) -> list[Relaxation]:
         """The most requests per second, to a few percent, that the nearest stack serves within every limit."""
@@ -220,11 +210,11 @@ class Planner:
             devices *= 2
         return []
 
-    def _smaller_questions(self, ranked: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
+    def _smaller_questions(self, near: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
         """Where memory is missing: the most context, and the most requests, with which one of the nearest stacks passes."""
         if "memory_gib_per_device" not in {miss.limit for miss in chosen.misses}:
             return []
-        nearest = list({c.id: c for c in (chosen, *ranked[:FINALISTS])}.values())
+        nearest = list({candidate.id: candidate for candidate in near}.values())
         workload, found = request.workload, []
         shorter = self._eased(nearest, request, workload.longest_tokens, lambda tokens: _shorter(request, tokens))
         if shorter is not None:
@@ -239,7 +229,7 @@ class Planner:
         self, nearest: Sequence[Candidate], request: Request, asked: int, workload_of: Callable[[int], Workload]
     ) -> tuple[int, Candidate] | None:
         """The largest number whose workload one of the stacks serves within every limit, and that stack."""
-        budget, best = self._budget_bytes(request), None
+        budget, best = self._budget_gib(request) * GIB, None
         for stack in map(stack_of, nearest):
             number = self._largest(asked, workload_of, stack.deployment, budget)
             if number < 1 or (best is not None and number <= best[0]):
@@ -259,6 +249,16 @@ class Planner:
             else:
                 high = middle - 1
         return low
+
+
+def _added(effects: Sequence[QualityEffect]) -> QualityEffect:
+    if not effects:
+        return LOSSLESS
+    loss = sum(effect.loss_pct for effect in effects)
+    below = math.hypot(*(effect.loss_pct - effect.low_pct for effect in effects))
+    above = math.hypot(*(effect.high_pct - effect.loss_pct for effect in effects))
+    sources = tuple(dict.fromkeys(source for effect in effects for source in effect.sources))
+    return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources)
 
 
 def stack_of(candidate: Candidate) -> Stack:

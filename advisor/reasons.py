@@ -10,7 +10,6 @@ from advisor.backends.techniques import TECHNIQUES
 from advisor.numbers import number
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
-from advisor.ranking import order
 from advisor.search import refold
 from advisor.shown_metrics import BY_LIMIT, SHOWN
 
@@ -72,7 +71,7 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
             refusals.append(stack)
             continue
         candidate = planner.candidate(stack, request)
-        best = candidate if best is None else order([candidate, best], request)[0]
+        best = candidate if best is None else planner.best([candidate, best], request)
     if best is None:
         return Reason(kind.name, State.NOT_APPLICABLE, refusals[0], sources=kind.sources)
     deltas = effects(chosen.metrics, best.metrics)

@@ -86,10 +86,11 @@ def test_a_relaxed_limit_lets_a_plan_in() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"quality_loss_pct": 0.0}, {"tpot_ms": 20.0}, {"memory_gib": 14.0}], ids=str)
-def test_what_keeps_the_limits_for_sure_reaches_the_simulation(limits: dict[str, Any]) -> None:
+def test_what_is_likely_to_keep_the_limits_reaches_the_simulation(limits: dict[str, Any]) -> None:
     question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=8, offline=True)
     free, limited = plan(question), plan(replace(question, **limits))
-    assert limited.chosen.status is Status.MEETS
+    assert limited.chosen.status is not Status.MISSES
+    assert limited.chosen.probability > 0.75
     assert "decode-prompt-lookup" in {*free.chosen.names} & {*limited.chosen.names}, "what the limit does not touch stays"
 
 

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.formats import weight_format
@@ -43,20 +43,20 @@ class Ledger:
 
 def weight_bytes(deployment: Deployment) -> float:
     """Bytes of all weights of one replica, scales included, before they are spread over devices."""
-    return sum(_weight_bytes(Deployment(deployment.model, deployment.weights)))
+    return sum(_weight_bytes(deployment.model, deployment.weights))
 
 
 def device_weight_bytes(deployment: Deployment) -> float:
     """Bytes of the weights on each device: experts may be spread over more devices than the rest."""
     parallel = deployment.parallel
-    experts, others = _weight_bytes(Deployment(deployment.model, deployment.weights))
+    experts, others = _weight_bytes(deployment.model, deployment.weights)
     return (others / parallel.tensor + experts / expert_devices(parallel)) / parallel.pipeline
 
 
 @lru_cache(maxsize=1024)
-def _weight_bytes(deployment: Deployment) -> tuple[float, float]:
+def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
     """Bytes of routed experts and of everything else."""
-    model, structure = deployment.model, structure_of(deployment.model)
+    deployment, structure = Deployment(model, weights), structure_of(model)
     experts = others = 0.0
     for matrix, count in structure.matrices:
         size = count * matrix.copies * _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))

@@ -16,6 +16,7 @@ class SharedPrices:
 
     tokens: dict[object, dict[tuple[int, int, bool], Shares]] = field(default_factory=dict)
     mixing: dict[object, dict[tuple[Part, bool], Shares]] = field(default_factory=dict)
+    blueprints: dict[object, Blueprint] = field(default_factory=dict)
 
 
 class StepPricer:
@@ -27,11 +28,14 @@ class StepPricer:
         shared = shared or SharedPrices()
         model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
         self._tokens = shared.tokens.setdefault((model, deployment.weights, parallel), {})
-        self._mixing = shared.mixing.setdefault((model, deployment.attention, kv.layout, kv.format, parallel), {})
+        attention = (model, deployment.attention, kv.layout, kv.format, parallel)
+        self._mixing = shared.mixing.setdefault(attention, {})
+        known = shared.blueprints.get((attention, deployment.weights))
+        self._blueprint = known or shared.blueprints.setdefault((attention, deployment.weights), Blueprint.of(deployment))
         self._working_set = device_weight_bytes(deployment)
-        self._blueprint = Blueprint.of(deployment)
         self._expert_layers = structure_of(deployment.model).expert_layers
         self._memo: dict[tuple[Part, ...], Shares] = {}
+        self._decode_s: dict[tuple[int, float], float] = {}
         draft = deployment.decoding.draft_model
         self._draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
 
@@ -43,7 +47,7 @@ class StepPricer:
 
     def shares(self, parts: tuple[Part, ...]) -> Shares:
         """Seconds of one step by kind of work."""
-        key = tuple(_rounded(part) for part in parts)
+        key = tuple([_rounded(part) for part in parts])
         known = self._memo.get(key)
         if known is None:
             known = self._memo[key] = self._price(key)
@@ -81,7 +85,11 @@ class StepPricer:
 
     def decode_s(self, sequences: int, context: float) -> float:
         """Seconds of a decoding step of `sequences` at mean length `context`, drafting included."""
-        return self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
+        key = (sequences, context)
+        known = self._decode_s.get(key)
+        if known is None:
+            known = self._decode_s[key] = self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
+        return known
 
     def draft_s(self, sequences: int, context: float) -> float:
         """Seconds that a draft model takes to propose its tokens; 0 without one."""

@@ -67,6 +67,8 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         verdict=sections.Verdict(
             status=advice.chosen.status.value,
             summary=summary(advice),
+            probability=round(advice.chosen.probability, 3),
+            chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.chances},
             relax=tuple(_relax(item) for item in advice.relaxations),
             alternatives=tuple(alternative(f"plan-{digest_of(other)[:8]}", other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),

@@ -10,6 +10,7 @@ from advisor.profiles.request import Load, Prefer
 Whole = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
 Number = Annotated[float, Field(strict=True)]
+Chance = Annotated[float, Field(ge=0, le=1, strict=True)]
 Basis = Literal[
     "exact", "setting", "measured", "profiled", "catalogue", "architecture", "literature", "datasheet", "simulated", "sum"
 ]  # fmt: skip
@@ -99,6 +100,10 @@ class Verdict(PlanPart):
     status: Literal["meets", "at-risk", "misses"]
     summary: str
     """The verdict in a sentence, with the tightest limit or the one that is missed by most."""
+    probability: Chance | None = None
+    """How likely all limits are kept, memory included; absent in files of older versions."""
+    chances: dict[str, Chance] = {}
+    """How likely each limit is kept, by its name under `limits`."""
     relax: tuple[Relax, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from advisor.advice import Advice, Candidate, Miss
 from advisor.backends.deployment import Deployment
-from advisor.numbers import number, on_the_safe_side
+from advisor.numbers import number, on_the_safe_side, percent
 from advisor.plans import sections
 from advisor.profiles.request import Limits
 from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of, used_up, worse_end
@@ -36,12 +36,13 @@ def summary(advice: Advice) -> str:
     if advice.binding:
         return f"No plan meets all limits; the nearest misses {told_miss(advice.binding)}."
     judged = [(shown, value, limit) for shown, limit in asked if (value := getattr(advice.chosen.metrics, shown.name)) is not None]
+    chance = f"with {percent(advice.chosen.probability)} probability"
     if not judged:
-        return f"No limits were set; the best by preference {advice.request.prefer.value}."
+        return f"No limits were set; the best by preference {advice.request.prefer.value}; fits in memory {chance}."
     shown, value, limit = max(judged, key=lambda item: used_up(*item))
     tight = f"the tightest is {file_name(shown.name)}, {number(value.value)} of {number(limit, trim=True)} {shown.unit}"
     risk = " and its range crosses the limit" if not keeps(shown, worse_end(shown, value), limit) else ""
-    return f"All limits met; {tight}{risk}."
+    return f"Meets all limits {chance}; {tight}{risk}."
 
 
 def asked_limits(limits: Limits) -> list[tuple[Shown, float]]:

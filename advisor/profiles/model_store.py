@@ -4,6 +4,7 @@ import json
 import os
 import re
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -124,9 +125,15 @@ def _by_id(reference: str) -> ModelSpec | None:
     if cached is not None:
         return _of_folder(cached, id=id, weights=any(cached.glob("*.safetensors")))
     if id.lower() in known:
-        snapshot = SNAPSHOTS / f"{SAME_SHAPE.get(id, id).replace('/', '--', 1)}.json"
-        return read_config(load_json(snapshot), id=id, where=snapshot.name)
+        return _shipped(id)
     return _of_fetched(id) if (fetched_models() / f"{id.replace('/', '--', 1)}.json").is_file() else None
+
+
+@lru_cache(maxsize=256)
+def _shipped(id: str) -> ModelSpec:
+    """One object for each shipped model: those that remember prices by model then tell at a glance that it is the same."""
+    snapshot = SNAPSHOTS / f"{SAME_SHAPE.get(id, id).replace('/', '--', 1)}.json"
+    return read_config(load_json(snapshot), id=id, where=snapshot.name)
 
 
 def _of_fetched(id: str) -> ModelSpec:

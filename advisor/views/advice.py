@@ -1,7 +1,7 @@
 """An advice as text: the plan with its numbers, the memory, the other plans, why, and what would let in what was left out."""
 
 from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
-from advisor.numbers import enough, number, quantity, value_text
+from advisor.numbers import enough, number, percent, quantity, value_text
 from advisor.profiles.metrics import weakest
 from advisor.shown_metrics import BY_LIMIT, SHOWN, limit_of, used_up
 from advisor.views.memory import memory_bar
@@ -53,13 +53,15 @@ def verdict(advice: Advice) -> str:
         for name, value in advice.chosen.metrics.present().items()
         if (limit := limit_of(shown := SHOWN[name], limits)) is not None
     ]
+    chance = f"with {percent(advice.chosen.probability)} probability"
     if not limited:
-        return "no limits were asked"
+        return f"no limits were asked; fits in memory {chance}"
     risky = [shown.label for shown, value, _ in limited if judged(shown, value, limits) == "risk"]
     if risky:
-        return f"all limits met, at RISK: the range of {', '.join(risky)} crosses its limit"
+        return f"meets all limits {chance}, at RISK: the range of {', '.join(risky)} crosses its limit"
     shown, value, limit = max(limited, key=lambda item: used_up(*item))
-    return f"all limits met; the tightest is {shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
+    tightest = f"{shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
+    return f"meets all limits {chance}; the tightest is {tightest}"
 
 
 def _title(text: str, look: Look) -> list[str]:

@@ -1,6 +1,7 @@
 """Metrics as text: value, range, limit, verdict word, gauge and basis, one line each."""
 
-from advisor.numbers import number, quantity, scale, spread
+from advisor.estimate.probability import keeps_probability
+from advisor.numbers import number, percent, quantity, scale, spread
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of
@@ -24,16 +25,24 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     if not known:
         return ["No metric is known."]
     words = tuple(judged(shown, value, limits) for shown, value in known)
+    chances = tuple(_chance(shown, value, limits) for shown, value in known)
     limited = any(words)
     columns = [Column("value", tuple(quantity(value.value, shown.unit) for shown, value in known)), _ranges(known)]
     if limited:
         columns.append(Column("limit", tuple(_limit(shown, limits) for shown, _ in known)))
         columns.append(Column("", words, tuple(_TONES[word] for word in words), left=True))
+        columns.append(Column("kept", chances))
     columns.append(Column("basis", tuple(value.basis.value for _, value in known), left=True))
     if limited and look.columns >= _GAUGES_FROM_COLUMNS:
         columns.append(Column("● value, ┃ limit", tuple(_gauge(shown, value, limits) for shown, value in known), left=True))
     key = Column("metric", tuple(shown.label for shown, _ in known), left=True)
     return table(key, [Group((column,)) for column in columns], look)
+
+
+def _chance(shown: Shown, value: Value, limits: Limits) -> str:
+    """How likely the limit is kept; empty without one."""
+    limit = limit_of(shown, limits)
+    return "" if limit is None else percent(keeps_probability(value, limit, higher_is_better=shown.higher_is_better))
 
 
 def judged(shown: Shown, value: Value, limits: Limits) -> str:

@@ -5,7 +5,7 @@ from dataclasses import fields
 
 from advisor.advice import Candidate, Status
 from advisor.backends.technique import Slot, Technique
-from advisor.numbers import ABSENT, Scale, number, scale, spread
+from advisor.numbers import ABSENT, Scale, number, percent, scale, spread
 from advisor.profiles.metrics import Metrics, Value
 from advisor.shown_metrics import SHOWN, Shown
 from advisor.views.style import Look, flow, wrap
@@ -50,6 +50,7 @@ def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
     differing = {slot: cells for slot, cells in slots.items() if len(set(cells)) > 1}
     groups = [Group((Column(_SLOT_HEADS[slot], cells, tones, left=True),)) for slot, cells in differing.items()]
     numbers = [group for head, names in _NUMBERS if (group := _numbers(head, names, shown, tones, look)) is not None]
+    numbers.append(Group((Column("kept", tuple(percent(candidate.probability) for candidate in shown), tones),)))
     if look.columns >= _IDS_FROM_COLUMNS:
         numbers.append(Group((Column("plan", tuple(candidate.id for candidate in shown), tones, left=True),)))
     shared = [describe(technique) for technique in shown[0].techniques if technique.slot not in differing]
@@ -101,8 +102,9 @@ def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
 
 
 def _legend(candidates: Sequence[Candidate], shared: Sequence[str], look: Look) -> list[str]:
-    words = {"◆": "meets the limits", "o": "meets them, range crosses one", "×": "misses a limit"}
+    words = {"◆": "meets the limits", "o": "meets them, less likely than 90 %", "×": "misses a limit"}
     used = dict.fromkeys(GLYPHS[candidate.status] for candidate in candidates)
     known = [f"{glyph} {words[glyph]}" for glyph in used]
     lines = wrap(f"In all of them: {', '.join(shared)}.", look) if shared else []
+    known.append("kept: probability that all limits are")
     return [look.paint(line, "dim") for line in (*lines, *flow([*known, "~ range wider than 30 % either way"], look))]

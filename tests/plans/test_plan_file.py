@@ -56,7 +56,7 @@ def candidate(
         peak_memory_gib=value(21.3456), weights_gib=Value.exact(7.51234), kv_cache_gib=Value.exact(8.0),
         quality_loss_pct=value(0.2, Basis.LITERATURE),
     )  # fmt: skip
-    return Candidate(id, techniques, deployment, known, status, misses)
+    return Candidate(id, techniques, deployment, known, status, misses, (("ttft_ms_p95", 0.934), ("memory_gib_per_device", 0.996)))
 
 
 def advice(**changes: object) -> Advice:

@@ -54,4 +54,4 @@ class BatchingContinuous(Technique):
 
     def variants(self) -> tuple[Technique, ...]:
         """Small budgets for TPOT, large ones for TTFT."""
-        return tuple(BatchingContinuous(budget) for budget in (256, 512, 2048, 8192))
+        return tuple(BatchingContinuous(budget) for budget in (256, 512, 1024, 2048, 4096, 8192, 16384))

@@ -61,7 +61,7 @@ class DecodeDraft(Technique):
 
     def variants(self) -> tuple[Technique, ...]:
         """Few positions for large batches, more for single streams."""
-        return (DecodeDraft(2), DecodeDraft(4))
+        return tuple(DecodeDraft(tokens) for tokens in (2, 3, 4, 6))
 
 
 @lru_cache(maxsize=64)

@@ -50,4 +50,4 @@ class DecodePromptLookup(Technique):
 
     def variants(self) -> tuple[Technique, ...]:
         """Few positions for large batches, more for single streams."""
-        return (DecodePromptLookup(2), DecodePromptLookup(4))
+        return tuple(DecodePromptLookup(tokens) for tokens in (2, 3, 4, 6, 8))

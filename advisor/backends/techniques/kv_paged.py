@@ -48,4 +48,4 @@ class KvPaged(Technique):
 
     def variants(self) -> tuple[Technique, ...]:
         """Small blocks waste less, large ones gather faster."""
-        return (KvPaged(16), KvPaged(64))
+        return (KvPaged(16), KvPaged(32), KvPaged(64))
