@@ -1,103 +1,163 @@
-"""Fit the efficiency of matrix products from measured kernel latencies; writes profiles/evidence/gemm_efficiency.csv.
+"""Fit the constants of products and attention to measured kernels, and write curves of collectives.
 
-usage: python tools/fit_kernels.py GEMM_SAMPLE.CSV OUT.CSV
+usage: python -m tools.fit_kernels FOLDER            writes profiles/evidence/{gemm_efficiency,attention_efficiency,collectives}.csv
+       python -m tools.fit_kernels FOLDER --evaluate   writes benchmarks/results/kernels.md: errors on shapes and devices held out
 
-The sample is aiconfigurator's kernel database (Apache-2.0): system, framework, version, gemm_dtype, m, n, k, latency in ms. For
-each device and format the fastest kernel of every shape counts, as engines choose. A latency is a constant (launch, and in
-some formats the quantisation of activations) plus the roofline over an efficiency that depends on m.
+FOLDER holds the samples that `kernel_samples.py` describes.
 """
 
 import csv
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import fmean, median
 
-from advisor.estimate.catalogue import roofline_s
-from advisor.estimate.operators import Gemm
-from advisor.profiles.hardware import Hardware, load_hardware
+from advisor.estimate import attention, products
+from advisor.estimate.attention import AttentionConstants
+from advisor.estimate.collectives import link_rate
+from advisor.estimate.operators import AttentionCall
+from advisor.estimate.products import ProductConstants, product_work
+from advisor.estimate.tiers import build
+from advisor.profiles.evidence import FOLDER
+from advisor.profiles.hardware import Hardware
+from tools.kernel_samples import (
+    SOURCE,
+    CallSamples,
+    CollectiveSamples,
+    GemmSamples,
+    cold_calls,
+    cold_products,
+    device,
+    read_attention,
+    read_collectives,
+    read_products,
+)
 
-DEVICES = {
-    "a100_sxm": "a100-sxm-80g",
-    "h100_sxm": "h100-sxm",
-    "h200_sxm": "h200-sxm",
-    "l40s": "l40s",
-    "b200_sxm": "b200-sxm",
-    "rtx_pro_6000_server": "rtx-pro-6000-blackwell",
-    "b60": "arc-pro-b60",
+Rows = list[dict[str, str]]
+Start = dict[str, tuple[float, float]]
+"""Constant to its first guess and its largest value."""
+
+PRODUCT_START: Start = {
+    "launch_us": (4.0, 50.0),
+    "pass_ns": (0.7, 50.0),
+    "read_few": (0.8, 1.0),
+    "read_many": (0.8, 1.0),
+    "unpack_rows": (20.0, 2000.0),
+    "product": (0.8, 1.0),
+    "sharpness": (2.6, 20.0),
 }
-FORMATS = {"bfloat16": "bf16", "fp8": "fp8", "fp8_block": "fp8", "int8_wo": "int8", "int4_wo": "int4", "sq": "int8-w8a8", "nvfp4": "nvfp4"}
-EDGES = (1, 4, 16, 48, 96, 192, 384, 768, 1536, 4096, 1 << 20)
-SMALLEST = 16_000_000
-"""Weights below which a product is all launch, or lives in the L2 cache."""
-FLOORS_US = [0.5 * step for step in range(41)]
+DECODE_START: Start = {
+    "decode_launch_us": (10.0, 50.0),
+    "decode_unit_us": (1.0, 20.0),
+    "decode_doubling_us": (0.6, 20.0),
+    "decode_read": (0.85, 1.0),
+}
+PREFILL_START: Start = {
+    "prefill_launch_us": (10.0, 50.0),
+    "prefill_product": (0.65, 1.0),
+    "prefill_idle": (0.3, 20.0),
+    "prefill_passes": (2.0, 20.0),
+}
+TOLERANCE = 0.02
+"""Logarithmic errors below this count less than proportionally: the repeatability of a kernel's time."""
+SIZES = tuple(1 << power for power in range(8, 31))
+"""Bytes at which collectives are kept; the sample has every power of two."""
 
-Point = tuple[int, float, float]
-"""m, roofline and latency, seconds."""
 
-
-def main(sample: Path, out: Path) -> None:
+def main(folder: Path) -> None:
     """Read, fit, write."""
-    rows = [row for key, shapes in sorted(_fastest(sample).items()) for row in _fit(*key, shapes)]
-    with out.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("hardware", "arch", "format", "m", "efficiency", "floor_us", "source"))
+    calls = read_attention(folder, "decode"), read_attention(folder, "prefill")
+    _write("gemm_efficiency.csv", fit_products(read_products(folder)))
+    _write("attention_efficiency.csv", fit_attention(*calls))
+    _write("collectives.csv", collective_rows(read_collectives(folder), SIZES))
+
+
+def fit_products(samples: GemmSamples) -> Rows:
+    """A row of constants for every device and format."""
+    rows: Rows = []
+    for key, shapes in sorted(samples.items()):
+        hardware = device(key)
+        cold = cold_products(hardware, shapes)
+        points = [(product_work(hardware, gemm), seconds) for gemm, seconds in cold.items()]
+        found = descend(PRODUCT_START, lambda known: _loss([(ProductConstants(**known).seconds(work), s) for work, s in points]))  # noqa: B023
+        rows.append(_row(hardware, "format", key[1], found, len(cold)))
+    return rows
+
+
+def fit_attention(decode: CallSamples, prefill: CallSamples) -> Rows:
+    """A row of constants for every device and cache format."""
+    return [
+        _row(device(key), "kv", key[1], fit_calls(device(key), decode[key], prefill[key]), len(decode[key]) + len(prefill[key]))
+        for key in sorted(decode)
+    ]
+
+
+def fit_calls(hardware: Hardware, decode: dict[AttentionCall, float], prefill: dict[AttentionCall, float]) -> dict[str, float]:
+    """Both phases: prefilling first, as decoding is held to no more than its share of the products."""
+    idle = {name: first for name, (first, _) in (DECODE_START | PREFILL_START).items()}
+
+    def fit(start: Start, seconds: Callable[[AttentionConstants, AttentionCall], float], calls: dict[AttentionCall, float]) -> None:
+        loss = lambda known: _loss([(seconds(AttentionConstants(**idle | known), call), s) for call, s in calls.items()])  # noqa: E731
+        idle.update(descend(start, loss))
+
+    fit(PREFILL_START, lambda known, call: known.prefill_s(hardware, call), prefill)
+    fit(DECODE_START, lambda known, call: known.decode_s(hardware, call), cold_calls(hardware, decode))
+    return idle
+
+
+def collective_rows(samples: CollectiveSamples, sizes: Sequence[int]) -> Rows:
+    """A curve for every device, collective and count of devices."""
+    rows: Rows = []
+    for (id, kind), found in sorted(samples.items()):
+        hardware = device((id, kind))
+        link = "nvlink" if hardware.link_bytes_per_s else "pcie"
+        for ranks in sorted({ranks for ranks, _ in found}):
+            head = {"hardware": id, "link": link, "link_gbytes_per_s": f"{link_rate(hardware) / 1e9:.4g}", "collective": kind}
+            times = {f"us{size}": f"{found[ranks, size] * 1e6:.1f}" if (ranks, size) in found else "" for size in sizes}
+            rows.append(head | {"ranks": str(ranks)} | times | {"source": SOURCE})
+    return rows
+
+
+def descend(start: Start, loss: Callable[[dict[str, float]], float]) -> dict[str, float]:
+    """Minimise over one constant after another, each on a logarithmic scale with a step that adapts."""
+    known = {name: first for name, (first, _) in start.items()}
+    steps, best = dict.fromkeys(start, 0.3), loss(known)
+    while max(steps.values()) > 2e-3:
+        for name, (_, most) in start.items():
+            for direction in (1, -1):
+                tried = known | {name: max(min(known[name] * math.exp(direction * steps[name]), most), 1e-4)}
+                error = loss(tried)
+                if error < best - 1e-7:
+                    known, best = tried, error
+                    steps[name] *= 1.6
+                    break
+            else:
+                steps[name] *= 0.5
+    return known
+
+
+def _loss(pairs: list[tuple[float, float]]) -> float:
+    return sum(math.hypot(math.log(predicted / measured), TOLERANCE) for predicted, measured in pairs) / len(pairs)
+
+
+def _row(hardware: Hardware, label: str, value: str, constants: dict[str, float], kernels: int) -> dict[str, str]:
+    kin = {"arch": hardware.arch.split()[0], "capability": hardware.compute_capability or "", "build": build(hardware)}
+    head = {"hardware": hardware.id} | kin | {label: value}
+    names = products.CONSTANTS if label == "format" else attention.CONSTANTS
+    return head | {name: f"{constants[name]:.4g}" for name in names} | {"kernels": str(kernels), "source": SOURCE}
+
+
+def _write(name: str, rows: Rows) -> None:
+    with (FOLDER / name).open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
         writer.writerows(rows)
 
 
-def _fastest(sample: Path) -> dict[tuple[str, str], dict[tuple[int, int, int], float]]:
-    found: dict[tuple[str, str], dict[tuple[int, int, int], float]] = {}
-    with sample.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            device, format = DEVICES.get(row["system"]), FORMATS.get(row["gemm_dtype"])
-            m, n, k = (int(float(row[name])) for name in "mnk")
-            if device and format and n * k >= SMALLEST:
-                shapes = found.setdefault((device, format), {})
-                shapes[m, n, k] = min(float(row["latency"]) * 1e-3, shapes.get((m, n, k), math.inf))
-    return found
-
-
-def _fit(device: str, format: str, shapes: dict[tuple[int, int, int], float]) -> list[tuple[object, ...]]:
-    hardware = load_hardware(device)
-    points = [(m, _roof(hardware, format, m, n, k), seconds) for (m, n, k), seconds in shapes.items()]
-    floor_us = min(FLOORS_US, key=lambda floor: _error(points, floor * 1e-6))
-    curve = _without_gaps(_curve(points, floor_us * 1e-6))
-    source = "aiconfigurator kernel database (Apache-2.0), fastest kernel of each shape, n*k >= 16M"
-    return [(device, hardware.arch.split()[0], format, m, f"{efficiency:.3f}", floor_us, source) for m, efficiency in curve.items()]
-
-
-def _roof(hardware: Hardware, format: str, m: int, n: int, k: int) -> float:
-    return roofline_s(hardware, Gemm(m, n, k, format, 1))
-
-
-def _curve(points: list[Point], floor_s: float) -> dict[int, float]:
-    bins: dict[int, list[Point]] = {}
-    for point in points:
-        bins.setdefault(next(edge for edge in EDGES if point[0] <= edge), []).append(point)
-    return {
-        round(math.exp(fmean(math.log(m) for m, _, _ in bins[edge]))): median(
-            roof / max(seconds - floor_s, 0.1 * seconds) for _, roof, seconds in bins[edge]
-        )
-        for edge in sorted(bins)
-    }
-
-
-def _without_gaps(curve: dict[int, float]) -> dict[int, float]:
-    """Drop the smallest m where no kernel was made for it: engines have one (CUTLASS fp8 on B200 takes twice as long for one row)."""
-    first, second = sorted(curve)[:2]
-    return {m: efficiency for m, efficiency in curve.items() if m != first or efficiency > 0.6 * curve[second]}
-
-
-def _error(points: list[Point], floor_s: float) -> float:
-    curve = _curve(points, floor_s)
-    if max(curve.values()) > 1:
-        return math.inf
-    known = sorted(curve)
-    return fmean(
-        abs(math.log((floor_s + roof / curve[min(known, key=lambda other: abs(math.log(other / m)))]) / seconds))
-        for m, roof, seconds in points
-    )
-
-
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    if sys.argv[2:] == ["--evaluate"]:
+        from tools.evaluate_kernels import evaluate
+
+        evaluate(Path(sys.argv[1]))
+    else:
+        main(Path(sys.argv[1]))

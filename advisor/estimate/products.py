@@ -1,0 +1,129 @@
+"""Seconds of matrix products on a device: launch, a serial pass over k, reading, and tiles in waves over its processors.
+
+Seven constants for every device and format, fitted to measured kernels by `tools/fit_kernels.py`.
+"""
+
+import math
+from dataclasses import dataclass, fields, replace
+
+from advisor.estimate.machine import gemm_bytes
+from advisor.estimate.operators import Gemm
+from advisor.estimate.tiers import Rows, middle, nearest
+from advisor.profiles.evidence import table
+from advisor.profiles.formats import weight_format
+from advisor.profiles.hardware import Hardware
+from advisor.profiles.metrics import Basis, weakest
+
+TILE_ROWS = (16, 32, 64, 128, 256)
+TILE_COLUMNS = (64, 128, 256)
+TILE_SETUP = 64
+"""Loading a tile of activations costs as much as so many more columns."""
+LARGEST_TILE = (TILE_COLUMNS[-1] + TILE_SETUP) / TILE_COLUMNS[-1]
+"""What a row of the largest tile takes, set-up included, in rows without any."""
+VECTOR_SHARE = 0.5
+"""Share of the fp32 peak that matrix-vector kernels reach; products of few rows need no tiles (TensorRT-LLM's int4 kernel on H200)."""
+MANY_ROWS = 64
+"""Rows from which the kernels for many rows read the weights."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProductWork:
+    """What a product asks of a device, at the figures of its data sheet."""
+
+    m: int
+    k: int
+    read_s: float
+    tiles: tuple[tuple[int, float], ...]
+    """Rows of a tile, and the seconds that each of its rows takes over all waves."""
+    vector_s: float
+    """On vector units, at the share they reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProductConstants:
+    """How kernels of one format fall short of the data sheet."""
+
+    launch_us: float
+    """Launch, and in some formats the quantisation of activations."""
+    pass_ns: float
+    """Serial nanoseconds for each of the k steps of the longest chain."""
+    read_few: float
+    """Share of the bandwidth when one row is multiplied."""
+    read_many: float
+    """The same from `MANY_ROWS` rows on."""
+    unpack_rows: float
+    """Unpacking a tile of weights costs as much as multiplying so many rows by it."""
+    product: float
+    """Share of the peak in large tiles."""
+    sharpness: float
+    """Exponent that joins reading, multiplying and the serial pass: large where they overlap perfectly."""
+
+    def seconds(self, work: ProductWork) -> float:
+        """What the work takes."""
+        few = max(1.0 - math.log(work.m) / math.log(MANY_ROWS), 0.0)
+        read = work.read_s / (self.read_many + few * (self.read_few - self.read_many))
+        largest = (TILE_ROWS[-1] + self.unpack_rows) / TILE_ROWS[-1] * LARGEST_TILE
+        tiled = min((rows + self.unpack_rows) * row_s for rows, row_s in work.tiles) / (self.product * largest)
+        parts = (read, min(tiled, work.vector_s), self.pass_ns * 1e-9 * work.k)
+        longest, power = max(parts), self.sharpness
+        return float(self.launch_us * 1e-6 + longest * sum((part / longest) ** power for part in parts) ** (1.0 / power))
+
+    def fused(self, plain: "ProductConstants") -> "ProductConstants":
+        """As engines run the product: activations are quantised in the operator before it, so it launches as fast as a bf16 one."""
+        return replace(self, launch_us=min(self.launch_us, plain.launch_us))
+
+
+CONSTANTS = tuple(field.name for field in fields(ProductConstants))
+
+
+def product_work(hardware: Hardware, gemm: Gemm) -> ProductWork:
+    """Bytes, tiles and operations of a product on a device. All groups run in one kernel."""
+    processors = hardware.sm_count or 1
+    cell_s = 2.0 * gemm.k * processors / peak(hardware, gemm.format)
+    operations = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
+    if _in_tiles(hardware):
+        tiles = tuple(
+            (rows, min(_waves(gemm, rows, columns, processors) * (columns + TILE_SETUP) * cell_s for columns in TILE_COLUMNS))
+            for rows in TILE_ROWS
+        )
+    else:
+        tiles = ((TILE_ROWS[-1], operations / peak(hardware, gemm.format) / TILE_ROWS[-1] * LARGEST_TILE),)
+    read_s = gemm_bytes(gemm) / hardware.memory_bandwidth_bytes_per_s
+    return ProductWork(gemm.m, gemm.k, read_s, tiles, operations / (VECTOR_SHARE * hardware.peak("fp32")))
+
+
+def peak(hardware: Hardware, format: str) -> float:
+    """Operations per second. llama.cpp adds up in fp16: at half of the int8 rate, twice that of fp32 sums on GeForce cards."""
+    if format == "fp32":
+        return hardware.peak("fp32")
+    compute = weight_format(format).compute
+    return max(hardware.peak(compute), hardware.peak_flops.get("int8", 0.0) / 2 if format.startswith("gguf-") else 0.0)
+
+
+def product_constants(hardware: Hardware, format: str, rows: Rows | None = None) -> tuple[ProductConstants, Basis]:
+    """The device's own where it has the format, else its architecture's, else the median of all devices; and the tier."""
+    rows = table("gemm_efficiency.csv") if rows is None else rows
+    known = measured_format(hardware, format)
+    found, basis = nearest([row for row in rows if row["format"] == known], hardware)
+    constants = ProductConstants(**{name: middle(found, name) for name in CONSTANTS})
+    return constants, basis if known == format else weakest(basis, Basis.ARCHITECTURE)
+
+
+def measured_format(hardware: Hardware, format: str) -> str:
+    """The measured format whose kernels stand for `format`: the same bits, unpacked where the device lacks units for the format."""
+    known = weight_format(format)
+    if known.compute in ("fp8", "fp4") and known.compute not in hardware.peak_flops:
+        return "int8" if known.bits > 4 else "int4"
+    if format in ("fp8", "nvfp4", "int8-w8a8"):
+        return format
+    if known.bits >= 16:
+        return "bf16"
+    return "int8" if known.bits >= 6 else "int4"
+
+
+def _in_tiles(hardware: Hardware) -> bool:
+    return hardware.sm_count is not None and (hardware.kind == "gpu" or hardware.compute_capability is not None)
+
+
+def _waves(gemm: Gemm, rows: int, columns: int, processors: int) -> int:
+    return math.ceil(gemm.groups * math.ceil(gemm.m / rows) * math.ceil(gemm.n / columns) / processors)

@@ -1,0 +1,38 @@
+"""Which measured rows stand for a device: its own, else those of its architecture, else those of devices built like it."""
+
+from collections.abc import Sequence
+from math import exp, log
+from statistics import median
+
+from advisor.profiles.hardware import Hardware
+from advisor.profiles.metrics import Basis
+
+Rows = Sequence[dict[str, str]]
+
+SERVER_LINK_BYTES_PER_S = 100e9
+"""Accelerators with links from here on have stacked memory and kernels of their own; the others are cards (FlashAttention 2)."""
+
+
+def nearest(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
+    """Rows of the device, of its compute capability, of its architecture and build, or of its build, with the tier.
+
+    A row names its `hardware`, `arch`, `capability` and `build`. The maker gives one name to chips that run different kernels:
+    Blackwell's B200 and GeForce, Ampere's A100 and GeForce.
+    """
+    own = [row for row in rows if row["hardware"] == hardware.id]
+    if own:
+        return own, Basis.CATALOGUE
+    mates = [row for row in rows if row["build"] == build(hardware)]
+    kin = [row for row in mates if row["arch"] == hardware.arch.split()[0]]
+    alike = [row for row in kin if row["capability"] == (hardware.compute_capability or "")]
+    return (alike or kin, Basis.ARCHITECTURE) if kin else (mates or rows, Basis.DATASHEET)
+
+
+def build(hardware: Hardware) -> str:
+    """`server` or `card`."""
+    return "server" if (hardware.link_bytes_per_s or 0.0) >= SERVER_LINK_BYTES_PER_S else "card"
+
+
+def middle(rows: Rows, column: str) -> float:
+    """Median of a column of logarithms: of two rows the geometric mean."""
+    return exp(median(log(max(float(row[column]), 1e-9)) for row in rows))
