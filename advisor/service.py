@@ -116,7 +116,12 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
     request = request_for(question, model)
     engine = load_engine(question.engine)
     place = find_place(question.hardware, question.profile, engine, on_event)
-    return planner_for(model, place, engine).advise(request)
+    planner = planner_for(model, place, engine)
+    advice = planner.advise(request)
+    outside = planner.estimator.domain(advice.chosen.deployment, request.workload)
+    if outside and on_event is not None:
+        on_event(f"note: {outside}; ranges are wider for it")
+    return advice
 
 
 def planner_for(model: ModelSpec, place: Place, engine: EngineProfile) -> Planner:
@@ -124,8 +129,22 @@ def planner_for(model: ModelSpec, place: Place, engine: EngineProfile) -> Planne
     return Planner(model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
 
 
+@dataclass(frozen=True, slots=True)
+class Priced:
+    """What one explicit stack is predicted to do."""
+
+    metrics: Metrics
+    outside: str | None
+    """Why the setting is unlike all that was compared with measurements: its ranges are wider."""
+
+
 def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Metrics:
     """Price one explicit stack: no search. What makes the numbers hypothetical, such as too little memory, is said as a note."""
+    return price(question, on_event).metrics
+
+
+def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced:
+    """Price one explicit stack, and say where its setting is a new one."""
     model = find_model(question.model)
     engine = load_engine(question.engine)
     place = find_place(question.hardware, question.profile, engine, on_event)
@@ -146,7 +165,7 @@ def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Met
     for doubt in _doubts(model, workload, metrics, estimator.budget_bytes):
         if on_event is not None:
             on_event(f"note: {doubt}")
-    return metrics
+    return Priced(metrics, estimator.domain(deployment, workload))
 
 
 def apply(

@@ -38,14 +38,19 @@ def command(output: Output, **asked: Any) -> ExitCode:
         )
     question = _question(asked)
     from advisor.progress import ProgressLines
-    from advisor.service import estimate
-    from advisor.views.metrics import metrics_text
+    from advisor.service import price
+    from advisor.views.metrics import metrics_text, outside_lines
 
     with ProgressLines(quiet=output.quiet) as progress:
-        metrics = estimate(question, progress)
+        priced = price(question, progress)
     output.emit(
-        lambda: {"model": question.model, "hardware": question.hardware, "metrics": metrics.as_dict()},
-        lambda: metrics_text(metrics, question.limits, **output.look),
+        lambda: {
+            "model": question.model,
+            "hardware": question.hardware,
+            "metrics": priced.metrics.as_dict(),
+            "outside": priced.outside,
+        },
+        lambda: "\n".join((metrics_text(priced.metrics, question.limits, **output.look), *outside_lines(priced.outside, **output.look))),
     )
     return ExitCode.OK
 

@@ -6,7 +6,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.shown_metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of
 from advisor.views.gauge import gauge
-from advisor.views.style import Look
+from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
 
 _GAUGES_FROM_COLUMNS = 110
@@ -17,6 +17,24 @@ def metrics_text(metrics: Metrics, limits: Limits | None = None, *, width: int =
     """Every metric that is known, judged against its limit where there is one."""
     look = Look(width, colour, ascii)
     return look.finish(metric_lines(metrics, limits or Limits(), look))
+
+
+def outside_lines(outside: str | None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:
+    """Why the setting is unlike all that was compared with measurements, in lines; none where it is not."""
+    if outside is None:
+        return []
+    look = Look(width, colour, ascii)
+    return look.finish(
+        [look.paint(line, "risk") for line in wrap(f"{outside}; ranges are wider for it", look, first="Outside  ")]
+    ).splitlines()
+
+
+def outside_lines(outside: str | None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:
+    """Why the numbers are of a setting unlike all that was compared with measurements; nothing where they are not."""
+    if outside is None:
+        return []
+    look = Look(width, colour, ascii)
+    return [look.finish(wrap(f"{outside[:1].upper()}{outside[1:]}. Ranges are wider for it.", look))]
 
 
 def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:

@@ -47,6 +47,15 @@ def test_estimate_takes_the_engine_s_defaults_for_what_is_not_said(advisor: Run)
     assert advisor(*ESTIMATE, *words).data["metrics"] == advisor(*ESTIMATE, "--kv", "fp8", *words).data["metrics"]
 
 
+def test_estimate_says_where_its_setting_was_never_compared(advisor: Run) -> None:
+    compared = (*ESTIMATE, "--concurrency", "8", "--engine", "vllm")
+    assert advisor(*compared, "--json").data["outside"] is None
+    assert "never compared" not in advisor(*compared).out
+    stranger = (*ESTIMATE, "--concurrency", "8", "--engine", "advisor")
+    assert "engine advisor" in advisor(*stranger, "--json").data["outside"]
+    assert "Never compared with measurements: engine advisor." in advisor(*stranger).out
+
+
 def test_estimate_says_what_makes_its_numbers_hypothetical(advisor: Run) -> None:
     large = ("estimate", "meta-llama/Meta-Llama-3.1-405B", "--hardware", "rtx-4090", "--prompt-tokens", "100k", "--output-tokens", "40k")
     said = advisor(*large).err.splitlines()
