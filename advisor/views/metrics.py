@@ -24,17 +24,8 @@ def outside_lines(outside: str | None, *, width: int = 80, colour: bool = False,
     if outside is None:
         return []
     look = Look(width, colour, ascii)
-    return look.finish(
-        [look.paint(line, "risk") for line in wrap(f"{outside}; ranges are wider for it", look, first="Outside  ")]
-    ).splitlines()
-
-
-def outside_lines(outside: str | None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:
-    """Why the numbers are of a setting unlike all that was compared with measurements; nothing where they are not."""
-    if outside is None:
-        return []
-    look = Look(width, colour, ascii)
-    return [look.finish(wrap(f"{outside[:1].upper()}{outside[1:]}. Ranges are wider for it.", look))]
+    lines = wrap(f"{outside[0].upper()}{outside[1:]}.", look)
+    return look.finish([look.paint(line, "risk") for line in lines]).splitlines()
 
 
 def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
