@@ -4,11 +4,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, workload_metrics
+from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, request_lengths, workload_metrics
 from advisor.backends.runtime.engine import Finished, Outcome
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Sample
 from advisor.profiles.request import Load, Workload
+from advisor.profiles.trace import Arrival, Trace
+from advisor.service import workload_of
 
 
 def outcome(requests: Sequence[tuple[float, float, float]], tokens: int = 5, *, proposed: int = 0, accepted: int = 0) -> Outcome:
@@ -82,6 +84,23 @@ def test_arrivals_of_an_open_load_keep_their_rate() -> None:
     assert times == sorted(times)
     assert 4000 / times[-1] == pytest.approx(4.0, rel=0.05)
     assert arrival_times(Workload(prompt_tokens=1, output_tokens=1, concurrency=1), 9, seed=1) is None
+
+
+def test_a_trace_is_measured_with_its_own_lengths_and_times() -> None:
+    requests = tuple(Arrival(arrival_s=at, prompt_tokens=10 + place, output_tokens=3) for place, at in enumerate((0.0, 0.5, 2.0)))
+    workload = workload_of(1, 1, trace=Trace(name="three", requests=requests))
+    assert request_lengths(workload, 2) == [(10, 3), (11, 3)]
+    assert arrival_times(workload, 2, seed=1) == [0.0, 0.5]
+    with pytest.raises(AdvisorError, match=r"12 tokens; prompts of 12"):
+        check_text([0] * 12, workload)
+
+
+def test_end_to_end_is_from_submission_to_the_last_token() -> None:
+    metrics = workload_metrics([outcome([(0.0, 1.0, 3.0), (1.0, 2.0, 9.0)])], [100.0], seed=1)
+    assert metrics.e2e_ms_mean is not None and metrics.e2e_ms_p50 is not None and metrics.e2e_ms_p99 is not None
+    assert metrics.e2e_ms_mean.value == metrics.e2e_ms_p50.value == 5500
+    assert metrics.e2e_ms_p50.value < metrics.e2e_ms_p99.value <= 8000
+    assert metrics.ttft_ms_p99 is not None and metrics.ttft_ms_p99.value == 1000
 
 
 def test_a_text_shorter_than_a_prompt_is_an_error_with_both_lengths() -> None:
