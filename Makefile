@@ -21,6 +21,7 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python tools/accuracy_page.py --check
 	$(BIN)/pytest
 
 # 90 % ranges from the published measurements; HELD_OUT is a table of predictions by constants fitted without their source or model.

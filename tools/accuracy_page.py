@@ -52,7 +52,8 @@ ONE_SIDED = 0.8
 def main() -> None:
     """Write or check the page."""
     if "--check" in sys.argv:
-        sys.exit(None if is_current(PAGE.read_text(encoding="utf-8")) else "docs/accuracy.md is not current: make accuracy")
+        current = PAGE.exists() and is_current(PAGE.read_text(encoding="utf-8"))
+        sys.exit(None if current else "docs/accuracy.md is not current: make accuracy")
     with ProgressLines() as progress:
         compared = compare_all(read_cases(CASES), progress)
     write_whole(PAGE, page(report_of(str(CASES.relative_to(ROOT)), compared), compared))
