@@ -41,6 +41,9 @@ bench-cpu: $(READY)
 	$(BIN)/python benchmarks/linear_cpu.py --out benchmarks/results
 	$(BIN)/python benchmarks/batching_cpu.py --out benchmarks/results
 
+bench-search: $(READY)
+	$(BIN)/python benchmarks/search.py
+
 # torch first: the exact version takes a CPU build where one is offered, a range would take the newest CUDA build.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -33,6 +33,8 @@ class Priced:
 
     stacks: tuple[Stack, ...]
     columns: Columns
+    closed_forms: int
+    """Closed forms computed for them: fewer than stacks, as those that a price cannot tell apart share it."""
 
     def metrics(self, place: int) -> Metrics:
         """What is known of one stack without a simulation."""
@@ -54,8 +56,7 @@ class Pricing:
     _groups: dict[object, "_Group"] = field(default_factory=dict)
     _held: dict[object, dict[tuple[int, int], "_Held"]] = field(default_factory=dict)
     _factors: dict[object, Factors] = field(default_factory=dict)
-    calls: int = 0
-    """Closed forms computed: fewer than stacks, as many share theirs."""
+    _closed_forms: int = 0
 
     def price(self, stacks: Iterable[Stack]) -> Priced:
         """Price every stack."""
@@ -72,7 +73,7 @@ class Pricing:
             before = deployment
             memory = self._memory(held, deployment)
             rows.append((self._steady(group, deployment, memory.slots), memory, factors, self.quality(stack), len(stack.techniques)))
-        return Priced(priced, _columns(rows, self.workload))
+        return Priced(priced, _columns(rows, self.workload), self._closed_forms)
 
     def _group(self, deployment: Deployment) -> "_Group":
         """Steps cost the same whatever the size of a block."""
@@ -111,7 +112,7 @@ class Pricing:
         key = (batching.policy, slots, budget)
         known = group.steady.get(key)
         if known is None:
-            self.calls += 1
+            self._closed_forms += 1
             request_s = self.estimator.machine.overheads.request_s
             known = steady_state(group.pricer, deployment, self.workload, slots=slots, token_budget=budget, request_s=request_s)
             group.steady[key] = known

@@ -1,0 +1,99 @@
+"""The width of a search: how many stacks there are, how few prices they need, and that sharing prices changes none."""
+
+import random
+from unittest.mock import patch
+
+import pytest
+
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.memory import GIB
+from advisor.planner import Planner
+from advisor.priced import Priced
+from advisor.profiles.engines import load_engine
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Request
+from advisor.service import PlanQuestion, find_place, planner_for, request_for
+
+WIDE = PlanQuestion(
+    model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", devices=8, concurrency=16, profile="none", tpot_ms=10, offline=True
+)
+
+
+def planner_of(question: PlanQuestion) -> tuple[Planner, Request]:
+    model, engine = find_model(question.model), load_engine(question.engine)
+    return planner_for(model, find_place(question.hardware, question.profile, engine, None), engine), request_for(question, model)
+
+
+@pytest.fixture(scope="module")
+def searched() -> tuple[Planner, Request, Priced]:
+    planner, request = planner_of(WIDE)
+    return planner, request, planner.priced(request)
+
+
+def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched: tuple[Planner, Request, Priced]) -> None:
+    _, _, priced = searched
+    assert len(priced.stacks) >= 20_000
+    assert len({stack.deployment for stack in priced.stacks}) == len(priced.stacks)
+
+
+def test_stacks_that_a_price_cannot_tell_apart_share_it(searched: tuple[Planner, Request, Priced]) -> None:
+    _, _, priced = searched
+    assert priced.closed_forms < len(priced.stacks) / 2
+
+
+def test_sharing_changes_no_number(searched: tuple[Planner, Request, Priced]) -> None:
+    planner, request, priced = searched
+    alone = Estimator(planner.estimator.machine, planner.estimator.engine)
+    for place in random.Random(3).sample(range(len(priced.stacks)), 60):
+        deployment, metrics = priced.stacks[place].deployment, priced.metrics(place)
+        steady, memory = alone.steady(deployment, request.workload), alone.needed_memory(deployment, request.workload)
+        assert metrics.ttft_ms_p95 is not None
+        assert metrics.tpot_ms_p95 is not None
+        assert metrics.throughput_tok_s is not None
+        assert metrics.peak_memory_gib is not None
+        assert metrics.ttft_ms_p95.value == pytest.approx(steady.ttft_ms_p95, rel=1e-6)
+        assert metrics.tpot_ms_p95.value == pytest.approx(steady.tpot_ms_p95, rel=1e-6)
+        assert metrics.throughput_tok_s.value == pytest.approx(steady.throughput_tok_s, rel=1e-6)
+        for end in ("low", "value", "high"):
+            assert getattr(metrics.peak_memory_gib, end) == pytest.approx(getattr(memory, end), rel=1e-6)
+        below, above = alone.range_factors("tpot", deployment, request.workload)
+        assert metrics.tpot_ms_p95.low == pytest.approx(below * metrics.tpot_ms_p95.value)
+        assert metrics.tpot_ms_p95.high == pytest.approx(above * metrics.tpot_ms_p95.value)
+
+
+def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Planner, Request, Priced]) -> None:
+    planner, request, priced = searched
+    tighter = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0, "ttft_ms_p95": 900.0})})
+    with patch("advisor.priced.steady_state") as asked:
+        assert planner.priced(tighter) is priced
+        advice = planner.advise(tighter)
+    assert not asked.called
+    assert advice.considered == len(priced.stacks)
+    assert advice.chosen.probability > 0.5
+
+
+def test_the_same_limit_simulates_nothing_again(searched: tuple[Planner, Request, Priced]) -> None:
+    planner, request, _ = searched
+    first = planner.advise(request)
+    with patch.object(planner.estimator, "serve", side_effect=AssertionError("simulated again")):
+        assert planner.advise(request) == first
+
+
+def test_a_lossy_plan_needs_more_than_speed_to_come_first() -> None:
+    planner, request = planner_of(
+        PlanQuestion(model=WIDE.model, hardware="h100-sxm", concurrency=16, profile="none", tpot_ms=10, offline=True)
+    )
+    free = planner.advise(request).chosen
+    assert free.metrics.quality_loss_pct is not None
+    assert free.metrics.quality_loss_pct.value < 5
+    agreed = request.model_copy(update={"limits": request.limits.model_copy(update={"quality_loss_pct": 30.0})})
+    loss = planner.advise(agreed).chosen.metrics.quality_loss_pct
+    assert loss is not None
+    assert loss.value >= free.metrics.quality_loss_pct.value
+
+
+def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request, Priced]) -> None:
+    planner, request, _ = searched
+    chances = dict(planner.advise(request).chosen.chances)
+    assert set(chances) == {"tpot_ms_p95", "memory_gib_per_device"}
+    assert planner.estimator.budget_bytes / GIB > 1
