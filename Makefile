@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 
 CASES := benchmarks/published/cases.csv
 
-.PHONY: demo test test-slow check format bench-cpu calibrate accuracy clean
+.PHONY: demo test test-slow check format bench-cpu bench-search calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
