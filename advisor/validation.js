@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("points").textContent);
 const NAMES = ["engine", "hardware", "kind", "basis"];
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a6d00", "#7b4fb5", "#8a929c"];
 const OTHERS = COLOURS.length - 1;
-const SIDE = 480, EDGE = 58, TOP = 10, INNER = SIDE - EDGE - 14;
+const SIDE = 480, EDGE = 68, TOP = 10, INNER = SIDE - EDGE - 14;
 const tip = document.getElementById("tip");
 const chosen = (name) => document.getElementById("choose-" + name).value;
 const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
