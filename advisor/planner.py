@@ -99,7 +99,10 @@ class Planner:
 
     def quality(self, stack: Stack) -> QualityEffect:
         """The losses of all techniques of a stack, added; the ranges as if independent."""
-        lossy = tuple([id(technique) for technique in stack.techniques if self._effect(technique, stack).sources])
+        try:
+            lossy = tuple([id(technique) for technique in stack.techniques if self._effects[id(technique)][1].sources])
+        except KeyError:  # a technique that was not asked about yet
+            lossy = tuple([id(technique) for technique in stack.techniques if self._effect(technique, stack).sources])
         if lossy not in self._losses:
             self._losses[lossy] = _added([self._effects[technique][1] for technique in lossy])
         return self._losses[lossy]

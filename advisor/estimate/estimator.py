@@ -51,9 +51,10 @@ class Estimator:
     def pricer(self, deployment: Deployment) -> StepPricer:
         """The step prices of a deployment."""
         key = replace(deployment, batching=ANY_BATCHING)
-        if key not in self._pricers:
-            self._pricers[key] = StepPricer(key, self.machine, self._shared)
-        return self._pricers[key]
+        known = self._pricers.get(key)
+        if known is None:
+            known = self._pricers[key] = StepPricer(key, self.machine, self._shared)
+        return known
 
     def steady(self, deployment: Deployment, workload: Workload) -> Steady:
         """Steady state in closed form: cheap enough for every stack of a search."""
@@ -73,9 +74,10 @@ class Estimator:
     def footprint(self, deployment: Deployment, workload: Workload) -> Footprint:
         """Bytes per device over the requests in flight."""
         key = (deployment, workload)
-        if key not in self._footprints:
-            self._footprints[key] = footprint(deployment, workload, self.engine)
-        return self._footprints[key]
+        known = self._footprints.get(key)
+        if known is None:
+            known = self._footprints[key] = footprint(deployment, workload, self.engine)
+        return known
 
     def slots(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica usually runs at once: what is wanted, or what fits, half written where the engine preempts."""

@@ -100,12 +100,13 @@ class StepPricer:
     def _price(self, parts: tuple[Part, ...]) -> Shares:
         overheads, model = self.machine.overheads, self.deployment.model
         prefills = any(part.phase == "prefill" for part in parts)
-        rows, sequences = sum(part.rows for part in parts), sum(part.sequences for part in parts)
-        priced = self._token_shares(rows, sum(part.logit_rows for part in parts), prefills)
+        rows = sequences = logit_rows = 0
         attention_s = other_s = 0.0
         for part in parts:
+            rows, sequences, logit_rows = rows + part.rows, sequences + part.sequences, logit_rows + part.logit_rows
             mixed = self._mixing_shares(part, prefills)
             attention_s, other_s = attention_s + mixed.attention_s, other_s + mixed.other_s
+        priced = self._token_shares(rows, logit_rows, prefills)
         layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
         overhead = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._expert_layers
         if prefills:

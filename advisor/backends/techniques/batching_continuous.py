@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Batching, Deployment
 from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -41,7 +41,7 @@ class BatchingContinuous(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Continuous batches with this budget."""
-        batching = replace(deployment.batching, policy="continuous", token_budget=self.token_budget)
+        batching = Batching("continuous", deployment.batching.max_sequences, self.token_budget)
         return replace(deployment, batching=batching)
 
     def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
