@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
+from multiprocessing import active_children
 from pathlib import Path
 from time import monotonic
 
 from advisor.accuracy import Comparison, ValidationReport, report_of
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
 from advisor.backends.events import OnEvent, Progress
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
@@ -34,6 +35,11 @@ CHUNK = 25
 """Settings that a process takes at a time: few enough that a stop is soon, and that neither process ends long before the other."""
 SMALL_JOB = 200
 """Settings below which starting another process is not worth it."""
+SELF_DRAFT = (0.62, (0.45, 0.85))
+"""Acceptance of tokens that DeepSeek's own head drafts (85-90 % of second tokens: DeepSeek-V3 report 5.4.3; used again for a third
+and a fourth, TensorRT-LLM reports 2.2-2.4 tokens a step) and its range."""
+ENDLESS_ROUNDS = 10
+"""Rounds of requests from which a run is as good as endless."""
 GB = 1e9
 GIB = 2**30
 
@@ -87,12 +93,15 @@ def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, work
         found: Iterator[Answer] = map(answer, ordered)
         _collect(ordered, found, answers, on_event)
         return answers
+    others = set(active_children())
     with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
         try:
             _collect(ordered, pool.map(answer, ordered, chunksize=CHUNK), answers, on_event)
         except BaseException:
-            # Whoever stops waits for the chunks at work, not for all.
+            # Whoever stops does not wait for what is at work: nothing of it is kept.
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(active_children()) - others:
+                process.terminate()
             raise
     return answers
 
@@ -117,11 +126,12 @@ def answer(setting: Setting) -> Answer:
         model = _model(setting.model)
         engine = load_engine(setting.engine)
         deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
-        estimator = _estimator(setting.hardware, setting.engine)
+        estimator = _estimator(setting.hardware, setting.engine, setting.run.memory_share)
         capacity = estimator.capacity(deployment, workload)
         if capacity.sequences == 0:
             needed, budget = estimator.footprint(deployment, workload).total_bytes(1) / GIB, estimator.budget_bytes / GIB
             return Answer(None, None, setting.devices, _kind(model), f"does not fit: {needed:.0f} GiB a device of {budget:.0f} usable")
+        workload = as_run(workload, setting, capacity.slots * deployment.parallel.data)
         metrics = estimator.metrics(deployment, workload)
         return Answer(metrics, estimator.prefill_rate(deployment, workload), setting.devices, _kind(model))
     except AdvisorError as error:
@@ -133,33 +143,65 @@ def answer(setting: Setting) -> Answer:
 def deployment_of(setting: Setting, model: ModelSpec, engine: EngineProfile) -> Deployment:
     """The deployment that a row describes; what it leaves out is the engine's default."""
     format, group = parse_weights(setting.weights or model.weight_format)
-    kv = setting.kv or engine.kv_format_for(format)
-    groups = setting.tp * setting.pp
-    data = max(setting.attention_dp, setting.devices // groups)
-    if setting.devices % groups or (setting.attention_dp > 1 and setting.attention_dp * groups > setting.devices):
-        raise UnclearError(f"{setting.devices} devices in groups of {setting.tp} x {setting.pp}, {setting.attention_dp} replicas")
-    wide = setting.attention_dp > 1 and setting.expert_devices > setting.tp
+    run, kv = setting.run, setting.kv or setting.run.kv or engine.kv_format_for(format)
+    prompt, output = _lengths(setting)
     return Deployment(
         model=model,
         weights=Weights(format, group),
-        attention=Attention("sdpa"),
+        attention=Attention(engine.attention),
         kv=KvCache("paged", engine.block_tokens, kv),
-        batching=Batching("continuous", setting.concurrency or engine.max_sequences, 0),
-        parallel=Parallel(tensor=setting.tp, pipeline=setting.pp, data=data, expert=setting.expert_devices if wide else 1),
+        batching=Batching(
+            "static" if run.static else "continuous",
+            setting.concurrency or engine.max_sequences,
+            run.token_budget or 0,
+            run.wait_steps(setting.concurrency, prompt, output),
+        ),
+        decoding=Decoding("draft", run.draft_tokens, *SELF_DRAFT) if run.draft_tokens else Decoding(),
+        parallel=_parallel(setting),
         engine=engine.name,
     )
 
 
+def _parallel(setting: Setting) -> Parallel:
+    tp, pp, devices = setting.tp, setting.pp, setting.devices
+    groups = tp * pp
+    data = max(setting.attention_dp, devices // groups)
+    if devices % groups or (setting.attention_dp > 1 and setting.attention_dp * groups > devices):
+        raise UnclearError(f"{devices} devices in groups of {tp} x {pp}, {setting.attention_dp} replicas")
+    if setting.run.attention_dp:
+        replicas = max(int(devices * setting.run.decode_share) // pp, 1)
+        return Parallel(pipeline=pp, data=replicas, expert=replicas)
+    wide = setting.attention_dp > 1 and setting.expert_devices > tp
+    return Parallel(tensor=tp, pipeline=pp, data=data, expert=setting.expert_devices if wide else 1)
+
+
+def _lengths(setting: Setting) -> tuple[int, int]:
+    """Mean prompt and answer of a run whose script draws them from a range below the stated ones."""
+    share = setting.run.length_share
+    return max(round(share * setting.prompt_tokens), 1), max(round(share * setting.output_tokens), 1)
+
+
 def workload_of(setting: Setting) -> Workload:
-    """The load that a row describes. A burst is a loop in which nobody follows."""
-    load = {"max": Load.OFFLINE, "open": Load.OPEN}.get(setting.load, Load.CLOSED)
+    """The load that a row describes."""
+    load = {"max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}.get(setting.load, Load.CLOSED)
+    prompt, output = _lengths(setting)
+    spread = {} if setting.run.length_spread is None else {"length_spread": setting.run.length_spread}
     return Workload(
-        prompt_tokens=setting.prompt_tokens,
-        output_tokens=setting.output_tokens,
+        prompt_tokens=prompt,
+        output_tokens=output,
         load=load,
         concurrency=setting.concurrency if load is not Load.OPEN else None,
         request_rate_per_s=setting.request_rate if load is Load.OPEN else None,
+        **spread,
     )
+
+
+def as_run(workload: Workload, setting: Setting, running: int) -> Workload:
+    """An offline run of so few requests that filling up and draining count; more are as good as endless."""
+    requests = setting.run.requests
+    if workload.load is not Load.OFFLINE or requests is None or requests > ENDLESS_ROUNDS * running:
+        return workload
+    return workload.model_copy(update={"load": Load.BURST, "concurrency": requests})
 
 
 def compare(case: Case, found: Answer | None) -> Comparison:
@@ -241,6 +283,8 @@ def _model(name: str) -> ModelSpec:
 
 
 @lru_cache(maxsize=4)
-def _estimator(hardware_id: str, engine_name: str) -> Estimator:
+def _estimator(hardware_id: str, engine_name: str, memory_share: float | None) -> Estimator:
     hardware, engine = load_hardware(hardware_id), load_engine(engine_name)
+    if memory_share is not None:
+        engine = engine.model_copy(update={"memory_share": memory_share})
     return Estimator(CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu), engine)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.published_runs import NOTHING, RunSettings, run_settings
 
 METRICS = (
     "ttft_ms",
@@ -54,6 +55,8 @@ class Setting:
     concurrency: int | None
     request_rate: float | None
     load: str
+    run: RunSettings = NOTHING
+    """What the row leaves to the launch script of its benchmark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +107,7 @@ def _case(row: dict[str, str]) -> Case:
     setting, unclear, measured = None, "", float("nan")
     try:
         measured = _number(row, "value")
-        setting = _setting(row)
+        setting = setting_of(row)
     except UnclearError as reason:
         unclear = str(reason)
     stated = bool(row["weights"])
@@ -122,7 +125,8 @@ def _case(row: dict[str, str]) -> Case:
     )
 
 
-def _setting(row: dict[str, str]) -> Setting:
+def setting_of(row: dict[str, str]) -> Setting:
+    """The setting that a row describes. Raises `UnclearError` with the reason where it says too little."""
     if row["metric"] not in METRICS:
         raise UnclearError(f"unknown metric `{row['metric']}`")
     load = row["load"] or "closed"
@@ -139,6 +143,7 @@ def _setting(row: dict[str, str]) -> Setting:
         raise UnclearError(f"{concurrency} requests in flight are more than the {MOST_REQUESTS} that are simulated")
     if load in ("closed", "burst") and concurrency is None:
         concurrency = 1
+    run = run_settings(row)
     return Setting(
         hardware=row["hardware"],
         devices=layout[0],
@@ -146,7 +151,7 @@ def _setting(row: dict[str, str]) -> Setting:
         pp=pp,
         attention_dp=layout[2],
         expert_devices=layout[3],
-        engine=row["engine"].lower(),
+        engine=run.engine or row["engine"].lower(),
         model=row["model"],
         weights=row["weights"],
         kv=row["kv"],
@@ -155,6 +160,7 @@ def _setting(row: dict[str, str]) -> Setting:
         concurrency=concurrency,
         request_rate=rate,
         load=load,
+        run=run,
     )
 
 

@@ -1,169 +1,98 @@
-"""Fit what an engine adds to measured kernels: the constants of profiles/engines/*.yaml, for closed loops.
+"""Fit what an engine adds to measured kernels: the constants of profiles/engines/*.yaml.
 
-usage: python tools/fit_engines.py CASES.CSV ENGINE [--wait STEPS] [--share 0.3]
+usage: python -m tools.fit_engines CASES.CSV ENGINE... [--write]
 
-In a closed loop the order of events does not depend on how long steps take, so every mean TTFT and TPOT is linear in the
-constants. One simulation of a setting with the parts of a step as a vector gives its row of the design matrix; a robust
-least squares of logarithms with bounds does the rest. Prints the constants and the errors that they leave; nothing is written.
+Every published time is linear in the constants (tools/engine_terms.py). They are found by least squares of the logarithms of
+predicted over measured, each row weighing one over its error so that the sum of absolute errors is what falls, within physical
+bounds and with a slight pull to the values that an engine would have without further knowledge. `--write` puts them into the
+engine's file.
 """
 
 import argparse
-import random
-from collections import defaultdict
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import yaml
 
-from advisor.estimate.catalogue import CatalogueMachine
-from advisor.estimate.estimator import Estimator
-from advisor.estimate.machine import price
-from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Operator, Part, Traffic, step_operators, structure_of
-from advisor.estimate.scheduler import Scheduler
-from advisor.estimate.serving import counted_requests, varied_lengths
-from advisor.estimate.steps import StepPricer
-from advisor.profiles.engines import Scales, load_engine
-from advisor.profiles.errors import AdvisorError
-from advisor.profiles.hardware import load_hardware
-from advisor.profiles.model_store import find_model
-from advisor.validate import deployment_of, workload_of
-from advisor.validate_cases import Case, Setting, UnclearError, read_cases
+from advisor.profiles.engines import load_engine
+from advisor.profiles.files import write_whole
+from advisor.validate_cases import read_cases
+from tools.engine_terms import EXPERT_KERNELS, NAMES, OTHER_EXPERTS, PLACE, Row, Vector, constants_of, rows_of
 
-Vector = npt.NDArray[np.float64]
-
-LONGEST_TTFT_MS = 8000.0
+LONGEST_TTFT_S = 8.0
 """Beyond it a TTFT is a queue, which says little about an engine."""
-STIFFNESS = 0.002
-"""Weight of the prior per row, in standard deviations of one prior value."""
-ROUNDS = 60
+STIFFNESS = 0.0005
+"""Weight of the pull to the prior, per row."""
+ROUNDS = 80
+METRIC_WEIGHT = {"output_tok_s_total": 2.0, "output_tok_s_per_gpu": 2.0, "decode_tok_s_single_stream": 2.0}
+"""Rows of metrics that few sources publish count more."""
+DISAGGREGATED = ("gb200", "gb300")
+"""Published runs there prefill and decode on different devices, whose numbers the rows do not state."""
+FOLDER = Path(__file__).parents[1] / "advisor" / "profiles" / "engines"
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
-    """One constant: where it starts, and what would be unphysical."""
+class Bounds:
+    """Where a constant starts, and what would be unphysical."""
 
-    name: str
     prior: float
     least: float
     most: float
 
 
-TERMS = (
-    Term("decode.products", 1, 0.92, 1.4),
-    Term("decode.experts", 1, 0.85, 1.5),
-    Term("decode.attention", 1, 0.8, 1.6),
-    Term("decode.collectives", 1, 0.7, 2),
-    Term("prefill.products", 1, 0.85, 1.6),
-    Term("prefill.experts", 1, 0.85, 3),
-    Term("prefill.attention", 1, 0.8, 2),
-    Term("prefill.collectives", 1, 0.7, 2.5),
-    Term("layer_s", 2e-5, 5e-6, 1),
-    Term("expert_layer_s", 1e-5, 0, 1),
-    Term("step_s", 2e-4, 0, 1),
-    Term("sequence_s", 4e-6, 0, 1),
-    Term("prefill_layer_s", 5e-5, 0, 1),
-    Term("prefill_step_s", 2e-3, 0, 1),
-    Term("request_s", 0.015, 0, 0.2),
-    Term("fixed", 1, 1, 1),
-)
-PLACE = {term.name: i for i, term in enumerate(TERMS)}
+def bounds(name: str) -> Bounds:
+    """Bounds of a constant by its name."""
+    phase, _, rest = name.partition(".")
+    if rest.startswith("experts."):
+        return Bounds(1, 0.4, 2.5) if phase == "decode" else Bounds(1.5, 0.4, 4)
+    if rest == "collectives":
+        return Bounds(0.8, 0.2, 2.5)
+    if rest in ("attention", "products"):
+        return Bounds(1, 0.7, 1.8)
+    if rest:
+        return Bounds(1, 0.4, 3)
+    return {
+        "launch": Bounds(0.5, 0, 1.5),
+        "step_s": Bounds(2e-4, 0, 1),
+        "layer_s": Bounds(1e-5, 0, 1),
+        "expert_layer_s": Bounds(1e-5, 0, 1),
+        "sequence_s": Bounds(4e-6, 0, 1),
+        "prefill_step_s": Bounds(2e-3, 0, 1),
+        "prefill_layer_s": Bounds(5e-5, 0, 1),
+        "request_s": Bounds(0.015, 0.003, 0.2),
+        "wait_steps": Bounds(2, 0, 4),
+    }[name]
 
 
-class VectorPricer(StepPricer):
-    """Prices steps as one number per term instead of one sum."""
-
-    def step_s(self, parts: tuple[Part, ...]) -> Any:
-        """The terms of one step."""
-        known: dict[tuple[Part, ...], Any] = self._memo
-        if parts not in known:
-            known[parts] = self._terms(parts)
-        return known[parts]
-
-    def draft_s(self, sequences: int, context: float) -> Any:
-        """Nobody drafts here."""
-        return 0.0
-
-    def _terms(self, parts: tuple[Part, ...]) -> Vector:
-        terms, model = np.zeros(len(TERMS)), self.deployment.model
-        prefills = any(part.phase == "prefill" for part in parts)
-        for operator in step_operators(self._blueprint, parts):
-            seconds = price(self.machine, [operator], 0.0, Scales()).total_s
-            terms[PLACE[_term_of(operator, prefills)]] += seconds
-        terms[PLACE["layer_s"]] = len(model.layers)
-        terms[PLACE["expert_layer_s"]] = structure_of(model).expert_layers
-        terms[PLACE["step_s"]] = 1
-        terms[PLACE["sequence_s"]] = sum(part.sequences for part in parts)
-        if prefills:
-            terms[PLACE["prefill_layer_s"]], terms[PLACE["prefill_step_s"]] = len(model.layers), 1
-        return terms
+LIMITS = tuple(bounds(name) for name in NAMES)
 
 
-def _term_of(operator: Operator, prefills: bool) -> str:
-    phase = "prefill" if prefills else "decode"
-    match operator:
-        case Gemm():
-            return f"{phase}.experts" if operator.routed else f"{phase}.products"
-        case AttentionCall():
-            return f"{phase}.attention"
-        case Traffic():
-            return "fixed"
-        case AllReduce() | Exchange():
-            return f"{phase}.collectives"
+def usable(rows: Iterable[Row]) -> list[Row]:
+    """Rows that say something about an engine: no long queues, no runs on an unknown number of devices."""
+    return [
+        row
+        for row in rows
+        if not (row.case.metric == "ttft_ms" and row.measured_s > LONGEST_TTFT_S) and row.case.hardware not in DISAGGREGATED
+    ]
 
 
-def rows(cases: list[Case], engine: str, wait_steps: float) -> Iterator[tuple[Vector, float, str]]:
-    """Terms, measured seconds and metric of every case that a slot and not a queue decides."""
-    by_setting: dict[Setting, list[Case]] = defaultdict(list)
-    for case in cases:
-        if case.setting is not None:
-            by_setting[case.setting].append(case)
-    estimators: dict[str, Estimator] = {}
-    profile = load_engine(engine)
-    for setting, found in by_setting.items():
-        try:
-            machine = CatalogueMachine(load_hardware(setting.hardware), profile.gpu)
-            estimator = estimators.setdefault(setting.hardware, Estimator(machine, profile))
-            times = _simulate(setting, estimator, wait_steps)
-        except (AdvisorError, UnclearError):
-            continue
-        for case in found if times else ():
-            assert times is not None
-            ttft = case.metric == "ttft_ms"
-            if not ttft or case.measured <= LONGEST_TTFT_MS:
-                yield times[0 if ttft else 1], case.measured / 1e3, case.metric
-
-
-def _simulate(setting: Setting, estimator: Estimator, wait_steps: float) -> tuple[Vector, Vector] | None:
-    model = find_model(setting.model)
-    deployment, workload = deployment_of(setting, model, estimator.engine), workload_of(setting)
-    in_flight = max(-(-(workload.concurrency or 1) // deployment.parallel.data), 1)
-    if workload.output_tokens < 2 or estimator.fitting(deployment, workload) == 0 or estimator.slots(deployment, workload) < in_flight:
-        return None
-    pricer = VectorPricer(deployment, estimator.machine)
-    scheduler = Scheduler(pricer, policy="continuous", slots=in_flight, token_budget=estimator.engine.token_budget, request_s=0)
-    counted = counted_requests(scheduler.serve(varied_lengths(workload, in_flight), in_flight=in_flight), in_flight)
-    tpot = np.mean([(one.last_s - one.first_s) / (one.output - 1) for one in counted if one.output > 1], axis=0)
-    ttft = np.mean([one.first_s - one.arrival_s for one in counted], axis=0)
-    ttft = ttft + (wait_steps * tpot if in_flight > 1 else 0.0)
-    ttft[PLACE["request_s"]] = 1
-    return ttft, tpot
-
-
-def fit(matrix: Vector, measured: Vector) -> Vector:
-    """Constants within their bounds that make the logarithms of predictions closest, in absolute rather than squared terms."""
-    prior = np.array([term.prior for term in TERMS])
-    least, most = (np.array([getattr(term, side) for term in TERMS]) for side in ("least", "most"))
+def fit(rows: Sequence[Row]) -> Vector:
+    """The constants of one engine, in the order of `NAMES`."""
+    matrix, measured = np.array([row.terms for row in rows]), np.array([row.measured_s for row in rows])
+    weights = np.array([METRIC_WEIGHT.get(row.case.metric, 1.0) for row in rows])
+    prior, least, most = (np.array([getattr(limit, side) for limit in LIMITS]) for side in ("prior", "least", "most"))
     scaled, found = matrix / measured[:, None], prior.copy()
     for _ in range(ROUNDS):
         predicted = np.maximum(scaled @ found, 1e-3)
         error = np.log(predicted)
-        weight = 1 / np.maximum(np.abs(error), 0.05)
+        weight = weights / np.maximum(np.abs(error), 0.05)
         slope = scaled * prior / predicted[:, None]
-        curve = (slope * weight[:, None]).T @ slope + STIFFNESS * len(measured) * np.eye(len(TERMS))
-        pull = (slope * weight[:, None]).T @ error + STIFFNESS * len(measured) * (found - prior) / prior
+        pull_weight = STIFFNESS * weights.sum()
+        curve = (slope * weight[:, None]).T @ slope + pull_weight * np.eye(len(NAMES))
+        pull = (slope * weight[:, None]).T @ error + pull_weight * (found - prior) / prior
         found = found + 0.7 * prior * _bounded_step(curve, pull, (least - found) / prior, (most - found) / prior)
     return found
 
@@ -177,32 +106,82 @@ def _bounded_step(curve: Vector, pull: Vector, least: Vector, most: Vector) -> V
     return step
 
 
+def errors(rows: Sequence[Row], predicted_s: Vector) -> list[str]:
+    """A line for each metric: rows, median and mean error, bias, in percent."""
+    lines = []
+    for metric in sorted({row.case.metric for row in rows}):
+        chosen = [i for i, row in enumerate(rows) if row.case.metric == metric]
+        ratio = predicted_s[chosen] / np.array([rows[i].measured_s for i in chosen])
+        ratio = 1 / ratio if rows[chosen[0]].rate else ratio
+        size = 100 * np.abs(ratio - 1)
+        bias = 100 * (np.median(ratio) - 1)
+        lines.append(f"{metric:28s} {len(chosen):5d} rows, median {np.median(size):5.1f} %, mean {size.mean():5.1f} %, bias {bias:+5.1f} %")
+    return lines
+
+
+def as_yaml(found: Vector, source: str) -> dict[str, object]:
+    """The constants as the block `gpu` of an engine's file; experts on other architectures take the mean of the known ones."""
+    values = {name: float(f"{found[place]:.3g}") for name, place in PLACE.items()}
+    block: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
+    for phase in ("decode", "prefill"):
+        scales = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{phase}.") and "experts" not in name}
+        scales["experts"] = values[f"{phase}.experts.{OTHER_EXPERTS[0]}.{OTHER_EXPERTS[1]}"]
+        block[phase] = scales
+    block["experts"] = [
+        {
+            "arch": arch,
+            "format": format,
+            "decode": values[f"decode.experts.{arch}.{format}"],
+            "prefill": values[f"prefill.experts.{arch}.{format}"],
+        }
+        for arch, format in EXPERT_KERNELS
+    ]
+    block["element_s"] = 0
+    block["source"] = source
+    return block
+
+
+def with_means(found: Vector, rows: Sequence[Row]) -> Vector:
+    """Grouped products that no row has take the geometric mean of those that some have."""
+    used = np.abs(np.array([row.terms for row in rows])).sum(axis=0) > 0
+    settled = found.copy()
+    for phase in ("decode", "prefill"):
+        places = [PLACE[f"{phase}.experts.{arch}.{format}"] for arch, format in (*EXPERT_KERNELS, OTHER_EXPERTS)]
+        known = [math.log(found[place]) for place in places if used[place]]
+        mean = math.exp(sum(known) / len(known)) if known else 1.0
+        for place in places:
+            settled[place] = found[place] if used[place] else mean
+    return settled
+
+
+def write(engine: str, found: Vector, rows: int) -> None:
+    """Put the constants into the engine's file."""
+    path = FOLDER / f"{engine}.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    source = f"fitted on {rows} rows of benchmarks/published/cases.csv by tools/fit_engines.py"
+    content["gpu"] = as_yaml(found, source)
+    write_whole(path, yaml.safe_dump(content, sort_keys=False, width=160))
+
+
 def main() -> None:
-    """Read, simulate, fit, print."""
+    """Read, simulate, fit, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", type=Path)
-    parser.add_argument("engine")
-    parser.add_argument("--wait", type=float, default=0.0, help="decoding steps that a request waits for")
-    parser.add_argument("--share", type=float, default=1.0, help="share of the settings to use, chosen by a fixed seed")
+    parser.add_argument("engines", nargs="+")
+    parser.add_argument("--write", action="store_true", help="put the constants into the engines' files")
     options = parser.parse_args()
-    rng = random.Random(1)
-    kept = {case.setting for case in read_cases(options.cases) if case.setting is not None}
-    chosen = {setting for setting in sorted(kept, key=str) if rng.random() < options.share}
-    cases = [
-        case
-        for case in read_cases(options.cases)
-        if case.setting in chosen and case.precision_stated and case.engine == options.engine and case.metric in ("ttft_ms", "tpot_ms")
-    ]
-    found = list(rows(cases, options.engine, options.wait))
-    matrix, measured = np.array([row[0] for row in found]), np.array([row[1] for row in found])
-    constants = fit(matrix, measured)
-    for term, value in zip(TERMS, constants, strict=True):
-        print(f"{term.name:22s} {value:.3g}")
-    predicted = matrix @ constants
-    for metric in ("tpot_ms", "ttft_ms"):
-        ratio = (predicted / measured)[[row[2] == metric for row in found]]
-        error, bias = 100 * np.median(abs(ratio - 1)), 100 * (np.median(ratio) - 1)
-        print(f"{metric}: {len(ratio)} rows, median |error| {error:.1f} %, bias {bias:+.1f} %")
+    cases = [case for case in read_cases(options.cases) if case.setting is not None and case.setting.engine in options.engines]
+    known = usable(rows_of(cases))
+    for engine in options.engines:
+        rows = [row for row in known if row.case.setting is not None and row.case.setting.engine == engine]
+        matrix = np.array([row.terms for row in rows])
+        print(f"{engine}: as it is", *errors(rows, matrix @ constants_of(load_engine(engine).gpu)), sep="\n  ")
+        found = with_means(fit(rows), rows)
+        print(f"{engine}: fitted", *errors(rows, matrix @ found), sep="\n  ")
+        for name, value in zip(NAMES, found, strict=True):
+            print(f"    {name:32s} {value:.3g}")
+        if options.write:
+            write(engine, found, len(rows))
 
 
 if __name__ == "__main__":

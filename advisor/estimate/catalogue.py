@@ -4,7 +4,7 @@ from advisor.estimate.attention import AttentionConstants, attention_constants
 from advisor.estimate.collectives import Fabric
 from advisor.estimate.machine import score_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
-from advisor.estimate.products import ProductConstants, peak, product_constants, product_work
+from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
 from advisor.profiles.engines import Overheads
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
@@ -66,6 +66,14 @@ class CatalogueMachine:
         """Bytes over bandwidth, or operations over the scalar peak."""
         moved = traffic.moved_bytes / self._stream_bytes_per_s
         return max(moved, traffic.flops / peak(self.hardware, "fp32")) + KERNEL_FLOOR_S
+
+    def expert_scale(self, format: str, prefills: bool) -> float:
+        """The engine's grouped products on this architecture."""
+        return self.overheads.expert_scale(self.hardware.arch.split()[0], measured_format(self.hardware, format), prefills)
+
+    def launch_s(self, format: str) -> float:
+        """Seconds of `gemm_s` that launch the kernel."""
+        return self._known_products(format)[0].launch_us * 1e-6
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Seconds of one sum, as measured over links of the same kind."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Operator, Traffic
-from advisor.profiles.engines import Overheads, Scales
+from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
 
@@ -38,6 +38,12 @@ class Machine(Protocol):
     def exchange_s(self, exchange: Exchange) -> float:
         """Seconds of one exchange of tokens between the holders of experts."""
 
+    def launch_s(self, format: str) -> float:
+        """Seconds of `gemm_s` that launch the kernel, whatever its shape."""
+
+    def expert_scale(self, format: str, prefills: bool) -> float:
+        """How long grouped products over weights of a format take as a multiple of what `gemm_s` says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shares:
@@ -55,28 +61,58 @@ class Shares:
         return self.products_s + self.attention_s + self.other_s + self.collectives_s + self.overhead_s
 
 
-def price(machine: Machine, operators: Iterable[Operator], working_set_bytes: float, scales: Scales) -> Shares:
-    """Seconds of operators that run one after another, without the engine's overheads."""
-    products = experts = attention = other = collectives = 0.0
+def price(machine: Machine, operators: Iterable[Operator], working_set_bytes: float, prefills: bool) -> Shares:
+    """Seconds of operators that run one after another in a step that prefills or only decodes, without the engine's overheads."""
+    overheads = machine.overheads
+    scales = overheads.scales(prefills)
+    products = attention = other = collectives = 0.0
     for operator in operators:
-        match operator:
-            case Gemm():
-                seconds = operator.count * machine.gemm_s(operator, working_set_bytes)
-                if operator.routed:
-                    experts += seconds
-                else:
-                    products += seconds
-            case AttentionCall():
-                attention += operator.count * machine.attention_s(operator)
-            case Traffic():
-                other += operator.count * machine.traffic_s(operator)
-            case AllReduce():
-                collectives += operator.count * machine.all_reduce_s(operator)
-            case Exchange():
-                collectives += operator.count * machine.exchange_s(operator)
-    return Shares(
-        scales.products * products + scales.experts * experts, scales.attention * attention, other, scales.collectives * collectives
-    )
+        seconds = operator_s(machine, operator, working_set_bytes)
+        match term_of(operator):
+            case "products" | "experts" as term:
+                assert isinstance(operator, Gemm)
+                launch = machine.launch_s(operator.format)
+                scale = scales.products if term == "products" else machine.expert_scale(operator.format, prefills)
+                products += operator.count * (scale * (seconds - launch) + overheads.launch * launch)
+            case "attention":
+                attention += scales.attention * operator.count * seconds
+            case "latent":
+                attention += scales.latent * operator.count * seconds
+            case "recurrent":
+                other += scales.recurrent * operator.count * seconds
+            case "traffic":
+                other += scales.traffic * operator.count * seconds
+            case "collectives":
+                collectives += scales.collectives * operator.count * seconds
+    return Shares(products, attention, other, collectives)
+
+
+def term_of(operator: Operator) -> str:
+    """The field of `Scales` that says how an engine's operators of this kind compare with the measured kernels."""
+    match operator:
+        case Gemm():
+            return "experts" if operator.routed else "products"
+        case AttentionCall():
+            return "latent" if operator.latent else "attention"
+        case Traffic():
+            return "recurrent" if operator.flops else "traffic"
+        case AllReduce() | Exchange():
+            return "collectives"
+
+
+def operator_s(machine: Machine, operator: Operator, working_set_bytes: float) -> float:
+    """Seconds of an operator once, as measured kernels take them."""
+    match operator:
+        case Gemm():
+            return machine.gemm_s(operator, working_set_bytes)
+        case AttentionCall():
+            return machine.attention_s(operator)
+        case Traffic():
+            return machine.traffic_s(operator)
+        case AllReduce():
+            return machine.all_reduce_s(operator)
+        case Exchange():
+            return machine.exchange_s(operator)
 
 
 def gemm_bytes(gemm: Gemm) -> float:
@@ -95,4 +131,13 @@ def attention_bytes(call: AttentionCall) -> float:
     """Bytes of the cache that one layer reads."""
     per_element = weight_format(call.kv_format).bytes_per_element(row_elements=call.head_dim)
     elements = call.head_dim if call.latent and call.phase == "decode" else call.head_dim + call.value_dim
-    return call.sequences * call.kv_tokens * call.kv_heads * elements * per_element
+    heads = call.q_heads if call.implementation == "unshared" and call.phase == "decode" else call.kv_heads
+    return call.sequences * call.kv_tokens * heads * elements * per_element
+
+
+def score_bytes(call: AttentionCall) -> float:
+    """Bytes that scores move when they are written out: made, masked and normalised in fp32, read again for the values.
+
+    Sixteen bytes a score: written, read and written by the softmax, read (llama.cpp without -fa, transformers' eager attention).
+    """
+    return 16.0 * call.sequences * call.q_heads * call.q_tokens * call.kv_tokens

@@ -76,6 +76,14 @@ class ProfiledMachine:
         """Not measured on one machine: as the data sheet has it."""
         return self._fallback.exchange_s(exchange)
 
+    def launch_s(self, format: str) -> float:
+        """On a CPU nothing is launched."""
+        return 0.0
+
+    def expert_scale(self, format: str, prefills: bool) -> float:
+        """Grouped products were measured as plain ones."""
+        return self.overheads.expert_scale(self.profile.hardware.arch, format, prefills)
+
     def _nearest(self, format: str) -> str:
         wanted = weight_format(format).bits
         return min(sorted(self._gemm.formats), key=lambda known: abs(weight_format(known).bits - wanted))

@@ -50,26 +50,26 @@ def simulate(
     time, so a pipeline serves like as many replicas as it has stages, each with a share of slots and memory, in the time of
     all layers one after another.
     """
-    replicas, rules = _streams(deployment, rules)
+    replicas, rules = streams(deployment, rules)
     if workload.load is Load.TRACE or lengths is not None:
         served = _concrete(pricer, workload, rules, replicas, lengths)
     elif workload.load is Load.OPEN:
         served = _open(pricer, workload, rules, replicas)
     elif workload.load is Load.BURST:
-        burst = _varied(workload, _share(workload, replicas))
+        burst = varied(workload, share(workload, replicas))
         served = _whole(_scheduler(pricer, workload, rules), burst, in_flight=None)
     else:
         served = _loop(pricer, workload, rules, in_flight_of(workload, rules, replicas))
-    most, busy = served.most_requests_per_s, _busy(workload, replicas)
+    most, at_work = served.most_requests_per_s, busy(workload, replicas)
     return replace(
         served,
-        throughput_tok_s=served.throughput_tok_s * busy,
-        requests_per_s=served.requests_per_s * busy,
+        throughput_tok_s=served.throughput_tok_s * at_work,
+        requests_per_s=served.requests_per_s * at_work,
         most_requests_per_s=None if most is None else most * replicas,
     )
 
 
-def _streams(deployment: Deployment, rules: Rules) -> tuple[int, Rules]:
+def streams(deployment: Deployment, rules: Rules) -> tuple[int, Rules]:
     """Streams of requests that do not meet, and the rules of one."""
     parallel, pool = deployment.parallel, rules.pool
     stages = parallel.pipeline
@@ -78,16 +78,16 @@ def _streams(deployment: Deployment, rules: Rules) -> tuple[int, Rules]:
     return parallel.data * stages, replace(rules, slots=-(-rules.slots // stages), pool=replace(pool, blocks=pool.blocks / stages))
 
 
-def _busy(workload: Workload, replicas: int) -> float:
+def busy(workload: Workload, replicas: int) -> float:
     """Replicas that are at work: fewer than there are where there are fewer requests."""
     if workload.load not in (Load.CLOSED, Load.BURST):
         return replicas
-    return (workload.concurrency or 1) / _share(workload, replicas)
+    return (workload.concurrency or 1) / share(workload, replicas)
 
 
 def varied_lengths(workload: Workload, in_flight: int) -> list[tuple[int, int]]:
     """Lengths of the requests of a simulated loop; a single stream is one request."""
-    return _varied(workload, ROUNDS * in_flight if in_flight > 1 else 1)
+    return varied(workload, ROUNDS * in_flight if in_flight > 1 else 1)
 
 
 def counted_requests(done: Sequence[Active], in_flight: int) -> list[Active]:
@@ -98,9 +98,9 @@ def counted_requests(done: Sequence[Active], in_flight: int) -> list[Active]:
 def in_flight_of(workload: Workload, rules: Rules, replicas: int) -> int:
     """Requests on one replica at once; offline, so many that some always wait."""
     if workload.load is Load.CLOSED:
-        return _share(workload, replicas)
+        return share(workload, replicas)
     crowd = _crowd(workload, rules)
-    return crowd if workload.concurrency is None else min(_share(workload, replicas), crowd)
+    return crowd if workload.concurrency is None else min(share(workload, replicas), crowd)
 
 
 def _scheduler(pricer: StepPricer, workload: Workload, rules: Rules, *, exact_cache: bool = False) -> Scheduler:
@@ -148,14 +148,14 @@ def _open(pricer: StepPricer, workload: Workload, rules: Rules, replicas: int) -
     """Poisson arrivals; what a replica that is never idle serves bounds the rate that lasts."""
     rate, most = _rate(workload, replicas), _loop(pricer, workload, rules, _crowd(workload, rules)).requests_per_s
     scheduler = _scheduler(pricer, workload, rules)
-    done = scheduler.serve(_varied(workload, OPEN_REQUESTS), in_flight=None, arrivals_s=_poisson(rate, OPEN_REQUESTS))
+    done = scheduler.serve(varied(workload, OPEN_REQUESTS), in_flight=None, arrivals_s=_poisson(rate, OPEN_REQUESTS))
     edge = int(OPEN_EDGE * OPEN_REQUESTS)
     served = scheduler.served([one for one in done if edge <= one.number < OPEN_REQUESTS - edge])
     kept = min(rate, most)
     return replace(served, throughput_tok_s=kept * workload.output_tokens, requests_per_s=kept, most_requests_per_s=most)
 
 
-def _share(workload: Workload, replicas: int) -> int:
+def share(workload: Workload, replicas: int) -> int:
     """Requests of one replica, of those that are in flight or come at once."""
     return max(-(-(workload.concurrency or 1) // replicas), 1)
 
@@ -173,7 +173,7 @@ def _rate(workload: Workload, replicas: int) -> float:
     return (workload.request_rate_per_s or 1.0) / replicas
 
 
-def _varied(workload: Workload, count: int) -> list[tuple[int, int]]:
+def varied(workload: Workload, count: int) -> list[tuple[int, int]]:
     """Prompts and outputs of `count` requests, the usual ones on average; one alone has just those."""
     if count == 1:
         return [(workload.prompt_tokens, workload.output_tokens)]

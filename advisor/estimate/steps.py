@@ -119,17 +119,15 @@ class StepPricer:
         key = (rows, logit_rows, prefills)
         known = self._tokens.get(key)
         if known is None:
-            scales = self.machine.overheads.prefill if prefills else self.machine.overheads.decode
             operators = token_operators(self._blueprint, rows, logit_rows)
-            known = self._tokens[key] = price(self.machine, operators, self._working_set, scales)
+            known = self._tokens[key] = price(self.machine, operators, self._working_set, prefills)
         return known
 
     def _mixing_shares(self, part: Part, prefills: bool) -> Shares:
         known = self._mixing.get((part, prefills))
         if known is None:
-            scales = self.machine.overheads.prefill if prefills else self.machine.overheads.decode
             operators = mixing_operators(self._blueprint, part)
-            known = self._mixing[(part, prefills)] = price(self.machine, operators, self._working_set, scales)
+            known = self._mixing[(part, prefills)] = price(self.machine, operators, self._working_set, prefills)
         return known
 
 

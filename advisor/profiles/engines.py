@@ -2,10 +2,11 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
+from advisor.profiles.engine_memory import GIB, Reserve, SmallDevice, Trial
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.frozen import Frozen
@@ -18,8 +19,25 @@ class Scales(Frozen):
 
     products: float = Field(default=1, gt=0)
     experts: float = Field(default=1, gt=0)
+    """Grouped products, where `ExpertKernels` has none for the architecture and format."""
     attention: float = Field(default=1, gt=0)
+    latent: float = Field(default=1, gt=0)
+    """Attention over compressed keys and values (MLA), which no measured kernel covers."""
+    recurrent: float = Field(default=1, gt=0)
+    """Linear attention and state-space layers."""
     collectives: float = Field(default=1, gt=0)
+    traffic: float = Field(default=1, gt=0)
+    """Element-wise work and the way of tokens to their experts."""
+
+
+class ExpertKernels(Frozen):
+    """Grouped products of experts: no kernel measurements cover them, and engines' kernels differ by architecture and format."""
+
+    arch: str
+    format: str
+    """The measured format that stands for the weights' one; see `measured_format`."""
+    decode: float = Field(gt=0)
+    prefill: float = Field(gt=0)
 
 
 class Overheads(Frozen):
@@ -43,11 +61,25 @@ class Overheads(Frozen):
     """Per layer and step that prefills."""
     wait_steps: float = Field(default=0, ge=0)
     """Decoding steps that a new request waits for, and a first token for its transport: how often the scheduler looks and sends."""
+    launch: float = Field(default=1, ge=0)
+    """Share of a product's launch that is left when kernels follow one another: replayed graphs and early launches hide the rest."""
     decode: Scales = Scales()
     """Of steps that only decode."""
     prefill: Scales = Scales()
     """Of steps that prefill."""
+    experts: tuple[ExpertKernels, ...] = ()
     source: str
+
+    def scales(self, prefills: bool) -> Scales:
+        """The scales of a step."""
+        return self.prefill if prefills else self.decode
+
+    def expert_scale(self, arch: str, format: str, prefills: bool) -> float:
+        """How long grouped products over weights of a measured format take as a multiple of plain ones."""
+        for known in self.experts:
+            if known.arch == arch and known.format == format:
+                return known.prefill if prefills else known.decode
+        return self.scales(prefills).experts
 
 
 class EngineProfile(Frozen):
@@ -57,13 +89,19 @@ class EngineProfile(Frozen):
     versions: str
     gpu: Overheads
     cpu: Overheads
-    memory_share: float = Field(gt=0, le=1)
+    memory_share: float | None = Field(default=None, gt=0, le=1)
     """Share of the device's memory that the engine may use, or of what is free beside weights and activations."""
     memory_share_of: Literal["total", "free"] = "total"
     memory_share_source: str
+    memory_reserve: Reserve | None = None
+    """What is left free where there is no fixed `memory_share`."""
     context_gib: float = Field(ge=0)
     """Held by the process and its libraries before any weight is loaded."""
     context_source: str
+    trial: Trial | None = None
+    """How much a trial step takes before the cache is sized; without one, steps take what the workload needs."""
+    small_devices: tuple[SmallDevice, ...] = ()
+    """Defaults of devices with less memory, smallest first."""
     token_budget: int = Field(ge=1)
     """Most tokens of one step where a plan does not say."""
     block_tokens: int = Field(ge=1)
@@ -71,6 +109,8 @@ class EngineProfile(Frozen):
     """Formats it runs; a name that ends in `*` is a family."""
     kv_formats: tuple[str, ...]
     decoding: tuple[str, ...]
+    attention: Literal["sdpa", "unshared", "eager"] = "sdpa"
+    """How it computes attention; see `Attention`."""
     preempts: bool = False
     """Admits requests as long as their prompts fit, and takes memory back from the youngest when it runs dry; else reserves all."""
     max_sequences: int = Field(default=256, ge=1)
@@ -78,9 +118,30 @@ class EngineProfile(Frozen):
     kv_with_quantised: str = "bf16"
     """Format of the cache under fp8 and fp4 weights where a plan does not say."""
 
+    @model_validator(mode="after")
+    def _shares_memory(self) -> Self:
+        if self.memory_share is None and self.memory_reserve is None:
+            raise ValueError("memory_share or memory_reserve must be set")
+        return self
+
     def kv_format_for(self, weight_format: str) -> str:
         """The cache's format where a plan does not say."""
         return self.kv_with_quantised if weight_format in ("fp8", "nvfp4") else "bf16"
+
+    def on(self, memory_bytes: float) -> "EngineProfile":
+        """The engine with the defaults that it takes on a device of that size."""
+        small = next((known for known in self.small_devices if memory_bytes < known.below_gib * GIB), None)
+        changed: dict[str, object] = {"small_devices": ()}
+        if small is not None:
+            changed |= {"token_budget": small.token_budget, "max_sequences": small.max_sequences}
+        return self.model_copy(update=changed)
+
+    def share_on(self, memory_bytes: float) -> float:
+        """The share of a device's memory that the engine may use."""
+        if self.memory_share is not None:
+            return self.memory_share
+        assert self.memory_reserve is not None, "checked when the profile was read"
+        return self.memory_reserve.share(memory_bytes, self.token_budget)
 
     def runs(self, weight_format: str) -> bool:
         """Whether the engine loads weights of this format."""

@@ -1,0 +1,308 @@
+"""What each constant of a serving engine contributes to a published time: the rows of the design matrix of its fit.
+
+In a closed loop the order of events hardly depends on how long steps take, so every mean time is linear in the constants. One
+simulation with the constants as they are logs its steps; each step is then split into terms, and the terms are added up
+between the events that a metric is the time between.
+"""
+
+import sys
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from advisor.backends.deployment import Deployment
+from advisor.estimate import serving
+from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.machine import operator_s, term_of
+from advisor.estimate.operators import Gemm, Operator, Part, step_operators, structure_of
+from advisor.estimate.products import measured_format
+from advisor.estimate.residents import Active
+from advisor.estimate.scheduler import Scheduler
+from advisor.estimate.serving import Rules
+from advisor.estimate.steps import StepPricer
+from advisor.profiles.engines import EngineProfile, Overheads, Scales, load_engine
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Load, Workload
+from advisor.validate import as_run, deployment_of, workload_of
+from advisor.validate_cases import Case, Setting, UnclearError
+
+Vector = npt.NDArray[np.float64]
+
+SCALED = ("products", "attention", "latent", "recurrent", "collectives", "traffic")
+EXPERT_KERNELS = (("Hopper", "fp8"), ("Hopper", "int4"), ("Blackwell", "fp8"), ("Blackwell", "nvfp4"), ("Blackwell", "int4"))
+"""Architectures and measured formats whose grouped products have constants of their own."""
+OTHER_EXPERTS = ("other", "other")
+PER_STEP = ("step_s", "layer_s", "expert_layer_s", "sequence_s", "prefill_step_s", "prefill_layer_s")
+NAMES = (
+    *(f"{phase}.{name}" for phase in ("decode", "prefill") for name in SCALED),
+    *(f"{phase}.experts.{arch}.{format}" for phase in ("decode", "prefill") for arch, format in (*EXPERT_KERNELS, OTHER_EXPERTS)),
+    "launch",
+    *PER_STEP,
+    "request_s",
+    "wait_steps",
+)
+PLACE = {name: i for i, name in enumerate(NAMES)}
+METRICS = {
+    "ttft_ms": "ttft",
+    "tpot_ms": "tpot",
+    "decode_tok_s_single_stream": "tpot",
+    "prefill_tok_s": "prompt",
+    "output_tok_s_total": "output",
+    "output_tok_s_per_gpu": "output",
+}
+"""Metrics of published rows and the time that each is, or is one over."""
+NEUTRAL = Overheads(step_s=0, layer_s=0, sequence_s=0, element_s=0, source="none: kernels alone")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One published time in terms: `terms @ constants` predicts `measured_s`."""
+
+    case: Case
+    terms: Vector
+    measured_s: float
+
+    @property
+    def rate(self) -> bool:
+        """Whether the metric is one over the time."""
+        return self.case.metric not in ("ttft_ms", "tpot_ms")
+
+
+def rows_of(cases: Sequence[Case], workers: int = 2) -> list[Row]:
+    """Rows of every case that is simulated as a loop, an offline run or a burst, and whose weights' precision is stated."""
+    known = [case for case in cases if case.setting is not None and case.precision_stated and case.metric in METRICS]
+    settings = list(dict.fromkeys(case.setting for case in known if case.setting is not None))
+    settings.sort(key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
+    with ProcessPoolExecutor(workers) as pool:
+        times = dict(zip(settings, pool.map(times_of, settings, chunksize=20), strict=True))
+    rows = []
+    for case in known:
+        assert case.setting is not None
+        found = times[case.setting].get(METRICS[case.metric])
+        if found is not None and case.measured > 0:
+            rows.append(Row(case, found, _seconds(case, case.setting.devices)))
+    return rows
+
+
+def _seconds(case: Case, devices: int) -> float:
+    if case.metric in ("ttft_ms", "tpot_ms"):
+        return case.measured / 1e3
+    return 1 / (case.measured * (devices if case.metric == "output_tok_s_per_gpu" else 1))
+
+
+def times_of(setting: Setting) -> dict[str, Vector]:
+    """Terms of every time of a setting; none where it does not fit, or arrives at a rate."""
+    try:
+        return _times_of(setting)
+    except (AdvisorError, UnclearError):
+        return {}
+
+
+def _times_of(setting: Setting) -> dict[str, Vector]:
+    model, engine = find_model(setting.model), load_engine(setting.engine)
+    estimator = _estimator(setting.hardware, engine.name, setting.run.memory_share)
+    deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
+    capacity = estimator.capacity(deployment, workload)
+    if capacity.sequences == 0 or workload.load is Load.OPEN:
+        return {}
+    workload = as_run(workload, setting, capacity.slots * deployment.parallel.data)
+    streams, rules = serving.streams(deployment, estimator.rules(deployment, workload))
+    run = LoggedRun(deployment, estimator, rules, workload, streams)
+    alone = workload.load is Load.CLOSED and workload.concurrency == 1
+    times = run.times(0.0 if alone else rules.wait_steps, waits=not alone)
+    times["prompt"] = run.prompt_terms(engine)
+    return times
+
+
+class LoggedRun:
+    """A simulated run whose steps are logged, so that times between its events can be split into terms."""
+
+    def __init__(self, deployment: Deployment, estimator: Estimator, rules: Rules, workload: Workload, streams: int) -> None:
+        self.deployment, self.workload, self.streams = deployment, workload, streams
+        self.pricer = _Pricer(deployment, estimator.machine)
+        self.kernels = _kernels(estimator.machine.hardware.id)  # type: ignore[attr-defined]  # published hardware has no profile
+        scheduler = _Scheduler(self.pricer, policy=rules.policy, slots=rules.slots, token_budget=rules.token_budget, pool=rules.pool)
+        if workload.load is Load.BURST:
+            self.in_flight = None
+            lengths = serving.varied(workload, serving.share(workload, streams))
+        else:
+            self.in_flight = serving.in_flight_of(workload, rules, streams)
+            lengths = serving.varied_lengths(workload, self.in_flight)
+        self.done = scheduler.serve(lengths, in_flight=self.in_flight)
+        self._nows = [now for now, _, _ in scheduler.log]
+        kinds = list(dict.fromkeys(parts for _, parts, _ in scheduler.log))
+        place = {parts: i for i, parts in enumerate(kinds)}
+        vectors = np.array([self.step_terms(parts) for parts in kinds])
+        repeats = np.array([steps for _, _, steps in scheduler.log], dtype=float)
+        steps = vectors[[place[parts] for _, parts, _ in scheduler.log]] * repeats[:, None]
+        self._until = np.vstack([np.zeros(len(NAMES)), np.cumsum(steps, axis=0)])
+
+    def times(self, wait_steps: float, *, waits: bool) -> dict[str, Vector]:
+        """Terms of the mean TTFT and TPOT, and of the seconds per output token of all requests."""
+        counted = self.done if self.in_flight is None else serving.counted_requests(self.done, self.in_flight)
+        longer = [one for one in counted if one.output > 1]
+        times = {}
+        tpot = np.zeros(len(NAMES))
+        if longer:
+            tpot = np.mean([(self._at(one.last_s) - self._at(one.first_s)) / (one.output - 1) for one in longer], axis=0)
+            times["tpot"] = tpot
+        ttft = np.mean([self._at(one.first_s) - self._at(one.arrival_s) for one in counted], axis=0) + wait_steps * tpot
+        ttft[PLACE["request_s"]] = 1.0
+        ttft[PLACE["wait_steps"]] = float(waits) * self.pricer.decode_mean_s(counted)
+        times["ttft"] = ttft
+        times["output"] = self._per_token() / serving.busy(self.workload, self.streams)
+        return times
+
+    def _per_token(self) -> Vector:
+        if self.in_flight is None:
+            whole: Vector = self._until[-1] / sum(one.output for one in self.done)
+            return whole
+        steady = [one for one in self.done if one.number >= self.in_flight] or self.done
+        held: Vector = np.sum([self._at(one.last_s) - self._at(one.arrival_s) for one in steady], axis=0)
+        return held / (self.in_flight * sum(one.output for one in steady))
+
+    def prompt_terms(self, engine: EngineProfile) -> Vector:
+        """Terms of a prompt token's share of a prefill, as `StepPricer.prefill_rate` counts it."""
+        budget = self.deployment.batching.token_budget or engine.token_budget
+        prompt, together = self.workload.prompt_tokens, self.workload.concurrency or 1
+        if together > 1 and prompt * together <= budget:
+            return self.step_terms((Part("prefill", together, prompt, prompt),)) / (prompt * together)
+        done, chunks, total, stages = 0, 0, np.zeros(len(NAMES)), self.deployment.parallel.pipeline
+        while done < prompt:
+            chunk = min(budget, prompt - done)
+            done, chunks = done + chunk, chunks + 1
+            total = total + self.step_terms((Part("prefill", 1, chunk, done, done == prompt),))
+        return total / prompt / chunks / stages * (chunks + stages - 1)
+
+    def step_terms(self, parts: tuple[Part, ...]) -> Vector:
+        """Terms of one step."""
+        terms, structure = np.zeros(len(NAMES)), structure_of(self.deployment.model)
+        prefills = any(part.phase == "prefill" for part in parts)
+        phase = "prefill" if prefills else "decode"
+        for operator in step_operators(self.pricer.blueprint, parts):
+            seconds = operator.count * self.kernels.seconds(operator)
+            term = term_of(operator)
+            if isinstance(operator, Gemm):
+                launch = operator.count * self.kernels.launch_s(operator.format)
+                if term == "experts":
+                    arch, format = self.kernels.experts(operator.format)
+                    term = f"experts.{arch}.{format}"
+                terms[PLACE["launch"]] += launch
+                seconds -= launch
+            terms[PLACE[f"{phase}.{term}"]] += seconds
+        layers = len(self.deployment.model.layers)
+        counts = {
+            "step_s": 1,
+            "layer_s": layers,
+            "expert_layer_s": structure.expert_layers,
+            "sequence_s": sum(part.sequences for part in parts),
+            "prefill_step_s": prefills,
+            "prefill_layer_s": layers * prefills,
+        }
+        for name, count in counts.items():
+            terms[PLACE[name]] = count
+        return terms
+
+    def _at(self, seconds: float) -> Vector:
+        found: Vector = self._until[0 if seconds <= 0 else bisect_left(self._nows, seconds - 1e-12) + 1]
+        return found
+
+
+class _Pricer(StepPricer):
+    """Remembers the step that was priced last."""
+
+    last: tuple[Part, ...] = ()
+
+    @property
+    def blueprint(self) -> Any:
+        """The prepared deployment."""
+        return self._blueprint
+
+    def step_s(self, parts: tuple[Part, ...]) -> float:
+        self.last = parts
+        return super().step_s(parts)
+
+    def decode_s(self, sequences: int, context: float) -> float:
+        """Without the memory of the class it extends, which would hide the step."""
+        return self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
+
+    def decode_mean_s(self, counted: Iterable[Active]) -> float:
+        """Mean TPOT of requests with the constants as they are: what a waited step takes."""
+        times = [(one.last_s - one.first_s) / (one.output - 1) for one in counted if one.output > 1]
+        return float(np.mean(times)) if times else 0.0
+
+
+class _Scheduler(Scheduler):
+    """Logs the time after every kind of step, what the step was, and how often it was repeated."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.log: list[tuple[float, tuple[Part, ...], int]] = []
+
+    def _advance(self, seconds: float, steps: int) -> None:
+        super()._advance(seconds, steps)
+        assert isinstance(self._pricer, _Pricer)
+        self.log.append((self._now, self._pricer.last, steps))
+
+
+class _Kernels:
+    """Seconds of operators on a device with no engine around them."""
+
+    def __init__(self, hardware_id: str) -> None:
+        self._machine = CatalogueMachine(load_hardware(hardware_id), NEUTRAL)
+        self.seconds = lru_cache(maxsize=1 << 16)(self._seconds)
+
+    def _seconds(self, operator: Operator) -> float:
+        return operator_s(self._machine, operator, 0.0)
+
+    def launch_s(self, format: str) -> float:
+        """Seconds of a product's launch alone."""
+        return self._machine.launch_s(format)
+
+    def experts(self, format: str) -> tuple[str, str]:
+        """The constants that grouped products over this format have."""
+        known = (self._machine.hardware.arch.split()[0], measured_format(self._machine.hardware, format))
+        return known if known in EXPERT_KERNELS else OTHER_EXPERTS
+
+
+@cache
+def _kernels(hardware_id: str) -> _Kernels:
+    return _Kernels(hardware_id)
+
+
+@lru_cache(maxsize=8)
+def _estimator(hardware_id: str, engine_name: str, memory_share: float | None) -> Estimator:
+    hardware, engine = load_hardware(hardware_id), load_engine(engine_name)
+    if memory_share is not None:
+        engine = engine.model_copy(update={"memory_share": memory_share})
+    return Estimator(CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu), engine)
+
+
+def constants_of(overheads: Overheads) -> Vector:
+    """The constants of an engine in the order of the terms."""
+    values = np.zeros(len(NAMES))
+    for name, place in PLACE.items():
+        phase, _, rest = name.partition(".")
+        if not rest:
+            values[place] = getattr(overheads, name)
+            continue
+        scales: Scales = getattr(overheads, phase)
+        if rest.startswith("experts."):
+            _, arch, format = rest.split(".")
+            values[place] = overheads.expert_scale(arch, format, phase == "prefill")
+        else:
+            values[place] = getattr(scales, rest)
+    return values
+
+
+if __name__ == "__main__":
+    sys.exit("not a program: see tools/fit_engines.py and tools/cross_validate.py")
