@@ -94,9 +94,10 @@ class Pricing:
         return self._held.setdefault((deployment.weights, deployment.kv, deployment.decoding, deployment.parallel), {})
 
     def _memory(self, held: dict[tuple[int, int], "_Held"], deployment: Deployment) -> "_Held":
-        """Only prompts as long as the token budget, or the budget, are in flight: longer budgets hold the same."""
-        batching = deployment.batching
-        key = (batching.max_sequences, min(batching.token_budget or self.estimator.engine.token_budget, self.workload.prompt_tokens))
+        """Only prompts up to the token budget are in flight, or all of a trial step's: longer budgets hold the same."""
+        batching, engine = deployment.batching, self.estimator.engine
+        budget = batching.token_budget or engine.token_budget
+        key = (batching.max_sequences, budget if engine.trial is not None else min(budget, self.workload.prompt_tokens))
         known = held.get(key)
         if known is None:
             shape, wanted = self.estimator.footprint(deployment, self.workload), batching.max_sequences

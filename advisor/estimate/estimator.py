@@ -8,7 +8,7 @@ from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.domain import domain
 from advisor.estimate.machine import Machine
-from advisor.estimate.memory import GIB, Footprint, Ledger, footprint, kv_bytes_of_sequence, ledger
+from advisor.estimate.memory import GIB, Footprint, Ledger, block_tokens, footprint, kv_bytes_of_sequence, ledger
 from advisor.estimate.residents import Pool
 from advisor.estimate.scheduler import NEVER_FULL
 from advisor.estimate.served import Served
@@ -41,8 +41,9 @@ class Estimator:
 
     def __init__(self, machine: Machine, engine: EngineProfile, *, memory_budget_bytes: float | None = None) -> None:
         self.machine = machine
-        self.engine = engine
-        usable = machine.working_memory_bytes * (engine.memory_share if engine.memory_share_of == "total" else 1.0)
+        self.engine = engine = engine.on(machine.working_memory_bytes)
+        self.memory_share = engine.share_on(machine.working_memory_bytes)
+        usable = machine.working_memory_bytes * (self.memory_share if engine.memory_share_of == "total" else 1.0)
         self.budget_bytes = min(usable, memory_budget_bytes) if memory_budget_bytes else usable
         self._pricers: dict[Deployment, StepPricer] = {}
         self._shared = SharedPrices()
@@ -93,7 +94,7 @@ class Estimator:
         """Bytes of each device that the engine gives out in all."""
         if self.engine.memory_share_of == "total":
             return self.budget_bytes
-        return held.fixed_bytes + self.engine.memory_share * (self.budget_bytes - held.fixed_bytes)
+        return held.fixed_bytes + self.memory_share * (self.budget_bytes - held.fixed_bytes)
 
     def _wanted(self, deployment: Deployment, workload: Workload) -> int:
         wanted = deployment.batching.max_sequences
@@ -130,7 +131,7 @@ class Estimator:
         What a sequence takes is a straight line over its length between the workload's shortest and longest: exact for plain
         attention, a chord where windows fill up on the way. Its start is what states and full windows take.
         """
-        held, block = self.footprint(deployment, workload), deployment.kv.block_tokens
+        held, block = self.footprint(deployment, workload), block_tokens(deployment, self.engine)
         endless = not self.engine.preempts and workload.load is not Load.TRACE
         if endless or deployment.kv.layout == "contiguous" or self.fitting(deployment, workload) == 0:
             return NEVER_FULL

@@ -6,16 +6,14 @@ from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
+from advisor.estimate.working import activation_bytes
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.formats import weight_format
-from advisor.profiles.layers import LatentAttention, RecurrentMixer, SelfAttention
+from advisor.profiles.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Workload
 
 GIB = 2**30
-ACTIVATION_PASSES = 11
-"""Hidden-sized buffers alive at once per token of a step (aiconfigurator's c = 11 for Llama at TP 1)."""
-LOGIT_BYTES = 4
 KV_SCALE_BITS = 16
 """One fp16 scale per token, head and side of a quantised cache, as the runtime keeps it."""
 
@@ -47,10 +45,45 @@ def weight_bytes(deployment: Deployment) -> float:
 
 
 def device_weight_bytes(deployment: Deployment) -> float:
-    """Bytes of the weights on each device: experts may be spread over more devices than the rest."""
-    parallel = deployment.parallel
-    experts, others = _weight_bytes(deployment.model, deployment.weights)
-    return (others / parallel.tensor + experts / expert_devices(parallel)) / parallel.pipeline
+    """Bytes of the weights on the fullest device.
+
+    Experts may be spread over more devices than the rest; heads of keys and values that do not divide are repeated; stages of a
+    pipeline hold whole layers, the first one the embedding, the last one the head.
+    """
+    model, parallel = deployment.model, deployment.parallel
+    experts, others = _weight_bytes(model, deployment.weights)
+    ends = [_outside_bytes(deployment, matrix) for matrix in (model.embedding, model.head) if matrix is not None]
+    inside = others - sum(ends) + _repeated_bytes(deployment)
+    layers = (inside / parallel.tensor + experts / expert_devices(parallel)) * stage_share(deployment)
+    return layers + (sum(ends) if parallel.pipeline == 1 else max(ends)) / parallel.tensor
+
+
+def stage_share(deployment: Deployment) -> float:
+    """The share of the layers that the fullest stage of a pipeline holds: whole layers only."""
+    layers = len(deployment.model.layers)
+    return math.ceil(layers / deployment.parallel.pipeline) / layers
+
+
+def _outside_bytes(deployment: Deployment, matrix: Matrix) -> float:
+    return _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
+
+
+def _repeated_bytes(deployment: Deployment) -> float:
+    """Bytes of key and value projections that a group holds more than once, as it has more devices than there are heads."""
+    ranks, total = deployment.parallel.tensor, 0.0
+    if ranks == 1:
+        return 0.0
+    for layer, count in deployment.model.layer_counts():
+        if isinstance(layer.mixer, SelfAttention):
+            surplus = heads_per_rank(layer.mixer.kv_heads, ranks) * ranks / layer.mixer.kv_heads - 1
+            pair = (matrix for matrix in layer.matrices if matrix.name in ("k_proj", "v_proj"))
+            total += surplus * count * sum(_outside_bytes(deployment, matrix) for matrix in pair)
+    return total
+
+
+def heads_per_rank(heads: int, ranks: int) -> int:
+    """Heads that one device of a tensor-parallel group holds: whole ones, repeated where there are fewer than devices."""
+    return math.ceil(heads / ranks)
 
 
 @lru_cache(maxsize=1024)
@@ -85,23 +118,35 @@ def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
 
 
 @lru_cache(maxsize=4096)
-def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str) -> float:
-    """Bytes of the keys and values of one sequence of `tokens` tokens."""
+def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, ranks: int = 1) -> float:
+    """Bytes of the keys and values of one sequence of `tokens` tokens, on one device of a tensor-parallel group of `ranks`.
+
+    A group splits heads, never one head; compressed vectors of latent attention are kept whole by every device.
+    """
     format, total = weight_format(kv_format), 0.0
     for mixer, count in structure_of(model).mixers:
         if isinstance(mixer, SelfAttention):
             kept = min(tokens, mixer.window) if mixer.window else tokens
-            scales = 2 * mixer.kv_heads * KV_SCALE_BITS / 8 if format.bits < 16 and kv_format != "fp8" else 0.0
-            total += count * kept * (mixer.cache_elements * format.bits / 8 + scales)
+            heads = heads_per_rank(mixer.kv_heads, ranks)
+            scales = 2 * heads * KV_SCALE_BITS / 8 if format.bits < 16 and kv_format != "fp8" else 0.0
+            elements = heads * (mixer.head_dim + mixer.value_dim) + mixer.index_dim
+            total += count * kept * (elements * format.bits / 8 + scales)
         elif isinstance(mixer, LatentAttention):
             total += count * mixer.cached_elements(tokens) * format.bits / 8
     return total
 
 
+def device_kv_bytes(deployment: Deployment, tokens: int) -> float:
+    """Bytes of one sequence's cache and states on the fullest device of its replica."""
+    ranks = deployment.parallel.tensor
+    states = sum(count * mixer.state_bytes for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, RecurrentMixer))
+    return (model_kv_bytes(deployment.model, tokens, deployment.kv.format, ranks) + states / ranks) * stage_share(deployment)
+
+
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
     """What one device holds while `sequences` requests of the workload are in flight on its replica."""
-    held_tokens = sequence_tokens(deployment, workload)
-    kv = sequences * kv_bytes_of_sequence(deployment, held_tokens) / _kv_shards(deployment)
+    held_tokens = sequence_tokens(deployment, workload, engine)
+    kv = sequences * device_kv_bytes(deployment, held_tokens)
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
@@ -111,19 +156,39 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         weights_bytes=device_weight_bytes(deployment),
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
-        activation_bytes=_activation_bytes(deployment, workload, engine, sequences),
-        context_bytes=engine.context_gib * GIB,
+        activation_bytes=activation_bytes(deployment, workload, engine, sequences),
+        context_bytes=_context_bytes(deployment, engine),
     )
 
 
-def sequence_tokens(deployment: Deployment, workload: Workload) -> int:
+def sequence_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
     """Tokens of the pool that one request may need: the longest, or its own rounded to blocks where a paged pool may run dry."""
     slack = deployment.decoding.draft_tokens
     if deployment.kv.layout == "contiguous":
         return workload.longest_tokens + slack
-    block = deployment.kv.block_tokens
+    block = block_tokens(deployment, engine)
     needed = workload.context_tokens if workload.oversubscribe else workload.longest_tokens
     return math.ceil((needed + slack) / block) * block
+
+
+def block_tokens(deployment: Deployment, engine: EngineProfile) -> int:
+    """Tokens of one block of a paged cache.
+
+    Where states and keys share one pool, all its pages have one size: a block of keys and values grows until it holds a state.
+    """
+    usual = max(deployment.kv.block_tokens, 1)
+    return max(usual, _state_tokens(deployment.model, deployment.kv.format, usual)) if engine.states_in_pool else usual
+
+
+@lru_cache(maxsize=256)
+def _state_tokens(model: ModelSpec, kv_format: str, block: int) -> int:
+    """Tokens, in whole usual blocks, whose keys and values of one layer take as much as the largest state; 0 without either."""
+    mixers = [mixer for mixer, _ in structure_of(model).mixers]
+    states = [mixer.state_bytes for mixer in mixers if isinstance(mixer, RecurrentMixer)]
+    keys = [mixer.cache_elements for mixer in mixers if isinstance(mixer, SelfAttention | LatentAttention)]
+    if not states or not keys:
+        return 0
+    return math.ceil(max(states) / (max(keys) * weight_format(kv_format).bits / 8) / block) * block
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,20 +223,10 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
     return Footprint(empty.total_bytes, one.total_bytes - empty.total_bytes, rests[0], rests[1] - rests[0])
 
 
-def _kv_shards(deployment: Deployment) -> float:
-    """A tensor-parallel group splits heads, never one head; latent caches are repeated on every rank."""
-    parallel = deployment.parallel
-    return parallel.pipeline * min(parallel.tensor, structure_of(deployment.model).kv_heads)
+def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:
+    peers = engine.trial.peers_gib if engine.trial is not None and deployment.parallel.tensor > 1 else 0.0
+    return (engine.context_gib + peers) * GIB
 
 
 def _matrix_bytes(n: int, k: int, format: str) -> float:
     return n * k * weight_format(format).bytes_per_element(row_elements=k)
-
-
-def _activation_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> float:
-    budget = deployment.batching.token_budget or engine.token_budget
-    tokens = min(workload.prompt_tokens, budget) + sequences
-    model, ranks = deployment.model, deployment.parallel.tensor
-    hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * structure_of(model).widest / ranks)
-    positions = deployment.decoding.draft_tokens + 1
-    return hidden + LOGIT_BYTES * sequences * positions * model.vocab_size

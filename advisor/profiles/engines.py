@@ -100,6 +100,8 @@ class EngineProfile(Frozen):
     context_source: str
     trial: Trial | None = None
     """How much a trial step takes before the cache is sized; without one, steps take what the workload needs."""
+    states_in_pool: bool = False
+    """States of recurrent layers live in the pages of the cache, which are all of one size."""
     small_devices: tuple[SmallDevice, ...] = ()
     """Defaults of devices with less memory, smallest first."""
     token_budget: int = Field(ge=1)
