@@ -21,6 +21,7 @@ from advisor.estimate.tiers import build
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.hardware import Hardware
 from tools.kernel_samples import (
+    RECORDED,
     SOURCE,
     CallSamples,
     CollectiveSamples,
@@ -144,7 +145,9 @@ def _row(hardware: Hardware, label: str, value: str, constants: dict[str, float]
     kin = {"arch": hardware.arch.split()[0], "capability": hardware.compute_capability or "", "build": build(hardware)}
     head = {"hardware": hardware.id} | kin | {label: value}
     names = products.CONSTANTS if label == "format" else attention.CONSTANTS
-    return head | {name: f"{constants[name]:.4g}" for name in names} | {"kernels": str(kernels), "source": SOURCE}
+    return (
+        head | {name: f"{constants[name]:.4g}" for name in names} | {"kernels": str(kernels), "source": RECORDED.get(hardware.id, SOURCE)}
+    )
 
 
 def _write(name: str, rows: Rows) -> None:

@@ -3,6 +3,8 @@
 `gemm_sample.csv` (system, gemm_dtype, m, n, k, latency in ms), `attention_context_sample.csv`, `attention_generation_sample.csv`
 (batch_size, isl, num_heads, num_key_value_heads, head_dim, kv_cache_dtype, step, latency) and `comm_sample.csv` (op_name,
 num_gpus, message_size in elements, latency). The fastest kernel of every shape counts, as engines choose.
+
+Products of the RTX 4090 are layers of a recorded run instead, in `benchmarks/published/traces` (layer, tokens, time_us).
 """
 
 import csv
@@ -17,6 +19,11 @@ from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware, load_hardware
 
 SOURCE = "aiconfigurator kernel database (Apache-2.0)"
+RECORDED = {"rtx-4090": "LLMServingSim 2.0, layers of vLLM 0.19 on RTX 4090 (MIT)"}
+"""Sources of devices that the database lacks."""
+LAYERS = Path(__file__).parents[1] / "benchmarks/published/traces/rtx-4090-llama-3.1-8b-layers.csv"
+LAYER_SHAPES = {"qkv_proj": (6144, 4096), "o_proj": (4096, 4096), "gate_up_proj": (28672, 4096), "down_proj": (4096, 14336)}
+"""Outputs and inputs of the products of Llama-3.1-8B, as vLLM joins them."""
 DEVICES = {
     "a100_sxm": "a100-sxm-80g",
     "h100_sxm": "h100-sxm",
@@ -47,6 +54,10 @@ def read_products(folder: Path) -> GemmSamples:
             continue
         gemm = Gemm(int(float(row["m"])), int(float(row["n"])), int(float(row["k"])), format, 1)
         _keep(found.setdefault((device, format), {}), gemm, float(row["latency"]) * 1e-3)
+    for row in _rows(LAYERS):
+        if shape := LAYER_SHAPES.get(row["layer"]):
+            gemm = Gemm(int(row["tokens"]), *shape, "bf16", 1)
+            _keep(found.setdefault(("rtx-4090", "bf16"), {}), gemm, float(row["time_us"]) * 1e-6)
     return found
 
 

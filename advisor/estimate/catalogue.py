@@ -4,6 +4,7 @@ from advisor.estimate.attention import AttentionConstants, attention_constants
 from advisor.estimate.collectives import Fabric
 from advisor.estimate.machine import score_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
+from advisor.estimate.own_kernels import attention_s, product_s
 from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
 from advisor.profiles.engines import Overheads
 from advisor.profiles.hardware import Hardware
@@ -22,7 +23,8 @@ class CatalogueMachine:
 
     def __init__(self, hardware: Hardware, overheads: Overheads) -> None:
         self.hardware = hardware
-        self.overheads = overheads
+        self._own = overheads.kernels_on(hardware.vendor)
+        self.overheads = overheads.model_copy(update={"layer_s": self._own.layer_s}) if self._own else overheads
         self._products: dict[str, tuple[ProductConstants, Basis]] = {}
         self._attention: dict[str, tuple[AttentionConstants, Basis]] = {}
         self._fabric = Fabric(hardware)
@@ -47,12 +49,13 @@ class CatalogueMachine:
         """Seconds of the product, its weights read from memory: a step touches far more than a cache holds."""
         known = self._gemm_s.get(gemm)
         if known is None:
-            constants, _ = self._known_products(gemm.format)
-            known = self._gemm_s[gemm] = constants.seconds(product_work(self.hardware, gemm))
+            known = self._gemm_s[gemm] = self._product_s(gemm)
         return known
 
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer."""
+        if self._own is not None and call.implementation == "eager":
+            return attention_s(self.hardware, self._own, call)
         known = self._attention.get(call.kv_format)
         if known is None:
             known = self._attention[call.kv_format] = attention_constants(self.hardware, call.kv_format)
@@ -72,8 +75,8 @@ class CatalogueMachine:
         return self.overheads.expert_scale(self.hardware.arch.split()[0], measured_format(self.hardware, format), prefills)
 
     def launch_s(self, format: str) -> float:
-        """Seconds of `gemm_s` that launch the kernel."""
-        return self._known_products(format)[0].launch_us * 1e-6
+        """Seconds of `gemm_s` that launch the kernel; an engine's own kernels count theirs by the layer."""
+        return 0.0 if self._own else self._known_products(format)[0].launch_us * 1e-6
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Seconds of one sum, as measured over links of the same kind."""
@@ -82,6 +85,12 @@ class CatalogueMachine:
     def exchange_s(self, exchange: Exchange) -> float:
         """Seconds of one all-to-all."""
         return self._fabric.exchange_s(exchange.payload_bytes, exchange.ranks)
+
+    def _product_s(self, gemm: Gemm) -> float:
+        if self._own is not None:
+            return product_s(self.hardware, self._own, gemm)
+        constants, _ = self._known_products(gemm.format)
+        return constants.seconds(product_work(self.hardware, gemm))
 
     def _known_products(self, format: str) -> tuple[ProductConstants, Basis]:
         known = self._products.get(format)

@@ -13,6 +13,8 @@ from advisor.profiles.layers import LatentAttention, Matrix, Mixer, SelfAttentio
 from advisor.profiles.models import ModelSpec
 
 Phase = Literal["prefill", "decode"]
+EXL2_HEAD = "exl2-6.0bpw"
+"""What ExLlamaV2's converter stores the head in unless told otherwise (`-hb 6`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +213,12 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
     """The format that a matrix is stored in under this deployment."""
     if matrix.stored is not None:
         return matrix.stored
-    model = deployment.model
+    model, format = deployment.model, deployment.weights.format
+    if format.startswith("gguf-"):
+        # Bits of a GGUF type are of whole files: embedding and head are quantised too.
+        return format
+    if format.startswith("exl2-") and matrix.kind == "head":
+        return EXL2_HEAD
     native = "bf16" if matrix.kind in structure_of(model).kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
     if deployment.weights.format == model.weight_format:
         return native if model.weight_format not in ("fp32", "fp16") else model.weight_format

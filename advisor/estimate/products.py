@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 from advisor.estimate.machine import gemm_bytes
 from advisor.estimate.operators import Gemm
-from advisor.estimate.tiers import Rows, middle, nearest
+from advisor.estimate.tiers import Rows, build, middle, nearest
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware
@@ -106,6 +106,10 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None)
     known = measured_format(hardware, format)
     found, basis = nearest([row for row in rows if row["format"] == known], hardware)
     constants = ProductConstants(**{name: middle(found, name) for name in CONSTANTS})
+    plain = nearest([row for row in rows if row["format"] == "bf16"], hardware)[0] if build(hardware) == "game" else ()
+    if all(row["build"] != "game" for row in found) and any(row["build"] == "game" for row in plain):
+        # Half of the work for the same power and the same other units: tensor units are as busy as in bf16.
+        constants = replace(constants, product=max(constants.product, middle(plain, "product")))
     return constants, basis if known == format else weakest(basis, Basis.ARCHITECTURE)
 
 

@@ -112,7 +112,9 @@ class StepPricer:
         if prefills:
             overhead += overheads.prefill_step_s
             layer_s += overheads.prefill_layer_s
-        overhead += len(model.layers) * layer_s
+        overhead += len(model.layers) * layer_s + overheads.hop_s * (self.deployment.parallel.pipeline - 1)
+        device_s = priced.products_s + attention_s + priced.other_s + other_s + priced.collectives_s
+        overhead += max(len(model.layers) * overheads.host_layer_s - device_s, 0.0)
         return Shares(priced.products_s, attention_s, priced.other_s + other_s, priced.collectives_s, overhead)
 
     def _token_shares(self, rows: int, logit_rows: int, prefills: bool) -> Shares:

@@ -11,26 +11,33 @@ Rows = Sequence[dict[str, str]]
 
 SERVER_LINK_BYTES_PER_S = 100e9
 """Accelerators with links from here on have stacked memory and kernels of their own; the others are cards (FlashAttention 2)."""
+HALVED = 3.0
+"""Ratio of the int8 peak to the bf16 one from which sums in fp32 run at half rate: it is 4 then, else 2."""
 
 
 def nearest(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
     """Rows of the device, of its compute capability, of its architecture and build, or of its build, with the tier.
 
     A row names its `hardware`, `arch`, `capability` and `build`. The maker gives one name to chips that run different kernels:
-    Blackwell's B200 and GeForce, Ampere's A100 and GeForce.
+    Blackwell's B200 and GeForce, Ampere's A100 and GeForce. Game cards run the kernels of other cards, at other shares of the peak:
+    among equals they borrow from game cards, and the others from the others.
     """
     own = [row for row in rows if row["hardware"] == hardware.id]
     if own:
         return own, Basis.CATALOGUE
-    mates = [row for row in rows if row["build"] == build(hardware)]
+    mates = [row for row in rows if (row["build"] == "server") == (build(hardware) == "server")]
     kin = [row for row in mates if row["arch"] == hardware.arch.split()[0]]
     alike = [row for row in kin if row["capability"] == (hardware.compute_capability or "")]
-    return (alike or kin, Basis.ARCHITECTURE) if kin else (mates or rows, Basis.DATASHEET)
+    found = alike or kin or mates or rows
+    return [row for row in found if row["build"] == build(hardware)] or found, Basis.ARCHITECTURE if kin else Basis.DATASHEET
 
 
 def build(hardware: Hardware) -> str:
-    """`server` or `card`."""
-    return "server" if (hardware.link_bytes_per_s or 0.0) >= SERVER_LINK_BYTES_PER_S else "card"
+    """`server`, `card`, or `game` for a card whose tensor units add up in fp32 at half of their rate, at 4 int8 operations for one."""
+    if (hardware.link_bytes_per_s or 0.0) >= SERVER_LINK_BYTES_PER_S:
+        return "server"
+    halved = hardware.peak_flops.get("int8", 0.0) >= HALVED * hardware.peak("bf16")
+    return "game" if halved else "card"
 
 
 def middle(rows: Rows, column: str) -> float:

@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from advisor.profiles.engine_kernels import Kernels
 from advisor.profiles.engine_memory import GIB, Reserve, SmallDevice, Trial
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_yaml
@@ -59,6 +60,10 @@ class Overheads(Frozen):
     """Per step that prefills: such steps run outside captured graphs."""
     prefill_layer_s: float = Field(default=0, ge=0)
     """Per layer and step that prefills."""
+    host_layer_s: float = Field(default=0, ge=0)
+    """Per layer and step, spent by the host on launching operators one by one; hidden where the device takes longer."""
+    hop_s: float = Field(default=0, ge=0)
+    """Per boundary between the stages of a pipeline and step."""
     wait_steps: float = Field(default=0, ge=0)
     """Decoding steps that a new request waits for, and a first token for its transport: how often the scheduler looks and sends."""
     launch: float = Field(default=1, ge=0)
@@ -68,7 +73,13 @@ class Overheads(Frozen):
     prefill: Scales = Scales()
     """Of steps that prefill."""
     experts: tuple[ExpertKernels, ...] = ()
+    kernels: dict[str, Kernels] = Field(default_factory=dict)
+    """The engine's own kernels by the maker of the device, or for any `other`; where there are none, the measured ones."""
     source: str
+
+    def kernels_on(self, vendor: str) -> Kernels | None:
+        """The engine's own kernels on devices of a maker."""
+        return self.kernels.get(vendor, self.kernels.get("other"))
 
     def scales(self, prefills: bool) -> Scales:
         """The scales of a step."""
