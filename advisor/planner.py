@@ -261,7 +261,8 @@ def _added(effects: Sequence[QualityEffect]) -> QualityEffect:
     below = math.hypot(*(effect.loss_pct - effect.low_pct for effect in effects))
     above = math.hypot(*(effect.high_pct - effect.loss_pct for effect in effects))
     sources = tuple(dict.fromkeys(source for effect in effects for source in effect.sources))
-    return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources)
+    tasks = tuple(dict.fromkeys(task for effect in effects for task in effect.tasks))
+    return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources, tasks)
 
 
 def stack_of(candidate: Candidate) -> Stack:

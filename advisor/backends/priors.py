@@ -8,10 +8,10 @@ from advisor.profiles.models import ModelSpec
 
 
 def quality_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityEffect:
-    """The published loss of `effect` on models of this size."""
-    prior = evidence.quality(effect, model.parameters)
+    """The published loss of `effect` on models of this size, trained on as many tokens."""
+    prior = evidence.quality(effect, model.parameters, model=model.id)
     assert prior is not None, f"no published quality for {effect}"
-    return QualityEffect(prior.middle, prior.low, prior.high, prior.sources)
+    return QualityEffect(prior.middle, prior.low, prior.high, prior.sources, prior.tasks)
 
 
 @lru_cache(maxsize=64)

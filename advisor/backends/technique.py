@@ -30,12 +30,17 @@ class Slot(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class QualityEffect:
-    """Expected perplexity increase over the unmodified model in percent, with its 90 % range and where it comes from."""
+    """Expected perplexity increase over the unmodified model in percent, with its 90 % range and where it comes from.
+
+    Where `tasks` names benchmarks, it is the share of their accuracy that is lost.
+    """
 
     loss_pct: float = 0.0
     low_pct: float = 0.0
     high_pct: float = 0.0
     sources: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    """What it was measured on."""
 
 
 LOSSLESS = QualityEffect()

@@ -11,6 +11,12 @@ from pathlib import Path
 FOLDER = Path(__file__).with_name("evidence")
 SIZE_SCALE = 1.0
 """Distance in size, as the natural logarithm of the ratio, over which the weight of a row falls to 1/e."""
+TOKENS_SCALE = 0.5
+"""The same for the tokens that a model was trained on: weights that hold more lose more when they are rounded."""
+FEW_ROWS = 3
+"""Fewer rows say nothing of the spread between models: the range is then from a half to twice the middle, at least."""
+UNKNOWN_TOKENS = 1.0
+"""Distance in that scale to a model that nobody told the tokens of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +28,16 @@ class QualityRow:
     parameters_b: float
     loss_pct: float
     source: str
+    task: str
+    """What was measured: `perplexity`, or the benchmark whose accuracy it is."""
+
+    def distance(self, parameters: int, tokens_t: float | None) -> float:
+        """How unlike the row's model is one of that size, trained on so many trillions of tokens."""
+        size = abs(math.log(parameters / 1e9) - math.log(self.parameters_b)) / SIZE_SCALE
+        own = trained_tokens(self.model)
+        if own is None or tokens_t is None:
+            return size + UNKNOWN_TOKENS
+        return size + abs(math.log(own / tokens_t)) / TOKENS_SCALE
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,8 @@ class Prior:
     low: float
     high: float
     sources: tuple[str, ...]
+    tasks: tuple[str, ...] = ()
+    """What it was measured on."""
 
 
 @lru_cache(maxsize=1024)
@@ -77,16 +95,22 @@ class Evidence:
     drafts: tuple[tuple[str, str], ...]
     """Target model and the draft model that shares its tokenizer."""
 
-    def quality(self, effect: str, parameters: int) -> Prior | None:
-        """Perplexity loss in percent to expect of `effect` on a model of that size; `None` when nothing was published."""
-        rows = [row for row in self.quality_rows if row.effect == effect]
+    def quality(self, effect: str, parameters: int, *, model: str = "", task: str | None = None) -> Prior | None:
+        """Loss in percent to expect of `effect` on a model of that size and name, on `task` where one is given.
+
+        Models of a like size and trained on as many tokens count most. `None` when nothing was published.
+        """
+        rows = [row for row in self.quality_rows if row.effect == effect and task in (None, row.task)]
         if not rows:
             return None
-        size = math.log(parameters / 1e9)
-        weights = [math.exp(-abs(size - math.log(row.parameters_b)) / SIZE_SCALE) for row in rows]
+        tokens_t = trained_tokens(model)
+        weights = [math.exp(-row.distance(parameters, tokens_t)) for row in rows]
         losses = [row.loss_pct for row in rows]
         middle, low, high = (weighted_quantile(losses, weights, q) for q in (0.5, 0.05, 0.95))
-        return Prior(max(middle, 0.0), max(low, 0.0), max(high, 0.0), tuple(dict.fromkeys(row.source for row in rows)))
+        if len(rows) < FEW_ROWS:
+            low, high = min(low, middle / 2), max(high, 2 * middle)
+        sources, tasks = (tuple(dict.fromkeys(told)) for told in zip(*((row.source, row.task) for row in rows), strict=True))
+        return Prior(max(middle, 0.0), max(low, 0.0), max(high, 0.0), sources, tasks)
 
     def acceptance(self, effect: str) -> Prior | None:
         """Share of drafted positions accepted; `None` when nothing was published."""
@@ -124,6 +148,18 @@ def _loss_pct(metric: str, baseline: float, value: float) -> float:
     return (1 - value / baseline) * 100
 
 
+def _task(metric: str) -> str:
+    return "perplexity" if "ppl" in metric else metric.split("_")[0]
+
+
+@lru_cache(maxsize=512)
+def trained_tokens(model: str) -> float | None:
+    """Trillions of tokens that a model was trained on, by the longest published name its own begins with; `None` where untold."""
+    name = model.rsplit("/", 1)[-1].lower()
+    known = [row for row in table("training_tokens.csv") if name.startswith(row["model"])]
+    return float(max(known, key=lambda row: len(row["model"]))["tokens_t"]) if known else None
+
+
 @lru_cache(maxsize=8)
 def table(name: str) -> list[dict[str, str]]:
     """The rows of a shipped table, by column."""
@@ -141,6 +177,7 @@ def load_evidence() -> Evidence:
             float(row["parameters_b"]),
             _loss_pct(row["metric"], float(row["baseline"]), float(row["value"])),
             row["source"],
+            _task(row["metric"]),
         )
         for row in table("quality.csv")
     )
