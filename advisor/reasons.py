@@ -49,12 +49,18 @@ def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request
     before = planner.candidate(without, request)
     deltas = effects(before.metrics, chosen.metrics)
     healed = [miss for miss in before.misses if miss.limit not in {left.limit for left in chosen.misses}]
-    why = _changes(before.metrics, chosen.metrics) + "."
+    why = _changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment)
     if healed:
         why = f"{_healing(healed[0])}; {why}"
     elif technique.name in request.require:
         why = f"Required by the request; {why}"
     return Reason(technique.name, State.CHOSEN, why[0].upper() + why[1:], effect=deltas, sources=technique.sources)
+
+
+def _measured_on(planner: "Planner", technique: Technique, deployment: Deployment) -> str:
+    """A sentence that says what text or task a published loss was measured on; empty for a technique that loses nothing."""
+    tasks = technique.quality(deployment, planner.evidence).tasks
+    return f" The quality loss is one of {', '.join(tasks)}." if tasks else ""
 
 
 def _healing(miss: Miss) -> str:
@@ -76,14 +82,16 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
         return Reason(kind.name, State.NOT_APPLICABLE, refusals[0], sources=kind.sources)
     deltas = effects(chosen.metrics, best.metrics)
     new = [miss for miss in best.misses if miss.limit not in {miss.limit for miss in chosen.misses}]
+    task = _measured_on(planner, kind(), best.deployment)
     if new:
         miss = new[0]
         predicted = f"{_figure(miss.predicted.value)} [{_figure(miss.predicted.low)}, {_figure(miss.predicted.high)}]"
         why = f"{_name_of(miss.limit)} {predicted} is {_side(miss.limit)} the limit {_figure(miss.asked)}."
+        why += task if miss.limit == "quality_loss_pct" else ""
         return Reason(kind.name, State.REJECTED, why, ((miss.limit, miss.predicted.value),), deltas, kind.sources)
     replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
     instead = f"Instead of {replaced}: " if replaced else "Added to the plan: "
-    why = f"{instead}{_changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}."
+    why = f"{instead}{_changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}.{task}"
     return Reason(kind.name, State.REJECTED, why, _would_win(chosen.metrics, best.metrics), deltas, kind.sources)
 
 

@@ -111,6 +111,16 @@ def test_forbidden_techniques_stay_out_and_required_ones_are_in() -> None:
     assert reasons["kv-int8"] == "Forbidden by the request."
 
 
+def test_a_technique_that_costs_quality_says_what_its_loss_was_measured_on() -> None:
+    question = PlanQuestion(
+        model="meta-llama/Meta-Llama-3.1-8B", hardware="rtx-4090", profile="none", concurrency=1, require=("weights-int4",), offline=True
+    )
+    why = {reason.technique: reason.why for reason in plan(question).reasons}
+    assert "The quality loss is one of perplexity." in why["weights-int4"]
+    assert "The quality loss is one of mmlu." in why["kv-int8"], why["kv-int8"]
+    assert "quality loss is one of" not in why["kv-paged"]
+
+
 def test_a_requirement_that_is_refused_says_by_whom() -> None:
     question = PlanQuestion(model="state-spaces/mamba2-2.7b", hardware="l40s", profile="none", require=("kv-int8",), offline=True)
     with pytest.raises(AdvisorError) as caught:
