@@ -151,7 +151,7 @@ def deployment_of(setting: Setting, model: ModelSpec, engine: EngineProfile) -> 
         attention=Attention(engine.attention),
         kv=KvCache("paged", engine.block_tokens, kv),
         batching=Batching(
-            "static" if run.static else "continuous",
+            "continuous",
             setting.concurrency or engine.max_sequences,
             run.token_budget or 0,
             run.wait_steps(setting.concurrency, prompt, output),
@@ -184,6 +184,8 @@ def _lengths(setting: Setting) -> tuple[int, int]:
 def workload_of(setting: Setting) -> Workload:
     """The load that a row describes."""
     load = {"max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}.get(setting.load, Load.CLOSED)
+    if setting.run.static and load is Load.CLOSED:
+        load = Load.BURST  # one batch: nobody follows
     prompt, output = _lengths(setting)
     spread = {} if setting.run.length_spread is None else {"length_spread": setting.run.length_spread}
     return Workload(

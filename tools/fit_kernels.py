@@ -17,7 +17,7 @@ from advisor.estimate.attention import AttentionConstants
 from advisor.estimate.collectives import link_rate
 from advisor.estimate.operators import AttentionCall
 from advisor.estimate.products import ProductConstants, product_work
-from advisor.estimate.tiers import build
+from advisor.estimate.tiers import build, middle
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.hardware import Hardware
 from tools.kernel_samples import (
@@ -59,6 +59,16 @@ PREFILL_START: Start = {
     "prefill_idle": (0.3, 20.0),
     "prefill_passes": (2.0, 20.0),
 }
+READ = {"read_few": 0.81, "read_many": 0.81}
+PAPER = "Ambati et al., AMD MI300X GPU Performance Analysis, arXiv 2510.27583: 45 % of the peak, 81 % of the bandwidth"
+UNMEASURED: dict[tuple[str, str], tuple[dict[str, float], str]] = {
+    ("mi300x", "bf16"): (READ | {"product": 0.45}, PAPER),
+    ("mi300x", "fp8"): (
+        READ | {"product": 0.2, "pass_ns": 1.1},
+        "bandwidth: Ambati et al., arXiv 2510.27583; products: fitted on 40 rows of vLLM 0.9.1 (ROCm/vllm docs/dev-docker/README.md)",
+    ),
+}
+"""What is known of devices whose kernels nobody published one by one, and its source."""
 TOLERANCE = 0.02
 """Logarithmic errors below this count less than proportionally: the repeatability of a kernel's time."""
 SIZES = tuple(1 << power for power in range(8, 31))
@@ -68,7 +78,8 @@ SIZES = tuple(1 << power for power in range(8, 31))
 def main(folder: Path) -> None:
     """Read, fit, write."""
     calls = read_attention(folder, "decode"), read_attention(folder, "prefill")
-    _write("gemm_efficiency.csv", fit_products(read_products(folder)))
+    fitted = fit_products(read_products(folder))
+    _write("gemm_efficiency.csv", sorted(fitted + published_rows(fitted), key=lambda row: (row["hardware"], row["format"])))
     _write("attention_efficiency.csv", fit_attention(*calls))
     _write("collectives.csv", collective_rows(read_collectives(folder), SIZES))
 
@@ -83,6 +94,17 @@ def fit_products(samples: GemmSamples) -> Rows:
         found = descend(PRODUCT_START, lambda known: _loss([(ProductConstants(**known).seconds(work), s) for work, s in points]))  # noqa: B023
         rows.append(_row(hardware, "format", key[1], found, len(cold)))
     return rows
+
+
+def published_rows(rows: Rows) -> Rows:
+    """Rows of devices of which no kernels were published; what is not known of them is the median of like devices."""
+    found: Rows = []
+    for key, (known, source) in UNMEASURED.items():
+        hardware = device(key)
+        mates = [row for row in rows if row["build"] == build(hardware) and row["format"] == key[1]]
+        constants = {name: middle(mates, name) for name in products.CONSTANTS} | known
+        found.append(_row(hardware, "format", key[1], constants, 0) | {"source": source})
+    return found
 
 
 def fit_attention(decode: CallSamples, prefill: CallSamples) -> Rows:

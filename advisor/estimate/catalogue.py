@@ -90,12 +90,12 @@ class CatalogueMachine:
         if self._own is not None:
             return product_s(self.hardware, self._own, gemm)
         constants, _ = self._known_products(gemm.format)
-        return constants.seconds(product_work(self.hardware, gemm))
+        return constants.seconds(product_work(self.hardware, gemm, self.overheads.sums))
 
     def _known_products(self, format: str) -> tuple[ProductConstants, Basis]:
         known = self._products.get(format)
         if known is None:
-            constants, basis = product_constants(self.hardware, format)
-            plain, _ = product_constants(self.hardware, "bf16")
+            constants, basis = product_constants(self.hardware, format, sums=self.overheads.sums)
+            plain, _ = product_constants(self.hardware, "bf16", sums=self.overheads.sums)
             known = self._products[format] = constants.fused(plain), basis
         return known

@@ -46,7 +46,7 @@ def attention_s(hardware: Hardware, kernels: Kernels, call: AttentionCall) -> fl
 
 def _flops_s(hardware: Hardware, kernels: Kernels, format: str, flops: float) -> float:
     arch = hardware.arch.split()[0]
-    top = peak(hardware, "fp32" if format == "fp32" else "gguf-f16")
+    top = peak(hardware, format if format == "fp32" else "fp16", "fp16")
     return _joined(flops / (kernels.product * top), flops / kernels.flops_limit(arch, hardware.tdp_w))
 
 

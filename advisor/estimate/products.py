@@ -5,6 +5,7 @@ Seven constants for every device and format, fitted to measured kernels by `tool
 
 import math
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 from advisor.estimate.machine import gemm_bytes
 from advisor.estimate.operators import Gemm
@@ -14,6 +15,10 @@ from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis, weakest
 
+Sums = Literal["fp32", "fp16"]
+"""What tensor units add up in."""
+FLOPS_PER_JOULE = {"Ada": 0.76e12, "Ampere": 0.42e12}
+"""Most bf16 operations for the energy that a card may draw: what L40S reaches at 350 W, and a Jetson AGX Orin at 60 W with TinyChat."""
 TILE_ROWS = (16, 32, 64, 128, 256)
 TILE_COLUMNS = (64, 128, 256)
 TILE_SETUP = 64
@@ -76,10 +81,11 @@ class ProductConstants:
 CONSTANTS = tuple(field.name for field in fields(ProductConstants))
 
 
-def product_work(hardware: Hardware, gemm: Gemm) -> ProductWork:
+def product_work(hardware: Hardware, gemm: Gemm, sums: Sums = "fp32") -> ProductWork:
     """Bytes, tiles and operations of a product on a device. All groups run in one kernel."""
     processors = hardware.sm_count or 1
-    cell_s = 2.0 * gemm.k * processors / peak(hardware, gemm.format)
+    top = peak(hardware, gemm.format, sums)
+    cell_s = 2.0 * gemm.k * processors / top
     operations = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
     if _in_tiles(hardware):
         tiles = tuple(
@@ -87,30 +93,45 @@ def product_work(hardware: Hardware, gemm: Gemm) -> ProductWork:
             for rows in TILE_ROWS
         )
     else:
-        tiles = ((TILE_ROWS[-1], operations / peak(hardware, gemm.format) / TILE_ROWS[-1] * LARGEST_TILE),)
+        tiles = ((TILE_ROWS[-1], operations / top / TILE_ROWS[-1] * LARGEST_TILE),)
     read_s = gemm_bytes(gemm) / hardware.memory_bandwidth_bytes_per_s
     return ProductWork(gemm.m, gemm.k, read_s, tiles, operations / (VECTOR_SHARE * hardware.peak("fp32")))
 
 
-def peak(hardware: Hardware, format: str) -> float:
-    """Operations per second. llama.cpp adds up in fp16: at half of the int8 rate, twice that of fp32 sums on GeForce cards."""
+def peak(hardware: Hardware, format: str, sums: Sums = "fp32") -> float:
+    """Operations per second. Sums in fp16 run at half of the int8 rate, twice that of sums in fp32 on game cards."""
     if format == "fp32":
         return hardware.peak("fp32")
     compute = weight_format(format).compute
-    return max(hardware.peak(compute), hardware.peak_flops.get("int8", 0.0) / 2 if format.startswith("gguf-") else 0.0)
+    narrow = hardware.peak_flops.get("int8", 0.0) / 2 if sums == "fp16" and compute in ("bf16", "fp16") else 0.0
+    return max(hardware.peak(compute), narrow)
 
 
-def product_constants(hardware: Hardware, format: str, rows: Rows | None = None) -> tuple[ProductConstants, Basis]:
+def product_constants(hardware: Hardware, format: str, rows: Rows | None = None, sums: Sums = "fp32") -> tuple[ProductConstants, Basis]:
     """The device's own where it has the format, else its architecture's, else the median of all devices; and the tier."""
     rows = table("gemm_efficiency.csv") if rows is None else rows
     known = measured_format(hardware, format)
-    found, basis = nearest([row for row in rows if row["format"] == known], hardware)
+    of_format = [row for row in rows if row["format"] == known]
+    if sums == "fp16" and build(hardware) == "game":
+        # At full rate a game card is as any other card.
+        of_format = [row for row in of_format if row["build"] != "game"]
+    found, basis = nearest(of_format, hardware)
     constants = ProductConstants(**{name: middle(found, name) for name in CONSTANTS})
-    plain = nearest([row for row in rows if row["format"] == "bf16"], hardware)[0] if build(hardware) == "game" else ()
+    plain = nearest([row for row in rows if row["format"] == "bf16"], hardware)[0] if build(hardware) == "game" and sums == "fp32" else ()
     if all(row["build"] != "game" for row in found) and any(row["build"] == "game" for row in plain):
         # Half of the work for the same power and the same other units: tensor units are as busy as in bf16.
         constants = replace(constants, product=max(constants.product, middle(plain, "product")))
+    if basis is not Basis.CATALOGUE:
+        constants = replace(constants, product=min(constants.product, _power_share(hardware, sums)))
     return constants, basis if known == format else weakest(basis, Basis.ARCHITECTURE)
+
+
+def _power_share(hardware: Hardware, sums: Sums) -> float:
+    """Share of the peak that a card's power allows; the operations and the peak of narrower formats are both twice as many."""
+    per_joule = FLOPS_PER_JOULE.get(hardware.arch.split()[0])
+    if per_joule is None or hardware.tdp_w is None or build(hardware) == "server":
+        return 1.0
+    return min(per_joule * hardware.tdp_w / peak(hardware, "bf16", sums), 1.0)
 
 
 def measured_format(hardware: Hardware, format: str) -> str:

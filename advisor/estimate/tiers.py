@@ -20,11 +20,11 @@ def nearest(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
 
     A row names its `hardware`, `arch`, `capability` and `build`. The maker gives one name to chips that run different kernels:
     Blackwell's B200 and GeForce, Ampere's A100 and GeForce. Game cards run the kernels of other cards, at other shares of the peak:
-    among equals they borrow from game cards, and the others from the others.
+    among equals they borrow from game cards, and the others from the others. A row of no kernels holds published shares.
     """
     own = [row for row in rows if row["hardware"] == hardware.id]
     if own:
-        return own, Basis.CATALOGUE
+        return own, Basis.ARCHITECTURE if all(row.get("kernels") == "0" for row in own) else Basis.CATALOGUE
     mates = [row for row in rows if (row["build"] == "server") == (build(hardware) == "server")]
     kin = [row for row in mates if row["arch"] == hardware.arch.split()[0]]
     alike = [row for row in kin if row["capability"] == (hardware.compute_capability or "")]

@@ -66,6 +66,8 @@ class Overheads(Frozen):
     """Per boundary between the stages of a pipeline and step."""
     wait_steps: float = Field(default=0, ge=0)
     """Decoding steps that a new request waits for, and a first token for its transport: how often the scheduler looks and sends."""
+    joins: bool = False
+    """Projections of the same input are one product: queries, keys and values; gate and up."""
     launch: float = Field(default=1, ge=0)
     """Share of a product's launch that is left when kernels follow one another: replayed graphs and early launches hide the rest."""
     decode: Scales = Scales()
@@ -73,6 +75,8 @@ class Overheads(Frozen):
     prefill: Scales = Scales()
     """Of steps that prefill."""
     experts: tuple[ExpertKernels, ...] = ()
+    sums: Literal["fp32", "fp16"] = "fp32"
+    """What its products add up in: fp16 sums run at full rate on game cards."""
     kernels: dict[str, Kernels] = Field(default_factory=dict)
     """The engine's own kernels by the maker of the device, or for any `other`; where there are none, the measured ones."""
     source: str

@@ -108,7 +108,8 @@ def test_a_format_that_was_not_measured_on_a_device_weakens_the_basis() -> None:
     assert machine("h100-sxm").basis_of("bf16") is Basis.CATALOGUE
     assert machine("h100-sxm").basis_of("int4") is Basis.ARCHITECTURE
     assert machine("h100-sxm").basis_of("mxfp4").rank >= Basis.ARCHITECTURE.rank
-    assert machine("mi300x").basis is Basis.DATASHEET
+    assert machine("mi300x").basis is Basis.ARCHITECTURE, "shares of peak and bandwidth, no kernels"
+    assert machine("gaudi-3").basis is Basis.DATASHEET
 
 
 def test_cards_borrow_from_cards_and_servers_from_servers() -> None:

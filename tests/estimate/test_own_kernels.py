@@ -83,7 +83,9 @@ def test_llama_cpp_decodes_f16_on_the_a100_no_faster_than_on_the_rtx_4090() -> N
 def test_game_cards_borrow_the_products_of_the_rtx_4090_and_workstations_those_of_the_l40s() -> None:
     """Sums in fp32 at half rate reach all of the peak; at full rate power does not allow it."""
     for id, source in (("rtx-4080", "rtx-4090"), ("rtx-3090", "rtx-4090"), ("rtx-6000-ada", "l40s"), ("l4", "l40s")):
-        assert product_constants(load_hardware(id), "bf16")[0] == product_constants(load_hardware(source), "bf16")[0], id
+        borrowed, own = (product_constants(load_hardware(one), "bf16")[0] for one in (id, source))
+        assert replace(borrowed, product=own.product) == own, id
+        assert borrowed.product <= own.product, id
     assert (
         product_constants(load_hardware("rtx-4090"), "int4")[0].product == product_constants(load_hardware("rtx-4090"), "bf16")[0].product
     )
