@@ -272,9 +272,9 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Ope
             part.phase,
             part.sequences,
             part.q_tokens,
-            _seen(mixer.window, part),
-            max(mixer.q_heads // ranks, 1),
-            max(mixer.kv_heads // ranks, 1),
+            _seen(mixer, part),
+            -(-mixer.q_heads // ranks),
+            -(-mixer.kv_heads // ranks),
             mixer.head_dim,
             mixer.value_dim,
             deployment.attention.implementation,
@@ -288,20 +288,21 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Ope
     return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
 
 
-def _seen(window: int | None, part: Part) -> int:
-    return min(part.kv_tokens, window + part.q_tokens - 1) if window else part.kv_tokens
+def _seen(mixer: SelfAttention | LatentAttention, part: Part) -> int:
+    """Cached tokens that the queries of a part read: each its window, or what an indexer chose for it."""
+    return min(part.kv_tokens, mixer.attended_tokens(part.kv_tokens) + part.q_tokens - 1)
 
 
 def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: int) -> AttentionCall:
     """Decoding works on the compressed vectors; prefilling expands them to full heads."""
     ranks = deployment.parallel.tensor
-    kv_tokens = min(part.kv_tokens, mixer.attended_tokens(part.kv_tokens) + part.q_tokens - 1)
-    heads = max(mixer.heads // ranks, 1)
+    heads = -(-mixer.heads // ranks)
     if part.phase == "decode":
         shape = (heads, 1, mixer.kv_rank + mixer.rope_dim, mixer.kv_rank)
     else:
         shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)
     kv, attention = deployment.kv, deployment.attention
+    seen = _seen(mixer, part)
     return AttentionCall(
-        part.phase, part.sequences, part.q_tokens, kv_tokens, *shape, attention.implementation, kv.layout, kv.format, count, latent=True
+        part.phase, part.sequences, part.q_tokens, seen, *shape, attention.implementation, kv.layout, kv.format, count, latent=True
     )

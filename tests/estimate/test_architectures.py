@@ -41,6 +41,23 @@ def test_both_phases_have_operators_in_every_layout(id: str) -> None:
             assert all(call.q_heads >= call.kv_heads > 0 for call in calls), deployment.parallel
 
 
+def test_sparse_attention_reads_what_it_chose_and_windows_what_they_keep() -> None:
+    def read(id: str) -> list[int]:
+        plain = Deployment(model=find_model(id), weights=Weights("bf16"))
+        step = step_operators(Blueprint.of(plain), (Part("decode", 1, 1, 65_536),))
+        return sorted({call.kv_tokens for call in step if isinstance(call, AttentionCall)})
+
+    assert read("MiniMaxAI/MiniMax-M3") == [2048, 65_536], "three layers see everything"
+    assert read("deepseek-ai/DeepSeek-V3.2") == [2048]
+    assert read("openai/gpt-oss-20b") == [128, 65_536]
+
+
+def test_heads_that_do_not_divide_go_to_the_fullest_device() -> None:
+    plain = Deployment(model=find_model("meta-llama/Meta-Llama-3.1-8B"), weights=Weights("bf16"), parallel=Parallel(tensor=6))
+    step = step_operators(Blueprint.of(plain), (Part("decode", 1, 1, 128),))
+    assert {(call.q_heads, call.kv_heads) for call in step if isinstance(call, AttentionCall)} == {(6, 2)}
+
+
 @pytest.mark.parametrize("id", shipped_models())
 def test_products_of_one_token_are_the_active_parameters(id: str) -> None:
     """Counted from the operators of a step: what a token passes through, the embedding's row left out."""
