@@ -1,7 +1,7 @@
 """The memory ledger: what each device holds, part by part, and how many requests fit."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, Weights
@@ -53,9 +53,26 @@ def device_weight_bytes(deployment: Deployment) -> float:
     model, parallel = deployment.model, deployment.parallel
     experts, others = _weight_bytes(model, deployment.weights)
     ends = [_outside_bytes(deployment, matrix) for matrix in (model.embedding, model.head) if matrix is not None]
-    inside = others - sum(ends) + _repeated_bytes(deployment)
+    inside = others - sum(ends) + _repeated_bytes(model, deployment.weights, parallel.tensor)
     layers = (inside / parallel.tensor + experts / expert_devices(parallel)) * stage_share(deployment)
     return layers + (sum(ends) if parallel.pipeline == 1 else max(ends)) / parallel.tensor
+
+
+def _left_on_host_bytes(deployment: Deployment) -> float:
+    """Bytes that the fullest device does without when the host looks embeddings up; a tied head stays.
+
+    Of several stages the last one holds the head in the place of a layer, where layers do not divide.
+    """
+    model, parallel = deployment.model, deployment.parallel
+    if model.head is None or model.embedding is None:
+        return 0.0
+    embedding, head = (_outside_bytes(deployment, matrix) / parallel.tensor for matrix in (model.embedding, model.head))
+    if parallel.pipeline == 1:
+        return embedding
+    if len(model.layers) % parallel.pipeline == 0:
+        return max(embedding, head) - head
+    layer = device_weight_bytes(replace(deployment, parallel=replace(parallel, pipeline=1))) - embedding - head
+    return max(embedding, head) - max(head - layer / len(model.layers), 0.0)
 
 
 def stage_share(deployment: Deployment) -> float:
@@ -68,12 +85,11 @@ def _outside_bytes(deployment: Deployment, matrix: Matrix) -> float:
     return _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
 
 
-def _repeated_bytes(deployment: Deployment) -> float:
+@lru_cache(maxsize=1024)
+def _repeated_bytes(model: ModelSpec, weights: Weights, ranks: int) -> float:
     """Bytes of key and value projections that a group holds more than once, as it has more devices than there are heads."""
-    ranks, total = deployment.parallel.tensor, 0.0
-    if ranks == 1:
-        return 0.0
-    for layer, count in deployment.model.layer_counts():
+    deployment, total = Deployment(model, weights), 0.0
+    for layer, count in model.layer_counts() if ranks > 1 else ():
         if isinstance(layer.mixer, SelfAttention):
             surplus = heads_per_rank(layer.mixer.kv_heads, ranks) * ranks / layer.mixer.kv_heads - 1
             pair = (matrix for matrix in layer.matrices if matrix.name in ("k_proj", "v_proj"))
@@ -153,7 +169,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         draft_weights = 2.0 * draft.parameters
         draft_kv = sequences * model_kv_bytes(draft, held_tokens, "bf16")
     return Ledger(
-        weights_bytes=device_weight_bytes(deployment),
+        weights_bytes=device_weight_bytes(deployment) - (_left_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),

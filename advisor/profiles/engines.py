@@ -113,6 +113,8 @@ class EngineProfile(Frozen):
     context_gib: float = Field(ge=0)
     """Held by the process and its libraries before any weight is loaded."""
     context_source: str
+    embedding_on_host: bool = False
+    """The host looks embeddings up, and only what follows is on the device."""
     trial: Trial | None = None
     """How much a trial step takes before the cache is sized; without one, steps take what the workload needs."""
     states_in_pool: bool = False

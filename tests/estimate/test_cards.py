@@ -6,12 +6,15 @@ import pytest
 
 from advisor.backends.deployment import Attention, Deployment, KvCache, Parallel, Weights
 from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.memory import ledger
 from advisor.estimate.operators import Gemm, Part
 from advisor.estimate.products import FLOPS_PER_JOULE, product_constants, product_work
 from advisor.estimate.steps import StepPricer
-from advisor.profiles.engines import Overheads
+from advisor.profiles.engines import Overheads, load_engine
+from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Workload
 
 LARGE = Gemm(4096, 14336, 4096, "bf16", 1)
 FLOPS = 2.0 * 4096 * 14336 * 4096
@@ -62,6 +65,21 @@ def test_launches_of_the_host_hide_behind_a_slow_device_and_hold_a_fast_one() ->
     assert step_s["rtx-3090", 0.0003] == step_s["rtx-3090", 0.0]
     assert step_s["h200-sxm", 0.0003] == pytest.approx(32 * 0.0003)
     assert step_s["h200-sxm", 0.0] < 0.6 * 32 * 0.0003
+
+
+@pytest.mark.parametrize(("id", "format", "stages"), [("a40", "gguf-q4_k_m", 1), ("rtx-3090", "gguf-f16", 6)])
+def test_llama_cpp_leaves_the_embedding_on_the_host(id: str, format: str, stages: int) -> None:
+    """Both were measured with 8,192 and 1,024 tokens of Llama-3-70B."""
+    engine, hardware = load_engine("llama.cpp-2024"), load_hardware(id)
+    model = find_model("meta-llama/Meta-Llama-3-70B")
+    deployment = Deployment(model, Weights(format), Attention("eager"), KvCache("paged", 1, "bf16"), parallel=Parallel(pipeline=stages))
+    workload = Workload(prompt_tokens=1, output_tokens=8192 if stages == 1 else 1024, concurrency=1)
+    held = ledger(deployment, workload, engine, 1)
+    whole = ledger(deployment, workload, engine.model_copy(update={"embedding_on_host": False}), 1)
+    assert held.total_bytes < hardware.memory_bytes
+    assert model.embedding is not None
+    embedding = model.embedding.n * model.embedding.k * weight_format(format).bytes_per_element()
+    assert 0 < whole.weights_bytes - held.weights_bytes <= embedding * 1.001
 
 
 def test_stages_of_a_pipeline_add_a_hop_each() -> None:
