@@ -1,7 +1,7 @@
 """The memory ledger: what each device holds, part by part, and how many requests fit."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, Weights
@@ -56,6 +56,23 @@ def device_weight_bytes(deployment: Deployment) -> float:
     inside = others - sum(ends) + _repeated_bytes(model, deployment.weights, parallel.tensor)
     layers = (inside / parallel.tensor + experts / expert_devices(parallel)) * stage_share(deployment)
     return layers + (sum(ends) if parallel.pipeline == 1 else max(ends)) / parallel.tensor
+
+
+def _left_on_host_bytes(deployment: Deployment) -> float:
+    """Bytes that the fullest device does without when the host looks embeddings up; a tied head stays.
+
+    Of several stages the last one holds the head in the place of a layer, where layers do not divide.
+    """
+    model, parallel = deployment.model, deployment.parallel
+    if model.head is None or model.embedding is None:
+        return 0.0
+    embedding, head = (_outside_bytes(deployment, matrix) / parallel.tensor for matrix in (model.embedding, model.head))
+    if parallel.pipeline == 1:
+        return embedding
+    if len(model.layers) % parallel.pipeline == 0:
+        return max(embedding, head) - head
+    layer = device_weight_bytes(replace(deployment, parallel=replace(parallel, pipeline=1))) - embedding - head
+    return max(embedding, head) - max(head - layer / len(model.layers), 0.0)
 
 
 def stage_share(deployment: Deployment) -> float:
@@ -152,7 +169,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         draft_weights = 2.0 * draft.parameters
         draft_kv = sequences * model_kv_bytes(draft, held_tokens, "bf16")
     return Ledger(
-        weights_bytes=device_weight_bytes(deployment),
+        weights_bytes=device_weight_bytes(deployment) - (_left_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),
