@@ -45,9 +45,9 @@ def attention_s(hardware: Hardware, kernels: Kernels, call: AttentionCall) -> fl
 
 
 def _flops_s(hardware: Hardware, kernels: Kernels, format: str, flops: float) -> float:
-    arch = hardware.arch.split()[0]
+    limit = kernels.flops_limit(hardware.arch.split()[0], hardware.compute_capability, hardware.tdp_w)
     top = peak(hardware, format if format == "fp32" else "fp16", "fp16")
-    return _joined(flops / (kernels.product * top), flops / kernels.flops_limit(arch, hardware.tdp_w))
+    return _joined(flops / (kernels.product * top), flops / limit)
 
 
 def _joined(*parts: float) -> float:

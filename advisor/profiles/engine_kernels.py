@@ -25,14 +25,16 @@ class Kernels(Frozen):
     quantised: float = Field(default=1, gt=0)
     """What such a product takes by quantised weights, as a multiple of one by weights in two bytes."""
     flops_per_joule: dict[str, float] = Field(default_factory=dict)
-    """Most operations for the energy that the board may draw, by architecture; others get the geometric mean. Empty: no limit."""
+    """Most operations for the energy that the board may draw, by architecture, or by architecture and
+    compute capability where one name covers two processes (`Ampere 8.0`); others get the geometric mean. Empty: no limit."""
     attention_read: float = Field(default=1, gt=0)
     """Bandwidth at which heads of queries read their keys and values, each for itself; above 1 where a cache serves the repeats."""
     score_bytes: float = Field(default=0, ge=0)
     """Bytes moved for every score of a prompt: those that are written out, masked, normalised, read again; 0 if they are fused."""
 
-    def flops_limit(self, arch: str, watts: float | None) -> float:
+    def flops_limit(self, arch: str, capability: str | None, watts: float | None) -> float:
         """Operations per second that the board's power allows."""
-        if watts is None or not self.flops_per_joule:
+        known = self.flops_per_joule
+        if watts is None or not known:
             return float("inf")
-        return watts * self.flops_per_joule.get(arch, geometric_mean(self.flops_per_joule.values()))
+        return watts * known.get(f"{arch} {capability}", known.get(arch, geometric_mean(known.values())))

@@ -53,10 +53,11 @@ def test_power_bounds_large_products_and_not_small_ones() -> None:
 
 
 def test_power_of_an_unknown_architecture_is_the_mean_of_the_known_ones() -> None:
-    bound = PLAIN.model_copy(update={"flops_per_joule": {"Ada": 0.4e12, "Ampere": 0.1e12}})
-    assert bound.flops_limit("Ada", 100) == 40e12
-    assert bound.flops_limit("Hopper", 100) == pytest.approx(20e12)
-    assert bound.flops_limit("Ada", None) == PLAIN.flops_limit("Ada", 100) == float("inf")
+    bound = PLAIN.model_copy(update={"flops_per_joule": {"Ada": 0.4e12, "Ampere 8.0": 0.1e12}})
+    assert bound.flops_limit("Ada", "8.9", 100) == 40e12
+    assert bound.flops_limit("Ampere", "8.0", 100) == 10e12
+    assert bound.flops_limit("Hopper", "9.0", 100) == pytest.approx(20e12)
+    assert bound.flops_limit("Ada", "8.9", None) == PLAIN.flops_limit("Ada", "8.9", 100) == float("inf")
 
 
 def test_scores_written_out_grow_with_the_context_and_every_head_reads_for_itself() -> None:
