@@ -60,7 +60,10 @@ PREFILL_START: Start = {
     "prefill_passes": (2.0, 20.0),
 }
 READ = {"read_few": 0.81, "read_many": 0.81}
-PAPER = "Ambati et al., AMD MI300X GPU Performance Analysis, arXiv 2510.27583: 45 % of the peak, 81 % of the bandwidth"
+PAPER = (
+    "81 % of the bandwidth: Ambati et al., AMD MI300X GPU Performance Analysis, arXiv 2510.27583; "
+    "about 45 % of the peak: summary at aiweekly.co"
+)
 UNMEASURED: dict[tuple[str, str], tuple[dict[str, float], str]] = {
     ("mi300x", "bf16"): (READ | {"product": 0.45}, PAPER),
     ("mi300x", "fp8"): (
