@@ -21,7 +21,7 @@ from advisor.estimate.operators import structure_of
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import write_whole
-from advisor.profiles.formats import parse_weights
+from advisor.profiles.formats import parse_weights, weight_format
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
@@ -147,7 +147,7 @@ def deployment_of(setting: Setting, model: ModelSpec, engine: EngineProfile) -> 
     prompt, output = _lengths(setting)
     return Deployment(
         model=model,
-        weights=Weights(format, group),
+        weights=_weights(model, format, group),
         attention=Attention(engine.attention),
         kv=KvCache("paged", engine.block_tokens, kv),
         batching=Batching(
@@ -160,6 +160,13 @@ def deployment_of(setting: Setting, model: ModelSpec, engine: EngineProfile) -> 
         parallel=_parallel(setting),
         engine=engine.name,
     )
+
+
+def _weights(model: ModelSpec, format: str, group: int | None) -> Weights:
+    """Published 4-bit checkpoints of models with experts leave attention in bf16 (ignore lists of NVIDIA's NVFP4 ones, Kimi, gpt-oss)."""
+    if format != model.weight_format and structure_of(model).expert_layers and weight_format(format).bits <= 4:
+        return Weights(format, group, frozenset({"embedding", "head", "attention"}), "bf16")
+    return Weights(format, group)
 
 
 def _parallel(setting: Setting) -> Parallel:

@@ -60,7 +60,7 @@ METRICS = {
     "output_tok_s_per_gpu": "output",
 }
 """Metrics of published rows and the time that each is, or is one over."""
-NEUTRAL = Overheads(step_s=0, layer_s=0, sequence_s=0, element_s=0, source="none: kernels alone")
+NEUTRAL = Overheads(joins=True, step_s=0, layer_s=0, sequence_s=0, element_s=0, source="none: kernels alone")
 
 
 @dataclass(frozen=True, slots=True)

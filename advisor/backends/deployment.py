@@ -17,6 +17,8 @@ class Weights:
     """Weights per scale along the input dimension; `None` for one scale per output channel or none at all."""
     kept_kinds: frozenset[str] = frozenset({"embedding", "head"})
     """Kinds of matrices that stay in the model's own format."""
+    kept_format: str | None = None
+    """What those are stored in where it is not the model's own format."""
 
 
 @dataclass(frozen=True, slots=True)

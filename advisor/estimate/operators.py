@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from advisor.backends.deployment import Deployment, Parallel
+from advisor.estimate.fusion import fused
 from advisor.profiles.layers import LatentAttention, Matrix, Mixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 
@@ -158,10 +159,11 @@ class Blueprint:
     expert_layers: int
 
     @classmethod
-    def of(cls, deployment: Deployment) -> "Blueprint":
-        """Settle the formats."""
+    def of(cls, deployment: Deployment, *, joins: bool = False) -> "Blueprint":
+        """Settle the formats; `joins` projections of the same input into one product."""
         structure = structure_of(deployment.model)
         products = tuple((matrix, count, stored_format(deployment, matrix)) for matrix, count in structure.matrices)
+        products = fused(products) if joins else products
         head = deployment.model.head or deployment.model.embedding
         return cls(deployment, products, head, stored_format(deployment, head), structure.mixers, structure.expert_layers)
 
@@ -223,7 +225,7 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
     if deployment.weights.format == model.weight_format:
         return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
     if matrix.kind in deployment.weights.kept_kinds:
-        return native
+        return deployment.weights.kept_format or native
     group = deployment.weights.group_size
     return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format
 

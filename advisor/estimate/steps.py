@@ -31,7 +31,9 @@ class StepPricer:
         attention = (model, deployment.attention, kv.layout, kv.format, parallel)
         self._mixing = shared.mixing.setdefault(attention, {})
         known = shared.blueprints.get((attention, deployment.weights))
-        self._blueprint = known or shared.blueprints.setdefault((attention, deployment.weights), Blueprint.of(deployment))
+        self._blueprint = known or shared.blueprints.setdefault(
+            (attention, deployment.weights), Blueprint.of(deployment, joins=machine.overheads.joins)
+        )
         self._working_set = device_weight_bytes(deployment)
         self._expert_layers = structure_of(deployment.model).expert_layers
         self._memo: dict[tuple[Part, ...], Shares] = {}

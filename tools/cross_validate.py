@@ -1,0 +1,147 @@
+"""Cross-validate the engines' constants: predict every published time by constants fitted without its source, and without its model.
+
+usage: python -m tools.cross_validate CASES.CSV [--out CROSS.JSON] [--rows HELD_OUT.CSV] [--fast]
+
+Two partitions. A source is everything published on one day by one publication, since neighbouring cells of one table, and tables
+measured twice in a day, leak into each other. A model is an architecture: DeepSeek-R1 and V3 are one. For each part the
+constants of every engine in it are fitted again without it. The order of events in the simulations is the one that the shipped
+constants lead to; it hardly depends on them. Engines whose constants `tools/fit_engines.py` did not fit are predicted as shipped.
+`--fast` cuts to a tenth of the settings and the largest parts: what continuous integration runs.
+"""
+
+import argparse
+import csv
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.operators import structure_of
+from advisor.profiles.engines import EngineProfile, load_engine
+from advisor.profiles.files import write_whole
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_store import find_model
+from advisor.validate_cases import Case, read_cases
+from tools.engine_terms import Row, Vector, constants_of, rows_of
+from tools.fit_engines import LONGEST_TTFT_S, TYPICAL, engine_of, fit_all, usable
+
+FAST_SHARE = 10
+FAST_PARTS = 4
+FITTED = "fitted by tools/fit_engines.py"
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A row and what constants that never saw its part predict."""
+
+    row: Row
+    predicted_s: float
+
+    @property
+    def error(self) -> float:
+        """(predicted − measured)/measured of the metric itself."""
+        ratio = self.predicted_s / self.row.measured_s
+        return (1 / ratio if self.row.rate else ratio) - 1
+
+
+def source_of(case: Case) -> str:
+    """The publication and the day."""
+    day = _DAY.search(case.source)
+    return f"{case.publication} {day.group() if day else ''}".strip()
+
+
+def model_of(case: Case) -> str:
+    """The architecture: every distinct matrix and mixer with its count."""
+    structure = structure_of(find_model(case.model))
+    return str(zlib.crc32(repr((structure.matrices, structure.mixers)).encode()))
+
+
+def held_out(rows: Sequence[Row], part_of: Callable[[Case], str], most_parts: int | None = None) -> list[Held]:
+    """Every row predicted without its part, or those of the largest parts."""
+    parts = Counter(part_of(row.case) for row in rows)
+    found = []
+    for part, _ in parts.most_common(most_parts):
+        constants = fit_all(usable(row for row in rows if _was_fitted(row) and part_of(row.case) != part))
+        for row in rows:
+            if part_of(row.case) == part:
+                found.append(Held(row, float(row.terms @ _without(row, constants))))
+    return found
+
+
+def _without(row: Row, constants: dict[str, Vector]) -> Vector:
+    """Constants fitted without the row's part; typical ones where nothing else is published of its engine; shipped ones if never fitted."""
+    return constants.get(engine_of(row), TYPICAL) if _was_fitted(row) else _shipped(row, load_engine(engine_of(row)))
+
+
+def _was_fitted(row: Row) -> bool:
+    return load_engine(engine_of(row)).gpu.source.startswith(FITTED)
+
+
+def _shipped(row: Row, engine: EngineProfile) -> Vector:
+    return constants_of(engine.cpu if load_hardware(row.case.hardware).kind == "cpu" else engine.gpu)
+
+
+def summary(held: Sequence[Held], fold: str) -> list[dict[str, object]]:
+    """Errors by metric, in percent; a TTFT beyond 8 s is a queue and not judged."""
+    judged = [one for one in held if not (one.row.case.metric == "ttft_ms" and one.row.measured_s > LONGEST_TTFT_S)]
+    lines: list[dict[str, object]] = []
+    for metric, count in Counter(one.row.case.metric for one in judged).most_common():
+        errors = 100 * np.array([one.error for one in judged if one.row.case.metric == metric])
+        lines.append(
+            {
+                "metric": metric,
+                "fold": fold,
+                "rows": count,
+                "median_abs_pct": round(float(np.median(abs(errors))), 2),
+                "mean_abs_pct": round(float(np.mean(abs(errors))), 2),
+                "median_bias_pct": round(float(np.median(errors)), 2),
+            }
+        )
+    return lines
+
+
+def write_rows(path: Path, held: Sequence[Held]) -> None:
+    """The held-out predictions, for the calibration of ranges."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("case_id", "metric", "measured", "predicted", "basis", "fold"))
+        for one in held:
+            case = one.row.case
+            basis = CatalogueMachine(load_hardware(case.hardware), load_engine(engine_of(one.row)).gpu).basis
+            writer.writerow((case.case_id, case.metric, f"{case.measured:.6g}", f"{case.measured * (1 + one.error):.6g}", basis, "source"))
+
+
+def main() -> None:
+    """Read, simulate, fit again and again, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", type=Path)
+    parser.add_argument("--out", type=Path, help="write the errors as JSON")
+    parser.add_argument("--rows", type=Path, help="write the predictions without the row's source as CSV")
+    parser.add_argument("--fast", action="store_true", help="a tenth of the settings, the largest parts")
+    options = parser.parse_args()
+    cases = read_cases(options.cases)
+    if options.fast:
+        cases = [case for case in cases if zlib.crc32(repr(case.setting).encode()) % FAST_SHARE == 0]
+    rows = rows_of(cases)
+    most = FAST_PARTS if options.fast else None
+    lines = []
+    for fold, part_of in (("source", source_of), ("model", model_of)):
+        held = held_out(rows, part_of, most)
+        lines += summary(held, fold)
+        if fold == "source" and options.rows is not None:
+            write_rows(options.rows, held)
+    for line in lines:
+        print("  ".join(f"{name} {value}" for name, value in line.items()))
+    if options.out is not None:
+        write_whole(options.out, json.dumps({"metrics": lines}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
