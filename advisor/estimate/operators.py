@@ -193,6 +193,8 @@ def mixing_operators(blueprint: Blueprint, part: Part) -> Iterator[Operator]:
     """Attention and recurrences of one part: they depend on its sequences and their lengths, not on how weights are stored."""
     for mixer, count in blueprint.mixers:
         yield _mixing(blueprint.deployment, mixer, part, count)
+        if isinstance(mixer, SelfAttention | LatentAttention) and mixer.index_heads:
+            yield _indexing(blueprint.deployment, mixer, part, count)
 
 
 def expert_devices(parallel: Parallel) -> int:
@@ -288,6 +290,15 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Ope
         return _latent(deployment, mixer, part, count)
     state = 2.0 * mixer.state_bytes * part.sequences
     return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
+
+
+def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part, count: int) -> AttentionCall:
+    """Scores of every cached entry, by which the attended ones are chosen: fp8 keys that all index heads share, whole on every rank."""
+    entries = max(mixer.entries(part.kv_tokens) if isinstance(mixer, LatentAttention) else part.kv_tokens, 1)
+    shape = (mixer.index_heads, 1, mixer.index_dim, 0)
+    return AttentionCall(
+        part.phase, part.sequences, part.q_tokens, entries, *shape, "sdpa", deployment.kv.layout, "fp8", count, latent=True
+    )
 
 
 def _seen(mixer: SelfAttention | LatentAttention, part: Part) -> int:

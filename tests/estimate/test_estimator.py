@@ -10,7 +10,7 @@ from advisor.backends.deployment import Attention, Batching, Deployment, KvCache
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory import GIB, device_weight_bytes, kv_bytes_of_sequence, ledger
-from advisor.estimate.operators import AllReduce, Blueprint, Exchange, Gemm, Part, step_operators, touched_experts
+from advisor.estimate.operators import AllReduce, AttentionCall, Blueprint, Exchange, Gemm, Part, step_operators, touched_experts
 from advisor.estimate.ranges import spread
 from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.hardware import Hardware, load_hardware
@@ -202,3 +202,12 @@ def test_a_range_holds_the_prediction(metric: str, basis: Basis) -> None:
 
 
 SHARED = estimator()
+
+
+def test_an_indexer_scores_every_cached_token() -> None:
+    model = find_model("zai-org/GLM-5")
+    blueprint = Blueprint.of(Deployment(model, Weights("fp8")))
+    operators = [one for one in step_operators(blueprint, (Part("decode", 4, 1, 8000),)) if isinstance(one, AttentionCall)]
+    chosen, scored = (next(one for one in operators if (one.value_dim == 0) is indexer) for indexer in (False, True))
+    assert (scored.kv_tokens, scored.q_heads, scored.head_dim) == (8000, 32, 128)
+    assert chosen.kv_tokens == 2048
