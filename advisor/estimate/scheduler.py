@@ -47,7 +47,7 @@ class Scheduler:
         self._waiting: deque[Active] = deque()
         self._order: list[Active] = []
         self._prefilling: deque[Active] = deque()
-        self._running = Decoding(max(pricer.deployment.kv.block_tokens, 1))
+        self._running = Decoding(pool.block_tokens if self._bounded else max(pricer.deployment.kv.block_tokens, 1))
         self._done: list[Active] = []
         self._exact_cache = exact_cache
         self.peak_cache_tokens = 0

@@ -219,6 +219,14 @@ def test_states_of_fixed_size_take_their_share_of_the_pool() -> None:
     assert [one.first_s / STEP_S for one in done] == [1, 1, 5]
 
 
+def test_blocks_are_as_large_as_the_pool_says() -> None:
+    """Engines that keep states in the pool grow its blocks: two requests of 5 large ones fit in 10, whatever the layout's own size."""
+    run = scheduler(Pool(10, 4 * BLOCK))
+    run.serve([(4 * BLOCK, 16 * BLOCK)] * 2, in_flight=None)
+    assert run.preemptions == 0
+    assert run.peak_blocks == 10
+
+
 def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     """Three tokens a step when both drafts are always right."""
     drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
