@@ -24,8 +24,7 @@ from advisor.estimate.machine import operator_s, term_of
 from advisor.estimate.operators import Gemm, Operator, Part, step_operators, structure_of
 from advisor.estimate.products import measured_format
 from advisor.estimate.residents import Active
-from advisor.estimate.scheduler import Scheduler
-from advisor.estimate.serving import Rules
+from advisor.estimate.scheduler import Rules, Scheduler
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.engines import EngineProfile, Overheads, Scales, load_engine
 from advisor.profiles.errors import AdvisorError
@@ -130,7 +129,7 @@ class LoggedRun:
         self.deployment, self.workload, self.streams = deployment, workload, streams
         self.pricer = _Pricer(deployment, estimator.machine)
         self.kernels = _kernels(estimator.machine.hardware.id)  # type: ignore[attr-defined]  # published hardware has no profile
-        scheduler = _Scheduler(self.pricer, policy=rules.policy, slots=rules.slots, token_budget=rules.token_budget, pool=rules.pool)
+        scheduler = _Scheduler(self.pricer, rules)
         if workload.load is Load.BURST:
             self.in_flight = None
             lengths = serving.varied(workload, serving.share(workload, streams))

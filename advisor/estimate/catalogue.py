@@ -2,7 +2,7 @@
 
 from advisor.estimate.attention import AttentionConstants, attention_constants
 from advisor.estimate.collectives import Fabric
-from advisor.estimate.machine import score_bytes
+from advisor.estimate.machine import STREAM_EFFICIENCY, score_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.estimate.own_kernels import attention_s, product_s
 from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
@@ -12,8 +12,6 @@ from advisor.profiles.metrics import Basis
 
 KERNEL_FLOOR_S = 2e-6
 """Shortest element-wise kernel in a captured graph: launch gap and drain (Hazy Research: 1.3 us a node on H100, plus execution)."""
-STREAM_EFFICIENCY = 0.8
-"""Share of the peak bandwidth that element-wise kernels reach (aiconfigurator's constant for memory-bound operators)."""
 EAGER_LAUNCHES = 3
 """Operators that attention written out takes beyond a fused one: mask and softmax, the second product, a copy."""
 

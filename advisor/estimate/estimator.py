@@ -9,10 +9,10 @@ from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.domain import domain
 from advisor.estimate.machine import Machine
 from advisor.estimate.memory import GIB, Footprint, Ledger, block_tokens, footprint, kv_bytes_of_sequence, ledger
-from advisor.estimate.residents import Pool
-from advisor.estimate.scheduler import NEVER_FULL
+from advisor.estimate.residents import NEVER_FULL, Pool
+from advisor.estimate.scheduler import Rules
 from advisor.estimate.served import Served
-from advisor.estimate.serving import Rules, simulate
+from advisor.estimate.serving import simulate
 from advisor.estimate.serving_metrics import goodput, serving_metrics
 from advisor.estimate.steps import SharedPrices, StepPricer
 from advisor.estimate.values import ranges_of

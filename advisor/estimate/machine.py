@@ -9,6 +9,9 @@ from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
 
+STREAM_EFFICIENCY = 0.8
+"""Share of the peak bandwidth that element-wise kernels reach (aiconfigurator's constant for memory-bound operators)."""
+
 
 class Machine(Protocol):
     """A device that prices operators."""

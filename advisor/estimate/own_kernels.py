@@ -1,6 +1,6 @@
 """Seconds of products and attention in kernels of an engine's own: bandwidth, loads in flight, unpacking, peak and power."""
 
-from advisor.estimate.machine import attention_bytes, gemm_bytes
+from advisor.estimate.machine import STREAM_EFFICIENCY, attention_bytes, gemm_bytes
 from advisor.estimate.operators import AttentionCall, Gemm
 from advisor.estimate.products import peak
 from advisor.profiles.engine_kernels import Kernels
@@ -13,8 +13,6 @@ VECTOR_ROWS = 8
 """Most rows that are multiplied one by one (llama.cpp's MMVQ_MAX_BATCH_SIZE); more go through tiles."""
 TILE_ROWS = 32
 """Rows of a small tile; fewer take as long."""
-STREAM_EFFICIENCY = 0.8
-"""Share of the bandwidth that scores move at; as for other element-wise work."""
 
 
 def product_s(hardware: Hardware, kernels: Kernels, gemm: Gemm) -> float:

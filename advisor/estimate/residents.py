@@ -20,6 +20,9 @@ class Pool:
         return -(-tokens // self.block_tokens)
 
 
+NEVER_FULL = Pool(float("inf"))
+
+
 @dataclass(slots=True, eq=False)
 class Active:
     """A request on its way. All that decode gain alike, so it is done when the common counter reaches `ends_at`."""

@@ -7,41 +7,44 @@ and blocks last (`vllm/v1/core/sched/scheduler.py`). Equal steps are taken toget
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
 from advisor.estimate.operators import Part
-from advisor.estimate.residents import Active, Decoding, Pool
+from advisor.estimate.residents import NEVER_FULL, Active, Decoding, Pool
 from advisor.estimate.served import Served, Timing
 from advisor.estimate.steps import StepPricer
 
-NEVER_FULL = Pool(float("inf"))
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """How an engine schedules a deployment."""
+
+    policy: str
+    """`static` or `continuous`; see `Batching`."""
+    slots: int
+    """Most requests that run at once on a replica."""
+    token_budget: int
+    request_s: float = 0.0
+    wait_steps: float = 0.0
+    """Decoding steps that a request waits beyond what the engine always makes it wait."""
+    pool: Pool = NEVER_FULL
 
 
 class Scheduler:
     """Runs requests through a deployment's steps on paper. Only built and run once."""
 
-    def __init__(
-        self,
-        pricer: StepPricer,
-        *,
-        policy: str,
-        slots: int,
-        token_budget: int,
-        request_s: float = 0.0,
-        wait_steps: float = 0.0,
-        pool: Pool = NEVER_FULL,
-        exact_cache: bool = False,
-    ) -> None:
+    def __init__(self, pricer: StepPricer, rules: Rules, *, exact_cache: bool = False) -> None:
         self._pricer = pricer
-        self._static = policy == "static"
-        self._slots = max(slots, 1)
-        self._budget = token_budget
-        self._request_s = request_s
-        self._wait_steps = wait_steps
+        self._static = rules.policy == "static"
+        self._slots = max(rules.slots, 1)
+        self._budget = rules.token_budget
+        self._request_s = rules.request_s
+        self._wait_steps = rules.wait_steps
         self._gain = pricer.tokens_per_decode
         self._positions = pricer.deployment.decoding.draft_tokens + 1
-        self._pool = pool
+        self._pool = pool = rules.pool
         self._bounded = pool.blocks < float("inf")
         self._now = 0.0
         self._waiting: deque[Active] = deque()

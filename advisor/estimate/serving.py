@@ -2,13 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import accumulate
 from math import ceil
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate.residents import Active, Pool
-from advisor.estimate.scheduler import NEVER_FULL, Scheduler
+from advisor.estimate.residents import Active
+from advisor.estimate.scheduler import Rules, Scheduler
 from advisor.estimate.served import Served
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.request import Load, Workload
@@ -24,21 +24,6 @@ OPEN_EDGE = 0.1
 """Share of an open loop's requests that do not count at either end: the system fills, and empties."""
 CROWD = 1.25
 """Requests that are always there when nobody should wait for arrivals, as a multiple of those that usually run."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """How an engine schedules a deployment."""
-
-    policy: str
-    """`static` or `continuous`; see `Batching`."""
-    slots: int
-    """Most requests that run at once on a replica."""
-    token_budget: int
-    request_s: float = 0.0
-    wait_steps: float = 0.0
-    """Decoding steps that a request waits beyond what the engine always makes it wait."""
-    pool: Pool = NEVER_FULL
 
 
 def simulate(
@@ -105,16 +90,8 @@ def in_flight_of(workload: Workload, rules: Rules, replicas: int) -> int:
 
 def _scheduler(pricer: StepPricer, workload: Workload, rules: Rules, *, exact_cache: bool = False) -> Scheduler:
     alone = workload.load is Load.CLOSED and workload.concurrency == 1
-    return Scheduler(
-        pricer,
-        policy=rules.policy,
-        slots=rules.slots,
-        token_budget=rules.token_budget,
-        request_s=rules.request_s,
-        wait_steps=0.0 if alone else rules.wait_steps + pricer.machine.overheads.wait_steps,
-        pool=rules.pool,
-        exact_cache=exact_cache,
-    )
+    waited = 0.0 if alone else rules.wait_steps + pricer.machine.overheads.wait_steps
+    return Scheduler(pricer, replace(rules, wait_steps=waited), exact_cache=exact_cache)
 
 
 def _concrete(pricer: StepPricer, workload: Workload, rules: Rules, replicas: int, lengths: Sequence[tuple[int, int]] | None) -> Served:

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Weights
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.operators import Part
-from advisor.estimate.residents import Active, Pool
-from advisor.estimate.scheduler import NEVER_FULL, Scheduler
+from advisor.estimate.residents import NEVER_FULL, Active, Pool
+from advisor.estimate.scheduler import Rules, Scheduler
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -47,7 +47,7 @@ PRICER = pricer()
 
 
 def scheduler(pool: Pool = NEVER_FULL, slots: int = 8) -> Scheduler:
-    return Scheduler(PRICER, policy="continuous", slots=slots, token_budget=BUDGET, pool=pool)
+    return Scheduler(PRICER, Rules(policy="continuous", slots=slots, token_budget=BUDGET, pool=pool))
 
 
 @dataclass
@@ -230,5 +230,5 @@ def test_blocks_are_as_large_as_the_pool_says() -> None:
 def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     """Three tokens a step when both drafts are always right."""
     drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
-    run = Scheduler(drafted, policy="continuous", slots=1, token_budget=BUDGET)
+    run = Scheduler(drafted, Rules(policy="continuous", slots=1, token_budget=BUDGET))
     assert run.serve([(16, 31)], in_flight=1)[0].last_s == 11 * STEP_S
