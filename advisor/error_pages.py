@@ -30,7 +30,6 @@ ERROR_PAGES: dict[str, str] = {
         "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested "
         "deeply. The message has the line."
     ),
-    "cannot-write": "The table of rows could not be written, for the reason in the message.",
     "context-too-long": (
         "The prompt and the output together are longer than the model was trained for. Ask for fewer tokens with --context."
     ),
@@ -89,7 +88,10 @@ ERROR_PAGES: dict[str, str] = {
     ),
     "not-readable": "The file exists but cannot be read: see its permissions, or whether it is a folder.",
     "not-utf8": "Plan, profile and run files are UTF-8 text; this one is not. The message has the line.",
-    "not-writable": "The folder or file may not be written to. Name another one with --out or -o.",
+    "not-writable": (
+        "A file could not be written, for the reason in the message: no permission, no such folder, a folder of that name. An older file "
+        "of that name is untouched. Name another place with the flag that names the file."
+    ),
     "nothing-to-quantise": "The model has no linear layers that this format could hold.",
     "out-of-memory": (
         "The process needed more memory than there is, or than it was allowed. While applying, this counts as a measurement: "
@@ -181,5 +183,4 @@ ERROR_PAGES: dict[str, str] = {
     "weights-truncated": (
         "A weight file is shorter than its own header says, as after a download that was cut off. Fetch the model again."
     ),
-    "write-failed": "A file could not be written, for the reason in the message. An older file of that name is untouched.",
 }

@@ -60,7 +60,7 @@ def validate_file(
 ) -> ValidationReport:
     """Predict every row of `cases`, write one line per row to `rows` and a page to `html`, and report the errors.
 
-    Raises `AdvisorError`: `bad-cases` for a file that is no table of cases, `cannot-write` for `rows` and `html`, before anything is
+    Raises `AdvisorError`: `bad-cases` for a file that is no table of cases, `not-writable` for `rows` and `html`, before anything is
     predicted where it can be told.
     """
     known = read_cases(cases)
@@ -254,7 +254,7 @@ def _times(value: Value | None, factor: float) -> Value | None:
 
 
 def _check_writable(path: Path) -> None:
-    """Raise `AdvisorError` `cannot-write` for a path in no folder, a folder, or one that may not be written to."""
+    """Raise `AdvisorError` `not-writable` for a path in no folder, a folder, or one that may not be written to."""
     parent = path.resolve().parent
     if path.is_dir():
         problem = "is a folder"
@@ -264,7 +264,7 @@ def _check_writable(path: Path) -> None:
         problem = "permission denied"
     else:
         return
-    raise AdvisorError("cannot-write", f"{path} cannot be written: {problem}", exit_code=ExitCode.USAGE, file=str(path))
+    raise AdvisorError("not-writable", f"cannot write {path}: {problem}", exit_code=ExitCode.USAGE, file=str(path))
 
 
 def _write_rows(path: Path, compared: list[Comparison]) -> None:

@@ -90,7 +90,9 @@ def read_cases(path: Path) -> list[Case]:
             missing = [name for name in REQUIRED if name not in columns]
             if missing:
                 raise _bad(path, f"no column {', '.join(missing)}", f"the columns are {', '.join(COLUMNS)}")
-            return [_case({name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]
+            if cases := [_case({name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]:
+                return cases
+            raise _bad(path, "it holds no case")
     except OSError as error:
         raise _bad(path, f"cannot be read: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.MISSING) from error
     except UnicodeDecodeError as error:

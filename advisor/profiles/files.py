@@ -22,7 +22,7 @@ def write_whole(path: Path, text: str) -> Path:
 
     The text goes to a temporary file in the same folder, is synced and then renamed over `path`, so a reader sees the old
     file or the new one. A path that is not a regular file (a device or pipe) is written directly.
-    Raises `AdvisorError` `disk-full`, `not-writable` or `write-failed`; the old file is then untouched.
+    Raises `AdvisorError` `disk-full` or `not-writable`; the old file is then untouched.
     """
     target = path.resolve()
     try:
@@ -59,11 +59,8 @@ def _write_error(path: Path, error: OSError) -> AdvisorError:
             help=("free some space or choose another folder",),
             file=str(path),
         )
-    if error.errno in _FORBIDDEN:
-        return AdvisorError(
-            "not-writable", f"cannot write {path}: {reason}", help=("choose a folder that you may write to",), file=str(path)
-        )
-    return AdvisorError("write-failed", f"cannot write {path}: {reason}", file=str(path))
+    way_out = ("choose a folder that you may write to",) if error.errno in _FORBIDDEN else ()
+    return AdvisorError("not-writable", f"cannot write {path}: {reason}", help=way_out, file=str(path))
 
 
 def read_yaml(source: Path | str, *, what: str) -> object:

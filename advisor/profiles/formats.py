@@ -67,11 +67,14 @@ def weight_format(name: str) -> Format:
         return Format(name, 4, scale_bits=32, group_size=int(grouped[1]))
     if (exl2 := _EXL2.fullmatch(name)) and float(exl2[1]) > 0:
         return Format(name, float(exl2[1]), compute="fp16")
+    from difflib import get_close_matches  # only an error needs it
+
+    near = get_close_matches(name.lower(), sorted(FORMATS), n=3, cutoff=0.65)
     raise AdvisorError(
         "unknown-format",
         f"unknown weight format `{name}`",
         exit_code=ExitCode.USAGE,
-        help=("choose from " + ", ".join(sorted(FORMATS)) + ", int4-gN, exl2-Nbpw",),
+        help=(*([f"did you mean {', '.join(near)}?"] if near else []), f"choose from {', '.join(sorted(FORMATS))}, int4-gN, exl2-Nbpw"),
     )
 
 

@@ -39,7 +39,7 @@ def test_the_report_is_also_json(advisor: Run, cases: Path) -> None:
     assert advisor("validate", cases, "--json").data["format"] == "1.0"
 
 
-@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\x00"])
+@pytest.mark.parametrize("text", ["", "a,b\n1,2\n", "\x00", "case_id,metric,value,hardware,engine,model\n"])
 def test_what_is_no_table_of_cases_is_refused(advisor: Run, tmp_path: Path, text: str) -> None:
     path = tmp_path / "cases.csv"
     path.write_text(text)

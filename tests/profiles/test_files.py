@@ -65,7 +65,7 @@ def test_a_disk_that_fills_while_writing_leaves_the_old_file_and_no_draft(tmp_pa
 def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(AdvisorError) as caught:
         write_whole(tmp_path, "x")
-    assert caught.value.code == "write-failed"
+    assert caught.value.code == "not-writable"
     (tmp_path / "file").write_text("")
     with pytest.raises(AdvisorError, match="cannot write"):
         write_whole(tmp_path / "file" / "below.yaml", "x")

@@ -73,7 +73,7 @@ def _shortened(log_probs: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor"
 
 
 def save_reference(reference: Reference, file: Path) -> None:
-    """Write `reference` whole or not at all. Raises `AdvisorError` `write-failed`."""
+    """Write `reference` whole or not at all. Raises `AdvisorError` `not-writable`."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -87,7 +87,7 @@ def save_reference(reference: Reference, file: Path) -> None:
         draft.replace(file)
     except (OSError, SafetensorError) as error:
         draft.unlink(missing_ok=True)
-        raise AdvisorError("write-failed", f"cannot write the baseline's log-probabilities: {error}", file=str(file)) from error
+        raise AdvisorError("not-writable", f"cannot write the baseline's log-probabilities: {error}", file=str(file)) from error
 
 
 def load_reference(file: Path) -> Reference:
