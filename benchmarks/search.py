@@ -17,8 +17,9 @@ from advisor.planner import Planner
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
+from advisor.questions import PlanQuestion, request_for
 from advisor.ranking import judge
-from advisor.service import PlanQuestion, find_place, planner_for, request_for
+from advisor.service import find_place, planner_for
 
 
 def main() -> None:

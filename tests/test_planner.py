@@ -9,8 +9,9 @@ import yaml
 
 from advisor.advice import Advice, Candidate, State, Status
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.questions import PlanQuestion
 from advisor.ranking import distance, frontier
-from advisor.service import PlanQuestion, plan
+from advisor.service import plan
 from advisor.shown_metrics import BY_LIMIT
 
 PLANS = sorted((Path(__file__).parent / "plans").glob("*.yaml"))

@@ -12,7 +12,8 @@ from advisor.priced import Priced
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
-from advisor.service import PlanQuestion, find_place, planner_for, request_for
+from advisor.questions import PlanQuestion, request_for
+from advisor.service import find_place, planner_for
 
 WIDE = PlanQuestion(
     model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", devices=8, concurrency=16, profile="none", tpot_ms=10, offline=True

@@ -11,7 +11,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.units import COUNT, MILLISECONDS
 
 if TYPE_CHECKING:  # the estimator is loaded when the command runs
-    from advisor.service import EstimateQuestion
+    from advisor.questions import EstimateQuestion
 
 
 @click.command("estimate", short_help="Price one explicit way to run MODEL.")
@@ -56,7 +56,7 @@ def command(output: Output, **asked: Any) -> ExitCode:
 
 
 def _question(asked: dict[str, Any]) -> "EstimateQuestion":
-    from advisor.service import EstimateQuestion  # loads the estimator: not needed for --help
+    from advisor.questions import EstimateQuestion  # loads the estimator: not needed for --help
 
     return EstimateQuestion(
         model=asked["model"],

@@ -51,7 +51,7 @@ def command(output: Output, model: str | None, model_option: str | None, profile
     _check(asked)
     from advisor.plans.advice import plan_of
     from advisor.progress import ProgressLines
-    from advisor.service import PlanQuestion  # loads the planner: not needed for --help
+    from advisor.questions import PlanQuestion  # loads what the planner knows: not needed for --help
     from advisor.service import plan as find_plan
 
     with ProgressLines(quiet=output.quiet) as progress:

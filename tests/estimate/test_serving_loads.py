@@ -13,7 +13,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Limits, Load, Workload
 from advisor.profiles.trace import Arrival, Trace
-from advisor.service import workload_of
+from advisor.questions import workload_of
 
 ENGINE = load_engine("vllm")
 ESTIMATOR = Estimator(CatalogueMachine(load_hardware("h100-sxm"), ENGINE.gpu), ENGINE)

@@ -22,7 +22,7 @@ from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 from advisor.profiles.trace import read_trace
-from advisor.service import workload_of
+from advisor.questions import workload_of
 
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "published" / "traces"
 RTX_4090_POOL = Pool(2588, 16)

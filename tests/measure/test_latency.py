@@ -10,7 +10,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Sample
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.trace import Arrival, Trace
-from advisor.service import workload_of
+from advisor.questions import workload_of
 
 
 def outcome(requests: Sequence[tuple[float, float, float]], tokens: int = 5, *, proposed: int = 0, accepted: int = 0) -> Outcome:
