@@ -1,5 +1,6 @@
 """Predicted numbers with their ranges: what they are factored by, what speculation adds, and what memory is sure of."""
 
+import math
 from dataclasses import dataclass
 
 from advisor.backends.deployment import Deployment
@@ -45,10 +46,11 @@ class Ranges:
         return Value(value=value, low=value * below, high=value * above, basis=basis)
 
     def memory_gib(self, held: Ledger) -> Value:
-        """A device's memory: weights and cache follow from shapes, only the rest has a range."""
+        """A device's memory: weights and cache follow from shapes, only the rest has a range. Weights are there in any case."""
         over, under = self._rests()
         rest, total = held.total_bytes - held.exact_bytes, held.total_bytes
-        return Value(value=total / GIB, low=max(total - over * rest, 0.0) / GIB, high=(total + under * rest) / GIB, basis=self.basis)
+        least = max(total - over * rest, min(held.weights_bytes + held.draft_bytes, total))
+        return Value(value=total / GIB, low=least / GIB, high=(total + under * rest) / GIB, basis=self.basis)
 
     def _rests(self) -> tuple[float, float]:
         """How many times the rest of memory a prediction may be too high, and too low."""
@@ -56,11 +58,11 @@ class Ranges:
         return 1 / below - 1, above - 1
 
     def concurrency(self, fitting: int, held: Footprint) -> Value:
-        """Requests that fit at once on all replicas: what memory is not sure of is taken from the cache, or left to it."""
+        """Whole requests that fit at once on all replicas: what memory is not sure of is taken from the cache, or left to it."""
         over, under = self._rests()
         rest, replicas = held.rest_bytes(fitting) / max(held.sequence_bytes, 1.0), self.deployment.parallel.data
-        fewest, most = max(fitting - under * rest, 0.0), fitting + over * rest
-        return Value(value=float(fitting * replicas), low=fewest * replicas, high=most * replicas, basis=self.basis)
+        fewest, most = math.floor(max(fitting - under * rest, 0.0)), math.ceil(fitting + over * rest)
+        return Value(value=float(fitting * replicas), low=float(fewest * replicas), high=float(most * replicas), basis=self.basis)
 
 
 def ranges_of(machine: Machine, deployment: Deployment, workload: Workload | None = None) -> Ranges:

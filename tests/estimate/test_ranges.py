@@ -112,3 +112,13 @@ def test_requests_that_fit_are_as_certain_as_memory() -> None:
     assert fitting is not None
     assert 0 < fitting.low < fitting.value < fitting.high
     assert fitting.high - fitting.low < 0.5 * fitting.value
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen2.5-0.5B", "RWKV/rwkv-4-7b-pile"])
+def test_memory_is_never_less_than_the_weights_and_requests_come_whole(model: str) -> None:
+    known, held = estimator("t4"), deployment(model)
+    metrics = known.metrics(held, Workload(prompt_tokens=128, output_tokens=64, concurrency=1))
+    memory, weights, most = metrics.peak_memory_gib, metrics.weights_gib, metrics.max_concurrency
+    assert memory is not None and weights is not None and most is not None
+    assert weights.value <= memory.low <= memory.value <= memory.high
+    assert all(end.is_integer() for end in (most.low, most.value, most.high))
