@@ -1,16 +1,17 @@
 """Every stack of a search with its closed-form metrics, in columns. Stacks that differ in nothing that a price rests on share it."""
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, TypeVar
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.technique import QualityEffect
-from advisor.estimate.closed_form import Steady, steady_state
+from advisor.estimate.closed_form import Steadies, steady_state
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB
+from advisor.estimate.family import Family
+from advisor.estimate.memory import GIB, footprint
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Workload
@@ -20,11 +21,13 @@ from advisor.search import Stack
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from advisor.estimate.family import Places
     from advisor.ranking import Numbers
 
+Kept = TypeVar("Kept", bound=Hashable)
 RANGES = ("ttft", "tpot", "throughput", "memory")
 """Names of `ranges.csv`, in the order of the factors below."""
-Factors = tuple[tuple[float, float], ...]
+TIMES = tuple(time.name for time in fields(Steadies))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,99 +49,146 @@ class Priced:
         return Metrics.model_construct(None, **found)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Pricing:
-    """Prices stacks of one workload. What was already asked is remembered."""
+    """Prices stacks of one workload: numbers what they rest on, prices every distinct one once, and spreads the prices."""
 
     estimator: Estimator
     workload: Workload
     quality: "Callable[[Stack], QualityEffect]"
-    _groups: dict[object, "_Group"] = field(default_factory=dict)
-    _held: dict[object, dict[tuple[int, int], "_Held"]] = field(default_factory=dict)
-    _factors: dict[object, Factors] = field(default_factory=dict)
-    _closed_forms: int = 0
 
     def price(self, stacks: Iterable[Stack]) -> Priced:
         """Price every stack."""
         with _no_collection():
             return self._all(tuple(stacks))
 
-    def _all(self, priced: tuple[Stack, ...]) -> Priced:
-        rows: list[_Row] = []
-        before: Deployment | None = None
-        for stack in priced:
-            deployment = stack.deployment
-            if before is None or not _alike(before, deployment):
-                group, held, factors = self._group(deployment), self._held_by(deployment), self._ranges(deployment)
-            before = deployment
-            memory = self._memory(held, deployment)
-            rows.append((self._steady(group, deployment, memory.slots), memory, factors, self.quality(stack), len(stack.techniques)))
-        return Priced(priced, _columns(rows, self.workload), self._closed_forms)
+    def _all(self, stacks: tuple[Stack, ...]) -> Priced:
+        # Deferred: numpy takes a tenth of a second to import.
+        import numpy as np
 
-    def _group(self, deployment: Deployment) -> "_Group":
-        """Steps cost the same whatever the size of a block."""
-        kv = deployment.kv
-        key = (deployment.weights, deployment.attention, kv.layout, kv.format, deployment.decoding, deployment.parallel)
-        if key not in self._groups:
-            self._groups[key] = _Group(self.estimator.pricer(deployment))
-        return self._groups[key]
+        search = _numbered([stack.deployment for stack in stacks], self.estimator.engine.token_budget)
+        memory = self._memory(search)
+        times, closed_forms = self._times(search, memory[:, 0].astype(int))
+        effects, losses = _distinct([self.quality(stack) for stack in stacks])
+        loss = np.array([(effect.low_pct, effect.loss_pct, effect.high_pct) for effect in effects]).reshape(-1, 3)[losses]
+        counts = np.array([len(stack.techniques) for stack in stacks], float)
+        metrics = self._metrics(times, memory, self._factors(search), loss)
+        columns = Columns(count=len(stacks), techniques=counts, metrics=metrics)
+        return Priced(stacks, columns, closed_forms)
 
-    def _ranges(self, deployment: Deployment) -> Factors:
-        """How sure predictions are rests on the weights, the decoding and the devices."""
-        key = (deployment.weights, deployment.decoding, deployment.parallel)
-        if key not in self._factors:
-            self._factors[key] = tuple(self.estimator.range_factors(metric, deployment, self.workload) for metric in RANGES)
-        return self._factors[key]
+    def _memory(self, search: "_Numbered") -> "Numbers":
+        """Requests that run at once, and GiB of each device with all that are wanted: the total, and what of it is not exact.
 
-    def _held_by(self, deployment: Deployment) -> dict[tuple[int, int], "_Held"]:
-        return self._held.setdefault((deployment.weights, deployment.kv, deployment.decoding, deployment.parallel), {})
+        Only prompts up to the token budget are in flight, or all of a trial step's: longer budgets hold the same.
+        """
+        # Deferred: see above.
+        import numpy as np
 
-    def _memory(self, held: dict[tuple[int, int], "_Held"], deployment: Deployment) -> "_Held":
-        """Only prompts up to the token budget are in flight, or all of a trial step's: longer budgets hold the same."""
-        batching, engine = deployment.batching, self.estimator.engine
-        budget = batching.token_budget or engine.token_budget
-        key = (batching.max_sequences, budget if engine.trial is not None else min(budget, self.workload.prompt_tokens))
-        known = held.get(key)
-        if known is None:
-            shape, wanted = self.estimator.footprint(deployment, self.workload), batching.max_sequences
-            slots = self.estimator.slots(deployment, self.workload)
-            known = held[key] = _Held(slots, shape.total_bytes(wanted) / GIB, shape.rest_bytes(wanted) / GIB)
-        return known
+        in_step = search.budgets if self.estimator.engine.trial is not None else np.minimum(search.budgets, self.workload.prompt_tokens)
+        first, which = _unique(search.held, search.sequences, in_step)
+        usual = self.estimator.usual(self.workload)
+        held = [self._held(search.deployments[place], usual) for place in first]
+        return np.array(held).reshape(-1, 3)[which]
 
-    def _steady(self, group: "_Group", deployment: Deployment, slots: int) -> Steady:
-        """A budget that holds the prompts of all slots at once is as good as any larger one."""
-        batching = deployment.batching
-        whole = slots * (self.workload.prompt_tokens + deployment.decoding.draft_tokens + 1)
-        budget = min(batching.token_budget or self.estimator.engine.token_budget, whole)
-        key = (batching.policy, slots, budget)
-        known = group.steady.get(key)
-        if known is None:
-            self._closed_forms += 1
-            request_s = self.estimator.machine.overheads.request_s
-            known = steady_state(group.pricer, deployment, self.workload, slots=slots, token_budget=budget, request_s=request_s)
-            group.steady[key] = known
-        return known
+    def _held(self, deployment: Deployment, usual: Workload) -> tuple[float, float, float]:
+        engine, wanted = self.estimator.engine, deployment.batching.max_sequences
+        held = footprint(deployment, self.workload, engine)
+        usually = held if usual is self.workload else footprint(deployment, usual, engine)
+        slots = self.estimator.slots_in(usually, deployment, self.workload)
+        return slots, held.total_bytes(wanted) / GIB, held.rest_bytes(wanted) / GIB
+
+    def _times(self, search: "_Numbered", slots: "Places") -> "tuple[Numbers, int]":
+        """Closed forms by row of `TIMES`, and how many there were to compute.
+
+        A budget that holds the prompts of all slots at once is as good as any larger one.
+        """
+        # Deferred: see above.
+        import numpy as np
+
+        budgets = np.minimum(search.budgets, slots * (self.workload.prompt_tokens + search.positions))
+        first, which = _unique(search.groups, search.continuous, slots, budgets)
+        pricers = [self.estimator.pricer(search.deployments[place]) for place in np.unique(search.groups, return_index=True)[1]]
+        calls, call_of = _unique(search.families[first], search.continuous[first], slots[first], budgets[first])
+        found, families = np.empty((len(TIMES), len(first))), _Families(pricers)
+        for call, place in enumerate(first[calls]):
+            members = np.flatnonzero(call_of == call)
+            steadies = steady_state(
+                families.of(search.groups[first[members]]),
+                self.workload,
+                policy=search.deployments[place].batching.policy,
+                slots=int(slots[place]),
+                token_budget=int(budgets[place]),
+            )
+            found[:, members] = [getattr(steadies, name) for name in TIMES]
+        return found[:, which], len(first)
+
+    def _factors(self, search: "_Numbered") -> "Numbers":
+        """How sure predictions are rests on the weights, the decoding and the devices: [stacks, ranges, 2]."""
+        # Deferred: see above.
+        import numpy as np
+
+        first, which = _unique(search.sureness)
+        deployments = [search.deployments[place] for place in first]
+        factors = [[self.estimator.range_factors(metric, one, self.workload) for metric in RANGES] for one in deployments]
+        return np.array(factors).reshape(-1, len(RANGES), 2)[which]
+
+    def _metrics(self, times: "Numbers", memory: "Numbers", spread: "Numbers", loss: "Numbers") -> dict[str, Column]:
+        # Deferred: see above.
+        import numpy as np
+
+        def ranged(numbers: "Numbers", metric: str) -> Column:
+            low, high = spread[:, RANGES.index(metric)].T
+            return Column(numbers * low, numbers, numbers * high)
+
+        ttft, tpot, tpot_p95, throughput, capacity = times
+        below, above = 1 / spread[:, 3, 0] - 1, spread[:, 3, 1] - 1
+        total, rest = memory[:, 1], memory[:, 2]
+        first_token = ranged(ttft, "ttft")
+        return {
+            "ttft_ms_mean": first_token,
+            "ttft_ms_p95": first_token,
+            "tpot_ms_mean": ranged(tpot, "tpot"),
+            "tpot_ms_p95": ranged(tpot_p95, "tpot"),
+            "throughput_tok_s": ranged(throughput, "throughput"),
+            "request_rate_per_s": ranged(capacity / self.workload.output_tokens, "throughput"),
+            "peak_memory_gib": Column(np.maximum(total - below * rest, 0.0), total, total + above * rest),
+            "quality_loss_pct": Column(loss[:, 0], loss[:, 1], loss[:, 2]),
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class _Held:
-    """Requests that run at once, and GiB of each device with all that are wanted: the total, and what of it is not exact."""
+class _Families:
+    """Families of groups, each made once: their steps are remembered."""
 
-    slots: int
-    gib: float
-    rest_gib: float
+    pricers: Sequence[StepPricer]
+    """By group."""
+    _known: dict[bytes, Family] = field(default_factory=dict)
 
-
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """Deployments whose steps cost the same."""
-
-    pricer: StepPricer
-    steady: dict[tuple[str, int, int], Steady] = field(default_factory=dict)
+    def of(self, groups: "Places") -> Family:
+        key = groups.tobytes()
+        if key not in self._known:
+            self._known[key] = Family([self.pricers[group] for group in groups])
+        return self._known[key]
 
 
-_Row = tuple[Steady, _Held, Factors, QualityEffect, int]
-"""What is known of a stack; the last is how many techniques it has."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Numbered:
+    """Deployments of a search, and for each what its prices rest on: equal numbers where that is equal."""
+
+    deployments: Sequence[Deployment]
+    groups: "Places"
+    """Steps cost the same, whatever the batching and the size of a block."""
+    families: "Places"
+    """Groups that decode and are spread over devices alike."""
+    held: "Places"
+    """Memory is the same but for the batching."""
+    sureness: "Places"
+    positions: "Places"
+    """Positions of a sequence in a decoding step."""
+    continuous: "Places"
+    """1 for continuous batches, 0 for static ones."""
+    sequences: "Places"
+    budgets: "Places"
 
 
 @contextmanager
@@ -153,8 +203,55 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
+def _numbered(deployments: Sequence[Deployment], usual_budget: int) -> _Numbered:
+    # Deferred: see above.
+    import numpy as np
+
+    stems, stem_of = _stems(deployments)
+    numbers = [_distinct(parts)[1] for parts in zip(*(_parts(stem) for stem in stems), strict=True)]
+    weights, attention, layout, decoding, parallel, kv = numbers or [np.empty(0, int)] * 6
+    batchings = [
+        (one.policy == "continuous", one.max_sequences, one.token_budget or usual_budget) for one in (d.batching for d in deployments)
+    ]
+    known, batching_of = _distinct(batchings)
+    continuous, sequences, budgets = np.array(known, int).reshape(-1, 3)[batching_of].T
+    return _Numbered(
+        deployments=deployments,
+        groups=_unique(weights, attention, layout, decoding, parallel)[1][stem_of],
+        families=_unique(decoding, parallel)[1][stem_of],
+        held=_unique(weights, kv, decoding, parallel)[1][stem_of],
+        sureness=_unique(weights, decoding, parallel)[1][stem_of],
+        positions=np.array([stem.decoding.draft_tokens + 1 for stem in stems], int)[stem_of],
+        continuous=continuous,
+        sequences=sequences,
+        budgets=budgets,
+    )
+
+
+def _parts(deployment: Deployment) -> tuple[Hashable, ...]:
+    kv = deployment.kv
+    return deployment.weights, deployment.attention, (kv.layout, kv.format), deployment.decoding, deployment.parallel, kv
+
+
+def _stems(deployments: Sequence[Deployment]) -> "tuple[list[Deployment], Places]":
+    """One of each run of neighbours that are the same but for their batching, and the run of each.
+
+    Neighbours in a search share what they did not choose themselves.
+    """
+    # Deferred: see above.
+    import numpy as np
+
+    stems: list[Deployment] = []
+    runs = []
+    for one in deployments:
+        if not stems or not _alike(stems[-1], one):
+            stems.append(one)
+        runs.append(len(stems) - 1)
+    return stems, np.array(runs, int)
+
+
 def _alike(one: Deployment, other: Deployment) -> bool:
-    """Whether both are the same but for their batching: neighbours in a search share what they did not choose themselves."""
+    """Whether both are the same but for their batching."""
     return (
         one.decoding is other.decoding
         and one.kv is other.kv
@@ -164,31 +261,23 @@ def _alike(one: Deployment, other: Deployment) -> bool:
     )
 
 
-def _columns(rows: list[_Row], workload: Workload) -> Columns:
-    # Deferred: numpy takes a tenth of a second to import.
+def _distinct(values: "Iterable[Kept]") -> "tuple[list[Kept], Places]":
+    """The distinct values in order of appearance, and the place of each among them."""
+    # Deferred: see above.
     import numpy as np
 
-    times = np.array(
-        [(one.ttft_ms_p95, one.tpot_ms, one.tpot_ms_p95, one.throughput_tok_s, one.capacity_tok_s) for one, *_ in rows]
-    ).reshape(-1, 5)
-    memory = np.array([(held.gib, held.rest_gib) for _, held, *_ in rows]).reshape(-1, 2)
-    spread = np.array([factors for _, _, factors, *_ in rows]).reshape(-1, len(RANGES), 2)  # [stacks, ranges, 2]
-    loss = np.array([(effect.low_pct, effect.loss_pct, effect.high_pct) for *_, effect, _ in rows]).reshape(-1, 3)
+    known: dict[Kept, int] = {}
+    places = [known.setdefault(value, len(known)) for value in values]
+    return list(known), np.array(places, int)
 
-    def ranged(numbers: "Numbers", which: int) -> Column:
-        return Column(numbers * spread[:, which, 0], numbers, numbers * spread[:, which, 1])
 
-    ttft, tpot, tpot_p95, throughput = (ranged(times[:, place], which) for place, which in enumerate((0, 1, 1, 2)))
-    below, above = 1 / spread[:, 3, 0] - 1, spread[:, 3, 1] - 1
-    total, rest = memory[:, 0], memory[:, 1]
-    found = {
-        "ttft_ms_mean": ttft,
-        "ttft_ms_p95": ttft,
-        "tpot_ms_mean": tpot,
-        "tpot_ms_p95": tpot_p95,
-        "throughput_tok_s": throughput,
-        "request_rate_per_s": ranged(times[:, 4] / workload.output_tokens, 2),
-        "peak_memory_gib": Column(np.maximum(total - below * rest, 0.0), total, total + above * rest),
-        "quality_loss_pct": Column(loss[:, 0], loss[:, 1], loss[:, 2]),
-    }
-    return Columns(count=len(rows), techniques=np.array([count for *_, count in rows], float), metrics=found)
+def _unique(*columns: "Places") -> "tuple[Places, Places]":
+    """Where each distinct row of the columns comes first, and which of them each row is."""
+    # Deferred: see above.
+    import numpy as np
+
+    keys = columns[0]
+    for column in columns[1:]:
+        keys = keys * (column.max(initial=0) + 1) + column
+    _, first, which = np.unique(keys, return_index=True, return_inverse=True)
+    return first, which

@@ -1,13 +1,19 @@
-"""Steady state of a deployment in closed form: what the search ranks thousands of stacks by, before the finalists are simulated."""
+"""Steady state of deployments in closed form: what the search ranks thousands of stacks by, before the finalists are simulated.
+
+Works on families, a number per member: what they do is the same, only what it takes differs.
+"""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
-from advisor.backends.deployment import Deployment
+from advisor.estimate.family import Family
 from advisor.estimate.operators import Part
 from advisor.estimate.serving import BURST_SHARE, ROUNDS
-from advisor.estimate.steps import StepPricer
 from advisor.profiles.request import Load, Workload
+
+if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
+    from advisor.estimate.family import Numbers, Places
 
 FIXED_POINT_ROUNDS = 6
 TAIL = 0.05
@@ -31,33 +37,54 @@ class Steady:
 
 
 @dataclass(frozen=True, slots=True)
+class Steadies:
+    """The same of each member of a family."""
+
+    ttft_ms_p95: "Numbers"
+    tpot_ms: "Numbers"
+    tpot_ms_p95: "Numbers"
+    throughput_tok_s: "Numbers"
+    capacity_tok_s: "Numbers"
+
+    def of(self, place: int) -> Steady:
+        """One member's."""
+        return Steady(*(float(numbers[place]) for numbers in _columns(self)))
+
+
+@dataclass(frozen=True, slots=True)
 class _Busy:
     """One replica with a constant number of requests in its slots, seconds."""
 
-    own_s: float
+    own_s: "Numbers"
     """From the first step of a prompt to its first token."""
-    first_s: float
+    first_s: "Numbers"
     """95th percentile of the time from submission to the first token, the burst at the start included."""
-    tpot_s: float
-    tpot_p95_s: float
-    cycle_s: float
+    tpot_s: "Numbers"
+    tpot_p95_s: "Numbers"
+    cycle_s: "Numbers"
     """A request's whole time in its slot."""
-    tok_s: float
+    tok_s: "Numbers"
+
+    def of(self, places: "Places") -> "_Busy":
+        """Some of the members."""
+        return _Busy(*(numbers[places] for numbers in _columns(self)))
 
 
-def steady_state(
-    pricer: StepPricer, deployment: Deployment, workload: Workload, *, slots: int, token_budget: int, request_s: float
-) -> Steady:
+def _columns(record: Steadies | _Busy) -> "list[Numbers]":
+    return [getattr(record, field.name) for field in fields(record)]
+
+
+def steady_state(family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int) -> Steadies:
     """TPOT and throughput of `slots` busy slots, and the TTFT that one request in twenty exceeds."""
-    replicas = deployment.parallel.data
-    loop = Loop(pricer, deployment.batching.policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget)
+    overheads, replicas = family.first.machine.overheads, family.first.deployment.parallel.data
+    loop = Loop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget)
     if workload.arrivals_per_s is not None:
         steady = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:
         wanted = -(-workload.concurrency // replicas) if workload.concurrency else slots
         steady = _closed(loop, min(slots, wanted), wanted if workload.load is Load.CLOSED else slots)
-    wait_steps = 0.0 if workload.load is Load.CLOSED and workload.concurrency == 1 else pricer.machine.overheads.wait_steps
-    late_ms = wait_steps * pricer.tokens_per_decode * steady.tpot_ms + 1e3 * request_s
+    wait_steps = 0.0 if workload.load is Load.CLOSED and workload.concurrency == 1 else overheads.wait_steps
+    late_ms = wait_steps * family.first.tokens_per_decode * steady.tpot_ms + 1e3 * overheads.request_s
     return replace(
         steady,
         ttft_ms_p95=steady.ttft_ms_p95 + late_ms,
@@ -75,9 +102,9 @@ def late_place(in_flight: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Requests of one shape on one replica."""
+    """Requests of one shape on one replica of each member of a family."""
 
-    pricer: StepPricer
+    family: Family
     static: bool
     prompt: int
     output: int
@@ -86,56 +113,78 @@ class Loop:
     @property
     def steps(self) -> float:
         """Decoding steps of one request."""
-        return (self.output - 1) / self.pricer.tokens_per_decode
+        return (self.output - 1) / self.family.first.tokens_per_decode
 
     def busy(self, batch: int, in_flight: int) -> _Busy:
         """`batch` slots always taken, the first `in_flight` requests submitted together."""
         return self._static(batch) if self.static else self._continuous(batch, in_flight)
 
-    def decode_s(self, batch: int) -> float:
-        """A step in which `batch` sequences decode, half of their answers written."""
-        return self.pricer.decode_s(batch, self.prompt + self.output / 2)
+    def each(self, batches: "Places") -> _Busy:
+        """Each member with its own number of slots taken, one request after another."""
+        # Deferred: see above.
+        import numpy as np
 
-    def mixed_s(self, decoding: int, prompts: int, tokens: int) -> float:
+        found = np.empty((len(fields(_Busy)), len(batches)))
+        for batch in np.unique(batches):
+            places = np.flatnonzero(batches == batch)
+            found[:, places] = _columns(self.of(places).busy(int(batch), 1))
+        return _Busy(*found)
+
+    def of(self, places: "Places") -> "Loop":
+        """Some of the members."""
+        return self if len(places) == len(self.family) else replace(self, family=self.family.of(places))
+
+    def decode_s(self, batch: int) -> "Numbers":
+        """A step in which `batch` sequences decode, half of their answers written."""
+        return self.family.decode_s(batch, self.prompt + self.output / 2)
+
+    def mixed_s(self, decoding: int, prompts: int, tokens: int) -> "Numbers":
         """A step with chunks of `tokens` of so many prompts, half-way through, beside so many that decode."""
         middle = max((self.prompt + tokens) // 2, tokens)
         parts = [Part("prefill", prompts, tokens, middle)]
         if not decoding:
-            return self.pricer.step_s(tuple(parts))
+            return self.family.step_s(tuple(parts))
         context = self.prompt + self.output / 2
-        parts.append(self.pricer.decode_part(decoding, context))
-        return self.pricer.step_s(tuple(parts)) + self.pricer.draft_s(decoding, context)
+        parts.append(self.family.first.decode_part(decoding, context))
+        return self.family.step_s(tuple(parts)) + self.family.draft_s(decoding, context)
 
     def room(self, decoding: float) -> int:
         """Prompt tokens that fit in a step beside so many that decode."""
-        return max(int(self.token_budget - decoding * (self.pricer.deployment.decoding.draft_tokens + 1)), 1)
+        return max(int(self.token_budget - decoding * (self.family.first.deployment.decoding.draft_tokens + 1)), 1)
 
     def _static(self, batch: int) -> _Busy:
         """The first to finish of a batch waits longest for the next one and is prefilled first; TTFT is a line between the two ends."""
-        prefill_s = self.pricer.prefill_s(self.prompt, self.prompt)
+        # Deferred: see above.
+        import numpy as np
+
+        prefill_s = self.family.prefill_s(self.prompt, self.prompt)
         decoding_s = self.steps * self.decode_s(batch)
         waits_s = 2 * LENGTH_SPREAD * (batch - 1) / (batch + 1) * decoding_s
-        ends = (waits_s + prefill_s, batch * prefill_s)
+        early_s, late_s = waits_s + prefill_s, batch * prefill_s
+        first_s = (1 - TAIL) * np.maximum(early_s, late_s) + TAIL * np.minimum(early_s, late_s)
         cycle_s = batch * prefill_s + decoding_s
-        tpot_s, late_s = ((decoding_s + share * (batch - 1) * prefill_s) / max(self.output - 1, 1) for share in (0.5, 1 - TAIL))
-        return _Busy(prefill_s, (1 - TAIL) * max(ends) + TAIL * min(ends), tpot_s, late_s, cycle_s, batch * self.output / cycle_s)
+        tpot_s, tpot_p95_s = ((decoding_s + share * (batch - 1) * prefill_s) / max(self.output - 1, 1) for share in (0.5, 1 - TAIL))
+        return _Busy(prefill_s, first_s, tpot_s, tpot_p95_s, cycle_s, batch * self.output / cycle_s)
 
     def _continuous(self, batch: int, in_flight: int) -> _Busy:
         """Prompts pass one after another while the others decode: `batch` of them in a cycle, each in `chunks` steps.
 
         Where that alone takes longer than an answer, fewer decode and the others queue for their prefill.
         """
+        # Deferred: see above.
+        import numpy as np
+
         decoding, chunks = float(batch - 1), self._chunks(batch - 1)
         if decoding * chunks > self.steps:
             decoding, chunks = self._prefill_bound(batch)
         own_s = chunks * self.mixed_s(round(decoding), 1, min(self.prompt, self.room(decoding)))
         if decoding < batch - 1:
             cycle_s, tpot_s = batch * own_s, decoding * own_s / max(self.output - 1, 1)
-            queued_s = (batch - 1 - decoding) * own_s
+            waits_s = (batch - decoding) * own_s
         else:
             cycle_s = batch * own_s + (self.steps - decoding * chunks) * self.decode_s(batch)
-            tpot_s, queued_s = (cycle_s - own_s) / max(self.output - 1, 1), 0.0
-        first_s = max(self._burst_s(min(late_place(in_flight), batch), batch), own_s + queued_s)
+            tpot_s, waits_s = (cycle_s - own_s) / max(self.output - 1, 1), own_s
+        first_s = np.maximum(self._burst_s(min(late_place(in_flight), batch), batch), waits_s)
         return _Busy(own_s, first_s, tpot_s, tpot_s, cycle_s, batch * self.output / cycle_s)
 
     def _chunks(self, decoding: float) -> float:
@@ -150,7 +199,7 @@ class Loop:
             low, high = (middle, high) if middle * self._chunks(middle) < self.steps else (low, middle)
         return low, self._chunks(low)
 
-    def _burst_s(self, place: float, batch: int) -> float:
+    def _burst_s(self, place: float, batch: int) -> "Numbers":
         """Time to the first token of the request at `place` of `batch` that were submitted together."""
         decoding = int(place / 2)
         room = self.room(decoding)
@@ -162,52 +211,89 @@ class Loop:
         return math.ceil(place / together) * self.mixed_s(decoding, together, self.prompt)
 
 
-def _closed(loop: Loop, batch: int, wanted: int) -> Steady:
+def _closed(loop: Loop, batch: int, wanted: int) -> Steadies:
     """`batch` slots always busy, `wanted` requests in flight."""
+    # Deferred: see above.
+    import numpy as np
+
     busy = loop.busy(batch, wanted)
     waiting_s = max(wanted / batch - 1, 0.0) * busy.cycle_s
-    first_s = max(busy.first_s, waiting_s + busy.own_s)
-    return Steady(first_s * 1e3, busy.tpot_s * 1e3, busy.tpot_p95_s * 1e3, busy.tok_s, busy.tok_s)
+    first_s = np.maximum(busy.first_s, waiting_s + busy.own_s)
+    return Steadies(first_s * 1e3, busy.tpot_s * 1e3, busy.tpot_p95_s * 1e3, busy.tok_s, busy.tok_s)
 
 
-def _open(loop: Loop, rate: float, slots: int) -> Steady:
-    """Find how many requests are in flight by Little's law; an overloaded system fills its slots and its queue grows."""
+def _open(loop: Loop, rate: float, slots: int) -> Steadies:
+    """Requests that come at random: an overloaded system fills its slots and its queue grows."""
+    # Deferred: see above.
+    import numpy as np
+
     full = loop.busy(slots, slots)
+    behind_s = LATE_REQUESTS * (loop.output / full.tok_s - 1 / rate)
+    found = np.array([(full.own_s + behind_s) * 1e3, full.tpot_s * 1e3, full.tpot_p95_s * 1e3, full.tok_s, full.tok_s])
+    kept = np.flatnonzero(rate * loop.output < full.tok_s)
+    if len(kept):
+        found[:, kept] = _columns(_within(loop.of(kept), full.of(kept), rate, slots))
+    return Steadies(*found)
+
+
+def _within(loop: Loop, full: _Busy, rate: float, slots: int) -> Steadies:
+    """Find how many requests of a rate that can be kept are in flight, by Little's law."""
+    # Deferred: see above.
+    import numpy as np
+
     offered = rate * loop.output
-    if offered >= full.tok_s:
-        behind_s = LATE_REQUESTS * (loop.output / full.tok_s - 1 / rate)
-        return Steady((full.own_s + behind_s) * 1e3, full.tpot_s * 1e3, full.tpot_p95_s * 1e3, full.tok_s, full.tok_s)
-    low, high = 1, slots
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if loop.busy(middle, 1).tok_s >= offered else (middle + 1, high)
-    busy, crowded = loop.busy(low, 1), loop.busy(_crowd(low, slots), 1)
-    wait_s = _batch_wait_s(loop, busy, low, rate) if loop.static else _queue_s(loop, busy, low, rate)
-    wait_s += _slot_wait_s(full, slots, offered / full.tok_s)
-    return Steady((crowded.own_s + wait_s) * 1e3, busy.tpot_s * 1e3, crowded.tpot_p95_s * 1e3, offered, full.tok_s)
+    low, high = np.ones(len(loop.family), int), np.full(len(loop.family), slots)
+    while len(open_ := np.flatnonzero(low < high)):
+        middle = (low[open_] + high[open_]) // 2
+        enough = loop.of(open_).each(middle).tok_s >= offered
+        high[open_], low[open_] = np.where(enough, middle, high[open_]), np.where(enough, low[open_], middle + 1)
+    busy, crowded = loop.each(low), loop.each(_crowd(low, slots))
+    wait_s = _batch_wait_s(busy, low, rate) if loop.static else _queue_s(loop, busy, low, rate)
+    wait_s = wait_s + _slot_wait_s(full, slots, offered / full.tok_s)
+    keeps = np.full(len(loop.family), offered)
+    return Steadies((crowded.own_s + wait_s) * 1e3, busy.tpot_s * 1e3, crowded.tpot_p95_s * 1e3, keeps, full.tok_s)
 
 
-def _crowd(batch: int, slots: int) -> int:
+def _crowd(batches: "Places", slots: int) -> "Places":
     """Requests in flight at once that are exceeded one time in twenty, arrivals random (Poisson, normal tail)."""
-    return min(math.ceil(batch + 1.645 * math.sqrt(batch)), slots)
+    # Deferred: see above.
+    import numpy as np
+
+    return np.minimum(np.ceil(batches + 1.645 * np.sqrt(batches)), slots).astype(int)
 
 
-def _queue_s(loop: Loop, busy: _Busy, batch: int, rate: float) -> float:
+def _queue_s(loop: Loop, busy: _Busy, batches: "Places", rate: float) -> "Numbers":
     """95th percentile of the wait for the step under way and the prompts before one's own: M/D/1, the rest of one service at low load."""
-    taken = min(rate * busy.own_s, 1 - TAIL)
-    tail_s = busy.own_s * taken / (2 * (1 - taken)) * max(math.log(taken / TAIL), 0.0)
-    behind_one_s = busy.own_s * max(1 - TAIL / taken, 0.0) / (1 - taken)
-    return max(tail_s, behind_one_s) + (loop.decode_s(batch) if batch > 1 else 0.0) * (1 - TAIL)
+    # Deferred: see above.
+    import numpy as np
+
+    taken = np.minimum(rate * busy.own_s, 1 - TAIL)
+    tail_s = busy.own_s * taken / (2 * (1 - taken)) * np.maximum(np.log(taken / TAIL), 0.0)
+    behind_one_s = busy.own_s * np.maximum(1 - TAIL / taken, 0.0) / (1 - taken)
+    under_way_s = np.zeros(len(batches))
+    for batch in np.unique(batches[batches > 1]):
+        places = np.flatnonzero(batches == batch)
+        under_way_s[places] = loop.of(places).decode_s(int(batch))
+    waits_s: Numbers = np.maximum(tail_s, behind_one_s) + under_way_s * (1 - TAIL)
+    return waits_s
 
 
-def _batch_wait_s(loop: Loop, busy: _Busy, batch: int, rate: float) -> float:
+def _batch_wait_s(busy: _Busy, batches: "Places", rate: float) -> "Numbers":
     """95th percentile of the wait for the batch under way, and for the prompts before one's own in the next."""
-    under_way = min(rate * busy.cycle_s / batch, 1.0)
-    waits_s = busy.cycle_s * max(1 - TAIL / under_way, 0.0)
-    return max(waits_s, (batch - 1) * busy.own_s)
+    # Deferred: see above.
+    import numpy as np
+
+    under_way = np.minimum(rate * busy.cycle_s / batches, 1.0)
+    waits_s = busy.cycle_s * np.maximum(1 - TAIL / under_way, 0.0)
+    longest_s: Numbers = np.maximum(waits_s, (batches - 1) * busy.own_s)
+    return longest_s
 
 
-def _slot_wait_s(full: _Busy, slots: int, load: float) -> float:
+def _slot_wait_s(full: _Busy, slots: int, load: "Numbers") -> "Numbers":
     """95th percentile of the wait for a free slot: Sakasegawa's probability, halved for services of nearly equal length."""
-    waits = load ** math.sqrt(2 * (slots + 1))
-    return full.cycle_s / (2 * slots * max(1 - load, TAIL)) * max(math.log(waits / TAIL), 0.0) if waits > 0 else 0.0
+    # Deferred: see above.
+    import numpy as np
+
+    waits = np.maximum(load ** math.sqrt(2 * (slots + 1)), TAIL)
+    waits_s: Numbers = full.cycle_s / (2 * slots * np.maximum(1 - load, TAIL)) * np.log(waits / TAIL)
+    return waits_s

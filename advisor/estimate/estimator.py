@@ -7,6 +7,7 @@ from advisor.backends.deployment import Batching, Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.domain import domain
+from advisor.estimate.family import Family
 from advisor.estimate.machine import Machine
 from advisor.estimate.memory import GIB, Footprint, Ledger, block_tokens, footprint, kv_bytes_of_sequence, ledger
 from advisor.estimate.residents import NEVER_FULL, Pool
@@ -59,14 +60,14 @@ class Estimator:
 
     def steady(self, deployment: Deployment, workload: Workload) -> Steady:
         """Steady state in closed form: cheap enough for every stack of a search."""
-        return steady_state(
-            self.pricer(deployment),
-            deployment,
+        steadies = steady_state(
+            Family([self.pricer(deployment)]),
             workload,
+            policy=deployment.batching.policy,
             slots=self.slots(deployment, workload),
             token_budget=deployment.batching.token_budget or self.engine.token_budget,
-            request_s=self.machine.overheads.request_s,
         )
+        return steadies.of(0)
 
     def needed_bytes(self, deployment: Deployment, workload: Workload) -> float:
         """Bytes per device with every wanted request in flight, whether they fit or not."""
@@ -82,8 +83,15 @@ class Estimator:
 
     def slots(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica usually runs at once: what is wanted, or what fits, half written where the engine preempts."""
-        usual = _half_way(workload) if self.engine.preempts else workload
-        return max(min(self._wanted(deployment, workload), self.fitting(deployment, usual)), 1)
+        return self.slots_in(self.footprint(deployment, self.usual(workload)), deployment, workload)
+
+    def slots_in(self, held: Footprint, deployment: Deployment, workload: Workload) -> int:
+        """The same where the footprint of the usual workload is known."""
+        return max(min(self._wanted(deployment, workload), held.fitting(self._usable_bytes(held))), 1)
+
+    def usual(self, workload: Workload) -> Workload:
+        """The workload by whose memory requests are let in: half written where the engine preempts."""
+        return _half_way(workload) if self.engine.preempts else workload
 
     def fitting(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica can hold at once; 0 when not even one fits."""

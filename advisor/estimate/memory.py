@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from advisor.backends.deployment import Deployment, Weights
+from advisor.backends.deployment import Deployment, Parallel, Weights
 from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
 from advisor.estimate.working import activation_bytes
 from advisor.profiles.engines import EngineProfile
@@ -50,8 +50,13 @@ def device_weight_bytes(deployment: Deployment) -> float:
     Experts may be spread over more devices than the rest; heads of keys and values that do not divide are repeated; stages of a
     pipeline hold whole layers, the first one the embedding, the last one the head.
     """
-    model, parallel = deployment.model, deployment.parallel
-    experts, others = _weight_bytes(model, deployment.weights)
+    return _device_weight_bytes(deployment.model, deployment.weights, deployment.parallel)
+
+
+@lru_cache(maxsize=4096)
+def _device_weight_bytes(model: ModelSpec, weights: Weights, parallel: Parallel) -> float:
+    deployment = Deployment(model, weights, parallel=parallel)
+    experts, others = _weight_bytes(model, weights)
     ends = [_outside_bytes(deployment, matrix) for matrix in (model.embedding, model.head) if matrix is not None]
     inside = others - sum(ends) + _repeated_bytes(model, deployment.weights, parallel.tensor)
     layers = (inside / parallel.tensor + experts / expert_devices(parallel)) * stage_share(deployment)
@@ -234,7 +239,8 @@ class Footprint:
 
 def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile) -> Footprint:
     """The ledger's totals at any number of requests: every part of it is linear."""
-    empty, one = (ledger(deployment, workload, engine, n) for n in (0, 1))
+    one = ledger(deployment, workload, engine, 1)
+    empty = replace(one, kv_bytes=0.0, activation_bytes=activation_bytes(deployment, workload, engine, 0))
     rests = [held.total_bytes - held.exact_bytes for held in (empty, one)]
     return Footprint(empty.total_bytes, one.total_bytes - empty.total_bytes, rests[0], rests[1] - rests[0])
 

@@ -27,19 +27,21 @@ class StepPricer:
         self.machine = machine
         shared = shared or SharedPrices()
         model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
-        self._tokens = shared.tokens.setdefault((model, deployment.weights, parallel), {})
+        self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
         attention = (model, deployment.attention, kv.layout, kv.format, parallel)
-        self._mixing = shared.mixing.setdefault(attention, {})
+        self.mixing_prices = shared.mixing.setdefault(attention, {})
         known = shared.blueprints.get((attention, deployment.weights))
         self._blueprint = known or shared.blueprints.setdefault(
             (attention, deployment.weights), Blueprint.of(deployment, joins=machine.overheads.joins)
         )
         self._working_set = device_weight_bytes(deployment)
         self._expert_layers = structure_of(deployment.model).expert_layers
+        # What the host takes to hand a step to the device; it is waited for where the device does not take longer.
+        self.launching_s = len(model.layers) * machine.overheads.host_layer_s
         self._memo: dict[tuple[Part, ...], Shares] = {}
         self._decode_s: dict[tuple[int, float], float] = {}
         draft = deployment.decoding.draft_model
-        self._draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
+        self.draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
 
     @property
     def tokens_per_decode(self) -> float:
@@ -49,7 +51,7 @@ class StepPricer:
 
     def shares(self, parts: tuple[Part, ...]) -> Shares:
         """Seconds of one step by kind of work."""
-        key = tuple([_rounded(part) for part in parts])
+        key = tuple([rounded(part) for part in parts])
         known = self._memo.get(key)
         if known is None:
             known = self._memo[key] = self._price(key)
@@ -62,7 +64,7 @@ class StepPricer:
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
         """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
         own = self.step_s((Part("prefill", 1, tokens, kv_tokens, sampled),))
-        return own + (self._draft.prefill_s(tokens, kv_tokens, False) if self._draft else 0.0)
+        return own + (self.draft.prefill_s(tokens, kv_tokens, False) if self.draft else 0.0)
 
     def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
         """Tokens per second while `sequences` prompts are prefilled together in steps of at most `budget` tokens."""
@@ -78,7 +80,7 @@ class StepPricer:
 
     def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> Part:
         """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
-        return _rounded(Part("prefill", 1, tokens, kv_tokens, sampled))
+        return rounded(Part("prefill", 1, tokens, kv_tokens, sampled))
 
     def decode_part(self, sequences: int, context: float) -> Part:
         """The part of a step that decodes: a verified draft adds its positions."""
@@ -95,43 +97,48 @@ class StepPricer:
 
     def draft_s(self, sequences: int, context: float) -> float:
         """Seconds that a draft model takes to propose its tokens; 0 without one."""
-        if self._draft is None:
+        if self.draft is None:
             return 0.0
-        return self.deployment.decoding.draft_tokens * self._draft.decode_s(sequences, context)
+        return self.deployment.decoding.draft_tokens * self.draft.decode_s(sequences, context)
 
     def _price(self, parts: tuple[Part, ...]) -> Shares:
-        overheads, model = self.machine.overheads, self.deployment.model
         prefills = any(part.phase == "prefill" for part in parts)
         rows = sequences = logit_rows = 0
         attention_s = other_s = 0.0
         for part in parts:
             rows, sequences, logit_rows = rows + part.rows, sequences + part.sequences, logit_rows + part.logit_rows
-            mixed = self._mixing_shares(part, prefills)
+            mixed = self.mixing_shares(part, prefills)
             attention_s, other_s = attention_s + mixed.attention_s, other_s + mixed.other_s
-        priced = self._token_shares(rows, logit_rows, prefills)
-        layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
-        overhead = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._expert_layers
-        if prefills:
-            overhead += overheads.prefill_step_s
-            layer_s += overheads.prefill_layer_s
-        overhead += len(model.layers) * layer_s + overheads.hop_s * (self.deployment.parallel.pipeline - 1)
+        priced = self.token_shares(rows, logit_rows, prefills)
         device_s = priced.products_s + attention_s + priced.other_s + other_s + priced.collectives_s
-        overhead += max(len(model.layers) * overheads.host_layer_s - device_s, 0.0)
+        overhead = self.fixed_s(rows, sequences, prefills) + max(self.launching_s - device_s, 0.0)
         return Shares(priced.products_s, attention_s, priced.other_s + other_s, priced.collectives_s, overhead)
 
-    def _token_shares(self, rows: int, logit_rows: int, prefills: bool) -> Shares:
+    def fixed_s(self, rows: int, sequences: int, prefills: bool) -> float:
+        """Seconds of a step that no operator takes: of the engine's own work."""
+        overheads, model = self.machine.overheads, self.deployment.model
+        layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
+        fixed = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._expert_layers
+        if prefills:
+            fixed += overheads.prefill_step_s
+            layer_s += overheads.prefill_layer_s
+        return fixed + len(model.layers) * layer_s + overheads.hop_s * (self.deployment.parallel.pipeline - 1)
+
+    def token_shares(self, rows: int, logit_rows: int, prefills: bool) -> Shares:
+        """What all new tokens of a step take alike, whatever their sequences."""
         key = (rows, logit_rows, prefills)
-        known = self._tokens.get(key)
+        known = self.token_prices.get(key)
         if known is None:
             operators = token_operators(self._blueprint, rows, logit_rows)
-            known = self._tokens[key] = price(self.machine, operators, self._working_set, prefills)
+            known = self.token_prices[key] = price(self.machine, operators, self._working_set, prefills)
         return known
 
-    def _mixing_shares(self, part: Part, prefills: bool) -> Shares:
-        known = self._mixing.get((part, prefills))
+    def mixing_shares(self, part: Part, prefills: bool) -> Shares:
+        """What attention and recurrences of one part take, on the grid that prices are shared on."""
+        known = self.mixing_prices.get((part, prefills))
         if known is None:
             operators = mixing_operators(self._blueprint, part)
-            known = self._mixing[(part, prefills)] = price(self.machine, operators, self._working_set, prefills)
+            known = self.mixing_prices[(part, prefills)] = price(self.machine, operators, self._working_set, prefills)
         return known
 
 
@@ -143,7 +150,7 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
     )
 
 
-def _rounded(part: Part) -> Part:
+def rounded(part: Part) -> Part:
     """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
     q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
     sequences, kv_tokens = _on_grid(part.sequences), max(_on_grid(part.kv_tokens), q_tokens)
