@@ -11,7 +11,7 @@ from advisor.numbers import ABSENT
 from advisor.profiles.files import write_whole
 from advisor.report import STYLE
 from advisor.report_tables import table
-from advisor.views.validation import percent_words, rank_words, reached_words, target_words
+from advisor.views.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
 
 _TEMPLATE = Path(__file__).with_name("validation.html")
 _SCRIPT = Path(__file__).with_name("validation.js")
@@ -25,7 +25,6 @@ _UNITS = {
     "peak_memory_gb": "GB",
     "max_batch": "requests",
 }
-_HEADS = ("rows", "refused", "median |error|", "mean |error|", "bias", "in 90 % range", "Spearman", "same hardware")
 _FILTERS = (("engine", "Engine"), ("hardware", "Hardware"), ("kind", "Model kind"), ("basis", "Basis"))
 
 
@@ -96,21 +95,7 @@ def _targets(report: ValidationReport) -> Markup:
 
 
 def _errors(head: str, rows: Iterable[ErrorRow]) -> Markup:
-    written = [
-        (
-            row.name,
-            str(row.answered),
-            str(row.refused),
-            percent_words(row.median_abs_pct),
-            percent_words(row.mean_abs_pct),
-            percent_words(row.median_bias_pct, signed=True),
-            percent_words(row.coverage_pct),
-            rank_words(row.ranking),
-            rank_words(row.ranking_same_hardware),
-        )
-        for row in rows
-    ]
-    return table((head, *_HEADS), written, caption=f"Errors by {head}")
+    return table((head, *ERROR_HEADS), [error_words(row) for row in rows], caption=f"Errors by {head}")
 
 
 def _groups(report: ValidationReport) -> list[Markup]:

@@ -23,7 +23,7 @@ from advisor.profiles.files import write_whole
 from advisor.progress import ProgressLines
 from advisor.validate import compare_all
 from advisor.validate_cases import read_cases
-from advisor.views.validation import percent_words, rank_words, reached_words, target_words
+from advisor.views.validation import error_words, percent_words, reached_words, target_words
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -98,7 +98,7 @@ def page(report: ValidationReport, compared: Sequence[Comparison]) -> str:
         "## Targets",
         table(("metric", "target", "reached", "rows", ""), _targets(report)),
         "## Errors by metric",
-        table(("metric", *_HEADS), map(_cells, report.overall)),
+        table(("metric", *_HEADS), map(error_words, report.overall)),
         "Spearman is the rank correlation within a workload (one model, prompt, answer and kind of load), averaged over rows; "
         "the last column ranks only what runs on one kind of hardware.",
         "## Held-out sources and models",
@@ -111,7 +111,7 @@ def page(report: ValidationReport, compared: Sequence[Comparison]) -> str:
         *_by(report, "engine"),
         *_by(report, "source"),
         "## Precision not stated",
-        table(("metric", *_HEADS), map(_cells, report.unstated)),
+        table(("metric", *_HEADS), map(error_words, report.unstated)),
         "## Refused",
         table(("rows", "reason"), ((str(count), reason) for reason, count in report.refusals)),
         "## How ranges are set",
@@ -131,20 +131,6 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def _cells(row: ErrorRow) -> tuple[str, ...]:
-    return (
-        row.name,
-        str(row.answered),
-        str(row.refused),
-        percent_words(row.median_abs_pct),
-        percent_words(row.mean_abs_pct),
-        percent_words(row.median_bias_pct, signed=True),
-        percent_words(row.coverage_pct),
-        rank_words(row.ranking),
-        rank_words(row.ranking_same_hardware),
-    )
-
-
 def _targets(report: ValidationReport) -> Iterator[tuple[str, ...]]:
     words = {True: "reached", False: "**missed**", None: "no rows"}
     for target in report.targets:
@@ -155,7 +141,7 @@ def _by(report: ValidationReport, by: str) -> Iterator[str]:
     for metric, key, rows in report.groups:
         if key == by and len(rows) > 1:
             yield f"## {metric} by {by}"
-            yield table((by, *_HEADS), map(_cells, rows))
+            yield table((by, *_HEADS), map(error_words, rows))
 
 
 def _held_out() -> Iterator[str]:

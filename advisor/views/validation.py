@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from advisor.accuracy import ErrorRow, ValidationReport
     from advisor.targets import Target
 
+ERROR_HEADS = ("rows", "refused", "median |error|", "mean |error|", "bias", "in 90 % range", "Spearman", "same hardware")
+
 
 def validation_text(report: "ValidationReport", look: Look) -> str:
     """Errors by metric first, then what each metric's errors come from, then what was not answered."""
@@ -27,23 +29,25 @@ def validation_text(report: "ValidationReport", look: Look) -> str:
 
 
 def _errors(head: str, rows: Sequence["ErrorRow"], look: Look) -> list[str]:
-    names = Column(head, tuple(row.name for row in rows), left=True)
-    counts = Group((Column("rows", tuple(str(row.answered) for row in rows)), Column("refused", tuple(str(row.refused) for row in rows))))
-    errors = Group(
-        (
-            Column("median |error|", tuple(percent_words(row.median_abs_pct) for row in rows)),
-            Column("mean |error|", tuple(percent_words(row.mean_abs_pct) for row in rows)),
-            Column("bias", tuple(percent_words(row.median_bias_pct, signed=True) for row in rows)),
-        )
+    names, *words = zip(*map(error_words, rows), strict=True) if rows else [()] * (len(ERROR_HEADS) + 1)
+    columns = [Column(title, tuple(column)) for title, column in zip(ERROR_HEADS, words, strict=True)]
+    groups = (Group(tuple(columns[:2])), Group(tuple(columns[2:5])), Group(tuple(columns[5:])))
+    return table(Column(head, tuple(names), left=True), groups, look)
+
+
+def error_words(row: "ErrorRow") -> tuple[str, ...]:
+    """The name of a row and its figures, in the order of `ERROR_HEADS`."""
+    return (
+        row.name,
+        str(row.answered),
+        str(row.refused),
+        percent_words(row.median_abs_pct),
+        percent_words(row.mean_abs_pct),
+        percent_words(row.median_bias_pct, signed=True),
+        percent_words(row.coverage_pct),
+        rank_words(row.ranking),
+        rank_words(row.ranking_same_hardware),
     )
-    rest = Group(
-        (
-            Column("in 90 % range", tuple(percent_words(row.coverage_pct) for row in rows)),
-            Column("Spearman", tuple(rank_words(row.ranking) for row in rows)),
-            Column("same hardware", tuple(rank_words(row.ranking_same_hardware) for row in rows)),
-        )
-    )
-    return table(names, (counts, errors, rest), look)
 
 
 def _targets(targets: Sequence["Target"], look: Look) -> list[str]:

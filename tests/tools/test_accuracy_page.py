@@ -12,7 +12,7 @@ from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.metrics import Basis, Value
 from advisor.validate_cases import read_cases
 
-PATH = Path(__file__).resolve().parents[1] / "tools" / "accuracy_page.py"
+PATH = Path(__file__).resolve().parents[2] / "tools" / "accuracy_page.py"
 _SPEC = importlib.util.spec_from_file_location("accuracy_page", PATH)
 assert _SPEC is not None
 assert _SPEC.loader is not None
