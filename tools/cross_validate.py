@@ -5,7 +5,8 @@ usage: python -m tools.cross_validate CASES.CSV [--out CROSS.JSON] [--rows HELD_
 Two partitions. A source is everything published on one day by one publication, since neighbouring cells of one table, and tables
 measured twice in a day, leak into each other. A model is an architecture: DeepSeek-R1 and V3 are one. For each part the
 constants of every engine in it are fitted again without it. The order of events in the simulations is the one that the shipped
-constants lead to; it hardly depends on them. Engines whose constants `tools/fit_engines.py` did not fit are predicted as shipped.
+constants lead to; it hardly depends on them. Only engines whose constants `tools/fit_engines.py` fitted take part: those of the
+others were chosen on all of their rows.
 `--fast` cuts to a tenth of the settings and the largest parts: what continuous integration runs.
 """
 
@@ -23,12 +24,12 @@ import numpy as np
 
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.operators import structure_of
-from advisor.profiles.engines import EngineProfile, load_engine
+from advisor.profiles.engines import load_engine
 from advisor.profiles.files import write_whole
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 from advisor.validate_cases import Case, read_cases
-from tools.engine_terms import Row, Vector, constants_of, rows_of
+from tools.engine_terms import Row, rows_of
 from tools.fit_engines import LONGEST_TTFT_S, TYPICAL, engine_of, fit_all, usable
 
 FAST_SHARE = 10
@@ -68,24 +69,16 @@ def held_out(rows: Sequence[Row], part_of: Callable[[Case], str], most_parts: in
     parts = Counter(part_of(row.case) for row in rows)
     found = []
     for part, _ in parts.most_common(most_parts):
-        constants = fit_all(usable(row for row in rows if _was_fitted(row) and part_of(row.case) != part))
-        for row in rows:
-            if part_of(row.case) == part:
-                found.append(Held(row, float(row.terms @ _without(row, constants))))
+        constants = fit_all(usable(row for row in rows if part_of(row.case) != part))
+        inside = [row for row in rows if part_of(row.case) == part]
+        # Typical constants stand in where nothing else is published of an engine.
+        found += [Held(row, float(row.terms @ constants.get(engine_of(row), TYPICAL))) for row in inside]
     return found
 
 
-def _without(row: Row, constants: dict[str, Vector]) -> Vector:
-    """Constants fitted without the row's part; typical ones where nothing else is published of its engine; shipped ones if never fitted."""
-    return constants.get(engine_of(row), TYPICAL) if _was_fitted(row) else _shipped(row, load_engine(engine_of(row)))
-
-
-def _was_fitted(row: Row) -> bool:
-    return load_engine(engine_of(row)).gpu.source.startswith(FITTED)
-
-
-def _shipped(row: Row, engine: EngineProfile) -> Vector:
-    return constants_of(engine.cpu if load_hardware(row.case.hardware).kind == "cpu" else engine.gpu)
+def was_fitted(engine: str) -> bool:
+    """Whether `tools/fit_engines.py` found the engine's constants."""
+    return load_engine(engine).gpu.source.startswith(FITTED)
 
 
 def summary(held: Sequence[Held], fold: str) -> list[dict[str, object]]:
@@ -126,7 +119,7 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="write the predictions without the row's source as CSV")
     parser.add_argument("--fast", action="store_true", help="a tenth of the settings, the largest parts")
     options = parser.parse_args()
-    cases = read_cases(options.cases)
+    cases = [case for case in read_cases(options.cases) if case.setting is not None and was_fitted(case.setting.engine)]
     if options.fast:
         cases = [case for case in cases if zlib.crc32(repr(case.setting).encode()) % FAST_SHARE == 0]
     rows = rows_of(cases)

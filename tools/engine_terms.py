@@ -44,7 +44,7 @@ PER_STEP = ("step_s", "layer_s", "expert_layer_s", "sequence_s", "prefill_step_s
 NAMES = (
     *(f"{phase}.{name}" for phase in ("decode", "prefill") for name in SCALED),
     *(f"{phase}.experts.{arch}.{format}" for phase in ("decode", "prefill") for arch, format in (*EXPERT_KERNELS, OTHER_EXPERTS)),
-    "launch",
+    "latency",
     *PER_STEP,
     "request_s",
     "wait_steps",
@@ -191,12 +191,12 @@ class LoggedRun:
             seconds = operator.count * self.kernels.seconds(operator)
             term = term_of(operator)
             if isinstance(operator, Gemm):
-                launch = operator.count * self.kernels.launch_s(operator.format)
+                latency = operator.count * self.kernels.latency_s(operator)
                 if term == "experts":
                     arch, format = self.kernels.experts(operator.format)
                     term = f"experts.{arch}.{format}"
-                terms[PLACE["launch"]] += launch
-                seconds -= launch
+                terms[PLACE["latency"]] += latency
+                seconds -= latency
             terms[PLACE[f"{phase}.{term}"]] += seconds
         layers = len(self.deployment.model.layers)
         counts = {
@@ -263,9 +263,9 @@ class _Kernels:
     def _seconds(self, operator: Operator) -> float:
         return operator_s(self._machine, operator, 0.0)
 
-    def launch_s(self, format: str) -> float:
-        """Seconds of a product's launch alone."""
-        return self._machine.launch_s(format)
+    def latency_s(self, gemm: Gemm) -> float:
+        """Seconds of a product that are latency."""
+        return self._machine.latency_s(gemm)
 
     def experts(self, format: str) -> tuple[str, str]:
         """The constants that grouped products over this format have."""

@@ -27,7 +27,7 @@ LONGEST_TTFT_S = 8.0
 """Beyond it a TTFT is a queue, which says little about an engine."""
 TOGETHER_STIFFNESS = 0.003
 """Weight of the pull to typical values, per row, where all engines are fitted at once."""
-STIFFNESS = 0.02
+STIFFNESS = 0.03
 """The same for each engine."""
 LEAST = 1e-3
 """No constant falls below this share of its typical value: smaller ones are not seen in any row."""
@@ -56,20 +56,20 @@ def bounds(name: str) -> Bounds:
     if phase == "decode" and rest:
         return {
             "collectives": Bounds(0.8, 0.2, 2.5),
-            "attention": Bounds(1.2, 0.7, 1.8),
+            "attention": Bounds(1, 0.7, 1.02),
             "products": Bounds(1, 0.7, 1.8),
-            "traffic": Bounds(1.5, 0.4, 3),
+            "traffic": Bounds(1.2, 0.4, 3),
         }.get(rest, Bounds(1, 0.4, 3))
     if rest:
         return {
             "collectives": Bounds(1.6, 0.2, 2.5),
-            "attention": Bounds(1.3, 0.7, 1.8),
+            "attention": Bounds(1.1, 0.7, 1.2),
             "products": Bounds(1, 0.7, 1.8),
-            "traffic": Bounds(1.5, 0.4, 3),
+            "traffic": Bounds(1.3, 0.4, 3),
             "latent": Bounds(0.8, 0.4, 3),
         }.get(rest, Bounds(1, 0.4, 3))
     return {
-        "launch": Bounds(0.8, 0, 1.5),
+        "latency": Bounds(0.6, 0, 1.5),
         "step_s": Bounds(2e-4, 0, 1),
         "layer_s": Bounds(1e-5, 0, 1),
         "expert_layer_s": Bounds(2e-5, 0, 1),

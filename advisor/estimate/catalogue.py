@@ -28,6 +28,7 @@ class CatalogueMachine:
         self._fabric = Fabric(hardware)
         self._stream_bytes_per_s = STREAM_EFFICIENCY * hardware.memory_bandwidth_bytes_per_s
         self._gemm_s: dict[Gemm, float] = {}
+        self._latency_s: dict[Gemm, float] = {}
 
     @property
     def basis(self) -> Basis:
@@ -72,9 +73,15 @@ class CatalogueMachine:
         """The engine's grouped products on this architecture."""
         return self.overheads.expert_scale(self.hardware.arch.split()[0], measured_format(self.hardware, format), prefills)
 
-    def launch_s(self, format: str) -> float:
-        """Seconds of `gemm_s` that launch the kernel; an engine's own kernels count theirs by the layer."""
-        return 0.0 if self._own else self._known_products(format)[0].launch_us * 1e-6
+    def latency_s(self, gemm: Gemm) -> float:
+        """Seconds of `gemm_s` that are latency; an engine's own kernels count theirs by the layer."""
+        known = self._latency_s.get(gemm)
+        if known is None:
+            known = self._latency_s[gemm] = 0.0 if self._own else self._latency(gemm)
+        return known
+
+    def _latency(self, gemm: Gemm) -> float:
+        return self._known_products(gemm.format)[0].latency_s(product_work(self.hardware, gemm, self.overheads.sums))
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Seconds of one sum, as measured over links of the same kind."""

@@ -41,8 +41,8 @@ class Machine(Protocol):
     def exchange_s(self, exchange: Exchange) -> float:
         """Seconds of one exchange of tokens between the holders of experts."""
 
-    def launch_s(self, format: str) -> float:
-        """Seconds of `gemm_s` that launch the kernel, whatever its shape."""
+    def latency_s(self, gemm: Gemm) -> float:
+        """Seconds of `gemm_s` that are latency: kernels that follow one another hide a part of it."""
 
     def expert_scale(self, format: str, prefills: bool) -> float:
         """How long grouped products over weights of a format take as a multiple of what `gemm_s` says."""
@@ -74,9 +74,9 @@ def price(machine: Machine, operators: Iterable[Operator], working_set_bytes: fl
         match term_of(operator):
             case "products" | "experts" as term:
                 assert isinstance(operator, Gemm)
-                launch = machine.launch_s(operator.format)
+                latency = machine.latency_s(operator)
                 scale = scales.products if term == "products" else machine.expert_scale(operator.format, prefills)
-                products += operator.count * (scale * (seconds - launch) + overheads.launch * launch)
+                products += operator.count * (scale * (seconds - latency) + overheads.latency * latency)
             case "attention":
                 attention += scales.attention * operator.count * seconds
             case "latent":

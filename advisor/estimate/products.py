@@ -73,6 +73,10 @@ class ProductConstants:
         longest, power = max(parts), self.sharpness
         return float(self.launch_us * 1e-6 + longest * sum((part / longest) ** power for part in parts) ** (1.0 / power))
 
+    def latency_s(self, work: ProductWork) -> float:
+        """The part of `seconds` that no byte and no operation explains: the launch, and what the serial pass adds."""
+        return self.seconds(work) - replace(self, launch_us=0.0, pass_ns=0.0).seconds(work)
+
     def fused(self, plain: "ProductConstants") -> "ProductConstants":
         """As engines run the product: activations are quantised in the operator before it, so it launches as fast as a bf16 one."""
         return replace(self, launch_us=min(self.launch_us, plain.launch_us))

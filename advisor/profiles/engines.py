@@ -68,8 +68,8 @@ class Overheads(Frozen):
     """Decoding steps that a new request waits for, and a first token for its transport: how often the scheduler looks and sends."""
     joins: bool = False
     """Projections of the same input are one product: queries, keys and values; gate and up."""
-    launch: float = Field(default=1, ge=0)
-    """Share of a product's launch that is left when kernels follow one another: replayed graphs and early launches hide the rest."""
+    latency: float = Field(default=1, ge=0)
+    """Share of a product's latency that is left when kernels follow one another: replayed graphs and early launches hide the rest."""
     decode: Scales = Scales()
     """Of steps that only decode."""
     prefill: Scales = Scales()
