@@ -117,3 +117,5 @@ class Advice:
     """When nothing fits: the limit that the nearest plan misses by most."""
     considered: int
     feasible: int
+    outside: str | None = None
+    """Why the setting is unlike all that predictions were compared with: its ranges are wider."""

@@ -70,6 +70,7 @@ class Planner:
             binding=None if fits else max(chosen.misses, key=lambda miss: miss.ratio),
             considered=len(priced.stacks),
             feasible=int((~judged.misses_any).sum()),
+            outside=self.estimator.domain(chosen.deployment, request.workload),
         )
 
     def priced(self, request: Request) -> Priced:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.advice import Advice
+from advisor.backends.deployment import Deployment
 from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import OnEvent
 from advisor.estimate.catalogue import CatalogueMachine
@@ -49,11 +50,7 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
     engine = load_engine(question.engine)
     place = find_place(question.hardware, question.profile, engine, on_event)
     planner = planner_for(model, place, engine)
-    advice = planner.advise(request)
-    outside = planner.estimator.domain(advice.chosen.deployment, request.workload)
-    if outside and on_event is not None:
-        on_event(f"note: {outside}; ranges are wider for it")
-    return advice
+    return planner.advise(request)
 
 
 def planner_for(model: ModelSpec, place: Place, engine: EngineProfile) -> Planner:
@@ -68,6 +65,8 @@ class Priced:
     metrics: Metrics
     outside: str | None
     """Why the setting is unlike all that was compared with measurements: its ranges are wider."""
+    doubts: tuple[str, ...] = ()
+    """What makes the numbers hypothetical, a sentence each."""
 
 
 def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced:
@@ -89,10 +88,11 @@ def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced
     served = estimator.serve(deployment, workload)
     metrics = estimator.metrics_of(deployment, workload, served)
     metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.limits)})
-    for doubt in _doubts(model, workload, metrics, estimator.budget_bytes):
+    doubts = (*_unsupported(engine, deployment), *_doubts(model, workload, metrics, estimator.budget_bytes))
+    for doubt in doubts:
         if on_event is not None:
             on_event(f"note: {doubt}")
-    return Priced(metrics, estimator.domain(deployment, workload))
+    return Priced(metrics, estimator.domain(deployment, workload), doubts)
 
 
 def apply(
@@ -160,14 +160,29 @@ def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_eve
 
 def _doubts(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
     """What speaks against running the stack that was priced."""
-    if workload.context_tokens > model.max_context_tokens:
-        yield f"{model.id} was made for {model.max_context_tokens} tokens, {workload.context_tokens} are asked for"
+    if workload.longest_tokens > model.max_context_tokens:
+        yield f"{model.id} was made for {model.max_context_tokens} tokens, {workload.longest_tokens} are asked for"
     fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib
     if fitting is not None and needed is not None and fitting.value < 1:
         yield (
             f"not even one request fits: {quantity(needed.value, 'GiB')} are needed on each device, "
             f"{quantity(budget_bytes / 2**30, 'GiB')} are there for use; the times are as if they were"
         )
+    asked, lasting = workload.request_rate_per_s, metrics.request_rate_per_s
+    if asked is not None and lasting is not None and lasting.value < asked:
+        yield (
+            f"requests come faster than the {quantity(lasting.value, 'req/s')} that are served: the queue grows as long as they come, "
+            "and waiting with it"
+        )
+
+
+def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]:
+    """What the engine does not run."""
+    told = f"{engine.name} {engine.versions}" if engine.versions != "any" else engine.name
+    if not engine.runs(deployment.weights.format):
+        yield f"{told} is not known to run {deployment.weights.format} weights; the numbers are as if it did"
+    if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine has a cache of 16 bits
+        yield f"{told} is not known to keep a cache in {deployment.kv.format}; the numbers are as if it did"
 
 
 def _profiled(profile: MachineProfile) -> Place:

@@ -39,7 +39,7 @@ def command(output: Output, **asked: Any) -> ExitCode:
     question = _question(asked)
     from advisor.progress import ProgressLines
     from advisor.service import price
-    from advisor.views.metrics import metrics_text, outside_lines
+    from advisor.views.metrics import chances, metrics_text, outside_lines
 
     with ProgressLines(quiet=output.quiet) as progress:
         priced = price(question, progress)
@@ -48,7 +48,9 @@ def command(output: Output, **asked: Any) -> ExitCode:
             "model": question.model,
             "hardware": question.hardware,
             "metrics": priced.metrics.as_dict(),
+            "chances": chances(priced.metrics, question.limits),
             "outside": priced.outside,
+            "notes": list(priced.doubts),
         },
         lambda: "\n".join((metrics_text(priced.metrics, question.limits, **output.look), *outside_lines(priced.outside, **output.look))),
     )

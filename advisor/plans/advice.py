@@ -69,6 +69,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             summary=summary(advice),
             probability=round(advice.chosen.probability, 3),
             chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.chances},
+            outside=advice.outside,
             relax=tuple(_relax(item) for item in advice.relaxations),
             alternatives=tuple(alternative(f"plan-{digest_of(other)[:8]}", other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),

@@ -104,6 +104,8 @@ class Verdict(PlanPart):
     """How likely all limits are kept, memory included; absent in files of older versions."""
     chances: dict[str, Chance] = {}
     """How likely each limit is kept, by its name under `limits`."""
+    outside: str | None = None
+    """Why the setting is unlike all that predictions were compared with; absent where it is not."""
     relax: tuple[Relax, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
 

@@ -29,12 +29,19 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
     lines += ["", *_title("Chosen plan" if chosen.status is not Status.MISSES else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
-    lines += ["", *metric_lines(chosen.metrics, limits, look), ""]
+    lines += ["", *metric_lines(chosen.metrics, limits, look), *_outside(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / _GIB
     lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=_budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
     lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *_reasons(advice, look)]
     return look.finish(lines)
+
+
+def _outside(advice: Advice, look: Look) -> list[str]:
+    if advice.outside is None:
+        return []
+    sentence = f"{advice.outside[0].upper()}{advice.outside[1:]}; the ranges are wider for it."
+    return [look.paint(line, "risk") for line in wrap(sentence, look)]
 
 
 def _budget_gib(advice: Advice) -> float | None:

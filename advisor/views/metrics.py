@@ -48,10 +48,21 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     return table(key, [Group((column,)) for column in columns], look)
 
 
+def chances(metrics: Metrics, limits: Limits) -> dict[str, float]:
+    """How likely each limit is kept, by the name of its metric."""
+    known = ((SHOWN[name], value) for name, value in metrics.present().items())
+    return {shown.name: chance for shown, value in known if (chance := _kept(shown, value, limits)) is not None}
+
+
 def _chance(shown: Shown, value: Value, limits: Limits) -> str:
     """How likely the limit is kept; empty without one."""
+    chance = _kept(shown, value, limits)
+    return "" if chance is None else percent(chance)
+
+
+def _kept(shown: Shown, value: Value, limits: Limits) -> float | None:
     limit = limit_of(shown, limits)
-    return "" if limit is None else percent(keeps_probability(value, limit, higher_is_better=shown.higher_is_better))
+    return None if limit is None else keeps_probability(value, limit, higher_is_better=shown.higher_is_better)
 
 
 def judged(shown: Shown, value: Value, limits: Limits) -> str:

@@ -65,6 +65,35 @@ def test_estimate_says_what_makes_its_numbers_hypothetical(advisor: Run) -> None
     assert advisor(*ESTIMATE).err == ""
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--engine", "llama.cpp", "--weights", "exl2-4.5bpw"), "is not known to run exl2-4.5bpw weights"),
+        (("--engine", "vllm", "--kv", "int8"), "is not known to keep a cache in int8"),
+        (("--engine", "vllm", "--request-rate", "1000"), "requests come faster than the"),
+    ],
+    ids=str,
+)
+def test_estimate_says_what_an_engine_cannot_do(advisor: Run, words: tuple[str, ...], said: str) -> None:
+    ended = advisor(*ESTIMATE, *words, "--json")
+    assert said in ended.err
+    assert [note for note in ended.data["notes"] if said in note], "quiet readers of JSON learn of it, too"
+    assert advisor(*ESTIMATE, "--engine", "vllm", "--json").data["notes"] == []
+
+
+def test_estimate_measures_the_longest_request_of_a_trace_against_the_model(advisor: Run, tmp_path: Path) -> None:
+    (tmp_path / "trace.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,200000,10\n1,20,10\n")
+    asked = ("estimate", "meta-llama/Meta-Llama-3.1-8B", "--hardware", "h100-sxm", "--load-trace", tmp_path / "trace.csv")
+    assert "was made for 131072 tokens, 200010 are asked for" in advisor(*asked).err
+
+
+def test_estimate_says_in_json_how_likely_limits_are_kept(advisor: Run) -> None:
+    chances = advisor(*ESTIMATE, "--ttft-ms", "100000", "--tpot-ms", "0.001", "--json").data["chances"]
+    assert chances["ttft_ms_p95"] > 0.99
+    assert chances["tpot_ms_p95"] < 0.01
+    assert advisor(*ESTIMATE, "--json").data["chances"] == {}
+
+
 def test_estimate_splits_weights_over_devices(advisor: Run) -> None:
     plain = advisor(*ESTIMATE, "--json").data["metrics"]["weights_gib"]["value"]
     split = advisor(*ESTIMATE, "--devices", "2", "--tp", "2", "--json").data["metrics"]["weights_gib"]["value"]

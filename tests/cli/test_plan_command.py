@@ -271,3 +271,10 @@ def test_without_a_profile_of_this_machine_a_note_says_so(advisor: Run) -> None:
     ended = advisor("plan", LLAMA)
     assert "no fresh profile" in ended.err
     assert "no fresh profile" not in ended.out
+
+
+def test_a_plan_says_where_its_setting_was_never_compared(advisor: Run, tmp_path: Path) -> None:
+    asked = ("plan", LLAMA, *HERE, "--require", "weights-int8", "-q", "-o", tmp_path / "plan.yaml")
+    ended = advisor(*asked)
+    assert "Never compared with measurements: engine advisor; int8 weights; the ranges are wider for it." in " ".join(ended.out.split())
+    assert "int8 weights" in (read_plan(tmp_path / "plan.yaml").verdict.outside or ""), "the file keeps it"
