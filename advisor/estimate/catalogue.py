@@ -5,7 +5,7 @@ from advisor.estimate.collectives import Fabric
 from advisor.estimate.machine import STREAM_EFFICIENCY, score_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.estimate.own_kernels import attention_s, product_s
-from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
+from advisor.estimate.products import ProductConstants, ProductWork, measured_format, peak, product_constants, product_work
 from advisor.profiles.engines import Overheads
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
@@ -29,6 +29,7 @@ class CatalogueMachine:
         self._stream_bytes_per_s = STREAM_EFFICIENCY * hardware.memory_bandwidth_bytes_per_s
         self._gemm_s: dict[Gemm, float] = {}
         self._latency_s: dict[Gemm, float] = {}
+        self._work: dict[Gemm, ProductWork] = {}
 
     @property
     def basis(self) -> Basis:
@@ -81,7 +82,7 @@ class CatalogueMachine:
         return known
 
     def _latency(self, gemm: Gemm) -> float:
-        return self._known_products(gemm.format)[0].latency_s(product_work(self.hardware, gemm, self.overheads.sums))
+        return self._known_products(gemm.format)[0].latency_s(self._work_of(gemm))
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Seconds of one sum, as measured over links of the same kind."""
@@ -95,7 +96,13 @@ class CatalogueMachine:
         if self._own is not None:
             return product_s(self.hardware, self._own, gemm)
         constants, _ = self._known_products(gemm.format)
-        return constants.seconds(product_work(self.hardware, gemm, self.overheads.sums))
+        return constants.seconds(self._work_of(gemm))
+
+    def _work_of(self, gemm: Gemm) -> ProductWork:
+        known = self._work.get(gemm)
+        if known is None:
+            known = self._work[gemm] = product_work(self.hardware, gemm, self.overheads.sums)
+        return known
 
     def _known_products(self, format: str) -> tuple[ProductConstants, Basis]:
         known = self._products.get(format)

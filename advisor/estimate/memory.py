@@ -171,7 +171,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
-        draft_weights = 2.0 * draft.parameters
+        draft_weights = 2.0 * _parameters(draft)
         draft_kv = sequences * model_kv_bytes(draft, held_tokens, "bf16")
     return Ledger(
         weights_bytes=device_weight_bytes(deployment) - (_left_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
@@ -180,6 +180,11 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),
         context_bytes=_context_bytes(deployment, engine),
     )
+
+
+@lru_cache(maxsize=64)
+def _parameters(model: ModelSpec) -> int:
+    return model.parameters
 
 
 def sequence_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
@@ -240,9 +245,10 @@ class Footprint:
 def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile) -> Footprint:
     """The ledger's totals at any number of requests: every part of it is linear."""
     one = ledger(deployment, workload, engine, 1)
-    empty = replace(one, kv_bytes=0.0, activation_bytes=activation_bytes(deployment, workload, engine, 0))
-    rests = [held.total_bytes - held.exact_bytes for held in (empty, one)]
-    return Footprint(empty.total_bytes, one.total_bytes - empty.total_bytes, rests[0], rests[1] - rests[0])
+    exact_bytes = one.weights_bytes + one.draft_bytes
+    fixed_bytes = exact_bytes + activation_bytes(deployment, workload, engine, 0) + one.context_bytes
+    total_bytes, rest_bytes = one.total_bytes, fixed_bytes - exact_bytes
+    return Footprint(fixed_bytes, total_bytes - fixed_bytes, rest_bytes, total_bytes - one.exact_bytes - rest_bytes)
 
 
 def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:

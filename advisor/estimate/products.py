@@ -65,17 +65,20 @@ class ProductConstants:
 
     def seconds(self, work: ProductWork) -> float:
         """What the work takes."""
+        return self.launch_us * 1e-6 + self._running_s(work, self.pass_ns)
+
+    def _running_s(self, work: ProductWork, pass_ns: float) -> float:
         few = max(1.0 - math.log(work.m) / math.log(MANY_ROWS), 0.0)
         read = work.read_s / (self.read_many + few * (self.read_few - self.read_many))
         largest = (TILE_ROWS[-1] + self.unpack_rows) / TILE_ROWS[-1] * LARGEST_TILE
-        tiled = min((rows + self.unpack_rows) * row_s for rows, row_s in work.tiles) / (self.product * largest)
-        parts = (read, min(tiled, work.vector_s), self.pass_ns * 1e-9 * work.k)
+        tiled = min([(rows + self.unpack_rows) * row_s for rows, row_s in work.tiles]) / (self.product * largest)
+        parts = (read, min(tiled, work.vector_s), pass_ns * 1e-9 * work.k)
         longest, power = max(parts), self.sharpness
-        return float(self.launch_us * 1e-6 + longest * sum((part / longest) ** power for part in parts) ** (1.0 / power))
+        return float(longest * sum([(part / longest) ** power for part in parts]) ** (1.0 / power))
 
     def latency_s(self, work: ProductWork) -> float:
         """The part of `seconds` that no byte and no operation explains: the launch, and what the serial pass adds."""
-        return self.seconds(work) - replace(self, launch_us=0.0, pass_ns=0.0).seconds(work)
+        return self.seconds(work) - self._running_s(work, 0.0)
 
     def fused(self, plain: "ProductConstants") -> "ProductConstants":
         """As engines run the product: activations are quantised in the operator before it, so it launches as fast as a bf16 one."""
@@ -91,13 +94,8 @@ def product_work(hardware: Hardware, gemm: Gemm, sums: Sums = "fp32") -> Product
     top = peak(hardware, gemm.format, sums)
     cell_s = 2.0 * gemm.k * processors / top
     operations = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
-    if _in_tiles(hardware):
-        tiles = tuple(
-            (rows, min(_waves(gemm, rows, columns, processors) * (columns + TILE_SETUP) * cell_s for columns in TILE_COLUMNS))
-            for rows in TILE_ROWS
-        )
-    else:
-        tiles = ((TILE_ROWS[-1], operations / top / TILE_ROWS[-1] * LARGEST_TILE),)
+    whole = ((TILE_ROWS[-1], operations / top / TILE_ROWS[-1] * LARGEST_TILE),)
+    tiles = _tiles(gemm, processors, cell_s) if _in_tiles(hardware) else whole
     read_s = gemm_bytes(gemm) / hardware.memory_bandwidth_bytes_per_s
     return ProductWork(gemm.m, gemm.k, read_s, tiles, operations / (VECTOR_SHARE * hardware.peak("fp32")))
 
@@ -154,5 +152,11 @@ def _in_tiles(hardware: Hardware) -> bool:
     return hardware.sm_count is not None and (hardware.kind == "gpu" or hardware.compute_capability is not None)
 
 
-def _waves(gemm: Gemm, rows: int, columns: int, processors: int) -> int:
-    return math.ceil(gemm.groups * math.ceil(gemm.m / rows) * math.ceil(gemm.n / columns) / processors)
+def _tiles(gemm: Gemm, processors: int, cell_s: float) -> tuple[tuple[int, float], ...]:
+    """For each number of rows, what one of them takes over all waves, columns cut where that is quickest."""
+    across = [(math.ceil(gemm.n / columns), (columns + TILE_SETUP) * cell_s) for columns in TILE_COLUMNS]
+    found = []
+    for rows in TILE_ROWS:
+        down = gemm.groups * math.ceil(gemm.m / rows)
+        found.append((rows, min([math.ceil(down * tiles / processors) * row_s for tiles, row_s in across])))
+    return tuple(found)
