@@ -7,7 +7,7 @@ import click
 
 from advisor.cli.load_options import with_load
 from advisor.cli.options import Output, with_output
-from advisor.cli.profile_choice import settle
+from advisor.cli.profile_choice import ModelAndProfile, settle
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
@@ -15,6 +15,7 @@ from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
 if TYPE_CHECKING:  # the planner is loaded when the command runs
     from advisor.advice import Advice, Relaxation
     from advisor.plans.file import PlanFile
+    from advisor.questions import PlanQuestion
 
 
 @click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
@@ -51,36 +52,39 @@ def command(output: Output, model: str | None, model_option: str | None, profile
     _check(asked)
     from advisor.plans.advice import plan_of
     from advisor.progress import ProgressLines
-    from advisor.questions import PlanQuestion  # loads what the planner knows: not needed for --help
-    from advisor.service import plan as find_plan
+    from advisor.service import plan as find_plan  # loads the planner: not needed for --help
 
     with ProgressLines(quiet=output.quiet) as progress:
-        advice = find_plan(
-            PlanQuestion(
-                model=wanted.model,
-                hardware=asked["hardware"],
-                devices=asked["devices"],
-                profile=wanted.profile,
-                ttft_ms=asked["ttft_ms"],
-                tpot_ms=asked["tpot_ms"],
-                throughput_tok_s=asked["throughput"],
-                memory_gib=asked["memory_gib"],
-                context_tokens=asked["context"],
-                prompt_tokens=asked["prompt_tokens"],
-                output_tokens=asked["output_tokens"],
-                concurrency=asked["concurrency"],
-                request_rate_per_s=asked["request_rate"],
-                burst=asked["burst"],
-                trace=asked["trace"],
-                quality_loss_pct=asked["quality_drop"] if asked["quality_loss"] is None else asked["quality_loss"],
-                prefer=asked["prefer"],
-                require=asked["require"],
-                forbid=asked["forbid"],
-                offline=asked["offline"],
-            ),
-            progress,
-        )
+        advice = find_plan(_question(wanted, asked), progress)
     return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output)
+
+
+def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":
+    # Deferred: loads what the planner knows.
+    from advisor.questions import PlanQuestion
+
+    return PlanQuestion(
+        model=wanted.model,
+        hardware=asked["hardware"],
+        devices=asked["devices"],
+        profile=wanted.profile,
+        ttft_ms=asked["ttft_ms"],
+        tpot_ms=asked["tpot_ms"],
+        throughput_tok_s=asked["throughput"],
+        memory_gib=asked["memory_gib"],
+        context_tokens=asked["context"],
+        prompt_tokens=asked["prompt_tokens"],
+        output_tokens=asked["output_tokens"],
+        concurrency=asked["concurrency"],
+        request_rate_per_s=asked["request_rate"],
+        burst=asked["burst"],
+        trace=asked["trace"],
+        quality_loss_pct=asked["quality_drop"] if asked["quality_loss"] is None else asked["quality_loss"],
+        prefer=asked["prefer"],
+        require=asked["require"],
+        forbid=asked["forbid"],
+        offline=asked["offline"],
+    )
 
 
 def _check(asked: dict[str, Any]) -> None:
