@@ -40,16 +40,16 @@ _COUNTED = {"at once"}
 
 
 def percent(probability: float) -> str:
-    """A probability in whole percent, never rounded to what is certain.
+    """A probability in whole percent, never rounded up: what falls short of a threshold does not read as if it reached it.
 
-    >>> percent(0.834), percent(0.9999), percent(1.0), percent(0.001)
-    ('83 %', '>99 %', '100 %', '<1 %')
+    >>> percent(0.834), percent(0.8999), percent(0.9999), percent(1.0), percent(0.001)
+    ('83 %', '89 %', '>99 %', '100 %', '<1 %')
     """
     if 0 < probability < 0.01:
         return "<1 %"
     if 0.99 < probability < 1:
         return ">99 %"
-    return f"{probability:.0%}".replace("%", " %")
+    return f"{math.floor(100 * probability + 1e-9)} %"
 
 
 def number(value: float, *, signed: bool = False, trim: bool = False) -> str:

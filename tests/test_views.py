@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
+from advisor.advice import LIKELY, Advice, Candidate, Miss, Reason, Relaxation, State, Status
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -246,6 +246,20 @@ def test_advice_says_ok_risk_and_fail() -> None:
     assert "ok" in word["TTFT p95"]
     assert "risk" in word["TPOT p95"]
     assert "FAIL" in word["Throughput"]
+
+
+def test_a_chance_just_below_the_word_for_it_does_not_read_as_if_it_reached_it() -> None:
+    close = replace(BEST, status=Status.AT_RISK, chances=(("tpot_ms_p95", LIKELY - 1e-4),))
+    text = advice_text(replace(FITS, chosen=close, request=FITS.request.model_copy(update={"limits": Limits(tpot_ms_p95=15.0)})), width=120)
+    assert "meets all limits with 89 % probability, at RISK: the range of TPOT p95 crosses its limit" in text
+
+
+def test_a_range_that_crosses_its_limit_is_no_risk_where_the_chance_is_good() -> None:
+    likely = replace(BEST, chances=(("tpot_ms_p95", 0.93),))
+    text = advice_text(
+        replace(FITS, chosen=likely, request=FITS.request.model_copy(update={"limits": Limits(tpot_ms_p95=15.0)})), width=120
+    )
+    assert "meets all limits with 93 % probability; the range of TPOT p95 crosses its limit" in text
 
 
 def test_nothing_fits_names_the_limit_that_binds_and_what_would_let_a_plan_in() -> None:

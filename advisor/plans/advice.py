@@ -10,7 +10,7 @@ from advisor import __version__
 from advisor.advice import Advice, Candidate, Reason, Relaxation
 from advisor.backends.detect import detect, detected_hardware
 from advisor.backends.detect import fingerprint as fingerprint_of
-from advisor.numbers import number, three_digits
+from advisor.numbers import number, on_the_safe_side, three_digits
 from advisor.plans import sections
 from advisor.plans.check import sheet_fingerprint
 from advisor.plans.choices import apply_of, shorter_home
@@ -67,7 +67,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         verdict=sections.Verdict(
             status=advice.chosen.status.value,
             summary=summary(advice),
-            probability=round(advice.chosen.probability, 3),
+            probability=on_the_safe_side(advice.chosen.probability, up=False),
             chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.chances},
             outside=advice.outside,
             relax=tuple(_relax(item) for item in advice.relaxations),

@@ -65,7 +65,8 @@ def verdict(advice: Advice) -> str:
         return f"no limits were asked; fits in memory {chance}"
     risky = [shown.label for shown, value, _ in limited if judged(shown, value, limits) == "risk"]
     if risky:
-        return f"meets all limits {chance}, at RISK: the range of {', '.join(risky)} crosses its limit"
+        risk = ", at RISK: the" if advice.chosen.status is Status.AT_RISK else "; the"
+        return f"meets all limits {chance}{risk} range of {', '.join(risky)} crosses its limit"
     shown, value, limit = max(limited, key=lambda item: used_up(*item))
     tightest = f"{shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
     return f"meets all limits {chance}; the tightest is {tightest}"
