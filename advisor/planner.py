@@ -46,6 +46,7 @@ class Planner:
         self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
         self._priced: dict[tuple[object, ...], Priced] = {}
         self._effects: dict[int, tuple[Technique, QualityEffect]] = {}
+        self._lossless: set[int] = set()
         self._losses: dict[tuple[int, ...], QualityEffect] = {}
 
     def advise(self, request: Request) -> Advice:
@@ -100,13 +101,16 @@ class Planner:
 
     def quality(self, stack: Stack) -> QualityEffect:
         """The losses of all techniques of a stack, added; the ranges as if independent."""
-        try:
-            lossy = tuple([id(technique) for technique in stack.techniques if self._effects[id(technique)][1].sources])
-        except KeyError:  # a technique that was not asked about yet
-            lossy = tuple([id(technique) for technique in stack.techniques if self._effect(technique, stack).sources])
-        if lossy not in self._losses:
-            self._losses[lossy] = _added([self._effects[technique][1] for technique in lossy])
-        return self._losses[lossy]
+        lossy = tuple([key for key in map(id, stack.techniques) if key not in self._lossless])
+        known = self._losses.get(lossy)
+        return known if known is not None else self._loss(stack)
+
+    def _loss(self, stack: Stack) -> QualityEffect:
+        """Ask every technique, and remember the answer by those that lose something."""
+        effects = {id(technique): self._effect(technique, stack) for technique in stack.techniques}
+        self._lossless.update(key for key, effect in effects.items() if not effect.sources)
+        lossy = {key: effect for key, effect in effects.items() if effect.sources}
+        return self._losses.setdefault(tuple(lossy), _added(list(lossy.values())))
 
     def _nothing_left(self, request: Request) -> AdvisorError:
         """Every stack with what is required was refused: say by whom."""
