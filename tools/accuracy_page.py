@@ -6,6 +6,7 @@ Current means that nothing that a prediction depends on has changed since: the p
 shipped facts and the code that prices, comments and layout aside. benchmarks/results/cross-validation.json, where it exists, is shown too.
 """
 
+import argparse
 import ast
 import hashlib
 import json
@@ -51,7 +52,9 @@ ONE_SIDED = 0.8
 
 def main() -> None:
     """Write or check the page."""
-    if "--check" in sys.argv:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--check", action="store_true", help="only say whether the page is current")
+    if parser.parse_args().check:
         current = PAGE.exists() and is_current(PAGE.read_text(encoding="utf-8"))
         sys.exit(None if current else "docs/accuracy.md is not current: make accuracy")
     with ProgressLines() as progress:

@@ -6,9 +6,9 @@ usage: python -m tools.fit_kernels FOLDER            writes profiles/evidence/{g
 FOLDER holds the samples that `kernel_samples.py` describes.
 """
 
+import argparse
 import csv
 import math
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -183,9 +183,13 @@ def _write(name: str, rows: Rows) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[2:] == ["--evaluate"]:
+    parser = argparse.ArgumentParser(description="Fit the constants of products and attention to measured kernels, and write curves.")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the samples that kernel_samples.py describes")
+    parser.add_argument("--evaluate", action="store_true", help="write benchmarks/results/kernels.md instead: errors on what was held out")
+    asked = parser.parse_args()
+    if asked.evaluate:
         from tools.evaluate_kernels import evaluate
 
-        evaluate(Path(sys.argv[1]))
+        evaluate(asked.folder)
     else:
-        main(Path(sys.argv[1]))
+        main(asked.folder)

@@ -1,5 +1,6 @@
 """Write the table of techniques into README.md from the registry; with `--check`, only say whether it is current."""
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -27,7 +28,9 @@ def updated(text: str) -> str:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="only say whether the table is current")
     current = README.read_text(encoding="utf-8")
-    if "--check" in sys.argv:
+    if parser.parse_args().check:
         sys.exit(0 if updated(current) == current else "README.md is not current: python tools/readme_table.py")
     README.write_text(updated(current), encoding="utf-8")
