@@ -35,10 +35,12 @@ DEPENDS_ON = (
     "advisor/profiles/*.py",
     "advisor/profiles/engines/*.yaml",
     "advisor/profiles/evidence/*.csv",
+    "advisor/profiles/evidence/*.yaml",
     "advisor/profiles/hardware/*.yaml",
     "advisor/profiles/models/*.json",
     "advisor/backends/deployment.py",
     "advisor/accuracy.py",
+    "advisor/published_runs.py",
     "advisor/targets.py",
     "advisor/validate.py",
     "advisor/validate_cases.py",
@@ -174,7 +176,7 @@ def _constants() -> Iterator[str]:
         total += counts["fitted"]
         rows.append((name, str(counts["fitted"]), str(counts["other"]), engine.gpu.source))
     yield (
-        f"{total} constants are fitted on published measurements, all of them per engine: none per case, model, or model and device. "
+        f"{total} constants are fitted on published measurements, all of them per engine: none per case, model, or model and device; those of experts' kernels are per engine, architecture and format. "
         "The others were set from documentation or assumed. Kernel efficiencies are measured medians, not fitted to these rows."
     )
     yield table(("engine", "fitted", "other", "source of the GPU constants"), rows)

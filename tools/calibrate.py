@@ -26,17 +26,20 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TypeVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
+from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.domain import names_of, sizes_of
-from advisor.estimate.memory import ledger
-from advisor.estimate.ranges import OUTSIDE, model_kind, stratum_of
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.memory import GIB, device_kv_bytes, device_weight_bytes, ledger
+from advisor.estimate.ranges import OUTSIDE, POOL, model_kind, stratum_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.files import write_whole
+from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Workload
+from advisor.profiles.request import Load, Workload
 from advisor.validate import GB, deployment_of, workload_of
 from advisor.validate_cases import Case, Setting, UnclearError, read_cases
 
@@ -59,6 +62,9 @@ FEWEST = 20
 """Comparisons below which a line is not written: the next weaker tier's range serves."""
 FEWEST_OF_A_STRATUM, FEWEST_CLUSTERS = 40, 3
 """Below these, a stratum is not told apart, nor a stranger."""
+POOLS = Path(__file__).parents[1] / "benchmarks" / "published" / "kv_pools.csv"
+POOL_TOKENS = 8192
+"""Length that bytes of a pool are turned into tokens at: long enough for windows to be full."""
 FEWEST_PER_SIDE = 39
 """Comparisons from which the quantiles of both sides leave at least one out."""
 STRETCHES = tuple(step / 20 for step in range(16, 27))
@@ -98,7 +104,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=FOLDER)
     asked = parser.parse_args()
     rows = list(scored(read_cases(asked.cases), predictions(asked.rows, asked.held_out)))
-    write_table(asked.out / "ranges.csv", RANGE_COLUMNS, [*_profiled(asked.out / "ranges.csv"), *range_lines(rows)])
+    lines = [*_profiled(asked.out / "ranges.csv"), *range_lines(rows), _line("memory", MEMORY_BASIS, POOL, pool_scores(POOLS))]
+    write_table(asked.out / "ranges.csv", RANGE_COLUMNS, lines)
     write_table(asked.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(rows))
 
 
@@ -132,6 +139,30 @@ def scored(cases: Iterable[Case], predicted: Iterable[dict[str, str]]) -> Iterat
             deployment,
             workload,
         )
+
+
+def pool_scores(path: Path) -> list[Score]:
+    """How far off the rest of memory is, by the caches that engines reported: all that is neither weights nor cache."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [_pool_score(row) for row in csv.DictReader(file)]
+
+
+def _pool_score(row: dict[str, str]) -> Score:
+    engine = load_engine(row["engine"]).model_copy(update={"memory_share": float(row["memory_share"])})
+    estimator = Estimator(CatalogueMachine(load_hardware(row["hardware"]), engine.gpu), engine)
+    slots, budget = int(row["max_sequences"] or estimator.engine.max_sequences), int(row["token_budget"] or 0)
+    deployment = Deployment(
+        model=find_model(row["model"]),
+        weights=Weights(row["weights"]),
+        kv=KvCache("paged", engine.block_tokens, row["kv"]),
+        batching=Batching("continuous", slots, budget),
+        parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
+        engine=engine.name,
+    )
+    held = estimator.footprint(deployment, Workload(prompt_tokens=POOL_TOKENS, output_tokens=1, load=Load.OFFLINE))
+    rest, pool = held.fixed_bytes - device_weight_bytes(deployment), estimator.budget_bytes - held.fixed_bytes
+    known = float(row["kv_tokens"] or 0) / POOL_TOKENS * device_kv_bytes(deployment, POOL_TOKENS) or float(row["kv_gib"]) * GIB
+    return Score((pool - known) / rest, f"{row['source']} {row['model']}")
 
 
 @lru_cache(maxsize=8192)

@@ -40,7 +40,7 @@ SCALED = ("products", "attention", "latent", "recurrent", "collectives", "traffi
 EXPERT_KERNELS = (("Hopper", "fp8"), ("Hopper", "int4"), ("Blackwell", "fp8"), ("Blackwell", "nvfp4"), ("Blackwell", "int4"))
 """Architectures and measured formats whose grouped products have constants of their own."""
 OTHER_EXPERTS = ("other", "other")
-PER_STEP = ("step_s", "layer_s", "expert_layer_s", "sequence_s", "prefill_step_s", "prefill_layer_s")
+PER_STEP = ("step_s", "layer_s", "expert_layer_s", "sequence_s", "prefill_step_s", "prefill_layer_s", "prefill_recurrent_layer_s")
 NAMES = (
     *(f"{phase}.{name}" for phase in ("decode", "prefill") for name in SCALED),
     *(f"{phase}.experts.{arch}.{format}" for phase in ("decode", "prefill") for arch, format in (*EXPERT_KERNELS, OTHER_EXPERTS)),
@@ -206,6 +206,7 @@ class LoggedRun:
             "sequence_s": sum(part.sequences for part in parts),
             "prefill_step_s": prefills,
             "prefill_layer_s": layers * prefills,
+            "prefill_recurrent_layer_s": structure.recurrent_layers * prefills,
         }
         for name, count in counts.items():
             terms[PLACE[name]] = count

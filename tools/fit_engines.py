@@ -76,6 +76,7 @@ def bounds(name: str) -> Bounds:
         "sequence_s": Bounds(6.5e-6, 0, 1),
         "prefill_step_s": Bounds(2.8e-3, 0, 1),
         "prefill_layer_s": Bounds(7.5e-5, 0, 1),
+        "prefill_recurrent_layer_s": Bounds(1e-3, 0, 3e-3),
         "request_s": Bounds(0.02, 0.003, 0.2),
         "wait_steps": Bounds(3, 0, 8),
     }[name]

@@ -10,7 +10,7 @@ from typing import Literal
 
 from advisor.backends.deployment import Deployment, Parallel
 from advisor.estimate.fusion import fused
-from advisor.profiles.layers import LatentAttention, Matrix, Mixer, SelfAttention
+from advisor.profiles.layers import LatentAttention, Matrix, Mixer, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 
 Phase = Literal["prefill", "decode"]
@@ -121,6 +121,8 @@ class Structure:
     """Kinds of matrices that the checkpoint keeps in bf16 or fp16."""
     expert_layers: int
     """Layers with routed experts."""
+    recurrent_layers: int
+    """Layers with a state of fixed size in place of a cache."""
     experts_per_token: int
     """Routed experts that one token passes through in such a layer; 0 without any."""
 
@@ -138,6 +140,7 @@ def structure_of(model: ModelSpec) -> Structure:
         kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
         kept_kinds=model.kept_kinds,
         expert_layers=sum(count for layer, count in layers if any(is_routed(matrix) for matrix in layer.matrices)),
+        recurrent_layers=sum(count for layer, count in layers if isinstance(layer.mixer, RecurrentMixer)),
         experts_per_token=max((matrix.active for matrix, _ in matrices if is_routed(matrix)), default=0),
     )
 

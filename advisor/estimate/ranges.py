@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.operators import structure_of
+from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import table
 from advisor.profiles.layers import LatentAttention, RecurrentMixer
 from advisor.profiles.metrics import Basis
@@ -21,6 +22,8 @@ ONE_STREAM = "one stream"
 """Nothing waits for anything else: latency of weights and launches alone."""
 SPREAD_EXPERTS = "spread experts"
 """Replicas that share experts wait for the slowest of them, and how uneven they are depends on the requests."""
+POOL = "pool"
+"""The engine measures a trial step and gives the rest to its cache: published pools say how right the ledger's rest is."""
 OUTSIDE = "outside"
 """Of a setting unlike all that was compared: every engine, kind of model and device weighs the same, however often it was compared."""
 
@@ -50,7 +53,9 @@ def wider(one: Factors, other: Factors) -> Factors:
 
 def stratum_of(metric: str, deployment: Deployment, workload: Workload | None) -> str:
     """What a prediction of `metric` is grouped with."""
-    if metric in ("memory", "prefill"):
+    if metric == "memory":
+        return POOL if load_engine(deployment.engine).trial is not None else ""
+    if metric == "prefill":
         return ""
     alone = workload is not None and workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency == 1
     if alone and metric in ("ttft", "tpot"):

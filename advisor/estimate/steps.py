@@ -35,7 +35,7 @@ class StepPricer:
             (attention, deployment.weights), Blueprint.of(deployment, joins=machine.overheads.joins)
         )
         self._working_set = device_weight_bytes(deployment)
-        self._expert_layers = structure_of(deployment.model).expert_layers
+        self._structure = structure_of(deployment.model)
         # What the host takes to hand a step to the device; it is waited for where the device does not take longer.
         self.launching_s = len(model.layers) * machine.overheads.host_layer_s
         self._memo: dict[tuple[Part, ...], Shares] = {}
@@ -118,9 +118,9 @@ class StepPricer:
         """Seconds of a step that no operator takes: of the engine's own work."""
         overheads, model = self.machine.overheads, self.deployment.model
         layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
-        fixed = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._expert_layers
+        fixed = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._structure.expert_layers
         if prefills:
-            fixed += overheads.prefill_step_s
+            fixed += overheads.prefill_step_s + overheads.prefill_recurrent_layer_s * self._structure.recurrent_layers
             layer_s += overheads.prefill_layer_s
         return fixed + len(model.layers) * layer_s + overheads.hop_s * (self.deployment.parallel.pipeline - 1)
 

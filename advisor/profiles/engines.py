@@ -60,6 +60,8 @@ class Overheads(Frozen):
     """Per step that prefills: such steps run outside captured graphs."""
     prefill_layer_s: float = Field(default=0, ge=0)
     """Per layer and step that prefills."""
+    prefill_recurrent_layer_s: float = Field(default=0, ge=0)
+    """Per recurrent layer and step that prefills: its scan runs as a dozen small kernels that are launched one by one."""
     host_layer_s: float = Field(default=0, ge=0)
     """Per layer and step, spent by the host on launching operators one by one; hidden where the device takes longer."""
     hop_s: float = Field(default=0, ge=0)
