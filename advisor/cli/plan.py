@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--require", multiple=True, metavar="TECH", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
 @click.option("--offline", is_flag=True, help="Never look for the model on the network.")
-@click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan.")
+@click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan; - prints it.")
 @with_output
 def command(output: Output, model: str | None, model_option: str | None, profile: str, file: Path | None, **asked: Any) -> ExitCode:
     """Find the best way to run MODEL under the given limits.
@@ -104,19 +104,23 @@ def _contradiction(message: str, way_out: str) -> AdvisorError:
 
 
 def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output) -> ExitCode:
-    """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits."""
+    """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits.
+
+    The file `-` is stdout, which then holds the plan and nothing else.
+    """
     from advisor.plans.advice import with_plan_ids
     from advisor.plans.store import save_plan
     from advisor.plans.yaml import plan_record, to_yaml
     from advisor.views.advice import advice_text
 
+    printed = file == Path("-")
     try:
-        if output.format == "yaml":
+        if output.format == "yaml" or (printed and output.format == "text"):
             click.echo(to_yaml(plan), nl=False)
         else:
             output.emit(lambda: plan_record(plan), lambda: advice_text(with_plan_ids(advice, plan), **output.look))
     finally:
-        if file is not None:
+        if file is not None and not printed:
             output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already says this; left as it is")
     if plan.verdict.status == "misses":
         raise no_plan(advice)

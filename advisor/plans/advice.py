@@ -13,11 +13,12 @@ from advisor.backends.detect import fingerprint as fingerprint_of
 from advisor.numbers import number, on_the_safe_side, three_digits
 from advisor.plans import sections
 from advisor.plans.check import sheet_fingerprint
-from advisor.plans.choices import apply_of, shorter_home
+from advisor.plans.choices import apply_of, kept_path, shorter_home
 from advisor.plans.file import FORMAT, PlanFile, plan_digest
 from advisor.plans.words import alternative, asked_limits, file_name, round_enough, summary
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Value
+from advisor.profiles.model_store import is_shipped
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request
 from advisor.profiles.store import load_profile
@@ -127,9 +128,9 @@ def _relax(item: Relaxation) -> sections.Relax:
 
 def _model(spec: ModelSpec) -> sections.PlanModel:
     return sections.PlanModel(
-        source="path" if spec.folder else "hf",
+        source="shipped" if is_shipped(spec.folder) else "path" if spec.folder else "hf",
         name=spec.id,
-        path=shorter_home(spec.folder) if spec.folder else None,
+        path=kept_path(spec.folder),
         digest=spec.config_digest,
         family=spec.family,
         parameters=spec.parameters,

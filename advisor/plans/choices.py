@@ -12,7 +12,7 @@ from advisor.backends.techniques import by_name
 from advisor.numbers import three_digits
 from advisor.plans import sections
 from advisor.plans.file import PlanFile
-from advisor.profiles.model_store import find_model
+from advisor.profiles.model_store import find_model, is_shipped
 from advisor.profiles.models import ModelSpec
 
 
@@ -74,6 +74,11 @@ def shorter_home(path: str) -> str:
     return f"~{path[len(home) :]}" if path == home or path.startswith(home + os.sep) else path
 
 
+def kept_path(folder: str | None) -> str | None:
+    """A model's folder as a plan keeps it: not where this installation has the weights that come with it."""
+    return None if folder is None or is_shipped(folder) else shorter_home(folder)
+
+
 def _speculation(decoding: Decoding) -> sections.Speculation | None:
     if decoding.method == "plain":
         return None
@@ -81,7 +86,7 @@ def _speculation(decoding: Decoding) -> sections.Speculation | None:
     return sections.Speculation(
         method=decoding.method,
         draft_tokens=decoding.draft_tokens,
-        draft_folder=shorter_home(decoding.draft_folder) if decoding.draft_folder else None,
+        draft_folder=kept_path(decoding.draft_folder),
         acceptance=sections.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
     )
 

@@ -113,11 +113,11 @@ class Verdict(PlanPart):
 class PlanModel(PlanPart):
     """Which model, and how to know it again."""
 
-    source: Literal["hf", "path"]
+    source: Literal["hf", "path", "shipped"]
     name: str
     """Id of the model."""
     path: str | None = None
-    """Folder with the weights, when it was planned for from one."""
+    """Folder with the weights, when it was planned for from one; a shipped model is found by its name."""
     revision: str | None = None
     """Commit of the model repository."""
     digest: str | None = None

@@ -64,6 +64,11 @@ def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
     raise _not_found(reference, path, offline)
 
 
+def is_shipped(folder: str | None) -> bool:
+    """Whether a folder of weights is one that comes with the package."""
+    return folder is not None and Path(folder).resolve() in {(ZOO / name).resolve() for name in DEMO.values()}
+
+
 def load_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file. Raises `AdvisorError` `model-config` saying what is wrong with it and where."""
     problem, line = "", None

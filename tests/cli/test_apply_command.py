@@ -1,6 +1,5 @@
 import dataclasses
 import json
-import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -226,7 +225,9 @@ def test_a_rung_that_fails_is_named_at_once(advisor: Run, planned: Path, tmp_pat
 
 
 def test_a_draft_of_another_vocabulary_is_told_before_anything_runs(advisor: Run, drafted: Path, tiny_model_folder: Path) -> None:
-    text = re.sub(r"draft_folder: .*", f"draft_folder: {tiny_model_folder}", drafted.read_text(encoding="utf-8"))
-    drafted.write_text(text, encoding="utf-8")
+    text = drafted.read_text(encoding="utf-8")
+    assert "draft_folder" not in text, "a shipped draft is found by its name"
+    method = "    method: draft\n"
+    drafted.write_text(text.replace(method, f"{method}    draft_folder: {tiny_model_folder}\n"), encoding="utf-8")
     ended = advisor("apply", drafted, "--accept-edits", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("tokenizer-mismatch", ExitCode.MISSING)

@@ -278,3 +278,16 @@ def test_a_plan_says_where_its_setting_was_never_compared(advisor: Run, tmp_path
     ended = advisor(*asked)
     assert "Never compared with measurements: engine advisor; int8 weights; the ranges are wider for it." in " ".join(ended.out.split())
     assert "int8 weights" in (read_plan(tmp_path / "plan.yaml").verdict.outside or ""), "the file keeps it"
+
+
+def test_the_file_of_a_dash_is_stdout(advisor: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = advisor("plan", LLAMA, *HERE, "-o", "-")
+    assert yaml.safe_load(ended.out)["kind"] == "Plan"
+    assert advisor("plan", LLAMA, *HERE, "-o", "-", "--json").data["kind"] == "Plan"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_plan_of_a_shipped_model_does_not_tell_where_advisor_is_installed(advisor: Run) -> None:
+    model = yaml.safe_load(advisor("plan", "demo", *HERE, "--require", "decode-draft", "-o", "-").out)["model"]
+    assert (model["source"], model["name"], "path" in model) == ("shipped", "demo", False)
