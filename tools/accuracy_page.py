@@ -176,7 +176,8 @@ def _constants() -> Iterator[str]:
         total += counts["fitted"]
         rows.append((name, str(counts["fitted"]), str(counts["other"]), engine.gpu.source))
     yield (
-        f"{total} constants are fitted on published measurements, all of them per engine: none per case, model, or model and device; those of experts' kernels are per engine, architecture and format. "
+        f"{total} constants are fitted on published measurements, all of them per engine: none per case, model, or model and device; "
+        "those of experts' kernels are per engine, architecture and format. "
         "The others were set from documentation or assumed. Kernel efficiencies are measured medians, not fitted to these rows."
     )
     yield table(("engine", "fitted", "other", "source of the GPU constants"), rows)
@@ -198,8 +199,16 @@ def _constants_of(engine: EngineProfile) -> Iterator[str]:
 
 def _set_constants(overheads: Overheads, names: frozenset[str]) -> int:
     own = overheads.model_dump(exclude_defaults=True, include=set(names) - {"source"})
-    numbers = [value for part in own.values() for value in (part.values() if isinstance(part, dict) else (part,))]
-    return sum(isinstance(value, int | float) and value != 0 for value in numbers)
+    return sum(_numbers(part) for part in own.values())
+
+
+def _numbers(part: object) -> int:
+    """Numbers other than 0 in a value of a profile, however deep."""
+    if isinstance(part, dict):
+        return sum(_numbers(inner) for inner in part.values())
+    if isinstance(part, list | tuple):
+        return sum(_numbers(inner) for inner in part)
+    return isinstance(part, int | float) and not isinstance(part, bool) and part != 0
 
 
 def _exists(name: str) -> bool:
