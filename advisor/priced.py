@@ -77,7 +77,7 @@ class Pricing:
         return Priced(stacks, columns, closed_forms)
 
     def _memory(self, search: "_Numbered") -> "Numbers":
-        """Requests that run at once, and GiB of each device with all that are wanted: the total, and what of it is not exact.
+        """Requests that run at once, and GiB of each device with all that are wanted: the total, what of it is not exact, and weights.
 
         Only prompts up to the token budget are in flight, or all of a trial step's: longer budgets hold the same.
         """
@@ -88,14 +88,14 @@ class Pricing:
         first, which = _unique(search.held, search.sequences, in_step)
         usual = self.estimator.usual(self.workload)
         held = [self._held(search.deployments[place], usual) for place in first]
-        return np.array(held).reshape(-1, 3)[which]
+        return np.array(held).reshape(-1, 4)[which]
 
-    def _held(self, deployment: Deployment, usual: Workload) -> tuple[float, float, float]:
+    def _held(self, deployment: Deployment, usual: Workload) -> tuple[float, float, float, float]:
         engine, wanted = self.estimator.engine, deployment.batching.max_sequences
         held = footprint(deployment, self.workload, engine)
         usually = held if usual is self.workload else footprint(deployment, usual, engine)
         slots = self.estimator.slots_in(usually, deployment, self.workload)
-        return slots, held.total_bytes(wanted) / GIB, held.rest_bytes(wanted) / GIB
+        return slots, held.total_bytes(wanted) / GIB, held.rest_bytes(wanted) / GIB, held.weights_bytes / GIB
 
     def _times(self, search: "_Numbered", slots: "Places") -> "tuple[Numbers, int]":
         """Closed forms by row of `TIMES`, and how many there were to compute.
@@ -142,7 +142,7 @@ class Pricing:
 
         ttft, tpot, tpot_p95, throughput, capacity = times
         below, above = 1 / spread[:, 3, 0] - 1, spread[:, 3, 1] - 1
-        total, rest = memory[:, 1], memory[:, 2]
+        total, rest, weights = memory[:, 1:].T
         first_token = ranged(ttft, "ttft")
         return {
             "ttft_ms_mean": first_token,
@@ -151,7 +151,7 @@ class Pricing:
             "tpot_ms_p95": ranged(tpot_p95, "tpot"),
             "throughput_tok_s": ranged(throughput, "throughput"),
             "request_rate_per_s": ranged(capacity / self.workload.output_tokens, "throughput"),
-            "peak_memory_gib": Column(np.maximum(total - below * rest, 0.0), total, total + above * rest),
+            "peak_memory_gib": Column(np.maximum(total - below * rest, np.minimum(weights, total)), total, total + above * rest),
             "quality_loss_pct": Column(loss[:, 0], loss[:, 1], loss[:, 2]),
         }
 

@@ -2,7 +2,8 @@
 
 Prints, as JSON, how many stacks there are, how many closed forms were computed for them, and the least processor seconds of some
 repeats: of the search (every stack built, priced and ranked), of the answer after it (finalists simulated, reasons told), and of an
-answer to a changed limit, first and once its finalists are known.
+answer to a changed limit, first and once its finalists are known; and of answers to another number of requests in flight and to
+another length of prompts, for which everything is priced again.
 
     python benchmarks/search.py [--model meta-llama/Meta-Llama-3.1-8B] [--hardware h100-sxm] [--devices 8] [--repeats 5]
 """
@@ -48,13 +49,19 @@ def _run(question: PlanQuestion) -> dict[str, float]:
     answer_s = _seconds(lambda: planner.advise(request))
     changed = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0})})
     replan_s = _seconds(lambda: planner.advise(changed))
+    workload = request.workload
+    crowded = request.model_copy(update={"workload": workload.model_copy(update={"concurrency": 2 * (workload.concurrency or 1)})})
+    longer = request.model_copy(update={"workload": workload.model_copy(update={"prompt_tokens": 2 * workload.prompt_tokens})})
     return {
         "stacks": len(planner.priced(request).stacks),
         "closed_forms": planner.priced(request).closed_forms,
         "search_s": search_s,
+        "search_s_per_20000": search_s * 20_000 / len(planner.priced(request).stacks),
         "answer_s": answer_s,
         "changed_limit_s": replan_s,
         "changed_limit_again_s": _seconds(lambda: planner.advise(changed)),
+        "changed_concurrency_s": _seconds(lambda: planner.advise(crowded)),
+        "changed_prompt_s": _seconds(lambda: planner.advise(longer)),
     }
 
 

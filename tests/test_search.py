@@ -1,17 +1,19 @@
 """The width of a search: how many stacks there are, how few prices they need, and that sharing prices changes none."""
 
 import random
+from typing import Any
 from unittest.mock import patch
 
 import pytest
 
+from advisor.estimate.closed_form import steady_state
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory import GIB
 from advisor.planner import Planner
 from advisor.priced import Priced
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Request
+from advisor.profiles.request import Load, Request, Workload
 from advisor.questions import PlanQuestion, request_for
 from advisor.service import find_place, planner_for
 
@@ -60,6 +62,26 @@ def test_sharing_changes_no_number(searched: tuple[Planner, Request, Priced]) ->
         below, above = alone.range_factors("tpot", deployment, request.workload)
         assert metrics.tpot_ms_p95.low == pytest.approx(below * metrics.tpot_ms_p95.value)
         assert metrics.tpot_ms_p95.high == pytest.approx(above * metrics.tpot_ms_p95.value)
+
+
+@pytest.mark.parametrize("load", [{"load": Load.OPEN, "request_rate_per_s": 8.0}, {"load": Load.OFFLINE}])
+def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None:
+    planner, _ = planner_of(WIDE)
+    workload = Workload(prompt_tokens=1500, output_tokens=200, **load)
+    priced = planner.priced(Request(workload=workload, devices=1))
+    alone = Estimator(planner.estimator.machine, planner.estimator.engine)
+    times = ("ttft_ms_p95", "tpot_ms_mean", "tpot_ms_p95", "throughput_tok_s")
+    for place in random.Random(5).sample(range(len(priced.stacks)), 40):
+        steady = alone.steady(priced.stacks[place].deployment, workload)
+        expected = [steady.ttft_ms_p95, steady.tpot_ms, steady.tpot_ms_p95, steady.throughput_tok_s]
+        assert [priced.columns.metrics[name].value[place] for name in times] == pytest.approx(expected, rel=1e-6)
+
+
+def test_stacks_that_batch_decode_and_spread_alike_are_priced_together() -> None:
+    planner, request = planner_of(WIDE)
+    with patch("advisor.priced.steady_state", wraps=steady_state) as asked:
+        priced = planner.priced(request)
+    assert asked.call_count < priced.closed_forms / 20
 
 
 def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Planner, Request, Priced]) -> None:

@@ -95,6 +95,10 @@ class Deployment:
     parallel: Parallel = field(default_factory=Parallel)
     engine: str = "advisor"
 
+    def batched(self, batching: Batching) -> "Deployment":
+        """The same in other batches: a search asks for tens of thousands, and `replace` takes more than twice as long."""
+        return Deployment(self.model, self.weights, self.attention, self.kv, self.decoding, batching, self.parallel, self.engine)
+
 
 def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None = None, engine: str = "advisor") -> Deployment:
     """The unmodified model: its own weight format, eager attention, contiguous cache, static batches, plain decoding."""

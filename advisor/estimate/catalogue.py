@@ -5,7 +5,7 @@ from advisor.estimate.collectives import Fabric
 from advisor.estimate.machine import STREAM_EFFICIENCY, score_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.estimate.own_kernels import attention_s, product_s
-from advisor.estimate.products import ProductConstants, ProductWork, measured_format, peak, product_constants, product_work
+from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
 from advisor.profiles.engines import Overheads
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
@@ -27,9 +27,7 @@ class CatalogueMachine:
         self._attention: dict[str, tuple[AttentionConstants, Basis]] = {}
         self._fabric = Fabric(hardware)
         self._stream_bytes_per_s = STREAM_EFFICIENCY * hardware.memory_bandwidth_bytes_per_s
-        self._gemm_s: dict[Gemm, float] = {}
-        self._latency_s: dict[Gemm, float] = {}
-        self._work: dict[Gemm, ProductWork] = {}
+        self._gemms: dict[Gemm, tuple[float, float]] = {}
 
     @property
     def basis(self) -> Basis:
@@ -47,10 +45,7 @@ class CatalogueMachine:
 
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """Seconds of the product, its weights read from memory: a step touches far more than a cache holds."""
-        known = self._gemm_s.get(gemm)
-        if known is None:
-            known = self._gemm_s[gemm] = self._product_s(gemm)
-        return known
+        return self._product(gemm)[0]
 
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer."""
@@ -76,13 +71,7 @@ class CatalogueMachine:
 
     def latency_s(self, gemm: Gemm) -> float:
         """Seconds of `gemm_s` that are latency; an engine's own kernels count theirs by the layer."""
-        known = self._latency_s.get(gemm)
-        if known is None:
-            known = self._latency_s[gemm] = 0.0 if self._own else self._latency(gemm)
-        return known
-
-    def _latency(self, gemm: Gemm) -> float:
-        return self._known_products(gemm.format)[0].latency_s(self._work_of(gemm))
+        return self._product(gemm)[1]
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
         """Seconds of one sum, as measured over links of the same kind."""
@@ -92,17 +81,19 @@ class CatalogueMachine:
         """Seconds of one all-to-all."""
         return self._fabric.exchange_s(exchange.payload_bytes, exchange.ranks)
 
-    def _product_s(self, gemm: Gemm) -> float:
-        if self._own is not None:
-            return product_s(self.hardware, self._own, gemm)
-        constants, _ = self._known_products(gemm.format)
-        return constants.seconds(self._work_of(gemm))
-
-    def _work_of(self, gemm: Gemm) -> ProductWork:
-        known = self._work.get(gemm)
+    def _product(self, gemm: Gemm) -> tuple[float, float]:
+        """Seconds of a product, and what of them is latency."""
+        known = self._gemms.get(gemm)
         if known is None:
-            known = self._work[gemm] = product_work(self.hardware, gemm, self.overheads.sums)
+            known = self._gemms[gemm] = self._product_s(gemm)
         return known
+
+    def _product_s(self, gemm: Gemm) -> tuple[float, float]:
+        if self._own is not None:
+            return product_s(self.hardware, self._own, gemm), 0.0
+        constants, _ = self._known_products(gemm.format)
+        work = product_work(self.hardware, gemm, self.overheads.sums)
+        return constants.seconds(work), constants.latency_s(work)
 
     def _known_products(self, format: str) -> tuple[ProductConstants, Basis]:
         known = self._products.get(format)

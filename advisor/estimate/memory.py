@@ -226,6 +226,8 @@ class Footprint:
     rest_fixed_bytes: float = 0.0
     rest_sequence_bytes: float = 0.0
     """The part of each that shapes do not give exactly: activations, libraries."""
+    weights_bytes: float = 0.0
+    """A draft's included."""
 
     def rest_bytes(self, sequences: int) -> float:
         """The part of the total that is not exact."""
@@ -248,7 +250,7 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
     exact_bytes = one.weights_bytes + one.draft_bytes
     fixed_bytes = exact_bytes + activation_bytes(deployment, workload, engine, 0) + one.context_bytes
     total_bytes, rest_bytes = one.total_bytes, fixed_bytes - exact_bytes
-    return Footprint(fixed_bytes, total_bytes - fixed_bytes, rest_bytes, total_bytes - one.exact_bytes - rest_bytes)
+    return Footprint(fixed_bytes, total_bytes - fixed_bytes, rest_bytes, total_bytes - one.exact_bytes - rest_bytes, exact_bytes)
 
 
 def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:

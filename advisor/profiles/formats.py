@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -59,6 +60,7 @@ FORMATS: dict[str, Format] = {
 }
 
 
+@lru_cache(maxsize=256)
 def weight_format(name: str) -> Format:
     """The format named `name`; `int4-gN` and `exl2-Nbpw` are families. Raises `AdvisorError` for an unknown name."""
     if name in FORMATS:

@@ -42,7 +42,7 @@ class BatchingContinuous(Technique):
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Continuous batches with this budget."""
         batching = Batching("continuous", deployment.batching.max_sequences, self.token_budget)
-        return replace(deployment, batching=batching)
+        return deployment.batched(batching)
 
     def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
         """Exact."""
