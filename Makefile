@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 
 CASES := benchmarks/published/cases.csv
 
-.PHONY: demo test test-slow check format bench-cpu bench-search calibrate accuracy clean
+.PHONY: demo test test-slow check format bench-cpu bench-search fit cross-validate calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
@@ -22,7 +22,16 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/accuracy_page.py --check
+	$(BIN)/python -m tools.cross_validate $(CASES) --fast
 	$(BIN)/pytest
+
+# What a change of the estimator asks for, in this order: fit, cross-validate, calibrate HELD_OUT=out/held-out.csv, accuracy.
+fit: $(READY)
+	$(BIN)/python -m tools.fit_engines $(CASES) vllm sglang tensorrt-llm --write
+
+cross-validate: $(READY)
+	mkdir -p out
+	$(BIN)/python -m tools.cross_validate $(CASES) --out benchmarks/results/cross-validation.json --rows out/held-out.csv
 
 # 90 % ranges from the published measurements; HELD_OUT is a table of predictions by constants fitted without their source or model.
 calibrate: $(READY)

@@ -142,9 +142,21 @@ def scored(cases: Iterable[Case], predicted: Iterable[dict[str, str]]) -> Iterat
 
 
 def pool_scores(path: Path) -> list[Score]:
-    """How far off the rest of memory is, by the caches that engines reported: all that is neither weights nor cache."""
+    """How far off the rest of memory is, by the caches that engines reported: all that is neither weights nor cache.
+
+    Versions before those of the engine's profile sized their caches in other ways.
+    """
     with path.open(encoding="utf-8", newline="") as file:
-        return [_pool_score(row) for row in csv.DictReader(file)]
+        return [_pool_score(row) for row in csv.DictReader(file) if not _before_its_profile(row)]
+
+
+def _before_its_profile(row: dict[str, str]) -> bool:
+    first = load_engine(row["engine"]).versions.partition("-")[0]
+    return bool(row["version"]) and _release(row["version"]) < _release(first)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _pool_score(row: dict[str, str]) -> Score:
