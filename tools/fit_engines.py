@@ -27,7 +27,7 @@ LONGEST_TTFT_S = 8.0
 """Beyond it a TTFT is a queue, which says little about an engine."""
 TOGETHER_STIFFNESS = 0.003
 """Weight of the pull to typical values, per row, where all engines are fitted at once."""
-STIFFNESS = 0.03
+STIFFNESS = 0.02
 """The same for each engine."""
 LEAST = 1e-3
 """No constant falls below this share of its typical value: smaller ones are not seen in any row."""
