@@ -297,5 +297,8 @@ class Scheduler:
     def _note_cache(self) -> None:
         if self._exact_cache:
             block = self._running.block
-            held = (self._running.blocks(-1) if len(self._running) else 0) + sum(-(-active.todo // block) for active in self._prefilling)
+            # A last step may be worth more tokens than were still to be written.
+            held = (self._running.blocks(min(self._running.shortest, 0.0) - 1) if len(self._running) else 0) + sum(
+                -(-active.todo // block) for active in self._prefilling
+            )
             self.peak_cache_tokens = max(self.peak_cache_tokens, held * block)

@@ -232,3 +232,11 @@ def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
     run = Scheduler(drafted, Rules(policy="continuous", slots=1, token_budget=BUDGET))
     assert run.serve([(16, 31)], in_flight=1)[0].last_s == 11 * STEP_S
+
+
+def test_a_draft_that_goes_past_the_end_holds_no_more_of_the_cache() -> None:
+    """Four sequences of 256 + 64 tokens hold 319 at most: twenty blocks of 16 each, whatever the last step was worth."""
+    drafting = pricer(Decoding("prompt-lookup", draft_tokens=4, acceptance=0.6))
+    run = Scheduler(drafting, Rules(policy="static", slots=4, token_budget=8192), exact_cache=True)
+    run.serve([(256, 64)] * 4, in_flight=4)
+    assert run.peak_cache_tokens == 4 * 320
