@@ -1,16 +1,19 @@
 """How far predictions are from measurements: errors by group, ranking, coverage, targets. Knows no estimator."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from advisor.profiles.metrics import Value
 from advisor.validate_cases import Case
 
 if TYPE_CHECKING:
     from advisor.targets import Target
+
+Item = TypeVar("Item")
+Key = TypeVar("Key", bound=Hashable)
 
 MIN_RANKED = 4
 """Fewest configurations of a workload that a ranking is judged on."""
@@ -182,9 +185,9 @@ def _workload_on_hardware(one: Comparison) -> str:
     return f"{_workload(one)} {one.case.hardware}"
 
 
-def grouped(compared: Iterable[Comparison], key: Callable[[Comparison], str]) -> dict[str, list[Comparison]]:
-    """Comparisons by `key`, the largest group first."""
-    groups: dict[str, list[Comparison]] = {}
-    for one in compared:
+def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
+    """Items by `key`, the largest group first."""
+    groups: dict[Key, list[Item]] = {}
+    for one in items:
         groups.setdefault(key(one), []).append(one)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))

@@ -18,7 +18,7 @@ from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request, Workload
-from advisor.ranking import FINALISTS, Judged, columns_of, distinct, frontier, judge, misses, order, status
+from advisor.ranking import FINALISTS, OBJECTIVES, Judged, columns_of, distinct, frontier, judge, misses, order, status
 from advisor.reasons import reasons
 from advisor.search import Stack, baselines, refold, stacks
 
@@ -30,8 +30,6 @@ RATE_ROUNDS = 5
 """Halvings in search of the most requests per second."""
 MOST_PRICED = 4
 """Searches that are remembered: a person goes back and forth between a few workloads."""
-OBJECTIVES = {"tpot_ms_mean": 1, "ttft_ms_p95": 1, "peak_memory_gib": 1, "throughput_tok_s": -1}
-"""Each with 1 where less is better, -1 where more is."""
 
 
 class Planner:

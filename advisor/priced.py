@@ -128,8 +128,8 @@ class Pricing:
         import numpy as np
 
         first, which = _unique(search.sureness)
-        deployments = [search.deployments[place] for place in first]
-        factors = [[self.estimator.range_factors(metric, one, self.workload) for metric in RANGES] for one in deployments]
+        ranges = [self.estimator.ranges(search.deployments[place], self.workload) for place in first]
+        factors = [[known.factors(metric) for metric in RANGES] for known in ranges]
         return np.array(factors).reshape(-1, len(RANGES), 2)[which]
 
     def _metrics(self, times: "Numbers", memory: "Numbers", spread: "Numbers", loss: "Numbers") -> dict[str, Column]:

@@ -49,7 +49,8 @@ ALIKE = 0.02
 SAME = 1.03
 """Plans within 3 % of each other are one point of the frontier."""
 MEMORY = "memory_gib_per_device"
-_OBJECTIVES = (("tpot_ms_mean", 1), ("ttft_ms_mean", 1), ("throughput_tok_s", -1), ("peak_memory_gib", 1))
+OBJECTIVES = {"tpot_ms_mean": 1, "ttft_ms_mean": 1, "peak_memory_gib": 1, "throughput_tok_s": -1}
+"""Each with 1 where less is better, -1 where more is."""
 _FARTHEST = math.log(1e6)
 
 
@@ -215,11 +216,6 @@ def order(candidates: Sequence[Candidate], request: Request, budget_gib: float) 
     return [candidates[place] for place in judge(columns, request, budget_gib).order]
 
 
-def distance(candidate: Candidate) -> float:
-    """How far a candidate is from keeping its limits: the sum of the logarithms of what it misses by."""
-    return sum(math.log(min(miss.ratio, 1e6)) for miss in candidate.misses)
-
-
 def frontier(ordered: Sequence[Candidate]) -> list[Candidate]:
     """Candidates that no earlier one beats or equals, within a few percent, in every objective."""
     kept: list[Candidate] = []
@@ -230,7 +226,7 @@ def frontier(ordered: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _dominates(one: Candidate, other: Candidate) -> bool:
-    for metric, sign in _OBJECTIVES:
+    for metric, sign in OBJECTIVES.items():
         mine, theirs = getattr(one.metrics, metric), getattr(other.metrics, metric)
         if mine is None or theirs is None:
             continue

@@ -10,7 +10,7 @@ from advisor.advice import Advice
 from advisor.backends.deployment import Deployment
 from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import OnEvent
-from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.catalogue import catalogue_machine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machine import Machine
 from advisor.estimate.measured import ProfiledMachine
@@ -190,4 +190,4 @@ def _profiled(profile: MachineProfile) -> Place:
 
 
 def _from_sheet(hardware: Hardware, engine: EngineProfile) -> Place:
-    return Place(hardware, CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu), None)
+    return Place(hardware, catalogue_machine(hardware, engine), None)

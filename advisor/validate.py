@@ -1,10 +1,8 @@
 """Predicts published measurements with the one estimator and compares."""
 
-import csv
-import io
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +13,13 @@ from time import monotonic
 from advisor.accuracy import Comparison, ValidationReport, report_of
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
 from advisor.backends.events import OnEvent, Progress
-from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.catalogue import catalogue_machine
 from advisor.estimate.estimator import Estimator
+from advisor.estimate.memory import GIB
 from advisor.estimate.operators import structure_of
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import write_whole
+from advisor.profiles.files import write_csv
 from advisor.profiles.formats import parse_weights, weight_format
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Metrics, Value
@@ -41,7 +40,6 @@ and a fourth, TensorRT-LLM reports 2.2-2.4 tokens a step) and its range."""
 ENDLESS_ROUNDS = 10
 """Rounds of requests from which a run is as good as endless."""
 GB = 1e9
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +84,7 @@ def compare_all(cases: Sequence[Case], on_event: OnEvent | None = None, *, worke
 
 def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, workers: int = 2) -> dict[Setting, Answer]:
     """A prediction for each setting, in two processes where there are many."""
-    # Neighbours share models, machines and step prices.
-    ordered = sorted(settings, key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
+    ordered = as_neighbours(settings)
     answers: dict[Setting, Answer] = {}
     if len(ordered) < SMALL_JOB or workers < 2:
         found: Iterator[Answer] = map(answer, ordered)
@@ -104,6 +101,11 @@ def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, work
                 process.terminate()
             raise
     return answers
+
+
+def as_neighbours(settings: Iterable[Setting]) -> list[Setting]:
+    """Sorted so that those follow one another that share a model, a machine and prices of steps."""
+    return sorted(settings, key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
 
 
 def _leave_interrupts_to_the_parent() -> None:
@@ -126,7 +128,7 @@ def answer(setting: Setting) -> Answer:
         model = _model(setting.model)
         engine = load_engine(setting.engine)
         deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
-        estimator = _estimator(setting.hardware, setting.engine, setting.run.memory_share)
+        estimator = estimator_for(setting.hardware, setting.engine, setting.run.memory_share)
         capacity = estimator.capacity(deployment, workload)
         if capacity.sequences == 0:
             needed, budget = estimator.footprint(deployment, workload).total_bytes(1) / GIB, estimator.budget_bytes / GIB
@@ -236,21 +238,15 @@ def _predicted(metric: str, found: Answer) -> Value | None:
         case "output_tok_s_total":
             return metrics.throughput_tok_s
         case "output_tok_s_per_gpu":
-            return _times(metrics.throughput_tok_s, 1 / found.devices)
+            return metrics.throughput_tok_s and metrics.throughput_tok_s.scaled(1 / found.devices)
         case "decode_tok_s_single_stream":
             return metrics.decode_tok_s
         case "prefill_tok_s":
             return found.prefill_tok_s
         case "peak_memory_gb":
-            return _times(metrics.peak_memory_gib, GIB / GB)
+            return metrics.peak_memory_gib and metrics.peak_memory_gib.scaled(GIB / GB)
         case _:
             return metrics.max_concurrency
-
-
-def _times(value: Value | None, factor: float) -> Value | None:
-    if value is None:
-        return None
-    return Value(value=value.value * factor, low=value.low * factor, high=value.high * factor, basis=value.basis)
 
 
 def _check_writable(path: Path) -> None:
@@ -268,15 +264,13 @@ def _check_writable(path: Path) -> None:
 
 
 def _write_rows(path: Path, compared: list[Comparison]) -> None:
-    """One line per case, whole or not at all."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(ROW_COLUMNS)
+    """One line per case."""
+    lines = []
     for one in compared:
         value = one.predicted
         numbers = (f"{value.value:.6g}", f"{value.low:.6g}", f"{value.high:.6g}", value.basis.value) if value else ("", "", "", "")
-        writer.writerow((one.case.case_id, one.case.metric, f"{one.case.measured:.6g}", *numbers, one.refused))
-    write_whole(path, text.getvalue())
+        lines.append((one.case.case_id, one.case.metric, f"{one.case.measured:.6g}", *numbers, one.refused))
+    write_csv(path, ROW_COLUMNS, lines)
 
 
 def _kind(model: ModelSpec) -> str:
@@ -292,8 +286,12 @@ def _model(name: str) -> ModelSpec:
 
 
 @lru_cache(maxsize=4)
-def _estimator(hardware_id: str, engine_name: str, memory_share: float | None) -> Estimator:
+def estimator_for(hardware_id: str, engine_name: str, memory_share: float | None) -> Estimator:
+    """An engine on a device by its data sheet, with the share of the memory that a run gave it; `None` leaves the engine's own.
+
+    Raises `AdvisorError` `hardware-not-found` or `engine-not-found`.
+    """
     hardware, engine = load_hardware(hardware_id), load_engine(engine_name)
     if memory_share is not None:
         engine = engine.model_copy(update={"memory_share": memory_share})
-    return Estimator(CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu), engine)
+    return Estimator(catalogue_machine(hardware, engine), engine)

@@ -1,5 +1,6 @@
 """Plans of `tests/plans/*.yaml`: a question each, and what must be true of the answer."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from advisor.advice import Advice, Candidate, State, Status
+from advisor.advice import Advice, State, Status
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.questions import PlanQuestion
-from advisor.ranking import distance, frontier
+from advisor.ranking import columns_of, frontier, judge
 from advisor.service import plan
 from advisor.shown_metrics import BY_LIMIT
 
@@ -167,8 +168,9 @@ def test_distance_grows_with_what_is_missed() -> None:
     question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=4, tpot_ms=0.5, offline=True)
     near, far = plan(question), plan(replace(question, tpot_ms=0.1))
 
-    def missed(candidate: Candidate) -> float:
-        return distance(candidate)
+    def missed(advice: Advice) -> float:
+        columns = columns_of([advice.chosen.metrics], [len(advice.chosen.techniques)])
+        return float(judge(columns, advice.request, math.inf).distance[0])
 
-    assert 0 < missed(near.chosen) < missed(far.chosen)
+    assert 0 < missed(near) < missed(far)
     assert set(BY_LIMIT) >= {miss.limit for miss in far.chosen.misses}

@@ -59,7 +59,7 @@ def test_sharing_changes_no_number(searched: tuple[Planner, Request, Priced]) ->
         assert metrics.throughput_tok_s.value == pytest.approx(steady.throughput_tok_s, rel=1e-6)
         for end in ("low", "value", "high"):
             assert getattr(metrics.peak_memory_gib, end) == pytest.approx(getattr(memory, end), rel=1e-6)
-        below, above = alone.range_factors("tpot", deployment, request.workload)
+        below, above = alone.ranges(deployment, request.workload).factors("tpot")
         assert metrics.tpot_ms_p95.low == pytest.approx(below * metrics.tpot_ms_p95.value)
         assert metrics.tpot_ms_p95.high == pytest.approx(above * metrics.tpot_ms_p95.value)
 

@@ -24,7 +24,7 @@ from advisor.profiles.files import write_whole
 from advisor.progress import ProgressLines
 from advisor.validate import compare_all
 from advisor.validate_cases import read_cases
-from advisor.views.validation import error_words, percent_words, reached_words, target_words
+from advisor.views.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -127,7 +127,8 @@ def page(report: ValidationReport, compared: Sequence[Comparison]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-_HEADS = ("rows", "refused", "median error", "mean error", "bias", "in 90 % range", "Spearman", "same hardware")
+_HEADS = tuple(head.replace("|error|", "error") for head in ERROR_HEADS)
+"""Bars would have to be escaped in Markdown."""
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -16,34 +16,29 @@ Lines of the tier `profiled` stay as they are.
 
 import argparse
 import csv
-import io
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TypeVar
 
+from advisor.accuracy import grouped
 from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
-from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.domain import names_of, sizes_of
-from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory import GIB, device_kv_bytes, device_weight_bytes, ledger
 from advisor.estimate.ranges import OUTSIDE, POOL, model_kind, stratum_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.evidence import FOLDER
-from advisor.profiles.files import write_whole
-from advisor.profiles.hardware import load_hardware
+from advisor.profiles.files import write_csv
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validate import GB, deployment_of, workload_of
+from advisor.validate import GB, deployment_of, estimator_for, workload_of
 from advisor.validate_cases import Case, Setting, UnclearError, read_cases
 
-Key = TypeVar("Key")
 MEMORY_BASIS = Basis.DATASHEET.value
 """Where every tier looks in the end."""
 METRICS = {
@@ -105,8 +100,8 @@ def main() -> None:
     asked = parser.parse_args()
     rows = list(scored(read_cases(asked.cases), predictions(asked.rows, asked.held_out)))
     lines = [*_profiled(asked.out / "ranges.csv"), *range_lines(rows), _line("memory", MEMORY_BASIS, POOL, pool_scores(POOLS))]
-    write_table(asked.out / "ranges.csv", RANGE_COLUMNS, lines)
-    write_table(asked.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(rows))
+    write_csv(asked.out / "ranges.csv", RANGE_COLUMNS, lines)
+    write_csv(asked.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(rows))
 
 
 def predictions(rows: Path, held_out: Path | None) -> Iterator[dict[str, str]]:
@@ -160,8 +155,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 
 def _pool_score(row: dict[str, str]) -> Score:
-    engine = load_engine(row["engine"]).model_copy(update={"memory_share": float(row["memory_share"])})
-    estimator = Estimator(CatalogueMachine(load_hardware(row["hardware"]), engine.gpu), engine)
+    engine, estimator = load_engine(row["engine"]), estimator_for(row["hardware"], row["engine"], float(row["memory_share"]))
     slots, budget = int(row["max_sequences"] or estimator.engine.max_sequences), int(row["token_budget"] or 0)
     deployment = Deployment(
         model=find_model(row["model"]),
@@ -197,23 +191,16 @@ def _score(case: Case, predicted: float, deployment: Deployment, workload: Workl
 
 def range_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
     """A line per metric and tier, one per stratum of it that is compared often enough, and one per metric for strangers."""
-    for (metric, basis), found in sorted(_grouped(rows, lambda row: (row.metric, row.basis)).items()):
+    for (metric, basis), found in sorted(grouped(rows, lambda row: (row.metric, row.basis)).items()):
         if len(found) >= FEWEST:
             yield _line(metric, basis, "", [Score(row.score, row.cluster) for row in found])
-        for stratum, some in sorted(_grouped(found, lambda row: row.stratum).items()):
+        for stratum, some in sorted(grouped(found, lambda row: row.stratum).items()):
             clusters = {row.cluster for row in some}
             if stratum and len(some) >= FEWEST_OF_A_STRATUM and len(clusters) >= FEWEST_CLUSTERS:
                 yield _line(metric, basis, stratum, [Score(row.score, row.cluster) for row in some])
-    for metric, found in sorted(_grouped(rows, lambda row: row.metric).items()):
+    for metric, found in sorted(grouped(rows, lambda row: row.metric).items()):
         if len({row.kin for row in found}) >= FEWEST_CLUSTERS:
             yield _line(metric, "", OUTSIDE, [Score(row.score, row.kin) for row in found], power=1.0)
-
-
-def _grouped(rows: Iterable[Row], key: Callable[[Row], Key]) -> dict[Key, list[Row]]:
-    groups: dict[Key, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
 
 
 def _line(metric: str, basis: str, stratum: str, scores: list[Score], *, power: float = 0.5) -> tuple[object, ...]:
@@ -299,13 +286,6 @@ def _profiled(path: Path) -> list[tuple[object, ...]]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         return [tuple(row.get(name, "") for name in RANGE_COLUMNS) for row in csv.DictReader(file) if row["basis"] == "profiled"]
-
-
-def write_table(path: Path, columns: Sequence[str], lines: Iterable[Sequence[object]]) -> None:
-    """A CSV, whole or not at all."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *lines])
-    write_whole(path, text.getvalue())
 
 
 if __name__ == "__main__":

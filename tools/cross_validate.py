@@ -11,30 +11,31 @@ others were chosen on all of their rows.
 """
 
 import argparse
-import csv
 import json
 import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 
-from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.catalogue import catalogue_machine
 from advisor.estimate.operators import structure_of
 from advisor.profiles.engines import load_engine
-from advisor.profiles.files import write_whole
+from advisor.profiles.files import write_csv, write_whole
 from advisor.profiles.hardware import load_hardware
+from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
 from advisor.validate_cases import Case, read_cases
 from tools.engine_terms import Row, rows_of
-from tools.fit_engines import LONGEST_TTFT_S, TYPICAL, engine_of, fit_all, usable
+from tools.fit_engines import FITTED, LONGEST_TTFT_S, TYPICAL, engine_of, fit_all, usable
 
 FAST_SHARE = 10
 FAST_PARTS = 4
-FITTED = "fitted by tools/fit_engines.py"
+HELD_OUT_COLUMNS = ("case_id", "metric", "measured", "predicted", "basis", "fold")
 _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -66,11 +67,11 @@ def model_of(case: Case) -> str:
 
 def held_out(rows: Sequence[Row], part_of: Callable[[Case], str], most_parts: int | None = None) -> list[Held]:
     """Every row predicted without its part, or those of the largest parts."""
-    parts = Counter(part_of(row.case) for row in rows)
+    parts = [part_of(row.case) for row in rows]
     found = []
-    for part, _ in parts.most_common(most_parts):
-        constants = fit_all(usable(row for row in rows if part_of(row.case) != part))
-        inside = [row for row in rows if part_of(row.case) == part]
+    for held, _ in Counter(parts).most_common(most_parts):
+        constants = fit_all(usable(row for row, part in zip(rows, parts, strict=True) if part != held))
+        inside = [row for row, part in zip(rows, parts, strict=True) if part == held]
         # Typical constants stand in where nothing else is published of an engine.
         found += [Held(row, float(row.terms @ constants.get(engine_of(row), TYPICAL))) for row in inside]
     return found
@@ -102,13 +103,17 @@ def summary(held: Sequence[Held], fold: str) -> list[dict[str, object]]:
 
 def write_rows(path: Path, held: Sequence[Held]) -> None:
     """The held-out predictions, for the calibration of ranges."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("case_id", "metric", "measured", "predicted", "basis", "fold"))
-        for one in held:
-            case = one.row.case
-            basis = CatalogueMachine(load_hardware(case.hardware), load_engine(engine_of(one.row)).gpu).basis
-            writer.writerow((case.case_id, case.metric, f"{case.measured:.6g}", f"{case.measured * (1 + one.error):.6g}", basis, "source"))
+    lines = []
+    for one in held:
+        case = one.row.case
+        basis = _basis(case.hardware, engine_of(one.row))
+        lines.append((case.case_id, case.metric, f"{case.measured:.6g}", f"{case.measured * (1 + one.error):.6g}", basis, "source"))
+    write_csv(path, HELD_OUT_COLUMNS, lines)
+
+
+@cache
+def _basis(hardware: str, engine: str) -> Basis:
+    return catalogue_machine(load_hardware(hardware), load_engine(engine)).basis
 
 
 def main() -> None:

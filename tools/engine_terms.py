@@ -7,10 +7,11 @@ between the events that a metric is the time between.
 
 import sys
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,14 @@ from advisor.estimate.estimator import Estimator
 from advisor.estimate.machine import operator_s, term_of
 from advisor.estimate.operators import Gemm, Operator, Part, step_operators, structure_of
 from advisor.estimate.products import measured_format
-from advisor.estimate.residents import Active
 from advisor.estimate.scheduler import Rules, Scheduler
-from advisor.estimate.steps import StepPricer
-from advisor.profiles.engines import EngineProfile, Overheads, Scales, load_engine
+from advisor.estimate.steps import StepPricer, prefill_steps
+from advisor.profiles.engines import Overheads, Scales, load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validate import as_run, deployment_of, workload_of
+from advisor.validate import as_neighbours, as_run, deployment_of, estimator_for, workload_of
 from advisor.validate_cases import Case, Setting, UnclearError
 
 Vector = npt.NDArray[np.float64]
@@ -79,8 +79,7 @@ class Row:
 def rows_of(cases: Sequence[Case], workers: int = 2) -> list[Row]:
     """Rows of every case that is simulated as a loop, an offline run or a burst, and whose weights' precision is stated."""
     known = [case for case in cases if case.setting is not None and case.precision_stated and case.metric in METRICS]
-    settings = list(dict.fromkeys(case.setting for case in known if case.setting is not None))
-    settings.sort(key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
+    settings = as_neighbours(dict.fromkeys(case.setting for case in known if case.setting is not None))
     with ProcessPoolExecutor(workers) as pool:
         times = dict(zip(settings, pool.map(times_of, settings, chunksize=20), strict=True))
     rows = []
@@ -108,7 +107,7 @@ def times_of(setting: Setting) -> dict[str, Vector]:
 
 def _times_of(setting: Setting) -> dict[str, Vector]:
     model, engine = find_model(setting.model), load_engine(setting.engine)
-    estimator = _estimator(setting.hardware, engine.name, setting.run.memory_share)
+    estimator = estimator_for(setting.hardware, engine.name, setting.run.memory_share)
     deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
     capacity = estimator.capacity(deployment, workload)
     if capacity.sequences == 0 or workload.load is Load.OPEN:
@@ -118,7 +117,7 @@ def _times_of(setting: Setting) -> dict[str, Vector]:
     run = LoggedRun(deployment, estimator, rules, workload, streams)
     alone = workload.load is Load.CLOSED and workload.concurrency == 1
     times = run.times(0.0 if alone else rules.wait_steps, waits=not alone)
-    times["prompt"] = run.prompt_terms(engine)
+    times["prompt"] = run.prompt_terms(rules.token_budget)
     return times
 
 
@@ -156,7 +155,9 @@ class LoggedRun:
             times["tpot"] = tpot
         ttft = np.mean([self._at(one.first_s) - self._at(one.arrival_s) for one in counted], axis=0) + wait_steps * tpot
         ttft[PLACE["request_s"]] = 1.0
-        ttft[PLACE["wait_steps"]] = float(waits) * self.pricer.decode_mean_s(counted)
+        # With the constants as they are: what a waited step takes.
+        step_s = [seconds for one in counted if (seconds := one.tpot_s) is not None]
+        ttft[PLACE["wait_steps"]] = fmean(step_s) if waits and step_s else 0.0
         times["ttft"] = ttft
         times["output"] = self._per_token() / serving.busy(self.workload, self.streams)
         return times
@@ -169,18 +170,12 @@ class LoggedRun:
         held: Vector = np.sum([self._at(one.last_s) - self._at(one.arrival_s) for one in steady], axis=0)
         return held / (self.in_flight * sum(one.output for one in steady))
 
-    def prompt_terms(self, engine: EngineProfile) -> Vector:
+    def prompt_terms(self, token_budget: int) -> Vector:
         """Terms of a prompt token's share of a prefill, as `StepPricer.prefill_rate` counts it."""
-        budget = self.deployment.batching.token_budget or engine.token_budget
-        prompt, together = self.workload.prompt_tokens, self.workload.concurrency or 1
-        if together > 1 and prompt * together <= budget:
-            return self.step_terms((Part("prefill", together, prompt, prompt),)) / (prompt * together)
-        done, chunks, total, stages = 0, 0, np.zeros(len(NAMES)), self.deployment.parallel.pipeline
-        while done < prompt:
-            chunk = min(budget, prompt - done)
-            done, chunks = done + chunk, chunks + 1
-            total = total + self.step_terms((Part("prefill", 1, chunk, done, done == prompt),))
-        return total / prompt / chunks / stages * (chunks + stages - 1)
+        steps = prefill_steps(self.workload.prompt_tokens, self.workload.concurrency or 1, token_budget)
+        total: Vector = np.sum([self.step_terms((part,)) for part in steps], axis=0)
+        stages = self.deployment.parallel.pipeline
+        return total / sum(part.rows for part in steps) / len(steps) / stages * (len(steps) + stages - 1)
 
     def step_terms(self, parts: tuple[Part, ...]) -> Vector:
         """Terms of one step."""
@@ -235,11 +230,6 @@ class _Pricer(StepPricer):
         """Without the memory of the class it extends, which would hide the step."""
         return self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
 
-    def decode_mean_s(self, counted: Iterable[Active]) -> float:
-        """Mean TPOT of requests with the constants as they are: what a waited step takes."""
-        times = [(one.last_s - one.first_s) / (one.output - 1) for one in counted if one.output > 1]
-        return float(np.mean(times)) if times else 0.0
-
 
 class _Scheduler(Scheduler):
     """Logs the time after every kind of step, what the step was, and how often it was repeated."""
@@ -277,14 +267,6 @@ class _Kernels:
 @cache
 def _kernels(hardware_id: str) -> _Kernels:
     return _Kernels(hardware_id)
-
-
-@lru_cache(maxsize=8)
-def _estimator(hardware_id: str, engine_name: str, memory_share: float | None) -> Estimator:
-    hardware, engine = load_hardware(hardware_id), load_engine(engine_name)
-    if memory_share is not None:
-        engine = engine.model_copy(update={"memory_share": memory_share})
-    return Estimator(CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu), engine)
 
 
 def constants_of(overheads: Overheads) -> Vector:

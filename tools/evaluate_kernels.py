@@ -9,6 +9,7 @@ from advisor.estimate.attention import attention_constants
 from advisor.estimate.collectives import collective_s, curves, link_rate
 from advisor.estimate.operators import AttentionCall
 from advisor.estimate.products import product_constants, product_work
+from advisor.profiles.files import write_whole
 from tools.fit_kernels import SIZES, collective_rows, fit_attention, fit_products
 from tools.kernel_samples import (
     CallSamples,
@@ -38,7 +39,7 @@ def evaluate(folder: Path) -> None:
         "Attention": _attention_errors(decode, prefill),
         "Collectives": _collective_errors(collectives),
     }
-    OUT.write_text(_page(sections), encoding="utf-8")
+    write_whole(OUT, _page(sections))
 
 
 def _product_errors(samples: GemmSamples) -> Errors:

@@ -36,6 +36,8 @@ METRIC_WEIGHT = {"output_tok_s_total": 2.0, "output_tok_s_per_gpu": 2.0, "decode
 """Rows of metrics that few sources publish count more."""
 DISAGGREGATED = ("gb200", "gb300")
 """Published runs there prefill and decode on different devices, whose numbers the rows do not state."""
+FITTED = "fitted by tools/fit_engines.py"
+"""How the source of fitted constants begins."""
 FOLDER = Path(__file__).parents[1] / "advisor" / "profiles" / "engines"
 
 
@@ -195,7 +197,7 @@ def write(engine: str, found: Vector, rows: int) -> None:
     """Put the constants into the engine's file."""
     path = FOLDER / f"{engine}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    source = f"fitted by tools/fit_engines.py on {rows} rows of benchmarks/published/cases.csv"
+    source = f"{FITTED} on {rows} rows of benchmarks/published/cases.csv"
     content["gpu"] = as_yaml(found, source)
     write_whole(path, yaml.safe_dump(content, sort_keys=False, width=160))
 

@@ -7,7 +7,6 @@ FOLDER holds the samples that `kernel_samples.py` describes.
 """
 
 import argparse
-import csv
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from advisor.estimate.operators import AttentionCall
 from advisor.estimate.products import ProductConstants, product_work
 from advisor.estimate.tiers import build, middle
 from advisor.profiles.evidence import FOLDER
+from advisor.profiles.files import write_csv
 from advisor.profiles.hardware import Hardware
 from tools.kernel_samples import (
     RECORDED,
@@ -176,10 +176,8 @@ def _row(hardware: Hardware, label: str, value: str, constants: dict[str, float]
 
 
 def _write(name: str, rows: Rows) -> None:
-    with (FOLDER / name).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    columns = list(rows[0])
+    write_csv(FOLDER / name, columns, ([row[column] for column in columns] for row in rows))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advisor.cli.load_options import with_load
+from advisor.cli.load_options import LENGTHS, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @with_output
 def command(output: Output, **asked: Any) -> ExitCode:
     """Price one explicit way to run MODEL: no search. Without a load, one request at a time."""
-    missing = [flag for name, flag in (("prompt_tokens", "--prompt-tokens"), ("output_tokens", "--output-tokens")) if not asked[name]]
+    missing = [flag for name, flag in LENGTHS.items() if not asked[name]]
     if missing and asked["trace"] is None:
         raise AdvisorError(
             "usage", f"missing {' and '.join(missing)}", exit_code=ExitCode.USAGE, help=("or --load-trace FILE, which has them",)

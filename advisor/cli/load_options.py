@@ -22,6 +22,8 @@ FLAGS = {
     "offline_load": "--offline",
 }
 """Parameters that each describe a load, and their flags."""
+LENGTHS = {"prompt_tokens": "--prompt-tokens", "output_tokens": "--output-tokens"}
+"""Parameters that a trace takes the place of, and their flags."""
 
 
 def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -49,7 +51,7 @@ def check_load(asked: Mapping[str, Any]) -> None:
     given = [flag for name, flag in FLAGS.items() if asked.get(name)]
     if len(given) > 1:
         raise AdvisorError("usage", f"{' and '.join(given)} exclude each other", exit_code=ExitCode.USAGE, help=(f"keep {given[0]}",))
-    lengths = [flag for name, flag in (("prompt_tokens", "--prompt-tokens"), ("output_tokens", "--output-tokens")) if asked.get(name)]
+    lengths = [flag for name, flag in LENGTHS.items() if asked.get(name)]
     if asked.get("load_trace") and lengths:
         raise AdvisorError(
             "usage",

@@ -6,7 +6,7 @@ from advisor.estimate.machine import STREAM_EFFICIENCY, score_bytes
 from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.estimate.own_kernels import attention_s, product_s
 from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
-from advisor.profiles.engines import Overheads
+from advisor.profiles.engines import EngineProfile, Overheads
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
 
@@ -102,3 +102,8 @@ class CatalogueMachine:
             plain, _ = product_constants(self.hardware, "bf16", sums=self.overheads.sums)
             known = self._products[format] = constants.fused(plain), basis
         return known
+
+
+def catalogue_machine(hardware: Hardware, engine: EngineProfile) -> CatalogueMachine:
+    """A device as an engine uses it, by the engine's constants for devices of its kind."""
+    return CatalogueMachine(hardware, engine.cpu if hardware.kind == "cpu" else engine.gpu)

@@ -16,7 +16,7 @@ from advisor.estimate.served import Served
 from advisor.estimate.serving import simulate
 from advisor.estimate.serving_metrics import goodput, serving_metrics
 from advisor.estimate.steps import SharedPrices, StepPricer
-from advisor.estimate.values import ranges_of
+from advisor.estimate.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.metrics import Basis, Metrics, Value
@@ -65,9 +65,13 @@ class Estimator:
             workload,
             policy=deployment.batching.policy,
             slots=self.slots(deployment, workload),
-            token_budget=deployment.batching.token_budget or self.engine.token_budget,
+            token_budget=self.token_budget(deployment),
         )
         return steadies.of(0)
+
+    def token_budget(self, deployment: Deployment) -> int:
+        """Most tokens of one step: the engine's own where the deployment does not say."""
+        return deployment.batching.token_budget or self.engine.token_budget
 
     def needed_bytes(self, deployment: Deployment, workload: Workload) -> float:
         """Bytes per device with every wanted request in flight, whether they fit or not."""
@@ -127,7 +131,7 @@ class Estimator:
         return Rules(
             policy=deployment.batching.policy,
             slots=self._wanted(deployment, workload) if pool is not NEVER_FULL else self.slots(deployment, workload),
-            token_budget=deployment.batching.token_budget or self.engine.token_budget,
+            token_budget=self.token_budget(deployment),
             request_s=self.machine.overheads.request_s,
             wait_steps=deployment.batching.wait_steps,
             pool=pool,
@@ -179,9 +183,9 @@ class Estimator:
         cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
         return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
 
-    def range_factors(self, metric: str, deployment: Deployment, workload: Workload | None = None) -> tuple[float, float]:
-        """What a value of `metric`, a name of `ranges.csv`, is multiplied by for the ends of its range."""
-        return ranges_of(self.machine, deployment, workload).factors(metric)
+    def ranges(self, deployment: Deployment, workload: Workload | None = None) -> Ranges:
+        """How sure predictions of a deployment are."""
+        return ranges_of(self.machine, deployment, workload)
 
     def domain(self, deployment: Deployment, workload: Workload) -> str | None:
         """A sentence when the setting is unlike what was compared with measurements: its ranges are wider."""
@@ -190,17 +194,16 @@ class Estimator:
     def needed_memory(self, deployment: Deployment, workload: Workload) -> Value:
         """GiB per device with every wanted request in flight, whether they fit or not."""
         held = ledger(deployment, workload, self.engine, self._wanted(deployment, workload))
-        return ranges_of(self.machine, deployment, workload).memory_gib(held)
+        return self.ranges(deployment, workload).memory_gib(held)
 
     def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:
         """Prompt tokens per second while all prompts in flight are prefilled at once, in chunks of the token budget."""
-        budget = deployment.batching.token_budget or self.engine.token_budget
-        rate = self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, budget)
-        return ranges_of(self.machine, deployment, workload).value("prefill", rate)
+        rate = self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, self.token_budget(deployment))
+        return self.ranges(deployment, workload).value("prefill", rate)
 
     def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from times that were already simulated."""
-        ranges, capacity = ranges_of(self.machine, deployment, workload), self.capacity(deployment, workload)
+        ranges, capacity = self.ranges(deployment, workload), self.capacity(deployment, workload)
         held = capacity.ledger
         prefill_s = self.pricer(deployment).prefill_s(workload.prompt_tokens, workload.prompt_tokens)
         return Metrics(
@@ -216,7 +219,7 @@ class Estimator:
 
     def goodput(self, deployment: Deployment, workload: Workload, served: Served, limits: Limits) -> Value | None:
         """Requests per second whose own TTFT and TPOT keep the limits; `None` where neither is limited."""
-        return goodput(ranges_of(self.machine, deployment, workload), workload, served, limits)
+        return goodput(self.ranges(deployment, workload), workload, served, limits)
 
 
 def _half_way(workload: Workload) -> Workload:

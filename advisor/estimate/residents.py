@@ -41,6 +41,11 @@ class Active:
     preemptions: int = 0
 
     @property
+    def tpot_s(self) -> float | None:
+        """Of a finished request: time per output token after the first; `None` for a single token."""
+        return (self.last_s - self.first_s) / (self.output - 1) if self.output > 1 else None
+
+    @property
     def todo(self) -> int:
         """Tokens to prefill before it decodes: the prompt, and what it had written when it was preempted."""
         return self.prompt + self.produced

@@ -79,7 +79,7 @@ class Scheduler:
 
     def served(self, counted: Sequence[Active]) -> Served:
         """The times of `counted` requests of a finished run as their clients see them."""
-        per_token = [(one.last_s - one.first_s) / (one.output - 1) if one.output > 1 else None for one in counted]
+        per_token = [one.tpot_s for one in counted]
         known = [seconds for seconds in per_token if seconds is not None]
         before_s = self._request_s + (self._wait_steps * self._gain * fmean(known) if known else 0.0)
         timings = tuple(

@@ -21,7 +21,7 @@ def serving_metrics(ranges: Ranges, workload: Workload, served: Served) -> dict[
     if workload.request_rate_per_s is not None and served.most_requests_per_s is not None:
         known["request_rate_per_s"] = _within(ranges, math.inf, served.most_requests_per_s)
         kept = _within(ranges, workload.request_rate_per_s, served.most_requests_per_s)
-        known["throughput_tok_s"] = _times(kept, workload.output_tokens)
+        known["throughput_tok_s"] = kept.scaled(workload.output_tokens)
     return known
 
 
@@ -64,7 +64,3 @@ def _within(ranges: Ranges, offered_per_s: float, most_per_s: float) -> Value:
     below, above = ranges.factors("throughput")
     value, low, high = (min(offered_per_s, most_per_s * factor) for factor in (1.0, below, above))
     return Value(value=value, low=low, high=high, basis=ranges.speculated_basis)
-
-
-def _times(value: Value, factor: float) -> Value:
-    return Value(value=value.value * factor, low=value.low * factor, high=value.high * factor, basis=value.basis)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 from advisor.backends.deployment import Deployment, Weights
 from advisor.estimate.machine import Machine, Shares, price
@@ -68,15 +69,10 @@ class StepPricer:
 
     def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
         """Tokens per second while `sequences` prompts are prefilled together in steps of at most `budget` tokens."""
-        if sequences > 1 and prompt * sequences <= budget:
-            return prompt * sequences / self.step_s((Part("prefill", sequences, prompt, prompt),))
-        done, seconds, chunks, stages = 0, 0.0, 0, self.deployment.parallel.pipeline
-        while done < prompt:
-            chunk = min(budget, prompt - done)
-            done, chunks = done + chunk, chunks + 1
-            seconds += self.step_s((Part("prefill", 1, chunk, done, done == prompt),))
+        steps, stages = prefill_steps(prompt, sequences, budget), self.deployment.parallel.pipeline
+        seconds = sum(self.step_s((part,)) for part in steps)
         # Chunks follow one another through the stages of a pipeline.
-        return prompt / seconds * chunks * stages / (chunks + stages - 1)
+        return sum(part.rows for part in steps) / seconds * len(steps) * stages / (len(steps) + stages - 1)
 
     def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> Part:
         """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
@@ -148,6 +144,13 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
     return Deployment(
         model=draft, weights=Weights(draft.weight_format), attention=deployment.attention, kv=deployment.kv, engine=deployment.engine
     )
+
+
+def prefill_steps(prompt: int, sequences: int, budget: int) -> list[Part]:
+    """The steps that prefill a prompt in chunks of the budget, or one step for all of `sequences` prompts where it holds them."""
+    if sequences > 1 and prompt * sequences <= budget:
+        return [Part("prefill", sequences, prompt, prompt)]
+    return [Part("prefill", 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
 
 
 def rounded(part: Part) -> Part:

@@ -1,10 +1,12 @@
 """Files written whole or not at all, and YAML read safely: bounded, no anchors, no duplicate keys, UTF-8."""
 
+import csv
 import errno
+import io
 import os
 import re
 import secrets
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 import yaml
@@ -34,6 +36,13 @@ def write_whole(path: Path, text: str) -> Path:
     except OSError as error:
         raise _write_error(path, error) from error
     return path
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
+    """Write a table as CSV, whole or not at all; give back the path. Raises `AdvisorError` as `write_whole` does."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return write_whole(path, text.getvalue())
 
 
 def _replace(target: Path, content: bytes) -> None:

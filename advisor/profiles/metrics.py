@@ -56,6 +56,10 @@ class Value(Frozen):
         """A number that has no spread."""
         return cls(value=value, low=value, high=value, basis=basis)
 
+    def scaled(self, factor: float) -> "Value":
+        """The same in another unit, or of so many: range and all. `factor` is positive."""
+        return Value(value=self.value * factor, low=self.low * factor, high=self.high * factor, basis=self.basis)
+
     def as_dict(self) -> dict[str, object]:
         """The published form: `{"value", "range": [low, high], "basis"}`."""
         return {"value": self.value, "range": [self.low, self.high], "basis": self.basis.value}
