@@ -1,9 +1,13 @@
 """Fixtures that many tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+# Before any kernel is imported: without a GPU, Triton's functions run in its interpreter. `make test-gpu` sets it to 0.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 # Tests never judge wall time: a busy machine is no failure.
 settings.register_profile("no-deadline", deadline=None)
