@@ -51,7 +51,7 @@ def levels(stored: Tensor, kv_format: str, dtype: torch.dtype) -> Tensor:
     """The rows [.., D] before their scales, exact in `dtype` bfloat16 and wider."""
     if kv_format != "int4":
         return stored.to(dtype)
-    both = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)
+    both: Tensor = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)
     return both.to(dtype).sub_(7.5)
 
 
@@ -67,7 +67,8 @@ def rotate(rows: Tensor) -> Tensor:
     """
     block = rows.shape[-1] & -rows.shape[-1]
     matrix = hadamard(block).to(rows.device, rows.dtype)
-    return (rows.unflatten(-1, (-1, block)) @ matrix).flatten(-2)
+    rotated: Tensor = rows.reshape(*rows.shape[:-1], -1, block) @ matrix
+    return rotated.reshape(rows.shape)
 
 
 @cache
@@ -76,4 +77,4 @@ def hadamard(size: int) -> Tensor:
     matrix = torch.ones(1, 1)
     while matrix.shape[0] < size:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)], 0)
-    return matrix * size**-0.5
+    return matrix * float(size**-0.5)
