@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -19,15 +19,26 @@ KEPT_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
 class QuantisedLinear(nn.Module):
     """A linear layer whose weights are integers. Activations are rounded to bf16 on a CPU; the result has their type."""
 
+    channel_dimensions: ClassVar[dict[str, int]]
+    """Each buffer, and which of its dimensions runs over output channels."""
+
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
-        self.bias = linear.bias
+        self.bias: nn.Parameter | None = linear.bias
+        self.real_channels: tuple[tuple[int, int], ...] = ((0, linear.out_features),)
+        """Ranges of output channels that are no padding."""
+
+    @property
+    def channels(self) -> int:
+        """Output channels with padding."""
+        name, dimension = next(iter(self.channel_dimensions.items()))
+        return self.get_buffer(name).shape[dimension]
 
     def _finish(self, out: torch.Tensor) -> torch.Tensor:
         """Drop padded channels, add the bias."""
         if out.shape[-1] != self.out_features:
-            out = out[..., : self.out_features].contiguous()
+            out = torch.cat([out[..., start:stop] for start, stop in self.real_channels], dim=-1)
         return out if self.bias is None else out + self.bias.to(out.dtype)
 
     def _padded(self, x: torch.Tensor, columns: int) -> torch.Tensor:
@@ -43,6 +54,8 @@ class QuantisedLinear(nn.Module):
 
 class Int8Linear(QuantisedLinear):
     """Int8 weights, one scale per output channel."""
+
+    channel_dimensions: ClassVar[dict[str, int]] = {"q": 0, "scale": 0}
 
     q: torch.Tensor
     scale: torch.Tensor
@@ -60,6 +73,8 @@ class Int8Linear(QuantisedLinear):
 
 class Int4Linear(QuantisedLinear):
     """Int4 weights, a scale and a zero per group of `group_size` inputs."""
+
+    channel_dimensions: ClassVar[dict[str, int]] = {"packed": 0, "scale_zero": 1}
 
     packed: torch.Tensor
     scale_zero: torch.Tensor

@@ -88,6 +88,8 @@ def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor)
     rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
     group_size = x.shape[-1] // scale_zero.shape[0]
     few = rows.shape[0] <= PACKED_ROWS
+    # the operator reads scales and zeros as if they were contiguous: for those of a view it needs a copy
+    scale_zero = scale_zero.contiguous()
     out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, group_size, scale_zero) if few else _unpacked(rows, packed, scale_zero)
     return out.view(*x.shape[:-1], packed.shape[0]).to(x.dtype)
 
