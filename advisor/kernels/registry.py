@@ -1,9 +1,11 @@
 """Every kernel of the project: one line each."""
 
-from advisor.kernels import int4_linear, int8_linear
+from advisor.kernels import add_rmsnorm, int4_linear, int8_linear, silu_mul
 from advisor.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
     int8_linear.KERNEL,
     int4_linear.KERNEL,
+    add_rmsnorm.KERNEL,
+    silu_mul.KERNEL,
 )

@@ -12,22 +12,13 @@ from hypothesis import strategies as st
 from advisor.kernels import int4_linear as int4
 from advisor.kernels import int8_linear as int8
 from advisor.kernels.kernel import Kernel, relative_error
-from advisor.kernels.registry import KERNELS
 
-CASES = [pytest.param(kernel, shape, id=f"{kernel.name}-{'x'.join(map(str, shape))}") for kernel in KERNELS for shape in kernel.shapes]
+LINEARS = (int8.KERNEL, int4.KERNEL)
 ROUNDING = 2**-8
 """Largest relative error of rounding to bf16."""
 
 
-@pytest.mark.parametrize(("kernel", "shape"), CASES)
-def test_launch_agrees_with_the_reference_in_fp64(kernel: Kernel, shape: tuple[int, ...]) -> None:
-    arguments = kernel.inputs(*shape)
-    error = relative_error(kernel, arguments)
-    assert error <= kernel.tolerance, f"{kernel.name} {shape}: error {error:.2e}, allowed {kernel.tolerance:.0e}"
-    assert kernel.launch(*arguments).dtype == arguments[0].dtype
-
-
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_launch_takes_every_float_type_and_any_stride(kernel: Kernel, dtype: torch.dtype) -> None:
     x, *weights = kernel.inputs(*kernel.shapes[2])
@@ -39,7 +30,7 @@ def test_launch_takes_every_float_type_and_any_stride(kernel: Kernel, dtype: tor
     assert relative_error(kernel, (strided, *weights)) <= kernel.tolerance
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)
 def test_both_paths_give_the_same_rows(kernel: Kernel) -> None:
     x, *weights = kernel.inputs(100, *kernel.shapes[0][1:])
     few = torch.cat([kernel.launch(row, *weights) for row in x.split(4)])
@@ -47,7 +38,7 @@ def test_both_paths_give_the_same_rows(kernel: Kernel) -> None:
     assert float((few - many).double().norm() / many.double().norm()) <= kernel.tolerance
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)
 def test_launch_leaves_its_inputs_alone(kernel: Kernel) -> None:
     for shape in (kernel.shapes[0], (100, *kernel.shapes[0][1:])):
         arguments = kernel.inputs(*shape)
@@ -56,7 +47,7 @@ def test_launch_leaves_its_inputs_alone(kernel: Kernel) -> None:
         assert all(torch.equal(a, b) for a, b in zip(arguments, before, strict=True))
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)
 def test_bytes_are_those_of_the_tensors(kernel: Kernel) -> None:
     for shape in kernel.shapes[:3]:
         arguments = kernel.inputs(*shape)
@@ -141,7 +132,7 @@ def test_int8_refuses_columns_that_the_operator_would_read_past() -> None:
         int8.int8_linear(torch.zeros(2, 40), q, scale)
 
 
-@pytest.mark.parametrize("kernel", KERNELS, ids=lambda kernel: kernel.name)
+@pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)
 def test_launch_says_what_it_got(kernel: Kernel) -> None:
     x, weight, scale = kernel.inputs(*kernel.shapes[0])
     wrong = (

@@ -1,0 +1,90 @@
+"""The gate of a gated MLP: silu of the first half of each row times the second half.
+
+Letters: M rows, F elements of a half.
+"""
+
+# Triton's functions take blocks, which have no Python type.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.nn import functional
+
+from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
+
+_BLOCK = 1024
+"""Elements of the output that a program writes: 16-byte loads for each of 128 threads in two-byte types."""
+
+
+def silu_mul_reference(gate_up: Tensor) -> Tensor:
+    """silu(gate) · up of `gate_up` [.., 2F], gate first: [.., F]; the gate is rounded before the product, as transformers does."""
+    gate, up = gate_up.chunk(2, -1)
+    return functional.silu(gate) * up
+
+
+@triton.jit
+def _silu_mul(gate_up, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    held = column < WIDTH
+    gate = tl.load(gate_up + row * (2 * WIDTH) + column, mask=held, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * (2 * WIDTH) + WIDTH + column, mask=held, other=0.0).to(tl.float32)
+    element = out.dtype.element_ty
+    opened = (gate / (1.0 + tl.exp(-gate))).to(element).to(tl.float32)
+    tl.store(out + row * WIDTH + column, (opened * up).to(element), mask=held)
+
+
+def silu_mul(gate_up: Tensor) -> Tensor:
+    """The same: one launch on a GPU, plain torch on a CPU. Raises `ValueError` for an odd last dimension or integers."""
+    _check(gate_up)
+    return silu_mul_reference(gate_up) if gate_up.device.type == "cpu" else launch_silu_mul(gate_up)
+
+
+def launch_silu_mul(gate_up: Tensor) -> Tensor:
+    """The Triton form, for a GPU or the interpreter."""
+    _check(gate_up)
+    gate_up = gate_up.contiguous()
+    width = gate_up.shape[-1] // 2
+    out = gate_up.new_empty(*gate_up.shape[:-1], width)
+    if out.numel():
+        grid = (out.numel() // width, triton.cdiv(width, _BLOCK))
+        _silu_mul[grid](gate_up, out, WIDTH=width, BLOCK=_BLOCK, num_warps=4)
+    return out
+
+
+def _check(gate_up: Tensor) -> None:
+    if not gate_up.is_floating_point() or gate_up.dim() < 1 or gate_up.shape[-1] % 2 or not gate_up.shape[-1]:
+        raise ValueError(f"silu_mul takes floating [.., 2F]; got {tuple(gate_up.shape)} {gate_up.dtype}")
+
+
+def _inputs(m: int, f: int) -> tuple[Tensor]:
+    generator = torch.Generator().manual_seed(m * 31 + f)
+    return ((torch.randn(m, 2 * f, generator=generator) * 3).half(),)
+
+
+def _variant(width: int) -> Variant:
+    return Variant(
+        name=str(width),
+        function=_silu_mul,
+        types={"gate_up": "*bf16", "out": "*bf16"},
+        constants={"WIDTH": width, "BLOCK": _BLOCK},
+        warps=4,
+        stages=3,
+        registers=64,
+        shared_bytes=0,
+    )
+
+
+KERNEL = Kernel(
+    name="silu-mul",
+    reference=silu_mul_reference,
+    launch=lambda gate_up: (launch_silu_mul if gate_up.is_cuda or INTERPRETED else silu_mul)(gate_up),
+    inputs=_inputs,
+    shapes=((1, 14336), (3, 1), (5, 1000), (17, 96), (2, 2049), (0, 64)),
+    tolerance=2e-3,
+    bytes=lambda m, f: 2 * 3 * m * f,
+    flops=lambda m, f: 5 * m * f,
+    variants=(_variant(14336), _variant(768), _variant(11008)),
+)
