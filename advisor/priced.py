@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, TypeVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Batching, Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steadies, steady_state
 from advisor.estimate.estimator import Estimator
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Kept = TypeVar("Kept", bound=Hashable)
 RANGES = ("ttft", "tpot", "throughput", "memory")
 """Names of `ranges.csv`, in the order of the factors below."""
+STATIC, WHOLE, CHUNKED = range(3)
 TIMES = tuple(time.name for time in fields(Steadies))
 
 
@@ -84,7 +85,8 @@ class Pricing:
         # Deferred: see above.
         import numpy as np
 
-        in_step = search.budgets if self.estimator.engine.trial is not None else np.minimum(search.budgets, self.workload.prompt_tokens)
+        budgets = np.where(search.policies == WHOLE, np.maximum(search.budgets, self.workload.longest_tokens), search.budgets)
+        in_step = budgets if self.estimator.engine.trial is not None else np.minimum(budgets, self.workload.prompt_tokens)
         first, which = _unique(search.held, search.sequences, in_step)
         usual = self.estimator.usual(self.workload)
         held = [self._held(search.deployments[place], usual) for place in first]
@@ -106,9 +108,9 @@ class Pricing:
         import numpy as np
 
         budgets = np.minimum(search.budgets, slots * (self.workload.prompt_tokens + search.positions))
-        first, which = _unique(search.groups, search.continuous, slots, budgets)
+        first, which = _unique(search.groups, search.policies, slots, budgets)
         pricers = [self.estimator.pricer(search.deployments[place]) for place in np.unique(search.groups, return_index=True)[1]]
-        calls, call_of = _unique(search.families[first], search.continuous[first], slots[first], budgets[first])
+        calls, call_of = _unique(search.families[first], search.policies[first], slots[first], budgets[first])
         found, families = np.empty((len(TIMES), len(first))), _Families(pricers)
         for call, place in enumerate(first[calls]):
             members = np.flatnonzero(call_of == call)
@@ -118,6 +120,7 @@ class Pricing:
                 policy=search.deployments[place].batching.policy,
                 slots=int(slots[place]),
                 token_budget=int(budgets[place]),
+                chunked=search.deployments[place].batching.chunked,
             )
             found[:, members] = [getattr(steadies, name) for name in TIMES]
         return found[:, which], len(first)
@@ -185,8 +188,8 @@ class _Numbered:
     sureness: "Places"
     positions: "Places"
     """Positions of a sequence in a decoding step."""
-    continuous: "Places"
-    """1 for continuous batches, 0 for static ones."""
+    policies: "Places"
+    """Static, continuous with whole prompts, or with chunks of them."""
     sequences: "Places"
     budgets: "Places"
 
@@ -210,11 +213,9 @@ def _numbered(deployments: Sequence[Deployment], usual_budget: int) -> _Numbered
     stems, stem_of = _stems(deployments)
     numbers = [_distinct(parts)[1] for parts in zip(*(_parts(stem) for stem in stems), strict=True)]
     weights, attention, layout, decoding, parallel, kv = numbers or [np.empty(0, int)] * 6
-    batchings = [
-        (one.policy == "continuous", one.max_sequences, one.token_budget or usual_budget) for one in (d.batching for d in deployments)
-    ]
+    batchings = [(_policy(one), one.max_sequences, one.token_budget or usual_budget) for one in (d.batching for d in deployments)]
     known, batching_of = _distinct(batchings)
-    continuous, sequences, budgets = np.array(known, int).reshape(-1, 3)[batching_of].T
+    policies, sequences, budgets = np.array(known, int).reshape(-1, 3)[batching_of].T
     return _Numbered(
         deployments=deployments,
         groups=_unique(weights, attention, layout, decoding, parallel)[1][stem_of],
@@ -222,10 +223,16 @@ def _numbered(deployments: Sequence[Deployment], usual_budget: int) -> _Numbered
         held=_unique(weights, kv, decoding, parallel)[1][stem_of],
         sureness=_unique(weights, decoding, parallel)[1][stem_of],
         positions=np.array([stem.decoding.draft_tokens + 1 for stem in stems], int)[stem_of],
-        continuous=continuous,
+        policies=policies,
         sequences=sequences,
         budgets=budgets,
     )
+
+
+def _policy(batching: Batching) -> int:
+    if batching.policy != "continuous":
+        return STATIC
+    return CHUNKED if batching.chunked else WHOLE
 
 
 def _parts(deployment: Deployment) -> tuple[Hashable, ...]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from advisor.advice import Advice, State, Status
+from advisor.backends.techniques import TECHNIQUES
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.questions import PlanQuestion
 from advisor.ranking import columns_of, frontier, judge
@@ -48,7 +49,7 @@ def test_binding_limit_and_relaxations(answered: tuple[dict[str, Any], Advice]) 
 def test_every_technique_has_a_reason_with_a_number_or_a_fact(answered: tuple[dict[str, Any], Advice]) -> None:
     expected, advice = answered
     reasons = {reason.technique: reason for reason in advice.reasons}
-    assert len(reasons) == 8
+    assert len(reasons) == len(TECHNIQUES)
     for name, reason in reasons.items():
         assert (reason.state is State.CHOSEN) == (name in advice.chosen.names)
         assert reason.why.endswith(".")

@@ -18,8 +18,9 @@ from advisor.questions import PlanQuestion, request_for
 from advisor.service import find_place, planner_for
 
 WIDE = PlanQuestion(
-    model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", devices=8, concurrency=16, profile="none", tpot_ms=10, offline=True
-)
+    model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", devices=8, concurrency=16, prompt_tokens=3500, output_tokens=256,
+    profile="none", tpot_ms=10, offline=True,
+)  # fmt: skip
 
 
 def planner_of(question: PlanQuestion) -> tuple[Planner, Request]:
@@ -41,7 +42,7 @@ def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched
 
 def test_stacks_that_a_price_cannot_tell_apart_share_it(searched: tuple[Planner, Request, Priced]) -> None:
     _, _, priced = searched
-    assert priced.closed_forms < len(priced.stacks) / 2
+    assert priced.closed_forms <= len(priced.stacks) / 2
 
 
 def test_sharing_changes_no_number(searched: tuple[Planner, Request, Priced]) -> None:

@@ -67,9 +67,11 @@ class Batching:
     """`static` admits a batch and waits until all of it is done; `continuous` admits whenever there is room."""
     max_sequences: int = 1
     token_budget: int = 0
-    """Most tokens in one step, prompts cut into chunks to fit; 0 for whole prompts, one step each."""
+    """Most tokens in one step; 0 for the engine's usual number."""
     wait_steps: float = 0.0
     """Decoding steps that a request waits before the scheduler looks at it, on average: polling intervals, held batches."""
+    chunked: bool = True
+    """Whether continuous batches cut prompts into chunks that fill a step; else a prompt that is too long has a step to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,11 @@ class Deployment:
     batching: Batching = field(default_factory=Batching)
     parallel: Parallel = field(default_factory=Parallel)
     engine: str = "advisor"
+
+    @property
+    def decoding_positions(self) -> int:
+        """Tokens of a step in which every slot decodes, drafts included."""
+        return self.batching.max_sequences * (self.decoding.draft_tokens + 1)
 
     def batched(self, batching: Batching) -> "Deployment":
         """The same in other batches: a search asks for tens of thousands, and `replace` takes more than twice as long."""

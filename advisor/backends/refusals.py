@@ -2,7 +2,7 @@
 
 from advisor.backends.deployment import Deployment
 from advisor.profiles.engines import load_engine
-from advisor.profiles.request import Request
+from advisor.profiles.request import Load, Request
 
 
 def not_quantisable(deployment: Deployment, format: str) -> str | None:
@@ -33,4 +33,15 @@ def not_speculative(request: Request, deployment: Deployment, method: str) -> st
     engine = load_engine(deployment.engine)
     if method not in engine.decoding:
         return f"{engine.name} {engine.versions} does not decode by {method}."
+    return None
+
+
+def nothing_to_batch(request: Request, deployment: Deployment, step_tokens: int) -> str | None:
+    """Why batches that change at every step, of so many tokens, gain nothing."""
+    workload = request.workload
+    if workload.load is Load.CLOSED and workload.concurrency == 1:
+        return "Only one request is in flight: there is nothing to batch it with."
+    positions = deployment.decoding_positions
+    if positions >= step_tokens:
+        return f"{positions} decoding positions leave nothing of a step of {step_tokens} tokens for prompts."
     return None

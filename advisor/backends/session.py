@@ -33,3 +33,6 @@ class Session:
     batching: str = "static"
     max_sequences: int = 1
     token_budget: int = 0
+    """Most tokens in one step; 0 for whole prompts, one step each."""
+    chunked: bool = True
+    """Whether prompts are cut into chunks to fit."""

@@ -74,10 +74,10 @@ def _columns(record: Steadies | _Busy) -> "list[Numbers]":
     return [getattr(record, field.name) for field in fields(record)]
 
 
-def steady_state(family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int) -> Steadies:
+def steady_state(family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int, chunked: bool = True) -> Steadies:
     """TPOT and throughput of `slots` busy slots, and the TTFT that one request in twenty exceeds."""
     overheads, replicas = family.first.machine.overheads, family.first.deployment.parallel.data
-    loop = Loop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget)
+    loop = Loop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget, chunked)
     if workload.arrivals_per_s is not None:
         steady = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:
@@ -109,6 +109,7 @@ class Loop:
     prompt: int
     output: int
     token_budget: int
+    chunked: bool = True
 
     @property
     def steps(self) -> float:
@@ -177,7 +178,7 @@ class Loop:
         decoding, chunks = float(batch - 1), self._chunks(batch - 1)
         if decoding * chunks > self.steps:
             decoding, chunks = self._prefill_bound(batch)
-        own_s = chunks * self.mixed_s(round(decoding), 1, min(self.prompt, self.room(decoding)))
+        own_s = chunks * self.mixed_s(round(decoding), 1, self._chunk(decoding))
         if decoding < batch - 1:
             cycle_s, tpot_s = batch * own_s, decoding * own_s / max(self.output - 1, 1)
             waits_s = (batch - decoding) * own_s
@@ -189,7 +190,11 @@ class Loop:
 
     def _chunks(self, decoding: float) -> float:
         """Steps that one prompt takes."""
-        return max(self.prompt / self.room(decoding), 1.0)
+        return max(self.prompt / self._chunk(decoding), 1.0)
+
+    def _chunk(self, decoding: float) -> int:
+        """Tokens of one prompt in a step beside so many that decode."""
+        return min(self.prompt, self.room(decoding)) if self.chunked else self.prompt
 
     def _prefill_bound(self, batch: int) -> tuple[float, float]:
         """How many decode while prompts queue, and the steps of a prompt: an answer lasts as long as their prefills."""
@@ -204,7 +209,7 @@ class Loop:
         decoding = int(place / 2)
         room = self.room(decoding)
         if room < self.prompt:
-            return max(place, 1.0) * self._chunks(decoding) * self.mixed_s(decoding, 1, room)
+            return max(place, 1.0) * self._chunks(decoding) * self.mixed_s(decoding, 1, self._chunk(decoding))
         together = min(room // self.prompt, batch)
         if place <= together:
             return self.mixed_s(0, together, self.prompt)

@@ -66,6 +66,7 @@ class Estimator:
             policy=deployment.batching.policy,
             slots=self.slots(deployment, workload),
             token_budget=self.token_budget(deployment),
+            chunked=deployment.batching.chunked,
         )
         return steadies.of(0)
 
@@ -134,6 +135,7 @@ class Estimator:
             token_budget=self.token_budget(deployment),
             request_s=self.machine.overheads.request_s,
             wait_steps=deployment.batching.wait_steps,
+            chunked=deployment.batching.chunked,
             pool=pool,
         )
 
@@ -197,8 +199,10 @@ class Estimator:
         return self.ranges(deployment, workload).memory_gib(held)
 
     def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:
-        """Prompt tokens per second while all prompts in flight are prefilled at once, in chunks of the token budget."""
-        rate = self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, self.token_budget(deployment))
+        """Prompt tokens per second while all prompts in flight are prefilled at once, in steps of the token budget."""
+        budget, prompt = self.token_budget(deployment), workload.prompt_tokens
+        budget = budget if deployment.batching.chunked else max(budget, prompt)
+        rate = self.pricer(deployment).prefill_rate(prompt, workload.concurrency or 1, budget)
         return self.ranges(deployment, workload).value("prefill", rate)
 
     def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:

@@ -29,6 +29,8 @@ class Rules:
     request_s: float = 0.0
     wait_steps: float = 0.0
     """Decoding steps that a request waits beyond what the engine always makes it wait."""
+    chunked: bool = True
+    """Whether prompts are cut to fit in the budget."""
     pool: Pool = NEVER_FULL
 
 
@@ -42,6 +44,7 @@ class Scheduler:
         self._budget = rules.token_budget
         self._request_s = rules.request_s
         self._wait_steps = rules.wait_steps
+        self._chunked = rules.chunked
         self._gain = pricer.tokens_per_decode
         self._positions = pricer.deployment.decoding.draft_tokens + 1
         self._pool = pool = rules.pool
@@ -189,17 +192,22 @@ class Scheduler:
         return chunks
 
     def _admitted(self, begun: list[tuple[Active, int]]) -> list[tuple[Active, int]]:
-        """Start the requests that wait, in order, while slots, budget and blocks for their whole prompts last; their chunks."""
+        """Start the requests that wait, in order, while slots, budget and blocks for their whole prompts last; their chunks.
+
+        Prompts that are never cut share a step while the budget lasts; one that is longer goes alone.
+        """
         room = self._room() - sum(tokens for _, tokens in begun)
         free = self._free(begun) if self._bounded and room > 0 and len(self._order) < self._slots else float("inf")
-        chunks = []
+        chunks: list[tuple[Active, int]] = []
         while self._waiting and room > 0 and len(self._order) < self._slots:
             active = self._waiting[0]
+            if not self._chunked and active.todo > room and chunks:
+                break
             free -= self._reserved(active) if self._pool.reserves else self._pool.fixed_blocks + self._pool.blocks_of(active.todo)
             if free < 0 and self._order:
                 break
             self._start(self._waiting.popleft())
-            chunks.append((active, min(active.todo, room)))
+            chunks.append((active, min(active.todo, room) if self._chunked else active.todo))
             room -= chunks[-1][1]
         return chunks
 

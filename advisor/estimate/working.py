@@ -15,14 +15,19 @@ LOGIT_BYTES = 4
 
 def activation_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> float:
     """Bytes that steps need on one device: those of the engine's trial step, or else of the workload's own with `sequences` in flight."""
-    budget = deployment.batching.token_budget or engine.token_budget
     if engine.trial is not None:
-        return 0.0 if engine.trial.beside_share else trial_bytes(deployment, engine.trial, budget)
-    tokens = min(workload.prompt_tokens, budget) + sequences
+        return 0.0 if engine.trial.beside_share else trial_bytes(deployment, engine.trial, most_step_tokens(deployment, workload, engine))
+    tokens = min(workload.prompt_tokens, most_step_tokens(deployment, workload, engine)) + sequences
     model, ranks = deployment.model, deployment.parallel.tensor
     hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * structure_of(model).widest / ranks)
     positions = deployment.decoding.draft_tokens + 1
     return hidden + LOGIT_BYTES * sequences * positions * model.vocab_size
+
+
+def most_step_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
+    """Tokens that a step must hold: the budget, or the longest sequence where prompts are not cut."""
+    budget = deployment.batching.token_budget or engine.token_budget
+    return budget if deployment.batching.chunked else max(budget, workload.longest_tokens)
 
 
 def trial_bytes(deployment: Deployment, trial: Trial, tokens: int) -> float:

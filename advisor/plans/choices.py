@@ -11,6 +11,7 @@ from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.numbers import three_digits
 from advisor.plans import sections
+from advisor.plans.earlier import is_chunked, technique_choices
 from advisor.plans.file import PlanFile
 from advisor.profiles.model_store import find_model, is_shipped
 from advisor.profiles.models import ModelSpec
@@ -32,6 +33,7 @@ def apply_of(candidate: Candidate) -> sections.Apply:
             policy=found.batching.policy,
             max_num_seqs=found.batching.max_sequences,
             max_batched_tokens=found.batching.token_budget or None,
+            chunked_prefill=found.batching.chunked if found.batching.policy == "continuous" else None,
         ),
         techniques=tuple(_technique(technique) for technique in candidate.techniques),
     )
@@ -50,6 +52,7 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
             policy=chosen.batching.policy,
             max_sequences=chosen.batching.max_num_seqs,
             token_budget=chosen.batching.max_batched_tokens or 0,
+            chunked=is_chunked(plan),
         ),
         parallel=Parallel(
             tensor=chosen.parallel.tensor, pipeline=chosen.parallel.pipeline, data=chosen.parallel.data, expert=chosen.parallel.expert
@@ -60,7 +63,9 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
 
 def techniques_of(plan: PlanFile) -> tuple[Technique, ...]:
     """The techniques of a plan with their options, in order. Raises `AdvisorError` for an unknown technique or option."""
-    return tuple(by_name(chosen.name, {name: _given(value) for name, value in chosen.options.items()}) for chosen in plan.apply.techniques)
+    return tuple(
+        by_name(chosen.name, {name: _given(value) for name, value in chosen.options.items()}) for chosen in technique_choices(plan)
+    )
 
 
 def _given(value: Any) -> Any:

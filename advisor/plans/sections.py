@@ -202,7 +202,9 @@ class BatchingChoice(PlanPart):
     max_num_seqs: Whole = 1
     """Most sequences in a step."""
     max_batched_tokens: Whole | None = None
-    """Most tokens in a step, prompts cut to fit; `null` for whole prompts."""
+    """Most tokens in a step; `null` where a batch is static."""
+    chunked_prefill: bool | None = None
+    """Whether prompts are cut into chunks to fit; where they are not, one that is longer has a step to itself."""
 
 
 class Acceptance(PlanPart):

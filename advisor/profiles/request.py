@@ -1,6 +1,7 @@
 """What a person asks for: the workload, the limits, the machine and the preference."""
 
 from enum import StrEnum
+from math import ceil
 from typing import Self
 
 from pydantic import Field, model_validator
@@ -70,6 +71,14 @@ class Workload(Frozen):
     def context_tokens(self) -> int:
         """How long a sequence becomes."""
         return self.prompt_tokens + self.output_tokens
+
+    @property
+    def longest_prompt_tokens(self) -> int:
+        """The longest prompt that comes, as lengths vary."""
+        if self.trace is not None:
+            return self.trace.longest_prompt_tokens
+        alone = self.load is Load.CLOSED and self.concurrency == 1
+        return self.prompt_tokens if alone else ceil(self.prompt_tokens * (1 + self.length_spread))
 
     @property
     def arrivals_per_s(self) -> float | None:

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Self
@@ -59,6 +60,11 @@ class Trace(Frozen):
     def longest_tokens(self) -> int:
         """The longest request, answer included."""
         return max(request.prompt_tokens + request.output_tokens for request in self.requests)
+
+    @cached_property
+    def longest_prompt_tokens(self) -> int:
+        """The longest prompt."""
+        return max(request.prompt_tokens for request in self.requests)
 
     @property
     def rate_per_s(self) -> float | None:

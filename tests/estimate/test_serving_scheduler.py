@@ -227,6 +227,41 @@ def test_blocks_are_as_large_as_the_pool_says() -> None:
     assert run.peak_blocks == 10
 
 
+@given(shapes, gaps)
+def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
+    """So the time to the first token holds no more than the step of its own prompt and those of whoever stands before."""
+    run = Scheduler(PRICER, Rules(policy="continuous", slots=14, token_budget=BUDGET, chunked=False))
+    done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
+    assert sorted(one.number for one in done) == list(range(len(lengths)))
+    for one in done:
+        before = sum(other.number < one.number and other.first_s > one.arrival_s for other in done)
+        assert one.first_s - one.arrival_s <= (before + 2) * STEP_S
+
+
+class TokensTake(StepPricer):
+    """A step takes a millisecond for each of its tokens."""
+
+    def step_s(self, parts: tuple[Part, ...]) -> float:
+        """Milliseconds count tokens."""
+        return 1e-3 * sum(part.rows for part in parts)
+
+
+def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
+    """The first answer has four tokens left when a prompt of 1024 comes: it waits for all of it, or for three steps of the budget."""
+    took = {}
+    for chunked in (True, False):
+        pricing = TokensTake(PRICER.deployment, PRICER.machine)
+        run = Scheduler(pricing, Rules(policy="continuous", slots=2, token_budget=BUDGET, chunked=chunked))
+        first, second = sorted(run.serve([(16, 5), (1024, 2)], in_flight=None, arrivals_s=[0.0, 0.017]), key=lambda one: one.number)
+        took[chunked] = first.tpot_s, second.first_s
+    whole, chunks = took[False], took[True]
+    assert whole[0] is not None
+    assert chunks[0] is not None
+    assert whole[0] > 1.024 / 4 > 0.25 * 1.024 / 4 > chunks[0]
+    assert chunks[0] <= (1 + 4 * BUDGET * 1e-3) / 4
+    assert chunks[1] == pytest.approx(whole[1], rel=0.02), "the work is the same"
+
+
 def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     """Three tokens a step when both drafts are always right."""
     drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
 from advisor.backends.deployment import Batching, Deployment, baseline
 from advisor.backends.technique import Technique
-from advisor.backends.techniques import by_name
+from advisor.backends.techniques import by_name, options_of
 from advisor.plans.advice import from_advice
 from advisor.plans.check import check_decision, check_edits, check_model, replan_command
 from advisor.plans.choices import deployment_of, techniques_of
@@ -31,6 +31,7 @@ from advisor.schemas import schema_of
 from advisor.shown_metrics import BY_LIMIT, keeps
 
 GOLDEN = Path(__file__).parents[1] / "golden"
+BEFORE_CHUNKED_PREFILL = Path(__file__).parents[1] / "canned" / "plan-before-chunked-prefill.yaml"
 LATER_MINOR = Path(__file__).parents[1] / "canned" / "plan-another-minor.yaml"
 MODEL = find_model("meta-llama/Meta-Llama-3.1-8B")
 REQUEST = Request(
@@ -109,7 +110,7 @@ def test_text_is_the_golden_one() -> None:
     assert to_yaml(plan()) == golden.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("path", [LATER_MINOR, GOLDEN / "plan.yaml"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [LATER_MINOR, BEFORE_CHUNKED_PREFILL, GOLDEN / "plan.yaml"], ids=lambda path: path.name)
 def test_a_plan_reads_back_as_itself(path: Path, tmp_path: Path) -> None:
     first = read_plan(path)
     again = read_plan(written(tmp_path, to_yaml(first)))
@@ -117,7 +118,7 @@ def test_a_plan_reads_back_as_itself(path: Path, tmp_path: Path) -> None:
     assert to_yaml(again) == to_yaml(first)
 
 
-@pytest.mark.parametrize("path", [LATER_MINOR, GOLDEN / "plan.yaml"], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [LATER_MINOR, BEFORE_CHUNKED_PREFILL, GOLDEN / "plan.yaml"], ids=lambda path: path.name)
 def test_plans_satisfy_the_published_schema(path: Path) -> None:
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema_of("plan"))
 
@@ -196,6 +197,25 @@ def test_settings_that_the_techniques_do_not_make_are_refused(tmp_path: Path) ->
         "attention implementation: eager in the settings, sdpa by the techniques",
         "kv block tokens: 32 in the settings, 16 by the techniques",
     )
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "name", "options"),
+    [(None, "batching-chunked-prefill", {"token_budget": 512}), (300, "batching-continuous", {"step_tokens": 512})],
+    ids=["prompts-longer-than-a-step", "prompts-that-fit"],
+)
+def test_a_plan_from_before_chunked_prefill_had_its_own_name_means_what_it_did(
+    prompt_tokens: int | None, name: str, options: dict[str, int], tmp_path: Path
+) -> None:
+    text = BEFORE_CHUNKED_PREFILL.read_text(encoding="utf-8")
+    if prompt_tokens:
+        text = text.replace("  output_tokens: 512\n", f"  prompt_tokens: {prompt_tokens}\n  output_tokens: 512\n")
+    earlier = read_plan(written(tmp_path, text))
+    assert earlier.edited is bool(prompt_tokens), "what it reads as is not an edit"
+    last = techniques_of(earlier)[-1]
+    assert (last.name, options_of(last)) == (name, options)
+    assert deployment_of(earlier, MODEL).batching == Batching("continuous", 16, 512, chunked=name == "batching-chunked-prefill")
+    check_decision(earlier, MODEL)
 
 
 def test_another_model_makes_the_plan_stale() -> None:

@@ -9,10 +9,11 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 
 
 def scheduler(
-    *, blocks: int = 32, block_tokens: int = 4, continuous: bool = True, slots: int = 3, budget: int = 0, drafts: int = 0
-) -> Scheduler:
+    *, blocks: int = 32, block_tokens: int = 4, continuous: bool = True, slots: int = 3, budget: int = 0, drafts: int = 0,
+    chunked: bool = True,
+) -> Scheduler:  # fmt: skip
     room = Room(blocks=blocks, block_tokens=block_tokens, sequences=slots, max_tokens=64)
-    policy = Policy(continuous, slots, budget, drafts)
+    policy = Policy(continuous, slots, budget, drafts, chunked)
     return Scheduler(policy, Pool((Heads(1, 2, 2),), room, torch.float32, torch.device("cpu")))
 
 
@@ -60,6 +61,18 @@ def test_a_budget_mixes_decodes_with_chunks_of_prompts_and_is_never_exceeded() -
         seen.append(shape(tasks))
         play(tasks)
     assert seen == [[(0, 4), (1, 2)], [(0, 1), (1, 5)], [(0, 1), (1, 4), (2, 1)], [(0, 1), (1, 1), (2, 4)], [(0, 1), (1, 1), (2, 1)]]
+
+
+def test_prompts_that_are_not_cut_share_a_step_while_they_fit_and_a_longer_one_has_its_own() -> None:
+    line = scheduler(budget=6, chunked=False, slots=4)
+    submit(line, (2, 9), (3, 9), (11, 9), (5, 9))
+    seen = []
+    for _ in range(4):
+        tasks = line.next_tasks()
+        seen.append(shape(tasks))
+        play(tasks)
+    decoding = [(0, 1), (1, 1)]
+    assert seen == [[(0, 2), (1, 3)], [*decoding, (2, 11)], [*decoding, (2, 1), (3, 5)], [*decoding, (2, 1), (3, 1)]]
 
 
 def test_a_static_batch_admits_nobody_until_all_are_done() -> None:

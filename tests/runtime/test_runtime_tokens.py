@@ -22,6 +22,7 @@ BATCHINGS: dict[str, dict[str, Any]] = {
     "static": {},
     "continuous": {"batching": "continuous"},
     "continuous-budget": {"batching": "continuous", "token_budget": 12},
+    "continuous-whole": {"batching": "continuous", "token_budget": 12, "chunked": False},
 }
 DECODINGS = ("plain", "prompt-lookup", "draft", "draft-itself")
 
@@ -75,6 +76,7 @@ def test_every_lossless_stack_generates_the_same_tokens(
     budget=st.one_of(st.just(0), st.integers(1, 60)),
     slack=st.integers(0, 60),
     continuous=st.booleans(),
+    chunked=st.booleans(),
     decoding=st.sampled_from(["plain", "prompt-lookup", "draft"]),
     drafts=st.integers(1, 6),
     attention=st.sampled_from(["eager", "sdpa"]),
@@ -88,6 +90,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     budget: int,
     slack: int,
     continuous: bool,
+    chunked: bool,
     decoding: str,
     drafts: int,
     attention: str,
@@ -109,6 +112,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
         kv_capacity_tokens=(-(-longest // block) + slack // block) * block,
         batching="continuous" if continuous else "static",
         token_budget=budget,
+        chunked=chunked,
         decoding=decoding,
         draft_tokens=0 if decoding == "plain" else drafts,
         draft_model=draft if decoding == "draft" else None,

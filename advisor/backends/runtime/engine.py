@@ -96,7 +96,7 @@ class _Run:
         self.runner = engaged_session.runner
         self.drafter = engaged_session.drafter
         drafts = session.draft_tokens if self.drafter is not None else 0
-        policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts)
+        policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts, session.chunked)
         self.scheduler = Scheduler(policy, self.runner.pool)
         self.sequences: list[Running] = []
         self.finished = self.prefill_tokens = self.proposed = self.accepted = 0

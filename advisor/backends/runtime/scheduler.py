@@ -59,6 +59,7 @@ class Policy:
     max_sequences: int
     token_budget: int
     draft_tokens: int = 0
+    chunked: bool = True
 
 
 @dataclass(slots=True)
@@ -123,16 +124,17 @@ class Scheduler:
             self.running.append(self.waiting.popleft())
 
     def _packed(self, budget: int) -> list[Task]:
-        """Decoding sequences first, then chunks of prompts up to the budget."""
+        """Decoding sequences first, then prompts up to the budget: the last one cut to fit, or none cut but at least one of them."""
         tasks = self._decodes(budget)
         left = budget - sum(task.count + task.drafts for task in tasks)
+        prompts: list[Task] = []
         for sequence in [waiting for waiting in self.running if not waiting.decodes]:
-            if left <= 0:
+            count = min(left, sequence.pending) if self.policy.chunked else sequence.pending
+            if left <= 0 or (count > left and prompts):
                 break
-            count = min(left, sequence.pending)
-            tasks.append(Task(sequence, count))
+            prompts.append(Task(sequence, count))
             left -= count
-        return tasks
+        return tasks + prompts
 
     def _decodes(self, budget: int | None) -> list[Task]:
         """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""

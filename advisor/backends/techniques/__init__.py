@@ -4,6 +4,7 @@ import dataclasses
 
 from advisor.backends.technique import Technique
 from advisor.backends.techniques.attention_sdpa import AttentionSdpa
+from advisor.backends.techniques.batching_chunked_prefill import BatchingChunkedPrefill
 from advisor.backends.techniques.batching_continuous import BatchingContinuous
 from advisor.backends.techniques.decode_draft import DecodeDraft
 from advisor.backends.techniques.decode_prompt_lookup import DecodePromptLookup
@@ -22,6 +23,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     DecodePromptLookup,
     DecodeDraft,
     BatchingContinuous,
+    BatchingChunkedPrefill,
 )
 
 

@@ -1,0 +1,60 @@
+"""Batches that change at every step, prompts cut to fit."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Batching, Deployment
+from advisor.backends.refusals import nothing_to_batch
+from advisor.backends.session import Session
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class BatchingChunkedPrefill(Technique):
+    """Continuous batches whose steps never exceed a budget of tokens: prompts are cut into chunks that fill what decoding leaves.
+
+    Helps when: prompts are long and answers must flow: nobody waits for more than a step of the budget.
+    Hurts when: the budget is small: a prompt passes in many steps, each of which reads the weights and the chunks before it again.
+    Source: Sarathi-Serve (arXiv 2403.02310).
+    """
+
+    token_budget: int = 512
+    """Most tokens in one step."""
+
+    name: ClassVar[str] = "batching-chunked-prefill"
+    slot: ClassVar[Slot] = Slot.BATCHING
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2403.02310",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 8), accepted=True),
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=False, says="one request"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (256, 128, 8), accepted=False, says="no prompt would be cut"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 512), accepted=False, says="leave nothing"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses a single request at a time, a budget that decoding fills, and one that holds every prompt whole."""
+        longest, positions = request.workload.longest_prompt_tokens, deployment.decoding_positions
+        if longest + positions <= self.token_budget:
+            return (
+                f"Prompts of at most {longest} tokens fit beside {positions} decoding positions into {self.token_budget}: "
+                "no prompt would be cut."
+            )
+        return nothing_to_batch(request, deployment, self.token_budget)
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Continuous batches with this budget."""
+        return deployment.batched(Batching("continuous", deployment.batching.max_sequences, self.token_budget))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Exact."""
+        return LOSSLESS
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, batching="continuous", token_budget=self.token_budget, chunked=True)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """Small budgets for TPOT, large ones for TTFT."""
+        return tuple(BatchingChunkedPrefill(budget) for budget in (256, 512, 1024, 2048, 4096, 8192, 16384))
