@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 
 CASES := benchmarks/published/cases.csv
 
-.PHONY: demo test test-slow check format bench-cpu bench-search fit cross-validate calibrate accuracy clean
+.PHONY: demo test test-slow test-gpu check format bench-gpu bench-cpu bench-search kernels performance fit cross-validate calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
@@ -16,12 +16,17 @@ test: $(READY)
 test-slow: $(READY)
 	$(BIN)/pytest -m "slow and not gpu and not online"
 
+# The same checks of the kernels on the GPU itself, compiled instead of interpreted.
+test-gpu: $(READY)
+	TRITON_INTERPRET=0 $(BIN)/pytest -m gpu
+
 check: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/accuracy_page.py --check
+	$(BIN)/python -m tools.performance_page --check
 	$(BIN)/python -m tools.cross_validate $(CASES) --fast
 	$(BIN)/pytest
 
@@ -50,8 +55,19 @@ bench-cpu: $(READY)
 	$(BIN)/python benchmarks/linear_cpu.py --out benchmarks/results
 	$(BIN)/python benchmarks/batching_cpu.py --out benchmarks/results
 
+# Nine minutes on one GPU; what is done stays, so run it again to go on. Where packages are given, `make bench-gpu BIN=/usr/bin READY=`.
+bench-gpu: $(READY)
+	TRITON_INTERPRET=0 $(BIN)/python -m benchmarks.gpu $(BENCH)
+
 bench-search: $(READY)
 	$(BIN)/python benchmarks/search.py
+
+# What every kernel compiles to for GPUs that need not be here.
+kernels: $(READY)
+	TRITON_INTERPRET=0 $(BIN)/python -m tools.compile_ahead --out benchmarks/results/compiled.json
+
+performance: $(READY)
+	$(BIN)/python -m tools.performance_page
 
 # torch first: the exact version takes a CPU build where one is offered, a range would take the newest CUDA build.
 $(READY): pyproject.toml constraints.txt

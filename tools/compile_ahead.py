@@ -1,6 +1,6 @@
 """Compile every variant of our Triton kernels for GPUs that need not be there, and read what the machine code takes.
 
-    python -m tools.compile_ahead [KERNEL ...] [--arch 90] [--json]
+    python -m tools.compile_ahead [KERNEL ...] [--arch 90] [--json] [--out FILE]
 
 Prints one line per variant and architecture and exits with 1 when one misses its budget. `TRITON_INTERPRET` must not be set.
 """
@@ -23,6 +23,7 @@ from triton.compiler import ASTSource
 
 from advisor.kernels.kernel import INTERPRETED, Variant
 from advisor.kernels.registry import KERNELS
+from advisor.profiles.files import write_whole
 
 HALF_RATE = frozenset({"LOP3", "SHF", "PRMT", "I2F", "I2FP", "F2F", "F2FP", "IADD3", "LEA", "ISETP", "SEL", "VIADD", "IABS"})
 """Instructions issued at about half the rate of a fused multiply-add: they count as two slots (CUDA C++ Programming Guide,
@@ -145,6 +146,7 @@ def main() -> int:
     parser.add_argument("kernels", nargs="*", metavar="KERNEL", help="names of kernels; all without any")
     parser.add_argument("--arch", type=int, action="append", help="compute capability times ten, as 90")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--out", type=Path, help="a file to write the same to, with Triton's version, whole or not at all")
     asked = parser.parse_args()
     if INTERPRETED:
         parser.error("unset TRITON_INTERPRET: the interpreter compiles nothing")
@@ -159,6 +161,9 @@ def main() -> int:
         for architecture in variant.architectures
         if not asked.arch or architecture in asked.arch
     ]
+    if asked.out:
+        record = {"triton": triton.__version__, "codes": [asdict(code) for code in codes]}
+        write_whole(asked.out, json.dumps(record, indent=1) + "\n")
     if asked.json:
         print(json.dumps([asdict(code) for code in codes], indent=1))
     else:

@@ -1,0 +1,108 @@
+"""What the device can do at most, measured: copying, reading, and products of large matrices of random numbers."""
+
+# Triton's functions take blocks, which have no Python type.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+import torch
+import triton
+import triton.language as tl
+
+from advisor.kernels.kernel import INTERPRETED
+from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.record import Work
+from benchmarks.harness.timing import Candidate, interleaved
+
+CEILINGS = "ceilings"
+LARGE_BYTES = 4 * 2**30
+SIZE = 8192
+READ_BLOCK = 4096
+"""Elements that a program of the reader takes at once."""
+
+
+def ceiling_cases(*, buffer_bytes: int = LARGE_BYTES, size: int = SIZE) -> list[Case]:
+    """Copy, read, and products in bf16 and fp8."""
+    return [
+        Case(part=CEILINGS, name="copy", seconds=5, run=lambda bench: copy_ceiling(bench, buffer_bytes)),
+        Case(part=CEILINGS, name="read", seconds=6, run=lambda bench: read_ceiling(bench, buffer_bytes)),
+        Case(part=CEILINGS, name="product-bf16", seconds=5, run=lambda bench: product_ceiling(bench, size)),
+        Case(part=CEILINGS, name="product-fp8", seconds=5, run=lambda bench: fp8_ceiling(bench, size)),
+    ]
+
+
+def copy_ceiling(bench: Bench, buffer_bytes: int) -> Measured:
+    """Bytes read and written by a copy."""
+    source = _random(buffer_bytes, bench.device)
+    target = torch.empty_like(source)
+    timings = interleaved([Candidate("copy", [lambda: target.copy_(source)])], bench.device, bench.samples)
+    return Measured(settings={"bytes": buffer_bytes}, work={"copy": Work(bytes=2 * buffer_bytes)}, timings=timings)
+
+
+def read_ceiling(bench: Bench, buffer_bytes: int) -> Measured:
+    """Bytes read by a kernel that only reads, and by torch's sum."""
+    source = _random(buffer_bytes, bench.device)
+    candidates = [Candidate("torch-sum", [source.sum])]
+    if bench.device.type == "cuda" or INTERPRETED:
+        candidates.insert(0, Candidate("read", [Reader(source.view(torch.int32))]))
+    timings = interleaved(candidates, bench.device, bench.samples)
+    return Measured(
+        settings={"bytes": buffer_bytes}, work={candidate.name: Work(bytes=buffer_bytes) for candidate in candidates}, timings=timings
+    )
+
+
+class Reader:
+    """Reads an int32 buffer through as many programs as fill the device, each leaving one number behind."""
+
+    def __init__(self, source: torch.Tensor) -> None:
+        self.source = source
+        units = torch.cuda.get_device_properties(source.device).multi_processor_count if source.is_cuda else 1
+        self.programs = 8 * units
+        self.out = torch.empty(self.programs, dtype=torch.int32, device=source.device)
+
+    def __call__(self) -> torch.Tensor:
+        """A number of everything, one part for each program."""
+        count = self.source.numel()
+        rounds = -(-count // (READ_BLOCK * self.programs))
+        _read_kernel[(self.programs,)](self.source, self.out, rounds, count, BLOCK=READ_BLOCK, num_warps=8)
+        return self.out
+
+
+@triton.jit
+def _read_kernel(source, out, rounds, count, BLOCK: tl.constexpr):  # noqa: N803 - constants of Triton functions are capitals
+    program = tl.program_id(0)
+    lane = tl.arange(0, BLOCK)
+    seen = tl.zeros([BLOCK], dtype=tl.int32)
+    for turn in range(rounds):
+        at = (turn * tl.num_programs(0) + program).to(tl.int64) * BLOCK + lane
+        seen = seen ^ tl.load(source + at, mask=at < count, other=0)
+    tl.store(out + program, tl.sum(seen, 0))
+
+
+def product_ceiling(bench: Bench, size: int) -> Measured:
+    """A product of square matrices in bf16; random, because zeros run faster."""
+    left, right = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
+    out = torch.empty_like(left)
+    timings = interleaved([Candidate("product-bf16", [lambda: torch.mm(left, right, out=out)])], bench.device, bench.samples)
+    return Measured(settings={"size": size}, work={"product-bf16": _product(size, 2)}, timings=timings)
+
+
+def fp8_ceiling(bench: Bench, size: int) -> Measured:
+    """The same in float8_e4m3fn with one scale for each matrix, beside bf16."""
+    device = bench.device
+    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    one = torch.ones((), device=device)
+    eight = (left.to(torch.float8_e4m3fn), right.to(torch.float8_e4m3fn).t())
+    candidates = [
+        Candidate("product-fp8", [lambda: torch._scaled_mm(*eight, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)]),
+        Candidate("product-bf16", [lambda: torch.mm(left, right)]),
+    ]
+    timings = interleaved(candidates, device, bench.samples)
+    return Measured(settings={"size": size}, work={"product-fp8": _product(size, 1), "product-bf16": _product(size, 2)}, timings=timings)
+
+
+def _product(size: int, width: int) -> Work:
+    return Work(bytes=2 * width * size * size + 2 * size * size, flops=2 * size**3)
+
+
+def _random(count_bytes: int, device: torch.device) -> torch.Tensor:
+    """Random floats, as a model's numbers are: patterns that repeat could be moved faster."""
+    return torch.randn(count_bytes // 4, dtype=torch.float32, device=device)

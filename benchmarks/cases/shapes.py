@@ -1,0 +1,105 @@
+"""Shapes that kernels are timed on: heads and matrices of public models, batches and contexts; and tiny ones for trials of the flow."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """What kernels see of a model."""
+
+    name: str
+    heads: int
+    kv_heads: int
+    width: int
+    """Elements of a head."""
+    hidden: int
+    feed_forward: int
+    vocabulary: int
+    window: int | None = None
+    sinks: bool = False
+    """Whether a learned logit stands beside the scores."""
+
+    @property
+    def qkv(self) -> int:
+        """Outputs of the joined projection of queries, keys and values."""
+        return (self.heads + 2 * self.kv_heads) * self.width
+
+    @property
+    def matrices(self) -> dict[str, tuple[int, int]]:
+        """Outputs and inputs of the matrices of a layer, and of the head."""
+        return {
+            "qkv": (self.qkv, self.hidden),
+            "o": (self.hidden, self.heads * self.width),
+            "gate-up": (2 * self.feed_forward, self.hidden),
+            "down": (self.hidden, self.feed_forward),
+            "head": (self.vocabulary, self.hidden),
+        }
+
+
+LLAMA_8B = Model(name="llama-8b", heads=32, kv_heads=8, width=128, hidden=4096, feed_forward=14336, vocabulary=128256)
+LLAMA_70B = Model(name="llama-70b", heads=64, kv_heads=8, width=128, hidden=8192, feed_forward=28672, vocabulary=128256)
+GEMMA_9B = Model(name="gemma-9b", heads=16, kv_heads=8, width=256, hidden=3584, feed_forward=14336, vocabulary=256000)
+GPT_OSS = Model(
+    name="gpt-oss", heads=64, kv_heads=8, width=64, hidden=2880, feed_forward=2880, vocabulary=201088, window=128, sinks=True
+)  # fmt: skip
+QWEN3_06B = Model(name="qwen3-0.6b", heads=16, kv_heads=8, width=128, hidden=1024, feed_forward=3072, vocabulary=151936)
+TINY = Model(name="tiny", heads=4, kv_heads=2, width=64, hidden=128, feed_forward=128, vocabulary=256)
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Sequences that attend with one new token each to so many cached tokens."""
+
+    model: Model
+    batch: int
+    context: int
+    peers: bool = False
+    """Whether to compile flex_attention for it, which takes long."""
+
+    @property
+    def name(self) -> str:
+        """As in the results."""
+        return f"{self.model.name}-{self.batch}x{self.context}"
+
+    @property
+    def kv_elements(self) -> int:
+        """Elements of keys and values."""
+        seen = self.context if self.model.window is None else min(self.context, self.model.window)
+        return 2 * self.batch * self.model.kv_heads * seen * self.model.width
+
+
+DECODES = (
+    Decode(LLAMA_8B, 32, 4097, peers=True),
+    Decode(LLAMA_8B, 32, 16384, peers=True),
+    Decode(LLAMA_8B, 8, 32768),
+    Decode(LLAMA_8B, 1, 131072, peers=True),
+    Decode(LLAMA_8B, 128, 1024),
+    Decode(LLAMA_70B, 32, 4097),
+    Decode(GEMMA_9B, 8, 32768),
+    Decode(QWEN3_06B, 32, 4097),
+    Decode(GPT_OSS, 128, 4097),
+    Decode(LLAMA_8B, 1, 4097),
+    Decode(LLAMA_8B, 1, 32768),
+    Decode(LLAMA_8B, 8, 4097),
+    Decode(LLAMA_8B, 32, 1024),
+    Decode(LLAMA_8B, 32, 128),
+    Decode(GPT_OSS, 32, 32768),
+    Decode(LLAMA_70B, 8, 32768),
+    Decode(GEMMA_9B, 32, 4097),
+    Decode(QWEN3_06B, 128, 1024),
+    Decode(QWEN3_06B, 1, 32768),
+    Decode(LLAMA_8B, 1, 1024),
+    Decode(LLAMA_8B, 128, 4097),
+)
+"""Most telling first. Contexts that are no multiple of a tile are among them on purpose."""
+TINY_DECODES = (Decode(TINY, 2, 33, peers=True),)
+
+LINEARS = (
+    *((LLAMA_8B, matrix, rows) for rows in (1, 16) for matrix in ("gate-up", "down", "qkv", "o")),
+    *((LLAMA_8B, "gate-up", rows) for rows in (4, 8, 32, 64, 256, 1024)),
+    *((LLAMA_70B, "gate-up", rows) for rows in (1, 16)),
+    *((QWEN3_06B, "gate-up", rows) for rows in (1, 16)),
+    *((LLAMA_8B, "head", rows) for rows in (1,)),
+)
+"""Model, matrix, rows of activations."""
+TINY_LINEARS = ((TINY, "o", 1), (TINY, "o", 4))

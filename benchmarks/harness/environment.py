@@ -1,0 +1,119 @@
+"""Reads what timings depend on: device, driver, versions, sources, clocks as found."""
+
+import hashlib
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
+from benchmarks.harness.record import Environment
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("torch", "triton", "transformers", "numpy", "torchao", "gemlite", "flash-attn", "flash-linear-attention")
+SOURCES = ("advisor/**/*.py", "benchmarks/**/*.py")
+
+
+def read_environment(device: torch.device, *, dry: bool = False) -> Environment:
+    """This process on `device`."""
+    found = detect(with_torch=True)
+    gpu = found.gpus[0] if device.type == "cuda" and found.gpus else None
+    known = {
+        "fingerprint": fingerprint(found) if gpu else fingerprint(_without_gpus(found)),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else detected_hardware(_without_gpus(found)).name,
+        "driver": gpu.driver if gpu else None,
+        "python": platform.python_version(),
+        "packages": _packages(),
+        "code": code_digest(),
+        "threads": torch.get_num_threads(),
+        "dry": dry,
+    }
+    id = hashlib.sha256(repr(sorted(known.items())).encode()).hexdigest()[:12]
+    return Environment.model_validate(
+        known
+        | {
+            "id": id,
+            "commit": _commit(),
+            "clocks": _clocks() if gpu else {},
+            "load": tuple(round(load, 2) for load in os.getloadavg()),
+            "command": tuple(sys.argv),
+            "started": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+    )
+
+
+def folder_name(environment: Environment) -> str:
+    """The device's folder under `benchmarks/results`.
+
+    >>> import re
+    >>> re.sub(r"[^a-z0-9]+", "-", "gpu:h200-sxm-141g*1/sm90".split("/")[0])
+    'gpu-h200-sxm-141g-1'
+    """
+    return "dry-run" if environment.dry else re.sub(r"[^a-z0-9]+", "-", environment.fingerprint.split("/")[0]).strip("-")
+
+
+def code_digest(root: Path = ROOT) -> str:
+    """Digest of every source whose change could change a timing."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in SOURCES for path in root.glob(pattern)}):
+        digest.update(f"{path.relative_to(root)}\n".encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _without_gpus(found: Detected) -> Detected:
+    from dataclasses import replace
+
+    return replace(found, gpus=())
+
+
+def _packages() -> Mapping[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _commit() -> str | None:
+    """The commit that is checked out, with a mark where files differ from it; `None` outside of a repository."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=ROOT,
+        )
+    except OSError:
+        return os.environ.get("BENCHMARK_COMMIT")
+    return done.stdout.strip() or os.environ.get("BENCHMARK_COMMIT")
+
+
+def _clocks() -> dict[str, float | None]:
+    """Clocks in MHz, watts and degrees as the driver tells them now."""
+    names = ("clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "temperature.gpu")
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={','.join(names)}", "--format=csv,noheader,nounits"], capture_output=True, text=True, check=False
+        )
+    except OSError:
+        return {}
+    cells = done.stdout.splitlines()[0].split(",") if done.stdout else []
+    return {name: _number(cell) for name, cell in zip(names, cells, strict=False)}
+
+
+def _number(cell: str) -> float | None:
+    try:
+        return float(cell)
+    except ValueError:
+        return None

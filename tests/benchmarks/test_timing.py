@@ -1,0 +1,54 @@
+"""Candidates take turns over their sets of inputs, and a peer that cannot run is told with its reason."""
+
+from functools import partial
+
+import pytest
+import torch
+
+from benchmarks.harness.record import Record, Work
+from benchmarks.harness.timing import FEWEST_SETS, Candidate, interleaved, sets_for
+
+CPU = torch.device("cpu")
+
+
+def test_candidates_take_turns_and_go_round_their_sets() -> None:
+    seen: list[str] = []
+
+    def work(name: str, size: int) -> None:
+        seen.append(name)
+        sum(range(size))
+
+    slow = [partial(work, name, 200_000) for name in ("a0", "a1", "a2")]
+    other = [partial(work, "b", 2_000_000)]
+    first, second = interleaved([Candidate("a", slow), Candidate("b", other)], CPU, samples=3)
+    assert (len(first.seconds), len(second.seconds)) == (3, 3)
+    assert (first.how, first.calls % 3, second.calls) == ("loop", 0, 1)
+    timed = seen[-3 * (first.calls + second.calls) :]
+    assert [name[0] for name in timed] == (["a"] * first.calls + ["b"]) * 3
+    assert set(timed) == {"a0", "a1", "a2", "b"}
+
+
+def test_a_peer_that_raises_is_missing_and_ours_is_not_allowed_to() -> None:
+    def refuse() -> None:
+        raise NotImplementedError("no kernel for this width")
+
+    ours = Candidate("ours", [lambda: None])
+    timings = interleaved([ours, Candidate("peer", [refuse])], CPU, samples=2)
+    assert (timings[1].how, timings[1].why) == ("missing", "NotImplementedError: no kernel for this width")
+    assert timings[1].median_s is None
+    with pytest.raises(NotImplementedError):
+        interleaved([Candidate("ours", [refuse])], CPU, samples=2)
+
+
+def test_small_inputs_come_in_many_sets_and_never_fewer_than_three() -> None:
+    assert sets_for(2**40, CPU) == FEWEST_SETS == 3
+
+
+def test_rates_are_of_a_candidates_own_work_and_medians() -> None:
+    timings = interleaved([Candidate("ours", [lambda: sum(range(1000))])], CPU, samples=5)
+    record = Record(case="a", status="done", environment="e", work={"ours": Work(bytes=1000, flops=10)}, timings=timings)
+    seconds = record.median_s("ours")
+    assert seconds is not None
+    assert record.rate("ours") == pytest.approx(1000 / seconds)
+    assert record.rate("ours", "flops") == pytest.approx(10 / seconds)
+    assert record.rate("other") is None

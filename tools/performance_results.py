@@ -1,0 +1,85 @@
+"""Reads the committed benchmark results, a device at a time, for docs/performance.md and its targets."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from statistics import median
+
+from benchmarks.harness.record import Environment, Record, Results
+from benchmarks.harness.store import read_results
+
+PARTS = ("ceilings", "checks", "kernels", "runtime", "stacks")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Everything measured on one device."""
+
+    folder: str
+    parts: dict[str, Results]
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether it is one."""
+        return any(environment.driver is not None for environment in self.environments)
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """Every environment that a record names, the newest last."""
+        found = {environment.id: environment for results in self.parts.values() for environment in results.environments}
+        return tuple(sorted(found.values(), key=lambda environment: environment.started))
+
+    @property
+    def name(self) -> str:
+        """Of the device."""
+        return self.environments[-1].device
+
+    def records(self, part: str, pattern: str = "*") -> Iterator[Record]:
+        """The finished records whose case matches."""
+        results = self.parts.get(part)
+        for record in results.records if results else ():
+            if record.status == "done" and fnmatch(record.case, pattern):
+                yield record
+
+    def unfinished(self) -> Iterator[tuple[str, Record]]:
+        """Records without a figure, and their parts."""
+        for part, results in self.parts.items():
+            yield from ((part, record) for record in results.records if record.status != "done")
+
+    def ceiling(self, name: str) -> float | None:
+        """Bytes per second of `copy` or `read`, operations per second of a product; `None` where it was not measured."""
+        record = next(self.records("ceilings", name), None)
+        if record is None:
+            return None
+        return record.rate(record.timings[0].name, "flops" if name.startswith("product") else "bytes")
+
+
+def read_devices(root: Path) -> tuple[Device, ...]:
+    """Every device that has results, GPUs first. Trials of the flow do not count."""
+    found = []
+    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+        parts = {part: read_results(folder / f"{part}.json") for part in PARTS if (folder / f"{part}.json").exists()}
+        device = Device(folder.name, parts)
+        if parts and not any(environment.dry for environment in device.environments):
+            found.append(device)
+    return tuple(sorted(found, key=lambda device: not device.is_gpu))
+
+
+def share(record: Record, candidate: str, device: Device, ceiling: str = "copy") -> float | None:
+    """The candidate's rate by the device's ceiling."""
+    rate, most = record.rate(candidate, "flops" if ceiling.startswith("product") else "bytes"), device.ceiling(ceiling)
+    return rate / most if rate and most else None
+
+
+def ratio(record: Record, slower: str, faster: str) -> float | None:
+    """How many times as long `slower` takes, by medians of the same run."""
+    over, under = record.median_s(slower), record.median_s(faster)
+    return over / under if over and under else None
+
+
+def spread_pct(seconds: tuple[float, ...]) -> float:
+    """Half of the middle four fifths of the samples, by their median, percent."""
+    ordered = sorted(seconds)
+    low, high = (ordered[round(part * (len(ordered) - 1))] for part in (0.1, 0.9))
+    return 50 * (high - low) / median(ordered)
