@@ -1,6 +1,6 @@
 """Every kernel of the project: one line each."""
 
-from advisor.kernels import add_rmsnorm, int4_linear, int8_linear, silu_mul
+from advisor.kernels import add_rmsnorm, int4_linear, int8_linear, paged_decode, silu_mul
 from advisor.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
@@ -8,4 +8,5 @@ KERNELS: tuple[Kernel, ...] = (
     int4_linear.KERNEL,
     add_rmsnorm.KERNEL,
     silu_mul.KERNEL,
+    paged_decode.KERNEL,
 )

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._pytree import tree_map
 
 from advisor.kernels.kernel import Kernel, relative_error
 from advisor.kernels.registry import KERNELS
@@ -28,6 +29,6 @@ def test_costs_of_every_shape_are_known(kernel: Kernel) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize(("kernel", "shape"), CASES)
 def test_launch_on_a_gpu_agrees_with_the_reference_in_fp64(kernel: Kernel, shape: tuple[Any, ...]) -> None:
-    arguments = tuple(given.cuda() if isinstance(given, torch.Tensor) else given for given in kernel.inputs(*shape))
+    arguments = tree_map(lambda given: given.cuda() if isinstance(given, torch.Tensor) else given, kernel.inputs(*shape))
     error = relative_error(kernel, arguments)
     assert error <= kernel.tolerance, f"{kernel.name} {shape}: error {error:.2e}, allowed {kernel.tolerance:.0e}"
