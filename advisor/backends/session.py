@@ -23,6 +23,8 @@ class Session:
     kv_layout: str = "contiguous"
     kv_block_tokens: int = 0
     kv_format: str = "bf16"
+    kv_prefix_reuse: bool = False
+    """Whether requests that begin alike share blocks of a paged cache."""
     draft_folder: Path | None = None
     """Where the draft model is; `None` to look for the one that is known to go with the model in `folder`."""
     kv_capacity_tokens: int | None = None

@@ -40,7 +40,12 @@ def room_of(session: Session) -> Room:
     capacity = session.kv_capacity_tokens
     blocks = session.max_sequences * -(-session.max_tokens // block) if capacity is None else capacity // block
     return Room(
-        blocks=blocks, block_tokens=block, sequences=session.max_sequences, max_tokens=session.max_tokens, kv_format=session.kv_format
+        blocks=blocks,
+        block_tokens=block,
+        sequences=session.max_sequences,
+        max_tokens=session.max_tokens,
+        kv_format=session.kv_format,
+        prefix_reuse=session.kv_prefix_reuse,
     )
 
 

@@ -60,6 +60,8 @@ class Outcome:
     """Draft positions verified."""
     accepted: int = 0
     preemptions: int = 0
+    reused_tokens: int = 0
+    """Tokens of prompts that were not fed, as an earlier request had left them in the cache."""
     step_seconds: tuple[float, ...] = ()
 
 
@@ -159,6 +161,8 @@ class _Run:
         self.prefill_tokens += sum(task.count for task in prompts)
         ready = [task for task in prompts if task.count == task.sequence.pending]
         logits = self.runner.run(feeds, wanted, len(decodes))
+        for task in prompts:
+            self.scheduler.keep(task.sequence)
         if wanted:
             self._collect((*decodes, *ready), (*drafts, *([] for _ in ready)), self.sampler.pick(logits))
 
@@ -192,6 +196,7 @@ class _Run:
             self.finished += 1
         elif sequence.held is not None:
             self.runner.pool.shrink(sequence.held, len(sequence.tokens) - 1)
+            self.scheduler.keep(sequence)
 
     def _progress(self) -> Progress:
         running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
@@ -212,6 +217,7 @@ class _Run:
             proposed=self.proposed,
             accepted=self.accepted,
             preemptions=self.scheduler.preemptions,
+            reused_tokens=self.scheduler.reused_tokens,
             step_seconds=tuple(self.step_seconds),
         )
 

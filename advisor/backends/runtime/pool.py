@@ -1,11 +1,13 @@
 """The cache of keys and values: blocks of tokens, who holds which, and where a token's row lies."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from advisor.backends.runtime.memory import memory_errors
+from advisor.backends.runtime.prefix import START, PrefixCache
 from advisor.backends.runtime.store import Batch, Store, new_store
 
 
@@ -28,6 +30,8 @@ class Room:
     max_tokens: int
     """Longest sequence. Blocks of this size make the layout contiguous: one block per sequence."""
     kv_format: str = "bf16"
+    prefix_reuse: bool = False
+    """Whether sequences that begin alike share the full blocks of what they have in common."""
 
     @property
     def is_contiguous(self) -> bool:
@@ -42,6 +46,8 @@ class Held:
     row: int
     blocks: list[int] = field(default_factory=list)
     tokens: int = 0
+    links: list[int] = field(default_factory=list)
+    """Of its first blocks, those that others can find: their links in the prefix cache."""
 
 
 class Pool:
@@ -60,6 +66,7 @@ class Pool:
             ]
         self.allocated_bytes = sum(store.nbytes for store in (*self.keys, *self.values))
         self.peak_blocks = 0
+        self.prefixes = PrefixCache() if room.prefix_reuse and not room.is_contiguous else None
         self._tables = torch.zeros((room.sequences, self.blocks_for(room.max_tokens)), dtype=torch.int64, device=device)
         self._free = list(range(blocks - 1, -1, -1))
         self._free_rows = list(range(room.sequences - 1, -1, -1))
@@ -77,7 +84,7 @@ class Pool:
     @property
     def free_blocks(self) -> int:
         """Blocks that nobody holds."""
-        return len(self._free)
+        return len(self._free) + (self.prefixes.idle_blocks if self.prefixes is not None else 0)
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that a sequence of so many tokens takes."""
@@ -90,26 +97,74 @@ class Pool:
     def grow(self, held: Held, tokens: int) -> bool:
         """Give the sequence room for `tokens` in all; false, and nothing taken, when too few blocks are free."""
         missing = self.blocks_for(tokens) - len(held.blocks)
-        if missing > len(self._free):
+        if missing > self.free_blocks:
             return False
         for _ in range(missing):
-            block = self._free.pop()
+            block = self._free.pop() if self._free or self.prefixes is None else self.prefixes.give_up()
             self._tables[held.row, len(held.blocks)] = block
             held.blocks.append(block)
-        self.peak_blocks = max(self.peak_blocks, self.room.blocks - len(self._free))
+        self._note_peak()
         return True
+
+    def adopt(self, held: Held, tokens: Sequence[int]) -> int:
+        """Let the sequence go on with blocks that others computed for the same `tokens`; how many tokens that spares it.
+
+        One token at least is left to be computed: what follows it is not in the cache.
+        """
+        size, spared = self.room.block_tokens, 0
+        if self.prefixes is None or held.tokens != len(held.links) * size:
+            return 0
+        while held.tokens + size < len(tokens):
+            block = self.prefixes.find(held.links[-1] if held.links else START, tokens[held.tokens : held.tokens + size])
+            if block is None:
+                break
+            self.prefixes.hold(block)
+            self._put(held, len(held.links), block)
+            held.links.append(self.prefixes.link_of(block))
+            held.tokens += size
+            spared += size
+        self._note_peak()
+        return spared
+
+    def publish(self, held: Held, tokens: Sequence[int]) -> None:
+        """Let others find the full blocks of a sequence whose text is `tokens`, the last of which is not cached yet."""
+        if self.prefixes is None:
+            return
+        size = self.room.block_tokens
+        for place in range(len(held.links), min(held.tokens, len(tokens) - 1) // size):
+            before = held.links[-1] if held.links else START
+            held.links.append(self.prefixes.add(before, tokens[place * size : (place + 1) * size], held.blocks[place]))
 
     def shrink(self, held: Held, tokens: int) -> None:
         """Forget what lies beyond `tokens`, as after draft tokens that were not accepted, and take those blocks back."""
         held.tokens = tokens
         keep = self.blocks_for(tokens)
+        del held.links[keep:]
         while len(held.blocks) > keep:
-            self._free.append(held.blocks.pop())
+            self._give_back(held.blocks.pop())
 
     def close(self, held: Held) -> None:
         """Take back everything of a sequence."""
         self.shrink(held, 0)
         self._free_rows.append(held.row)
+
+    def _put(self, held: Held, place: int, block: int) -> None:
+        """Make `block` the sequence's block at `place`, for the empty one that it may have there."""
+        if place < len(held.blocks):
+            self._give_back(held.blocks[place])
+            held.blocks[place] = block
+        else:
+            held.blocks.append(block)
+        self._tables[held.row, place] = block
+
+    def _give_back(self, block: int) -> None:
+        if self.prefixes is not None and self.prefixes.knows(block):
+            self.prefixes.let_go(block)
+        else:
+            self._free.append(block)
+
+    def _note_peak(self) -> None:
+        self.peak_blocks = max(self.peak_blocks, self.room.blocks - self.free_blocks)
 
     def release(self) -> None:
         """Give the memory back."""

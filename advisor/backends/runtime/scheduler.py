@@ -71,6 +71,8 @@ class Scheduler:
     waiting: deque[Sequence] = field(default_factory=deque)
     running: list[Sequence] = field(default_factory=list)
     preemptions: int = 0
+    reused_tokens: int = 0
+    """Tokens of prompts that were in the cache already."""
 
     def submit(self, sequence: Sequence) -> None:
         """Queue a request. Raises `AdvisorError` when it could never fit."""
@@ -100,13 +102,20 @@ class Scheduler:
         self._admit()
         if self.policy.token_budget:
             return self._packed(self.policy.token_budget)
-        prompts = [sequence for sequence in self.running if not sequence.decodes]
-        if prompts:
-            return [Task(prompts[0], prompts[0].pending)]
+        prompt = next((sequence for sequence in self.running if not sequence.decodes), None)
+        if prompt is not None:
+            self._reuse(prompt)
+            return [Task(prompt, prompt.pending)]
         return self._decodes(None)
+
+    def keep(self, sequence: Sequence) -> None:
+        """Let later sequences that begin alike find what this one has cached; call it once a step's tokens are known."""
+        if sequence.held is not None:
+            self.pool.publish(sequence.held, sequence.tokens)
 
     def finish(self, sequence: Sequence) -> None:
         """Take the sequence out and free its blocks."""
+        self.keep(sequence)
         self._drop(sequence)
         sequence.done = True
 
@@ -115,12 +124,15 @@ class Scheduler:
         if not self.policy.continuous and self.running:
             return
         while self.waiting and len(self.running) < self.policy.max_sequences:
-            sequence = self.waiting[0]
+            sequence, held = self.waiting[0], self.pool.open()
+            reused = self.pool.adopt(held, sequence.tokens)
             spare = 0 if self.pool.room.is_contiguous else len(self.running)
-            if self.pool.blocks_for(len(sequence.tokens)) + spare > self.pool.free_blocks:
+            if self.pool.blocks_for(len(sequence.tokens)) - len(held.blocks) + spare > self.pool.free_blocks:
+                self.pool.close(held)
                 return
-            sequence.held = self.pool.open()
-            self.pool.grow(sequence.held, len(sequence.tokens))
+            self.pool.grow(held, len(sequence.tokens))
+            sequence.held = held
+            self.reused_tokens += reused
             self.running.append(self.waiting.popleft())
 
     def _packed(self, budget: int) -> list[Task]:
@@ -129,6 +141,8 @@ class Scheduler:
         left = budget - sum(task.count + task.drafts for task in tasks)
         prompts: list[Task] = []
         for sequence in [waiting for waiting in self.running if not waiting.decodes]:
+            if left > 0:
+                self._reuse(sequence)
             count = min(left, sequence.pending) if self.policy.chunked else sequence.pending
             if left <= 0 or (count > left and prompts):
                 break
@@ -150,6 +164,11 @@ class Scheduler:
             ready.append(Task(sequence, 1, max(drafts, 0)))
             budget = None if budget is None else budget - 1 - ready[-1].drafts
         return [task for task in ready if task.sequence.held is not None]
+
+    def _reuse(self, sequence: Sequence) -> None:
+        """Skip what others have computed since the sequence was admitted."""
+        if sequence.held is not None:
+            self.reused_tokens += self.pool.adopt(sequence.held, sequence.tokens)
 
     def _make_room(self, sequence: Sequence, tokens: int) -> bool:
         """Grow the sequence, preempting from the youngest on; false when it had to give way itself."""
