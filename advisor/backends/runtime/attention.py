@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.pool import Heads, Held, Pool
+from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -35,18 +35,18 @@ class Feed:
     tokens: Sequence[int]
 
 
-class Attending(Protocol):
-    """What stands behind the attention function while a model runs."""
+class Attends(Protocol):
+    """What stands behind attention while a model runs."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
-        """Attention of [1, H, T, D] queries; returns [1, T, H, E]."""
+    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        """Attention of queries [T, H, D] after the new keys [T, K, D] and values [T, K, E] are stored; returns [T, H, E]."""
 
 
-_ACTIVE: ContextVar[Attending] = ContextVar("advisor_attending")
+_ACTIVE: ContextVar[Attends] = ContextVar("advisor_attending")
 
 
 @contextmanager
-def attending(step: Attending) -> Iterator[None]:
+def attending(step: Attends) -> Iterator[None]:
     """Let `step` answer the attention calls of models that run inside."""
     token = _ACTIVE.set(step)
     try:
@@ -74,7 +74,13 @@ def attention_function(
     if layer is None:
         raise unsupported(type(module).__name__, "its attention modules carry no layer index")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return _ACTIVE.get().attend(layer, query, key, value, Options(scale, sliding_window, softcap, s_aux)), None
+    return attend(_ACTIVE.get(), layer, query, key, value, Options(scale, sliding_window, softcap, s_aux)), None
+
+
+def attend(step: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
+    """Attention of tensors [1, H, T, D] as models lay them out; returns [1, T, H, E]."""
+    queries, keys, values = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return step.attend_rows(layer, queries, keys, values, options).unsqueeze(0)
 
 
 def unsupported(name: str, why: str) -> AdvisorError:
@@ -85,20 +91,6 @@ def unsupported(name: str, why: str) -> AdvisorError:
         exit_code=ExitCode.FAILED,
         notes=("it runs decoder-only models that call attention through transformers' AttentionInterface",),
     )
-
-
-class Recorder:
-    """Answers attention calls with the values themselves and notes the shape of every layer's cache."""
-
-    def __init__(self) -> None:
-        self.heads: dict[int, Heads] = {}
-        self.calls = 0
-
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
-        """Note the shapes; the output is of the right shape and otherwise meaningless."""
-        self.calls += 1
-        self.heads[layer] = Heads(kv_heads=key.shape[1], key_width=key.shape[3], value_width=value.shape[3])
-        return value.repeat_interleave(query.shape[1] // value.shape[1], 1).transpose(1, 2)
 
 
 class Step:
@@ -115,30 +107,34 @@ class Step:
         places = [place for feed in feeds for place in range(feed.held.tokens, feed.held.tokens + len(feed.tokens))]
         size = pool.room.block_tokens
         blocks = [feed.held.blocks[(feed.held.tokens + i) // size] for feed in feeds for i in range(len(feed.tokens))]
-        self.ids = self._long([token for feed in feeds for token in feed.tokens]).unsqueeze(0)
-        self.positions = self._long(places).unsqueeze(0)
+        self.ids = self._long([token for feed in feeds for token in feed.tokens])
+        self.positions = self._long(places)
         self._block, self._offset = self._long(blocks), self._long([place % size for place in places])
         self._shared: dict[tuple[object, ...], Tensor] = {}
         self._group_length = max((feed.held.tokens + len(feed.tokens) for feed in self.group), default=0)
         self._even_out([len(feed.tokens) for feed in self.group])
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
+        """Attention of tensors [1, H, T, D]; returns [1, T, H, E]."""
+        return attend(self, layer, query, key, value, options)
+
+    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
-        queries, keys, values = query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
-        self.pool.write(layer, keys, values, self._write_rows(key.shape[1]))
+        kv_heads = keys.shape[1]
+        self.pool.write(layer, keys, values, self._write_rows(kv_heads))
         if not self.chunks:
-            return self._attend_group(layer, queries, key.shape[1], options).unsqueeze(0)
-        out = query.new_empty((1, queries.shape[0], queries.shape[1], value.shape[3]))
+            return self._attend_group(layer, queries, kv_heads, options)
+        out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
         if self.group:
-            out[0, : self._group_rows] = self._attend_group(layer, queries[: self._group_rows], key.shape[1], options)
+            out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], kv_heads, options)
         first = self._group_rows
         for index, feed in enumerate(self.chunks):
             rows = slice(first, first + len(feed.tokens))
             if feed.held.tokens == 0 and self.pool.is_exact:
-                past = Batch(key[:, :, rows].contiguous()), Batch(value[:, :, rows].contiguous())
+                past = _alone(keys[rows]), _alone(values[rows])
             else:
-                past = self._chunk_past(layer, index, key.shape[1])
-            out[0, rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), past, options)[0]
+                past = self._chunk_past(layer, index, kv_heads)
+            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), past, options)[0]
             first += len(feed.tokens)
         return out
 
@@ -230,7 +226,7 @@ class Step:
         window = window if window is not None and window < self._group_length else None
 
         def mask() -> Tensor:
-            positions = self.positions[0, : self._group_rows]
+            positions = self.positions[: self._group_rows]
             if self._spread is not None:
                 positions = positions.index_select(0, self._spread)
             positions = positions.view(len(self.group), self._width)
@@ -246,6 +242,11 @@ class Step:
 
     def _long(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.pool.device)
+
+
+def _alone(rows: Tensor) -> Batch:
+    """Rows [T, K, D] of one sequence as a batch [1, K, T, D]."""
+    return Batch(rows.transpose(0, 1).contiguous().unsqueeze(0))
 
 
 def register() -> None:

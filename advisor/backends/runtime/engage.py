@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import torch
 
+from advisor.backends.runtime.forward import Prepared, prepared
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.pool import Pool, Room
-from advisor.backends.runtime.runner import Runner, cache_shapes, plugged
+from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -20,6 +21,8 @@ class Engaged:
 
     runner: Runner
     drafter: Drafter | None
+    own_code_because: str | None
+    """Why the model's own code runs; `None` where our walk of it does."""
 
 
 @contextmanager
@@ -27,9 +30,11 @@ def engaged(session: Session) -> Iterator[Engaged]:
     """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))
+        target = prepared(session.model, undo)
+        draft = target if session.draft_model is session.model else None
         undo.enter_context(torch.inference_mode())
-        runner = _runner(undo, session, session.model, room_of(session), session.attention)
-        yield Engaged(runner, _drafter(undo, session))
+        runner = _runner(undo, session, target, session.model, room_of(session))
+        yield Engaged(runner, _drafter(undo, session, draft), target.own_code_because)
 
 
 def room_of(session: Session) -> Room:
@@ -49,15 +54,14 @@ def room_of(session: Session) -> Room:
     )
 
 
-def _runner(undo: ExitStack, session: Session, model: torch.nn.Module, room: Room, implementation: str) -> Runner:
-    undo.enter_context(plugged(model))
-    pool = Pool(cache_shapes(model), room, next(model.parameters()).dtype, session.device)
+def _runner(undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room) -> Runner:
+    pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
-    return Runner(model, pool, implementation)
+    return Runner(ready.forward, pool, session.attention)
 
 
-def _drafter(undo: ExitStack, session: Session) -> Drafter | None:
-    """Raises `AdvisorError` for a draft of another vocabulary."""
+def _drafter(undo: ExitStack, session: Session, ready: Prepared | None) -> Drafter | None:
+    """The drafter; `ready` is its model where that is prepared already. Raises `AdvisorError` for one of another vocabulary."""
     if session.decoding == "plain" or session.draft_tokens < 1:
         return None
     if session.decoding == "prompt-lookup":
@@ -70,4 +74,6 @@ def _drafter(undo: ExitStack, session: Session) -> Drafter | None:
     room = Room(
         blocks=session.max_sequences, block_tokens=session.max_tokens, sequences=session.max_sequences, max_tokens=session.max_tokens
     )
-    return DraftModel(_runner(undo, session, session.draft_model, room, session.attention))
+    with torch.inference_mode(False):
+        ready = ready or prepared(session.draft_model, undo)
+    return DraftModel(_runner(undo, session, ready, session.draft_model, room))

@@ -63,6 +63,8 @@ class Outcome:
     reused_tokens: int = 0
     """Tokens of prompts that were not fed, as an earlier request had left them in the cache."""
     step_seconds: tuple[float, ...] = ()
+    own_code_because: str | None = None
+    """Why the model ran its own code; `None` where the runtime walked it."""
 
 
 def serve(
@@ -97,6 +99,7 @@ class _Run:
         self.sampler = sampler
         self.runner = engaged_session.runner
         self.drafter = engaged_session.drafter
+        self.own_code_because = engaged_session.own_code_because
         drafts = session.draft_tokens if self.drafter is not None else 0
         policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts, session.chunked)
         self.scheduler = Scheduler(policy, self.runner.pool)
@@ -219,6 +222,7 @@ class _Run:
             preemptions=self.scheduler.preemptions,
             reused_tokens=self.scheduler.reused_tokens,
             step_seconds=tuple(self.step_seconds),
+            own_code_because=self.own_code_because,
         )
 
 
