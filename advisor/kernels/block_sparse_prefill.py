@@ -1,46 +1,27 @@
-"""Attention of a prompt, or of its last chunk, to the blocks of keys that a pattern lists: reference and CPU form.
+"""Attention of a prompt, or of its last chunk, to the blocks of keys that a pattern lists; its reference is in `block_sparse_torch`.
 
 Letters: N sequences, T queries at the end of L keys, H query heads, K key-value heads, G = H / K, D width, Q query blocks,
 S tokens of a block, M rows of a program.
 """
 
+# Triton's functions take blocks, which have no Python type.
+# mypy: disable-error-code="no-untyped-def, untyped-decorator"
+
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
-from torch.nn import functional
 
-from advisor.kernels import paged_attention
 from advisor.kernels.block_pattern import BlockPattern, block_lists
+from advisor.kernels.block_sparse_torch import attend_on_cpu, block_sparse_reference, check, default_scale
+from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 
-
-def block_sparse_reference(
-    query: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    pattern: BlockPattern,
-    scale: float | None = None,
-    softcap: float | None = None,
-    sinks: Tensor | None = None,
-) -> Tensor:
-    """Attend under the pattern's token-level mask, all scores written out: exact with a query in float64.
-
-    `query` is [N, T, H, D], standing at the end of `keys` and `values` [N, L, K, D]; `scale` is D^-0.5 where not given; `softcap`
-    bounds scores to ± that; `sinks` [H] are learned logits that take weight and give nothing. Returns [N, T, H, D].
-    """
-    length, groups = keys.shape[1], query.shape[2] // keys.shape[2]
-    wide = torch.promote_types(query.dtype, torch.float32)
-    spread = [tensor.to(wide).repeat_interleave(groups, 2) for tensor in (keys, values)]
-    places = torch.arange(length, device=query.device)
-    seen = pattern.allows(places[length - query.shape[1] :, None], places[None])
-    scores = torch.einsum("nthd,nlhd->nhtl", query.to(wide), spread[0]) * _scale(query, scale)
-    if softcap is not None:
-        scores = torch.tanh(scores / softcap) * softcap
-    scores = scores.masked_fill(~seen, -torch.inf)
-    if sinks is not None:
-        scores = torch.cat([scores, sinks.to(wide).view(1, -1, 1, 1).expand(*scores.shape[:3], 1)], -1)
-    weights = scores.softmax(-1)[..., :length]
-    return torch.einsum("nhtl,nlhd->nthd", weights, spread[1]).to(query.dtype)
+LOG2_E = 1.4426950408889634
+_NO_WINDOW = 2**31 - 1
 
 
 def block_sparse_attention(
@@ -52,80 +33,264 @@ def block_sparse_attention(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """The same, visiting only the listed blocks: one product per query block on a CPU; on a GPU the reference.
+    """The same, visiting only the listed blocks: Triton on a GPU, one product per query block on a CPU.
 
     Any strides with the last dimension dense. Raises `ValueError` for shapes, types or devices that do not go together.
     """
-    _check(query, keys, values, sinks)
-    form = _on_cpu if query.device.type == "cpu" else block_sparse_reference
-    return form(query, keys, values, pattern, scale, softcap, sinks)
+    check(query, keys, values, sinks)
+    if query.device.type == "cpu":
+        return attend_on_cpu(query, keys, values, pattern, default_scale(query, scale), softcap, sinks)
+    return launch_block_sparse(query, keys, values, pattern, scale, softcap, sinks)
 
 
-def _on_cpu(
-    query: Tensor, keys: Tensor, values: Tensor, pattern: BlockPattern, scale: float | None, softcap: float | None, sinks: Tensor | None
+@triton.jit
+def _visit(
+    acc, highest, total, q, keys, values, blocks, is_global, start, stop, places, query_global,
+    key_row, value_row, length, window, first, factor, bend,
+    SIZE: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
+    MASKED: tl.constexpr, GLOBAL: tl.constexpr, CAPPED: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Attend to the listed blocks `start` to `stop`, COLUMNS keys at a time: the softmax's new (acc, highest, total)."""
+    column, d = tl.arange(0, COLUMNS), tl.arange(0, PADDED)
+    parts: tl.constexpr = SIZE // COLUMNS
+    for i in range(start * parts, stop * parts):
+        begin = tl.load(blocks + i // parts) * SIZE + i % parts * COLUMNS
+        at = begin + column
+        real = d[None, :] < WIDTH
+        held = real & (at[:, None] < length) if MASKED else real
+        base = begin.to(tl.int64)
+        key = tl.load(keys + base * key_row + column[:, None] * key_row + d[None, :], mask=held, other=0.0)  # [COLUMNS, PADDED]
+        if WIDE:
+            key = key.to(tl.float32)
+        scores = tl.dot(q, tl.trans(key), input_precision="ieee")  # [M, COLUMNS]
+        if CAPPED:  # tanh, by the exponential that a GPU has
+            scores = 1.0 - 2.0 / (tl.exp2(scores * bend) + 1.0)
+        if MASKED:
+            seen = (at[None, :] > places[:, None] - window) | (at < first)[None, :]
+            if GLOBAL:
+                key_global = tl.load(is_global + at, mask=at < length, other=0) != 0
+                seen = seen | key_global[None, :] | query_global[:, None]
+            seen = seen & (at[None, :] <= places[:, None]) & (at < length)[None, :]
+            scores = tl.where(seen, scores, float("-inf"))
+        raised = tl.maximum(highest, tl.max(scores, 1) * factor)
+        weights = tl.exp2(scores * factor - raised[:, None])
+        shrink = tl.exp2(highest - raised)
+        total = total * shrink + tl.sum(weights, 1)
+        value = tl.load(values + base * value_row + column[:, None] * value_row + d[None, :], mask=held, other=0.0)
+        if WIDE:
+            value = value.to(tl.float32)
+        acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None], input_precision="ieee")
+        highest = raised
+    return acc, highest, total
+
+
+@triton.jit(do_not_specialize=["queries", "length", "first_block", "window", "first"])
+def _block_sparse(
+    query, keys, values, out, starts, full, blocks, is_global, sinks,
+    query_sequence, query_row, query_head, key_sequence, key_row, key_head, value_sequence, value_row, value_head,
+    queries, length, first_block, window, first, factor, bend,
+    HEADS: tl.constexpr, GROUPS: tl.constexpr, PACK: tl.constexpr, ROWS: tl.constexpr, SIZE: tl.constexpr, COLUMNS: tl.constexpr,
+    WIDTH: tl.constexpr, PADDED: tl.constexpr, GLOBAL: tl.constexpr, CAPPED: tl.constexpr, SINKS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """ROWS queries of PACK heads that share keys; the last queries, which see most, start first."""
+    tile = tl.num_programs(1) - 1 - tl.program_id(1)
+    head, sequence = tl.program_id(0) * PACK, tl.program_id(2).to(tl.int64)
+    m, d = tl.arange(0, ROWS * PACK), tl.arange(0, PADDED)
+    block = tile // (SIZE // ROWS)
+    begin = first_block * SIZE + tile * ROWS - (length - queries)  # row of the first query, negative where a chunk starts within
+    row = begin + m % ROWS
+    heads = head + m // ROWS
+    held = ((row >= 0) & (row < queries))[:, None] & (d < WIDTH)[None, :]
+    at = begin.to(tl.int64) * query_row + (m % ROWS) * query_row + heads * query_head
+    q = tl.load(query + sequence * query_sequence + at[:, None] + d[None, :], mask=held, other=0.0)
+    if WIDE:
+        q = q.to(tl.float32)
+    places = row + (length - queries)
+    # finite, so that rows that see nothing of a block stay numbers
+    highest = tl.full((ROWS * PACK,), -1e30, tl.float32)
+    total = tl.zeros((ROWS * PACK,), tl.float32)
+    if SINKS:
+        highest = tl.maximum(tl.load(sinks + heads).to(tl.float32) * 1.4426950408889634, -1e30)
+        total += 1.0
+    acc = tl.zeros((ROWS * PACK, PADDED), tl.float32)
+    query_global = row < 0
+    if GLOBAL:
+        query_global = tl.load(is_global + places, mask=(places >= 0) & (places < length), other=0) != 0
+    keys += sequence * key_sequence + (head // GROUPS) * key_head
+    values += sequence * value_sequence + (head // GROUPS) * value_head
+    start, stop = tl.load(starts + block), tl.load(starts + block + 1)
+    middle = start + tl.load(full + block)
+    acc, highest, total = _visit(
+        acc, highest, total, q, keys, values, blocks, is_global, start, middle, places, query_global,
+        key_row, value_row, length, window, first, factor, bend,
+        SIZE, COLUMNS, WIDTH, PADDED, False, GLOBAL, CAPPED, WIDE,
+    )  # fmt: skip
+    acc, highest, total = _visit(
+        acc, highest, total, q, keys, values, blocks, is_global, middle, stop, places, query_global,
+        key_row, value_row, length, window, first, factor, bend,
+        SIZE, COLUMNS, WIDTH, PADDED, True, GLOBAL, CAPPED, WIDE,
+    )  # fmt: skip
+    to = ((sequence * queries + begin) * HEADS + (m % ROWS) * HEADS + heads) * WIDTH
+    tl.store(out + to[:, None] + d[None, :], (acc / tl.maximum(total, 1e-30)[:, None]).to(out.dtype.element_ty), mask=held)
+
+
+def launch_block_sparse(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    pattern: BlockPattern,
+    scale: float | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
 ) -> Tensor:
-    """Query block by query block: take its keys, a slice where they are neighbours, and attend to them."""
-    by_head = (keys.transpose(1, 2), values.transpose(1, 2))
-    scale, plain = _scale(query, scale), softcap is None and sinks is None
-    if pattern.is_dense and plain and query.shape[1] == keys.shape[1]:
-        return paged_attention.fused(query, *by_head, None, scale=scale)
-    out = torch.empty_like(query)
-    for rows, chosen, mask in _steps(pattern, query.shape[1], keys.shape[1], query.dtype):
-        key, value = (_take(tensor, chosen) for tensor in by_head)
-        if plain:
-            out[:, rows] = _fused(query[:, rows], key, value, mask, scale)
-            continue
-        widened = paged_attention.widen_mask(mask.unsqueeze(0), query.shape[2] // keys.shape[2])
-        out[:, rows] = paged_attention.written_out(query[:, rows], key, value, widened, scale=scale, softcap=softcap, sinks=sinks)
+    """The Triton form, for a GPU or the interpreter. Raises `ValueError` also for what it is not compiled for."""
+    check(query, keys, values, sinks)
+    if not INTERPRETED and (query.element_size() != 2 or pattern.block < 64):
+        raise ValueError(
+            f"on a GPU, block_sparse_attention takes 2-byte types and blocks of 64 or 128; got {query.dtype} and {pattern.block}"
+        )
+    query, keys, values = (tensor if tensor.stride(-1) == 1 else tensor.contiguous() for tensor in (query, keys, values))
+    sequences, width, heads, size = query.shape
+    length, kv_heads = keys.shape[1:3]
+    out = query.new_empty(query.shape)
+    if not out.numel():
+        return out
+    lists = block_lists(pattern, width, length, str(query.device))
+    form = _form(_architecture(query), size, pattern.block, heads // kv_heads)
+    factor = (default_scale(query, scale) if softcap is None else softcap) * LOG2_E
+    bend = 0.0 if softcap is None else 2 * LOG2_E * default_scale(query, scale) / softcap
+    grid = (heads // form.pack, lists.full.numel() * (pattern.block // form.rows), sequences)
+    _block_sparse[grid](
+        query, keys, values, out, lists.starts, lists.full, lists.blocks, _flags(pattern, length, str(query.device)),
+        query if sinks is None else sinks, *query.stride()[:3], *keys.stride()[:3], *values.stride()[:3],
+        width, length, lists.first_block, min(pattern.window or _NO_WINDOW, _NO_WINDOW), pattern.first, factor, bend,
+        HEADS=heads, GROUPS=heads // kv_heads, PACK=form.pack, ROWS=form.rows, SIZE=pattern.block, COLUMNS=form.columns,
+        WIDTH=size, PADDED=triton.next_power_of_2(max(size, 16)), GLOBAL=_has_globals(pattern),
+        CAPPED=softcap is not None, SINKS=sinks is not None, WIDE=INTERPRETED, num_warps=form.warps, num_stages=form.stages,
+    )  # fmt: skip
     return out
 
 
-def _take(tensor: Tensor, chosen: slice | Tensor) -> Tensor:
-    return tensor[:, :, chosen] if isinstance(chosen, slice) else tensor.index_select(2, chosen)
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a program is cut: `rows` queries of `pack` heads against `columns` keys at a time."""
+
+    rows: int
+    pack: int
+    columns: int
+    warps: int
+    stages: int
 
 
-def _fused(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor, scale: float) -> Tensor:
-    """SDPA of [N, T, H, D] on [N, K, L, D]: the heads of a group share their keys by a stride of zero and all share the mask [T, L]."""
-    sequences, width, heads, size = query.shape
-    kv_heads = keys.shape[1]
-    grouped = query.view(sequences, width, kv_heads, -1, size).permute(0, 2, 3, 1, 4).flatten(0, 1)
-    key, value = (tensor.flatten(0, 1).unsqueeze(1).expand(-1, heads // kv_heads, -1, -1) for tensor in (keys, values))
-    out = functional.scaled_dot_product_attention(grouped, key, value, attn_mask=mask[None, None], scale=scale)
-    return out.view(sequences, kv_heads, heads // kv_heads, width, size).permute(0, 3, 1, 2, 4).reshape(query.shape)
+def _form(architecture: int, width: int, size: int, groups: int) -> _Form:
+    """128 rows of scores at a time where registers allow it, from two heads if blocks are of 64; more stages where memory allows it."""
+    hopper, pack = architecture == 90, 2 if size == 64 and groups % 2 == 0 else 1
+    if size < 64:
+        return _Form(size, 1, size, 4, 2)
+    if width > 128:
+        return _Form(size, pack, 32, 8, 2) if hopper else _Form(64, 1, 32, 8, 2)
+    warps = 8 if width > 64 and size * pack == 128 else 4
+    return _Form(size, pack, 64, warps, 3) if hopper else _Form(size, pack, 32, warps, 3)
 
 
-@lru_cache(maxsize=2)
-def _steps(pattern: BlockPattern, queries: int, keys: int, dtype: torch.dtype) -> list[tuple[slice, slice | Tensor, Tensor]]:
-    """Rows of each query block, the keys that its blocks hold, and the additive mask between them; the layers of a model share them."""
-    lists, size, first = block_lists(pattern, queries, keys), pattern.block, keys - queries
-    steps: list[tuple[slice, slice | Tensor, Tensor]] = []
-    for row in range(lists.full.numel()):
-        low = (lists.first_block + row) * size
-        rows = torch.arange(max(low, first), min(low + size, keys))
-        blocks = lists.blocks[int(lists.starts[row]) : int(lists.starts[row + 1])].long().sort().values
-        chosen = (blocks.unsqueeze(1) * size + torch.arange(size)).flatten()
-        chosen = chosen[chosen < keys]
-        hidden = ~pattern.allows(rows.unsqueeze(1), chosen.unsqueeze(0))
-        mask = torch.zeros(hidden.shape, dtype=dtype).masked_fill_(hidden, torch.finfo(dtype).min)
-        start, stop = int(chosen[0]), int(chosen[-1]) + 1
-        steps.append(
-            (slice(int(rows[0]) - first, int(rows[-1]) + 1 - first), slice(start, stop) if stop - start == len(chosen) else chosen, mask)
-        )
-    return steps
+def _architecture(tensor: Tensor) -> int:
+    """Compute capability times ten, of those that forms are named for."""
+    if not tensor.is_cuda:
+        return 80
+    major, minor = torch.cuda.get_device_capability(tensor.device)
+    return 90 if major == 9 else 80 if (major, minor) == (8, 0) else 89
 
 
-def _scale(query: Tensor, scale: float | None) -> float:
-    return float(query.shape[-1] ** -0.5) if scale is None else scale
+def _has_globals(pattern: BlockPattern) -> bool:
+    return pattern.window is not None and bool(pattern.global_tokens)
 
 
-def _check(query: Tensor, keys: Tensor, values: Tensor, sinks: Tensor | None) -> None:
-    given = f"query {tuple(query.shape)} {query.dtype} {query.device}, keys {tuple(keys.shape)} {keys.dtype} {keys.device}"
-    given += f", values {tuple(values.shape)} {values.dtype} {values.device}"
-    if query.dim() != 4 or keys.dim() != 4 or keys.shape != values.shape or query.shape[::3] != keys.shape[::3]:
-        raise ValueError(f"block_sparse_attention takes query [N, T, H, D] and keys and values [N, L, K, D]; got {given}")
-    if not keys.shape[2] or query.shape[2] % keys.shape[2] or query.shape[1] > keys.shape[1]:
-        raise ValueError(f"block_sparse_attention takes H a multiple of K and T up to L; got {given}")
-    if not query.is_floating_point() or len({(tensor.dtype, tensor.device) for tensor in (query, keys, values)}) > 1:
-        raise ValueError(f"block_sparse_attention takes floating tensors of one type and device; got {given}")
-    if sinks is not None and (sinks.shape != query.shape[2:3] or sinks.device != query.device):
-        raise ValueError(f"block_sparse_attention takes sinks [H] on the query's device; got {tuple(sinks.shape)} {sinks.device}, {given}")
+@lru_cache(maxsize=8)
+def _flags(pattern: BlockPattern, length: int, device: str) -> Tensor:
+    """Which places are global tokens: int8 [L]; one number where the pattern has none."""
+    flags = torch.zeros(length if _has_globals(pattern) else 1, dtype=torch.int8)
+    if _has_globals(pattern):
+        flags[[place for place in pattern.global_tokens if place < length]] = 1
+    return flags.to(device)
+
+
+def _inputs(n: int, t: int, length: int, h: int, k: int, d: int, pattern: BlockPattern) -> tuple[Tensor, Tensor, Tensor, BlockPattern]:
+    generator = torch.Generator().manual_seed(t * 31 + length)
+    shapes = ((n, t, h, d), (n, length, k, d), (n, length, k, d))
+    query, keys, values = (torch.randn(*shape, generator=generator).half() for shape in shapes)
+    return query, keys, values, pattern
+
+
+def _launched(*arguments: Any) -> Tensor:
+    return (launch_block_sparse if arguments[0].is_cuda or INTERPRETED else block_sparse_attention)(*arguments)
+
+
+def _bytes(n: int, t: int, length: int, h: int, k: int, d: int, pattern: BlockPattern) -> int:
+    return 2 * n * d * (2 * t * h + 2 * length * k)
+
+
+def _flops(n: int, t: int, length: int, h: int, k: int, d: int, pattern: BlockPattern) -> int:
+    return 4 * n * h * d * pattern.block**2 * block_lists(pattern, t, length).blocks.numel()
+
+
+def _variants(width: int, size: int, groups: int = 4, *, everything: bool = False) -> tuple[Variant, ...]:
+    """The forms for one width and block on the architectures that differ."""
+    strides = [f"{of}_{what}" for of in ("query", "key", "value") for what in ("sequence", "row", "head")]
+    integers = dict.fromkeys([*strides, "queries", "length", "first_block", "window", "first"], "i32")
+    pointers = {
+        **dict.fromkeys(("query", "keys", "values", "out", "sinks"), "*bf16"),
+        **dict.fromkeys(("starts", "full", "blocks"), "*i32"),
+    }
+    made = []
+    for architecture, shared in ((80, 163), (89, 99), (90, 227)):
+        form = _form(architecture, width, size, groups)
+        made.append(
+            Variant(
+                name=f"{width}-block{size}{'-everything' if everything else ''}",
+                function=_block_sparse,
+                types={**pointers, "is_global": "*i8", **integers, "factor": "fp32", "bend": "fp32"},
+                constants={
+                    "HEADS": 8 * groups, "GROUPS": groups, "PACK": form.pack, "ROWS": form.rows, "SIZE": size, "COLUMNS": form.columns,
+                    "WIDTH": width, "PADDED": triton.next_power_of_2(width), "GLOBAL": everything, "CAPPED": everything,
+                    "SINKS": everything, "WIDE": False,
+                },
+                warps=form.warps,
+                stages=form.stages,
+                aligned=tuple(strides),
+                shared_bytes=shared * 1024,
+                multiplies=True,
+                architectures=(architecture,),
+            )
+        )  # fmt: skip
+    return tuple(made)
+
+
+KERNEL = Kernel(
+    name="block-sparse-prefill",
+    reference=block_sparse_reference,
+    launch=_launched,
+    inputs=_inputs,
+    shapes=(
+        (1, 130, 130, 4, 2, 64, BlockPattern()),
+        (2, 37, 150, 2, 1, 80, BlockPattern(window=33, first=20, global_tokens=(5, 70))),
+        (1, 150, 200, 2, 1, 96, BlockPattern(window=17, random_blocks=1)),
+        (1, 70, 300, 2, 2, 128, BlockPattern(window=40, first=4, block=128)),
+        (1, 65, 65, 1, 1, 256, BlockPattern(window=1)),
+        (1, 1, 129, 3, 1, 64, BlockPattern(window=100)),
+        (0, 5, 5, 1, 1, 64, BlockPattern()),
+    ),
+    tolerance=2e-3,
+    bytes=_bytes,
+    flops=_flops,
+    variants=(
+        *_variants(64, 64, 8),
+        *_variants(64, 128, 8),
+        *_variants(80, 64, 1),
+        *_variants(96, 128, 1),
+        *_variants(128, 64),
+        *_variants(128, 128),
+        *_variants(128, 64, everything=True),
+        *_variants(256, 64, 2),
+        *_variants(256, 128, 2, everything=True),
+    ),
+)

@@ -1,6 +1,6 @@
 """Every kernel of the project: one line each."""
 
-from advisor.kernels import add_rmsnorm, int4_linear, int8_linear, paged_decode, silu_mul
+from advisor.kernels import add_rmsnorm, block_sparse_prefill, int4_linear, int8_linear, paged_decode, silu_mul
 from advisor.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
@@ -9,4 +9,5 @@ KERNELS: tuple[Kernel, ...] = (
     add_rmsnorm.KERNEL,
     silu_mul.KERNEL,
     paged_decode.KERNEL,
+    block_sparse_prefill.KERNEL,
 )

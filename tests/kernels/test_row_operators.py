@@ -1,7 +1,5 @@
 """RMS normalisation and the gated product: rounded where transformers rounds, every element written, any stride."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,14 +10,6 @@ from advisor.kernels import silu_mul as gate
 
 def rows(*shape: int, dtype: torch.dtype = torch.float16, seed: int = 0) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-@pytest.fixture
-def poisoned() -> Iterator[None]:
-    """Fresh memory holds NaN, so that an element that is not written shows."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
 
 
 @pytest.mark.usefixtures("poisoned")
