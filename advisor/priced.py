@@ -237,7 +237,8 @@ def _policy(batching: Batching) -> int:
 
 def _parts(deployment: Deployment) -> tuple[Hashable, ...]:
     kv = deployment.kv
-    return deployment.weights, deployment.attention, (kv.layout, kv.format), deployment.decoding, deployment.parallel, kv
+    read = (kv.layout, kv.format, kv.window, kv.first_tokens)
+    return deployment.weights, deployment.attention, read, deployment.decoding, deployment.parallel, kv
 
 
 def _stems(deployments: Sequence[Deployment]) -> "tuple[list[Deployment], Places]":

@@ -29,6 +29,8 @@ class Attention:
     """
 
     implementation: str = "eager"
+    window: int | None = None
+    """Newest tokens that a token sees, itself included, where that is fewer than the model's own; `None` leaves the model as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,10 @@ class KvCache:
     """Tokens per block; 0 for the contiguous layout."""
     format: str = "bf16"
     """`bf16`, `fp8`, `int8` or `int4`; scales per token and head where the format needs them."""
+    window: int | None = None
+    """Newest tokens that stay, the one being computed included; `None` keeps all that the model may see."""
+    first_tokens: int = 0
+    """Tokens from the start of a sequence that stay beside the window, at their places within the cache."""
 
 
 @dataclass(frozen=True, slots=True)

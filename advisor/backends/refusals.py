@@ -2,6 +2,7 @@
 
 from advisor.backends.deployment import Deployment
 from advisor.profiles.engines import load_engine
+from advisor.profiles.layers import LatentAttention, SelfAttention
 from advisor.profiles.request import Load, Request
 
 
@@ -21,6 +22,25 @@ def without_attention(deployment: Deployment) -> str | None:
     if deployment.model.attention_layers:
         return None
     return f"The model has no softmax attention in its {len(deployment.model.layers)} layers."
+
+
+def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int) -> str | None:
+    """Why no token should see or keep only `seen` of the others by the technique `name`."""
+    engine, context = load_engine(deployment.engine), request.workload.longest_tokens
+    if name not in engine.narrows:
+        return f"{engine.name} {engine.versions} does not run {name}."
+    if context <= seen:
+        return f"No sequence is longer than {context:,} tokens; {seen:,} would be kept of it."
+    if name not in request.require:
+        return f"Of {context:,} tokens it forgets {context - seen:,}; it is taken only where it is required by name: --require {name}."
+    return None
+
+
+def own_window(deployment: Deployment) -> int | None:
+    """The longest window of the model's layers, in tokens; `None` where one of them sees everything."""
+    mixers = [layer.mixer for layer in deployment.model.attention_layers]
+    windows = [mixer.window for mixer in mixers if isinstance(mixer, SelfAttention | LatentAttention)]
+    return None if None in windows else max((window for window in windows if window is not None), default=None)
 
 
 def not_speculative(request: Request, deployment: Deployment, method: str) -> str | None:

@@ -20,11 +20,17 @@ class Session:
     max_tokens: int
     """Longest sequence that a slot must hold, prompt and output together."""
     attention: str = "eager"
+    attention_window: int | None = None
+    """Newest tokens that each one sees; `None` for what the model itself says."""
     kv_layout: str = "contiguous"
     kv_block_tokens: int = 0
     kv_format: str = "bf16"
     kv_prefix_reuse: bool = False
     """Whether requests that begin alike share blocks of a paged cache."""
+    kv_window: int | None = None
+    """Newest tokens that stay in the cache; `None` for all."""
+    kv_first_tokens: int = 0
+    """First tokens that stay too, at their places within what is kept."""
     draft_folder: Path | None = None
     """Where the draft model is; `None` to look for the one that is known to go with the model in `folder`."""
     kv_capacity_tokens: int | None = None

@@ -57,6 +57,8 @@ class Case:
     says: str = ""
     after: tuple[str, ...] = ()
     """Techniques already in the deployment when the question is put."""
+    required: bool = False
+    """Whether the request names the technique as one that must be in."""
 
 
 @dataclass(frozen=True)

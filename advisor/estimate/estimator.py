@@ -167,7 +167,8 @@ class Estimator:
     def _cache_bytes(self, deployment: Deployment, workload: Workload, tokens: int) -> float:
         """Bytes per device of one request's cache when it holds so many tokens."""
         one = workload.model_copy(update={"prompt_tokens": tokens, "output_tokens": 0, "context_limit_tokens": None})
-        return ledger(deployment, one, self.engine, 1).kv_bytes
+        held = ledger(deployment, one, self.engine, 1)
+        return held.kv_bytes - held.passing_bytes
 
     def metrics(
         self,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, Parallel, Weights
+from advisor.estimate.kept import kept_of, kept_tokens, passing_tokens
 from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
 from advisor.estimate.working import activation_bytes
 from advisor.profiles.engines import EngineProfile
@@ -27,6 +28,8 @@ class Ledger:
     kv_bytes: float
     activation_bytes: float
     context_bytes: float
+    passing_bytes: float = 0.0
+    """The part of the cache that does not grow with the requests: what prompts hold beyond what stays of them."""
 
     @property
     def total_bytes(self) -> float:
@@ -167,7 +170,8 @@ def device_kv_bytes(deployment: Deployment, tokens: int) -> float:
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
     """What one device holds while `sequences` requests of the workload are in flight on its replica."""
     held_tokens = sequence_tokens(deployment, workload, engine)
-    kv = sequences * device_kv_bytes(deployment, held_tokens)
+    passing = device_kv_bytes(deployment, passing_tokens(deployment, workload, engine)) if kept_of(deployment) is not None else 0.0
+    kv = sequences * device_kv_bytes(deployment, kept_tokens(deployment, held_tokens)) + passing
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
@@ -179,6 +183,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),
         context_bytes=_context_bytes(deployment, engine),
+        passing_bytes=passing,
     )
 
 
@@ -248,8 +253,8 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
     """The ledger's totals at any number of requests: every part of it is linear."""
     one = ledger(deployment, workload, engine, 1)
     exact_bytes = one.weights_bytes + one.draft_bytes
-    fixed_bytes = exact_bytes + activation_bytes(deployment, workload, engine, 0) + one.context_bytes
-    total_bytes, rest_bytes = one.total_bytes, fixed_bytes - exact_bytes
+    rest_bytes = activation_bytes(deployment, workload, engine, 0) + one.context_bytes
+    total_bytes, fixed_bytes = one.total_bytes, exact_bytes + one.passing_bytes + rest_bytes
     return Footprint(fixed_bytes, total_bytes - fixed_bytes, rest_bytes, total_bytes - one.exact_bytes - rest_bytes, exact_bytes)
 
 

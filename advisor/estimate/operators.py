@@ -279,7 +279,7 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Ope
             part.phase,
             part.sequences,
             part.q_tokens,
-            _seen(mixer, part),
+            _seen(deployment, mixer, part),
             -(-mixer.q_heads // ranks),
             -(-mixer.kv_heads // ranks),
             mixer.head_dim,
@@ -304,9 +304,12 @@ def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, pa
     )
 
 
-def _seen(mixer: SelfAttention | LatentAttention, part: Part) -> int:
-    """Cached tokens that the queries of a part read: each its window, or what an indexer chose for it."""
-    return min(part.kv_tokens, mixer.attended_tokens(part.kv_tokens) + part.q_tokens - 1)
+def _seen(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part) -> int:
+    """Cached tokens that the queries of a part read: each its window, what an indexer chose for it, or what the cache keeps."""
+    kv, most = deployment.kv, mixer.attended_tokens(part.kv_tokens)
+    if kv.window is not None:
+        most = min(most, kv.window + kv.first_tokens)
+    return min(part.kv_tokens, most + part.q_tokens - 1)
 
 
 def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: int) -> AttentionCall:
@@ -318,7 +321,7 @@ def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: i
     else:
         shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)
     kv, attention = deployment.kv, deployment.attention
-    seen = _seen(mixer, part)
+    seen = _seen(deployment, mixer, part)
     return AttentionCall(
         part.phase, part.sequences, part.q_tokens, seen, *shape, attention.implementation, kv.layout, kv.format, count, latent=True
     )

@@ -1,10 +1,10 @@
 """What one step of a deployment takes on a machine, remembered so that a search asks each question once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from advisor.backends.deployment import Deployment, Weights
+from advisor.backends.deployment import Attention, Deployment, Weights
 from advisor.estimate.machine import Machine, Shares, price
 from advisor.estimate.memory import device_weight_bytes
 from advisor.estimate.operators import Blueprint, Part, mixing_operators, structure_of, token_operators
@@ -29,7 +29,7 @@ class StepPricer:
         shared = shared or SharedPrices()
         model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
         self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
-        attention = (model, deployment.attention, kv.layout, kv.format, parallel)
+        attention = (model, deployment.attention, kv.layout, kv.format, kv.window, kv.first_tokens, parallel)
         self.mixing_prices = shared.mixing.setdefault(attention, {})
         known = shared.blueprints.get((attention, deployment.weights))
         self._blueprint = known or shared.blueprints.setdefault(
@@ -139,10 +139,15 @@ class StepPricer:
 
 
 def _draft_deployment(deployment: Deployment) -> Deployment:
+    """The draft sees and keeps everything."""
     draft = deployment.decoding.draft_model
     assert draft is not None
     return Deployment(
-        model=draft, weights=Weights(draft.weight_format), attention=deployment.attention, kv=deployment.kv, engine=deployment.engine
+        model=draft,
+        weights=Weights(draft.weight_format),
+        attention=Attention(deployment.attention.implementation),
+        kv=replace(deployment.kv, window=None, first_tokens=0),
+        engine=deployment.engine,
     )
 
 

@@ -44,12 +44,20 @@ def reference(
     return out
 
 
-def additive_mask(positions: Tensor, length: int, dtype: torch.dtype, window: int | None = None) -> Tensor:
-    """Zero where a query at `positions` [N, W] may look among `length` keys, the type's lowest number elsewhere: [N, W, L]."""
+def additive_mask(
+    positions: Tensor, length: int, dtype: torch.dtype, window: int | None = None, forgotten: tuple[Tensor, int] | None = None
+) -> Tensor:
+    """Zero where a query at `positions` [N, W] may look among `length` keys, the type's lowest number elsewhere: [N, W, L].
+
+    `forgotten` hides the keys from its second part on up to the places [N, W] in its first.
+    """
     places = torch.arange(length, device=positions.device)
     hidden = places > positions.unsqueeze(-1)
     if window is not None:
         hidden |= places <= (positions - window).unsqueeze(-1)
+    if forgotten is not None:
+        last, first = forgotten
+        hidden |= (places <= last.unsqueeze(-1)) & (places >= first)
     mask = torch.zeros(hidden.shape, dtype=dtype, device=positions.device)
     return mask.masked_fill_(hidden, torch.finfo(dtype).min)
 
@@ -87,11 +95,13 @@ def written_out(
     sinks: Tensor | None = None,
     key_scales: Tensor | None = None,
     value_scales: Tensor | None = None,
+    first_query: Tensor | None = None,
+    first: int = 0,
 ) -> Tensor:
     """Scores in memory, softmax in float32, as `transformers`' eager attention, for a batch of equal width.
 
     `query` [N, W, H, D]; contiguous `keys` [N, K, L, D] and `values` [N, K, L, E], times `key_scales` and `value_scales` [N, K, L];
-    `mask` from `widen_mask`. Returns [N, W, H, E].
+    `mask` from `widen_mask`; the `first` keys are scored against `first_query` where it is given. Returns [N, W, H, E].
 
     The products are batched over flat contiguous operands: on a CPU other strides cost ten times as much.
     """
@@ -101,6 +111,9 @@ def written_out(
     rows = packed.shape[2]
     flat_keys = keys.reshape(sequences * kv_heads, length, size).transpose(1, 2)
     scores = torch.bmm(packed.reshape(sequences * kv_heads, rows, size), flat_keys).view(sequences, kv_heads, rows, length)
+    if first_query is not None:
+        early = pack(first_query, kv_heads).reshape(sequences * kv_heads, rows, size)
+        scores[..., :first] = torch.bmm(early, flat_keys[..., :first]).view(sequences, kv_heads, rows, -1)
     scores = scores.mul_(scale) if key_scales is None else scores.mul_(key_scales.mul(scale).unsqueeze(2))
     if softcap is not None:
         scores = torch.tanh(scores / softcap).mul_(softcap)

@@ -26,8 +26,8 @@ def apply_of(candidate: Candidate) -> sections.Apply:
         weights=sections.WeightsChoice(
             dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
         ),
-        attention=sections.AttentionChoice(backend=found.attention.implementation),
-        kv_cache=sections.CacheChoice(dtype=found.kv.format, layout=found.kv.layout, block_tokens=found.kv.block_tokens or None),
+        attention=sections.AttentionChoice(backend=found.attention.implementation, window=found.attention.window),
+        kv_cache=_cache(found.kv),
         speculative=_speculation(found.decoding),
         batching=sections.BatchingChoice(
             policy=found.batching.policy,
@@ -45,8 +45,8 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
     return Deployment(
         model=model,
         weights=Weights(format=chosen.weights.dtype, group_size=chosen.weights.group_size, kept_kinds=frozenset(chosen.weights.keep)),
-        attention=Attention(implementation=chosen.attention.backend),
-        kv=KvCache(layout=chosen.kv_cache.layout, block_tokens=chosen.kv_cache.block_tokens or 0, format=chosen.kv_cache.dtype),
+        attention=Attention(implementation=chosen.attention.backend, window=chosen.attention.window),
+        kv=_kept(chosen.kv_cache),
         decoding=_decoding(chosen.speculative),
         batching=Batching(
             policy=chosen.batching.policy,
@@ -82,6 +82,22 @@ def shorter_home(path: str) -> str:
 def kept_path(folder: str | None) -> str | None:
     """A model's folder as a plan keeps it: not where this installation has the weights that come with it."""
     return None if folder is None or is_shipped(folder) else shorter_home(folder)
+
+
+def _cache(kv: KvCache) -> sections.CacheChoice:
+    return sections.CacheChoice(
+        dtype=kv.format, layout=kv.layout, block_tokens=kv.block_tokens or None, window=kv.window, first_tokens=kv.first_tokens or None
+    )
+
+
+def _kept(chosen: sections.CacheChoice) -> KvCache:
+    return KvCache(
+        layout=chosen.layout,
+        block_tokens=chosen.block_tokens or 0,
+        format=chosen.dtype,
+        window=chosen.window,
+        first_tokens=chosen.first_tokens or 0,
+    )
 
 
 def _speculation(decoding: Decoding) -> sections.Speculation | None:

@@ -185,6 +185,10 @@ class CacheChoice(PlanPart):
     """`paged` hands out blocks as sequences grow, `contiguous` reserves the longest sequence."""
     block_tokens: Whole | None = None
     """Tokens of a block."""
+    window: Whole | None = None
+    """Newest tokens that stay; all where it is absent."""
+    first_tokens: Whole | None = None
+    """First tokens that stay beside the window."""
 
 
 class AttentionChoice(PlanPart):
@@ -192,6 +196,8 @@ class AttentionChoice(PlanPart):
 
     backend: str = "eager"
     """`sdpa` is fused, `eager` writes the scores out."""
+    window: Whole | None = None
+    """Newest tokens that a token sees, where that is fewer than the model's own."""
 
 
 class BatchingChoice(PlanPart):

@@ -130,6 +130,8 @@ class EngineProfile(Frozen):
     """Formats it runs; a name that ends in `*` is a family."""
     kv_formats: tuple[str, ...]
     decoding: tuple[str, ...]
+    narrows: tuple[str, ...] = ()
+    """Techniques by which it can be made to see or keep less of a context than the model would."""
     attention: Literal["sdpa", "unshared", "eager"] = "sdpa"
     """How it computes attention; see `Attention`."""
     preempts: bool = False

@@ -19,14 +19,16 @@ SLOT_FIELDS = {
     "ATTENTION": "attention",
     "KV_LAYOUT": "kv",
     "KV_FORMAT": "kv",
+    "KV_EVICTION": "kv",
     "DECODING": "decoding",
     "BATCHING": "batching",
 }
 
 
-def asked(case: Case) -> tuple[Request, Deployment]:
+def asked(kind: type[Technique], case: Case) -> tuple[Request, Deployment]:
     prompt, output, concurrency = case.workload
-    request = Request(workload=Workload(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency))
+    workload = Workload(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency)
+    request = Request(workload=workload, require=(kind.name,) if case.required else ())
     deployment = baseline(find_model(case.model), max_sequences=concurrency)
     for name in case.after:
         deployment = by_name(name).sketch(deployment, request)
@@ -34,12 +36,12 @@ def asked(case: Case) -> tuple[Request, Deployment]:
 
 
 def accepted(kind: type[Technique]) -> tuple[Request, Deployment]:
-    return asked(next(case for case in kind.cases if case.accepted))
+    return asked(kind, next(case for case in kind.cases if case.accepted))
 
 
 @pytest.mark.parametrize(("kind", "case"), CASES, ids=lambda value: getattr(value, "name", None) or getattr(value, "model", ""))
 def test_cases_are_accepted_or_refused_with_their_sentence(kind: type[Technique], case: Case) -> None:
-    request, deployment = asked(case)
+    request, deployment = asked(kind, case)
     sentence = kind().refuse(request, deployment)
     if case.accepted:
         assert sentence is None

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from advisor.backends.runtime.pool import Held, Pool
+from advisor.backends.runtime.rotary import turned_back
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -33,6 +34,19 @@ class Feed:
 
     held: Held
     tokens: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What tokens see of their past beyond what the model itself says; what the cache keeps is the pool's to say."""
+
+    window: int | None = None
+    """Newest tokens that each one sees, itself included."""
+    frequencies: tuple[Tensor, ...] = ()
+    """Rotary frequencies of every layer, for a cache whose tokens stand at their places within it."""
+
+
+PLAIN = Sight()
 
 
 class Attends(Protocol):
@@ -98,21 +112,28 @@ class Step:
 
     Rows stand in the order of `feeds`. The first `grouped` of them are few tokens each and attend in one batched product; the
     others, chunks of prompts, attend one by one. Index tensors and masks are made once and shared by all layers of equal shape.
+
+    A cache that forgets is read as each token of the group would find it alone; the tokens of a chunk see one another, and all
+    see of the past what its first one sees.
     """
 
-    def __init__(self, pool: Pool, feeds: Sequence[Feed], grouped: int, implementation: str) -> None:
+    def __init__(self, pool: Pool, feeds: Sequence[Feed], grouped: int, implementation: str, sight: Sight = PLAIN) -> None:
         self.pool = pool
         self.implementation = implementation
+        self.sight = sight
         self.group, self.chunks = feeds[:grouped], feeds[grouped:]
         places = [place for feed in feeds for place in range(feed.held.tokens, feed.held.tokens + len(feed.tokens))]
+        stored = [place for feed in feeds for place in range(_stored(feed), _stored(feed) + len(feed.tokens))]
         size = pool.room.block_tokens
-        blocks = [feed.held.blocks[(feed.held.tokens + i) // size] for feed in feeds for i in range(len(feed.tokens))]
+        blocks = [feed.held.blocks[(_stored(feed) + i) // size] for feed in feeds for i in range(len(feed.tokens))]
         self.ids = self._long([token for feed in feeds for token in feed.tokens])
         self.positions = self._long(places)
-        self._block, self._offset = self._long(blocks), self._long([place % size for place in places])
+        self._stored = self._long(stored)
+        self._block, self._offset = self._long(blocks), self._long([place % size for place in stored])
         self._shared: dict[tuple[object, ...], Tensor] = {}
-        self._group_length = max((feed.held.tokens + len(feed.tokens) for feed in self.group), default=0)
+        self._group_length = max((_stored(feed) + len(feed.tokens) for feed in self.group), default=0)
         self._even_out([len(feed.tokens) for feed in self.group])
+        self._turns = self._turned_back(places)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
         """Attention of tensors [1, H, T, D]; returns [1, T, H, E]."""
@@ -120,13 +141,15 @@ class Step:
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
-        kv_heads = keys.shape[1]
+        kv_heads, options = keys.shape[1], self._narrowed(options)
+        turned = None if self._turns is None else turned_back(queries, self._turns, self.sight.frequencies[layer])
         self.pool.write(layer, keys, values, self._write_rows(kv_heads))
         if not self.chunks:
-            return self._attend_group(layer, queries, kv_heads, options)
+            return self._attend_group(layer, queries, turned, kv_heads, options)
         out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
         if self.group:
-            out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], kv_heads, options)
+            early = None if turned is None else turned[: self._group_rows]
+            out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], early, kv_heads, options)
         first = self._group_rows
         for index, feed in enumerate(self.chunks):
             rows = slice(first, first + len(feed.tokens))
@@ -134,25 +157,36 @@ class Step:
                 past = _alone(keys[rows]), _alone(values[rows])
             else:
                 past = self._chunk_past(layer, index, kv_heads)
-            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), past, options)[0]
+            early = None if turned is None else turned[rows].unsqueeze(0)
+            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
             first += len(feed.tokens)
         return out
 
-    def _attend_group(self, layer: int, queries: Tensor, kv_heads: int, options: Options) -> Tensor:
-        """[rows, H, D] to [rows, H, E]."""
-        if self._spread is not None:
-            queries = queries.index_select(0, self._spread)
+    def _narrowed(self, options: Options) -> Options:
+        """The model's own window or the chosen one, whichever is shorter."""
+        window = self.sight.window
+        if window is None or (options.window is not None and options.window <= window):
+            return options
+        return replace(options, window=window)
+
+    def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
+        """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
         cached = self.pool.read(layer, self._group_index(kv_heads), self._group_length)
-        query = queries.reshape(len(self.group), self._width, *queries.shape[1:])
+        query, early = self._evened(queries), None if turned is None else self._evened(turned)
         mask = self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
         fuse = self._may_fuse(options) and kernel.fused_pays(cached[0].rows)
-        out = self._compute(query, cached, mask, options, fuse=fuse).reshape(queries.shape[0], queries.shape[1], -1)
+        out = self._compute(query, early, cached, mask, options, fuse=fuse).flatten(0, 1)
         return out if self._real is None else out.index_select(0, self._real)
 
-    def _attend_chunk(self, index: int, query: Tensor, cached: tuple[Batch, Batch], options: Options) -> Tensor:
+    def _evened(self, queries: Tensor) -> Tensor:
+        """[rows, H, D] to [N, W, H, D]."""
+        spread = queries if self._spread is None else queries.index_select(0, self._spread)
+        return spread.reshape(len(self.group), self._width, *queries.shape[1:])
+
+    def _attend_chunk(self, index: int, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], options: Options) -> Tensor:
         """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask when SDPA makes it causal."""
         kv_heads, length = cached[0].rows.shape[1:3]
-        past, width = self.chunks[index].held.tokens, query.shape[1]
+        past, width = _stored(self.chunks[index]), query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
         if self._may_fuse(options) and past == 0 and window is None:
             keys, values = (batch.scaled()[:, :, :width] for batch in cached)
@@ -160,19 +194,21 @@ class Step:
 
         def mask() -> Tensor:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
-            hidden = kernel.additive_mask(positions, length, query.dtype, window)
+            hidden = kernel.additive_mask(positions, length, query.dtype, window, self._forgotten(positions[:, :1]))
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
 
         shared = self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
-        return self._compute(query, cached, shared, options, fuse=self._may_fuse(options))
+        return self._compute(query, turned, cached, shared, options, fuse=self._may_fuse(options))
 
     def _may_fuse(self, options: Options) -> bool:
         """SDPA knows neither soft caps nor sinks."""
         return self.implementation == "sdpa" and options.softcap is None and options.sinks is None
 
-    def _compute(self, query: Tensor, cached: tuple[Batch, Batch], mask: Tensor, options: Options, *, fuse: bool) -> Tensor:
+    def _compute(
+        self, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], mask: Tensor, options: Options, *, fuse: bool
+    ) -> Tensor:
         keys, values = cached
-        if fuse:
+        if fuse and turned is None:
             return kernel.fused(query, keys.scaled(), values.scaled(), mask, scale=options.scale)
         return kernel.written_out(
             query,
@@ -184,7 +220,24 @@ class Step:
             sinks=options.sinks,
             key_scales=keys.scales,
             value_scales=values.scales,
+            first_query=turned,
+            first=0 if self.pool.room.kept is None else self.pool.room.kept.first,
         )
+
+    def _forgotten(self, anchors: Tensor) -> tuple[Tensor, int] | None:
+        """The last place that tokens who read the cache from `anchors` [N, W] see no more, and where such places begin."""
+        kept = self.pool.room.kept
+        return None if kept is None else (anchors - kept.window, kept.first)
+
+    def _turned_back(self, places: list[int]) -> Tensor | None:
+        """How far each row's query is turned back for the first tokens [T]; `None` where none is."""
+        kept = self.pool.room.kept
+        if kept is None or not kept.first:
+            return None
+        grouped = sum(len(feed.tokens) for feed in self.group)
+        anchors = places[:grouped] + [feed.held.tokens for feed in self.chunks for _ in feed.tokens]
+        turns = [kept.turned_back(place) for place in anchors]
+        return self._long(turns) if any(turns) else None
 
     def _even_out(self, widths: list[int]) -> None:
         """Pad the group's rows to one width: `_spread` picks query rows, `_real` the rows of the output that exist."""
@@ -218,7 +271,7 @@ class Step:
 
     def _chunk_past(self, layer: int, index: int, kv_heads: int) -> tuple[Batch, Batch]:
         held = self.chunks[index].held
-        length = held.tokens + len(self.chunks[index].tokens)
+        length = _stored(self.chunks[index]) + len(self.chunks[index].tokens)
         chosen = self._once(("chunk", index, kv_heads), lambda: self.pool.gather_index(self._long([held.row]), length, kv_heads))
         return self.pool.read(layer, chosen, length)
 
@@ -226,11 +279,12 @@ class Step:
         window = window if window is not None and window < self._group_length else None
 
         def mask() -> Tensor:
-            positions = self.positions[: self._group_rows]
+            positions = self._stored[: self._group_rows]
             if self._spread is not None:
                 positions = positions.index_select(0, self._spread)
             positions = positions.view(len(self.group), self._width)
-            hidden = kernel.additive_mask(positions, self.pool.read_length(self._group_length), dtype, window)
+            length = self.pool.read_length(self._group_length)
+            hidden = kernel.additive_mask(positions, length, dtype, window, self._forgotten(positions))
             return kernel.widen_mask(hidden, groups)
 
         return self._once(("group-mask", groups, window, dtype), mask)
@@ -247,6 +301,11 @@ class Step:
 def _alone(rows: Tensor) -> Batch:
     """Rows [T, K, D] of one sequence as a batch [1, K, T, D]."""
     return Batch(rows.transpose(0, 1).contiguous().unsqueeze(0))
+
+
+def _stored(feed: Feed) -> int:
+    """Tokens that the sequence's blocks hold before the new ones."""
+    return feed.held.tokens - feed.held.evicted
 
 
 def register() -> None:

@@ -1,14 +1,17 @@
 """Makes a session ready to run: its model plugged into our attention, its cache allocated, its drafter at hand; and undoes it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 
+from advisor.backends.eviction import Kept
+from advisor.backends.runtime.attention import PLAIN, Sight
 from advisor.backends.runtime.forward import Prepared, prepared
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.pool import Pool, Room
+from advisor.backends.runtime.rotary import rotary_frequencies
 from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
 from advisor.backends.session import Session
@@ -33,17 +36,33 @@ def engaged(session: Session) -> Iterator[Engaged]:
         target = prepared(session.model, undo)
         draft = target if session.draft_model is session.model else None
         undo.enter_context(torch.inference_mode())
-        runner = _runner(undo, session, target, session.model, room_of(session))
+        kept = kept_of(session, target.windows)
+        turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
+        sight = Sight(session.attention_window, turns)
+        runner = _runner(undo, session, target, session.model, room_of(session, kept), sight)
         yield Engaged(runner, _drafter(undo, session, draft), target.own_code_because)
 
 
-def room_of(session: Session) -> Room:
+def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
+    """What stays in a session's cache: what it evicts by, or what the `windows` of the model's layers leave in sight.
+
+    Blocks that others may go on with stay whole: windows alone take nothing back then. Raises `AdvisorError` for eviction beside it.
+    """
+    if session.kv_window is not None:
+        if session.kv_prefix_reuse:
+            raise AdvisorError("bad-run", "a cache that evicts tokens cannot share their blocks", exit_code=ExitCode.USAGE)
+        return Kept(session.kv_window, session.kv_first_tokens)
+    seen = [min(window or session.max_tokens, session.attention_window or session.max_tokens) for window in windows]
+    return Kept(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
+
+
+def room_of(session: Session, kept: Kept | None = None) -> Room:
     """The size of the cache that the session's layout, block size and capacity ask for."""
     block = session.max_tokens if session.kv_layout == "contiguous" else session.kv_block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
     capacity = session.kv_capacity_tokens
-    blocks = session.max_sequences * -(-session.max_tokens // block) if capacity is None else capacity // block
+    blocks = _most_blocks(session, kept, block) if capacity is None else capacity // block
     return Room(
         blocks=blocks,
         block_tokens=block,
@@ -51,13 +70,25 @@ def room_of(session: Session) -> Room:
         max_tokens=session.max_tokens,
         kv_format=session.kv_format,
         prefix_reuse=session.kv_prefix_reuse,
+        kept=kept,
     )
 
 
-def _runner(undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room) -> Runner:
+def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:
+    """Blocks that hold every sequence at its longest, one prompt or one step's chunks of prompts included."""
+    whole = -(-session.max_tokens // block)
+    if kept is None:
+        return session.max_sequences * whole
+    most = kept.blocks(session.max_tokens, block, new=1 + session.draft_tokens)
+    step = session.token_budget if session.token_budget and session.chunked else session.max_tokens
+    passing = min(-(-step // block) + 1, whole)
+    return min(session.max_sequences * most + passing, session.max_sequences * whole)
+
+
+def _runner(undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room, sight: Sight) -> Runner:
     pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
-    return Runner(ready.forward, pool, session.attention)
+    return Runner(ready.forward, pool, session.attention, sight)
 
 
 def _drafter(undo: ExitStack, session: Session, ready: Prepared | None) -> Drafter | None:
@@ -76,4 +107,4 @@ def _drafter(undo: ExitStack, session: Session, ready: Prepared | None) -> Draft
     )
     with torch.inference_mode(False):
         ready = ready or prepared(session.draft_model, undo)
-    return DraftModel(_runner(undo, session, ready, session.draft_model, room))
+    return DraftModel(_runner(undo, session, ready, session.draft_model, room, PLAIN))

@@ -48,6 +48,8 @@ class Prepared:
     forward: Forward
     heads: tuple[Heads, ...]
     """What each layer caches."""
+    windows: tuple[int | None, ...]
+    """The newest tokens that each layer sees by itself; `None` for all."""
     own_code_because: str | None
     """Why the model's own code runs; `None` where ours does."""
 
@@ -74,17 +76,18 @@ def prepared(model: Any, undo: ExitStack) -> Prepared:
     with torch.inference_mode():
         logits = trial.run(own, model)
     heads = trial.heads_of(model)
+    windows = tuple(trial.options[layer].window for layer in range(len(heads)))
     why = why_unusual(model)
     if why is not None:
-        return Prepared(own, heads, why)
+        return Prepared(own, heads, windows, why)
     with ExitStack() as attempt:
         ours = build(model, trial.options, attempt)
         with torch.inference_mode():
             why = _difference(_Trial().run(ours, model), logits, _tolerance(model))
         if why is None:
             undo.push(attempt.pop_all())
-            return Prepared(ours, heads, None)
-    return Prepared(own, heads, why)
+            return Prepared(ours, heads, windows, None)
+    return Prepared(own, heads, windows, why)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from advisor.backends.eviction import Kept
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.prefix import START, PrefixCache
 from advisor.backends.runtime.store import Batch, Store, new_store
@@ -32,6 +33,8 @@ class Room:
     kv_format: str = "bf16"
     prefix_reuse: bool = False
     """Whether sequences that begin alike share the full blocks of what they have in common."""
+    kept: Kept | None = None
+    """What stays of a sequence; `None` for all of it."""
 
     @property
     def is_contiguous(self) -> bool:
@@ -41,13 +44,19 @@ class Room:
 
 @dataclass(slots=True)
 class Held:
-    """The blocks of one sequence, in order, and how many of their tokens are filled."""
+    """The blocks of one sequence, in order, and how many of its tokens were written.
+
+    Blocks that were given back lie between those of the first tokens and the others: the token at place p past them is the
+    (p - `evicted`)-th of those that the blocks hold.
+    """
 
     row: int
     blocks: list[int] = field(default_factory=list)
     tokens: int = 0
     links: list[int] = field(default_factory=list)
     """Of its first blocks, those that others can find: their links in the prefix cache."""
+    evicted: int = 0
+    """Tokens whose blocks were given back."""
 
 
 class Pool:
@@ -94,9 +103,18 @@ class Pool:
         """Start an empty sequence."""
         return Held(self._free_rows.pop())
 
+    def most_blocks(self, tokens: int, new: int = 1) -> int:
+        """Blocks that a sequence holds at most while its last `new` of so many tokens are written together."""
+        kept = self.room.kept
+        return self.blocks_for(tokens) if kept is None else kept.blocks(tokens, self.room.block_tokens, new)
+
+    def reachable(self, held: Held) -> int:
+        """The length that the sequence could grow to with every free block."""
+        return held.evicted + (len(held.blocks) + self.free_blocks) * self.room.block_tokens
+
     def grow(self, held: Held, tokens: int) -> bool:
         """Give the sequence room for `tokens` in all; false, and nothing taken, when too few blocks are free."""
-        missing = self.blocks_for(tokens) - len(held.blocks)
+        missing = self.blocks_for(tokens - held.evicted) - len(held.blocks)
         if missing > self.free_blocks:
             return False
         for _ in range(missing):
@@ -138,13 +156,26 @@ class Pool:
     def shrink(self, held: Held, tokens: int) -> None:
         """Forget what lies beyond `tokens`, as after draft tokens that were not accepted, and take those blocks back."""
         held.tokens = tokens
-        keep = self.blocks_for(tokens)
+        keep = self.blocks_for(tokens - held.evicted)
         del held.links[keep:]
         while len(held.blocks) > keep:
             self._give_back(held.blocks.pop())
 
+    def evict(self, held: Held) -> None:
+        """Take back the blocks that no later token sees. None of the tokens in the cache may be taken back after it."""
+        kept, size = self.room.kept, self.room.block_tokens
+        gone = (kept.evicted(held.tokens, size) - held.evicted) // size if kept is not None else 0
+        if kept is None or gone <= 0:
+            return
+        front = kept.front_blocks(size)
+        self._free += held.blocks[front : front + gone]
+        del held.blocks[front : front + gone]
+        held.evicted += gone * size
+        self._tables[held.row, : len(held.blocks)] = torch.tensor(held.blocks, dtype=torch.int64)
+
     def close(self, held: Held) -> None:
         """Take back everything of a sequence."""
+        held.evicted = 0
         self.shrink(held, 0)
         self._free_rows.append(held.row)
 

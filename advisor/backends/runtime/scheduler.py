@@ -87,7 +87,7 @@ class Scheduler:
         self.waiting.append(sequence)
 
     def _must_fit(self, tokens: int) -> None:
-        needed = self.pool.blocks_for(tokens)
+        needed = self.pool.most_blocks(tokens)
         if needed > self.pool.room.blocks:
             raise AdvisorError(
                 "kv-pool-too-small",
@@ -99,13 +99,16 @@ class Scheduler:
 
     def next_tasks(self) -> list[Task]:
         """Admit what may start and pack the next step; empty when nothing is there to run."""
+        self._evict()
         self._admit()
         if self.policy.token_budget:
             return self._packed(self.policy.token_budget)
         prompt = next((sequence for sequence in self.running if not sequence.decodes), None)
         if prompt is not None:
             self._reuse(prompt)
-            return [Task(prompt, prompt.pending)]
+            piece = self._piece(prompt, prompt.pending)
+            if piece is not None:
+                return [piece]
         return self._decodes(None)
 
     def keep(self, sequence: Sequence) -> None:
@@ -127,13 +130,47 @@ class Scheduler:
             sequence, held = self.waiting[0], self.pool.open()
             reused = self.pool.adopt(held, sequence.tokens)
             spare = 0 if self.pool.room.is_contiguous else len(self.running)
-            if self.pool.blocks_for(len(sequence.tokens)) - len(held.blocks) + spare > self.pool.free_blocks:
+            if self._first_blocks(sequence) - len(held.blocks) + self._owed() + spare > self.pool.free_blocks:
                 self.pool.close(held)
                 return
-            self.pool.grow(held, len(sequence.tokens))
+            if self.pool.room.kept is None:
+                self.pool.grow(held, len(sequence.tokens))
             sequence.held = held
             self.reused_tokens += reused
             self.running.append(self.waiting.popleft())
+
+    def _evict(self) -> None:
+        """Take back what nobody sees any more; everything in the cache is accepted between steps."""
+        for sequence in self.running if self.pool.room.kept is not None else ():
+            if sequence.held is not None:
+                self.pool.evict(sequence.held)
+
+    def _first_blocks(self, sequence: Sequence) -> int:
+        """Blocks that a sequence needs to start: for its prompt, or for so much of it as one step takes and the cache keeps."""
+        tokens = len(sequence.tokens)
+        if self.pool.room.kept is None:
+            return self.pool.blocks_for(tokens)
+        step = min(self.policy.token_budget, tokens) if self.policy.token_budget and self.policy.chunked else tokens
+        return min(self.pool.most_blocks(tokens, new=step), self.pool.room.blocks)
+
+    def _owed(self) -> int:
+        """Blocks that those which run will still take before they give some back, where prompts get theirs piece by piece."""
+        if self.pool.room.kept is None:
+            return 0
+        sequences = [(sequence.held, len(sequence.tokens)) for sequence in self.running]
+        return sum(max(self.pool.most_blocks(tokens) - len(held.blocks), 0) for held, tokens in sequences if held is not None)
+
+    def _piece(self, sequence: Sequence, most: int) -> Task | None:
+        """The next tokens of a prompt, `most` of them at the most; where the cache forgets, as many as there is room for now."""
+        count = min(most, sequence.pending)
+        if self.pool.room.kept is None:
+            return Task(sequence, count)
+        if not self._make_room(sequence, sequence.cached + 1):
+            return None
+        assert sequence.held is not None, "room was made for it"
+        count = min(count, self.pool.reachable(sequence.held) - sequence.cached)
+        self.pool.grow(sequence.held, sequence.cached + count)
+        return Task(sequence, count)
 
     def _packed(self, budget: int) -> list[Task]:
         """Decoding sequences first, then prompts up to the budget: the last one cut to fit, or none cut but at least one of them."""
@@ -146,9 +183,11 @@ class Scheduler:
             count = min(left, sequence.pending) if self.policy.chunked else sequence.pending
             if left <= 0 or (count > left and prompts):
                 break
-            prompts.append(Task(sequence, count))
-            left -= count
-        return tasks + prompts
+            piece = self._piece(sequence, count) if sequence.held is not None else None
+            if piece is not None:
+                prompts.append(piece)
+                left -= piece.count
+        return [task for task in tasks + prompts if task.sequence.held is not None]
 
     def _decodes(self, budget: int | None) -> list[Task]:
         """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""

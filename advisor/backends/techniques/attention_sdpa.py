@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Attention, Deployment
+from advisor.backends.deployment import Deployment
 from advisor.backends.refusals import without_attention
 from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -34,7 +34,7 @@ class AttentionSdpa(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Fused attention."""
-        return replace(deployment, attention=Attention("sdpa"))
+        return replace(deployment, attention=replace(deployment.attention, implementation="sdpa"))
 
     def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
         """Exact."""

@@ -1,0 +1,65 @@
+"""A cache that keeps the newest tokens only."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_narrowed, own_window, without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+WINDOWS = (1024, 4096)
+
+
+@dataclass(frozen=True)
+class KvWindow(Technique):
+    """Keeps the newest tokens of each sequence in the cache and gives older blocks back while it grows.
+
+    Helps when: answers are much longer than what they depend on, and the cache must not grow with them.
+    Hurts when: anything that was dropped matters; most models also lose their footing with their first tokens (kv-sinks keeps those).
+    Source: window attention as in StreamingLLM's comparison (arXiv 2309.17453, table 1).
+    """
+
+    window: int = 4096
+
+    name: ClassVar[str] = "kv-window"
+    slot: ClassVar[Slot] = Slot.KV_EVICTION
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2309.17453",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=True, after=("kv-paged",), required=True),
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=False, says="--require kv-window", after=("kv-paged",)),
+        Case("meta-llama/Meta-Llama-3.1-8B", (2048, 128, 4), accepted=False, says="No sequence is longer than 2,176"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=False, says="blocks", required=True),
+        Case("state-spaces/mamba-2.8b-hf", (16384, 1024, 8), accepted=False, says="no softmax attention"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses sequences that fit in the window, caches without blocks, models that keep no more, and whoever did not ask for it."""
+        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.window)
+        if sentence is not None:
+            return sentence
+        if deployment.kv.layout != "paged":
+            return "A contiguous cache has no blocks to give back: it needs kv-paged."
+        if deployment.attention.window is not None:
+            return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."
+        own = own_window(deployment)
+        return f"The model's own layers see {own:,} tokens at the most." if own is not None and own <= self.window else None
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The same cache with a window."""
+        return replace(deployment, kv=replace(deployment.kv, window=self.window))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published perplexity once the first tokens have left the cache."""
+        return quality_prior(evidence, deployment.model, "kv:window")
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, kv_window=self.window)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """A short and a long window."""
+        return tuple(KvWindow(window) for window in WINDOWS)

@@ -1,0 +1,188 @@
+"""A cache that forgets: it computes the model under an explicit mask, holds a bounded part, and uses again what it gave back."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from advisor.backends.eviction import Kept
+from advisor.backends.runtime.attention import Feed
+from advisor.backends.runtime.engage import engaged
+from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.session import Session
+from advisor.profiles.errors import AdvisorError
+
+BLOCK = 4
+
+
+def text(length: int, seed: int = 0) -> tuple[int, ...]:
+    draw = random.Random(seed)
+    return tuple(draw.randrange(3, 64) for _ in range(length))
+
+
+def chunks_of(length: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Cut a text into passes of these sizes, the rest one token each."""
+    found, start = [], 0
+    for size in sizes:
+        found.append((start, start + size))
+        start += size
+    return [*found, *((place, place + 1) for place in range(start, length))]
+
+
+def masked(length: int, passes: Sequence[tuple[int, int]], window: int) -> torch.Tensor:
+    """What each token sees: its own pass up to itself, and of what came before the pass what its first token sees."""
+    seen = torch.zeros(length, length, dtype=torch.bool)
+    for start, end in passes:
+        for place in range(start, end):
+            seen[place, max(start - window + 1, 0) : place + 1] = True
+    return seen
+
+
+def expected(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Tensor:
+    """Logits [T, V] of transformers' own eager attention under the mask."""
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
+    with torch.inference_mode():
+        logits: torch.Tensor = model(input_ids=torch.tensor([tokens]), attention_mask=mask[None, None], use_cache=False).logits[0]
+    return logits
+
+
+def cached_logits(session: Session, tokens: Sequence[int], passes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
+    """Logits [T, V] through the runtime's cache, in these passes, and the most blocks that were held."""
+    rows = []
+    with engaged(session) as ready:
+        pool = ready.runner.pool
+        held = pool.open()
+        for start, end in passes:
+            pool.evict(held)
+            assert pool.grow(held, end)
+            grouped = 1 if end == start + 1 and start else 0
+            rows.append(ready.runner.run([Feed(held, tokens[start:end])], range(end - start), grouped).clone())
+        return torch.cat(rows), pool.peak_blocks
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
+@pytest.mark.parametrize("sizes", [(13,), (7, 9, 5), (1,)], ids=["whole", "chunks", "one-by-one"])
+@pytest.mark.parametrize("window", [1, 6, 11])
+def test_logits_are_those_of_the_model_under_the_mask(
+    build_model: Callable[..., Any],
+    open_session: Callable[..., Session],
+    architecture: str,
+    attention: str,
+    sizes: tuple[int, ...],
+    window: int,
+) -> None:
+    soft = {"head_dim": 16, "sliding_window": 200, "query_pre_attn_scalar": 16} if architecture == "gemma2" else {}
+    model, tokens = build_model(architecture, **soft), text(34)
+    passes = chunks_of(len(tokens), sizes)
+    session = open_session(model, attention=attention, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=window, max_sequences=1)
+    found, peak = cached_logits(session, tokens, passes)
+    torch.testing.assert_close(found, expected(model, tokens, masked(len(tokens), passes, window)), atol=2e-4, rtol=2e-4)
+    assert peak <= max(Kept(window).blocks(end, BLOCK, new=end - start) for start, end in passes)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("budget", [0, 9])
+@pytest.mark.parametrize("layout", ["paged", "contiguous"])
+def test_a_window_as_long_as_the_text_changes_no_token(
+    llama: Any,
+    open_session: Callable[..., Session],
+    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    attention: str,
+    budget: int,
+    layout: str,
+) -> None:
+    jobs = [Job(text(length, length), 12) for length in (5, 21, 33)]
+    settings = {"kv_layout": layout, "kv_block_tokens": BLOCK, "kv_window": 45, "batching": "continuous", "token_budget": budget}
+    session = open_session(llama, attention=attention, **settings)
+    assert [done.tokens for done in serve(session, jobs, concurrency=None).finished] == generate(llama, jobs)
+
+
+@pytest.mark.parametrize("decoding", ["plain", "prompt-lookup"])
+def test_a_stream_of_ten_windows_holds_no_more_than_one(llama: Any, open_session: Callable[..., Session], decoding: str) -> None:
+    window, drafts = 12, 3 if decoding != "plain" else 0
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": window, "max_tokens": 140, "max_sequences": 1}
+    session = open_session(llama, **settings, decoding=decoding, draft_tokens=drafts, token_budget=8, batching="continuous")
+    outcome = serve(session, [Job(text(5), 120)], concurrency=None)
+    per_block = outcome.kv_bytes // (outcome.kv_bytes // block_bytes(llama))
+    held = outcome.kv_used_bytes_peak // per_block
+    assert held <= Kept(window).blocks(125, BLOCK, new=1 + drafts)
+    assert len(outcome.finished[0].tokens) == 120
+
+
+def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(llama: Any, open_session: Callable[..., Session]) -> None:
+    jobs = [Job(text(3, seed) * 9, 40) for seed in range(3)]
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
+    plain = serve(open_session(llama, **settings), jobs, concurrency=None)
+    drafted = serve(open_session(llama, **settings, decoding="prompt-lookup", draft_tokens=4), jobs, concurrency=None)
+    assert [done.tokens for done in drafted.finished] == [done.tokens for done in plain.finished]
+    assert drafted.accepted < drafted.proposed, "some drafts were taken back"
+
+
+def test_sequences_of_a_batch_forget_each_for_itself(llama: Any, open_session: Callable[..., Session]) -> None:
+    jobs = [Job(text(length, length), 30) for length in (3, 17, 8, 26)]
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
+    alone = [serve(open_session(llama, **settings), [job], concurrency=None).finished[0].tokens for job in jobs]
+    together = serve(open_session(llama, **settings, batching="continuous"), jobs, concurrency=None)
+    assert [done.tokens for done in together.finished] == alone
+
+
+@pytest.mark.parametrize("budget", [0, 16])
+def test_prompts_longer_than_the_whole_cache_run(llama: Any, open_session: Callable[..., Session], budget: int) -> None:
+    """Ten blocks hold 40 tokens; the prompts have 70, and their passes give room to one another."""
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_capacity_tokens": 40, "token_budget": budget}
+    session = open_session(llama, **settings, batching="continuous", max_sequences=3, max_tokens=90)
+    outcome = serve(session, [Job(text(70, seed), 10) for seed in range(4)], concurrency=None)
+    assert all(len(done.tokens) == 10 for done in outcome.finished)
+    assert outcome.kv_used_bytes_peak <= 10 * block_bytes(llama)
+
+
+def test_a_cache_too_small_for_one_window_is_refused(llama: Any, open_session: Callable[..., Session]) -> None:
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 30, "kv_capacity_tokens": 20}
+    with pytest.raises(AdvisorError, match="needs 9 blocks of 4 tokens and the cache has 5"):
+        serve(open_session(llama, **settings), [Job(text(50), 10)], concurrency=None)
+
+
+def test_layers_with_windows_of_their_own_give_blocks_back(
+    build_model: Callable[..., Any], open_session: Callable[..., Session], generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]]
+) -> None:
+    model, jobs = build_model("mistral", sliding_window=7), [Job(text(6), 60)]
+    session = open_session(model, kv_layout="paged", kv_block_tokens=BLOCK, max_sequences=1)
+    outcome = serve(session, jobs, concurrency=None)
+    assert [done.tokens for done in outcome.finished] == generate(model, jobs)
+    assert outcome.kv_used_bytes_peak // block_bytes(model) <= Kept(7).blocks(66, BLOCK)
+
+
+def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_session: Callable[..., Session]) -> None:
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "max_tokens": 400, "max_sequences": 4}
+    with engaged(open_session(llama, **settings, kv_window=16)) as ready:
+        kept = Kept(16).blocks(400, BLOCK)
+        assert 4 * kept + 100 <= ready.runner.pool.room.blocks <= 4 * kept + 101
+    with engaged(open_session(llama, **settings)) as ready:
+        assert ready.runner.pool.room.blocks == 400
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(
+    window=st.integers(1, 20), first=st.integers(0, 9), block=st.integers(1, 6), steps=st.lists(st.integers(1, 9), min_size=1, max_size=12)
+)
+def test_every_token_in_sight_stays_and_no_more_blocks_than_said(window: int, first: int, block: int, steps: list[int]) -> None:
+    kept, tokens = Kept(window, first), 0
+    for new in steps:
+        evicted, front = kept.evicted(tokens, block), kept.front_blocks(block) * block
+        stay = [place for place in range(tokens) if not front <= place < front + evicted]
+        assert {place for place in range(tokens) if place < first or place > tokens - window} <= set(stay)
+        blocks = {place // block for place in [*stay, *range(tokens, tokens + new)]}
+        assert len(blocks) <= kept.blocks(tokens + new, block, new=new)
+        tokens += new
+
+
+def block_bytes(model: Any) -> int:
+    """Bytes of one block of the tiny models: keys and values of all layers, single precision."""
+    config = model.config
+    width = config.hidden_size // config.num_attention_heads
+    return int(config.num_hidden_layers * 2 * config.num_key_value_heads * width * BLOCK * 4)
