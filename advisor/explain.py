@@ -28,6 +28,7 @@ _METRICS = {
     "kv_cache": "Memory of the keys and values of past tokens, rounded up to blocks, per device.",
     "max_concurrency": "Requests of the asked length that fit in memory at once.",
     "acceptance": "Tokens beyond the first that a sequence gains per decoding step, divided by the draft positions of a step.",
+    "prefix_hits": "Prompt tokens that an earlier request had left in the cache, divided by all prompt tokens of the run.",
     "quality_loss": "Perplexity increase over the unmodified model, in percent, on a named text. The plan file calls it quality_drop_pct.",
     "perplexity": "exp of the mean negative log-likelihood per token on a named text; lower is better.",
     "nll_difference": "Paired difference of the mean negative log-likelihood per token from the unmodified model's, on the same tokens.",

@@ -108,9 +108,10 @@ class Pricing:
         import numpy as np
 
         budgets = np.minimum(search.budgets, slots * (self.workload.prompt_tokens + search.positions))
-        first, which = _unique(search.groups, search.policies, slots, budgets)
+        reused = self._reused(search)
+        first, which = _unique(search.groups, search.policies, slots, budgets, reused)
         pricers = [self.estimator.pricer(search.deployments[place]) for place in np.unique(search.groups, return_index=True)[1]]
-        calls, call_of = _unique(search.families[first], search.policies[first], slots[first], budgets[first])
+        calls, call_of = _unique(search.families[first], search.policies[first], slots[first], budgets[first], reused[first])
         found, families = np.empty((len(TIMES), len(first))), _Families(pricers)
         for call, place in enumerate(first[calls]):
             members = np.flatnonzero(call_of == call)
@@ -121,9 +122,22 @@ class Pricing:
                 slots=int(slots[place]),
                 token_budget=int(budgets[place]),
                 chunked=search.deployments[place].batching.chunked,
+                reused=int(reused[place]),
             )
             found[:, members] = [getattr(steadies, name) for name in TIMES]
         return found[:, which], len(first)
+
+    def _reused(self, search: "_Numbered") -> "Places":
+        """Tokens of a prompt that are in the cache when it comes."""
+        # Deferred: see above.
+        import numpy as np
+
+        if self.workload.shared_prefix_tokens is None:
+            return np.zeros(len(search.deployments), int)
+        first, which = _unique(search.held)
+        each = [self.estimator.reused_tokens(search.deployments[place], self.workload) for place in first]
+        found: Places = np.array(each, int)[which]
+        return found
 
     def _factors(self, search: "_Numbered") -> "Numbers":
         """How sure predictions are rests on the weights, the decoding and the devices: [stacks, ranges, 2]."""

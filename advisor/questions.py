@@ -34,6 +34,8 @@ class PlanQuestion:
     context_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    shared_prefix_tokens: int | None = None
+    """Tokens with which every prompt begins."""
     concurrency: int | None = None
     request_rate_per_s: float | None = None
     burst: int | None = None
@@ -74,6 +76,8 @@ class EstimateQuestion:
     prompt_tokens: int | None = None
     """Given, as the answer's, unless there is a trace."""
     output_tokens: int | None = None
+    shared_prefix_tokens: int | None = None
+    """Tokens with which every prompt begins."""
     concurrency: int | None = None
     request_rate_per_s: float | None = None
     burst: int | None = None
@@ -101,6 +105,7 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
         request_rate_per_s=question.request_rate_per_s,
         burst=question.burst,
         trace=question.trace,
+        shared_prefix_tokens=question.shared_prefix_tokens,
     )
     return Request(
         workload=workload.model_copy(update={"context_limit_tokens": longest}),
@@ -175,8 +180,13 @@ def workload_of(
     burst: int | None = None,
     trace: Trace | None = None,
     offline: bool = False,
+    shared_prefix_tokens: int | None = None,
 ) -> Workload:
-    """A workload from what was said of the load; one request at a time when nothing was. A trace has its own lengths."""
+    """A workload from what was said of the load; one request at a time when nothing was. A trace has its own lengths.
+
+    Raises `AdvisorError` `usage` for a shared prefix that is longer than the prompts.
+    """
+    _check_prefix(shared_prefix_tokens, prompt_tokens if trace is None else trace.longest_prompt_tokens)
     if trace is not None:
         return Workload(
             prompt_tokens=trace.prompt_tokens,
@@ -184,6 +194,7 @@ def workload_of(
             load=Load.TRACE,
             trace=trace,
             context_limit_tokens=trace.longest_tokens,
+            shared_prefix_tokens=shared_prefix_tokens,
         )
     load = Load.BURST if burst else Load.OFFLINE if offline else Load.OPEN if request_rate_per_s else Load.CLOSED
     return Workload(
@@ -192,7 +203,18 @@ def workload_of(
         load=load,
         concurrency=burst or concurrency or (1 if load is Load.CLOSED else None),
         request_rate_per_s=request_rate_per_s if load is Load.OPEN else None,
+        shared_prefix_tokens=shared_prefix_tokens,
     )
+
+
+def _check_prefix(shared: int | None, prompt: int) -> None:
+    if shared is not None and shared > prompt:
+        raise AdvisorError(
+            "usage",
+            f"prompts of {prompt} tokens cannot begin with {shared} that they share",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --shared-prefix {prompt} or less, or longer --prompt-tokens",),
+        )
 
 
 def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload) -> Deployment:
@@ -219,7 +241,7 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
         model=model,
         weights=Weights(format, group),
         attention=Attention("sdpa"),
-        kv=KvCache("paged", engine.block_tokens, kv),
+        kv=KvCache("paged", engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
         batching=Batching("continuous", workload.concurrency or engine.max_sequences, 0),
         parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
         engine=engine.name,

@@ -340,6 +340,7 @@ def _plan_command(run: Run) -> str:
         "--context": workload.longest_tokens,
         "--prompt-tokens": workload.prompt_tokens,
         "--output-tokens": workload.output_tokens,
+        "--shared-prefix": workload.shared_prefix_tokens,
         "--concurrency": workload.concurrency if workload.load is not Load.BURST else None,
         "--burst": workload.concurrency if workload.load is Load.BURST else None,
         "--load-trace": workload.trace.name if workload.trace is not None else None,

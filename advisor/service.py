@@ -82,6 +82,7 @@ def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced
         burst=question.burst,
         trace=question.trace,
         offline=question.offline_load,
+        shared_prefix_tokens=question.shared_prefix_tokens,
     )
     deployment = explicit_deployment(model, engine, question, workload)
     estimator = Estimator(place.machine, engine)

@@ -47,6 +47,7 @@ SHOWN: dict[str, Shown] = {
         Shown(name="kv_cache_gib", label="KV cache", unit="GiB"),
         Shown(name="max_concurrency", label="Most requests", unit="at once", higher_is_better=True),
         Shown(name="acceptance", label="Acceptance", unit="fraction", higher_is_better=True, relative_error=False),
+        Shown(name="prefix_hits", label="Prefix hits", unit="fraction", higher_is_better=True, relative_error=False),
         Shown(name="quality_loss_pct", label="Quality loss", unit="%", limit="quality_loss_pct", relative_error=False),
         Shown(name="perplexity", label="Perplexity", unit=""),
         Shown(name="nll_difference", label="NLL difference", unit="nats", relative_error=False),

@@ -47,6 +47,8 @@ class KvCache:
     """Newest tokens that stay, the one being computed included; `None` keeps all that the model may see."""
     first_tokens: int = 0
     """Tokens from the start of a sequence that stay beside the window, at their places within the cache."""
+    prefix_reuse: bool = False
+    """Whether requests that begin alike share the full blocks of what they have in common."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,11 @@ class Slot(IntEnum):
     KV_LAYOUT = 3
     KV_FORMAT = 4
     KV_EVICTION = 5
-    DECODING = 6
-    BATCHING = 7
-    PARALLEL = 8
-    TRAINING = 9
+    KV_REUSE = 6
+    DECODING = 7
+    BATCHING = 8
+    PARALLEL = 9
+    TRAINING = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Case:
     """Techniques already in the deployment when the question is put."""
     required: bool = False
     """Whether the request names the technique as one that must be in."""
+    shared_prefix_tokens: int | None = None
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def _question(asked: dict[str, Any]) -> "EstimateQuestion":
         pp=asked["pp"],
         prompt_tokens=asked["prompt_tokens"],
         output_tokens=asked["output_tokens"],
+        shared_prefix_tokens=asked["shared_prefix"],
         concurrency=asked["concurrency"],
         request_rate_per_s=asked["request_rate"],
         burst=asked["burst"],

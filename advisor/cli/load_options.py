@@ -31,6 +31,7 @@ def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Tokens of a usual prompt.")
     @click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
+    @click.option("--shared-prefix", type=QuantityType(TOKENS), help="Tokens with which every prompt begins, such as instructions.")
     @click.option("--concurrency", type=QuantityType(REQUESTS), help="Requests in flight at once.")
     @click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second, at random.")
     @click.option("--burst", type=QuantityType(REQUESTS), metavar="N", help="So many requests at once, and nobody follows.")

@@ -75,6 +75,7 @@ def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":
         context_tokens=asked["context"],
         prompt_tokens=asked["prompt_tokens"],
         output_tokens=asked["output_tokens"],
+        shared_prefix_tokens=asked["shared_prefix"],
         concurrency=asked["concurrency"],
         request_rate_per_s=asked["request_rate"],
         burst=asked["burst"],

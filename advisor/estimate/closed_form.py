@@ -74,10 +74,15 @@ def _columns(record: Steadies | _Busy) -> "list[Numbers]":
     return [getattr(record, field.name) for field in fields(record)]
 
 
-def steady_state(family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int, chunked: bool = True) -> Steadies:
-    """TPOT and throughput of `slots` busy slots, and the TTFT that one request in twenty exceeds."""
+def steady_state(
+    family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int, chunked: bool = True, reused: int = 0
+) -> Steadies:
+    """TPOT and throughput of `slots` busy slots, and the TTFT that one request in twenty exceeds.
+
+    Prompts are cut to fit in the budget where `chunked`, and `reused` tokens of each are in the cache when it comes.
+    """
     overheads, replicas = family.first.machine.overheads, family.first.deployment.parallel.data
-    loop = Loop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget, chunked)
+    loop = Loop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget, chunked, reused)
     if workload.arrivals_per_s is not None:
         steady = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:
@@ -110,6 +115,12 @@ class Loop:
     output: int
     token_budget: int
     chunked: bool = True
+    reused: int = 0
+
+    @property
+    def own(self) -> int:
+        """Tokens of a prompt that are prefilled."""
+        return self.prompt - self.reused
 
     @property
     def steps(self) -> float:
@@ -141,7 +152,7 @@ class Loop:
 
     def mixed_s(self, decoding: int, prompts: int, tokens: int) -> "Numbers":
         """A step with chunks of `tokens` of so many prompts, half-way through, beside so many that decode."""
-        middle = max((self.prompt + tokens) // 2, tokens)
+        middle = max((self.reused + self.prompt + tokens) // 2, tokens)
         parts = [Part("prefill", prompts, tokens, middle)]
         if not decoding:
             return self.family.step_s(tuple(parts))
@@ -158,7 +169,7 @@ class Loop:
         # Deferred: see above.
         import numpy as np
 
-        prefill_s = self.family.prefill_s(self.prompt, self.prompt)
+        prefill_s = self.family.prefill_s(self.own, self.prompt)
         decoding_s = self.steps * self.decode_s(batch)
         waits_s = 2 * LENGTH_SPREAD * (batch - 1) / (batch + 1) * decoding_s
         early_s, late_s = waits_s + prefill_s, batch * prefill_s
@@ -190,11 +201,11 @@ class Loop:
 
     def _chunks(self, decoding: float) -> float:
         """Steps that one prompt takes."""
-        return max(self.prompt / self._chunk(decoding), 1.0)
+        return max(self.own / self._chunk(decoding), 1.0)
 
     def _chunk(self, decoding: float) -> int:
         """Tokens of one prompt in a step beside so many that decode."""
-        return min(self.prompt, self.room(decoding)) if self.chunked else self.prompt
+        return min(self.own, self.room(decoding)) if self.chunked else self.own
 
     def _prefill_bound(self, batch: int) -> tuple[float, float]:
         """How many decode while prompts queue, and the steps of a prompt: an answer lasts as long as their prefills."""
@@ -205,15 +216,27 @@ class Loop:
         return low, self._chunks(low)
 
     def _burst_s(self, place: float, batch: int) -> "Numbers":
-        """Time to the first token of the request at `place` of `batch` that were submitted together."""
+        """Time to the first token of the request at `place` of `batch` that were submitted together.
+
+        Who stands in the first step computes all of a shared prefix; the others find it.
+        """
+        if not self.reused:
+            return self._line_s(place, batch)
+        alone = replace(self, reused=0)
+        first = max(alone.room(0) // self.prompt, 1)
+        if place <= first:
+            return alone._line_s(place, batch)
+        return alone._line_s(first, batch) + self._line_s(place - first, batch)
+
+    def _line_s(self, place: float, batch: int) -> "Numbers":
         decoding = int(place / 2)
         room = self.room(decoding)
-        if room < self.prompt:
+        if room < self.own:
             return max(place, 1.0) * self._chunks(decoding) * self.mixed_s(decoding, 1, self._chunk(decoding))
-        together = min(room // self.prompt, batch)
+        together = min(room // self.own, batch)
         if place <= together:
-            return self.mixed_s(0, together, self.prompt)
-        return math.ceil(place / together) * self.mixed_s(decoding, together, self.prompt)
+            return self.mixed_s(0, together, self.own)
+        return math.ceil(place / together) * self.mixed_s(decoding, together, self.own)
 
 
 def _closed(loop: Loop, batch: int, wanted: int) -> Steadies:

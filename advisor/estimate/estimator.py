@@ -9,7 +9,18 @@ from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.domain import domain
 from advisor.estimate.family import Family
 from advisor.estimate.machine import Machine
-from advisor.estimate.memory import GIB, Footprint, Ledger, block_tokens, footprint, kv_bytes_of_sequence, ledger
+from advisor.estimate.memory import (
+    GIB,
+    Footprint,
+    Ledger,
+    block_tokens,
+    footprint,
+    kv_bytes_of_sequence,
+    ledger,
+    reused_tokens,
+    shared_bytes,
+    shared_tokens,
+)
 from advisor.estimate.residents import NEVER_FULL, Pool
 from advisor.estimate.scheduler import Rules
 from advisor.estimate.served import Served
@@ -67,6 +78,7 @@ class Estimator:
             slots=self.slots(deployment, workload),
             token_budget=self.token_budget(deployment),
             chunked=deployment.batching.chunked,
+            reused=self.reused_tokens(deployment, workload),
         )
         return steadies.of(0)
 
@@ -136,6 +148,8 @@ class Estimator:
             request_s=self.machine.overheads.request_s,
             wait_steps=deployment.batching.wait_steps,
             chunked=deployment.batching.chunked,
+            shared_tokens=self.shared_tokens(deployment, workload),
+            block_tokens=block_tokens(deployment, self.engine),
             pool=pool,
         )
 
@@ -150,19 +164,28 @@ class Estimator:
         if endless or deployment.kv.layout == "contiguous" or self.fitting(deployment, workload) == 0:
             return NEVER_FULL
         shortest, longest = (-(-tokens // block) for tokens in (workload.prompt_tokens, workload.longest_tokens))
-        longest = max(longest, shortest + 1)
+        longest, shared = max(longest, shortest + 1), self.shared_tokens(deployment, workload)
         least, most = (self._cache_bytes(deployment, workload, blocks * block) for blocks in (shortest, longest))
         per_block = (most - least) / (longest - shortest)
         if per_block <= 0:
             return NEVER_FULL
-        running = self.slots(deployment, workload)
-        beside = held.fixed_bytes + running * (held.sequence_bytes - self._cache_bytes(deployment, workload, workload.longest_tokens))
+        running, once = self.slots(deployment, workload), shared_bytes(deployment, workload, self.engine)
+        each = held.sequence_bytes + once - self._cache_bytes(deployment, workload, workload.longest_tokens)
         return Pool(
-            blocks=max(self._usable_bytes(held) - beside, 0.0) / per_block,
+            blocks=max(self._usable_bytes(held) - held.fixed_bytes - running * each, 0.0) / per_block,
             block_tokens=block,
-            fixed_blocks=max(least / per_block - shortest, 0.0),
+            fixed_blocks=max(least / per_block - shortest, 0.0) - shared // block,
             reserves=not self.engine.preempts,
         )
+
+    def shared_tokens(self, deployment: Deployment, workload: Workload) -> int:
+        """Tokens of a shared prefix that are computed and held once."""
+        return shared_tokens(deployment, workload, self.engine)
+
+    def reused_tokens(self, deployment: Deployment, workload: Workload) -> int:
+        """Tokens of a usual prompt that need no prefill."""
+        shared = self.shared_tokens(deployment, workload)
+        return reused_tokens(shared, workload.prompt_tokens, block_tokens(deployment, self.engine)) if shared else 0
 
     def _cache_bytes(self, deployment: Deployment, workload: Workload, tokens: int) -> float:
         """Bytes per device of one request's cache when it holds so many tokens."""
@@ -219,6 +242,7 @@ class Estimator:
             kv_cache_gib=Value.exact(held.kv_bytes / GIB),
             max_concurrency=ranges.concurrency(capacity.sequences, self.footprint(deployment, workload)),
             acceptance=_acceptance(deployment),
+            prefix_hits=None if served.prefix_hits is None else Value.exact(served.prefix_hits),
             quality_loss_pct=_quality(quality) if quality is not None else None,
         )
 

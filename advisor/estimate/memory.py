@@ -129,6 +129,23 @@ def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
     return experts, others + native * structure.vector_parameters
 
 
+def shared_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
+    """Tokens of the shared prefix that stand in full blocks, and so in the cache once for all requests; 0 where none are shared."""
+    if workload.shared_prefix_tokens is None or not deployment.kv.prefix_reuse:
+        return 0
+    return full_blocks(workload.shared_prefix_tokens, block_tokens(deployment, engine))
+
+
+def reused_tokens(shared: int, prompt: int, block: int) -> int:
+    """Tokens of a prompt that it finds in the cache, of so many that are shared: the last one is always computed."""
+    return min(shared, full_blocks(prompt - 1, block))
+
+
+def full_blocks(tokens: int, block: int) -> int:
+    """Tokens in full blocks."""
+    return tokens // block * block
+
+
 def kv_bytes_per_token(deployment: Deployment) -> float:
     """Bytes that one more token of one sequence takes in the layers that keep the whole context."""
     return kv_bytes_of_sequence(deployment, 2) - kv_bytes_of_sequence(deployment, 1)
@@ -171,7 +188,8 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
     """What one device holds while `sequences` requests of the workload are in flight on its replica."""
     held_tokens = sequence_tokens(deployment, workload, engine)
     passing = device_kv_bytes(deployment, passing_tokens(deployment, workload, engine)) if kept_of(deployment) is not None else 0.0
-    kv = sequences * device_kv_bytes(deployment, kept_tokens(deployment, held_tokens)) + passing
+    shared = shared_bytes(deployment, workload, engine) if sequences else 0.0
+    kv = sequences * (device_kv_bytes(deployment, kept_tokens(deployment, held_tokens)) - shared) + shared + passing
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
@@ -190,6 +208,12 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
 @lru_cache(maxsize=64)
 def _parameters(model: ModelSpec) -> int:
     return model.parameters
+
+
+def shared_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile) -> float:
+    """Bytes per device of the blocks that all requests share."""
+    shared = shared_tokens(deployment, workload, engine)
+    return device_kv_bytes(deployment, shared) if shared else 0.0
 
 
 def sequence_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
@@ -254,7 +278,8 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
     one = ledger(deployment, workload, engine, 1)
     exact_bytes = one.weights_bytes + one.draft_bytes
     rest_bytes = activation_bytes(deployment, workload, engine, 0) + one.context_bytes
-    total_bytes, fixed_bytes = one.total_bytes, exact_bytes + one.passing_bytes + rest_bytes
+    fixed_bytes = exact_bytes + one.passing_bytes + rest_bytes + shared_bytes(deployment, workload, engine)
+    total_bytes = one.total_bytes
     return Footprint(fixed_bytes, total_bytes - fixed_bytes, rest_bytes, total_bytes - one.exact_bytes - rest_bytes, exact_bytes)
 
 

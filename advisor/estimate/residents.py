@@ -11,7 +11,7 @@ class Pool:
     blocks: float
     block_tokens: int = 1
     fixed_blocks: float = 0.0
-    """What a sequence takes whatever its length, in blocks: recurrent states, windows that are full."""
+    """What a sequence takes whatever its length, in blocks: recurrent states, windows that are full; less what all share."""
     reserves: bool = False
     """A request starts only when its blocks up to its last token are free; else blocks are handed out as sequences grow."""
 
@@ -39,6 +39,8 @@ class Active:
     first_s: float = 0.0
     last_s: float = 0.0
     preemptions: int = 0
+    reused: int = 0
+    """Prompt tokens that others had computed when it started."""
 
     @property
     def tpot_s(self) -> float | None:

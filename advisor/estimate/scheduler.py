@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
+from advisor.estimate.memory import full_blocks, reused_tokens
 from advisor.estimate.operators import Part
 from advisor.estimate.residents import NEVER_FULL, Active, Decoding, Pool
 from advisor.estimate.served import Served, Timing
@@ -31,6 +32,9 @@ class Rules:
     """Decoding steps that a request waits beyond what the engine always makes it wait."""
     chunked: bool = True
     """Whether prompts are cut to fit in the budget."""
+    shared_tokens: int = 0
+    """Tokens in full blocks with which every prompt begins: those that come after the first find them in the cache."""
+    block_tokens: int = 1
     pool: Pool = NEVER_FULL
 
 
@@ -45,6 +49,12 @@ class Scheduler:
         self._request_s = rules.request_s
         self._wait_steps = rules.wait_steps
         self._chunked = rules.chunked
+        self._shared = rules.shared_tokens
+        self._block = rules.block_tokens
+        self._known = 0
+        """Tokens of the shared prefix that are in the cache."""
+        self._spared = 0
+        """Tokens that were not prefilled, as they were in the cache."""
         self._gain = pricer.tokens_per_decode
         self._positions = pricer.deployment.decoding.draft_tokens + 1
         self._pool = pool = rules.pool
@@ -96,6 +106,7 @@ class Scheduler:
             len(self._done) / self._now if self._now > 0 else 0.0,
             peak_cache_tokens=self.peak_cache_tokens,
             preemptions=self.preemptions,
+            prefix_hits=min(self._spared / sum(one.prompt for one in self._done), 1.0) if self._shared else None,
         )
 
     def steady_tok_s(self, in_flight: int) -> float:
@@ -128,11 +139,15 @@ class Scheduler:
             self._decode()
             return
         active = self._prefilling.popleft()
-        self._advance(self._pricer.prefill_s(active.prompt, active.prompt), 1)
+        self._reuse(active)
+        self._advance(self._pricer.prefill_s(active.prompt - active.prefilled, active.prompt), 1)
+        self._learn(active.prompt)
         self._first_token(active)
         self._note_cache()
 
     def _continuous_step(self) -> None:
+        for active in self._prefilling:
+            self._reuse(active)
         preempted = self._make_room()
         chunks = self._begun()
         if not preempted and self._waiting:
@@ -168,7 +183,7 @@ class Scheduler:
             self._prefilling.remove(active)
         else:
             active.produced = self._running.leave(active)
-        active.prefilled = 0
+        active.prefilled = active.reused = 0
         active.preemptions += 1
         self.preemptions += 1
         self._waiting.appendleft(active)
@@ -176,6 +191,20 @@ class Scheduler:
     def _start(self, active: Active) -> None:
         self._order.append(active)
         self._prefilling.append(active)
+        self._reuse(active)
+
+    def _reuse(self, active: Active) -> None:
+        """Skip what others have computed of the prompt, from the end of a block on; its last token it must compute itself."""
+        found = reused_tokens(self._known, active.prompt, self._block) if self._known else 0
+        if found > active.prefilled and active.prefilled % self._block == 0:
+            active.reused += found - active.prefilled
+            self._spared += found - active.prefilled
+            active.prefilled = found
+
+    def _learn(self, tokens: int) -> None:
+        """A prompt is computed up to here."""
+        if self._known < self._shared:
+            self._known = max(self._known, full_blocks(min(tokens, self._shared), self._block))
 
     def _room(self) -> int:
         """Prompt tokens that the next step has budget for."""
@@ -207,7 +236,8 @@ class Scheduler:
             if free < 0 and self._order:
                 break
             self._start(self._waiting.popleft())
-            chunks.append((active, min(active.todo, room) if self._chunked else active.todo))
+            left = active.todo - active.prefilled
+            chunks.append((active, min(left, room) if self._chunked else left))
             room -= chunks[-1][1]
         return chunks
 
@@ -250,6 +280,7 @@ class Scheduler:
         self._advance(repeats * self._mixed_s(chunks, repeats), repeats)
         for active, tokens in chunks:
             active.prefilled += tokens * repeats
+            self._learn(active.prefilled)
         self._note_blocks(repeats)
         self._gained(repeats)
         for active, _ in chunks:
@@ -309,4 +340,9 @@ class Scheduler:
             held = (self._running.blocks(min(self._running.shortest, 0.0) - 1) if len(self._running) else 0) + sum(
                 -(-active.todo // block) for active in self._prefilling
             )
-            self.peak_cache_tokens = max(self.peak_cache_tokens, held * block)
+            self.peak_cache_tokens = max(self.peak_cache_tokens, held * block - self._held_twice())
+
+    def _held_twice(self) -> int:
+        """Tokens that sequences have in blocks of others, but for once where whoever computed them is gone."""
+        reused = [active.reused for active in self._order]
+        return sum(reused) - (max(reused) if reused and all(reused) else 0)

@@ -39,6 +39,8 @@ class Served:
     """Most tokens that the cache held at once, of one replica, each sequence rounded up to its blocks; 0 where nobody asked."""
     preemptions: int = 0
     """How often a sequence gave its cache back and started over."""
+    prefix_hits: float | None = None
+    """Share of all prompt tokens that were in the cache already; `None` where no prefix is shared."""
 
     def share_within(self, limits: Limits, *, ttft_factor: float = 1.0, tpot_factor: float = 1.0) -> float:
         """Share of the requests that keep the limits on TTFT and TPOT, were the latencies so many times as long."""

@@ -106,6 +106,7 @@ def _limits(request: Request) -> sections.PlanLimits:
         context_tokens=workload.context_limit_tokens or workload.context_tokens,
         prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
         output_tokens=workload.output_tokens,
+        shared_prefix_tokens=workload.shared_prefix_tokens,
         oversubscribe=workload.oversubscribe or None,
         load=workload.load if workload.load not in (Load.CLOSED, Load.OPEN) else None,
         concurrency=workload.concurrency,

@@ -119,6 +119,7 @@ def replan_command(plan: PlanFile) -> str:
         "--context": asked.context_tokens,
         "--prompt-tokens": asked.prompt_tokens if not asked.load_trace else None,
         "--output-tokens": asked.output_tokens if not asked.load_trace else None,
+        "--shared-prefix": asked.shared_prefix_tokens,
         "--concurrency": asked.concurrency if asked.load is not Load.BURST else None,
         "--burst": asked.concurrency if asked.load is Load.BURST else None,
         "--load-trace": asked.load_trace,

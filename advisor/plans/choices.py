@@ -86,7 +86,12 @@ def kept_path(folder: str | None) -> str | None:
 
 def _cache(kv: KvCache) -> sections.CacheChoice:
     return sections.CacheChoice(
-        dtype=kv.format, layout=kv.layout, block_tokens=kv.block_tokens or None, window=kv.window, first_tokens=kv.first_tokens or None
+        dtype=kv.format,
+        layout=kv.layout,
+        block_tokens=kv.block_tokens or None,
+        window=kv.window,
+        first_tokens=kv.first_tokens or None,
+        prefix_reuse=kv.prefix_reuse or None,
     )
 
 
@@ -97,6 +102,7 @@ def _kept(chosen: sections.CacheChoice) -> KvCache:
         format=chosen.dtype,
         window=chosen.window,
         first_tokens=chosen.first_tokens or 0,
+        prefix_reuse=bool(chosen.prefix_reuse),
     )
 
 

@@ -110,6 +110,7 @@ def _request(plan: PlanFile) -> Request:
             concurrency=asked.concurrency,
             request_rate_per_s=asked.request_rate_per_s,
             trace=trace,
+            shared_prefix_tokens=asked.shared_prefix_tokens,
             context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
             oversubscribe=bool(asked.oversubscribe),
         ),

@@ -44,6 +44,8 @@ class PlanLimits(PlanPart):
     """Usual length of a prompt; absent: all of the context but the output."""
     output_tokens: Whole
     """Tokens of an answer."""
+    shared_prefix_tokens: Whole | None = None
+    """Tokens with which every prompt begins; absent: none that are known."""
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
     oversubscribe: bool | None = None
@@ -189,6 +191,8 @@ class CacheChoice(PlanPart):
     """Newest tokens that stay; all where it is absent."""
     first_tokens: Whole | None = None
     """First tokens that stay beside the window."""
+    prefix_reuse: bool | None = None
+    """Whether requests that begin alike share blocks; absent: no."""
 
 
 class AttentionChoice(PlanPart):

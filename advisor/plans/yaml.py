@@ -44,7 +44,7 @@ def to_yaml(plan: PlanFile) -> str:
 
 # Absent choices that say something by being null; every other absent key is left out.
 _SPOKEN = {"speculative", "suite", "profile", "measured"}
-_QUIET_LIMITS = {"load", "oversubscribe", "prompt_tokens", "request_rate_per_s", "concurrency", "load_trace"}
+_QUIET_LIMITS = {"load", "oversubscribe", "prompt_tokens", "request_rate_per_s", "concurrency", "load_trace", "shared_prefix_tokens"}
 
 
 def plan_record(part: PlanPart) -> dict[str, Any]:

@@ -132,6 +132,8 @@ class EngineProfile(Frozen):
     decoding: tuple[str, ...]
     narrows: tuple[str, ...] = ()
     """Techniques by which it can be made to see or keep less of a context than the model would."""
+    prefix_reuse: bool = False
+    """Whether requests that begin alike can share cached blocks."""
     attention: Literal["sdpa", "unshared", "eager"] = "sdpa"
     """How it computes attention; see `Attention`."""
     preempts: bool = False

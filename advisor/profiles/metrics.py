@@ -103,6 +103,8 @@ class Metrics(Frozen):
     """Requests of the workload's length that fit in memory at once."""
     acceptance: Value | None = None
     """Tokens beyond the first that a sequence gains per decoding step, by draft positions of a step; absent without speculation."""
+    prefix_hits: Value | None = None
+    """Prompt tokens that were in the cache already, by all prompt tokens; absent where no prefix is reused."""
     quality_loss_pct: Value | None = None
     perplexity: Value | None = None
     nll_difference: Value | None = None

@@ -48,6 +48,8 @@ class Workload(Frozen):
     """Longest sequence that must be possible, where it is longer than the usual one."""
     length_spread: float = Field(default=0.1, ge=0, lt=1)
     """Lengths vary evenly by this share either way; equal ones would finish and start in step for ever."""
+    shared_prefix_tokens: int | None = Field(default=None, ge=1)
+    """Tokens with which every prompt begins: instructions, examples. Of a shorter prompt in a trace, all but its last."""
     trace: Trace | None = None
     """The requests of a trace; the lengths above are then their means."""
     oversubscribe: bool = False
@@ -65,6 +67,9 @@ class Workload(Frozen):
             raise ValueError("an open loop needs request_rate_per_s")
         if self.context_limit_tokens is not None and self.context_limit_tokens < self.context_tokens:
             raise ValueError("context_limit_tokens must hold prompt and output")
+        most = self.prompt_tokens if self.trace is None else self.trace.longest_prompt_tokens
+        if self.shared_prefix_tokens is not None and self.shared_prefix_tokens > most:
+            raise ValueError("shared_prefix_tokens must not be longer than the prompt")
         return self
 
     @property

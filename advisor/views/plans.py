@@ -32,6 +32,7 @@ _SLOT_HEADS = {
     Slot.KV_LAYOUT: "KV",
     Slot.KV_FORMAT: "KV type",
     Slot.KV_EVICTION: "Evict",
+    Slot.KV_REUSE: "Reuse",
     Slot.DECODING: "Decode",
     Slot.BATCHING: "Batch",
     Slot.PARALLEL: "Spread",

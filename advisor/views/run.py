@@ -56,8 +56,12 @@ def ladder(comparison: Comparison, look: Look) -> list[str]:
 
 
 def afterwards(comparison: Comparison, look: Look) -> list[str]:
-    """What belongs under the ladder: acceptance, rungs that failed, and the gain of the full stack."""
-    return [*_acceptance(comparison, look), *_problems(comparison, look), *_gains(comparison, look)]
+    """What belongs under the ladder: acceptance and prefix hits, rungs that failed, and the gain of the full stack."""
+    shares = [
+        *_shares(comparison, "acceptance", "Accepted draft positions", look),
+        *_shares(comparison, "prefix_hits", "Prefix hits", look),
+    ]
+    return [*shares, *_problems(comparison, look), *_gains(comparison, look)]
 
 
 def rung_label(step: Step, steps: Iterable[Step]) -> str:
@@ -127,15 +131,15 @@ def _facts(run: Run, look: Look) -> list[str]:
     return [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<10}")]
 
 
-def _acceptance(comparison: Comparison, look: Look) -> list[str]:
-    """Only speculation has an acceptance, so it is a line and not a column."""
+def _shares(comparison: Comparison, metric: str, title: str, look: Look) -> list[str]:
+    """What only some techniques have, such as the acceptance of speculation: a line for each and not a column."""
     lines: list[str] = []
     for step in comparison.steps:
-        line = step.line("acceptance")
+        line = step.line(metric)
         if line:
             known = {"predicted": line.predicted, "measured": line.measured}
             text = ", ".join(f"{word} {value_text(value, 'fraction')}" for word, value in known.items() if value)
-            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is Verdict.OUTSIDE else ''}", look, first="Accepted draft positions  ")
+            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is Verdict.OUTSIDE else ''}", look, first=f"{title}  ")
     return ["", *lines] if lines else []
 
 

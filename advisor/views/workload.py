@@ -13,5 +13,6 @@ def workload_words(workload: Workload) -> str:
         load = f"{workload.concurrency} at once"
     if workload.trace is not None:
         load = f"on average, the {len(workload.trace.requests)} requests of {workload.trace.name}"
+    shared = f" ({workload.shared_prefix_tokens} shared)" if workload.shared_prefix_tokens else ""
     longest = f", sequences up to {workload.longest_tokens}" if workload.longest_tokens > workload.context_tokens else ""
-    return f"{workload.prompt_tokens} prompt + {workload.output_tokens} output tokens{longest}, {load}"
+    return f"{workload.prompt_tokens} prompt{shared} + {workload.output_tokens} output tokens{longest}, {load}"

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from advisor.plans.check import check_decision, replan_command
 from advisor.plans.file import request_of
 from advisor.plans.read import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
@@ -101,3 +103,28 @@ def test_a_context_shorter_than_the_longest_request_is_refused(advisor: Run, tra
     ended = plan(advisor, "--load-trace", trace, "--context", "256", "--error-format", "json")
     assert ended.code == ExitCode.USAGE
     assert "has 320 tokens, the context 256" in ended.error["message"]
+
+
+def test_a_shared_prefix_goes_from_the_command_line_to_the_plan_and_back(advisor: Run, tmp_path: Path) -> None:
+    file = tmp_path / "plan.yaml"
+    asked = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "16", "--shared-prefix", "1.5k")
+    plan(advisor, *asked, "--require", "kv-prefix-reuse", "--offline", "--profile=none", "-o", str(file))
+    saved = read_plan(file)
+    assert request_of(saved).workload.shared_prefix_tokens == saved.limits.shared_prefix_tokens == 1536
+    assert saved.apply.kv_cache.prefix_reuse is True
+    assert "--shared-prefix 1536" in replan_command(saved)
+    check_decision(saved, find_model(LLAMA))
+
+
+def test_a_shared_prefix_makes_the_first_token_come_sooner(advisor: Run) -> None:
+    asked = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "8")
+    alone, shared = (estimate(advisor, *asked, *more).data["metrics"] for more in ((), ("--shared-prefix", "1800")))
+    assert shared["ttft_ms_mean"]["value"] < 0.5 * alone["ttft_ms_mean"]["value"]
+    assert shared["prefix_hits"]["value"] > 0.5
+    assert "prefix_hits" not in alone
+
+
+def test_a_prefix_longer_than_the_prompt_is_refused(advisor: Run) -> None:
+    ended = estimate(advisor, "--prompt-tokens", "512", "--output-tokens", "64", "--shared-prefix", "600", "--error-format", "json")
+    assert ended.code == ExitCode.USAGE
+    assert "prompts of 512 tokens cannot begin with 600" in ended.error["message"]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, request_lengths, workload_metrics
+from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, request_lengths, shared_prompts, workload_metrics
 from advisor.backends.runtime.engine import Finished, Outcome
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Sample
@@ -76,6 +76,17 @@ def test_prompts_repeat_with_their_seed_and_lie_in_the_text() -> None:
     first, again, other = (cut_prompts(tokens, 30, 8, seed) for seed in (1, 1, 2))
     assert first == again != other
     assert all(prompt == tuple(range(prompt[0], prompt[0] + 30)) for prompt in first)
+
+
+def test_prompts_that_share_a_prefix_have_it_in_common_and_no_more_by_construction() -> None:
+    text = list(range(500))
+    prompts = shared_prompts(text, [100, 120, 40], 60, seed=3)
+    assert [len(prompt) for prompt in prompts] == [100, 120, 40]
+    common = prompts[0][:60]
+    assert prompts[1][:60] == common
+    assert prompts[2][:39] == common[:39], "of a shorter prompt, all but its last token"
+    assert len({prompt[60:] for prompt in prompts[:2]}) == 2
+    assert shared_prompts(text, [100, 100], 0, seed=3) == cut_prompts(text, 100, 2, seed=3), "without one, prompts are as before"
 
 
 def test_arrivals_of_an_open_load_keep_their_rate() -> None:

@@ -10,10 +10,17 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from advisor.backends.deployment import baseline
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.runtime.pool import Heads, Held, Pool, Room
 from advisor.backends.runtime.prefix import START, PrefixCache
 from advisor.backends.session import Session
+from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.scheduler import Rules, Scheduler
+from advisor.estimate.steps import StepPricer
+from advisor.profiles.engines import load_engine
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_store import find_model
 
 PREFIX = 21
 SIZE = 4
@@ -203,3 +210,22 @@ def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., S
 
 def test_a_contiguous_cache_shares_nothing(llama: Any, open_session: Callable[..., Session]) -> None:
     assert serve(open_session(llama, kv_prefix_reuse=True), sharing_jobs(1, 4), concurrency=1).reused_tokens == 0
+
+
+@pytest.mark.parametrize("batching", ["static", "chunks", "whole"])
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, llama: Any, open_session: Callable[..., Session]) -> None:
+    """Of equal requests, as a run serves them: the scheduler on paper skips the very tokens that the real one does."""
+    jobs = [Job((*range(3, 24), 40 + index, 7, 9), 5) for index in range(9)]
+    settings = {"max_sequences": 3, **BATCHINGS[batching]}
+    outcome = serve(
+        open_session(llama, kv_layout="paged", kv_block_tokens=4, kv_prefix_reuse=True, **settings), jobs, concurrency=concurrency
+    )
+    stack = baseline(find_model("meta-llama/Meta-Llama-3.1-8B"), max_sequences=3)
+    machine = CatalogueMachine(load_hardware("h100-sxm"), load_engine("advisor").gpu)
+    rules = Rules(
+        policy="static" if batching == "static" else "continuous", slots=3, token_budget=10, chunked=batching != "whole",
+        shared_tokens=20, block_tokens=4,
+    )  # fmt: skip
+    done = Scheduler(StepPricer(stack, machine), rules).serve([(24, 5)] * 9, in_flight=concurrency)
+    assert outcome.reused_tokens == sum(one.reused for one in done)

@@ -20,6 +20,7 @@ SLOT_FIELDS = {
     "KV_LAYOUT": "kv",
     "KV_FORMAT": "kv",
     "KV_EVICTION": "kv",
+    "KV_REUSE": "kv",
     "DECODING": "decoding",
     "BATCHING": "batching",
 }
@@ -27,7 +28,7 @@ SLOT_FIELDS = {
 
 def asked(kind: type[Technique], case: Case) -> tuple[Request, Deployment]:
     prompt, output, concurrency = case.workload
-    workload = Workload(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency)
+    workload = Workload(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency, shared_prefix_tokens=case.shared_prefix_tokens)
     request = Request(workload=workload, require=(kind.name,) if case.required else ())
     deployment = baseline(find_model(case.model), max_sequences=concurrency)
     for name in case.after:

@@ -37,7 +37,8 @@ class Served:
 def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> Served:
     """Warm up, serve the workload `recipe.repeats` times and prefill a few prompts alone.
 
-    Prompts are cut from `tokens` at places drawn from the recipe's seed, others in every repeat.
+    Prompts are cut from `tokens` at places drawn from the recipe's seed, others in every repeat; those of a repeat begin with one
+    common stretch where the workload says so.
     Raises `AdvisorError` `text-too-short`, and what `serve` raises.
     """
     check_text(tokens, workload)
@@ -48,7 +49,7 @@ def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens:
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
     return Served(
-        workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.draft_tokens),
+        workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.draft_tokens, reuses=session.kv_prefix_reuse),
         tuple(done.sample for outcome in outcomes for done in outcome.finished),
     )
 
@@ -66,6 +67,16 @@ def cut_prompts(tokens: Sequence[int], length: int, count: int, seed: int) -> li
     return [_cut(tokens, length, draw) for _ in range(count)]
 
 
+def shared_prompts(tokens: Sequence[int], lengths: Sequence[int], shared: int, seed: int) -> list[tuple[int, ...]]:
+    """A stretch of `tokens` for each length, at places drawn from `seed`; all begin with the same `shared` tokens, so far as they go.
+
+    The last token of a prompt is never of the common part.
+    """
+    draw = random.Random(seed)
+    common = _cut(tokens, shared, draw) if shared else ()
+    return [(*common[: length - 1], *_cut(tokens, max(length - shared, 1), draw)) for length in lengths]
+
+
 def _cut(tokens: Sequence[int], length: int, draw: random.Random) -> tuple[int, ...]:
     place = draw.randrange(len(tokens) - length + 1)
     return tuple(tokens[place : place + length])
@@ -76,8 +87,9 @@ def _serve(
 ) -> "Outcome":
     from advisor.backends.runtime.engine import Job, serve
 
-    draw = random.Random(seed)
-    jobs = [Job(_cut(tokens, prompt, draw), output) for prompt, output in request_lengths(workload, requests)]
+    lengths = request_lengths(workload, requests)
+    prompts = shared_prompts(tokens, [prompt for prompt, _ in lengths], workload.shared_prefix_tokens or 0, seed)
+    jobs = [Job(prompt, output) for prompt, (_, output) in zip(prompts, lengths, strict=True)]
     return serve(
         session,
         jobs,
@@ -112,7 +124,9 @@ def _lone_prefills(session: Session, workload: Workload, tokens: Sequence[int], 
     return [workload.prompt_tokens / done.sample.ttft_ms * 1e3 for done in serve(session, jobs, concurrency=1).finished]
 
 
-def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], seed: int, *, draft_tokens: int = 0) -> Metrics:
+def workload_metrics(
+    outcomes: "Sequence[Outcome]", prefills: Sequence[float], seed: int, *, draft_tokens: int = 0, reuses: bool = False
+) -> Metrics:
     """Metrics of repeated runs. A range holds both the bootstrap over requests and the spread over repeats."""
     repeats = [[done.sample for done in outcome.finished] for outcome in outcomes]
     ttft = [[sample.ttft_ms for sample in samples] for samples in repeats]
@@ -129,7 +143,14 @@ def workload_metrics(outcomes: "Sequence[Outcome]", prefills: Sequence[float], s
         prefill_tok_s=mean_value(prefills, least=0.0),
         kv_cache_gib=Value.exact(max(outcome.kv_used_bytes_peak for outcome in outcomes) / GIB, Basis.MEASURED),
         acceptance=mean_value([_gained(each, draft_tokens) for each in proposed], least=0.0, most=1.0) if proposed else None,
+        prefix_hits=mean_value([_hits(each) for each in outcomes], least=0.0, most=1.0) if reuses else None,
     )
+
+
+def _hits(outcome: "Outcome") -> float:
+    """Share of the prompts that was in the cache, also when they were fed again after a preemption."""
+    prompts = sum(done.sample.prompt_tokens for done in outcome.finished)
+    return min(outcome.reused_tokens / prompts, 1.0)
 
 
 def _gained(outcome: "Outcome", draft_tokens: int) -> float:

@@ -75,7 +75,8 @@ class Pool:
             ]
         self.allocated_bytes = sum(store.nbytes for store in (*self.keys, *self.values))
         self.peak_blocks = 0
-        self.prefixes = PrefixCache() if room.prefix_reuse and not room.is_contiguous else None
+        keeps_all = not room.is_contiguous and room.kept is None
+        self.prefixes = PrefixCache() if room.prefix_reuse and keeps_all else None
         self._tables = torch.zeros((room.sequences, self.blocks_for(room.max_tokens)), dtype=torch.int64, device=device)
         self._free = list(range(blocks - 1, -1, -1))
         self._free_rows = list(range(room.sequences - 1, -1, -1))
