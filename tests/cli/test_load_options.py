@@ -119,7 +119,7 @@ def test_a_shared_prefix_goes_from_the_command_line_to_the_plan_and_back(advisor
 def test_a_shared_prefix_makes_the_first_token_come_sooner(advisor: Run) -> None:
     asked = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "8")
     alone, shared = (estimate(advisor, *asked, *more).data["metrics"] for more in ((), ("--shared-prefix", "1800")))
-    assert shared["ttft_ms_mean"]["value"] < 0.5 * alone["ttft_ms_mean"]["value"]
+    assert shared["ttft_ms_mean"]["value"] < 0.7 * alone["ttft_ms_mean"]["value"]
     assert shared["prefix_hits"]["value"] > 0.5
     assert "prefix_hits" not in alone
 
