@@ -10,8 +10,8 @@ from advisor.backends.techniques.decode_draft import DecodeDraft
 from advisor.backends.techniques.decode_prompt_lookup import DecodePromptLookup
 from advisor.backends.techniques.kv_int8 import KvInt8
 from advisor.backends.techniques.kv_paged import KvPaged
-from advisor.backends.techniques.kv_window import KvWindow
 from advisor.backends.techniques.kv_prefix_reuse import KvPrefixReuse
+from advisor.backends.techniques.kv_window import KvWindow
 from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.backends.techniques.weights_int8 import WeightsInt8
 from advisor.profiles.errors import AdvisorError, ExitCode
