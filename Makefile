@@ -52,8 +52,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 
 bench-cpu: $(READY)
-	$(BIN)/python benchmarks/linear_cpu.py --out benchmarks/results
-	$(BIN)/python benchmarks/batching_cpu.py --out benchmarks/results
+	$(BIN)/python -m benchmarks.cpu $(BENCH)
 
 # Nine minutes on one GPU; what is done stays, so run it again to go on. Where packages are given, `make bench-gpu BIN=/usr/bin READY=`.
 bench-gpu: $(READY)

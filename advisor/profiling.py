@@ -23,6 +23,13 @@ def profile_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s
     stored then.
     """
     check_writable()
+    profile = measure_this_machine(name, on_event, budget_s=budget_s)
+    save_profile(profile)
+    return profile
+
+
+def measure_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None) -> MachineProfile:
+    """The same without storing it. Raises `AdvisorError` `profile-failed`."""
     here = detect()
     hardware = detected_hardware(here)
     job = ProfileJob(
@@ -41,7 +48,6 @@ def profile_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s
                 notes=(*result.notes, *_last_lines(log)),
                 help=("plan from the data sheet with --profile=none",),
             )
-    save_profile(result.profile)
     return result.profile
 
 

@@ -35,7 +35,7 @@ def main() -> int:
         print(why_not, file=sys.stderr)
         return int(ExitCode.MISSING)
     device = torch.device("cpu" if asked.dry_run else "cuda")
-    return run(gpu_cases(dry=asked.dry_run), device, asked, samples=DRY_SAMPLES if asked.dry_run else SAMPLES, say=_say)
+    return run(gpu_cases(dry=asked.dry_run), device, asked, samples=DRY_SAMPLES if asked.dry_run else SAMPLES)
 
 
 def missing_gpu() -> str | None:
@@ -53,19 +53,49 @@ def missing_gpu() -> str | None:
 
 def gpu_cases(*, dry: bool = False) -> list[Case]:
     """Every case, most important first; tiny ones for a trial."""
-    from benchmarks.cases import ceilings, linear, shapes
+    from benchmarks.cases import ceilings, continuous, decode_attention, linear, one_sequence, prefill, rows, stacks
 
     if dry:
-        return [
-            *ceilings.ceiling_cases(buffer_bytes=2**16, size=64),
-            *check_cases(seconds=0, shapes=1),
-            *linear.linear_cases(shapes.TINY_LINEARS),
-        ]
-    return [*ceilings.ceiling_cases(), *check_cases(), *linear.linear_cases()]
+        return _tiny_cases()
+    decodes, linears = decode_attention.decode_cases(), linear.linear_cases()
+    prefills, row_operators = prefill.prefill_cases(), rows.row_cases()
+    alone, together = one_sequence.one_sequence_cases(), continuous.continuous_cases()
+    return [
+        *ceilings.ceiling_cases(),
+        *check_cases(),
+        *decodes[:4],
+        *linears[:8],
+        *alone[:3],
+        *together[:1],
+        *prefills[:2],
+        *row_operators[:4],
+        *stacks.stack_cases(stacks.gpu_stacks(), seconds=4),
+        *together[1:2],
+        *alone[3:],
+        *decodes[4:],
+        *linears[8:],
+        *prefills[2:],
+        *row_operators[4:],
+        *together[2:],
+    ]
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _tiny_cases() -> list[Case]:
+    """One or two cases of every kind, for a CPU."""
+    from benchmarks.cases import ceilings, continuous, decode_attention, linear, models, one_sequence, prefill, rows, shapes, stacks
+
+    lengths: dict[str, int] = {"prompt_tokens": 8, "output_tokens": 4}
+    return [
+        *ceilings.ceiling_cases(buffer_bytes=2**16, size=64),
+        *check_cases(seconds=0, shapes=1),
+        *decode_attention.decode_cases(shapes.TINY_DECODES, seconds=0),
+        *linear.linear_cases(shapes.TINY_LINEARS, seconds=0),
+        *prefill.prefill_cases(shapes.TINY_PREFILLS, seconds=0),
+        *rows.row_cases(shapes.TINY_ROWS, seconds=0),
+        *one_sequence.one_sequence_cases(((models.TINY, "bf16"), (models.TINY, "int8")), **lengths, seconds=0),
+        *continuous.continuous_cases(((models.TINY, 2),), **lengths, seconds=0),
+        *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, repeats=1),
+    ]
 
 
 if __name__ == "__main__":

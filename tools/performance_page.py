@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from advisor.profiles.files import write_whole
@@ -153,15 +154,15 @@ def _rate_words(record: Record, name: str) -> str:
 
 
 def _stacks(device: Device) -> Iterator[str]:
-    records = [record for record in device.records("stacks") if record.case not in ("summary", "profile")]
+    records = [record for record in device.records("stacks") if "measured_tpot_ms" in record.values]
     if not records:
         return
     yield "### Predicted against measured"
-    summary = next(device.records("stacks", "summary"), None)
-    if summary is not None:
-        yield "; ".join(
-            f"{name.replace('_', ' ')} {100 * value:.1f} %" for name, value in summary.values.items() if name.endswith("_error")
-        )
+    middle = [100 * median(abs(record.values[f"{metric}_error"]) for record in records) for metric in ("tpot_ms", "throughput_tok_s")]
+    yield (
+        f"{len(records)} stacks served for real, predicted from a profile taken in the same environment: "
+        f"median error of TPOT {middle[0]:.1f} %, of throughput {middle[1]:.1f} %."
+    )
     heads = ("stack", "TPOT predicted", "TPOT measured", "error", "tok/s predicted", "tok/s measured", "error")
     yield table(heads, map(_stack_row, records))
 

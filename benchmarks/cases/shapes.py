@@ -43,7 +43,7 @@ GPT_OSS = Model(
     name="gpt-oss", heads=64, kv_heads=8, width=64, hidden=2880, feed_forward=2880, vocabulary=201088, window=128, sinks=True
 )  # fmt: skip
 QWEN3_06B = Model(name="qwen3-0.6b", heads=16, kv_heads=8, width=128, hidden=1024, feed_forward=3072, vocabulary=151936)
-TINY = Model(name="tiny", heads=4, kv_heads=2, width=64, hidden=128, feed_forward=128, vocabulary=256)
+TINY = Model(name="tiny", heads=2, kv_heads=1, width=32, hidden=128, feed_forward=128, vocabulary=256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ DECODES = (
     Decode(LLAMA_8B, 128, 4097),
 )
 """Most telling first. Contexts that are no multiple of a tile are among them on purpose."""
-TINY_DECODES = (Decode(TINY, 2, 33, peers=True),)
+TINY_DECODES = (Decode(TINY, 1, 17),)
 
 LINEARS = (
     *((LLAMA_8B, matrix, rows) for rows in (1, 16) for matrix in ("gate-up", "down", "qkv", "o")),
@@ -102,4 +102,50 @@ LINEARS = (
     *((LLAMA_8B, "head", rows) for rows in (1,)),
 )
 """Model, matrix, rows of activations."""
-TINY_LINEARS = ((TINY, "o", 1), (TINY, "o", 4))
+TINY_LINEARS = ((TINY, "gate-up", 1),)
+
+ROWS = ((8192, 4096), (32768, 4096), (1, 4096), (32, 4096), (128, 4096), (8192, 8192))
+"""Rows and elements of a row of operators that go over each row once."""
+TINY_ROWS = ((2, 64),)
+
+VOCABULARIES = ((64, 128256), (1, 128256), (256, 151936), (16, 32000))
+"""Sequences and tokens to sample from."""
+TINY_VOCABULARIES = ((2, 96),)
+
+
+@dataclass(frozen=True, slots=True)
+class Prefill:
+    """A prompt of so many tokens, alone."""
+
+    model: Model
+    tokens: int
+    pattern: str
+    """One of `PATTERNS`."""
+    peers: bool = False
+    """Whether to compile flex_attention for it: for a window alone."""
+
+    @property
+    def name(self) -> str:
+        """As in the results."""
+        return f"{self.model.name}-{self.tokens}-{self.pattern}"
+
+
+PATTERNS: dict[str, dict[str, object]] = {
+    "dense": {},
+    "window": {"window": 4096},
+    "streaming": {"window": 1024, "first": 64},
+    "longformer": {"window": 1024, "global_tokens": tuple(range(32))},
+    "bigbird": {"window": 1024, "global_tokens": tuple(range(32)), "random_blocks": 8},
+    "tiny": {"window": 32, "first": 8, "block": 32},
+}
+"""Options of a block pattern: Mistral's window, StreamingLLM, Longformer and BigBird; `tiny` is for trials of the flow."""
+PREFILLS = (
+    Prefill(LLAMA_8B, 16384, "window", peers=True),
+    Prefill(LLAMA_8B, 16384, "bigbird"),
+    Prefill(LLAMA_8B, 16384, "longformer"),
+    Prefill(LLAMA_8B, 16384, "streaming"),
+    Prefill(LLAMA_8B, 4096, "dense"),
+    Prefill(LLAMA_8B, 65536, "bigbird"),
+    Prefill(GEMMA_9B, 16384, "window"),
+)
+TINY_PREFILLS = (Prefill(TINY, 96, "tiny"),)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
@@ -27,6 +28,8 @@ class Bench:
 
     device: torch.device
     samples: int
+    folder: Path
+    """Where the device's results stand."""
     record: Callable[[str, str], Record | None]
     """What an earlier case of this environment found: `record(part, case)`."""
 

@@ -22,7 +22,7 @@ def check_cases(kernels: tuple[Kernel, ...] = KERNELS, *, seconds: float = 8.0, 
 
 def check(kernel: Kernel, shapes: int | None, bench: Bench) -> Measured:
     """The error on each of the kernel's shapes; `red` counts those above its tolerance, not-a-numbers among them."""
-    errors = {str(shape): error_on(kernel, shape, bench.device) for shape in kernel.shapes[:shapes]}
+    errors = {" ".join(map(str, shape)): error_on(kernel, shape, bench.device) for shape in kernel.shapes[:shapes]}
     red = [shape for shape, error in errors.items() if not error <= kernel.tolerance]
     return Measured(
         settings={"tolerance": kernel.tolerance, "shapes": len(errors)},

@@ -47,13 +47,25 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str] | None) -> list[Case]:
         wanted |= more
 
 
-def run(cases: Sequence[Case], device: torch.device, asked: argparse.Namespace, *, samples: int, say: Callable[[str], None]) -> int:
+def say_on_stderr(line: str) -> None:
+    """Progress is talk, not data."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def run(
+    cases: Sequence[Case], device: torch.device, asked: argparse.Namespace, *, samples: int, say: Callable[[str], None] = say_on_stderr
+) -> int:
     """Run the cases that are asked for and tell how it went. Starts this command anew where the device was spoiled."""
     environment = read_environment(device, dry=asked.dry_run)
     store = Store(asked.out / folder_name(environment), environment)
     deadline = float(os.environ.get(DEADLINE, time.monotonic() + 60 * asked.minutes))
     runner = Runner(
-        store, Bench(device=device, samples=samples, record=store.record), deadline, say, retry=asked.retry, total_s=60 * asked.minutes
+        store,
+        Bench(device=device, samples=samples, folder=store.folder, record=store.record),
+        deadline,
+        say,
+        retry=asked.retry,
+        total_s=60 * asked.minutes,
     )
     say(f"{environment.device}, {_versions(environment.packages)}, results in {store.folder}")
     try:

@@ -79,10 +79,10 @@ class Runner:
 
     def _is_red(self, case: Case) -> bool:
         checks = [self.store.record(CHECKS, name) for name in case.needs]
-        return any(check is None or check.status != "done" for check in checks)
+        return any(check is not None and check.status != "done" for check in checks)
 
     def _is_ready(self, case: Case) -> bool:
-        found = [self.store.record(part, name) for part, name in case.after]
+        found = [self.store.record(part, name) for part, name in (*case.after, *((CHECKS, name) for name in case.needs))]
         return all(record is not None and record.status == "done" for record in found)
 
     def _run(self, case: Case, title: str, outcome: Outcome) -> None:

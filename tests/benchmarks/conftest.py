@@ -34,7 +34,7 @@ def run() -> Callable[..., tuple[Outcome, list[str]]]:
 
     def of(store: Store, cases: Sequence[Case], *, seconds: float = 3600, retry: bool = False) -> tuple[Outcome, list[str]]:
         said: list[str] = []
-        bench = Bench(device=CPU, samples=2, record=store.record)
+        bench = Bench(device=CPU, samples=2, folder=store.folder, record=store.record)
         runner = Runner(store, bench, time.monotonic() + seconds, said.append, retry=retry, total_s=seconds)
         return runner.run(cases), said
 

@@ -3,22 +3,31 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
+from advisor.kernels.registry import KERNELS
+from benchmarks.cases.stacks import cpu_stacks, gpu_stacks
+from benchmarks.cpu import cpu_cases
 from benchmarks.gpu import gpu_cases
+from benchmarks.harness.case import Case
 from benchmarks.harness.command import chosen
-from benchmarks.harness.record import Results
+from benchmarks.harness.store import read_results
 from tools.performance_results import read_devices
 
 ROOT = Path(__file__).parents[2]
 
 
-def gpu(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+KINDS = ("ceilings/*", "checks/*", "kernels/*", "runtime/one-sequence/*")
+"""What a short trial runs: all but what serves many requests, and the profile."""
+
+
+def bench(*words: str, command: str = "gpu", **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "benchmarks.gpu", *words],
+        [sys.executable, "-m", f"benchmarks.{command}", *words],
         capture_output=True,
         text=True,
         check=False,
@@ -29,7 +38,7 @@ def gpu(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is here")
 def test_without_a_gpu_it_says_so_writes_nothing_and_tells_what_to_do(tmp_path: Path) -> None:
-    done = gpu("--out", str(tmp_path))
+    done = bench("--out", str(tmp_path))
     assert done.returncode == 4
     assert "sees no CUDA device" in done.stderr
     assert "make bench-cpu" in done.stderr
@@ -37,35 +46,53 @@ def test_without_a_gpu_it_says_so_writes_nothing_and_tells_what_to_do(tmp_path: 
 
 
 def test_a_trial_is_not_let_near_the_results() -> None:
-    done = gpu("--dry-run")
+    done = bench("--dry-run")
     assert done.returncode == 2
     assert "a trial's times mean nothing" in done.stderr
 
 
-def test_a_trial_runs_every_kind_of_case_and_its_times_are_no_figures(tmp_path: Path) -> None:
-    done = gpu("--dry-run", "--out", str(tmp_path), TRITON_INTERPRET="1")
+def trial(folder: Path, command: str, cases: list[Case], *patterns: str) -> None:
+    """Run a trial over the cases, and once more."""
+    words = ("--dry-run", "--out", str(folder), *(word for pattern in patterns for word in ("--only", pattern)))
+    done = bench(*words, command=command, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr
-    cases = gpu_cases(dry=True)
-    found = [Results.model_validate_json(path.read_text()) for path in sorted((tmp_path / "dry-run").iterdir())]
+    found = [read_results(path) for path in sorted((folder / "dry-run").glob("*.json"))]
     records = {(results.part, record.case): record for results in found for record in results.records}
-    missing = {(case.part, case.name) for case in cases} - set(records)
-    assert not missing
+    assert set(records) == {(case.part, case.name) for case in cases}
     not_done = {key: record.notes for key, record in records.items() if record.status != "done"}
     assert not not_done
     assert all(environment.dry for results in found for environment in results.environments)
-    assert read_devices(tmp_path) == ()
-    again = gpu("--dry-run", "--out", str(tmp_path), TRITON_INTERPRET="1")
+    assert read_devices(folder) == (), "a trial's times are no figures"
+    again = bench(*words, command=command, TRITON_INTERPRET="1")
     assert f"0 cases measured, {len(cases)} kept from before" in again.stderr
+
+
+def test_a_trial_of_the_gpu_benchmark_leaves_whole_records(tmp_path: Path) -> None:
+    trial(tmp_path, "gpu", chosen(gpu_cases(dry=True), KINDS), *KINDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["gpu", "cpu"])
+def test_a_trial_of_everything_leaves_whole_records(tmp_path: Path, command: str) -> None:
+    trial(tmp_path, command, {"gpu": gpu_cases, "cpu": cpu_cases}[command](dry=True))
+
+
+@pytest.mark.parametrize("make", [gpu_cases, cpu_cases])
+def test_every_case_has_a_name_of_its_own_and_comes_after_what_it_needs(make: Callable[[], list[Case]]) -> None:
+    seen: list[tuple[str, str]] = []
+    for case in make():
+        assert (case.part, case.name) not in seen
+        wanted = {*case.after, *(("checks", name) for name in case.needs if name in {kernel.name for kernel in KERNELS})}
+        assert wanted <= set(seen), case.name
+        assert 0 < case.seconds < 5 * 60
+        seen.append((case.part, case.name))
+
+
+def test_predictions_are_compared_on_about_thirty_stacks() -> None:
+    for stacks in (cpu_stacks(), gpu_stacks()):
+        assert len({stack.name for stack in stacks}) == len(stacks) >= 24
 
 
 def test_a_pattern_brings_the_checks_that_its_cases_need() -> None:
     names = [f"{case.part}/{case.name}" for case in chosen(gpu_cases(), ["kernels/int4-linear/llama-8b-o-rows1"])]
     assert names == ["checks/int4-linear", "kernels/int4-linear/llama-8b-o-rows1"]
-
-
-def test_every_case_has_a_name_of_its_own_and_the_first_ones_fit_in_nine_minutes() -> None:
-    cases = gpu_cases()
-    names = [(case.part, case.name) for case in cases]
-    assert len(set(names)) == len(names)
-    assert [case.part for case in cases[:4]] == ["ceilings"] * 4
-    assert all(case.seconds < 9 * 60 for case in cases)

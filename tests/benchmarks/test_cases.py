@@ -1,0 +1,97 @@
+"""What cases count and compute, where it can be told without a device."""
+
+import pytest
+import torch
+
+from advisor.backends.quantised import quantise_linears
+from benchmarks.cases.decode_attention import FORMATS, make_inputs, our_call, work_of
+from benchmarks.cases.host_gap import idle_share, union
+from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, TINY, Shape, experts_share, make_model, step_bytes
+from benchmarks.cases.one_sequence import against_floor
+from benchmarks.cases.shapes import GPT_OSS, Decode
+from benchmarks.cases.shapes import LLAMA_8B as HEADS_8B
+from benchmarks.cases.shapes import TINY as TINY_HEADS
+from benchmarks.harness.record import Record, Timing, Work
+
+CPU = torch.device("cpu")
+SMALL = {
+    "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96, "head_dim": 16,
+    "vocab_size": 256, "moe_intermediate_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B], ids=lambda shape: shape.name)
+def test_models_of_real_kinds_are_made_in_bf16_with_finite_answers(shape: Shape) -> None:
+    model = make_model(Shape(shape.name, shape.snapshot, SMALL), CPU)
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+    with torch.inference_mode():
+        assert bool(model(torch.tensor([[1, 2, 3]])).logits.isfinite().all())
+
+
+@pytest.mark.parametrize("shape", [LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B], ids=lambda shape: shape.name)
+def test_the_floor_counts_the_published_parameters(shape: Shape) -> None:
+    spec = shape.spec()
+    billions = {"llama-8b": 8.03, "mistral-7b": 7.24, "qwen3-8b": 8.19, "qwen3-30b-a3b": 30.5}[shape.name]
+    assert sum(layer.parameters for layer in spec.layers) / 1e9 < billions
+    assert spec.parameters / 1e9 == pytest.approx(billions, rel=0.01)
+
+
+def test_a_step_reads_every_matrix_once_and_of_an_untied_embedding_nothing() -> None:
+    model = make_model(TINY, CPU)
+    parameters = {name: parameter.nbytes for name, parameter in model.named_parameters()}
+    moved = step_bytes(model, TINY.spec(), 1)
+    tables = sum(buffer.nbytes for buffer in model.buffers())
+    assert moved.weights == sum(parameters.values()) - parameters["model.embed_tokens.weight"] + tables
+    assert moved.total(3, 100) - moved.weights == 3 * 100 * 2 * 2 * 2 * 32 * 2, "layers, keys and values, heads, width, bytes"
+    before = moved.weights
+    quantise_linears(model, "int8", None)
+    assert step_bytes(model, TINY.spec(), 1).weights < 0.7 * before
+
+
+def test_few_tokens_need_few_experts() -> None:
+    spec = QWEN3_30B_A3B.spec()
+    assert experts_share(spec, 1) == pytest.approx(8 / 128)
+    assert 0.8 < experts_share(spec, 32) < experts_share(spec, 512) <= 1
+    assert experts_share(LLAMA_8B.spec(), 1) == 1
+
+
+def test_a_window_bounds_what_is_counted_and_quantised_caches_count_their_scales() -> None:
+    rows = 2 * 2 * 32 * 64 * 64
+    assert work_of(Decode(GPT_OSS, 32, 4096), "bf16").bytes == 2 * 2 * 32 * 8 * 128 * 64 + rows
+    small = work_of(Decode(HEADS_8B, 2, 1000), "int4")
+    assert small.bytes == 2 * 2 * 8 * 1000 * 128 // 2 + 2 * 2 * 2 * 8 * 1000 + 2 * 2 * 2 * 32 * 128
+    assert work_of(Decode(HEADS_8B, 2, 1000), "flex") == work_of(Decode(HEADS_8B, 2, 1000), "bf16")
+
+
+@pytest.mark.parametrize("kv_format", FORMATS)
+def test_the_caches_that_are_timed_hold_numbers_and_give_numbers(kv_format: str) -> None:
+    shape = Decode(TINY_HEADS, 1, 17)
+    given = make_inputs(shape, kv_format, CPU, seed=0)
+    assert bool(given.keys.float().isfinite().all())
+    out = our_call(shape, kv_format, given, None)()
+    assert isinstance(out, torch.Tensor)
+    assert bool(out.isfinite().all())
+    assert float(out.abs().max()) > 0
+
+
+def test_time_in_which_nothing_runs_is_the_gap() -> None:
+    assert union([(3, 4), (0, 1), (0.5, 2), (4, 5)]) == [(0, 2), (3, 5)]
+    steady = [(float(at), at + 0.9) for at in range(100)]
+    assert idle_share(steady) == pytest.approx(0.1, abs=0.01)
+    started_late = [(0.0, 1.0), (50.0, 75.0), (75.0, 100.0)]
+    assert idle_share(started_late) == 0
+    assert idle_share([(0.0, 1.0)]) is None
+
+
+def test_a_step_is_held_against_reading_its_bytes() -> None:
+    ours = Timing(name="advisor", how="loop", seconds=(0.004, 0.005, 0.006))
+    read = Record(
+        case="read",
+        status="done",
+        environment="e",
+        work={"read": Work(bytes=1000)},
+        timings=(Timing(name="read", how="graph", seconds=(1.0,)),),
+    )
+    found = against_floor(ours, 4.0, read)
+    assert found == pytest.approx({"tokens_per_s": 200, "bytes_per_step": 4.0, "floor_s": 0.004, "step_by_floor": 1.25})
+    assert "floor_s" not in against_floor(ours, 4.0, None)
