@@ -17,6 +17,17 @@ def not_quantisable(deployment: Deployment, format: str) -> str | None:
     return None
 
 
+def not_cacheable(deployment: Deployment, format: str) -> str | None:
+    """Why keys and values cannot be kept in `format`: a latent cache, an engine without the format, no cache at all."""
+    latent = next((layer.mixer for layer in deployment.model.layers if isinstance(layer.mixer, LatentAttention)), None)
+    if latent is not None:
+        return f"The cache is latent: {latent.kv_rank} + {latent.rope_dim} elements a token already; {format} scales per head do not apply."
+    engine = load_engine(deployment.engine)
+    if format not in engine.kv_formats:
+        return f"{engine.name} {engine.versions} has no {format} cache, only {', '.join(engine.kv_formats)}."
+    return without_attention(deployment)
+
+
 def without_attention(deployment: Deployment) -> str | None:
     """Why a technique of attention or its cache does not apply."""
     if deployment.model.attention_layers:

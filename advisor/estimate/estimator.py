@@ -17,6 +17,7 @@ from advisor.estimate.memory import (
     footprint,
     kv_bytes_of_sequence,
     ledger,
+    recent_bytes,
     reused_tokens,
     shared_bytes,
     shared_tokens,
@@ -207,6 +208,7 @@ class Estimator:
         if lengths is None or deployment.kv.layout == "contiguous":
             return metrics
         cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
+        cache += self.slots(deployment, workload) * recent_bytes(deployment)
         return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
 
     def ranges(self, deployment: Deployment, workload: Workload | None = None) -> Ranges:

@@ -8,15 +8,15 @@ from advisor.backends.deployment import Deployment, Parallel, Weights
 from advisor.estimate.kept import kept_of, kept_tokens, passing_tokens
 from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
 from advisor.estimate.working import activation_bytes
-from advisor.profiles.engines import EngineProfile
-from advisor.profiles.formats import weight_format
+from advisor.profiles.engines import EngineProfile, load_engine
+from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES, weight_format
 from advisor.profiles.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Workload
 
 GIB = 2**30
 KV_SCALE_BITS = 16
-"""One fp16 scale per token, head and side of a quantised cache, as the runtime keeps it."""
+"""One fp16 scale per token, head and side of a quantised cache, where an engine keeps one for every row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,21 +155,27 @@ def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
     """Bytes of one sequence's cache and states, windows respected, without rounding to blocks."""
     model = deployment.model
     states = sum(count * mixer.state_bytes for mixer, count in structure_of(model).mixers if isinstance(mixer, RecurrentMixer))
-    return model_kv_bytes(model, tokens, deployment.kv.format) + states
+    return model_kv_bytes(model, tokens, deployment.kv.format, has_scales=_has_scales(deployment)) + states
+
+
+def _has_scales(deployment: Deployment) -> bool:
+    """Whether the engine keeps a scale for every row of this cache."""
+    return deployment.kv.format in load_engine(deployment.engine).kv_rows.scaled
 
 
 @lru_cache(maxsize=4096)
-def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, ranks: int = 1) -> float:
+def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, ranks: int = 1, *, has_scales: bool = False) -> float:
     """Bytes of the keys and values of one sequence of `tokens` tokens, on one device of a tensor-parallel group of `ranks`.
 
-    A group splits heads, never one head; compressed vectors of latent attention are kept whole by every device.
+    A group splits heads, never one head; compressed vectors of latent attention are kept whole by every device. `has_scales` adds
+    a scale for each token and head.
     """
     format, total = weight_format(kv_format), 0.0
     for mixer, count in structure_of(model).mixers:
         if isinstance(mixer, SelfAttention):
             kept = min(tokens, mixer.window) if mixer.window else tokens
             heads = heads_per_rank(mixer.kv_heads, ranks)
-            scales = 2 * heads * KV_SCALE_BITS / 8 if format.bits < 16 and kv_format != "fp8" else 0.0
+            scales = 2 * heads * KV_SCALE_BITS / 8 if has_scales else 0.0
             elements = heads * (mixer.head_dim + mixer.value_dim) + mixer.index_dim
             total += count * kept * (elements * format.bits / 8 + scales)
         elif isinstance(mixer, LatentAttention):
@@ -181,7 +187,17 @@ def device_kv_bytes(deployment: Deployment, tokens: int) -> float:
     """Bytes of one sequence's cache and states on the fullest device of its replica."""
     ranks = deployment.parallel.tensor
     states = sum(count * mixer.state_bytes for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, RecurrentMixer))
-    return (model_kv_bytes(deployment.model, tokens, deployment.kv.format, ranks) + states / ranks) * stage_share(deployment)
+    kept = model_kv_bytes(deployment.model, tokens, deployment.kv.format, ranks, has_scales=_has_scales(deployment))
+    return (kept + recent_bytes(deployment) / ranks + states / ranks) * stage_share(deployment)
+
+
+def recent_bytes(deployment: Deployment) -> float:
+    """Bytes of the newest pages of one sequence that its engine keeps in 16 bits beside this cache."""
+    if deployment.kv.format not in load_engine(deployment.engine).kv_rows.recent:
+        return 0.0
+    tokens = RECENT_PAGES * (deployment.kv.block_tokens or CONTIGUOUS_PAGE_TOKENS)
+    mixers = ((mixer, count) for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, SelfAttention))
+    return sum(2.0 * count * tokens * mixer.kv_heads * (mixer.head_dim + mixer.value_dim) for mixer, count in mixers)
 
 
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:

@@ -48,11 +48,36 @@ def quantise(rows: Tensor, kv_format: str) -> tuple[Tensor, Tensor]:
 
 
 def levels(stored: Tensor, kv_format: str, dtype: torch.dtype) -> Tensor:
-    """The rows [.., D] before their scales, exact in `dtype` bfloat16 and wider."""
-    if kv_format != "int4":
-        return stored.to(dtype)
-    both: Tensor = torch.stack([stored & 15, stored >> 4], -1).flatten(-2)
-    return both.to(dtype).sub_(7.5)
+    """The rows [.., D] before their scales, exact in `dtype` bfloat16 and wider, and in float16.
+
+    On a CPU by tables and shifts: converting fp8 or picking nibbles element by element takes three to ten times as long.
+    """
+    if kv_format == "int4":
+        table = _nibbles(dtype, stored.device)
+        pairs = table.index_select(0, stored.reshape(-1).int()).view(dtype)
+        return pairs.view(*stored.shape[:-1], 2 * stored.shape[-1])
+    if kv_format == "fp8" and not stored.is_cuda and dtype in _E4M3:
+        integer, shift, mask, factor = _E4M3[dtype]
+        bits = stored.view(torch.int8).to(integer).bitwise_left_shift_(shift).bitwise_and_(mask)
+        return bits.view(dtype).mul_(factor)
+    return stored.to(dtype)
+
+
+_E4M3: dict[torch.dtype, tuple[torch.dtype, int, int, float]] = {
+    torch.bfloat16: (torch.int16, 4, -0x7810, 2.0**120),
+    torch.float16: (torch.int16, 7, -0x4080, 2.0**8),
+    torch.float32: (torch.int32, 20, -0x78100000, 2.0**120),
+}
+"""Per type: the integer of its size, the shift that puts exponent and mantissa of a sign-extended e4m3 byte in place, the mask that
+keeps them and the sign, and the ratio of the exponents' offsets. Subnormals come out right, too."""
+
+
+@cache
+def _nibbles(dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[256]: the two levels of a byte, low nibble first, side by side in one integer of twice the size of `dtype`."""
+    byte = torch.arange(256, device=device)
+    pair = torch.stack([byte & 15, byte >> 4], -1).to(dtype).sub_(7.5)
+    return pair.view({2: torch.int32, 4: torch.int64, 8: torch.complex128}[dtype.itemsize]).view(-1)
 
 
 def dequantise(stored: Tensor, scales: Tensor, kv_format: str, dtype: torch.dtype) -> Tensor:

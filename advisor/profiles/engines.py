@@ -99,6 +99,17 @@ class Overheads(Frozen):
         return self.scales(prefills).experts
 
 
+class CacheRows(Frozen):
+    """How an engine keeps the rows of a quantised cache: formats by what they have."""
+
+    scaled: tuple[str, ...] = ("int8", "int4")
+    """A scale for every token and head; the others have one per layer or none."""
+    rotated: tuple[str, ...] = ()
+    """Rows are rotated before they are rounded, which spreads outliers."""
+    recent: tuple[str, ...] = ()
+    """The newest pages of each sequence stay in the model's own format; see `RECENT_PAGES`."""
+
+
 class EngineProfile(Frozen):
     """One engine and a range of its versions."""
 
@@ -129,6 +140,7 @@ class EngineProfile(Frozen):
     weight_formats: tuple[str, ...]
     """Formats it runs; a name that ends in `*` is a family."""
     kv_formats: tuple[str, ...]
+    kv_rows: CacheRows = CacheRows()
     decoding: tuple[str, ...]
     narrows: tuple[str, ...] = ()
     """Techniques by which it can be made to see or keep less of a context than the model would."""

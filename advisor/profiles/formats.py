@@ -41,6 +41,10 @@ _INT4 = re.compile(r"int4-g([1-9]\d{0,5})")
 
 CACHE_FORMATS = ("bf16", "fp16", "fp32", "fp8", "int8", "int4")
 """Formats of keys and values."""
+RECENT_PAGES = 2
+"""Newest pages of each sequence that our own int4 cache keeps in the model's format: the last one, and the one that drafts may reach."""
+CONTIGUOUS_PAGE_TOKENS = 64
+"""Tokens of such a page where a sequence is not cut into blocks."""
 
 FORMATS: dict[str, Format] = {
     known.name: known

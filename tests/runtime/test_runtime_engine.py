@@ -93,7 +93,7 @@ def test_the_cache_is_freed_when_a_run_is_cancelled(llama: Any, open_session: Ca
         ({}, JOBS, {"concurrency": 2, "arrivals_s": [0.0] * 4}, "bad-run"),
         ({}, JOBS, {"concurrency": None, "arrivals_s": [0.0]}, "bad-run"),
         ({"kv_layout": "paged"}, JOBS, {"concurrency": None}, "bad-run"),
-        ({"kv_format": "fp8"}, JOBS, {"concurrency": None}, "unsupported-format"),
+        ({"kv_format": "int2"}, JOBS, {"concurrency": None}, "unsupported-format"),
         ({"max_tokens": 8}, JOBS, {"concurrency": None}, "request-too-long"),
         ({"kv_layout": "paged", "kv_block_tokens": 4, "kv_capacity_tokens": 8}, JOBS, {"concurrency": None}, "kv-pool-too-small"),
     ],

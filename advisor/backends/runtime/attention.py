@@ -4,18 +4,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from advisor.backends.runtime.pool import Held, Pool
+from advisor.backends.runtime.recent import RingRead, RingWrite, Span, ring_read, ring_write
 from advisor.backends.runtime.rotary import turned_back
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
+from advisor.kernels.kv_formats import rotate
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 NAME = "advisor-paged"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +133,7 @@ class Step:
         self.positions = self._long(places)
         self._stored = self._long(stored)
         self._block, self._offset = self._long(blocks), self._long([place % size for place in stored])
-        self._shared: dict[tuple[object, ...], Tensor] = {}
+        self._shared: dict[tuple[object, ...], Any] = {}
         self._group_length = max((_stored(feed) + len(feed.tokens) for feed in self.group), default=0)
         self._even_out([len(feed.tokens) for feed in self.group])
         self._turns = self._turned_back(places)
@@ -141,9 +144,16 @@ class Step:
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
-        kv_heads, options = keys.shape[1], self._narrowed(options)
         turned = None if self._turns is None else turned_back(queries, self._turns, self.sight.frequencies[layer])
-        self.pool.write(layer, keys, values, self._write_rows(kv_heads))
+        if not self.pool.room.has_ring:
+            return self._attend_rows(layer, queries, turned, keys, values, options)
+        turned = None if turned is None else rotate(turned)
+        return rotate(self._attend_rows(layer, rotate(queries), turned, rotate(keys), rotate(values), options))
+
+    def _attend_rows(self, layer: int, queries: Tensor, turned: Tensor | None, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        """[T, H, D] to [T, H, E]; first tokens are scored against `turned` where there is one."""
+        kv_heads, options = keys.shape[1], self._narrowed(options)
+        self.pool.write(layer, keys, values, self._write_rows(kv_heads), self._ring_write(kv_heads))
         if not self.chunks:
             return self._attend_group(layer, queries, turned, kv_heads, options)
         out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
@@ -153,10 +163,7 @@ class Step:
         first = self._group_rows
         for index, feed in enumerate(self.chunks):
             rows = slice(first, first + len(feed.tokens))
-            if feed.held.tokens == 0 and self.pool.is_exact:
-                past = _alone(keys[rows]), _alone(values[rows])
-            else:
-                past = self._chunk_past(layer, index, kv_heads)
+            past = (_alone(keys[rows]), _alone(values[rows])) if feed.held.tokens == 0 else self._chunk_past(layer, index, kv_heads)
             early = None if turned is None else turned[rows].unsqueeze(0)
             out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
             first += len(feed.tokens)
@@ -171,7 +178,7 @@ class Step:
 
     def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
-        cached = self.pool.read(layer, self._group_index(kv_heads), self._group_length)
+        cached = self.pool.read(layer, self._group_index(kv_heads), self._group_length, self._ring_read(kv_heads, None))
         query, early = self._evened(queries), None if turned is None else self._evened(turned)
         mask = self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
         fuse = self._may_fuse(options) and kernel.fused_pays(cached[0].rows)
@@ -273,7 +280,26 @@ class Step:
         held = self.chunks[index].held
         length = _stored(self.chunks[index]) + len(self.chunks[index].tokens)
         chosen = self._once(("chunk", index, kv_heads), lambda: self.pool.gather_index(self._long([held.row]), length, kv_heads))
-        return self.pool.read(layer, chosen, length)
+        return self.pool.read(layer, chosen, length, self._ring_read(kv_heads, index))
+
+    def _ring_write(self, kv_heads: int) -> RingWrite | None:
+        """Where the newest pages go, for formats that keep them."""
+        if not self.pool.room.has_ring:
+            return None
+        feeds, page = (*self.group, *self.chunks), self.pool.room.page_tokens
+        return self._once(("ring-write", kv_heads), lambda: ring_write(_spans(feeds), page, kv_heads, self.pool.device))
+
+    def _ring_read(self, kv_heads: int, chunk: int | None) -> RingRead | None:
+        """Where they are, for the group or one of the chunks."""
+        if not self.pool.room.has_ring:
+            return None
+
+        def read() -> RingRead:
+            spans = _spans(self.group if chunk is None else self.chunks[chunk : chunk + 1])
+            length = self.pool.read_length(max(span.last for span in spans) + 1)
+            return ring_read(spans, self.pool.room.page_tokens, length, kv_heads, self.pool.device)
+
+        return self._once(("ring-read", kv_heads, chunk), read)
 
     def _group_mask(self, groups: int, window: int | None, dtype: torch.dtype) -> Tensor:
         window = window if window is not None and window < self._group_length else None
@@ -289,10 +315,11 @@ class Step:
 
         return self._once(("group-mask", groups, window, dtype), mask)
 
-    def _once(self, name: tuple[object, ...], make: Callable[[], Tensor]) -> Tensor:
+    def _once(self, name: tuple[object, ...], make: Callable[[], T]) -> T:
         if name not in self._shared:
             self._shared[name] = make()
-        return self._shared[name]
+        made: T = self._shared[name]
+        return made
 
     def _long(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.pool.device)
@@ -306,6 +333,10 @@ def _alone(rows: Tensor) -> Batch:
 def _stored(feed: Feed) -> int:
     """Tokens that the sequence's blocks hold before the new ones."""
     return feed.held.tokens - feed.held.evicted
+
+
+def _spans(feeds: Sequence[Feed]) -> tuple[Span, ...]:
+    return tuple(Span(feed.held.row, _stored(feed), len(feed.tokens)) for feed in feeds)
 
 
 def register() -> None:

@@ -63,7 +63,7 @@ def room_of(session: Session, kept: Kept | None = None) -> Room:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
     capacity = session.kv_capacity_tokens
     blocks = _most_blocks(session, kept, block) if capacity is None else capacity // block
-    return Room(
+    room = Room(
         blocks=blocks,
         block_tokens=block,
         sequences=session.max_sequences,
@@ -72,6 +72,14 @@ def room_of(session: Session, kept: Kept | None = None) -> Room:
         prefix_reuse=session.kv_prefix_reuse,
         kept=kept,
     )
+    if room.has_ring and session.draft_tokens > room.page_tokens:
+        raise AdvisorError(
+            "bad-run",
+            f"an {room.kv_format} cache keeps its newest page of {room.page_tokens} tokens exact: drafts may have at most "
+            f"{room.page_tokens} tokens, not {session.draft_tokens}",
+            exit_code=ExitCode.USAGE,
+        )
+    return room
 
 
 def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:

@@ -9,7 +9,10 @@ from torch import Tensor
 from advisor.backends.eviction import Kept
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.prefix import START, PrefixCache
-from advisor.backends.runtime.store import Batch, Store, new_store
+from advisor.backends.runtime.recent import RingRead, RingWrite
+from advisor.backends.runtime.store import RING_FORMATS, Batch, Quantised, Store, new_store
+from advisor.kernels.kv_formats import quantise
+from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,16 @@ class Room:
         """Whether a sequence is one block."""
         return self.block_tokens >= self.max_tokens
 
+    @property
+    def page_tokens(self) -> int:
+        """Tokens of a page that a format may keep in full precision: a block, or so many of a contiguous sequence."""
+        return min(CONTIGUOUS_PAGE_TOKENS, self.max_tokens) if self.is_contiguous else self.block_tokens
+
+    @property
+    def has_ring(self) -> bool:
+        """Whether the newest pages are kept as computed, beside a cache of rotated rows."""
+        return self.kv_format in RING_FORMATS
+
 
 @dataclass(slots=True)
 class Held:
@@ -66,15 +79,18 @@ class Pool:
         self.room = room
         self.device = device
         blocks, size = room.blocks, room.block_tokens
+
+        def store(kv_heads: int, width: int) -> Store:
+            shape = (blocks, kv_heads, size, width)
+            return new_store(room.kv_format, shape, dtype, device, rows=room.sequences, page=room.page_tokens)
+
         with memory_errors(f"the allocation of a cache of {blocks} blocks of {size} tokens"):
-            self.keys: list[Store] = [
-                new_store(room.kv_format, (blocks, heads.kv_heads, size, heads.key_width), dtype, device) for heads in layers
-            ]
-            self.values: list[Store] = [
-                new_store(room.kv_format, (blocks, heads.kv_heads, size, heads.value_width), dtype, device) for heads in layers
-            ]
-        self.allocated_bytes = sum(store.nbytes for store in (*self.keys, *self.values))
-        self.peak_blocks = 0
+            self.keys = [store(heads.kv_heads, heads.key_width) for heads in layers]
+            self.values = [store(heads.kv_heads, heads.value_width) for heads in layers]
+        self._block_bytes = sum(store.nbytes for store in (*self.keys, *self.values))
+        self._ring_bytes = sum(store.ring_bytes for store in (*self.keys, *self.values))
+        self.allocated_bytes = self._block_bytes + self._ring_bytes
+        self.peak_blocks = self.peak_rows = 0
         keeps_all = not room.is_contiguous and room.kept is None
         self.prefixes = PrefixCache() if room.prefix_reuse and keeps_all else None
         self._tables = torch.zeros((room.sequences, self.blocks_for(room.max_tokens)), dtype=torch.int64, device=device)
@@ -83,13 +99,9 @@ class Pool:
 
     @property
     def used_bytes_peak(self) -> int:
-        """Bytes of the most blocks that were held at once."""
-        return self.allocated_bytes * self.peak_blocks // max(self.room.blocks, 1)
-
-    @property
-    def is_exact(self) -> bool:
-        """Whether what is read is what was written."""
-        return self.room.kv_format == "bf16"
+        """Bytes of the most blocks that were held at once, and of the rings of as many sequences as were."""
+        rings = self._ring_bytes * self.peak_rows // max(self.room.sequences, 1)
+        return self._block_bytes * self.peak_blocks // max(self.room.blocks, 1) + rings
 
     @property
     def free_blocks(self) -> int:
@@ -102,7 +114,9 @@ class Pool:
 
     def open(self) -> Held:
         """Start an empty sequence."""
-        return Held(self._free_rows.pop())
+        held = Held(self._free_rows.pop())
+        self.peak_rows = max(self.peak_rows, self.room.sequences - len(self._free_rows))
+        return held
 
     def most_blocks(self, tokens: int, new: int = 1) -> int:
         """Blocks that a sequence holds at most while its last `new` of so many tokens are written together."""
@@ -172,6 +186,9 @@ class Pool:
         self._free += held.blocks[front : front + gone]
         del held.blocks[front : front + gone]
         held.evicted += gone * size
+        if gone % RECENT_PAGES:
+            for store in (*self.keys, *self.values):
+                store.renumber(held.row)
         self._tables[held.row, : len(held.blocks)] = torch.tensor(held.blocks, dtype=torch.int64)
 
     def close(self, held: Held) -> None:
@@ -215,11 +232,17 @@ class Pool:
         heads = torch.arange(kv_heads, device=self.device)
         return (blocks.unsqueeze(1) * kv_heads + heads.view(1, -1, 1)).contiguous()
 
-    def write(self, layer: int, key: Tensor, value: Tensor, rows: Tensor) -> None:
-        """Store [T, K, D] keys and [T, K, E] values at `rows` [T·K] of the memory seen as [P·K·S, ·]."""
-        self.keys[layer].write(rows, key)
-        self.values[layer].write(rows, value)
+    def write(self, layer: int, key: Tensor, value: Tensor, rows: Tensor, newest: RingWrite | None = None) -> None:
+        """Store [T, K, D] keys and [T, K, E] values at `rows` [T·K] of the memory seen as [P·K·S, ·]; `newest` where there are rings."""
+        keys, values = self.keys[layer], self.values[layer]
+        if isinstance(keys, Quantised) and isinstance(values, Quantised) and key.shape == value.shape:
+            stored, scales = quantise(torch.cat((key, value)), self.room.kv_format)
+            keys.put(rows, key, (stored[: len(key)], scales[: len(key)]), newest)
+            values.put(rows, value, (stored[len(key) :], scales[len(key) :]), newest)
+        else:
+            keys.write(rows, key, newest)
+            values.write(rows, value, newest)
 
-    def read(self, layer: int, index: Tensor, tokens: int) -> tuple[Batch, Batch]:
-        """Keys and values of the chosen sequences, L being `read_length(tokens)`."""
-        return self.keys[layer].read(index, tokens), self.values[layer].read(index, tokens)
+    def read(self, layer: int, index: Tensor, tokens: int, newest: RingRead | None = None) -> tuple[Batch, Batch]:
+        """Keys and values of the chosen sequences, L being `read_length(tokens)`; `newest` where there are rings."""
+        return self.keys[layer].read(index, tokens, newest), self.values[layer].read(index, tokens, newest)

@@ -9,7 +9,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from advisor.backends.runtime.recent import Ring, RingRead, RingWrite
+from advisor.kernels.kv_formats import FORMATS, levels, quantise, stored_dtype, stored_width
 from advisor.profiles.errors import AdvisorError, ExitCode
+
+RING_FORMATS = ("int4",)
+"""Formats whose rows are rotated, by the caller, and whose newest page stays as it was computed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,31 +32,43 @@ class Batch:
 class Store(Protocol):
     """Keys or values of one layer."""
 
-    def write(self, rows: Tensor, new: Tensor) -> None:
-        """Put [T, K, D] at the places `rows` [T·K] of the memory seen as [P·K·S, D]."""
+    def write(self, rows: Tensor, new: Tensor, newest: RingWrite | None = None) -> None:
+        """Put [T, K, D] at the places `rows` [T·K] of the memory seen as [P·K·S, D]; `newest` is for stores with a ring."""
 
-    def read(self, index: Tensor, tokens: int) -> Batch:
-        """The sequences that `Pool.gather_index` chose."""
+    def read(self, index: Tensor, tokens: int, newest: RingRead | None = None) -> Batch:
+        """The sequences that `Pool.gather_index` chose; `newest` is for stores with a ring."""
+
+    def renumber(self, row: int) -> None:
+        """An odd number of earlier pages of the sequence in `row` was given up: even pages are odd ones from now on."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the whole store."""
+        """Bytes of all blocks."""
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of the pages in full precision."""
 
 
 class ModelFormat:
     """Rows as the model computed them."""
 
+    ring_bytes = 0
+
     def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
         self.data = torch.zeros(shape, dtype=dtype, device=device)
 
-    def write(self, rows: Tensor, new: Tensor) -> None:
+    def write(self, rows: Tensor, new: Tensor, newest: RingWrite | None = None) -> None:
         """See `Store`."""
         width = self.data.shape[3]
         self.data.view(-1, width).index_copy_(0, rows, new.reshape(-1, width))
 
-    def read(self, index: Tensor, tokens: int) -> Batch:
+    def read(self, index: Tensor, tokens: int, newest: RingRead | None = None) -> Batch:
         """See `Store`."""
         return Batch(gather(self.data, index, tokens))
+
+    def renumber(self, row: int) -> None:
+        """See `Store`; there are no pages."""
 
     @property
     def nbytes(self) -> int:
@@ -59,33 +76,54 @@ class ModelFormat:
         return self.data.nbytes
 
 
-class Int8:
-    """Symmetric int8, one float16 scale per token and head: the largest of a row becomes 127."""
+class Quantised:
+    """Rows in a format of `advisor.kernels.kv_formats`: stored elements, one float16 scale per token and head, a ring if there is one."""
 
-    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self, kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, recent: Ring | None = None
+    ) -> None:
+        self.kv_format = kv_format
         self.dtype = dtype
-        self.data = torch.zeros(shape, dtype=torch.int8, device=device)
+        self.recent = recent
+        self.data = torch.zeros((*shape[:3], stored_width(kv_format, shape[3])), dtype=stored_dtype(kv_format), device=device)
         self.scales = torch.zeros((*shape[:3], 1), dtype=torch.float16, device=device)
+        # Not every copy is written for float8; bytes are bytes.
+        self._bytes = self.data.view(torch.uint8)
 
-    def write(self, rows: Tensor, new: Tensor) -> None:
-        """See `Store`. The scale is rounded first, so that it is the one that the rows are divided by."""
-        width = self.data.shape[3]
-        flat = new.reshape(-1, width).float()
-        smallest = torch.finfo(torch.float16).smallest_normal
-        scales = (flat.abs().amax(1, keepdim=True) / 127).clamp_(min=smallest).half()
-        levels = flat.div_(scales.float()).round_().clamp_(-127, 127).to(torch.int8)
-        self.data.view(-1, width).index_copy_(0, rows, levels)
-        self.scales.view(-1, 1).index_copy_(0, rows, scales)
+    def write(self, rows: Tensor, new: Tensor, newest: RingWrite | None = None) -> None:
+        """See `Store`."""
+        self.put(rows, new, quantise(new, self.kv_format), newest)
 
-    def read(self, index: Tensor, tokens: int) -> Batch:
-        """See `Store`. Levels up to 127 are exact in bfloat16; the scales stay apart, to be applied where rows are few."""
-        levels = gather(self.data, index, tokens).to(self.dtype)
-        return Batch(levels, gather(self.scales, index, tokens).squeeze(3).to(self.dtype))
+    def put(self, rows: Tensor, new: Tensor, rounded: tuple[Tensor, Tensor], newest: RingWrite | None = None) -> None:
+        """As `write`, where `new` was rounded already."""
+        width, (stored, scales) = self.data.shape[3], rounded
+        self._bytes.view(-1, width).index_copy_(0, rows, stored.view(torch.uint8).reshape(-1, width))
+        self.scales.view(-1).index_copy_(0, rows, scales.reshape(-1))
+        if self.recent is not None and newest is not None:
+            self.recent.write(newest, new)
+
+    def read(self, index: Tensor, tokens: int, newest: RingRead | None = None) -> Batch:
+        """See `Store`. The scales stay apart, to be applied where rows are few."""
+        stored = gather(self._bytes, index, tokens).view(self.data.dtype)
+        rows, scales = levels(stored, self.kv_format, self.dtype), gather(self.scales, index, tokens).squeeze(3).to(self.dtype)
+        if self.recent is not None and newest is not None:
+            self.recent.lay_over(newest, rows, scales)
+        return Batch(rows, scales)
+
+    def renumber(self, row: int) -> None:
+        """See `Store`."""
+        if self.recent is not None:
+            self.recent.data[row] = self.recent.data[row].flip(0)
 
     @property
     def nbytes(self) -> int:
         """See `Store`."""
         return self.data.nbytes + self.scales.nbytes
+
+    @property
+    def ring_bytes(self) -> int:
+        """See `Store`."""
+        return 0 if self.recent is None else self.recent.data.nbytes
 
 
 def gather(data: Tensor, index: Tensor, tokens: int) -> Tensor:
@@ -97,15 +135,23 @@ def gather(data: Tensor, index: Tensor, tokens: int) -> Tensor:
     return chosen.view(index.shape[0], kv_heads, index.shape[2] * size, width)
 
 
-def new_store(kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> Store:
-    """A store of the format; `bf16` stands for the model's own. Raises `AdvisorError` for formats that do not run here."""
+def new_store(
+    kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int = 0, page: int = 0
+) -> Store:
+    """A store of the format; `bf16` stands for the model's own. Rows and tokens of a page are for formats with a ring.
+
+    Raises `AdvisorError` for formats that do not run here, and for widths that they do not hold.
+    """
     if kv_format == "bf16":
         return ModelFormat(shape, dtype, device)
-    if kv_format == "int8":
-        return Int8(shape, dtype, device)
-    raise AdvisorError(
-        "unsupported-format",
-        f"the runtime keeps no cache in `{kv_format}`",
-        exit_code=ExitCode.USAGE,
-        help=("choose from bf16, int8",),
-    )
+    if kv_format not in FORMATS:
+        raise AdvisorError(
+            "unsupported-format",
+            f"the runtime keeps no cache in `{kv_format}`",
+            exit_code=ExitCode.USAGE,
+            help=(f"choose from bf16, {', '.join(FORMATS)}",),
+        )
+    if kv_format == "int4" and shape[3] % 2:
+        raise AdvisorError("unsupported-format", f"an int4 cache holds two elements a byte; heads of {shape[3]} are odd")
+    ring = Ring(rows, shape[1], page, shape[3], dtype, device) if kv_format in RING_FORMATS else None
+    return Quantised(kv_format, shape, dtype, device, ring)

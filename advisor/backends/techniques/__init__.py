@@ -8,6 +8,8 @@ from advisor.backends.techniques.batching_chunked_prefill import BatchingChunked
 from advisor.backends.techniques.batching_continuous import BatchingContinuous
 from advisor.backends.techniques.decode_draft import DecodeDraft
 from advisor.backends.techniques.decode_prompt_lookup import DecodePromptLookup
+from advisor.backends.techniques.kv_fp8 import KvFp8
+from advisor.backends.techniques.kv_int4 import KvInt4
 from advisor.backends.techniques.kv_int8 import KvInt8
 from advisor.backends.techniques.kv_paged import KvPaged
 from advisor.backends.techniques.kv_prefix_reuse import KvPrefixReuse
@@ -22,6 +24,8 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     AttentionSdpa,
     KvPaged,
     KvInt8,
+    KvFp8,
+    KvInt4,
     KvWindow,
     KvPrefixReuse,
     DecodePromptLookup,

@@ -5,12 +5,10 @@ from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.priors import quality_prior
-from advisor.backends.refusals import without_attention
+from advisor.backends.refusals import not_cacheable
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
-from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import Evidence
-from advisor.profiles.layers import LatentAttention
 from advisor.profiles.request import Request
 
 
@@ -33,13 +31,7 @@ class KvInt8(Technique):
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
         """Refuses models without a cache of keys and values, and engines without the format."""
-        latent = next((layer.mixer for layer in deployment.model.layers if isinstance(layer.mixer, LatentAttention)), None)
-        if latent is not None:
-            return f"The cache is latent: {latent.kv_rank} + {latent.rope_dim} elements a token already; int8 scales per head do not apply."
-        engine = load_engine(deployment.engine)
-        if "int8" not in engine.kv_formats:
-            return f"{engine.name} {engine.versions} has no int8 cache, only {', '.join(engine.kv_formats)}."
-        return without_attention(deployment)
+        return not_cacheable(deployment, "int8")
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """The same cache in int8."""

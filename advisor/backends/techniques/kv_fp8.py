@@ -1,0 +1,46 @@
+"""A cache in eight-bit floating point."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_cacheable
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class KvFp8(Technique):
+    """Keeps keys and values in fp8 (e4m3), in our runtime with one scale per token and head.
+
+    Helps when: long contexts or many sequences fill the memory, or decoding waits for the cache.
+    Hurts when: contexts are short; three bits of mantissa round more than int8 with as many bytes.
+    Source: SGLang's fp8 cache (sgl-project/sglang docs/advanced_features/quantized_kv_cache.md).
+    """
+
+    name: ClassVar[str] = "kv-fp8"
+    slot: ClassVar[Slot] = Slot.KV_FORMAT
+    sources: ClassVar[tuple[str, ...]] = ("sgl-project/sglang docs/advanced_features/quantized_kv_cache.md",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (8192, 128, 8), accepted=True),
+        Case("deepseek-ai/DeepSeek-V3", (8192, 128, 8), accepted=False, says="latent"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses models without a cache of keys and values, and engines without the format."""
+        return not_cacheable(deployment, "fp8")
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The same cache in fp8."""
+        return replace(deployment, kv=replace(deployment.kv, format="fp8"))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published accuracy with e4m3 keys and values."""
+        return quality_prior(evidence, deployment.model, "kv:fp8")
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, kv_format="fp8")
