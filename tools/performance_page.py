@@ -48,6 +48,8 @@ def page(devices: tuple[Device, ...], compiled: dict[str, Any] | None) -> str:
         table(("what", "target", "device", "found", ""), target_rows(devices)),
         *_gpu_words(devices),
         *(part for device in devices for part in _device(device)),
+        "## Quality of lossy techniques",
+        *_quality(devices),
         "## Compiled code",
         *_compiled(compiled),
     ]
@@ -175,6 +177,26 @@ def _stack_row(record: Record) -> tuple[str, ...]:
         cells += [f"{value:.4g} {unit}" if value is not None else "" for value in (predicted, measured)]
         cells.append(f"{100 * (predicted / measured - 1):+.1f} %" if both and predicted is not None and measured else "")
     return record.case, *cells
+
+
+def _quality(devices: tuple[Device, ...]) -> Iterator[str]:
+    found = [(device, record) for device in devices for record in device.records("quality")]
+    if not found:
+        yield "Not measured yet: `make bench-cpu` scores them."
+        return
+    yield (
+        "On the trained model that comes with the package, on text that it was not trained on, in stretches of "
+        f"{found[0][1].settings.get('stretch', 512)} tokens, through the path that serves. Ranges are 90 % over stretches."
+    )
+    heads = ("technique", "device", "perplexity", "increase, %", "divergence, mnats", "same first choice, %")
+    yield table(heads, ((record.case, device.name, *_quality_cells(record)) for device, record in found))
+
+
+def _quality_cells(record: Record) -> Iterator[str]:
+    for name, scale in (("perplexity", 1.0), ("quality_loss_pct", 1.0), ("kl_divergence", 1e3), ("top1_agreement", 1e2)):
+        value, low, high = (record.values.get(f"{name}{end}") for end in ("", "_low", "_high"))
+        told = [f"{scale * each:.4g}" for each in (value, low, high) if each is not None]
+        yield f"{told[0]} [{told[1]}, {told[2]}]" if len(told) == 3 else "".join(told)
 
 
 def _why(record: Record) -> str:

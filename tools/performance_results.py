@@ -9,7 +9,7 @@ from statistics import median
 from benchmarks.harness.record import Environment, Record, Results
 from benchmarks.harness.store import read_results
 
-PARTS = ("ceilings", "checks", "kernels", "runtime", "stacks")
+PARTS = ("ceilings", "checks", "kernels", "runtime", "stacks", "quality")
 
 
 @dataclass(frozen=True, slots=True)

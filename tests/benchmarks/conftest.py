@@ -29,6 +29,11 @@ def store(tmp_path: Path, environment: Environment) -> Store:
 
 
 @pytest.fixture
+def bench(store: Store) -> Bench:
+    return Bench(device=CPU, samples=2, folder=store.folder, record=store.record)
+
+
+@pytest.fixture
 def run() -> Callable[..., tuple[Outcome, list[str]]]:
     """Run cases over a store with so many seconds left; what came of it, and what was said."""
 

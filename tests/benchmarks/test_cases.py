@@ -8,9 +8,11 @@ from benchmarks.cases.decode_attention import FORMATS, make_inputs, our_call, wo
 from benchmarks.cases.host_gap import idle_share, union
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, TINY, Shape, experts_share, make_model, step_bytes
 from benchmarks.cases.one_sequence import against_floor
+from benchmarks.cases.quality import score
 from benchmarks.cases.shapes import GPT_OSS, Decode
 from benchmarks.cases.shapes import LLAMA_8B as HEADS_8B
 from benchmarks.cases.shapes import TINY as TINY_HEADS
+from benchmarks.harness.case import Bench
 from benchmarks.harness.record import Record, Timing, Work
 
 CPU = torch.device("cpu")
@@ -72,6 +74,13 @@ def test_the_caches_that_are_timed_hold_numbers_and_give_numbers(kv_format: str)
     assert isinstance(out, torch.Tensor)
     assert bool(out.isfinite().all())
     assert float(out.abs().max()) > 0
+
+
+def test_a_lossy_technique_is_scored_against_the_unmodified_model(bench: Bench) -> None:
+    measured = score("weights-int4", {"group_size": 128}, 1024, bench)
+    assert 0.5 < measured.values["top1_agreement"] < 1
+    assert measured.values["kl_divergence_low"] <= measured.values["kl_divergence"] <= measured.values["kl_divergence_high"]
+    assert measured.settings["group_size"] == 128
 
 
 def test_time_in_which_nothing_runs_is_the_gap() -> None:

@@ -107,6 +107,14 @@ def test_compiled_code_is_shown_with_what_misses_its_budget() -> None:
     assert "**missed**: spills" in line_of(text, "sm_80")
 
 
+def test_quality_is_shown_with_its_range(tmp_path: Path, environment: Environment) -> None:
+    assert "Not measured yet" in page((), None)
+    store = Store(tmp_path / "cpu", environment)
+    values = {"perplexity": 13.0, "kl_divergence": 0.0021, "kl_divergence_low": 0.002, "kl_divergence_high": 0.0023}
+    store.put("quality", Record(case="kv-int4", status="done", environment=environment.id, values=values))
+    assert "| kv-int4 | Test GPU | 13 |  | 2.1 [2, 2.3] |  |" in page(read_devices(tmp_path), None)
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(2.0, "2 s"), (0.0123, "12.3 ms"), (4.2e-6, "4.2 µs"), (5e-8, "0.05 µs")])
 def test_times_have_the_unit_that_suits_them(seconds: float, words: str) -> None:
     assert time_words(seconds) == words
