@@ -65,13 +65,25 @@ def test_a_spoilt_model_is_far_from_the_baseline(session: Session, windows: torc
     assert found["quality_loss_pct"].low < found["quality_loss_pct"].value < found["quality_loss_pct"].high
 
 
-def test_an_int8_cache_shows_in_the_scores(session: Session, windows: torch.Tensor, tmp_path: Path) -> None:
+def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
+    session: Session, windows: torch.Tensor, tmp_path: Path
+) -> None:
     measure_baseline(session, windows, tmp_path / "reference", quiet)
-    quantised = replace(session, kv_layout="paged", kv_block_tokens=16, kv_format="int8")
-    exact = replace(quantised, kv_format="bf16")
-    distances = [measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in (exact, quantised)]
+    paged = replace(session, kv_layout="paged", kv_block_tokens=8)
+    formats = ("bf16", "int8", "fp8", "int4")
+    sessions = [replace(paged, kv_format=kv_format) for kv_format in formats]
+    distances = [measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in sessions]
+    assert distances == sorted(distances), dict(zip(formats, distances, strict=True))
     assert distances[1] > 2 * distances[0], distances
-    assert distances[1] < 0.5, distances
+    assert distances[3] < 0.5, distances
+
+
+def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: Session, windows: torch.Tensor, tmp_path: Path) -> None:
+    """In the contiguous layout a page is 64 tokens, as long as these windows: nothing that is read was rounded to four bits."""
+    measure_baseline(session, windows, tmp_path / "reference", quiet)
+    contiguous, paged = (replace(session, kv_format="int4", kv_layout=layout, kv_block_tokens=8) for layout in ("contiguous", "paged"))
+    near, far = (measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in (contiguous, paged))
+    assert near < far / 5, (near, far)
 
 
 def test_kept_tokens_and_the_rest_bound_the_divergence_from_below(monkeypatch: pytest.MonkeyPatch) -> None:

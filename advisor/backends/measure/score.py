@@ -9,23 +9,56 @@ from advisor.backends.session import Session
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
+    from advisor.backends.runtime.runner import Runner
+
+TOGETHER = 8
+"""Windows that go through the model side by side where each goes in many small pieces."""
+MOST_LOGITS = 2**26
+"""Elements of the logits of windows that are kept at once."""
+
 
 def window_log_probs(session: Session, windows: "torch.Tensor", on_window: Callable[[int, int], None]) -> "Iterator[torch.Tensor]":
     """Log-probabilities [T-1, V] of the next token at each place of every window of [W, T], single precision, on the CPU.
 
-    A window goes through the session's own cache: with a quantised one, keys and values are read back from it, not reused.
+    Every token finds its past as it would in decoding: keys and values are read back from the session's own cache, rounded or
+    forgotten as that has it. Where the newest page is kept exact, a window goes through page by page.
     """
-    from advisor.backends.runtime.attention import Feed
-    from advisor.backends.runtime.engage import engaged
+    from advisor.backends.runtime.engage import engaged, room_of
 
     length = windows.shape[1]
     alone = replace(session, max_tokens=length, max_sequences=1, kv_capacity_tokens=None, decoding="plain", draft_tokens=0)
-    with engaged(alone) as ready:
-        pool = ready.runner.pool
-        for index, window in enumerate(windows.tolist()):
-            held = pool.open()
-            pool.grow(held, length)
-            logits = ready.runner.run([Feed(held, window)], wanted=range(length - 1), grouped=0)
-            pool.close(held)
-            yield logits.float().log_softmax(-1).cpu()
-            on_window(index + 1, len(windows))
+    room = room_of(alone)
+    together = min(TOGETHER, max(MOST_LOGITS // (length * vocabulary(session)), 1)) if room.has_ring else 1
+    with engaged(replace(alone, max_sequences=together)) as ready:
+        done = 0
+        for chosen in windows.split(together):
+            for scores in _log_probs(ready.runner, chosen.tolist(), room.page_tokens if room.has_ring else length):
+                yield scores[:-1].cpu()
+                done += 1
+                on_window(done, len(windows))
+
+
+def vocabulary(session: Session) -> int:
+    """Tokens that the model tells apart."""
+    return int(session.model.config.get_text_config().vocab_size)
+
+
+def _log_probs(runner: "Runner", windows: list[list[int]], piece: int) -> "Iterator[torch.Tensor]":
+    """[T, V] of each window, all going through the cache together, `piece` tokens at a time."""
+    import torch
+
+    from advisor.backends.runtime.attention import Feed
+
+    pool, length = runner.pool, len(windows[0])
+    held = [pool.open() for _ in windows]
+    parts = []
+    for start in range(0, length, piece):
+        feeds = [Feed(each, window[start : start + piece]) for each, window in zip(held, windows, strict=True)]
+        for feed in feeds:
+            pool.grow(feed.held, start + len(feed.tokens))
+        rows = range(sum(len(feed.tokens) for feed in feeds))
+        parts.append(runner.run(feeds, rows, grouped=len(feeds)).view(len(feeds), len(feeds[0].tokens), -1))
+    for each in held:
+        pool.close(each)
+    for index in range(len(windows)):
+        yield torch.cat([part[index] for part in parts]).float().log_softmax(-1)
