@@ -42,7 +42,7 @@ def main() -> int:
 def cpu_cases(*, dry: bool = False) -> list[Case]:
     """Every case, most important first; tiny ones for a trial."""
     from benchmarks import batching_cpu, linear_cpu
-    from benchmarks.cases import ceilings, layer_attention, quality, stacks
+    from benchmarks.cases import ceilings, kv_formats, layer_attention, quality, stacks
 
     if dry:
         return _tiny_cases()
@@ -53,6 +53,7 @@ def cpu_cases(*, dry: bool = False) -> list[Case]:
         *steps[:1],
         *batching_cpu.mixed_cases(),
         *layer_attention.layer_cases(),
+        *kv_formats.format_cases(),
         *stacks.stack_cases(stacks.cpu_stacks(), seconds=6, repeats=1),
         *quality.quality_cases(),
         *steps[1:],
@@ -63,7 +64,7 @@ def cpu_cases(*, dry: bool = False) -> list[Case]:
 def _tiny_cases() -> list[Case]:
     """One or two cases of every kind."""
     from benchmarks import batching_cpu, linear_cpu
-    from benchmarks.cases import ceilings, layer_attention, models, quality, stacks
+    from benchmarks.cases import ceilings, kv_formats, layer_attention, models, quality, stacks
 
     return [
         *ceilings.ceiling_cases(buffer_bytes=2**16, size=64)[:3],
@@ -72,6 +73,7 @@ def _tiny_cases() -> list[Case]:
         *linear_cpu.step_cases(models.TINY, (("decode", 2, 1), ("prefill", 1, 8)), seconds=0),
         *layer_attention.layer_cases(layer_attention.TINY_WORKS, layer_attention.TINY_HEADS, seconds=0),
         *batching_cpu.mixed_cases(((models.TINY, 0),)),
+        *kv_formats.format_cases(((models.TINY, 2),), prompt_tokens=32, output_tokens=4, seconds=0),
         *quality.quality_cases(quality.LOSSY[:1], tokens=1024, seconds=0),
         *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, repeats=1),
     ]

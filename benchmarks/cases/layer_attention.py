@@ -19,6 +19,9 @@ WORKS = (
     Work("prefill", 1, 512, 512),
     Work("prefill", 1, 256, 1024),
 )
+FIRST = ("sdpa", "paged", "bf16")
+"""What the others are compared with."""
+MORE = tuple((implementation, "paged", kv_format) for implementation in ("sdpa", "eager") for kv_format in ("fp8", "int4"))
 TINY_HEADS = HeadShape(2, 1, 32)
 TINY_WORKS = (Work("decode", 2, 1, 32), Work("prefill", 1, 16, 16))
 
@@ -38,7 +41,7 @@ def layer_cases(works: Sequence[Work] = WORKS, heads: HeadShape = HEADS, *, seco
 
 def time_layer(work: Work, heads: HeadShape, bench: Bench) -> Measured:
     """Candidates are back end, layout and format; the first is the one that others are compared with."""
-    order = sorted(VARIANTS, key=lambda variant: variant != ("sdpa", "paged", "bf16"))
+    order = dict.fromkeys((FIRST, *VARIANTS, *MORE))
     candidates = [Candidate(" ".join(variant), [_layer(work, heads, variant, bench.device)]) for variant in order]
     with torch.inference_mode():
         timings = interleaved(candidates, bench.device, bench.samples)
