@@ -70,7 +70,7 @@ def _tiny_cases() -> list[Case]:
         *ceilings.ceiling_cases(buffer_bytes=2**16, size=64)[:3],
         *check_cases(seconds=0, shapes=1),
         *linear_cpu.layer_cases(((64, 128),), (1,), seconds=0),
-        *linear_cpu.step_cases(models.TINY, (("decode", 2, 1), ("prefill", 1, 8)), seconds=0),
+        *linear_cpu.step_cases(models.TINY, (("decode", 2, 4), ("prefill", 1, 8)), seconds=0),
         *layer_attention.layer_cases(layer_attention.TINY_WORKS, layer_attention.TINY_HEADS, seconds=0),
         *batching_cpu.mixed_cases(((models.TINY, 0),)),
         *kv_formats.format_cases(((models.TINY, 2),), prompt_tokens=32, output_tokens=4, seconds=0),

@@ -1,22 +1,23 @@
-"""Quantised linears beside bf16 `nn.Linear` on this CPU: single layers by rows, then a random Llama's decode and prefill.
+"""Quantised linears beside bf16 on this CPU: single layers by rows, then decode and prefill of a random Llama served by the runtime.
 
 python -m benchmarks.cpu --only 'kernels/linear/*' --only 'runtime/decode/*' --only 'runtime/prefill/*'
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import nn
 
 from advisor.backends.measure.products import Stored, linear, stored_bytes
 from advisor.backends.quantised import quantise_linears, weight_bytes
+from advisor.backends.runtime.engine import serve
+from benchmarks.cases.continuous import decoding_steps, equal_jobs
 from benchmarks.cases.linear import KERNELS, copies
-from benchmarks.cases.models import LLAMA_207M, Shape, make_model
-from benchmarks.cases.one_sequence import RUNTIME
+from benchmarks.cases.models import LLAMA_207M, Shape, make_model, session_of
+from benchmarks.cases.one_sequence import ON_CPU, RUNTIME
 from benchmarks.harness.case import Bench, Case, Measured
-from benchmarks.harness.record import Work
+from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import FEWEST_SETS, Candidate, interleaved
 
 ROWS = (1, 4, 8, 16, 64, 128, 512)
@@ -29,10 +30,11 @@ WORKING_SET_BYTES = 128e6
 MOST_COPIES = 64
 MANY_ROWS = 64
 """From here on arithmetic outweighs the weights: a few copies do."""
-STEPS = (("decode", 1, 1), ("decode", 4, 1), ("decode", 16, 1), ("prefill", 1, 128), ("prefill", 1, 512))
-"""Phase, sequences, and new tokens of each."""
-CACHED = 32
-"""Tokens behind which a decoding step runs."""
+STEPS = (("decode", 1, 32), ("decode", 4, 32), ("decode", 16, 32), ("prefill", 1, 128), ("prefill", 1, 512))
+"""Phase, sequences, and tokens of their prompts."""
+OUTPUT_TOKENS = 24
+"""Of a sequence that decodes; the later half of its steps counts."""
+ROUNDS = 4
 
 
 def layer_cases(matrices: Sequence[tuple[int, int]] = MATRICES, rows: Sequence[int] = ROWS, *, seconds: float = 2.5) -> list[Case]:
@@ -74,17 +76,22 @@ def step_cases(shape: Shape = LLAMA_207M, steps: Sequence[tuple[str, int, int]] 
 
 
 def time_step(shape: Shape, phase: str, batch: int, tokens: int, bench: Bench) -> Measured:
-    """A forward pass of `transformers` over the model in every format."""
+    """Decoding steps, or first tokens, of the runtime over the model in every format, formats in turn."""
     models = models_of(shape, bench.device)
-    with torch.inference_mode():
-        cached = CACHED if phase == "decode" else 0
-        candidates = [Candidate(form, [step(model, batch, tokens, cached=cached)]) for form, model in models.items()]
-        timings = interleaved(candidates, bench.device, 2 * bench.samples if phase == "decode" else bench.samples)
+    output_tokens = OUTPUT_TOKENS if phase == "decode" else 1
+    settings = {"max_tokens": tokens + output_tokens, "max_sequences": batch, **ON_CPU}
+    taken: dict[str, list[float]] = {form: [] for form in models}
+    for turn in range(min(ROUNDS, bench.samples) + 1):
+        for form, model in models.items():
+            jobs = equal_jobs(model.config.vocab_size, batch, tokens, output_tokens)
+            outcome = serve(session_of(model, **settings), jobs, concurrency=None)
+            if turn:  # the first round warms up
+                taken[form] += decoding_steps(outcome) if phase == "decode" else [outcome.finished[0].sample.ttft_ms / 1e3]
     held = {form: weight_bytes(model) for form, model in models.items()}
     return Measured(
-        settings={"model": shape.name, "batch": batch, "tokens": tokens, "cached": cached},
+        settings={"model": shape.name, "batch": batch, "prompt_tokens": tokens, "output_tokens": output_tokens, **ON_CPU},
         work={form: Work(bytes=sum(kinds[kind] for kind in ("linear", "scales", "head", "other"))) for form, kinds in held.items()},
-        timings=timings,
+        timings=tuple(Timing(name=form, how="loop", seconds=tuple(seconds)) for form, seconds in taken.items()),
     )
 
 
@@ -93,24 +100,6 @@ def models_of(shape: Shape, device: torch.device) -> dict[str, Any]:
     """The same random model in every format; head and embedding stay bf16."""
     models = {stored.name: make_model(shape, device) for stored in FORMATS}
     for stored in FORMATS:
-        models[stored.name].set_attn_implementation("sdpa")
         if stored.scheme is not None:
             quantise_linears(models[stored.name], stored.scheme, stored.group_size)
     return models
-
-
-def step(model: nn.Module, batch: int, tokens: int, *, cached: int) -> Callable[[], object]:
-    """One forward pass behind `cached` tokens; the cache is cut back afterwards, so that every call does the same."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache()
-    vocabulary = int(model.config.vocab_size)  # type: ignore[union-attr, arg-type]  # the config is not typed
-    if cached:
-        model(torch.randint(0, vocabulary, (batch, cached)), past_key_values=cache, logits_to_keep=1)
-    given = torch.randint(0, vocabulary, (batch, tokens))
-
-    def run() -> None:
-        model(given, past_key_values=cache, logits_to_keep=1)
-        cache.crop(-tokens) if cached else cache.reset()
-
-    return run

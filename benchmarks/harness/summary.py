@@ -27,5 +27,5 @@ def _timing_words(record: Record, name: str) -> str:
     if flops:
         words += f" {flops / 1e12:.4g} TFLOP/s"
     if first and name != record.timings[0].name:
-        words += f" (ours {seconds / first:.2f}x)"
+        words += f" ({seconds / first:.2f}x {record.timings[0].name})"
     return words
