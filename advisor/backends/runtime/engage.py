@@ -18,6 +18,24 @@ from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drive:
+    """How a device is driven."""
+
+    kernels: bool = False
+    """Decoding attends through the kernels for paged caches; its lanes are padded to a bucket then."""
+    captured: bool = False
+    """Decoding steps are captured in graphs."""
+    two_slots: bool = False
+    """A step's tokens are read while the next one runs."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Drive":
+        """All three for a GPU. A CPU computes a step before the host goes on, so nothing is won by any there."""
+        gpu = device.type == "cuda"
+        return cls(kernels=gpu, captured=gpu, two_slots=gpu)
+
+
 @dataclass(frozen=True, slots=True)
 class Engaged:
     """A session while it runs."""
@@ -29,7 +47,7 @@ class Engaged:
 
 
 @contextmanager
-def engaged(session: Session) -> Iterator[Engaged]:
+def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
     """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))

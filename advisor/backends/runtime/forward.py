@@ -21,8 +21,8 @@ PROBE_TOKENS = 8
 class Forward(Protocol):
     """Computes logits."""
 
-    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor) -> Tensor:
-        """Logits [R, V] of `rows` [R] of tokens `ids` [T] at `positions` [T], `step` answering the attention."""
+    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
+        """Logits [R, V] of `rows` [R], or of all, of tokens `ids` [T] at `positions` [T], `step` answering the attention."""
 
 
 class OwnCode:
@@ -32,13 +32,13 @@ class OwnCode:
         self.model = model
         self._keeps_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor) -> Tensor:
+    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
         """See `Forward`."""
-        keep = {"logits_to_keep": rows} if self._keeps_rows else {}
+        keep = {"logits_to_keep": rows} if self._keeps_rows and rows is not None else {}
         with attending(step):
             out = self.model(input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, return_dict=True, **keep)
         logits: Tensor = out.logits[0]
-        return logits if self._keeps_rows else logits.index_select(0, rows)
+        return logits if keep or rows is None else logits.index_select(0, rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,22 @@
 """Runs a model over flattened rows of several sequences, its attention answered from our pool."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention import PLAIN, Feed, Sight, Step
+from advisor.backends.runtime.attention import PLAIN, Attends, Feed, Sight, Step
 from advisor.backends.runtime.forward import Forward
-from advisor.backends.runtime.pool import Pool
+from advisor.backends.runtime.pool import Held, Pool
+from advisor.backends.runtime.ring import upload
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Tokens that the host does not know, and the rows [C] of a step that they are fed in."""
+
+    rows: Tensor
+    tokens: Tensor
 
 
 class Runner:
@@ -19,14 +28,19 @@ class Runner:
         self.implementation = implementation
         self.sight = sight
 
-    def run(self, feeds: Sequence[Feed], wanted: Sequence[int], grouped: int = 0) -> Tensor:
+    def run(self, feeds: Sequence[Feed], wanted: Sequence[int], grouped: int = 0, carried: Carried | None = None) -> Tensor:
         """Feed the tokens, move the sequences on, and return the logits of the `wanted` rows: [R, V].
 
         The first `grouped` feeds have a past and few new tokens each.
         """
         step = Step(self.pool, feeds, grouped, self.implementation, self.sight)
-        rows = torch.tensor(wanted, dtype=torch.int64, device=self.pool.device)
-        logits = self.forward(step, step.ids, step.positions, rows)
+        if carried is not None:
+            step.ids.index_copy_(0, carried.rows, carried.tokens)
+        logits = self.forward(step, step.ids, step.positions, upload(wanted, self.pool.device))
         for feed in feeds:
             feed.held.tokens += len(feed.tokens)
         return logits
+
+    def decoding(self, count: int, held: Sequence[Held]) -> Attends:
+        """What answers attention for one new token of each of the sequences."""
+        return Step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight)

@@ -1,4 +1,7 @@
-"""From logits to tokens: greedy, or drawn with temperature, top-k, top-p and min-p."""
+"""From logits to tokens: greedy, or drawn with temperature, top-k, top-p and min-p.
+
+What is drawn depends on the seed, the sequence and the place in it alone: not on the batch, on preemption, on drafts or on graphs.
+"""
 
 from dataclasses import dataclass
 
@@ -25,21 +28,22 @@ class Sampling:
 
 
 GREEDY = Sampling()
+_ODD = 0x1E3779B97F4A7C15
 
 
 class Sampler:
-    """Draws tokens with its own random stream, so that a run repeats."""
+    """Chooses tokens on the device of the logits, without waiting for it."""
 
-    def __init__(self, sampling: Sampling, device: torch.device) -> None:
+    def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
-        self._stream = torch.Generator(device=device).manual_seed(sampling.seed)
 
-    def pick(self, logits: Tensor) -> list[int]:
-        """One token for each row of [R, V]."""
+    def choose(self, logits: Tensor, sequences: Tensor, places: Tensor) -> Tensor:
+        """A token for each row of [R, V]: `sequences` [R] are their numbers, `places` [R] where the tokens will stand."""
         if self.sampling.is_greedy:
-            return [int(token) for token in logits.argmax(-1).tolist()]
-        drawn = torch.multinomial(self.probabilities(logits), 1, generator=self._stream)
-        return [int(token) for token in drawn.squeeze(1).tolist()]
+            return logits.argmax(-1)
+        reached = self.probabilities(logits).cumsum(-1, dtype=torch.float64)
+        drawn = uniform(self.sampling.seed, sequences, places).unsqueeze(1) * reached[:, -1:]
+        return torch.searchsorted(reached, drawn, right=True).squeeze(1).clamp_(max=logits.shape[-1] - 1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """The distribution [R, V] that tokens are drawn from, in float32."""
@@ -53,6 +57,24 @@ class Sampler:
         if self.sampling.top_p is not None:
             chances = _nucleus(chances, self.sampling.top_p)
         return chances / chances.sum(-1, keepdim=True)
+
+
+def uniform(seed: int, sequences: Tensor, places: Tensor) -> Tensor:
+    """Numbers in [0, 1) [R], float64, that look random: SplitMix64 of the three (Steele, Lea, Flood, OOPSLA 2014)."""
+    mixed = _mixed(sequences * _ODD + (seed * _ODD + 1) % 2**63)
+    mixed = _mixed(mixed + places * _ODD)
+    return _shifted(mixed, 11).double() * 2.0**-53
+
+
+def _mixed(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * (0xBF58476D1CE4E5B9 - 2**64)
+    x = (x ^ _shifted(x, 27)) * (0x94D049BB133111EB - 2**64)
+    return x ^ _shifted(x, 31)
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """Shifted right as an unsigned number."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def _nucleus(chances: Tensor, top_p: float) -> Tensor:

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.profiles.errors import AdvisorError, ExitCode
 
+UNKNOWN = -1
+"""Stands in a text for the token that a step on its way will give: its place counts, its value comes at collection."""
+
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
-    """One request on its way. `tokens` is the prompt and what has come out so far."""
+    """One request on its way. `tokens` is the prompt and what has come out so far, the last of which may be `UNKNOWN`."""
 
     index: int
     tokens: list[int]
@@ -117,9 +120,12 @@ class Scheduler:
             self.pool.publish(sequence.held, sequence.tokens)
 
     def finish(self, sequence: Sequence) -> None:
-        """Take the sequence out and free its blocks."""
+        """Take the sequence out and free its blocks; it may be waiting again, when its last token was unknown as it gave way."""
         self.keep(sequence)
-        self._drop(sequence)
+        if sequence in self.running:
+            self._drop(sequence)
+        else:
+            self.waiting.remove(sequence)
         sequence.done = True
 
     def _admit(self) -> None:
@@ -192,7 +198,7 @@ class Scheduler:
     def _decodes(self, budget: int | None) -> list[Task]:
         """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""
         ready: list[Task] = []
-        for sequence in [running for running in self.running if running.decodes]:
+        for sequence in [running for running in self.running if running.decodes and running.remaining]:
             if budget == 0:
                 break
             if sequence.held is None or not self._make_room(sequence, len(sequence.tokens)):

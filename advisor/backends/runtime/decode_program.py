@@ -1,0 +1,100 @@
+"""One token for every decoding sequence: forward pass, choice of tokens and their feedback as one program without the host.
+
+On a GPU it is captured in a graph per number of lanes; elsewhere the same code runs as it is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.attention import Attends
+from advisor.backends.runtime.forward import Forward
+from advisor.backends.runtime.lanes import Lanes, Placed
+from advisor.backends.runtime.pool import Held
+from advisor.backends.runtime.sampler import Sampler
+
+BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+"""Numbers of lanes that graphs are captured for; larger batches go up in steps of 128."""
+WARM_UPS = 2
+
+Attention = Callable[[int, Sequence[Held]], Attends]
+"""What answers attention for so many lanes, of which the first hold those sequences."""
+
+
+class DecodeProgram:
+    """Decodes lanes. `padded` rounds their number up to a bucket, as captured graphs need."""
+
+    def __init__(self, forward: Forward, attention: Attention, sampler: Sampler, lanes: Lanes, *, padded: bool) -> None:
+        self.forward = forward
+        self.attention = attention
+        self.sampler = sampler
+        self.lanes = lanes
+        self.padded = padded
+        self.uncaptured_because: str | None = None
+        self._graphs: dict[int, Any] = {}
+        self._sequences = 0
+
+    def place(self, placed: Sequence[Placed], before: Tensor | None) -> None:
+        """Say which sequences decode next; `before` holds the tokens of the step before, for those that the host does not know."""
+        self._sequences = len(placed)
+        self.lanes.follow(placed, self._count, before)
+
+    def run(self, held: Sequence[Held]) -> tuple[Tensor, bool]:
+        """The tokens [N] that the placed sequences choose, which the next run overwrites, and whether a graph was replayed."""
+        graph = self._graphs.get(self._count)
+        if graph is None:
+            self._body(self._count, held)
+        else:
+            graph.replay()
+        self.lanes.note_moved()
+        return self.lanes.ids[: self._sequences], graph is not None
+
+    def capture(self, most: int) -> None:
+        """Capture a graph for every bucket up to that of `most` lanes, largest first, in one pool of memory.
+
+        Models whose code cannot be captured run as they are, for the reason in `uncaptured_because`.
+        """
+        memory = None
+        try:
+            for count in [size for size in buckets(bucket(most)) if size not in self._graphs][::-1]:
+                self._warm_up(count)
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, pool=memory):
+                    self._body(count, ())
+                memory = graph.pool()
+                self._graphs[count] = graph
+        except RuntimeError as error:  # what a capture raises depends on the operator that it met
+            self._graphs.clear()
+            self.uncaptured_because = (str(error).splitlines() or [type(error).__name__])[0]
+
+    @property
+    def _count(self) -> int:
+        """Lanes that the placed sequences decode in."""
+        return bucket(self._sequences) if self.padded else self._sequences
+
+    def _warm_up(self, count: int) -> None:
+        """Let kernels compile and libraries allocate, on a stream of their own, with lanes that are all padding."""
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # as torch has it
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM_UPS):
+                self._body(count, ())
+        torch.cuda.current_stream().wait_stream(aside)
+
+    def _body(self, count: int, held: Sequence[Held]) -> None:
+        lanes = self.lanes
+        positions = lanes.positions[:count]
+        logits = self.forward(self.attention(count, held), lanes.ids[:count], positions, None)
+        lanes.moved_on(self.sampler.choose(logits, lanes.numbers[:count], positions + 1), count)
+
+
+def bucket(count: int) -> int:
+    """The number of lanes that `count` sequences decode in."""
+    return next((size for size in BUCKETS if size >= count), -(-count // 128) * 128)
+
+
+def buckets(largest: int) -> list[int]:
+    """All buckets up to `largest`."""
+    return [size for size in BUCKETS if size <= largest] + list(range(BUCKETS[-1] + 128, largest + 1, 128))

@@ -1,0 +1,188 @@
+"""The loop of a run: schedule, launch, collect. With two slots, a step's tokens are read while the next one runs."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from advisor.backends.runtime.device_clock import DeviceClock
+from advisor.backends.runtime.launch import Launch, Launcher, Part
+from advisor.backends.runtime.record import Finished, Job, Outcome, Progress
+from advisor.backends.runtime.scheduler import Scheduler, Task
+from advisor.backends.runtime.scheduler import Sequence as Running
+from advisor.backends.runtime.speculate import Drafter
+from advisor.profiles.metrics import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The jobs of a run and when they are submitted: so many in flight, or each at its time, or all at once."""
+
+    jobs: Sequence[Job]
+    concurrency: int | None = None
+    arrivals_s: Sequence[float] | None = None
+    eos: frozenset[int] = frozenset()
+    """Tokens that end a sequence."""
+
+
+class Loop:
+    """State of one run."""
+
+    def __init__(self, load: Load, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, two_slots: bool) -> None:
+        self.load = load
+        self.scheduler = scheduler
+        self.launcher = launcher
+        self.drafter = drafter
+        self.two_slots = two_slots and drafter is None
+        self.clock: DeviceClock = launcher.clock
+        self.sequences: list[Running] = []
+        self.finished = self.prefill_tokens = self.proposed = self.accepted = self.captured_steps = 0
+        self.step_seconds: list[float] = []
+        self._on_its_way: Launch | None = None
+        self._collected_s = 0.0
+        self._idle = True
+        self.start = time.perf_counter()
+
+    def to_the_end(self, on_step: Callable[[Progress], None] | None) -> None:
+        """Step until every job is finished."""
+        while self.finished < len(self.load.jobs):
+            self._submit()
+            begin = self.now()
+            tasks = self.scheduler.next_tasks()
+            launch = self._launch(tasks, begin) if tasks else None
+            due = launch
+            if self.two_slots:
+                due, self._on_its_way = self._on_its_way, launch
+            if due is not None:
+                self._collect(due)
+                if on_step is not None:
+                    on_step(self._progress())
+            elif launch is None:
+                self._wait_for_arrival()
+
+    def now(self) -> float:
+        """Seconds since the run began."""
+        return time.perf_counter() - self.start
+
+    def _submit(self) -> None:
+        """Queue the jobs that are due."""
+        load = self.load
+        while len(self.sequences) < len(load.jobs):
+            index = len(self.sequences)
+            if load.concurrency is not None and index - self.finished >= load.concurrency:
+                return
+            if load.arrivals_s is not None and load.arrivals_s[index] > self.now():
+                return
+            job = load.jobs[index]
+            sequence = Running(
+                index=index,
+                tokens=list(job.prompt),
+                prompt_tokens=len(job.prompt),
+                output_tokens=job.output_tokens,
+                submitted_s=self.now() if load.arrivals_s is None else load.arrivals_s[index],
+            )
+            self.scheduler.submit(sequence)
+            self.sequences.append(sequence)
+
+    def _wait_for_arrival(self) -> None:
+        assert self.load.arrivals_s is not None, "with nothing to run and nothing on its way, a job is yet to arrive"
+        self._idle = True
+        time.sleep(max(0.0, self.load.arrivals_s[len(self.sequences)] - self.now()))
+
+    def _launch(self, tasks: Sequence[Task], begin: float) -> Launch:
+        """Draft, and start the model over all tasks."""
+        decodes = [task for task in tasks if task.sequence.decodes]
+        prompts = [task for task in tasks if not task.sequence.decodes]
+        drafts = self._draft(decodes)
+        self.prefill_tokens += sum(task.count for task in prompts)
+        launch = self.launcher.launch((*decodes, *prompts), drafts, begin_s=begin, follows=not self._idle)
+        self._idle = False
+        for task in prompts:
+            self.scheduler.keep(task.sequence)
+        return launch
+
+    def _draft(self, decodes: Sequence[Task]) -> list[list[int]]:
+        if self.drafter is None:
+            return [[] for _ in decodes]
+        self.drafter.retain(self.scheduler.running)
+        drafts = self.drafter.propose(decodes)
+        self.proposed += sum(len(draft) for draft in drafts)
+        return drafts
+
+    def _collect(self, launch: Launch) -> None:
+        """Each sequence has one token more than it has drafts; those up to the first that its draft did not foresee are kept."""
+        tokens = launch.arrival.wait() if launch.arrival is not None else []
+        now, first = self.now(), 0
+        for part in launch.parts:
+            chosen = tokens[first : first + len(part.draft) + 1]
+            first += len(chosen)
+            foreseen = next((i for i, token in enumerate(part.draft) if token != chosen[i]), len(part.draft))
+            if not part.sequence.done:
+                self.accepted += foreseen
+                self._take(part, chosen[: foreseen + 1], now)
+        self.clock.add(launch.begin, launch.end, follows=launch.follows)
+        self.captured_steps += launch.captured
+        end = self.now()
+        self.step_seconds.append(end - max(launch.begin_s, self._collected_s))
+        self._collected_s = end
+
+    def _take(self, part: Part, tokens: list[int], now: float) -> None:
+        """Put the tokens in their place, up to an end-of-text token, and forget the cache of what was not accepted.
+
+        Behind them stands at most the unknown token of a step that runs already; after an end it is dropped.
+        """
+        sequence, place = part.sequence, part.place
+        stop = next((index for index, token in enumerate(tokens) if token in self.load.eos), None)
+        if place == sequence.prompt_tokens:
+            sequence.first_token_s = now
+        sequence.last_token_s = now
+        kept = tokens if stop is None else tokens[: stop + 1]
+        sequence.tokens[place : place + 1 if stop is None else None] = kept
+        if sequence.held is not None:
+            self.scheduler.pool.shrink(sequence.held, len(sequence.tokens) - 1)
+        if place + len(kept) == sequence.prompt_tokens + sequence.output_tokens or stop is not None:
+            self.scheduler.finish(sequence)
+            self.finished += 1
+        else:
+            self.scheduler.keep(sequence)
+
+    def _progress(self) -> Progress:
+        running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
+        return Progress(len(self.step_seconds), self.now(), self.finished, len(self.load.jobs), running, waiting)
+
+    def outcome(self, *, own_code_because: str | None) -> Outcome:
+        """What the run gave."""
+        wall_s = self.now()
+        finished = tuple(_finished(sequence) for sequence in self.sequences)
+        pool = self.scheduler.pool
+        own = 0 if self.drafter is None else self.drafter.kv_bytes
+        return Outcome(
+            finished=finished,
+            wall_s=wall_s,
+            steps=len(self.step_seconds),
+            prefill_tokens=self.prefill_tokens,
+            decode_tokens=sum(len(each.tokens) for each in finished),
+            kv_bytes=pool.allocated_bytes + own,
+            kv_used_bytes_peak=pool.used_bytes_peak + own,
+            proposed=self.proposed,
+            accepted=self.accepted,
+            preemptions=self.scheduler.preemptions,
+            reused_tokens=self.scheduler.reused_tokens,
+            step_seconds=tuple(self.step_seconds),
+            captured_steps=self.captured_steps,
+            device_s=self.clock.device_s,
+            host_gap_s=self.clock.host_gap_s,
+            own_code_because=own_code_because,
+            uncaptured_because=self.launcher.program.uncaptured_because,
+        )
+
+
+def _finished(sequence: Running) -> Finished:
+    output = tuple(sequence.tokens[sequence.prompt_tokens :])
+    sample = Sample(
+        prompt_tokens=sequence.prompt_tokens,
+        output_tokens=len(output),
+        submitted_s=sequence.submitted_s,
+        first_token_s=sequence.first_token_s,
+        last_token_s=sequence.last_token_s,
+    )
+    return Finished(sequence.index, output, sample)
