@@ -54,7 +54,8 @@ format: $(READY)
 bench-cpu: $(READY)
 	$(BIN)/python -m benchmarks.cpu $(BENCH)
 
-# Nine minutes on one GPU; what is done stays, so run it again to go on. Where packages are given, `make bench-gpu BIN=/usr/bin READY=`.
+# Nine minutes on one GPU; what is done stays, so run it again to go on. Where nothing can be installed, `python3 -m benchmarks.gpu` needs
+# torch, triton, transformers, pydantic, pyyaml, click, numpy and nvidia-ml-py, and BENCHMARK_COMMIT where there is no repository.
 bench-gpu: $(READY)
 	TRITON_INTERPRET=0 $(BIN)/python -m benchmarks.gpu $(BENCH)
 

@@ -22,7 +22,7 @@ class Device:
     @property
     def is_gpu(self) -> bool:
         """Whether it is one."""
-        return any(environment.driver is not None for environment in self.environments)
+        return any(environment.fingerprint.startswith("gpu:") for environment in self.environments)
 
     @property
     def environments(self) -> tuple[Environment, ...]:

@@ -12,6 +12,7 @@ from torch import nn
 from advisor.backends.measure.products import Stored, linear, stored_bytes
 from benchmarks.cases.shapes import LINEARS, Model
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.checks import gpu_checks
 from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import Candidate, absent, interleaved, sets_for
 
@@ -32,7 +33,7 @@ def linear_cases(shapes: Shapes = LINEARS, *, seconds: float = 3.0) -> list[Case
             part=KERNELS,
             name=f"{kernel}/{model.name}-{matrix}-rows{rows}",
             seconds=seconds,
-            needs=(kernel,),
+            needs=gpu_checks(kernel),
             run=partial(time_linear, kernel, model, matrix, rows),
         )
         for model, matrix, rows in shapes

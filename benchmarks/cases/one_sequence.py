@@ -13,6 +13,7 @@ from advisor.backends.session import Session
 from benchmarks.cases.ceilings import CEILINGS
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.checks import gpu_checks
 from benchmarks.harness.record import Record, Timing
 from benchmarks.harness.timing import absent
 
@@ -39,7 +40,7 @@ def one_sequence_cases(
             part=RUNTIME,
             name=f"one-sequence/{shape.name}-{form}",
             seconds=seconds,
-            needs=() if form == "bf16" else (f"{form}-linear",),
+            needs=() if form == "bf16" else gpu_checks(f"{form}-linear"),
             after=((CEILINGS, "read"),),
             run=partial(time_one_sequence, shape, form, prompt_tokens, output_tokens),
         )

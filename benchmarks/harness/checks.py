@@ -20,6 +20,12 @@ def check_cases(kernels: tuple[Kernel, ...] = KERNELS, *, seconds: float = 8.0, 
     return [Case(part=CHECKS, name=kernel.name, seconds=seconds, run=partial(check, kernel, shapes)) for kernel in kernels]
 
 
+def gpu_checks(name: str) -> tuple[str, ...]:
+    """The kernels behind an operator on a GPU: the one whose name ends on `-gpu` where its form there is a kernel of its own."""
+    known = {kernel.name for kernel in KERNELS}
+    return (f"{name}-gpu",) if f"{name}-gpu" in known else (name,)
+
+
 def check(kernel: Kernel, shapes: int | None, bench: Bench) -> Measured:
     """The error on each of the kernel's shapes; `red` counts those above its tolerance, not-a-numbers among them."""
     errors = {" ".join(map(str, shape)): error_on(kernel, shape, bench.device) for shape in kernel.shapes[:shapes]}

@@ -14,6 +14,7 @@ from benchmarks.cases.stacks import cpu_stacks, gpu_stacks
 from benchmarks.cpu import cpu_cases
 from benchmarks.gpu import gpu_cases
 from benchmarks.harness.case import Case
+from benchmarks.harness.checks import gpu_checks
 from benchmarks.harness.command import chosen
 from benchmarks.harness.store import read_results
 from tools.performance_results import read_devices
@@ -95,4 +96,4 @@ def test_predictions_are_compared_on_about_thirty_stacks() -> None:
 
 def test_a_pattern_brings_the_checks_that_its_cases_need() -> None:
     names = [f"{case.part}/{case.name}" for case in chosen(gpu_cases(), ["kernels/int4-linear/llama-8b-o-rows1"])]
-    assert names == ["checks/int4-linear", "kernels/int4-linear/llama-8b-o-rows1"]
+    assert names == [f"checks/{gpu_checks('int4-linear')[0]}", "kernels/int4-linear/llama-8b-o-rows1"]

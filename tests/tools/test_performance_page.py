@@ -21,7 +21,7 @@ GIB = 2**30
 @pytest.fixture(scope="module")
 def environment() -> Environment:
     here = read_environment(torch.device("cpu"))
-    return here.model_copy(update={"driver": "570.1", "device": "Test GPU", "dry": False})
+    return here.model_copy(update={"fingerprint": "gpu:test*1/sm90/drv570", "driver": "570.1", "device": "Test GPU", "dry": False})
 
 
 def timing(name: str, seconds: float) -> Timing:
