@@ -121,8 +121,9 @@ def _rows(records: Sequence[Record], device: Device) -> Iterator[tuple[str, ...]
     for record in records:
         for timing in record.timings:
             yield record.case, timing.name, *_timing_cells(record, timing, device)
-        if record.values:
-            yield record.case, "; ".join(f"{name} {value:.4g}" for name, value in record.values.items()), *[""] * 6
+        told = [*(f"{name} {value:.4g}" for name, value in record.values.items()), *record.notes]
+        if told:
+            yield record.case, "; ".join(told), *[""] * 6
 
 
 def _timing_cells(record: Record, timing: Timing, device: Device) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ import torch
 
 from advisor.backends.runtime.engine import Job, Outcome, serve
 from benchmarks.cases.ceilings import CEILINGS
-from benchmarks.cases.host_gap import host_gap
+from benchmarks.cases.idle import idle_in_trace
 from benchmarks.cases.models import LLAMA_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
-from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, RUNTIME, against_floor
+from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, RUNTIME, against_floor, notes_of
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.record import Timing
 from benchmarks.harness.timing import absent
@@ -77,7 +77,7 @@ def time_continuous(shape: Shape, sequences: int, prompt_tokens: int, output_tok
     )
     moved = step_bytes(model, shape.spec(), sequences).total(sequences, prompt_tokens + 3 * output_tokens // 4)
     floor = against_floor(steps, moved, bench.record(CEILINGS, "read"))
-    gap = host_gap(
+    idle = idle_in_trace(
         lambda: serve(session, [replace(job, output_tokens=min(24, output_tokens)) for job in jobs], concurrency=None), bench.device
     )
     return Measured(
@@ -86,9 +86,11 @@ def time_continuous(shape: Shape, sequences: int, prompt_tokens: int, output_tok
         values={
             "output_tokens_per_s": 1 / median(ours),
             **{name: value for name, value in floor.items() if name != "tokens_per_s"},
-            **({} if gap is None else {"host_gap": gap}),
+            "host_gap": median(outcome.host_gap_share for outcome in outcomes),
+            "captured_share": outcomes[-1].captured_share,
+            **({} if idle is None else {"idle_in_a_trace": idle}),
         },
-        notes=() if gap is not None else ("the host's gap was not measured: no trace of the device's work",),
+        notes=notes_of(outcomes[-1]),
     )
 
 

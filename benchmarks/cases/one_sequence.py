@@ -8,8 +8,7 @@ from typing import Any
 import torch
 
 from advisor.backends.quantised import quantise_linears
-from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.session import Session
+from advisor.backends.runtime.engine import Job, Outcome, serve
 from benchmarks.cases.ceilings import CEILINGS
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
 from benchmarks.harness.case import Bench, Case, Measured
@@ -60,7 +59,8 @@ def time_one_sequence(shape: Shape, form: str, prompt_tokens: int, output_tokens
     ours, theirs = [], []
     why = ""
     for turn in range(min(ROUNDS, bench.samples) + 1):
-        samples = [token_seconds(session, prompt, output_tokens)]
+        outcome = serve(session, [Job(prompt, output_tokens)], concurrency=1)
+        samples = [token_seconds(outcome)]
         if not why:
             try:
                 samples.append(generate_seconds(model, prompt, min(output_tokens, 64)))
@@ -79,14 +79,20 @@ def time_one_sequence(shape: Shape, form: str, prompt_tokens: int, output_tokens
     return Measured(
         settings={"model": shape.name, "weights": form, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, **settings},
         timings=timings,
-        values=against_floor(timings[0], moved, bench.record(CEILINGS, "read")),
+        values=against_floor(timings[0], moved, bench.record(CEILINGS, "read")) | {"captured_share": outcome.captured_share},
+        notes=notes_of(outcome),
     )
 
 
-def token_seconds(session: Session, prompt: tuple[int, ...], output_tokens: int) -> float:
+def notes_of(outcome: Outcome) -> tuple[str, ...]:
+    """Why a run was not what it could have been."""
+    told = {"the model ran its own code": outcome.own_code_because, "steps were not captured": outcome.uncaptured_because}
+    return tuple(f"{what}: {why}" for what, why in told.items() if why)
+
+
+def token_seconds(outcome: Outcome) -> float:
     """Seconds of an output token after the first, one request alone."""
-    (finished,) = serve(session, [Job(prompt, output_tokens)], concurrency=1).finished
-    tpot_ms = finished.sample.tpot_ms
+    tpot_ms = outcome.finished[0].sample.tpot_ms
     assert tpot_ms is not None, "several tokens come out"
     return tpot_ms / 1e3
 

@@ -11,7 +11,7 @@ def one_line(record: Record) -> str:
         return "RED " + "; ".join(record.notes)
     cells = [_timing_words(record, timing.name) for timing in record.timings]
     cells += [f"{name} {value:.4g}" for name, value in record.values.items()]
-    return " | ".join(cells) or "done"
+    return " | ".join((*cells, *record.notes)) or "done"
 
 
 def _timing_words(record: Record, name: str) -> str:

@@ -5,7 +5,7 @@ import torch
 
 from advisor.backends.quantised import quantise_linears
 from benchmarks.cases.decode_attention import FORMATS, make_inputs, our_call, work_of
-from benchmarks.cases.host_gap import idle_share, union
+from benchmarks.cases.idle import idle_share, union
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, TINY, Shape, experts_share, make_model, step_bytes
 from benchmarks.cases.one_sequence import against_floor
 from benchmarks.cases.quality import score

@@ -1,4 +1,4 @@
-"""How long the device waits for the host: the share of a traced stretch in which no kernel runs."""
+"""How long the device is idle: the share of a traced stretch in which no kernel runs, gaps within steps included."""
 
 from collections.abc import Callable, Iterable
 from itertools import pairwise
@@ -10,7 +10,7 @@ SETTLED = 0.5
 """The trace's part from which on nothing but decoding is left."""
 
 
-def host_gap(work: Callable[[], object], device: torch.device) -> float | None:
+def idle_in_trace(work: Callable[[], object], device: torch.device) -> float | None:
     """Trace `work` and look at its later half; `None` without a GPU or where it cannot be traced."""
     if device.type != "cuda":
         return None
