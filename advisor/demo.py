@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from advisor.application import apply_plan, check_disk
+from advisor.backends.deployment import baseline
 from advisor.backends.detect import detect, detected_hardware, fingerprint
 from advisor.backends.events import OnEvent
 from advisor.backends.launch import check_installed
@@ -11,6 +12,7 @@ from advisor.plans.advice import plan_of
 from advisor.plans.store import save_plan
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
+from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile
@@ -34,15 +36,22 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
         on_event("measuring this machine; about a minute")
         run_profile(None, on_event, budget_s=25.0 if quick else None)
     place = find_place(None, "auto", engine, None)
-    request = Request(
-        workload=WORKLOAD,
-        limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT),
-        prefer=Prefer.BALANCED,
-        require=tuple(technique.name for technique in TECHNIQUES),
-    )
+    request = demo_request(model)
     advice = planner_for(model, place, engine).advise(request)
     on_event(advice_text(advice, width=100))
     plan = plan_of(advice)
     save_plan(plan, out / "plan.yaml")
     on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
     return apply_plan(plan, model_folder=None, out=out, on_event=on_event, quick=quick)
+
+
+def demo_request(model: ModelSpec) -> Request:
+    """One technique in every slot, of those that this workload lets in unasked."""
+    asked = Request(workload=WORKLOAD, limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT), prefer=Prefer.BALANCED)
+    deployment, names = baseline(model, max_sequences=WORKLOAD.concurrency or 1), list[str]()
+    for kind in TECHNIQUES:
+        fitting = next((variant for variant in kind().variants() if variant.refuse(asked, deployment) is None), None)
+        if fitting is not None:
+            names.append(kind.name)
+            deployment = fitting.sketch(deployment, asked)
+    return asked.model_copy(update={"require": tuple(names)})

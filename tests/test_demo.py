@@ -2,8 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from advisor.demo import run_demo
+from advisor.backends.technique import Slot
+from advisor.backends.techniques import by_name
+from advisor.demo import MODEL, demo_request, run_demo
 from advisor.profiles.errors import AdvisorError
+from advisor.profiles.model_store import find_model
+from advisor.search import stacks
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
@@ -12,3 +16,11 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp
     with pytest.raises(AdvisorError) as caught:
         run_demo(tmp_path / "file" / "out", said.append)
     assert (caught.value.code, said) == ("not-writable", [])
+
+
+def test_the_demonstration_has_stacks_to_choose_from_with_a_technique_in_most_slots() -> None:
+    model = find_model(MODEL)
+    request = demo_request(model)
+    slots = {by_name(name).slot for name in request.require}
+    assert slots >= {Slot.WEIGHTS, Slot.ATTENTION, Slot.KV_LAYOUT, Slot.KV_FORMAT, Slot.DECODING, Slot.BATCHING}
+    assert any(True for _ in stacks(model, request, "advisor"))

@@ -47,6 +47,15 @@ def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int)
     return None
 
 
+def not_evictable(deployment: Deployment) -> str | None:
+    """Why blocks cannot leave this cache."""
+    if deployment.kv.layout != "paged":
+        return "A contiguous cache has no blocks to give back: it needs kv-paged."
+    if deployment.attention.window is not None:
+        return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."
+    return None
+
+
 def own_window(deployment: Deployment) -> int | None:
     """The longest window of the model's layers, in tokens; `None` where one of them sees everything."""
     mixers = [layer.mixer for layer in deployment.model.attention_layers]

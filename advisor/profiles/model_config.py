@@ -12,6 +12,7 @@ from advisor.profiles.model_fields import Fields
 from advisor.profiles.model_latent import LATENT_READERS
 from advisor.profiles.model_moe import MOE_READERS
 from advisor.profiles.model_parts import Blocks
+from advisor.profiles.model_positions import positions_of
 from advisor.profiles.model_recurrent import RECURRENT_READERS
 from advisor.profiles.model_storage import read_storage
 from advisor.profiles.models import ModelSpec
@@ -64,6 +65,7 @@ def read_config(
         config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         folder=folder,
         language_model_only=text is not None,
+        positions=positions_of(fields),
         unchecked=_UNCHECKED.get(str(whole.values.get("model_type"))),
     )
 

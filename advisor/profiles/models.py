@@ -36,6 +36,8 @@ class ModelSpec:
     folder: str | None = None
     language_model_only: bool = False
     """The config describes more, such as a vision tower; only its language model is planned for."""
+    positions: str = "rotary"
+    """How places are told apart: `rotary` for halves that turn by fixed angles in every layer, else what it is, in words."""
     unchecked: str | None = None
     """Why the parameter count has not been checked against an implementation."""
 

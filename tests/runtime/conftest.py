@@ -1,5 +1,6 @@
 """Tiny random models and sessions for the runtime's tests."""
 
+import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,10 +8,14 @@ from typing import Any
 import pytest
 import torch
 
+from advisor.backends.runtime.attention import Feed
+from advisor.backends.runtime.engage import engaged
 from advisor.backends.runtime.engine import Job
 from advisor.backends.session import Session
 
 Tokens = list[tuple[int, ...]]
+BLOCK = 4
+"""Tokens of a block where a test counts blocks."""
 
 
 @pytest.fixture(scope="session")
@@ -70,3 +75,59 @@ def generate() -> Callable[[Any, Sequence[Job]], Tokens]:
         return tuple(out[0, len(job.prompt) :].tolist())
 
     return lambda model, jobs: [answer(model, job) for job in jobs]
+
+
+@pytest.fixture(scope="session")
+def text() -> Callable[..., tuple[int, ...]]:
+    """So many random tokens of the tiny vocabulary."""
+
+    def draw(length: int, seed: int = 0) -> tuple[int, ...]:
+        tokens = random.Random(seed)
+        return tuple(tokens.randrange(3, 64) for _ in range(length))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def cached_logits() -> Callable[..., tuple[torch.Tensor, int]]:
+    """Logits [T, V] of a text through a session's cache, passed in pieces from one place to another, and the most blocks held."""
+
+    def run(session: Session, tokens: Sequence[int], passes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
+        rows = []
+        with engaged(session) as ready:
+            pool = ready.runner.pool
+            held = pool.open()
+            for start, end in passes:
+                pool.evict(held)
+                assert pool.grow(held, end)
+                grouped = 1 if end == start + 1 and start else 0
+                rows.append(ready.runner.run([Feed(held, tokens[start:end])], range(end - start), grouped).clone())
+            return torch.cat(rows), pool.peak_blocks
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def block_bytes() -> Callable[[Any], int]:
+    """Bytes of one block of a tiny model: keys and values of all layers, single precision."""
+
+    def count(model: Any) -> int:
+        config = model.config
+        width = config.hidden_size // config.num_attention_heads
+        return int(config.num_hidden_layers * 2 * config.num_key_value_heads * width * BLOCK * 4)
+
+    return count
+
+
+@pytest.fixture(scope="session")
+def passes_of() -> Callable[[int, Sequence[int]], list[tuple[int, int]]]:
+    """Cut a text into passes of these sizes, the rest one token each."""
+
+    def cut(length: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
+        found, start = [], 0
+        for size in sizes:
+            found.append((start, start + size))
+            start += size
+        return [*found, *((place, place + 1) for place in range(start, length))]
+
+    return cut

@@ -1,6 +1,5 @@
 """A cache that forgets: it computes the model under an explicit mask, holds a bounded part, and uses again what it gave back."""
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,27 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.eviction import Kept
-from advisor.backends.runtime.attention import Feed
 from advisor.backends.runtime.engage import engaged
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError
 
 BLOCK = 4
-
-
-def text(length: int, seed: int = 0) -> tuple[int, ...]:
-    draw = random.Random(seed)
-    return tuple(draw.randrange(3, 64) for _ in range(length))
-
-
-def chunks_of(length: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
-    """Cut a text into passes of these sizes, the rest one token each."""
-    found, start = [], 0
-    for size in sizes:
-        found.append((start, start + size))
-        start += size
-    return [*found, *((place, place + 1) for place in range(start, length))]
 
 
 def masked(length: int, passes: Sequence[tuple[int, int]], window: int) -> torch.Tensor:
@@ -50,20 +34,6 @@ def expected(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Ten
     return logits
 
 
-def cached_logits(session: Session, tokens: Sequence[int], passes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
-    """Logits [T, V] through the runtime's cache, in these passes, and the most blocks that were held."""
-    rows = []
-    with engaged(session) as ready:
-        pool = ready.runner.pool
-        held = pool.open()
-        for start, end in passes:
-            pool.evict(held)
-            assert pool.grow(held, end)
-            grouped = 1 if end == start + 1 and start else 0
-            rows.append(ready.runner.run([Feed(held, tokens[start:end])], range(end - start), grouped).clone())
-        return torch.cat(rows), pool.peak_blocks
-
-
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("architecture", ["llama", "gpt2", "gemma2"])
 @pytest.mark.parametrize("sizes", [(13,), (7, 9, 5), (1,)], ids=["whole", "chunks", "one-by-one"])
@@ -75,10 +45,13 @@ def test_logits_are_those_of_the_model_under_the_mask(
     attention: str,
     sizes: tuple[int, ...],
     window: int,
+    text: Callable[..., tuple[int, ...]],
+    passes_of: Callable[..., list[tuple[int, int]]],
+    cached_logits: Callable[..., tuple[torch.Tensor, int]],
 ) -> None:
     soft = {"head_dim": 16, "sliding_window": 200, "query_pre_attn_scalar": 16} if architecture == "gemma2" else {}
     model, tokens = build_model(architecture, **soft), text(34)
-    passes = chunks_of(len(tokens), sizes)
+    passes = passes_of(len(tokens), sizes)
     session = open_session(model, attention=attention, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=window, max_sequences=1)
     found, peak = cached_logits(session, tokens, passes)
     torch.testing.assert_close(found, expected(model, tokens, masked(len(tokens), passes, window)), atol=2e-4, rtol=2e-4)
@@ -95,6 +68,7 @@ def test_a_window_as_long_as_the_text_changes_no_token(
     attention: str,
     budget: int,
     layout: str,
+    text: Callable[..., tuple[int, ...]],
 ) -> None:
     jobs = [Job(text(length, length), 12) for length in (5, 21, 33)]
     settings = {"kv_layout": layout, "kv_block_tokens": BLOCK, "kv_window": 45, "batching": "continuous", "token_budget": budget}
@@ -103,7 +77,9 @@ def test_a_window_as_long_as_the_text_changes_no_token(
 
 
 @pytest.mark.parametrize("decoding", ["plain", "prompt-lookup"])
-def test_a_stream_of_ten_windows_holds_no_more_than_one(llama: Any, open_session: Callable[..., Session], decoding: str) -> None:
+def test_a_stream_of_ten_windows_holds_no_more_than_one(
+    llama: Any, open_session: Callable[..., Session], decoding: str, text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
+) -> None:
     window, drafts = 12, 3 if decoding != "plain" else 0
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": window, "max_tokens": 140, "max_sequences": 1}
     session = open_session(llama, **settings, decoding=decoding, draft_tokens=drafts, token_budget=8, batching="continuous")
@@ -114,7 +90,9 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(llama: Any, open_session
     assert len(outcome.finished[0].tokens) == 120
 
 
-def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
+    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+) -> None:
     jobs = [Job(text(3, seed) * 9, 40) for seed in range(3)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
     plain = serve(open_session(llama, **settings), jobs, concurrency=None)
@@ -123,7 +101,9 @@ def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(llam
     assert drafted.accepted < drafted.proposed, "some drafts were taken back"
 
 
-def test_sequences_of_a_batch_forget_each_for_itself(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_sequences_of_a_batch_forget_each_for_itself(
+    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+) -> None:
     jobs = [Job(text(length, length), 30) for length in (3, 17, 8, 26)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
     alone = [serve(open_session(llama, **settings), [job], concurrency=None).finished[0].tokens for job in jobs]
@@ -132,7 +112,9 @@ def test_sequences_of_a_batch_forget_each_for_itself(llama: Any, open_session: C
 
 
 @pytest.mark.parametrize("budget", [0, 16])
-def test_prompts_longer_than_the_whole_cache_run(llama: Any, open_session: Callable[..., Session], budget: int) -> None:
+def test_prompts_longer_than_the_whole_cache_run(
+    llama: Any, open_session: Callable[..., Session], budget: int, text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
+) -> None:
     """Ten blocks hold 40 tokens; the prompts have 70, and their passes give room to one another."""
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_capacity_tokens": 40, "token_budget": budget}
     session = open_session(llama, **settings, batching="continuous", max_sequences=3, max_tokens=90)
@@ -141,14 +123,20 @@ def test_prompts_longer_than_the_whole_cache_run(llama: Any, open_session: Calla
     assert outcome.kv_used_bytes_peak <= 10 * block_bytes(llama)
 
 
-def test_a_cache_too_small_for_one_window_is_refused(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_cache_too_small_for_one_window_is_refused(
+    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+) -> None:
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 30, "kv_capacity_tokens": 20}
     with pytest.raises(AdvisorError, match="needs 9 blocks of 4 tokens and the cache has 5"):
         serve(open_session(llama, **settings), [Job(text(50), 10)], concurrency=None)
 
 
 def test_layers_with_windows_of_their_own_give_blocks_back(
-    build_model: Callable[..., Any], open_session: Callable[..., Session], generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]]
+    build_model: Callable[..., Any],
+    open_session: Callable[..., Session],
+    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    text: Callable[..., tuple[int, ...]],
+    block_bytes: Callable[[Any], int],
 ) -> None:
     model, jobs = build_model("mistral", sliding_window=7), [Job(text(6), 60)]
     session = open_session(model, kv_layout="paged", kv_block_tokens=BLOCK, max_sequences=1)
@@ -179,10 +167,3 @@ def test_every_token_in_sight_stays_and_no_more_blocks_than_said(window: int, fi
         blocks = {place // block for place in [*stay, *range(tokens, tokens + new)]}
         assert len(blocks) <= kept.blocks(tokens + new, block, new=new)
         tokens += new
-
-
-def block_bytes(model: Any) -> int:
-    """Bytes of one block of the tiny models: keys and values of all layers, single precision."""
-    config = model.config
-    width = config.hidden_size // config.num_attention_heads
-    return int(config.num_hidden_layers * 2 * config.num_key_value_heads * width * BLOCK * 4)

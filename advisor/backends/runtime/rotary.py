@@ -12,6 +12,7 @@ from torch import Tensor
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 
+PROBE_TOKENS = 4
 PROBE_PLACE = 7
 """Turns the fastest pair by a whole round and a bit, the slowest hardly at all."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -37,7 +38,7 @@ def rotary_frequencies(model: Any, forward: Callable[..., Tensor], layers: int) 
     kind = (getattr(model.config.get_text_config(), "rope_parameters", None) or {}).get("rope_type", "default")
     if kind in ("dynamic", "longrope"):
         raise _unturnable(model, f"its rotary angles change with the length ({kind})")
-    known, start, later = _known(model), _Vectors(forward, model.device, 0), _Vectors(forward, model.device, PROBE_PLACE)
+    known, start, later = _known(model), _Vectors(model, forward, 0), _Vectors(model, forward, PROBE_PLACE)
     found = [_matching(known, start.of[layer], later.of[layer]) for layer in range(layers)]
     if None in found:
         raise _unturnable(model, f"layer {found.index(None)} has no rotary positions of the half-split kind")
@@ -45,17 +46,17 @@ def rotary_frequencies(model: Any, forward: Callable[..., Tensor], layers: int) 
 
 
 class _Vectors:
-    """Rotated queries and keys of one token at a place, by layer. Answers attention with the values, which know no places."""
+    """Rotated queries and keys of a few tokens at one place, by layer. Answers attention with the values, which know no places."""
 
-    def __init__(self, forward: Callable[..., Tensor], device: torch.device, place: int) -> None:
+    def __init__(self, model: Any, forward: Callable[..., Tensor], place: int) -> None:
         self.of: dict[int, Tensor] = {}
-        one = torch.zeros(1, dtype=torch.int64, device=device)
+        count = torch.arange(PROBE_TOKENS, device=model.device)
         with torch.inference_mode():
-            forward(self, one, one + place, one)
+            forward(self, (count * 37 + 11) % model.config.get_text_config().vocab_size, torch.full_like(count, place), count)
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: object) -> Tensor:
         """See `Attends`."""
-        self.of[layer] = torch.cat([queries[0], keys[0]])
+        self.of[layer] = torch.cat([queries, keys], 1)
         return values.repeat_interleave(queries.shape[1] // values.shape[1], 1)
 
 
@@ -69,14 +70,13 @@ def _known(model: Any) -> list[Tensor]:
 
 
 def _matching(known: list[Tensor], start: Tensor, later: Tensor) -> Tensor | None:
-    """The frequencies by which `later` [H, D], vectors at `PROBE_PLACE`, are turned back into `start`, the same ones at place 0."""
-    places = torch.tensor([PROBE_PLACE], device=later.device)
+    """The frequencies by which `later` [T, H, D], vectors at `PROBE_PLACE`, are turned back into `start`, the same ones at place 0."""
+    places = torch.full((later.shape[0],), PROBE_PLACE, device=later.device)
     for frequencies in known:
         if 2 * frequencies.shape[0] > later.shape[-1]:
             continue
-        back = turned_back(later.unsqueeze(0), places, frequencies)[0]
-        error = (back - start).float().norm() / start.float().norm().clamp_min(1e-30)
-        if error.item() <= TOLERANCE.get(later.dtype, 2e-2):
+        error = (turned_back(later, places, frequencies) - start).float().norm()
+        if 0 < start.float().norm() and error <= TOLERANCE.get(later.dtype, 2e-2) * start.float().norm():
             return frequencies
     return None
 

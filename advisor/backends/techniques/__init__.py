@@ -13,6 +13,7 @@ from advisor.backends.techniques.kv_int4 import KvInt4
 from advisor.backends.techniques.kv_int8 import KvInt8
 from advisor.backends.techniques.kv_paged import KvPaged
 from advisor.backends.techniques.kv_prefix_reuse import KvPrefixReuse
+from advisor.backends.techniques.kv_sinks import KvSinks
 from advisor.backends.techniques.kv_window import KvWindow
 from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.backends.techniques.weights_int8 import WeightsInt8
@@ -27,6 +28,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     KvFp8,
     KvInt4,
     KvWindow,
+    KvSinks,
     KvPrefixReuse,
     DecodePromptLookup,
     DecodeDraft,

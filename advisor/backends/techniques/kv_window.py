@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.priors import quality_prior
-from advisor.backends.refusals import not_narrowed, own_window, without_attention
+from advisor.backends.refusals import not_evictable, not_narrowed, own_window, without_attention
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -38,13 +38,10 @@ class KvWindow(Technique):
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
         """Refuses sequences that fit in the window, caches without blocks, models that keep no more, and whoever did not ask for it."""
-        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.window)
+        narrowed = not_narrowed(request, deployment, self.name, self.window)
+        sentence = without_attention(deployment) or narrowed or not_evictable(deployment)
         if sentence is not None:
             return sentence
-        if deployment.kv.layout != "paged":
-            return "A contiguous cache has no blocks to give back: it needs kv-paged."
-        if deployment.attention.window is not None:
-            return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."
         own = own_window(deployment)
         return f"The model's own layers see {own:,} tokens at the most." if own is not None and own <= self.window else None
 

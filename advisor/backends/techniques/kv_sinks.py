@@ -1,0 +1,70 @@
+"""A cache that keeps the first tokens and the newest."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_evictable, not_narrowed, without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.layers import SelfAttention
+from advisor.profiles.request import Request
+
+WINDOWS = (1020, 4092)
+
+
+@dataclass(frozen=True)
+class KvSinks(Technique):
+    """Keeps the first tokens and the newest in the cache, numbered by their places within it; what lies between goes.
+
+    Helps when: a stream has no end: the model stays fluent on as much memory as the window takes.
+    Hurts when: the answer lies in what was dropped: it is gone, and the perplexity of running text does not show it.
+    Source: StreamingLLM (arXiv 2309.17453).
+    """
+
+    first_tokens: int = 4
+    window: int = 4092
+
+    name: ClassVar[str] = "kv-sinks"
+    slot: ClassVar[Slot] = Slot.KV_EVICTION
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2309.17453",)
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=True, after=("kv-paged",), required=True),
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=False, says="--require kv-sinks", after=("kv-paged",)),
+        Case("meta-llama/Meta-Llama-3.1-8B", (2048, 128, 4), accepted=False, says="No sequence is longer than 2,176"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=False, says="blocks", required=True),
+        Case("EleutherAI/gpt-j-6b", (16384, 1024, 8), accepted=False, says="neighbouring pairs", after=("kv-paged",), required=True),
+        Case("mosaicml/mpt-7b", (16384, 1024, 8), accepted=False, says="are linear", after=("kv-paged",), required=True),
+        Case("openai/gpt-oss-20b", (16384, 1024, 8), accepted=False, says="windows of their own", after=("kv-paged",), required=True),
+        Case("state-spaces/mamba-2.8b-hf", (16384, 1024, 8), accepted=False, says="no softmax attention"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses what kv-window refuses, and models whose first tokens cannot take their places within the cache."""
+        kept = self.first_tokens + self.window
+        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, kept) or not_evictable(deployment)
+        if sentence is not None:
+            return sentence
+        if deployment.model.positions != "rotary":
+            return f"Places within the cache need rotary positions of the half-split kind; the model's are {deployment.model.positions}."
+        mixers = [layer.mixer for layer in deployment.model.attention_layers]
+        own = sum(not isinstance(mixer, SelfAttention) or mixer.window is not None for mixer in mixers)
+        return f"{own} layers have windows of their own or compressed keys, out of which first tokens fall." if own else None
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The same cache with a window and first tokens."""
+        return replace(deployment, kv=replace(deployment.kv, window=self.window, first_tokens=self.first_tokens))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published scores on long prompts of which a quarter or half was kept."""
+        return quality_prior(evidence, deployment.model, "kv:sinks")
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, kv_window=self.window, kv_first_tokens=self.first_tokens)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """A short and a long window."""
+        return tuple(KvSinks(window=window) for window in WINDOWS)
