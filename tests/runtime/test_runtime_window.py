@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.eviction import Kept
+from advisor.backends.measure.score import window_log_probs
 from advisor.backends.runtime.engage import engaged
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.session import Session
@@ -56,6 +57,17 @@ def test_logits_are_those_of_the_model_under_the_mask(
     found, peak = cached_logits(session, tokens, passes)
     torch.testing.assert_close(found, expected(model, tokens, masked(len(tokens), passes, window)), atol=2e-4, rtol=2e-4)
     assert peak <= max(Kept(window).blocks(end, BLOCK, new=end - start) for start, end in passes)
+
+
+def test_quality_is_scored_as_decoding_would_find_the_cache(
+    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+) -> None:
+    tokens = text(40)
+    session = open_session(llama, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=9)
+    (found,) = window_log_probs(session, torch.tensor([tokens]), lambda done, total: None)
+    one_by_one = [(place, place + 1) for place in range(40)]
+    exact = expected(llama, tokens, masked(40, one_by_one, 9)).log_softmax(-1)[:-1]
+    torch.testing.assert_close(found, exact, atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -10,7 +10,7 @@ from advisor.backends.load import load_session, read_model_config, trained_token
 from advisor.backends.measure.jobs import Chosen, RungJob
 from advisor.backends.measure.latency import GIB, serve_workload
 from advisor.backends.measure.memory import forget_peak, held_weight_bytes, peak_bytes
-from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
+from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.timing import Clock
 from advisor.backends.session import Session
 from advisor.backends.technique import Technique
@@ -88,9 +88,18 @@ def _measure_quality(job: RungJob, session: Session, tokens: "torch.Tensor", clo
         longest = trained_tokens(read_model_config(session.folder)) or len(tokens)
         windows = token_windows(tokens, tokens_wanted=job.recipe.quality_tokens, longest=longest)
         metrics: Metrics = measure_baseline(session, windows, file, lambda done, total: clock.tell("quality", done, total))
+    elif (seen := _in_sight(session)) is not None and seen >= WINDOW_TOKENS:
+        emit(Log(text=f"quality is not measured: texts of {WINDOW_TOKENS} tokens stay within the {seen:,} that are seen"))
+        return
     elif file.is_file():
         metrics = measure_candidate(session, file, lambda done, total: clock.tell("quality", done, total))
     else:
         emit(Log(text="quality is not measured: the baseline left no scores to compare with"))
         return
     emit(Measured(metrics=metrics))
+
+
+def _in_sight(session: Session) -> int | None:
+    """The most tokens that one sees of its past by what was applied; `None` for all."""
+    kept = None if session.kv_window is None else session.kv_window + session.kv_first_tokens
+    return min((seen for seen in (kept, session.attention_window) if seen is not None), default=None)

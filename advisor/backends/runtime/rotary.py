@@ -76,7 +76,7 @@ def _matching(known: list[Tensor], start: Tensor, later: Tensor) -> Tensor | Non
         if 2 * frequencies.shape[0] > later.shape[-1]:
             continue
         error = (turned_back(later, places, frequencies) - start).float().norm()
-        if 0 < start.float().norm() and error <= TOLERANCE.get(later.dtype, 2e-2) * start.float().norm():
+        if start.float().norm() > 0 and error <= TOLERANCE.get(later.dtype, 2e-2) * start.float().norm():
             return frequencies
     return None
 
