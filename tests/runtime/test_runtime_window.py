@@ -113,11 +113,12 @@ def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
     assert drafted.accepted < drafted.proposed, "some drafts were taken back"
 
 
+@pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 def test_sequences_of_a_batch_forget_each_for_itself(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    kv_format: str, llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
 ) -> None:
     jobs = [Job(text(length, length), 30) for length in (3, 17, 8, 26)]
-    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10, "kv_format": kv_format}
     alone = [serve(open_session(llama, **settings), [job], concurrency=None).finished[0].tokens for job in jobs]
     together = serve(open_session(llama, **settings, batching="continuous"), jobs, concurrency=None)
     assert [done.tokens for done in together.finished] == alone
