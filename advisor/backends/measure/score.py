@@ -31,7 +31,8 @@ def window_log_probs(session: Session, windows: "torch.Tensor", on_window: Calla
     together = min(TOGETHER, max(MOST_LOGITS // (length * vocabulary(session)), 1)) if room.has_ring else 1
     with engaged(replace(alone, max_sequences=together)) as ready:
         done = 0
-        for chosen in windows.split(together):
+        for start in range(0, len(windows), together):
+            chosen = windows[start : start + together]
             for scores in _log_probs(ready.runner, chosen.tolist(), room.page_tokens if room.has_ring else length):
                 yield scores[:-1].cpu()
                 done += 1
