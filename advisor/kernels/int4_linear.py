@@ -2,10 +2,11 @@
 
 Letters: M rows of activations, N output channels (a multiple of 64), K input channels, G channels per group.
 A weight is (nibble − 8)·scale + zero. The packed bytes are those of torch's CPU operator; their order depends on the
-processor, so they are never stored in a file.
+processor, so they are never stored in a file. On a GPU they are 16-bit words [N, K/4] of any N (`int4_gpu`).
 """
 
 from functools import cache
+from typing import Literal
 
 import torch
 
@@ -18,21 +19,25 @@ N_MULTIPLE = 64
 PACKED_ROWS = 96
 """Most rows for which the packed operator is used. It unpacks the weights again for every 4 rows, so for more rows unpacking
 them once to bf16 and multiplying there is faster (`benchmarks/linear_cpu.py`, table of operators)."""
+K_BLOCK = 128
+"""Input channels of a block of words."""
+Layout = Literal["operator", "words"]
 CHUNK_WEIGHTS = 2**20
 """Weights unpacked at a time: 3 MiB of scratch, allocated once per call because fresh pages cost more than the work."""
 
 
-def quantise_int4(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Round `weight` [N, K] to packed nibbles [N, K/2] and scale and zero [K/G, N, 2], N and K padded to their multiples.
+def quantise_int4(weight: torch.Tensor, group_size: int, layout: Layout = "operator") -> tuple[torch.Tensor, torch.Tensor]:
+    """Round `weight` [N, K] to packed nibbles, bytes [N, K/2] or words [N, K/4], and scale and zero [K/G, N, 2].
 
-    The range of a group spans its 16 levels, and each weight takes the nearest: off by scale / 2, plus the rounding of zero
-    to bf16. Raises `ValueError` for a group size that the operator lacks.
+    N and K are padded as the layout needs. The range of a group spans its 16 levels, and each weight takes the nearest: off by
+    scale / 2, plus the rounding of zero to bf16. Raises `ValueError` for a group size that the operator lacks.
     """
     if group_size not in GROUP_SIZES:
         raise ValueError(f"int4 takes a group size of {', '.join(map(str, GROUP_SIZES))}; got {group_size}")
     n, k = weight.shape
-    padded_n, padded_k = -(-n // N_MULTIPLE) * N_MULTIPLE, -(-k // group_size) * group_size
-    packed = weight.new_empty(padded_n, padded_k // 2, dtype=torch.uint8)
+    padded_n, padded_k = padded_shape(n, k, group_size, layout)
+    words = layout == "words"
+    packed = weight.new_empty(padded_n, padded_k // (4 if words else 2), dtype=torch.int16 if words else torch.uint8)
     scale_zero = weight.new_empty(padded_k // group_size, padded_n, 2, dtype=torch.bfloat16)
     for start, stop in _row_chunks(padded_n, padded_k):
         part = weight[start : min(stop, n)].float()
@@ -40,9 +45,32 @@ def quantise_int4(weight: torch.Tensor, group_size: int) -> tuple[torch.Tensor, 
             part = torch.cat([part, part[:, -1:].expand(-1, padded_k - k)], dim=1)
         part = torch.nn.functional.pad(part, (0, 0, 0, stop - start - part.shape[0]))
         nibbles, scales = _nearest(part.view(stop - start, -1, group_size))
-        packed[start:stop] = pack_int4(nibbles.view(stop - start, padded_k))
+        packed[start:stop] = (pack_words if words else pack_int4)(nibbles.view(stop - start, padded_k))
         scale_zero[:, start:stop] = scales.transpose(0, 1)
     return packed, scale_zero
+
+
+def padded_shape(n: int, k: int, group_size: int, layout: Layout) -> tuple[int, int]:
+    """N and K of the packed weights."""
+    of_n, of_k = (1, max(K_BLOCK, group_size)) if layout == "words" else (N_MULTIPLE, group_size)
+    return -(-n // of_n) * of_n, -(-k // of_k) * of_k
+
+
+def pack_words(nibbles: torch.Tensor) -> torch.Tensor:
+    """Pack `nibbles` [N, K] of 0 to 15, K a multiple of 128, into int16 words [N, K/4].
+
+    Word i of a block of 128 holds channels i, 32 + i, 64 + i and 96 + i, lowest bits first.
+    """
+    planes = nibbles.to(torch.int32).view(nibbles.shape[0], -1, 4, K_BLOCK // 4)
+    joined = planes[:, :, 0] | planes[:, :, 1] << 4 | planes[:, :, 2] << 8 | planes[:, :, 3] << 12
+    return ((joined + 2**15) % 2**16 - 2**15).to(torch.int16).view(nibbles.shape[0], -1)
+
+
+def unpack_words(words: torch.Tensor) -> torch.Tensor:
+    """The nibbles, int16 [N, K] of 0 to 15, of `words` [N, K/4]: inverse of `pack_words`."""
+    blocks = words.view(words.shape[0], -1, 1, K_BLOCK // 4)
+    shifts = torch.arange(0, 16, 4, dtype=torch.int16, device=words.device).view(4, 1)
+    return ((blocks >> shifts) & 15).reshape(words.shape[0], -1)
 
 
 def pack_int4(nibbles: torch.Tensor) -> torch.Tensor:
@@ -79,8 +107,12 @@ def int4_linear_reference(x: torch.Tensor, packed: torch.Tensor, scale_zero: tor
 def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
     """The same on bf16-rounded activations, through the packed CPU operator for few rows; elsewhere the reference.
 
-    Raises `ValueError` for shapes, types or devices that do not go together.
+    `packed` may be words. Raises `ValueError` for shapes, types or devices that do not go together.
     """
+    if packed.dtype == torch.int16:
+        from advisor.kernels.int4_gpu import int4_words_linear  # Triton, which only Linux has
+
+        return int4_words_linear(x, packed, scale_zero)
     _check(x, packed, scale_zero)
     if x.device.type != "cpu":
         return int4_linear_reference(x, packed, scale_zero)

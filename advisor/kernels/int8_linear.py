@@ -1,6 +1,7 @@
 """Weight-only int8 linear: one symmetric bf16 scale per output channel, bf16 activations.
 
-Letters: M rows of activations, N output channels, K input channels.
+Letters: M rows of activations, N output channels, K input channels. Weights are int8 [N, K] for a CPU and 16-bit words [N, K/2] for a
+GPU (`int8_gpu`).
 """
 
 import torch
@@ -14,6 +15,10 @@ PACKED_ROWS = 8
 them once to bf16 and multiplying there is faster (`benchmarks/linear_cpu.py`, table of operators)."""
 CHUNK_WEIGHTS = 2**20
 """Weights converted to bf16 at a time: 2 MiB of scratch, allocated once per call because fresh pages cost more than the work."""
+
+
+K_BLOCK = 128
+"""Input channels of a block of words, and what their number is padded to."""
 
 
 def quantise_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,16 +35,33 @@ def quantise_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return q, scale
 
 
+def pack_words(q: torch.Tensor) -> torch.Tensor:
+    """Lay int8 `q` [N, K] out as words [N, K/2], K padded with zeros to 128: channels i and 64 + i of a block share word i."""
+    padded = torch.nn.functional.pad(q, (0, -q.shape[1] % K_BLOCK))
+    pairs = padded.view(q.shape[0], -1, 2, K_BLOCK // 2).transpose(2, 3).contiguous()
+    return pairs.view(torch.int16).view(q.shape[0], -1)
+
+
+def unpack_words(words: torch.Tensor) -> torch.Tensor:
+    """The int8 weights [N, K] of `words` [N, K/2]: inverse of `pack_words`."""
+    pairs = words.contiguous().view(torch.int8).view(words.shape[0], -1, K_BLOCK // 2, 2)
+    return pairs.transpose(2, 3).reshape(words.shape[0], -1)
+
+
 def int8_linear_reference(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """`x` [.., K] times `q` [N, K] transposed, times `scale` [N], in the precision of `x`."""
     return torch.nn.functional.linear(x, q.to(x.dtype)) * scale.to(x.dtype)
 
 
 def int8_linear(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The same on bf16-rounded activations, through the packed CPU operator for few rows; elsewhere the reference.
+    """The same on bf16-rounded activations, through the packed CPU operator for few rows; elsewhere the reference. `q` may be words.
 
     Raises `ValueError` for shapes, types or devices that do not go together.
     """
+    if q.dtype == torch.int16:
+        from advisor.kernels.int8_gpu import int8_words_linear  # Triton, which only Linux has
+
+        return int8_words_linear(x, q, scale)
     _check(x, q, scale)
     if x.device.type != "cpu":
         return int8_linear_reference(x, q, scale)

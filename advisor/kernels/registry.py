@@ -1,11 +1,13 @@
 """Every kernel of the project: one line each."""
 
-from advisor.kernels import add_rmsnorm, block_sparse_prefill, int4_linear, int8_linear, paged_decode, silu_mul
+from advisor.kernels import add_rmsnorm, block_sparse_prefill, int4_gpu, int4_linear, int8_gpu, int8_linear, paged_decode, silu_mul
 from advisor.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
     int8_linear.KERNEL,
     int4_linear.KERNEL,
+    int8_gpu.KERNEL,
+    int4_gpu.KERNEL,
     add_rmsnorm.KERNEL,
     silu_mul.KERNEL,
     paged_decode.KERNEL,
