@@ -67,7 +67,7 @@ class Pricing:
         # Deferred: numpy takes a tenth of a second to import.
         import numpy as np
 
-        search = _numbered([stack.deployment for stack in stacks], self.estimator.engine.token_budget)
+        search = _numbered([stack.deployment for stack in stacks], self.estimator)
         memory = self._memory(search)
         times, closed_forms = self._times(search, memory[:, 0].astype(int))
         effects, losses = _distinct([self.quality(stack) for stack in stacks])
@@ -220,14 +220,16 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _numbered(deployments: Sequence[Deployment], usual_budget: int) -> _Numbered:
+def _numbered(deployments: Sequence[Deployment], estimator: Estimator) -> _Numbered:
     # Deferred: see above.
     import numpy as np
 
     stems, stem_of = _stems(deployments)
-    numbers = [_distinct(parts)[1] for parts in zip(*(_parts(stem) for stem in stems), strict=True)]
+    numbers = [_distinct(parts)[1] for parts in zip(*(_parts(stem, estimator) for stem in stems), strict=True)]
     weights, attention, layout, decoding, parallel, kv = numbers or [np.empty(0, int)] * 6
-    batchings = [(_policy(one), one.max_sequences, one.token_budget or usual_budget) for one in (d.batching for d in deployments)]
+    batchings = [
+        (_policy(one), one.max_sequences, one.token_budget or estimator.engine.token_budget) for one in (d.batching for d in deployments)
+    ]
     known, batching_of = _distinct(batchings)
     policies, sequences, budgets = np.array(known, int).reshape(-1, 3)[batching_of].T
     return _Numbered(
@@ -249,10 +251,10 @@ def _policy(batching: Batching) -> int:
     return CHUNKED if batching.chunked else WHOLE
 
 
-def _parts(deployment: Deployment) -> tuple[Hashable, ...]:
+def _parts(deployment: Deployment, estimator: Estimator) -> tuple[Hashable, ...]:
     kv = deployment.kv
     read = (kv.layout, kv.format, kv.window, kv.first_tokens)
-    return deployment.weights, deployment.attention, read, deployment.decoding, deployment.parallel, kv
+    return deployment.weights, estimator.priced_attention(deployment), read, deployment.decoding, deployment.parallel, kv
 
 
 def _stems(deployments: Sequence[Deployment]) -> "tuple[list[Deployment], Places]":

@@ -86,6 +86,8 @@ def _choices(slot: Slot, request: Request) -> tuple[Technique, ...]:
 def _grow(stack: Stack, choices: tuple[Technique, ...], request: Request) -> Iterator[Stack]:
     if not any(technique.name in request.require for technique in choices):
         yield stack
+    covered: tuple[str, ...] = ()
     for technique in choices:
-        if technique.refuse(request, stack.deployment) is None:
+        if technique.name not in covered and technique.refuse(request, stack.deployment) is None:
+            covered += technique.covers
             yield Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))

@@ -15,6 +15,7 @@ from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Request, Workload
 from advisor.questions import PlanQuestion, request_for
+from advisor.search import stacks
 from advisor.service import find_place, planner_for
 
 WIDE = PlanQuestion(
@@ -121,3 +122,16 @@ def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request
     chances = dict(planner.advise(request).chosen.chances)
     assert set(chances) == {"tpot_ms_p95", "memory_gib_per_device"}
     assert planner.estimator.budget_bytes / GIB > 1
+
+
+def test_a_covered_technique_is_tried_only_where_the_other_is_not() -> None:
+    request, model = request_for(WIDE, find_model(WIDE.model)), find_model(WIDE.model)
+
+    def names(asked: Request, engine: str = "advisor") -> set[str]:
+        return {name for stack in stacks(model, asked, engine) for name in stack.names}
+
+    assert "attention-flash" in names(request)
+    assert "attention-sdpa" not in names(request)
+    assert "attention-sdpa" in names(request.model_copy(update={"forbid": ("attention-flash",)}))
+    assert "attention-sdpa" in names(request.model_copy(update={"require": ("attention-sdpa",)}))
+    assert "attention-sdpa" in names(request, "vllm"), "which chooses its kernels by its own rules"

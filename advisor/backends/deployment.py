@@ -23,7 +23,9 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Which implementation computes attention: `eager` (scores written out), `sdpa` (fused) or `unshared`.
+    """Which implementation computes attention: `eager` (scores written out), `sdpa` (fused), `flash` or `unshared`.
+
+    `flash` is whichever exact one is fastest for a shape.
 
     `unshared` is fused too, but every query head reads its keys and values for itself when decoding, grouped or not.
     """

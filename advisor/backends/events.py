@@ -43,6 +43,8 @@ class Measured(Frozen):
     event: Literal["measured"] = "measured"
     metrics: Metrics
     samples: tuple[Sample, ...] = ()
+    choices: tuple[str, ...] = ()
+    """What was chosen by measuring while it ran, each with its reason."""
 
 
 class Profiled(Frozen):

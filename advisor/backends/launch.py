@@ -39,6 +39,8 @@ class JobResult:
     notes: tuple[str, ...] = ()
     metrics: Metrics | None = None
     samples: tuple[Sample, ...] = ()
+    choices: tuple[str, ...] = ()
+    """What the job chose by measuring, each with its reason."""
     profile: MachineProfile | None = None
     packages: dict[str, str] = field(default_factory=dict)
 
@@ -121,6 +123,7 @@ class _Heard:
         self._on_event = on_event
         self._metrics = Metrics()
         self._samples: tuple[Sample, ...] = ()
+        self._choices: tuple[str, ...] = ()
         self._profile: MachineProfile | None = None
         self._packages: dict[str, str] = {}
         self._failed: Failed | None = None
@@ -138,6 +141,7 @@ class _Heard:
             case Measured():
                 self._metrics = self._metrics.model_copy(update=event.metrics.present())
                 self._samples += event.samples
+                self._choices += event.choices
             case Profiled():
                 self._profile = event.profile
             case Failed():
@@ -159,6 +163,7 @@ class _Heard:
             notes=notes,
             metrics=self._metrics if self._metrics.present() else None,
             samples=self._samples,
+            choices=self._choices,
             profile=self._profile,
             packages=self._packages,
         )

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # loaded only by those who apply
     import torch
 
+    from advisor.backends.runtime.fastest import Fastest
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -20,6 +22,9 @@ class Session:
     max_tokens: int
     """Longest sequence that a slot must hold, prompt and output together."""
     attention: str = "eager"
+    """`eager`, `sdpa` or `flash`: the fastest of all ways that are exact, as `fastest` finds them."""
+    fastest: "Fastest | None" = None
+    """What was measured of ways to attend; kept from one serving to the next."""
     attention_window: int | None = None
     """Newest tokens that each one sees; `None` for what the model itself says."""
     kv_layout: str = "contiguous"

@@ -71,6 +71,8 @@ class Technique:
     slot: ClassVar[Slot]
     sources: ClassVar[tuple[str, ...]]
     cases: ClassVar[tuple[Case, ...]]
+    covers: ClassVar[tuple[str, ...]] = ()
+    """Techniques of the slot, named after it, that a search need not try where this one is taken: it is never worse than they are."""
 
     @abstractmethod
     def refuse(self, request: Request, deployment: Deployment) -> str | None:

@@ -1,9 +1,11 @@
 """A machine that was never measured here: its data sheet and the efficiency published for it or its architecture."""
 
+from dataclasses import replace
+
 from advisor.estimate.attention import AttentionConstants, attention_constants
 from advisor.estimate.collectives import Fabric
 from advisor.estimate.machine import STREAM_EFFICIENCY, score_bytes
-from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
+from advisor.estimate.operators import EXACT, FASTEST, AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.estimate.own_kernels import attention_s, product_s
 from advisor.estimate.products import ProductConstants, measured_format, peak, product_constants, product_work
 from advisor.profiles.engines import EngineProfile, Overheads
@@ -48,7 +50,9 @@ class CatalogueMachine:
         return self._product(gemm)[0]
 
     def attention_s(self, call: AttentionCall) -> float:
-        """Seconds of one layer."""
+        """Seconds of one layer; the fastest of all exact implementations is the fused one, or the engine's own."""
+        if call.implementation == FASTEST:
+            return min(self.attention_s(replace(call, implementation=name)) for name in EXACT)
         if self._own is not None and call.implementation == "eager":
             return attention_s(self.hardware, self._own, call)
         known = self._attention.get(call.kv_format)
@@ -59,6 +63,10 @@ class CatalogueMachine:
         if call.implementation == "eager":
             seconds += EAGER_LAUNCHES * KERNEL_FLOOR_S + score_bytes(call) / self._stream_bytes_per_s
         return seconds
+
+    def priced_as(self, implementation: str) -> str:
+        """No published constants tell exact implementations apart but by what they add to the fused one."""
+        return "sdpa" if implementation == FASTEST and self._own is None else implementation
 
     def traffic_s(self, traffic: Traffic) -> float:
         """Bytes over bandwidth, or operations over the scalar peak."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from advisor.backends.deployment import Batching, Deployment
+from advisor.backends.deployment import Attention, Batching, Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.domain import domain
@@ -64,11 +64,17 @@ class Estimator:
 
     def pricer(self, deployment: Deployment) -> StepPricer:
         """The step prices of a deployment."""
-        key = replace(deployment, batching=ANY_BATCHING)
+        key = replace(deployment, batching=ANY_BATCHING, attention=self.priced_attention(deployment))
         known = self._pricers.get(key)
         if known is None:
             known = self._pricers[key] = StepPricer(key, self.machine, self._shared)
         return known
+
+    def priced_attention(self, deployment: Deployment) -> Attention:
+        """The attention whose times this deployment's takes: the same for those that no price tells apart."""
+        asked = deployment.attention
+        name = self.machine.priced_as(asked.implementation)
+        return asked if name == asked.implementation else replace(asked, implementation=name)
 
     def steady(self, deployment: Deployment, workload: Workload) -> Steady:
         """Steady state in closed form: cheap enough for every stack of a search."""

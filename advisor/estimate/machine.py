@@ -32,6 +32,9 @@ class Machine(Protocol):
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer."""
 
+    def priced_as(self, implementation: str) -> str:
+        """The implementation of attention by whose times this one is priced, whatever the call; itself unless that is so."""
+
     def traffic_s(self, traffic: Traffic) -> float:
         """Seconds of one place."""
 

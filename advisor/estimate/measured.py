@@ -1,8 +1,10 @@
 """A machine with a measured profile: products, attention and overheads read from its tables."""
 
+from dataclasses import replace
+
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.machine import attention_bytes
-from advisor.estimate.operators import AllReduce, AttentionCall, Exchange, Gemm, Traffic
+from advisor.estimate.operators import EXACT, FASTEST, AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.interpolate import AttentionTable, GemmTable
@@ -48,7 +50,12 @@ class ProfiledMachine:
         return gemm.groups * max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
 
     def attention_s(self, call: AttentionCall) -> float:
-        """The table's time for this implementation, layout and cache format; a fused stand-in where none was measured."""
+        """The table's time for this implementation, layout and cache format; a fused stand-in where none was measured.
+
+        The fastest of all takes what the fastest of those that were measured takes.
+        """
+        if call.implementation == FASTEST:
+            return min(self.attention_s(replace(call, implementation=name)) for name in EXACT)
         variant = (call.implementation, call.layout, call.kv_format, call.phase)
         if variant not in self._attention.variants:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
@@ -61,6 +68,10 @@ class ProfiledMachine:
             kv_heads=call.kv_heads,
             head_dim=call.head_dim,
         )
+
+    def priced_as(self, implementation: str) -> str:
+        """Each has its own table; the fastest of all is another one from shape to shape."""
+        return implementation
 
     def traffic_s(self, traffic: Traffic) -> float:
         """Recurrent states at the measured copy bandwidth; element-wise work is in the fitted overheads."""

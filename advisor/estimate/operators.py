@@ -13,6 +13,10 @@ from advisor.estimate.fusion import fused
 from advisor.profiles.layers import LatentAttention, Matrix, Mixer, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 
+EXACT = ("sdpa", "eager")
+"""Implementations of attention that compute the same."""
+FASTEST = "flash"
+"""Whichever of them takes least."""
 Phase = Literal["prefill", "decode"]
 EXL2_HEAD = "exl2-6.0bpw"
 """What ExLlamaV2's converter stores the head in unless told otherwise (`-hb 6`)."""

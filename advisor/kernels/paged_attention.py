@@ -140,16 +140,6 @@ def fused(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, s
     return unpack(out, width)
 
 
-def fused_pays(keys: Tensor) -> bool:
-    """Whether a group of few queries per sequence on `keys` [N, K, L, D] is left to SDPA: always, but for large groups on a CPU.
-
-    There SDPA multiplies one small half-precision matrix per sequence and head, each with the overhead of a library call; past
-    about 4096 rows of keys two batched products are faster (on an AVX-512 BF16 CPU 1.3 times at 4096, 1.4 to 3.6 at 8192 and 16384).
-    """
-    large = keys.shape[0] * keys.shape[1] * keys.shape[2] > 4096
-    return keys.device.type != "cpu" or keys.dtype == torch.float32 or not large
-
-
 def _softmax(scores: Tensor, sinks: Tensor | None, width: int) -> Tensor:
     """Softmax of [N, K, W·G, L] in float32, with one extra logit per query head where the model has sinks."""
     if sinks is None:

@@ -144,6 +144,8 @@ class EngineProfile(Frozen):
     decoding: tuple[str, ...]
     narrows: tuple[str, ...] = ()
     """Techniques by which it can be made to see or keep less of a context than the model would."""
+    chooses_attention: bool = False
+    """Whether it times the exact kernels that it has and takes the fastest for each shape."""
     prefix_reuse: bool = False
     """Whether requests that begin alike can share cached blocks."""
     attention: Literal["sdpa", "unshared", "eager"] = "sdpa"

@@ -51,6 +51,8 @@ class Rung(Frozen):
     predicted: Metrics
     measured: Metrics | None = None
     samples: tuple[Sample, ...] = ()
+    choices: tuple[str, ...] = ()
+    """What was chosen by measuring while it ran, each with its reason."""
     error: str | None = None
     seconds: float | None = None
     """Wall time of the child process."""

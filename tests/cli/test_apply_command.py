@@ -26,7 +26,7 @@ def planned(advisor: Run, tiny_model_folder: Path, tmp_path: Path) -> Path:
     lengths = ("--context", "96", "--prompt-tokens", "32", "--output-tokens", "8", "--concurrency", "2")
     stack = (
         "--require",
-        "attention-sdpa",
+        "attention-flash",
         "--forbid",
         "decode-prompt-lookup",
         "--forbid",
@@ -148,7 +148,7 @@ def test_the_whole_loop_on_a_tiny_model(advisor: Run, planned: Path, tmp_path: P
     run = RunFile.model_validate_json((tmp_path / "out" / "run.json").read_text(encoding="utf-8"))
     assert run.plan_id == read_plan(planned).id
     assert [rung.status for rung in run.rungs] == [RungStatus.DONE] * len(run.rungs)
-    assert [rung.name for rung in run.rungs][:2] == ["baseline", "attention-sdpa"]
+    assert [rung.name for rung in run.rungs][:2] == ["baseline", "attention-flash"]
     assert "<html" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")[:500].lower()
     assert advisor("compare", tmp_path / "out", "--json").data["format"] == "1.0"
 
@@ -191,7 +191,7 @@ def drafted(advisor: Run, tmp_path: Path) -> Path:
     """A plan of the shipped model that speculates with its draft."""
     plan = tmp_path / "drafted.yaml"
     lengths = ("--context", "64", "--prompt-tokens", "32", "--output-tokens", "8", "--concurrency", "1")
-    others = ("weights-int8", "weights-int4", "attention-sdpa", "kv-paged", "kv-int8")
+    others = ("weights-int8", "weights-int4", "attention-flash", "kv-paged", "kv-int8")
     stack = ("--require", "decode-draft", *(word for name in others for word in ("--forbid", name)))
     assert advisor("plan", "demo", "--profile=none", *lengths, *stack, "-o", plan).code == ExitCode.OK
     return plan

@@ -10,7 +10,18 @@ from advisor.backends.deployment import Attention, Batching, Deployment, KvCache
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory import GIB, device_weight_bytes, kv_bytes_of_sequence, ledger
-from advisor.estimate.operators import AllReduce, AttentionCall, Blueprint, Exchange, Gemm, Part, step_operators, touched_experts
+from advisor.estimate.operators import (
+    EXACT,
+    AllReduce,
+    AttentionCall,
+    Blueprint,
+    Exchange,
+    Gemm,
+    Part,
+    Phase,
+    step_operators,
+    touched_experts,
+)
 from advisor.estimate.ranges import spread
 from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.hardware import Hardware, load_hardware
@@ -211,3 +222,15 @@ def test_an_indexer_scores_every_cached_token() -> None:
     chosen, scored = (next(one for one in operators if (one.value_dim == 0) is indexer) for indexer in (False, True))
     assert (scored.kv_tokens, scored.q_heads, scored.head_dim) == (8000, 32, 128)
     assert chosen.kv_tokens == 2048
+
+
+@pytest.mark.parametrize("hardware", ["h100-sxm", "rtx-4090"])
+@pytest.mark.parametrize("engine", ["advisor", "vllm", "transformers"])
+@pytest.mark.parametrize("shape", [(1, 1, 300), (32, 1, 4096), (1, 2048, 2048)])
+def test_the_fastest_attention_takes_no_longer_than_any_exact_one(hardware: str, engine: str, shape: tuple[int, int, int]) -> None:
+    machine = CatalogueMachine(load_hardware(hardware), load_engine(engine).gpu)
+    phase: Phase = "decode" if shape[1] == 1 else "prefill"
+    call = AttentionCall(phase, *shape, 32, 8, 128, 128, "flash", "paged", "bf16", 1)
+    others = [machine.attention_s(replace(call, implementation=name)) for name in EXACT]
+    assert machine.attention_s(call) == min(others)
+    assert machine.attention_s(replace(call, implementation=machine.priced_as("flash"))) == min(others)

@@ -107,7 +107,7 @@ def test_unwritten_rows_of_the_pool_do_not_reach_the_output(implementation: str,
     torch.testing.assert_close(results[0], results[1], atol=0, rtol=0)
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flash"])
 @pytest.mark.parametrize("layout", ["contiguous", "paged"])
 @pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 @pytest.mark.parametrize(("phase", "q_tokens"), [("decode", 1), ("decode", 4), ("prefill", 33), ("prefill", 8)])

@@ -165,7 +165,6 @@ def test_shared_prefixes_change_no_token(
     slack=st.integers(0, 40),
     budget=st.one_of(st.just(0), st.integers(1, 40)),
     chunked=st.booleans(),
-    kv_format=st.sampled_from(["bf16", "int8"]),
     decoding=st.sampled_from(["plain", "prompt-lookup"]),
 )
 def test_reuse_gives_the_tokens_that_computing_gives(
@@ -175,7 +174,6 @@ def test_reuse_gives_the_tokens_that_computing_gives(
     slack: int,
     budget: int,
     chunked: bool,
-    kv_format: str,
     decoding: str,
     llama: Any,
     open_session: Callable[..., Session],
@@ -187,7 +185,6 @@ def test_reuse_gives_the_tokens_that_computing_gives(
         "kv_layout": "paged",
         "kv_block_tokens": block,
         "kv_capacity_tokens": (-(-longest // block) + slack // block) * block,
-        "kv_format": kv_format,
         "batching": "continuous",
         "token_budget": budget,
         "chunked": chunked,
@@ -197,6 +194,18 @@ def test_reuse_gives_the_tokens_that_computing_gives(
     plain, reused = (serve(open_session(llama, kv_prefix_reuse=wanted, **known), jobs, concurrency=2) for wanted in (False, True))
     assert [done.tokens for done in reused.finished] == [done.tokens for done in plain.finished]
     assert plain.reused_tokens == 0
+
+
+@pytest.mark.parametrize("kv_format", ["fp8", "int8", "int4"])
+def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, open_session: Callable[..., Session]) -> None:
+    """A shared block is full, so it is rounded; the newest page of an int4 cache belongs to its sequence."""
+    jobs = sharing_jobs(5, 6)
+    settings = {"kv_layout": "paged", "kv_block_tokens": 4, "kv_prefix_reuse": True, "batching": "continuous", "token_budget": 12}
+    exact, rounded = (serve(open_session(llama, kv_format=kept, **settings), jobs, concurrency=2) for kept in ("bf16", kv_format))
+    assert rounded.reused_tokens == exact.reused_tokens > 0
+    assert [len(done.tokens) for done in rounded.finished] == [job.output_tokens for job in jobs]
+    first = [ours.tokens[0] == theirs.tokens[0] for ours, theirs in zip(rounded.finished, exact.finished, strict=True)]
+    assert sum(first) >= 4, "of 6 first tokens, each of which chance would meet once in 64"
 
 
 def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., Session]) -> None:

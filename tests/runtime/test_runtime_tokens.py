@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.session import Session
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -40,7 +41,9 @@ def expected(llama: Any, generate: Callable[[Any, Sequence[Job]], list[tuple[int
     return jobs, tokens
 
 
-@pytest.mark.parametrize(("attention", "layout", "batching", "decoding"), list(product(("eager", "sdpa"), LAYOUTS, BATCHINGS, DECODINGS)))
+@pytest.mark.parametrize(
+    ("attention", "layout", "batching", "decoding"), list(product(("eager", "sdpa", "flash"), LAYOUTS, BATCHINGS, DECODINGS))
+)
 def test_every_lossless_stack_generates_the_same_tokens(
     attention: str,
     layout: str,
@@ -57,7 +60,8 @@ def test_every_lossless_stack_generates_the_same_tokens(
         "draft": {"decoding": "draft", "draft_tokens": 3, "draft_model": draft},
         "draft-itself": {"decoding": "draft", "draft_tokens": 4, "draft_model": llama},
     }[decoding]
-    session = open_session(llama, attention=attention, **LAYOUTS[layout], **BATCHINGS[batching], **drafting)
+    ways: dict[str, Any] = {"attention": attention} | ({"fastest": Fastest()} if attention == "flash" else {})
+    session = open_session(llama, **ways, **LAYOUTS[layout], **BATCHINGS[batching], **drafting)
     outcome = serve(session, expected[0], concurrency=None)
     assert [done.tokens for done in outcome.finished] == expected[1]
     assert (outcome.proposed > 0) == (decoding != "plain")

@@ -98,6 +98,12 @@ def test_name_is_the_same_three_ways(kind: type[Technique]) -> None:
     assert re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower() == words
 
 
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_what_a_technique_covers_stands_after_it_in_its_slot(kind: type[Technique]) -> None:
+    names = [other.name for other in TECHNIQUES[TECHNIQUES.index(kind) + 1 :] if other.slot is kind.slot]
+    assert set(kind.covers) <= set(names)
+
+
 def test_slots_are_in_order_of_application() -> None:
     slots = [kind.slot for kind in TECHNIQUES]
     assert slots == sorted(slots)

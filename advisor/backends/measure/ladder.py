@@ -210,6 +210,7 @@ def _rung(ladder: Ladder, index: int, result: JobResult) -> Rung:
         predicted=ladder.steps[index].predicted,
         measured=result.metrics,
         samples=result.samples,
+        choices=result.choices,
         error=result.error,
         seconds=result.seconds,
     )

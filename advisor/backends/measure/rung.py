@@ -33,7 +33,10 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
     clock.tell("load", 1, 1)
     forget_peak(session.device)
     served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.tell)
-    emit(Measured(metrics=served.metrics.model_copy(update=_memory(session)), samples=served.samples))
+    choices = session.fastest.reasons if session.fastest is not None else ()
+    for choice in choices:
+        emit(Log(text=f"attention of {choice}"))
+    emit(Measured(metrics=served.metrics.model_copy(update=_memory(session)), samples=served.samples, choices=choices))
     _measure_quality(job, session, tokens, clock, emit)
 
 

@@ -9,6 +9,8 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from advisor.backends.runtime.exact import Call, sdpa, written_out
+from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.recent import RingRead, RingWrite, Span, ring_read, ring_write
 from advisor.backends.runtime.rotary import turned_back
@@ -120,8 +122,17 @@ class Step:
     see of the past what its first one sees.
     """
 
-    def __init__(self, pool: Pool, feeds: Sequence[Feed], grouped: int, implementation: str, sight: Sight = PLAIN) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        feeds: Sequence[Feed],
+        grouped: int,
+        implementation: str,
+        sight: Sight = PLAIN,
+        fastest: Fastest | None = None,
+    ) -> None:
         self.pool = pool
+        self.fastest = fastest
         self.implementation = implementation
         self.sight = sight
         self.group, self.chunks = feeds[:grouped], feeds[grouped:]
@@ -180,9 +191,11 @@ class Step:
         """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
         cached = self.pool.read(layer, self._group_index(kv_heads), self._group_length, self._ring_read(kv_heads, None))
         query, early = self._evened(queries), None if turned is None else self._evened(turned)
-        mask = self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
-        fuse = self._may_fuse(options) and kernel.fused_pays(cached[0].rows)
-        out = self._compute(query, early, cached, mask, options, fuse=fuse).flatten(0, 1)
+
+        def mask() -> Tensor:
+            return self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
+
+        out = self._compute(self._call(query, early, cached, mask, options)).flatten(0, 1)
         return out if self._real is None else out.index_select(0, self._real)
 
     def _evened(self, queries: Tensor) -> Tensor:
@@ -191,45 +204,42 @@ class Step:
         return spread.reshape(len(self.group), self._width, *queries.shape[1:])
 
     def _attend_chunk(self, index: int, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], options: Options) -> Tensor:
-        """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask when SDPA makes it causal."""
+        """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where its attention is causal by itself."""
         kv_heads, length = cached[0].rows.shape[1:3]
         past, width = _stored(self.chunks[index]), query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
-        if self._may_fuse(options) and past == 0 and window is None:
-            keys, values = (batch.scaled()[:, :, :width] for batch in cached)
-            return kernel.fused(query, keys, values, None, scale=options.scale)
 
         def mask() -> Tensor:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
             hidden = kernel.additive_mask(positions, length, query.dtype, window, self._forgotten(positions[:, :1]))
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
 
-        shared = self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
-        return self._compute(query, turned, cached, shared, options, fuse=self._may_fuse(options))
+        def shared() -> Tensor:
+            return self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
 
-    def _may_fuse(self, options: Options) -> bool:
-        """SDPA knows neither soft caps nor sinks."""
-        return self.implementation == "sdpa" and options.softcap is None and options.sinks is None
+        return self._compute(self._call(query, turned, cached, shared, options, is_causal=past == 0 and window is None))
 
-    def _compute(
-        self, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], mask: Tensor, options: Options, *, fuse: bool
-    ) -> Tensor:
-        keys, values = cached
-        if fuse and turned is None:
-            return kernel.fused(query, keys.scaled(), values.scaled(), mask, scale=options.scale)
-        return kernel.written_out(
-            query,
-            keys.rows,
-            values.rows,
-            mask,
+    def _call(
+        self, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], mask: Callable[[], Tensor], options: Options, *,
+        is_causal: bool = False,
+    ) -> Call:  # fmt: skip
+        kept = self.pool.room.kept
+        return Call(
+            query=query,
+            cached=cached,
+            mask=mask,
+            is_causal=is_causal,
             scale=options.scale,
             softcap=options.softcap,
             sinks=options.sinks,
-            key_scales=keys.scales,
-            value_scales=values.scales,
-            first_query=turned,
-            first=0 if self.pool.room.kept is None else self.pool.room.kept.first,
+            turned=turned,
+            first=0 if kept is None else kept.first,
         )
+
+    def _compute(self, call: Call) -> Tensor:
+        if self.fastest is not None:
+            return self.fastest.compute(call)
+        return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
 
     def _forgotten(self, anchors: Tensor) -> tuple[Tensor, int] | None:
         """The last place that tokens who read the cache from `anchors` [N, W] see no more, and where such places begin."""

@@ -14,6 +14,7 @@ from advisor.backends.runtime.pool import Pool, Room
 from advisor.backends.runtime.rotary import rotary_frequencies
 from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
+from advisor.backends.runtime.tryout import try_out
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -114,7 +115,10 @@ def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:
 def _runner(undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room, sight: Sight) -> Runner:
     pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
-    return Runner(ready.forward, pool, session.attention, sight)
+    runner = Runner(ready.forward, pool, session.attention, sight, session.fastest)
+    if session.fastest is not None:
+        try_out(runner, ready, session)
+    return runner
 
 
 def _drafter(undo: ExitStack, session: Session, ready: Prepared | None) -> Drafter | None:

@@ -42,16 +42,29 @@ class OwnCode:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a layer asks of attention: heads of queries, and what stands beside the tensors."""
+
+    query_heads: int
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """A model ready to compute logits."""
 
     forward: Forward
     heads: tuple[Heads, ...]
     """What each layer caches."""
-    windows: tuple[int | None, ...]
-    """The newest tokens that each layer sees by itself; `None` for all."""
+    asked: tuple[Asked, ...]
+    """What each layer asks of attention."""
     own_code_because: str | None
     """Why the model's own code runs; `None` where ours does."""
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The newest tokens that each layer sees by itself; `None` for all."""
+        return tuple(asked.options.window for asked in self.asked)
 
 
 @contextmanager
@@ -76,18 +89,18 @@ def prepared(model: Any, undo: ExitStack) -> Prepared:
     with torch.inference_mode():
         logits = trial.run(own, model)
     heads = trial.heads_of(model)
-    windows = tuple(trial.options[layer].window for layer in range(len(heads)))
+    asked = tuple(Asked(trial.query_heads[layer], trial.options[layer]) for layer in range(len(heads)))
     why = why_unusual(model)
     if why is not None:
-        return Prepared(own, heads, windows, why)
+        return Prepared(own, heads, asked, why)
     with ExitStack() as attempt:
         ours = build(model, trial.options, attempt)
         with torch.inference_mode():
             why = _difference(_Trial().run(ours, model), logits, _tolerance(model))
         if why is None:
             undo.push(attempt.pop_all())
-            return Prepared(ours, heads, windows, None)
-    return Prepared(own, heads, windows, why)
+            return Prepared(ours, heads, asked, None)
+    return Prepared(own, heads, asked, why)
 
 
 @dataclass(slots=True)
@@ -96,6 +109,7 @@ class _Trial:
 
     heads: dict[int, Heads] = field(default_factory=dict)
     options: dict[int, Options] = field(default_factory=dict)
+    query_heads: dict[int, int] = field(default_factory=dict)
     calls: int = 0
 
     def run(self, forward: Forward, model: Any) -> Tensor:
@@ -108,7 +122,7 @@ class _Trial:
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """See `Attends`."""
         self.calls += 1
-        self.options[layer] = options
+        self.options[layer], self.query_heads[layer] = options, queries.shape[1]
         self.heads[layer] = Heads(kv_heads=keys.shape[1], key_width=keys.shape[2], value_width=values.shape[2])
         places = torch.arange(len(queries), device=queries.device).unsqueeze(0)
         mask = widen_mask(additive_mask(places, len(queries), queries.dtype), queries.shape[1] // keys.shape[1])

@@ -78,6 +78,7 @@ class Pool:
     def __init__(self, layers: tuple[Heads, ...], room: Room, dtype: torch.dtype, device: torch.device) -> None:
         self.room = room
         self.device = device
+        self.dtype = dtype
         blocks, size = room.blocks, room.block_tokens
 
         def store(kv_heads: int, width: int) -> Store:

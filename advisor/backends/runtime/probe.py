@@ -1,11 +1,14 @@
 """One layer's attention as a step runs it, cache write included, alone: for measuring what it costs."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
+from math import inf
 from typing import Literal
 
 import torch
 
 from advisor.backends.runtime.attention import Feed, Options, Step
+from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.pool import Heads, Pool, Room
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -45,7 +48,8 @@ def attention_layer_callable(
         pool.grow(held, kv_tokens)
         held.tokens = kv_tokens - q_tokens
         feeds.append(Feed(held, [0] * q_tokens))
-    step = Step(pool, feeds, batch if phase == "decode" else 0, implementation)
+    fastest = Fastest() if implementation == "flash" else None
+    step = Step(pool, feeds, batch if phase == "decode" else 0, implementation, fastest=fastest)
     rows = batch * q_tokens
     draw = torch.Generator(device=where).manual_seed(0)
     query, key, value = (
@@ -58,5 +62,6 @@ def attention_layer_callable(
     def run() -> None:
         step.attend(0, query, key, value, options)
 
-    run()
+    with nullcontext() if fastest is None else fastest.trying(inf):
+        run()
     return run

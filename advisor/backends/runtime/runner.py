@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from advisor.backends.runtime.attention import PLAIN, Attends, Feed, Sight, Step
+from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.forward import Forward
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.ring import upload
@@ -22,18 +23,19 @@ class Carried:
 class Runner:
     """A model's forward pass and its pool."""
 
-    def __init__(self, forward: Forward, pool: Pool, implementation: str, sight: Sight = PLAIN) -> None:
+    def __init__(self, forward: Forward, pool: Pool, implementation: str, sight: Sight = PLAIN, fastest: Fastest | None = None) -> None:
         self.forward = forward
         self.pool = pool
         self.implementation = implementation
         self.sight = sight
+        self.fastest = fastest
 
     def run(self, feeds: Sequence[Feed], wanted: Sequence[int], grouped: int = 0, carried: Carried | None = None) -> Tensor:
         """Feed the tokens, move the sequences on, and return the logits of the `wanted` rows: [R, V].
 
         The first `grouped` feeds have a past and few new tokens each.
         """
-        step = Step(self.pool, feeds, grouped, self.implementation, self.sight)
+        step = Step(self.pool, feeds, grouped, self.implementation, self.sight, self.fastest)
         if carried is not None:
             step.ids.index_copy_(0, carried.rows, carried.tokens)
         logits = self.forward(step, step.ids, step.positions, upload(wanted, self.pool.device))
@@ -43,4 +45,4 @@ class Runner:
 
     def decoding(self, count: int, held: Sequence[Held]) -> Attends:
         """What answers attention for one new token of each of the sequences."""
-        return Step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight)
+        return Step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from advisor.backends.technique import Technique
+from advisor.backends.techniques.attention_flash import AttentionFlash
 from advisor.backends.techniques.attention_sdpa import AttentionSdpa
 from advisor.backends.techniques.batching_chunked_prefill import BatchingChunkedPrefill
 from advisor.backends.techniques.batching_continuous import BatchingContinuous
@@ -22,6 +23,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 TECHNIQUES: tuple[type[Technique], ...] = (
     WeightsInt8,
     WeightsInt4,
+    AttentionFlash,
     AttentionSdpa,
     KvPaged,
     KvInt8,

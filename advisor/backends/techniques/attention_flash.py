@@ -1,0 +1,56 @@
+"""The fastest exact attention."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.refusals import without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.profiles.engines import load_engine
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+
+@dataclass(frozen=True)
+class AttentionFlash(Technique):
+    """Computes attention the fastest of all exact ways that the machine has, chosen for each shape by timing them once.
+
+    Helps when: what is fastest differs by shape: fused kernels win on long prompts, batched products on many short sequences.
+    Hurts when: a run is so short that the few seconds of timing before it count.
+    Source: FlashAttention (arXiv 2205.14135); torch.nn.attention.sdpa_kernel names the back ends of SDPA.
+    """
+
+    name: ClassVar[str] = "attention-flash"
+    slot: ClassVar[Slot] = Slot.ATTENTION
+    sources: ClassVar[tuple[str, ...]] = (
+        "arxiv:2205.14135",
+        "https://docs.pytorch.org/docs/stable/generated/torch.nn.attention.sdpa_kernel.html",
+    )
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (4096, 128, 4), accepted=True),
+        Case("state-spaces/mamba2-2.7b", (4096, 128, 4), accepted=False, says="no softmax attention"),
+    )
+
+    covers: ClassVar[tuple[str, ...]] = ("attention-sdpa",)
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses a model without softmax attention, and engines that choose their kernels themselves."""
+        engine = load_engine(deployment.engine)
+        if not engine.chooses_attention:
+            return f"{engine.name} {engine.versions} chooses its attention kernels by its own rules."
+        return without_attention(deployment)
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """The fastest attention."""
+        return replace(deployment, attention=replace(deployment.attention, implementation="flash"))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Exact."""
+        return LOSSLESS
+
+    def apply(self, session: Session) -> Session:
+        """The runtime times the ways before it serves; what it found stays with the session."""
+        from advisor.backends.runtime.fastest import Fastest  # loads torch
+
+        return replace(session, attention="flash", fastest=Fastest())
