@@ -1,14 +1,14 @@
 """Weight-only quantised linears and their swap into a loaded model. Loads torch: imported by those who apply."""
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
-from advisor.kernels.int4_linear import GROUP_SIZES, int4_linear, quantise_int4
-from advisor.kernels.int8_linear import int8_linear, quantise_int8
+from advisor.kernels import int8_linear as int8
+from advisor.kernels.int4_linear import GROUP_SIZES, Layout, int4_linear, lay_out, quantise_int4
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.formats import FORMATS
 
@@ -34,6 +34,16 @@ class QuantisedLinear(nn.Module):
         """Output channels with padding."""
         name, dimension = next(iter(self.channel_dimensions.items()))
         return self.get_buffer(name).shape[dimension]
+
+    def lay_out(self) -> None:
+        """Put the weights in the order that the kernels of their device take."""
+        raise NotImplementedError
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """As `nn.Module`, which `to` and `cuda` come through; the weights then lie as their new device needs."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.lay_out()
+        return self
 
     def _finish(self, out: torch.Tensor) -> torch.Tensor:
         """Drop padded channels, add the bias."""
@@ -62,13 +72,20 @@ class Int8Linear(QuantisedLinear):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__(linear)
-        q, scale = quantise_int8(linear.weight.detach())
+        q, scale = int8.quantise_int8(linear.weight.detach())
         self.register_buffer("q", q)
         self.register_buffer("scale", scale)
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """See `QuantisedLinear`."""
+        words = layout_of(self.q.device) == "words"
+        if self.q.device.type != "meta" and words != (self.q.dtype == torch.int16):
+            self.q = int8.pack_words(self.q) if words else int8.unpack_words(self.q)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [.., in_features] to [.., out_features]."""
-        return self._finish(int8_linear(self._padded(x, self.q.shape[1]), self.q, self.scale))
+        return self._finish(int8.int8_linear(self._padded(x, self.q.shape[1] * self.q.element_size()), self.q, self.scale))
 
 
 class Int4Linear(QuantisedLinear):
@@ -82,17 +99,29 @@ class Int4Linear(QuantisedLinear):
     def __init__(self, linear: nn.Linear, group_size: int) -> None:
         super().__init__(linear)
         self.group_size = group_size
-        packed, scale_zero = quantise_int4(linear.weight.detach(), group_size)
+        packed, scale_zero = quantise_int4(linear.weight.detach(), group_size, layout_of(linear.weight.device))
         self.register_buffer("packed", packed)
         self.register_buffer("scale_zero", scale_zero)
 
+    def lay_out(self) -> None:
+        """See `QuantisedLinear`."""
+        layout = layout_of(self.packed.device)
+        if self.packed.device.type != "meta" and (layout == "words") != (self.packed.dtype == torch.int16):
+            self.packed, self.scale_zero = lay_out(self.packed, self.scale_zero, layout)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [.., in_features] to [.., out_features]."""
-        return self._finish(int4_linear(self._padded(x, self.packed.shape[1] * 2), self.packed, self.scale_zero))
+        columns = self.packed.shape[1] * self.packed.element_size() * 2
+        return self._finish(int4_linear(self._padded(x, columns), self.packed, self.scale_zero))
 
     def extra_repr(self) -> str:
         """As `nn.Linear` prints itself, with the group."""
         return f"{super().extra_repr()}, group_size={self.group_size}"
+
+
+def layout_of(device: torch.device) -> Layout:
+    """How integer weights lie there: in words for our own kernels on a GPU, elsewhere as torch's CPU operators take them."""
+    return "words" if device.type == "cuda" else "operator"
 
 
 def quantise_linears(model: nn.Module, weight_format: str, group_size: int | None, kept_names: tuple[str, ...] = KEPT_NAMES) -> int:

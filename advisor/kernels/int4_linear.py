@@ -91,6 +91,21 @@ def unpack_int4(packed: torch.Tensor) -> torch.Tensor:
     return lanes.transpose(0, 1).reshape(k, n)
 
 
+def lay_out(packed: torch.Tensor, scale_zero: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
+    """The same weights in another layout: bytes [N, K/2] from words [N, K/4] or the reverse, N and K padded as it needs."""
+    words = layout == "words"
+    rows, columns = packed.shape[0], packed.shape[1] * (2 if words else 4)
+    group_size = columns // scale_zero.shape[0]
+    n, k = padded_shape(rows, columns, group_size, layout)
+    relaid = packed.new_empty(n, k // (4 if words else 2), dtype=torch.int16 if words else torch.uint8)
+    for start, stop in _row_chunks(n, k):
+        part = packed[start:stop]
+        nibbles = unpack_int4(part).t() + 8 if words else unpack_words(part)
+        padded = torch.nn.functional.pad(nibbles, (0, k - columns, 0, stop - start - len(part)), value=8)
+        relaid[start:stop] = (pack_words if words else pack_int4)(padded)
+    return relaid, torch.nn.functional.pad(scale_zero, (0, 0, 0, n - rows, 0, (k - columns) // group_size)).contiguous()
+
+
 def dequantise_int4(packed: torch.Tensor, scale_zero: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     """Fill `out` [K, N] with the weights of `packed` [N, K/2] and `scale_zero` [K/G, N, 2], in its type."""
     scale, zero = (part.to(out.dtype).contiguous()[:, None] for part in scale_zero.unbind(-1))  # [K/G, 1, N]

@@ -29,10 +29,10 @@ class Tile:
 
 
 def splits_of(tiles: int, k_blocks: int) -> int:
-    """Into how many parts to cut `k_blocks` so that `tiles` of output make about `PROGRAMS` programs."""
-    wanted = min(MOST_SPLITS, max(1, PROGRAMS // max(tiles, 1)))
-    each = max(1, k_blocks // wanted)
-    return max(1, min(MOST_SPLITS, -(-k_blocks // each)))
+    """Into how many parts to cut `k_blocks` so that `tiles` of output make about `PROGRAMS` programs; no part is empty."""
+    wanted = min(MOST_SPLITS, -(-PROGRAMS // max(tiles, 1)))
+    each = -(-k_blocks // wanted)
+    return -(-k_blocks // each)
 
 
 @triton.jit(do_not_specialize=["elements", "n_channels", "parts"])
