@@ -13,7 +13,7 @@ from advisor.backends.host import read_host
 from advisor.backends.measure.bandwidth import beyond_cache_bytes
 from advisor.profiles.errors import ExitCode
 from benchmarks.harness.case import Case
-from benchmarks.harness.checks import check_cases
+from benchmarks.harness.checks import check_cases, kernels_on
 from benchmarks.harness.command import options, refuse_dry_run_over_results, run
 
 MINUTES = 12.0
@@ -49,7 +49,7 @@ def cpu_cases(*, dry: bool = False) -> list[Case]:
     steps = linear_cpu.step_cases()
     return [
         *ceilings.ceiling_cases(buffer_bytes=beyond_cache_bytes(torch.device("cpu")), size=SIZE)[:3],
-        *check_cases(seconds=4),
+        *check_cases(kernels_on("cpu"), seconds=4),
         *steps[:1],
         *batching_cpu.mixed_cases(),
         *layer_attention.layer_cases(),
@@ -68,7 +68,7 @@ def _tiny_cases() -> list[Case]:
 
     return [
         *ceilings.ceiling_cases(buffer_bytes=2**16, size=64)[:3],
-        *check_cases(seconds=0, shapes=1),
+        *check_cases(kernels_on("cpu"), seconds=0, shapes=1),
         *linear_cpu.layer_cases(((64, 128),), (1,), seconds=0),
         *linear_cpu.step_cases(models.TINY, (("decode", 2, 4), ("prefill", 1, 8)), seconds=0),
         *layer_attention.layer_cases(layer_attention.TINY_WORKS, layer_attention.TINY_HEADS, seconds=0),

@@ -13,7 +13,7 @@ import torch
 
 from advisor.profiles.errors import ExitCode
 from benchmarks.harness.case import Case
-from benchmarks.harness.checks import check_cases
+from benchmarks.harness.checks import check_cases, kernels_on
 from benchmarks.harness.command import options, refuse_dry_run_over_results, run
 
 MINUTES = 9.0
@@ -62,7 +62,7 @@ def gpu_cases(*, dry: bool = False) -> list[Case]:
     alone, together = one_sequence.one_sequence_cases(), continuous.continuous_cases()
     return [
         *ceilings.ceiling_cases(),
-        *check_cases(),
+        *check_cases(kernels_on("gpu")),
         *decodes[:4],
         *linears[:8],
         *alone[:3],
@@ -87,7 +87,7 @@ def _tiny_cases() -> list[Case]:
     lengths: dict[str, int] = {"prompt_tokens": 8, "output_tokens": 4}
     return [
         *ceilings.ceiling_cases(buffer_bytes=2**16, size=64),
-        *check_cases(seconds=0, shapes=1),
+        *check_cases(kernels_on("gpu"), seconds=0, shapes=1),
         *decode_attention.decode_cases(shapes.TINY_DECODES, seconds=0),
         *linear.linear_cases(shapes.TINY_LINEARS, seconds=0),
         *prefill.prefill_cases(shapes.TINY_PREFILLS, seconds=0),

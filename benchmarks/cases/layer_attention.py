@@ -21,7 +21,10 @@ WORKS = (
 )
 FIRST = ("sdpa", "paged", "bf16")
 """What the others are compared with."""
-MORE = tuple((implementation, "paged", kv_format) for implementation in ("sdpa", "eager") for kv_format in ("fp8", "int4"))
+MORE = (
+    ("flash", "paged", "bf16"),
+    *((implementation, "paged", kv_format) for implementation in ("sdpa", "eager") for kv_format in ("fp8", "int4")),
+)
 TINY_HEADS = HeadShape(2, 1, 32)
 TINY_WORKS = (Work("decode", 2, 1, 32), Work("prefill", 1, 16, 16))
 

@@ -57,6 +57,7 @@ SETS: tuple[tuple[str, ...], ...] = (
     (),
     ("attention-sdpa",),
     ("attention-sdpa", "kv-paged"),
+    ("attention-flash", "kv-paged"),
     ("weights-int8", "attention-sdpa", "kv-paged"),
     ("weights-int4", "attention-sdpa", "kv-paged"),
     ("attention-sdpa", "kv-paged", "kv-int8"),

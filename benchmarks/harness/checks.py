@@ -15,15 +15,22 @@ CHECKS = "checks"
 """The part that the checks' records stand in."""
 
 
-def check_cases(kernels: tuple[Kernel, ...] = KERNELS, *, seconds: float = 8.0, shapes: int | None = None) -> list[Case]:
+def check_cases(kernels: tuple[Kernel, ...], *, seconds: float = 8.0, shapes: int | None = None) -> list[Case]:
     """One check for each kernel, on all of its shapes or on the first few."""
     return [Case(part=CHECKS, name=kernel.name, seconds=seconds, run=partial(check, kernel, shapes)) for kernel in kernels]
 
 
+def kernels_on(kind: str) -> tuple[Kernel, ...]:
+    """The kernels that run on a `gpu` or a `cpu`: where an operator has a form of its own for GPUs, one or the other."""
+    twins = {kernel.name.removesuffix("-gpu") for kernel in KERNELS if kernel.name.endswith("-gpu")}
+    if kind == "gpu":
+        return tuple(kernel for kernel in KERNELS if kernel.name not in twins)
+    return tuple(kernel for kernel in KERNELS if not kernel.name.endswith("-gpu"))
+
+
 def gpu_checks(name: str) -> tuple[str, ...]:
     """The kernels behind an operator on a GPU: the one whose name ends on `-gpu` where its form there is a kernel of its own."""
-    known = {kernel.name for kernel in KERNELS}
-    return (f"{name}-gpu",) if f"{name}-gpu" in known else (name,)
+    return (f"{name}-gpu",) if any(kernel.name == f"{name}-gpu" for kernel in KERNELS) else (name,)
 
 
 def check(kernel: Kernel, shapes: int | None, bench: Bench) -> Measured:
