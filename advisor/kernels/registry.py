@@ -1,6 +1,17 @@
 """Every kernel of the project: one line each."""
 
-from advisor.kernels import add_rmsnorm, block_sparse_prefill, int4_gpu, int4_linear, int8_gpu, int8_linear, paged_decode, silu_mul
+from advisor.kernels import (
+    add_rmsnorm,
+    block_sparse_prefill,
+    fp8_linear,
+    int4_gpu,
+    int4_linear,
+    int8_gpu,
+    int8_linear,
+    paged_decode,
+    quantise_rows,
+    silu_mul,
+)
 from advisor.kernels.kernel import Kernel
 
 KERNELS: tuple[Kernel, ...] = (
@@ -8,6 +19,8 @@ KERNELS: tuple[Kernel, ...] = (
     int4_linear.KERNEL,
     int8_gpu.KERNEL,
     int4_gpu.KERNEL,
+    quantise_rows.KERNEL,
+    fp8_linear.KERNEL,
     add_rmsnorm.KERNEL,
     silu_mul.KERNEL,
     paged_decode.KERNEL,
