@@ -97,10 +97,14 @@ def _environment(environment: Environment) -> tuple[str, ...]:
         environment.commit or f"sources {environment.code}",
         environment.started,
         f"`{command}`",
-        f"Python {environment.python}, {software}, {environment.threads} threads",
+        f"Python {environment.python}, {software}, {environment.threads} threads{_variables(environment)}",
         ", ".join(filter(None, (environment.driver, clocks))) or "none",
         " ".join(f"{load:g}" for load in environment.load),
     )
+
+
+def _variables(environment: Environment) -> str:
+    return "".join(f", {name}={value}" for name, value in environment.variables.items())
 
 
 def _ceilings(device: Device) -> Iterator[tuple[str, ...]]:

@@ -18,6 +18,7 @@ from benchmarks.harness.record import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("torch", "triton", "transformers", "numpy", "torchao", "gemlite", "flash-attn", "flash-linear-attention")
+VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_", "TRITON_", "CUDA_", "PYTORCH_", "ATEN_")
 SOURCES = ("advisor/**/*.py", "benchmarks/**/*.py")
 
 
@@ -33,6 +34,7 @@ def read_environment(device: torch.device, *, dry: bool = False) -> Environment:
         "packages": _packages(),
         "code": code_digest(),
         "threads": torch.get_num_threads(),
+        "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)},
         "dry": dry,
     }
     id = hashlib.sha256(repr(sorted(known.items())).encode()).hexdigest()[:12]

@@ -23,6 +23,8 @@ class Environment(Frozen):
     """Digest of the Python sources of the package and of the benchmarks."""
     commit: str | None
     threads: int
+    variables: dict[str, str]
+    """Of the process's environment, those by which threads and kernels are set."""
     dry: bool
     """A trial of the flow on tiny shapes: its times mean nothing."""
     clocks: dict[str, float | None]

@@ -22,8 +22,8 @@ from tools.performance_results import read_devices
 ROOT = Path(__file__).parents[2]
 
 
-KINDS = ("ceilings/*", "checks/*", "kernels/*", "runtime/one-sequence/*")
-"""What a short trial runs: all but what serves many requests, and the profile."""
+KINDS = ("ceilings/*", "kernels/int4-linear/*", "kernels/silu-mul/*", "runtime/one-sequence/*")
+"""What a short trial runs: no kernel that the interpreter takes long for, no load of many requests, no profile."""
 
 
 def bench(*words: str, command: str = "gpu", **variables: str) -> subprocess.CompletedProcess[str]:
