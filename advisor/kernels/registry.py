@@ -10,6 +10,7 @@ from advisor.kernels import (
     int8_linear,
     paged_decode,
     quantise_rows,
+    sampling,
     silu_mul,
 )
 from advisor.kernels.kernel import Kernel
@@ -25,4 +26,5 @@ KERNELS: tuple[Kernel, ...] = (
     silu_mul.KERNEL,
     paged_decode.KERNEL,
     block_sparse_prefill.KERNEL,
+    sampling.KERNEL,
 )
