@@ -14,7 +14,7 @@ import triton.language as tl
 from torch import Tensor
 
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
-from advisor.kernels.sampling_torch import HELD, LANES, sample_on_cpu, sample_reference
+from advisor.kernels.sampling_torch import HELD, LANES, check, sample_on_cpu, sample_reference
 
 _WARPS = 16
 _MANTISSA = tl.constexpr(0x7FFFFFFF)
@@ -70,12 +70,12 @@ def _highest(logits, temperature, VOCAB: tl.constexpr, TILE: tl.constexpr):
 
 
 @triton.jit
-def _race(logits, temperature, threshold, seed, row, step_low, step_high, VOCAB: tl.constexpr, LANES: tl.constexpr):
+def _race(logits, temperature, threshold, seed, stream, step_low, step_high, VOCAB: tl.constexpr, LANES: tl.constexpr):
     """The place whose score plus noise is highest among the scores from `threshold` on."""
     lane = tl.arange(0, LANES)
     best, at = tl.full((LANES,), float("-inf"), tl.float32), lane
     for begin in range(0, VOCAB, 4 * LANES):
-        noise = tl.philox(seed, begin // 4 + lane, row, step_low, step_high)
+        noise = tl.philox(seed, begin // 4 + lane, stream, step_low, step_high)
         for part in tl.static_range(4):
             column = begin + part * LANES + lane
             score = _score(logits, column, temperature, VOCAB)
@@ -157,8 +157,8 @@ def _settle(score, highest, base, top_k, top_p, mass, HELD: tl.constexpr):
 
 @triton.jit
 def _sample(
-    logits, temperatures, top_ks, top_ps, min_ps, seed, offset, tokens, thresholds, values, places, logits_row,
-    VOCAB: tl.constexpr, HELD: tl.constexpr, LANES: tl.constexpr,
+    logits, temperatures, top_ks, top_ps, min_ps, seeds, offsets, tokens, thresholds, values, places, logits_row,
+    VOCAB: tl.constexpr, HELD: tl.constexpr, LANES: tl.constexpr, OWN: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0)
     logits += row.to(tl.int64) * logits_row
@@ -171,11 +171,11 @@ def _sample(
     highest, threshold = tl.zeros_like(everything), everything
     token = tl.full((), 0, tl.int32)
     if greedy | (top_k > 0) | (top_p < 1.0) | (min_p > 0.0):
-        highest, token = _highest(logits, temperature, VOCAB, 4 * LANES)
+        highest, token = _highest(logits, temperature, VOCAB, 2 * LANES)
         threshold = highest
     if greedy == 0:
-        step = tl.load(offset)
-        draw, low, high = tl.load(seed), step.to(tl.int32), (step >> 32).to(tl.int32)
+        step = tl.load(offsets + row * OWN)
+        draw, stream, low, high = tl.load(seeds + row * OWN), row * (1 - OWN), step.to(tl.int32), (step >> 32).to(tl.int32)
         base = tl.where(min_p > 0.0, highest + tl.log(tl.maximum(min_p, 1e-30)), everything)
         count, mass, lowest = tl.full((), VOCAB + HELD, tl.int32), tl.zeros_like(everything), base
         if top_k > 0:
@@ -188,19 +188,19 @@ def _sample(
             lowest, count, mass = _search(logits, temperature, highest, base, top_p, False, VOCAB, HELD, LANES // 2)
         if count <= HELD:
             held = tl.arange(0, HELD)
-            filled = _gather(logits, temperature, lowest, values + row * HELD, places + row * HELD, VOCAB, 4 * LANES)
+            filled = _gather(logits, temperature, lowest, values + row * HELD, places + row * HELD, VOCAB, 2 * LANES)
             tl.debug_barrier()
             score = tl.load(values + row * HELD + held, mask=held < filled, other=float("-inf"))
             threshold = _settle(score, highest, base, top_k, top_p, mass, HELD)
             place = tl.load(places + row * HELD + held, mask=held < filled, other=0)
-            n0, n1, n2, n3 = tl.philox(draw, place // (4 * LANES) * LANES + place % LANES, row, low, high)
+            n0, n1, n2, n3 = tl.philox(draw, place // (4 * LANES) * LANES + place % LANES, stream, low, high)
             part = place // LANES % 4
             noise = tl.where(part == 0, n0, tl.where(part == 1, n1, tl.where(part == 2, n2, n3)))
             race = tl.where((score >= threshold) & (held < filled), score + _gumbel(noise), float("-inf"))
             token = _winner(race, place)
         else:
             threshold = lowest
-            token = _race(logits, temperature, threshold, draw, row, low, high, VOCAB, LANES)
+            token = _race(logits, temperature, threshold, draw, stream, low, high, VOCAB, LANES)
     tl.store(tokens + row, token.to(tl.int64))
     tl.store(thresholds + row, threshold)
 
@@ -209,10 +209,11 @@ def sample(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, mi
     """One token for each row of `logits` [R, V]: int64 [R]; one launch on a GPU without a look at the values, plain torch on a CPU.
 
     `temperature`, `top_p`, `min_p` are float32 [R] and `top_k` int32 [R]; 0, 1, 0 and 0 turn them off, a temperature of 0 being greedy.
-    `seed` and `offset` are int64 of one element: raise the offset on the device between draws, and a replayed graph draws anew.
+    `seed` and `offset` are int64, both [1] or both [R]: raise the offset on the device between draws, and a replayed graph draws anew.
+    A row with its own seed and offset draws the same in any batch, at any row.
     Tokens of equal score at a threshold stay together. Raises `ValueError` for shapes, types or devices that do not go together.
     """
-    _check(logits, temperature, top_k, top_p, min_p, seed, offset)
+    check(logits, temperature, top_k, top_p, min_p, seed, offset)
     if logits.device.type == "cpu":
         return sample_on_cpu(logits, temperature, top_k, top_p, min_p, seed, offset)
     return launch_sample(logits, temperature, top_k, top_p, min_p, seed, offset)[0]
@@ -225,7 +226,7 @@ def launch_sample(
 
     `held`, a power of two, is how many scores a program holds at once: it changes the way there, not the result.
     """
-    _check(logits, temperature, top_k, top_p, min_p, seed, offset)
+    check(logits, temperature, top_k, top_p, min_p, seed, offset)
     logits = logits if logits.stride(1) == 1 else logits.contiguous()
     rows, vocabulary = logits.shape
     tokens, thresholds = logits.new_empty(rows, dtype=torch.int64), logits.new_empty(rows, dtype=torch.float32)
@@ -233,27 +234,9 @@ def launch_sample(
     if rows:
         _sample[(rows,)](
             logits, temperature, top_k, top_p, min_p, seed, offset, tokens, thresholds, values, places, logits.stride(0),
-            VOCAB=vocabulary, HELD=held, LANES=LANES, num_warps=_WARPS,
+            VOCAB=vocabulary, HELD=held, LANES=LANES, OWN=int(offset.numel() > 1), num_warps=_WARPS,
         )  # fmt: skip
     return tokens, thresholds
-
-
-def _check(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, seed: Tensor, offset: Tensor) -> None:
-    of_rows = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    given = ", ".join(
-        f"{name} {tuple(each.shape)} {each.dtype} {each.device}"
-        for name, each in {"logits": logits, **of_rows, "seed": seed, "offset": offset}.items()
-    )
-    if logits.dim() != 2 or not logits.is_floating_point() or not 0 < logits.shape[1] < 2**30:
-        raise ValueError(f"sample takes floating logits [R, V]; got {given}")
-    if any(each.shape != logits.shape[:1] or not each.is_contiguous() for each in of_rows.values()):
-        raise ValueError(f"sample takes temperature, top_k, top_p and min_p [R]; got {given}")
-    if top_k.dtype != torch.int32 or any(each.dtype != torch.float32 for each in (temperature, top_p, min_p)):
-        raise ValueError(f"sample takes int32 top_k and float32 temperature, top_p and min_p; got {given}")
-    if any(each.dtype != torch.int64 or each.numel() != 1 for each in (seed, offset)):
-        raise ValueError(f"sample takes int64 seed and offset of one element; got {given}")
-    if len({each.device for each in (logits, *of_rows.values(), seed, offset)}) > 1:
-        raise ValueError(f"sample takes tensors of one device; got {given}")
 
 
 def _inputs(rows: int, vocabulary: int, kind: int) -> tuple[Tensor, ...]:
@@ -270,8 +253,8 @@ def _variant(vocabulary: int, element: str) -> Variant:
     return Variant(
         name=f"{vocabulary}-{element}",
         function=_sample,
-        types={"logits": f"*{element}", **pointers, **dict.fromkeys(("seed", "offset", "tokens"), "*i64"), "logits_row": "i32"},
-        constants={"VOCAB": vocabulary, "HELD": HELD, "LANES": LANES},
+        types={"logits": f"*{element}", **pointers, **dict.fromkeys(("seeds", "offsets", "tokens"), "*i64"), "logits_row": "i32"},
+        constants={"VOCAB": vocabulary, "HELD": HELD, "LANES": LANES, "OWN": 1},
         warps=_WARPS,
         stages=3,
         # 512 threads share the 65,536 registers of a multiprocessor
@@ -285,10 +268,11 @@ def _launched(*arguments: Tensor) -> Tensor:
 
 KERNEL = Kernel(
     name="sampling",
-    reference=sample_reference,
+    # tokens as numbers that can be compared
+    reference=lambda *arguments: sample_reference(*arguments).double(),
     launch=_launched,
     inputs=_inputs,
-    shapes=((2, 320, 0), (1, 320, 5), (1, 5003, 2), (1, 50257, 3), (2, 50257, 4), (1, 128256, 1), (1, 1, 5), (0, 320, 0)),
+    shapes=((2, 320, 0), (1, 320, 5), (1, 5003, 2), (1, 9001, 3), (1, 50257, 4), (1, 128256, 1), (1, 1, 5), (0, 320, 0)),
     # the same noise, so the same tokens
     tolerance=0.0,
     bytes=lambda rows, vocabulary, kind: 2 * rows * vocabulary + 8 * rows,

@@ -38,15 +38,15 @@ def sample_reference(
 ) -> Tensor:
     """One token for each row of `logits` [R, V]: the survivor whose score plus Gumbel noise is highest. Returns int64 [R].
 
-    `temperature`, `top_p`, `min_p` are float [R], `top_k` integer [R], `seed` and `offset` int64 of one element: an offset draws once.
+    `temperature`, `top_p`, `min_p` are float [R], `top_k` integer [R], `seed` and `offset` int64, both [1] or both [R].
     """
     scores, kept = survivors(logits, temperature, top_k, top_p, min_p)
-    row, column = torch.arange(scores.shape[0]).unsqueeze(1), torch.arange(scores.shape[1]).unsqueeze(0)
+    column = torch.arange(scores.shape[1], device=scores.device).unsqueeze(0)
     counter = column // (4 * LANES) * LANES + column % LANES
-    bits = torch.stack(philox(int(seed), counter, row, int(offset)))
+    bits = torch.stack(philox(seed.unsqueeze(1), counter, _streams(scores, offset).unsqueeze(1), offset.unsqueeze(1)))
     chosen = bits.gather(0, (column // LANES % 4).expand_as(bits[0]).unsqueeze(0))[0]
     exponential = -torch.log1p(-_uniform(chosen))
-    return (scores - exponential.log().to(scores.device)).masked_fill(~kept, -torch.inf).argmax(-1)
+    return (scores - exponential.log()).masked_fill(~kept, -torch.inf).argmax(-1)
 
 
 def sample_on_cpu(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, seed: Tensor, offset: Tensor) -> Tensor:
@@ -57,9 +57,29 @@ def sample_on_cpu(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Ten
     scores = _scores(logits, temperature)
     weights = (scores - scores.amax(-1, keepdim=True)).exp_().masked_fill_(scores < _thresholds(scores, top_k, top_p, min_p), 0.0)
     reached = weights.double().cumsum(-1)
-    uniform = _uniform(philox(int(seed), torch.zeros(1, dtype=torch.int64), torch.arange(logits.shape[0]), int(offset))[0])
+    uniform = _uniform(philox(seed, torch.zeros_like(offset), _streams(scores, offset), offset)[0])
     drawn = torch.searchsorted(reached, (uniform * reached[:, -1]).unsqueeze(1), right=True).squeeze(1)
     return torch.where(greedy, best, drawn)
+
+
+def check(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, seed: Tensor, offset: Tensor) -> None:
+    """Raise `ValueError` for shapes, types or devices that do not go together."""
+    of_rows = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
+    given = ", ".join(
+        f"{name} {tuple(each.shape)} {each.dtype} {each.device}"
+        for name, each in {"logits": logits, **of_rows, "seed": seed, "offset": offset}.items()
+    )
+    everything = (logits, *of_rows.values(), seed, offset)
+    if logits.dim() != 2 or not logits.is_floating_point() or not 0 < logits.shape[1] < 2**30:
+        raise ValueError(f"sample takes floating logits [R, V]; got {given}")
+    if any(each.device != logits.device or not each.is_contiguous() for each in everything[1:]):
+        raise ValueError(f"sample takes contiguous tensors of one device; got {given}")
+    if any(each.shape != logits.shape[:1] for each in of_rows.values()):
+        raise ValueError(f"sample takes temperature, top_k, top_p and min_p [R]; got {given}")
+    if top_k.dtype != torch.int32 or any(each.dtype != torch.float32 for each in (temperature, top_p, min_p)):
+        raise ValueError(f"sample takes int32 top_k and float32 temperature, top_p and min_p; got {given}")
+    if seed.dtype != torch.int64 or offset.dtype != torch.int64 or seed.shape != offset.shape or seed.shape not in ((1,), logits.shape[:1]):
+        raise ValueError(f"sample takes int64 seed and offset, both [1] or both [R]; got {given}")
 
 
 def _thresholds(scores: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor) -> Tensor:
@@ -113,13 +133,19 @@ def _uniform(bits: Tensor) -> Tensor:
     return ((bits >> 1).double() + 0.5) * 2.0**-31
 
 
-def philox(seed: int, counter: Tensor, row: Tensor, offset: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four blocks of 32 random bits, as `tl.philox(seed, counter, row, low half of offset, high half)` gives them.
+def _streams(scores: Tensor, offset: Tensor) -> Tensor:
+    """Which stream of a shared seed and offset each row [R] draws from; rows with their own need none."""
+    rows = torch.arange(scores.shape[0], device=scores.device)
+    return rows if offset.numel() == 1 else torch.zeros_like(rows)
 
-    Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", Philox-4x32-10.
+
+def philox(seed: Tensor, counter: Tensor, stream: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four blocks of 32 random bits, as `tl.philox(seed, counter, stream, low half of offset, high half)` gives them.
+
+    Integers that broadcast. Source: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", Philox-4x32-10.
     """
-    c0, c1 = counter + 0 * row, row + 0 * counter
-    c2, c3 = torch.full_like(c0, offset & _MASK), torch.full_like(c0, offset >> 32 & _MASK)
+    none = 0 * (seed + counter + stream + offset)
+    c0, c1, c2, c3 = counter + none, stream + none, (offset & _MASK) + none, (offset >> 32 & _MASK) + none
     k0, k1 = seed & _MASK, seed >> 32 & _MASK
     for _ in range(10):
         left, right = c2 * 0xCD9E8D57, c0 * 0xD2511F53

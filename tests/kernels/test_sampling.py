@@ -43,7 +43,7 @@ def logits(count: int, dtype: torch.dtype = torch.float32, vocabulary: int = VOC
 
 def drawable(row: Tensor, temperature: float, top_k: int, top_p: float, min_p: float) -> Tensor:
     chosen = Sampling(temperature=temperature, top_k=top_k or None, top_p=top_p if top_p < 1 else None, min_p=min_p or None)
-    return Sampler(chosen, torch.device("cpu")).probabilities(row.unsqueeze(0))[0]
+    return Sampler(chosen).probabilities(row.unsqueeze(0))[0]
 
 
 def test_survivors_are_those_of_the_sampler() -> None:
@@ -143,10 +143,25 @@ def test_noise_is_the_philox_of_triton() -> None:
         assert torch.equal(sampling.launch_sample(given, *arguments)[0], sampling_torch.sample_reference(given, *arguments))
 
 
+def test_a_row_with_its_own_seed_and_offset_draws_the_same_in_any_batch() -> None:
+    given, order = logits(5), torch.tensor([3, 1, 4])
+    own = (*rows(FILTERS[:5])[:4], torch.tensor([5, 5, 6, 7, 8]), torch.tensor([1, 2, 2, 2**33, 0]))
+
+    def triton(*each: Tensor) -> Tensor:
+        return sampling.launch_sample(*each, held=64)[0]
+
+    forms: tuple[Callable[..., Tensor], ...] = (sampling.sample, sampling_torch.sample_reference, triton)
+    for form in forms:
+        whole = form(given, *own)
+        assert torch.equal(form(given[order], *(each[order] for each in own)), whole[order])
+        assert torch.equal(form(given[:1], *(each[:1] for each in own)), whole[:1])
+    assert torch.equal(triton(given, *own), sampling_torch.sample_reference(given, *own))
+
+
 def test_philox_gives_the_published_numbers() -> None:
     zero = torch.zeros(1, dtype=torch.int64)
     # known answers of the authors' Random123: Philox-4x32-10, counter and key zero
-    assert [int(part) for part in sampling_torch.philox(0, zero, zero, 0)] == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
+    assert [int(part) for part in sampling_torch.philox(zero, zero, zero, zero)] == [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]
 
 
 def test_it_says_what_it_got() -> None:
