@@ -4,27 +4,17 @@ Letters: N sequences, W new tokens of each, H query heads, K key-value heads, G 
 B blocks of a table, R rows of the ring of newest pages. The W·G query rows that share a key-value head are one tile of the products.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-import triton
 from torch import Tensor
 
-from advisor.kernels import kv_formats
+from advisor.kernels import arguments, kv_formats
 from advisor.kernels.cache_words import PLANES
 from advisor.kernels.kernel import INTERPRETED, Kernel
+from advisor.kernels.paged_decode_forms import SPLITS, VARIANTS, form_of, most_rows, padded, splits_for
 from advisor.kernels.paged_decode_inputs import Case, inputs, least_bytes, operations
 from advisor.kernels.paged_decode_tiles import attend, combine
-
-SPLITS = (1, 4, 8, 16, 32)
-"""Programs among which the tiles of a sequence and key-value head may be shared out."""
-MOST_ROWS = 128
-"""Most query rows W·G of a key-value head."""
-_PROGRAMS = 2 * 132
-"""Programs that keep the largest device busy: two for each multiprocessor of an H200."""
 
 
 def reference(
@@ -144,6 +134,8 @@ def paged_decode(
     step = PLANES[kv_format]
     value_width = values.shape[3] * (2 if kv_format == "int4" else 1)
     out = query.new_empty(sequences, width, heads, value_width)
+    if out.numel() == 0:
+        return out
     reach = tables.shape[1] * size if window is None else min(tables.shape[1] * size, window + width + first)
     form = form_of(kv_format, query.dtype, max(key_width, value_width), width * heads // kv_heads)
     splits = splits_for(sequences * kv_heads, reach, form.tile) if splits is None else splits
@@ -155,15 +147,15 @@ def paged_decode(
     stored = (keys, values) if kv_format == "bf16" else (keys.view(torch.int16), values.view(torch.int16))
     attend[shares, kv_heads, sequences](
         query, first_query, *stored, key_scales, value_scales, recent_keys, recent_values, recent_rows, tables, lengths, sinks, ancestors,
-        parts, logarithms, scale, softcap or 0.0, window or 0, first, query.stride(1), tables.stride(0),
+        parts, logarithms, scale, softcap or 0.0, window or 0, first, query.stride(0), query.stride(1), tables.stride(0),
         FORMAT=kv_format, STEP=step, WIDTH=width, GROUP=heads // kv_heads, KV_HEADS=kv_heads, SIZE=size, D=key_width, E=value_width,
-        BLOCK_D=_block(key_width // step), BLOCK_E=_block(value_width // step), ROWS=_block(width * heads // kv_heads), TILE=form.tile,
+        BLOCK_D=padded(key_width // step), BLOCK_E=padded(value_width // step), ROWS=padded(width * heads // kv_heads), TILE=form.tile,
         SPLITS=splits, WINDOWED=window is not None, FIRST=first > 0 and (window is not None or first_query is not None),
         SOFTCAP=softcap is not None, WIDE=INTERPRETED, num_warps=form.warps, num_stages=form.stages,
     )  # fmt: skip
     if shares > 1:
         combine[width * heads // kv_heads, kv_heads, sequences](
-            parts, logarithms, out, value_width, _block(value_width), width, heads // kv_heads, shares
+            parts, logarithms, out, value_width, padded(value_width), width, heads // kv_heads, shares
         )
     return out
 
@@ -172,36 +164,6 @@ def new_workspace(out: Tensor, shares: int = SPLITS[-1] + 1) -> Tensor:
     """Room for the shares of an output like `out` [N, W, H, E] or smaller; to be kept for captured graphs."""
     rows = out.shape[0] * out.shape[1] * out.shape[2] * shares
     return torch.empty(rows * (out.shape[3] + 1), dtype=torch.float32, device=out.device)
-
-
-def splits_for(programs: int, reach: int, tile: int) -> int:
-    """The fewest splits of `SPLITS` that keep the device busy with `programs` pairs of sequence and head, at least two tiles in each.
-
-    `reach` is the most keys that a sequence can have: what is known before the lengths are.
-    """
-    wanted = max(1, min(_PROGRAMS // programs if programs else 1, reach // (2 * tile)))
-    return next((splits for splits in SPLITS if splits >= wanted), SPLITS[-1])
-
-
-@dataclass(frozen=True, slots=True)
-class Form:
-    """How the Triton function is launched."""
-
-    tile: int
-    warps: int
-    stages: int
-
-
-def form_of(kv_format: str, dtype: torch.dtype, width: int, rows: int) -> Form:
-    """A tile of keys and values of about 32 KiB, so that two programs of three stages share a multiprocessor of 227 KiB."""
-    element = dtype.itemsize if kv_format == "bf16" else 2 / PLANES[kv_format]
-    tile = 2 ** round(math.log2(32 * 1024 / (2 * _block(width) * element)))
-    return Form(tile=max(16, min(tile, 128, 8192 // _block(rows))), warps=8 if rows > 32 else 4, stages=3)
-
-
-def _block(width: int) -> int:
-    """The power of two, 16 at least, that `width` is padded to: what a matrix instruction takes."""
-    return max(16, int(triton.next_power_of_2(width)))
 
 
 def _parts(workspace: Tensor, out: Tensor, shares: int) -> tuple[Tensor, Tensor]:
@@ -215,56 +177,42 @@ def _parts(workspace: Tensor, out: Tensor, shares: int) -> tuple[Tensor, Tensor]
 def _check(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, others: dict[str, Tensor | None], kv_format: str) -> None:
     """Raise `ValueError` unless every tensor has the shape, type and strides that the others ask for."""
     given = {"query": query, "keys": keys, "values": values, "tables": tables, **others}
-    got = ", ".join(f"{name} {tuple(tensor.shape)} {tensor.dtype} {tensor.device}" for name, tensor in given.items() if tensor is not None)
+    got = arguments.describe(given)
     if kv_format not in PLANES:
         raise ValueError(f"no cache format `{kv_format}`; choose from {', '.join(PLANES)}")
     if query.dim() != 4 or keys.dim() != 4 or values.dim() != 4 or tables.dim() != 2:
         raise ValueError(f"paged_decode takes query [N, W, H, D], keys and values [P, K, S, ·] and tables [N, B]; got {got}")
-    (sequences, width, heads, key_width), (blocks, kv_heads, size) = query.shape, keys.shape[:3]
-    if heads % kv_heads or width * heads // kv_heads > MOST_ROWS:
-        raise ValueError(f"paged_decode takes whole groups of at most {MOST_ROWS} query rows to a key-value head; got {got}")
+    (sequences, width, heads, key_width), (blocks, kv_heads, size, _) = query.shape, keys.shape
     exact, packed = kv_format == "bf16", 2 if kv_format == "int4" else 1
-    stored = query.dtype if exact else kv_formats.stored_dtype(kv_format)
-    if key_width % PLANES[kv_format] or values.shape[3] * packed % PLANES[kv_format]:
+    value_width = values.shape[3] * packed
+    if heads % kv_heads or width * heads // kv_heads > most_rows(max(key_width, value_width)):
+        raise ValueError(
+            f"paged_decode takes whole groups of query heads, at most {most_rows(max(key_width, value_width))} query rows to a "
+            f"key-value head; got {got}"
+        )
+    if key_width % PLANES[kv_format] or value_width % PLANES[kv_format]:
         raise ValueError(f"a row of {kv_format} is read in words of {PLANES[kv_format]} elements; got {got}")
-    ring = (-1, 2, kv_heads, size)
-    wanted: dict[str, tuple[Sequence[int] | None, torch.dtype]] = {
-        "query": (query.shape, query.dtype),
+    stored = query.dtype if exact else kv_formats.stored_dtype(kv_format)
+    scales = (None if exact else (blocks, kv_heads, size, 1), torch.float16)
+    sinks, first_query = given["sinks"], given["first_query"]
+    wanted: arguments.Wanted = {
         "keys": ((blocks, kv_heads, size, key_width // packed), stored),
-        "values": ((blocks, kv_heads, size, values.shape[3]), stored),
+        "values": ((blocks, kv_heads, size, -1), stored),
         "tables": ((sequences, -1), torch.int32),
         "lengths": ((sequences,), torch.int32),
-        "key_scales": (None if exact else (blocks, kv_heads, size, 1), torch.float16),
-        "value_scales": (None if exact else (blocks, kv_heads, size, 1), torch.float16),
+        "key_scales": scales,
+        "value_scales": scales,
         "first_query": (query.shape, query.dtype),
-        "sinks": ((heads,), query.dtype if (sinks := given["sinks"]) is None else sinks.dtype),
+        "sinks": ((heads,), query.dtype if sinks is None else sinks.dtype),
         "ancestors": ((sequences, width), torch.int64),
-        "recent_keys": ((*ring, key_width), query.dtype),
-        "recent_values": ((*ring, values.shape[3] * packed), query.dtype),
+        "recent_keys": ((-1, 2, kv_heads, size, key_width), query.dtype),
+        "recent_values": ((-1, 2, kv_heads, size, value_width), query.dtype),
         "recent_rows": ((sequences,), torch.int32),
     }
-    for name, (shape, dtype) in wanted.items():
-        tensor = given[name]
-        if tensor is None and not (name.endswith("scales") and not exact):
-            continue
-        if tensor is None or shape is None or not _fits(tensor, shape, dtype) or tensor.device != query.device:
-            raise ValueError(f"paged_decode takes {name} {shape} {dtype} on {query.device}; got {got}")
-    for name, tensor in given.items():
-        if tensor is not None and not _is_laid_out(name, tensor):
-            raise ValueError(f"paged_decode takes a contiguous {name}; got strides {tensor.stride()} of {got}")
-
-
-def _fits(tensor: Tensor, shape: Sequence[int], dtype: torch.dtype) -> bool:
-    same = len(shape) == tensor.dim() and all(size in (-1, given) for size, given in zip(shape, tensor.shape, strict=True))
-    return same and tensor.dtype == dtype
-
-
-def _is_laid_out(name: str, tensor: Tensor) -> bool:
-    """Queries may be part of a wider row, as of a fused projection; rows of tables may be part of longer ones."""
-    if name.endswith("query"):
-        tokens = tensor.flatten(0, 1) if tensor.stride(0) == tensor.stride(1) * tensor.shape[1] or tensor.shape[0] == 1 else None
-        return tokens is not None and tokens[:1].is_contiguous()
-    return tensor[:1].is_contiguous() if name == "tables" else tensor.is_contiguous()
+    arguments.check("paged_decode", given, wanted, () if exact else ("key_scales", "value_scales"), query.device)
+    arguments.check_layout("paged_decode", given, {"query": 2, "first_query": 2, "tables": 1})
+    if first_query is not None and first_query.stride() != query.stride():
+        raise ValueError(f"paged_decode takes both queries of one layout; got strides {first_query.stride()} and {query.stride()}")
 
 
 def _run(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, lengths: Tensor, options: dict[str, Any]) -> Tensor:
@@ -292,4 +240,5 @@ KERNEL = Kernel(
     tolerance=1e-3,
     bytes=least_bytes,
     flops=operations,
+    variants=VARIANTS,
 )

@@ -36,12 +36,13 @@ def _queries(query, starts, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, STEP: 
     """Planes of the query rows, and the constant that each row's scores lack: int4 levels are stored 7.5 too high."""
     loaded = _load(query, starts, ok, WIDTH, BLOCK, False, STEP)
     planes = ()
-    total = tl.zeros(starts.shape, tl.float32)
+    lacking = tl.zeros(starts.shape, tl.float32)
     for p in tl.static_range(STEP):
         numbers = loaded[p].to(tl.float32) if WIDE else loaded[p] if FORMAT == "bf16" else loaded[p].to(tl.float16)
-        total += tl.sum(numbers.to(tl.float32), 1)
+        if FORMAT == "int4":
+            lacking -= tl.sum(numbers.to(tl.float32), 1) * (7.5 * 2.0**-24)
         planes += (numbers * 0.0625 if FORMAT == "int4" and p % 2 else numbers,)
-    return planes, total * (-7.5 * 2.0**-24)
+    return planes, lacking
 
 
 @triton.jit
@@ -57,29 +58,30 @@ def _sweep(
     for base in tl.range(start, stop, TILE):
         at = base + tl.arange(0, TILE)
         ok = at < stop
-        page = pages if NEWEST else tl.load(pages + at // SIZE, mask=ok, other=0).to(tl.int64)
+        page = pages if NEWEST else tl.load(pages + at // SIZE, mask=ok, other=0)
         rows = (page * KV_HEADS + head) * SIZE + at % SIZE
-        key = _load(keys, rows * (D // STEP), ok, D, BLOCK_D, FORMAT != "bf16", STEP)
-        scores = tl.zeros((places.shape[0], TILE), tl.float32)
+        if FORMAT == "bf16":
+            factor = scale
+        else:
+            # early, so that they arrive while the keys are multiplied
+            factor = (tl.load(key_scales + rows, mask=ok, other=0.0).to(tl.float32) * scale)[None, :]
+            value_scale = tl.load(value_scales + rows, mask=ok, other=0.0)
+        key = _load(keys, rows.to(tl.int64) * (D // STEP), ok, D, BLOCK_D, FORMAT != "bf16", STEP)
+        scores = tl.broadcast_to(lacking[:, None], (lacking.shape[0], TILE))
         for p in tl.static_range(STEP):
             scores = tl.dot(query[p], tl.trans(_plane(key, p, FORMAT, WIDE)), scores, input_precision="ieee")
-        if FORMAT == "bf16":
-            scores *= scale
-        else:
-            if FORMAT == "int4":
-                scores += lacking[:, None]
-            scores *= (tl.load(key_scales + rows, mask=ok, other=0.0).to(tl.float32) * scale)[None, :]
+        scores *= factor
         if SOFTCAP:
             scores = softcap * (1.0 - 2.0 / (tl.exp2(scores) + 1.0))
-        seen = ok[None, :]
+        scores += tl.where(ok, 0.0, float("-inf"))[None, :]
         if TREE:
             new = (at - (length - WIDTH))[None, :]
-            seen = seen & ((new < 0) | (((bits[:, None] >> tl.minimum(tl.maximum(new, 0), 63)) & 1) > 0))
+            seen = ((bits[:, None] >> tl.minimum(tl.maximum(new, 0), 63)) & 1) > 0
+            scores = tl.where((new < 0) | seen, scores, float("-inf"))
         elif WIDTH > 1:
-            seen = seen & (at[None, :] <= places[:, None])
+            scores = tl.where(at[None, :] <= places[:, None], scores, float("-inf"))
         if WINDOWED and WIDTH > 1:
-            seen = seen & (at[None, :] > places[:, None] - window)
-        scores = tl.where(seen, scores, float("-inf"))
+            scores = tl.where(at[None, :] > places[:, None] - window, scores, float("-inf"))
         higher = tl.maximum(highest, tl.max(scores, 1))
         finite = tl.where(higher == float("-inf"), 0.0, higher)
         decay = tl.exp2(highest - finite)
@@ -88,12 +90,12 @@ def _sweep(
         total = total * decay + tl.sum(weights, 1)
         if FORMAT != "bf16":
             headroom: tl.constexpr = 256.0 if FORMAT == "fp8" else 128.0 if FORMAT == "int8" else 8.0
-            weights *= (tl.load(value_scales + rows, mask=ok, other=0.0).to(tl.float32) * headroom)[None, :]
+            weights *= (value_scale.to(tl.float32) * headroom)[None, :]
         if not WIDE:
             weights = weights.to(values.dtype.element_ty if FORMAT == "bf16" else tl.float16)
         if FORMAT == "int4":
             weighted = weighted * decay + tl.sum(weights.to(tl.float32), 1)
-        value = _load(values, rows * (E // STEP), ok, E, BLOCK_E, FORMAT != "bf16", STEP)
+        value = _load(values, rows.to(tl.int64) * (E // STEP), ok, E, BLOCK_E, FORMAT != "bf16", STEP)
         added = ()
         for p in tl.static_range(STEP):
             added += (tl.dot(weights, _plane(value, p, FORMAT, WIDE), sums[p] * decay[:, None], input_precision="ieee"),)
@@ -104,7 +106,7 @@ def _sweep(
 @triton.jit
 def _share(
     query, first_query, cache, pages, sinks, ancestors, out, logarithms, spans, length, sequence, head, split,
-    scale, softcap, window, query_stride,
+    scale, softcap, window, sequence_stride, token_stride,
     FORMAT: tl.constexpr, NEWEST: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, STEP: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, ROWS: tl.constexpr,
     TILE: tl.constexpr, SHARES: tl.constexpr, WINDOWED: tl.constexpr, FIRST: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr,
@@ -116,7 +118,7 @@ def _share(
     real = row < WIDTH * GROUP
     token, query_head = sequence * WIDTH + row // GROUP, head * GROUP + row % GROUP
     places = length - WIDTH + row // GROUP
-    query_starts = token.to(tl.int64) * query_stride + query_head * D
+    query_starts = sequence.to(tl.int64) * sequence_stride + row // GROUP * token_stride + query_head * D
     bits = tl.load(ancestors + token, mask=real, other=0) if ancestors is not None else 0
     if SOFTCAP:
         scale, softcap = scale * (2 * log2e * unit) / softcap, softcap * log2e
@@ -163,7 +165,7 @@ def _share(
 @triton.jit(do_not_specialize=["window", "first", "table_stride"])
 def attend(
     query, first_query, keys, values, key_scales, value_scales, recent_keys, recent_values, recent_rows,
-    tables, lengths, sinks, ancestors, out, logarithms, scale, softcap, window, first, query_stride, table_stride,
+    tables, lengths, sinks, ancestors, out, logarithms, scale, softcap, window, first, sequence_stride, token_stride, table_stride,
     FORMAT: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
     SPLITS: tl.constexpr, WINDOWED: tl.constexpr, FIRST: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr,
@@ -182,16 +184,16 @@ def attend(
         spans = (0, tl.minimum(first, newest) if split == 0 else 0, start, tl.minimum(start + share, newest))
         _share(
             query, first_query, (keys, values, key_scales, value_scales), tables + sequence * table_stride, sinks, ancestors,
-            out, logarithms, spans, length, sequence, head, split, scale, softcap, window, query_stride,
+            out, logarithms, spans, length, sequence, head, split, scale, softcap, window, sequence_stride, token_stride,
             FORMAT, False, WIDTH, GROUP, KV_HEADS, SIZE, D, E, STEP, BLOCK_D, BLOCK_E, ROWS,
             TILE, SHARES, WINDOWED, FIRST, SOFTCAP, WIDE,
         )  # fmt: skip
     elif recent_keys is not None:
-        page = tl.load(recent_rows + sequence).to(tl.int64) * 2 + (newest // SIZE) % 2
+        page = tl.load(recent_rows + sequence) * 2 + (newest // SIZE) % 2
         spans = (newest, tl.minimum(first, length), tl.maximum(begin, newest), length)
         _share(
             query, first_query, (recent_keys, recent_values, None, None), page, sinks, ancestors,
-            out, logarithms, spans, length, sequence, head, split, scale, softcap, window, query_stride,
+            out, logarithms, spans, length, sequence, head, split, scale, softcap, window, sequence_stride, token_stride,
             "bf16", True, WIDTH, GROUP, KV_HEADS, SIZE, D, E, 1, STEP * BLOCK_D, STEP * BLOCK_E, ROWS,
             16, SHARES, WINDOWED, FIRST, SOFTCAP, WIDE,
         )  # fmt: skip

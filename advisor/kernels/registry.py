@@ -8,6 +8,7 @@ from advisor.kernels import (
     int4_linear,
     int8_gpu,
     int8_linear,
+    kv_write,
     paged_decode,
     quantise_rows,
     sampling,
@@ -25,6 +26,7 @@ KERNELS: tuple[Kernel, ...] = (
     add_rmsnorm.KERNEL,
     silu_mul.KERNEL,
     paged_decode.KERNEL,
+    kv_write.KERNEL,
     block_sparse_prefill.KERNEL,
     sampling.KERNEL,
 )
