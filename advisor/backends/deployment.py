@@ -22,6 +22,24 @@ class Weights:
 
 
 @dataclass(frozen=True, slots=True)
+class Pattern:
+    """What a token sees where it does not see everything: in blocks, so that those in which nobody sees anything are skipped."""
+
+    window: int
+    """Newest tokens, itself included."""
+    global_tokens: int = 0
+    """Tokens at the start that everyone sees."""
+    random_blocks: int = 0
+    """Blocks that each block of queries sees besides."""
+    block_tokens: int = 64
+
+    @property
+    def seen_tokens(self) -> int:
+        """Tokens that one sees at the most."""
+        return self.window + self.global_tokens + self.random_blocks * self.block_tokens
+
+
+@dataclass(frozen=True, slots=True)
 class Attention:
     """Which implementation computes attention: `eager` (scores written out), `sdpa` (fused), `flash` or `unshared`.
 
@@ -33,6 +51,8 @@ class Attention:
     implementation: str = "eager"
     window: int | None = None
     """Newest tokens that a token sees, itself included, where that is fewer than the model's own; `None` leaves the model as it is."""
+    pattern: Pattern | None = None
+    """What a token sees of a cache that keeps everything; `None` for all of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,8 @@ def not_evictable(deployment: Deployment) -> str | None:
         return "A contiguous cache has no blocks to give back: it needs kv-paged."
     if deployment.attention.window is not None:
         return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."
+    if deployment.attention.pattern is not None:
+        return "A pattern of blocks may see any token again: nothing can be given back."
     return None
 
 

@@ -27,6 +27,8 @@ class Session:
     """What was measured of ways to attend; kept from one serving to the next."""
     attention_window: int | None = None
     """Newest tokens that each one sees; `None` for what the model itself says."""
+    attention_pattern: Any = None
+    """An `advisor.kernels.block_pattern.BlockPattern` of what each token sees; `None` for everything."""
     kv_layout: str = "contiguous"
     kv_block_tokens: int = 0
     kv_format: str = "bf16"

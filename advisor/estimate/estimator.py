@@ -8,6 +8,7 @@ from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steady, steady_state
 from advisor.estimate.domain import domain
 from advisor.estimate.family import Family
+from advisor.estimate.kept import kept_of
 from advisor.estimate.machine import Machine
 from advisor.estimate.memory import (
     GIB,
@@ -158,6 +159,7 @@ class Estimator:
             shared_tokens=self.shared_tokens(deployment, workload),
             block_tokens=block_tokens(deployment, self.engine),
             pool=pool,
+            kept=kept_of(deployment),
         )
 
     def pool(self, deployment: Deployment, workload: Workload) -> Pool:

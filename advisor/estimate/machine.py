@@ -130,7 +130,7 @@ def gemm_bytes(gemm: Gemm) -> float:
 def attention_flops(call: AttentionCall) -> float:
     """Operations of scores and their product with the values; a prefill sees the causal half of its own tokens."""
     seen = call.kv_tokens - (call.q_tokens - 1) / 2
-    return 2.0 * call.sequences * call.q_tokens * max(seen, 1.0) * call.q_heads * (call.head_dim + call.value_dim)
+    return 2.0 * call.density * call.sequences * call.q_tokens * max(seen, 1.0) * call.q_heads * (call.head_dim + call.value_dim)
 
 
 def attention_bytes(call: AttentionCall) -> float:

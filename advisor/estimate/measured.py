@@ -59,7 +59,7 @@ class ProfiledMachine:
         variant = (call.implementation, call.layout, call.kv_format, call.phase)
         if variant not in self._attention.variants:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
-        return self._attention.seconds(
+        return call.density * self._attention.seconds(
             *variant,
             batch=call.sequences,
             q_tokens=call.q_tokens,

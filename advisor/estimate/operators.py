@@ -10,6 +10,7 @@ from typing import Literal
 
 from advisor.backends.deployment import Deployment, Parallel
 from advisor.estimate.fusion import fused
+from advisor.estimate.sight import density, read_tokens
 from advisor.profiles.layers import LatentAttention, Matrix, Mixer, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 
@@ -78,6 +79,8 @@ class AttentionCall:
     count: int
     latent: bool = False
     """One compressed vector serves as key and value (MLA)."""
+    density: float = 1.0
+    """Share of a prompt's scores that are computed, of those that causal attention has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,15 +291,22 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Ope
             -(-mixer.kv_heads // ranks),
             mixer.head_dim,
             mixer.value_dim,
-            deployment.attention.implementation,
+            _implementation(deployment, part),
             deployment.kv.layout,
             deployment.kv.format,
             count,
+            density=density(deployment, part),
         )
     if isinstance(mixer, LatentAttention):
         return _latent(deployment, mixer, part, count)
     state = 2.0 * mixer.state_bytes * part.sequences
     return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
+
+
+def _implementation(deployment: Deployment, part: Part) -> str:
+    """Patterns of blocks are never written out in prompts: a block is too small for that to matter."""
+    attention = deployment.attention
+    return "sdpa" if part.phase == "prefill" and attention.pattern is not None else attention.implementation
 
 
 def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part, count: int) -> AttentionCall:
@@ -313,6 +323,8 @@ def _seen(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: 
     kv, most = deployment.kv, mixer.attended_tokens(part.kv_tokens)
     if kv.window is not None:
         most = min(most, kv.window + kv.first_tokens)
+    if part.phase == "decode":
+        most = min(most, read_tokens(deployment, part.kv_tokens))
     return min(part.kv_tokens, most + part.q_tokens - 1)
 
 

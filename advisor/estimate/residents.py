@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
+from advisor.backends.eviction import Kept
+
 
 @dataclass(frozen=True, slots=True)
 class Pool:
@@ -119,6 +121,12 @@ class Decoding:
         turn, rest = divmod(self._counter + ahead, self.block)
         past = sum(self._places[int(self.block - rest) + 1 :])
         return self._whole_blocks + self._count * int(turn + 1) + past - (self._places[0] if rest == 0 else 0)
+
+    def kept_blocks(self, kept: Kept) -> int:
+        """Blocks that all hold at the most where each keeps only so much of itself."""
+        current = (active for ends_at, _, active in self._heap if ends_at == active.ends_at)
+        lengths = (active.prompt + active.produced + int(self._counter - active.joined_at) - 1 for active in current)
+        return sum(kept.blocks(length, self.block) for length in lengths)
 
     def _forget(self, active: Active) -> None:
         self._count -= 1

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
+from advisor.backends.eviction import Kept
 from advisor.estimate.memory import full_blocks, reused_tokens
 from advisor.estimate.operators import Part
 from advisor.estimate.residents import NEVER_FULL, Active, Decoding, Pool
@@ -36,6 +37,8 @@ class Rules:
     """Tokens in full blocks with which every prompt begins: those that come after the first find them in the cache."""
     block_tokens: int = 1
     pool: Pool = NEVER_FULL
+    kept: Kept | None = None
+    """What stays of a sequence in a cache that forgets."""
 
 
 class Scheduler:
@@ -66,6 +69,7 @@ class Scheduler:
         self._running = Decoding(pool.block_tokens if self._bounded else max(pricer.deployment.kv.block_tokens, 1))
         self._done: list[Active] = []
         self._exact_cache = exact_cache
+        self._kept = rules.kept
         self.peak_cache_tokens = 0
         """Most tokens that the cache held at once, each sequence rounded up to its blocks; kept where `exact_cache` asks for it."""
         self.peak_blocks = 0.0
@@ -340,6 +344,8 @@ class Scheduler:
             held = (self._running.blocks(min(self._running.shortest, 0.0) - 1) if len(self._running) else 0) + sum(
                 -(-active.todo // block) for active in self._prefilling
             )
+            if self._kept is not None:  # one prompt is held whole while it passes, those behind it not at all
+                held = self._running.kept_blocks(self._kept) + -(-max((one.todo for one in self._prefilling), default=0) // block)
             self.peak_cache_tokens = max(self.peak_cache_tokens, held * block - self._held_twice())
 
     def _held_twice(self) -> int:

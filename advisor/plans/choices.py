@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from advisor.advice import Candidate
-from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Pattern, Weights
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.numbers import three_digits
@@ -26,7 +26,7 @@ def apply_of(candidate: Candidate) -> sections.Apply:
         weights=sections.WeightsChoice(
             dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
         ),
-        attention=sections.AttentionChoice(backend=found.attention.implementation, window=found.attention.window),
+        attention=_attention(found.attention),
         kv_cache=_cache(found.kv),
         speculative=_speculation(found.decoding),
         batching=sections.BatchingChoice(
@@ -45,7 +45,7 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
     return Deployment(
         model=model,
         weights=Weights(format=chosen.weights.dtype, group_size=chosen.weights.group_size, kept_kinds=frozenset(chosen.weights.keep)),
-        attention=Attention(implementation=chosen.attention.backend, window=chosen.attention.window),
+        attention=_seen(chosen.attention),
         kv=_kept(chosen.kv_cache),
         decoding=_decoding(chosen.speculative),
         batching=Batching(
@@ -82,6 +82,17 @@ def shorter_home(path: str) -> str:
 def kept_path(folder: str | None) -> str | None:
     """A model's folder as a plan keeps it: not where this installation has the weights that come with it."""
     return None if folder is None or is_shipped(folder) else shorter_home(folder)
+
+
+def _attention(attention: Attention) -> sections.AttentionChoice:
+    pattern = sections.PatternChoice(**dataclasses.asdict(attention.pattern)) if attention.pattern is not None else None
+    return sections.AttentionChoice(backend=attention.implementation, window=attention.window, pattern=pattern)
+
+
+def _seen(chosen: sections.AttentionChoice) -> Attention:
+    told = chosen.pattern
+    pattern = Pattern(told.window, told.global_tokens, told.random_blocks, told.block_tokens) if told is not None else None
+    return Attention(implementation=chosen.backend, window=chosen.window, pattern=pattern)
 
 
 def _cache(kv: KvCache) -> sections.CacheChoice:

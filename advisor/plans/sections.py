@@ -195,6 +195,19 @@ class CacheChoice(PlanPart):
     """Whether requests that begin alike share blocks; absent: no."""
 
 
+class PatternChoice(PlanPart):
+    """What a token sees where it does not see everything."""
+
+    window: Whole
+    """Newest tokens, itself included."""
+    global_tokens: int = Field(default=0, ge=0)
+    """Tokens at the start that everyone sees."""
+    random_blocks: int = Field(default=0, ge=0)
+    """Blocks that each block of queries sees besides."""
+    block_tokens: Whole = 64
+    """Tokens of a block."""
+
+
 class AttentionChoice(PlanPart):
     """What computes attention."""
 
@@ -202,6 +215,8 @@ class AttentionChoice(PlanPart):
     """`sdpa` is fused, `eager` writes the scores out."""
     window: Whole | None = None
     """Newest tokens that a token sees, where that is fewer than the model's own."""
+    pattern: PatternChoice | None = None
+    """What a token sees of a cache that keeps everything; all of it where this is absent."""
 
 
 class BatchingChoice(PlanPart):

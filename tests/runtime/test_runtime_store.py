@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from advisor.backends.eviction import Kept
-from advisor.backends.runtime.attention import Feed, Options, Sight, Step
+from advisor.backends.runtime.attention import Feed, Options, Step
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.runtime.pool import Heads, Held, Pool, Room
+from advisor.backends.runtime.sight import Sight
 from advisor.backends.session import Session
 from advisor.kernels.kv_formats import FORMATS, dequantise, quantise, rotate
 from advisor.kernels.paged_attention import reference

@@ -15,6 +15,7 @@ from advisor.profiles.request import Request, Workload
 
 CASES = [(kind, case) for kind in TECHNIQUES for case in kind.cases]
 SLOT_FIELDS = {
+    "ARCHITECTURE": "attention",
     "WEIGHTS": "weights",
     "ATTENTION": "attention",
     "KV_LAYOUT": "kv",

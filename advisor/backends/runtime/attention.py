@@ -14,8 +14,10 @@ from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.recent import RingRead, RingWrite, Span, ring_read, ring_write
 from advisor.backends.runtime.rotary import turned_back
+from advisor.backends.runtime.sight import PLAIN, Sight, forgotten, of_blocks, turns, visited
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
+from advisor.kernels.block_sparse_prefill import block_sparse_attention
 from advisor.kernels.kv_formats import rotate
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -39,19 +41,6 @@ class Feed:
 
     held: Held
     tokens: Sequence[int]
-
-
-@dataclass(frozen=True, slots=True)
-class Sight:
-    """What tokens see of their past beyond what the model itself says; what the cache keeps is the pool's to say."""
-
-    window: int | None = None
-    """Newest tokens that each one sees, itself included."""
-    frequencies: tuple[Tensor, ...] = ()
-    """Rotary frequencies of every layer, for a cache whose tokens stand at their places within it."""
-
-
-PLAIN = Sight()
 
 
 class Attends(Protocol):
@@ -147,7 +136,9 @@ class Step:
         self._shared: dict[tuple[object, ...], Any] = {}
         self._group_length = max((_stored(feed) + len(feed.tokens) for feed in self.group), default=0)
         self._even_out([len(feed.tokens) for feed in self.group])
-        self._turns = self._turned_back(places)
+        anchors = places[: self._group_rows] + [feed.held.tokens for feed in self.chunks for _ in feed.tokens]
+        turned = turns(pool.room.kept, anchors)
+        self._turns = None if turned is None else self._long(turned)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
         """Attention of tensors [1, H, T, D]; returns [1, T, H, E]."""
@@ -163,7 +154,7 @@ class Step:
 
     def _attend_rows(self, layer: int, queries: Tensor, turned: Tensor | None, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """[T, H, D] to [T, H, E]; first tokens are scored against `turned` where there is one."""
-        kv_heads, options = keys.shape[1], self._narrowed(options)
+        kv_heads, options = keys.shape[1], replace(options, window=self.sight.narrowed(options.window))
         self.pool.write(layer, keys, values, self._write_rows(kv_heads), self._ring_write(kv_heads))
         if not self.chunks:
             return self._attend_group(layer, queries, turned, kv_heads, options)
@@ -179,13 +170,6 @@ class Step:
             out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
             first += len(feed.tokens)
         return out
-
-    def _narrowed(self, options: Options) -> Options:
-        """The model's own window or the chosen one, whichever is shorter."""
-        window = self.sight.window
-        if window is None or (options.window is not None and options.window <= window):
-            return options
-        return replace(options, window=window)
 
     def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
@@ -211,13 +195,21 @@ class Step:
 
         def mask() -> Tensor:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
-            hidden = kernel.additive_mask(positions, length, query.dtype, window, self._forgotten(positions[:, :1]))
+            unseen = forgotten(self.pool.room.kept, positions[:, :1])
+            hidden = self._patterned(kernel.additive_mask(positions, length, query.dtype, window, unseen), positions)
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
 
         def shared() -> Tensor:
             return self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
 
-        return self._compute(self._call(query, turned, cached, shared, options, is_causal=past == 0 and window is None))
+        pattern = self.sight.of_prompt(self.pool.room.kept, window, past + width)
+        skips = self.sight.pattern is not None or self.implementation != "eager"
+        if pattern is not None and skips and cached[0].rows.shape == cached[1].rows.shape:
+            keys, values = (batch.scaled()[:, :, : past + width].transpose(1, 2) for batch in cached)
+            return block_sparse_attention(query, keys, values, pattern, options.scale, options.softcap, options.sinks)
+
+        is_causal = past == 0 and window is None and self.sight.pattern is None
+        return self._compute(self._call(query, turned, cached, shared, options, is_causal=is_causal))
 
     def _call(
         self, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], mask: Callable[[], Tensor], options: Options, *,
@@ -240,21 +232,6 @@ class Step:
         if self.fastest is not None:
             return self.fastest.compute(call)
         return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
-
-    def _forgotten(self, anchors: Tensor) -> tuple[Tensor, int] | None:
-        """The last place that tokens who read the cache from `anchors` [N, W] see no more, and where such places begin."""
-        kept = self.pool.room.kept
-        return None if kept is None else (anchors - kept.window, kept.first)
-
-    def _turned_back(self, places: list[int]) -> Tensor | None:
-        """How far each row's query is turned back for the first tokens [T]; `None` where none is."""
-        kept = self.pool.room.kept
-        if kept is None or not kept.first:
-            return None
-        grouped = sum(len(feed.tokens) for feed in self.group)
-        anchors = places[:grouped] + [feed.held.tokens for feed in self.chunks for _ in feed.tokens]
-        turns = [kept.turned_back(place) for place in anchors]
-        return self._long(turns) if any(turns) else None
 
     def _even_out(self, widths: list[int]) -> None:
         """Pad the group's rows to one width: `_spread` picks query rows, `_real` the rows of the output that exist."""
@@ -282,9 +259,25 @@ class Step:
 
     def _group_index(self, kv_heads: int) -> Tensor:
         def index() -> Tensor:
-            return self.pool.gather_index(self._long([feed.held.row for feed in self.group]), self._group_length, kv_heads)
+            rows = self._long([feed.held.row for feed in self.group])
+            return self.pool.gather_index(rows, self._group_length, kv_heads, self._group_blocks())
 
         return self._once(("group", kv_heads), index)
+
+    def _group_positions(self) -> Tensor:
+        """Places [N, W] of the group's tokens among those that are stored."""
+        positions = self._stored[: self._group_rows]
+        if self._spread is not None:
+            positions = positions.index_select(0, self._spread)
+        return positions.view(len(self.group), self._width)
+
+    def _group_blocks(self) -> Tensor | None:
+        """The blocks [N, B'] that a pattern lets the group see; `None` to read all."""
+        pattern, room = self.sight.pattern, self.pool.room
+        if pattern is None or room.is_contiguous or room.has_ring:
+            return None
+        length = self.pool.read_length(self._group_length)
+        return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, room.block_tokens))
 
     def _chunk_past(self, layer: int, index: int, kv_heads: int) -> tuple[Batch, Batch]:
         held = self.chunks[index].held
@@ -315,15 +308,20 @@ class Step:
         window = window if window is not None and window < self._group_length else None
 
         def mask() -> Tensor:
-            positions = self._stored[: self._group_rows]
-            if self._spread is not None:
-                positions = positions.index_select(0, self._spread)
-            positions = positions.view(len(self.group), self._width)
-            length = self.pool.read_length(self._group_length)
-            hidden = kernel.additive_mask(positions, length, dtype, window, self._forgotten(positions))
-            return kernel.widen_mask(hidden, groups)
+            positions, length = self._group_positions(), self.pool.read_length(self._group_length)
+            hidden = kernel.additive_mask(positions, length, dtype, window, forgotten(self.pool.room.kept, positions))
+            hidden, blocks = self._patterned(hidden, positions), self._group_blocks()
+            chosen = hidden if blocks is None else of_blocks(hidden, blocks, self.pool.room.block_tokens)
+            return kernel.widen_mask(chosen, groups)
 
         return self._once(("group-mask", groups, window, dtype), mask)
+
+    def _patterned(self, mask: Tensor, positions: Tensor) -> Tensor:
+        """The mask [N, W, L] with what the pattern leaves out hidden too."""
+        if self.sight.pattern is None:
+            return mask
+        seen = self.sight.pattern.allows(positions.unsqueeze(-1), torch.arange(mask.shape[2], device=mask.device))
+        return mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
 
     def _once(self, name: tuple[object, ...], make: Callable[[], T]) -> T:
         if name not in self._shared:

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import torch
 
 from advisor.backends.eviction import Kept
-from advisor.backends.runtime.attention import PLAIN, Sight
 from advisor.backends.runtime.forward import Prepared, prepared
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.pool import Pool, Room
 from advisor.backends.runtime.rotary import rotary_frequencies
 from advisor.backends.runtime.runner import Runner
+from advisor.backends.runtime.sight import PLAIN, Sight
 from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
 from advisor.backends.runtime.tryout import try_out
 from advisor.backends.session import Session
+from advisor.kernels.block_pattern import BlockPattern
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 
@@ -57,7 +58,7 @@ def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
         undo.enter_context(torch.inference_mode())
         kept = kept_of(session, target.windows)
         turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
-        sight = Sight(session.attention_window, turns)
+        sight = Sight(session.attention_window, pattern_of(session, target.windows), turns)
         runner = _runner(undo, session, target, session.model, room_of(session, kept), sight)
         yield Engaged(runner, _drafter(undo, session, draft), target.own_code_because)
 
@@ -73,6 +74,14 @@ def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
         return Kept(session.kv_window, session.kv_first_tokens)
     seen = [min(window or session.max_tokens, session.attention_window or session.max_tokens) for window in windows]
     return Kept(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
+
+
+def pattern_of(session: Session, windows: Sequence[int | None]) -> BlockPattern | None:
+    """The session's pattern. Raises `AdvisorError` for layers that have windows of their own."""
+    pattern: BlockPattern | None = session.attention_pattern
+    if pattern is not None and any(window is not None for window in windows):
+        raise AdvisorError("bad-run", "a pattern of blocks replaces full attention, and layers of the model have windows of their own")
+    return pattern
 
 
 def room_of(session: Session, kept: Kept | None = None) -> Room:

@@ -225,9 +225,14 @@ class Pool:
         """Keys that `read` returns for sequences of at most `tokens`: whole blocks, except in the contiguous layout."""
         return tokens if self.room.is_contiguous else self.blocks_for(tokens) * self.room.block_tokens
 
-    def gather_index(self, rows: Tensor, tokens: int, kv_heads: int) -> Tensor:
-        """What `read` needs for the sequences at `rows`, each of at most `tokens`; the same for all layers of as many heads."""
+    def gather_index(self, rows: Tensor, tokens: int, kv_heads: int, chosen: Tensor | None = None) -> Tensor:
+        """What `read` needs for the sequences at `rows`, each of at most `tokens`; the same for all layers of as many heads.
+
+        Of each sequence, only the `chosen` blocks [N, B'] where that is given.
+        """
         blocks = self._tables.index_select(0, rows)[:, : self.blocks_for(tokens)]
+        if chosen is not None:
+            blocks = blocks.gather(1, chosen)
         if self.room.is_contiguous:
             return blocks[:, 0]
         heads = torch.arange(kv_heads, device=self.device)

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from advisor.backends.runtime.attention import PLAIN, Attends, Feed, Sight, Step
+from advisor.backends.runtime.attention import Attends, Feed, Step
 from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.forward import Forward
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.ring import upload
+from advisor.backends.runtime.sight import PLAIN, Sight
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,10 @@
 import dataclasses
 
 from advisor.backends.technique import Technique
+from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
 from advisor.backends.techniques.attention_flash import AttentionFlash
 from advisor.backends.techniques.attention_sdpa import AttentionSdpa
+from advisor.backends.techniques.attention_sliding_window import AttentionSlidingWindow
 from advisor.backends.techniques.batching_chunked_prefill import BatchingChunkedPrefill
 from advisor.backends.techniques.batching_continuous import BatchingContinuous
 from advisor.backends.techniques.decode_draft import DecodeDraft
@@ -21,6 +23,8 @@ from advisor.backends.techniques.weights_int8 import WeightsInt8
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 TECHNIQUES: tuple[type[Technique], ...] = (
+    AttentionSlidingWindow,
+    AttentionBlockSparse,
     WeightsInt8,
     WeightsInt4,
     AttentionFlash,

@@ -1,0 +1,80 @@
+"""Attention to a pattern of blocks."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment, Pattern
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_narrowed, without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.layers import SelfAttention
+from advisor.profiles.request import Request
+
+BLOCKS = (16, 32, 64, 128)
+"""Sizes of a block that the kernels know."""
+RANDOM_BLOCKS = 3
+"""As BigBird has them (arXiv 2007.14062, table 8)."""
+
+
+@dataclass(frozen=True)
+class AttentionBlockSparse(Technique):
+    """Lets every token see a window, the first tokens and, if wanted, random blocks; the cache keeps everything.
+
+    Helps when: prompts are long: blocks that nobody sees are neither multiplied nor read.
+    Hurts when: the model was not trained so: what lies outside the pattern cannot be recalled.
+    Source: Longformer (arXiv 2004.05150) for window and global tokens; BigBird (arXiv 2007.14062) for random blocks.
+    """
+
+    window: int = 1024
+    global_tokens: int = 64
+    random_blocks: int = 0
+    block_tokens: int = 64
+
+    name: ClassVar[str] = "attention-block-sparse"
+    slot: ClassVar[Slot] = Slot.ARCHITECTURE
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2004.05150", "arxiv:2007.14062")
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=True, required=True),
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=False, says="--require attention-block-sparse"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (512, 128, 4), accepted=False, says="No sequence is longer than 640"),
+        Case("openai/gpt-oss-20b", (16384, 1024, 4), accepted=False, says="windows of their own", required=True),
+        Case("state-spaces/mamba-2.8b-hf", (16384, 1024, 8), accepted=False, says="no softmax attention"),
+    )
+
+    @property
+    def pattern(self) -> Pattern:
+        """The options as a deployment describes them."""
+        return Pattern(self.window, self.global_tokens, self.random_blocks, self.block_tokens)
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses sequences that the pattern covers, layers with windows or compressed keys, and whoever did not ask for it."""
+        if self.block_tokens not in BLOCKS:
+            return f"A block has {', '.join(map(str, BLOCKS))} tokens, not {self.block_tokens}."
+        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.pattern.seen_tokens)
+        if sentence is not None:
+            return sentence
+        mixers = [layer.mixer for layer in deployment.model.attention_layers]
+        own = sum(not isinstance(mixer, SelfAttention) or mixer.window is not None for mixer in mixers)
+        return f"{own} layers have windows of their own or compressed keys; a pattern replaces full attention." if own else None
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Every layer with this pattern."""
+        return replace(deployment, attention=replace(deployment.attention, pattern=self.pattern))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published scores of models that were not trained so, on prompts of which each token saw first and newest ones."""
+        return quality_prior(evidence, deployment.model, "attention:local-global")
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the pattern."""
+        # Deferred: torch belongs to those who apply.
+        from advisor.kernels.block_pattern import BlockPattern
+
+        pattern = BlockPattern(window=self.window, first=self.global_tokens, random_blocks=self.random_blocks, block=self.block_tokens)
+        return replace(session, attention_pattern=pattern)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """As Longformer has it, and with BigBird's random blocks."""
+        return (AttentionBlockSparse(), AttentionBlockSparse(random_blocks=RANDOM_BLOCKS))

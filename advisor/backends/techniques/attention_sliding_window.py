@@ -1,0 +1,60 @@
+"""A window that slides over the text."""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from advisor.backends.deployment import Deployment
+from advisor.backends.priors import quality_prior
+from advisor.backends.refusals import not_narrowed, own_window, without_attention
+from advisor.backends.session import Session
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.profiles.evidence import Evidence
+from advisor.profiles.request import Request
+
+WINDOWS = (1024, 4096)
+
+
+@dataclass(frozen=True)
+class AttentionSlidingWindow(Technique):
+    """Lets every token see only the newest before it, in prompts too; a paged cache keeps no more than that.
+
+    Helps when: prompts are much longer than the window: their attention grows with the length, not with its square.
+    Hurts when: the model was not trained so: it loses most of its fluency with its first tokens, and whatever stood there.
+    Source: Mistral 7B (arXiv 2310.06825), trained with it; StreamingLLM (arXiv 2309.17453, table 1) for models that were not.
+    """
+
+    window: int = 4096
+
+    name: ClassVar[str] = "attention-sliding-window"
+    slot: ClassVar[Slot] = Slot.ARCHITECTURE
+    sources: ClassVar[tuple[str, ...]] = ("arxiv:2310.06825", "arxiv:2309.17453")
+    cases: ClassVar[tuple[Case, ...]] = (
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=True, required=True),
+        Case("meta-llama/Meta-Llama-3.1-8B", (16384, 1024, 4), accepted=False, says="--require attention-sliding-window"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (2048, 128, 4), accepted=False, says="No sequence is longer than 2,176"),
+        Case("state-spaces/mamba-2.8b-hf", (16384, 1024, 8), accepted=False, says="no softmax attention"),
+    )
+
+    def refuse(self, request: Request, deployment: Deployment) -> str | None:
+        """Refuses sequences that fit in the window, models whose own windows are no longer, and whoever did not ask for it."""
+        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.window)
+        own = own_window(deployment)
+        if sentence is None and own is not None and own <= self.window:
+            return f"The model's own layers see {own:,} tokens at the most."
+        return sentence
+
+    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+        """Every layer with this window, or its own shorter one."""
+        return replace(deployment, attention=replace(deployment.attention, window=self.window))
+
+    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+        """Published perplexity of a model that was not trained so, once its first tokens are out of sight."""
+        return quality_prior(evidence, deployment.model, "kv:window")
+
+    def apply(self, session: Session) -> Session:
+        """The runtime reads the choice."""
+        return replace(session, attention_window=self.window)
+
+    def variants(self) -> tuple[Technique, ...]:
+        """A short and a long window."""
+        return tuple(AttentionSlidingWindow(window) for window in WINDOWS)
