@@ -234,6 +234,8 @@ KERNEL = Kernel(
         for case in (
             Case(kv_format=kv_format, lengths=(1, 15, 16, 17)),
             Case(kv_format=kv_format, lengths=(0, 130, 127), groups=3, key_width=80, dtype=torch.float32),
+            Case(kv_format=kv_format, lengths=(9, 65), width=4, window=30, first=4, shifted=True, softcap=30.0, sinks=0.0),
+            Case(kv_format=kv_format, lengths=(8, 40), width=8, tree=True, recent=kv_format == "int4"),
         )
     ),
     # the output's rounding to float16; on a device also the weights'
