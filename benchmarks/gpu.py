@@ -53,36 +53,51 @@ def missing_gpu() -> str | None:
 
 def gpu_cases(*, dry: bool = False) -> list[Case]:
     """Every case, most important first; tiny ones for a trial."""
-    from benchmarks.cases import ceilings, continuous, decode_attention, linear, one_sequence, prefill, rows, stacks
+    from benchmarks.cases import ceilings, continuous, decode_attention, linear, one_sequence, prefill, rows, sampling, stacks
 
     if dry:
         return _tiny_cases()
     decodes, linears = decode_attention.decode_cases(), linear.linear_cases()
     prefills, row_operators = prefill.prefill_cases(), rows.row_cases()
+    draws = sampling.sampling_cases()
     alone, together = one_sequence.one_sequence_cases(), continuous.continuous_cases()
     return [
         *ceilings.ceiling_cases(),
         *check_cases(kernels_on("gpu")),
         *decodes[:4],
-        *linears[:8],
+        *linears[:24],
         *alone[:3],
         *together[:1],
         *prefills[:2],
-        *row_operators[:4],
+        *row_operators[:6],
+        *draws[:1],
         *stacks.stack_cases(stacks.gpu_stacks(), seconds=4),
         *together[1:2],
         *alone[3:],
         *decodes[4:],
-        *linears[8:],
+        *linears[24:],
         *prefills[2:],
-        *row_operators[4:],
+        *row_operators[6:],
+        *draws[1:],
         *together[2:],
     ]
 
 
 def _tiny_cases() -> list[Case]:
     """One or two cases of every kind, for a CPU."""
-    from benchmarks.cases import ceilings, continuous, decode_attention, linear, models, one_sequence, prefill, rows, shapes, stacks
+    from benchmarks.cases import (
+        ceilings,
+        continuous,
+        decode_attention,
+        linear,
+        models,
+        one_sequence,
+        prefill,
+        rows,
+        sampling,
+        shapes,
+        stacks,
+    )
 
     lengths: dict[str, int] = {"prompt_tokens": 8, "output_tokens": 4}
     return [
@@ -92,6 +107,7 @@ def _tiny_cases() -> list[Case]:
         *linear.linear_cases(shapes.TINY_LINEARS, seconds=0),
         *prefill.prefill_cases(shapes.TINY_PREFILLS, seconds=0),
         *rows.row_cases(shapes.TINY_ROWS, seconds=0),
+        *sampling.sampling_cases(shapes.TINY_VOCABULARIES, seconds=0),
         *one_sequence.one_sequence_cases(((models.TINY, "bf16"), (models.TINY, "int8")), **lengths, seconds=0),
         *continuous.continuous_cases(((models.TINY, 2),), **lengths, seconds=0),
         *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, repeats=1),

@@ -106,7 +106,7 @@ def _is_large(record: Record) -> bool:
 
 
 def _is_bulk(record: Record) -> bool:
-    is_row_operator = record.case.startswith(("add-rmsnorm/", "silu-mul/"))
+    is_row_operator = record.case.startswith(("add-rmsnorm/", "silu-mul/", "quantise-rows/"))
     return is_row_operator and record.work["advisor"].bytes >= LARGE_BYTES // 4
 
 
@@ -171,7 +171,7 @@ TARGETS = (
         part=_KERNELS, pattern="sampling/64x*", figure=_over("torch-sort", "advisor"), bound=5.0, unit="x",
     ),
     Target(
-        what="add+RMSNorm and SiLU·mul, 64 MiB and more: share of copy bandwidth",
+        what="add+RMSNorm, SiLU·mul and quantising rows, 64 MiB and more: share of copy bandwidth",
         part=_KERNELS, pattern="*/*[0-9]x*[0-9]", figure=_share_of("advisor"), bound=0.90, where=_is_bulk,
     ),
     *(

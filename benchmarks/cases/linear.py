@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from advisor.backends.measure.products import Stored, linear, stored_bytes
+from advisor.kernels.fp8_linear import fp8_linear, quantise_fp8
 from benchmarks.cases.shapes import LINEARS, Model
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks
@@ -18,7 +19,7 @@ from benchmarks.harness.timing import Candidate, absent, interleaved, sets_for
 
 KERNELS = "kernels"
 FORMATS = {"int4-linear": Stored("int4-g128", "int4", 128), "int8-linear": Stored("int8", "int8")}
-"""By kernel; the plain layer of torch that they replace is timed beside each."""
+"""By kernel; the plain layer of torch that they replace is timed beside each. `fp8-linear` is made here: no model is stored in it."""
 PLAIN = Stored("bf16", None)
 PEERS = {"int4-linear": (("torchao-int4", "torchao"), ("gemlite-int4", "gemlite")), "int8-linear": (("torchao-int8", "torchao"),)}
 """Candidates of other libraries, and the package that each needs."""
@@ -37,14 +38,14 @@ def linear_cases(shapes: Shapes = LINEARS, *, seconds: float = 3.0) -> list[Case
             run=partial(time_linear, kernel, model, matrix, rows),
         )
         for model, matrix, rows in shapes
-        for kernel in FORMATS
+        for kernel in (*FORMATS, "fp8-linear")
     ]
 
 
 def time_linear(kernel: str, model: Model, matrix: str, rows: int, bench: Bench) -> Measured:
     """The format, bf16 and peers on as many copies of the matrix as the cache cannot hold."""
     n, k = model.matrices[matrix]
-    modules: dict[str, nn.Module] = {stored.name: linear(n, k, stored, bench.device) for stored in (FORMATS[kernel], PLAIN)}
+    modules = layers(kernel, n, k, bench.device)
     missing: list[Timing] = []
     for name, module in peers(kernel, n, k, bench.device):
         if isinstance(module, nn.Module):
@@ -64,6 +65,31 @@ def time_linear(kernel: str, model: Model, matrix: str, rows: int, bench: Bench)
     )
 
 
+class Fp8Layer(nn.Module):
+    """Weights and activations in fp8, activations rounded on the way in."""
+
+    q: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        q, scale = quantise_fp8(weight)
+        self.register_buffer("q", q)
+        self.register_buffer("scale", scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [.., K] to [.., N]."""
+        return fp8_linear(x, self.q, self.scale)
+
+
+def layers(kernel: str, n: int, k: int, device: torch.device) -> dict[str, nn.Module]:
+    """Our layer first, then the plain one."""
+    plain = linear(n, k, PLAIN, device)
+    if kernel == "fp8-linear":
+        return {"fp8": Fp8Layer(plain.weight.detach()), PLAIN.name: plain}
+    return {FORMATS[kernel].name: linear(n, k, FORMATS[kernel], device), PLAIN.name: plain}
+
+
 def copies(module: nn.Module, count: int) -> list[nn.Module]:
     """The same layer so often in memory."""
     return [module, *(deepcopy(module) for _ in range(count - 1))]
@@ -75,7 +101,7 @@ def _calls(modules: Sequence[nn.Module], given: torch.Tensor) -> list[Callable[[
 
 def peers(kernel: str, n: int, k: int, device: torch.device) -> Iterator[tuple[str, nn.Module | str]]:
     """Layers of other libraries, or why there is none."""
-    for name, package in PEERS[kernel]:
+    for name, package in PEERS.get(kernel, ()):
         if find_spec(package) is None:
             yield name, f"{package} is not installed"
             continue

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from advisor.kernels.add_rmsnorm import add_rmsnorm, add_rmsnorm_reference
+from advisor.kernels.quantise_rows import quantise_rows, quantise_rows_reference
 from advisor.kernels.silu_mul import silu_mul, silu_mul_reference
 from benchmarks.cases.linear import KERNELS
 from benchmarks.cases.shapes import ROWS
@@ -41,9 +42,14 @@ def _for_gate(rows: int, width: int, device: torch.device) -> tuple[object, ...]
     return (_random(rows, 2 * width, device),)
 
 
+def _for_quantiser(rows: int, width: int, device: torch.device) -> tuple[object, ...]:
+    return (_random(rows, width, device),)
+
+
 OPERATORS: Mapping[str, Operator] = {
     "add-rmsnorm": Operator(_for_norm, add_rmsnorm, add_rmsnorm_reference, 4),
     "silu-mul": Operator(_for_gate, silu_mul, silu_mul_reference, 3),
+    "quantise-rows": Operator(_for_quantiser, quantise_rows, quantise_rows_reference, 1.5),
 }
 
 

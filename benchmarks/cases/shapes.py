@@ -96,7 +96,7 @@ TINY_DECODES = (Decode(TINY, 1, 17),)
 
 LINEARS = (
     *((LLAMA_8B, matrix, rows) for rows in (1, 16) for matrix in ("gate-up", "down", "qkv", "o")),
-    *((LLAMA_8B, "gate-up", rows) for rows in (4, 8, 32, 64, 256, 1024)),
+    *((LLAMA_8B, "gate-up", rows) for rows in (4, 8, 32, 64, 256, 1024, 4096)),
     *((LLAMA_70B, "gate-up", rows) for rows in (1, 16)),
     *((QWEN3_06B, "gate-up", rows) for rows in (1, 16)),
     *((LLAMA_8B, "head", rows) for rows in (1,)),
