@@ -1,4 +1,4 @@
-"""Residual addition and RMS normalisation in one pass over the rows.
+"""Residual addition, RMS normalisation and, where eight-bit products follow, rounding to eight bits in one pass over the rows.
 
 Letters: M rows, D elements of a row.
 """
@@ -12,6 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
+from advisor.kernels.quantise_rows import LARGEST, SMALLEST, Eight, e4m3, nearest_integer, quantise_rows_reference
 
 WIDEST = 32768
 """Longest row that one program holds in registers."""
@@ -37,8 +38,9 @@ def add_rmsnorm_reference(
 
 @triton.jit(do_not_specialize=["rows"])
 def _add_rmsnorm(
-    x, residual, weight, normed, total, rows, eps,
+    x, residual, weight, normed, total, scales, rows, eps,
     WIDTH: tl.constexpr, BLOCK: tl.constexpr, ROWS: tl.constexpr, ADD: tl.constexpr, PLUS_ONE: tl.constexpr,
+    LARGEST: tl.constexpr, SMALLEST: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)  # [ROWS]
     column = tl.arange(0, BLOCK)
@@ -54,7 +56,23 @@ def _add_rmsnorm(
     unit = values * tl.rsqrt(tl.sum(values * values, 1) / WIDTH + eps)[:, None]
     scale = tl.load(weight + column, mask=column < WIDTH, other=0.0).to(tl.float32)[None, :]
     out = unit * (1.0 + scale) if PLUS_ONE else unit.to(element).to(tl.float32) * scale
-    tl.store(normed + at, out.to(element), mask=held)
+    if LARGEST == 0.0:
+        tl.store(normed + at, out.to(element), mask=held)
+    else:
+        codes, steps = _eight_bits(out.to(element).to(tl.float32), LARGEST, SMALLEST)
+        tl.store(normed + at, codes, mask=held)
+        tl.store(scales + row, steps, mask=row < rows)
+
+
+@triton.jit
+def _eight_bits(values, LARGEST: tl.constexpr, SMALLEST: tl.constexpr):
+    """The rounding of `quantise_rows`, for several rows [ROWS, BLOCK]; 448 is the largest of fp8, 127 of int8."""
+    largest = tl.max(tl.abs(values), 1) + tl.sum(values * 0.0, 1)
+    scale = tl.where(largest == largest, tl.maximum(tl.div_rn(largest, LARGEST + tl.zeros_like(largest)), SMALLEST), largest)
+    levels = values * tl.div_rn(1.0 + tl.zeros_like(scale), scale)[:, None]
+    levels = tl.minimum(tl.maximum(tl.where(levels == levels, levels, 0.0), -LARGEST), LARGEST)
+    code = e4m3(levels) if LARGEST == 448.0 else nearest_integer(levels)
+    return code.to(tl.int8), scale
 
 
 def add_rmsnorm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float = 1e-6, plus_one: bool = False) -> tuple[Tensor, Tensor]:
@@ -68,24 +86,59 @@ def add_rmsnorm(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float =
     return launch_add_rmsnorm(x, residual, weight, eps, plus_one)
 
 
+def add_rmsnorm_quantised(
+    x: Tensor, residual: Tensor | None, weight: Tensor, form: Eight, eps: float = 1e-6, plus_one: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`quantise_rows` of the normed rows without writing them: q [.., D] in fp8 or int8, scales [..], and x + residual.
+
+    Raises `ValueError` as `add_rmsnorm` does, and for an unknown form.
+    """
+    _check(x, residual, weight)
+    if form not in LARGEST:
+        raise ValueError(f"rows are rounded to {' or '.join(LARGEST)}; got {form}")
+    if x.device.type == "cpu":
+        normed, total = add_rmsnorm_reference(x, residual, weight, eps, plus_one)
+        q, scales = quantise_rows_reference(normed.reshape(-1, normed.shape[-1]), form)
+        return q.view(x.shape), scales.view(x.shape[:-1]), total
+    return launch_add_rmsnorm_quantised(x, residual, weight, form, eps, plus_one)
+
+
 def launch_add_rmsnorm(
     x: Tensor, residual: Tensor | None, weight: Tensor, eps: float = 1e-6, plus_one: bool = False
 ) -> tuple[Tensor, Tensor]:
     """The Triton form, for a GPU or the interpreter."""
     _check(x, residual, weight)
+    normed = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    return normed, _launch(x, residual, weight, normed, None, 0.0, eps, plus_one)
+
+
+def launch_add_rmsnorm_quantised(
+    x: Tensor, residual: Tensor | None, weight: Tensor, form: Eight, eps: float = 1e-6, plus_one: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The Triton form, for a GPU or the interpreter."""
+    _check(x, residual, weight)
+    q = torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    scales = torch.empty(x.shape[:-1], dtype=torch.float32, device=x.device)
+    total = _launch(x, residual, weight, q, scales, LARGEST[form], eps, plus_one)
+    return q.view(torch.float8_e4m3fn) if form == "fp8" else q, scales, total
+
+
+def _launch(
+    x: Tensor, residual: Tensor | None, weight: Tensor, out: Tensor, scales: Tensor | None, largest: float, eps: float, plus_one: bool
+) -> Tensor:
+    """Fill `out` and `scales`; returns x + residual."""
     x, residual = x.contiguous(), None if residual is None else residual.contiguous()
     width = x.shape[-1]
     rows = x.numel() // width
-    normed = torch.empty_like(x)
     total = x if residual is None else torch.empty_like(x)
-    if rows == 0:
-        return normed, total
-    block, per_program, warps = _shape(width)
-    _add_rmsnorm[(triton.cdiv(rows, per_program),)](
-        x, x if residual is None else residual, weight, normed, total, rows, eps,
-        WIDTH=width, BLOCK=block, ROWS=per_program, ADD=residual is not None, PLUS_ONE=plus_one, num_warps=warps,
-    )  # fmt: skip
-    return normed, total
+    if rows:
+        block, per_program, warps = _shape(width)
+        _add_rmsnorm[(triton.cdiv(rows, per_program),)](
+            x, x if residual is None else residual, weight, out, total, out if scales is None else scales, rows, eps,
+            WIDTH=width, BLOCK=block, ROWS=per_program, ADD=residual is not None, PLUS_ONE=plus_one,
+            LARGEST=largest, SMALLEST=SMALLEST, num_warps=warps,
+        )  # fmt: skip
+    return total
 
 
 def _shape(width: int) -> tuple[int, int, int]:
@@ -113,13 +166,22 @@ def _inputs(m: int, d: int, add: bool, plus_one: bool) -> tuple[Tensor, Tensor |
     return x, residual if add else None, weight, 1e-5, plus_one
 
 
-def _variant(width: int, *, add: bool = True, plus_one: bool = False) -> Variant:
+def _variant(width: int, *, add: bool = True, plus_one: bool = False, form: Eight | None = None) -> Variant:
     block, rows, warps = _shape(width)
+    pointers = {**dict.fromkeys(("x", "residual", "weight", "total"), "*bf16"), "normed": "*i8" if form else "*bf16", "scales": "*fp32"}
     return Variant(
-        name=f"{width}{'' if add else '-alone'}{'-gemma' if plus_one else ''}",
+        name=f"{width}{'' if add else '-alone'}{'-gemma' if plus_one else ''}{f'-{form}' if form else ''}",
         function=_add_rmsnorm,
-        types={**dict.fromkeys(("x", "residual", "weight", "normed", "total"), "*bf16"), "rows": "i32", "eps": "fp32"},
-        constants={"WIDTH": width, "BLOCK": block, "ROWS": rows, "ADD": add, "PLUS_ONE": plus_one},
+        types={**pointers, "rows": "i32", "eps": "fp32"},
+        constants={
+            "WIDTH": width,
+            "BLOCK": block,
+            "ROWS": rows,
+            "ADD": add,
+            "PLUS_ONE": plus_one,
+            "LARGEST": LARGEST[form] if form else 0.0,
+            "SMALLEST": SMALLEST,
+        },
         warps=warps,
         stages=3,
         registers=128 if width <= 8192 else 64,
@@ -157,5 +219,9 @@ KERNEL = Kernel(
         _variant(16384),
         _variant(2304, plus_one=True),
         _variant(3584, plus_one=True),
+        _variant(4096, form="fp8"),
+        _variant(4096, form="int8"),
+        _variant(5120, form="fp8"),
+        _variant(16384, form="fp8"),
     ),
 )

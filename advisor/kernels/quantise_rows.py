@@ -33,19 +33,19 @@ def quantise_rows_reference(x: Tensor, form: Eight = "fp8") -> tuple[Tensor, Ten
 
 
 @triton.jit
-def _nearest_integer(number):
+def nearest_integer(number):
     """`number`, below 2^22 in size, to the nearest integer, ties to even: 1.5·2^23 leaves no room for a fraction."""
     return (number + 12582912.0).to(tl.int32, bitcast=True) - 0x4B400000
 
 
 @triton.jit
-def _e4m3(number):
+def e4m3(number):
     """The byte of float8_e4m3fn nearest to `number`, ties to even, for |number| ≤ 448: for GPUs without the conversion too."""
     bits = number.to(tl.int32, bitcast=True)
     size = bits & 0x7FFFFFFF
     # keep three bits of the mantissa; then the exponent counts from 7 instead of 127
     normal = ((size + 0x7FFFF + ((size >> 20) & 1)) >> 20) - (120 << 3)
-    subnormal = _nearest_integer(tl.abs(number) * 512.0)
+    subnormal = nearest_integer(tl.abs(number) * 512.0)
     return tl.where(size < 0x3C800000, subnormal, normal) | ((bits >> 24) & 0x80)
 
 
@@ -60,7 +60,7 @@ def _quantise_rows(x, q, scales, width, LARGEST: tl.constexpr, SMALLEST: tl.cons
     scale = tl.where(largest == largest, tl.maximum(tl.div_rn(largest, LARGEST), SMALLEST), largest)
     levels = values * tl.div_rn(1.0, scale)
     levels = tl.minimum(tl.maximum(tl.where(levels == levels, levels, 0.0), -LARGEST), LARGEST)
-    code = _e4m3(levels) if FP8 else _nearest_integer(levels)
+    code = e4m3(levels) if FP8 else nearest_integer(levels)
     tl.store(q + row * width + at, code.to(tl.int8), mask=held)
     tl.store(scales + row, scale)
 

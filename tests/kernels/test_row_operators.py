@@ -6,6 +6,7 @@ from torch import Tensor
 
 from advisor.kernels import add_rmsnorm as norm
 from advisor.kernels import silu_mul as gate
+from advisor.kernels.quantise_rows import Eight, quantise_rows_reference
 
 
 def rows(*shape: int, dtype: torch.dtype = torch.float16, seed: int = 0) -> Tensor:
@@ -45,6 +46,29 @@ def test_add_rmsnorm_in_bfloat16_is_right_to_its_rounding() -> None:
     wanted, _ = norm.add_rmsnorm_reference(x.double(), residual, weight)
     # three roundings, each of up to 2^-7 in the interpreter, which cuts off
     assert float((normed - wanted).norm() / wanted.norm()) < 3 * 2**-7
+
+
+@pytest.mark.usefixtures("poisoned")
+@pytest.mark.parametrize("form", ["fp8", "int8"])
+@pytest.mark.parametrize(("width", "plus_one"), [(96, False), (700, True), (2049, False)])
+def test_quantised_norm_is_the_quantiser_on_the_norm_bit_for_bit(width: int, plus_one: bool, form: Eight) -> None:
+    x, residual, weight = rows(5, width), rows(5, width, seed=1), rows(width, seed=2)
+    x[3], residual[3] = 0.0, 0.0
+    x[4, 0] = torch.inf
+    q, scales, total = norm.launch_add_rmsnorm_quantised(x, residual, weight, form, 1e-5, plus_one)
+    normed, sums = norm.launch_add_rmsnorm(x, residual, weight, 1e-5, plus_one)
+    wanted, steps = quantise_rows_reference(normed, form)
+    assert torch.equal(q.view(torch.int8), wanted.view(torch.int8))
+    torch.testing.assert_close(scales, steps, rtol=0, atol=0, equal_nan=True)
+    assert torch.equal(total, sums)
+    on_cpu = norm.add_rmsnorm_quantised(x[:3], residual[:3], weight, form, 1e-5, plus_one)
+    # the norm may differ in its last place, the level then by one step
+    assert float((on_cpu[0].float() * on_cpu[1][:, None] - q[:3].float() * scales[:3, None]).norm() / normed[:3].float().norm()) < 0.01
+
+
+def test_an_unknown_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="fp8 or int8; got fp4"):
+        norm.add_rmsnorm_quantised(rows(1, 8), None, rows(8), "fp4")  # type: ignore[arg-type]  # on purpose
 
 
 def test_row_operators_take_any_stride_and_leave_their_inputs_alone() -> None:
