@@ -34,35 +34,43 @@ def stored_dtype(kv_format: str) -> torch.dtype:
 def quantise(rows: Tensor, kv_format: str) -> tuple[Tensor, Tensor]:
     """Round floating `rows` [.., D] to the stored tensor and its float16 scales [..].
 
-    The scale is rounded first, so that the elements are divided by the one that is kept.
+    The scale is rounded first, so that the elements are divided by the one that is kept. It is rounded down by 1/2048 at most, which
+    leaves no element so large that rounding goes beyond the last level.
     """
-    wide = rows.float()
-    scales = (wide.abs().amax(-1) / _LARGEST[kv_format]).clamp_(min=_SMALLEST).half()
-    wide = wide / scales.float().unsqueeze(-1)
+    largest = torch.linalg.vector_norm(rows, float("inf"), -1, dtype=torch.float32)
+    scales = largest.div_(_LARGEST[kv_format]).clamp_(min=_SMALLEST).half()
+    wide = torch.div(rows, scales.float().unsqueeze(-1))
     if kv_format == "fp8":
-        return wide.clamp_(-448, 448).to(torch.float8_e4m3fn), scales
+        return wide.to(torch.float8_e4m3fn), scales
     if kv_format == "int8":
-        return wide.round_().clamp_(-127, 127).to(torch.int8), scales
-    levels = wide.add_(7.5).round_().clamp_(0, 15).to(torch.uint8)
+        return wide.round_().to(torch.int8), scales
+    levels = wide.add_(7.5).round_().to(torch.uint8)
     return levels[..., 0::2] | (levels[..., 1::2] << 4), scales
 
 
 def levels(stored: Tensor, kv_format: str, dtype: torch.dtype) -> Tensor:
     """The rows [.., D] before their scales, exact in `dtype` bfloat16 and wider, and in float16.
 
-    On a CPU by tables and shifts: converting fp8 or picking nibbles element by element takes three to ten times as long.
+    fp8 and int4 are looked up, many of int4 two bytes at a time: converting a byte or picking nibbles takes a CPU three to ten times
+    as long. Many of fp8 are shifted into place instead.
     """
-    if kv_format == "int4":
-        table = _nibbles(dtype, stored.device)
-        pairs = table.index_select(0, stored.reshape(-1).int()).view(dtype)
-        return pairs.view(*stored.shape[:-1], 2 * stored.shape[-1])
-    if kv_format == "fp8" and not stored.is_cuda and dtype in _E4M3:
+    if kv_format == "int8" or (stored.is_cuda and kv_format == "fp8"):
+        return stored.to(dtype)
+    if kv_format == "fp8" and stored.numel() > _MANY and dtype in _E4M3:
         integer, shift, mask, factor = _E4M3[dtype]
         bits = stored.view(torch.int8).to(integer).bitwise_left_shift_(shift).bitwise_and_(mask)
         return bits.view(dtype).mul_(factor)
-    return stored.to(dtype)
+    # The larger table is worth its place in the processor's caches where there is much to look up.
+    words = stored.view(torch.uint8 if stored.shape[-1] % 2 or stored.numel() <= _MANY else torch.uint16)
+    table = _table(kv_format, words.dtype.itemsize, dtype, stored.device)
+    width = stored.shape[-1] * (2 if kv_format == "int4" else 1)
+    return table.index_select(0, words.reshape(-1).int()).view(dtype).view(*stored.shape[:-1], width)
 
 
+_MANY = 65536
+"""Bytes from which on larger tables, or passes over all elements, take less time than one look-up for each byte."""
+_FEW = 16384
+"""Elements up to which rows are rotated in single precision on a CPU."""
 _E4M3: dict[torch.dtype, tuple[torch.dtype, int, int, float]] = {
     torch.bfloat16: (torch.int16, 4, -0x7810, 2.0**120),
     torch.float16: (torch.int16, 7, -0x4080, 2.0**8),
@@ -73,16 +81,24 @@ keeps them and the sign, and the ratio of the exponents' offsets. Subnormals com
 
 
 @cache
-def _nibbles(dtype: torch.dtype, device: torch.device) -> Tensor:
-    """[256]: the two levels of a byte, low nibble first, side by side in one integer of twice the size of `dtype`."""
-    byte = torch.arange(256, device=device)
-    pair = torch.stack([byte & 15, byte >> 4], -1).to(dtype).sub_(7.5)
-    return pair.view({2: torch.int32, 4: torch.int64, 8: torch.complex128}[dtype.itemsize]).view(-1)
+def _table(kv_format: str, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """[256 ** size]: the levels of one byte or two, lowest first, side by side in one element of as many bytes."""
+    word = torch.arange(256**size, device=device)
+    parts = torch.stack([word >> shift & 255 for shift in range(0, 8 * size, 8)], -1)
+    if kv_format == "int4":
+        parts = torch.stack([parts & 15, parts >> 4], -1).flatten(-2).to(dtype).sub_(7.5)
+    else:
+        parts = parts.to(torch.uint8).view(torch.float8_e4m3fn).to(dtype)
+    wide = {2: torch.int16, 4: torch.int32, 8: torch.int64, 16: torch.complex128}
+    return parts.view(wide[parts.shape[-1] * dtype.itemsize]).view(-1)
 
 
 def dequantise(stored: Tensor, scales: Tensor, kv_format: str, dtype: torch.dtype) -> Tensor:
     """The rows [.., D] of `quantise`, in `dtype`."""
-    return levels(stored, kv_format, dtype) * scales.to(dtype).unsqueeze(-1)
+    if kv_format == "int8" and not stored.is_cuda:
+        out = torch.empty(stored.shape, dtype=dtype, device=stored.device)
+        return torch.mul(stored, scales.to(torch.promote_types(dtype, torch.float32)).unsqueeze(-1), out=out)
+    return levels(stored, kv_format, dtype).mul_(scales.to(dtype).unsqueeze(-1))
 
 
 def rotate(rows: Tensor) -> Tensor:
@@ -91,15 +107,16 @@ def rotate(rows: Tensor) -> Tensor:
     For widths that are no power of two, blocks of the largest power of two that divides D (QuaRot, arXiv:2404.00456).
     """
     block = rows.shape[-1] & -rows.shape[-1]
-    matrix = hadamard(block).to(rows.device, rows.dtype)
-    rotated: Tensor = rows.reshape(*rows.shape[:-1], -1, block) @ matrix
-    return rotated.reshape(rows.shape)
+    few = rows.device.type == "cpu" and rows.numel() <= _FEW
+    # A CPU sets up half-precision products in more time than a few rows take in single precision.
+    dtype = torch.promote_types(rows.dtype, torch.float32) if few else rows.dtype
+    return (rows.reshape(-1, block).to(dtype) @ hadamard(block, dtype, rows.device)).to(rows.dtype).view(rows.shape)
 
 
 @cache
-def hadamard(size: int) -> Tensor:
+def hadamard(size: int, dtype: torch.dtype = torch.float32, device: torch.device | None = None) -> Tensor:
     """Sylvester's matrix [size, size] for a power of two, scaled to be orthonormal; symmetric."""
     matrix = torch.ones(1, 1)
     while matrix.shape[0] < size:
         matrix = torch.cat([torch.cat([matrix, matrix], 1), torch.cat([matrix, -matrix], 1)], 0)
-    return matrix * float(size**-0.5)
+    return (matrix * float(size**-0.5)).to(device, dtype)

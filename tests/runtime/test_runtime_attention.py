@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from advisor.backends.runtime.attention import Feed, Options, Step
+from advisor.backends.runtime.places import Reading
 from advisor.backends.runtime.pool import Heads, Held, Pool, Room
 from advisor.backends.runtime.probe import attention_layer_callable
 from advisor.backends.runtime.store import ModelFormat
@@ -27,9 +28,9 @@ def filled_pool(
         held = pool.open()
         assert pool.grow(held, length + new)
         if length:
-            rows = Step(pool, [Feed(held, [0] * length)], 0, "eager")._write_rows(heads.kv_heads)
+            at = Step(pool, [Feed(held, [0] * length)], 0, "eager")._writing(heads.kv_heads)
             shape = (length, heads.kv_heads)
-            pool.write(0, torch.randn(*shape, heads.key_width).to(dtype), torch.randn(*shape, heads.value_width).to(dtype), rows)
+            pool.write(0, torch.randn(*shape, heads.key_width).to(dtype), torch.randn(*shape, heads.value_width).to(dtype), at)
         held.tokens = length
         helds.append(held)
     return pool, helds
@@ -37,7 +38,8 @@ def filled_pool(
 
 def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
     """Everything in the pool as the model would see it, [P, K, S, ·]."""
-    both = (store.read(torch.arange(pool.room.blocks), pool.room.block_tokens) for store in (pool.keys[0], pool.values[0]))
+    everything = Reading(torch.arange(pool.room.blocks), pool.room.block_tokens)
+    both = (store.read(everything) for store in (pool.keys[0], pool.values[0]))
     keys, values = (batch.scaled().double() for batch in both)
     return keys, values
 

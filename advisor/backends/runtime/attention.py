@@ -11,8 +11,9 @@ from torch import Tensor
 
 from advisor.backends.runtime.exact import Call, sdpa, written_out
 from advisor.backends.runtime.fastest import Fastest
+from advisor.backends.runtime.places import Reading, Writing
 from advisor.backends.runtime.pool import Held, Pool
-from advisor.backends.runtime.recent import RingRead, RingWrite, Span, ring_read, ring_write
+from advisor.backends.runtime.recent import Span
 from advisor.backends.runtime.rotary import turned_back
 from advisor.backends.runtime.sight import PLAIN, Sight, forgotten, of_blocks, turns, visited
 from advisor.backends.runtime.store import Batch
@@ -148,14 +149,14 @@ class Step:
         """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
         turned = None if self._turns is None else turned_back(queries, self._turns, self.sight.frequencies[layer])
         if not self.pool.room.has_ring:
-            return self._attend_rows(layer, queries, turned, keys, values, options)
+            return self._attend_rows(layer, queries, keys, values, turned, options)
         turned = None if turned is None else rotate(turned)
-        return rotate(self._attend_rows(layer, rotate(queries), turned, rotate(keys), rotate(values), options))
+        return rotate(self._attend_rows(layer, *_rotated(queries, keys, values), turned, options))
 
-    def _attend_rows(self, layer: int, queries: Tensor, turned: Tensor | None, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+    def _attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, turned: Tensor | None, options: Options) -> Tensor:
         """[T, H, D] to [T, H, E]; first tokens are scored against `turned` where there is one."""
         kv_heads, options = keys.shape[1], replace(options, window=self.sight.narrowed(options.window))
-        self.pool.write(layer, keys, values, self._write_rows(kv_heads), self._ring_write(kv_heads))
+        self.pool.write(layer, keys, values, self._writing(kv_heads))
         if not self.chunks:
             return self._attend_group(layer, queries, turned, kv_heads, options)
         out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
@@ -165,7 +166,7 @@ class Step:
         first = self._group_rows
         for index, feed in enumerate(self.chunks):
             rows = slice(first, first + len(feed.tokens))
-            past = (_alone(keys[rows]), _alone(values[rows])) if feed.held.tokens == 0 else self._chunk_past(layer, index, kv_heads)
+            past = (_alone(keys[rows]), _alone(values[rows])) if feed.held.tokens == 0 else self._read(layer, kv_heads, index, options)
             early = None if turned is None else turned[rows].unsqueeze(0)
             out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
             first += len(feed.tokens)
@@ -173,7 +174,7 @@ class Step:
 
     def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
-        cached = self.pool.read(layer, self._group_index(kv_heads), self._group_length, self._ring_read(kv_heads, None))
+        cached = self._read(layer, kv_heads, None, options)
         query, early = self._evened(queries), None if turned is None else self._evened(turned)
 
         def mask() -> Tensor:
@@ -247,22 +248,10 @@ class Step:
             first += width
         self._spread, self._real = self._long(spread), self._long(real)
 
-    def _write_rows(self, kv_heads: int) -> Tensor:
-        """Rows of the memory, seen as [P·K·S, ·], that the new tokens take: [T·K]."""
-
-        def rows() -> Tensor:
-            heads = torch.arange(kv_heads, device=self.pool.device)
-            starts = (self._block.unsqueeze(1) * kv_heads + heads) * self.pool.room.block_tokens
-            return (starts + self._offset.unsqueeze(1)).reshape(-1)
-
-        return self._once(("write", kv_heads), rows)
-
-    def _group_index(self, kv_heads: int) -> Tensor:
-        def index() -> Tensor:
-            rows = self._long([feed.held.row for feed in self.group])
-            return self.pool.gather_index(rows, self._group_length, kv_heads, self._group_blocks())
-
-        return self._once(("group", kv_heads), index)
+    def _writing(self, kv_heads: int) -> Writing:
+        """Where the new tokens go."""
+        feeds = (*self.group, *self.chunks)
+        return self._once(("write", kv_heads), lambda: self.pool.writing(self._block, self._offset, _spans(feeds), kv_heads))
 
     def _group_positions(self) -> Tensor:
         """Places [N, W] of the group's tokens among those that are stored."""
@@ -279,30 +268,16 @@ class Step:
         length = self.pool.read_length(self._group_length)
         return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, room.block_tokens))
 
-    def _chunk_past(self, layer: int, index: int, kv_heads: int) -> tuple[Batch, Batch]:
-        held = self.chunks[index].held
-        length = _stored(self.chunks[index]) + len(self.chunks[index].tokens)
-        chosen = self._once(("chunk", index, kv_heads), lambda: self.pool.gather_index(self._long([held.row]), length, kv_heads))
-        return self.pool.read(layer, chosen, length, self._ring_read(kv_heads, index))
+    def _read(self, layer: int, kv_heads: int, chunk: int | None, options: Options) -> tuple[Batch, Batch]:
+        """What the group sees, or one of the chunks; with scales for those who apply them to scores and not to keys."""
+        is_plain = options.softcap is None and options.sinks is None and self._turns is None
+        at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
+        return self.pool.read(layer, at, apart=self.fastest is not None or self.implementation != "sdpa" or not is_plain)
 
-    def _ring_write(self, kv_heads: int) -> RingWrite | None:
-        """Where the newest pages go, for formats that keep them."""
-        if not self.pool.room.has_ring:
-            return None
-        feeds, page = (*self.group, *self.chunks), self.pool.room.page_tokens
-        return self._once(("ring-write", kv_heads), lambda: ring_write(_spans(feeds), page, kv_heads, self.pool.device))
-
-    def _ring_read(self, kv_heads: int, chunk: int | None) -> RingRead | None:
-        """Where they are, for the group or one of the chunks."""
-        if not self.pool.room.has_ring:
-            return None
-
-        def read() -> RingRead:
-            spans = _spans(self.group if chunk is None else self.chunks[chunk : chunk + 1])
-            length = self.pool.read_length(max(span.last for span in spans) + 1)
-            return ring_read(spans, self.pool.room.page_tokens, length, kv_heads, self.pool.device)
-
-        return self._once(("ring-read", kv_heads, chunk), read)
+    def _reading(self, kv_heads: int, chunk: int | None) -> Reading:
+        if chunk is None:
+            return self.pool.reading(_spans(self.group), kv_heads, self._group_blocks())
+        return self.pool.reading(_spans(self.chunks[chunk : chunk + 1]), kv_heads)
 
     def _group_mask(self, groups: int, window: int | None, dtype: torch.dtype) -> Tensor:
         window = window if window is not None and window < self._group_length else None
@@ -331,6 +306,15 @@ class Step:
 
     def _long(self, numbers: Sequence[int]) -> Tensor:
         return torch.tensor(numbers, dtype=torch.int64, device=self.pool.device)
+
+
+def _rotated(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each [T, ·, D] rotated, in one product where all are as wide."""
+    if keys.shape[2] != values.shape[2]:
+        return rotate(queries), rotate(keys), rotate(values)
+    sizes = [queries.shape[1], keys.shape[1], values.shape[1]]
+    queries, keys, values = rotate(torch.cat((queries, keys, values), 1)).split_with_sizes(sizes, 1)
+    return queries, keys, values
 
 
 def _alone(rows: Tensor) -> Batch:

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from advisor.backends.eviction import Kept
 from advisor.backends.runtime.memory import memory_errors
+from advisor.backends.runtime.places import Reading, Writing
 from advisor.backends.runtime.prefix import START, PrefixCache
-from advisor.backends.runtime.recent import RingRead, RingWrite
-from advisor.backends.runtime.store import RING_FORMATS, Batch, Quantised, Store, new_store
-from advisor.kernels.kv_formats import quantise
+from advisor.backends.runtime.recent import Span, ring_read, ring_write
+from advisor.backends.runtime.store import RING_FORMATS, Batch, Quantised, Store, new_quantised, new_store
 from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
 
 
@@ -81,13 +81,8 @@ class Pool:
         self.dtype = dtype
         blocks, size = room.blocks, room.block_tokens
 
-        def store(kv_heads: int, width: int) -> Store:
-            shape = (blocks, kv_heads, size, width)
-            return new_store(room.kv_format, shape, dtype, device, rows=room.sequences, page=room.page_tokens)
-
         with memory_errors(f"the allocation of a cache of {blocks} blocks of {size} tokens"):
-            self.keys = [store(heads.kv_heads, heads.key_width) for heads in layers]
-            self.values = [store(heads.kv_heads, heads.value_width) for heads in layers]
+            self._allocate(layers, dtype)
         self._block_bytes = sum(store.nbytes for store in (*self.keys, *self.values))
         self._ring_bytes = sum(store.ring_bytes for store in (*self.keys, *self.values))
         self.allocated_bytes = self._block_bytes + self._ring_bytes
@@ -97,6 +92,24 @@ class Pool:
         self._tables = torch.zeros((room.sequences, self.blocks_for(room.max_tokens)), dtype=torch.int64, device=device)
         self._free = list(range(blocks - 1, -1, -1))
         self._free_rows = list(range(room.sequences - 1, -1, -1))
+
+    def _allocate(self, layers: tuple[Heads, ...], dtype: torch.dtype) -> None:
+        """Quantised keys and values of equal width lie in one memory: written and read in half as many calls."""
+        room, self._both = self.room, list[Quantised]()
+        self.keys, self.values = list[Store](), list[Store]()
+        are_equal = all(heads.key_width == heads.value_width for heads in layers)
+        for heads in layers:
+            shape, ring = (room.blocks, heads.kv_heads, room.block_tokens), {"rows": room.sequences, "page": room.page_tokens}
+            if room.kv_format != "bf16" and are_equal:
+                twice = (2 * room.blocks, heads.kv_heads, room.block_tokens, heads.key_width)
+                both = new_quantised(room.kv_format, twice, dtype, self.device, rows=2 * room.sequences, page=room.page_tokens)
+                keys, values = both.halves()
+                self._both.append(both)
+                self.keys.append(keys)
+                self.values.append(values)
+            else:
+                self.keys.append(new_store(room.kv_format, (*shape, heads.key_width), dtype, self.device, **ring))
+                self.values.append(new_store(room.kv_format, (*shape, heads.value_width), dtype, self.device, **ring))
 
     @property
     def used_bytes_peak(self) -> int:
@@ -220,35 +233,52 @@ class Pool:
         """Give the memory back."""
         self.keys.clear()
         self.values.clear()
+        self._both.clear()
 
     def read_length(self, tokens: int) -> int:
         """Keys that `read` returns for sequences of at most `tokens`: whole blocks, except in the contiguous layout."""
         return tokens if self.room.is_contiguous else self.blocks_for(tokens) * self.room.block_tokens
 
-    def gather_index(self, rows: Tensor, tokens: int, kv_heads: int, chosen: Tensor | None = None) -> Tensor:
-        """What `read` needs for the sequences at `rows`, each of at most `tokens`; the same for all layers of as many heads.
+    def writing(self, blocks: Tensor, offsets: Tensor, spans: Sequence[Span], kv_heads: int) -> Writing:
+        """Where tokens go that take the `offsets` [T] of the `blocks` [T]; the same for all layers of as many heads."""
+        size, heads = self.room.block_tokens, torch.arange(kv_heads, device=self.device)
+        rows = ((blocks.unsqueeze(1) * kv_heads + heads) * size + offsets.unsqueeze(1)).reshape(-1)
+        newest = ring_write(spans, self.room.page_tokens, kv_heads, self.device) if self.room.has_ring else None
+        at = Writing(rows, newest)
+        return at if not self._both else at.for_both(len(blocks), self.room.blocks * kv_heads * size, self._ring_rows(kv_heads))
 
-        Of each sequence, only the `chosen` blocks [N, B'] where that is given.
+    def reading(self, spans: Sequence[Span], kv_heads: int, chosen: Tensor | None = None) -> Reading:
+        """Where the sequences of `spans` are, each up to its last token; the same for all layers of as many heads.
+
+        Of each sequence, only the `chosen` blocks [N, B'] where that is given; not beside a ring.
         """
-        blocks = self._tables.index_select(0, rows)[:, : self.blocks_for(tokens)]
-        if chosen is not None:
-            blocks = blocks.gather(1, chosen)
-        if self.room.is_contiguous:
-            return blocks[:, 0]
-        heads = torch.arange(kv_heads, device=self.device)
-        return (blocks.unsqueeze(1) * kv_heads + heads.view(1, -1, 1)).contiguous()
+        tokens, is_contiguous = max(span.last for span in spans) + 1, self.room.is_contiguous
+        blocks = self._tables[[span.row for span in spans], : self.blocks_for(tokens)]
+        blocks = blocks if chosen is None else blocks.gather(1, chosen)
+        heads = torch.arange(kv_heads, device=self.device).view(1, -1, 1)
+        index = blocks[:, 0] if is_contiguous else (blocks.unsqueeze(1) * kv_heads + heads).contiguous()
+        length, newest = self.read_length(tokens), None
+        if self.room.has_ring:
+            newest = ring_read(spans, self.room.page_tokens, length, kv_heads, self.device)
+        at = Reading(index, tokens, newest)
+        if not self._both:
+            return at
+        return at.for_both(self.room.blocks * (1 if is_contiguous else kv_heads), len(spans) * kv_heads * length, self._ring_rows(kv_heads))
 
-    def write(self, layer: int, key: Tensor, value: Tensor, rows: Tensor, newest: RingWrite | None = None) -> None:
-        """Store [T, K, D] keys and [T, K, E] values at `rows` [T·K] of the memory seen as [P·K·S, ·]; `newest` where there are rings."""
-        keys, values = self.keys[layer], self.values[layer]
-        if isinstance(keys, Quantised) and isinstance(values, Quantised) and key.shape == value.shape:
-            stored, scales = quantise(torch.cat((key, value)), self.room.kv_format)
-            keys.put(rows, key, (stored[: len(key)], scales[: len(key)]), newest)
-            values.put(rows, value, (stored[len(key) :], scales[len(key) :]), newest)
+    def _ring_rows(self, kv_heads: int) -> int:
+        """Rows of a ring of keys seen as [R·2·K·S, D]."""
+        return self.room.sequences * RECENT_PAGES * kv_heads * self.room.page_tokens
+
+    def write(self, layer: int, key: Tensor, value: Tensor, at: Writing) -> None:
+        """Store [T, K, D] keys and [T, K, E] values."""
+        if self._both:
+            self._both[layer].write(at, torch.cat((key, value)))
         else:
-            keys.write(rows, key, newest)
-            values.write(rows, value, newest)
+            self.keys[layer].write(at, key)
+            self.values[layer].write(at, value)
 
-    def read(self, layer: int, index: Tensor, tokens: int, newest: RingRead | None = None) -> tuple[Batch, Batch]:
-        """Keys and values of the chosen sequences, L being `read_length(tokens)`; `newest` where there are rings."""
-        return self.keys[layer].read(index, tokens, newest), self.values[layer].read(index, tokens, newest)
+    def read(self, layer: int, at: Reading, *, apart: bool = False) -> tuple[Batch, Batch]:
+        """Keys and values of the chosen sequences, L being `read_length(tokens)`; see `Store` for `apart`."""
+        if self._both:
+            return self._both[layer].read(at, apart=apart).halves()
+        return self.keys[layer].read(at, apart=apart), self.values[layer].read(at, apart=apart)

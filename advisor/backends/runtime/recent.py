@@ -48,8 +48,14 @@ class RingRead:
 class Ring:
     """The two newest pages of keys or of values in one layer."""
 
-    def __init__(self, rows: int, kv_heads: int, page: int, width: int, dtype: torch.dtype, device: torch.device) -> None:
-        self.data = torch.zeros((rows, RECENT_PAGES, kv_heads, page, width), dtype=dtype, device=device)
+    def __init__(self, data: Tensor) -> None:
+        self.data = data
+        """[R, 2, K, S, D]."""
+
+    def halves(self) -> tuple["Ring", "Ring"]:
+        """The first and the second half of the rows, in the same memory."""
+        first, second = self.data.chunk(2)
+        return Ring(first), Ring(second)
 
     def write(self, at: RingWrite, new: Tensor) -> None:
         """Keep those of the new rows [T, K, D] that belong to a last page."""
@@ -57,11 +63,17 @@ class Ring:
         kept = new if at.tokens is None else new.index_select(0, at.tokens)
         self.data.view(-1, width).index_copy_(0, at.rows, kept.reshape(-1, width))
 
-    def lay_over(self, at: RingRead, rows: Tensor, scales: Tensor) -> None:
-        """Put the pages in the place of their rounded copies, in contiguous `rows` [N, K, L, D] and `scales` [N, K, L]."""
+    def lay_over(self, at: RingRead, rows: Tensor, scales: Tensor | None) -> None:
+        """Put the pages in the place of their rounded copies, in contiguous `rows` [N, K, L, D], and ones in `scales` [N, K, L]."""
         width = self.data.shape[-1]
         rows.view(-1, width).index_copy_(0, at.replaced, self.data.view(-1, width).index_select(0, at.rows))
-        scales.view(-1).index_fill_(0, at.replaced, 1.0)
+        if scales is not None:
+            scales.view(-1).index_fill_(0, at.replaced, 1.0)
+
+
+def new_ring(rows: int, kv_heads: int, page: int, width: int, dtype: torch.dtype, device: torch.device) -> Ring:
+    """An empty ring for so many sequences."""
+    return Ring(torch.zeros((rows, RECENT_PAGES, kv_heads, page, width), dtype=dtype, device=device))
 
 
 def ring_write(spans: Sequence[Span], page: int, kv_heads: int, device: torch.device) -> RingWrite:

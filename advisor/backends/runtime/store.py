@@ -9,8 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.recent import Ring, RingRead, RingWrite
-from advisor.kernels.kv_formats import FORMATS, levels, quantise, stored_dtype, stored_width
+from advisor.backends.runtime.places import Reading, Writing
+from advisor.backends.runtime.recent import Ring, new_ring
+from advisor.kernels.kv_formats import FORMATS, dequantise, levels, quantise, stored_dtype, stored_width
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 RING_FORMATS = ("int4",)
@@ -28,15 +29,20 @@ class Batch:
         """The rows as the model would see them."""
         return self.rows if self.scales is None else self.rows * self.scales.unsqueeze(-1)
 
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The first and the second half of the sequences."""
+        (first, second), scales = self.rows.chunk(2), (None, None) if self.scales is None else self.scales.chunk(2)
+        return Batch(first, scales[0]), Batch(second, scales[1])
+
 
 class Store(Protocol):
     """Keys or values of one layer."""
 
-    def write(self, rows: Tensor, new: Tensor, newest: RingWrite | None = None) -> None:
-        """Put [T, K, D] at the places `rows` [T·K] of the memory seen as [P·K·S, D]; `newest` is for stores with a ring."""
+    def write(self, at: Writing, new: Tensor) -> None:
+        """Put [T, K, D] where `at` says."""
 
-    def read(self, index: Tensor, tokens: int, newest: RingRead | None = None) -> Batch:
-        """The sequences that `Pool.gather_index` chose; `newest` is for stores with a ring."""
+    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+        """The sequences that `at` names; scales stay `apart` where the caller applies them where there are fewer numbers."""
 
     def renumber(self, row: int) -> None:
         """An odd number of earlier pages of the sequence in `row` was given up: even pages are odd ones from now on."""
@@ -58,14 +64,14 @@ class ModelFormat:
     def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
         self.data = torch.zeros(shape, dtype=dtype, device=device)
 
-    def write(self, rows: Tensor, new: Tensor, newest: RingWrite | None = None) -> None:
+    def write(self, at: Writing, new: Tensor) -> None:
         """See `Store`."""
         width = self.data.shape[3]
-        self.data.view(-1, width).index_copy_(0, rows, new.reshape(-1, width))
+        self.data.view(-1, width).index_copy_(0, at.rows, new.reshape(-1, width))
 
-    def read(self, index: Tensor, tokens: int, newest: RingRead | None = None) -> Batch:
-        """See `Store`."""
-        return Batch(gather(self.data, index, tokens))
+    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+        """See `Store`; there are no scales."""
+        return Batch(gather(self.data, at.index, at.tokens))
 
     def renumber(self, row: int) -> None:
         """See `Store`; there are no pages."""
@@ -79,41 +85,50 @@ class ModelFormat:
 class Quantised:
     """Rows in a format of `advisor.kernels.kv_formats`: stored elements, one float16 scale per token and head, a ring if there is one."""
 
-    def __init__(
-        self, kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, recent: Ring | None = None
-    ) -> None:
+    def __init__(self, kv_format: str, dtype: torch.dtype, data: Tensor, scales: Tensor, recent: Ring | None) -> None:
         self.kv_format = kv_format
         self.dtype = dtype
+        self.data = data
+        self.scales = scales
         self.recent = recent
-        self.data = torch.zeros((*shape[:3], stored_width(kv_format, shape[3])), dtype=stored_dtype(kv_format), device=device)
-        self.scales = torch.zeros((*shape[:3], 1), dtype=torch.float16, device=device)
         # Not every copy is written for float8; bytes are bytes.
-        self._bytes = self.data.view(torch.uint8)
+        self._bytes = data.view(torch.uint8)
 
-    def write(self, rows: Tensor, new: Tensor, newest: RingWrite | None = None) -> None:
+    def write(self, at: Writing, new: Tensor) -> None:
         """See `Store`."""
-        self.put(rows, new, quantise(new, self.kv_format), newest)
+        width = self.data.shape[3]
+        stored, scales = quantise(new, self.kv_format)
+        self._bytes.view(-1, width).index_copy_(0, at.rows, stored.view(torch.uint8).reshape(-1, width))
+        self.scales.view(-1).index_copy_(0, at.rows, scales.reshape(-1))
+        if self.recent is not None and at.newest is not None:
+            self.recent.write(at.newest, new)
 
-    def put(self, rows: Tensor, new: Tensor, rounded: tuple[Tensor, Tensor], newest: RingWrite | None = None) -> None:
-        """As `write`, where `new` was rounded already."""
-        width, (stored, scales) = self.data.shape[3], rounded
-        self._bytes.view(-1, width).index_copy_(0, rows, stored.view(torch.uint8).reshape(-1, width))
-        self.scales.view(-1).index_copy_(0, rows, scales.reshape(-1))
-        if self.recent is not None and newest is not None:
-            self.recent.write(newest, new)
-
-    def read(self, index: Tensor, tokens: int, newest: RingRead | None = None) -> Batch:
-        """See `Store`. The scales stay apart, to be applied where rows are few."""
-        stored = gather(self._bytes, index, tokens).view(self.data.dtype)
-        rows, scales = levels(stored, self.kv_format, self.dtype), gather(self.scales, index, tokens).squeeze(3).to(self.dtype)
-        if self.recent is not None and newest is not None:
-            self.recent.lay_over(newest, rows, scales)
+    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+        """See `Store`."""
+        stored = gather(self._bytes, at.index, at.tokens).view(self.data.dtype)
+        kept = gather(self.scales, at.index, at.tokens).squeeze(3)
+        if apart:
+            rows, scales = levels(stored, self.kv_format, self.dtype), kept.to(self.dtype)
+        else:
+            rows, scales = dequantise(stored, kept, self.kv_format, self.dtype), None
+        if self.recent is not None and at.newest is not None:
+            self.recent.lay_over(at.newest, rows, scales)
         return Batch(rows, scales)
 
     def renumber(self, row: int) -> None:
         """See `Store`."""
         if self.recent is not None:
             self.recent.data[row] = self.recent.data[row].flip(0)
+
+    def halves(self) -> tuple["Quantised", "Quantised"]:
+        """The first and the second half of the blocks, and of the ring's rows, in the same memory."""
+        first, second = (
+            Quantised(self.kv_format, self.dtype, data, scales, ring)
+            for data, scales, ring in zip(
+                self.data.chunk(2), self.scales.chunk(2), (None, None) if self.recent is None else self.recent.halves(), strict=True
+            )
+        )
+        return first, second
 
     @property
     def nbytes(self) -> int:
@@ -138,12 +153,19 @@ def gather(data: Tensor, index: Tensor, tokens: int) -> Tensor:
 def new_store(
     kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int = 0, page: int = 0
 ) -> Store:
-    """A store of the format; `bf16` stands for the model's own. Rows and tokens of a page are for formats with a ring.
+    """A store of the format; `bf16` stands for the model's own. `rows` and tokens of a `page` are for formats with a ring.
 
     Raises `AdvisorError` for formats that do not run here, and for widths that they do not hold.
     """
     if kv_format == "bf16":
         return ModelFormat(shape, dtype, device)
+    return new_quantised(kv_format, shape, dtype, device, rows=rows, page=page)
+
+
+def new_quantised(
+    kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int, page: int
+) -> Quantised:
+    """See `new_store`."""
     if kv_format not in FORMATS:
         raise AdvisorError(
             "unsupported-format",
@@ -153,5 +175,7 @@ def new_store(
         )
     if kv_format == "int4" and shape[3] % 2:
         raise AdvisorError("unsupported-format", f"an int4 cache holds two elements a byte; heads of {shape[3]} are odd")
-    ring = Ring(rows, shape[1], page, shape[3], dtype, device) if kv_format in RING_FORMATS else None
-    return Quantised(kv_format, shape, dtype, device, ring)
+    data = torch.zeros((*shape[:3], stored_width(kv_format, shape[3])), dtype=stored_dtype(kv_format), device=device)
+    scales = torch.zeros((*shape[:3], 1), dtype=torch.float16, device=device)
+    ring = new_ring(rows, shape[1], page, shape[3], dtype, device) if kv_format in RING_FORMATS else None
+    return Quantised(kv_format, dtype, data, scales, ring)
