@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from advisor import __version__
+from advisor.backends.compiler import cpp_compiler
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
 from advisor.backends.packages import versions
 from advisor.profiles.errors import AdvisorError
@@ -42,6 +43,7 @@ def examine() -> dict[str, Any]:
         "packages": dict.fromkeys(_PACKAGES) | versions(_PACKAGES),
         "processor": _processor(here),
         "gpus": [_gpu(gpu) for gpu in here.gpus],
+        "cpp_compiler": cpp_compiler(),
         "detection_notes": list(here.notes),
         "machine": _machine(here),
         "profiles": _profiles(here),

@@ -30,6 +30,10 @@ ERROR_PAGES: dict[str, str] = {
         "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested "
         "deeply. The message has the line."
     ),
+    "compiler-not-found": (
+        "A technique compiles its kernels when it is applied, and the tools for that are not on this machine: a C++ compiler for a CPU, "
+        "triton for a GPU. `advisor doctor` shows what was found. Nothing was run."
+    ),
     "context-too-long": (
         "The prompt and the output together are longer than the model was trained for. Ask for fewer tokens with --context."
     ),

@@ -41,7 +41,7 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Which implementation computes attention: `eager` (scores written out), `sdpa` (fused), `flash` or `unshared`.
+    """Which implementation computes attention: `eager` (scores written out), `sdpa` or `flex` (fused), `flash` or `unshared`.
 
     `flash` is whichever exact one is fastest for a shape.
 

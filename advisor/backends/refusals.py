@@ -87,3 +87,9 @@ def nothing_to_batch(request: Request, deployment: Deployment, step_tokens: int)
     if positions >= step_tokens:
         return f"{positions} decoding positions leave nothing of a step of {step_tokens} tokens for prompts."
     return None
+
+
+def attention_not_ours(deployment: Deployment) -> str | None:
+    """Why the engine's attention kernels cannot be chosen."""
+    engine = load_engine(deployment.engine)
+    return None if engine.chooses_attention else f"{engine.name} {engine.versions} chooses its attention kernels by its own rules."

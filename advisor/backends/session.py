@@ -22,7 +22,7 @@ class Session:
     max_tokens: int
     """Longest sequence that a slot must hold, prompt and output together."""
     attention: str = "eager"
-    """`eager`, `sdpa` or `flash`: the fastest of all ways that are exact, as `fastest` finds them."""
+    """`eager`, `sdpa`, `flex` or `flash`: the fastest of all ways that are exact, as `fastest` finds them."""
     fastest: "Fastest | None" = None
     """What was measured of ways to attend; kept from one serving to the next."""
     attention_window: int | None = None

@@ -4,6 +4,7 @@ import random
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention
 
 from advisor.backends.runtime.attention import Feed, Options, Step
 from advisor.backends.runtime.places import Reading
@@ -12,6 +13,13 @@ from advisor.backends.runtime.probe import attention_layer_callable
 from advisor.backends.runtime.store import ModelFormat
 from advisor.kernels.paged_attention import reference
 from advisor.profiles.errors import AdvisorError
+
+
+@pytest.fixture(autouse=True)
+def _flex_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes seconds for each shape: `tests/kernels/test_flex.py` does it once."""
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    monkeypatch.setattr("advisor.backends.runtime.exact.compiled", lambda _: flex_attention.flex_attention)
 
 
 def filled_pool(
@@ -44,7 +52,7 @@ def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
     return keys, values
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex"])
 @pytest.mark.parametrize("block", [1, 5, 16, 64])
 @pytest.mark.parametrize(
     ("q_heads", "kv_heads", "key_width", "value_width"), [(4, 4, 8, 8), (8, 2, 16, 16), (6, 1, 8, 12)], ids=["mha", "gqa", "mqa-odd"]
@@ -72,7 +80,7 @@ def test_a_mixed_step_agrees_with_the_definition(
 
 
 @pytest.mark.parametrize("options", [Options(0.5, softcap=2.0), Options(0.5, sinks=torch.tensor([0.3, -1.0, 2.0, 0.0])), Options(0.5)])
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex"])
 def test_soft_caps_and_sinks_agree_with_the_definition(options: Options, implementation: str) -> None:
     torch.manual_seed(1)
     lengths, news = [5, 9, 0], [1, 3, 6]

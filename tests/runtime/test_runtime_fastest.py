@@ -1,11 +1,12 @@
 """Every exact way gives the same attention, and the one that took least is taken, also for shapes nearby."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention import flex_attention
 
 from advisor.backends.runtime import exact
 from advisor.backends.runtime.engine import Job, serve
@@ -13,6 +14,7 @@ from advisor.backends.runtime.exact import Call, Way, ways
 from advisor.backends.runtime.fastest import Fastest, kind_of
 from advisor.backends.runtime.store import Batch
 from advisor.backends.session import Session
+from advisor.kernels.flex import Sight
 from advisor.kernels.paged_attention import additive_mask, widen_mask
 
 
@@ -26,7 +28,10 @@ def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool
     def mask() -> Tensor:
         return widen_mask(additive_mask(positions, keys, torch.float32), 2)
 
-    return Call(query=query, cached=cached, mask=mask, is_causal=is_causal, scale=0.4, **asked)
+    def sight() -> Sight:
+        return Sight(positions=positions)
+
+    return Call(query=query, cached=cached, mask=mask, sight=sight, most=4, is_causal=is_causal, scale=0.4, **asked)
 
 
 @pytest.mark.parametrize(
@@ -133,3 +138,16 @@ def test_a_session_tries_before_it_serves_and_remembers(llama: Any, open_session
     again = serve(session, jobs, concurrency=None)
     assert fastest.choices == known
     assert first.kv_used_bytes_peak == again.kv_used_bytes_peak < first.kv_bytes, "trials leave no trace in the pool"
+
+
+def test_flex_gives_the_tokens_of_the_model(
+    monkeypatch: pytest.MonkeyPatch,
+    llama: Any,
+    open_session: Callable[..., Session],
+    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+) -> None:
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    monkeypatch.setattr("advisor.backends.runtime.exact.compiled", lambda _: flex_attention.flex_attention)
+    jobs = [Job(tuple(range(3, 20 + index)), 6) for index in range(4)]
+    session = open_session(llama, attention="flex", kv_layout="paged", kv_block_tokens=8, batching="continuous", token_budget=12)
+    assert [done.tokens for done in serve(session, jobs, concurrency=3).finished] == generate(llama, jobs)

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.exact import Call, sdpa, written_out
+from advisor.backends.runtime.exact import Call, can_flex, flex, sdpa, written_out
 from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.places import Reading, Writing
 from advisor.backends.runtime.pool import Held, Pool
@@ -19,6 +19,7 @@ from advisor.backends.runtime.sight import PLAIN, Sight, forgotten, of_blocks, t
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
 from advisor.kernels.block_sparse_prefill import block_sparse_attention
+from advisor.kernels.flex import Sight as Seen
 from advisor.kernels.kv_formats import rotate
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -180,7 +181,11 @@ class Step:
         def mask() -> Tensor:
             return self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
 
-        out = self._compute(self._call(query, early, cached, mask, options)).flatten(0, 1)
+        def sight() -> Seen:
+            positions = self._group_positions()
+            return Seen(positions=positions, window=options.window, forgotten=forgotten(self.pool.room.kept, positions))
+
+        out = self._compute(self._call(query, early, cached, (mask, sight), options)).flatten(0, 1)
         return out if self._real is None else out.index_select(0, self._real)
 
     def _evened(self, queries: Tensor) -> Tensor:
@@ -194,33 +199,47 @@ class Step:
         past, width = _stored(self.chunks[index]), query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
 
-        def mask() -> Tensor:
+        def sight() -> Seen:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
-            unseen = forgotten(self.pool.room.kept, positions[:, :1])
-            hidden = self._patterned(kernel.additive_mask(positions, length, query.dtype, window, unseen), positions)
+            return Seen(positions=positions, window=window, forgotten=forgotten(self.pool.room.kept, positions[:, :1]))
+
+        def mask() -> Tensor:
+            seen = sight()
+            hidden = kernel.additive_mask(seen.positions, length, query.dtype, window, seen.forgotten)
+            hidden = self._patterned(hidden, seen.positions)
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
 
         def shared() -> Tensor:
             return self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
 
         pattern = self.sight.of_prompt(self.pool.room.kept, window, past + width)
-        skips = self.sight.pattern is not None or self.implementation != "eager"
+        skips = self.sight.pattern is not None or self.implementation not in ("eager", "flex")
         if pattern is not None and skips and cached[0].rows.shape == cached[1].rows.shape:
             keys, values = (batch.scaled()[:, :, : past + width].transpose(1, 2) for batch in cached)
             return block_sparse_attention(query, keys, values, pattern, options.scale, options.softcap, options.sinks)
 
         is_causal = past == 0 and window is None and self.sight.pattern is None
-        return self._compute(self._call(query, turned, cached, shared, options, is_causal=is_causal))
+        return self._compute(self._call(query, turned, cached, (shared, sight), options, is_chunk=True, is_causal=is_causal))
 
     def _call(
-        self, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], mask: Callable[[], Tensor], options: Options, *,
+        self,
+        query: Tensor,
+        turned: Tensor | None,
+        cached: tuple[Batch, Batch],
+        seen: tuple[Callable[[], Tensor], Callable[[], Seen]],
+        options: Options,
+        *,
+        is_chunk: bool = False,
         is_causal: bool = False,
-    ) -> Call:  # fmt: skip
+    ) -> Call:
+        mask, sight = seen
         kept = self.pool.room.kept
         return Call(
             query=query,
             cached=cached,
             mask=mask,
+            sight=None if self.sight.pattern is not None else sight,
+            most=0 if is_chunk else self.pool.room.sequences,
             is_causal=is_causal,
             scale=options.scale,
             softcap=options.softcap,
@@ -232,6 +251,8 @@ class Step:
     def _compute(self, call: Call) -> Tensor:
         if self.fastest is not None:
             return self.fastest.compute(call)
+        if self.implementation == "flex" and can_flex(call):
+            return flex(call)
         return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
 
     def _even_out(self, widths: list[int]) -> None:

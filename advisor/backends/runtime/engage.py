@@ -125,7 +125,7 @@ def _runner(undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.
     pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
     runner = Runner(ready.forward, pool, session.attention, sight, session.fastest)
-    if session.fastest is not None:
+    if session.fastest is not None or session.attention == "flex":
         try_out(runner, ready, session)
     return runner
 

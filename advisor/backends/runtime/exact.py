@@ -1,13 +1,15 @@
 """The exact ways to compute one attention call, and which of them can. Knows tensors, no cache and no model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
+from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
+from advisor.kernels.flex import KEY_BLOCK, Sight, attend, compiled, over_rows
 
 DEVICE_KERNELS = {
     "sdpa-cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -15,6 +17,10 @@ DEVICE_KERNELS = {
     "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 """SDPA's own back ends on a CUDA device; without one of them named it takes the first that can."""
+
+
+SHORTEST_CHUNK = 64
+"""Kernels of fixed shape are made for so many tokens of a prompt at least."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +32,10 @@ class Call:
     """Keys and values, L tokens of each sequence."""
     mask: Callable[[], Tensor]
     """Makes the additive mask of `widen_mask`."""
+    sight: Callable[[], Sight] | None
+    """Makes what the mask says, as positions and bounds; `None` where it says more than they do."""
+    most: int
+    """Sequences that such calls have at the most, 0 for a chunk of one prompt: kernels of fixed shape are made for so many."""
     is_causal: bool
     """Whether it is a whole prompt, from its first token on: then the mask says nothing that its order does not."""
     scale: float
@@ -72,14 +82,31 @@ def sdpa(call: Call) -> Tensor:
     return kernel.fused(call.query, keys[:, :, :width], values[:, :, :width], None, scale=call.scale)
 
 
+def flex(call: Call) -> Tensor:
+    """torch's flex_attention, compiled; computes what `can_flex` lets through."""
+    assert call.sight is not None, "asked before"
+    device = call.query.device.type
+    query, (keys, values), sight = call.query, (batch.scaled() for batch in call.cached), call.sight()
+    if device != "cuda":
+        query, keys, values, sight = _grown(query, keys, values, sight, call.most)
+    mask = over_rows(sight, keys.shape[2])
+    out = attend(query, keys, values, mask, scale=call.scale, softcap=call.softcap, sinks=call.sinks, run=compiled(device))
+    return out[: call.query.shape[0], : call.query.shape[1]]
+
+
+def can_flex(call: Call) -> bool:
+    """Whether flex_attention computes the call: on a CPU it gives no sums, which sinks need, and nowhere a second query."""
+    return call.turned is None and call.sight is not None and (call.sinks is None or call.query.device.type == "cuda")
+
+
 def ways(call: Call) -> Mapping[str, Way]:
     """Every way that computes this call on its device, by name; the first is taken where nothing was measured."""
-    if not call.is_plain:
-        return {"written-out": written_out}
-    known: dict[str, Way] = {"sdpa": sdpa, "written-out": written_out}
-    if call.query.device.type == "cuda":
-        known |= {name: _by(kernel) for name, kernel in DEVICE_KERNELS.items()}
-    return known
+    known: dict[str, Way] = {"sdpa": sdpa, "written-out": written_out} if call.is_plain else {"written-out": written_out}
+    if call.query.device.type != "cuda":
+        return known
+    if call.is_plain:
+        known |= {name: _by(back_end) for name, back_end in DEVICE_KERNELS.items()}
+    return known | ({"flex": flex} if can_flex(call) else {})
 
 
 def _by(back_end: SDPBackend) -> Way:
@@ -90,3 +117,25 @@ def _by(back_end: SDPBackend) -> Way:
             return sdpa(call)
 
     return run
+
+
+def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int) -> tuple[Tensor, Tensor, Tensor, Sight]:
+    """The same with lengths rounded up to powers of two and `most` sequences: a compiled kernel of fixed shape serves many steps.
+
+    What is added stands at place 0 and is cut off afterwards.
+    """
+    sequences, width = max(most, query.shape[0]), _power(query.shape[1])
+    width = width if most else max(width, SHORTEST_CHUNK)
+    length = max(_power(keys.shape[2]), KEY_BLOCK)
+    more, wider = sequences - query.shape[0], width - query.shape[1]
+    query = functional.pad(query, (0, 0, 0, 0, 0, wider, 0, more))
+    keys, values = (functional.pad(rows, (0, 0, 0, length - rows.shape[2], 0, 0, 0, more)) for rows in (keys, values))
+    forgotten = sight.forgotten
+    if forgotten is not None:
+        last = forgotten[0].expand_as(sight.positions)
+        forgotten = functional.pad(last, (0, wider, 0, more), value=-1), forgotten[1]
+    return query, keys, values, replace(sight, positions=functional.pad(sight.positions, (0, wider, 0, more)), forgotten=forgotten)
+
+
+def _power(count: int) -> int:
+    return 1 << (count - 1).bit_length() if count > 1 else 1

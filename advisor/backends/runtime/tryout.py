@@ -1,12 +1,14 @@
-"""Has every way to attend timed on steps like those that a session will take, before it serves: requests wait for none of it."""
+"""Runs steps like those that a session will take before it serves: to time ways to attend, or to compile one."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 
 from advisor.backends.runtime.attention import Feed, Step
 from advisor.backends.runtime.forward import Prepared
-from advisor.backends.runtime.pool import Heads, Pool
+from advisor.backends.runtime.pool import Heads, Held, Pool
 from advisor.backends.runtime.runner import Runner
 from advisor.backends.session import Session
 
@@ -14,31 +16,44 @@ TRY_S = 3.0
 """For all kinds together. What there is no time for is computed as the nearest kind that there was."""
 SHORTEST = 64
 GRAIN = 4
-"""Lengths grow by this factor from one trial to the next."""
+"""Lengths whose times are compared grow by this factor."""
 
 
 def try_out(runner: Runner, ready: Prepared, session: Session) -> None:
-    """Run a layer of each kind over steps of growing size; the pool is as empty afterwards as before."""
-    assert runner.fastest is not None, "only asked for where ways are chosen by their times"
+    """Run a layer of each kind over steps of growing size; the pool is as empty afterwards as before.
+
+    Where ways are timed, lengths grow in large steps and only for a while; what is compiled is compiled for every length.
+    """
     layers = {(heads, asked.query_heads, asked.options.window, asked.options.softcap): layer
               for layer, (heads, asked) in reversed(list(enumerate(zip(ready.heads, ready.asked, strict=True))))}  # fmt: skip
-    with runner.fastest.trying(TRY_S):
-        for sequences, new, tokens in _shapes(session):
+    fastest = runner.fastest
+    with nullcontext() if fastest is None else fastest.trying(TRY_S):
+        for shape in _shapes(session, GRAIN if fastest is not None else 2):
             for layer in layers.values():
-                if runner.fastest.is_trying:
-                    _try(runner, layer, ready, (sequences, new, tokens))
+                if fastest is None or fastest.is_trying:
+                    _try(runner, layer, ready, shape)
     runner.pool.peak_blocks = runner.pool.peak_rows = 0
 
 
-def _shapes(session: Session) -> Iterator[tuple[int, int, int]]:
-    """Sequences, new tokens of each and tokens of each in all, as steps that decode and as those that prefill; small ones first."""
-    lengths = _growing(SHORTEST, session.max_tokens, GRAIN)
-    widths = (1, 1 + session.draft_tokens) if session.draft_tokens else (1,)
-    for tokens in lengths:
-        yield from ((sequences, new, tokens) for new in widths if new < tokens for sequences in _growing(1, session.max_sequences, 2))
-        yield 1, tokens, tokens
-        if session.token_budget and tokens > session.token_budget and session.chunked:
-            yield 1, session.token_budget, tokens
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """So many sequences with so many new tokens and tokens in all; they decode together, or one is a chunk of a prompt."""
+
+    sequences: int
+    new: int
+    tokens: int
+    decodes: bool
+
+
+def _shapes(session: Session, grain: int) -> Iterator[_Shape]:
+    """Steps that decode and steps that prefill, small ones first."""
+    widths = {1, 1 + session.draft_tokens}
+    chunks = {SHORTEST, session.token_budget} if session.token_budget and session.chunked else {SHORTEST}
+    for tokens in _growing(SHORTEST, session.max_tokens, grain):
+        for sequences in _growing(1, session.max_sequences, 2):
+            yield from (_Shape(sequences, new, tokens, True) for new in sorted(widths) if new < tokens)
+        yield _Shape(1, tokens, tokens, False)
+        yield from (_Shape(1, new, tokens, False) for new in sorted(chunks) if new < tokens)
 
 
 def _growing(first: int, last: int, factor: int) -> list[int]:
@@ -50,21 +65,19 @@ def _growing(first: int, last: int, factor: int) -> list[int]:
     return [*found, last]
 
 
-def _try(runner: Runner, layer: int, ready: Prepared, shape: tuple[int, int, int]) -> None:
+def _try(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
     """One step of one layer; nothing where the pool has too little room for it."""
-    sequences, new, tokens = shape
-    pool, helds = runner.pool, []
+    pool, asked, helds = runner.pool, ready.asked[layer], list[Held]()
     try:
-        for _ in range(sequences):
+        for _ in range(shape.sequences):
             helds.append(pool.open())
-            if not pool.grow(helds[-1], tokens):
+            if not pool.grow(helds[-1], shape.tokens):
                 return
-            helds[-1].tokens = tokens - new
-        decodes = sequences if new < tokens else 0
-        step = Step(pool, [Feed(held, [0] * new) for held in helds], decodes, runner.implementation, runner.sight, runner.fastest)
-        step.attend_rows(
-            layer, *_tensors(pool, ready.heads[layer], ready.asked[layer].query_heads, sequences * new), ready.asked[layer].options
-        )
+            helds[-1].tokens = shape.tokens - shape.new
+        feeds = [Feed(held, [0] * shape.new) for held in helds]
+        step = Step(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.fastest)
+        rows = shape.sequences * shape.new
+        step.attend_rows(layer, *_tensors(pool, ready.heads[layer], asked.query_heads, rows), asked.options)
     finally:
         for held in helds:
             pool.close(held)

@@ -5,6 +5,7 @@ import dataclasses
 from advisor.backends.technique import Technique
 from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
 from advisor.backends.techniques.attention_flash import AttentionFlash
+from advisor.backends.techniques.attention_flex import AttentionFlex
 from advisor.backends.techniques.attention_sdpa import AttentionSdpa
 from advisor.backends.techniques.attention_sliding_window import AttentionSlidingWindow
 from advisor.backends.techniques.batching_chunked_prefill import BatchingChunkedPrefill
@@ -29,6 +30,7 @@ TECHNIQUES: tuple[type[Technique], ...] = (
     WeightsInt4,
     AttentionFlash,
     AttentionSdpa,
+    AttentionFlex,
     KvPaged,
     KvInt8,
     KvFp8,

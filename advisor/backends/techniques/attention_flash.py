@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.refusals import without_attention
+from advisor.backends.refusals import attention_not_ours, without_attention
 from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
-from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.request import Request
 
@@ -32,14 +31,11 @@ class AttentionFlash(Technique):
         Case("state-spaces/mamba2-2.7b", (4096, 128, 4), accepted=False, says="no softmax attention"),
     )
 
-    covers: ClassVar[tuple[str, ...]] = ("attention-sdpa",)
+    covers: ClassVar[tuple[str, ...]] = ("attention-sdpa", "attention-flex")
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
         """Refuses a model without softmax attention, and engines that choose their kernels themselves."""
-        engine = load_engine(deployment.engine)
-        if not engine.chooses_attention:
-            return f"{engine.name} {engine.versions} chooses its attention kernels by its own rules."
-        return without_attention(deployment)
+        return attention_not_ours(deployment) or without_attention(deployment)
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """The fastest attention."""
