@@ -7,12 +7,14 @@ Prints one line per variant and architecture and exits with 1 when one misses it
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,14 +155,16 @@ def main() -> int:
     unknown = set(asked.kernels) - {kernel.name for kernel in KERNELS}
     if unknown:
         parser.error(f"unknown kernel {', '.join(sorted(unknown))}; choose from {', '.join(kernel.name for kernel in KERNELS)}")
-    codes = [
-        compile_ahead(kernel.name, variant, architecture)
+    wanted = [
+        (kernel.name, index, architecture)
         for kernel in KERNELS
         if not asked.kernels or kernel.name in asked.kernels
-        for variant in kernel.variants
+        for index, variant in enumerate(kernel.variants)
         for architecture in variant.architectures
         if not asked.arch or architecture in asked.arch
     ]
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as processes:
+        codes = list(processes.map(_compile_named, wanted))
     if asked.out:
         record = {"triton": triton.__version__, "codes": [asdict(code) for code in codes]}
         write_whole(asked.out, json.dumps(record, indent=1) + "\n")
@@ -170,6 +174,13 @@ def main() -> int:
         for code in codes:
             print(_line(code))
     return 1 if any(code.problems for code in codes) else 0
+
+
+def _compile_named(form: tuple[str, int, int]) -> Code:
+    """Compile variant `index` of a kernel: a Triton function does not travel between processes, its name does."""
+    name, index, architecture = form
+    kernel = next(kernel for kernel in KERNELS if kernel.name == name)
+    return compile_ahead(name, kernel.variants[index], architecture)
 
 
 def _line(code: Code) -> str:
