@@ -74,7 +74,7 @@ def test_a_mixed_step_agrees_with_the_definition(
     positions = torch.tensor([lengths[index] + place for index, new in enumerate(news) for place in range(new)])
     keys, values = stored(pool)
     exact = reference(
-        query[0].transpose(0, 1), keys, values, pool._tables[[helds[i].row for i in owner]], positions, scale=0.3, window=window
+        query[0].transpose(0, 1), keys, values, pool.tables[[helds[i].row for i in owner]], positions, scale=0.3, window=window
     )
     torch.testing.assert_close(out, exact, atol=2e-6, rtol=1e-5)
 
@@ -91,7 +91,7 @@ def test_soft_caps_and_sinks_agree_with_the_definition(options: Options, impleme
     rows = [helds[0].row, *[helds[1].row] * 3, *[helds[2].row] * 6]
     positions = torch.tensor([5, 9, 10, 11, *range(6)])
     exact = reference(
-        query[0].transpose(0, 1), *stored(pool), pool._tables[rows], positions, scale=0.5, softcap=options.softcap, sinks=options.sinks
+        query[0].transpose(0, 1), *stored(pool), pool.tables[rows], positions, scale=0.5, softcap=options.softcap, sinks=options.sinks
     )
     torch.testing.assert_close(out, exact, atol=2e-6, rtol=1e-5)
 

@@ -40,7 +40,7 @@ def test_no_block_is_ever_held_twice_or_lost(seed: int, blocks: int, size: int) 
         assert len(held_blocks) + pool.free_blocks == blocks
         assert len({held.row for held in helds}) == len(helds)
         for held in helds:
-            assert pool._tables[held.row, : len(held.blocks)].tolist() == held.blocks
+            assert pool.tables[held.row, : len(held.blocks)].tolist() == held.blocks
 
 
 def test_growing_beyond_the_pool_takes_nothing() -> None:

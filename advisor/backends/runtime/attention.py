@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.places import Reading, Writing
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.recent import Span
+from advisor.backends.runtime.ring import upload
 from advisor.backends.runtime.rotary import turned_back
 from advisor.backends.runtime.sight import PLAIN, Sight, forgotten, of_blocks, turns, visited
 from advisor.backends.runtime.store import Batch
@@ -50,6 +51,22 @@ class Attends(Protocol):
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Attention of queries [T, H, D] after the new keys [T, K, D] and values [T, K, E] are stored; returns [T, H, E]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """Cosines and sines [T, D'] of the rows' positions, halves paired."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+@runtime_checkable
+class AttendsUnturned(Protocol):
+    """One that turns queries and keys by their positions itself."""
+
+    def attend_unturned(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
+        """As `Attends.attend_rows`, before the rotary embedding; queries may be written over."""
 
 
 _ACTIVE: ContextVar[Attends] = ContextVar("advisor_attending")
@@ -326,7 +343,7 @@ class Step:
         return made
 
     def _long(self, numbers: Sequence[int]) -> Tensor:
-        return torch.tensor(numbers, dtype=torch.int64, device=self.pool.device)
+        return upload(numbers, self.pool.device)
 
 
 def _rotated(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -19,7 +19,7 @@ BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of lanes that graphs are captured for; larger batches go up in steps of 128."""
 WARM_UPS = 2
 
-Attention = Callable[[int, Sequence[Held]], Attends]
+Attention = Callable[[Lanes, int, Sequence[Held]], Attends]
 """What answers attention for so many lanes, of which the first hold those sequences."""
 
 
@@ -86,7 +86,7 @@ class DecodeProgram:
     def _body(self, count: int, held: Sequence[Held]) -> None:
         lanes = self.lanes
         positions = lanes.positions[:count]
-        logits = self.forward(self.attention(count, held), lanes.ids[:count], positions, None)
+        logits = self.forward(self.attention(lanes, count, held), lanes.ids[:count], positions, None)
         lanes.moved_on(self.sampler.choose(logits, lanes.numbers[:count], positions + 1), count)
 
 

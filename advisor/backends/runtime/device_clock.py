@@ -14,6 +14,11 @@ class Mark:
     event: Any = None
     seconds: float = 0.0
 
+    def wait(self) -> None:
+        """Until the device is there."""
+        if self.event is not None:
+            self.event.synchronize()
+
 
 class DeviceClock:
     """Adds up how long steps took and how long the device waited between them."""

@@ -11,6 +11,7 @@ from advisor.backends.runtime.forward import Prepared, prepared
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.pool import Pool, Room
 from advisor.backends.runtime.rotary import rotary_frequencies
+from advisor.backends.runtime.row_operators import RowOperators
 from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.sight import PLAIN, Sight
 from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
@@ -53,14 +54,16 @@ def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
     """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))
-        target = prepared(session.model, undo)
+        chosen = drive or Drive()
+        operators = _fused_operators() if chosen.kernels else None
+        target = prepared(session.model, undo, operators)
         draft = target if session.draft_model is session.model else None
         undo.enter_context(torch.inference_mode())
         kept = kept_of(session, target.windows)
         turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
         sight = Sight(session.attention_window, pattern_of(session, target.windows), turns)
-        runner = _runner(undo, session, target, session.model, room_of(session, kept), sight)
-        yield Engaged(runner, _drafter(undo, session, draft), target.own_code_because)
+        runner = _runner(undo, session, target, session.model, room_of(session, kept), sight, kernels=chosen.kernels)
+        yield Engaged(runner, _drafter(undo, session, draft, chosen.kernels), target.own_code_because)
 
 
 def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
@@ -121,16 +124,31 @@ def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:
     return min(session.max_sequences * most + passing, session.max_sequences * whole)
 
 
-def _runner(undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room, sight: Sight) -> Runner:
+def _runner(
+    undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room, sight: Sight, *, kernels: bool
+) -> Runner:
     pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
-    runner = Runner(ready.forward, pool, session.attention, sight, session.fastest)
+    suits = kernels and _why_not_kernels(pool, ready.windows, sight) is None
+    runner = Runner(ready.forward, pool, session.attention, sight, session.fastest, kernels=suits)
     if session.fastest is not None or session.attention == "flex":
         try_out(runner, ready, session)
     return runner
 
 
-def _drafter(undo: ExitStack, session: Session, ready: Prepared | None) -> Drafter | None:
+def _fused_operators() -> RowOperators:
+    from advisor.backends.runtime.row_operators import fused  # loads Triton
+
+    return fused()
+
+
+def _why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Sight) -> str | None:
+    from advisor.backends.runtime.kernel_attention import why_not_kernels  # loads Triton
+
+    return why_not_kernels(pool, windows, sight)
+
+
+def _drafter(undo: ExitStack, session: Session, ready: Prepared | None, kernels: bool) -> Drafter | None:
     """The drafter; `ready` is its model where that is prepared already. Raises `AdvisorError` for one of another vocabulary."""
     if session.decoding == "plain" or session.draft_tokens < 1:
         return None
@@ -145,5 +163,5 @@ def _drafter(undo: ExitStack, session: Session, ready: Prepared | None) -> Draft
         blocks=session.max_sequences, block_tokens=session.max_tokens, sequences=session.max_sequences, max_tokens=session.max_tokens
     )
     with torch.inference_mode(False):
-        ready = ready or prepared(session.draft_model, undo)
-    return DraftModel(_runner(undo, session, ready, session.draft_model, room, PLAIN))
+        ready = ready or prepared(session.draft_model, undo, _fused_operators() if kernels else None)
+    return DraftModel(_runner(undo, session, ready, session.draft_model, room, PLAIN, kernels=kernels))

@@ -49,8 +49,8 @@ def _loop(session: Session, ready: Engaged, load: Load, sampler: Sampler, drive:
     drafts = session.draft_tokens if ready.drafter is not None else 0
     policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts, session.chunked)
     lanes = Lanes(bucket(session.max_sequences), device)
-    program = DecodeProgram(ready.runner.forward, ready.runner.decoding, sampler, lanes, padded=drive.kernels)
-    if drive.captured:
+    program = DecodeProgram(ready.runner.forward, ready.runner.decoding, sampler, lanes, padded=ready.runner.kernels)
+    if drive.captured and ready.runner.kernels:
         program.capture(session.max_sequences)
     ring = TokenRing(session.max_sequences * (drafts + 1), device)
     launcher = Launcher(ready.runner, program, sampler, ring, DeviceClock(device))

@@ -12,6 +12,7 @@ from torch import Tensor
 from advisor.backends.quantised import QuantisedLinear
 from advisor.backends.runtime.attention import NAME, Attends, Options, attending, register, unsupported
 from advisor.backends.runtime.pool import Heads
+from advisor.backends.runtime.row_operators import RowOperators, plain
 from advisor.backends.runtime.structure import build, why_unusual
 from advisor.kernels.paged_attention import additive_mask, widen_mask, written_out
 
@@ -82,8 +83,11 @@ def plugged(model: Any) -> Iterator[None]:
         model.set_attn_implementation(before)
 
 
-def prepared(model: Any, undo: ExitStack) -> Prepared:
-    """The fastest way to the model's logits, checked on a few tokens. Raises `AdvisorError` for models that we cannot run."""
+def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None) -> Prepared:
+    """The fastest way to the model's logits, checked on a few tokens; `operators` are plain unless given.
+
+    Raises `AdvisorError` for models that we cannot run.
+    """
     undo.enter_context(plugged(model))
     own, trial = OwnCode(model), _Trial()
     with torch.inference_mode():
@@ -94,7 +98,7 @@ def prepared(model: Any, undo: ExitStack) -> Prepared:
     if why is not None:
         return Prepared(own, heads, asked, why)
     with ExitStack() as attempt:
-        ours = build(model, trial.options, attempt)
+        ours = build(model, trial.options, operators or plain(), attempt)
         with torch.inference_mode():
             why = _difference(_Trial().run(ours, model), logits, _tolerance(model))
         if why is None:

@@ -66,6 +66,7 @@ class Launcher:
         alone = len(drafts) == len(tasks) and not any(drafts)
         if alone:
             self.program.place([self._placed(task.sequence) for task in tasks], self._tokens)
+            self.runner.pool.send_tables()
         begin = self.clock.mark()
         tokens, captured = self._decode(tasks) if alone else (self._feed(tasks, drafts, parts), False)
         end = self.clock.mark()

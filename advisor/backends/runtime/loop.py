@@ -110,6 +110,7 @@ class Loop:
 
     def _collect(self, launch: Launch) -> None:
         """Each sequence has one token more than it has drafts; those up to the first that its draft did not foresee are kept."""
+        launch.end.wait()
         tokens = launch.arrival.wait() if launch.arrival is not None else []
         now, first = self.now(), 0
         for part in launch.parts:

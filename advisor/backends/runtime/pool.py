@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 from advisor.backends.eviction import Kept
+from advisor.backends.runtime.block_tables import BlockTables
 from advisor.backends.runtime.memory import memory_errors
 from advisor.backends.runtime.places import Reading, Writing
 from advisor.backends.runtime.prefix import START, PrefixCache
 from advisor.backends.runtime.recent import Span, ring_read, ring_write
+from advisor.backends.runtime.ring import upload
 from advisor.backends.runtime.store import RING_FORMATS, Batch, Quantised, Store, new_quantised, new_store
 from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
 
@@ -89,7 +91,7 @@ class Pool:
         self.peak_blocks = self.peak_rows = 0
         keeps_all = not room.is_contiguous and room.kept is None
         self.prefixes = PrefixCache() if room.prefix_reuse and keeps_all else None
-        self._tables = torch.zeros((room.sequences, self.blocks_for(room.max_tokens)), dtype=torch.int64, device=device)
+        self._tables = BlockTables(room.sequences, self.blocks_for(room.max_tokens), device)
         self._free = list(range(blocks - 1, -1, -1))
         self._free_rows = list(range(room.sequences - 1, -1, -1))
 
@@ -148,7 +150,7 @@ class Pool:
             return False
         for _ in range(missing):
             block = self._free.pop() if self._free or self.prefixes is None else self.prefixes.give_up()
-            self._tables[held.row, len(held.blocks)] = block
+            self._tables.put(held.row, len(held.blocks), [block])
             held.blocks.append(block)
         self._note_peak()
         return True
@@ -203,7 +205,7 @@ class Pool:
         if gone % RECENT_PAGES:
             for store in (*self.keys, *self.values):
                 store.renumber(held.row)
-        self._tables[held.row, : len(held.blocks)] = torch.tensor(held.blocks, dtype=torch.int64)
+        self._tables.put(held.row, 0, held.blocks)
 
     def close(self, held: Held) -> None:
         """Take back everything of a sequence."""
@@ -218,7 +220,7 @@ class Pool:
             held.blocks[place] = block
         else:
             held.blocks.append(block)
-        self._tables[held.row, place] = block
+        self._tables.put(held.row, place, [block])
 
     def _give_back(self, block: int) -> None:
         if self.prefixes is not None and self.prefixes.knows(block):
@@ -234,6 +236,15 @@ class Pool:
         self.keys.clear()
         self.values.clear()
         self._both.clear()
+
+    @property
+    def tables(self) -> Tensor:
+        """The blocks of every row's sequence, in order, on the device: int32 [rows, blocks]. One tensor for the pool's whole life."""
+        return self._tables.on_device()
+
+    def send_tables(self) -> None:
+        """Bring the tables on the device up to date, for a captured graph that reads them."""
+        self._tables.on_device()
 
     def read_length(self, tokens: int) -> int:
         """Keys that `read` returns for sequences of at most `tokens`: whole blocks, except in the contiguous layout."""
@@ -253,7 +264,8 @@ class Pool:
         Of each sequence, only the `chosen` blocks [N, B'] where that is given; not beside a ring.
         """
         tokens, is_contiguous = max(span.last for span in spans) + 1, self.room.is_contiguous
-        blocks = self._tables[[span.row for span in spans], : self.blocks_for(tokens)]
+        rows = upload([span.row for span in spans], self.device)
+        blocks = self.tables.index_select(0, rows)[:, : self.blocks_for(tokens)].long()
         blocks = blocks if chosen is None else blocks.gather(1, chosen)
         heads = torch.arange(kv_heads, device=self.device).view(1, -1, 1)
         index = blocks[:, 0] if is_contiguous else (blocks.unsqueeze(1) * kv_heads + heads).contiguous()

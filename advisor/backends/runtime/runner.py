@@ -8,6 +8,7 @@ from torch import Tensor
 from advisor.backends.runtime.attention import Attends, Feed, Step
 from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.forward import Forward
+from advisor.backends.runtime.lanes import Lanes
 from advisor.backends.runtime.pool import Held, Pool
 from advisor.backends.runtime.ring import upload
 from advisor.backends.runtime.sight import PLAIN, Sight
@@ -22,21 +23,32 @@ class Carried:
 
 
 class Runner:
-    """A model's forward pass and its pool."""
+    """A model's forward pass and its pool; `kernels` reads the cache through the kernels for it."""
 
-    def __init__(self, forward: Forward, pool: Pool, implementation: str, sight: Sight = PLAIN, fastest: Fastest | None = None) -> None:
+    def __init__(
+        self,
+        forward: Forward,
+        pool: Pool,
+        implementation: str,
+        sight: Sight = PLAIN,
+        fastest: Fastest | None = None,
+        *,
+        kernels: bool = False,
+    ) -> None:
         self.forward = forward
         self.pool = pool
         self.implementation = implementation
         self.sight = sight
         self.fastest = fastest
+        self.kernels = kernels
+        self._step = _kernel_step() if kernels else Step
 
     def run(self, feeds: Sequence[Feed], wanted: Sequence[int], grouped: int = 0, carried: Carried | None = None) -> Tensor:
         """Feed the tokens, move the sequences on, and return the logits of the `wanted` rows: [R, V].
 
         The first `grouped` feeds have a past and few new tokens each.
         """
-        step = Step(self.pool, feeds, grouped, self.implementation, self.sight, self.fastest)
+        step = self._step(self.pool, feeds, grouped, self.implementation, self.sight, self.fastest)
         if carried is not None:
             step.ids.index_copy_(0, carried.rows, carried.tokens)
         logits = self.forward(step, step.ids, step.positions, upload(wanted, self.pool.device))
@@ -44,6 +56,16 @@ class Runner:
             feed.held.tokens += len(feed.tokens)
         return logits
 
-    def decoding(self, count: int, held: Sequence[Held]) -> Attends:
-        """What answers attention for one new token of each of the sequences."""
-        return Step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)
+    def decoding(self, lanes: Lanes, count: int, held: Sequence[Held]) -> Attends:
+        """What answers attention for one new token in each of the first `count` lanes, which hold those sequences and padding."""
+        if not self.kernels:
+            return self._step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)
+        from advisor.backends.runtime.kernel_attention import LaneAttention  # loads Triton
+
+        return LaneAttention(self.pool, self.sight, lanes, count)
+
+
+def _kernel_step() -> type[Step]:
+    from advisor.backends.runtime.kernel_attention import KernelStep  # loads Triton
+
+    return KernelStep

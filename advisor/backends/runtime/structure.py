@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from advisor.backends.quantised import QuantisedLinear
 from advisor.backends.runtime.attention import Options
-from advisor.backends.runtime.decoder import Decoder, GatedProducts, Layer, Norm
+from advisor.backends.runtime.decoder import Decoder, GatedProducts, Layer
 from advisor.backends.runtime.linears import Product, product
+from advisor.backends.runtime.row_operators import Norm, RowOperators
 
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -37,7 +38,7 @@ def why_unusual(model: Any) -> str | None:
     return next((why for layer in inner.layers if (why := _why_unusual_layer(layer)) is not None), None)
 
 
-def build(model: Any, options: dict[int, Options], undo: ExitStack) -> Decoder:
+def build(model: Any, options: dict[int, Options], operators: RowOperators, undo: ExitStack) -> Decoder:
     """The decoder of a model without anything unusual; `options` are what its attention calls ask for, by layer."""
     inner = model.model
     kept = frozenset({id(inner.embed_tokens.weight)})
@@ -51,6 +52,7 @@ def build(model: Any, options: dict[int, Options], undo: ExitStack) -> Decoder:
         layers=tuple(_layer(layer, options[index], of) for index, layer in enumerate(inner.layers)),
         norm=_norm(inner.norm),
         head=of(model.lm_head),
+        operators=operators,
     )
 
 
