@@ -92,6 +92,12 @@ def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
     assert all(seconds > 0 for _, seconds in found)
 
 
+def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_and_again() -> None:
+    with torch.inference_mode():
+        model = random_llama(Shape(layers=1, hidden=128, feed_forward=256, heads=4, kv_heads=2), CPU)
+        assert [len(list(timed_steps(model, stack, Batch(1, 8)))) for stack in STACKS] == [2, 2]
+
+
 def test_more_layers_have_more_operators() -> None:
     gemm = GemmTable(time_case(SMALL, FORMATS[0], CPU))
     attention = AttentionTable(

@@ -144,7 +144,8 @@ def random_llama(shape: Shape, device: "torch.device") -> Any:
         tie_word_embeddings=True,
         attn_implementation="eager",
     )
-    return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
+    with torch.inference_mode(False):  # the runtime moves the weights of what it serves, which tensors made for inference do not allow
+        return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
 
 
 def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[_Part, float]]:
