@@ -124,15 +124,18 @@ def layout_of(device: torch.device) -> Layout:
     return "words" if device.type == "cuda" else "operator"
 
 
-def quantise_linears(model: nn.Module, weight_format: str, group_size: int | None, kept_names: tuple[str, ...] = KEPT_NAMES) -> int:
+def quantise_linears(
+    model: nn.Module, weight_format: str, group_size: int | None, kept_names: tuple[str, ...] = KEPT_NAMES, *, head: bool = False
+) -> int:
     """Swap the linears of `model` in place, freeing each before the next; returns how many were swapped.
 
-    Kept: names in `kept_names` (whole or last part), the output head, and weights shared with an embedding. `group_size`
-    `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a model without linears.
+    Kept: names in `kept_names` (whole or last part), the output head unless `head` says otherwise, and weights shared with an
+    embedding. `group_size` `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a
+    model without linears.
     """
     group = _checked_group(weight_format, group_size)
     swapped = 0
-    for names in _swappable(model, kept_names):
+    for names in _swappable(model, kept_names, with_head=head):
         linear = model.get_submodule(names[0])
         assert isinstance(linear, nn.Linear)
         new = Int8Linear(linear) if weight_format == "int8" else Int4Linear(linear, group)
@@ -177,14 +180,16 @@ def _checked_group(weight_format: str, group_size: int | None) -> int:
     return group
 
 
-def _swappable(model: nn.Module, kept_names: tuple[str, ...]) -> Iterator[list[str]]:
+def _swappable(model: nn.Module, kept_names: tuple[str, ...], *, with_head: bool) -> Iterator[list[str]]:
     """All names of each linear to swap. Only names and ids are held, so that a swapped linear can be freed."""
     names: dict[int, list[str]] = defaultdict(list)
     kept = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = _head(model)
     for name, module in model.named_modules(remove_duplicate=False):
-        plain = type(module) is nn.Linear and module is not head and id(module.weight) not in kept
-        if plain and name and name not in kept_names and name.rpartition(".")[2] not in kept_names:
+        if type(module) is not nn.Linear or not name or id(module.weight) in kept:
+            continue
+        named = name in kept_names or name.rpartition(".")[2] in kept_names
+        if with_head if module is head else not named:
             names[id(module)].append(name)
     del head
     yield from list(names.values())

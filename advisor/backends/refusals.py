@@ -17,6 +17,14 @@ def not_quantisable(deployment: Deployment, format: str) -> str | None:
     return None
 
 
+def head_not_quantisable(deployment: Deployment) -> str | None:
+    """Why the output head cannot be stored in few bits too."""
+    if deployment.model.head is None:
+        return "The output head is the embedding, which stays as it is; only a head of its own can be rounded."
+    engine = load_engine(deployment.engine)
+    return None if engine.rounds_head else f"{engine.name} {engine.versions} keeps the output head as it is."
+
+
 def not_cacheable(deployment: Deployment, format: str) -> str | None:
     """Why keys and values cannot be kept in `format`: a latent cache, an engine without the format, no cache at all."""
     latent = next((layer.mixer for layer in deployment.model.layers if isinstance(layer.mixer, LatentAttention)), None)

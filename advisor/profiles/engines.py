@@ -144,6 +144,8 @@ class EngineProfile(Frozen):
     decoding: tuple[str, ...]
     narrows: tuple[str, ...] = ()
     """Techniques by which it can be made to see or keep less of a context than the model would."""
+    rounds_head: bool = False
+    """Whether an output head that is a matrix of its own can be stored in few bits like the layers' matrices."""
     chooses_attention: bool = False
     """Whether it times the exact kernels that it has and takes the fastest for each shape."""
     prefix_reuse: bool = False

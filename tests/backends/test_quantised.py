@@ -4,6 +4,7 @@ import copy
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +74,28 @@ def test_swapping_keeps_head_embedding_norms_and_counts_the_rest() -> None:
     left = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     assert left == ["lm_head"]
     assert sum(isinstance(module, Int8Linear) for module in model.modules()) == 14
+
+
+@pytest.mark.parametrize(("form", "group"), [("int8", None), ("int4", 32)])
+def test_a_head_of_its_own_is_stored_so_too_when_asked(form: str, group: int | None) -> None:
+    model: Any = llama().requires_grad_(False)
+    tokens = torch.randint(0, 512, (2, 9))
+    exact = model(tokens).logits
+    before = weight_bytes(model)
+    assert quantise_linears(model, form, group, head=True) == 2 * 7 + 1
+    assert isinstance(model.get_submodule("lm_head"), QuantisedLinear)
+    after = weight_bytes(model)
+    assert after["embedding"] == before["embedding"]
+    assert after["head"] == pytest.approx(512 * 128 * FORMATS[form].bytes_per_element(group, 128))
+    text = model.generate(tokens, max_new_tokens=4, min_new_tokens=4, do_sample=False)
+    assert text.shape == (2, 13)
+    assert float((model(tokens).logits - exact).norm() / exact.norm()) < (0.05 if form == "int8" else 0.4)
+
+
+def test_a_head_that_is_the_embedding_stays() -> None:
+    model = llama(tied=True)
+    assert quantise_linears(model, "int8", None, head=True) == 2 * 7
+    assert type(model.get_submodule("lm_head")) is nn.Linear
 
 
 def test_kept_names_are_whole_or_last_parts() -> None:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Weights
 from advisor.backends.priors import quality_prior
-from advisor.backends.refusals import not_quantisable
+from advisor.backends.refusals import head_not_quantisable, not_quantisable
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -18,12 +18,14 @@ GROUP_SIZES = (32, 64, 128)
 class WeightsInt4(Technique):
     """Stores every linear layer in int4, round to nearest, with a scale and a zero point per group of inputs.
 
-    Helps when: decoding waits for weights and memory is short; a quarter of the bytes of bf16.
+    Helps when: decoding waits for weights and memory is short; a quarter of the bytes of bf16. With `head`, an output head that is not
+    the embedding is stored so too: in a small model it is a good part of what a token reads.
     Hurts when: batches are large, and when quality is tight: models of the Llama 3 kind lose several percent.
     Source: GPTQ (arXiv 2210.17323) for round to nearest as baseline and its error by group size.
     """
 
     group_size: int = 128
+    head: bool = False
 
     name: ClassVar[str] = "weights-int4"
     slot: ClassVar[Slot] = Slot.WEIGHTS
@@ -38,14 +40,18 @@ class WeightsInt4(Technique):
         shortest = min((matrix.k for matrix, _ in deployment.model.matrices()), default=0)
         if shortest < self.group_size:
             return f"Groups of {self.group_size} are longer than the shortest row, {shortest}."
-        return not_quantisable(deployment, "int4")
+        return not_quantisable(deployment, "int4") or (head_not_quantisable(deployment) if self.head else None)
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Weights in int4 groups."""
-        return replace(deployment, weights=Weights("int4", self.group_size, deployment.weights.kept_kinds))
+        kept = deployment.weights.kept_kinds - ({"head"} if self.head else set())
+        return replace(deployment, weights=Weights("int4", self.group_size, kept))
 
     def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
-        """Published perplexity of round-to-nearest int4 at the nearest group size."""
+        """Published perplexity of round-to-nearest int4 at the nearest group size.
+
+        Rows from torchao round the output head too, others do not: their spread covers `head`.
+        """
         return quality_prior(evidence, deployment.model, f"weights:int4-g{max(self.group_size, 64)}")
 
     def apply(self, session: Session) -> Session:
@@ -53,9 +59,9 @@ class WeightsInt4(Technique):
         # Deferred: torch belongs to those who apply.
         from advisor.backends.quantised import quantise_linears
 
-        quantise_linears(session.model, "int4", self.group_size)
+        quantise_linears(session.model, "int4", self.group_size, head=self.head)
         return session
 
     def variants(self) -> tuple[Technique, ...]:
-        """Small groups keep quality, large ones save scales."""
-        return tuple(WeightsInt4(size) for size in GROUP_SIZES)
+        """Small groups keep quality, large ones save scales, and the head's bits save more."""
+        return (*(WeightsInt4(size) for size in GROUP_SIZES), WeightsInt4(head=True))

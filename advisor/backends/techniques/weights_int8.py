@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Weights
 from advisor.backends.priors import quality_prior
-from advisor.backends.refusals import not_quantisable
+from advisor.backends.refusals import head_not_quantisable, not_quantisable
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -21,6 +21,9 @@ class WeightsInt8(Technique):
     Source: LLM.int8() (arXiv 2208.07339) for the error of absmax int8; torch's packed int8 CPU operator.
     """
 
+    head: bool = False
+    """Whether an output head that is not the embedding is stored so too."""
+
     name: ClassVar[str] = "weights-int8"
     slot: ClassVar[Slot] = Slot.WEIGHTS
     sources: ClassVar[tuple[str, ...]] = ("arxiv:2208.07339",)
@@ -31,14 +34,15 @@ class WeightsInt8(Technique):
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
         """Refuses a checkpoint that is quantised already, and an engine without the format."""
-        return not_quantisable(deployment, "int8")
+        return not_quantisable(deployment, "int8") or (head_not_quantisable(deployment) if self.head else None)
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Weights in int8."""
-        return replace(deployment, weights=Weights("int8", kept_kinds=deployment.weights.kept_kinds))
+        kept = deployment.weights.kept_kinds - ({"head"} if self.head else set())
+        return replace(deployment, weights=Weights("int8", kept_kinds=kept))
 
     def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
-        """Published perplexity of weight-only int8, round to nearest."""
+        """Published perplexity of weight-only int8, round to nearest; in torchao's rows the output head is rounded too."""
         return quality_prior(evidence, deployment.model, "weights:int8")
 
     def apply(self, session: Session) -> Session:
@@ -46,5 +50,5 @@ class WeightsInt8(Technique):
         # Deferred: torch belongs to those who apply.
         from advisor.backends.quantised import quantise_linears
 
-        quantise_linears(session.model, "int8", None)
+        quantise_linears(session.model, "int8", None, head=self.head)
         return session
