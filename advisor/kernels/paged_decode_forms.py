@@ -36,7 +36,7 @@ def form_of(kv_format: str, dtype: torch.dtype, width: int, rows: int) -> Form:
         return Form(16, 4, 3)
     rows, words = padded(rows), padded(width // PLANES[kv_format])
     if kv_format == "int4" and words == 16 and rows < 64:  # a plane is too narrow to be shared by warps
-        return Form(64 if rows == 16 else 32, 1, 5)
+        return Form(64 if rows == 16 else 32, 1, 3)
     if rows > 32:
         return Form(32 if words * PLANES[kv_format] > 128 else 64, 4 if rows == 64 and width <= 128 else 8, 3)
     if kv_format == "int4" and rows == 32:
@@ -136,7 +136,7 @@ VARIANTS = (
     _variant("int8-80", "int8", 7.8, width=80),
     _variant("fp8-32-rows", "fp8", 7.8, tokens=8),
     _variant("int4-32-rows", "int4", 7.0, tokens=8),
-    _variant("bf16-64-rows", "bf16", 9.0, tokens=16),
+    _variant("bf16-64-rows", "bf16", 10.0, tokens=16),
     _variant("fp8-64-rows", "fp8", 24.0, tokens=16),
     _variant("int4-64-rows", "int4", 16.0, tokens=16),
     _variant("int4-128-rows", "int4", 32.0, tokens=32),
