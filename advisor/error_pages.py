@@ -92,6 +92,10 @@ ERROR_PAGES: dict[str, str] = {
     ),
     "not-readable": "The file exists but cannot be read: see its permissions, or whether it is a folder.",
     "not-utf8": "Plan, profile and run files are UTF-8 text; this one is not. The message has the line.",
+    "not-measurable": (
+        "`advisor quality` measures techniques by themselves that change what attention reads: formats of the cache, windows, "
+        "patterns. What others cost shows in the run of a plan that has them."
+    ),
     "not-writable": (
         "A file could not be written, for the reason in the message: no permission, no such folder, a folder of that name. An older file "
         "of that name is untouched. Name another place with the flag that names the file."
@@ -138,6 +142,7 @@ ERROR_PAGES: dict[str, str] = {
         "No measured profile of that name is stored, or the file does not exist. `advisor profile list` lists them; `advisor "
         "profile run --name NAME` makes one."
     ),
+    "quality-failed": ("The quality of a technique could not be measured; the message and the notes have what the child process said."),
     "range-missed": ("With --strict: the full stack ran and kept its limits, but a measured value lies outside its predicted 90 % range."),
     "reference-missing": (
         "Quality is measured against the unmodified model's own scores on the same text; the baseline did not leave them."

@@ -1,7 +1,7 @@
 """The one door behind the command line and the session: questions in, frozen answers out. Prints nothing."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,8 @@ from advisor.questions import EstimateQuestion, PlanQuestion, explicit_deploymen
 
 if TYPE_CHECKING:  # loaded by the one question that needs it
     from advisor.accuracy import ValidationReport
+    from advisor.backends.measure.jobs import Chosen
+    from advisor.profiles.quality import QualityReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,16 @@ def run_profile(name: str | None, on_event: OnEvent | None = None, *, budget_s: 
     from advisor.profiling import profile_this_machine
 
     return profile_this_machine(name, on_event, budget_s=budget_s)
+
+
+def judge_quality(
+    model: str, techniques: "Sequence[Chosen]", on_event: OnEvent | None = None, *, text: Path | None = None, tokens: int = 4096
+) -> "QualityReport":
+    """Measure what techniques of attention and cache cost on a model of this machine, each by itself, in a child process."""
+    # Deferred: planning needs none of it.
+    from advisor.judging import judge_techniques
+
+    return judge_techniques(model, techniques, on_event, text=text, tokens=tokens)
 
 
 def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_event: OnEvent | None) -> Place:

@@ -22,6 +22,7 @@ from advisor.profiles.hardware import Hardware
 from advisor.profiles.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.models import ModelSpec
+from advisor.profiles.quality import HeadError, QualityReport, TechniqueQuality
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.views import (
@@ -35,6 +36,7 @@ from advisor.views import (
     run_text,
 )
 from advisor.views.gauge import gauge
+from advisor.views.quality import quality_text
 from advisor.views.style import Look, shown_width, wrap
 
 HERE = Path(__file__).parent
@@ -196,6 +198,27 @@ NOTHING_FITS = replace(
     profile="canned-lab",
 )
 
+QUALITY = QualityReport(
+    model="canned/llama-8b",
+    text="canned.txt",
+    tokens=4096,
+    stretch_tokens=512,
+    perplexity=11.07,
+    techniques=(
+        TechniqueQuality(
+            technique="kv-int8",
+            metrics=Metrics(quality_loss_pct=Value.exact(0.02), kl_divergence=Value.exact(0.00031), top1_agreement=Value.exact(0.988)),
+            heads=tuple(HeadError(layer=place // 2, head=place % 2, error=0.008 - 0.001 * place) for place in range(4)),
+        ),
+        TechniqueQuality(
+            technique="kv-window",
+            options={"window": 128},
+            metrics=Metrics(quality_loss_pct=Value.exact(4.79)),
+            heads=tuple(HeadError(layer=place // 2, head=place % 2, error=0.1 * place) for place in range(4)),
+        ),
+    ),
+)
+
 TEXTS = {
     "advice": lambda **look: advice_text(FITS, **look),
     "advice-nothing-fits": lambda **look: advice_text(NOTHING_FITS, **look),
@@ -205,6 +228,7 @@ TEXTS = {
     "metrics": lambda **look: metrics_text(BEST.metrics, LIMITS, **look),
     "model": lambda **look: model_text(HYBRID, **look),
     "models": lambda **look: models_text([MODEL, HYBRID], **look),
+    "quality": lambda **look: quality_text(QUALITY, heads=3, **look),
     "run": lambda **look: run_text(RUN, **look),
 }
 

@@ -8,6 +8,7 @@ from pydantic import Field, TypeAdapter
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
+from advisor.profiles.quality import QualityReport
 
 
 class Started(Frozen):
@@ -54,6 +55,13 @@ class Profiled(Frozen):
     profile: MachineProfile
 
 
+class Judged(Frozen):
+    """What techniques cost in quality."""
+
+    event: Literal["judged"] = "judged"
+    report: QualityReport
+
+
 class Failed(Frozen):
     """The job cannot be done. `code` is a stable word such as `out-of-memory`."""
 
@@ -70,7 +78,7 @@ class Finished(Frozen):
     seconds: float
 
 
-Event = Started | Progress | Log | Measured | Profiled | Failed | Finished
+Event = Started | Progress | Log | Measured | Profiled | Judged | Failed | Finished
 
 OnEvent = Callable[[Event | str], None]
 """Who hears of long work: what children say, and plain sentences."""

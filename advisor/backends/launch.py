@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
-from advisor.backends.events import Event, Failed, Finished, Log, Measured, Profiled, Started, parse_event
+from advisor.backends.events import Event, Failed, Finished, Judged, Log, Measured, Profiled, Started, parse_event
 from advisor.backends.measure.jobs import Job
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
+from advisor.profiles.quality import QualityReport
 from advisor.profiles.run import RungStatus
 
 WORKER = ("-m", "advisor.backends.worker")
@@ -42,6 +43,7 @@ class JobResult:
     choices: tuple[str, ...] = ()
     """What the job chose by measuring, each with its reason."""
     profile: MachineProfile | None = None
+    quality: QualityReport | None = None
     packages: dict[str, str] = field(default_factory=dict)
 
 
@@ -125,6 +127,7 @@ class _Heard:
         self._samples: tuple[Sample, ...] = ()
         self._choices: tuple[str, ...] = ()
         self._profile: MachineProfile | None = None
+        self._quality: QualityReport | None = None
         self._packages: dict[str, str] = {}
         self._failed: Failed | None = None
         self._finished = False
@@ -144,6 +147,8 @@ class _Heard:
                 self._choices += event.choices
             case Profiled():
                 self._profile = event.profile
+            case Judged():
+                self._quality = event.report
             case Failed():
                 self._failed = event
             case Finished():
@@ -165,6 +170,7 @@ class _Heard:
             samples=self._samples,
             choices=self._choices,
             profile=self._profile,
+            quality=self._quality,
             packages=self._packages,
         )
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from advisor.backends.events import Event, Failed, Finished, Started
 from advisor.backends.load import check_folder
-from advisor.backends.measure.jobs import Job, ProfileJob, RungJob, parse_job
+from advisor.backends.measure.jobs import Job, ProfileJob, QualityJob, RungJob, parse_job
 from advisor.backends.packages import versions
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -56,6 +56,10 @@ def _work(job: Job, emit: Emit, started: float) -> None:
             from advisor.backends.measure.machine_profile import profile_here
 
             profile_here(job, emit, started)
+        case QualityJob():
+            from advisor.backends.measure.technique_quality import judge
+
+            judge(job, emit)
 
 
 def _take_standard_output() -> Emit:

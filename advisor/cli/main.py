@@ -23,6 +23,7 @@ COMMANDS = {
     "plan": "Find the best way to run MODEL under the given limits.",
     "apply": "Run a plan for real, technique by technique, and measure it.",
     "compare": "Show predicted beside measured for a finished run.",
+    "quality": "Measure what techniques cost in quality, head by head.",
     "estimate": "Price one explicit way to run MODEL.",
     "validate": "Predict published measurements and report the errors.",
     "profile": "Measure this machine, and manage stored profiles.",

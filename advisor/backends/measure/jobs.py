@@ -50,7 +50,23 @@ class ProfileJob(Frozen):
     memory_limit_bytes: int | None = Field(default=None, gt=0)
 
 
-Job = RungJob | ProfileJob
+class QualityJob(Frozen):
+    """Measure what techniques of attention and cache cost in quality, each by itself."""
+
+    kind: Literal["quality"] = "quality"
+    model: str
+    """The model's name, as shown."""
+    folder: str
+    techniques: tuple[Chosen, ...]
+    text_file: str
+    tokens: int = Field(ge=32)
+    """Tokens of the text to score."""
+    device: str = "cpu"
+    threads: int = Field(ge=1)
+    memory_limit_bytes: int | None = Field(default=None, gt=0)
+
+
+Job = RungJob | ProfileJob | QualityJob
 
 _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")])
 

@@ -60,8 +60,7 @@ def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
         draft = target if session.draft_model is session.model else None
         undo.enter_context(torch.inference_mode())
         kept = kept_of(session, target.windows)
-        turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
-        sight = Sight(session.attention_window, pattern_of(session, target.windows), turns)
+        sight = sight_of(session, target, kept)
         runner = _runner(undo, session, target, session.model, room_of(session, kept), sight, kernels=chosen.kernels)
         yield Engaged(runner, _drafter(undo, session, draft, chosen.kernels), target.own_code_because)
 
@@ -77,6 +76,12 @@ def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
         return Kept(session.kv_window, session.kv_first_tokens)
     seen = [min(window or session.max_tokens, session.attention_window or session.max_tokens) for window in windows]
     return Kept(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
+
+
+def sight_of(session: Session, target: Prepared, kept: Kept | None) -> Sight:
+    """What a session's tokens see, in a cache that keeps `kept`."""
+    turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
+    return Sight(session.attention_window, pattern_of(session, target.windows), turns)
 
 
 def pattern_of(session: Session, windows: Sequence[int | None]) -> BlockPattern | None:
