@@ -55,7 +55,7 @@ def test_a_trial_is_not_let_near_the_results() -> None:
 def trial(folder: Path, command: str, cases: list[Case], *patterns: str) -> None:
     """Run a trial over the cases, and once more."""
     words = ("--dry-run", "--out", str(folder), *(word for pattern in patterns for word in ("--only", pattern)))
-    done = bench(*words, command=command, TRITON_INTERPRET="1")
+    done = bench(*words, command=command, TRITON_INTERPRET=str(int(command == "gpu")))
     assert done.returncode == 0, done.stderr
     found = [read_results(path) for path in sorted((folder / "dry-run").glob("*.json"))]
     records = {(results.part, record.case): record for results in found for record in results.records}
@@ -64,7 +64,7 @@ def trial(folder: Path, command: str, cases: list[Case], *patterns: str) -> None
     assert not not_done
     assert all(environment.dry for results in found for environment in results.environments)
     assert read_devices(folder) == (), "a trial's times are no figures"
-    again = bench(*words, command=command, TRITON_INTERPRET="1")
+    again = bench(*words, command=command, TRITON_INTERPRET=str(int(command == "gpu")))
     assert f"0 cases measured, {len(cases)} kept from before" in again.stderr
 
 
