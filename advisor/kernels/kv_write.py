@@ -184,7 +184,7 @@ def _after(function: Callable[..., None], key: Tensor, *given: Any) -> Tensor:
     function(key.to(value.dtype), value, slots, keys, values, **options)
     cache = [(keys, options["key_scales"]), (values, options["value_scales"])]
     if options["kv_format"] != "bf16":
-        rows = [kv_formats.dequantise(stored, scales[..., 0], options["kv_format"], torch.float64) for stored, scales in cache]
+        rows = [kv_formats.dequantise(stored, scales[..., 0], options["kv_format"], torch.float32) for stored, scales in cache]
     else:
         rows = [stored for stored, _ in cache]
     return torch.cat([part.double().flatten() for part in (*rows, options["query"], *options.get("recent", ())[:2])])

@@ -81,7 +81,8 @@ def _rows(stored: Tensor, scales: Tensor | None, pages: Tensor, length: int, kv_
     rows = stored[pages].transpose(0, 1).flatten(1, 2)[:, :length]
     if scales is None:
         return rows.to(dtype)
-    return kv_formats.dequantise(rows, scales[pages].transpose(0, 1).flatten(1)[:, :length], kv_format, dtype)
+    # exact: a level has at most 8 significant bits, a scale 11
+    return kv_formats.dequantise(rows, scales[pages].transpose(0, 1).flatten(1)[:, :length], kv_format, torch.float32).to(dtype)
 
 
 def paged_decode(
