@@ -27,6 +27,7 @@ class ProfiledMachine:
         )
         self._gemm = GemmTable(profile.gemm)
         self._attention = AttentionTable(profile.attention)
+        self._lenders = _lenders(self._attention.variants)
         self._fallback = CatalogueMachine(profile.hardware, self.overheads)
 
     @property
@@ -50,17 +51,25 @@ class ProfiledMachine:
         return gemm.groups * max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
 
     def attention_s(self, call: AttentionCall) -> float:
-        """The table's time for this implementation, layout and cache format; a fused stand-in where none was measured.
+        """The table's time for this implementation, layout and cache format; a stand-in where none was measured.
 
+        A cache format borrows from another implementation or layout that it was measured in, times what the two differ by in bf16.
         The fastest of all takes what the fastest of those that were measured takes.
         """
         if call.implementation == FASTEST:
             return min(self.attention_s(replace(call, implementation=name)) for name in EXACT)
-        variant = (call.implementation, call.layout, call.kv_format, call.phase)
-        if variant not in self._attention.variants:
+        if _variant(call) in self._attention.variants:
+            return call.density * self._measured_s(call)
+        lender = self._lenders.get(_variant(call))
+        if lender is None:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
-        return call.density * self._attention.seconds(
-            *variant,
+        known = replace(call, implementation=lender[0], layout=lender[1])
+        ours, theirs = (self._measured_s(replace(each, kv_format="bf16")) for each in (call, known))
+        return call.density * self._measured_s(known) * ours / theirs
+
+    def _measured_s(self, call: AttentionCall) -> float:
+        return self._attention.seconds(
+            *_variant(call),
             batch=call.sequences,
             q_tokens=call.q_tokens,
             kv_tokens=call.kv_tokens,
@@ -98,3 +107,27 @@ class ProfiledMachine:
     def _nearest(self, format: str) -> str:
         wanted = weight_format(format).bits
         return min(sorted(self._gemm.formats), key=lambda known: abs(weight_format(known).bits - wanted))
+
+
+Variant = tuple[str, str, str, str]
+"""Implementation, layout, cache format and phase of attention."""
+
+
+def _variant(call: AttentionCall) -> Variant:
+    return call.implementation, call.layout, call.kv_format, call.phase
+
+
+def _lenders(measured: frozenset[Variant]) -> dict[Variant, tuple[str, str]]:
+    """For each variant that was not measured, the way in which its format was: the same implementation first, then the same layout.
+
+    Both ways must be known in bf16.
+    """
+    plain = {(name, layout, phase) for name, layout, kv_format, phase in measured if kv_format == "bf16"}
+    narrow = sorted(variant for variant in measured if variant[2] != "bf16" and (variant[0], variant[1], variant[3]) in plain)
+    found: dict[Variant, tuple[str, str]] = {}
+    for name, layout, phase in sorted(plain):
+        for kv_format in {variant[2] for variant in narrow}:
+            known = [(each[0], each[1]) for each in narrow if each[2:] == (kv_format, phase)]
+            if known and (name, layout) not in known:
+                found[name, layout, kv_format, phase] = min(known, key=lambda way: (way[0] != name, way[1] != layout, way))
+    return found

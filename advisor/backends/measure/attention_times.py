@@ -37,11 +37,18 @@ VARIANTS = (
     ("sdpa", "paged", "bf16"),
     ("sdpa", "paged", "int8"),
     ("eager", "paged", "bf16"),
-    ("eager", "paged", "int8"),
-    ("sdpa", "contiguous", "int8"),
-    ("eager", "contiguous", "int8"),
+    ("sdpa", "paged", "fp8"),
+    ("sdpa", "paged", "int4"),
+    *(
+        (implementation, layout, kv_format)
+        for implementation, layout in (("eager", "paged"), ("sdpa", "contiguous"), ("eager", "contiguous"))
+        for kv_format in ("int8", "fp8", "int4")
+    ),
 )
-"""Implementation, layout and cache format. Both most telling first: what there is no time for is left out."""
+"""Implementation, layout and cache format. Both most telling first: what there is no time for is left out.
+
+A format that was measured in one way is priced in the others by what they differ by in bf16, so each is measured in one at least.
+"""
 WORKS = (
     *(Work("decode", batch, 1, kv) for batch in (1, 4, 16) for kv in (64, 256, 1024)),
     *(Work("decode", batch, 4, 256) for batch in (1, 8)),
@@ -50,7 +57,7 @@ WORKS = (
 )
 
 
-NEEDED_SETS = 4
+NEEDED_SETS = 7
 """Timed even when the time is up."""
 MOST_SCORES = 2**31
 """Work with more products of new tokens, tokens and width than this would take seconds and tell little."""
