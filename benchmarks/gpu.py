@@ -53,13 +53,14 @@ def missing_gpu() -> str | None:
 
 def gpu_cases(*, dry: bool = False) -> list[Case]:
     """Every case, most important first; tiny ones for a trial."""
-    from benchmarks.cases import ceilings, continuous, decode_attention, linear, one_sequence, prefill, rows, sampling, stacks
+    from benchmarks.cases import ceilings, continuous, decode_attention, kv_write, linear, one_sequence, prefill, rows, sampling, stacks
 
     if dry:
         return _tiny_cases()
     decodes, linears = decode_attention.decode_cases(), linear.linear_cases()
     prefills, row_operators = prefill.prefill_cases(), rows.row_cases()
     draws = sampling.sampling_cases()
+    writes = kv_write.write_cases()
     alone, together = one_sequence.one_sequence_cases(), continuous.continuous_cases()
     return [
         *ceilings.ceiling_cases(),
@@ -71,6 +72,7 @@ def gpu_cases(*, dry: bool = False) -> list[Case]:
         *prefills[:2],
         *row_operators[:6],
         *draws[:1],
+        *writes[:2],
         *stacks.stack_cases(stacks.gpu_stacks(), seconds=4),
         *together[1:2],
         *alone[3:],
@@ -79,6 +81,7 @@ def gpu_cases(*, dry: bool = False) -> list[Case]:
         *prefills[2:],
         *row_operators[6:],
         *draws[1:],
+        *writes[2:],
         *together[2:],
     ]
 
@@ -89,6 +92,7 @@ def _tiny_cases() -> list[Case]:
         ceilings,
         continuous,
         decode_attention,
+        kv_write,
         linear,
         models,
         one_sequence,
@@ -107,6 +111,7 @@ def _tiny_cases() -> list[Case]:
         *linear.linear_cases(shapes.TINY_LINEARS, seconds=0),
         *prefill.prefill_cases(shapes.TINY_PREFILLS, seconds=0),
         *rows.row_cases(shapes.TINY_ROWS, seconds=0),
+        *kv_write.write_cases(shapes.TINY, (3,), seconds=0),
         *sampling.sampling_cases(shapes.TINY_VOCABULARIES, seconds=0),
         *one_sequence.one_sequence_cases(((models.TINY, "bf16"), (models.TINY, "int8")), **lengths, seconds=0),
         *continuous.continuous_cases(((models.TINY, 2),), **lengths, seconds=0),
