@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from advisor.kernels import int8_linear as int8
-from advisor.kernels.int4_linear import GROUP_SIZES, Layout, int4_linear, lay_out, quantise_int4
+from advisor.kernels.int4_linear import GROUP_SIZES, Layout, int4_linear, int4_product, lay_out, quantise_int4
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.formats import FORMATS
 
@@ -85,7 +85,9 @@ class Int8Linear(QuantisedLinear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [.., in_features] to [.., out_features]."""
-        return self._finish(int8.int8_linear(self._padded(x, self.q.shape[1] * self.q.element_size()), self.q, self.scale))
+        q, scale = self.q, self.scale
+        product = int8.int8_linear if q.dtype == torch.int16 else int8.int8_product
+        return self._finish(product(self._padded(x, q.shape[1] * q.element_size()), q, scale))
 
 
 class Int4Linear(QuantisedLinear):
@@ -111,8 +113,9 @@ class Int4Linear(QuantisedLinear):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """`x` [.., in_features] to [.., out_features]."""
-        columns = self.packed.shape[1] * self.packed.element_size() * 2
-        return self._finish(int4_linear(self._padded(x, columns), self.packed, self.scale_zero))
+        packed, scale_zero = self.packed, self.scale_zero
+        product = int4_linear if packed.dtype == torch.int16 else int4_product
+        return self._finish(product(self._padded(x, packed.shape[1] * packed.element_size() * 2), packed, scale_zero))
 
     def extra_repr(self) -> str:
         """As `nn.Linear` prints itself, with the group."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from advisor.kernels.int4_linear import GROUP_SIZES, K_BLOCK, quantise_int4, unpack_words
 from advisor.kernels.int4_tiles import combine, dequantise, product, product_of_weights
+from advisor.kernels.int8_linear import as_rows
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.split_k import Tile, add, adder, splits_of
 
@@ -47,7 +48,7 @@ def int4_words_linear(x: Tensor, words: Tensor, scale_zero: Tensor, *, splits: i
     _check(x, words, scale_zero)
     if x.device.type == "cpu" and not INTERPRETED:
         return reference(x.to(torch.bfloat16), words, scale_zero).to(x.dtype)
-    rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
+    rows = as_rows(x)
     scale_zero = scale_zero.contiguous().view(torch.int32)  # one load for both
     many = rows.shape[0] > SCRATCH_ROWS
     out = _through_scratch(rows, words, scale_zero) if many else _in_tiles(rows, words, scale_zero, splits)
@@ -97,21 +98,32 @@ def _form(tile: Tile, group: int) -> dict[str, Any]:
 
 
 def _check(x: Tensor, words: Tensor, scale_zero: Tensor) -> None:
-    given = (
+    if not x.is_floating_point() or words.dtype != torch.int16 or scale_zero.dtype != torch.bfloat16:
+        raise ValueError(f"int4_words_linear takes floating x, int16 words and bf16 scale_zero; got {_given(x, words, scale_zero)}")
+    if words.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 4 * words.shape[1] or scale_zero.shape[2] != 2:
+        raise ValueError(
+            f"int4_words_linear takes x [.., K], words [N, K/4] and scale_zero [K/G, N, 2]; got {_given(x, words, scale_zero)}"
+        )
+    groups, n, _ = scale_zero.shape
+    if n != words.shape[0] or groups * next((g for g in GROUP_SIZES if g * groups == x.shape[-1]), 0) != x.shape[-1]:
+        raise ValueError(
+            f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, GROUP_SIZES))}; "
+            f"got {_given(x, words, scale_zero)}"
+        )
+    if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous():
+        raise ValueError(
+            f"int4_words_linear takes contiguous words with K a multiple of {K_BLOCK}; "
+            f"got {_given(x, words, scale_zero)}, strides {words.stride()}"
+        )
+    if not x.device == words.device == scale_zero.device:
+        raise ValueError(f"int4_words_linear takes tensors of one device; got {_given(x, words, scale_zero)}")
+
+
+def _given(x: Tensor, words: Tensor, scale_zero: Tensor) -> str:
+    return (
         f"x {tuple(x.shape)} {x.dtype} {x.device}, words {tuple(words.shape)} {words.dtype} {words.device}, "
         f"scale_zero {tuple(scale_zero.shape)} {scale_zero.dtype} {scale_zero.device}"
     )
-    if not x.is_floating_point() or words.dtype != torch.int16 or scale_zero.dtype != torch.bfloat16:
-        raise ValueError(f"int4_words_linear takes floating x, int16 words and bf16 scale_zero; got {given}")
-    if words.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 4 * words.shape[1] or scale_zero.shape[2] != 2:
-        raise ValueError(f"int4_words_linear takes x [.., K], words [N, K/4] and scale_zero [K/G, N, 2]; got {given}")
-    groups, n, _ = scale_zero.shape
-    if n != words.shape[0] or groups * next((g for g in GROUP_SIZES if g * groups == x.shape[-1]), 0) != x.shape[-1]:
-        raise ValueError(f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, GROUP_SIZES))}; got {given}")
-    if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous():
-        raise ValueError(f"int4_words_linear takes contiguous words with K a multiple of {K_BLOCK}; got {given}, strides {words.stride()}")
-    if not x.device == words.device == scale_zero.device:
-        raise ValueError(f"int4_words_linear takes tensors of one device; got {given}")
 
 
 def _inputs(m: int, n: int, k: int, group_size: int) -> tuple[Tensor, Tensor, Tensor]:

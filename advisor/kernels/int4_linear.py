@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from advisor.kernels.int8_linear import as_rows
 from advisor.kernels.kernel import Kernel
 
 GROUP_SIZES = (32, 64, 128, 256)
@@ -124,21 +125,26 @@ def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor)
 
     `packed` may be words. Raises `ValueError` for shapes, types or devices that do not go together.
     """
-    if packed.dtype == torch.int16:
-        from advisor.kernels.int4_gpu import int4_words_linear  # Triton, which only Linux has
+    if packed.dtype != torch.int16:
+        _check(x, packed, scale_zero)
+        return int4_product(x, packed, scale_zero)
+    from advisor.kernels.int4_gpu import int4_words_linear  # Triton, which only Linux has
 
-        return int4_words_linear(x, packed, scale_zero)
-    _check(x, packed, scale_zero)
+    return int4_words_linear(x, packed, scale_zero)
+
+
+def int4_product(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
+    """`int4_linear` of bytes [N, K/2] that are known to fit: its checks take longer than a small product."""
     if x.device.type != "cpu":
         return int4_linear_reference(x, packed, scale_zero)
-    # [M, K]; bf16 because the operator's fp32 and fp16 forms are not vectorised (twenty times slower)
-    rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
+    # bf16 because the operator's fp32 and fp16 forms are not vectorised (twenty times slower)
+    rows = as_rows(x)
     group_size = x.shape[-1] // scale_zero.shape[0]
     few = rows.shape[0] <= PACKED_ROWS
     # the operator reads scales and zeros as if they were contiguous: for those of a view it needs a copy
     scale_zero = scale_zero.contiguous()
     out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, group_size, scale_zero) if few else _unpacked(rows, packed, scale_zero)
-    return out.view(*x.shape[:-1], packed.shape[0]).to(x.dtype)
+    return out if x is rows else out.view(*x.shape[:-1], packed.shape[0]).to(x.dtype)
 
 
 def _unpacked(rows: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
@@ -188,20 +194,25 @@ def _layout() -> tuple[int, tuple[int, ...] | None]:
 
 
 def _check(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> None:
-    given = (
+    if not x.is_floating_point() or packed.dtype != torch.uint8 or scale_zero.dtype != torch.bfloat16:
+        raise ValueError(f"int4_linear takes floating x, uint8 packed and bf16 scale_zero; got {_given(x, packed, scale_zero)}")
+    if packed.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 2 * packed.shape[1]:
+        raise ValueError(f"int4_linear takes x [.., K], packed [N, K/2] and scale_zero [K/G, N, 2]; got {_given(x, packed, scale_zero)}")
+    if scale_zero.shape[1:] != (packed.shape[0], 2) or packed.shape[0] % N_MULTIPLE:
+        raise ValueError(f"int4_linear takes N a multiple of {N_MULTIPLE} and scale_zero [K/G, N, 2]; got {_given(x, packed, scale_zero)}")
+    if scale_zero.shape[0] * next((g for g in GROUP_SIZES if g * scale_zero.shape[0] == x.shape[-1]), 0) != x.shape[-1] or not x.shape[-1]:
+        raise ValueError(f"int4_linear takes groups of {', '.join(map(str, GROUP_SIZES))}; got {_given(x, packed, scale_zero)}")
+    if not packed.is_contiguous() or not x.device == packed.device == scale_zero.device:
+        raise ValueError(
+            f"int4_linear takes contiguous packed and tensors of one device; got {_given(x, packed, scale_zero)}, strides {packed.stride()}"
+        )
+
+
+def _given(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> str:
+    return (
         f"x {tuple(x.shape)} {x.dtype} {x.device}, packed {tuple(packed.shape)} {packed.dtype} {packed.device}, "
         f"scale_zero {tuple(scale_zero.shape)} {scale_zero.dtype} {scale_zero.device}"
     )
-    if not x.is_floating_point() or packed.dtype != torch.uint8 or scale_zero.dtype != torch.bfloat16:
-        raise ValueError(f"int4_linear takes floating x, uint8 packed and bf16 scale_zero; got {given}")
-    if packed.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 2 * packed.shape[1]:
-        raise ValueError(f"int4_linear takes x [.., K], packed [N, K/2] and scale_zero [K/G, N, 2]; got {given}")
-    if scale_zero.shape[1:] != (packed.shape[0], 2) or packed.shape[0] % N_MULTIPLE:
-        raise ValueError(f"int4_linear takes N a multiple of {N_MULTIPLE} and scale_zero [K/G, N, 2]; got {given}")
-    if scale_zero.shape[0] * next((g for g in GROUP_SIZES if g * scale_zero.shape[0] == x.shape[-1]), 0) != x.shape[-1] or not x.shape[-1]:
-        raise ValueError(f"int4_linear takes groups of {', '.join(map(str, GROUP_SIZES))}; got {given}")
-    if not packed.is_contiguous() or not x.device == packed.device == scale_zero.device:
-        raise ValueError(f"int4_linear takes contiguous packed and tensors of one device; got {given}, strides {packed.stride()}")
 
 
 def _inputs(m: int, n: int, k: int, group_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

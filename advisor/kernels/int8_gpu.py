@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from advisor.kernels.int8_linear import K_BLOCK, pack_words, quantise_int8, unpack_words
+from advisor.kernels.int8_linear import K_BLOCK, as_rows, pack_words, quantise_int8, unpack_words
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.split_k import Tile, add, adder, splits_of
 
@@ -91,7 +91,7 @@ def int8_words_linear(x: Tensor, words: Tensor, scale: Tensor, *, splits: int | 
     _check(x, words, scale)
     if x.device.type == "cpu" and not INTERPRETED:
         return reference(x.to(torch.bfloat16), words, scale).to(x.dtype)
-    rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
+    rows = as_rows(x)
     many = rows.shape[0] > SCRATCH_ROWS
     out = _through_scratch(rows, words, scale) if many else _in_tiles(rows, words, scale, splits)
     return out.view(*x.shape[:-1], words.shape[0]).to(x.dtype)
@@ -121,18 +121,24 @@ def _through_scratch(rows: Tensor, words: Tensor, scale: Tensor) -> Tensor:
 
 
 def _check(x: Tensor, words: Tensor, scale: Tensor) -> None:
-    given = (
+    if not x.is_floating_point() or words.dtype != torch.int16 or scale.dtype != torch.bfloat16:
+        raise ValueError(f"int8_words_linear takes floating x, int16 words and bf16 scale; got {_given(x, words, scale)}")
+    if words.dim() != 2 or x.dim() < 1 or x.shape[-1] != 2 * words.shape[1] or scale.shape != words.shape[:1]:
+        raise ValueError(f"int8_words_linear takes x [.., K], words [N, K/2] and scale [N]; got {_given(x, words, scale)}")
+    if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous() or not scale.is_contiguous():
+        raise ValueError(
+            f"int8_words_linear takes contiguous words with K a multiple of {K_BLOCK}; "
+            f"got {_given(x, words, scale)}, strides {words.stride()}"
+        )
+    if not x.device == words.device == scale.device:
+        raise ValueError(f"int8_words_linear takes tensors of one device; got {_given(x, words, scale)}")
+
+
+def _given(x: Tensor, words: Tensor, scale: Tensor) -> str:
+    return (
         f"x {tuple(x.shape)} {x.dtype} {x.device}, words {tuple(words.shape)} {words.dtype} {words.device}, "
         f"scale {tuple(scale.shape)} {scale.dtype} {scale.device}"
     )
-    if not x.is_floating_point() or words.dtype != torch.int16 or scale.dtype != torch.bfloat16:
-        raise ValueError(f"int8_words_linear takes floating x, int16 words and bf16 scale; got {given}")
-    if words.dim() != 2 or x.dim() < 1 or x.shape[-1] != 2 * words.shape[1] or scale.shape != words.shape[:1]:
-        raise ValueError(f"int8_words_linear takes x [.., K], words [N, K/2] and scale [N]; got {given}")
-    if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous() or not scale.is_contiguous():
-        raise ValueError(f"int8_words_linear takes contiguous words with K a multiple of {K_BLOCK}; got {given}, strides {words.stride()}")
-    if not x.device == words.device == scale.device:
-        raise ValueError(f"int8_words_linear takes tensors of one device; got {given}")
 
 
 def _inputs(m: int, n: int, k: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -58,18 +58,30 @@ def int8_linear(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.
 
     Raises `ValueError` for shapes, types or devices that do not go together.
     """
-    if q.dtype == torch.int16:
-        from advisor.kernels.int8_gpu import int8_words_linear  # Triton, which only Linux has
+    if q.dtype != torch.int16:
+        _check(x, q, scale)
+        return int8_product(x, q, scale)
+    from advisor.kernels.int8_gpu import int8_words_linear  # Triton, which only Linux has
 
-        return int8_words_linear(x, q, scale)
-    _check(x, q, scale)
+    return int8_words_linear(x, q, scale)
+
+
+def int8_product(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """`int8_linear` of `q` [N, K] that is known to fit: its checks take longer than a small product."""
     if x.device.type != "cpu":
         return int8_linear_reference(x, q, scale)
-    # [M, K]; bf16 because the operator's fp32 and fp16 forms are not vectorised (ten times slower)
-    rows = x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
+    # bf16 because the operator's fp32 and fp16 forms are not vectorised (ten times slower)
+    rows = as_rows(x)
     packed = rows.shape[0] <= PACKED_ROWS
     out = torch.ops.aten._weight_int8pack_mm(rows, q, scale) if packed else _converted(rows, q, scale)
-    return out.view(*x.shape[:-1], q.shape[0]).to(x.dtype)
+    return out if x is rows else out.view(*x.shape[:-1], q.shape[0]).to(x.dtype)
+
+
+def as_rows(x: torch.Tensor) -> torch.Tensor:
+    """`x` [.., K] as contiguous bf16 [M, K]: itself where it is that already."""
+    if x.dtype == torch.bfloat16 and x.dim() == 2 and x.is_contiguous():
+        return x
+    return x.reshape(-1, x.shape[-1]).to(torch.bfloat16).contiguous()
 
 
 def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -84,15 +96,20 @@ def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torc
 
 
 def _check(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:
-    given = f"x {tuple(x.shape)} {x.dtype} {x.device}, q {tuple(q.shape)} {q.dtype} {q.device}, scale {tuple(scale.shape)} {scale.dtype}"
     if not x.is_floating_point() or q.dtype != torch.int8 or scale.dtype != torch.bfloat16:
-        raise ValueError(f"int8_linear takes floating x, int8 q and bf16 scale; got {given}")
+        raise ValueError(f"int8_linear takes floating x, int8 q and bf16 scale; got {_given(x, q, scale)}")
     if q.dim() != 2 or x.dim() < 1 or x.shape[-1] != q.shape[1] or scale.shape != q.shape[:1]:
-        raise ValueError(f"int8_linear takes x [.., K], q [N, K] and scale [N]; got {given}")
+        raise ValueError(f"int8_linear takes x [.., K], q [N, K] and scale [N]; got {_given(x, q, scale)}")
     if q.shape[1] == 0 or q.shape[1] % K_MULTIPLE or not q.is_contiguous() or not scale.is_contiguous():
-        raise ValueError(f"int8_linear takes contiguous q with K a multiple of {K_MULTIPLE}; got {given}, strides {q.stride()}")
+        raise ValueError(
+            f"int8_linear takes contiguous q with K a multiple of {K_MULTIPLE}; got {_given(x, q, scale)}, strides {q.stride()}"
+        )
     if not x.device == q.device == scale.device:
-        raise ValueError(f"int8_linear takes tensors of one device; got {given}, scale on {scale.device}")
+        raise ValueError(f"int8_linear takes tensors of one device; got {_given(x, q, scale)}, scale on {scale.device}")
+
+
+def _given(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> str:
+    return f"x {tuple(x.shape)} {x.dtype} {x.device}, q {tuple(q.shape)} {q.dtype} {q.device}, scale {tuple(scale.shape)} {scale.dtype}"
 
 
 def _inputs(m: int, n: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
