@@ -24,6 +24,8 @@ ROWS = (1, 4, 8, 16, 64, 128, 512)
 MATRICES = ((1024, 1024), (2816, 1024), (1024, 2816), (256, 256))
 """Output and input features."""
 FORMATS = (Stored("bf16", None), Stored("int8", "int8"), Stored("int4-g32", "int4", 32), Stored("int4-g128", "int4", 128))
+WITH_HEAD = {"int8-head": FORMATS[1], "int4-g128-head": FORMATS[3]}
+"""Models whose output head, a matrix of its own, is in few bits too."""
 NEEDS = ("int8-linear", "int4-linear")
 WORKING_SET_BYTES = 128e6
 """Copies of a layer that take turns hold this much in bf16: more than a processor's cache, as a model's weights do."""
@@ -97,9 +99,10 @@ def time_step(shape: Shape, phase: str, batch: int, tokens: int, bench: Bench) -
 
 @lru_cache(maxsize=1)
 def models_of(shape: Shape, device: torch.device) -> dict[str, Any]:
-    """The same random model in every format; head and embedding stay bf16."""
-    models = {stored.name: make_model(shape, device) for stored in FORMATS}
-    for stored in FORMATS:
+    """The same random model in every format. The embedding stays bf16, and the head but for `WITH_HEAD`."""
+    stored_as = {stored.name: stored for stored in FORMATS} | WITH_HEAD
+    models = {name: make_model(shape, device) for name in stored_as}
+    for name, stored in stored_as.items():
         if stored.scheme is not None:
-            quantise_linears(models[stored.name], stored.scheme, stored.group_size)
+            quantise_linears(models[name], stored.scheme, stored.group_size, head=name in WITH_HEAD)
     return models

@@ -209,5 +209,9 @@ TARGETS = (
         what="int4 decode on a CPU: speed over own bf16",
         part="runtime", pattern="decode/*-batch1", figure=_over("bf16", "int4-g128"), bound=2.0, unit="x", on="cpu",
     ),
+    Target(
+        what="int4 decode on a CPU, output head in int4 too: speed over own bf16",
+        part="runtime", pattern="decode/*-batch1", figure=_over("bf16", "int4-g128-head"), bound=2.0, unit="x", on="cpu",
+    ),
 )  # fmt: skip
 """Ratios are of medians of one run."""
