@@ -142,6 +142,8 @@ class Scheduler:
         if not self._prefilling:
             self._decode()
             return
+        if self._kept is not None:
+            self._note_cache()
         active = self._prefilling.popleft()
         self._reuse(active)
         self._advance(self._pricer.prefill_s(active.prompt - active.prefilled, active.prompt), 1)
@@ -344,8 +346,10 @@ class Scheduler:
             held = (self._running.blocks(min(self._running.shortest, 0.0) - 1) if len(self._running) else 0) + sum(
                 -(-active.todo // block) for active in self._prefilling
             )
-            if self._kept is not None:  # one prompt is held whole while it passes, those behind it not at all
-                held = self._running.kept_blocks(self._kept) + -(-max((one.todo for one in self._prefilling), default=0) // block)
+            if self._kept is not None:  # one prompt at a time takes more than what stays of it, those behind it nothing yet
+                whole = self._static or not self._chunked
+                passing = (self._kept.blocks(one.todo, block, one.todo if whole else self._budget) for one in self._prefilling)
+                held = self._running.kept_blocks(self._kept) + max(passing, default=0)
             self.peak_cache_tokens = max(self.peak_cache_tokens, held * block - self._held_twice())
 
     def _held_twice(self) -> int:

@@ -33,9 +33,10 @@ LOSSY: tuple[Chosen, ...] = (
     ("kv-window", {"window": 128}),
     ("kv-sinks", {"window": 124}),
     ("attention-sliding-window", {"window": 128}),
-    ("attention-block-sparse", {}),
+    ("attention-block-sparse", {"window": 64, "global_tokens": 16, "block_tokens": 16}),
+    ("attention-block-sparse", {"window": 64, "global_tokens": 16, "random_blocks": 3, "block_tokens": 16}),
 )
-"""Techniques and options. Windows are a quarter of the stretches, so that they leave most of a stretch out."""
+"""Techniques and options. Windows and patterns see a quarter of the stretches or less, so that they leave most of a stretch out."""
 MEASURES = ("perplexity", "quality_loss_pct", "kl_divergence", "top1_agreement")
 
 

@@ -8,12 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Weights
 from advisor.backends.eviction import Kept
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.runtime.engage import engaged
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.session import Session
+from advisor.estimate.catalogue import CatalogueMachine
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.memory import GIB
+from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_config import read_config
+from advisor.profiles.request import Workload
 
 BLOCK = 4
 
@@ -180,3 +188,32 @@ def test_every_token_in_sight_stays_and_no_more_blocks_than_said(window: int, fi
         blocks = {place // block for place in [*stay, *range(tokens, tokens + new)]}
         assert len(blocks) <= kept.blocks(tokens + new, block, new=new)
         tokens += new
+
+
+@pytest.mark.parametrize("budget", [0, 16])
+@pytest.mark.parametrize("first", [0, 3])
+def test_the_cache_holds_what_was_predicted(
+    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]], first: int, budget: int
+) -> None:
+    """The prediction counts the worst place of every window in its blocks, and prompts that pass at once: it bounds what is held."""
+    spec = read_config(llama.config.to_dict(), id="tiny")
+    batching = Batching("continuous" if budget else "static", 3, budget, chunked=budget > 0)
+    kv = KvCache("paged", BLOCK, window=12, first_tokens=first)
+    deployment = Deployment(spec, Weights("fp32"), Attention("sdpa"), kv, batching=batching)
+    engine, workload = load_engine("advisor"), Workload(prompt_tokens=40, output_tokens=20, concurrency=3)
+    machine = CatalogueMachine(load_hardware("h100-sxm"), engine.gpu)
+    predicted = Estimator(machine, engine).metrics(deployment, workload, lengths=[(40, 20)] * 3).kv_cache_gib
+    assert predicted is not None
+    bytes_per_token = 2 * 2 * 2 * 16 * 2
+    blocks = predicted.value * GIB / bytes_per_token / BLOCK
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_first_tokens": first}
+    session = open_session(llama, **settings, batching=batching.policy, token_budget=budget, chunked=budget > 0, max_sequences=3)
+    outcome = serve(session, [Job(text(40, seed), 20) for seed in range(3)], concurrency=3)
+    held = outcome.kv_used_bytes_peak / (outcome.kv_bytes / outcome_blocks(session))
+    assert held <= blocks <= 1.5 * held, (held, blocks)
+
+
+def outcome_blocks(session: Session) -> int:
+    """Blocks that the session's pool allocates."""
+    with engaged(session) as ready:
+        return ready.runner.pool.room.blocks
