@@ -23,6 +23,7 @@ class ProfiledMachine:
             layer_s=fitted.layer_s,
             sequence_s=fitted.sequence_s,
             element_s=fitted.element_s,
+            joins=True,
             source=f"profile {profile.name}",
         )
         self._gemm = GemmTable(profile.gemm)

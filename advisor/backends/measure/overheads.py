@@ -38,9 +38,9 @@ class Shape:
 
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """Outputs and inputs of the matrices of one layer."""
+        """Outputs and inputs of the products of one layer; those of one input are one."""
         kv, hidden, wide = self.kv_heads * self.head_dim, self.hidden, self.feed_forward
-        return ((hidden, hidden), (kv, hidden), (kv, hidden), (hidden, hidden), (wide, hidden), (wide, hidden), (hidden, wide))
+        return ((hidden + 2 * kv, hidden), (hidden, hidden), (2 * wide, hidden), (hidden, wide))
 
     @property
     def weight_bytes(self) -> int:

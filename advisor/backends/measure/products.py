@@ -1,6 +1,7 @@
-"""Times matrix products through the very modules that a model runs: bf16 linears and the quantised ones that replace them."""
+"""Times matrix products as the runtime computes them: bf16 linears and the quantised ones that replace them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from advisor.profiles.machine import GemmPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
+
+    from advisor.backends.runtime.linears import Product
 
 CACHED_SHARE = 4
 """A working set of the last-level cache over this lives in it."""
@@ -66,21 +69,26 @@ def time_case(case: Case, stored: Stored, device: "torch.device") -> Iterator[Ge
     """One point for each number of rows; calls go round over copies of the weight, so that it comes from where a model's would."""
     import torch
 
+    from advisor.backends.runtime.linears import product
+
     modules = weight_copies(case, stored, device)
-    held = sum(stored_bytes(module) for module in modules)
-    for rows in case.rows:
-        given = torch.randn(1, rows, case.k, device=device).to(torch.bfloat16)
-        seconds = seconds_per_call(_round_robin(modules, given), device, cycle=_cycle(case, rows, modules))
-        yield GemmPoint(format=stored.name, m=rows, n=case.n, k=case.k, working_set_bytes=held, seconds=seconds)
+    held, seconds = sum(stored_bytes(module) for module in modules), {}
+    with ExitStack() as undo, torch.inference_mode():
+        products = [product([module], frozenset(), undo) for module in modules]
+        for rows in case.rows:
+            given = torch.randn(rows, case.k, device=device).to(torch.bfloat16)
+            seconds[rows] = seconds_per_call(_round_robin(products, given), device, cycle=_cycle(case, rows, len(modules)))
+    for rows, took in seconds.items():
+        yield GemmPoint(format=stored.name, m=rows, n=case.n, k=case.k, working_set_bytes=held, seconds=took)
 
 
-def _round_robin(modules: list[Any], given: "torch.Tensor") -> Callable[[int], object]:
-    return lambda call: modules[call % len(modules)](given)
+def _round_robin(products: "list[Product]", given: "torch.Tensor") -> Callable[[int], object]:
+    return lambda call: products[call % len(products)](given)
 
 
-def _cycle(case: Case, rows: int, modules: list[Any]) -> int:
+def _cycle(case: Case, rows: int, copies: int) -> int:
     """Calls that make a round whole: every copy once, but where arithmetic outweighs the weights a few will do."""
-    return len(modules) if rows <= 16 and not case.cached else 1
+    return copies if rows <= 16 and not case.cached else 1
 
 
 def weight_copies(case: Case, stored: Stored, device: "torch.device") -> list[Any]:
