@@ -45,7 +45,7 @@ def read_environment(device: torch.device, *, dry: bool = False) -> Environment:
             "commit": _commit(),
             "clocks": _clocks() if gpu else {},
             "load": tuple(round(load, 2) for load in os.getloadavg()),
-            "command": tuple(sys.argv),
+            "command": (Path(sys.argv[0]).name, *sys.argv[1:]),
             "started": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         }
     )
