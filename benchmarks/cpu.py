@@ -54,7 +54,7 @@ def cpu_cases(*, dry: bool = False) -> list[Case]:
         *batching_cpu.mixed_cases(),
         *layer_attention.layer_cases(),
         *kv_formats.format_cases(),
-        *stacks.stack_cases(stacks.cpu_stacks(), seconds=6, repeats=1),
+        *stacks.stack_cases(stacks.cpu_stacks(), seconds=10, serve_s=6),
         *quality.quality_cases(),
         *steps[1:],
         *linear_cpu.layer_cases(),
@@ -75,7 +75,7 @@ def _tiny_cases() -> list[Case]:
         *batching_cpu.mixed_cases(((models.TINY, 0),)),
         *kv_formats.format_cases(((models.TINY, 2),), prompt_tokens=32, output_tokens=4, seconds=0),
         *quality.quality_cases(quality.LOSSY[:1], tokens=1024, seconds=0),
-        *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, repeats=1),
+        *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, serve_s=0),
     ]
 
 

@@ -115,7 +115,7 @@ def _tiny_cases() -> list[Case]:
         *sampling.sampling_cases(shapes.TINY_VOCABULARIES, seconds=0),
         *one_sequence.one_sequence_cases(((models.TINY, "bf16"), (models.TINY, "int8")), **lengths, seconds=0),
         *continuous.continuous_cases(((models.TINY, 2),), **lengths, seconds=0),
-        *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, repeats=1),
+        *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, serve_s=0),
     ]
 
 

@@ -28,6 +28,7 @@ from benchmarks.harness.record import Timing
 STACKS = "stacks"
 PROFILE = "profile"
 TEXT_TOKENS = 20_000
+MOST_REPEATS = 12
 METRICS = {"tpot_ms": "tpot_ms_mean", "throughput_tok_s": "throughput_tok_s"}
 
 
@@ -111,13 +112,13 @@ def refusal(stack: Stack, spec: Any) -> str | None:
     return None
 
 
-def stack_cases(stacks: Sequence[Stack], *, seconds: float, profile_s: float = 60, repeats: int = 2) -> list[Case]:
-    """The profile, then a case for each stack."""
+def stack_cases(stacks: Sequence[Stack], *, seconds: float, profile_s: float = 60, serve_s: float = 3) -> list[Case]:
+    """The profile, then a case for each stack, each served for `serve_s` at least."""
     profile = Case(part=STACKS, name=PROFILE, seconds=profile_s + 15 * (profile_s > 0), run=partial(take_profile, profile_s))
     return [
         profile,
         *(
-            Case(part=STACKS, name=stack.name, seconds=seconds, after=((STACKS, PROFILE),), run=partial(time_stack, stack, repeats))
+            Case(part=STACKS, name=stack.name, seconds=seconds, after=((STACKS, PROFILE),), run=partial(time_stack, stack, serve_s))
             for stack in stacks
         ),
     ]
@@ -137,14 +138,16 @@ def profile_path(bench: Bench) -> Any:
     return bench.folder / f"{PROFILE}.yaml"
 
 
-def time_stack(stack: Stack, repeats: int, bench: Bench) -> Measured:
+def time_stack(stack: Stack, serve_s: float, bench: Bench) -> Measured:
     """Serve the load as `advisor apply` does, and predict exactly those requests."""
     recipe = Recipe(
-        requests=max(2 * stack.concurrency, 4), warmup_requests=min(stack.concurrency, 4), repeats=repeats, seed=7, quality_text="",
+        requests=max(2 * stack.concurrency, 4), warmup_requests=min(stack.concurrency, 4), repeats=1, seed=7, quality_text="",
         quality_tokens=0,
     )  # fmt: skip
     predicted = predict(stack, recipe, bench)
     session = applied(stack, bench.device)
+    once_s = stack.output_tokens * recipe.requests / predicted_rate(predicted)
+    recipe = recipe.model_copy(update={"repeats": min(max(2, round(serve_s / once_s)), MOST_REPEATS)})
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, session.model.config.vocab_size, (TEXT_TOKENS,), generator=draw).tolist()
     served = serve_workload(session, stack.request.workload, recipe, tokens, lambda step, done, total: None)
@@ -158,11 +161,18 @@ def time_stack(stack: Stack, repeats: int, bench: Bench) -> Measured:
     return Measured(
         settings={
             "model": stack.shape.name, "techniques": " + ".join(stack.techniques), "prompt_tokens": stack.prompt_tokens,
-            "output_tokens": stack.output_tokens, "concurrency": stack.concurrency, "requests": recipe.requests, "repeats": repeats,
+            "output_tokens": stack.output_tokens, "concurrency": stack.concurrency, "requests": recipe.requests,
+            "repeats": recipe.repeats,
         },
         timings=(Timing(name="advisor", how="loop", calls=stack.output_tokens - 1, seconds=tpots),),
         values=found | errors,
     )  # fmt: skip
+
+
+def predicted_rate(metrics: Metrics) -> float:
+    """Output tokens per second."""
+    assert metrics.throughput_tok_s is not None, "a closed load always has one"
+    return metrics.throughput_tok_s.value
 
 
 def _told(metrics: Metrics) -> list[tuple[str, float]]:

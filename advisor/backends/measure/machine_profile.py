@@ -43,6 +43,8 @@ def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float)
     shared = is_shared(found)
     if shared:
         emit(Log(text="other processes are using this machine: timings will be too long; the profile is marked as shared"))
+        if device.type == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
+            emit(Log(text="where it stays shared, OMP_WAIT_POLICY=PASSIVE lets waiting threads sleep, for profiles and for what is served"))
     clock = Clock(started, job.budget_s, emit)
     with torch.inference_mode():
         profile = _measure(job, found, device, clock, process_bytes, shared)
