@@ -10,7 +10,7 @@ import torch
 
 from advisor.backends.load import load_session
 from advisor.backends.measure.attention_error import attention_errors
-from advisor.backends.runtime.attention import Options
+from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.session import Session
 from advisor.backends.techniques import by_name
 from advisor.kernels.kv_formats import dequantise, quantise

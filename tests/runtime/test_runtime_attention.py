@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch.nn.attention import flex_attention
 
-from advisor.backends.runtime.attention import Feed, Options, Step
+from advisor.backends.runtime.attention import Feed, Step
+from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.runtime.places import Reading
 from advisor.backends.runtime.pool import Heads, Held, Pool, Room
 from advisor.backends.runtime.probe import attention_layer_callable

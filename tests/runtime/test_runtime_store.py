@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from advisor.backends.eviction import Kept
-from advisor.backends.runtime.attention import Feed, Options, Step
+from advisor.backends.runtime.attention import Feed, Step
+from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.runtime.pool import Heads, Held, Pool, Room
 from advisor.backends.runtime.sight import Sight

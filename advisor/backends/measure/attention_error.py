@@ -11,7 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention import Feed, Options, Step
+from advisor.backends.runtime.attention import Feed, Step
+from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.runtime.engage import kept_of, room_of, sight_of
 from advisor.backends.runtime.forward import Prepared, prepared
 from advisor.backends.runtime.memory import memory_errors

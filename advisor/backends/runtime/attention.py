@@ -1,14 +1,13 @@
-"""Our attention inside the model's own code: what one step reads and writes of the pool, and the function that models call."""
+"""Attention of one step: what it reads and writes of the pool, and how each of its rows attends."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from advisor.backends.runtime.attention_interface import Options, attend
 from advisor.backends.runtime.exact import Call, can_flex, flex, sdpa, written_out
 from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.places import Reading, Writing
@@ -22,20 +21,8 @@ from advisor.kernels import paged_attention as kernel
 from advisor.kernels.block_sparse_prefill import block_sparse_attention
 from advisor.kernels.flex import Sight as Seen
 from advisor.kernels.kv_formats import rotate
-from advisor.profiles.errors import AdvisorError, ExitCode
 
-NAME = "advisor-paged"
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What a model asks of one attention call besides the tensors."""
-
-    scale: float
-    window: int | None = None
-    softcap: float | None = None
-    sinks: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,80 +31,6 @@ class Feed:
 
     held: Held
     tokens: Sequence[int]
-
-
-class Attends(Protocol):
-    """What stands behind attention while a model runs."""
-
-    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
-        """Attention of queries [T, H, D] after the new keys [T, K, D] and values [T, K, E] are stored; returns [T, H, E]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rope:
-    """Cosines and sines [T, D'] of the rows' positions, halves paired."""
-
-    cos: Tensor
-    sin: Tensor
-
-
-@runtime_checkable
-class AttendsUnturned(Protocol):
-    """One that turns queries and keys by their positions itself."""
-
-    def attend_unturned(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
-        """As `Attends.attend_rows`, before the rotary embedding; queries may be written over."""
-
-
-_ACTIVE: ContextVar[Attends] = ContextVar("advisor_attending")
-
-
-@contextmanager
-def attending(step: Attends) -> Iterator[None]:
-    """Let `step` answer the attention calls of models that run inside."""
-    token = _ACTIVE.set(step)
-    try:
-        yield
-    finally:
-        _ACTIVE.reset(token)
-
-
-def attention_function(
-    module: Any,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    sliding_window: int | None = None,
-    softcap: float | None = None,
-    s_aux: Tensor | None = None,
-    **extra: Any,
-) -> tuple[Tensor, None]:
-    """The function registered with `transformers.AttentionInterface`. Raises `AdvisorError` for what it does not compute."""
-    if extra.get("position_bias") is not None or extra.get("is_causal") is False or attention_mask is not None:
-        raise unsupported(type(module).__name__, "its attention adds a position bias or its own mask")
-    layer = getattr(module, "layer_idx", None)
-    if layer is None:
-        raise unsupported(type(module).__name__, "its attention modules carry no layer index")
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(_ACTIVE.get(), layer, query, key, value, Options(scale, sliding_window, softcap, s_aux)), None
-
-
-def attend(step: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
-    """Attention of tensors [1, H, T, D] as models lay them out; returns [1, T, H, E]."""
-    queries, keys, values = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return step.attend_rows(layer, queries, keys, values, options).unsqueeze(0)
-
-
-def unsupported(name: str, why: str) -> AdvisorError:
-    """The error for a model that the runtime cannot run."""
-    return AdvisorError(
-        "unsupported-model",
-        f"the runtime cannot run {name}: {why}",
-        exit_code=ExitCode.FAILED,
-        notes=("it runs decoder-only models that call attention through transformers' AttentionInterface",),
-    )
 
 
 class Step:
@@ -367,10 +280,3 @@ def _stored(feed: Feed) -> int:
 
 def _spans(feeds: Sequence[Feed]) -> tuple[Span, ...]:
     return tuple(Span(feed.held.row, _stored(feed), len(feed.tokens)) for feed in feeds)
-
-
-def register() -> None:
-    """Make the function known to transformers; without a mask function of that name no mask is built."""
-    from transformers import AttentionInterface  # takes seconds to import
-
-    AttentionInterface.register(NAME, attention_function)

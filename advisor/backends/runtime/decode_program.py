@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention import Attends
+from advisor.backends.runtime.attention_interface import Attends
 from advisor.backends.runtime.forward import Forward
 from advisor.backends.runtime.lanes import Lanes, Placed
 from advisor.backends.runtime.pool import Held

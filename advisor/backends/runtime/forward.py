@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advisor.backends.quantised import QuantisedLinear
-from advisor.backends.runtime.attention import NAME, Attends, Options, attending, register, unsupported
+from advisor.backends.runtime.attention_interface import NAME, Attends, Options, attending, register, unsupported
 from advisor.backends.runtime.pool import Heads
 from advisor.backends.runtime.row_operators import RowOperators, plain
 from advisor.backends.runtime.structure import build, why_unusual

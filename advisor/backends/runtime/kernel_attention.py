@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention import Options, Rope, Step
+from advisor.backends.runtime.attention import Step
+from advisor.backends.runtime.attention_interface import Options, Rope
 from advisor.backends.runtime.lanes import Lanes
 from advisor.backends.runtime.pool import Pool
 from advisor.backends.runtime.rotary import turned_back

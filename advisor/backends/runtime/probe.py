@@ -7,7 +7,8 @@ from typing import Literal
 
 import torch
 
-from advisor.backends.runtime.attention import Feed, Options, Step
+from advisor.backends.runtime.attention import Feed, Step
+from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.pool import Heads, Pool, Room
 from advisor.profiles.errors import AdvisorError, ExitCode

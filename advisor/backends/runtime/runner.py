@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from advisor.backends.runtime.attention import Attends, Feed, Step
+from advisor.backends.runtime.attention import Feed, Step
+from advisor.backends.runtime.attention_interface import Attends
 from advisor.backends.runtime.fastest import Fastest
 from advisor.backends.runtime.forward import Forward
 from advisor.backends.runtime.lanes import Lanes

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from advisor.backends.quantised import QuantisedLinear
-from advisor.backends.runtime.attention import Options
+from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.runtime.decoder import Decoder, GatedProducts, Layer
 from advisor.backends.runtime.linears import Product, product
 from advisor.backends.runtime.row_operators import Norm, RowOperators
