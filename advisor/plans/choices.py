@@ -10,26 +10,26 @@ from advisor.backends.deployment import Attention, Batching, Decoding, Deploymen
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.numbers import three_digits
-from advisor.plans import sections
+from advisor.plans import decision
 from advisor.plans.earlier import is_chunked, technique_choices
 from advisor.plans.file import PlanFile
 from advisor.profiles.model_store import find_model, is_shipped
 from advisor.profiles.models import ModelSpec
 
 
-def apply_of(candidate: Candidate) -> sections.Apply:
+def apply_of(candidate: Candidate) -> decision.Apply:
     """Every choice of a candidate's deployment, and its techniques with their options."""
     found = candidate.deployment
-    return sections.Apply(
-        engine=sections.Engine(name=found.engine),
-        parallel=sections.ParallelChoice(**dataclasses.asdict(found.parallel)),
-        weights=sections.WeightsChoice(
+    return decision.Apply(
+        engine=decision.Engine(name=found.engine),
+        parallel=decision.ParallelChoice(**dataclasses.asdict(found.parallel)),
+        weights=decision.WeightsChoice(
             dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
         ),
         attention=_attention(found.attention),
         kv_cache=_cache(found.kv),
         speculative=_speculation(found.decoding),
-        batching=sections.BatchingChoice(
+        batching=decision.BatchingChoice(
             policy=found.batching.policy,
             max_num_seqs=found.batching.max_sequences,
             max_batched_tokens=found.batching.token_budget or None,
@@ -84,19 +84,19 @@ def kept_path(folder: str | None) -> str | None:
     return None if folder is None or is_shipped(folder) else shorter_home(folder)
 
 
-def _attention(attention: Attention) -> sections.AttentionChoice:
-    pattern = sections.PatternChoice(**dataclasses.asdict(attention.pattern)) if attention.pattern is not None else None
-    return sections.AttentionChoice(backend=attention.implementation, window=attention.window, pattern=pattern)
+def _attention(attention: Attention) -> decision.AttentionChoice:
+    pattern = decision.PatternChoice(**dataclasses.asdict(attention.pattern)) if attention.pattern is not None else None
+    return decision.AttentionChoice(backend=attention.implementation, window=attention.window, pattern=pattern)
 
 
-def _seen(chosen: sections.AttentionChoice) -> Attention:
+def _seen(chosen: decision.AttentionChoice) -> Attention:
     told = chosen.pattern
     pattern = Pattern(told.window, told.global_tokens, told.random_blocks, told.block_tokens) if told is not None else None
     return Attention(implementation=chosen.backend, window=chosen.window, pattern=pattern)
 
 
-def _cache(kv: KvCache) -> sections.CacheChoice:
-    return sections.CacheChoice(
+def _cache(kv: KvCache) -> decision.CacheChoice:
+    return decision.CacheChoice(
         dtype=kv.format,
         layout=kv.layout,
         block_tokens=kv.block_tokens or None,
@@ -106,7 +106,7 @@ def _cache(kv: KvCache) -> sections.CacheChoice:
     )
 
 
-def _kept(chosen: sections.CacheChoice) -> KvCache:
+def _kept(chosen: decision.CacheChoice) -> KvCache:
     return KvCache(
         layout=chosen.layout,
         block_tokens=chosen.block_tokens or 0,
@@ -117,23 +117,23 @@ def _kept(chosen: sections.CacheChoice) -> KvCache:
     )
 
 
-def _speculation(decoding: Decoding) -> sections.Speculation | None:
+def _speculation(decoding: Decoding) -> decision.Speculation | None:
     if decoding.method == "plain":
         return None
     low, high = decoding.acceptance_spread
-    return sections.Speculation(
+    return decision.Speculation(
         method=decoding.method,
         draft_tokens=decoding.draft_tokens,
         draft_folder=kept_path(decoding.draft_folder),
-        acceptance=sections.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
+        acceptance=decision.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
     )
 
 
-def _decoding(chosen: sections.Speculation | None) -> Decoding:
+def _decoding(chosen: decision.Speculation | None) -> Decoding:
     if chosen is None:
         return Decoding()
     folder = str(Path(chosen.draft_folder).expanduser()) if chosen.draft_folder else None
-    acceptance = chosen.acceptance or sections.Acceptance(value=0.0, range=(0.0, 0.0))
+    acceptance = chosen.acceptance or decision.Acceptance(value=0.0, range=(0.0, 0.0))
     return Decoding(
         method=chosen.method,
         draft_tokens=chosen.draft_tokens,
@@ -144,9 +144,9 @@ def _decoding(chosen: sections.Speculation | None) -> Decoding:
     )
 
 
-def _technique(technique: Technique) -> sections.TechniqueChoice:
+def _technique(technique: Technique) -> decision.TechniqueChoice:
     options = {field.name: _option(getattr(technique, field.name)) for field in dataclasses.fields(technique)}
-    return sections.TechniqueChoice(name=technique.name, options=options)
+    return decision.TechniqueChoice(name=technique.name, options=options)
 
 
 def _option(value: Any) -> Any:

@@ -1,7 +1,7 @@
 """Plans from before chunked prefill was a technique of its own: what their `batching-continuous` with a `token_budget` did."""
 
+from advisor.plans.decision import TechniqueChoice
 from advisor.plans.file import PlanFile, request_of
-from advisor.plans.sections import TechniqueChoice
 
 EARLIER, OPTION = "batching-continuous", "token_budget"
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from advisor.plans.decision import Apply
+from advisor.plans.part import PlanPart
 from advisor.plans.sections import (
-    Apply,
     Machine,
     PlanLimits,
     PlanModel,
-    PlanPart,
     PlanReason,
     Predicted,
     Provenance,

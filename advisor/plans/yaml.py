@@ -7,7 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 from advisor.plans.file import PlanFile
-from advisor.plans.sections import PlanLimits, PlanPart
+from advisor.plans.part import PlanPart
+from advisor.plans.sections import PlanLimits
 
 _HEAD = """\
 # advisor plan. Commit this file. To change it, edit `limits` and plan again, or edit `apply` and run it with --accept-edits.
