@@ -11,6 +11,7 @@ from advisor import __version__
 from advisor.backends.compiler import cpp_compiler
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
 from advisor.backends.packages import versions
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import shipped_hardware
 from advisor.profiles.models import shipped_models
@@ -30,7 +31,6 @@ _PACKAGES = (
     "safetensors",
     "tokenizers",
 )
-_GIB = 2**30
 
 
 def examine() -> dict[str, Any]:
@@ -83,8 +83,8 @@ def _processor(here: Detected) -> dict[str, Any]:
         "usable_cores": cpu.usable_cores,
         "threads": cpu.threads,
         "instruction_sets": list(cpu.instruction_sets),
-        "memory_gib": round(host.ram_total_bytes / _GIB, 1),
-        "memory_available_gib": round(host.ram_available_bytes / _GIB, 1),
+        "memory_gib": round(host.ram_total_bytes / GIB, 1),
+        "memory_available_gib": round(host.ram_available_bytes / GIB, 1),
         "cpu_quota": host.cpu_quota,
         "found_by": "the operating system",
     }
@@ -93,8 +93,8 @@ def _processor(here: Detected) -> dict[str, Any]:
 def _gpu(gpu: Any) -> dict[str, Any]:
     return {
         "name": gpu.name,
-        "memory_gib": round(gpu.total_bytes / _GIB, 1) if gpu.total_bytes else None,
-        "memory_free_gib": round(gpu.free_bytes / _GIB, 1) if gpu.free_bytes else None,
+        "memory_gib": round(gpu.total_bytes / GIB, 1) if gpu.total_bytes else None,
+        "memory_free_gib": round(gpu.free_bytes / GIB, 1) if gpu.free_bytes else None,
         "driver": gpu.driver,
         "compute_capability": gpu.compute_capability,
         "busy": gpu.busy,

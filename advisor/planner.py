@@ -9,9 +9,9 @@ from advisor.backends.deployment import Deployment
 from advisor.backends.technique import LOSSLESS, QualityEffect, Technique
 from advisor.backends.techniques import by_name, options_of
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB
 from advisor.estimate.served import Served
 from advisor.priced import Priced, Pricing
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.hardware import Hardware

@@ -11,8 +11,9 @@ from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steadies, steady_state
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.family import Family
-from advisor.estimate.memory import GIB, footprint
+from advisor.estimate.memory import footprint
 from advisor.estimate.steps import StepPricer
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Workload
 from advisor.ranking import Column, Columns

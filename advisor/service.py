@@ -17,6 +17,7 @@ from advisor.estimate.measured import ProfiledMachine
 from advisor.numbers import quantity
 from advisor.planner import Planner
 from advisor.plans.file import PlanFile
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
@@ -179,7 +180,7 @@ def _doubts(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes
     if fitting is not None and needed is not None and fitting.value < 1:
         yield (
             f"not even one request fits: {quantity(needed.value, 'GiB')} are needed on each device, "
-            f"{quantity(budget_bytes / 2**30, 'GiB')} are there for use; the times are as if they were"
+            f"{quantity(budget_bytes / GIB, 'GiB')} are there for use; the times are as if they were"
         )
     asked, lasting = workload.request_rate_per_s, metrics.request_rate_per_s
     if asked is not None and lasting is not None and lasting.value < asked:

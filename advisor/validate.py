@@ -15,8 +15,8 @@ from advisor.backends.deployment import Attention, Batching, Decoding, Deploymen
 from advisor.backends.events import OnEvent, Progress
 from advisor.estimate.catalogue import catalogue_machine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB
 from advisor.estimate.operators import structure_of
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import write_csv

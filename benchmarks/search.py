@@ -13,8 +13,8 @@ import json
 import time
 from collections.abc import Callable
 
-from advisor.estimate.memory import GIB
 from advisor.planner import Planner
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request

@@ -8,9 +8,9 @@ import pytest
 
 from advisor.estimate.closed_form import steady_state
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB
 from advisor.planner import Planner
 from advisor.priced import Priced
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Request, Workload

@@ -27,8 +27,9 @@ from pathlib import Path
 from advisor.accuracy import grouped
 from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
 from advisor.estimate.domain import names_of, sizes_of
-from advisor.estimate.memory import GIB, device_kv_bytes, device_weight_bytes, ledger
+from advisor.estimate.memory import device_kv_bytes, device_weight_bytes, ledger
 from advisor.estimate.ranges import OUTSIDE, POOL, model_kind, stratum_of
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.evidence import FOLDER

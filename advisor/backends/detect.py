@@ -11,9 +11,8 @@ from advisor.backends.accelerator_names import match_accelerator_name
 from advisor.backends.gpus import DetectedGpu, DetectedTorch, nvml_gpus, torch_gpus, visible_gpus
 from advisor.backends.host import Host, read_host
 from advisor.backends.own_hardware import cpu_hardware, gpu_hardware
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.hardware import Hardware, load_hardware
-
-GIB = 1024**3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.backends.host import read_host
 from advisor.backends.session import Session
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.model_store import find_model, load_json
@@ -228,7 +229,7 @@ def check_memory(needed_bytes: int, device: str) -> None:
     if free is not None and needed_bytes > free:
         raise AdvisorError(
             "out-of-memory",
-            f"the model needs {needed_bytes / 2**30:.1f} GiB to load, {free / 2**30:.1f} GiB are free on {device}",
+            f"the model needs {needed_bytes / GIB:.1f} GiB to load, {free / GIB:.1f} GiB are free on {device}",
             exit_code=ExitCode.DIED,
         )
 

@@ -11,7 +11,6 @@ from advisor.estimate.family import Family
 from advisor.estimate.kept import kept_of
 from advisor.estimate.machine import Machine
 from advisor.estimate.memory import (
-    GIB,
     Footprint,
     Ledger,
     block_tokens,
@@ -30,6 +29,7 @@ from advisor.estimate.serving import simulate
 from advisor.estimate.serving_metrics import goodput, serving_metrics
 from advisor.estimate.steps import SharedPrices, StepPricer
 from advisor.estimate.values import Ranges, ranges_of
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.metrics import Basis, Metrics, Value

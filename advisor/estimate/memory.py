@@ -8,13 +8,13 @@ from advisor.backends.deployment import Deployment, Parallel, Weights
 from advisor.estimate.kept import kept_of, kept_tokens, passing_tokens
 from advisor.estimate.operators import expert_devices, is_routed, stored_format, structure_of
 from advisor.estimate.working import activation_bytes
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES, weight_format
 from advisor.profiles.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Workload
 
-GIB = 2**30
 KV_SCALE_BITS = 16
 """One fp16 scale per token, head and side of a quantised cache, where an engine keeps one for every row."""
 

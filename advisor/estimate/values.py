@@ -7,8 +7,9 @@ from advisor.backends.deployment import Deployment
 from advisor.estimate.domain import gaps_of
 from advisor.estimate.machine import Machine
 from advisor.estimate.measured import ProfiledMachine
-from advisor.estimate.memory import GIB, Footprint, Ledger
+from advisor.estimate.memory import Footprint, Ledger
 from advisor.estimate.ranges import Factors, disturbed, spread, stratum_of, wider
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.metrics import Basis, Value, weakest
 from advisor.profiles.request import Workload

@@ -2,9 +2,8 @@
 
 from pydantic import Field
 
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.frozen import Frozen
-
-GIB = 2**30
 
 
 class Trial(Frozen):

@@ -2,6 +2,7 @@
 
 from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
 from advisor.numbers import enough, number, percent, quantity, value_text
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.metrics import weakest
 from advisor.shown_metrics import BY_LIMIT, SHOWN, limit_of, used_up
 from advisor.views.memory import memory_bar
@@ -10,7 +11,6 @@ from advisor.views.plans import describe, plan_lines
 from advisor.views.style import Look, wrap
 from advisor.views.workload import workload_words
 
-_GIB = 2**30
 _MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
 _SECTIONS = {
     State.CHOSEN: "Why",
@@ -30,7 +30,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += ["", *_title("Chosen plan" if chosen.status is not Status.MISSES else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
     lines += ["", *metric_lines(chosen.metrics, limits, look), *_outside(advice, look), ""]
-    device_gib = advice.hardware.memory_bytes / _GIB
+    device_gib = advice.hardware.memory_bytes / GIB
     lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=_budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
     lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *_reasons(advice, look)]
@@ -81,7 +81,7 @@ def _facts(advice: Advice, look: Look) -> list[str]:
     devices = f"{request.devices} × " if request.devices > 1 else ""
     facts = {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
-        "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / _GIB, 'GiB')}, "
+        "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
         "workload": workload_words(request.workload),
         "limits": "; ".join(limit_words(name, bound) for name, bound in request.limits.model_dump(exclude_none=True).items()) or "none",

@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 
 from advisor.numbers import ABSENT, number, quantity
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.hardware import Hardware
 from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
-
-_GIB = 2**30
 
 
 def hardware_text(hardware: Hardware, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
@@ -30,7 +29,7 @@ def hardware_table_text(devices: Sequence[Hardware], *, width: int = 80, colour:
     if not devices:
         return look.finish(["No hardware is known."])
     key = Column("id", tuple(device.id for device in devices), left=True)
-    memory = Column("memory", tuple(quantity(device.memory_bytes / _GIB, "GiB") for device in devices))
+    memory = Column("memory", tuple(quantity(device.memory_bytes / GIB, "GiB") for device in devices))
     bandwidth = Column("bandwidth", tuple(quantity(device.memory_bandwidth_bytes_per_s, "B/s") for device in devices))
     peaks = tuple(Column(compute, tuple(_tera(device, compute) for device in devices)) for compute in ("bf16", "fp8", "int8"))
     names = Column("name", tuple(device.name for device in devices), left=True)
@@ -49,12 +48,12 @@ def _facts(hardware: Hardware) -> dict[str, str]:
         "processors": str(hardware.sm_count) if hardware.sm_count else None,
         "cores": str(hardware.cores) if hardware.cores else None,
         "instructions": ", ".join(hardware.instruction_sets) or None,
-        "L2 cache": quantity(hardware.l2_bytes / _GIB, "GiB") if hardware.l2_bytes else None,
-        "L3 cache": quantity(hardware.l3_bytes / _GIB, "GiB") if hardware.l3_bytes else None,
+        "L2 cache": quantity(hardware.l2_bytes / GIB, "GiB") if hardware.l2_bytes else None,
+        "L3 cache": quantity(hardware.l3_bytes / GIB, "GiB") if hardware.l3_bytes else None,
     }
     return {
         "kind": f"{hardware.kind}, {hardware.vendor} {hardware.arch}",
-        "memory": f"{quantity(hardware.memory_bytes / _GIB, 'GiB')} at {quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
+        "memory": f"{quantity(hardware.memory_bytes / GIB, 'GiB')} at {quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
         **{name: f"{quantity(rate, 'B/s')} one direction" for name, rate in optional.items() if rate},
         **{name: text for name, text in counts.items() if text},
     }

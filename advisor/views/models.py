@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 
 from advisor.numbers import number, quantity
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.layers import LatentAttention, Layer, RecurrentMixer, SelfAttention
 from advisor.profiles.models import ModelSpec
 from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
 
-_GIB = 2**30
 _BF16_BYTES = 2
 
 
@@ -23,7 +23,7 @@ def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii
         "KV cache": f"{quantity(_cache_gib(model), 'GiB')} per 1024 tokens of one sequence in bf16",
     }
     if model.state_bytes:
-        facts["state"] = f"{quantity(model.state_bytes / _GIB, 'GiB')} per sequence"
+        facts["state"] = f"{quantity(model.state_bytes / GIB, 'GiB')} per sequence"
     if model.language_model_only:
         facts["note"] = "the config describes more than a language model; only the language model is planned for"
     if model.unchecked:
@@ -62,7 +62,7 @@ def _parameters(model: ModelSpec) -> str:
 
 
 def _cache_gib(model: ModelSpec) -> float:
-    return model.cache_elements(1024) * _BF16_BYTES / _GIB
+    return model.cache_elements(1024) * _BF16_BYTES / GIB
 
 
 def _mixer(layer: Layer) -> str:
@@ -76,5 +76,5 @@ def _mixer(layer: Layer) -> str:
         sparse = f", sparse: {mixer.index_topk} tokens per query" if mixer.index_topk else ""
         return f"latent attention, {mixer.heads} heads, cache rank {mixer.kv_rank} + {mixer.rope_dim}{sparse}"
     if isinstance(mixer, RecurrentMixer):
-        return f"{mixer.kind}, {quantity(mixer.state_bytes / _GIB, 'GiB')} of state per sequence"
+        return f"{mixer.kind}, {quantity(mixer.state_bytes / GIB, 'GiB')} of state per sequence"
     return "no mixer"

@@ -8,12 +8,13 @@ import triton
 import triton.language as tl
 
 from advisor.kernels.kernel import INTERPRETED
+from advisor.profiles.byte_sizes import GIB
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.record import Work
 from benchmarks.harness.timing import Candidate, interleaved
 
 CEILINGS = "ceilings"
-LARGE_BYTES = 4 * 2**30
+LARGE_BYTES = 4 * GIB
 SIZE = 8192
 READ_BLOCK = 4096
 """Elements that a program of the reader takes at once."""

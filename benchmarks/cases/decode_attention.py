@@ -11,6 +11,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from advisor.kernels.kv_formats import stored_width
 from advisor.kernels.paged_decode import new_workspace, paged_decode
+from advisor.profiles.byte_sizes import GIB
 from benchmarks.cases.linear import KERNELS
 from benchmarks.cases.shapes import DECODES, Decode
 from benchmarks.harness.case import Bench, Case, Measured
@@ -25,7 +26,7 @@ BACKENDS = {
     "sdpa-cudnn": SDPBackend.CUDNN_ATTENTION,
     "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
-MOST_BYTES = 16 * 2**30
+MOST_BYTES = 16 * GIB
 """Of all sets of one format together; with less than three a shape is not timed."""
 Row = tuple[Tensor, Tensor, Tensor]
 """Query, keys and values as torch's attention takes them."""
@@ -61,7 +62,7 @@ def time_decode(shape: Decode, bench: Bench) -> Measured:
     """All formats and peers in turn."""
     sets = min(sets_for(int(min(FORMATS.values()) * shape.kv_elements), bench.device), MOST_BYTES // (2 * cached_elements(shape)))
     if sets < FEWEST_SETS:
-        raise ValueError(f"{FEWEST_SETS} caches of {2 * cached_elements(shape) / 2**30:.1f} GiB do not fit beside each other")
+        raise ValueError(f"{FEWEST_SETS} caches of {2 * cached_elements(shape) / GIB:.1f} GiB do not fit beside each other")
     inputs = {name: [make_inputs(shape, name, bench.device, seed) for seed in range(sets)] for name in FORMATS}
     sinks = torch.randn(shape.model.heads, device=bench.device) if shape.model.sinks else None
     candidates = [Candidate(name, [our_call(shape, name, each, sinks) for each in inputs[name]]) for name in FORMATS]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB, device_weight_bytes, kv_bytes_of_sequence, ledger
+from advisor.estimate.memory import device_weight_bytes, kv_bytes_of_sequence, ledger
 from advisor.estimate.operators import (
     EXACT,
     AllReduce,
@@ -23,6 +23,7 @@ from advisor.estimate.operators import (
     touched_experts,
 )
 from advisor.estimate.ranges import spread
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.hardware import Hardware, load_hardware
 from advisor.profiles.metrics import Basis

@@ -10,9 +10,10 @@ from advisor.backends.techniques import by_name
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.kept import kept_tokens, passing_tokens
-from advisor.estimate.memory import GIB, footprint, ledger
+from advisor.estimate.memory import footprint, ledger
 from advisor.estimate.operators import AttentionCall, Blueprint, Part, mixing_operators
 from advisor.estimate.sight import scores
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model

@@ -8,7 +8,7 @@ from advisor.advice import Status
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model

@@ -9,7 +9,8 @@ import pytest
 from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB, block_tokens, device_kv_bytes, device_weight_bytes
+from advisor.estimate.memory import block_tokens, device_kv_bytes, device_weight_bytes
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model

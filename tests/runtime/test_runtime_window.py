@@ -16,7 +16,7 @@ from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.session import Session
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import GIB
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware

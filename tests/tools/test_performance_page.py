@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from advisor.profiles.byte_sizes import GIB
 from benchmarks.harness.environment import read_environment
 from benchmarks.harness.record import Environment, Record, Timing, Work
 from benchmarks.harness.store import Store
@@ -15,7 +16,6 @@ from tools.performance_results import read_devices, spread_pct
 from tools.performance_targets import TARGETS, target_rows
 
 ROOT = Path(__file__).parents[2]
-GIB = 2**30
 
 
 @pytest.fixture(scope="module")

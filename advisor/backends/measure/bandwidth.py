@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from advisor.backends.host import read_host
 from advisor.backends.measure.timing import seconds_per_call
+from advisor.profiles.byte_sizes import GIB
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -12,7 +13,7 @@ DEFAULT_CACHE_BYTES = 32 * 1024**2
 """Last-level cache where the system does not tell it."""
 BEYOND_CACHE = 4
 """A buffer so many times the last-level cache does not live in it."""
-MAX_BUFFER_BYTES = 1024**3
+MAX_BUFFER_BYTES = GIB
 
 
 def cache_bytes(device: "torch.device") -> int:
