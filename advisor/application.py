@@ -28,6 +28,7 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request
 from advisor.profiles.run import Environment, Recipe, Run
+from advisor.profiles.store import load_profile
 from advisor.profiles.weight_files import weights_on_disk
 from advisor.report import write_report
 from advisor.search import Stack
@@ -78,7 +79,7 @@ def apply_plan(
             draft_folder=draft_folder,
             text_file=HELD_OUT,
             request=request,
-            environment=environment_of(here),
+            environment=environment_of(here, plan.machine.profile),
             recipe=recipe,
             steps=predicted_steps(plan, start, techniques, request, recipe),
             max_sequences=start.batching.max_sequences,
@@ -164,14 +165,15 @@ def predicted_steps(
     return tuple(steps)
 
 
-def environment_of(here: Detected) -> Environment:
-    """What the numbers are taken on."""
+def environment_of(here: Detected, profile: str | None) -> Environment:
+    """What the numbers are taken on, and the pace at which it was profiled. Raises what `load_profile` raises."""
     return Environment(
         fingerprint=fingerprint(here),
         device=detected_hardware(here).name,
         threads=here.host.cpu.usable_cores,
         python=platform.python_version(),
         packages=versions(PACKAGES),
+        profiled_pace_s=load_profile(profile).pace_s if profile else None,
     )
 
 

@@ -25,7 +25,7 @@ from advisor.report_tables import (
     table,
 )
 from advisor.shown_metrics import SHOWN
-from advisor.views.run import rung_label
+from advisor.views.run import pace_words, rung_label
 from advisor.views.workload import workload_words
 
 _TEMPLATE = Path(__file__).with_name("report.html")
@@ -311,6 +311,7 @@ def _environment(run: Run) -> Markup:
         "seed": str(recipe.seed),
         "quality": f"{recipe.quality_tokens} tokens of {recipe.quality_text}",
         "processes": f"one per rung, {quantity(sum(seconds), 's')} in all" if seconds else "one per rung",
+        "pace": pace_words(run.paces) if run.paces else "not known",
         "limits": "; ".join(
             f"{name} {number(bound, trim=True)}" for name, bound in run.request.limits.model_dump(exclude_none=True).items()
         )

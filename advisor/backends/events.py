@@ -46,6 +46,8 @@ class Measured(Frozen):
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
     """What was chosen by measuring while it ran, each with its reason."""
+    pace_s: float | None = None
+    """The processor's mean pace while it served."""
 
 
 class Profiled(Frozen):

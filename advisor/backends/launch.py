@@ -42,6 +42,7 @@ class JobResult:
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
     """What the job chose by measuring, each with its reason."""
+    pace_s: float | None = None
     profile: MachineProfile | None = None
     quality: QualityReport | None = None
     packages: dict[str, str] = field(default_factory=dict)
@@ -128,6 +129,7 @@ class _Heard:
         self._metrics = Metrics()
         self._samples: tuple[Sample, ...] = ()
         self._choices: tuple[str, ...] = ()
+        self._pace_s: float | None = None
         self._profile: MachineProfile | None = None
         self._quality: QualityReport | None = None
         self._packages: dict[str, str] = {}
@@ -147,6 +149,7 @@ class _Heard:
                 self._metrics = self._metrics.model_copy(update=event.metrics.present())
                 self._samples += event.samples
                 self._choices += event.choices
+                self._pace_s = event.pace_s or self._pace_s
             case Profiled():
                 self._profile = event.profile
             case Judged():
@@ -171,6 +174,7 @@ class _Heard:
             metrics=self._metrics if self._metrics.present() else None,
             samples=self._samples,
             choices=self._choices,
+            pace_s=self._pace_s,
             profile=self._profile,
             quality=self._quality,
             packages=self._packages,

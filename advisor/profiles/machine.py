@@ -78,6 +78,8 @@ class MachineProfile(Frozen):
     read_bytes_per_s: float = Field(gt=0)
     launch_s: float = Field(ge=0)
     """Of the smallest operator."""
+    pace_s: float | None = Field(default=None, gt=0)
+    """Mean time of a fixed piece of work of the processor while all this was timed; `None` where the device is not the processor."""
     gemm: tuple[GemmPoint, ...]
     attention: tuple[AttentionPoint, ...]
     runtime: RuntimeOverheads

@@ -2,6 +2,8 @@
 
 from enum import StrEnum
 
+from pydantic import Field
+
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.request import Request
@@ -26,6 +28,8 @@ class Environment(Frozen):
     python: str
     packages: dict[str, str]
     """Package name to version: torch, transformers and the like."""
+    profiled_pace_s: float | None = Field(default=None, gt=0)
+    """The processor's pace when the profile behind the predictions was measured; `None` where there is none."""
     commit: str | None = None
 
 
@@ -53,6 +57,8 @@ class Rung(Frozen):
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
     """What was chosen by measuring while it ran, each with its reason."""
+    pace_s: float | None = Field(default=None, gt=0)
+    """Mean time of the processor's fixed piece of work while this rung was served."""
     error: str | None = None
     seconds: float | None = None
     """Wall time of the child process."""
@@ -72,3 +78,9 @@ class Run(Frozen):
     recipe: Recipe
     rungs: tuple[Rung, ...]
     created: str
+
+    @property
+    def paces(self) -> tuple[float, ...]:
+        """How fast the processor ran in each rung that was served, relative to when it was profiled; empty where that is not known."""
+        profiled = self.environment.profiled_pace_s
+        return () if profiled is None else tuple(profiled / rung.pace_s for rung in self.rungs if rung.pace_s is not None)

@@ -20,12 +20,13 @@ def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = Fal
         "taken": f"{profile.taken}, {profile.threads} threads{shared}",
         "memory": f"read {quantity(profile.read_bytes_per_s, 'B/s')}, copy {quantity(profile.copy_bytes_per_s, 'B/s')}",
         "launch": f"{number(profile.launch_s * 1e6)} µs, the smallest operator",
+        "pace": f"{number(profile.pace_s * 1e6)} µs, a fixed piece of the processor's work" if profile.pace_s else "",
         "runtime": _overheads(profile),
         "fit": f"{number(profile.residual_pct)} % median residual",
         "versions": ", ".join(f"{name} {version}" for name, version in profile.environment.items()),
     }
     lines = [look.paint(f"{profile.name}: {profile.hardware.name}", "title")]
-    lines += [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<14}")]
+    lines += [line for name, text in facts.items() if text for line in wrap(text, look, first=f"{name:<14}")]
     lines += ["", *_products(profile.gemm, look), "", f"{len(profile.attention)} attention timings"]
     return look.finish(lines)
 

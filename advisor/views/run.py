@@ -1,6 +1,7 @@
 """The ladder of a run as text: baseline, each technique added, full stack; predicted, measured and error side by side."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from statistics import fmean
 
 from advisor.compare import Comparison, Line, Step, Verdict, compare
 from advisor.numbers import ABSENT, Scale, number, one_digit, quantity, scale, spread, value_text
@@ -26,6 +27,7 @@ LADDER_METRICS = (
 )
 _RANGES_FROM_COLUMNS = 150
 """From this width on, the ladder shows the range of every number."""
+NOTICEABLE_PACE = 0.05
 _GAINS = ("tpot_ms_mean", "throughput_tok_s", "ttft_ms_mean", "peak_memory_gib", "weights_gib", "kv_cache_gib", "perplexity")
 
 
@@ -128,7 +130,17 @@ def _facts(run: Run, look: Look) -> list[str]:
         "measured": f"{recipe.requests} requests after {recipe.warmup_requests} to warm up, {recipe.repeats} repeats, seed {recipe.seed}",
         "quality": f"{recipe.quality_tokens} tokens of {recipe.quality_text}",
     }
+    if run.paces:
+        facts["pace"] = pace_words(run.paces)
     return [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<10}")]
+
+
+def pace_words(paces: Sequence[float]) -> str:
+    """How fast the processor ran, and what that does to the comparison where it matters."""
+    text = f"the processor ran at {number(fmean(paces))} of its pace when profiled [{number(min(paces))}, {number(max(paces))} over rungs]"
+    if max(paces) / min(paces) < 1 + NOTICEABLE_PACE and abs(fmean(paces) - 1) < NOTICEABLE_PACE:
+        return text
+    return f"{text}; so much of a miss is the machine's, not the prediction's"
 
 
 def _shares(comparison: Comparison, metric: str, title: str, look: Look) -> list[str]:

@@ -18,7 +18,7 @@ from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request, Workload
 from advisor.profiles.run import Recipe
-from advisor.profiles.store import profile_yaml
+from advisor.profiles.store import load_profile, profile_yaml
 from advisor.profiling import measure_this_machine
 from advisor.service import find_place, planner_for
 from benchmarks.cases.models import DEMO_MODEL, LLAMA_8B, LLAMA_207M, TINY, Shape, make_model
@@ -157,6 +157,9 @@ def time_stack(stack: Stack, serve_s: float, bench: Bench) -> Measured:
         for name, value in _told(metrics)
     }
     errors = {f"{name}_error": found[f"predicted_{name}"] / found[f"measured_{name}"] - 1 for name in METRICS}
+    profiled_s = load_profile(str(profile_path(bench))).pace_s
+    if served.pace_s and profiled_s:
+        errors["pace"] = profiled_s / served.pace_s
     tpots = tuple(float(f"{ms / 1e3:.4g}") for sample in served.samples if (ms := sample.tpot_ms) is not None)
     return Measured(
         settings={

@@ -9,28 +9,36 @@ import torch
 from advisor.backends.events import Event, Progress
 from advisor.backends.launch import run_job
 from advisor.backends.measure import attention_times, products
-from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, measure_attention
+from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, attention_timings
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.jobs import ProfileJob
 from advisor.backends.measure.overheads import (
-    NEEDED_STEPS,
+    NEEDED_BATCHES,
     STACKS,
     Batch,
     Shape,
     Tables,
-    observe,
+    observed,
     operator_seconds,
     random_llama,
+    step_timings,
     timed_steps,
 )
 from advisor.backends.measure.products import FORMATS, Case, Stored, linear, stored_bytes, time_case
 from advisor.backends.measure.timing import Clock, seconds_per_call
+from advisor.backends.measure.turns import Kind, T, take_turns
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
 
 CPU = torch.device("cpu")
 FEW_WORKS = (Work("decode", 1, 1, 64), Work("prefill", 1, 16, 16))
 SMALL = Case(256, 256, (1, 16), cached=True)
+
+
+def finished(kind: Kind[T], clock: Clock) -> list[T]:
+    """What a kind finds when there is no time for more than is needed."""
+    take_turns((kind,), clock, clock.until(0.0), "timings")
+    return kind.found
 
 
 @pytest.fixture
@@ -68,7 +76,7 @@ def test_a_working_set_beyond_the_cache_is_larger_than_one_within(monkeypatch: p
 
 def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
-    points = list(measure_attention(CPU, clock, clock.until(0.0)))
+    points = finished(attention_timings(CPU, 1.0), clock)
     assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:NEEDED_SETS])
     assert len(points) == 2 * NEEDED_SETS
     assert {point.q_heads for point in points} == {HEAD_SHAPES[0].q_heads}
@@ -77,10 +85,11 @@ def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypa
 def test_overheads_are_what_steps_take_beyond_their_operators(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
     monkeypatch.setattr(attention_times, "VARIANTS", VARIANTS[:3])
-    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(measure_attention(CPU, clock, clock.until(0.0))))
+    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(attention_timings(CPU, 1.0), clock)))
     shape = Shape(layers=2, hidden=64, feed_forward=128, heads=4, kv_heads=2)
-    steps = observe(shape, tables, CPU, clock.until(0.0))
-    assert [(step.layers, step.hidden_size) for step in steps] == [(2, 64)] * NEEDED_STEPS
+    timed = finished(step_timings(CPU, 1.0, (shape,)), clock)
+    steps = [observed(step, tables) for step in timed]
+    assert [(step.layers, step.hidden_size) for step in steps] == [(2, 64)] * 2 * NEEDED_BATCHES
     assert all(step.operators_s > 0 for step in steps)
     assert {1, 64, 4, 256} <= {step.rows for step in steps}
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from advisor.backends.measure.timing import Clock, Deadline, seconds_per_call
+from advisor.backends.measure.timing import seconds_per_call
+from advisor.backends.measure.turns import Kind
 from advisor.profiles.machine import AttentionPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -63,18 +65,18 @@ MOST_SCORES = 2**31
 """Work with more products of new tokens, tokens and width than this would take seconds and tell little."""
 
 
-def measure_attention(device: "torch.device", clock: Clock, deadline: Deadline) -> Iterator[AttentionPoint]:
-    """Time the first shape of heads in the variants that plans use most, then the rest as far as time goes, in whole sets."""
+def attention_timings(device: "torch.device", share: float) -> Kind[AttentionPoint]:
+    """The first shape of heads in the variants that plans use most, then the rest, in whole sets."""
     first, *others = HEAD_SHAPES
     sets = [(first, variant) for variant in VARIANTS] + [(heads, variant) for variant in VARIANTS for heads in others]
-    for done, (heads, variant) in enumerate(sets):
-        clock.tell("attention", done, len(sets))
-        if done >= NEEDED_SETS and deadline.passed:
-            break
-        for work in WORKS:
-            if work.q_tokens * work.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
-                yield time_attention(heads, variant, work, device)
-    clock.tell("attention", len(sets), len(sets))
+    return Kind(works=[partial(time_set, heads, variant, device) for heads, variant in sets], share=share, needed=NEEDED_SETS)
+
+
+def time_set(heads: HeadShape, variant: tuple[str, str, str], device: "torch.device") -> Iterator[AttentionPoint]:
+    """One variant on one shape of heads."""
+    for work in WORKS:
+        if work.q_tokens * work.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
+            yield time_attention(heads, variant, work, device)
 
 
 def time_attention(heads: HeadShape, variant: tuple[str, str, str], work: Work, device: "torch.device") -> AttentionPoint:

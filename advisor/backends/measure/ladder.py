@@ -211,6 +211,7 @@ def _rung(ladder: Ladder, index: int, result: JobResult) -> Rung:
         measured=result.metrics,
         samples=result.samples,
         choices=result.choices,
+        pace_s=result.pace_s,
         error=result.error,
         seconds=result.seconds,
     )

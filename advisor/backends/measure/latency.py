@@ -8,6 +8,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
 from advisor.backends.session import Session
 from advisor.profiles.errors import AdvisorError
@@ -32,6 +33,8 @@ class Served:
 
     metrics: Metrics
     samples: tuple[Sample, ...]
+    pace_s: float | None
+    """The processor's mean pace meanwhile."""
 
 
 def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> Served:
@@ -42,15 +45,22 @@ def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens:
     Raises `AdvisorError` `text-too-short`, and what `serve` raises.
     """
     check_text(tokens, workload)
+    pace = Pace()
+
+    def told(step: str, done: int, total: int) -> None:
+        pace.tick()
+        tell(step, done, total)
+
     _serve(session, workload, recipe.warmup_requests, tokens, recipe.seed - 1, partial(tell, "warm-up"))
     outcomes = [
-        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(tell, f"repeat {repeat + 1} of {recipe.repeats}"))
+        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(told, f"repeat {repeat + 1} of {recipe.repeats}"))
         for repeat in range(recipe.repeats)
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
     return Served(
         workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.draft_tokens, reuses=session.kv_prefix_reuse),
         tuple(done.sample for outcome in outcomes for done in outcome.finished),
+        pace.mean_s,
     )
 
 

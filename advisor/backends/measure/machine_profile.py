@@ -11,21 +11,22 @@ from typing import TYPE_CHECKING
 
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
 from advisor.backends.events import Event, Log, Profiled
-from advisor.backends.measure.attention_times import measure_attention
+from advisor.backends.measure.attention_times import attention_timings
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.jobs import ProfileJob
 from advisor.backends.measure.memory import resident_bytes
-from advisor.backends.measure.overheads import Tables, measure_overheads
-from advisor.backends.measure.products import measure_products
+from advisor.backends.measure.overheads import Tables, overheads_of, step_timings
+from advisor.backends.measure.products import product_timings
 from advisor.backends.measure.timing import Clock
+from advisor.backends.measure.turns import take_turns
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
-PRODUCTS_UNTIL, ATTENTION_UNTIL, OVERHEADS_UNTIL = 0.55, 0.78, 1.0
-"""Shares of the budget at which each kind of measurement has to make room for the next; what is under way is finished."""
+PRODUCTS_SHARE, ATTENTION_SHARE, STEPS_SHARE = 0.5, 0.23, 0.27
+"""Of the time for timings; what one kind leaves over, the others use."""
 WATCH_S = 0.3
 BUSY_SHARE = 0.15
 """Of the usable processors: when others use more while we wait, timings are disturbed."""
@@ -55,10 +56,10 @@ def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Cl
     clock.tell("memory bandwidth", 0, 1)
     copied, read, launched = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
     clock.tell("memory bandwidth", 1, 1)
-    products = tuple(measure_products(device, clock, clock.until(PRODUCTS_UNTIL)))
-    attention = tuple(measure_attention(device, clock, clock.until(ATTENTION_UNTIL)))
-    tables = Tables(GemmTable(products), AttentionTable(attention))
-    fit = measure_overheads(tables, device, clock, clock.until(OVERHEADS_UNTIL))
+    products, attention = product_timings(device, PRODUCTS_SHARE), attention_timings(device, ATTENTION_SHARE)
+    steps = step_timings(device, STEPS_SHARE)
+    take_turns((products, attention, steps), clock, clock.until(1.0), "products, attention and whole steps")
+    fit = overheads_of(steps.found, Tables(GemmTable(products.found), AttentionTable(attention.found)))
     return MachineProfile(
         name=job.name,
         hardware=detected_hardware(found),
@@ -70,8 +71,9 @@ def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Cl
         copy_bytes_per_s=copied,
         read_bytes_per_s=read,
         launch_s=launched,
-        gemm=products,
-        attention=attention,
+        pace_s=clock.pace.mean_s if device.type == "cpu" else None,
+        gemm=tuple(products.found),
+        attention=tuple(attention.found),
         runtime=fit.overheads,
         residual_pct=fit.residual_pct,
         environment={name: version(name) for name in ("torch", "transformers")},

@@ -1,13 +1,14 @@
 """Runs the runtime's own steps on random-weight Llamas and fits what they take beyond their products and attention."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
-from advisor.backends.measure.timing import Clock, Deadline
+from advisor.backends.measure.turns import Kind
 from advisor.backends.session import Session
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 
@@ -17,8 +18,8 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
 VOCABULARY = 2048
 OUTPUT_TOKENS = 12
 BLOCK_TOKENS = 16
-NEEDED_STEPS = 8
-"""Observed even when the time is up: fewer do not hold four overheads apart."""
+NEEDED_BATCHES = 4
+"""Observed even when the time is up, two kinds of step each: fewer do not hold four overheads apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """What a step does: so many sequences with so many new tokens each."""
 
     phase: str
@@ -93,38 +94,44 @@ class _Part:
     kv_tokens: int
 
 
-def measure_overheads(tables: Tables, device: "torch.device", clock: Clock, deadline: Deadline) -> Fit:
-    """Observe `NEEDED_STEPS` at least, and as many as there is time for; fit the overheads."""
-    steps: list[ObservedStep] = []
-    for done, shape in enumerate(SHAPES):
-        clock.tell("runtime overheads", done, len(SHAPES))
-        if len(steps) >= NEEDED_STEPS and deadline.passed:
-            break
-        steps += observe(shape, tables, device, deadline)
-    clock.tell("runtime overheads", len(SHAPES), len(SHAPES))
-    return fit_overheads(steps)
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A timed step of a model under a stack."""
+
+    shape: Shape
+    stack: Stack
+    part: Part
+    seconds: float
 
 
-def observe(shape: Shape, tables: Tables, device: "torch.device", deadline: Deadline) -> list[ObservedStep]:
-    """Steps of one model under every batch and stack, until the time is up."""
-    model = random_llama(shape, device)
-    steps: list[ObservedStep] = []
-    for batch in BATCHES:
-        for stack in STACKS:
-            if len(steps) >= NEEDED_STEPS and deadline.passed:
-                return steps
-            steps += [
-                ObservedStep(
-                    layers=shape.layers,
-                    sequences=part.sequences,
-                    rows=part.sequences * part.q_tokens,
-                    hidden_size=shape.hidden,
-                    operators_s=operator_seconds(shape, stack, part, tables),
-                    seconds=seconds,
-                )
-                for part, seconds in timed_steps(model, stack, batch)
-            ]
-    return steps
+def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> Kind[Step]:
+    """Every model under every batch and stack; a model is made once and kept until the next."""
+    made = lru_cache(maxsize=1)(partial(random_llama, device=device))
+    works = [partial(_steps_of, made, shape, stack, batch) for shape in shapes for batch in BATCHES for stack in STACKS]
+    return Kind(works=works, share=share, needed=NEEDED_BATCHES)
+
+
+def _steps_of(made: Callable[[Shape], Any], shape: Shape, stack: Stack, batch: Batch) -> Iterator[Step]:
+    for part, seconds in timed_steps(made(shape), stack, batch):
+        yield Step(shape, stack, part, seconds)
+
+
+def overheads_of(steps: Iterable[Step], tables: Tables) -> Fit:
+    """What steps take beyond their operators, fitted."""
+    return fit_overheads([observed(step, tables) for step in steps])
+
+
+def observed(step: Step, tables: Tables) -> ObservedStep:
+    """A step with what its operators take by the tables."""
+    part = step.part
+    return ObservedStep(
+        layers=step.shape.layers,
+        sequences=part.sequences,
+        rows=part.sequences * part.q_tokens,
+        hidden_size=step.shape.hidden,
+        operators_s=operator_seconds(step.shape, step.stack, part, tables),
+        seconds=step.seconds,
+    )
 
 
 def random_llama(shape: Shape, device: "torch.device") -> Any:
@@ -148,7 +155,7 @@ def random_llama(shape: Shape, device: "torch.device") -> Any:
         return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
 
 
-def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[_Part, float]]:
+def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[Part, float]]:
     """The median prefill step of one prompt, and the median decoding step of the whole batch.
 
     They are served twice and timed the second time: a library that makes code for every new shape, as oneDNN does for each length that
@@ -175,11 +182,11 @@ def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[_Part,
     assert len(seconds) == batch.sequences + OUTPUT_TOKENS - 1, "a static batch prefills one prompt a step, then decodes together"
     prefills = seconds[min(1, batch.sequences - 1) : batch.sequences]
     decodes = seconds[batch.sequences + 1 :]
-    yield _Part("prefill", 1, batch.prompt_tokens, batch.prompt_tokens), median(prefills)
-    yield _Part("decode", batch.sequences, 1, batch.prompt_tokens + OUTPUT_TOKENS // 2), median(decodes)
+    yield Part("prefill", 1, batch.prompt_tokens, batch.prompt_tokens), median(prefills)
+    yield Part("decode", batch.sequences, 1, batch.prompt_tokens + OUTPUT_TOKENS // 2), median(decodes)
 
 
-def operator_seconds(shape: Shape, stack: Stack, part: _Part, tables: Tables) -> float:
+def operator_seconds(shape: Shape, stack: Stack, part: Part, tables: Tables) -> float:
     """What the products and the attention of a step take by the tables."""
     rows, gemm = part.sequences * part.q_tokens, tables.gemm
     products = sum(gemm.seconds("bf16", rows, n, k, shape.weight_bytes) for n, k in shape.matrices)

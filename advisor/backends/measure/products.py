@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes
-from advisor.backends.measure.timing import Clock, Deadline, seconds_per_call
+from advisor.backends.measure.timing import seconds_per_call
+from advisor.backends.measure.turns import Kind
 from advisor.profiles.machine import GemmPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -51,18 +53,15 @@ CASES = (
 """Most telling first: what there is no time for is left out, and the tables interpolate over the gap."""
 
 
-def measure_products(device: "torch.device", clock: Clock, deadline: Deadline) -> Iterator[GemmPoint]:
-    """Time every case in every format, as far as time goes; the first case of each format is always timed."""
-    total = len(CASES) * len(FORMATS)
-    for index, case in enumerate(CASES):
-        for turn, stored in enumerate(FORMATS):
-            clock.tell("matrix products", index * len(FORMATS) + turn, total)
-            if index > 0 and deadline.passed:
-                clock.tell("matrix products", total, total)
-                return
-            if stored.group_size is None or case.k % stored.group_size == 0:
-                yield from time_case(case, stored, device)
-    clock.tell("matrix products", total, total)
+def product_timings(device: "torch.device", share: float) -> Kind[GemmPoint]:
+    """Every case in every format that divides it; the first case of each format is always timed."""
+    works = [
+        partial(time_case, case, stored, device)
+        for case in CASES
+        for stored in FORMATS
+        if stored.group_size is None or case.k % stored.group_size == 0
+    ]
+    return Kind(works=works, share=share, needed=len(FORMATS))
 
 
 def time_case(case: Case, stored: Stored, device: "torch.device") -> Iterator[GemmPoint]:

@@ -36,7 +36,8 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
     choices = session.fastest.reasons if session.fastest is not None else ()
     for choice in choices:
         emit(Log(text=f"attention of {choice}"))
-    emit(Measured(metrics=served.metrics.model_copy(update=_memory(session)), samples=served.samples, choices=choices))
+    metrics = served.metrics.model_copy(update=_memory(session))
+    emit(Measured(metrics=metrics, samples=served.samples, choices=choices, pace_s=served.pace_s))
     _measure_quality(job, session, tokens, clock, emit)
 
 

@@ -1,0 +1,30 @@
+"""The pace follows what the processor is left, and interruptions do not count."""
+
+import time
+
+import pytest
+
+from advisor.backends.measure import pace
+from advisor.backends.measure.pace import EVERY_S, Pace, seconds_of_turns
+
+
+def test_the_fixed_work_takes_time() -> None:
+    assert 1e-7 < min(seconds_of_turns() for _ in range(5)) < 0.05
+
+
+def test_nothing_sampled_is_no_pace() -> None:
+    assert Pace().mean_s is None
+
+
+def test_samples_are_apart_and_interrupted_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = iter([1.0, 1.0, 2.0, 2.0, 90.0])
+    now = [100.0]
+    monkeypatch.setattr(pace, "seconds_of_turns", lambda: next(samples))
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    found = Pace()
+    for _ in range(5):
+        found.tick()
+        found.tick()
+        now[0] += EVERY_S
+    assert next(samples, None) is None
+    assert found.mean_s == pytest.approx(1.5)
