@@ -9,6 +9,9 @@ from hypothesis import settings
 # Before any kernel is imported: without a GPU, Triton's functions run in its interpreter. `make test-gpu` sets it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Nor are the processors watched before every child process, which is what happens where nobody has said how threads shall wait.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 # Tests never judge wall time: a busy machine is no failure.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from advisor.backends.events import Event, Failed, Finished, Judged, Log, Measured, Profiled, Started, parse_event
 from advisor.backends.measure.jobs import Job
+from advisor.backends.neighbours import wait_policy
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
@@ -105,20 +106,21 @@ def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The parent's environment; threads set, no network, this very package importable.
-
-    `OMP_WAIT_POLICY` stays the user's: asleep (PASSIVE), waiting threads cost nothing to others but make small products three times slower.
-    """
+    """The parent's environment; threads set, waiting as suits the machine, no network, this very package importable."""
     package_parent = str(Path(__file__).resolve().parents[2])
     paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.environ | {
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
-        "OMP_NUM_THREADS": str(threads),
-        "MKL_NUM_THREADS": str(threads),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_OFFLINE": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-    }
+    return (
+        os.environ
+        | wait_policy(os.environ, threads)
+        | {
+            "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+            "OMP_NUM_THREADS": str(threads),
+            "MKL_NUM_THREADS": str(threads),
+            "TOKENIZERS_PARALLELISM": "false",
+            "HF_HUB_OFFLINE": "1",
+            "HF_HUB_DISABLE_TELEMETRY": "1",
+        }
+    )
 
 
 class _Heard:

@@ -1,12 +1,9 @@
 """Measures this machine, inside a child process: bandwidth, products, attention, and what the runtime adds to them."""
 
-import os
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
@@ -19,6 +16,7 @@ from advisor.backends.measure.overheads import Tables, overheads_of, step_timing
 from advisor.backends.measure.products import product_timings
 from advisor.backends.measure.timing import Clock
 from advisor.backends.measure.turns import take_turns
+from advisor.backends.neighbours import processors_busy
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
 
@@ -27,9 +25,6 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
 
 PRODUCTS_SHARE, ATTENTION_SHARE, STEPS_SHARE = 0.5, 0.23, 0.27
 """Of the time for timings; what one kind leaves over, the others use."""
-WATCH_S = 0.3
-BUSY_SHARE = 0.15
-"""Of the usable processors: when others use more while we wait, timings are disturbed."""
 
 
 def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float) -> None:
@@ -44,8 +39,6 @@ def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float)
     shared = is_shared(found)
     if shared:
         emit(Log(text="other processes are using this machine: timings will be too long; the profile is marked as shared"))
-        if device.type == "cpu" and "OMP_WAIT_POLICY" not in os.environ:
-            emit(Log(text="where it stays shared, OMP_WAIT_POLICY=PASSIVE lets waiting threads sleep, for profiles and for what is served"))
     clock = Clock(started, job.budget_s, emit)
     with torch.inference_mode():
         profile = _measure(job, found, device, clock, process_bytes, shared)
@@ -84,19 +77,4 @@ def is_shared(found: Detected) -> bool:
     """Whether others keep the device busy: a GPU by its driver, processors by watching them for a moment."""
     if found.gpus:
         return found.gpus[0].busy
-    before = _busy_ticks()
-    time.sleep(WATCH_S)
-    after = _busy_ticks()
-    if before is None or after is None:
-        return False
-    return (after - before) / os.sysconf("SC_CLK_TCK") > BUSY_SHARE * WATCH_S * found.host.cpu.usable_cores
-
-
-def _busy_ticks() -> int | None:
-    """Clock ticks that all processors together have spent on work; `None` where the system does not count."""
-    try:
-        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    except (OSError, ValueError):
-        return None
-    user, nice, system, _idle, _wait, irq, soft_irq, *_ = fields
-    return user + nice + system + irq + soft_irq
+    return processors_busy(found.host.cpu.usable_cores)
