@@ -168,10 +168,20 @@ def _stacks(device: Device) -> Iterator[str]:
     middle = [100 * median(abs(record.values[f"{metric}_error"]) for record in records) for metric in ("tpot_ms", "throughput_tok_s")]
     yield (
         f"{len(records)} stacks served for real, predicted from a profile taken in the same environment: "
-        f"median error of TPOT {middle[0]:.1f} %, of throughput {middle[1]:.1f} %."
+        f"median error of TPOT {middle[0]:.1f} %, of throughput {middle[1]:.1f} %.{_pace_words(records)}"
     )
-    heads = ("stack", "TPOT predicted", "TPOT measured", "error", "tok/s predicted", "tok/s measured", "error")
+    heads = ("stack", "TPOT predicted", "TPOT measured", "error", "tok/s predicted", "tok/s measured", "error", "pace")
     yield table(heads, map(_stack_row, records))
+
+
+def _pace_words(records: Sequence[Record]) -> str:
+    paces = [record.values["pace"] for record in records if "pace" in record.values]
+    if not paces:
+        return ""
+    return (
+        f" The processor's own pace, from a fixed piece of its work, lay between {min(paces):.2f} and {max(paces):.2f} times that of the "
+        "profile while stacks were served (below 1 it was slower); the errors are as found, not corrected for it."
+    )
 
 
 def _stack_row(record: Record) -> tuple[str, ...]:
@@ -181,7 +191,7 @@ def _stack_row(record: Record) -> tuple[str, ...]:
         both = predicted is not None and measured
         cells += [f"{value:.4g} {unit}" if value is not None else "" for value in (predicted, measured)]
         cells.append(f"{100 * (predicted / measured - 1):+.1f} %" if both and predicted is not None and measured else "")
-    return record.case, *cells
+    return record.case, *cells, f"{record.values['pace']:.2f}" if "pace" in record.values else ""
 
 
 def _quality(devices: tuple[Device, ...]) -> Iterator[str]:
