@@ -12,7 +12,8 @@ import triton.language as tl
 from torch import Tensor
 
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
-from advisor.kernels.quantise_rows import LARGEST, SMALLEST, Eight, e4m3, nearest_integer, quantise_rows_reference
+from advisor.kernels.quantise_rows import LARGEST, SMALLEST, Eight, quantise_rows_reference
+from advisor.kernels.rounding import e4m3, nearest_integer
 
 WIDEST = 32768
 """Longest row that one program holds in registers."""

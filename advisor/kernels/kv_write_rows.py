@@ -6,6 +6,8 @@
 import triton
 import triton.language as tl
 
+from advisor.kernels.rounding import e4m3, nearest_integer
+
 
 @triton.jit
 def _load(source, starts, tokens, ok, cos, sin, FROM: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr, ROTARY: tl.constexpr):
@@ -48,23 +50,6 @@ def _rotated(source, starts, tokens, ok, cos, sin, BLOCK: tl.constexpr, WIDTH: t
 
 
 @triton.jit
-def _rounded(numbers):
-    """Half to even, for less than 2**22: the sum with 1.5 · 2**23 has no room for a fraction."""
-    return (numbers + 12582912.0) - 12582912.0
-
-
-@triton.jit
-def _e4m3(numbers):
-    """The bytes of float8_e4m3fn for numbers of at most 448, half to even: one form for devices with and without the conversion."""
-    bits = tl.abs(numbers).to(tl.int32, bitcast=True)
-    normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120 << 3)
-    # below 2**-6 the step is 2**-9, which is that of numbers from 2**14 on
-    subnormal = (tl.abs(numbers) + 24576.0).to(tl.int32, bitcast=True) - 0x46C00000
-    sign = (numbers.to(tl.int32, bitcast=True) >> 24) & 0x80
-    return (tl.where(bits < 0x3C800000, subnormal, normal) | sign).to(tl.uint8)
-
-
-@triton.jit
 def _put(rows, stored, scales, at, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, FORMAT: tl.constexpr):
     """Store float32 `rows` at rows `at` of the cache in its format."""
     column = tl.arange(0, BLOCK)[None, :]
@@ -77,12 +62,12 @@ def _put(rows, stored, scales, at, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr,
         tl.store(scales + at, scale, mask=ok)
         rows = tl.div_rn(rows, tl.broadcast_to(scale.to(tl.float32)[:, None], rows.shape))
         if FORMAT == "fp8":
-            tl.store(stored + at[:, None] * WIDTH + column, _e4m3(tl.clamp(rows, -448.0, 448.0)), mask=inside)
+            tl.store(stored + at[:, None] * WIDTH + column, e4m3(tl.clamp(rows, -448.0, 448.0)).to(tl.uint8), mask=inside)
         elif FORMAT == "int8":
-            levels = tl.clamp(_rounded(rows), -127.0, 127.0).to(tl.int8)
+            levels = nearest_integer(tl.clamp(rows, -127.0, 127.0)).to(tl.int8)
             tl.store(stored + at[:, None] * WIDTH + column, levels.to(tl.uint8, bitcast=True), mask=inside)
         else:
-            levels = tl.clamp(_rounded(rows + 7.5), 0.0, 15.0).to(tl.uint8)
+            levels = nearest_integer(tl.clamp(rows + 7.5, 0.0, 15.0)).to(tl.uint8)
             even, odd = tl.split(tl.reshape(levels, (rows.shape[0], BLOCK // 2, 2)))
             half = tl.arange(0, BLOCK // 2)[None, :]
             tl.store(stored + at[:, None] * (WIDTH // 2) + half, even | (odd << 4), mask=ok[:, None] & (half < WIDTH // 2))

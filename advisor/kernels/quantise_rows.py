@@ -13,6 +13,7 @@ import triton.language as tl
 from torch import Tensor
 
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
+from advisor.kernels.rounding import e4m3, nearest_integer
 
 Eight = Literal["fp8", "int8"]
 LARGEST = {"fp8": 448.0, "int8": 127.0}
@@ -30,23 +31,6 @@ def quantise_rows_reference(x: Tensor, form: Eight = "fp8") -> tuple[Tensor, Ten
     scale = (largest / LARGEST[form]).clamp_min(SMALLEST).where(largest.isfinite(), torch.nan)
     levels = (wide * (1 / scale)[:, None]).clamp_(-LARGEST[form], LARGEST[form]).nan_to_num_(0.0)
     return (levels.to(torch.float8_e4m3fn) if form == "fp8" else levels.round_().to(torch.int8)), scale
-
-
-@triton.jit
-def nearest_integer(number):
-    """`number`, below 2^22 in size, to the nearest integer, ties to even: 1.5·2^23 leaves no room for a fraction."""
-    return (number + 12582912.0).to(tl.int32, bitcast=True) - 0x4B400000
-
-
-@triton.jit
-def e4m3(number):
-    """The byte of float8_e4m3fn nearest to `number`, ties to even, for |number| ≤ 448: for GPUs without the conversion too."""
-    bits = number.to(tl.int32, bitcast=True)
-    size = bits & 0x7FFFFFFF
-    # keep three bits of the mantissa; then the exponent counts from 7 instead of 127
-    normal = ((size + 0x7FFFF + ((size >> 20) & 1)) >> 20) - (120 << 3)
-    subnormal = nearest_integer(tl.abs(number) * 512.0)
-    return tl.where(size < 0x3C800000, subnormal, normal) | ((bits >> 24) & 0x80)
 
 
 @triton.jit(do_not_specialize=["width"])
