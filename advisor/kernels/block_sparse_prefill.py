@@ -19,8 +19,10 @@ from torch import Tensor
 from advisor.kernels.block_pattern import BlockPattern, block_lists
 from advisor.kernels.block_sparse_torch import attend_on_cpu, block_sparse_reference, check, default_scale
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
+from advisor.kernels.launch_sizes import padded
 
-LOG2_E = 1.4426950408889634
+LOG2_E = tl.constexpr(1.4426950408889634)
+"""Scores are raised to powers of two, which a GPU computes in one instruction."""
 _NO_WINDOW = 2**31 - 1
 
 
@@ -110,7 +112,7 @@ def _block_sparse(
     highest = tl.full((ROWS * PACK,), -1e30, tl.float32)
     total = tl.zeros((ROWS * PACK,), tl.float32)
     if SINKS:
-        highest = tl.maximum(tl.load(sinks + heads).to(tl.float32) * 1.4426950408889634, -1e30)
+        highest = tl.maximum(tl.load(sinks + heads).to(tl.float32) * LOG2_E, -1e30)
         total += 1.0
     acc = tl.zeros((ROWS * PACK, PADDED), tl.float32)
     query_global = row < 0
@@ -157,15 +159,15 @@ def launch_block_sparse(
         return out
     lists = block_lists(pattern, width, length, str(query.device))
     form = _form(_architecture(query), size, pattern.block, heads // kv_heads)
-    factor = (default_scale(query, scale) if softcap is None else softcap) * LOG2_E
-    bend = 0.0 if softcap is None else 2 * LOG2_E * default_scale(query, scale) / softcap
+    factor = (default_scale(query, scale) if softcap is None else softcap) * LOG2_E.value
+    bend = 0.0 if softcap is None else 2 * LOG2_E.value * default_scale(query, scale) / softcap
     grid = (heads // form.pack, lists.full.numel() * (pattern.block // form.rows), sequences)
     _block_sparse[grid](
         query, keys, values, out, lists.starts, lists.full, lists.blocks, _flags(pattern, length, str(query.device)),
         query if sinks is None else sinks, *query.stride()[:3], *keys.stride()[:3], *values.stride()[:3],
         width, length, lists.first_block, min(pattern.window or _NO_WINDOW, _NO_WINDOW), pattern.first, factor, bend,
         HEADS=heads, GROUPS=heads // kv_heads, PACK=form.pack, ROWS=form.rows, SIZE=pattern.block, COLUMNS=form.columns,
-        WIDTH=size, PADDED=triton.next_power_of_2(max(size, 16)), GLOBAL=_has_globals(pattern),
+        WIDTH=size, PADDED=padded(size), GLOBAL=_has_globals(pattern),
         CAPPED=softcap is not None, SINKS=sinks is not None, WIDE=INTERPRETED, num_warps=form.warps, num_stages=form.stages,
     )  # fmt: skip
     return out
@@ -251,7 +253,7 @@ def _variants(width: int, size: int, groups: int = 4, *, everything: bool = Fals
                 types={**pointers, "is_global": "*i8", **integers, "factor": "fp32", "bend": "fp32"},
                 constants={
                     "HEADS": 8 * groups, "GROUPS": groups, "PACK": form.pack, "ROWS": form.rows, "SIZE": size, "COLUMNS": form.columns,
-                    "WIDTH": width, "PADDED": triton.next_power_of_2(width), "GLOBAL": everything, "CAPPED": everything,
+                    "WIDTH": width, "PADDED": padded(width), "GLOBAL": everything, "CAPPED": everything,
                     "SINKS": everything, "WIDE": False,
                 },
                 warps=form.warps,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from advisor.kernels import paged_attention
+from advisor.kernels.arguments import Given
 from advisor.kernels.block_pattern import BlockPattern, block_lists
 
 
@@ -102,8 +103,7 @@ def default_scale(query: Tensor, scale: float | None) -> float:
 
 def check(query: Tensor, keys: Tensor, values: Tensor, sinks: Tensor | None) -> None:
     """Raise `ValueError` for shapes, types or devices that do not go together."""
-    given = f"query {tuple(query.shape)} {query.dtype} {query.device}, keys {tuple(keys.shape)} {keys.dtype} {keys.device}"
-    given += f", values {tuple(values.shape)} {values.dtype} {values.device}"
+    given = Given({"query": query, "keys": keys, "values": values, "sinks": sinks})
     if query.dim() != 4 or keys.dim() != 4 or keys.shape != values.shape or query.shape[::3] != keys.shape[::3]:
         raise ValueError(f"block_sparse_attention takes query [N, T, H, D] and keys and values [N, L, K, D]; got {given}")
     if not keys.shape[2] or query.shape[2] % keys.shape[2] or query.shape[1] > keys.shape[1]:
@@ -111,4 +111,4 @@ def check(query: Tensor, keys: Tensor, values: Tensor, sinks: Tensor | None) -> 
     if not query.is_floating_point() or len({(tensor.dtype, tensor.device) for tensor in (query, keys, values)}) > 1:
         raise ValueError(f"block_sparse_attention takes floating tensors of one type and device; got {given}")
     if sinks is not None and (sinks.shape != query.shape[2:3] or sinks.device != query.device):
-        raise ValueError(f"block_sparse_attention takes sinks [H] on the query's device; got {tuple(sinks.shape)} {sinks.device}, {given}")
+        raise ValueError(f"block_sparse_attention takes sinks [H] on the query's device; got {given}")

@@ -6,6 +6,7 @@ Letters: M rows of activations, N output channels, K input channels. The product
 import torch
 from torch import Tensor
 
+from advisor.kernels import arguments
 from advisor.kernels.kernel import Kernel
 from advisor.kernels.quantise_rows import quantise_rows, quantise_rows_reference
 
@@ -49,20 +50,15 @@ def _multiplies_fp8(device: torch.device) -> bool:
 
 
 def _check(x: Tensor, q: Tensor, scale: Tensor) -> None:
+    got = arguments.Given({"x": x, "q": q, "scale": scale})
     if not x.is_floating_point() or q.dtype != torch.float8_e4m3fn or scale.dtype != torch.float32:
-        raise ValueError(f"fp8_linear takes floating x, float8_e4m3fn q and float32 scale; got {_given(x, q, scale)}")
+        raise ValueError(f"fp8_linear takes floating x, float8_e4m3fn q and float32 scale; got {got}")
     if q.dim() != 2 or x.dim() < 1 or x.shape[-1] != q.shape[1] or scale.shape != q.shape[:1]:
-        raise ValueError(f"fp8_linear takes x [.., K], q [N, K] and scale [N]; got {_given(x, q, scale)}")
+        raise ValueError(f"fp8_linear takes x [.., K], q [N, K] and scale [N]; got {got}")
     if not q.shape[1] or q.shape[0] % MULTIPLE or q.shape[1] % MULTIPLE or not q.is_contiguous():
-        raise ValueError(
-            f"fp8_linear takes contiguous q with N and K multiples of {MULTIPLE}; got {_given(x, q, scale)}, strides {q.stride()}"
-        )
+        raise ValueError(f"fp8_linear takes contiguous q with N and K multiples of {MULTIPLE}; got {got}, strides {q.stride()}")
     if not x.device == q.device == scale.device:
-        raise ValueError(f"fp8_linear takes tensors of one device; got {_given(x, q, scale)}, scale on {scale.device}")
-
-
-def _given(x: Tensor, q: Tensor, scale: Tensor) -> str:
-    return f"x {tuple(x.shape)} {x.dtype} {x.device}, q {tuple(q.shape)} {q.dtype} {q.device}, scale {tuple(scale.shape)} {scale.dtype}"
+        raise ValueError(f"fp8_linear takes tensors of one device; got {got}")
 
 
 def _inputs(m: int, n: int, k: int) -> tuple[Tensor, Tensor, Tensor]:

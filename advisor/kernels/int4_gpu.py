@@ -10,6 +10,7 @@ import torch
 import triton
 from torch import Tensor
 
+from advisor.kernels import arguments
 from advisor.kernels.int4_linear import GROUP_SIZES, K_BLOCK, quantise_int4, unpack_words
 from advisor.kernels.int4_tiles import combine, dequantise, product, product_of_weights
 from advisor.kernels.int8_linear import as_rows
@@ -98,32 +99,18 @@ def _form(tile: Tile, group: int) -> dict[str, Any]:
 
 
 def _check(x: Tensor, words: Tensor, scale_zero: Tensor) -> None:
+    got = arguments.Given({"x": x, "words": words, "scale_zero": scale_zero})
     if not x.is_floating_point() or words.dtype != torch.int16 or scale_zero.dtype != torch.bfloat16:
-        raise ValueError(f"int4_words_linear takes floating x, int16 words and bf16 scale_zero; got {_given(x, words, scale_zero)}")
+        raise ValueError(f"int4_words_linear takes floating x, int16 words and bf16 scale_zero; got {got}")
     if words.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 4 * words.shape[1] or scale_zero.shape[2] != 2:
-        raise ValueError(
-            f"int4_words_linear takes x [.., K], words [N, K/4] and scale_zero [K/G, N, 2]; got {_given(x, words, scale_zero)}"
-        )
+        raise ValueError(f"int4_words_linear takes x [.., K], words [N, K/4] and scale_zero [K/G, N, 2]; got {got}")
     groups, n, _ = scale_zero.shape
     if n != words.shape[0] or groups * next((g for g in GROUP_SIZES if g * groups == x.shape[-1]), 0) != x.shape[-1]:
-        raise ValueError(
-            f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, GROUP_SIZES))}; "
-            f"got {_given(x, words, scale_zero)}"
-        )
+        raise ValueError(f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, GROUP_SIZES))}; got {got}")
     if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous():
-        raise ValueError(
-            f"int4_words_linear takes contiguous words with K a multiple of {K_BLOCK}; "
-            f"got {_given(x, words, scale_zero)}, strides {words.stride()}"
-        )
+        raise ValueError(f"int4_words_linear takes contiguous words with K a multiple of {K_BLOCK}; got {got}, strides {words.stride()}")
     if not x.device == words.device == scale_zero.device:
-        raise ValueError(f"int4_words_linear takes tensors of one device; got {_given(x, words, scale_zero)}")
-
-
-def _given(x: Tensor, words: Tensor, scale_zero: Tensor) -> str:
-    return (
-        f"x {tuple(x.shape)} {x.dtype} {x.device}, words {tuple(words.shape)} {words.dtype} {words.device}, "
-        f"scale_zero {tuple(scale_zero.shape)} {scale_zero.dtype} {scale_zero.device}"
-    )
+        raise ValueError(f"int4_words_linear takes tensors of one device; got {got}")
 
 
 def _inputs(m: int, n: int, k: int, group_size: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from advisor.kernels import arguments
 from advisor.kernels.int8_linear import as_rows
 from advisor.kernels.kernel import Kernel
 
@@ -194,25 +195,17 @@ def _layout() -> tuple[int, tuple[int, ...] | None]:
 
 
 def _check(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> None:
+    got = arguments.Given({"x": x, "packed": packed, "scale_zero": scale_zero})
     if not x.is_floating_point() or packed.dtype != torch.uint8 or scale_zero.dtype != torch.bfloat16:
-        raise ValueError(f"int4_linear takes floating x, uint8 packed and bf16 scale_zero; got {_given(x, packed, scale_zero)}")
+        raise ValueError(f"int4_linear takes floating x, uint8 packed and bf16 scale_zero; got {got}")
     if packed.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 2 * packed.shape[1]:
-        raise ValueError(f"int4_linear takes x [.., K], packed [N, K/2] and scale_zero [K/G, N, 2]; got {_given(x, packed, scale_zero)}")
+        raise ValueError(f"int4_linear takes x [.., K], packed [N, K/2] and scale_zero [K/G, N, 2]; got {got}")
     if scale_zero.shape[1:] != (packed.shape[0], 2) or packed.shape[0] % N_MULTIPLE:
-        raise ValueError(f"int4_linear takes N a multiple of {N_MULTIPLE} and scale_zero [K/G, N, 2]; got {_given(x, packed, scale_zero)}")
+        raise ValueError(f"int4_linear takes N a multiple of {N_MULTIPLE} and scale_zero [K/G, N, 2]; got {got}")
     if scale_zero.shape[0] * next((g for g in GROUP_SIZES if g * scale_zero.shape[0] == x.shape[-1]), 0) != x.shape[-1] or not x.shape[-1]:
-        raise ValueError(f"int4_linear takes groups of {', '.join(map(str, GROUP_SIZES))}; got {_given(x, packed, scale_zero)}")
+        raise ValueError(f"int4_linear takes groups of {', '.join(map(str, GROUP_SIZES))}; got {got}")
     if not packed.is_contiguous() or not x.device == packed.device == scale_zero.device:
-        raise ValueError(
-            f"int4_linear takes contiguous packed and tensors of one device; got {_given(x, packed, scale_zero)}, strides {packed.stride()}"
-        )
-
-
-def _given(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> str:
-    return (
-        f"x {tuple(x.shape)} {x.dtype} {x.device}, packed {tuple(packed.shape)} {packed.dtype} {packed.device}, "
-        f"scale_zero {tuple(scale_zero.shape)} {scale_zero.dtype} {scale_zero.device}"
-    )
+        raise ValueError(f"int4_linear takes contiguous packed and tensors of one device; got {got}, strides {packed.stride()}")
 
 
 def _inputs(m: int, n: int, k: int, group_size: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from advisor.kernels import arguments
 from advisor.kernels.int8_linear import K_BLOCK, as_rows, pack_words, quantise_int8, unpack_words
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.split_k import Tile, add, adder, splits_of
@@ -121,24 +122,15 @@ def _through_scratch(rows: Tensor, words: Tensor, scale: Tensor) -> Tensor:
 
 
 def _check(x: Tensor, words: Tensor, scale: Tensor) -> None:
+    got = arguments.Given({"x": x, "words": words, "scale": scale})
     if not x.is_floating_point() or words.dtype != torch.int16 or scale.dtype != torch.bfloat16:
-        raise ValueError(f"int8_words_linear takes floating x, int16 words and bf16 scale; got {_given(x, words, scale)}")
+        raise ValueError(f"int8_words_linear takes floating x, int16 words and bf16 scale; got {got}")
     if words.dim() != 2 or x.dim() < 1 or x.shape[-1] != 2 * words.shape[1] or scale.shape != words.shape[:1]:
-        raise ValueError(f"int8_words_linear takes x [.., K], words [N, K/2] and scale [N]; got {_given(x, words, scale)}")
+        raise ValueError(f"int8_words_linear takes x [.., K], words [N, K/2] and scale [N]; got {got}")
     if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous() or not scale.is_contiguous():
-        raise ValueError(
-            f"int8_words_linear takes contiguous words with K a multiple of {K_BLOCK}; "
-            f"got {_given(x, words, scale)}, strides {words.stride()}"
-        )
+        raise ValueError(f"int8_words_linear takes contiguous words with K a multiple of {K_BLOCK}; got {got}, strides {words.stride()}")
     if not x.device == words.device == scale.device:
-        raise ValueError(f"int8_words_linear takes tensors of one device; got {_given(x, words, scale)}")
-
-
-def _given(x: Tensor, words: Tensor, scale: Tensor) -> str:
-    return (
-        f"x {tuple(x.shape)} {x.dtype} {x.device}, words {tuple(words.shape)} {words.dtype} {words.device}, "
-        f"scale {tuple(scale.shape)} {scale.dtype} {scale.device}"
-    )
+        raise ValueError(f"int8_words_linear takes tensors of one device; got {got}")
 
 
 def _inputs(m: int, n: int, k: int) -> tuple[Tensor, Tensor, Tensor]:

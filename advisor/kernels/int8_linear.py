@@ -6,6 +6,7 @@ GPU (`int8_gpu`).
 
 import torch
 
+from advisor.kernels import arguments
 from advisor.kernels.kernel import Kernel
 
 K_MULTIPLE = 16
@@ -96,20 +97,15 @@ def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torc
 
 
 def _check(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:
+    got = arguments.Given({"x": x, "q": q, "scale": scale})
     if not x.is_floating_point() or q.dtype != torch.int8 or scale.dtype != torch.bfloat16:
-        raise ValueError(f"int8_linear takes floating x, int8 q and bf16 scale; got {_given(x, q, scale)}")
+        raise ValueError(f"int8_linear takes floating x, int8 q and bf16 scale; got {got}")
     if q.dim() != 2 or x.dim() < 1 or x.shape[-1] != q.shape[1] or scale.shape != q.shape[:1]:
-        raise ValueError(f"int8_linear takes x [.., K], q [N, K] and scale [N]; got {_given(x, q, scale)}")
+        raise ValueError(f"int8_linear takes x [.., K], q [N, K] and scale [N]; got {got}")
     if q.shape[1] == 0 or q.shape[1] % K_MULTIPLE or not q.is_contiguous() or not scale.is_contiguous():
-        raise ValueError(
-            f"int8_linear takes contiguous q with K a multiple of {K_MULTIPLE}; got {_given(x, q, scale)}, strides {q.stride()}"
-        )
+        raise ValueError(f"int8_linear takes contiguous q with K a multiple of {K_MULTIPLE}; got {got}, strides {q.stride()}")
     if not x.device == q.device == scale.device:
-        raise ValueError(f"int8_linear takes tensors of one device; got {_given(x, q, scale)}, scale on {scale.device}")
-
-
-def _given(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> str:
-    return f"x {tuple(x.shape)} {x.dtype} {x.device}, q {tuple(q.shape)} {q.dtype} {q.device}, scale {tuple(scale.shape)} {scale.dtype}"
+        raise ValueError(f"int8_linear takes tensors of one device; got {got}")
 
 
 def _inputs(m: int, n: int, k: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_map
 from advisor.kernels import arguments, kv_formats
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.kv_write_rows import write
+from advisor.kernels.launch_sizes import padded
 
 FORMATS = ("bf16", *kv_formats.FORMATS)
 """`bf16` stands for the model's own type."""
@@ -113,13 +114,9 @@ def kv_write(
         key, value, query, slots, *stored, key_scales, value_scales, cos, sin, recent_keys, recent_values, recent_pages,
         key.stride(0), value.stride(0), 0 if query is None else query.stride(0), tokens,
         FORMAT=kv_format, HEADS=heads, KV_HEADS=kv_heads, SIZE=size, D=key_width, E=value_width,
-        ROTARY=0 if cos is None else cos.shape[1], BLOCK_D=_padded(key_width), BLOCK_E=_padded(value_width),
+        ROTARY=0 if cos is None else cos.shape[1], BLOCK_D=padded(key_width), BLOCK_E=padded(value_width),
         ROWS=_ROWS, WIDE=INTERPRETED, num_warps=4,
     )  # fmt: skip
-
-
-def _padded(width: int) -> int:
-    return max(16, int(triton.next_power_of_2(width)))
 
 
 def _check(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, others: dict[str, Tensor | None], kv_format: str) -> None:
@@ -128,7 +125,7 @@ def _check(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, others: dic
     if kv_format not in FORMATS:
         raise ValueError(f"no cache format `{kv_format}`; choose from {', '.join(FORMATS)}")
     if key.dim() != 3 or value.dim() != 3 or keys.dim() != 4 or not key.is_floating_point():
-        raise ValueError(f"kv_write takes key [T, K, D], value [T, K, E] and a cache [P, K, S, ·]; got {arguments.describe(given)}")
+        raise ValueError(f"kv_write takes key [T, K, D], value [T, K, E] and a cache [P, K, S, ·]; got {arguments.Given(given)}")
     (tokens, kv_heads, width), (blocks, _, size, _) = key.shape, keys.shape
     exact, cos = kv_format == "bf16", given["cos"]
     stored = key.dtype if exact else kv_formats.stored_dtype(kv_format)
@@ -152,7 +149,7 @@ def _check(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, others: dic
     needed = ("slots", *(() if exact else ("key_scales", "value_scales")), *(() if cos is None else ("sin",)))
     arguments.check("kv_write", given, wanted, needed, key.device)
     if cos is not None and (cos.shape[1] % 2 or cos.shape[1] > width):
-        raise ValueError(f"kv_write turns an even number of a row's elements; got {arguments.describe(given)}")
+        raise ValueError(f"kv_write turns an even number of a row's elements; got {arguments.Given(given)}")
     arguments.check_layout("kv_write", given, {"key": 1, "value": 1, "query": 1})
 
 
@@ -211,7 +208,7 @@ def _variant(kv_format: str, width: int, rotary: int) -> Variant:
         constants={name: None for name in write.arg_names if name.islower() and name not in types}
         | {
             "FORMAT": kv_format, "HEADS": 32, "KV_HEADS": 8, "SIZE": 16, "D": width, "E": width, "ROTARY": rotary,
-            "BLOCK_D": _padded(width), "BLOCK_E": _padded(width), "ROWS": _ROWS, "WIDE": False,
+            "BLOCK_D": padded(width), "BLOCK_E": padded(width), "ROWS": _ROWS, "WIDE": False,
         },
         warps=4,
         stages=3,

@@ -12,7 +12,8 @@ from torch import Tensor
 from advisor.kernels import arguments, kv_formats
 from advisor.kernels.cache_words import PLANES
 from advisor.kernels.kernel import INTERPRETED, Kernel
-from advisor.kernels.paged_decode_forms import SPLITS, VARIANTS, form_of, most_rows, padded, splits_for
+from advisor.kernels.launch_sizes import padded
+from advisor.kernels.paged_decode_forms import SPLITS, VARIANTS, form_of, most_rows, splits_for
 from advisor.kernels.paged_decode_inputs import Case, inputs, least_bytes, operations
 from advisor.kernels.paged_decode_tiles import attend, combine
 
@@ -178,7 +179,7 @@ def _parts(workspace: Tensor, out: Tensor, shares: int) -> tuple[Tensor, Tensor]
 def _check(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, others: dict[str, Tensor | None], kv_format: str) -> None:
     """Raise `ValueError` unless every tensor has the shape, type and strides that the others ask for."""
     given = {"query": query, "keys": keys, "values": values, "tables": tables, **others}
-    got = arguments.describe(given)
+    got = arguments.Given(given)
     if kv_format not in PLANES:
         raise ValueError(f"no cache format `{kv_format}`; choose from {', '.join(PLANES)}")
     if query.dim() != 4 or keys.dim() != 4 or values.dim() != 4 or tables.dim() != 2:

@@ -3,16 +3,14 @@
 from dataclasses import dataclass
 
 import torch
-import triton
 
 from advisor.kernels.cache_words import PLANES
 from advisor.kernels.kernel import Variant
+from advisor.kernels.launch_sizes import PROGRAMS, padded
 from advisor.kernels.paged_decode_tiles import attend, combine
 
 SPLITS = (1, 4, 8, 16, 32)
 """Programs among which the tiles of a sequence and key-value head may be shared out."""
-_PROGRAMS = 2 * 132
-"""Programs that keep the largest device busy: two for each multiprocessor of an H200."""
 _TILE_BYTES = 32 * 1024
 """Keys and values of a tile: with the next one on its way, two programs fit a multiprocessor of 163 KiB and one that of 99."""
 
@@ -54,13 +52,8 @@ def splits_for(programs: int, reach: int, tile: int) -> int:
 
     `reach` is the most keys that a sequence can have: what is known before the lengths are.
     """
-    wanted = max(1, min(_PROGRAMS // programs if programs else 1, reach // (2 * tile)))
+    wanted = max(1, min(PROGRAMS // programs if programs else 1, reach // (2 * tile)))
     return next((splits for splits in SPLITS if splits >= wanted), SPLITS[-1])
-
-
-def padded(width: int) -> int:
-    """The power of two, 16 at least, that `width` is padded to: what a matrix instruction takes."""
-    return max(16, int(triton.next_power_of_2(width)))
 
 
 def _variant(

@@ -6,6 +6,8 @@ Letters: R rows, V tokens of the vocabulary. Scores are logits over temperature.
 import torch
 from torch import Tensor
 
+from advisor.kernels.arguments import Given
+
 HELD = 512
 """Most scores that the Triton form holds at once, and that the CPU form looks at before it sorts."""
 LANES = 1024
@@ -65,10 +67,7 @@ def sample_on_cpu(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Ten
 def check(logits: Tensor, temperature: Tensor, top_k: Tensor, top_p: Tensor, min_p: Tensor, seed: Tensor, offset: Tensor) -> None:
     """Raise `ValueError` for shapes, types or devices that do not go together."""
     of_rows = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
-    given = ", ".join(
-        f"{name} {tuple(each.shape)} {each.dtype} {each.device}"
-        for name, each in {"logits": logits, **of_rows, "seed": seed, "offset": offset}.items()
-    )
+    given = Given({"logits": logits, **of_rows, "seed": seed, "offset": offset})
     everything = (logits, *of_rows.values(), seed, offset)
     if logits.dim() != 2 or not logits.is_floating_point() or not 0 < logits.shape[1] < 2**30:
         raise ValueError(f"sample takes floating logits [R, V]; got {given}")

@@ -9,11 +9,10 @@ import triton.language as tl
 from torch import Tensor
 
 from advisor.kernels.kernel import Variant
+from advisor.kernels.launch_sizes import PROGRAMS
 
-PROGRAMS = 2 * 132
-"""Programs that keep the largest device reading: two for each multiprocessor of an H200, each with three tiles of 8 KiB on their way:
-48 KiB, where 4.8 TB/s at 0.7 µs of latency need 26 (Little's law, not measured)."""
 MOST_SPLITS = 16
+"""Parts of K: each costs a float32 sum of the output, written and read."""
 ADDED = 512
 """Elements of the output that a program of `add_parts` writes."""
 
@@ -29,7 +28,11 @@ class Tile:
 
 
 def splits_of(tiles: int, k_blocks: int) -> int:
-    """Into how many parts to cut `k_blocks` so that `tiles` of output make about `PROGRAMS` programs; no part is empty."""
+    """Into how many parts to cut `k_blocks` so that `tiles` of output make about `PROGRAMS` programs; no part is empty.
+
+    Each program has three tiles of 8 KiB on their way, two a multiprocessor 48 KiB, where an H200's 4.8 TB/s at 0.7 µs of latency need
+    26 (Little's law, not measured).
+    """
     wanted = min(MOST_SPLITS, -(-PROGRAMS // max(tiles, 1)))
     each = -(-k_blocks // wanted)
     return -(-k_blocks // each)

@@ -13,7 +13,8 @@ from advisor.kernels.int4_gpu import int4_words_linear
 from advisor.kernels.int8_gpu import KERNEL as INT8
 from advisor.kernels.int8_gpu import int8_words_linear
 from advisor.kernels.kernel import Kernel, relative_error
-from advisor.kernels.split_k import MOST_SPLITS, PROGRAMS, splits_of
+from advisor.kernels.launch_sizes import PROGRAMS
+from advisor.kernels.split_k import MOST_SPLITS, splits_of
 
 LINEARS = (INT8, INT4)
 EVERY = pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)

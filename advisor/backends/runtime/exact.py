@@ -10,6 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from advisor.backends.runtime.store import Batch
 from advisor.kernels import paged_attention as kernel
 from advisor.kernels.flex import KEY_BLOCK, Sight, attend, compiled, over_rows
+from advisor.kernels.launch_sizes import power_of_two
 
 DEVICE_KERNELS = {
     "sdpa-cudnn": SDPBackend.CUDNN_ATTENTION,
@@ -124,9 +125,9 @@ def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int)
 
     What is added stands at place 0 and is cut off afterwards.
     """
-    sequences, width = max(most, query.shape[0]), _power(query.shape[1])
+    sequences, width = max(most, query.shape[0]), power_of_two(query.shape[1])
     width = width if most else max(width, SHORTEST_CHUNK)
-    length = max(_power(keys.shape[2]), KEY_BLOCK)
+    length = max(power_of_two(keys.shape[2]), KEY_BLOCK)
     more, wider = sequences - query.shape[0], width - query.shape[1]
     query = functional.pad(query, (0, 0, 0, 0, 0, wider, 0, more))
     keys, values = (functional.pad(rows, (0, 0, 0, length - rows.shape[2], 0, 0, 0, more)) for rows in (keys, values))
@@ -135,7 +136,3 @@ def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int)
         last = forgotten[0].expand_as(sight.positions)
         forgotten = functional.pad(last, (0, wider, 0, more), value=-1), forgotten[1]
     return query, keys, values, replace(sight, positions=functional.pad(sight.positions, (0, wider, 0, more)), forgotten=forgotten)
-
-
-def _power(count: int) -> int:
-    return 1 << (count - 1).bit_length() if count > 1 else 1
