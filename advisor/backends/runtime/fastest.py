@@ -3,13 +3,14 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, log2
 
 import torch
 from torch import Tensor
 
 from advisor.backends.runtime.exact import Call, Way, ways
+from advisor.kernels.launch_sizes import power_of_two
 
 REPEATS = 3
 DEAR_S = 0.02
@@ -142,22 +143,16 @@ def kind_of(call: Call) -> Kind:
         heads=heads,
         kv_heads=keys.rows.shape[1],
         width=width,
-        sequences=_power(sequences),
-        tokens=_power(tokens),
-        keys=_power(keys.rows.shape[2]),
+        sequences=power_of_two(sequences),
+        tokens=power_of_two(tokens),
+        keys=power_of_two(keys.rows.shape[2]),
     )
-
-
-def _power(count: int) -> int:
-    return 1 << (count - 1).bit_length() if count > 1 else 1
 
 
 def _apart(one: Kind, other: Kind) -> float:
     """Octaves between the sizes of two kinds that are otherwise the same; `inf` for different ones, and for one token and many."""
-    alike = (one.device, one.dtype, one.is_plain, one.is_causal, one.scaled, one.heads, one.kv_heads, one.width) == (
-        other.device, other.dtype, other.is_plain, other.is_causal, other.scaled, other.heads, other.kv_heads, other.width,
-    )  # fmt: skip
-    if not alike or (one.tokens == 1) != (other.tokens == 1):
+    resized = replace(other, sequences=one.sequences, tokens=one.tokens, keys=one.keys)
+    if resized != one or (one.tokens == 1) != (other.tokens == 1):
         return inf
     return sum(
         abs(log2(mine / theirs)) for mine, theirs in ((one.sequences, other.sequences), (one.tokens, other.tokens), (one.keys, other.keys))
