@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,13 +53,17 @@ def read_environment(device: torch.device, *, dry: bool = False) -> Environment:
 
 
 def folder_name(environment: Environment) -> str:
-    """The device's folder under `benchmarks/results`.
+    """The device's folder under `benchmarks/results`."""
+    return "dry-run" if environment.dry else slug(environment.fingerprint)
 
-    >>> import re
-    >>> re.sub(r"[^a-z0-9]+", "-", "gpu:h200-sxm-141g*1/sm90".split("/")[0])
+
+def slug(fingerprint: str) -> str:
+    """A fingerprint's kind of machine, as part of a path.
+
+    >>> slug("gpu:h200-sxm-141g*1/sm90")
     'gpu-h200-sxm-141g-1'
     """
-    return "dry-run" if environment.dry else re.sub(r"[^a-z0-9]+", "-", environment.fingerprint.split("/")[0]).strip("-")
+    return re.sub(r"[^a-z0-9]+", "-", fingerprint.split("/")[0]).strip("-")
 
 
 def code_digest(root: Path = ROOT) -> str:
@@ -71,8 +76,6 @@ def code_digest(root: Path = ROOT) -> str:
 
 
 def _without_gpus(found: Detected) -> Detected:
-    from dataclasses import replace
-
     return replace(found, gpus=())
 
 
