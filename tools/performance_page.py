@@ -80,7 +80,7 @@ def _device(device: Device) -> Iterator[str]:
         if records:
             yield f"### {heading}"
             yield table(
-                ("case", "candidate", "time", "spread", "rate", "share of copy", "share of read", "first by this"), _rows(records, device)
+                ("case", "candidate", "time", "spread", "rate", "share of copy", "share of read", "by the first"), _rows(records, device)
             )
     yield from _stacks(device)
     unfinished = [(f"{part}/{record.case}", _why(record)) for part, record in device.unfinished()]
@@ -188,9 +188,8 @@ def _stack_row(record: Record) -> tuple[str, ...]:
     cells = []
     for metric, unit in (("tpot_ms", "ms"), ("throughput_tok_s", "tok/s")):
         predicted, measured = (record.values.get(f"{side}_{metric}") for side in ("predicted", "measured"))
-        both = predicted is not None and measured
         cells += [f"{value:.4g} {unit}" if value is not None else "" for value in (predicted, measured)]
-        cells.append(f"{100 * (predicted / measured - 1):+.1f} %" if both and predicted is not None and measured else "")
+        cells.append(f"{100 * (predicted / measured - 1):+.1f} %" if predicted is not None and measured else "")
     return record.case, *cells, f"{record.values['pace']:.2f}" if "pace" in record.values else ""
 
 
