@@ -17,8 +17,8 @@ from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.session import Session
 from benchmarks.cases.continuous import batched_seconds
 from benchmarks.cases.models import LLAMA_5M, LLAMA_207M, Shape, make_model, session_of
-from benchmarks.cases.one_sequence import RUNTIME
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import RUNTIME
 from benchmarks.harness.record import Timing
 
 OURS: Mapping[str, dict[str, Any]] = {

@@ -13,10 +13,11 @@ from advisor.backends.measure.products import Stored, linear, stored_bytes
 from advisor.backends.quantised import quantise_linears, weight_bytes
 from advisor.backends.runtime.engine import serve
 from benchmarks.cases.continuous import decoding_steps, equal_jobs
-from benchmarks.cases.linear import KERNELS, copies
+from benchmarks.cases.linear import copies
 from benchmarks.cases.models import LLAMA_207M, Shape, make_model, session_of
-from benchmarks.cases.one_sequence import ON_CPU, RUNTIME
+from benchmarks.cases.one_sequence import ON_CPU
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import KERNELS, RUNTIME
 from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import FEWEST_SETS, Candidate, interleaved
 

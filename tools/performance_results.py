@@ -6,10 +6,9 @@ from fnmatch import fnmatch
 from pathlib import Path
 from statistics import median
 
+from benchmarks.harness.parts import PARTS
 from benchmarks.harness.record import Environment, Record, Results
 from benchmarks.harness.store import read_results
-
-PARTS = ("ceilings", "checks", "kernels", "runtime", "stacks", "quality")
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,10 +10,10 @@ import triton.language as tl
 from advisor.kernels.kernel import INTERPRETED
 from advisor.profiles.byte_sizes import GIB
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import CEILINGS
 from benchmarks.harness.record import Work
 from benchmarks.harness.timing import Candidate, interleaved
 
-CEILINGS = "ceilings"
 LARGE_BYTES = 4 * GIB
 SIZE = 8192
 READ_BLOCK = 4096

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from advisor.backends.runtime.engine import Job, Outcome, serve
-from benchmarks.cases.ceilings import CEILINGS
 from benchmarks.cases.idle import idle_in_trace
 from benchmarks.cases.models import LLAMA_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
-from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, RUNTIME, against_floor, notes_of
+from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, against_floor, notes_of
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import CEILINGS, RUNTIME
 from benchmarks.harness.record import Timing
 from benchmarks.harness.timing import absent
 

@@ -12,9 +12,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from advisor.kernels.kv_formats import stored_width
 from advisor.kernels.paged_decode import new_workspace, paged_decode
 from advisor.profiles.byte_sizes import GIB
-from benchmarks.cases.linear import KERNELS
 from benchmarks.cases.shapes import DECODES, Decode
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import FEWEST_SETS, Candidate, absent, interleaved, sets_for
 

@@ -8,8 +8,9 @@ from typing import Any
 from advisor.backends.runtime.engine import serve
 from benchmarks.cases.continuous import decoding_steps, equal_jobs
 from benchmarks.cases.models import DEMO_MODEL, Shape, make_model, session_of
-from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, RUNTIME
+from benchmarks.cases.one_sequence import ON_CPU, ON_GPU
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import RUNTIME
 from benchmarks.harness.record import Timing
 
 FORMATS = ("bf16", "fp8", "int8", "int4")

@@ -10,9 +10,9 @@ from torch import Tensor
 from advisor.kernels.kv_formats import stored_dtype, stored_width
 from advisor.kernels.kv_write import kv_write, reference
 from benchmarks.cases.decode_attention import BLOCK_TOKENS, FORMATS
-from benchmarks.cases.linear import KERNELS
 from benchmarks.cases.shapes import LLAMA_8B, Model
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.record import Work
 from benchmarks.harness.timing import Candidate, interleaved, sets_for
 

@@ -7,9 +7,9 @@ import torch
 
 from advisor.backends.measure.attention_times import VARIANTS, HeadShape, Work
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.timing import Candidate, interleaved
 
-KERNELS = "kernels"
 HEADS = HeadShape(16, 8, 64)
 WORKS = (
     Work("decode", 4, 1, 1024),

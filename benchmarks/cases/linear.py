@@ -14,10 +14,10 @@ from advisor.kernels.fp8_linear import fp8_linear, quantise_fp8
 from benchmarks.cases.shapes import LINEARS, Model
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks
+from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import Candidate, absent, interleaved, sets_for
 
-KERNELS = "kernels"
 FORMATS = {"int4-linear": Stored("int4-g128", "int4", 128), "int8-linear": Stored("int8", "int8")}
 """By kernel; the plain layer of torch that they replace is timed beside each. `fp8-linear` is made here: no model is stored in it."""
 PLAIN = Stored("bf16", None)

@@ -9,14 +9,13 @@ import torch
 
 from advisor.backends.quantised import quantise_linears
 from advisor.backends.runtime.engine import Job, Outcome, serve
-from benchmarks.cases.ceilings import CEILINGS
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks
+from benchmarks.harness.parts import CEILINGS, RUNTIME
 from benchmarks.harness.record import Record, Timing
 from benchmarks.harness.timing import absent
 
-RUNTIME = "runtime"
 FORMATS: dict[str, tuple[str, int | None] | None] = {"bf16": None, "int8": ("int8", None), "int4": ("int4", 128)}
 ON_GPU: dict[str, Any] = {"attention": "sdpa", "kv_layout": "paged", "kv_block_tokens": 64}
 ON_CPU: dict[str, Any] = {"attention": "sdpa", "kv_layout": "paged", "kv_block_tokens": 16}

@@ -10,9 +10,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from advisor.kernels.block_pattern import BlockPattern
 from advisor.kernels.block_sparse_prefill import block_sparse_attention
-from benchmarks.cases.linear import KERNELS
 from benchmarks.cases.shapes import PATTERNS, PREFILLS, Prefill
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import FEWEST_SETS, Candidate, absent, interleaved
 

@@ -15,8 +15,8 @@ from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES, by_name
 from advisor.profiles.model_store import DEMO, ZOO
 from benchmarks.harness.case import Bench, Case, Measured, Setting
+from benchmarks.harness.parts import QUALITY
 
-QUALITY = "quality"
 WINDOW = 512
 """Tokens of a stretch of text that is scored as one."""
 TOKENS = 8192

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from advisor.kernels.sampling import sample
-from benchmarks.cases.linear import KERNELS
 from benchmarks.cases.shapes import VOCABULARIES
 from benchmarks.harness.case import Bench, Case, Measured
+from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.record import Work
 from benchmarks.harness.timing import Candidate, interleaved, sets_for
 

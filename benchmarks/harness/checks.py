@@ -10,9 +10,7 @@ import torch
 from advisor.kernels.kernel import Kernel
 from advisor.kernels.registry import KERNELS
 from benchmarks.harness.case import Bench, Case, Measured
-
-CHECKS = "checks"
-"""The part that the checks' records stand in."""
+from benchmarks.harness.parts import CHECKS
 
 
 def check_cases(kernels: tuple[Kernel, ...], *, seconds: float = 8.0, shapes: int | None = None) -> list[Case]:

@@ -13,6 +13,7 @@ import torch
 from advisor.profiles.errors import ExitCode
 from benchmarks.harness.case import Bench, Case
 from benchmarks.harness.environment import ROOT, folder_name, read_environment
+from benchmarks.harness.parts import CHECKS
 from benchmarks.harness.runner import DeviceSpoiledError, Outcome, Runner
 from benchmarks.harness.store import Store
 
@@ -40,7 +41,7 @@ def chosen(cases: Sequence[Case], patterns: Sequence[str] | None) -> list[Case]:
     wanted = {(case.part, case.name) for case in cases if any(fnmatch(f"{case.part}/{case.name}", pattern) for pattern in patterns)}
     while True:
         more = {
-            key for case in cases if (case.part, case.name) in wanted for key in (*case.after, *(("checks", name) for name in case.needs))
+            key for case in cases if (case.part, case.name) in wanted for key in (*case.after, *((CHECKS, name) for name in case.needs))
         }
         if more <= wanted:
             return [case for case in cases if (case.part, case.name) in wanted]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from benchmarks.harness.case import Bench, Case
-from benchmarks.harness.checks import CHECKS
+from benchmarks.harness.parts import CHECKS
 from benchmarks.harness.record import Record
 from benchmarks.harness.store import Store
 from benchmarks.harness.summary import one_line

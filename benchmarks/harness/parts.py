@@ -1,0 +1,15 @@
+"""The parts that results are kept in: one file of each for a device."""
+
+CEILINGS = "ceilings"
+"""What the device can do at most."""
+CHECKS = "checks"
+"""Whether each kernel computes what its reference does."""
+KERNELS = "kernels"
+"""Operators beside their peers."""
+RUNTIME = "runtime"
+"""Models served, beside other ways to serve them."""
+STACKS = "stacks"
+"""Stacks of techniques, predicted and measured."""
+QUALITY = "quality"
+"""What lossy techniques cost."""
+PARTS = (CEILINGS, CHECKS, KERNELS, RUNTIME, STACKS, QUALITY)
