@@ -11,6 +11,7 @@ from torch import Tensor
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 NAME = "advisor-paged"
+"""By which transformers knows our attention."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from advisor.backends.runtime.sampler import Sampler
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Numbers of lanes that graphs are captured for; larger batches go up in steps of 128."""
 WARM_UPS = 2
+"""Runs before a capture: they compile kernels and make the libraries allocate what they keep."""
 
 Attention = Callable[[Lanes, int, Sequence[Held]], Attends]
 """What answers attention for so many lanes, of which the first hold those sequences."""

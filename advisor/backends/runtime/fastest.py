@@ -13,6 +13,7 @@ from advisor.backends.runtime.exact import Call, Way, ways
 from advisor.kernels.launch_sizes import power_of_two
 
 REPEATS = 3
+"""Of a call after its first: the least of them counts."""
 DEAR_S = 0.02
 """Calls that take longer are timed once."""
 

@@ -17,6 +17,7 @@ from advisor.backends.runtime.structure import build, why_unusual
 from advisor.kernels.paged_attention import additive_mask, widen_mask, written_out
 
 PROBE_TOKENS = 8
+"""Of the sequence on which our walk of a model is compared with its own code."""
 
 
 class Forward(Protocol):
@@ -121,7 +122,7 @@ class _Trial:
         config, device = model.config.get_text_config(), model.device
         count = torch.arange(PROBE_TOKENS, device=device)
         apart = max(1, min(getattr(config, "max_position_embeddings", None) or 1, 64) // PROBE_TOKENS)
-        return forward(self, (count * 37 + 11) % config.vocab_size, count * apart, count)
+        return forward(self, probe_ids(count, model), count * apart, count)
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """See `Attends`."""
@@ -139,6 +140,12 @@ class _Trial:
         if self.calls != layers or sorted(self.heads) != list(range(layers)):
             raise unsupported(type(model).__name__, f"{self.calls} calls of attention in {layers} layers come through the interface")
         return tuple(self.heads[layer] for layer in range(layers))
+
+
+def probe_ids(count: Tensor, model: Any) -> Tensor:
+    """Token ids [T] for a probe from the numbers 0 to T − 1 [T]: apart from each other, all in the model's vocabulary."""
+    ids: Tensor = (count * 37 + 11) % model.config.get_text_config().vocab_size
+    return ids
 
 
 def _tolerance(model: Any) -> float:

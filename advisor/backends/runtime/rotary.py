@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from advisor.backends.runtime.forward import probe_ids
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 PROBE_TOKENS = 4
+"""Whose vectors are turned, all at one place."""
 PROBE_PLACE = 7
 """Turns the fastest pair by a whole round and a bit, the slowest hardly at all."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
@@ -52,7 +54,7 @@ class _Vectors:
         self.of: dict[int, Tensor] = {}
         count = torch.arange(PROBE_TOKENS, device=model.device)
         with torch.inference_mode():
-            forward(self, (count * 37 + 11) % model.config.get_text_config().vocab_size, torch.full_like(count, place), count)
+            forward(self, probe_ids(count, model), torch.full_like(count, place), count)
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: object) -> Tensor:
         """See `Attends`."""

@@ -29,6 +29,7 @@ class Sampling:
 
 GREEDY = Sampling()
 _ODD = 0x1E3779B97F4A7C15
+"""SplitMix64's step, 2^64 by the golden ratio, without its top bit: an int64 then, and still odd."""
 
 
 class Sampler:

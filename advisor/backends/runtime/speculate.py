@@ -13,6 +13,7 @@ from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.scheduler import Sequence, Task
 
 LONGEST_MATCH = 3
+"""Tokens, as in the first prompt-lookup decoding (github.com/apoorvumang/prompt-lookup-decoding)."""
 FEW = 8
 """Tokens by which a draft cache may lag and still be fed in the batch of all sequences."""
 

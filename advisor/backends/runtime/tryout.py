@@ -15,6 +15,7 @@ from advisor.backends.session import Session
 TRY_S = 3.0
 """For all kinds together. What there is no time for is computed as the nearest kind that there was."""
 SHORTEST = 64
+"""Tokens of the shortest steps: shorter ones take what is fastest for these."""
 GRAIN = 4
 """Lengths whose times are compared grow by this factor."""
 
