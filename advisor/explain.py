@@ -128,8 +128,13 @@ def _bound(shown: Shown) -> tuple[tuple[str, str], ...]:
     return (("Limit", f"{LIMIT_FLAGS[shown.limit]} of `advisor plan`"),) if shown.limit else ()
 
 
+def limit_named(name: str) -> str | None:
+    """The field of `Limits` that a field name or a flag stands for."""
+    return next((field for field, flag in LIMIT_FLAGS.items() if name in (field, flag, flag.removeprefix("--"))), None)
+
+
 def _limit(name: str) -> Page | None:
-    field = next((field for field, flag in LIMIT_FLAGS.items() if name in (field, flag, flag.removeprefix("--"))), None)
+    field = limit_named(name)
     if field is None:
         return None
     shown = next(shown for shown in SHOWN.values() if shown.limit == field)

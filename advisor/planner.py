@@ -1,12 +1,12 @@
 """The planner: price every stack, simulate the finalists, rank them, and say what would have to give when nothing fits."""
 
 import hashlib
-import math
 from collections.abc import Callable, Sequence
+from copy import copy
 
 from advisor.advice import Advice, Candidate, Relaxation, Status
 from advisor.backends.deployment import Deployment
-from advisor.backends.technique import LOSSLESS, QualityEffect, Technique
+from advisor.backends.technique import QualityEffect, Technique, added
 from advisor.backends.techniques import by_name, options_of
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.served import Served
@@ -52,7 +52,7 @@ class Planner:
         priced = self.priced(request)
         if not priced.stacks:
             raise self._nothing_left(request)
-        judged = judge(priced.columns, request, self._budget_gib(request))
+        judged = judge(priced.columns, request, self.budget_gib(request))
         finalists = self._ordered([self.candidate(stack, request) for stack in self._finalists(priced, judged)], request)
         chosen = finalists[0]
         fits = chosen.status is not Status.MISSES
@@ -71,6 +71,29 @@ class Planner:
             feasible=int((~judged.misses_any).sum()),
             outside=self.estimator.domain(chosen.deployment, request.workload),
         )
+
+    def choose(self, request: Request) -> Candidate:
+        """The stack that leads the answer to a request, without reasons and alternatives. Raises as `advise` does."""
+        return self._ordered([self.candidate(stack, request) for stack in self.finalists(request)], request)[0]
+
+    def finalists(self, request: Request) -> list[Stack]:
+        """The stacks that are simulated to answer a request: none of the others is chosen. Raises as `advise` does."""
+        priced = self.priced(request)
+        if not priced.stacks:
+            raise self._nothing_left(request)
+        return self._finalists(priced, judge(priced.columns, request, self.budget_gib(request)))
+
+    def with_memory(self, extra_gib: float) -> "Planner":
+        """The same for devices with so many GiB more for use. Closed forms stay those for less: they only say what is simulated."""
+        wider = copy(self)
+        wider.estimator = self.estimator.with_memory(extra_gib * GIB)
+        wider._simulated = {(stack, load): known for (stack, load), known in self._simulated.items() if self._all_fit(stack, load)}
+        return wider
+
+    def budget_gib(self, request: Request) -> float:
+        """GiB of each device that a stack may take: what there is for use, or the limit where that is less."""
+        limit, budget_gib = request.limits.memory_gib_per_device, self.estimator.budget_bytes / GIB
+        return min(budget_gib, limit) if limit is not None else budget_gib
 
     def priced(self, request: Request) -> Priced:
         """Every stack with its closed-form metrics; limits and preference change nothing of it."""
@@ -108,7 +131,7 @@ class Planner:
         effects = {id(technique): self._effect(technique, stack) for technique in stack.techniques}
         self._lossless.update(key for key, effect in effects.items() if not effect.sources)
         lossy = {key: effect for key, effect in effects.items() if effect.sources}
-        return self._losses.setdefault(tuple(lossy), _added(list(lossy.values())))
+        return self._losses.setdefault(tuple(lossy), added(list(lossy.values())))
 
     def _nothing_left(self, request: Request) -> AdvisorError:
         """Every stack with what is required was refused: say by whom."""
@@ -130,19 +153,19 @@ class Planner:
         return known[1]
 
     def _ordered(self, candidates: Sequence[Candidate], request: Request) -> list[Candidate]:
-        return order(candidates, request, self._budget_gib(request))
+        return order(candidates, request, self.budget_gib(request))
 
     def _judged(self, stack: Stack, metrics: Metrics, request: Request) -> Candidate:
-        budget_gib = self._budget_gib(request)
+        budget_gib = self.budget_gib(request)
         judged = judge(columns_of([metrics], [len(stack.techniques)]), request, budget_gib)
         missed = misses(metrics, request.limits, budget_gib)
         chances = tuple((limit, float(chance[0])) for limit, chance in judged.chances.items())
         verdict = status(float(judged.probability[0]), missed)
         return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, missed, chances)
 
-    def _budget_gib(self, request: Request) -> float:
-        limit, budget_gib = request.limits.memory_gib_per_device, self.estimator.budget_bytes / GIB
-        return min(budget_gib, limit) if limit is not None else budget_gib
+    def _all_fit(self, stack: Stack, workload: Workload) -> bool:
+        """Whether every wanted request fits at once, so that more memory changes nothing."""
+        return self.estimator.needed_bytes(stack.deployment, workload) <= self.estimator.budget_bytes
 
     def _with_needed_memory(self, metrics: Metrics, stack: Stack, request: Request) -> Metrics:
         """Memory of what was asked for, also where it does not fit."""
@@ -235,7 +258,7 @@ class Planner:
         self, nearest: Sequence[Candidate], request: Request, asked: int, workload_of: Callable[[int], Workload]
     ) -> tuple[int, Candidate] | None:
         """The largest number whose workload one of the stacks serves within every limit, and that stack."""
-        budget, best = self._budget_gib(request) * GIB, None
+        budget, best = self.budget_gib(request) * GIB, None
         for stack in map(stack_of, nearest):
             number = self._largest(asked, workload_of, stack.deployment, budget)
             if number < 1 or (best is not None and number <= best[0]):
@@ -255,17 +278,6 @@ class Planner:
             else:
                 high = middle - 1
         return low
-
-
-def _added(effects: Sequence[QualityEffect]) -> QualityEffect:
-    if not effects:
-        return LOSSLESS
-    loss = sum(effect.loss_pct for effect in effects)
-    below = math.hypot(*(effect.loss_pct - effect.low_pct for effect in effects))
-    above = math.hypot(*(effect.high_pct - effect.loss_pct for effect in effects))
-    sources = tuple(dict.fromkeys(source for effect in effects for source in effect.sources))
-    tasks = tuple(dict.fromkeys(task for effect in effects for task in effect.tasks))
-    return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources, tasks)
 
 
 def stack_of(candidate: Candidate) -> Stack:

@@ -31,19 +31,12 @@ NOTICEABLE = 0.01
 
 def reasons(planner: "Planner", chosen: Candidate, request: Request) -> Iterator[Reason]:
     """One reason for each technique, in catalogue order."""
-    for kind in TECHNIQUES:
-        in_plan = next((technique for technique in chosen.techniques if technique.name == kind.name), None)
-        if in_plan is not None:
-            yield _chosen(planner, chosen, in_plan, request)
-        elif kind.name in request.forbid:
-            yield Reason(kind.name, State.REJECTED, "Forbidden by the request.", sources=kind.sources)
-        else:
-            yield _left_out(planner, chosen, kind, request)
+    return (reason_for(planner, chosen, kind, request) for kind in TECHNIQUES)
 
 
 def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request: Request) -> Reason:
     rest = tuple(other for other in chosen.techniques if other is not technique)
-    without = refold(rest, _start(chosen.deployment), request)
+    without = refold(rest, start_of(chosen.deployment), request)
     if isinstance(without, str):
         return Reason(technique.name, State.CHOSEN, explanation(technique).does, sources=technique.sources)
     before = planner.candidate(without, request)
@@ -69,17 +62,9 @@ def _healing(miss: Miss) -> str:
 
 
 def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
-    refusals, best = [], None
-    for technique in kind().variants():
-        others = tuple(other for other in chosen.techniques if other.slot is not technique.slot)
-        stack = refold((*others, technique), _start(chosen.deployment), request)
-        if isinstance(stack, str):
-            refusals.append(stack)
-            continue
-        candidate = planner.candidate(stack, request)
-        best = candidate if best is None else planner.best([candidate, best], request)
-    if best is None:
-        return Reason(kind.name, State.NOT_APPLICABLE, refusals[0], sources=kind.sources)
+    best = best_with(planner, chosen.techniques, start_of(chosen.deployment), kind, request)
+    if isinstance(best, str):
+        return Reason(kind.name, State.NOT_APPLICABLE, best, sources=kind.sources)
     deltas = effects(chosen.metrics, best.metrics)
     new = [miss for miss in best.misses if miss.limit not in {miss.limit for miss in chosen.misses}]
     task = _measured_on(planner, kind(), best.deployment)
@@ -95,12 +80,37 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
     return Reason(kind.name, State.REJECTED, why, _would_win(chosen.metrics, best.metrics), deltas, kind.sources)
 
 
+def best_with(
+    planner: "Planner", techniques: tuple[Technique, ...], start: Deployment, kind: type[Technique], request: Request
+) -> Candidate | str:
+    """The best stack of these techniques with one of the kind in its slot; the sentence that refuses it where there is none."""
+    refusals, found = [], []
+    for technique in kind().variants():
+        others = tuple(other for other in techniques if other.slot is not technique.slot)
+        stack = refold((*others, technique), start, request)
+        if isinstance(stack, str):
+            refusals.append(stack)
+        else:
+            found.append(planner.candidate(stack, request))
+    return planner.best(found, request) if found else refusals[0]
+
+
+def reason_for(planner: "Planner", chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
+    """Why one technique is in the plan or out of it."""
+    in_plan = next((technique for technique in chosen.techniques if technique.name == kind.name), None)
+    if in_plan is not None:
+        return _chosen(planner, chosen, in_plan, request)
+    if kind.name in request.forbid:
+        return Reason(kind.name, State.REJECTED, "Forbidden by the request.", sources=kind.sources)
+    return _left_out(planner, chosen, kind, request)
+
+
 def effects(before: Metrics, after: Metrics) -> tuple[tuple[str, float], ...]:
     """Absolute change of each compared metric that moved noticeably."""
     found = []
     for metric in COMPARED:
         old, new = getattr(before, metric), getattr(after, metric)
-        if old is not None and new is not None and _moved(old.value, new.value):
+        if old is not None and new is not None and moved(old.value, new.value):
             found.append((metric, new.value - old.value))
     return tuple(found)
 
@@ -109,12 +119,13 @@ def _changes(before: Metrics, after: Metrics) -> str:
     parts = []
     for metric, name in COMPARED.items():
         old, new = getattr(before, metric), getattr(after, metric)
-        if old is not None and new is not None and _moved(old.value, new.value):
+        if old is not None and new is not None and moved(old.value, new.value):
             parts.append(f"{name} {_figure(old.value)} -> {_figure(new.value)} {SHOWN[metric].unit}")
     return ", ".join(parts) or "no metric moves by 1 % or more"
 
 
-def _moved(old: float, new: float) -> bool:
+def moved(old: float, new: float) -> bool:
+    """Whether a change of a metric is worth a word."""
     return abs(new - old) > NOTICEABLE * max(abs(old), abs(new), 1e-9)
 
 
@@ -123,7 +134,7 @@ def _would_win(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]
     found = []
     for limit, shown in BY_LIMIT.items():
         mine, theirs = getattr(chosen, shown.name), getattr(other, shown.name)
-        if mine is None or theirs is None or not _moved(mine.value, theirs.value):
+        if mine is None or theirs is None or not moved(mine.value, theirs.value):
             continue
         if (theirs.value > mine.value) == shown.higher_is_better:
             found.append((limit, theirs.value))
@@ -143,7 +154,8 @@ def _figure(value: float) -> str:
     return number(value, trim=True)
 
 
-def _start(deployment: Deployment) -> Deployment:
+def start_of(deployment: Deployment) -> Deployment:
+    """The unmodified model, spread and filled as this deployment is."""
     return baseline(
         deployment.model, max_sequences=deployment.batching.max_sequences, parallel=deployment.parallel, engine=deployment.engine
     )

@@ -1,6 +1,8 @@
 """What every technique answers: when it refuses, what it changes on paper, what it costs in quality, how it is applied."""
 
+import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from enum import IntEnum
 from typing import TYPE_CHECKING, ClassVar
@@ -45,6 +47,18 @@ class QualityEffect:
 
 
 LOSSLESS = QualityEffect()
+
+
+def added(effects: Sequence[QualityEffect]) -> QualityEffect:
+    """The losses added; the ranges as if they were independent."""
+    if not effects:
+        return LOSSLESS
+    loss = sum(effect.loss_pct for effect in effects)
+    below = math.hypot(*(effect.loss_pct - effect.low_pct for effect in effects))
+    above = math.hypot(*(effect.high_pct - effect.loss_pct for effect in effects))
+    sources = tuple(dict.fromkeys(source for effect in effects for source in effect.sources))
+    tasks = tuple(dict.fromkeys(task for effect in effects for task in effect.tasks))
+    return QualityEffect(loss, max(loss - below, 0.0), loss + above, sources, tasks)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,6 @@
-"""`advisor explain`: one page on a technique, metric, limit, plan field or error code."""
+"""`advisor explain`: one page on a technique, metric, limit, plan field or error code, and on what it does in a plan."""
+
+from pathlib import Path
 
 import click
 
@@ -6,18 +8,41 @@ from advisor.cli.options import Output, with_output
 from advisor.profiles.errors import ExitCode
 
 
+def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """The topics that begin so, for the shell."""
+    from advisor.explain import topics  # loads what the planner knows: not needed for --help
+
+    return sorted({name for names in topics().values() for name in names if name.startswith(incomplete)})
+
+
 @click.command("explain", short_help="Explain a technique, metric, limit, plan field or error code.")
-@click.argument("topic", required=False)
+@click.argument("topic", required=False, shell_complete=complete)
+@click.option(
+    "--plan", "file", type=click.Path(path_type=Path), metavar="FILE", help="What it does in this plan, and what would let it in."
+)
 @with_output
-def command(output: Output, topic: str | None) -> ExitCode:
-    """Explain TOPIC offline: a technique, metric, limit, plan field or error code. Alone, list every topic."""
+def command(output: Output, topic: str | None, file: Path | None) -> ExitCode:
+    """Explain TOPIC offline: a technique, metric, limit, plan field or error code. Alone, list every topic.
+
+    With --plan, a technique or a limit comes with its numbers in that plan; without TOPIC, every limit of it.
+    """
     from advisor.explain import explain, topics
     from advisor.views.pages import page_text, topics_text
 
-    if topic is None:
+    if topic is None and file is None:
         known = topics()
         output.emit(lambda: {"topics": known}, lambda: topics_text(known, **output.look))
         return ExitCode.OK
-    page = explain(topic)
+    if file is not None:
+        from advisor.plan_pages import explain_in  # loads the planner
+        from advisor.plans.check import warn_unknown_keys
+        from advisor.plans.read import read_plan
+
+        plan = read_plan(file)
+        warn_unknown_keys(plan, file, output.note)
+        page = explain_in(topic, plan)
+    else:
+        assert topic is not None
+        page = explain(topic)
     output.emit(page.as_dict, lambda: page_text(page, **output.look))
     return ExitCode.OK

@@ -1,6 +1,7 @@
 """The one estimator: metrics of a deployment under a workload on a machine, each with its range and basis."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from advisor.backends.deployment import Attention, Batching, Deployment
@@ -62,6 +63,12 @@ class Estimator:
         self._pricers: dict[Deployment, StepPricer] = {}
         self._shared = SharedPrices()
         self._footprints: dict[tuple[Deployment, Workload], Footprint] = {}
+
+    def with_memory(self, extra_bytes: float) -> "Estimator":
+        """The same machine with so many bytes more of each device for use. Both share what they price: no time depends on it."""
+        wider = copy(self)
+        wider.budget_bytes += extra_bytes
+        return wider
 
     def pricer(self, deployment: Deployment) -> StepPricer:
         """The step prices of a deployment."""

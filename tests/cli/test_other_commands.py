@@ -286,3 +286,66 @@ def test_doctor_tells_no_names(advisor: Run, monkeypatch: pytest.MonkeyPatch, tm
     assert report.data["paths"]["profiles"] == "~/data/advisor/profiles"
     assert report.data["machine"]["fingerprint"]
     assert report.data["packages"]["pydantic"]
+
+
+@pytest.fixture(scope="module")
+def llama_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from advisor.plans.advice import plan_of
+    from advisor.plans.store import save_plan
+    from advisor.questions import PlanQuestion
+    from advisor.service import plan
+
+    path = tmp_path_factory.mktemp("plans") / "plan.yaml"
+    advice = plan(PlanQuestion(model=LLAMA, hardware="rtx-4090", profile="none", ttft_ms=500, concurrency=4, offline=True))
+    save_plan(plan_of(advice), path)
+    return path
+
+
+def parts_of(advisor: Run, *words: object) -> list[tuple[str, str]]:
+    return [(part["heading"], part["text"]) for part in advisor("explain", *words, "--json").data["parts"]]
+
+
+def test_explain_tells_of_every_technique_when_it_helps_and_hurts_and_its_source(advisor: Run) -> None:
+    for name in advisor("explain", "--json").data["topics"]["techniques"]:
+        told = dict(parts_of(advisor, name))
+        assert {"", "Helps when", "Hurts when", "Source"} <= set(told), name
+        assert all(told.values()), name
+
+
+def test_explain_says_what_a_technique_does_in_a_plan(advisor: Run, llama_plan: Path) -> None:
+    told = dict(parts_of(advisor, "weights-int8", "--plan", llama_plan))
+    assert " -> " in told["In this plan"]
+    assert "Let in by" not in told
+
+
+def test_explain_says_what_would_let_a_technique_into_a_plan(advisor: Run, llama_plan: Path) -> None:
+    parts = parts_of(advisor, "weights-int4", "--plan", llama_plan)
+    ways = [text for heading, text in parts if heading in ("Let in by", "Or by")]
+    assert "Not in this plan" in dict(parts)
+    assert any("--require weights-int4" in way for way in ways)
+    assert any("--memory-gib" in way and "planned again, it is in the plan" in way for way in ways)
+
+
+def test_explain_of_a_plan_leads_with_its_binding_limit(advisor: Run, llama_plan: Path) -> None:
+    parts = parts_of(advisor, "--plan", llama_plan)
+    assert parts[0][0] == "The binding limit"
+    assert parts[0][1].startswith("TTFT p95 ")
+    assert "the limit is at most 500 ms" in parts[0][1]
+    gains = [text for heading, text in parts if heading.startswith("The next")]
+    assert len(gains) == 2, "of TTFT and of memory, the limits that there are"
+    assert all(" buys " in gain for gain in gains)
+
+
+def test_explain_of_a_limit_says_where_the_plan_stands(advisor: Run, llama_plan: Path) -> None:
+    assert "kept with" in dict(parts_of(advisor, "ttft-ms", "--plan", llama_plan))["In this plan"]
+    assert dict(parts_of(advisor, "tpot-ms", "--plan", llama_plan))["In this plan"] == "Not limited."
+
+
+def test_topics_are_completed(advisor: Run) -> None:
+    import click
+
+    from advisor.cli.explain import command, complete
+
+    context = click.Context(command)
+    assert complete(context, command.params[0], "weights-i") == ["weights-int4", "weights-int8"]
+    assert "plan-stale" in complete(context, command.params[0], "plan-")
