@@ -18,7 +18,7 @@ def _biased(plane: int) -> str:
     return f"{{ .reg .b32 t; shr.b32 t, $1, {4 * plane}; lop3.b32 $0, t, 0x000f000f, 0x43004300, 0xea; }}"
 
 
-def _weighed(plane: int) -> str:
+def _dequantised(plane: int) -> str:
     """PTX: the same less 136, exactly, times scale plus zero, rounded once."""
     shift = f"shr.b32 t, $1, {4 * plane};" if plane else "mov.b32 t, $1;"
     return (
@@ -28,7 +28,7 @@ def _weighed(plane: int) -> str:
 
 
 _BIASED_0, _BIASED_1, _BIASED_2, _BIASED_3 = (tl.constexpr(_biased(plane)) for plane in range(4))
-_WEIGHED_0, _WEIGHED_1, _WEIGHED_2, _WEIGHED_3 = (tl.constexpr(_weighed(plane)) for plane in range(4))
+_DEQUANTISED_0, _DEQUANTISED_1, _DEQUANTISED_2, _DEQUANTISED_3 = (tl.constexpr(_dequantised(plane)) for plane in range(4))
 
 
 @triton.jit
@@ -48,32 +48,32 @@ def _biased_plane(words, PLANE: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _weighed_plane(words, both, PLANE: tl.constexpr, WIDE: tl.constexpr):
+def _dequantised_plane(words, both, PLANE: tl.constexpr, WIDE: tl.constexpr):
     """The weights of one plane; `both` is [CHANNELS] of scale and zero."""
     if WIDE:
-        plane = (_biased_plane(words, PLANE, WIDE) - 136.0) * _low(both)[:, None] + _high(both)[:, None]
+        plane = (_biased_plane(words, PLANE, WIDE) - 136.0) * _scale(both)[:, None] + _zero(both)[:, None]
     else:
         scale = tl.broadcast_to(both.to(tl.int16).to(tl.bfloat16, bitcast=True)[:, None], words.shape)
         zero = tl.broadcast_to((both >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)[:, None], words.shape)
         if PLANE == 0:
-            plane = tl.inline_asm_elementwise(_WEIGHED_0, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
+            plane = tl.inline_asm_elementwise(_DEQUANTISED_0, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
         elif PLANE == 1:
-            plane = tl.inline_asm_elementwise(_WEIGHED_1, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
+            plane = tl.inline_asm_elementwise(_DEQUANTISED_1, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
         elif PLANE == 2:
-            plane = tl.inline_asm_elementwise(_WEIGHED_2, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
+            plane = tl.inline_asm_elementwise(_DEQUANTISED_2, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
         else:
-            plane = tl.inline_asm_elementwise(_WEIGHED_3, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
+            plane = tl.inline_asm_elementwise(_DEQUANTISED_3, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
     return plane
 
 
 @triton.jit
-def _low(both):
+def _scale(both):
     """The scale, in fp32."""
     return (both << 16).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _high(both):
+def _zero(both):
     """The zero, in fp32."""
     return ((both >> 16) << 16).to(tl.float32, bitcast=True)
 
@@ -106,7 +106,7 @@ def product(
             sums_of_group = tl.dot(_biased_plane(quads, plane, WIDE), columns, sums_of_group)
             if (plane + 1) % PLANES == 0:
                 both = tl.load(scale_zero + (group + plane // PLANES) * n_channels + kept)
-                total += sums_of_group * _low(both)[:, None]
+                total += sums_of_group * _scale(both)[:, None]
                 sums_of_group = tl.zeros((CHANNELS, ROWS), tl.float32)
     at = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
     tl.store(at, total, mask=(n < n_channels)[:, None] & seen)
@@ -139,7 +139,7 @@ def combine(
             of_x += tl.sum(values.to(tl.float32), 2)
         both_at = scale_zero + (first + g).to(tl.int64)[:, None] * n_channels + n[None, :]
         both = tl.load(both_at, mask=known[:, None] & (n < n_channels)[None, :], other=0)
-        missing = _high(both) - 136.0 * _low(both)
+        missing = _zero(both) - 136.0 * _scale(both)
         if ROWS == 1:
             total += tl.sum(tl.trans(of_x) * missing, 0)[None, :]
         else:
@@ -172,7 +172,7 @@ def product_of_weights(
             columns = tl.load(x_at + block * 128 + plane * 32)
             if WIDE:
                 columns = columns.to(tl.float32)
-            total = tl.dot(_weighed_plane(quads, both, plane, WIDE), columns, total)
+            total = tl.dot(_dequantised_plane(quads, both, plane, WIDE), columns, total)
     at = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
     tl.store(at, total, mask=(n < n_channels)[:, None] & (m < m_rows)[None, :])
 
@@ -189,5 +189,5 @@ def dequantise(words, scale_zero, out, rows, n_channels, k_blocks, group_planes,
         both_at = scale_zero + ((block * 4 + plane) // group_planes).to(tl.int64) * n_channels + n
         both = tl.load(both_at, mask=n < rows, other=0)
         levels = ((quads >> (4 * plane)) & 15).to(tl.float32) - 8.0
-        weights = levels * _low(both)[:, None] + _high(both)[:, None]
+        weights = levels * _scale(both)[:, None] + _zero(both)[:, None]
         tl.store(out + n.to(tl.int64)[:, None] * (k_blocks * 128) + block * 128 + plane * 32 + i[None, :], weights, mask=inside)
