@@ -59,7 +59,7 @@ class Inputs:
 
 
 def time_decode(shape: Decode, bench: Bench) -> Measured:
-    """All formats and peers in turn."""
+    """All formats and peers in turn. Raises `ValueError` for caches too large to stand beside each other."""
     sets = min(sets_for(int(min(FORMATS.values()) * shape.kv_elements), bench.device), MOST_BYTES // (2 * cached_elements(shape)))
     if sets < FEWEST_SETS:
         raise ValueError(f"{FEWEST_SETS} caches of {2 * cached_elements(shape) / GIB:.1f} GiB do not fit beside each other")

@@ -93,7 +93,7 @@ def pattern_of(session: Session, windows: Sequence[int | None]) -> BlockPattern 
 
 
 def room_of(session: Session, kept: Kept | None = None) -> Room:
-    """The size of the cache that the session's layout, block size and capacity ask for."""
+    """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
     block = session.max_tokens if session.kv_layout == "contiguous" else session.kv_block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)

@@ -165,7 +165,7 @@ def new_store(
 def new_quantised(
     kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int, page: int
 ) -> Quantised:
-    """See `new_store`."""
+    """See `new_store`; raises `AdvisorError` as it does."""
     if kv_format not in FORMATS:
         raise AdvisorError(
             "unsupported-format",
