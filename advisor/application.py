@@ -20,6 +20,7 @@ from advisor.backends.techniques import options_of
 from advisor.plans.check import check_decision, check_machine, check_model
 from advisor.plans.choices import deployment_of, techniques_of
 from advisor.plans.file import PlanFile, request_of
+from advisor.plans.store import save_plan
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
@@ -32,12 +33,12 @@ from advisor.profiles.store import load_profile
 from advisor.profiles.weight_files import weights_on_disk
 from advisor.report import write_report
 from advisor.search import Stack
-from advisor.service import find_place, planner_for
+from advisor.service import Place, find_place, planner_for
 
 HELD_OUT = Path(__file__).parent / "backends" / "zoo" / "heldout.txt"
 """The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
 PACKAGES = ("torch", "transformers", "triton", "numpy")
-REPORT_FILE = "report.html"
+REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
 ROUNDS, QUICK_ROUNDS = 3, 2
 """Requests of a recipe, as a multiple of those in flight."""
 DISK_BYTES = 256 * 2**20
@@ -68,6 +69,7 @@ def apply_plan(
     check_disk(out)
     request, techniques = request_of(plan), techniques_of(plan)
     recipe = recipe_of(request, quick=quick)
+    save_plan(plan, out / PLAN_FILE)
     on_event(f"writing to {out}; with the same --out, a run that was stopped goes on")
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
     run = run_ladder(
@@ -81,7 +83,7 @@ def apply_plan(
             request=request,
             environment=environment_of(here, plan.machine.profile),
             recipe=recipe,
-            steps=predicted_steps(plan, start, techniques, request, recipe),
+            steps=predicted_steps(place_of(plan), start, techniques, request, recipe),
             max_sequences=start.batching.max_sequences,
             device="cuda" if detected_hardware(here).kind == "gpu" else "cpu",
         ),
@@ -145,13 +147,16 @@ def recipe_of(request: Request, *, quick: bool) -> Recipe:
     )
 
 
+def place_of(plan: PlanFile) -> Place:
+    """The machine as the plan knew it: by its profile, or by its data sheet. Raises as `find_place` does."""
+    return find_place(None, plan.machine.profile or "none", load_engine(plan.apply.engine.name), None)
+
+
 def predicted_steps(
-    plan: PlanFile, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
+    place: Place, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
 ) -> tuple[Step, ...]:
     """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""
-    engine = load_engine(start.engine)
-    place = find_place(None, plan.machine.profile or "none", engine, None)
-    planner = planner_for(start.model, place, engine)
+    planner = planner_for(start.model, place, load_engine(start.engine))
     lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
 
     def predicted(stack: Stack) -> Metrics:

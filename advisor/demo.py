@@ -9,7 +9,6 @@ from advisor.backends.events import OnEvent
 from advisor.backends.launch import check_installed
 from advisor.backends.techniques import TECHNIQUES
 from advisor.plans.advice import plan_of
-from advisor.plans.store import save_plan
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
@@ -40,7 +39,6 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
     advice = planner_for(model, place, engine).advise(request)
     on_event(advice_text(advice, width=100))
     plan = plan_of(advice)
-    save_plan(plan, out / "plan.yaml")
     on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
     return apply_plan(plan, model_folder=None, out=out, on_event=on_event, quick=quick)
 

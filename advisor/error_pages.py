@@ -1,6 +1,10 @@
 """The long text of every error code, for `advisor explain CODE`."""
 
 ERROR_PAGES: dict[str, str] = {
+    "nothing-to-refit": (
+        "`advisor profile refit` teaches the profile that a plan was made with from the run of that plan. It needs the run folder as "
+        "`advisor apply` wrote it, with plan.yaml, a plan that was made from a measured profile, and a rung that was measured."
+    ),
     "bad-cases": (
         "The file is no table of measurements: a column is missing, or it is not CSV. One row per metric; the message names the columns."
     ),

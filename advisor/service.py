@@ -150,7 +150,7 @@ def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_eve
                 exit_code=ExitCode.MISSING,
                 help=(f"drop --hardware {hardware}, or drop --profile to plan from the data sheet",),
             )
-        return _profiled(taken)
+        return profiled_place(taken)
     here = detect()
     local = detected_hardware(here)
     if hardware is not None and hardware != local.id:
@@ -163,10 +163,10 @@ def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_eve
             )
         return _from_sheet(load_hardware(hardware), engine)
     if profile == "now":
-        return _profiled(run_profile(None, on_event))
+        return profiled_place(run_profile(None, on_event))
     stored = fresh_profile(fingerprint(here)) if profile == "auto" else None
     if stored is not None:
-        return _profiled(stored)
+        return profiled_place(stored)
     if on_event is not None and profile == "auto":
         on_event("note: no fresh profile of this machine; numbers come from its data sheet. `--profile` measures it in about a minute")
     return _from_sheet(local, engine)
@@ -199,7 +199,8 @@ def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]
         yield f"{told} is not known to keep a cache in {deployment.kv.format}; the numbers are as if it did"
 
 
-def _profiled(profile: MachineProfile) -> Place:
+def profiled_place(profile: MachineProfile) -> Place:
+    """The machine that a profile was taken on."""
     return Place(profile.hardware, ProfiledMachine(profile), profile.name)
 
 

@@ -1,5 +1,7 @@
 """`advisor profile`: measure this machine, and manage stored profiles."""
 
+from pathlib import Path
+
 import click
 
 from advisor.cli.options import DefaultGroup, Output, with_output
@@ -27,6 +29,37 @@ def run(output: Output, name: str | None) -> ExitCode:
         profile = run_profile(name, progress)
     output.emit(lambda: profile.model_dump(mode="json"), lambda: profile_text(profile, **output.look))
     output.note(f"stored {profiles_folder() / profile.name}.yaml; use it with --profile={profile.name}")
+    return ExitCode.OK
+
+
+@command.command("refit")
+@click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
+@click.option("--name", metavar="NAME", help="Store it under this name; without it, over the profile that the plan was made with.")
+@click.option("--dry-run", is_flag=True, help="Show what it would change and store nothing.")
+@with_output
+def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCode:
+    """Teach a profile from a finished run: later plans predict as this run was measured.
+
+    RUN is the folder that `advisor apply` wrote. What the profile measured stays; two factors, on operators and on overheads, stand beside.
+    """
+    from advisor.profiles.store import check_name, save_profile
+    from advisor.refit import refit_from
+    from advisor.views.profile import taught_text
+
+    if name is not None:
+        check_name(name)
+    taught = refit_from(run)
+    profile = taught.profile.model_copy(update={"name": name or taught.profile.name})
+    assert profile.refit is not None
+    record = {
+        "profile": profile.name,
+        **profile.refit.model_dump(mode="json"),
+        "before_pct": taught.before_pct,
+        "after_pct": taught.after_pct,
+    }
+    output.emit(lambda: record, lambda: taught_text(taught, **output.look))
+    if not dry_run:
+        output.note(f"stored {save_profile(profile)}; use it with --profile={profile.name}")
     return ExitCode.OK
 
 

@@ -17,12 +17,14 @@ class ProfiledMachine:
 
     def __init__(self, profile: MachineProfile) -> None:
         self.profile = profile
-        fitted = profile.runtime
+        fitted, taught = profile.runtime, profile.refit
+        self._operators = taught.operators if taught else 1.0
+        beyond = taught.overheads if taught else 1.0
         self.overheads = Overheads(
-            step_s=fitted.step_s,
-            layer_s=fitted.layer_s,
-            sequence_s=fitted.sequence_s,
-            element_s=fitted.element_s,
+            step_s=beyond * fitted.step_s,
+            layer_s=beyond * fitted.layer_s,
+            sequence_s=beyond * fitted.sequence_s,
+            element_s=beyond * fitted.element_s,
             joins=True,
             source=f"profile {profile.name}",
         )
@@ -44,12 +46,12 @@ class ProfiledMachine:
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """The table's time; for a format that was not measured, the nearest measured one scaled by its bytes."""
         if gemm.format in self._gemm.formats:
-            return gemm.groups * self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
+            return self._operators * gemm.groups * self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
         nearest = self._nearest(gemm.format)
         ratio = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k) / weight_format(nearest).bytes_per_element(
             row_elements=gemm.k
         )
-        return gemm.groups * max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
+        return self._operators * gemm.groups * max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
 
     def attention_s(self, call: AttentionCall) -> float:
         """The table's time for this implementation, layout and cache format; a stand-in where none was measured.
@@ -69,7 +71,7 @@ class ProfiledMachine:
         return call.density * self._measured_s(known) * ours / theirs
 
     def _measured_s(self, call: AttentionCall) -> float:
-        return self._attention.seconds(
+        return self._operators * self._attention.seconds(
             *_variant(call),
             batch=call.sequences,
             q_tokens=call.q_tokens,

@@ -54,6 +54,17 @@ class RuntimeOverheads(Frozen):
     """Per row, layer and hidden element: the element-wise work."""
 
 
+class Refit(Frozen):
+    """What finished runs have taught about this machine: factors on what was measured, which itself stays as it was."""
+
+    operators: float = Field(gt=0)
+    """On the time of products and attention."""
+    overheads: float = Field(gt=0)
+    """On the fitted overheads."""
+    runs: tuple[str, ...]
+    """Ids of the runs, oldest first."""
+
+
 class MachineProfile(Frozen):
     """Everything measured on one machine at one time.
 
@@ -83,6 +94,7 @@ class MachineProfile(Frozen):
     gemm: tuple[GemmPoint, ...]
     attention: tuple[AttentionPoint, ...]
     runtime: RuntimeOverheads
+    refit: Refit | None = None
     residual_pct: float = Field(ge=0)
     """Median absolute residual of the fit, percent of the measured time."""
     environment: dict[str, str]

@@ -2,12 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from advisor.numbers import number, quantity
 from advisor.profiles.machine import GemmPoint, MachineProfile
 from advisor.profiles.store import StoredProfile
 from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
+
+if TYPE_CHECKING:  # the refit prices plans
+    from advisor.refit import Taught
 
 
 def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
@@ -22,6 +26,7 @@ def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = Fal
         "launch": f"{number(profile.launch_s * 1e6)} µs, the smallest operator",
         "pace": f"{number(profile.pace_s * 1e6)} µs, a fixed piece of the processor's work" if profile.pace_s else "",
         "runtime": _overheads(profile),
+        "refit": _taught(profile),
         "fit": f"{number(profile.residual_pct)} % median residual",
         "versions": ", ".join(f"{name} {version}" for name, version in profile.environment.items()),
     }
@@ -29,6 +34,25 @@ def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = Fal
     lines += [line for name, text in facts.items() if text for line in wrap(text, look, first=f"{name:<14}")]
     lines += ["", *_products(profile.gemm, look), "", f"{len(profile.attention)} attention timings"]
     return look.finish(lines)
+
+
+def taught_text(taught: "Taught", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """What a run has taught, and what that does to the predictions of that run."""
+    look = Look(width, colour, ascii)
+    before, after = number(taught.before_pct), number(taught.after_pct)
+    facts = {
+        "taught": _taught(taught.profile),
+        "error": f"median of TTFT and TPOT over {taught.rungs} rungs: {before} % before, {after} % after",
+    }
+    lines = [look.paint(f"{taught.profile.name}: {taught.profile.hardware.name}", "title")]
+    return look.finish([*lines, *(line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<14}"))])
+
+
+def _taught(profile: MachineProfile) -> str:
+    taught = profile.refit
+    if taught is None:
+        return ""
+    return f"{number(taught.operators)} times the operators, {number(taught.overheads)} times the overheads, by {', '.join(taught.runs)}"
 
 
 def profiles_text(stored: Sequence[StoredProfile], *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:

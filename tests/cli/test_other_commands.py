@@ -349,3 +349,10 @@ def test_topics_are_completed(advisor: Run) -> None:
     context = click.Context(command)
     assert complete(context, command.params[0], "weights-i") == ["weights-int4", "weights-int8"]
     assert "plan-stale" in complete(context, command.params[0], "plan-")
+
+
+def test_a_run_without_its_plan_teaches_nothing(advisor: Run, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_bytes(CANNED_RUN.read_bytes())
+    ended = advisor("profile", "refit", str(tmp_path), "--error-format", "json")
+    assert (ended.error["code"], ended.code) == ("file-not-found", ExitCode.MISSING)
+    assert "refit" in advisor("explain", "nothing-to-refit").out
