@@ -1,6 +1,7 @@
 """Measures this machine in a child process and stores the profile."""
 
 import tempfile
+import threading
 from pathlib import Path
 
 from advisor.backends.detect import detect, detected_hardware
@@ -16,20 +17,24 @@ BUDGET_S = 50.0
 TIMEOUT_S = 240.0
 
 
-def profile_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None) -> MachineProfile:
+def profile_this_machine(
+    name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None, cancel: threading.Event | None = None
+) -> MachineProfile:
     """Measure, store under `name` (or one made from the machine) and return the profile.
 
     Raises `AdvisorError`: `not-writable` before anything is measured, `profile-failed` with what the child said; nothing is
     stored then.
     """
     check_writable()
-    profile = measure_this_machine(name, on_event, budget_s=budget_s)
+    profile = measure_this_machine(name, on_event, budget_s=budget_s, cancel=cancel)
     save_profile(profile)
     return profile
 
 
-def measure_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None) -> MachineProfile:
-    """The same without storing it. Raises `AdvisorError` `profile-failed`."""
+def measure_this_machine(
+    name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None, cancel: threading.Event | None = None
+) -> MachineProfile:
+    """The same without storing it. Raises `AdvisorError` `profile-failed`, also where `cancel` was set; the child is gone then."""
     here = detect()
     hardware = detected_hardware(here)
     job = ProfileJob(
@@ -39,7 +44,7 @@ def measure_this_machine(name: str | None, on_event: OnEvent | None, *, budget_s
     )
     with tempfile.TemporaryDirectory(prefix="advisor-profile-") as folder:
         log = Path(folder) / "profile.log"
-        result = run_job(job, on_event or (lambda event: None), log_file=log, timeout_s=TIMEOUT_S)
+        result = run_job(job, on_event or (lambda event: None), log_file=log, timeout_s=TIMEOUT_S, cancel=cancel)
         if result.status is not RungStatus.DONE or result.profile is None:
             raise AdvisorError(
                 "profile-failed",

@@ -117,12 +117,14 @@ def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *,
     return validate_file(cases, rows, on_event, html=html)
 
 
-def run_profile(name: str | None, on_event: OnEvent | None = None, *, budget_s: float | None = None) -> MachineProfile:
+def run_profile(
+    name: str | None, on_event: OnEvent | None = None, *, budget_s: float | None = None, cancel: threading.Event | None = None
+) -> MachineProfile:
     """Measure this machine in a child process and store what was found."""
     # Deferred: planning needs none of it.
     from advisor.profiling import profile_this_machine
 
-    return profile_this_machine(name, on_event, budget_s=budget_s)
+    return profile_this_machine(name, on_event, budget_s=budget_s, cancel=cancel)
 
 
 def judge_quality(

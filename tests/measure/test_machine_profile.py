@@ -1,12 +1,13 @@
 """Points are timed through the real modules, the time budget is kept, and the profile stands up as a file."""
 
+import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from advisor.backends.events import Event, Progress
+from advisor.backends.events import Event, Progress, Started
 from advisor.backends.launch import run_job
 from advisor.backends.measure import attention_times, products
 from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, attention_timings
@@ -27,8 +28,11 @@ from advisor.backends.measure.overheads import (
 from advisor.backends.measure.products import FORMATS, Case, Stored, linear, stored_bytes, time_case
 from advisor.backends.measure.timing import Clock, seconds_per_call
 from advisor.backends.measure.turns import Kind, T, take_turns
+from advisor.profiles.errors import AdvisorError
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
+from advisor.profiles.store import list_profiles
+from advisor.profiling import profile_this_machine
 
 CPU = torch.device("cpu")
 FEW_WORKS = (Work("decode", 1, 1, 64), Work("prefill", 1, 16, 16))
@@ -140,3 +144,21 @@ def test_a_machine_is_measured_and_told_along_the_way(tmp_path: Path) -> None:
     assert left == sorted(left, key=lambda seconds: -(seconds or 0))
     steps = list(dict.fromkeys(event.step for event in events if isinstance(event, Progress)))
     assert steps == ["memory bandwidth", "matrix products", "attention", "runtime overheads"]
+
+
+def test_a_profile_that_is_cancelled_leaves_no_child_and_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    cancel = threading.Event()
+    started: list[int] = []
+
+    def heard(event: Event | str) -> None:
+        if isinstance(event, Started):
+            started.append(event.pid)
+            cancel.set()
+
+    with pytest.raises(AdvisorError, match="cancelled") as ended:
+        profile_this_machine(None, heard, cancel=cancel)
+    assert ended.value.code == "profile-failed"
+    assert len(started) == 1
+    assert not Path(f"/proc/{started[0]}").exists()
+    assert not list_profiles()
