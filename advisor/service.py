@@ -26,7 +26,7 @@ from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
 from advisor.profiles.models import ModelSpec
-from advisor.profiles.request import Workload
+from advisor.profiles.request import Request, Workload
 from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile, load_profile
 from advisor.questions import EstimateQuestion, PlanQuestion, explicit_deployment, request_for, workload_of
@@ -48,12 +48,30 @@ class Place:
 
 def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
     """Find the best stack. Raises `AdvisorError` for what cannot be resolved; a request that nothing meets is an answer."""
-    model = find_model(question.model, offline=question.offline)
-    request = request_for(question, model)
-    engine = load_engine(question.engine)
-    place = find_place(question.hardware, question.profile, engine, on_event)
-    planner = planner_for(model, place, engine)
+    planner, request = Planners().prepare(question, on_event)
     return planner.advise(request)
+
+
+class Planners:
+    """Planners that are kept between questions, with all that they have priced."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Planner] = {}
+
+    def prepare(self, question: PlanQuestion, on_event: OnEvent | None = None) -> tuple[Planner, Request]:
+        """The planner that answers a question, and the request to put to it. Raises `AdvisorError` for what cannot be resolved."""
+        model = find_model(question.model, offline=question.offline)
+        request = request_for(question, model)
+        key = (model, question.hardware, question.profile, question.engine)
+        if key not in self._kept:
+            engine = load_engine(question.engine)
+            place = find_place(question.hardware, question.profile, engine, on_event)
+            self._kept[key] = planner_for(model, place, engine)
+        return self._kept[key], request
+
+    def forget(self) -> None:
+        """Let all of them go, as after this machine was measured."""
+        self._kept.clear()
 
 
 def planner_for(model: ModelSpec, place: Place, engine: EngineProfile) -> Planner:

@@ -40,11 +40,17 @@ def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
         help="CSV or JSON lines of requests: arrival_s, prompt_tokens, output_tokens.",
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapped(*args: Any, load_trace: Path | None, **asked: Any) -> Any:
-        check_load({**asked, "load_trace": load_trace})
-        return command(*args, trace=_read(load_trace), **asked)
+    def wrapped(*args: Any, **asked: Any) -> Any:
+        return command(*args, **read_load(asked))
 
     return wrapped
+
+
+def read_load(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parameters with what `load_trace` holds as `trace`. Raises as `check_load` does, and for a trace that cannot be read."""
+    check_load(asked)
+    read = dict(asked)
+    return {**read, "trace": _read(read.pop("load_trace"))}
 
 
 def check_load(asked: Mapping[str, Any]) -> None:

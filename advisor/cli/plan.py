@@ -1,11 +1,12 @@
 """`advisor plan`: find the best way to run a model under limits, show it with its reasons, and save it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from advisor.cli.load_options import with_load
+from advisor.cli.load_options import read_load, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, settle
 from advisor.cli.values import QuantityType
@@ -57,6 +58,15 @@ def command(output: Output, model: str | None, model_option: str | None, profile
     with ProgressLines(quiet=output.quiet) as progress:
         advice = find_plan(_question(wanted, asked), progress)
     return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output)
+
+
+def question_of(words: Sequence[str]) -> "PlanQuestion":
+    """The question that `advisor plan WORDS` puts. Raises `AdvisorError` as the command does, and what click raises for unknown words."""
+    with command.make_context("plan", list(words)) as context:
+        asked = read_load(context.params)
+    wanted = settle(asked["model"] or asked["model_option"], asked["profile"])
+    _check(asked)
+    return _question(wanted, asked)
 
 
 def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":

@@ -1,0 +1,106 @@
+"""Where the session's questions are answered: the calls that `advisor plan` makes, prices kept between them. Knows no screen."""
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from advisor.session.asked import Asked
+
+if TYPE_CHECKING:  # the planner is loaded by the first question, after the first frame
+    from advisor.advice import Advice
+    from advisor.landscape import Spot
+    from advisor.planner import Planner
+    from advisor.plans.file import PlanFile
+    from advisor.profiles.request import Request
+    from advisor.service import Planners
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The answer to what was asked."""
+
+    asked: Asked
+    advice: "Advice"
+    spots: "tuple[Spot, ...]"
+    budget_gib: float
+    """What may be used of a device."""
+    here: bool
+    """Whether the plan is for this machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """This machine in words."""
+
+    id: str
+    words: str
+    """Name, memory and number, as in `RTX 4090, 24.0 GiB`."""
+
+
+class Desk:
+    """Answers questions one at a time, from whichever thread they come."""
+
+    def __init__(self) -> None:
+        self._one = threading.Lock()
+        self._planners: Planners | None = None
+        self._here: Here | None = None
+
+    def answer(self, asked: Asked) -> Planned:
+        """The best plan and all others worth a look. Raises `AdvisorError` as `advisor plan` does, but for limits that nothing meets."""
+        from advisor.landscape import landscape
+
+        with self._one:
+            planner, request = self._prepare(asked)
+            advice = planner.advise(request)
+            here = not asked.text("hardware") and asked.text("profile") in ("", "auto", "none")
+            return Planned(asked, advice, landscape(planner, advice), planner.budget_gib(advice.request), here)
+
+    def advice_for(self, planned: Planned, plan: str) -> "Advice":
+        """The answer with that plan of the landscape chosen, simulated and with its reasons."""
+        from advisor.landscape import advice_for
+
+        spot = next(spot for spot in planned.spots if spot.id == plan)
+        with self._one:
+            planner, _ = self._prepare(planned.asked)
+            return advice_for(planner, planned.advice, spot.candidate)
+
+    def plan_file(self, asked: Asked, advice: "Advice") -> "PlanFile":
+        """The plan file of an answer, as `advisor plan` makes it."""
+        from advisor.cli.profile_choice import settle
+        from advisor.plans.advice import plan_of
+
+        profile = settle(asked.text("model"), asked.text("profile") or "auto")
+        return plan_of(advice, profile_file=profile.profile_file)
+
+    def here(self) -> Here:
+        """This machine, looked at once."""
+        from advisor.backends.detect import detect, detected_hardware
+        from advisor.numbers import quantity
+
+        if self._here is None:
+            detected = detect()
+            hardware = detected_hardware(detected)
+            count = f"{detected.devices} x " if detected.devices > 1 else ""
+            self._here = Here(hardware.id, f"{count}{hardware.name}, {quantity(hardware.memory_bytes / 2**30, 'GiB')}")
+        return self._here
+
+    def forget_machine(self) -> None:
+        """Look again and price anew, as after this machine was measured."""
+        with self._one:
+            self._here = None
+            if self._planners is not None:
+                self._planners.forget()
+
+    def fetch(self, model: str) -> None:
+        """Look for a model on the network too, and keep its config. Raises `AdvisorError` where it cannot be had."""
+        from advisor.profiles.model_store import find_model
+
+        find_model(model, offline=False)
+
+    def _prepare(self, asked: Asked) -> "tuple[Planner, Request]":
+        """Never asks the network: half a name is no name."""
+        from advisor.cli.plan import question_of
+        from advisor.service import Planners
+
+        self._planners = self._planners or Planners()
+        return self._planners.prepare(question_of((*asked.words(), "--offline")))

@@ -1,0 +1,35 @@
+"""Undo and redo of what was asked."""
+
+from dataclasses import dataclass, field, replace
+
+from advisor.session.asked import Asked
+
+MOST_STEPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """The question as it stands, what it was before, and what it was before that was undone; latest last in both."""
+
+    present: Asked = field(default_factory=Asked)
+    past: tuple[Asked, ...] = ()
+    future: tuple[Asked, ...] = ()
+
+    def changed(self, asked: Asked, *, join: bool = False) -> "History":
+        """A new question; what was undone is gone. `join` makes one step of this change and the last, as while a word is typed."""
+        if asked == self.present:
+            return self
+        past = self.past if join and self.past else (*self.past, self.present)[-MOST_STEPS:]
+        return History(asked, past)
+
+    def undone(self) -> "History":
+        """One step back; the same where there is none."""
+        if not self.past:
+            return self
+        return History(self.past[-1], self.past[:-1], (*self.future, self.present))
+
+    def redone(self) -> "History":
+        """One step forward again."""
+        if not self.future:
+            return self
+        return replace(self, present=self.future[-1], past=(*self.past, self.present), future=self.future[:-1])
