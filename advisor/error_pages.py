@@ -13,6 +13,9 @@ ERROR_PAGES: dict[str, str] = {
     "bad-hardware": (
         "A hardware file has a wrong or missing field; the message names it. Files are YAML, one device each, a source per figure."
     ),
+    "bad-keymap": (
+        "The keymap file maps ids of keys to other keys, an id a line, such as `plan.save: f9`. Help in the session (?) shows every id."
+    ),
     "bad-profile": (
         "A profile file was read as YAML but a field is wrong or missing. Measure again with `advisor profile run --name NAME`."
     ),
@@ -21,6 +24,9 @@ ERROR_PAGES: dict[str, str] = {
         "keyword can be taken for one. A profile file has a slash in its path or ends in .yaml."
     ),
     "bad-run": "A run was asked for with settings that contradict each other; the message says which.",
+    "bad-session": (
+        "The file that a session resumes from cannot be read: it was edited, or is of a later version. Delete it; plans are not in it."
+    ),
     "bad-trace": (
         "The file given with `--load-trace` is no table of requests. It is CSV whose first line names its columns, or one JSON object a "
         "line; each request has arrival_s (seconds, from any start), prompt_tokens and output_tokens. Other columns are left alone."
@@ -93,6 +99,10 @@ ERROR_PAGES: dict[str, str] = {
     "no-plan": (
         "No stack of techniques meets all limits on this hardware. The nearest plan is printed and saved with verdict.status "
         "misses. The help lines give, for each limit, the smallest change that would let a plan in."
+    ),
+    "not-a-terminal": (
+        "`advisor` without a command opens the planning session, which reads keys from stdin and draws on stderr. Both must be a "
+        "terminal. In a pipe or a job use the commands: they print the same."
     ),
     "not-readable": "The file exists but cannot be read: see its permissions, or whether it is a folder.",
     "not-utf8": "Plan, profile and run files are UTF-8 text; this one is not. The message has the line.",

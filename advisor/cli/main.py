@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import click
 
@@ -70,36 +70,55 @@ class CommandGroup(click.Group):
 @click.option(
     "--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written on stderr."
 )
+@click.option("--resume", is_flag=True, help="Session: go on with the last plan.")
+@click.option("--ascii", "ascii_", is_flag=True, help="Session: draw with ASCII characters only.")
+@click.option("--light", is_flag=True, help="Session: colours for a light terminal.")
 @click.pass_context
-def cli(ctx: click.Context) -> int | None:
-    """Plan how to run a Transformer, apply the plan, and see measured beside predicted."""
-    if ctx.invoked_subcommand is None:
+def cli(ctx: click.Context, resume: bool, ascii_: bool, light: bool) -> int | None:
+    """Plan how to run a Transformer, apply the plan, and see measured beside predicted.
+
+    Without a command, `advisor` opens the planning session on a terminal.
+    """
+    if ctx.invoked_subcommand is not None:
+        return None
+    if ctx.obj is None:
         click.echo(ctx.get_help(), err=True)
         return ExitCode.USAGE
-    return None
+    opener: OpenSession = ctx.obj
+    return opener(ascii=ascii_, light=light, resume=resume)
+
+
+class OpenSession(Protocol):
+    """Opens the session; the layer above gives it, as no command may import a screen."""
+
+    def __call__(self, *, ascii: bool, light: bool, resume: bool) -> int:
+        """Run it until it is left; gives back the exit code."""
 
 
 GARBAGE_THRESHOLD = 200_000
 """New objects between two looks for cycles: at Python's own 700 a plan spends a fifth of its time looking and finds none."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; every error is rendered here. Gives back the exit code."""
+def main(arguments: Sequence[str] | None = None, *, open_session: OpenSession | None = None) -> int:
+    """Run one command line; every error is rendered here. Gives back the exit code.
+
+    `open_session` is called where no command is given; without it, that is a usage error.
+    """
     gc.set_threshold(GARBAGE_THRESHOLD)
     _open_closed_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     as_json = _wants_json_errors(given)
     try:
         with _terminated_as_exception():
-            return _run(given)
+            return _run(given, open_session)
     except BaseException as error:  # noqa: BLE001 - the outermost frame: whatever happened is reported, never shown as a trace
         return _reader_left() if isinstance(error, BrokenPipeError) else report(error, as_json=as_json)
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], open_session: OpenSession | None) -> int:
     """What click's own `main` does, less its swallowing of closed pipes and its printing of errors."""
     try:
-        with cli.make_context("advisor", arguments, auto_envvar_prefix="ADVISOR") as context:
+        with cli.make_context("advisor", arguments, auto_envvar_prefix="ADVISOR", obj=open_session) as context:
             code = cli.invoke(context)
     except click.exceptions.Exit as ended:  # as after --help
         code = ended.exit_code

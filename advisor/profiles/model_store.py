@@ -91,6 +91,13 @@ def load_json(path: Path) -> dict[str, Any]:
     raise AdvisorError("model-config", f"{path}: {problem}", exit_code=ExitCode.USAGE, file=str(path), line=line)
 
 
+def cached_models() -> tuple[str, ...]:
+    """Ids of the models in the Hugging Face cache whose config is there, sorted."""
+    folders = sorted(_hub_cache().glob("models--*--*"))
+    ids = (folder.name.removeprefix("models--").replace("--", "/", 1) for folder in folders)
+    return tuple(id for id in ids if _cached_snapshot(id) is not None)
+
+
 def fetched_models() -> Path:
     """Where configs from the hub are kept: `$XDG_CACHE_HOME/advisor/models`."""
     return _cache_home() / "advisor" / "models"

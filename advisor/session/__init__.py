@@ -1,1 +1,1 @@
-"""The planning session: a terminal interface over the service. `state.py` and what it stands on know no Textual; `app.py` begins the screens."""
+"""The planning session: a terminal interface over the service. `state.py` and below know no Textual; `app.py` begins the screens."""

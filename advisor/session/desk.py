@@ -1,6 +1,7 @@
 """Where the session's questions are answered: the calls that `advisor plan` makes, prices kept between them. Knows no screen."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -45,11 +46,16 @@ class Desk:
         self._planners: Planners | None = None
         self._here: Here | None = None
 
-    def answer(self, asked: Asked) -> Planned:
-        """The best plan and all others worth a look. Raises `AdvisorError` as `advisor plan` does, but for limits that nothing meets."""
+    def answer(self, asked: Asked, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+        """The best plan and all others worth a look; `None` when nobody waits for it by the time it is its turn.
+
+        Raises `AdvisorError` as `advisor plan` does; limits that nothing meets are an answer.
+        """
         from advisor.landscape import landscape
 
         with self._one:
+            if abandoned():
+                return None
             planner, request = self._prepare(asked)
             advice = planner.advise(request)
             here = not asked.text("hardware") and asked.text("profile") in ("", "auto", "none")

@@ -23,6 +23,8 @@ class Field:
     choices: tuple[str, ...] = ()
     """All that may stand in it, the usual one first."""
     shown: bool = True
+    ranks_only: bool = False
+    """Whether a change only ranks stacks anew, which is quick, and prices none."""
 
     def read(self, text: str) -> float | int | None:
         """The number that `text` stands for; `None` where the field is empty or holds words. Raises `ValueError` with what to type."""
@@ -48,12 +50,12 @@ FIELDS = (
     Field(name="request_rate", label="or requests/s", flag="--request-rate", quantity=RATE),
     Field(name="burst", label="or burst of", flag="--burst", quantity=REQUESTS),
     Field(name="load_trace", label="or trace file", flag="--load-trace"),
-    Field(name="ttft_ms", label="TTFT max, ms", flag="--ttft-ms", quantity=MILLISECONDS, empty="no limit"),
-    Field(name="tpot_ms", label="TPOT max, ms", flag="--tpot-ms", quantity=MILLISECONDS, empty="no limit"),
-    Field(name="throughput", label="Throughput min, tok/s", flag="--throughput", quantity=THROUGHPUT, empty="no limit"),
-    Field(name="memory_gib", label="Memory max, GiB", flag="--memory-gib", quantity=GIB, empty="no limit"),
-    Field(name="quality_loss", label="Quality loss max, %", flag="--quality-loss", quantity=PERCENT, empty="no limit"),
-    Field(name="prefer", label="Prefer", flag="--prefer", choices=PREFERENCES),
+    Field(name="ttft_ms", label="TTFT max, ms", flag="--ttft-ms", quantity=MILLISECONDS, empty="no limit", ranks_only=True),
+    Field(name="tpot_ms", label="TPOT max, ms", flag="--tpot-ms", quantity=MILLISECONDS, empty="no limit", ranks_only=True),
+    Field(name="throughput", label="Throughput min, tok/s", flag="--throughput", quantity=THROUGHPUT, empty="no limit", ranks_only=True),
+    Field(name="memory_gib", label="Memory max, GiB", flag="--memory-gib", quantity=GIB, empty="no limit", ranks_only=True),
+    Field(name="quality_loss", label="Quality loss max, %", flag="--quality-loss", quantity=PERCENT, empty="no limit", ranks_only=True),
+    Field(name="prefer", label="Prefer", flag="--prefer", choices=PREFERENCES, ranks_only=True),
 )
 BY_NAME = {field.name: field for field in FIELDS}
 OF_LIMIT = {

@@ -29,15 +29,16 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
     lines += ["", *_title("Chosen plan" if chosen.status is not Status.MISSES else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
-    lines += ["", *metric_lines(chosen.metrics, limits, look), *_outside(advice, look), ""]
+    lines += ["", *metric_lines(chosen.metrics, limits, look), *wider_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
     lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=_budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
-    lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *_reasons(advice, look)]
+    lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *reason_lines(advice, look)]
     return look.finish(lines)
 
 
-def _outside(advice: Advice, look: Look) -> list[str]:
+def wider_lines(advice: Advice, look: Look) -> list[str]:
+    """Why ranges are wider than usual; none where they are not."""
     if advice.outside is None:
         return []
     sentence = f"{advice.outside[0].upper()}{advice.outside[1:]}; the ranges are wider for it."
@@ -109,7 +110,7 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
         return [*lines, *wrap("No change of a single limit lets a plan in.", look)]
     lines += _title("To get a plan, change one of these:", look)
     for relaxation in advice.relaxations:
-        lines += wrap(_relaxation(relaxation), look, first="  ", rest="      ")
+        lines += wrap(relaxation_words(relaxation), look, first="  ", rest="      ")
     return lines
 
 
@@ -126,7 +127,8 @@ _ASKED_FOR = {"context_tokens": "Context", "concurrency": "Requests at once", "d
 """What is asked for rather than limited: whole numbers, to be written as they are."""
 
 
-def _relaxation(relaxation: Relaxation) -> str:
+def relaxation_words(relaxation: Relaxation) -> str:
+    """The change of one limit, and the stack that it lets in."""
     if relaxation.limit in _ASKED_FOR:
         return f"{_ASKED_FOR[relaxation.limit]} from {relaxation.asked:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
     shown = BY_LIMIT[relaxation.limit]
@@ -139,7 +141,8 @@ def _stack(candidate: Candidate) -> str:
     return " + ".join(candidate.names) or "the unmodified model"
 
 
-def _reasons(advice: Advice, look: Look) -> list[str]:
+def reason_lines(advice: Advice, look: Look) -> list[str]:
+    """Why each technique is in the plan or out of it, under a title for each."""
     lines: list[str] = []
     for state, title in _SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]

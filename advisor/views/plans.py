@@ -25,7 +25,7 @@ _NUMBERS = (
     ("tok/s", ("throughput_tok_s",)),
     ("dQ", ("quality_loss_pct",)),
 )
-_SLOT_HEADS = {
+SLOT_HEADS = {
     Slot.ARCHITECTURE: "Model",
     Slot.WEIGHTS: "Weights",
     Slot.ATTENTION: "Attention",
@@ -38,6 +38,7 @@ _SLOT_HEADS = {
     Slot.PARALLEL: "Spread",
     Slot.TRAINING: "Train",
 }
+"""What each slot is called at the head of a column."""
 
 
 def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
@@ -45,17 +46,29 @@ def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
     shown = list(candidates[:_MOST_ROWS])
     if not shown:
         return ["No plan to show."]
-    tones = tuple(_TONES[candidate.status] for candidate in shown)
-    key = Column("", tuple(GLYPHS[candidate.status] for candidate in shown), tones, left=True)
-    slots = {slot: _slot_cells(slot, shown) for slot in Slot}
-    differing = {slot: cells for slot, cells in slots.items() if len(set(cells)) > 1}
-    groups = [Group((Column(_SLOT_HEADS[slot], cells, tones, left=True),)) for slot, cells in differing.items()]
-    numbers = [group for head, names in _NUMBERS if (group := _numbers(head, names, shown, tones, look)) is not None]
-    numbers.append(Group((Column("kept", tuple(percent(candidate.probability) for candidate in shown), tones),)))
+    key, *columns = plan_columns(shown, look)
+    slots = slots_in_which_they_differ(shown)
+    shared = [describe(technique) for technique in shown[0].techniques if technique.slot not in slots]
+    return [*table(key, [Group((column,)) for column in columns], look), *_legend(shown, shared, look)]
+
+
+def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
+    """A glyph, a column per slot in which they differ, the numbers, how likely the limits are kept, and where there is room the id."""
+    tones = tuple(_TONES[candidate.status] for candidate in candidates)
+    columns = [Column("", tuple(GLYPHS[candidate.status] for candidate in candidates), tones, left=True)]
+    slots = slots_in_which_they_differ(candidates)
+    columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
+    columns += [column for head, names in _NUMBERS if (column := _numbers(head, names, candidates, tones, look)) is not None]
+    columns.append(Column("kept", tuple(percent(candidate.probability) for candidate in candidates), tones))
     if look.columns >= _IDS_FROM_COLUMNS:
-        numbers.append(Group((Column("plan", tuple(candidate.id for candidate in shown), tones, left=True),)))
-    shared = [describe(technique) for technique in shown[0].techniques if technique.slot not in differing]
-    return [*table(key, [*groups, *numbers], look), *_legend(shown, shared, look)]
+        columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
+    return columns
+
+
+def slots_in_which_they_differ(candidates: Sequence[Candidate]) -> dict[Slot, tuple[str, ...]]:
+    """What each candidate has in each slot that is not the same in all of them."""
+    slots = {slot: _slot_cells(slot, candidates) for slot in Slot}
+    return {slot: cells for slot, cells in slots.items() if len(set(cells)) > 1}
 
 
 def describe(technique: Technique) -> str:
@@ -66,18 +79,27 @@ def describe(technique: Technique) -> str:
 
 def _slot_cells(slot: Slot, candidates: Sequence[Candidate]) -> tuple[str, ...]:
     chosen = [next((technique for technique in candidate.techniques if technique.slot is slot), None) for candidate in candidates]
-    return tuple(_short(technique, [other for other in chosen if other]) if technique else ABSENT for technique in chosen)
+    varying = _varying([technique for technique in chosen if technique])
+    return tuple(_short(technique, varying[technique.name]) if technique else ABSENT for technique in chosen)
 
 
-def _short(technique: Technique, others: Sequence[Technique]) -> str:
+def _varying(techniques: Sequence[Technique]) -> dict[str, list[str]]:
+    """For each name, the options in which techniques of that name differ."""
+    alike: dict[str, list[Technique]] = {}
+    for technique in techniques:
+        alike.setdefault(technique.name, []).append(technique)
+    return {
+        name: [field.name for field in fields(group[0]) if len({str(getattr(other, field.name)) for other in group}) > 1]
+        for name, group in alike.items()
+    }
+
+
+def _short(technique: Technique, varying: Sequence[str]) -> str:
     """The name without its slot's word, and the options in which techniques of that name differ between the rows."""
-    name = technique.name.split("-", 1)[-1]
-    alike = [other for other in others if other.name == technique.name]
-    varying = [field.name for field in fields(technique) if len({str(getattr(other, field.name)) for other in alike}) > 1]
-    return " ".join([name, *(str(getattr(technique, option)) for option in varying)])
+    return " ".join([technique.name.split("-", 1)[-1], *(str(getattr(technique, option)) for option in varying)])
 
 
-def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Group | None:
+def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
     shown = next((SHOWN[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
     if shown is None:
         return None
@@ -85,7 +107,7 @@ def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate],
     scaled = scale(shown.unit, (value.value for value in values if value))
     ranges = look.columns >= _RANGES_FROM_COLUMNS
     unit = "" if scaled.unit == "tok/s" else f" {scaled.unit}"
-    return Group((Column(f"{head}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones),))
+    return Column(f"{head}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones)
 
 
 def _value(metrics: Metrics, shown: Shown) -> Value | None:

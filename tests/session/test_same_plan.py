@@ -29,5 +29,6 @@ def test_the_session_saves_the_bytes_of_the_command_line(asked: Asked, tmp_path:
     desk = Desk()
     desk.answer(asked.with_text("tpot_ms", "17"))  # a desk that has answered others answers the same
     planned = desk.answer(asked)
+    assert planned is not None
     save_plan(desk.plan_file(asked, planned.advice), tmp_path / "session.yaml")
     assert (tmp_path / "session.yaml").read_bytes() == (tmp_path / "cli.yaml").read_bytes()

@@ -1,0 +1,78 @@
+"""What the session is told: problems in the form's words, and the sentences of the header and of the message line. Knows no screen."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from advisor.profiles.errors import AdvisorError
+from advisor.session.desk import Here, Planned
+from advisor.session.fields import field_of_error, in_form_words
+
+if TYPE_CHECKING:
+    from advisor.advice import Relaxation
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why there is no answer to what was asked."""
+
+    message: str
+    field: str | None = None
+    """The field to correct; `None` where it is none of them."""
+    help: tuple[str, ...] = ()
+
+
+def problem_of(error: AdvisorError) -> Problem:
+    """A failure of the planner, in the words of the form."""
+    facts = [in_form_words(fact) for fact in (error.message, *error.notes)]
+    return Problem(". ".join(facts), field_of_error(error.code, error.message), tuple(map(in_form_words, error.help)))
+
+
+def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool) -> str:
+    """One line: model, machine with how well it is known, and what goes on."""
+    machine = "detecting this machine ..." if here is None else here.words
+    doing = "planning ..." if busy else "planned" if planned is not None else "ready"
+    if planned is None:
+        return f" advisor │ {doing} │ {model or 'no model yet'} │ {machine}"
+    from advisor.numbers import quantity  # the planner is loaded by now
+
+    advice = planned.advice
+    spec, hardware = advice.model, advice.hardware
+    count = f"{advice.request.devices} x " if advice.request.devices > 1 else ""
+    known = f"PROFILED {advice.profile}" if advice.profile else "DATASHEET" if planned.here else "WHAT-IF"
+    device = f"{count}{hardware.name} {quantity(hardware.memory_bytes / 2**30, 'GiB')} [{known}]"
+    return f" advisor │ {doing} │ {spec.id} {quantity(spec.parameters, 'count')} │ {device}"
+
+
+def told(planned: Planned) -> str:
+    """The answer in a sentence: how the best plan stands, or what the nearest one misses and the key that helps."""
+    from advisor.plans.words import told_miss
+    from advisor.views.advice import verdict
+
+    advice = planned.advice
+    if advice.binding is None:
+        sentence = verdict(advice)
+        return sentence[:1].upper() + sentence[1:]
+    nearest = " + ".join(advice.chosen.names) or "the unmodified model"
+    way_out = "r shows which limit to move." if advice.relaxations else "No change of a single limit lets a plan in."
+    return f"No plan meets every limit; the nearest misses {told_miss(advice.binding)}. {way_out} ({nearest})"
+
+
+def counts(planned: Planned) -> str:
+    """How many plans stand how."""
+    advice = planned.advice
+    frontier = len(advice.ranked) if advice.binding is None else 0
+    return f"{frontier} on the frontier · {advice.feasible} feasible · {advice.considered - advice.feasible} rejected"
+
+
+def relaxed_text(item: "Relaxation") -> tuple[str, str] | None:
+    """The field that a relaxation changes and what to put there; `None` where no field does."""
+    from advisor.numbers import number
+    from advisor.plans.words import round_enough
+    from advisor.session.fields import OF_LIMIT
+
+    field = OF_LIMIT.get(item.limit)
+    if field is None:
+        return None
+    needed = round_enough(item.limit, item.needed)
+    whole = field in ("context", "concurrency", "devices")
+    return field, f"{needed:.0f}" if whole else number(needed, trim=True)

@@ -1,0 +1,51 @@
+"""What can be picked from a list: models and machines. Knows no screen."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One line of a list, and what it stands for."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """All lines of a list."""
+
+    options: tuple[Option, ...] = ()
+
+    def matching(self, text: str) -> tuple[Option, ...]:
+        """The options that hold every word of the text, those that begin with it first."""
+        words = text.lower().split()
+        found = [option for option in self.options if all(word in f"{option.value} {option.label}".lower() for word in words)]
+        return tuple(sorted(found, key=lambda option: bool(words) and not option.value.lower().startswith(words[0])))
+
+
+def models(last: str) -> Choices:
+    """The last model, those on this machine, the demo and all shipped architectures."""
+    from advisor.profiles.model_store import SAME_SHAPE, cached_models
+    from advisor.profiles.models import shipped_models
+
+    known = {"demo": "shipped with its weights: plan, apply and compare on this machine"}
+    known |= dict.fromkeys(cached_models(), "on this machine")
+    known |= dict.fromkeys((*shipped_models(), *SAME_SHAPE), "")
+    first = {last: "last used"} if last else {}
+    ordered = first | {id: note for id, note in known.items() if id != last}
+    return Choices(tuple(Option(id, f"{id}   {note}".rstrip()) for id, note in ordered.items()))
+
+
+def machines(here: str) -> Choices:
+    """This machine, stored profiles, and every accelerator of the catalogue."""
+    from advisor.profiles.hardware import shipped_hardware
+    from advisor.profiles.store import list_profiles
+
+    stored = [Option(f"profile:{profile.name}", f"{profile.name}   measured profile of {profile.hardware}") for profile in list_profiles()]
+    return Choices((Option("", f"this machine   {here}"), *stored, *_plain(shipped_hardware())))
+
+
+def _plain(ids: Iterable[str]) -> tuple[Option, ...]:
+    return tuple(Option(id, id) for id in ids)

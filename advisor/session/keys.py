@@ -1,0 +1,67 @@
+"""Every key of the session, each with an id, and the user's own keymap file. Digits and letters act outside text fields only."""
+
+import os
+from pathlib import Path
+
+from textual.binding import Binding
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+def _key(keys: str, action: str, label: str, id: str, *, show: bool = True, display: str | None = None) -> Binding:
+    return Binding(keys, action, label, show=show, key_display=display or keys.split(",")[0], id=id)
+
+
+APP_KEYS = [
+    _key("question_mark,f1", "help", "Help", "help", display="?"),
+    Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="quit"),
+]
+PLAN_KEYS = [
+    _key("1,f2", "panel('limits')", "Limits", "view.limits"),
+    _key("2,f3", "panel('plans')", "Plans", "view.plans"),
+    _key("3,f4", "panel('why')", "Why", "view.why"),
+    _key("4,f7", "panel('plot')", "Plot", "view.plot"),
+    _key("e,f8", "save", "Save", "plan.save"),
+    _key("c", "compare", "Compare", "view.compare"),
+    _key("r", "relax", "Relax", "plans.relax"),
+    _key("w", "force", "What if", "why.force", show=False),
+    _key("u", "undo", "Undo", "limits.undo", show=False),
+    _key("ctrl+r", "redo", "Redo", "limits.redo", show=False, display="^r"),
+    _key("space", "mark", "Mark a plan to compare", "plan.mark", show=False),
+    _key("s", "sort", "Sort", "plans.sort", show=False),
+    _key("f", "filter", "Filter", "plans.filter", show=False),
+    _key("left,h", "step(-1)", "Faster plan on the frontier", "plot.left", show=False),
+    _key("right,l", "step(1)", "Next plan on the frontier", "plot.right", show=False),
+    _key("m", "machine", "Machine", "machine.choose", show=False),
+    _key("o", "open", "Open a plan file", "plan.open", show=False),
+    _key("0", "start", "Choose a model", "view.start", show=False),
+    _key("escape", "leave", "Leave the field", "leave", show=False, display="esc"),
+]
+START_KEYS = [_key("escape", "plan", "Back to the plan", "start.back", display="esc")]
+MODAL_KEYS = [_key("escape", "dismiss", "Back", "modal.back", display="esc")]
+
+
+def keymap_file() -> Path:
+    """Where a user's own keys are: `$XDG_CONFIG_HOME/advisor/keymap.yaml`, ids to keys."""
+    config = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(config) if config else Path.home() / ".config") / "advisor" / "keymap.yaml"
+
+
+def load_keymap(path: Path) -> dict[str, str]:
+    """The user's keys by id; none where there is no file. Raises `AdvisorError` `bad-keymap`, and what `read_yaml` raises."""
+    if not path.is_file():
+        return {}
+    from advisor.profiles.files import read_yaml  # only a keymap file needs it
+
+    record = read_yaml(path, what="keymap")
+    known = {key.id for keys in (APP_KEYS, PLAN_KEYS, START_KEYS, MODAL_KEYS) for key in keys if key.id}
+    if not isinstance(record, dict) or not all(isinstance(keys, str | int) for keys in record.values()):
+        raise _bad_keymap(f"{path} is no mapping of ids to keys", path, known)
+    if unknown := [str(id) for id in record if id not in known]:
+        raise _bad_keymap(f"{path} names an unknown key `{unknown[0]}`", path, known)
+    return {str(id): str(keys) for id, keys in record.items()}
+
+
+def _bad_keymap(message: str, path: Path, known: set[str]) -> AdvisorError:
+    choose = f"choose from {', '.join(sorted(known))}"
+    return AdvisorError("bad-keymap", message, exit_code=ExitCode.USAGE, help=(choose,), file=str(path))

@@ -1,0 +1,55 @@
+"""Opens the session on a terminal, or says politely why not. Loads Textual only once it is sure."""
+
+import os
+import sys
+from typing import Protocol
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+class Stream(Protocol):
+    """What is asked of stdin and stderr."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+
+
+def check_terminal(stdin: Stream | None, stderr: Stream | None) -> None:
+    """Raise `AdvisorError` `not-a-terminal` where no session can be drawn: it reads from stdin and draws on stderr."""
+    for name, stream in (("stdin", stdin), ("stderr", stderr)):
+        if stream is None or not stream.isatty():
+            raise _no_terminal(f"the session needs a terminal, and {name} is none")
+    if os.environ.get("TERM") == "dumb":
+        raise _no_terminal("the session needs a terminal that can be drawn on, and TERM is dumb")
+
+
+def open_session(*, ascii: bool = False, light: bool = False, resume: bool = False) -> int:
+    """Run the session until it is left. Raises `AdvisorError` `not-a-terminal`, `bad-session` or `bad-keymap` before it is drawn."""
+    check_terminal(sys.__stdin__, sys.__stderr__)
+    from advisor.session.app import SessionApp, Setting
+    from advisor.session.desk import Desk
+    from advisor.session.keys import keymap_file, load_keymap
+    from advisor.session.state import SessionState, load_session, session_file
+
+    file = session_file()
+    encoding = getattr(sys.__stderr__, "encoding", None) or "ascii"
+    setting = Setting(
+        ascii=ascii or "utf" not in encoding.lower(),
+        no_colour=bool(os.environ.get("NO_COLOR")),
+        light=light,
+        file=file,
+        resume=resume,
+    )
+    app = SessionApp(Desk(), load_session(file) or SessionState(), setting)
+    app.set_keymap(load_keymap(keymap_file()))
+    app.run()
+    return ExitCode(app.return_code or 0)
+
+
+def _no_terminal(message: str) -> AdvisorError:
+    return AdvisorError(
+        "not-a-terminal",
+        message,
+        exit_code=ExitCode.USAGE,
+        help=("advisor plan MODEL   plans without one", "advisor --help   lists every command"),
+    )

@@ -1,0 +1,47 @@
+"""The form: model, machine, lengths, load and limits, each field checked as it is typed."""
+
+from collections.abc import Mapping
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+
+from advisor.session.asked import Asked
+from advisor.session.fields import FIELDS
+from advisor.session.panels.choice import Choice
+from advisor.session.panels.field_row import FieldRow
+
+
+class LimitsPanel(VerticalScroll, can_focus=True):
+    """Every field of the form; what is typed goes out as `FieldRow.Typed`."""
+
+    BORDER_TITLE = "1 Limits"
+
+    def __init__(self, asked: Asked) -> None:
+        super().__init__(id="limits", classes="panel")
+        self._asked = asked
+
+    def compose(self) -> ComposeResult:
+        """One row for each field that is shown."""
+        for field in FIELDS:
+            if field.shown:
+                text = self._asked.text(field.name)
+                yield Choice(field, text) if field.choices else FieldRow(field, text)
+
+    def show(self, asked: Asked) -> None:
+        """Put the texts of a question into the form, as after undo."""
+        for row in self.query(FieldRow):
+            row.show(asked.text(row.field.name))
+        for choice in self.query(Choice):
+            choice.show(asked.text(choice.field.name))
+        self.border_subtitle = " ".join((*(f"+{name}" for name in asked.require), *(f"-{name}" for name in asked.forbid)))
+
+    def show_errors(self, errors: Mapping[str, str]) -> None:
+        """Say under each field what is wrong with it."""
+        for row in self.query(FieldRow):
+            row.show_error(errors.get(row.field.name, ""))
+
+    def focus_first(self) -> None:
+        """Go to the first field that is empty among model and limits, else to the first."""
+        rows = list(self.query(FieldRow))
+        wanted = next((row for row in rows if not row.input.value), rows[0])
+        wanted.input.focus()

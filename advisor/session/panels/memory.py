@@ -1,0 +1,26 @@
+"""The memory bar of the selected plan."""
+
+from typing import TYPE_CHECKING
+
+from textual.widgets import Static
+
+from advisor.session.toned import toned
+
+if TYPE_CHECKING:
+    from advisor.advice import Advice
+    from advisor.views.style import Look
+
+
+class MemoryPanel(Static):
+    """What fills a device, with the budget's mark."""
+
+    def __init__(self) -> None:
+        super().__init__("", id="memory", markup=False)
+
+    def show(self, advice: "Advice", budget_gib: float, look: "Look", palette: str) -> None:
+        """Draw the chosen plan's memory."""
+        from advisor.views.memory import memory_bar
+
+        device_gib = advice.hardware.memory_bytes / 2**30
+        lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=look)
+        self.update(toned(look.finish(lines).splitlines(), palette))

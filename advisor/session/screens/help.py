@@ -1,0 +1,24 @@
+"""Every key of a screen, with what it does and its id in the keymap file."""
+
+from rich.text import Text
+from textual.screen import Screen
+
+from advisor.session.keys import keymap_file
+from advisor.session.screens.modals import TextScreen
+
+_MORE = (
+    "",
+    "Text fields own all letters; Esc leaves the field, then they act.",
+    "Numbers are typed as people write them: 8k, 0.5s, 500ms, 24GB, 1%. An empty field is no limit.",
+    "A screen reader reads `advisor plan MODEL` and `advisor explain TOPIC` better than this: the same content as plain text.",
+)
+
+
+class HelpScreen(TextScreen):
+    """The keys of the screen below, those of the app included."""
+
+    def __init__(self, below: "Screen[object]") -> None:
+        active = [found.binding for found in below.active_bindings.values() if found.binding.id and not found.binding.system]
+        rows = {binding.id: f"{binding.key_display or binding.key:<8}{binding.description:<34}{binding.id}" for binding in active}
+        lines = tuple(rows.values())
+        super().__init__("Help", Text("\n".join((*lines, *_MORE, f"Keys by id can be changed in {keymap_file()}"))))

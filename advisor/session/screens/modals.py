@@ -1,0 +1,103 @@
+"""What stands over a screen for a moment: a list to pick from, a file to name, a text to read."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Input, OptionList, Static
+
+from advisor.session.choices import Choices
+from advisor.session.keys import MODAL_KEYS
+from advisor.session.panels.picker import Picker
+
+
+class _Modal(ModalScreen[str]):
+    """A box over the screen; Esc goes back."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS]
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._title = title
+
+
+class PickScreen(_Modal):
+    """A list narrowed by typing; gives back what was picked."""
+
+    def __init__(self, title: str, choices: Choices, *, typed: str = "") -> None:
+        super().__init__(title)
+        self._picker = Picker(choices, typed=typed)
+
+    def compose(self) -> ComposeResult:
+        """The list in a box."""
+        with Vertical(classes="box") as box:
+            box.border_title = self._title
+            yield self._picker
+            yield Static("Enter takes the marked line, Esc goes back", classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Ready to type."""
+        self._picker.focus_text()
+
+    def on_picker_picked(self, event: Picker.Picked) -> None:
+        """Give it back."""
+        self.dismiss(event.value)
+
+
+class ListScreen(_Modal):
+    """Lines of which one is taken; gives back its number as text."""
+
+    def __init__(self, title: str, lines: Sequence[str], hint: str) -> None:
+        super().__init__(title)
+        self._lines = lines
+        self._hint = hint
+
+    def compose(self) -> ComposeResult:
+        """The lines in a box."""
+        with Vertical(classes="box") as box:
+            box.border_title = self._title
+            yield OptionList(*(Text(line) for line in self._lines), compact=True)
+            yield Static(self._hint, classes="hint", markup=False)
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Give back which."""
+        self.dismiss(str(event.option_index))
+
+
+class PathScreen(_Modal):
+    """A file's name; gives it back."""
+
+    def __init__(self, title: str, path: str, hint: str) -> None:
+        super().__init__(title)
+        self._path = path
+        self._hint = hint
+
+    def compose(self) -> ComposeResult:
+        """The name in a box."""
+        with Vertical(classes="box small") as box:
+            box.border_title = self._title
+            yield Input(self._path, compact=True)
+            yield Static(self._hint, classes="hint", markup=False)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Give it back, unless it is empty."""
+        if event.value.strip():
+            self.dismiss(event.value.strip())
+
+
+class TextScreen(_Modal):
+    """A text to read."""
+
+    def __init__(self, title: str, text: Text) -> None:
+        super().__init__(title)
+        self._text = text
+
+    def compose(self) -> ComposeResult:
+        """The text in a box that scrolls."""
+        with VerticalScroll(classes="box") as box:
+            box.border_title = self._title
+            yield Static(self._text, markup=False)

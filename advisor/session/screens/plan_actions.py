@@ -1,0 +1,196 @@
+"""What the keys of the Plan screen do beyond showing: save, open, force, relax, compare, undo."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual.screen import Screen
+
+from advisor.profiles.errors import AdvisorError
+from advisor.session.answers import problem_of, relaxed_text
+from advisor.session.asked import Force
+from advisor.session.choices import machines
+from advisor.session.panels.limits import LimitsPanel
+from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen, TextScreen
+from advisor.session.screens.session import session_of
+from advisor.session.state import FILTERS, SORTS
+from advisor.session.toned import toned
+
+_FORCES = (Force.FREE, Force.REQUIRED, Force.FORBIDDEN)
+_FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
+if TYPE_CHECKING:
+    _Base = Screen[Any]
+else:
+    _Base = object
+
+
+class PlanActions(_Base):
+    """The actions of `PLAN_KEYS` that ask something or change the question."""
+
+    def say(self, sentence: str) -> None:
+        """The message line."""
+        raise NotImplementedError
+
+    def open_panel(self, name: str) -> None:
+        """Give a panel the focus."""
+        raise NotImplementedError
+
+    def show_plans(self) -> None:
+        """Draw the table and all that follows it."""
+        raise NotImplementedError
+
+    def action_panel(self, name: str) -> None:
+        """Go to a panel."""
+        self.open_panel(name)
+
+    def action_leave(self) -> None:
+        """Leave the field that is typed into."""
+        self.query_one(LimitsPanel).focus()
+
+    def action_start(self) -> None:
+        """Choose another model."""
+        session_of(self).switch_mode("start")
+
+    def action_undo(self) -> None:
+        """Take the last change of the question back."""
+        session = session_of(self)
+        session.travel(session.state.history.undone())
+        self.query_one(LimitsPanel).show(session.state.asked)
+
+    def action_redo(self) -> None:
+        """Make it again."""
+        session = session_of(self)
+        session.travel(session.state.history.redone())
+        self.query_one(LimitsPanel).show(session.state.asked)
+
+    def action_sort(self) -> None:
+        """Sort by the next number."""
+        state = session_of(self).state
+        session_of(self).keep(replace(state, sort=_after(state.sort, SORTS)))
+        self.show_plans()
+
+    def action_filter(self) -> None:
+        """Show the frontier, all that fit, or all."""
+        state = session_of(self).state
+        session_of(self).keep(replace(state, filter=_after(state.filter, FILTERS)))
+        self.show_plans()
+
+    def action_mark(self) -> None:
+        """Mark the selected plan for comparison."""
+        session = session_of(self)
+        if session.selected is not None:
+            session.mark(session.selected)
+            self.show_plans()
+
+    def action_machine(self) -> None:
+        """Choose this machine, a stored profile or a machine that is not here."""
+        here = session_of(self).here
+        self.app.push_screen(PickScreen("Machine", machines(here.words if here else "")), self._take_machine)
+
+    def _take_machine(self, picked: str | None) -> None:
+        if picked is None:
+            return
+        session = session_of(self)
+        profile = picked.removeprefix("profile:") if picked.startswith("profile:") else ""
+        self._ask(session.state.asked.with_text("hardware", "" if profile else picked).with_text("profile", profile))
+
+    def action_force(self) -> None:
+        """Force a technique in or out, or free it again."""
+        from advisor.backends.techniques import TECHNIQUES  # loaded with the planner
+
+        asked = session_of(self).state.asked
+        names = [technique.name for technique in TECHNIQUES]
+        lines = [f"{name:<28}{_FORCE_WORDS[asked.force_of(name)]}" for name in names]
+        hint = "Enter: free, then forced in, then forced out. Esc goes back."
+        self.app.push_screen(
+            ListScreen("What if: techniques", lines, hint), lambda taken: self._take_force(names[int(taken)]) if taken else None
+        )
+
+    def _take_force(self, technique: str) -> None:
+        asked = session_of(self).state.asked
+        force = _FORCES[(_FORCES.index(asked.force_of(technique)) + 1) % len(_FORCES)]
+        self._ask(asked.with_force(technique, force))
+        self.say(f"{technique} is {_FORCE_WORDS[force]}. w again changes it, u takes it back.")
+
+    def action_relax(self) -> None:
+        """The smallest change of each limit that lets a plan in; Enter makes it."""
+        from advisor.views.advice import relaxation_words
+
+        planned = session_of(self).planned
+        if planned is None or not planned.advice.relaxations:
+            self.say("Nothing to relax: a plan meets every limit." if planned and planned.advice.binding is None else "Nothing to relax.")
+            return
+        items = planned.advice.relaxations
+        lines = [relaxation_words(item) for item in items]
+        hint = "Enter makes the change, u takes it back, Esc goes back."
+
+        def take(taken: str | None) -> None:
+            change = relaxed_text(items[int(taken)]) if taken else None
+            if change is not None:
+                self._ask(session_of(self).state.asked.with_text(*change))
+
+        self.app.push_screen(ListScreen("To get a plan, change one of these", lines, hint), take)
+
+    def action_compare(self) -> None:
+        """The two marked plans side by side; with one mark, it beside the selected one."""
+        session = session_of(self)
+        planned, marked = session.planned, list(session.state.marked)
+        if planned is None or session.selected is None:
+            return
+        wanted = [*marked, session.selected] if len(marked) < 2 else marked
+        spots = {spot.id: spot for spot in planned.spots}
+        pair = [spots[plan] for plan in dict.fromkeys(wanted) if plan in spots]
+        if len(pair) < 2:
+            self.say("Mark a plan with space, move to another, then press c.")
+            return
+        from advisor.views.side_by_side import side_by_side
+
+        look = session.look(min(self.size.width - 8, 110))
+        lines = side_by_side(pair[0].candidate, pair[1].candidate, planned.advice.request.limits, look)
+        self.app.push_screen(TextScreen("Two plans", toned(look.finish(lines).splitlines(), session.palette)))
+
+    def action_save(self) -> None:
+        """Save the selected plan as `advisor plan` would."""
+        if session_of(self).detail is None:
+            self.say("No plan to save yet.")
+            return
+        self.app.push_screen(
+            PathScreen("Save the plan", "plan.yaml", "Enter saves; advisor apply runs the file. Esc goes back."), self._save
+        )
+
+    def _save(self, path: str | None) -> None:
+        session = session_of(self)
+        if path is None or session.detail is None or session.planned is None:
+            return
+        from advisor.plans.store import save_plan
+
+        try:
+            written = save_plan(session.desk.plan_file(session.planned.asked, session.detail), Path(path).expanduser())
+        except AdvisorError as error:
+            self.say(problem_of(error).message)
+            return
+        self.say(f"saved {path}" if written else f"{path} already says this; left as it is")
+
+    def action_open(self) -> None:
+        """Ask again what a plan file answers."""
+        hint = "Enter takes the file's question: model, machine and limits. Esc goes back."
+        self.app.push_screen(PathScreen("Open a plan", "plan.yaml", hint), self._open)
+
+    def _open(self, path: str | None) -> None:
+        if path is None:
+            return
+        from advisor.session.opened import asked_of_file
+
+        try:
+            self._ask(asked_of_file(Path(path).expanduser()))
+        except AdvisorError as error:
+            self.say(problem_of(error).message)
+
+    def _ask(self, asked: Any) -> None:
+        """Another question as a whole, and the form with it."""
+        session_of(self).ask(asked)
+        self.query_one(LimitsPanel).show(asked)
+
+
+def _after(word: str, words: tuple[str, ...]) -> str:
+    return words[(words.index(word) + 1) % len(words)]
