@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError
 from advisor.session.desk import Here, Planned
 from advisor.session.fields import field_of_error, in_form_words
@@ -39,7 +40,7 @@ def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool
     spec, hardware = advice.model, advice.hardware
     count = f"{advice.request.devices} x " if advice.request.devices > 1 else ""
     known = f"PROFILED {advice.profile}" if advice.profile else "DATASHEET" if planned.here else "WHAT-IF"
-    device = f"{count}{hardware.name} {quantity(hardware.memory_bytes / 2**30, 'GiB')} [{known}]"
+    device = f"{count}{hardware.name} {quantity(hardware.memory_bytes / GIB, 'GiB')} [{known}]"
     return f" advisor │ {doing} │ {spec.id} {quantity(spec.parameters, 'count')} │ {device}"
 
 

@@ -82,12 +82,13 @@ class Desk:
         """This machine, looked at once."""
         from advisor.backends.detect import detect, detected_hardware
         from advisor.numbers import quantity
+        from advisor.profiles.byte_sizes import GIB
 
         if self._here is None:
             detected = detect()
             hardware = detected_hardware(detected)
             count = f"{detected.devices} x " if detected.devices > 1 else ""
-            self._here = Here(hardware.id, f"{count}{hardware.name}, {quantity(hardware.memory_bytes / 2**30, 'GiB')}")
+            self._here = Here(hardware.id, f"{count}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}")
         return self._here
 
     def forget_machine(self) -> None:

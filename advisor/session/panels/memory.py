@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from textual.widgets import Static
 
+from advisor.profiles.byte_sizes import GIB
 from advisor.session.toned import toned
 
 if TYPE_CHECKING:
@@ -21,6 +22,6 @@ class MemoryPanel(Static):
         """Draw the chosen plan's memory."""
         from advisor.views.memory import memory_bar
 
-        device_gib = advice.hardware.memory_bytes / 2**30
+        device_gib = advice.hardware.memory_bytes / GIB
         lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=look)
         self.update(toned(look.finish(lines).splitlines(), palette))
