@@ -23,7 +23,7 @@ ALIKE = 0.03
 """Plans whose numbers all lie in the same step of 3 % are one row."""
 
 
-class Standing(StrEnum):
+class Zone(StrEnum):
     """How a plan stands among all others."""
 
     FRONTIER = "frontier"
@@ -36,7 +36,7 @@ class Spot:
     """One plan of the landscape."""
 
     candidate: Candidate
-    standing: Standing
+    zone: Zone
     simulated: bool
     """Whether its numbers come from a simulation, as a plan file's do; else from the closed form."""
 
@@ -52,10 +52,10 @@ def landscape(planner: Planner, advice: Advice) -> tuple[Spot, ...]:
     judged = judge(priced.columns, request, planner.budget_gib(request))
     order = judged.order
     fits = ~judged.misses_any[order]
-    top = [Spot(candidate, _standing(candidate, True), True) for candidate in advice.ranked]
+    top = [Spot(candidate, _zone(candidate, True), True) for candidate in advice.ranked]
     known = {spot.id for spot in top}
     rest = [
-        Spot(candidate, _standing(candidate, False), False)
+        Spot(candidate, _zone(candidate, False), False)
         for places in (order[fits], order[~fits])
         for place in _distinct(priced.columns, places)
         if (candidate := _candidate(priced, judged, place, planner, request)).id not in known
@@ -80,10 +80,10 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
     )
 
 
-def _standing(candidate: Candidate, best: bool) -> Standing:
+def _zone(candidate: Candidate, best: bool) -> Zone:
     if candidate.status is Status.MISSES:
-        return Standing.REJECTED
-    return Standing.FRONTIER if best else Standing.FEASIBLE
+        return Zone.REJECTED
+    return Zone.FRONTIER if best else Zone.FEASIBLE
 
 
 def _candidate(priced: "Priced", judged: Judged, place: int, planner: Planner, request: Request) -> Candidate:

@@ -63,13 +63,13 @@ class PlansPanel(DataTable[Text]):
         if not rows.spots:
             return
         glyph, *columns = plan_columns([spot.candidate for spot in rows.spots], rows.look)
-        self.add_column("", key="standing")
+        self.add_column("", key="zone")
         for column in columns:
             self.add_column(Text(_shown(column.head, rows.look)), key=column.head)
         for place, spot in enumerate(rows.spots):
             tone = tone_style(glyph.tones[place], rows.palette)
             mark = "m" if spot.id in rows.marked else " "
-            cells = [_shown(GLYPHS[spot.standing.value], rows.look) + mark]
+            cells = [_shown(GLYPHS[spot.zone.value], rows.look) + mark]
             texts = [Text(_shown(column.cells[place], rows.look), tone, justify="left" if column.left else "right") for column in columns]
             self.add_row(Text(cells[0], tone), *texts, key=spot.id)
         self.move_to(rows.selected)
@@ -94,7 +94,7 @@ class PlansPanel(DataTable[Text]):
 def filtered(spots: "Sequence[Spot]", filter: str, sort: str) -> "list[Spot]":
     """The plans that a filter lets through, in an order; where nothing fits all of them, as no table may be empty."""
     wanted = {"frontier": ("frontier",), "feasible": ("frontier", "feasible")}.get(filter, ("frontier", "feasible", "rejected"))
-    kept = [spot for spot in spots if spot.standing.value in wanted] or list(spots)
+    kept = [spot for spot in spots if spot.zone.value in wanted] or list(spots)
     if sort in _SORTED_BY:
         metric, sign = _SORTED_BY[sort]
         kept.sort(key=lambda spot: _number(spot, metric) * sign)

@@ -40,7 +40,7 @@ class PlotPanel(Static, can_focus=True):
 
         points = []
         for spot in spots:
-            glyph, rank = ("●", 4) if spot.id == selected else _DRAWN[spot.standing.value]
+            glyph, rank = ("●", 4) if spot.id == selected else _DRAWN[spot.zone.value]
             tpot, speed = spot.candidate.metrics.tpot_ms_p95, spot.candidate.metrics.throughput_tok_s
             if tpot is not None and speed is not None:
                 points.append(Point(tpot.value, speed.value, glyph, rank))
@@ -52,10 +52,8 @@ class PlotPanel(Static, can_focus=True):
 def frontier_step(spots: "Sequence[Spot]", selected: str, step: int) -> str | None:
     """The next plan of the frontier by TPOT, from the selected one; `None` at the end. From off the frontier, the nearest on that side."""
     known = [(spot.candidate.metrics.tpot_ms_p95.value, spot) for spot in spots if spot.candidate.metrics.tpot_ms_p95 is not None]
-    best = any(spot.standing.value == "frontier" for _, spot in known)
-    on_it = sorted(
-        (item for item in known if item[1].simulated or (best and item[1].standing.value == "frontier")), key=lambda item: item[0]
-    )
+    best = any(spot.zone.value == "frontier" for _, spot in known)
+    on_it = sorted((item for item in known if item[1].simulated or (best and item[1].zone.value == "frontier")), key=lambda item: item[0])
     at = next((tpot for tpot, spot in known if spot.id == selected), None)
     ids = [spot.id for _, spot in on_it]
     if selected in ids:
