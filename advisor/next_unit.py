@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advisor.advice import Candidate
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits, Request
 from advisor.ranking import MEMORY
@@ -111,6 +112,6 @@ def _loosened(planner: "Planner", request: Request, limit: str, bound: float) ->
     """The planner and the request for which the bound holds: a device with more memory where it has not enough."""
     if limit != MEMORY:
         return planner, with_limit(request, limit, bound)
-    there = planner.estimator.budget_bytes / 2**30
+    there = planner.estimator.budget_bytes / GIB
     wider = planner.with_memory(bound - there) if bound > there else planner
     return wider, request if request.limits.memory_gib_per_device is None else with_limit(request, MEMORY, bound)

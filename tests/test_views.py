@@ -1,6 +1,7 @@
 """Texts are golden files made from canned values: no number in them was measured or predicted."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -36,6 +37,7 @@ from advisor.views import (
     run_text,
 )
 from advisor.views.gauge import gauge
+from advisor.views.linear import linear_text
 from advisor.views.quality import quality_text
 from advisor.views.style import Look, shown_width, wrap
 
@@ -408,3 +410,43 @@ def test_views_load_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=HERE.parent)
     assert done.stdout.strip() == "[]"
+
+
+def figures(text: str) -> set[str]:
+    """Every number in a text."""
+    return set(re.findall(r"(?<![\w.-])\d+(?:\.\d+)?", text))
+
+
+@pytest.mark.parametrize("advice", [FITS, NOTHING_FITS], ids=["fits", "nothing fits"])
+def test_linear_text_has_the_figures_of_the_ordinary_view(advice: Advice) -> None:
+    legend = {"30", "90"}  # what the glyphs of the table mean
+    missing = figures(advice_text(advice, width=200)) - figures(linear_text(advice)) - legend
+    assert not missing
+
+
+@pytest.mark.parametrize("advice", [FITS, NOTHING_FITS], ids=["fits", "nothing fits"])
+def test_linear_text_is_sentences_without_drawing(advice: Advice) -> None:
+    text = linear_text(advice)
+    for line in text.splitlines():
+        assert line.endswith("."), line
+        assert not set(line) & set("█▓▒░┃│─◆●✓×→[]<>\x1b"), line
+        assert " -> " not in line
+        assert "  " not in line
+    assert linear_text(advice, ascii=True).isascii()
+
+
+def test_linear_text_says_of_a_limited_metric_all_that_is_known() -> None:
+    line = next(line for line in linear_text(FITS).splitlines() if line.startswith("TPOT p95: "))
+    value = FITS.chosen.metrics.tpot_ms_p95
+    assert value is not None
+    assert line.startswith(
+        f"TPOT p95: {number(value.value)} ms, between {number(value.low)} and {number(value.high)} ms; limit at most 20 ms, ok, "
+    )
+    assert "probability; basis " in line
+
+
+def test_linear_text_of_a_miss_says_fail_and_the_way_out() -> None:
+    lines = linear_text(NOTHING_FITS).splitlines()
+    assert any(line.startswith("TPOT p95: ") and "fail: the limit is missed" in line for line in lines)
+    assert any(line.startswith("Binding limit: TPOT p95 ") for line in lines)
+    assert sum(line.startswith("To get a plan, change ") for line in lines) == len(NOTHING_FITS.relaxations)

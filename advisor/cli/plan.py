@@ -40,15 +40,20 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--require", multiple=True, metavar="TECH", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
 @click.option("--offline", is_flag=True, help="Never look for the model on the network.")
+@click.option("--text", "linear", is_flag=True, help="As plain sentences, for screen readers: no table, no drawing, no colour.")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan; - prints it.")
 @with_output
-def command(output: Output, model: str | None, model_option: str | None, profile: str, file: Path | None, **asked: Any) -> ExitCode:
+def command(
+    output: Output, model: str | None, model_option: str | None, profile: str, file: Path | None, linear: bool, **asked: Any
+) -> ExitCode:
     """Find the best way to run MODEL under the given limits.
 
     MODEL is a folder, a config.json or an id. Exit code 3: no plan meets the limits; the nearest is shown and saved.
     """
     if model and model_option:
         raise AdvisorError("usage", "the model is given twice", exit_code=ExitCode.USAGE, help=("advisor plan MODEL",))
+    if linear and output.format != "text":
+        raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them")
     wanted = settle(model or model_option, profile)
     _check(asked)
     from advisor.plans.advice import plan_of
@@ -57,7 +62,7 @@ def command(output: Output, model: str | None, model_option: str | None, profile
 
     with ProgressLines(quiet=output.quiet) as progress:
         advice = find_plan(_question(wanted, asked), progress)
-    return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output)
+    return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output, linear=linear)
 
 
 def question_of(words: Sequence[str]) -> "PlanQuestion":
@@ -114,7 +119,7 @@ def _contradiction(message: str, way_out: str) -> AdvisorError:
     return AdvisorError("usage", message, exit_code=ExitCode.USAGE, help=(way_out,))
 
 
-def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output) -> ExitCode:
+def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output, *, linear: bool) -> ExitCode:
     """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits.
 
     The file `-` is stdout, which then holds the plan and nothing else.
@@ -123,13 +128,17 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
     from advisor.plans.store import save_plan
     from advisor.plans.yaml import plan_record, to_yaml
     from advisor.views.advice import advice_text
+    from advisor.views.linear import linear_text
 
+    shown = with_plan_ids(advice, plan)
     printed = file == Path("-")
     try:
         if output.format == "yaml" or (printed and output.format == "text"):
             click.echo(to_yaml(plan), nl=False)
         else:
-            output.emit(lambda: plan_record(plan), lambda: advice_text(with_plan_ids(advice, plan), **output.look))
+            output.emit(
+                lambda: plan_record(plan), lambda: linear_text(shown, ascii=output.ascii) if linear else advice_text(shown, **output.look)
+            )
     finally:
         if file is not None and not printed:
             output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already says this; left as it is")

@@ -12,7 +12,7 @@ from advisor.views.style import Look, wrap
 from advisor.views.workload import workload_words
 
 _MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
-_SECTIONS = {
+SECTIONS = {
     State.CHOSEN: "Why",
     State.REJECTED: "Left out, and what would let it in",
     State.NOT_APPLICABLE: "Not applicable here",
@@ -31,7 +31,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
     lines += ["", *metric_lines(chosen.metrics, limits, look), *wider_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
-    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=_budget_gib(advice), look=look)
+    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
     lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *reason_lines(advice, look)]
     return look.finish(lines)
@@ -45,7 +45,7 @@ def wider_lines(advice: Advice, look: Look) -> list[str]:
     return [look.paint(line, "risk") for line in wrap(sentence, look)]
 
 
-def _budget_gib(advice: Advice) -> float | None:
+def budget_gib(advice: Advice) -> float | None:
     """What may be used of a device: the limit that was asked, or the one that the plan was found to miss."""
     missed = (miss.asked for miss in advice.chosen.misses if miss.limit == "memory_gib_per_device")
     return next(missed, advice.request.limits.memory_gib_per_device)
@@ -78,9 +78,14 @@ def _title(text: str, look: Look) -> list[str]:
 
 
 def _facts(advice: Advice, look: Look) -> list[str]:
+    return [line for name, text in facts(advice).items() for line in wrap(text, look, first=f"{name:<10}")]
+
+
+def facts(advice: Advice) -> dict[str, str]:
+    """What the advice is for and rests on, by name."""
     model, hardware, request = advice.model, advice.hardware, advice.request
     devices = f"{request.devices} × " if request.devices > 1 else ""
-    facts = {
+    return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
@@ -89,7 +94,6 @@ def _facts(advice: Advice, look: Look) -> list[str]:
         "prefer": request.prefer.value,
         "basis": _basis(advice),
     }
-    return [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<10}")]
 
 
 def _basis(advice: Advice) -> str:
@@ -105,7 +109,7 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
         return []
     lines = [""]
     if advice.binding:
-        lines += [look.paint(line, "bad") for line in wrap(_binding(advice.binding), look, first="Binding limit  ")]
+        lines += [look.paint(line, "bad") for line in wrap(binding_words(advice.binding), look, first="Binding limit  ")]
     if not advice.relaxations:
         return [*lines, *wrap("No change of a single limit lets a plan in.", look)]
     lines += _title("To get a plan, change one of these:", look)
@@ -114,7 +118,8 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
     return lines
 
 
-def _binding(miss: Miss) -> str:
+def binding_words(miss: Miss) -> str:
+    """The limit that is missed by most, with both numbers."""
     shown = BY_LIMIT[miss.limit]
     off = "too little" if shown.higher_is_better else "too much"
     return (
@@ -144,7 +149,7 @@ def _stack(candidate: Candidate) -> str:
 def reason_lines(advice: Advice, look: Look) -> list[str]:
     """Why each technique is in the plan or out of it, under a title for each."""
     lines: list[str] = []
-    for state, title in _SECTIONS.items():
+    for state, title in SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]
         if reasons:
             lines += ["", *_title(title, look)]
@@ -154,6 +159,13 @@ def reason_lines(advice: Advice, look: Look) -> list[str]:
 
 
 def _reason(reason: Reason, look: Look) -> list[str]:
+    sources = f" [{'; '.join(reason.sources)}]" if reason.sources else ""
+    lines = wrap(f"{reason.technique}: {reason_words(reason)}{sources}", look, first=f"{_MARKS[reason.state]} ", rest="  ")
+    return [look.paint(lines[0][:1], _TONES[reason.state]) + lines[0][1:], *lines[1:]]
+
+
+def reason_words(reason: Reason) -> str:
+    """Why, what it changes where that is not said, and which limits would let it in."""
     parts = [reason.why.rstrip().rstrip(".") + "."]
     # A sentence that has its numbers needs no second one with the same.
     if reason.effect and not any(character.isdigit() for character in reason.why):
@@ -161,11 +173,7 @@ def _reason(reason: Reason, look: Look) -> list[str]:
         parts.append(f"{word} {', '.join(_effect(name, change) for name, change in reason.effect)}.")
     if reason.would_need:
         parts.append(f"Let in by {' or '.join(_need(name, bound) for name, bound in reason.would_need)}.")
-    if reason.sources:
-        parts.append(f"[{'; '.join(reason.sources)}]")
-    mark = f"{_MARKS[reason.state]} "
-    lines = wrap(f"{reason.technique}: {' '.join(parts)}", look, first=mark, rest="  ")
-    return [look.paint(lines[0][:1], _TONES[reason.state]) + lines[0][1:], *lines[1:]]
+    return " ".join(parts)
 
 
 def _effect(name: str, change: float) -> str:

@@ -30,7 +30,7 @@ LOADS = {
 def with_range(value: Value, unit: str) -> str:
     """A number with its unit and its range in words: `302 ms, between 262 and 345 ms`."""
     scaled = scale(unit, (value.value,))
-    text = f"{number(value.value * scaled.factor)} {scaled.unit}".rstrip()
+    text = quantity(value.value, unit)
     if value.low == value.high:
         return text
     return f"{text}, between {number(value.low * scaled.factor)} and {number(value.high * scaled.factor)} {scaled.unit}".rstrip()

@@ -291,3 +291,17 @@ def test_the_file_of_a_dash_is_stdout(advisor: Run, tmp_path: Path, monkeypatch:
 def test_a_plan_of_a_shipped_model_does_not_tell_where_advisor_is_installed(advisor: Run) -> None:
     model = yaml.safe_load(advisor("plan", "demo", *HERE, "--require", "decode-draft", "-o", "-").out)["model"]
     assert (model["source"], model["name"], "path" in model) == ("shipped", "demo", False)
+
+
+def test_text_is_the_same_answer_in_sentences(advisor: Run) -> None:
+    asked = ("plan", LLAMA, *HERE, "--tpot-ms", "30", "--concurrency", "4")
+    spoken = advisor(*asked, "--text", "--color", "always")
+    assert spoken.code == advisor(*asked).code == ExitCode.OK
+    assert "\x1b" not in spoken.out
+    assert all(line.endswith(".") for line in spoken.out.splitlines())
+    assert any(line.startswith("TPOT p95: ") and "limit at most 30 ms, ok, kept with" in line for line in spoken.out.splitlines())
+
+
+def test_text_and_another_format_exclude_each_other(advisor: Run) -> None:
+    ended = advisor("plan", LLAMA, *HERE, "--text", "--json", "--error-format", "json")
+    assert (ended.error["code"], ended.code, ended.out) == ("usage", ExitCode.USAGE, "")
