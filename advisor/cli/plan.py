@@ -127,8 +127,6 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
     from advisor.plans.advice import with_plan_ids
     from advisor.plans.store import save_plan
     from advisor.plans.yaml import plan_record, to_yaml
-    from advisor.views.advice import advice_text
-    from advisor.views.linear import linear_text
 
     shown = with_plan_ids(advice, plan)
     printed = file == Path("-")
@@ -136,15 +134,24 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
         if output.format == "yaml" or (printed and output.format == "text"):
             click.echo(to_yaml(plan), nl=False)
         else:
-            output.emit(
-                lambda: plan_record(plan), lambda: linear_text(shown, ascii=output.ascii) if linear else advice_text(shown, **output.look)
-            )
+            output.emit(lambda: plan_record(plan), lambda: _told(shown, output, linear=linear))
     finally:
         if file is not None and not printed:
             output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already says this; left as it is")
     if plan.verdict.status == "misses":
         raise no_plan(advice)
     return ExitCode.OK
+
+
+def _told(advice: "Advice", output: Output, *, linear: bool) -> str:
+    """The advice as text: drawn, or in sentences."""
+    if linear:
+        from advisor.views.linear import linear_text
+
+        return linear_text(advice, ascii=output.ascii)
+    from advisor.views.advice import advice_text
+
+    return advice_text(advice, **output.look)
 
 
 _ASKED_FLAGS = {"context_tokens": "--context", "devices": "--devices", "concurrency": "--concurrency"}

@@ -305,3 +305,10 @@ def test_text_is_the_same_answer_in_sentences(advisor: Run) -> None:
 def test_text_and_another_format_exclude_each_other(advisor: Run) -> None:
     ended = advisor("plan", LLAMA, *HERE, "--text", "--json", "--error-format", "json")
     assert (ended.error["code"], ended.code, ended.out) == ("usage", ExitCode.USAGE, "")
+
+
+def test_a_mistyped_technique_is_corrected(advisor: Run) -> None:
+    ended = advisor("plan", LLAMA, *HERE, "--forbid", "weights-int5", "--error-format", "json")
+    assert ended.error["code"] == "unknown-technique"
+    assert "weights-int4" in ended.error["help"][0]
+    assert "did you mean" in ended.error["help"][0]

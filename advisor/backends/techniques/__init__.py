@@ -1,6 +1,7 @@
 """Every technique, in order of application. To add one: write its file, then name it here."""
 
 import dataclasses
+from difflib import get_close_matches
 
 from advisor.backends.technique import Technique
 from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
@@ -50,8 +51,11 @@ def by_name(name: str, options: dict[str, object] | None = None) -> Technique:
     for technique in TECHNIQUES:
         if technique.name == name:
             return _with_options(technique, options or {})
-    known = ", ".join(technique.name for technique in TECHNIQUES)
-    raise AdvisorError("unknown-technique", f"unknown technique `{name}`", exit_code=ExitCode.USAGE, help=(f"choose from {known}",))
+    known = [technique.name for technique in TECHNIQUES]
+    near = get_close_matches(name, known, n=3)
+    meant = (f"did you mean {', '.join(near)}?",) if near else ()
+    help_lines = (*meant, f"choose from {', '.join(known)}")
+    raise AdvisorError("unknown-technique", f"unknown technique `{name}`", exit_code=ExitCode.USAGE, help=help_lines)
 
 
 def _with_options(technique: type[Technique], options: dict[str, object]) -> Technique:
