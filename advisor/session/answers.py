@@ -46,8 +46,8 @@ def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool
 
 def told(planned: Planned) -> str:
     """The answer in a sentence: how the best plan stands, or what the nearest one misses and the key that helps."""
-    from advisor.plans.words import told_miss
     from advisor.views.advice import verdict
+    from advisor.views.why import miss_words
 
     advice = planned.advice
     if advice.binding is None:
@@ -55,7 +55,7 @@ def told(planned: Planned) -> str:
         return sentence[:1].upper() + sentence[1:]
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     way_out = "r shows which limit to move." if advice.relaxations else "No change of a single limit lets a plan in."
-    return f"No plan meets every limit; the nearest misses {told_miss(advice.binding)}. {way_out} ({nearest})"
+    return f"No plan meets every limit; in the nearest {miss_words(advice.binding)}. {way_out} ({nearest})"
 
 
 def counts(planned: Planned) -> str:

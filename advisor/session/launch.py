@@ -31,6 +31,8 @@ def open_session(*, ascii: bool = False, light: bool = False, resume: bool = Fal
     from advisor.session.keys import keymap_file, load_keymap
     from advisor.session.state import SessionState, load_session, session_file
 
+    if not os.environ.get("NO_COLOR"):  # an empty one says nothing, but Textual takes it for a wish
+        os.environ.pop("NO_COLOR", None)
     file = session_file()
     encoding = getattr(sys.__stderr__, "encoding", None) or "ascii"
     setting = Setting(

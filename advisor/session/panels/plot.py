@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from advisor.views.style import Look
 
 _DRAWN = {"frontier": ("◆", 3), "feasible": ("o", 2), "rejected": ("×", 1)}
-_LEGEND = "◆ frontier  o feasible  × rejected  ● selected  ┃ limit"
+_LEGEND = "◆ best  o ok  × out  {} this  ┃ limit"
 
 
 class PlotPanel(Static, can_focus=True):
@@ -38,13 +38,19 @@ class PlotPanel(Static, can_focus=True):
     def _show(self, spots: "Sequence[Spot]", selected: str, limits: "Limits", look: "Look", palette: str) -> None:
         from advisor.views.scatter import Axes, Point, scatter
 
+        this = "@" if look.ascii else "●"
         points = []
         for spot in spots:
-            glyph, rank = ("●", 4) if spot.id == selected else _DRAWN[spot.zone.value]
+            glyph, rank = (this, 4) if spot.id == selected else _DRAWN[spot.zone.value]
             tpot, speed = spot.candidate.metrics.tpot_ms_p95, spot.candidate.metrics.throughput_tok_s
             if tpot is not None and speed is not None:
                 points.append(Point(tpot.value, speed.value, glyph, rank))
-        axes = Axes(x_name="TPOT ms", y_name=f"tok/s  {_LEGEND}"[: look.width], x_limit=limits.tpot_ms_p95, y_limit=limits.throughput_tok_s)
+        axes = Axes(
+            x_name="TPOT ms",
+            y_name=f"tok/s  {_LEGEND.format(this)}"[: look.width],
+            x_limit=limits.tpot_ms_p95,
+            y_limit=limits.throughput_tok_s,
+        )
         lines = scatter(points, axes, look.width, max(self.content_size.height, 0))
         self.update(toned(look.finish(lines).splitlines(), palette))
 

@@ -34,7 +34,7 @@ class PickScreen(_Modal):
 
     def compose(self) -> ComposeResult:
         """The list in a box."""
-        with Vertical(classes="box") as box:
+        with Vertical(classes="box tall") as box:
             box.border_title = self._title
             yield self._picker
             yield Static("Enter takes the marked line, Esc goes back", classes="hint", markup=False)
@@ -78,7 +78,7 @@ class PathScreen(_Modal):
 
     def compose(self) -> ComposeResult:
         """The name in a box."""
-        with Vertical(classes="box small") as box:
+        with Vertical(classes="box") as box:
             box.border_title = self._title
             yield Input(self._path, compact=True)
             yield Static(self._hint, classes="hint", markup=False)

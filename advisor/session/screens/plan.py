@@ -127,6 +127,8 @@ class PlanScreen(PlanActions, Screen[None]):
         self.query_one(LimitsPanel).show_errors(errors)
         if problem is not None:
             self.say(". ".join((problem.message, *problem.help)))
+        elif errors:
+            self.say(next(iter(errors.values())))
         elif session.planned is not None:
             self.say(told(session.planned))
 

@@ -1,0 +1,83 @@
+"""Frames are golden files of text made from canned answers: three widths, ASCII, without colour. ADVISOR_GOLDEN=write makes them anew."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from rich.segment import Segment
+
+from advisor.session.app import SessionApp, Setting
+from advisor.session.asked import Asked
+from tests.session.canned import ASKED, IMPOSSIBLE, CannedDesk
+from tests.session.driving import an_app, driven, frame, settled
+
+GOLDEN = Path(__file__).parent / "frames"
+PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
+LIGHT = Setting(resume=True, light=True)
+SMALL, USUAL, WIDE = (80, 24), (120, 40), (200, 50)
+FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
+    "start-80": (Asked(), Setting(), SMALL, ()),
+    "limits-80": (ASKED, PLAIN, SMALL, ("escape", "1")),
+    "plans-80": (ASKED, PLAIN, SMALL, ("escape", "2")),
+    "why-80": (ASKED, PLAIN, SMALL, ("escape", "3")),
+    "plot-80": (ASKED, PLAIN, SMALL, ("escape", "4")),
+    "limits-80-ascii": (ASKED, ASCII, SMALL, ("escape", "1")),
+    "plans-80-ascii": (ASKED, ASCII, SMALL, ("escape", "2")),
+    "plan-120": (ASKED, PLAIN, USUAL, ("escape", "2")),
+    "plan-120-ascii": (ASKED, ASCII, USUAL, ("escape", "2")),
+    "plan-120-no-colour": (ASKED, NO_COLOUR, USUAL, ("escape", "2")),
+    "plan-200": (ASKED, PLAIN, WIDE, ("escape", "2")),
+    "plan-200-ascii": (ASKED, ASCII, WIDE, ("escape", "2")),
+    "no-model-120": (Asked(), PLAIN, USUAL, ()),
+    "nothing-fits-120": (IMPOSSIBLE, PLAIN, USUAL, ("escape", "2")),
+    "relax-120": (IMPOSSIBLE, PLAIN, USUAL, ("escape", "r")),
+    "wrong-value-120": (ASKED.with_text("context", "much"), PLAIN, USUAL, ()),
+    "compare-120": (ASKED, PLAIN, USUAL, ("escape", "2", "space", "f", "f", "down", "space", "c")),
+    "force-80": (ASKED, PLAIN, SMALL, ("escape", "w")),
+    "help-80": (ASKED, PLAIN, SMALL, ("escape", "question_mark")),
+    "too-small": (ASKED, PLAIN, (50, 14), ()),
+}
+
+
+def pictured(name: str) -> tuple[str, list[Segment]]:
+    asked, setting, size, keys = FRAMES[name]
+
+    async def drive() -> tuple[str, list[Segment]]:
+        app = an_app(asked, setting, CannedDesk())
+        async with driven(app, size) as pilot:
+            await pilot.press(*keys)
+            await settled(pilot)
+            return frame(app), list(_segments(app))
+
+    return asyncio.run(drive())
+
+
+def _segments(app: SessionApp) -> Iterator[Segment]:
+    for strip in app.screen._compositor.render_strips():
+        yield from strip
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_the_screen_is_as_the_golden_frame(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/home/somebody/.config")
+    text, _ = pictured(name)
+    golden = GOLDEN / f"{name}.txt"
+    if os.environ.get("ADVISOR_GOLDEN") == "write":
+        golden.parent.mkdir(exist_ok=True)
+        golden.write_text(text, encoding="utf-8")
+    assert text == golden.read_text(encoding="utf-8")
+    if FRAMES[name][1].ascii:
+        assert sorted({character for character in text if not character.isascii()}) == []
+
+
+def test_without_colour_no_cell_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    _, segments = pictured("plan-120-no-colour")
+    coloured = {
+        str(segment.style)
+        for segment in segments
+        if segment.style and any(color is not None and not color.is_default for color in (segment.style.color, segment.style.bgcolor))
+    }
+    assert coloured == set()

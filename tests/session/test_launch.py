@@ -1,0 +1,124 @@
+"""How the session begins: only on a terminal, before the machine is known, and without torch."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, Static
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.session.app import Setting
+from advisor.session.asked import Asked
+from advisor.session.desk import Here
+from advisor.session.keys import load_keymap
+from advisor.session.launch import check_terminal
+from tests.session.canned import ASKED, CannedDesk
+from tests.session.driving import an_app, driven, settled
+
+
+class Terminal:
+    def isatty(self) -> bool:
+        return True
+
+
+def test_off_a_terminal_it_says_what_to_type_instead() -> None:
+    done = subprocess.run([sys.executable, "-m", "advisor"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert done.stderr.startswith("error[not-a-terminal]: the session needs a terminal, and stdin is none")
+    assert "help: advisor plan MODEL" in done.stderr
+
+
+def test_a_closed_stream_and_a_dumb_terminal_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    check_terminal(Terminal(), Terminal())
+    with pytest.raises(AdvisorError, match="stderr is none"):
+        check_terminal(Terminal(), None)
+    monkeypatch.setenv("TERM", "dumb")
+    with pytest.raises(AdvisorError, match="TERM is dumb"):
+        check_terminal(Terminal(), Terminal())
+
+
+def test_the_first_frame_comes_before_the_machine_is_known() -> None:
+    found = threading.Event()
+
+    class SlowDesk(CannedDesk):
+        def here(self) -> Here:
+            assert found.wait(60)
+            return super().here()
+
+    async def drive() -> None:
+        app = an_app(Asked(), Setting(), SlowDesk())
+        async with app.run_test(size=(80, 24)) as pilot:
+            await pilot.pause()
+            assert "detecting this machine" in str(app.screen.query_one("#header", Static).content)
+            await pilot.press("l")
+            assert app.screen.query_one(Input).value == "l"
+            found.set()
+            await settled(pilot)
+            assert "Canned CPU" in str(app.screen.query_one("#header", Static).content)
+
+    asyncio.run(drive())
+
+
+def test_a_session_that_plans_loads_no_torch_and_its_first_frame_no_planner() -> None:
+    code = """
+import asyncio, sys
+import advisor.session.app
+assert not {"advisor.planner", "pydantic", "numpy"} & set(sys.modules), "the first frame waits for the planner"
+from tests.session.driving import an_app, driven
+async def drive():
+    async with driven(an_app()) as pilot:
+        assert pilot.app.planned is not None
+asyncio.run(drive())
+heavy = {"torch", "transformers", "triton"} & set(sys.modules)
+assert not heavy, heavy
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=os.environ | {"PYTHONPATH": str(root)}, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_keymap_file_gives_an_action_another_key(tmp_path: Path) -> None:
+    file = tmp_path / "keymap.yaml"
+    file.write_text("plans.sort: t\n")
+
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        app.set_keymap(load_keymap(file))
+        async with driven(app) as pilot:
+            await pilot.press("escape", "t")
+            assert app.state.sort == "memory"
+            await pilot.press("s")
+            assert app.state.sort == "memory"
+
+    asyncio.run(drive())
+
+
+def test_an_unknown_key_id_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+    file = tmp_path / "keymap.yaml"
+    file.write_text("plans.shuffle: t\n")
+    with pytest.raises(AdvisorError) as raised:
+        load_keymap(file)
+    assert raised.value.code == "bad-keymap"
+    assert "plans.sort" in raised.value.help[0]
+
+
+def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
+    class FaultyDesk(CannedDesk):
+        def answer(self, asked: Asked, abandoned: object = None) -> None:
+            raise RuntimeError("boom")
+
+    async def drive() -> None:
+        app = an_app(ASKED, desk=FaultyDesk())
+        async with driven(app):
+            assert app.problem is not None
+            assert "boom" in app.problem.message
+            assert app.is_running
+
+    asyncio.run(drive())
