@@ -15,6 +15,8 @@ TOKENS_SCALE = 0.5
 """The same for the tokens that a model was trained on: weights that hold more lose more when they are rounded."""
 FEW_ROWS = 3
 """Fewer rows say nothing of the spread between models: the range is then from a half to twice the middle, at least."""
+HELD_BY_WEIGHTS = "weights:"
+"""Effects on weights, which hold what was learnt; a cache holds a prompt, and how it rounds does not depend on that."""
 UNKNOWN_TOKENS = 1.0
 """Distance in that scale to a model that nobody told the tokens of."""
 
@@ -32,8 +34,10 @@ class QualityRow:
     """What was measured: `perplexity`, or the benchmark whose accuracy it is."""
 
     def distance(self, parameters: int, tokens_t: float | None) -> float:
-        """How unlike the row's model is one of that size, trained on so many trillions of tokens."""
+        """How unlike the row's model is one of that size and, where weights are changed, trained on so many trillions of tokens."""
         size = abs(math.log(parameters / 1e9) - math.log(self.parameters_b)) / SIZE_SCALE
+        if not self.effect.startswith(HELD_BY_WEIGHTS):
+            return size
         own = trained_tokens(self.model)
         if own is None or tokens_t is None:
             return size + UNKNOWN_TOKENS
@@ -98,7 +102,7 @@ class Evidence:
     def quality(self, effect: str, parameters: int, *, model: str = "", task: str | None = None) -> Prior | None:
         """Loss in percent to expect of `effect` on a model of that size and name, on `task` where one is given.
 
-        Models of a like size and trained on as many tokens count most. `None` when nothing was published.
+        Models of a like size count most, and for weights those trained on as many tokens. `None` when nothing was published.
         """
         rows = [row for row in self.quality_rows if row.effect == effect and task in (None, row.task)]
         if not rows:

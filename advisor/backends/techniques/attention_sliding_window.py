@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.priors import quality_prior
+from advisor.backends.priors import forgetting_prior
 from advisor.backends.refusals import not_narrowed, own_window, without_attention
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
@@ -49,7 +49,7 @@ class AttentionSlidingWindow(Technique):
 
     def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
         """Published perplexity of a model that was not trained so, once its first tokens are out of sight."""
-        return quality_prior(evidence, deployment.model, "kv:window")
+        return forgetting_prior(evidence, deployment.model, "kv:window")
 
     def apply(self, session: Session) -> Session:
         """The runtime reads the choice."""
