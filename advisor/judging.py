@@ -20,7 +20,7 @@ from advisor.profiles.weight_files import weights_on_disk
 
 FORMATS = tuple(technique.name for technique in TECHNIQUES if technique.slot is Slot.KV_FORMAT)
 """Measured where nobody says which."""
-MEASURED = frozenset({Slot.ATTENTION, Slot.KV_FORMAT, Slot.KV_EVICTION})
+MEASURED = frozenset({Slot.ARCHITECTURE, Slot.ATTENTION, Slot.KV_FORMAT, Slot.KV_EVICTION})
 """Slots whose techniques change what attention reads and leave the model as it is."""
 
 

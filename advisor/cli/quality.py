@@ -42,12 +42,17 @@ def _chosen(word: str) -> "Chosen":
     from advisor.backends.measure.jobs import Chosen
 
     name, _, rest = word.partition(":")
-    options: dict[str, int | str] = {}
+    options: dict[str, int | bool | str] = {}
     for pair in filter(None, rest.split(",")):
         option, is_pair, value = pair.partition("=")
         if not is_pair:
             raise AdvisorError(
                 "usage", f"`{pair}` in `{word}` is no option", exit_code=ExitCode.USAGE, help=("write TECH:OPTION=VALUE,OPTION=VALUE",)
             )
-        options[option.replace("-", "_")] = int(value) if value.isdigit() else value
+        options[option.replace("-", "_")] = _value(value)
     return Chosen(name=name, options=dict(options))
+
+
+def _value(word: str) -> int | bool | str:
+    """A number, true or false, or the word itself."""
+    return int(word) if word.removeprefix("-").isdecimal() else {"true": True, "false": False}.get(word.lower(), word)

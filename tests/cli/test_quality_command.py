@@ -37,6 +37,22 @@ def test_the_worst_heads_stand_first(advisor: Run, tiny_model_folder: Path, tiny
     assert "kv-window window=16" in ended.out
 
 
+def test_what_every_layer_sees_is_measured_like_what_the_cache_keeps(advisor: Run, tiny_model_folder: Path, tiny_text_file: Path) -> None:
+    chosen = (
+        "kv-window:window=16",
+        "attention-sliding-window:window=16",
+        "attention-block-sparse:window=16,global-tokens=0,block-tokens=16",
+    )
+    words = [word for each in chosen for word in ("--with", each)]
+    ended = advisor("quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 128, "--json", *words)
+    assert ended.code == 0, ended.err
+    report = QualityReport.model_validate({key: value for key, value in ended.data.items() if key != "format"})
+    kept, seen, pattern = (each.typical for each in report.techniques)
+    assert seen > 0
+    assert seen == pytest.approx(kept, rel=0.05)
+    assert pattern > 0
+
+
 @pytest.mark.parametrize(
     ("words", "code"),
     [
@@ -44,6 +60,9 @@ def test_the_worst_heads_stand_first(advisor: Run, tiny_model_folder: Path, tiny
         (("--with", "weights-int8"), "not-measurable"),
         (("--with", "kv-window:window"), "usage"),
         (("--with", "kv-window:size=3"), "technique-option"),
+        (("--with", "kv-window:window=0"), "technique-option"),
+        (("--with", "kv-sinks:first-tokens=-1"), "technique-option"),
+        (("--with", "weights-int4:head=true"), "not-measurable"),
         (("--text", "/nowhere.txt"), "text-not-found"),
     ],
 )

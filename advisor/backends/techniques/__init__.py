@@ -61,8 +61,8 @@ def by_name(name: str, options: dict[str, object] | None = None) -> Technique:
 def _with_options(technique: type[Technique], options: dict[str, object]) -> Technique:
     fields = {field.name: field for field in dataclasses.fields(technique)}
     for option, value in options.items():
-        if option not in fields or not isinstance(value, type(fields[option].default)):
-            allowed = ", ".join(f"{name} ({type(field.default).__name__})" for name, field in fields.items()) or "no options"
+        if option not in fields or not _allowed(fields[option], value):
+            allowed = ", ".join(f"{name} ({_kind(field)})" for name, field in fields.items()) or "no options"
             raise AdvisorError(
                 "technique-option",
                 f"{technique.name} does not take `{option}: {value}`",
@@ -70,6 +70,21 @@ def _with_options(technique: type[Technique], options: dict[str, object]) -> Tec
                 help=(f"it takes {allowed}",),
             )
     return technique(**options)
+
+
+def _allowed(field: dataclasses.Field[object], value: object) -> bool:
+    return type(value) is type(field.default) and (type(value) is not int or value >= _least(field))
+
+
+def _kind(field: dataclasses.Field[object]) -> str:
+    kind = type(field.default)
+    return f"int from {_least(field)}" if kind is int else kind.__name__
+
+
+def _least(field: dataclasses.Field[object]) -> int:
+    """Counts and sizes begin at one; a field whose metadata has `least` says otherwise."""
+    least: int = field.metadata.get("least", 1)
+    return least
 
 
 def options_of(technique: Technique) -> dict[str, object]:

@@ -1,6 +1,6 @@
 """Attention to a pattern of blocks."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Pattern
@@ -28,8 +28,8 @@ class AttentionBlockSparse(Technique):
     """
 
     window: int = 1024
-    global_tokens: int = 64
-    random_blocks: int = 0
+    global_tokens: int = field(default=64, metadata={"least": 0})
+    random_blocks: int = field(default=0, metadata={"least": 0})
     block_tokens: int = 64
 
     name: ClassVar[str] = "attention-block-sparse"

@@ -1,6 +1,6 @@
 """A cache that keeps the first tokens and the newest."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
@@ -24,7 +24,7 @@ class KvSinks(Technique):
     Source: StreamingLLM (arXiv 2309.17453).
     """
 
-    first_tokens: int = 4
+    first_tokens: int = field(default=4, metadata={"least": 0})
     window: int = 4092
 
     name: ClassVar[str] = "kv-sinks"
