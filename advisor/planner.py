@@ -7,7 +7,7 @@ from copy import copy
 from advisor.advice import Advice, Candidate, Relaxation, Status
 from advisor.backends.deployment import Deployment
 from advisor.backends.technique import QualityEffect, Technique, added
-from advisor.backends.techniques import by_name, options_of
+from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.served import Served
 from advisor.priced import Priced, Pricing
@@ -20,7 +20,7 @@ from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request, Workload
 from advisor.ranking import FINALISTS, OBJECTIVES, Judged, columns_of, distinct, frontier, judge, misses, order, status
 from advisor.reasons import reasons
-from advisor.search import Stack, baselines, refold, stacks
+from advisor.search import Stack, baselines, refold, refusals, stacks
 
 MOST_DEVICES = 8
 """Of one machine; more are a cluster."""
@@ -135,13 +135,11 @@ class Planner:
 
     def _nothing_left(self, request: Request) -> AdvisorError:
         """Every stack with what is required was refused: say by whom."""
-        start = baselines(self.model, request, self.estimator.engine.name)[0]
-        refusals = {name: by_name(name).refuse(request, start) for name in request.require}
         return AdvisorError(
             "requirement-refused",
             f"no stack holds what is required: {', '.join(request.require)}",
             exit_code=ExitCode.NO_PLAN,
-            notes=tuple(f"{name}: {sentence}" for name, sentence in refusals.items() if sentence),
+            notes=tuple(f"{name}: {sentence}" for name, sentence in refusals(self.model, request, self.estimator.engine.name).items()),
             help=("drop a --require",),
         )
 

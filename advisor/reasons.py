@@ -38,7 +38,8 @@ def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request
     rest = tuple(other for other in chosen.techniques if other is not technique)
     without = refold(rest, start_of(chosen.deployment), request)
     if isinstance(without, str):
-        return Reason(technique.name, State.CHOSEN, explanation(technique).does, sources=technique.sources)
+        why = f"{explanation(technique).does} The plan does not go without it: {without[0].lower()}{without[1:]}"
+        return Reason(technique.name, State.CHOSEN, why, sources=technique.sources)
     before = planner.candidate(without, request)
     deltas = effects(before.metrics, chosen.metrics)
     healed = [miss for miss in before.misses if miss.limit not in {left.limit for left in chosen.misses}]
@@ -57,8 +58,9 @@ def _measured_on(planner: "Planner", technique: Technique, deployment: Deploymen
 
 
 def _healing(miss: Miss) -> str:
+    unit = BY_LIMIT[miss.limit].unit
     predicted, asked = _figure(miss.predicted.value), _figure(miss.asked)
-    return f"Without it {_name_of(miss.limit)} would be {predicted}, {_side(miss.limit)} the limit {asked}"
+    return f"Without it {_name_of(miss.limit)} would be {predicted} {unit}, {_side(miss.limit)} the limit of {asked} {unit}"
 
 
 def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
@@ -69,9 +71,9 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
     new = [miss for miss in best.misses if miss.limit not in {miss.limit for miss in chosen.misses}]
     task = _measured_on(planner, kind(), best.deployment)
     if new:
-        miss = new[0]
+        miss, unit = new[0], BY_LIMIT[new[0].limit].unit
         predicted = f"{_figure(miss.predicted.value)} [{_figure(miss.predicted.low)}, {_figure(miss.predicted.high)}]"
-        why = f"{_name_of(miss.limit)} {predicted} is {_side(miss.limit)} the limit {_figure(miss.asked)}."
+        why = f"{_name_of(miss.limit)} {predicted} {unit} is {_side(miss.limit)} the limit of {_figure(miss.asked)} {unit}."
         why += task if miss.limit == "quality_loss_pct" else ""
         return Reason(kind.name, State.REJECTED, why, ((miss.limit, miss.predicted.value),), deltas, kind.sources)
     replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)

@@ -65,6 +65,22 @@ def stacks(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
         yield from level
 
 
+def refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
+    """Why no stack holds what is required: each technique that is let in nowhere, and what it says to the fullest stack before it."""
+    found: dict[str, str] = {}
+    for start in baselines(model, request, engine):
+        level = [Stack((), start)]
+        for choices in (_choices(slot, request) for slot in Slot):
+            grown = [grown for stack in level for grown in _grow(stack, choices, request)] if choices else level
+            if not grown:
+                fullest = max(level, key=lambda stack: len(stack.techniques)).deployment
+                said = {technique.name: technique.refuse(request, fullest) for technique in reversed(choices)}
+                found |= {name: sentence for name, sentence in said.items() if sentence is not None}
+                break
+            level = grown
+    return found
+
+
 def refold(techniques: tuple[Technique, ...], start: Deployment, request: Request) -> Stack | str:
     """Apply the techniques on paper in slot order; the sentence of the first that refuses."""
     deployment = start

@@ -1,6 +1,7 @@
 """Plans of `tests/plans/*.yaml`: a question each, and what must be true of the answer."""
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from advisor.ranking import columns_of, frontier, judge
 from advisor.service import plan
 from advisor.shown_metrics import BY_LIMIT
 
+LLAMA_8B = "meta-llama/Meta-Llama-3.1-8B"
 PLANS = sorted((Path(__file__).parent / "plans").glob("*.yaml"))
 
 
@@ -130,6 +132,57 @@ def test_a_requirement_that_is_refused_says_by_whom() -> None:
         plan(question)
     assert caught.value.exit_code is ExitCode.NO_PLAN
     assert any("no softmax attention" in note for note in caught.value.notes)
+
+
+@pytest.mark.parametrize(
+    ("require", "question", "name", "says"),
+    [
+        (("kv-prefix-reuse",), {"shared_prefix_tokens": 1}, "kv-prefix-reuse", "fill no block of 16"),
+        (("kv-window", "attention-sliding-window"), {}, "kv-window", "Every layer sees 1,024 tokens already"),
+        (("kv-sinks", "attention-block-sparse"), {}, "kv-sinks", "A pattern of blocks"),
+        (("kv-window",), {"forbid": ("kv-paged",)}, "kv-window", "needs kv-paged"),
+    ],
+)
+def test_a_requirement_that_cannot_be_met_says_what_really_stands_in_the_way(
+    require: tuple[str, ...], question: dict[str, Any], name: str, says: str
+) -> None:
+    asked = PlanQuestion(
+        model=LLAMA_8B, hardware="h100-sxm", profile="none", require=require, context_tokens=16384, concurrency=4, offline=True
+    )
+    with pytest.raises(AdvisorError) as caught:
+        plan(replace(asked, **question))
+    assert [note for note in caught.value.notes if note.startswith(f"{name}: ") and says in note] == list(caught.value.notes)
+
+
+def test_quality_losses_of_weights_and_cache_are_added() -> None:
+    asked = PlanQuestion(model=LLAMA_8B, hardware="h100-sxm", profile="none", concurrency=4, offline=True)
+
+    def loss(*require: str, forbid: tuple[str, ...]) -> float:
+        value = plan(replace(asked, require=require, forbid=forbid)).chosen.metrics.quality_loss_pct
+        assert value is not None
+        return value.value
+
+    formats = ("kv-int8", "kv-fp8", "kv-int4")
+    cache = loss("kv-int4", forbid=("weights-int8", "weights-int4"))
+    weights = loss("weights-int8", forbid=formats)
+    assert min(cache, weights) > 0.1, (cache, weights)
+    assert loss("weights-int8", "kv-int4", forbid=()) == pytest.approx(cache + weights)
+
+
+def test_a_limit_in_a_reason_has_its_unit() -> None:
+    asked = PlanQuestion(
+        model=LLAMA_8B, hardware="rtx-4090", profile="none", require=("kv-int4",), context_tokens=32768, concurrency=4, offline=True
+    )
+    why = {reason.technique: reason.why for reason in plan(asked).reasons}["kv-int4"]
+    assert re.match(r"Without it memory would be [\d.]+ GiB, over the limit of [\d.]+ GiB; ", why), why
+
+
+def test_what_another_technique_needs_is_said_to_be_needed() -> None:
+    asked = PlanQuestion(
+        model=LLAMA_8B, hardware="h100-sxm", profile="none", require=("kv-window",), context_tokens=16384, concurrency=4, offline=True
+    )
+    why = {reason.technique: reason.why for reason in plan(asked).reasons}["kv-paged"]
+    assert "does not go without it: a contiguous cache has no blocks to give back" in why, why
 
 
 def test_tensor_parallel_spreads_a_model_that_one_device_cannot_hold() -> None:
