@@ -8,10 +8,12 @@ import torch
 from torch import nn
 
 from advisor.kernels import int8_linear as int8
-from advisor.kernels.int4_linear import GROUP_SIZES, Layout, int4_linear, int4_product, lay_out, quantise_int4
+from advisor.kernels.int4_linear import GROUP_SIZES, PACKED_ROWS, Layout, int4_linear, int4_product, lay_out, quantise_int4
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.formats import FORMATS
 
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""[T, inputs] to [T, outputs]."""
 KEPT_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
 """Heads, and the small matrices that choose experts: not worth their error."""
 
@@ -38,6 +40,17 @@ class QuantisedLinear(nn.Module):
     def lay_out(self) -> None:
         """Put the weights in the order that the kernels of their device take."""
         raise NotImplementedError
+
+    def bare(self) -> tuple[int, Product] | None:
+        """The CPU's operator itself, for so many rows [T, in_features] of contiguous bf16 at most; `None` where work remains around it.
+
+        A module's call and the checks of `forward` take as long as a small product.
+        """
+        return None
+
+    def _is_bare(self, columns: int) -> bool:
+        on_cpu = next(self.buffers()).device.type == "cpu"
+        return on_cpu and self.bias is None and columns == self.in_features and self.channels == self.out_features
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
         """As `nn.Module`, which `to` and `cuda` come through; the weights then lie as their new device needs."""
@@ -89,6 +102,14 @@ class Int8Linear(QuantisedLinear):
         product = int8.int8_linear if q.dtype == torch.int16 else int8.int8_product
         return self._finish(product(self._padded(x, q.shape[1] * q.element_size()), q, scale))
 
+    def bare(self) -> tuple[int, Product] | None:
+        """See `QuantisedLinear`."""
+        q, scale = self.q, self.scale
+        if q.dtype != torch.int8 or not self._is_bare(q.shape[1]):
+            return None
+        run: Any = torch.ops.aten._weight_int8pack_mm.default
+        return int8.PACKED_ROWS, lambda x: run(x, q, scale)
+
 
 class Int4Linear(QuantisedLinear):
     """Int4 weights, a scale and a zero per group of `group_size` inputs."""
@@ -116,6 +137,15 @@ class Int4Linear(QuantisedLinear):
         packed, scale_zero = self.packed, self.scale_zero
         product = int4_linear if packed.dtype == torch.int16 else int4_product
         return self._finish(product(self._padded(x, packed.shape[1] * packed.element_size() * 2), packed, scale_zero))
+
+    def bare(self) -> tuple[int, Product] | None:
+        """See `QuantisedLinear`."""
+        packed, scale_zero = self.packed, self.scale_zero.contiguous()
+        if packed.dtype != torch.uint8 or not self._is_bare(2 * packed.shape[1]):
+            return None
+        run: Any = torch.ops.aten._weight_int4pack_mm_for_cpu.default
+        group_size = self.in_features // scale_zero.shape[0]
+        return PACKED_ROWS, lambda x: run(x, packed, group_size, scale_zero)
 
     def extra_repr(self) -> str:
         """As `nn.Linear` prints itself, with the group."""

@@ -216,3 +216,26 @@ def test_modules_print_their_shape() -> None:
 def test_format_table_states_bits_of_both_formats() -> None:
     assert FORMATS["int8"].bytes_per_element(row_elements=1024) * 8 == pytest.approx(8 + 16 / 1024)
     assert weight_format("int4-g32").bytes_per_element() * 8 == pytest.approx(4 + 32 / 32)
+
+
+@pytest.mark.parametrize(("form", "group"), [("int8", None), ("int4", 32), ("int4", 128)])
+def test_the_bare_operator_is_the_module_bit_for_bit(form: str, group: int | None) -> None:
+    holder = nn.Sequential(nn.Linear(256, 192, bias=False, dtype=torch.bfloat16))
+    quantise_linears(holder, form, group)
+    module = holder[0]
+    assert isinstance(module, QuantisedLinear)
+    found = module.bare()
+    assert found is not None
+    most, run = found
+    for rows in (1, 3, most):
+        x = torch.randn(rows, 256).to(torch.bfloat16)
+        assert torch.equal(run(x), module(x))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "bias"), [(256, 192, True), (256, 190, False)])
+def test_there_is_no_bare_operator_where_work_remains_around_it(inputs: int, outputs: int, bias: bool) -> None:
+    holder = nn.Sequential(nn.Linear(inputs, outputs, bias=bias, dtype=torch.bfloat16))
+    quantise_linears(holder, "int4", 32)
+    module = holder[0]
+    assert isinstance(module, QuantisedLinear)
+    assert module.bare() is None

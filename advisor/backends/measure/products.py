@@ -15,7 +15,7 @@ from advisor.profiles.machine import GemmPoint
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
-    from advisor.backends.runtime.linears import Product
+    from advisor.backends.quantised import Product
 
 CACHED_SHARE = 4
 """A working set of the last-level cache over this lives in it."""

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from advisor.backends.quantised import Product
 from advisor.backends.runtime.attention_interface import Attends, AttendsUnturned, Options, Rope
-from advisor.backends.runtime.linears import Product
 from advisor.backends.runtime.row_operators import Norm, RowOperators
 
 

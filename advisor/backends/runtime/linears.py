@@ -1,6 +1,6 @@
 """The products of a decoder: plain linears side by side as one, bf16 weights in the processor's own block order, quantised ones."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,9 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advisor.backends.joined import joined
-
-Product = Callable[[Tensor], Tensor]
-"""[T, inputs] to [T, outputs]."""
+from advisor.backends.quantised import Product, QuantisedLinear
 
 
 def product(linears: Sequence[nn.Module], kept: frozenset[int], undo: ExitStack) -> Product:
@@ -58,7 +56,11 @@ def _quantised(linears: Sequence[nn.Module]) -> Product:
             whole = joined(linears) if len(linears) > 1 else linears[0]
     except ValueError:
         return _apart(linears)
-    return lambda x: whole(x)
+    bare = whole.bare() if isinstance(whole, QuantisedLinear) else None
+    if bare is None:
+        return lambda x: whole(x)
+    most, run = bare
+    return lambda x: run(x) if x.shape[0] <= most and x.dtype == torch.bfloat16 and x.is_contiguous() else whole(x)
 
 
 def _apart(linears: Sequence[nn.Module]) -> Product:

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from advisor.backends.quantised import QuantisedLinear
+from advisor.backends.quantised import Product, QuantisedLinear
 from advisor.backends.runtime.attention_interface import Options
 from advisor.backends.runtime.decoder import Decoder, GatedProducts, Layer
-from advisor.backends.runtime.linears import Product, product
+from advisor.backends.runtime.linears import product
 from advisor.backends.runtime.row_operators import Norm, RowOperators
 
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
