@@ -37,7 +37,7 @@ STEPS = (("decode", 1, 32), ("decode", 4, 32), ("decode", 16, 32), ("prefill", 1
 """Phase, sequences, and tokens of their prompts."""
 OUTPUT_TOKENS = 24
 """Of a sequence that decodes; the later half of its steps counts."""
-ROUNDS = 4
+ROUNDS = 12
 
 
 def layer_cases(matrices: Sequence[tuple[int, int]] = MATRICES, rows: Sequence[int] = ROWS, *, seconds: float = 2.5) -> list[Case]:
