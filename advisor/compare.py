@@ -91,6 +91,8 @@ class Comparison:
     """Values inside their predicted range, over the whole ladder."""
     compared: int
     """Values both predicted and measured, over the whole ladder."""
+    paces: tuple[float, ...] = ()
+    """How fast the processor ran in each rung, relative to when it was profiled."""
 
     @property
     def final(self) -> Step | None:
@@ -131,6 +133,7 @@ def compare(run: Run) -> Comparison:
         medians=tuple(median for metric in SHOWN if (median := _median(metric, steps)) is not None),
         within=judged.count(Verdict.WITHIN),
         compared=len(judged),
+        paces=run.paces,
     )
 
 

@@ -50,12 +50,17 @@ class Taught:
     after_pct: float
     rungs: int
 
+    @property
+    def helps(self) -> bool:
+        """Whether predictions of that run come nearer: noise about right predictions teaches nothing."""
+        return self.after_pct < self.before_pct
+
 
 def refit_from(folder: Path) -> Taught:
     """Teach the profile that a run's plan was made with; nothing is stored.
 
-    Raises `AdvisorError`: those of `read_run` and `read_plan`, and `nothing-to-refit` where the run has no profile behind it, is of another
-    plan, or measured nothing.
+    Raises `AdvisorError`: those of `read_run` and `read_plan`, and `nothing-to-refit` where the run has no profile behind it or an earlier
+    one, is of another plan, or measured nothing.
     """
     folder = folder if folder.is_dir() else folder.parent
     run, plan = read_run(folder), read_plan(folder / PLAN_FILE)
@@ -63,7 +68,10 @@ def refit_from(folder: Path) -> Taught:
         raise _nothing("the plan was made from a data sheet", "advisor profile run   measures this machine; then plan and apply again")
     if plan.id != run.plan_id:
         raise _nothing(f"{folder / PLAN_FILE} is {plan.id}, the run is of {run.plan_id}", "advisor apply   writes both")
-    return refit(plan, run, load_profile(plan.machine.profile))
+    profile = load_profile(plan.machine.profile)
+    if run.environment.profiled_pace_s not in (None, profile.pace_s):
+        raise _nothing(f"the profile {profile.name} was measured again since", "advisor apply plan.yaml --out DIR   runs the plan anew")
+    return refit(plan, run, profile)
 
 
 def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> Taught:

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from advisor.compare import compare
 from advisor.profiles.run import Run
 from advisor.views import run_text
+from advisor.views.comparison import comparison_dict, comparison_text
 from advisor.views.run import pace_words
 
 RUN = Run.model_validate_json((Path(__file__).parent / "canned" / "run.json").read_text(encoding="utf-8"))
@@ -21,6 +23,14 @@ def test_the_pace_of_rungs_is_told_against_the_profile() -> None:
     run = paced(RUN, 15e-6, 20e-6)
     assert run.paces == pytest.approx([0.75] * sum(rung.measured is not None for rung in RUN.rungs))
     assert "0.750 of its pace when profiled" in " ".join(run_text(run).split())
+
+
+def test_the_comparison_tells_the_pace_too() -> None:
+    comparison = compare(paced(RUN, 15e-6, 20e-6))
+    assert "Pace: the processor ran at 0.750 of its pace when profiled" in " ".join(comparison_text(comparison).split())
+    summary = comparison_dict(comparison)["summary"]
+    assert isinstance(summary, dict)
+    assert summary["paces"] == pytest.approx([0.75] * len(comparison.paces))
 
 
 def test_a_run_without_a_profile_or_of_an_earlier_version_tells_no_pace() -> None:

@@ -78,6 +78,7 @@ def test_a_run_as_predicted_teaches_nothing_new(
     taught = refit(planned, ran(machine_profile), machine_profile)
     assert taught.profile.refit == Refit(operators=1.0, overheads=1.0, runs=("run-1",))
     assert taught.before_pct == 0.0
+    assert not taught.helps
 
 
 def test_a_second_run_goes_on_from_the_first_and_the_measured_points_stay(
@@ -120,6 +121,16 @@ def test_a_run_beside_another_plan_is_refused(
     (tmp_path / "run.json").write_text(json.dumps(record))
     save_plan(planned, tmp_path / PLAN_FILE)
     with pytest.raises(AdvisorError, match="the run is of plan-other"):
+        refit_from(tmp_path)
+
+
+def test_a_profile_that_was_measured_again_since_is_not_taught(
+    planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run], tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text(ran(machine_profile).model_dump_json())
+    save_plan(planned, tmp_path / PLAN_FILE)
+    save_profile(machine_profile.model_copy(update={"pace_s": 1e-5}))
+    with pytest.raises(AdvisorError, match="was measured again since"):
         refit_from(tmp_path)
 
 

@@ -58,7 +58,9 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
         "after_pct": taught.after_pct,
     }
     output.emit(lambda: record, lambda: taught_text(taught, **output.look))
-    if not dry_run:
+    if not taught.helps:
+        output.note("predictions of this run would come no nearer: nothing is stored")
+    elif not dry_run:
         output.note(f"stored {save_profile(profile)}; use it with --profile={profile.name}")
     return ExitCode.OK
 

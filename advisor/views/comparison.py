@@ -6,7 +6,7 @@ from advisor.numbers import ABSENT, number, one_digit, quantity, scale, spread, 
 from advisor.profiles.run import RungStatus
 from advisor.shown_metrics import SHOWN
 from advisor.views.gauge import gauge
-from advisor.views.run import afterwards, error_cell, ladder, rung_label
+from advisor.views.run import afterwards, error_cell, ladder, pace_words, rung_label
 from advisor.views.style import Look, wrap
 from advisor.views.table import Column, Group, table
 
@@ -53,6 +53,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, object]:
             "median_abs_error_pct": {median.metric: {"value": median.error_pct, "rungs": median.rungs} for median in comparison.medians},
             "within_range": comparison.within,
             "compared": comparison.compared,
+            "paces": list(comparison.paces),
             "limits_missed": [line.metric for line in comparison.limits_missed],
         },
         "likely_cause": cause and {"rung": cause.step, "metric": cause.metric, "miss": cause.miss, "evidence": list(cause.evidence)},
@@ -188,6 +189,8 @@ def _summary(comparison: Comparison, look: Look) -> list[str]:
         lines += wrap(
             f"{text} (of {max(median.rungs for median in asked)} rungs).", look, first="Median error over the ladder: ", rest="  "
         )
+    if comparison.paces:
+        lines += wrap(f"Pace: {pace_words(comparison.paces)}.", look, rest="  ")
     final = comparison.final
     limited = [line for line in final.lines if line.limit is not None] if final else []
     for line in limited:
