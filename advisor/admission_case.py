@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from advisor.advice import Candidate
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.technique import Technique
+from advisor.backends.technique_words import settings_of
 from advisor.backends.techniques import TECHNIQUES
 from advisor.profiles.request import Request
 from advisor.reasons import best_with, start_of
@@ -135,7 +136,7 @@ class Case:
                 yield out.name, None, stack
 
     def _folded(self, others: tuple[Technique, ...], request: Request) -> Stack | None:
-        stacks = (refold((*others, technique), self.start(request), request) for technique in self.kind().variants())
+        stacks = (refold((*others, technique), self.start(request), request) for technique in settings_of(self.kind, request))
         return next((stack for stack in stacks if isinstance(stack, Stack)), None)
 
     def planned_again(self, request: Request) -> Candidate | None:

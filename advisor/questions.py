@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
 from advisor.backends.technique import Slot
+from advisor.backends.technique_words import full_words
 from advisor.backends.techniques import by_name
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -11,6 +12,7 @@ from advisor.profiles.formats import check_cache_format, parse_weights
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Limits, Load, Prefer, Request, Workload
 from advisor.profiles.trace import Trace
+from advisor.profiles.words import technique_in
 
 CHAT_PROMPT_TOKENS = 1024
 CHAT_OUTPUT_TOKENS = 256
@@ -45,6 +47,7 @@ class PlanQuestion:
     quality_loss_pct: float | None = None
     prefer: str = "balanced"
     require: tuple[str, ...] = ()
+    """Techniques that must be in, as typed: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
     offline: bool = False
 
@@ -95,7 +98,8 @@ class EstimateQuestion:
 
 def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     """The request behind a question, lengths filled in as for a chat. Raises `AdvisorError` for what contradicts itself."""
-    _check_techniques(question)
+    required = full_words(question.require)
+    _check_techniques(required, question.forbid)
     longest = _longest(question, model)
     prompt, output = _lengths(question, longest)
     workload = workload_of(
@@ -112,7 +116,7 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
         limits=question.limits,
         prefer=Prefer(question.prefer),
         devices=question.devices,
-        require=question.require,
+        require=required,
         forbid=question.forbid,
     )
 
@@ -154,21 +158,21 @@ def _lengths(question: PlanQuestion, longest: int) -> tuple[int, int]:
     return prompt, output
 
 
-def _check_techniques(question: PlanQuestion) -> None:
+def _check_techniques(required: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
     """Raise `AdvisorError` for an unknown technique, and for two that are required where there is room for one."""
-    for name in question.forbid:
+    for name in forbidden:
         by_name(name)
     taken: dict[Slot, str] = {}
-    for name in dict.fromkeys(question.require):
-        slot = by_name(name).slot
+    for word in required:
+        slot = by_name(technique_in(word)).slot
         if slot in taken:
             raise AdvisorError(
                 "usage",
-                f"`{taken[slot]}` and `{name}` are both required, and a plan holds one of them",
+                f"`{taken[slot]}` and `{word}` are both required, and a plan holds one of them",
                 exit_code=ExitCode.USAGE,
-                help=(f"drop --require {taken[slot]} or --require {name}",),
+                help=(f"drop --require {taken[slot]} or --require {word}",),
             )
-        taken[slot] = name
+        taken[slot] = word
 
 
 def workload_of(

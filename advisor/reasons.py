@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from advisor.advice import Candidate, Miss, Reason, State
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.technique import Technique, explanation
+from advisor.backends.technique_words import settings_of
 from advisor.backends.techniques import TECHNIQUES
 from advisor.numbers import number
 from advisor.profiles.metrics import Metrics
@@ -46,7 +47,7 @@ def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request
     why = _changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment)
     if healed:
         why = f"{_healing(healed[0])}; {why}"
-    elif technique.name in request.require:
+    elif request.requires(technique.name):
         why = f"Required by the request; {why}"
     return Reason(technique.name, State.CHOSEN, why[0].upper() + why[1:], effect=deltas, sources=technique.sources)
 
@@ -87,7 +88,7 @@ def best_with(
 ) -> Candidate | str:
     """The best stack of these techniques with one of the kind in its slot; the sentence that refuses it where there is none."""
     refusals, found = [], []
-    for technique in kind().variants():
+    for technique in settings_of(kind, request):
         others = tuple(other for other in techniques if other.slot is not technique.slot)
         stack = refold((*others, technique), start, request)
         if isinstance(stack, str):

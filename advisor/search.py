@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from advisor.backends.deployment import Deployment, Parallel, baseline
 from advisor.backends.technique import Slot, Technique
+from advisor.backends.technique_words import settings_of
 from advisor.backends.techniques import TECHNIQUES
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Load, Request
@@ -61,7 +62,8 @@ def stacks(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
         level = [Stack((), start)]
         for choices in by_slot:
             if choices:
-                level = [grown for stack in level for grown in _grow(stack, choices, request)]
+                must = _must(choices, request)
+                level = [grown for stack in level for grown in _grow(stack, choices, request, must=must)]
         yield from level
 
 
@@ -71,7 +73,8 @@ def refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
     for start in baselines(model, request, engine):
         level = [Stack((), start)]
         for choices in (_choices(slot, request) for slot in Slot):
-            grown = [grown for stack in level for grown in _grow(stack, choices, request)] if choices else level
+            must = _must(choices, request)
+            grown = [grown for stack in level for grown in _grow(stack, choices, request, must=must)] if choices else level
             if not grown:
                 fullest = max(level, key=lambda stack: len(stack.techniques)).deployment
                 said = {technique.name: technique.refuse(request, fullest) for technique in reversed(choices)}
@@ -95,12 +98,17 @@ def refold(techniques: tuple[Technique, ...], start: Deployment, request: Reques
 
 def _choices(slot: Slot, request: Request) -> tuple[Technique, ...]:
     kinds = [technique for technique in TECHNIQUES if technique.slot is slot and technique.name not in request.forbid]
-    required = [technique for technique in kinds if technique.name in request.require]
-    return tuple(variant for technique in required or kinds for variant in technique().variants())
+    required = [technique for technique in kinds if request.requires(technique.name)]
+    return tuple(setting for technique in required or kinds for setting in settings_of(technique, request))
 
 
-def _grow(stack: Stack, choices: tuple[Technique, ...], request: Request) -> Iterator[Stack]:
-    if not any(technique.name in request.require for technique in choices):
+def _must(choices: tuple[Technique, ...], request: Request) -> bool:
+    """Whether one of them has to be in."""
+    return any(request.requires(technique.name) for technique in choices)
+
+
+def _grow(stack: Stack, choices: tuple[Technique, ...], request: Request, *, must: bool) -> Iterator[Stack]:
+    if not must:
         yield stack
     covered: tuple[str, ...] = ()
     for technique in choices:

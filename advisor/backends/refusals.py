@@ -49,8 +49,9 @@ def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int)
     if name not in engine.narrows:
         return f"{engine.name} {engine.versions} does not run {name}."
     if context <= seen:
-        return f"No sequence is longer than {context:,} tokens; {seen:,} would be kept of it."
-    if name not in request.require:
+        fewer = f" For fewer, write --require {name}:window={max(context // 4, 1)}." if request.requires(name) else ""
+        return f"No sequence is longer than {context:,} tokens; {seen:,} would be kept of it.{fewer}"
+    if not request.requires(name):
         return f"Of {context:,} tokens it forgets {context - seen:,}; it is taken only where it is required by name: --require {name}."
     return None
 

@@ -11,6 +11,7 @@ from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, settle
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.words import technique_in
 from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
@@ -37,7 +38,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
 @with_load
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
-@click.option("--require", multiple=True, metavar="TECH", help="Only plans with this technique; may be repeated.")
+@click.option("--require", multiple=True, metavar="TECH[:OPTION=X,...]", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
 @click.option("--offline", is_flag=True, help="Never look for the model on the network.")
 @click.option("--text", "linear", is_flag=True, help="As plain sentences, for screen readers: no table, no drawing, no colour.")
@@ -111,7 +112,7 @@ def _check(asked: dict[str, Any]) -> None:
             f"--output-tokens {answer} leaves no room for a prompt in --context {context}",
             f"write --context {answer * 2} or fewer output tokens",
         )
-    if both := sorted(set(asked["require"]) & set(asked["forbid"])):
+    if both := sorted(set(map(technique_in, asked["require"])) & set(asked["forbid"])):
         raise _contradiction(f"`{both[0]}` is both required and forbidden", f"drop --require {both[0]} or --forbid {both[0]}")
 
 

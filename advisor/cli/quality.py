@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from advisor.cli.options import Output, with_output
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import ExitCode
 
 if TYPE_CHECKING:  # loaded when the command runs
     from advisor.backends.measure.jobs import Chosen
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # loaded when the command runs
 
 @click.command("quality", short_help="Measure what techniques cost in quality, head by head.")
 @click.argument("model")
-@click.option("--with", "techniques", multiple=True, metavar="TECH[:OPTION=N,...]", help="A technique to measure; may be repeated.")
+@click.option("--with", "techniques", multiple=True, metavar="TECH[:OPTION=X,...]", help="A technique to measure; may be repeated.")
 @click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="Text to score; without it, the one that is shipped.")
 @click.option("--tokens", type=click.IntRange(min=32), default=4096, show_default=True, help="How much of it.")
 @click.option("--heads", type=click.IntRange(min=1), default=10, show_default=True, help="How many of the worst heads to show.")
@@ -38,21 +38,10 @@ def command(output: Output, model: str, techniques: tuple[str, ...], text: Path 
 
 
 def _chosen(word: str) -> "Chosen":
-    """`kv-window:window=128` as a technique with its options. Raises `AdvisorError` `usage`."""
+    """`kv-window:window=128` as a technique with its options. Raises as `technique_word` does."""
+    # Deferred: loads every technique.
     from advisor.backends.measure.jobs import Chosen
+    from advisor.backends.technique_words import technique_word
 
-    name, _, rest = word.partition(":")
-    options: dict[str, int | bool | str] = {}
-    for pair in filter(None, rest.split(",")):
-        option, is_pair, value = pair.partition("=")
-        if not is_pair:
-            raise AdvisorError(
-                "usage", f"`{pair}` in `{word}` is no option", exit_code=ExitCode.USAGE, help=("write TECH:OPTION=VALUE,OPTION=VALUE",)
-            )
-        options[option.replace("-", "_")] = _value(value)
-    return Chosen(name=name, options=dict(options))
-
-
-def _value(word: str) -> int | bool | str:
-    """A number, true or false, or the word itself."""
-    return int(word) if word.removeprefix("-").isdecimal() else {"true": True, "false": False}.get(word.lower(), word)
+    read = technique_word(word)
+    return Chosen(name=read.name, options=dict(read.options))

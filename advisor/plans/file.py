@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from advisor.backends.technique_words import full_words
 from advisor.plans.decision import Apply
 from advisor.plans.part import PlanPart
 from advisor.plans.sections import (
@@ -124,6 +125,6 @@ def _request(plan: PlanFile) -> Request:
         ),
         prefer=asked.prefer,
         devices=max(plan.machine.gpus, 1),
-        require=asked.require,
+        require=full_words(asked.require),
         forbid=asked.forbid,
     )

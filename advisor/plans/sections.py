@@ -50,7 +50,7 @@ class PlanLimits(PlanPart):
     quality_drop_pct: Annotated[float, Field(ge=0, strict=True)] | None = None
     """Maximum perplexity increase over the unmodified model."""
     require: tuple[str, ...] = ()
-    """Techniques that must be in the plan."""
+    """Techniques that must be in the plan, each with the options that it must have: `name:option=value,option=value`."""
     forbid: tuple[str, ...] = ()
     """Techniques that must not be in the plan."""
 

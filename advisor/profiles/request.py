@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.trace import Trace
+from advisor.profiles.words import technique_in
 
 
 class Load(StrEnum):
@@ -117,4 +118,9 @@ class Request(Frozen):
     prefer: Prefer = Prefer.BALANCED
     devices: int = Field(default=1, ge=1)
     require: tuple[str, ...] = ()
+    """Techniques that must be in, each with the options that it must have: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
+
+    def requires(self, technique: str) -> bool:
+        """Whether a technique is asked for by name, with whatever options."""
+        return any(technique_in(word) == technique for word in self.require)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from advisor.profiles.words import technique_in
 from advisor.session.fields import BY_NAME, FIELDS
 
 
@@ -22,6 +23,7 @@ class Asked:
     texts: Mapping[str, str] = field(default_factory=dict)
     """By field name; an empty field is absent."""
     require: tuple[str, ...] = ()
+    """Each with its options, as `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
 
     def text(self, name: str) -> str:
@@ -37,13 +39,13 @@ class Asked:
 
     def force_of(self, technique: str) -> Force:
         """Whether a technique is forced in, forced out, or free."""
-        if technique in self.require:
+        if technique in map(technique_in, self.require):
             return Force.REQUIRED
         return Force.FORBIDDEN if technique in self.forbid else Force.FREE
 
     def with_force(self, technique: str, force: Force) -> "Asked":
         """The same question with a technique forced in, out, or free again."""
-        require = tuple(name for name in self.require if name != technique)
+        require = tuple(word for word in self.require if technique_in(word) != technique)
         forbid = tuple(name for name in self.forbid if name != technique)
         if force is Force.REQUIRED:
             require = tuple(sorted((*require, technique)))
@@ -54,7 +56,7 @@ class Asked:
     def words(self) -> tuple[str, ...]:
         """The same question on the command line: what follows `advisor plan`."""
         flagged = [(BY_NAME[name].flag, text) for name, text in self.texts.items() if BY_NAME[name].flag]
-        forced = [("--require", name) for name in self.require] + [("--forbid", name) for name in self.forbid]
+        forced = [("--require", word) for word in self.require] + [("--forbid", name) for name in self.forbid]
         options = [f"{flag}={text}" for flag, text in (*flagged, *forced)]
         model = [f"--model={self.texts['model']}"] if "model" in self.texts else []
         return (*model, *options)

@@ -162,6 +162,8 @@ def test_a_negative_value_may_stand_apart_from_its_flag(advisor: Run) -> None:
         ((LLAMA, *HERE, "--require", "weights-int5"), "unknown-technique", ExitCode.USAGE),
         ((LLAMA, *HERE, "--forbid", "weights-int5"), "unknown-technique", ExitCode.USAGE),
         ((LLAMA, "--require", "kv-int8", "--forbid", "kv-int8"), "usage", ExitCode.USAGE),
+        ((LLAMA, "--require", "kv-window:window=128", "--forbid", "kv-window"), "usage", ExitCode.USAGE),
+        ((LLAMA, *HERE, "--require", "kv-window:length=128"), "technique-option", ExitCode.USAGE),
         ((LLAMA, *HERE, "--require", "weights-int8", "--require", "weights-int4"), "usage", ExitCode.USAGE),
         ((LLAMA, *HERE, "--concurrency", "1000000000"), "bad-value", ExitCode.USAGE),
         ((LLAMA, "--concurrency", "2", "--request-rate", "2"), "usage", ExitCode.USAGE),

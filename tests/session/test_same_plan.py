@@ -18,6 +18,7 @@ QUESTIONS = {
     "an open load, forced techniques": Asked(
         {"model": LLAMA, "hardware": "h100-sxm", "request_rate": "30/min", "prefer": "throughput"}, ("kv-int8",), ("weights-int4",)
     ),
+    "a technique with an option": Asked({"model": "demo", "hardware": "h100-sxm", "concurrency": "2"}, ("kv-window:window=128",)),
     "this machine": Asked({"model": "demo", "prefer": "memory"}),
 }
 

@@ -72,6 +72,13 @@ def test_a_technique_is_forced_one_way_at_a_time() -> None:
     assert asked.with_force("kv-int8", Force.FREE) == Asked()
 
 
+def test_a_technique_forced_in_with_options_is_forced_in() -> None:
+    asked = Asked({}, ("kv-window:window=128",))
+    assert asked.force_of("kv-window") is Force.REQUIRED
+    assert "--require=kv-window:window=128" in asked.words()
+    assert asked.with_force("kv-window", Force.FORBIDDEN) == Asked({}, (), ("kv-window",))
+
+
 @given(st.lists(questions, max_size=8), st.integers(0, 10))
 def test_what_is_undone_can_be_redone(steps: list[Asked], back: int) -> None:
     history = History()

@@ -67,9 +67,14 @@ def _with_options(technique: type[Technique], options: dict[str, object]) -> Tec
                 "technique-option",
                 f"{technique.name} does not take `{option}: {value}`",
                 exit_code=ExitCode.USAGE,
-                help=(f"it takes {allowed}",),
+                help=(f"it takes {allowed}", *_example(technique)),
             )
     return technique(**options)
+
+
+def _example(technique: type[Technique]) -> tuple[str, ...]:
+    """What to type, for a technique with options."""
+    return tuple(f"write {technique.name}:{field.name}={field.default}" for field in dataclasses.fields(technique)[:1])
 
 
 def _allowed(field: dataclasses.Field[object], value: object) -> bool:
