@@ -20,9 +20,7 @@ from advisor.reasons import reason_for
 from advisor.search import Stack
 from advisor.service import find_place, planner_for
 from advisor.standing import by_limit, standings
-from advisor.views.why import change_words, gain_words, standing_words
-
-NOTHING = "Nothing that may be asked of this model lets it in."
+from advisor.views.why import NOTHING, change_words, gain_words, standing_words
 
 
 @dataclass(frozen=True, slots=True)

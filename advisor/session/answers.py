@@ -46,16 +46,33 @@ def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool
 
 def told(planned: Planned) -> str:
     """The answer in a sentence: how the best plan stands, or what the nearest one misses and the key that helps."""
-    from advisor.views.advice import verdict
+    from advisor.views.advice import verdict  # the planner is loaded by now
     from advisor.views.why import miss_words
 
     advice = planned.advice
     if advice.binding is None:
-        sentence = verdict(advice)
+        sentence = _binding(planned) or verdict(advice)
         return sentence[:1].upper() + sentence[1:]
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     way_out = "r shows which limit to move." if advice.relaxations else "No change of a single limit lets a plan in."
     return f"No plan meets every limit; in the nearest {miss_words(advice.binding)}. {way_out} ({nearest})"
+
+
+def _binding(planned: Planned) -> str | None:
+    """Which of the asked limits binds a plan that meets all of them; `None` where none was asked."""
+    from advisor.advice import Status
+    from advisor.numbers import percent, quantity
+    from advisor.shown_metrics import BY_LIMIT
+    from advisor.standing import standings
+
+    chosen = planned.advice.chosen
+    asked = [found for found in standings(chosen, planned.advice.request, planned.budget_gib) if not found.of_the_device]
+    if not asked:
+        return None
+    unit, label = BY_LIMIT[asked[0].limit].unit, BY_LIMIT[asked[0].limit].label
+    of = f"{quantity(asked[0].predicted.value, unit)} of {quantity(asked[0].asked, unit, trim=True)}"
+    risk = ", at RISK" if chosen.status is Status.AT_RISK else ""
+    return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}"
 
 
 def counts(planned: Planned) -> str:

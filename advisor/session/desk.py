@@ -1,14 +1,15 @@
 """Where the session's questions are answered: the calls that `advisor plan` makes, prices kept between them. Knows no screen."""
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advisor.session.asked import Asked
+from advisor.session.turns import Turns
 
 if TYPE_CHECKING:  # the planner is loaded by the first question, after the first frame
     from advisor.advice import Advice
+    from advisor.insights import Finding
     from advisor.landscape import Spot
     from advisor.planner import Planner
     from advisor.plans.file import PlanFile
@@ -42,7 +43,7 @@ class Desk:
     """Answers questions one at a time, from whichever thread they come."""
 
     def __init__(self) -> None:
-        self._one = threading.Lock()
+        self._turns = Turns()
         self._planners: Planners | None = None
         self._here: Here | None = None
 
@@ -53,7 +54,7 @@ class Desk:
         """
         from advisor.landscape import landscape
 
-        with self._one:
+        with self._turns.at_once():
             if abandoned():
                 return None
             planner, request = self._prepare(asked)
@@ -66,9 +67,23 @@ class Desk:
         from advisor.landscape import advice_for
 
         spot = next(spot for spot in planned.spots if spot.id == plan)
-        with self._one:
+        with self._turns.at_once():
             planner, _ = self._prepare(planned.asked)
             return advice_for(planner, planned.advice, spot.candidate)
+
+    def findings(self, planned: Planned, advice: "Advice", wanted: "Sequence[str]") -> "Iterator[Finding]":
+        """What is found out about a plan, bit by bit; between two bits whatever a person waits for goes first."""
+        from advisor.insights import findings
+
+        with self._turns.when_idle():
+            planner, _ = self._prepare(planned.asked)
+        bits = findings(planner, advice, wanted)
+        while True:
+            with self._turns.when_idle():
+                bit = next(bits, None)
+            if bit is None:
+                return
+            yield bit
 
     def plan_file(self, asked: Asked, advice: "Advice") -> "PlanFile":
         """The plan file of an answer, as `advisor plan` makes it."""
@@ -93,7 +108,7 @@ class Desk:
 
     def forget_machine(self) -> None:
         """Look again and price anew, as after this machine was measured."""
-        with self._one:
+        with self._turns.at_once():
             self._here = None
             if self._planners is not None:
                 self._planners.forget()

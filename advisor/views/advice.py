@@ -11,13 +11,13 @@ from advisor.views.plans import describe, plan_lines
 from advisor.views.style import Look, wrap
 from advisor.views.workload import workload_words
 
-_MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
+MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
 SECTIONS = {
     State.CHOSEN: "Why",
     State.REJECTED: "Left out, and what would let it in",
     State.NOT_APPLICABLE: "Not applicable here",
 }
-_TONES = {State.CHOSEN: "good", State.REJECTED: "dim", State.NOT_APPLICABLE: "dim"}
+TONES = {State.CHOSEN: "good", State.REJECTED: "dim", State.NOT_APPLICABLE: "dim"}
 
 
 def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
@@ -160,8 +160,8 @@ def reason_lines(advice: Advice, look: Look) -> list[str]:
 
 def _reason(reason: Reason, look: Look) -> list[str]:
     sources = f" [{'; '.join(reason.sources)}]" if reason.sources else ""
-    lines = wrap(f"{reason.technique}: {reason_words(reason)}{sources}", look, first=f"{_MARKS[reason.state]} ", rest="  ")
-    return [look.paint(lines[0][:1], _TONES[reason.state]) + lines[0][1:], *lines[1:]]
+    lines = wrap(f"{reason.technique}: {reason_words(reason)}{sources}", look, first=f"{MARKS[reason.state]} ", rest="  ")
+    return [look.paint(lines[0][:1], TONES[reason.state]) + lines[0][1:], *lines[1:]]
 
 
 def reason_words(reason: Reason) -> str:

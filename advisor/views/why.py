@@ -1,5 +1,7 @@
 """Sentences on why: how a plan stands against a limit, what the next unit of it buys, what would let a technique in."""
 
+import re
+
 from advisor.admission_case import Change, Kind, Outcome
 from advisor.advice import Candidate, Miss
 from advisor.next_unit import Change as Moved
@@ -17,8 +19,10 @@ OUTCOMES = {
     Outcome.ALLOWED: "it is then possible, but this plan still ranks before it",
     Outcome.MISSES: "it is then in the plan, which misses a limit",
 }
+NOTHING = "Nothing that may be asked of this model lets it in."
 TOLD = ("tpot_ms_mean", "ttft_ms_mean", "peak_memory_gib", "quality_loss_pct")
 """What is told of a plan in passing."""
+_FLAG = re.compile(r" \(--[a-z-]+ [^ ,)]+(?:(, [^)]*))?\)")
 LOADS = {
     "concurrency": "requests at once",
     "prompt_tokens": "tokens of a prompt",
@@ -67,10 +71,11 @@ def moved_words(change: Moved) -> str:
     return f"{COMPARED[change.metric]} {quantity(change.before.value, unit)} to {with_range(change.after, unit)}"
 
 
-def change_words(change: Change) -> str:
-    """What to change, and what that does, in a sentence."""
+def change_words(change: Change, *, flags: bool = True) -> str:
+    """What to change, and what that does, in a sentence; `flags` says how the command line calls it."""
     required = change.kind is Kind.REQUIRE and change.outcome is Outcome.CHOSEN
-    return f"{_what(change)}: {'it is then in the plan' if required else OUTCOMES[change.outcome]}{_figures(change)}."
+    what = _what(change) if flags else _FLAG.sub(r"\1", _what(change))
+    return f"{what}: {'it is then in the plan' if required else OUTCOMES[change.outcome]}{_figures(change)}."
 
 
 def stack_words(candidate: Candidate) -> str:

@@ -1,55 +1,141 @@
-"""Why: the selected plan's numbers against the limits, then each technique with the number that decided it."""
+"""Why: what binds the selected plan, its numbers, and each technique with what let it in or out; a cursor goes from one to the next."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
+from textual.geometry import Region
+from textual.message import Message
 from textual.widgets import Static
 
+from advisor.session.fields import OF_LIMIT
 from advisor.session.toned import toned
 
 if TYPE_CHECKING:
-    from advisor.advice import Advice, Candidate
+    from advisor.advice import Candidate
     from advisor.profiles.request import Limits
+    from advisor.views.insights import Known, Part
     from advisor.views.style import Look
 
 
 class WhyPanel(VerticalScroll, can_focus=True):
-    """Text that scrolls; a line that says what is still being worked out where it is."""
+    """Text that scrolls; a mark stands before what Enter acts on. Sends that it was entered, and what was taken."""
 
     BORDER_TITLE = "3 Why"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "walk(1)", "Next technique", show=False),
+        Binding("up", "walk(-1)", "Previous technique", show=False),
+        Binding("enter", "take", "What would let it in", show=False, id="why.take"),
+    ]
+
+    class Taken(Message):
+        """Enter was pressed on a limit or on a technique."""
+
+        def __init__(self, topic: str) -> None:
+            super().__init__()
+            self.topic = topic
+
+    class Entered(Message):
+        """The panel has the focus, or has it no more: what it shows is being read, or not."""
+
+        def __init__(self, reading: bool) -> None:
+            super().__init__()
+            self.reading = reading
 
     def __init__(self) -> None:
         super().__init__(id="why", classes="panel")
+        self._parts: tuple[Part, ...] = ()
+        self._look: Look | None = None
+        self._palette = "none"
+        self.topic: str | None = None
+        """Where the cursor was moved to."""
 
     def compose(self) -> ComposeResult:
         """One text."""
         yield Static("", id="why-text", markup=False)
 
-    def show(self, advice: "Advice", look: "Look", palette: str) -> None:
+    def show(self, known: "Known", look: "Look", palette: str) -> None:
         """The chosen plan of an answer, with reasons."""
-        from advisor.views.advice import reason_lines, wider_lines
+        from advisor.views.insights import why_parts
 
-        lines = _head(advice.chosen, advice.request.limits, look)
-        self._update([*lines, *wider_lines(advice, look), *reason_lines(advice, look)], look, palette)
+        self._put(tuple(why_parts(known, look)), look, palette)
 
     def show_soon(self, candidate: "Candidate", limits: "Limits", look: "Look", palette: str) -> None:
         """What is known of a plan before it was simulated."""
-        self._update([*_head(candidate, limits, look), "", look.paint("Simulating this plan ...", "dim")], look, palette)
+        from advisor.views.insights import Part, plan_parts
 
-    def say(self, lines: list[str]) -> None:
+        wait = Part(("", look.paint("Simulating this plan ...", "dim")))
+        self._put((*plan_parts(candidate, limits, look), wait), look, palette)
+
+    def say(self, lines: Sequence[str]) -> None:
         """Plain lines, where there is no plan."""
+        self._parts = ()
         self.query_one(Static).update("\n".join(lines))
 
-    def _update(self, lines: list[str], look: "Look", palette: str) -> None:
-        self.query_one(Static).update(toned(look.finish(lines).splitlines(), palette))
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """The cursor is shown, and more is worked out, while the panel has the focus."""
+        super().watch_has_focus(has_focus)
+        self.border_subtitle = "Enter: what can be changed, w: force in or out" if has_focus else ""
+        self._draw()
+        self.post_message(self.Entered(has_focus))
 
+    def action_walk(self, step: int) -> None:
+        """The next or the previous limit or technique; beyond the first, the top."""
+        topics = self._topics
+        if not topics:
+            return
+        place = topics.index(self.cursor or topics[0]) + step
+        self.topic = topics[min(max(place, 0), len(topics) - 1)]
+        self._draw()
+        if place < 0:
+            self.scroll_home(animate=False)
+        else:
+            self._scroll_to_cursor()
 
-def _head(candidate: "Candidate", limits: "Limits", look: "Look") -> list[str]:
-    from advisor.views.plans import describe
-    from advisor.views.style import wrap
-    from advisor.views.verdicts import verdict_lines
+    def action_take(self) -> None:
+        """What can be done about what the cursor stands on."""
+        if self.cursor is not None:
+            self.post_message(self.Taken(self.cursor))
 
-    name = " + ".join(describe(technique) for technique in candidate.techniques) or "the unmodified model"
-    title = [look.paint(line, "title") for line in wrap(name, look)]
-    return [*title, "", *verdict_lines(candidate.metrics, limits, look)]
+    @property
+    def cursor(self) -> str | None:
+        """The limit or the technique that the cursor stands on: the first, before it was moved."""
+        topics = self._topics
+        return self.topic if self.topic in topics else next(iter(topics), None)
+
+    @property
+    def technique(self) -> str | None:
+        """The technique that the cursor stands on, if it is one."""
+        return None if self.cursor in OF_LIMIT else self.cursor
+
+    @property
+    def _topics(self) -> "list[str]":
+        return [part.topic for part in self._parts if part.topic is not None]
+
+    def _put(self, parts: "tuple[Part, ...]", look: "Look", palette: str) -> None:
+        self._parts, self._look, self._palette = parts, look, palette
+        self._draw()
+
+    def _draw(self) -> None:
+        if self._look is None or not self._parts:
+            return
+        lines = [line for part in self._parts for line in self._lines(part)]
+        self.query_one(Static).update(toned(self._look.finish(lines).splitlines(), self._palette))
+
+    def _lines(self, part: "Part") -> "list[str]":
+        """With the cursor's margin: a mark where it stands, blanks elsewhere; what it never goes to has none."""
+        if part.topic is None:
+            return list(part.lines)
+        cursor = self.cursor
+        mark = "> " if self.has_focus and part.topic == cursor else "  "
+        return [(mark if place == 0 else "  ") + line for place, line in enumerate(part.lines)]
+
+    def _scroll_to_cursor(self) -> None:
+        top = 0
+        for part in self._parts:
+            if part.topic is not None and part.topic == self.cursor:
+                self.scroll_to_region(Region(0, top, 1, len(part.lines)), animate=False, force=True)
+                return
+            top += len(part.lines)

@@ -18,7 +18,7 @@ from advisor.session.panels.memory import MemoryPanel
 from advisor.session.panels.plans import PlansPanel, Rows, filtered
 from advisor.session.panels.plot import PlotPanel, frontier_step
 from advisor.session.panels.why import WhyPanel
-from advisor.session.screens.plan_actions import PlanActions
+from advisor.session.screens.plan_reasons import PlanReasons
 from advisor.session.screens.session import session_of
 
 NO_MODEL = [
@@ -32,7 +32,7 @@ _BARE = 80
 """Columns for which the table is without ranges and ids."""
 
 
-class PlanScreen(PlanActions, Screen[None]):
+class PlanScreen(PlanReasons, Screen[None]):
     """Shows what the app knows; what a person does goes to the app."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*PLAN_KEYS]
@@ -57,7 +57,7 @@ class PlanScreen(PlanActions, Screen[None]):
         session = session_of(self)
         for name, show in {
             "planned": self.show_plans,
-            "detail": self.show_detail,
+            "detail": self.change_detail,
             "problem": self.show_problem,
             "busy": self.show_header,
             "here": self.show_header,
@@ -100,6 +100,11 @@ class PlanScreen(PlanActions, Screen[None]):
         self.show_detail()
         self.show_problem()
 
+    def change_detail(self) -> None:
+        """Another plan is shown: what was being worked out about the last one is of no use."""
+        self.read_on()
+        self.show_detail()
+
     def show_detail(self) -> None:
         """Memory, reasons and the place in the plot of the selected plan."""
         session = session_of(self)
@@ -108,14 +113,24 @@ class PlanScreen(PlanActions, Screen[None]):
             return
         self.query_one(PlansPanel).move_to(plan)
         limits, palette = planned.advice.request.limits, session.palette
-        why, memory = self.query_one(WhyPanel), self.query_one(MemoryPanel)
         if session.detail is not None:
-            why.show(session.detail, session.look(_room(why)), palette)
+            memory = self.query_one(MemoryPanel)
             memory.show(session.detail, planned.budget_gib, session.look(_room(memory)), palette)
+        self.show_why()
+        self.query_one(PlotPanel).show(planned.spots, plan, limits, session.look, palette)
+
+    def show_why(self) -> None:
+        """Reasons of the selected plan, as far as they are known."""
+        session, why = session_of(self), self.query_one(WhyPanel)
+        planned, plan = session.planned, session.selected
+        if planned is None or plan is None:
+            return
+        look = session.look(_room(why))
+        if session.detail is not None:
+            why.show(self.known(planned, session.detail), look, session.palette)
         else:
             spot = next(spot for spot in planned.spots if spot.id == plan)
-            why.show_soon(spot.candidate, limits, session.look(_room(why)), palette)
-        self.query_one(PlotPanel).show(planned.spots, plan, limits, session.look, palette)
+            why.show_soon(spot.candidate, planned.advice.request.limits, look, session.palette)
 
     def show_problem(self) -> None:
         """What is wrong, under its field where it is a field's; else how the best plan stands."""
@@ -130,7 +145,7 @@ class PlanScreen(PlanActions, Screen[None]):
         elif errors:
             self.say(next(iter(errors.values())))
         elif session.planned is not None:
-            self.say(told(session.planned))
+            self.say(f"{self.note} {told(session.planned)}".lstrip())
 
     def say(self, sentence: str) -> None:
         """The message line."""
@@ -138,7 +153,7 @@ class PlanScreen(PlanActions, Screen[None]):
 
     def on_field_row_typed(self, event: FieldRow.Typed) -> None:
         """A field changed."""
-        session = session_of(self)
+        session, self.note = session_of(self), ""
         session.say(event.field, event.text)
         self.show_problem()
 

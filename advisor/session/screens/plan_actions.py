@@ -8,15 +8,15 @@ from textual.screen import Screen
 
 from advisor.profiles.errors import AdvisorError
 from advisor.session.answers import problem_of, relaxed_text
-from advisor.session.asked import Force
+from advisor.session.asked import Asked, Force
 from advisor.session.choices import machines
 from advisor.session.panels.limits import LimitsPanel
+from advisor.session.panels.why import WhyPanel
 from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen, TextScreen
 from advisor.session.screens.session import session_of
 from advisor.session.state import FILTERS, SORTS
 from advisor.session.toned import toned
 
-_FORCES = (Force.FREE, Force.REQUIRED, Force.FORBIDDEN)
 _FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
 if TYPE_CHECKING:
     _Base = Screen[Any]
@@ -26,6 +26,9 @@ else:
 
 class PlanActions(_Base):
     """The actions of `PLAN_KEYS` that ask something or change the question."""
+
+    note = ""
+    """What was done last, for as long as nothing else is asked."""
 
     def say(self, sentence: str) -> None:
         """The message line."""
@@ -37,6 +40,10 @@ class PlanActions(_Base):
 
     def show_plans(self) -> None:
         """Draw the table and all that follows it."""
+        raise NotImplementedError
+
+    def force_next(self, technique: str) -> None:
+        """Force a technique in, out, or free it."""
         raise NotImplementedError
 
     def action_panel(self, name: str) -> None:
@@ -53,13 +60,13 @@ class PlanActions(_Base):
 
     def action_undo(self) -> None:
         """Take the last change of the question back."""
-        session = session_of(self)
+        session, self.note = session_of(self), ""
         session.travel(session.state.history.undone())
         self.query_one(LimitsPanel).show(session.state.asked)
 
     def action_redo(self) -> None:
         """Make it again."""
-        session = session_of(self)
+        session, self.note = session_of(self), ""
         session.travel(session.state.history.redone())
         self.query_one(LimitsPanel).show(session.state.asked)
 
@@ -92,10 +99,14 @@ class PlanActions(_Base):
             return
         session = session_of(self)
         profile = picked.removeprefix("profile:") if picked.startswith("profile:") else ""
-        self._ask(session.state.asked.with_text("hardware", "" if profile else picked).with_text("profile", profile))
+        self.take_question(session.state.asked.with_text("hardware", "" if profile else picked).with_text("profile", profile))
 
     def action_force(self) -> None:
-        """Force a technique in or out, or free it again."""
+        """Force a technique in or out, or free it again: the one under the cursor of Why, else one of a list."""
+        why = self.query_one(WhyPanel)
+        if why.has_focus and why.technique is not None:
+            self.force_next(why.technique)
+            return
         from advisor.backends.techniques import TECHNIQUES  # loaded with the planner
 
         asked = session_of(self).state.asked
@@ -103,14 +114,8 @@ class PlanActions(_Base):
         lines = [f"{name:<28}{_FORCE_WORDS[asked.force_of(name)]}" for name in names]
         hint = "Enter: free, then forced in, then forced out. Esc goes back."
         self.app.push_screen(
-            ListScreen("What if: techniques", lines, hint), lambda taken: self._take_force(names[int(taken)]) if taken else None
+            ListScreen("What if: techniques", lines, hint), lambda taken: self.force_next(names[int(taken)]) if taken else None
         )
-
-    def _take_force(self, technique: str) -> None:
-        asked = session_of(self).state.asked
-        force = _FORCES[(_FORCES.index(asked.force_of(technique)) + 1) % len(_FORCES)]
-        self._ask(asked.with_force(technique, force))
-        self.say(f"{technique} is {_FORCE_WORDS[force]}. w again changes it, u takes it back.")
 
     def action_relax(self) -> None:
         """The smallest change of each limit that lets a plan in; Enter makes it."""
@@ -127,7 +132,7 @@ class PlanActions(_Base):
         def take(taken: str | None) -> None:
             change = relaxed_text(items[int(taken)]) if taken else None
             if change is not None:
-                self._ask(session_of(self).state.asked.with_text(*change))
+                self.take_question(session_of(self).state.asked.with_text(*change))
 
         self.app.push_screen(ListScreen("To get a plan, change one of these", lines, hint), take)
 
@@ -182,12 +187,13 @@ class PlanActions(_Base):
         from advisor.session.opened import asked_of_file
 
         try:
-            self._ask(asked_of_file(Path(path).expanduser()))
+            self.take_question(asked_of_file(Path(path).expanduser()))
         except AdvisorError as error:
             self.say(problem_of(error).message)
 
-    def _ask(self, asked: Any) -> None:
-        """Another question as a whole, and the form with it."""
+    def take_question(self, asked: Asked, note: str = "") -> None:
+        """Another question as a whole, and the form with it; what the change was is said before how it turns out."""
+        self.note = note
         session_of(self).ask(asked)
         self.query_one(LimitsPanel).show(asked)
 
