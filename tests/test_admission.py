@@ -66,11 +66,11 @@ def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, tech
 
 
 def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned) -> None:
-    change = next(by_load(roomy.case("kv-int4")))
+    change = next(by_load(roomy.case("kv-int8")))
     assert change.outcome is Outcome.AHEAD
-    without = roomy.case("kv-int4").alone(change.request)
+    without = roomy.case("kv-int8").alone(change.request)
     assert without is not None
-    assert "kv-int4" not in without.names
+    assert "kv-int8" not in without.names
     assert roomy.planner.best([without, change.candidate], change.request) is change.candidate
     assert getattr(change.request.workload, change.name) == change.after != change.before
 
@@ -137,10 +137,10 @@ def test_nothing_lets_in_what_is_in_the_plan(roomy: Planned) -> None:
 
 
 def test_a_machine_is_named_on_which_the_technique_is_ahead(roomy: Planned) -> None:
-    change = next(by_machine(roomy.case("kv-int4")))
+    change = next(by_machine(roomy.case("kv-int8")))
     assert (change.name, change.before, change.outcome) == ("hardware", "rtx-4090", Outcome.AHEAD)
     there = planned(dataclasses.replace(ROOMY, hardware=str(change.after))).planner
-    tried = Case(there, roomy.chosen, roomy.request, KINDS["kv-int4"]).tried(roomy.request)
+    tried = Case(there, roomy.chosen, roomy.request, KINDS["kv-int8"]).tried(roomy.request)
     assert tried is not None
     assert tried[1] is Outcome.AHEAD
     assert tried[0].metrics == change.candidate.metrics
