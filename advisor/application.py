@@ -4,7 +4,7 @@ import platform
 import shutil
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
@@ -45,14 +45,26 @@ DISK_BYTES = 256 * 2**20
 """The baseline's scores and the logs need about so much room."""
 
 
-def apply_plan(
-    plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
-) -> Run:
-    """Measure the baseline and every technique of the plan, one more at a time.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A plan that can be run here, with all that running it takes."""
+
+    plan: PlanFile
+    here: Detected
+    model: ModelSpec
+    folder: Path
+    draft_folder: Path | None
+    request: Request
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    """The baseline and each technique added, with what is predicted."""
+
+
+def ready(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False) -> Ready:
+    """Check that a plan can be run here, and price its rungs; nothing is started or written.
 
     Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
-    `weights-not-found` without a folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like before any
-    process starts, `disk-full` before anything is measured, and those of loading and running.
+    `weights-not-found` without a folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like.
     """
     check_installed()
     here = detect()
@@ -65,27 +77,47 @@ def apply_plan(
             help=("make the plan again: advisor plan MODEL -o plan.yaml",),
         )
     model, folder = _model_of(plan, model_folder)
-    draft_folder = _draft_of(plan, model, folder)
-    check_disk(out)
-    request, techniques = request_of(plan), techniques_of(plan)
+    request = request_of(plan)
     recipe = recipe_of(request, quick=quick)
+    start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
+    return Ready(
+        plan=plan,
+        here=here,
+        model=model,
+        folder=folder,
+        draft_folder=_draft_of(plan, model, folder),
+        request=request,
+        recipe=recipe,
+        steps=predicted_steps(place_of(plan), start, techniques_of(plan), request, recipe),
+    )
+
+
+def apply_plan(
+    plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
+) -> Run:
+    """Measure the baseline and every technique of the plan, one more at a time.
+
+    Raises `AdvisorError`: those of `ready` before any process starts, `disk-full` before anything is measured, and those of loading
+    and running.
+    """
+    made = ready(plan, model_folder=model_folder, quick=quick)
+    check_disk(out)
     save_plan(plan, out / PLAN_FILE)
     on_event(f"writing to {out}; with the same --out, a run that was stopped goes on")
-    start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
     run = run_ladder(
         Ladder(
             plan_id=plan.id,
             title=plan.title,
-            model=model.id,
-            folder=folder,
-            draft_folder=draft_folder,
+            model=made.model.id,
+            folder=made.folder,
+            draft_folder=made.draft_folder,
             text_file=HELD_OUT,
-            request=request,
-            environment=environment_of(here, plan.machine.profile),
-            recipe=recipe,
-            steps=predicted_steps(place_of(plan), start, techniques, request, recipe),
-            max_sequences=start.batching.max_sequences,
-            device="cuda" if detected_hardware(here).kind == "gpu" else "cpu",
+            request=made.request,
+            environment=environment_of(made.here, plan.machine.profile),
+            recipe=made.recipe,
+            steps=made.steps,
+            max_sequences=plan.apply.batching.max_num_seqs,
+            device="cuda" if detected_hardware(made.here).kind == "gpu" else "cpu",
         ),
         out,
         _named(on_event),

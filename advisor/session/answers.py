@@ -28,10 +28,11 @@ def problem_of(error: AdvisorError) -> Problem:
     return Problem(". ".join(facts), field_of_error(error.code, error.message), tuple(map(in_form_words, error.help)))
 
 
-def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool) -> str:
-    """One line: model, machine with how well it is known, and what goes on."""
+def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool, chip: str = "") -> str:
+    """One line: model, machine with how well it is known, and what goes on; `chip` tells of work in the background."""
     machine = "detecting this machine ..." if here is None else here.words
     doing = "planning ..." if busy else "planned" if planned is not None else "ready"
+    doing = f"{chip} │ {doing}" if chip else doing
     if planned is None:
         return f" advisor │ {doing} │ {model or 'no model yet'} │ {machine}"
     from advisor.numbers import quantity  # the planner is loaded by now

@@ -19,6 +19,7 @@ from advisor.session.asked import Asked
 from advisor.session.desk import Desk, Here, Planned
 from advisor.session.fields import BY_NAME
 from advisor.session.history import History
+from advisor.session.jobs import Jobs
 from advisor.session.keys import APP_KEYS
 from advisor.session.screens import MODES
 from advisor.session.screens.help import HelpScreen
@@ -46,7 +47,7 @@ class Setting:
     """Whether to begin with the plan instead of the choice of a model."""
 
 
-class SessionApp(App[None]):
+class SessionApp(Jobs, App[None]):
     """Start and Plan screens over one question."""
 
     TITLE = "advisor"
@@ -247,6 +248,12 @@ class SessionApp(App[None]):
         except AdvisorError as error:
             here = Here("", error.message)
         self.call_from_thread(setattr, self, "here", here)
+
+    def plan_anew(self) -> None:
+        """Look at this machine again and plan with what is known of it now."""
+        self.desk.forget_machine()
+        self._look_here()
+        self.plan_soon(0)
 
     def fetch_model(self) -> None:
         """Look for the model on the network too, if it is not known here."""

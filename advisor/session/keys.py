@@ -22,8 +22,10 @@ PLAN_KEYS = [
     _key("3,f4", "panel('why')", "Why", "view.why"),
     _key("4,f7", "panel('plot')", "Plot", "view.plot"),
     _key("e,f8", "save", "Save", "plan.save"),
+    _key("a,f6", "app.apply", "Apply", "plan.apply"),
     _key("c", "compare", "Compare", "view.compare"),
     _key("r", "relax", "Relax", "plans.relax"),
+    _key("p,f5", "app.profile", "Profile", "machine.profile"),
     _key("w", "force", "What if", "why.force", show=False),
     _key("u", "undo", "Undo", "limits.undo", show=False),
     _key("ctrl+r", "redo", "Redo", "limits.redo", show=False, display="^r"),
@@ -38,6 +40,14 @@ PLAN_KEYS = [
     _key("escape", "leave", "Leave the field", "leave", show=False, display="esc"),
 ]
 START_KEYS = [_key("escape", "plan", "Back to the plan", "start.back", display="esc")]
+WORK_KEYS = [
+    _key("ctrl+x", "cancel", "Cancel", "work.cancel", display="^x"),
+    _key("c", "compare", "Predicted against measured", "work.compare"),
+]
+COMPARE_KEYS = [
+    _key("f", "refit", "Refit", "compare.refit"),
+    _key("o", "runs", "Other run", "compare.runs"),
+]
 MODAL_KEYS = [_key("escape", "dismiss", "Back", "modal.back", display="esc")]
 
 
@@ -54,7 +64,7 @@ def load_keymap(path: Path) -> dict[str, str]:
     from advisor.profiles.files import read_yaml  # only a keymap file needs it
 
     record = read_yaml(path, what="keymap")
-    known = {key.id for keys in (APP_KEYS, PLAN_KEYS, START_KEYS, MODAL_KEYS) for key in keys if key.id}
+    known = {key.id for keys in (APP_KEYS, PLAN_KEYS, START_KEYS, MODAL_KEYS, WORK_KEYS, COMPARE_KEYS) for key in keys if key.id}
     if not isinstance(record, dict) or not all(isinstance(keys, str | int) for keys in record.values()):
         raise _bad_keymap(f"{path} is no mapping of ids to keys", path, known)
     if unknown := [str(id) for id in record if id not in known]:

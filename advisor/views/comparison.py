@@ -24,8 +24,8 @@ def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = F
     lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
     lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
     for step in comparison.steps if every_rung else comparison.steps[-1:]:
-        lines += ["", *_step(step, comparison, look)]
-    lines += ["", *_shares(comparison, look), *_summary(comparison, look), *_cause(comparison, look)]
+        lines += ["", *step_lines(step, comparison, look)]
+    lines += ["", *share_lines(comparison, look), *summary_lines(comparison, look), *cause_lines(comparison, look)]
     return look.finish(lines)
 
 
@@ -84,7 +84,8 @@ def _line_dict(line: Line) -> dict[str, object]:
     }
 
 
-def _step(step: Step, comparison: Comparison, look: Look) -> list[str]:
+def step_lines(step: Step, comparison: Comparison, look: Look) -> list[str]:
+    """One rung, metric by metric; limits stand beside the full stack only."""
     head = rung_label(step, comparison.steps)
     if step is comparison.final and len(comparison.steps) > 1:
         head += "  (full stack)"
@@ -154,7 +155,7 @@ def _gauge(line: Line, limits: bool) -> str:
     return gauge(line.predicted.low, line.predicted.high, line.measured.value, limit=line.limit if limits else None)
 
 
-def _shares(comparison: Comparison, look: Look) -> list[str]:
+def share_lines(comparison: Comparison, look: Look) -> list[str]:
     """One row per technique: its change of each metric, predicted and measured."""
     names = list(dict.fromkeys(share.technique for share in comparison.shares))
     if not names:
@@ -181,7 +182,8 @@ def _percent(value: float | None) -> str:
     return ABSENT if value is None else one_digit(value)
 
 
-def _summary(comparison: Comparison, look: Look) -> list[str]:
+def summary_lines(comparison: Comparison, look: Look) -> list[str]:
+    """Count in range, median error, and what became of each limit."""
     lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
     asked = [median for median in comparison.medians if median.metric in HEADLINES]
     if asked:
@@ -203,7 +205,8 @@ def _summary(comparison: Comparison, look: Look) -> list[str]:
     return lines
 
 
-def _cause(comparison: Comparison, look: Look) -> list[str]:
+def cause_lines(comparison: Comparison, look: Look) -> list[str]:
+    """The largest miss and where it likely comes from; nothing where every value is within its range."""
     cause = likely_cause(comparison)
     if cause is None:
         return []

@@ -39,6 +39,20 @@ class RungJob(Frozen):
     """Most address space the child may take; `None` for no limit of ours."""
 
 
+def rung_steps(recipe: Recipe) -> tuple[str, ...]:
+    """What a rung does in turn, as it names its progress."""
+    return ("load", "warm-up", *(repeat_step(repeat, recipe) for repeat in range(recipe.repeats)), "quality")
+
+
+def repeat_step(repeat: int, recipe: Recipe) -> str:
+    """The name of one repeat, counted from 0."""
+    return f"repeat {repeat + 1} of {recipe.repeats}"
+
+
+PROFILE_STEPS = ("memory bandwidth", "products, attention and whole steps")
+"""What a profile measures in turn, as it names its progress."""
+
+
 class ProfileJob(Frozen):
     """Measure this machine."""
 

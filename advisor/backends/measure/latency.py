@@ -8,6 +8,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from advisor.backends.measure.jobs import repeat_step
 from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
 from advisor.backends.session import Session
@@ -53,7 +54,7 @@ def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens:
 
     _serve(session, workload, recipe.warmup_requests, tokens, recipe.seed - 1, partial(tell, "warm-up"))
     outcomes = [
-        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(told, f"repeat {repeat + 1} of {recipe.repeats}"))
+        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(told, repeat_step(repeat, recipe)))
         for repeat in range(recipe.repeats)
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)

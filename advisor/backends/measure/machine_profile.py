@@ -10,7 +10,7 @@ from advisor.backends.detect import Detected, detect, detected_hardware, fingerp
 from advisor.backends.events import Event, Log, Profiled
 from advisor.backends.measure.attention_times import attention_timings
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
-from advisor.backends.measure.jobs import ProfileJob
+from advisor.backends.measure.jobs import PROFILE_STEPS, ProfileJob
 from advisor.backends.measure.memory import resident_bytes
 from advisor.backends.measure.overheads import Tables, overheads_of, step_timings
 from advisor.backends.measure.products import product_timings
@@ -46,12 +46,13 @@ def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float)
 
 
 def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Clock, process_bytes: int, shared: bool) -> MachineProfile:
-    clock.tell("memory bandwidth", 0, 1)
+    bandwidth, timings = PROFILE_STEPS
+    clock.tell(bandwidth, 0, 1)
     copied, read, launched = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
-    clock.tell("memory bandwidth", 1, 1)
+    clock.tell(bandwidth, 1, 1)
     products, attention = product_timings(device, PRODUCTS_SHARE), attention_timings(device, ATTENTION_SHARE)
     steps = step_timings(device, STEPS_SHARE)
-    take_turns((products, attention, steps), clock, clock.until(1.0), "products, attention and whole steps")
+    take_turns((products, attention, steps), clock, clock.until(1.0), timings)
     fit = overheads_of(steps.found, Tables(GemmTable(products.found), AttentionTable(attention.found)))
     return MachineProfile(
         name=job.name,

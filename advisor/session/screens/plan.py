@@ -61,6 +61,7 @@ class PlanScreen(PlanReasons, Screen[None]):
             "problem": self.show_problem,
             "busy": self.show_header,
             "here": self.show_header,
+            "chip": self.show_header,
         }.items():
             self.watch(session, name, show)
         self.query_one(LimitsPanel).show(session.state.asked)
@@ -78,7 +79,7 @@ class PlanScreen(PlanReasons, Screen[None]):
     def show_header(self) -> None:
         """Model, machine, and what goes on."""
         session = session_of(self)
-        line = header(session.planned, session.here, session.state.asked.text("model"), busy=session.busy)
+        line = header(session.planned, session.here, session.state.asked.text("model"), busy=session.busy, chip=session.chip)
         self.query_one("#header", Static).update(session.ascii_only(line))
 
     def show_plans(self) -> None:

@@ -137,8 +137,11 @@ class PlanActions(_Base):
         self.app.push_screen(ListScreen("To get a plan, change one of these", lines, hint), take)
 
     def action_compare(self) -> None:
-        """The two marked plans side by side; with one mark, it beside the selected one."""
+        """The two marked plans side by side; with one mark, it beside the selected one; with none, predicted beside measured."""
         session = session_of(self)
+        if not session.state.marked:
+            session.compare_run()
+            return
         planned, marked = session.planned, list(session.state.marked)
         if planned is None or session.selected is None:
             return

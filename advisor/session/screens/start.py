@@ -32,6 +32,7 @@ class StartScreen(Screen[None]):
         """Follow what is found out about the machine, and fill the list once the first frame is there."""
         session = session_of(self)
         self.watch(session, "here", self._show_header)
+        self.watch(session, "chip", self._show_header)
         self.call_after_refresh(self._fill)
 
     def on_screen_resume(self) -> None:
@@ -43,7 +44,7 @@ class StartScreen(Screen[None]):
 
     def _show_header(self) -> None:
         session = session_of(self)
-        line = header(None, session.here, session.state.asked.text("model"), busy=False)
+        line = header(None, session.here, session.state.asked.text("model"), busy=False, chip=session.chip)
         self.query_one("#header", Static).update(session.ascii_only(line))
 
     def on_picker_picked(self, event: Picker.Picked) -> None:

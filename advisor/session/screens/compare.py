@@ -1,0 +1,116 @@
+"""Predicted against measured: every metric of every rung of a run, and what it would teach the machine's profile."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from rich.text import Text
+from textual import work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.events import Resize
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.run import Run
+from advisor.refit import Taught
+from advisor.session.answers import problem_of
+from advisor.session.keys import COMPARE_KEYS, MODAL_KEYS
+from advisor.session.screens.asking import AskScreen, refusal
+from advisor.session.screens.session import session_of
+from advisor.session.toned import toned
+from advisor.views.compared import compared_lines
+from advisor.views.profile import taught_text
+
+_KEEP, _LEAVE = "Store it: later plans predict as this run was measured", "Leave the profile as it is"
+_HINT = "f refits the profile from this run, o opens another, Esc goes back."
+
+
+class CompareScreen(ModalScreen[None]):
+    """One run."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS, *COMPARE_KEYS]
+
+    def __init__(self, run: Run, folder: Path) -> None:
+        super().__init__()
+        self._run = run
+        self._folder = folder
+
+    def compose(self) -> ComposeResult:
+        """The comparison in a box that scrolls."""
+        with Vertical(classes="box tall compared") as box:
+            box.border_title = session_of(self).ascii_only(f"Predicted against measured: {self._run.title}").replace("[", "\\[")
+            with VerticalScroll(classes="told"):
+                yield Static("", id="compared", markup=False)
+            yield Static(_HINT, classes="hint", markup=False)
+
+    def on_mount(self) -> None:
+        """Ready to scroll."""
+        self.query_one(".told").focus()
+
+    def on_resize(self, event: Resize) -> None:
+        """Columns follow the width."""
+        self.call_after_refresh(self.redraw)
+
+    def redraw(self) -> None:
+        """Draw the comparison at the width that it has."""
+        session = session_of(self)
+        look = session.look(max(self.query_one(".told").scrollable_content_region.width, 20))
+        self.query_one("#compared", Static).update(toned(look.finish(compared_lines(self._run, look)).splitlines(), session.palette))
+
+    def action_runs(self) -> None:
+        """Another run in place of this one."""
+        session = session_of(self)
+        self.dismiss()
+        session.pick_run()
+
+    def action_refit(self) -> None:
+        """See what the run would teach, then decide."""
+        self.query_one(".hint", Static).update("refitting ...")
+        self._teach()
+
+    @work(thread=True, exclusive=True, group="refit", exit_on_error=False)
+    def _teach(self) -> None:
+        session = session_of(self)
+        try:
+            found: Taught | AdvisorError = session.workshop.taught(self._folder)
+        except AdvisorError as error:
+            found = error
+        session.call_from_thread(self._taught, found)
+
+    def _taught(self, found: Taught | AdvisorError) -> None:
+        session = session_of(self)
+        self.query_one(".hint", Static).update(_HINT)
+        if isinstance(found, AdvisorError):
+            session.push_screen(AskScreen("Nothing was refitted", refusal(problem_of(found)), ("Back",)))
+            return
+
+        def take(answer: str | None) -> None:
+            if answer == _KEEP:
+                self._keep(found)
+
+        session.push_screen(_TaughtScreen(found), take)
+
+    def _keep(self, taught: Taught) -> None:
+        session = session_of(self)
+        try:
+            session.workshop.keep(taught)
+        except AdvisorError as error:
+            session.notify(problem_of(error).message, severity="error", markup=False)
+            return
+        session.plan_anew()
+        self.query_one(".hint", Static).update(f"Stored in {taught.profile.name}; plans follow it now. Esc goes back.")
+
+
+class _TaughtScreen(AskScreen):
+    """What a run teaches, before it is stored."""
+
+    def __init__(self, taught: Taught) -> None:
+        super().__init__("Refit the machine's profile", (), (_LEAVE, _KEEP))
+        self._taught = taught
+
+    def text(self, width: int, palette: str) -> Text:
+        """The factors and the error before and after."""
+        session = session_of(self)
+        return toned(taught_text(self._taught, width=width, colour=True, ascii=session.setting.ascii).splitlines(), palette)

@@ -1,0 +1,86 @@
+"""How long work stands, as lines: a line a stage, one bar, time left, the last lines of the log. Knows no screen."""
+
+from math import ceil
+
+from advisor.session.job import Job
+from advisor.session.work import Ending, Stage, Standing, Work
+from advisor.views.style import Look, clip, pad, wrap
+
+_SIGNS = {
+    Standing.WAITING: ("·", "dim"),
+    Standing.RUNNING: ("●", "mark"),
+    Standing.DONE: ("✓", ""),
+    Standing.KEPT: ("✓", "dim"),
+    Standing.FAILED: ("×", "bad"),
+    Standing.CANCELLED: ("×", "risk"),
+}
+_TONES = {Ending.DONE: "good", Ending.FAILED: "bad", Ending.CANCELLED: "risk"}
+_BAR_CELLS = 40
+_MINUTE = 60
+
+
+def job_lines(job: Job, look: Look, log_lines: int) -> list[str]:
+    """All that is known of a job."""
+    work = job.work
+    lines = [line for stage in work.stages for line in _stage_lines(stage, _name_width(work), look)]
+    lines += ["", _bar(job, look)]
+    if work.why:
+        lines += ["", *(look.paint(line, "bad") for line in wrap(work.why, look))]
+    last = work.lines[-log_lines:] if log_lines > 0 else ()
+    return [*lines, *([""] if last else []), *(look.paint(clip(line, look.columns), "dim") for line in last)]
+
+
+def chip(job: Job | None) -> str:
+    """A job in a few words, for the header; empty for none."""
+    if job is None:
+        return ""
+    verb, work = job.task.verb, job.work
+    if job.stopping:
+        return f"{verb} stopping"
+    if work.ended is not None:
+        return f"{verb} {'done, with failures' if work.ended is Ending.DONE and work.failed else work.ended.value}"
+    return f"{verb} {work.share:.0%}".replace("%", " %") + _left(job)
+
+
+def about(seconds: float) -> str:
+    """A length of time as coarse as it is known."""
+    if seconds < _MINUTE:
+        return f"{max(5, 5 * ceil(seconds / 5))} s"
+    minutes = ceil(seconds / _MINUTE)
+    return f"{minutes} min" if minutes < 2 * _MINUTE else f"{ceil(minutes / _MINUTE)} h"
+
+
+def _name_width(work: Work) -> int:
+    return max(len(stage.name) for stage in work.stages)
+
+
+def _stage_lines(stage: Stage, width: int, look: Look) -> list[str]:
+    sign, tone = _SIGNS[stage.standing]
+    first = f"{sign} {pad(stage.name, min(width, look.columns // 2 - 4))}  "
+    lines = wrap(_told(stage), look, first=first, rest="    ")
+    return [look.paint(line, tone) if tone else line for line in lines]
+
+
+def _told(stage: Stage) -> str:
+    """The stage's standing in words, and its numbers or its reason."""
+    if stage.standing is Standing.RUNNING:
+        return ", ".join(part for part in (stage.step or "running", stage.result) if part)
+    if stage.standing is Standing.DONE and stage.result:
+        return stage.result
+    return stage.standing.value + (f": {stage.result}" if stage.result else "")
+
+
+def _bar(job: Job, look: Look) -> str:
+    work = job.work
+    cells = min(_BAR_CELLS, look.columns - 30)
+    full = round(work.share * cells)
+    bar = "█" * full + "░" * (cells - full)
+    if work.ended is not None:
+        return f"{bar}  {look.paint(chip(job), _TONES[work.ended])}"
+    doing = "stopping ..." if job.stopping else f"{work.share:.0%}".replace("%", " %") + _left(job)
+    return f"{bar}  {doing}"
+
+
+def _left(job: Job) -> str:
+    left = job.left_s()
+    return "" if left is None else f", about {about(left)} left"

@@ -1,0 +1,262 @@
+"""Pilot tests of long work: in front, in the background, cancelled, failed, resized, and quit while it runs."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from textual.widgets import OptionList, Static
+
+from advisor.backends.events import Finished, Log
+from advisor.profiles.errors import AdvisorError
+from advisor.session.app import SessionApp
+from advisor.session.asked import Asked
+from advisor.session.screens.asking import AskScreen
+from advisor.session.screens.compare import CompareScreen
+from advisor.session.screens.work import WorkScreen
+from advisor.session.work import Ending
+from advisor.session.workshop import Workshop, runs_folder
+from tests.session.canned import ASKED, CannedDesk
+from tests.session.driving import an_app, driven, frame, message_of, settled
+from tests.session.jobs import ByHand, progress, run_folder, until
+
+CANNED_RUN = (Path(__file__).parents[1] / "canned" / "run.json").read_text(encoding="utf-8")
+
+
+class CountingDesk(CannedDesk):
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten = 0
+
+    def forget_machine(self) -> None:
+        self.forgotten += 1
+
+
+def working(workshop: Workshop, asked: Asked = ASKED) -> SessionApp:
+    app = an_app(asked, desk=CountingDesk())
+    app.use_workshop(workshop)
+    return app
+
+
+def header_of(app: SessionApp) -> str:
+    return str(app.screen_stack[0].query_one("#header", Static).content)
+
+
+def test_a_profile_shows_its_steps_and_plans_anew_when_it_is_done() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            hands.say(progress("memory bandwidth", 1, 1), progress("products", 1, 2, left_s=40.0), Log(text="a line [of] the log"))
+            await until(pilot, lambda: "a line [of] the log" in frame(app))
+            text = frame(app)
+            assert "✓ memory bandwidth  done" in text
+            assert "● products" in text
+            assert "75 %, about 40 s left" in text or "75 %, about 35 s left" in text
+            hands.say(progress("products", 2, 2), Finished(seconds=1))
+            hands.finish()
+            await until(pilot, lambda: "profile done" in frame(app))
+            assert isinstance(app.desk, CountingDesk)
+            assert app.desk.forgotten == 1
+            await pilot.press("escape")
+            await settled(pilot)
+            assert app.chip == ""
+            assert len(app.screen_stack) == 1
+
+    asyncio.run(drive())
+
+
+def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            await pilot.press("escape")
+            hands.say(progress("products", 1, 2))
+            await until(pilot, lambda: "profile 50 %" in header_of(app))
+            assert not isinstance(app.screen, WorkScreen)
+            await pilot.press("s")
+            assert app.state.sort == "memory"
+            await pilot.press("p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            assert hands.begun == ["profile"]
+            hands.finish()
+            await until(pilot, lambda: "profile done" in frame(app))
+
+    asyncio.run(drive())
+
+
+def test_an_end_in_the_background_is_told_and_stays_in_the_header_until_it_was_seen() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            await pilot.press("escape")
+            hands.fail(AdvisorError("profile-failed", "this machine could not be measured: killed by SIGKILL", notes=("the last line",)))
+            await until(pilot, lambda: "profile failed" in header_of(app))
+            await pilot.press("p")
+            await until(pilot, lambda: "killed by SIGKILL. the last line" in frame(app))
+            assert hands.begun == ["profile"]
+            await pilot.press("escape")
+            await settled(pilot)
+            assert "profile" not in header_of(app)
+            assert app.is_running
+
+    asyncio.run(drive())
+
+
+def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            hands.say(progress("memory bandwidth", 1, 2))
+            await pilot.press("ctrl+x")
+            await until(pilot, lambda: "profile cancelled" in frame(app))
+            assert hands.gone.is_set()
+            assert app.job is not None
+            assert app.job.work.ended is Ending.CANCELLED
+
+    asyncio.run(drive())
+
+
+@pytest.mark.parametrize(
+    ("keys", "begun"), [(("enter",), []), (("down", "enter"), ["waiting profile"]), (("down", "down", "enter"), ["profile"])], ids=str
+)
+def test_a_busy_machine_is_told_before_anything_starts(keys: tuple[str, ...], begun: list[str]) -> None:
+    async def drive() -> None:
+        hands = ByHand(busy="GPU 0 is 63 % busy (pid 4711)")
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, AskScreen))
+            assert "GPU 0 is 63 % busy (pid 4711)." in frame(app)
+            assert hands.begun == []
+            await pilot.press(*keys)
+            hands.finish()
+            await settled(pilot)
+            assert hands.begun == begun
+
+    asyncio.run(drive())
+
+
+def test_work_is_drawn_at_any_size() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            hands.say(progress("products", 1, 2), *(Log(text=f"line {number}") for number in range(100)))
+            for size in ((80, 24), (60, 16), (200, 50), (120, 40)):
+                await pilot.resize_terminal(*size)
+                await until(pilot, lambda: "line 99" in frame(app))
+                text = frame(app)
+                assert "products" in text
+                assert "ctrl+x cancels" in text
+                assert "50 %" in text
+            hands.finish()
+            await settled(pilot)
+
+    asyncio.run(drive())
+
+
+def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            await pilot.press("ctrl+q")
+            await until(pilot, lambda: isinstance(app.screen, AskScreen))
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+            assert app.job is not None
+            assert app.job.running
+            await pilot.press("ctrl+q")
+            await until(pilot, lambda: isinstance(app.screen, AskScreen))
+            await pilot.press("down", "enter")
+            await until(pilot, lambda: not app.is_running or app._exit)
+            assert hands.gone.is_set()
+
+    asyncio.run(drive())
+
+
+def test_a_session_that_ends_by_itself_leaves_no_work_behind() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        app = working(hands)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "p")
+            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        assert hands.gone.is_set()
+
+    asyncio.run(drive())
+
+
+def test_a_plan_for_another_machine_is_refused_with_the_reason() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await pilot.press("escape", "a")
+            await until(pilot, lambda: isinstance(app.screen, AskScreen))
+            assert "The plan was made for another machine" in frame(app)
+            await pilot.press("enter")
+            await settled(pilot)
+            assert len(app.screen_stack) == 1
+            assert not runs_folder().exists()
+
+    asyncio.run(drive())
+
+
+def test_a_model_without_weights_here_is_refused_with_the_reason() -> None:
+    async def drive() -> None:
+        app = an_app(Asked({"model": "Qwen/Qwen3-0.6B", "context": "512", "profile": "none"}))
+        async with driven(app) as pilot:
+            await pilot.press("escape", "a")
+            await until(pilot, lambda: isinstance(app.screen, AskScreen))
+            assert "its weights are needed" in " ".join(frame(app).split())
+
+    asyncio.run(drive())
+
+
+def test_without_a_mark_c_lists_the_runs_and_opens_one() -> None:
+    async def drive() -> None:
+        app = working(Workshop())
+        run_folder(runs_folder() / "20261122T000000Z-plan-00c0ffee", CANNED_RUN)
+        run_folder(runs_folder() / "20261121T000000Z-plan-broken", "{")
+        async with driven(app) as pilot:
+            await pilot.press("escape", "c")
+            await until(pilot, lambda: len(app.screen_stack) == 2)
+            assert app.screen.query_one(OptionList).option_count == 1
+            await pilot.press("enter")
+            await until(pilot, lambda: isinstance(app.screen, CompareScreen))
+            await until(pilot, lambda: "values within their predicted range" in frame(app))
+            for size in ((80, 24), (200, 50)):
+                await pilot.resize_terminal(*size)
+                await until(pilot, lambda: "MISSED" in frame(app))
+            await pilot.press("f")
+            await until(pilot, lambda: isinstance(app.screen, AskScreen))
+            assert "Nothing was refitted" in frame(app)
+            await pilot.press("escape", "o")
+            await until(pilot, lambda: "Runs on this machine" in frame(app))
+
+    asyncio.run(drive())
+
+
+def test_without_a_run_c_says_how_to_get_one() -> None:
+    async def drive() -> None:
+        app = working(Workshop())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "c")
+            await until(pilot, lambda: "Nothing was run yet" in message_of(app))
+
+    asyncio.run(drive())
