@@ -144,7 +144,12 @@ def test_a_cancelled_job_is_gone_when_it_no_longer_runs() -> None:
 
 
 def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
-    job = Job(Task(verb="apply", title="A", stages=("only",), do=lambda on_event, cancel: on_event(Finished(seconds=1)) or cancel.set()))
+    def do(on_event: OnEvent, cancel: threading.Event) -> object:
+        on_event(Finished(seconds=1))
+        cancel.set()
+        return None
+
+    job = Job(Task(verb="apply", title="A", stages=("only",), do=do))
     job.work = job.work.heard(progress("only", 1, 1), 0.0)
     job.run()
     assert job.work.ended is Ending.DONE
