@@ -192,7 +192,7 @@ def predicted_steps(
     lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
 
     def predicted(stack: Stack) -> Metrics:
-        return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack), lengths=lengths)
+        return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack, request), lengths=lengths)
 
     stack = Stack((), start)
     steps = [Step(None, predicted(stack))]

@@ -64,6 +64,8 @@ def explain(topic: str) -> Page:
             return page
     if not name.startswith("-") and (page := _metric(name.replace("-", "_")) or _plan_field(name.replace("-", "_"))):
         return page
+    if page := _metrics_of(name.lower().replace("-", "_")):
+        return page
     near = get_close_matches(name, [item for items in topics().values() for item in items], n=3)
     raise AdvisorError(
         "topic-not-found",
@@ -114,10 +116,26 @@ def _metric(name: str) -> Page | None:
     if shown is None:
         return None
     told = next(text for start, text in _METRICS.items() if name.startswith(start))
-    statistic = next((text for ending, text in _STATISTICS.items() if name.endswith(ending)), "")
     return Page(
-        name, "metric", (("", f"{told} {statistic}".strip()), ("Unit", shown.unit or "none"), ("Better", _better(shown)), *_bound(shown))
+        name,
+        "metric",
+        (("", f"{told} {_statistic(name)}".strip()), ("Unit", shown.unit or "none"), ("Better", _better(shown)), *_bound(shown)),
     )
+
+
+def _metrics_of(name: str) -> Page | None:
+    """The page of what several metrics are statistics of, as `tpot`; of the one metric that begins so where there is one."""
+    found = [shown for shown in SHOWN.values() if name and shown.name.startswith(f"{name}_")]
+    if len(found) < 2:
+        return _metric(found[0].name) if found else None
+    told = [text for start, text in _METRICS.items() if found[0].name.startswith(start)]
+    known = "; ".join(f"{shown.name}: {_statistic(shown.name)}" for shown in found)
+    bounds = {part for shown in found for part in _bound(shown)}
+    return Page(name, "metric", (("", told[0]), ("Unit", found[0].unit), ("Better", _better(found[0])), *bounds, ("Metrics", known)))
+
+
+def _statistic(name: str) -> str:
+    return next((text for ending, text in _STATISTICS.items() if name.endswith(ending)), "")
 
 
 def _better(shown: Shown) -> str:

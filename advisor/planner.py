@@ -6,10 +6,11 @@ from copy import copy
 
 from advisor.advice import Advice, Candidate, Relaxation, Status
 from advisor.backends.deployment import Deployment
-from advisor.backends.technique import QualityEffect, Technique, added
+from advisor.backends.technique import QualityEffect
 from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.served import Served
+from advisor.losses import Losses
 from advisor.priced import Priced, Pricing
 from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -43,9 +44,7 @@ class Planner:
         self.profile = profile
         self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
         self._priced: dict[tuple[object, ...], Priced] = {}
-        self._effects: dict[int, tuple[Technique, QualityEffect]] = {}
-        self._lossless: set[int] = set()
-        self._losses: dict[tuple[int, ...], QualityEffect] = {}
+        self._losses: dict[Workload, Losses] = {}
 
     def advise(self, request: Request) -> Advice:
         """Answer one request. Never empty: when nothing fits, the nearest stack leads."""
@@ -101,7 +100,7 @@ class Planner:
         if key not in self._priced:
             if len(self._priced) >= MOST_PRICED:
                 self._priced.pop(next(iter(self._priced)))
-            pricing = Pricing(self.estimator, request.workload, self.quality)
+            pricing = Pricing(self.estimator, request.workload, self._losses_under(request).of)
             self._priced[key] = pricing.price(stacks(self.model, request, self.estimator.engine.name))
         return self._priced[key]
 
@@ -110,7 +109,7 @@ class Planner:
         key = (stack, request.workload)
         if key not in self._simulated:
             served = self.estimator.serve(stack.deployment, request.workload)
-            metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack))
+            metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack, request))
             self._simulated[key] = self._with_needed_memory(metrics, stack, request), served
         metrics, served = self._simulated[key]
         goodput = self.estimator.goodput(stack.deployment, request.workload, served, request.limits)
@@ -120,18 +119,13 @@ class Planner:
         """The one that ranks first."""
         return self._ordered(candidates, request)[0]
 
-    def quality(self, stack: Stack) -> QualityEffect:
+    def quality(self, stack: Stack, request: Request) -> QualityEffect:
         """The losses of all techniques of a stack, added; the ranges as if independent."""
-        lossy = tuple([key for key in map(id, stack.techniques) if key not in self._lossless])
-        known = self._losses.get(lossy)
-        return known if known is not None else self._loss(stack)
+        return self._losses_under(request).of(stack)
 
-    def _loss(self, stack: Stack) -> QualityEffect:
-        """Ask every technique, and remember the answer by those that lose something."""
-        effects = {id(technique): self._effect(technique, stack) for technique in stack.techniques}
-        self._lossless.update(key for key, effect in effects.items() if not effect.sources)
-        lossy = {key: effect for key, effect in effects.items() if effect.sources}
-        return self._losses.setdefault(tuple(lossy), added(list(lossy.values())))
+    def _losses_under(self, request: Request) -> Losses:
+        """What is known of losses under this workload."""
+        return self._losses.setdefault(request.workload, Losses(self.evidence, request))
 
     def _nothing_left(self, request: Request) -> AdvisorError:
         """Every stack with what is required was refused: say by whom."""
@@ -142,13 +136,6 @@ class Planner:
             notes=tuple(f"{name}: {sentence}" for name, sentence in refusals(self.model, request, self.estimator.engine.name).items()),
             help=("drop a --require",),
         )
-
-    def _effect(self, technique: Technique, stack: Stack) -> QualityEffect:
-        """By identity, which is quick: the technique is kept beside its effect, so that no other one takes its place."""
-        known = self._effects.get(id(technique))
-        if known is None:
-            known = self._effects[id(technique)] = (technique, technique.quality(stack.deployment, self.evidence))
-        return known[1]
 
     def _ordered(self, candidates: Sequence[Candidate], request: Request) -> list[Candidate]:
         return order(candidates, request, self.budget_gib(request))

@@ -44,7 +44,7 @@ def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request
     before = planner.candidate(without, request)
     deltas = effects(before.metrics, chosen.metrics)
     healed = [miss for miss in before.misses if miss.limit not in {left.limit for left in chosen.misses}]
-    why = _changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment)
+    why = _changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment, request)
     if healed:
         why = f"{_healing(healed[0])}; {why}"
     elif request.requires(technique.name):
@@ -52,9 +52,9 @@ def _chosen(planner: "Planner", chosen: Candidate, technique: Technique, request
     return Reason(technique.name, State.CHOSEN, why[0].upper() + why[1:], effect=deltas, sources=technique.sources)
 
 
-def _measured_on(planner: "Planner", technique: Technique, deployment: Deployment) -> str:
+def _measured_on(planner: "Planner", technique: Technique, deployment: Deployment, request: Request) -> str:
     """A sentence that says what text or task a published loss was measured on; empty for a technique that loses nothing."""
-    tasks = technique.quality(deployment, planner.evidence).tasks
+    tasks = technique.quality(deployment, planner.evidence, request).tasks
     return f" The quality loss is one of {', '.join(tasks)}." if tasks else ""
 
 
@@ -70,7 +70,7 @@ def _left_out(planner: "Planner", chosen: Candidate, kind: type[Technique], requ
         return Reason(kind.name, State.NOT_APPLICABLE, best, sources=kind.sources)
     deltas = effects(chosen.metrics, best.metrics)
     new = [miss for miss in best.misses if miss.limit not in {miss.limit for miss in chosen.misses}]
-    task = _measured_on(planner, kind(), best.deployment)
+    task = _measured_on(planner, kind(), best.deployment, request)
     if new:
         miss, unit = new[0], BY_LIMIT[new[0].limit].unit
         predicted = f"{_figure(miss.predicted.value)} [{_figure(miss.predicted.low)}, {_figure(miss.predicted.high)}]"

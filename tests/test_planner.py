@@ -228,3 +228,12 @@ def test_distance_grows_with_what_is_missed() -> None:
 
     assert 0 < missed(near) < missed(far)
     assert set(BY_LIMIT) >= {miss.limit for miss in far.chosen.misses}
+
+
+@pytest.mark.parametrize("name", ["kv-window", "kv-sinks", "attention-sliding-window"])
+def test_of_the_windows_of_a_required_technique_the_longest_that_the_limits_let_in_is_planned(name: str) -> None:
+    asked = PlanQuestion(
+        model=LLAMA_8B, hardware="h100-sxm", profile="none", require=(name,), context_tokens=16384, concurrency=4, offline=True
+    )
+    technique = next(each for each in plan(asked).chosen.techniques if each.name == name)
+    assert getattr(technique, "window") > 4000, technique  # noqa: B009  # the option of four techniques, not of their base

@@ -55,7 +55,7 @@ class _Canned(Technique):
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         return deployment
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         return LOSSLESS
 
     def apply(self, session: Session) -> Session:

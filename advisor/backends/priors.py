@@ -1,5 +1,6 @@
 """Published effects turned into what a technique answers."""
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
@@ -15,12 +16,15 @@ def quality_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityE
     return QualityEffect(prior.middle, prior.low, prior.high, prior.sources, prior.tasks)
 
 
-def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityEffect:
-    """The published loss of `effect` as the worst, nothing as the best.
+def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str, *, reach: int, longest: int) -> QualityEffect:
+    """The published loss of `effect` for a reach of so many tokens: that loss as the worst, nothing as the best.
 
-    What was published are streams many times as long as what is kept; a sequence that is hardly longer loses next to nothing.
+    What was published are sequences of which most was out of reach. The first `reach` tokens of the longest sequence miss nothing:
+    the log-likelihood that is lost is taken to be in proportion to the share of the others.
     """
-    return replace(quality_prior(evidence, model, effect), low_pct=0.0)
+    prior = quality_prior(evidence, model, effect)
+    share = max(1 - reach / longest, 0.0)
+    return replace(prior, loss_pct=100 * math.expm1(share * math.log1p(prior.loss_pct / 100)), low_pct=0.0)
 
 
 @lru_cache(maxsize=64)

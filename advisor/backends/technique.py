@@ -97,7 +97,7 @@ class Technique:
         """The deployment with this technique in its slot."""
 
     @abstractmethod
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """What the technique is expected to cost in quality, until it is measured."""
 
     @abstractmethod

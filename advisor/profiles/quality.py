@@ -22,6 +22,8 @@ class TechniqueQuality(Frozen):
 
     technique: str
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    reach_tokens: int | None = Field(default=None, ge=1)
+    """Tokens that one sees or that are kept, at the most; `None` where nothing is dropped however long a text is."""
     metrics: Metrics
     """Perplexity and what compares the predictions with those of the unmodified model."""
     heads: tuple[HeadError, ...]
@@ -55,3 +57,7 @@ class QualityReport(Frozen):
     perplexity: float
     """Of the unmodified model."""
     techniques: tuple[TechniqueQuality, ...]
+
+    def dropped_nothing(self, technique: TechniqueQuality) -> bool:
+        """Whether a technique that drops what is far away had nothing to drop, as no stretch is longer than its reach."""
+        return technique.reach_tokens is not None and technique.reach_tokens >= self.stretch_tokens

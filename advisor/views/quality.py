@@ -19,6 +19,7 @@ def quality_text(report: QualityReport, *, heads: int = 10, width: int = 80, col
     lines = [look.paint(line, "title") for line in wrap(f"{report.model}: what techniques cost, each by itself", look)]
     lines += [*wrap(facts, look), ""]
     lines += _summary(report.techniques, look)
+    lines += [line for each in report.techniques if report.dropped_nothing(each) for line in wrap(_idle(each, report), look)]
     lines += ["", look.paint("Heads furthest from exact attention", "title"), *_worst(report.techniques, heads, look)]
     return look.finish(lines)
 
@@ -35,6 +36,14 @@ def _summary(techniques: Sequence[TechniqueQuality], look: Look) -> list[str]:
         Column("worst", tuple(_percent(each.worst) for each in techniques)),
     )
     return table(key, (Group(whole, "whole model"), Group(errors, "attention of a head")), look)
+
+
+def _idle(technique: TechniqueQuality, report: QualityReport) -> str:
+    """Why the zeros of a technique say nothing."""
+    return (
+        f"{technique.name}: nothing was dropped. It reaches {technique.reach_tokens:,} tokens and stretches have "
+        f"{report.stretch_tokens:,}, so its figures do not tell what it costs; measure a shorter window."
+    )
 
 
 def _worst(techniques: Sequence[TechniqueQuality], count: int, look: Look) -> list[str]:

@@ -269,6 +269,22 @@ def test_explain_has_a_page_for_every_topic_that_it_lists(advisor: Run) -> None:
             assert advisor("explain", name).code == 0, name
 
 
+@pytest.mark.parametrize(
+    ("topic", "names"),
+    [
+        ("tpot", "tpot_ms_p95: 95th percentile"),
+        ("TPOT", "--tpot-ms"),
+        ("ttft_ms", "ttft_ms_p50: Median"),
+        ("quality_loss", "--quality-loss"),
+        ("peak-memory", "--memory-gib"),
+    ],
+)
+def test_a_metric_is_found_by_what_people_call_it(advisor: Run, topic: str, names: str) -> None:
+    page = advisor("explain", topic, "--json").data
+    assert page["kind"] == "metric"
+    assert any(names in part["text"] for part in page["parts"]), page["parts"]
+
+
 def test_an_unknown_topic_names_the_nearest(advisor: Run) -> None:
     ended = advisor("explain", "weights-int5")
     assert ended.code == ExitCode.USAGE

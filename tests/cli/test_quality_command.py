@@ -75,3 +75,14 @@ def test_what_cannot_be_measured_says_why(advisor: Run, tiny_model_folder: Path,
 def test_a_model_without_weights_is_refused(advisor: Run) -> None:
     ended = advisor("quality", "meta-llama/Meta-Llama-3.1-8B", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("weights-not-found", ExitCode.MISSING)
+
+
+def test_a_window_that_holds_a_whole_stretch_is_said_to_have_dropped_nothing(
+    advisor: Run, tiny_model_folder: Path, tiny_text_file: Path
+) -> None:
+    words = ("--with", "kv-window:window=4096", "--with", "attention-block-sparse", "--with", "kv-window:window=16")
+    ended = advisor("quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 64, "--format", "text", "-q", *words)
+    said = " ".join(ended.out.split())
+    assert "kv-window window=4096: nothing was dropped. It reaches 4,096 tokens" in said
+    assert "attention-block-sparse: nothing was dropped." in said
+    assert "kv-window window=16: nothing" not in said

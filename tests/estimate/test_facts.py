@@ -8,7 +8,11 @@ import pytest
 
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
 from advisor.backends.priors import acceptance_prior, quality_prior
+from advisor.backends.technique import Technique
+from advisor.backends.techniques import by_name
+from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
 from advisor.backends.techniques.attention_sliding_window import AttentionSlidingWindow
+from advisor.backends.techniques.kv_sinks import KvSinks
 from advisor.backends.techniques.kv_window import KvWindow
 from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
@@ -17,7 +21,7 @@ from advisor.profiles.evidence import load_evidence
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Load, Workload
+from advisor.profiles.request import Load, Request, Workload
 
 LLAMA_1B = "meta-llama/Llama-3.2-1B"
 LLAMA_8B = "meta-llama/Meta-Llama-3.1-8B"
@@ -233,8 +237,23 @@ def test_what_a_cache_loses_does_not_follow_what_the_weights_were_trained_on() -
 
 def test_a_window_is_expected_to_cost_between_nothing_and_what_endless_streams_cost() -> None:
     """arXiv 2309.17453, tables 1 and 2: Falcon-7B loses a half on 400 K tokens, Llama-2-13B a thousand times that."""
+    stream = Request(workload=Workload(prompt_tokens=120_000, output_tokens=1000, concurrency=1))
     for technique in (KvWindow(), AttentionSlidingWindow()):
-        effect = technique.quality(deployment(LLAMA_8B), load_evidence())
+        effect = technique.quality(deployment(LLAMA_8B), load_evidence(), stream)
         assert effect.low_pct == 0, effect
         assert 48 < effect.loss_pct < 35000, effect
         assert effect.high_pct == pytest.approx(94_892, rel=0.01), effect
+
+
+@pytest.mark.parametrize("kind", [KvWindow, KvSinks, AttentionSlidingWindow, AttentionBlockSparse])
+def test_a_longer_reach_is_expected_to_lose_less_and_one_that_holds_everything_nothing(kind: type[Technique]) -> None:
+    asked = Request(workload=Workload(prompt_tokens=7168, output_tokens=1024, concurrency=1))
+    losses = []
+    for window in (256, 1024, 4096, 8192):
+        technique = by_name(kind.name, {"window": window})
+        effect = technique.quality(deployment(LLAMA_8B), load_evidence(), asked)
+        assert effect.low_pct <= effect.loss_pct <= effect.high_pct
+        losses.append(effect.loss_pct)
+    assert losses == sorted(losses, reverse=True), losses
+    assert losses[0] > 1.5 * losses[2] > 0, losses
+    assert losses[-1] == 0, losses

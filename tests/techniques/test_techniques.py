@@ -77,7 +77,7 @@ def test_every_variant_sketches_something_else(kind: type[Technique]) -> None:
 @pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
 def test_quality_holds_its_middle_and_names_its_sources(kind: type[Technique]) -> None:
     request, before = accepted(kind)
-    effect = kind().quality(kind().sketch(before, request), load_evidence())
+    effect = kind().quality(kind().sketch(before, request), load_evidence(), request)
     assert effect.low_pct <= effect.loss_pct <= effect.high_pct
     assert effect.loss_pct == 0 or effect.sources
 

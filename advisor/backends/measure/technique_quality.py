@@ -40,6 +40,7 @@ def judge(job: QualityJob, emit: Callable[[Event], None]) -> None:
             TechniqueQuality(
                 technique=chosen.name,
                 options=chosen.options,
+                reach_tokens=_reach(names[place]),
                 metrics=measure_candidate(names[place], reference, partial(clock.tell, chosen.name)),
                 heads=errors[place],
             )
@@ -58,6 +59,14 @@ def judge(job: QualityJob, emit: Callable[[Event], None]) -> None:
             )
         )
     )
+
+
+def _reach(session: Session) -> int | None:
+    """Tokens that one sees or that the cache keeps, at the most; `None` where that is all of them."""
+    pattern = session.attention_pattern
+    seen = pattern.window + pattern.first + pattern.random_blocks * pattern.block if pattern is not None else None
+    kept = session.kv_window + session.kv_first_tokens if session.kv_window is not None else None
+    return min((tokens for tokens in (session.attention_window, seen, kept) if tokens is not None), default=None)
 
 
 def _altered(session: Session, chosen: Chosen) -> Session:

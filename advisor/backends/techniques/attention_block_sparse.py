@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Pattern
-from advisor.backends.priors import quality_prior
+from advisor.backends.priors import forgetting_prior
 from advisor.backends.refusals import not_narrowed, without_attention
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
@@ -63,9 +63,10 @@ class AttentionBlockSparse(Technique):
         """Every layer with this pattern."""
         return replace(deployment, attention=replace(deployment.attention, pattern=self.pattern))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published scores of models that were not trained so, on prompts of which each token saw first and newest ones."""
-        return quality_prior(evidence, deployment.model, "attention:local-global")
+        longest, reach = request.workload.longest_tokens, self.pattern.seen_tokens
+        return forgetting_prior(evidence, deployment.model, "attention:local-global", reach=reach, longest=longest)
 
     def apply(self, session: Session) -> Session:
         """The runtime reads the pattern."""

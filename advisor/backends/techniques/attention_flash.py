@@ -41,7 +41,7 @@ class AttentionFlash(Technique):
         """The fastest attention."""
         return replace(deployment, attention=replace(deployment.attention, implementation="flash"))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

@@ -38,7 +38,7 @@ class AttentionFlex(Technique):
         """Attention by flex."""
         return replace(deployment, attention=replace(deployment.attention, implementation="flex"))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

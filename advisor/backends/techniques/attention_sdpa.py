@@ -36,7 +36,7 @@ class AttentionSdpa(Technique):
         """Fused attention."""
         return replace(deployment, attention=replace(deployment.attention, implementation="sdpa"))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

@@ -47,9 +47,10 @@ class AttentionSlidingWindow(Technique):
         """Every layer with this window, or its own shorter one."""
         return replace(deployment, attention=replace(deployment.attention, window=self.window))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of a model that was not trained so, once its first tokens are out of sight."""
-        return forgetting_prior(evidence, deployment.model, "kv:window")
+        longest = request.workload.longest_tokens
+        return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
 
     def apply(self, session: Session) -> Session:
         """The runtime reads the choice."""

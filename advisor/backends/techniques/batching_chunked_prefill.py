@@ -47,7 +47,7 @@ class BatchingChunkedPrefill(Technique):
         """Continuous batches with this budget."""
         return deployment.batched(Batching("continuous", deployment.batching.max_sequences, self.token_budget))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

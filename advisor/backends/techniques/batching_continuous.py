@@ -39,7 +39,7 @@ class BatchingContinuous(Technique):
         """Continuous batches of whole prompts."""
         return deployment.batched(Batching("continuous", deployment.batching.max_sequences, self.step_tokens, chunked=False))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

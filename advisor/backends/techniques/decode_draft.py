@@ -48,7 +48,7 @@ class DecodeDraft(Technique):
         decoding = Decoding("draft", self.draft_tokens, prior.middle, (prior.low, prior.high), draft, draft.folder)
         return replace(deployment, decoding=decoding)
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact: every token is the model's own."""
         return LOSSLESS
 

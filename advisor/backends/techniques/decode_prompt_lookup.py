@@ -40,7 +40,7 @@ class DecodePromptLookup(Technique):
         prior = acceptance_prior(load_evidence(), "decode:prompt-lookup")
         return replace(deployment, decoding=Decoding("prompt-lookup", self.draft_tokens, prior.middle, (prior.low, prior.high)))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact: every token is the model's own."""
         return LOSSLESS
 

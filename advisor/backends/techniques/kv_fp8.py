@@ -37,7 +37,7 @@ class KvFp8(Technique):
         """The same cache in fp8."""
         return replace(deployment, kv=replace(deployment.kv, format="fp8"))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published accuracy with e4m3 keys and values."""
         return quality_prior(evidence, deployment.model, "kv:fp8")
 

@@ -44,7 +44,7 @@ class KvInt4(Technique):
         """The same cache in int4."""
         return replace(deployment, kv=replace(deployment.kv, format="int4"))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity with rotated int4 rows, accuracy with plain ones, as the engine keeps them."""
         rotated = "int4" in load_engine(deployment.engine).kv_rows.rotated
         return quality_prior(evidence, deployment.model, "kv:int4-rotated" if rotated else "kv:int4")

@@ -37,7 +37,7 @@ class KvInt8(Technique):
         """The same cache in int8."""
         return replace(deployment, kv=replace(deployment.kv, format="int8"))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published accuracy with int8 keys and values."""
         return quality_prior(evidence, deployment.model, "kv:int8")
 

@@ -38,7 +38,7 @@ class KvPaged(Technique):
         """The same cache in blocks."""
         return replace(deployment, kv=replace(deployment.kv, layout="paged", block_tokens=self.block_tokens))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

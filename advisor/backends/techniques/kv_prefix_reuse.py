@@ -52,7 +52,7 @@ class KvPrefixReuse(Technique):
         """The same cache, its blocks shared."""
         return replace(deployment, kv=replace(deployment.kv, prefix_reuse=True))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.priors import quality_prior
+from advisor.backends.priors import forgetting_prior
 from advisor.backends.refusals import not_evictable, not_narrowed, without_attention
 from advisor.backends.session import Session
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique
@@ -57,9 +57,10 @@ class KvSinks(Technique):
         """The same cache with a window and first tokens."""
         return replace(deployment, kv=replace(deployment.kv, window=self.window, first_tokens=self.first_tokens))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published scores on long prompts of which a quarter or half was kept."""
-        return quality_prior(evidence, deployment.model, "kv:sinks")
+        longest, reach = request.workload.longest_tokens, self.first_tokens + self.window
+        return forgetting_prior(evidence, deployment.model, "kv:sinks", reach=reach, longest=longest)
 
     def apply(self, session: Session) -> Session:
         """The runtime reads the choice."""

@@ -49,9 +49,10 @@ class KvWindow(Technique):
         """The same cache with a window."""
         return replace(deployment, kv=replace(deployment.kv, window=self.window))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity once the first tokens have left the cache."""
-        return forgetting_prior(evidence, deployment.model, "kv:window")
+        longest = request.workload.longest_tokens
+        return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
 
     def apply(self, session: Session) -> Session:
         """The runtime reads the choice."""

@@ -47,7 +47,7 @@ class WeightsInt4(Technique):
         kept = deployment.weights.kept_kinds - ({"head"} if self.head else set())
         return replace(deployment, weights=Weights("int4", self.group_size, kept))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of round-to-nearest int4 at the nearest group size.
 
         Rows from torchao round the output head too, others do not: their spread covers `head`.

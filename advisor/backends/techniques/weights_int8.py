@@ -41,7 +41,7 @@ class WeightsInt8(Technique):
         kept = deployment.weights.kept_kinds - ({"head"} if self.head else set())
         return replace(deployment, weights=Weights("int8", kept_kinds=kept))
 
-    def quality(self, deployment: Deployment, evidence: Evidence) -> QualityEffect:
+    def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of weight-only int8, round to nearest; in torchao's rows the output head is rounded too."""
         return quality_prior(evidence, deployment.model, "weights:int8")
 
