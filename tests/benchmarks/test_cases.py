@@ -1,14 +1,18 @@
 """What cases count and compute, where it can be told without a device."""
 
+from dataclasses import fields
+from pathlib import Path
+
 import pytest
 import torch
 
 from advisor.backends.quantised import quantise_linears
+from advisor.backends.techniques import by_name
 from benchmarks.cases.decode_attention import FORMATS, make_inputs, our_call, work_of
 from benchmarks.cases.idle import idle_share, union
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, TINY, Shape, experts_share, make_model, step_bytes
 from benchmarks.cases.one_sequence import against_floor
-from benchmarks.cases.quality import score
+from benchmarks.cases.quality import LOSSY, WINDOW, name_of, score
 from benchmarks.cases.sampling import TEMPERATURE, TOP_K, Options, our_sample, sorted_sample
 from benchmarks.cases.shapes import GPT_OSS, Decode
 from benchmarks.cases.shapes import LLAMA_8B as HEADS_8B
@@ -119,3 +123,13 @@ def test_the_peer_that_sorts_draws_from_the_same_tokens_as_ours() -> None:
     assert torch.equal(ours[likely] > 0, sorted_away[likely] > 0)
     assert float((ours - sorted_away).abs().sum(1).max()) / 600 < 0.4
     assert int((ours > 0).sum(1).max()) <= TOP_K
+
+
+def test_the_quality_table_names_the_window_of_each_row_and_none_holds_a_whole_stretch() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "performance.md").read_text(encoding="utf-8")
+    for name, options in LOSSY:
+        assert f"| {name_of(name, options)} |" in page
+        if "window" in {field.name for field in fields(by_name(name))}:
+            window = options["window"]
+            assert isinstance(window, int), f"{name} is scored with a window that its row does not name"
+            assert window <= WINDOW // 4
