@@ -5,7 +5,7 @@ READY := $(VENV)/.ready
 
 CASES := benchmarks/published/cases.csv
 
-.PHONY: demo test test-slow test-gpu check format bench-gpu bench-cpu bench-search kernels performance fit cross-validate calibrate accuracy clean
+.PHONY: demo test test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels performance fit cross-validate calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
@@ -61,6 +61,10 @@ bench-gpu: $(READY)
 
 bench-search: $(READY)
 	$(BIN)/python benchmarks/search.py
+
+# Milliseconds from a key to the screen, over all shipped models.
+bench-session: $(READY)
+	$(BIN)/python -m benchmarks.session $(BENCH)
 
 # What every kernel compiles to for GPUs that need not be here.
 kernels: $(READY)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from advisor.advice import Advice, Candidate, Status
 from advisor.planner import Planner, candidate_id, stack_of
 from advisor.profiles.request import Request
-from advisor.ranking import Columns, Judged, judge, misses, status
+from advisor.ranking import Judged, misses, status
 from advisor.reasons import reasons
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
@@ -19,8 +19,6 @@ if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions th
 
 MOST_EACH = 96
 """Plans of each standing beside the frontier: more than two hundred rows nobody reads."""
-ALIKE = 0.03
-"""Plans whose numbers all lie in the same step of 3 % are one row."""
 
 
 class Zone(StrEnum):
@@ -48,19 +46,41 @@ class Spot:
 
 def landscape(planner: Planner, advice: Advice) -> tuple[Spot, ...]:
     """The frontier in the order of rank, then feasible plans by rank, then rejected ones by how little they miss."""
-    request, priced = advice.request, planner.priced(advice.request)
-    judged = judge(priced.columns, request, planner.budget_gib(request))
-    order = judged.order
-    fits = ~judged.misses_any[order]
+    priced, judged = planner.judged(advice.request)
     top = [Spot(candidate, _zone(candidate, True), True) for candidate in advice.ranked]
-    known = {spot.id for spot in top}
-    rest = [
-        Spot(candidate, _zone(candidate, False), False)
-        for places in (order[fits], order[~fits])
-        for place in _distinct(priced.columns, places)
-        if (candidate := _candidate(priced, judged, place, planner, request)).id not in known
-    ]
-    return (*top, *rest)
+    return (*top, *_others(planner, advice.request, priced, judged, {spot.id for spot in top}))
+
+
+def sketch(planner: Planner, request: Request) -> tuple[Advice, tuple[Spot, ...]]:
+    """What is known before anything is simulated: the same landscape in closed form, and an answer without reasons and ways out.
+
+    Plans that were simulated before stand with those numbers. Raises as `advise` does.
+    """
+    priced, judged = planner.judged(request)
+    candidates, simulated = [], set()
+    for place in planner.finalist_places(priced, judged):
+        known = planner.simulated(priced.stacks[place], request)
+        candidates.append(known or _candidate(priced, judged, place, planner, request))
+        if known is not None:
+            simulated.add(known.id)
+    ranked = planner.kept(candidates, request)
+    chosen = ranked[0]
+    fits = chosen.status is not Status.MISSES
+    advice = Advice(
+        request=request,
+        model=planner.model,
+        hardware=planner.hardware,
+        profile=planner.profile,
+        chosen=chosen,
+        ranked=tuple(ranked),
+        reasons=(),
+        relaxations=(),
+        binding=None if fits else max(chosen.misses, key=lambda miss: miss.ratio),
+        considered=len(priced.stacks),
+        feasible=int((~judged.misses_any).sum()),
+    )
+    top = [Spot(candidate, _zone(candidate, True), candidate.id in simulated) for candidate in ranked]
+    return advice, (*top, *_others(planner, request, priced, judged, {spot.id for spot in top}))
 
 
 def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice:
@@ -86,21 +106,33 @@ def _zone(candidate: Candidate, best: bool) -> Zone:
     return Zone.FRONTIER if best else Zone.FEASIBLE
 
 
+def _others(planner: Planner, request: Request, priced: "Priced", judged: Judged, known: set[str]) -> list[Spot]:
+    """One of each kind in closed form, those that fit before those that do not, each best first."""
+    order = judged.order
+    fits = ~judged.misses_any[order]
+    return [
+        Spot(candidate, _zone(candidate, False), False)
+        for places in (order[fits], order[~fits])
+        for place in _distinct(priced, places)
+        if (candidate := _candidate(priced, judged, place, planner, request)).id not in known
+    ]
+
+
 def _candidate(priced: "Priced", judged: Judged, place: int, planner: Planner, request: Request) -> Candidate:
-    stack, metrics = priced.stacks[place], priced.metrics(place)
+    stack = priced.stacks[place]
+    if place not in priced.rows:
+        priced.rows[place] = candidate_id(stack), priced.metrics(place)
+    id, metrics = priced.rows[place]
     missed = misses(metrics, request.limits, planner.budget_gib(request))
     chances = tuple((limit, float(chance[place])) for limit, chance in judged.chances.items())
     verdict = status(float(judged.probability[place]), missed)
-    return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, missed, chances)
+    return Candidate(id, stack.techniques, stack.deployment, metrics, verdict, missed, chances)
 
 
-def _distinct(columns: Columns, places: "NDArray[intp]") -> list[int]:
-    """The first places, of stacks whose numbers are alike only the first."""
+def _distinct(priced: "Priced", places: "NDArray[intp]") -> list[int]:
+    """The first places, of stacks of one kind only the first."""
     # Deferred: see above.
     import numpy as np
 
-    if not len(places):
-        return []
-    logs = [np.log(np.maximum(np.nan_to_num(column.value[places]), 1e-9)) / ALIKE for column in columns.metrics.values()]
-    _, first = np.unique(np.round(np.array(logs)), axis=1, return_index=True)
+    _, first = np.unique(priced.kinds[places], return_index=True)
     return [int(places[at]) for at in np.sort(first)[:MOST_EACH]]

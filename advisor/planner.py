@@ -45,17 +45,16 @@ class Planner:
         self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
         self._priced: dict[tuple[object, ...], Priced] = {}
         self._losses: dict[Workload, Losses] = {}
+        self.checkpoint: Callable[[], None] = lambda: None
+        """Called before each candidate: what it raises ends the answer; what was simulated until then is kept."""
 
     def advise(self, request: Request) -> Advice:
         """Answer one request. Never empty: when nothing fits, the nearest stack leads."""
-        priced = self.priced(request)
-        if not priced.stacks:
-            raise self._nothing_left(request)
-        judged = judge(priced.columns, request, self.budget_gib(request))
-        finalists = self._ordered([self.candidate(stack, request) for stack in self._finalists(priced, judged)], request)
-        chosen = finalists[0]
+        priced, judged = self.judged(request)
+        finalists = self.finalist_places(priced, judged)
+        kept = self.kept([self.candidate(priced.stacks[place], request) for place in finalists], request)
+        chosen = kept[0]
         fits = chosen.status is not Status.MISSES
-        kept = [c for c in frontier(finalists) if fits or c.status is Status.MISSES][:SHOWN]
         return Advice(
             request=request,
             model=self.model,
@@ -77,10 +76,15 @@ class Planner:
 
     def finalists(self, request: Request) -> list[Stack]:
         """The stacks that are simulated to answer a request: none of the others is chosen. Raises as `advise` does."""
+        priced, judged = self.judged(request)
+        return [priced.stacks[place] for place in self.finalist_places(priced, judged)]
+
+    def judged(self, request: Request) -> tuple[Priced, Judged]:
+        """Every stack in closed form, held against the limits. Raises as `advise` does."""
         priced = self.priced(request)
         if not priced.stacks:
             raise self._nothing_left(request)
-        return self._finalists(priced, judge(priced.columns, request, self.budget_gib(request)))
+        return priced, judge(priced.columns, request, self.budget_gib(request))
 
     def with_memory(self, extra_gib: float) -> "Planner":
         """The same for devices with so many GiB more for use. Closed forms stay those for less: they only say what is simulated."""
@@ -96,24 +100,37 @@ class Planner:
 
     def priced(self, request: Request) -> Priced:
         """Every stack with its closed-form metrics; limits and preference change nothing of it."""
-        key = (request.workload, request.devices, request.require, request.forbid)
-        if key not in self._priced:
+        known = self.already_priced(request)
+        if known is None:
             if len(self._priced) >= MOST_PRICED:
                 self._priced.pop(next(iter(self._priced)))
             pricing = Pricing(self.estimator, request.workload, self._losses_under(request).of)
-            self._priced[key] = pricing.price(stacks(self.model, request, self.estimator.engine.name))
-        return self._priced[key]
+            known = self._priced[_priced_key(request)] = pricing.price(stacks(self.model, request, self.estimator.engine.name))
+        return known
+
+    def already_priced(self, request: Request) -> Priced | None:
+        """The same where it was asked before; `None` where it would take its time."""
+        return self._priced.get(_priced_key(request))
 
     def candidate(self, stack: Stack, request: Request) -> Candidate:
         """A stack with simulated metrics, judged by the request's limits."""
         key = (stack, request.workload)
+        self.checkpoint()
         if key not in self._simulated:
             served = self.estimator.serve(stack.deployment, request.workload)
             metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack, request))
             self._simulated[key] = self._with_needed_memory(metrics, stack, request), served
-        metrics, served = self._simulated[key]
+        return self._judged_by(stack, request)
+
+    def _judged_by(self, stack: Stack, request: Request) -> Candidate:
+        """What was simulated, held against the limits of a request."""
+        metrics, served = self._simulated[stack, request.workload]
         goodput = self.estimator.goodput(stack.deployment, request.workload, served, request.limits)
         return self._judged(stack, metrics.model_copy(update={"goodput_per_s": goodput}), request)
+
+    def simulated(self, stack: Stack, request: Request) -> Candidate | None:
+        """The same where it was simulated before; `None` where it would take its time."""
+        return self._judged_by(stack, request) if (stack, request.workload) in self._simulated else None
 
     def best(self, candidates: Sequence[Candidate], request: Request) -> Candidate:
         """The one that ranks first."""
@@ -165,15 +182,21 @@ class Planner:
             }
         )
 
-    def _finalists(self, priced: Priced, judged: Judged) -> list[Stack]:
-        """The best by rank, those of equal numbers once, and the best by each objective among those that fit."""
+    def finalist_places(self, priced: Priced, judged: Judged) -> list[int]:
+        """Of all stacks the best by rank, those of equal numbers once, and the best by each objective among those that fit."""
         ordered = judged.order
         picked = distinct(priced.columns, ordered, judged.cost[ordered])
         fit = ordered[~judged.misses_any[ordered]]
         among = fit if len(fit) else ordered[:FINALISTS]
         for metric, sign in OBJECTIVES.items():
             picked.append(among[(sign * priced.columns.metrics[metric].value[among]).argmin()])
-        return [priced.stacks[place] for place in dict.fromkeys(int(place) for place in picked)]
+        return list(dict.fromkeys(int(place) for place in picked))
+
+    def kept(self, finalists: Sequence[Candidate], request: Request) -> list[Candidate]:
+        """Of the finalists those that are shown, best first: the frontier, and of it only what misses where the best one does."""
+        ordered = self._ordered(finalists, request)
+        fits = ordered[0].status is not Status.MISSES
+        return [c for c in frontier(ordered) if fits or c.status is Status.MISSES][:SHOWN]
 
     def _relaxations(self, priced: Priced, judged: Judged, chosen: Candidate, request: Request) -> list[Relaxation]:
         """For each limit, the stack that misses only it, and by least."""
@@ -263,6 +286,10 @@ class Planner:
             else:
                 high = middle - 1
         return low
+
+
+def _priced_key(request: Request) -> tuple[object, ...]:
+    return request.workload, request.devices, request.require, request.forbid
 
 
 def stack_of(candidate: Candidate) -> Stack:

@@ -55,6 +55,8 @@ def told(planned: Planned) -> str:
         sentence = _binding(planned) or verdict(advice)
         return sentence[:1].upper() + sentence[1:]
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
+    if not planned.final:
+        return f"No plan seems to meet every limit; in the nearest {miss_words(advice.binding)}. Simulating it ... ({nearest})"
     way_out = "r shows which limit to move." if advice.relaxations else "No change of a single limit lets a plan in."
     return f"No plan meets every limit; in the nearest {miss_words(advice.binding)}. {way_out} ({nearest})"
 

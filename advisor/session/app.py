@@ -1,6 +1,7 @@
 """The session's app: holds the state, asks the desk in threads, and tells the screens through what they watch."""
 
 import contextlib
+import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 PAUSE_S = 0.2
 """How long typing must rest before stacks are priced anew; a limit, which only ranks them, waits for nothing."""
 SAVED_AFTER_S = 0.3
+DRAWN_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +188,9 @@ class SessionApp(Jobs, App[None]):
     def _show_detail(self) -> None:
         assert self.planned is not None
         plan = self.selected
-        if plan is None or plan == self.planned.advice.chosen.id:
+        if not self.planned.final:
+            self.detail = None
+        elif plan is None or plan == self.planned.advice.chosen.id:
             self.workers.cancel_group(self, "detail")
             self.detail = self.planned.advice
         else:
@@ -209,17 +213,29 @@ class SessionApp(Jobs, App[None]):
     def _plan(self) -> None:
         self._pause = None
         self.busy = True
+        self.workers.cancel_group(self, "detail")
         self._answer(self.state.asked)
 
     @work(thread=True, exclusive=True, group="plan", exit_on_error=False)
     def _answer(self, asked: Asked) -> None:
         worker = get_current_worker()
         try:
+            sketched = self.desk.sketch(asked)
+            if sketched is not None and not worker.is_cancelled:
+                drawn = threading.Event()
+                self.call_from_thread(self._sketched, sketched, drawn)
+                drawn.wait(DRAWN_WITHIN_S)  # so that the answer does not hold it up; another screen may have come up instead
             found: Planned | Problem | None = self.desk.answer(asked, lambda: worker.is_cancelled)
         except AdvisorError as error:
             found = problem_of(error)
         if found is not None and not worker.is_cancelled:
             self.call_from_thread(self._answered, found)
+
+    def _sketched(self, found: Planned, drawn: threading.Event) -> None:
+        """What is known at once; the answer follows."""
+        self.detail = None
+        self.planned = found
+        self.screen.call_after_refresh(drawn.set)
 
     def _answered(self, found: Planned | Problem) -> None:
         self.busy = False
@@ -234,11 +250,11 @@ class SessionApp(Jobs, App[None]):
     def _detail_of(self, planned: Planned, plan: str) -> None:
         worker = get_current_worker()
         try:
-            advice = self.desk.advice_for(planned, plan)
+            advice = self.desk.advice_for(planned, plan, lambda: worker.is_cancelled)
         except AdvisorError as error:
             self.call_from_thread(setattr, self, "problem", problem_of(error))
             return
-        if not worker.is_cancelled:
+        if advice is not None and not worker.is_cancelled:
             self.call_from_thread(setattr, self, "detail", advice)
 
     @work(thread=True, group="here", exit_on_error=False)

@@ -1,5 +1,6 @@
 """Where the session's questions are answered: the calls that `advisor plan` makes, prices kept between them. Knows no screen."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -28,6 +29,12 @@ class Planned:
     """What may be used of a device."""
     here: bool
     """Whether the plan is for this machine."""
+    final: bool = True
+    """Whether this is the answer; else what is known before it was simulated, without reasons."""
+
+
+class Abandoned(Exception):  # noqa: N818 - no error: nobody waits for the answer any more
+    """Raised between two candidates of an answer that nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,7 @@ class Desk:
 
     def __init__(self) -> None:
         self._turns = Turns()
+        self._preparing = threading.Lock()
         self._planners: Planners | None = None
         self._here: Here | None = None
 
@@ -58,18 +66,36 @@ class Desk:
             if abandoned():
                 return None
             planner, request = self._prepare(asked)
-            advice = planner.advise(request)
-            here = not asked.text("hardware") and asked.text("profile") in ("", "auto", "none")
-            return Planned(asked, advice, landscape(planner, advice), planner.budget_gib(advice.request), here)
+            try:
+                advice = self._unless(abandoned, planner, lambda: planner.advise(request))
+            except Abandoned:
+                return None
+            return Planned(asked, advice, landscape(planner, advice), planner.budget_gib(request), _is_here(asked))
 
-    def advice_for(self, planned: Planned, plan: str) -> "Advice":
-        """The answer with that plan of the landscape chosen, simulated and with its reasons."""
+    def sketch(self, asked: Asked) -> Planned | None:
+        """What is known at once, while another question may still be worked on; `None` where stacks have to be priced first.
+
+        Raises `AdvisorError` as `advisor plan` does.
+        """
+        from advisor.landscape import sketch
+
+        planner, request = self._prepare(asked)
+        if planner.already_priced(request) is None:
+            return None
+        advice, spots = sketch(planner, request)
+        return Planned(asked, advice, spots, planner.budget_gib(request), _is_here(asked), final=False)
+
+    def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> "Advice | None":
+        """The answer with that plan of the landscape chosen, simulated and with its reasons; `None` when nobody waits for it any more."""
         from advisor.landscape import advice_for
 
         spot = next(spot for spot in planned.spots if spot.id == plan)
         with self._turns.at_once():
             planner, _ = self._prepare(planned.asked)
-            return advice_for(planner, planned.advice, spot.candidate)
+            try:
+                return self._unless(abandoned, planner, lambda: advice_for(planner, planned.advice, spot.candidate))
+            except Abandoned:
+                return None
 
     def findings(self, planned: Planned, advice: "Advice", wanted: "Sequence[str]") -> "Iterator[Finding]":
         """What is found out about a plan, bit by bit; between two bits whatever a person waits for goes first."""
@@ -124,5 +150,24 @@ class Desk:
         from advisor.cli.plan import question_of
         from advisor.service import Planners
 
-        self._planners = self._planners or Planners()
-        return self._planners.prepare(question_of((*asked.words(), "--offline")))
+        question = question_of((*asked.words(), "--offline"))
+        with self._preparing:
+            self._planners = self._planners or Planners()
+            return self._planners.prepare(question)
+
+    def _unless(self, abandoned: Callable[[], bool], planner: "Planner", work: "Callable[[], Advice]") -> "Advice":
+        """Do the work, which ends before its next candidate once it is abandoned. Raises `Abandoned` then."""
+
+        def check() -> None:
+            if abandoned():
+                raise Abandoned
+
+        planner.checkpoint = check
+        try:
+            return work()
+        finally:
+            planner.checkpoint = lambda: None
+
+
+def _is_here(asked: Asked) -> bool:
+    return not asked.text("hardware") and asked.text("profile") in ("", "auto", "none")

@@ -28,7 +28,10 @@ class CannedDesk(Desk):
         advice = _with_chances(NOTHING_FITS if asked.text("tpot_ms") == "10" else FITS)
         return Planned(asked, advice, tuple(map(_spot, advice.ranked)), 20.0, False)
 
-    def advice_for(self, planned: Planned, plan: str) -> Advice:
+    def sketch(self, asked: Asked) -> Planned | None:
+        return None
+
+    def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Advice | None:
         chosen = next(spot.candidate for spot in planned.spots if spot.id == plan)
         return replace(planned.advice, chosen=chosen)
 

@@ -33,3 +33,29 @@ def test_the_session_saves_the_bytes_of_the_command_line(asked: Asked, tmp_path:
     assert planned is not None
     save_plan(desk.plan_file(asked, planned.advice), tmp_path / "session.yaml")
     assert (tmp_path / "session.yaml").read_bytes() == (tmp_path / "cli.yaml").read_bytes()
+
+
+def test_what_is_known_at_once_is_of_the_limits_asked_and_says_that_it_is_not_the_answer() -> None:
+    desk, asked = Desk(), QUESTIONS["nothing fits"].with_text("tpot_ms", "30")
+    assert desk.sketch(asked) is None  # stacks have to be priced first
+    desk.answer(asked)
+    tighter = asked.with_text("tpot_ms", "5")
+    sketched = desk.sketch(tighter)
+    assert sketched is not None
+    assert not sketched.final
+    assert sketched.advice.request.limits.tpot_ms_p95 == 5
+    assert any(not spot.simulated for spot in sketched.spots)
+    answer = desk.answer(tighter)
+    assert answer is not None
+    assert answer.final
+    assert desk.answer(tighter, abandoned=lambda: True) is None
+
+
+def test_an_answer_that_is_abandoned_half_way_leaves_the_next_one_whole() -> None:
+    asked, calls = QUESTIONS["limits as people write them"], iter([False] * 4)
+    desk = Desk()
+    assert desk.answer(asked, lambda: next(calls, True)) is None
+    whole, fresh = desk.answer(asked), Desk().answer(asked)
+    assert whole is not None
+    assert fresh is not None
+    assert whole.advice == fresh.advice

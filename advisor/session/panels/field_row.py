@@ -30,6 +30,7 @@ class FieldRow(Vertical):
         super().__init__(id=f"row-{field.name}")
         self.field = field
         self._text = text
+        self._error = self._reading = ""
 
     def compose(self) -> ComposeResult:
         """Label, field and reading side by side; the error below."""
@@ -51,8 +52,10 @@ class FieldRow(Vertical):
 
     def show_error(self, sentence: str) -> None:
         """Say what is wrong; nothing where nothing is."""
-        self.query_one(".error", Static).update(sentence)
-        self.set_class(bool(sentence), "-wrong")
+        if sentence != self._error:  # an update lays the whole screen out again
+            self._error = sentence
+            self.query_one(".error", Static).update(sentence)
+            self.set_class(bool(sentence), "-wrong")
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Pass a change on."""
@@ -74,4 +77,7 @@ class FieldRow(Vertical):
         except ValueError:
             value = None
         plain = "" if value is None else str(value) if isinstance(value, int) else number(value, trim=True)
-        self.query_one(".reading", Static).update(f"= {plain}" if plain and plain != text.strip() else "")
+        reading = f"= {plain}" if plain and plain != text.strip() else ""
+        if reading != self._reading:
+            self._reading = reading
+            self.query_one(".reading", Static).update(reading)

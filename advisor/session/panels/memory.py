@@ -24,4 +24,6 @@ class MemoryPanel(Static):
 
         device_gib = advice.hardware.memory_bytes / GIB
         lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=look)
-        self.update(toned(look.finish(lines).splitlines(), palette))
+        bar = toned(look.finish(lines).splitlines(), palette)
+        if bar != self.content:  # an update lays the whole screen out again
+            self.update(bar)

@@ -52,7 +52,7 @@ class PlotPanel(Static, can_focus=True):
             y_limit=limits.throughput_tok_s,
         )
         lines = scatter(points, axes, look.width, max(self.content_size.height, 0))
-        self.update(toned(look.finish(lines).splitlines(), palette))
+        self.update(toned(look.finish(lines).splitlines(), palette), layout=False)
 
 
 def frontier_step(spots: "Sequence[Spot]", selected: str, step: int) -> str | None:

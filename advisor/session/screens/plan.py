@@ -80,7 +80,7 @@ class PlanScreen(PlanReasons, Screen[None]):
         """Model, machine, and what goes on."""
         session = session_of(self)
         line = header(session.planned, session.here, session.state.asked.text("model"), busy=session.busy, chip=session.chip)
-        self.query_one("#header", Static).update(session.ascii_only(line))
+        self.query_one("#header", Static).update(session.ascii_only(line), layout=False)
 
     def show_plans(self) -> None:
         """The table, and all that follows the selected plan."""
@@ -150,7 +150,9 @@ class PlanScreen(PlanReasons, Screen[None]):
 
     def say(self, sentence: str) -> None:
         """The message line."""
-        self.query_one("#message", Static).update(session_of(self).ascii_only(f" {sentence}"))
+        message, line = self.query_one("#message", Static), session_of(self).ascii_only(f" {sentence}")
+        if str(message.content) != line:  # an update lays the whole screen out again
+            message.update(line)
 
     def on_field_row_typed(self, event: FieldRow.Typed) -> None:
         """A field changed."""

@@ -123,6 +123,9 @@ class PlanActions(_Base):
 
         planned = session_of(self).planned
         if planned is None or not planned.advice.relaxations:
+            if planned is not None and not planned.final:
+                self.say("Still looking for what could be relaxed; press r again in a moment.")
+                return
             self.say("Nothing to relax: a plan meets every limit." if planned and planned.advice.binding is None else "Nothing to relax.")
             return
         items = planned.advice.relaxations
