@@ -1,6 +1,7 @@
 """Every exact way gives the same attention, and the one that took least is taken, also for shapes nearby."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import flex_attention
 
+from advisor.backends.compiler import cpp_compiler
 from advisor.backends.runtime import exact
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.runtime.exact import Call, Way, ways
@@ -151,3 +153,31 @@ def test_flex_gives_the_tokens_of_the_model(
     jobs = [Job(tuple(range(3, 20 + index)), 6) for index in range(4)]
     session = open_session(llama, attention="flex", kv_layout="paged", kv_block_tokens=8, batching="continuous", token_budget=12)
     assert [done.tokens for done in serve(session, jobs, concurrency=3).finished] == generate(llama, jobs)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cpp_compiler() is None, reason="compiles C++")
+@pytest.mark.parametrize(("tokens", "most"), [(1, 1), (150, 0)], ids=["a step", "a chunk"])
+def test_a_compiled_kernel_looks_at_every_block_of_a_long_cache(tokens: int, most: int) -> None:
+    asked = replace(call(1, tokens, 600), most=most)
+    torch.testing.assert_close(exact.flex(asked), exact.sdpa(asked), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_added_to_a_run_of_queries_hides_no_block_from_it() -> None:
+    query, rows = torch.zeros(1, 1, 4, 8), torch.zeros(1, 2, 600, 8)
+    *_, sight = exact._grown(query, rows, rows, Sight(positions=torch.tensor([[599]])), 1)
+    count, _ = sight.blocks(128, 8)
+    assert count.tolist() == [[5]], "of 128 tokens each, the last of which holds place 599"
+
+
+def test_no_kernel_is_made_for_a_single_query(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def watched(query: Tensor, *rest: Any, **asked: Any) -> Any:
+        seen.append(query.shape[2])
+        return flex_attention.flex_attention(query, *rest, **asked)
+
+    monkeypatch.setattr("advisor.backends.runtime.exact.compiled", lambda _: watched)
+    asked = replace(call(1, 1, 600), most=1)
+    torch.testing.assert_close(exact.flex(asked), exact.sdpa(asked), rtol=2e-2, atol=2e-2)
+    assert seen == [2]

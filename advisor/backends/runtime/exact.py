@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -18,8 +19,8 @@ DEVICE_KERNELS = {
     "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 """SDPA's own back ends on a CUDA device; without one of them named it takes the first that can."""
-
-
+LEAST_QUERIES = 2
+"""torch 2.13's kernel for one query and 512 keys or more names whole blocks that a mask without them does not have: it does not compile."""
 SHORTEST_CHUNK = 64
 """Kernels of fixed shape are made for so many tokens of a prompt at least."""
 
@@ -123,10 +124,10 @@ def _by(back_end: SDPBackend) -> Way:
 def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int) -> tuple[Tensor, Tensor, Tensor, Sight]:
     """The same with lengths rounded up to powers of two and `most` sequences: a compiled kernel of fixed shape serves many steps.
 
-    What is added stands at place 0 and is cut off afterwards.
+    What is added is cut off afterwards: queries at the place of the last, which says how far a run of them looks; sequences at place 0.
     """
     sequences, width = max(most, query.shape[0]), power_of_two(query.shape[1])
-    width = width if most else max(width, SHORTEST_CHUNK)
+    width = max(width, LEAST_QUERIES if most else SHORTEST_CHUNK)
     length = max(power_of_two(keys.shape[2]), KEY_BLOCK)
     more, wider = sequences - query.shape[0], width - query.shape[1]
     query = functional.pad(query, (0, 0, 0, 0, 0, wider, 0, more))
@@ -135,4 +136,5 @@ def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int)
     if forgotten is not None:
         last = forgotten[0].expand_as(sight.positions)
         forgotten = functional.pad(last, (0, wider, 0, more), value=-1), forgotten[1]
-    return query, keys, values, replace(sight, positions=functional.pad(sight.positions, (0, wider, 0, more)), forgotten=forgotten)
+    positions = torch.cat([sight.positions, sight.positions[:, -1:].expand(-1, wider)], dim=1)
+    return query, keys, values, replace(sight, positions=functional.pad(positions, (0, 0, 0, more)), forgotten=forgotten)
