@@ -100,6 +100,10 @@ ERROR_PAGES: dict[str, str] = {
         "No stack of techniques meets all limits on this hardware. The nearest plan is printed and saved with verdict.status "
         "misses. The help lines give, for each limit, the smallest change that would let a plan in."
     ),
+    "no-such-plan": (
+        "`advisor plan --choose ID` takes an id of the table that `advisor plan` prints, or of the planning session, for the same model, "
+        "machine and limits: ids of another question name other plans. The help line lists those of the frontier."
+    ),
     "not-a-terminal": (
         "`advisor` without a command opens the planning session, which reads keys from stdin and draws on stderr. Both must be a "
         "terminal. In a pipe or a job use the commands: they print the same."

@@ -46,10 +46,34 @@ class Place:
     profile: str | None
 
 
-def plan(question: PlanQuestion, on_event: OnEvent | None = None) -> Advice:
-    """Find the best stack. Raises `AdvisorError` for what cannot be resolved; a request that nothing meets is an answer."""
+def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str | None = None) -> Advice:
+    """Find the best stack. Raises `AdvisorError` for what cannot be resolved; a request that nothing meets is an answer.
+
+    `choose` is the id of another plan of the landscape, which then leads: as it is kept there, or as plan files call it.
+    """
     planner, request = Planners().prepare(question, on_event)
-    return planner.advise(request)
+    advice = planner.advise(request)
+    return advice if choose is None else _chosen(planner, advice, choose, question.profile)
+
+
+def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advice:
+    # Deferred: most plans are the best one.
+    from advisor.landscape import advice_for, landscape
+    from advisor.plans.advice import plan_ids
+
+    spots = {spot.id: spot.candidate for spot in landscape(planner, advice)}
+    file = Path(profile) if Path(profile).is_file() else None
+    named = plan_ids(advice, list(spots.values()), profile_file=file)
+    spots |= dict(zip(named, spots.values(), strict=True))
+    if choose not in spots:
+        shown = ", ".join(named[: len(advice.ranked)])
+        raise AdvisorError(
+            "no-such-plan",
+            f"none of the plans for this question is called {choose}",
+            exit_code=ExitCode.USAGE,
+            help=(f"--choose with one of the frontier: {shown}", "an id belongs to one question: give the same model, machine and limits"),
+        )
+    return advice_for(planner, advice, spots[choose])
 
 
 class Planners:

@@ -40,12 +40,20 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
 @click.option("--require", multiple=True, metavar="TECH[:OPTION=X,...]", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
+@click.option("--choose", metavar="ID", help="Another plan than the best: an id as the table shows it.")
 @click.option("--offline", is_flag=True, help="Never look for the model on the network.")
 @click.option("--text", "linear", is_flag=True, help="As plain sentences, for screen readers: no table, no drawing, no colour.")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan; - prints it.")
 @with_output
 def command(
-    output: Output, model: str | None, model_option: str | None, profile: str, file: Path | None, linear: bool, **asked: Any
+    output: Output,
+    model: str | None,
+    model_option: str | None,
+    profile: str,
+    file: Path | None,
+    choose: str | None,
+    linear: bool,
+    **asked: Any,
 ) -> ExitCode:
     """Find the best way to run MODEL under the given limits.
 
@@ -62,7 +70,8 @@ def command(
     from advisor.service import plan as find_plan  # loads the planner: not needed for --help
 
     with ProgressLines(quiet=output.quiet) as progress:
-        advice = find_plan(_question(wanted, asked), progress)
+        question = _question(wanted, asked)
+        advice = find_plan(question, progress, choose=choose) if choose else find_plan(question, progress)
     return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output, linear=linear)
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -87,6 +88,12 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             candidates=sections.Candidates(considered=advice.considered, feasible=advice.feasible, frontier=len(advice.ranked)),
         ),
     )
+
+
+def plan_ids(advice: Advice, candidates: Sequence[Candidate], *, profile_file: Path | None = None) -> list[str]:
+    """What the plan file of each candidate would be called. `profile_file` and what is raised: as of `plan_of`."""
+    plan = plan_of(advice, profile_file=profile_file)
+    return [f"plan-{plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)[:8]}" for candidate in candidates]
 
 
 def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:

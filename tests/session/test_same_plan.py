@@ -6,6 +6,7 @@ import pytest
 
 from advisor.cli.main import main
 from advisor.plans.store import save_plan
+from advisor.profiles.errors import ExitCode
 from advisor.session.asked import Asked
 from advisor.session.desk import Desk
 
@@ -59,3 +60,27 @@ def test_an_answer_that_is_abandoned_half_way_leaves_the_next_one_whole() -> Non
     assert whole is not None
     assert fresh is not None
     assert whole.advice == fresh.advice
+
+
+@pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
+def test_any_plan_that_the_session_can_save_the_command_line_can_choose(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    desk = Desk()
+    planned = desk.answer(asked)
+    assert planned is not None
+    for place, spot in enumerate((planned.spots[0], planned.spots[1], planned.spots[-1])):
+        advice = desk.advice_for(planned, spot.id)
+        assert advice is not None
+        plan = desk.plan_file(asked, advice)
+        save_plan(plan, tmp_path / f"session-{place}.yaml")
+        for choose in (spot.id, plan.id):
+            main(["plan", *asked.words(), "--choose", choose, "-o", str(tmp_path / "cli.yaml"), "--quiet"])
+            assert (tmp_path / "cli.yaml").read_bytes() == (tmp_path / f"session-{place}.yaml").read_bytes()
+
+
+def test_a_plan_that_is_not_there_is_answered_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", *QUESTIONS["nothing fits"].words(), "--choose", "plan-00000000"]
+    assert main(words) == ExitCode.USAGE
+    assert "--choose with one of the frontier: plan-" in " ".join(capsys.readouterr().err.split())
