@@ -237,3 +237,20 @@ def test_escape_leads_back_from_whatever_stands_over_the_screen(keys: str) -> No
             assert len(app.screen_stack) == 1
 
     asyncio.run(drive())
+
+
+def test_plans_that_were_not_simulated_are_marked_and_the_mark_is_explained() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert not any("~" in row[0] for row in rows_of(app))
+            await pilot.press("escape", "f")
+            await settled(pilot)
+            assert app.planned is not None
+            shown = [spot for spot in app.planned.spots if spot.zone.value != "rejected"]
+            marked = ["~" in row[0] for row in rows_of(app)]
+            assert marked == [not spot.simulated for spot in shown]
+            assert any(marked)
+            assert "closed form, not simulated yet" in frame(app)
+
+    asyncio.run(drive())

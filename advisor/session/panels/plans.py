@@ -22,6 +22,8 @@ _SORTED_BY = {
     "throughput": ("throughput_tok_s", -1),
     "quality": ("quality_loss_pct", 1),
 }
+CLOSED_FORM = "~"
+"""Beside the glyph of a plan whose numbers come from the closed form."""
 GLYPHS = {"frontier": "◆", "feasible": "o", "rejected": "×"}
 
 
@@ -69,9 +71,11 @@ class PlansPanel(DataTable[Text]):
         for place, spot in enumerate(rows.spots):
             tone = tone_style(glyph.tones[place], rows.palette)
             mark = "m" if spot.id in rows.marked else " "
-            cells = [_shown(GLYPHS[spot.zone.value], rows.look) + mark]
+            how = "" if spot.simulated else CLOSED_FORM
+            cells = [_shown(GLYPHS[spot.zone.value], rows.look) + mark + how]
             texts = [Text(_shown(column.cells[place], rows.look), tone, justify="left" if column.left else "right") for column in columns]
             self.add_row(Text(cells[0], tone), *texts, key=spot.id)
+        self.border_subtitle = "" if all(spot.simulated for spot in rows.spots) else f"{CLOSED_FORM} closed form, not simulated yet"
         self.move_to(rows.selected)
 
     def move_to(self, plan: str) -> None:
