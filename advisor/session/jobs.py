@@ -209,12 +209,15 @@ class Jobs(_Base):
     def pick_run(self) -> None:
         """Choose one of the runs on this machine."""
         from advisor.session.screens.modals import ListScreen
+        from advisor.views.style import clip
 
         runs = [run for run in self.workshop.runs() if run.done]
         if not runs:
             self.tell("Nothing was run yet: a applies the selected plan. To compare two plans, mark one with space and press c on another.")
             return
-        lines = [f"{run.created}  {run.done} of {run.rungs} rungs  {run.title}" for run in runs]
+        lines = [
+            clip(f"{run.created}  {run.done} of {run.rungs} rungs  {run.title}", max(self.size.width * 9 // 10 - 6, 20)) for run in runs
+        ]
         hint = "Enter opens the run, Esc goes back. To compare two plans, mark one with space first."
         self.push_screen(
             ListScreen("Runs on this machine", lines, hint), lambda taken: self.open_run(runs[int(taken)].folder) if taken else None

@@ -47,7 +47,7 @@ def about(seconds: float) -> str:
     if seconds < _MINUTE:
         return f"{max(5, 5 * ceil(seconds / 5))} s"
     minutes = ceil(seconds / _MINUTE)
-    return f"{minutes} min" if minutes < 2 * _MINUTE else f"{ceil(minutes / _MINUTE)} h"
+    return f"{minutes} min" if minutes < 2 * _MINUTE else f"{minutes / _MINUTE:.1f} h"
 
 
 def _name_width(work: Work) -> int:

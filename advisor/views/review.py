@@ -1,5 +1,7 @@
 """The review of a plan before it is applied: what would be started, written and taken, marked as in a diff."""
 
+from math import ceil
+
 from advisor.application import DISK_BYTES
 from advisor.numbers import quantity, value_text
 from advisor.profiles.byte_sizes import GIB
@@ -14,6 +16,7 @@ def review_lines(review: Review, look: Look) -> list[str]:
     left = [name for name in review.rungs if name not in review.kept]
     lines = [*_entry("+ start", f"{len(left)} processes, one at a time, each with {made.model.id} from {made.folder}", look)]
     lines += [line for number, name in enumerate(review.rungs, 1) for line in _rung(number, name, review, look)]
+    lines += _entry("  time", f"about {minutes(review.seconds)}; it can be cancelled, and finished rungs are kept", look)
     lines += _entry("  serve", workload_words(made.request.workload), look)
     lines += _entry(
         "  recipe",
@@ -26,14 +29,13 @@ def review_lines(review: Review, look: Look) -> list[str]:
     short = review.disk_is_short
     disk = f"about {quantity(DISK_BYTES / GIB, 'GiB')}, {quantity(review.free_disk_bytes / GIB, 'GiB')} are free"
     lines += _entry("! disk" if short else "  disk", disk, look, tone="bad" if short else "")
-    lines += _entry("  time", f"about {minutes(review.seconds)}; it can be cancelled, and finished rungs are kept", look)
     return [*lines, *_entry("  undo", f"nothing is changed or downloaded; delete {review.out.name} to forget the run", look)]
 
 
 def minutes(seconds: float) -> str:
     """A predicted length of time: never finer than half a minute."""
-    halves = max(1, round(seconds / 30))
-    return "half a minute" if halves == 1 else f"{halves / 2:g} minutes" if halves > 2 else "a minute"
+    halves = max(1, ceil(seconds / 30))
+    return {1: "half a minute", 2: "a minute"}.get(halves, f"{halves / 2:g} minutes")
 
 
 def _rung(number: int, name: str, review: Review, look: Look) -> list[str]:

