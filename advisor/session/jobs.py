@@ -218,7 +218,7 @@ class Jobs(_Base):
         lines = [
             clip(f"{run.created}  {run.done} of {run.rungs} rungs  {run.title}", max(self.size.width * 9 // 10 - 6, 20)) for run in runs
         ]
-        hint = "Enter opens the run, Esc goes back. To compare two plans, mark one with space first."
+        hint = "Enter opens the run, Esc goes back. Space marks plans to compare."
         self.push_screen(
             ListScreen("Runs on this machine", lines, hint), lambda taken: self.open_run(runs[int(taken)].folder) if taken else None
         )

@@ -10,9 +10,12 @@ from rich.segment import Segment
 
 from advisor.session.app import SessionApp, Setting
 from advisor.session.asked import Asked
+from advisor.session.workshop import runs_folder
 from tests.session.canned import ASKED, IMPOSSIBLE, CannedDesk
 from tests.session.driving import an_app, driven, frame, settled
+from tests.session.jobs import run_folder
 
+CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
 GOLDEN = Path(__file__).parent / "frames"
 PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
 LIGHT = Setting(resume=True, light=True)
@@ -41,18 +44,25 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "compare-120": (ASKED, PLAIN, USUAL, ("escape", "2", "space", "f", "f", "down", "space", "c")),
     "force-80": (ASKED, PLAIN, SMALL, ("escape", "w")),
     "help-80": (ASKED, PLAIN, SMALL, ("escape", "question_mark")),
+    "runs-80": (ASKED, PLAIN, SMALL, ("escape", "c")),
+    "run-80": (ASKED, PLAIN, SMALL, ("escape", "c", "enter")),
+    "run-120": (ASKED, PLAIN, USUAL, ("escape", "c", "enter")),
+    "run-120-ascii": (ASKED, ASCII, USUAL, ("escape", "c", "enter")),
     "too-small": (ASKED, PLAIN, (50, 14), ()),
 }
 
 
 def pictured(name: str) -> tuple[str, list[Segment]]:
     asked, setting, size, keys = FRAMES[name]
+    if name.startswith("run"):
+        run_folder(runs_folder() / "a-run", CANNED_RUN.read_text(encoding="utf-8"))
 
     async def drive() -> tuple[str, list[Segment]]:
         app = an_app(asked, setting, CannedDesk())
         async with driven(app, size) as pilot:
-            await pilot.press(*keys)
-            await settled(pilot)
+            for key in keys:
+                await pilot.press(key)
+                await settled(pilot)
             return frame(app), list(_segments(app))
 
     return asyncio.run(drive())
