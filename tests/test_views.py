@@ -16,6 +16,7 @@ from advisor.advice import LIKELY, Advice, Candidate, Miss, Reason, Relaxation, 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.compare import compare
 from advisor.numbers import enough, number, quantity, value_text
 from advisor.profiles.evidence import Evidence
@@ -38,6 +39,7 @@ from advisor.views import (
 )
 from advisor.views.gauge import gauge
 from advisor.views.linear import linear_text
+from advisor.views.plans import slots_in_which_they_differ
 from advisor.views.quality import quality_text
 from advisor.views.style import Look, shown_width, wrap
 
@@ -450,3 +452,9 @@ def test_linear_text_of_a_miss_says_fail_and_the_way_out() -> None:
     assert any(line.startswith("TPOT p95: ") and "fail: the limit is missed" in line for line in lines)
     assert any(line.startswith("Binding limit: TPOT p95 ") for line in lines)
     assert sum(line.startswith("To get a plan, change ") for line in lines) == len(NOTHING_FITS.relaxations)
+
+
+def test_an_option_that_is_on_or_off_is_named_where_it_is_on() -> None:
+    plain, with_head = WeightsInt4(), WeightsInt4(head=True)
+    alike = [replace(FITS.chosen, techniques=(technique,)) for technique in (plain, with_head)]
+    assert slots_in_which_they_differ(alike) == {Slot.WEIGHTS: ("int4", "int4 head")}

@@ -96,7 +96,13 @@ def _varying(techniques: Sequence[Technique]) -> dict[str, list[str]]:
 
 def _short(technique: Technique, varying: Sequence[str]) -> str:
     """The name without its slot's word, and the options in which techniques of that name differ between the rows."""
-    return " ".join([technique.name.split("-", 1)[-1], *(str(getattr(technique, option)) for option in varying)])
+    told = (_option(option, getattr(technique, option)) for option in varying)
+    return " ".join([technique.name.split("-", 1)[-1], *(word for word in told if word)])
+
+
+def _option(name: str, value: object) -> str:
+    """A value; of what is only on or off, the name where it is on."""
+    return (name if value else "") if isinstance(value, bool) else str(value)
 
 
 def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
