@@ -40,6 +40,7 @@ ERROR_PAGES: dict[str, str] = {
         "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested "
         "deeply. The message has the line."
     ),
+    "cancelled": "The work was cancelled before anything of it was measured; nothing was changed. Start it again when it suits.",
     "compiler-not-found": (
         "A technique compiles its kernels when it is applied, and the tools for that are not on this machine: a C++ compiler for a CPU, "
         "triton for a GPU. `advisor doctor` shows what was found. Nothing was run."
