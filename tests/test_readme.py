@@ -1,5 +1,6 @@
 """What the README says is generated where it can be, and true where it cannot."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,3 +20,19 @@ def test_structure_is_short_and_names_only_what_exists() -> None:
         for path in cell.split("`")[1::2]:
             inside = path if path.startswith("advisor/") else f"advisor/{path}"
             assert list(ROOT.glob(inside.rstrip("/"))), f"docs/structure.md names {path}"
+
+
+def test_the_picture_at_the_head_is_drawn_by_its_script(tmp_path: Path) -> None:
+    head = (ROOT / "README.md").read_text(encoding="utf-8").split("## ")[0]
+    assert "(docs/session.svg)" in head
+    assert "tools/session_picture.py" in head
+    file = tmp_path / "session.svg"
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "tools/session_picture.py", str(file)], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for picture in (file, ROOT / "docs" / "session.svg"):
+        text = picture.read_text(encoding="utf-8").replace("&#160;", " ")
+        assert "Binding" in text
+        assert "RTX" in text

@@ -13,10 +13,11 @@ def _key(keys: str, action: str, label: str, id: str, *, show: bool = True, disp
 
 
 APP_KEYS = [
-    _key("question_mark,f1", "help", "Help", "help", display="?"),
+    Binding("question_mark,f1", "help", "Help", key_display="?", priority=True, id="help"),
     Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="quit"),
 ]
 PLAN_KEYS = [
+    _key("escape", "leave", "Leave, then:", "leave", display="esc"),
     _key("1,f2", "panel('limits')", "Limits", "view.limits"),
     _key("2,f3", "panel('plans')", "Plans", "view.plans"),
     _key("3,f4", "panel('why')", "Why", "view.why"),
@@ -37,7 +38,6 @@ PLAN_KEYS = [
     _key("m", "machine", "Machine", "machine.choose", show=False),
     _key("o", "open", "Open a plan file", "plan.open", show=False),
     _key("0", "start", "Choose a model", "view.start", show=False),
-    _key("escape", "leave", "Leave the field", "leave", show=False, display="esc"),
 ]
 START_KEYS = [_key("escape", "plan", "Back to the plan", "start.back", display="esc")]
 WORK_KEYS = [

@@ -57,6 +57,14 @@ class FieldRow(Vertical):
             self.query_one(".error", Static).update(sentence)
             self.set_class(bool(sentence), "-wrong")
 
+    def on_descendant_focus(self) -> None:
+        """A mark stands before the field that is typed into."""
+        self.query_one(Label).update(f"{self.field.label:<21}>")
+
+    def on_descendant_blur(self) -> None:
+        """And nowhere else."""
+        self.query_one(Label).update(self.field.label)
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Pass a change on."""
         event.stop()

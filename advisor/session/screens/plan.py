@@ -8,7 +8,7 @@ from textual.containers import Container, Horizontal, Vertical
 from textual.events import Resize
 from textual.screen import Screen
 from textual.widget import Widget
-from textual.widgets import Footer, Static
+from textual.widgets import Footer, Input, Static
 
 from advisor.session.answers import counts, header, told
 from advisor.session.keys import PLAN_KEYS
@@ -168,6 +168,16 @@ class PlanScreen(PlanReasons, Screen[None]):
             session.fetch_model()
         else:
             self.focus_next()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Where a field owns all letters, the footer begins with the key that leaves it."""
+        if action == "leave":
+            return isinstance(self.focused, Input)
+        return super().check_action(action, parameters)
+
+    def on_descendant_focus(self) -> None:
+        """The footer follows."""
+        self.refresh_bindings()
 
     def on_descendant_blur(self) -> None:
         """Leaving a field ends a step of undo."""

@@ -1,0 +1,69 @@
+"""Draw docs/session.svg: the real session, 120 columns by 40 rows, planning Llama 3.1 8B for an RTX 4090 from its data sheet."""
+
+import argparse
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+from textual.pilot import Pilot
+
+PICTURE = Path(__file__).resolve().parents[1] / "docs" / "session.svg"
+SIZE = (120, 40)
+ASKED = {
+    "model": "meta-llama/Meta-Llama-3.1-8B",
+    "hardware": "rtx-4090",
+    "profile": "none",
+    "concurrency": "8",
+    "ttft_ms": "500",
+    "tpot_ms": "30",
+    "memory_gib": "20",
+}
+
+
+async def draw() -> str:
+    """The picture, once the plan is there and its reasons are worked out."""
+    from advisor.session.app import SessionApp, Setting
+    from advisor.session.asked import Asked
+    from advisor.session.desk import Desk, Here
+    from advisor.session.history import History
+    from advisor.session.state import SessionState
+
+    class AnyDesk(Desk):
+        """The planner on whichever machine: what is drawn does not follow from where it is drawn."""
+
+        def here(self) -> Here:
+            return Here("", "")
+
+    app = SessionApp(AnyDesk(), SessionState(History(Asked(ASKED))), Setting(resume=True))
+    async with app.run_test(size=SIZE) as pilot:
+        await _rest(pilot)
+        await pilot.press("escape", "2")
+        await _rest(pilot)
+        return app.export_screenshot(title="advisor", simplify=True)
+
+
+async def _rest(pilot: "Pilot[None]") -> None:
+    """Wait for what runs in threads, and for what follows from it."""
+    from advisor.session.app import SessionApp
+
+    app = pilot.app
+    assert isinstance(app, SessionApp)
+    while True:
+        await pilot.pause()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        if not app.waiting:
+            return
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", nargs="?", type=Path, default=PICTURE, help=f"where to write it (default: {PICTURE.name} in docs)")
+    file = parser.parse_args().file
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {f"XDG_{name}_HOME": folder for name in ("DATA", "STATE", "CACHE", "CONFIG")}
+        os.environ |= {"TEXTUAL_ANIMATIONS": "none", "HF_HUB_OFFLINE": "1"}
+        os.environ.pop("NO_COLOR", None)
+        picture = asyncio.run(draw())
+    file.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8")
