@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 60.0
+WAIT_S = 30.0
 needs_tmux = pytest.mark.skipif(shutil.which("tmux") is None, reason="no tmux here: a real terminal is needed")
 
 

@@ -6,6 +6,7 @@ from textual.message import Message
 from textual.widgets import Input, Label, Static
 
 from advisor.session.fields import Field
+from advisor.session.panels.typed import TextField
 
 
 class FieldRow(Vertical):
@@ -36,7 +37,7 @@ class FieldRow(Vertical):
         """Label, field and reading side by side; the error below."""
         with Horizontal(classes="field"):
             yield Label(self.field.label)
-            yield Input(self._text, placeholder=self.field.empty, compact=True, select_on_focus=False, id=f"field-{self.field.name}")
+            yield TextField(self._text, placeholder=self.field.empty, compact=True, select_on_focus=False, id=f"field-{self.field.name}")
             yield Static("", classes="reading", markup=False)
         yield Static("", classes="error", markup=False)
 

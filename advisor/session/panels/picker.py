@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.widgets import Input, OptionList
 
 from advisor.session.choices import Choices, Option
+from advisor.session.panels.typed import TextField
 
 MOST_LINES = 200
 
@@ -37,7 +38,7 @@ class Picker(Vertical):
 
     def compose(self) -> ComposeResult:
         """The field over the list."""
-        yield Input(placeholder="type to search", compact=True)
+        yield TextField(placeholder="type to search", compact=True)
         yield OptionList(compact=True)
 
     def on_mount(self) -> None:

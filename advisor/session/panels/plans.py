@@ -51,7 +51,7 @@ class PlansPanel(DataTable[Text]):
             self.plan = plan
 
     def __init__(self) -> None:
-        super().__init__(id="plans", classes="panel", cursor_type="row", cell_padding=1)
+        super().__init__(id="plans", classes="panel", cursor_type="row", cell_padding=1, fixed_columns=1)
         self._ids: list[str] = []
         self._intended = ""
 
