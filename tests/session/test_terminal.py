@@ -88,7 +88,7 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         held.wait("weights-int4 is forced out (u takes it back).")
 
         held.press("2", "f")
-        held.wait("[feasible]")
+        held.wait("[feasible]", "planned", gone="planning")
         for marks in (1, 2):
             held.press("Space")
             held.until(partial(_plans_marked, held, marks), f"{marks} marks")
@@ -115,7 +115,7 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
 
 
 def _plans_marked(held: Terminal, marks: int) -> bool:
-    return len(re.findall(r"[┃│] [◆o×]m", held.screen())) == marks
+    return len(_saved(held.folder).marked) == marks
 
 
 def _saved(folder: Path) -> SessionState:
