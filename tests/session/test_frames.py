@@ -44,10 +44,10 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "compare-120": (ASKED, PLAIN, USUAL, ("escape", "2", "space", "f", "f", "down", "space", "c")),
     "force-80": (ASKED, PLAIN, SMALL, ("escape", "w")),
     "help-80": (ASKED, PLAIN, SMALL, ("escape", "question_mark")),
-    "runs-80": (ASKED, PLAIN, SMALL, ("escape", "c")),
-    "run-80": (ASKED, PLAIN, SMALL, ("escape", "c", "enter")),
-    "run-120": (ASKED, PLAIN, USUAL, ("escape", "c", "enter")),
-    "run-120-ascii": (ASKED, ASCII, USUAL, ("escape", "c", "enter")),
+    "runs-80": (ASKED, PLAIN, SMALL, ("escape", "2", "c")),
+    "run-80": (ASKED, PLAIN, SMALL, ("escape", "2", "c", "enter")),
+    "run-120": (ASKED, PLAIN, USUAL, ("escape", "2", "c", "enter")),
+    "run-120-ascii": (ASKED, ASCII, USUAL, ("escape", "2", "c", "enter")),
     "too-small": (ASKED, PLAIN, (50, 14), ()),
 }
 

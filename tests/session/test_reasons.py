@@ -126,7 +126,11 @@ def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
             assert message_of(app).startswith("weights-int4 is forced out (u takes it back).")
             await pilot.press("w")
             await settled(pilot)
-            assert app.state.asked.require == ("weights-int4",)
+            assert app.state.asked == ASKED
+            app.screen.query_one(WhyPanel).topic = "kv-int8"
+            await pilot.press("w")
+            await settled(pilot)
+            assert app.state.asked.require == ("kv-int8",)
 
     asyncio.run(drive())
 

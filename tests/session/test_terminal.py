@@ -81,10 +81,6 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         held.wait("What if: techniques", "weights-int4", "Enter")
         held.press("Down", "Down", "Down", "Enter")
         held.wait("weights-int4 is forced", gone="What if: techniques")
-        if "is forced in" in held.screen():
-            held.press("w")
-            held.wait("What if: techniques")
-            held.press("Down", "Down", "Down", "Enter")
         held.wait("weights-int4 is forced out (u takes it back).")
 
         held.press("2", "f")

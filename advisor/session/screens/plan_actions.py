@@ -112,7 +112,7 @@ class PlanActions(_Base):
         asked = session_of(self).state.asked
         names = [technique.name for technique in TECHNIQUES]
         lines = [f"{name:<28}{_FORCE_WORDS[asked.force_of(name)]}" for name in names]
-        hint = "Enter: free, then forced in, then forced out. Esc goes back."
+        hint = "Enter forces in, or out of the plan; again frees. Esc goes back."
         self.app.push_screen(
             ListScreen("What if: techniques", lines, hint), lambda taken: self.force_next(names[int(taken)]) if taken else None
         )

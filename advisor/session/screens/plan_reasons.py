@@ -74,12 +74,13 @@ class PlanReasons(PlanActions):
             self._take_gain(gains)
 
     def force_next(self, technique: str) -> None:
-        """Force a technique in, then out, then free it; one that is in the plan out first."""
+        """Force a technique in, or out where the plan has it; one that is forced is free again."""
         session = session_of(self)
         asked = session.state.asked
         chosen = session.detail is not None and technique in session.detail.chosen.names
-        order = (Force.FREE, Force.FORBIDDEN, Force.REQUIRED) if chosen else (Force.FREE, Force.REQUIRED, Force.FORBIDDEN)
-        force = order[(order.index(asked.force_of(technique)) + 1) % len(order)]
+        force = Force.FORBIDDEN if chosen else Force.REQUIRED
+        if asked.force_of(technique) is not Force.FREE:
+            force = Force.FREE
         words = {Force.FREE: "free again", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
         self.take_question(asked.with_force(technique, force), f"{technique} is {words[force]} (u takes it back).")
 
