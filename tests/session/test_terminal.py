@@ -75,7 +75,7 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         held.press("r")
         held.wait("To get a plan, change one of these", "Enter makes the change")
         held.press("Enter")
-        held.wait("Meets all limits", gone="To get a plan")
+        held.wait("Meets all limits", "planned", gone="To get a plan")
 
         held.press("w")
         held.wait("What if: techniques", "weights-int4", "Enter")

@@ -77,7 +77,8 @@ class PlanReasons(PlanActions):
         """Force a technique in, or out where the plan has it; one that is forced is free again."""
         session = session_of(self)
         asked = session.state.asked
-        chosen = session.detail is not None and technique in session.detail.chosen.names
+        spots = session.planned.spots if session.planned is not None else ()
+        chosen = any(spot.id == session.selected and technique in spot.candidate.names for spot in spots)
         force = Force.FORBIDDEN if chosen else Force.REQUIRED
         if asked.force_of(technique) is not Force.FREE:
             force = Force.FREE
