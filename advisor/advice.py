@@ -68,6 +68,11 @@ class Candidate:
         return all_kept(dict(self.chances))
 
     @property
+    def worst_miss(self) -> Miss | None:
+        """The limit that it is furthest from keeping; `None` where it keeps all."""
+        return max(self.misses, key=lambda miss: miss.ratio, default=None)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """The techniques by name, in order of application."""
         return tuple(technique.name for technique in self.techniques)

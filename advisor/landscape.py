@@ -65,7 +65,6 @@ def sketch(planner: Planner, request: Request) -> tuple[Advice, tuple[Spot, ...]
             simulated.add(known.id)
     ranked = planner.kept(candidates, request)
     chosen = ranked[0]
-    fits = chosen.status is not Status.MISSES
     advice = Advice(
         request=request,
         model=planner.model,
@@ -75,7 +74,7 @@ def sketch(planner: Planner, request: Request) -> tuple[Advice, tuple[Spot, ...]
         ranked=tuple(ranked),
         reasons=(),
         relaxations=(),
-        binding=None if fits else max(chosen.misses, key=lambda miss: miss.ratio),
+        binding=chosen.worst_miss,
         considered=len(priced.stacks),
         feasible=int((~judged.misses_any).sum()),
     )
@@ -95,7 +94,7 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
         chosen=chosen,
         ranked=(chosen, *others),
         reasons=tuple(reasons(planner, chosen, request)),
-        binding=max(chosen.misses, key=lambda miss: miss.ratio) if chosen.misses else None,
+        binding=chosen.worst_miss,
         outside=planner.estimator.domain(chosen.deployment, request.workload),
     )
 

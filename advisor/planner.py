@@ -64,7 +64,7 @@ class Planner:
             ranked=tuple(kept),
             reasons=tuple(reasons(self, chosen, request)),
             relaxations=() if fits else tuple(self._relaxations(priced, judged, chosen, request)),
-            binding=None if fits else max(chosen.misses, key=lambda miss: miss.ratio),
+            binding=chosen.worst_miss,
             considered=len(priced.stacks),
             feasible=int((~judged.misses_any).sum()),
             outside=self.estimator.domain(chosen.deployment, request.workload),

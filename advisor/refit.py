@@ -5,7 +5,7 @@ profiled again. They are found by Gauss-Newton on the logarithm of predicted ove
 gives way to a miss that every rung shows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, log
 from pathlib import Path
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from advisor.application import PLAN_FILE, predicted_steps
 from advisor.backends.deployment import baseline
+from advisor.backends.measure.ladder import Step
 from advisor.plans.choices import techniques_of
 from advisor.plans.file import PlanFile, request_of
 from advisor.plans.read import read_plan
@@ -81,8 +82,12 @@ def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> Taught:
         raise _nothing("no rung of the run was measured", "advisor apply plan.yaml   goes on with a run that was stopped")
     start = profile.refit or Refit(operators=1.0, overheads=1.0, runs=())
 
+    model, techniques, request = find_model(plan.model.path or plan.model.name), techniques_of(plan), request_of(plan)
+    first = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
+
     def misses(logs: Vector) -> Vector:
-        return np.array(_misses(plan, run, done, with_factors(profile, start, logs)))
+        place = profiled_place(with_factors(profile, start, logs))
+        return np.array(_misses(predicted_steps(place, first, techniques, request, run.recipe), done))
 
     before = misses(np.zeros(2))
     found = least(misses)
@@ -109,11 +114,8 @@ def with_factors(profile: MachineProfile, start: Refit, logs: Vector) -> Machine
     return profile.model_copy(update={"refit": Refit(operators=operators, overheads=overheads, runs=start.runs)})
 
 
-def _misses(plan: PlanFile, run: Run, done: list[Rung], profile: MachineProfile) -> list[float]:
+def _misses(steps: Sequence[Step], done: list[Rung]) -> list[float]:
     """Logarithm of predicted over measured, of every metric that teaches, of every rung that was measured."""
-    model = find_model(plan.model.path or plan.model.name)
-    first = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
-    steps = predicted_steps(profiled_place(profile), first, techniques_of(plan), request_of(plan), run.recipe)
     by_name = {step.name: step.predicted for step in steps}
     return [miss for rung in done if rung.measured for miss in _of_rung(by_name[rung.name], rung.measured)]
 

@@ -1,11 +1,10 @@
 """`advisor apply`: run a plan for real, technique by technique, and measure it."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from advisor.cli.failures import state_folder
+from advisor.cli.failures import new_run_folder
 from advisor.cli.options import Output, with_output
 from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
@@ -34,7 +33,7 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
     decided = read_plan(plan)
     warn_unknown_keys(decided, plan, output.note)
     check_edits(decided, plan, accepted=accept_edits)
-    folder = out or state_folder() / "runs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{decided.id}"
+    folder = out or new_run_folder(decided.id)
     with ProgressLines(quiet=output.quiet) as progress:
         run = apply(decided, model_folder=model, out=folder, on_event=progress)
     comparison = compare(run)

@@ -2,11 +2,10 @@
 
 import threading
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.cli.failures import state_folder
+from advisor.cli.failures import new_run_folder, runs_folder
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.session.job import Task
 
@@ -82,7 +81,7 @@ class Workshop:
         earlier = self._unfinished(plan.id)
         if earlier is not None and goes_on(reviewed := review(plan, earlier)):
             return reviewed
-        return review(plan, _new_folder(plan.id))
+        return review(plan, new_run_folder(plan.id))
 
     def apply(self, review: "Review") -> Task:
         """Apply what was reviewed."""
@@ -128,15 +127,6 @@ class Workshop:
         """The latest run of a plan, if it was stopped before its end."""
         latest = next((run for run in self.runs() if run.plan_id == plan_id), None)
         return latest.folder if latest is not None and latest.done < latest.rungs else None
-
-
-def runs_folder() -> Path:
-    """Where runs are kept, as `advisor apply` does: `$XDG_STATE_HOME/advisor/runs`."""
-    return state_folder() / "runs"
-
-
-def _new_folder(plan_id: str) -> Path:
-    return runs_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plan_id}"
 
 
 def _past(folder: Path) -> PastRun | None:

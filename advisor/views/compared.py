@@ -3,16 +3,14 @@
 from advisor.compare import compare
 from advisor.profiles.run import Run
 from advisor.views.comparison import cause_lines, share_lines, step_lines, summary_lines
-from advisor.views.run import afterwards, ladder, pace_words
-from advisor.views.style import Look, wrap
+from advisor.views.run import afterwards, ladder
+from advisor.views.style import Look
 
 
 def compared_lines(run: Run, look: Look) -> list[str]:
-    """Count in range, limits, likely cause and pace; the full stack, the ladder, the other rungs, shares."""
+    """Count in range, pace, limits and likely cause; the full stack, the ladder, the other rungs, shares."""
     comparison = compare(run)
     lines = [*summary_lines(comparison, look), *cause_lines(comparison, look)]
-    if run.paces:
-        lines += ["", *wrap(pace_words(run.paces), look, first="Pace          ")]
     steps = comparison.steps
     lines += [line for step in steps[-1:] for line in ("", *step_lines(step, comparison, look))]
     lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from advisor.cli.failures import runs_folder
 from advisor.profiles.run import RungStatus
 from advisor.session.app import SessionApp
 from advisor.session.asked import Asked
@@ -15,7 +16,7 @@ from advisor.session.screens.compare import CompareScreen
 from advisor.session.screens.review import ReviewScreen
 from advisor.session.screens.work import WorkScreen
 from advisor.session.work import Standing
-from advisor.session.workshop import Workshop, runs_folder
+from advisor.session.workshop import Workshop
 from tests.session.driving import SomewhereDesk, an_app, driven, frame
 from tests.session.jobs import until
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from rich.segment import Segment
 
+from advisor.cli.failures import runs_folder
 from advisor.session.app import SessionApp, Setting
 from advisor.session.asked import Asked
-from advisor.session.workshop import runs_folder
 from tests.session.canned import ASKED, IMPOSSIBLE, CannedDesk
 from tests.session.driving import an_app, driven, frame, settled
 from tests.session.jobs import run_folder

@@ -1,12 +1,16 @@
 """Pilot tests of long work: in front, in the background, cancelled, failed, resized, and quit while it runs."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import OptionList, Static
 
 from advisor.backends.events import Finished, Log
+from advisor.cli.failures import runs_folder
 from advisor.profiles.errors import AdvisorError
 from advisor.session.app import SessionApp
 from advisor.session.asked import Asked
@@ -14,7 +18,7 @@ from advisor.session.screens.asking import AskScreen
 from advisor.session.screens.compare import CompareScreen
 from advisor.session.screens.work import WorkScreen
 from advisor.session.work import Ending
-from advisor.session.workshop import Workshop, runs_folder
+from advisor.session.workshop import Workshop
 from tests.session.canned import ASKED, CannedDesk
 from tests.session.driving import an_app, driven, frame, message_of, settled
 from tests.session.jobs import ByHand, progress, run_folder, until
@@ -37,6 +41,16 @@ def working(workshop: Workshop, asked: Asked = ASKED) -> SessionApp:
     return app
 
 
+@asynccontextmanager
+async def profiling(hands: ByHand) -> AsyncIterator[tuple[SessionApp, Pilot[None]]]:
+    """A session in which a profile has just begun, its screen in front."""
+    app = working(hands)
+    async with driven(app) as pilot:
+        await pilot.press("escape", "p")
+        await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        yield app, pilot
+
+
 def header_of(app: SessionApp) -> str:
     return str(app.screen_stack[0].query_one("#header", Static).content)
 
@@ -44,10 +58,7 @@ def header_of(app: SessionApp) -> str:
 def test_a_profile_shows_its_steps_and_plans_anew_when_it_is_done() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands) as (app, pilot):
             hands.say(progress("memory bandwidth", 1, 1), progress("products", 1, 2, left_s=40.0), Log(text="a line [of] the log"))
             await until(pilot, lambda: "a line [of] the log" in frame(app))
             text = frame(app)
@@ -70,10 +81,7 @@ def test_a_profile_shows_its_steps_and_plans_anew_when_it_is_done() -> None:
 def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands) as (app, pilot):
             await pilot.press("escape")
             hands.say(progress("products", 1, 2))
             await until(pilot, lambda: "profile 50 %" in header_of(app))
@@ -92,10 +100,7 @@ def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back()
 def test_an_end_in_the_background_is_told_and_stays_in_the_header_until_it_was_seen() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands) as (app, pilot):
             await pilot.press("escape")
             hands.fail(AdvisorError("profile-failed", "this machine could not be measured: killed by SIGKILL", notes=("the last line",)))
             await until(pilot, lambda: "profile failed" in header_of(app))
@@ -113,10 +118,7 @@ def test_an_end_in_the_background_is_told_and_stays_in_the_header_until_it_was_s
 def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands) as (app, pilot):
             hands.say(progress("memory bandwidth", 1, 2))
             await pilot.press("ctrl+x")
             await until(pilot, lambda: "profile cancelled" in frame(app))
@@ -150,10 +152,7 @@ def test_a_busy_machine_is_told_before_anything_starts(keys: tuple[str, ...], be
 def test_work_is_drawn_at_any_size() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands) as (app, pilot):
             hands.say(progress("products", 1, 2), *(Log(text=f"line {number}") for number in range(100)))
             for size in ((80, 24), (60, 16), (200, 50), (120, 40)):
                 await pilot.resize_terminal(*size)
@@ -171,10 +170,7 @@ def test_work_is_drawn_at_any_size() -> None:
 def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands) as (app, pilot):
             await pilot.press("ctrl+q")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             await pilot.press("enter")
@@ -193,10 +189,8 @@ def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
 def test_a_session_that_ends_by_itself_leaves_no_work_behind() -> None:
     async def drive() -> None:
         hands = ByHand()
-        app = working(hands)
-        async with driven(app) as pilot:
-            await pilot.press("escape", "p")
-            await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+        async with profiling(hands):
+            pass
         assert hands.gone.is_set()
 
     asyncio.run(drive())

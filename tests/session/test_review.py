@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from advisor.backends.measure.ladder import REFERENCE_FILE
+from advisor.cli.failures import runs_folder
 from advisor.plans.advice import plan_of
 from advisor.plans.file import PlanFile
 from advisor.profiles.metrics import Basis, Metrics, Value
@@ -14,7 +15,7 @@ from advisor.profiles.run import Recipe, Run, RungStatus
 from advisor.questions import PlanQuestion
 from advisor.review import START_S, Review, kept_rungs, review, rung_seconds
 from advisor.service import plan
-from advisor.session.workshop import Workshop, runs_folder
+from advisor.session.workshop import Workshop
 from advisor.views.review import minutes, review_lines
 from advisor.views.style import Look
 

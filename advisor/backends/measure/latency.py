@@ -12,6 +12,7 @@ from advisor.backends.measure.jobs import repeat_step
 from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
 from advisor.backends.session import Session
+from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Sample, Value
 from advisor.profiles.request import Load, Workload
@@ -22,7 +23,6 @@ if TYPE_CHECKING:  # the runtime loads torch
 
 LONE_PREFILLS = 5
 """Prompts that are prefilled one at a time for `prefill_tok_s`."""
-GIB = 2**30
 
 Tell = Callable[[str, int, int], None]
 """Step, done, total."""

@@ -52,7 +52,7 @@ def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Cl
     clock.tell(bandwidth, 1, 1)
     products, attention = product_timings(device, PRODUCTS_SHARE), attention_timings(device, ATTENTION_SHARE)
     steps = step_timings(device, STEPS_SHARE)
-    take_turns((products, attention, steps), clock, clock.until(1.0), timings)
+    pace_s = take_turns((products, attention, steps), clock, clock.until(1.0), timings)
     fit = overheads_of(steps.found, Tables(GemmTable(products.found), AttentionTable(attention.found)))
     return MachineProfile(
         name=job.name,
@@ -65,7 +65,7 @@ def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Cl
         copy_bytes_per_s=copied,
         read_bytes_per_s=read,
         launch_s=launched,
-        pace_s=clock.pace.mean_s if device.type == "cpu" else None,
+        pace_s=pace_s if device.type == "cpu" else None,
         gemm=tuple(products.found),
         attention=tuple(attention.found),
         runtime=fit.overheads,

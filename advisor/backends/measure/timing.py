@@ -6,7 +6,6 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from advisor.backends.events import Event, Progress
-from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.spread import quantile
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -30,7 +29,6 @@ class Clock:
         self._budget_s = budget_s
         self._emit = emit
         self._told = 0.0
-        self.pace = Pace()
 
     @property
     def spent_s(self) -> float:
@@ -47,8 +45,7 @@ class Clock:
         return Deadline(inf if self._budget_s is None else self._started + share * self._budget_s)
 
     def tell(self, step: str, done: int, total: int) -> None:
-        """Report progress, at most five times a second, and always the end of a step; sample the pace."""
-        self.pace.tick()
+        """Report progress, at most five times a second, and always the end of a step."""
         if done < total and self.spent_s - self._told < 0.2:
             return
         self._told = self.spent_s

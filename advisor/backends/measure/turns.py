@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.timing import Clock, Deadline
 
 T = TypeVar("T")
@@ -35,10 +36,16 @@ class Kind(Generic[T]):
         return self.done < min(self.needed, len(self.works)) or (self.done < len(self.works) and not deadline.passed)
 
 
-def take_turns(kinds: Sequence[Kind[Any]], clock: Clock, deadline: Deadline, step: str) -> None:
-    """Work until the deadline, next at the kind that is furthest behind its share; what one leaves over, the others use."""
+def take_turns(kinds: Sequence[Kind[Any]], clock: Clock, deadline: Deadline, step: str) -> float | None:
+    """Work until the deadline, next at the kind that is furthest behind its share; what one leaves over, the others use.
+
+    Returns the processor's mean pace meanwhile, as `Pace` gives it.
+    """
+    pace = Pace()
     total = sum(len(kind.works) for kind in kinds)
     while waiting := [kind for kind in kinds if kind.goes_on(deadline)]:
         clock.tell(step, sum(kind.done for kind in kinds), total)
+        pace.tick()
         min(waiting, key=lambda kind: kind.spent_s / kind.share).step()
     clock.tell(step, total, total)
+    return pace.mean_s
