@@ -25,6 +25,7 @@ from advisor.session.keys import APP_KEYS
 from advisor.session.screens import MODES
 from advisor.session.screens.help import HelpScreen
 from advisor.session.state import SessionState, save_session, with_mark
+from advisor.session.themes import THEMES
 
 if TYPE_CHECKING:
     from advisor.advice import Advice
@@ -81,7 +82,9 @@ class SessionApp(Jobs, App[None]):
     def on_mount(self) -> None:
         """Show the first screen, and look at the machine meanwhile."""
         if not self.setting.no_colour:
-            self.theme = "textual-light" if self.setting.light else "textual-dark"
+            for theme in THEMES:
+                self.register_theme(theme)
+            self.theme = "advisor-light" if self.setting.light else "advisor-dark"
         self.set_class(self.setting.ascii, "-ascii")
         self.switch_mode("plan" if self.setting.resume else "start")
         self._look_here()

@@ -7,8 +7,8 @@ from rich.style import Style
 from rich.text import Text
 
 _PIECE = re.compile("\x1b\\[([0-9;]*)m")
-_DARK = {"34": "#56B4E9", "33": "#E69F00", "1;33": "bold #E69F00", "36": "#56B4E9", "2": "dim", "1": "bold"}
-_LIGHT = {"34": "#005A8C", "33": "#8A5A00", "1;33": "bold #8A5A00", "36": "#005A8C", "2": "dim", "1": "bold"}
+_DARK = {"34": "#56B4E9", "33": "#E69F00", "1;33": "bold #E69F00", "36": "#56B4E9", "2": "#A8A8A8", "1": "bold"}
+_LIGHT = {"34": "#005A8C", "33": "#7A4F00", "1;33": "bold #7A4F00", "36": "#005A8C", "2": "#555555", "1": "bold"}
 _PLAIN = {"34": "", "33": "bold", "1;33": "bold reverse", "36": "", "2": "dim", "1": "bold"}
 PALETTES = {"dark": _DARK, "light": _LIGHT, "none": _PLAIN}
 TONES = {"title": "1", "dim": "2", "good": "34", "risk": "33", "bad": "1;33", "mark": "36", "": ""}

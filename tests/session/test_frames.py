@@ -63,12 +63,13 @@ def pictured(name: str) -> tuple[str, list[Segment]]:
             for key in keys:
                 await pilot.press(key)
                 await settled(pilot)
-            return frame(app), list(_segments(app))
+            return frame(app), list(segments(app))
 
     return asyncio.run(drive())
 
 
-def _segments(app: SessionApp) -> Iterator[Segment]:
+def segments(app: SessionApp) -> Iterator[Segment]:
+    """What stands on the screen, piece by piece with its style."""
     for strip in app.screen._compositor.render_strips():
         yield from strip
 
