@@ -20,6 +20,7 @@ from advisor.session.asked import Asked
 from advisor.session.desk import Desk, Here, Planned
 from advisor.session.fields import BY_NAME
 from advisor.session.history import History
+from advisor.session.in_order import InOrder
 from advisor.session.jobs import Jobs
 from advisor.session.keys import APP_KEYS
 from advisor.session.screens import MODES
@@ -50,7 +51,7 @@ class Setting:
     """Whether to begin with the plan instead of the choice of a model."""
 
 
-class SessionApp(Jobs, App[None]):
+class SessionApp(InOrder, Jobs, App[None]):
     """Start and Plan screens over one question."""
 
     TITLE = "advisor"
