@@ -33,6 +33,7 @@ PLAN_KEYS = [
     _key("space", "mark", "Mark a plan to compare", "plan.mark", show=False),
     _key("s", "sort", "Sort", "plans.sort", show=False),
     _key("f", "filter", "Filter", "plans.filter", show=False),
+    _key("slash", "find", "Find in plans or reasons", "find", show=False, display="/"),
     _key("left,h", "step(-1)", "Faster plan on the frontier", "plot.left", show=False),
     _key("right,l", "step(1)", "Next plan on the frontier", "plot.right", show=False),
     _key("m", "machine", "Machine", "machine.choose", show=False),

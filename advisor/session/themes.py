@@ -1,4 +1,4 @@
-"""The session's two themes, dark and light: grounds, marks and quiet texts on which every tone of `toned` can be read. After Okabe and Ito."""
+"""The session's own themes, dark and light: on their grounds every tone of `toned` can be read. Colours after Okabe and Ito."""
 
 from textual.theme import Theme
 

@@ -48,6 +48,8 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "run-80": (ASKED, PLAIN, SMALL, ("escape", "2", "c", "enter")),
     "run-120": (ASKED, PLAIN, USUAL, ("escape", "2", "c", "enter")),
     "run-120-ascii": (ASKED, ASCII, USUAL, ("escape", "2", "c", "enter")),
+    "find-80": (ASKED, PLAIN, SMALL, ("escape", "2", "slash", "i", "n", "t", "4")),
+    "find-80-why": (ASKED, PLAIN, SMALL, ("escape", "3", "slash", "k", "v", "minus")),
     "too-small": (ASKED, PLAIN, (50, 14), ()),
 }
 

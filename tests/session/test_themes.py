@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from rich.color import ColorTriplet
+from rich.color_triplet import ColorTriplet
 from rich.style import Style
 from textual.theme import Theme
 

@@ -3,9 +3,10 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
+from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
@@ -42,6 +43,10 @@ class PlansPanel(DataTable[Text]):
     """One row for each plan; sends the one that the cursor is moved to."""
 
     BORDER_TITLE = "2 Plans"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("home", "scroll_top", "First plan", show=False),
+        Binding("end", "scroll_bottom", "Last plan", show=False),
+    ]
 
     class Selected(Message):
         """The cursor was moved to a plan."""

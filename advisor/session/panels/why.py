@@ -87,12 +87,22 @@ class WhyPanel(VerticalScroll, can_focus=True):
         if not topics:
             return
         place = topics.index(self.cursor or topics[0]) + step
-        self.topic = topics[min(max(place, 0), len(topics) - 1)]
-        self._draw()
+        self.go_to(topics[min(max(place, 0), len(topics) - 1)])
         if place < 0:
             self.scroll_home(animate=False)
-        else:
-            self._scroll_to_cursor()
+
+    def go_to(self, topic: str | None) -> None:
+        """Put the cursor on a limit or a technique."""
+        self.topic = topic
+        self._draw()
+        self._scroll_to_cursor()
+
+    def texts(self) -> dict[str, str]:
+        """What is said of each limit and technique, from the cursor on and round again."""
+        told = {part.topic: " ".join((part.topic, *part.lines)) for part in self._parts if part.topic is not None}
+        order = list(told)
+        start = order.index(self.cursor) if self.cursor in told else 0
+        return {topic: told[topic] for topic in (*order[start:], *order[:start])}
 
     def action_take(self) -> None:
         """What can be done about what the cursor stands on."""

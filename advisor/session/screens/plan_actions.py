@@ -1,5 +1,6 @@
 """What the keys of the Plan screen do beyond showing: save, open, force, relax, compare, undo."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,9 @@ from advisor.session.answers import problem_of, relaxed_text
 from advisor.session.asked import Asked, Force
 from advisor.session.choices import machines
 from advisor.session.panels.limits import LimitsPanel
+from advisor.session.panels.plans import filtered
 from advisor.session.panels.why import WhyPanel
+from advisor.session.screens.find import FindScreen, holds
 from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen, TextScreen
 from advisor.session.screens.session import session_of
 from advisor.session.state import FILTERS, SORTS
@@ -88,6 +91,39 @@ class PlanActions(_Base):
         if session.selected is not None:
             session.mark(session.selected)
             self.show_plans()
+
+    def action_find(self) -> None:
+        """Find a limit or a technique in Why, where that is read; else a plan."""
+        session, why = session_of(self), self.query_one(WhyPanel)
+        if session.planned is None:
+            self.say("No plan to look in yet.")
+        elif why.has_focus:
+            self._find("in the reasons", self._reasons_with, why.go_to, why.topic)
+        else:
+            self.open_panel("plans")
+            self._find("a plan", self._plans_with, self._go_to_plan, session.selected)
+
+    def _find(self, what: str, found: Callable[[str], list[str]], go: Callable[[Any], None], back: str | None) -> None:
+        self.app.push_screen(FindScreen(what, found, go), lambda left: go(back) if left is None else None)
+
+    def _reasons_with(self, text: str) -> list[str]:
+        """Limits and techniques by their names, then by what is said of them."""
+        found = [name for name, told in self.query_one(WhyPanel).texts().items() if holds(told, text)]
+        return sorted(found, key=lambda name: not holds(name, text))
+
+    def _plans_with(self, text: str) -> list[str]:
+        """Plans by their id and techniques; those in the table first."""
+        from advisor.views.plans import describe
+
+        session = session_of(self)
+        assert session.planned is not None
+        spots = filtered(session.planned.spots, session.state.filter, session.state.sort)
+        spots += [spot for spot in session.planned.spots if spot not in spots]
+        return [spot.id for spot in spots if holds(" ".join((spot.id, *map(describe, spot.candidate.techniques))), text)]
+
+    def _go_to_plan(self, plan: str) -> None:
+        session_of(self).select(plan)
+        self.show_plans()
 
     def action_machine(self) -> None:
         """Choose this machine, a stored profile or a machine that is not here."""
