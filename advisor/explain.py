@@ -1,5 +1,6 @@
 """Explains a technique, metric, limit, plan field or error code, offline."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -66,13 +67,22 @@ def explain(topic: str) -> Page:
         return page
     if page := _metrics_of(name.lower().replace("-", "_")):
         return page
-    near = get_close_matches(name, [item for items in topics().values() for item in items], n=3)
     raise AdvisorError(
         "topic-not-found",
         f"no page for `{topic}`",
         exit_code=ExitCode.USAGE,
-        help=(*(f"did you mean `advisor explain {item}`?" for item in near), "advisor explain   lists every topic"),
+        help=(*(f"did you mean `advisor explain {item}`?" for item in _near(name)), "advisor explain   lists every topic"),
     )
+
+
+def _near(name: str) -> list[str]:
+    """Few topics that may be meant: spelt alike, or with a word like it, such as `int4` for `weights-int4`."""
+    items = [item for items in topics().values() for item in items]
+    words = {item: re.split(r"[-_.]", item) for item in items}
+    every = sorted({word for parts in words.values() for word in parts})
+    alike = get_close_matches(name, items, n=3) if name not in every else []
+    meant = set(get_close_matches(name, every, n=1 if name in every else 2))
+    return alike or [item for item in items if meant & set(words[item])][:4]
 
 
 def topics() -> dict[str, list[str]]:

@@ -21,7 +21,7 @@ from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
-from advisor.profiles.hardware import Hardware, load_hardware
+from advisor.profiles.hardware import Hardware, hardware_id, load_hardware
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
@@ -185,6 +185,7 @@ def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_eve
     `auto` takes this machine's profile while it is fresh, `now` measures first, `none` uses the data sheet, anything else
     names a stored profile or a file. Raises `AdvisorError` `profile-elsewhere` when that is of other hardware, or `now` would be.
     """
+    hardware = hardware and hardware_id(hardware)
     if profile not in ("auto", "now", "none"):
         taken = load_profile(profile)
         if hardware not in (None, taken.hardware.id):

@@ -4,6 +4,8 @@ import math
 import re
 from dataclasses import dataclass
 
+MOST_QUOTED = 30
+"""Letters of a value that a message repeats."""
 _TYPED = re.compile(r"([+-]?(?:\d[\d_]*\.?\d*|\.\d+))\s*([^\d\s].*)?")
 
 
@@ -28,18 +30,18 @@ class Quantity:
         match = _TYPED.fullmatch(text.strip())
         suffix = (match.group(2) or "").strip().lower() if match else ""
         if match is None or suffix not in self.factors:
-            raise ValueError(f'must be {self.what}, got "{text}"')
+            raise ValueError(f"must be {self.what}, got {quoted(text)}")
         number = float(match.group(1)) * self.factors[suffix]
         return self.check(number, text)
 
     def check(self, number: float, text: str) -> float:
         """Give back a number in range. Raises `ValueError` as `read` does."""
         if not math.isfinite(number) or number < 0 or (number == 0 and not self.zero):
-            raise ValueError(f'must be {"at least" if self.zero else "greater than"} 0, got "{text}"')
+            raise ValueError(f"must be {'at least' if self.zero else 'greater than'} 0, got {quoted(text)}")
         if number > self.most:
-            raise ValueError(f'must be at most {self.most:.0f}, got "{text}"')
+            raise ValueError(f"must be at most {self.most:.0f}, got {quoted(text)}")
         if self.whole and number != int(number):
-            raise ValueError(f'must be a whole number, got "{text}"')
+            raise ValueError(f"must be a whole number, got {quoted(text)}")
         return number
 
 
@@ -65,3 +67,12 @@ GIB = Quantity(
     },
 )  # fmt: skip
 PERCENT = Quantity(what="a percentage", example="1", factors={"": 1, "%": 1, "pct": 1}, zero=True)
+
+
+def quoted(text: str) -> str:
+    """What was typed, in quotes, and no more of it than a message has room for.
+
+    >>> quoted("abc"), quoted("x" * 50)
+    ('"abc"', '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."')
+    """
+    return f'"{text[:MOST_QUOTED]}..."' if len(text) > MOST_QUOTED else f'"{text}"'

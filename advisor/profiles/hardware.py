@@ -1,5 +1,6 @@
 """Accelerators and processors: what their makers or drivers say they can do, a source per figure."""
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
@@ -25,6 +26,7 @@ _FALLBACKS = {
 }
 # A product of fp32 operands on units that only know bf16 takes six passes (XLA's Precision.HIGHEST on a TPU).
 _FP32_PASSES = 6
+_MAKERS = {"nvidia", "geforce", "tesla", "amd", "radeon", "instinct", "intel"}
 _FIGURES = (
     "memory_bytes",
     "memory_bandwidth_bytes_per_s",
@@ -117,8 +119,9 @@ def shipped_hardware() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
-def load_hardware(id: str) -> Hardware:
-    """The accelerator named `id`. Raises `AdvisorError` `hardware-not-found` with the nearest names."""
+def load_hardware(name: str) -> Hardware:
+    """The accelerator of an id, or of its name as people write it. Raises `AdvisorError` `hardware-not-found` with the nearest ids."""
+    id = hardware_id(name)
     if id not in shipped_hardware():
         from difflib import get_close_matches  # only an error needs it
 
@@ -126,11 +129,23 @@ def load_hardware(id: str) -> Hardware:
         help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
         raise AdvisorError(
             "hardware-not-found",
-            f"unknown hardware `{id}`",
+            f"unknown hardware `{name}`",
             exit_code=ExitCode.MISSING,
             help=(*help_lines, "advisor hardware   lists every id"),
         )
     return parse_hardware(read_yaml(_FOLDER / f"{id}.yaml", what="hardware"), what=f"hardware {id}")
+
+
+def hardware_id(name: str) -> str:
+    """The id in the catalogue of a device named as people write it; a name that is not in it stays as it is.
+
+    >>> hardware_id("NVIDIA GeForce RTX 4090"), hardware_id("rtx4090"), hardware_id("H100 SXM"), hardware_id("some-cpu")
+    ('rtx-4090', 'rtx-4090', 'h100-sxm', 'some-cpu')
+    """
+    by_letters = {id.replace("-", ""): id for id in shipped_hardware()}
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    full, bare = "".join(words), "".join(word for word in words if word not in _MAKERS)
+    return by_letters.get(full) or by_letters.get(bare, name)
 
 
 def parse_hardware(record: object, *, what: str) -> Hardware:

@@ -1,5 +1,6 @@
 """What the session is told: problems in the form's words, and the sentences of the header and of the message line. Knows no screen."""
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,11 @@ class Problem:
     field: str | None = None
     """The field to correct; `None` where it is none of them."""
     help: tuple[str, ...] = ()
+
+    def sentences(self, helps: int | None = None) -> str:
+        """The message and so much of the help as running text."""
+        said = (self.message, *(re.sub(r" {2,}", " ", line) for line in self.help[:helps]))
+        return " ".join(part if part[-1:] in ".?!" else f"{part}." for part in said).removesuffix(".")
 
 
 def problem_of(error: AdvisorError) -> Problem:

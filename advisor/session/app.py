@@ -49,6 +49,8 @@ class Setting:
     """Where the session is saved; `None`: nowhere."""
     resume: bool = False
     """Whether to begin with the plan instead of the choice of a model."""
+    notice: str = ""
+    """Something to say when the first screen is there."""
 
 
 class SessionApp(InOrder, Jobs, App[None]):
@@ -77,6 +79,7 @@ class SessionApp(InOrder, Jobs, App[None]):
         self.state = state
         self.setting = setting
         self._joined: str | None = None
+        self._unsaved = False
         self._pause: Timer | None = None
         self._saving: Timer | None = None
 
@@ -88,6 +91,8 @@ class SessionApp(InOrder, Jobs, App[None]):
             self.theme = "advisor-light" if self.setting.light else "advisor-dark"
         self.set_class(self.setting.ascii, "-ascii")
         self.switch_mode("plan" if self.setting.resume else "start")
+        if self.setting.notice:
+            self.notify(self.setting.notice, severity="warning", markup=False)
         self._look_here()
         if self.state.asked.text("model"):
             self.plan_soon(0)
@@ -150,7 +155,9 @@ class SessionApp(InOrder, Jobs, App[None]):
             try:
                 save_session(self.state, self.setting.file)
             except AdvisorError as error:
-                self.problem = problem_of(error)
+                if not self._unsaved:  # once is enough: it is saved after each change
+                    self.notify(f"this session is not kept: {error.message}", severity="warning", markup=False)
+                self._unsaved = True
 
     def on_unmount(self) -> None:
         """Nothing that was typed is lost."""

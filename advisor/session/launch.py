@@ -1,10 +1,15 @@
 """Opens the session on a terminal, or says politely why not. Loads Textual only once it is sure."""
 
+import contextlib
 import os
 import sys
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+
+if TYPE_CHECKING:
+    from advisor.session.state import SessionState
 
 
 class Stream(Protocol):
@@ -29,11 +34,12 @@ def open_session(*, ascii: bool = False, light: bool = False, resume: bool = Fal
     from advisor.session.app import SessionApp, Setting
     from advisor.session.desk import Desk
     from advisor.session.keys import keymap_file, load_keymap
-    from advisor.session.state import SessionState, load_session, session_file
+    from advisor.session.state import session_file
 
     if not os.environ.get("NO_COLOR"):  # an empty one says nothing, but Textual takes it for a wish
         os.environ.pop("NO_COLOR", None)
     file = session_file()
+    state, notice = kept_state(file, resume=resume)
     encoding = getattr(sys.__stderr__, "encoding", None) or "ascii"
     setting = Setting(
         ascii=ascii or "utf" not in encoding.lower(),
@@ -41,11 +47,26 @@ def open_session(*, ascii: bool = False, light: bool = False, resume: bool = Fal
         light=light,
         file=file,
         resume=resume,
+        notice=notice,
     )
-    app = SessionApp(Desk(), load_session(file) or SessionState(), setting)
+    app = SessionApp(Desk(), state, setting)
     app.set_keymap(load_keymap(keymap_file()))
     app.run()
     return ExitCode(app.return_code or 0)
+
+
+def kept_state(file: Path, *, resume: bool) -> tuple["SessionState", str]:
+    """The session as it was left, and what to say of it. Only who asked for that very session is refused where it cannot be read."""
+    from advisor.session.state import SessionState, load_session, set_aside
+
+    try:
+        return load_session(file) or SessionState(), ""
+    except AdvisorError as error:
+        if resume:
+            raise
+        with contextlib.suppress(OSError):
+            set_aside(file)
+        return SessionState(), f"{error.message}. A new session begins; that file is kept aside."
 
 
 def _no_terminal(message: str) -> AdvisorError:

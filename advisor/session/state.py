@@ -64,11 +64,24 @@ def load_session(path: Path) -> SessionState | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdvisorError(
             "bad-session",
-            f"{path} is no saved session: {type(error).__name__}",
+            f"{path} is no saved session: {_fault(error)}",
             exit_code=ExitCode.USAGE,
-            help=(f"delete {path} and start again",),
+            help=("advisor   starts a new session and keeps that file aside",),
             file=str(path),
         ) from error
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a file that is no session, so that a new one can be saved in its place; its new name."""
+    return path.replace(path.with_suffix(".unread.json"))
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or type(error).__name__).lower()
+    if isinstance(error, json.JSONDecodeError):
+        return f"line {error.lineno} is not JSON"
+    return "it was edited, or another version wrote it"
 
 
 def _record(state: SessionState) -> dict[str, object]:

@@ -203,7 +203,7 @@ def test_hardware_alone_lists_and_a_word_is_shown(advisor: Run) -> None:
 
 
 def test_a_mistyped_id_is_corrected(advisor: Run) -> None:
-    ended = advisor("hardware", "h100sxm", "--error-format", "json")
+    ended = advisor("hardware", "h100sxn", "--error-format", "json")
     assert ended.code == ExitCode.MISSING
     assert any("h100-sxm" in line for line in ended.error["help"])
 
@@ -285,8 +285,9 @@ def test_a_metric_is_found_by_what_people_call_it(advisor: Run, topic: str, name
     assert any(names in part["text"] for part in page["parts"]), page["parts"]
 
 
-def test_an_unknown_topic_names_the_nearest(advisor: Run) -> None:
-    ended = advisor("explain", "weights-int5")
+@pytest.mark.parametrize("topic", ["weights-int5", "int4", "int5"])
+def test_an_unknown_topic_names_the_nearest(advisor: Run, topic: str) -> None:
+    ended = advisor("explain", topic)
     assert ended.code == ExitCode.USAGE
     assert "advisor explain weights-int4" in ended.err
 

@@ -4,7 +4,7 @@ import pytest
 
 import advisor.profiles.hardware as module
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.hardware import COMPUTE_FORMATS, Hardware, load_hardware, parse_hardware, shipped_hardware
+from advisor.profiles.hardware import COMPUTE_FORMATS, Hardware, hardware_id, load_hardware, parse_hardware, shipped_hardware
 
 IDS = shipped_hardware()
 
@@ -33,6 +33,12 @@ def test_every_file_is_valid_and_figures_are_plausible(id: str) -> None:
     assert 1e12 < hardware.peak("bf16") < 3e15
     # a machine balance outside 2 to 2000 FLOP per byte means a unit went wrong
     assert 2 < hardware.peak("bf16") / hardware.memory_bandwidth_bytes_per_s < 2000
+
+
+@pytest.mark.parametrize("typed", ["RTX 4090", "rtx4090", "NVIDIA GeForce RTX 4090", "Rtx_4090"])
+def test_a_device_is_found_by_its_name_as_people_write_it(typed: str) -> None:
+    assert load_hardware(typed).id == "rtx-4090"
+    assert [hardware_id(id) for id in IDS] == list(IDS)
 
 
 @pytest.mark.parametrize("id", IDS)

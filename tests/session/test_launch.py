@@ -122,3 +122,18 @@ def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
             assert app.is_running
 
     asyncio.run(drive())
+
+
+def test_a_session_that_cannot_be_kept_says_so_once_and_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("a file where the folder should be")
+
+    async def drive() -> list[str]:
+        app = an_app(ASKED, Setting(resume=True, file=tmp_path / "state" / "session.json"), CannedDesk())
+        async with driven(app) as pilot:
+            app.save()
+            app.save()
+            await pilot.pause()
+            return [notice.message for notice in app._notifications]
+
+    (message,) = asyncio.run(drive())
+    assert message.startswith("this session is not kept: cannot write ")

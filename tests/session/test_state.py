@@ -13,6 +13,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.session.asked import Asked, Force
 from advisor.session.fields import FIELDS, OF_LIMIT, field_of_error, in_form_words
 from advisor.session.history import MOST_STEPS, History
+from advisor.session.launch import kept_state
 from advisor.session.state import SessionState, load_session, save_session, with_mark
 
 texts = st.dictionaries(st.sampled_from([field.name for field in FIELDS]), st.text("0123456789kms. GB%-", min_size=1, max_size=8))
@@ -121,6 +122,18 @@ def test_what_is_no_session_is_refused_by_name(tmp_path: Path, text: str) -> Non
         load_session(file)
     assert raised.value.code == "bad-session"
     assert load_session(tmp_path / "none.json") is None
+
+
+def test_a_session_that_cannot_be_read_is_set_aside_and_a_new_one_begins(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    file.write_text('{"kind": 5, garbage')
+    with pytest.raises(AdvisorError, match="line 1 is not JSON"):
+        kept_state(file, resume=True)
+    state, notice = kept_state(file, resume=False)
+    assert (state, file.exists()) == (SessionState(), False)
+    assert "A new session begins" in notice
+    assert (tmp_path / "session.unread.json").read_text() == '{"kind": 5, garbage'
+    assert kept_state(file, resume=False) == (SessionState(), "")
 
 
 def test_a_third_mark_takes_that_of_the_oldest() -> None:

@@ -139,10 +139,10 @@ class PlanScreen(PlanReasons, Screen[None]):
         errors = session.state.asked.errors()
         problem = session.problem
         if problem is not None and problem.field is not None and problem.field not in errors:
-            errors[problem.field] = ". ".join((problem.message, *problem.help[:1]))
+            errors[problem.field] = problem.sentences(1)
         self.query_one(LimitsPanel).show_errors(errors)
         if problem is not None:
-            self.say(". ".join((problem.message, *problem.help)))
+            self.say(problem.sentences())
         elif errors:
             self.say(next(iter(errors.values())))
         elif session.planned is not None:
