@@ -25,7 +25,8 @@ ERROR_PAGES: dict[str, str] = {
     ),
     "bad-run": "A run was asked for with settings that contradict each other; the message says which.",
     "bad-session": (
-        "The file that a session resumes from cannot be read: it was edited, or is of a later version. Delete it; plans are not in it."
+        "The file that `advisor --resume` begins from cannot be read: it was edited, or is of a later version. `advisor` without "
+        "--resume begins a new session and keeps that file aside; saved plans and runs are not in it."
     ),
     "bad-trace": (
         "The file given with `--load-trace` is no table of requests. It is CSV whose first line names its columns, or one JSON object a "

@@ -8,7 +8,7 @@ from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.technique import Technique, explanation
 from advisor.backends.technique_words import settings_of
 from advisor.backends.techniques import TECHNIQUES
-from advisor.numbers import number
+from advisor.numbers import number, scale
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
 from advisor.search import refold
@@ -123,7 +123,8 @@ def _changes(before: Metrics, after: Metrics) -> str:
     for metric, name in COMPARED.items():
         old, new = getattr(before, metric), getattr(after, metric)
         if old is not None and new is not None and moved(old.value, new.value):
-            parts.append(f"{name} {_figure(old.value)} -> {_figure(new.value)} {SHOWN[metric].unit}")
+            unit = scale(SHOWN[metric].unit, (old.value, new.value))
+            parts.append(f"{name} {_figure(old.value * unit.factor)} -> {_figure(new.value * unit.factor)} {unit.unit}")
     return ", ".join(parts) or "no metric moves by 1 % or more"
 
 

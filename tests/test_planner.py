@@ -237,3 +237,16 @@ def test_of_the_windows_of_a_required_technique_the_longest_that_the_limits_let_
     )
     technique = next(each for each in plan(asked).chosen.techniques if each.name == name)
     assert getattr(technique, "window") > 4000, technique  # noqa: B009  # the option of four techniques, not of their base
+
+
+def test_a_change_of_seconds_is_told_in_seconds_as_the_table_of_plans_tells_it() -> None:
+    asked = PlanQuestion(
+        model=LLAMA_8B,
+        hardware="epyc-9654-1s-96c-12ch-ddr5-4800",
+        profile="none",
+        prompt_tokens=16384,
+        context_tokens=32768,
+        offline=True,
+    )
+    told = re.findall(r"TTFT [\d.]+ -> [\d.]+ (\w+)", " ".join(reason.why for reason in plan(asked).reasons))
+    assert set(told) == {"s"}
