@@ -17,6 +17,7 @@ from advisor.cli.failures import describe
 from advisor.profiles.errors import AdvisorError
 from advisor.session.answers import Problem, problem_of
 from advisor.session.asked import Asked
+from advisor.session.commands import Commands
 from advisor.session.desk import Desk, Here, Planned
 from advisor.session.fields import BY_NAME
 from advisor.session.history import History
@@ -24,7 +25,6 @@ from advisor.session.in_order import InOrder
 from advisor.session.jobs import Jobs
 from advisor.session.keys import APP_KEYS
 from advisor.session.screens import MODES
-from advisor.session.screens.help import HelpScreen
 from advisor.session.state import SessionState, save_session, with_mark
 from advisor.session.themes import THEMES
 
@@ -53,7 +53,7 @@ class Setting:
     """Something to say when the first screen is there."""
 
 
-class SessionApp(InOrder, Jobs, App[None]):
+class SessionApp(InOrder, Commands, Jobs, App[None]):
     """Start and Plan screens over one question."""
 
     TITLE = "advisor"
@@ -266,7 +266,11 @@ class SessionApp(InOrder, Jobs, App[None]):
             self.call_from_thread(setattr, self, "problem", problem_of(error))
             return
         if advice is not None and not worker.is_cancelled:
-            self.call_from_thread(setattr, self, "detail", advice)
+            self.call_from_thread(self._detailed, planned, advice)
+
+    def _detailed(self, planned: Planned, advice: "Advice") -> None:
+        if self.planned is planned and self.selected == advice.chosen.id:  # else another plan was selected on the way here
+            self.detail = advice
 
     @work(thread=True, group="here", exit_on_error=False)
     def _look_here(self) -> None:
@@ -301,8 +305,3 @@ class SessionApp(InOrder, Jobs, App[None]):
         """A fault of our own in a thread: kept in a log, told in a line; the session goes on."""
         if event.state is WorkerState.ERROR and event.worker.error is not None:
             self._answered(problem_of(describe(event.worker.error)))
-
-    def action_help(self) -> None:
-        """Every key of the screen below."""
-        if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.screen))

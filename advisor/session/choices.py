@@ -1,7 +1,12 @@
-"""What can be picked from a list: models and machines. Knows no screen."""
+"""What can be picked from a list: models, machines and plan files. Knows no screen."""
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+MOST_FILES = 30
+_STANDS = {"meets": "meets all limits", "at-risk": "meets them at RISK", "misses": "misses a limit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,33 @@ def machines(here: str) -> Choices:
 
     stored = [Option(f"profile:{profile.name}", f"{profile.name}   measured profile of {profile.hardware}") for profile in list_profiles()]
     return Choices((Option("", f"this machine   {here}"), *stored, *_plain(shipped_hardware())))
+
+
+def plan_files(folders: Iterable[Path]) -> Choices:
+    """The newest plan files of some folders: model, machine and how each stands; one that cannot be read says so."""
+    found = itertools.chain.from_iterable(sorted(folder.glob("*.y*ml")) for folder in dict.fromkeys(folders))
+    newest = sorted((file for file in found if _is_plan(file)), key=lambda file: -file.stat().st_mtime)
+    return Choices(tuple(Option(str(file), f"{file}   {_plan_words(file)}") for file in newest[:MOST_FILES]))
+
+
+def _is_plan(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as text:
+            return any(line.startswith("kind: Plan") for line in itertools.islice(text, 10))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _plan_words(file: Path) -> str:
+    from advisor.plans.read import read_plan
+    from advisor.profiles.errors import AdvisorError
+
+    try:
+        plan = read_plan(file)
+    except AdvisorError:
+        return "cannot be read; Enter says why"
+    count = f"{plan.machine.gpus} x " if plan.machine.gpus > 1 else ""
+    return f"{plan.model.name} on {count}{plan.machine.hardware}, {_STANDS[plan.verdict.status]}"
 
 
 def _plain(ids: Iterable[str]) -> tuple[Option, ...]:

@@ -51,6 +51,38 @@ COMPARE_KEYS = [
 ]
 MODAL_KEYS = [_key("escape", "dismiss", "Back", "modal.back", display="esc")]
 
+WORDS = {
+    "help": "Help: every key of this screen",
+    "quit": "Quit; the session is kept",
+    "view.limits": "Go to the limits",
+    "view.plans": "Go to the table of plans",
+    "view.why": "Go to the reasons",
+    "view.plot": "Go to the plot",
+    "plan.save": "Save the selected plan",
+    "plan.apply": "Apply the selected plan here",
+    "view.compare": "Compare plans, or with measured",
+    "plans.relax": "Relax: which limit to move",
+    "machine.profile": "Profile: measure this machine",
+    "why.force": "What if: a technique in or out",
+    "limits.undo": "Undo the last change",
+    "limits.redo": "Redo what was undone",
+    "plan.mark": "Mark a plan to compare",
+    "plans.sort": "Sort by the next number",
+    "plans.filter": "Filter: frontier, feasible, all",
+    "find": "Find a plan or a reason by a word",
+    "plot.left": "Faster plan on the frontier",
+    "plot.right": "Next plan on the frontier",
+    "machine.choose": "Choose the machine to plan for",
+    "plan.open": "Open a plan file",
+    "view.start": "Choose another model",
+    "start.back": "Back to the plan",
+    "work.cancel": "Cancel this work",
+    "work.compare": "Compare predicted with measured",
+    "compare.refit": "Refit the predictions to this run",
+    "compare.runs": "Choose another run",
+}
+"""What each key does, in the help page and in the palette; the footer has room for a word."""
+
 
 def keymap_file() -> Path:
     """Where a user's own keys are: `$XDG_CONFIG_HOME/advisor/keymap.yaml`, ids to keys."""

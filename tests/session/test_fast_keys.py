@@ -48,3 +48,20 @@ def test_what_is_typed_behind_a_key_that_opens_a_box_stands_in_it() -> None:
             assert app.state.filter == "frontier"
 
     asyncio.run(drive())
+
+
+def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "down")
+            await settled(pilot)
+            assert app.detail is not None
+            assert app.planned is not None
+            late, best = app.detail, app.planned.advice.chosen.id
+            await pilot.press("up")
+            await settled(pilot)
+            app._detailed(app.planned, late)
+            assert app.selected == app.detail.chosen.id == best
+
+    asyncio.run(drive())

@@ -86,3 +86,17 @@ def test_home_and_end_go_to_the_first_and_the_last_plan() -> None:
             assert table.cursor_row == 0
 
     asyncio.run(drive())
+
+
+def test_the_palette_does_what_the_keys_do() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app, (80, 24)) as pilot:
+            await pilot.press("escape", "2", "ctrl+p", *"filter", "enter")
+            await settled(pilot)
+            assert app.state.filter == "feasible"
+            await pilot.press("ctrl+p", *"theme", "enter")
+            await settled(pilot)
+            assert app.palette == "light"
+
+    asyncio.run(drive())

@@ -50,6 +50,8 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "run-120-ascii": (ASKED, ASCII, USUAL, ("escape", "2", "c", "enter")),
     "find-80": (ASKED, PLAIN, SMALL, ("escape", "2", "slash", "i", "n", "t", "4")),
     "find-80-why": (ASKED, PLAIN, SMALL, ("escape", "3", "slash", "k", "v", "minus")),
+    "palette-80": (ASKED, PLAIN, SMALL, ("escape", "2", "ctrl+p")),
+    "palette-80-ascii": (ASKED, ASCII, SMALL, ("escape", "2", "ctrl+p")),
     "too-small": (ASKED, PLAIN, (50, 14), ()),
 }
 

@@ -30,15 +30,16 @@ class Picker(Vertical):
             super().__init__()
             self.value = value
 
-    def __init__(self, choices: Choices, *, typed: str = "") -> None:
+    def __init__(self, choices: Choices, *, typed: str = "", empty: str = "") -> None:
         super().__init__(classes="picker")
         self._choices = choices
         self._typed = typed
+        self._empty = empty or "type to search"
         self._shown: tuple[Option, ...] = ()
 
     def compose(self) -> ComposeResult:
         """The field over the list."""
-        yield TextField(placeholder="type to search", compact=True)
+        yield TextField(placeholder=self._empty, compact=True)
         yield OptionList(compact=True)
 
     def on_mount(self) -> None:

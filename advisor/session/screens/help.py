@@ -3,7 +3,7 @@
 from rich.text import Text
 from textual.screen import Screen
 
-from advisor.session.keys import keymap_file
+from advisor.session.keys import WORDS, keymap_file
 from advisor.session.screens.modals import TextScreen
 
 _MORE = (
@@ -19,6 +19,9 @@ class HelpScreen(TextScreen):
 
     def __init__(self, below: "Screen[object]") -> None:
         active = [found.binding for found in below.active_bindings.values() if found.binding.id and not found.binding.system]
-        rows = {binding.id: f"{binding.key_display or binding.key:<8}{binding.description:<34}{binding.id}" for binding in active}
+        rows = {
+            binding.id: f"{binding.key_display or binding.key:<8}{WORDS.get(binding.id or '', binding.description):<34}{binding.id}"
+            for binding in active
+        }
         lines = tuple(rows.values())
         super().__init__("Help", Text("\n".join((*lines, *_MORE, f"Keys by id can be changed in {keymap_file()}"))))

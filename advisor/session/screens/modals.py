@@ -14,6 +14,8 @@ from advisor.session.choices import Choices
 from advisor.session.keys import MODAL_KEYS
 from advisor.session.panels.picker import Picker
 
+TAKES = "Enter takes the marked line, Esc goes back."
+
 
 class _Modal(ModalScreen[str]):
     """A box over the screen; Esc goes back."""
@@ -28,20 +30,25 @@ class _Modal(ModalScreen[str]):
 class PickScreen(_Modal):
     """A list narrowed by typing; gives back what was picked."""
 
-    def __init__(self, title: str, choices: Choices, *, typed: str = "") -> None:
+    def __init__(self, title: str, choices: Choices, *, typed: str = "", empty: str = "", hint: str = TAKES) -> None:
         super().__init__(title)
-        self._picker = Picker(choices, typed=typed)
+        self._picker = Picker(choices, typed=typed, empty=empty)
+        self._hint = hint
 
     def compose(self) -> ComposeResult:
         """The list in a box."""
         with Vertical(classes="box tall") as box:
             box.border_title = self._title
             yield self._picker
-            yield Static("Enter takes the marked line, Esc goes back", classes="hint", markup=False)
+            yield Static(self._hint, classes="hint", markup=False)
 
     def on_mount(self) -> None:
         """Ready to type."""
         self._picker.focus_text()
+
+    def fill(self, choices: Choices) -> None:
+        """Offer what was found meanwhile."""
+        self._picker.fill(choices)
 
     def on_picker_picked(self, event: Picker.Picked) -> None:
         """Give it back."""

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from textual import work
 from textual.screen import Screen
 
 from advisor.profiles.errors import AdvisorError
 from advisor.session.answers import problem_of, relaxed_text
 from advisor.session.asked import Asked, Force
-from advisor.session.choices import machines
+from advisor.session.choices import Choices, machines, plan_files
 from advisor.session.panels.limits import LimitsPanel
 from advisor.session.panels.plans import filtered
 from advisor.session.panels.why import WhyPanel
@@ -32,6 +33,7 @@ class PlanActions(_Base):
 
     note = ""
     """What was done last, for as long as nothing else is asked."""
+    _saved_in = Path()
 
     def say(self, sentence: str) -> None:
         """The message line."""
@@ -214,14 +216,21 @@ class PlanActions(_Base):
         try:
             written = save_plan(session.desk.plan_file(session.planned.asked, session.detail), Path(path).expanduser())
         except AdvisorError as error:
-            self.say(problem_of(error).message)
+            self._say_problem(error, "e saves under another name.")
             return
+        self._saved_in = Path(path).expanduser().parent
         self.say(f"saved {path}" if written else f"{path} already says this; left as it is")
 
     def action_open(self) -> None:
-        """Ask again what a plan file answers."""
+        """Ask again what a plan file answers: one of those that are here, or any by its path."""
         hint = "Enter takes the file's question: model, machine and limits. Esc goes back."
-        self.app.push_screen(PathScreen("Open a plan", "plan.yaml", hint), self._open)
+        screen = PickScreen("Open a plan", Choices(), typed="open {text}", empty="looking for plan files ...", hint=hint)
+        self.app.push_screen(screen, self._open)
+        self._look_for_plans(screen)
+
+    @work(thread=True, exclusive=True, group="files", exit_on_error=False)
+    def _look_for_plans(self, screen: PickScreen) -> None:
+        self.app.call_from_thread(screen.fill, plan_files((Path(), self._saved_in)))
 
     def _open(self, path: str | None) -> None:
         if path is None:
@@ -229,9 +238,14 @@ class PlanActions(_Base):
         from advisor.session.opened import asked_of_file
 
         try:
-            self.take_question(asked_of_file(Path(path).expanduser()))
+            asked = asked_of_file(Path(path).expanduser())
         except AdvisorError as error:
-            self.say(problem_of(error).message)
+            self._say_problem(error, "o opens another; the question is as it was.")
+        else:
+            self.take_question(asked, f"Opened {path} (u takes it back).")
+
+    def _say_problem(self, error: AdvisorError, then: str) -> None:
+        self.say(". ".join((problem_of(error).message, then)))
 
     def take_question(self, asked: Asked, note: str = "") -> None:
         """Another question as a whole, and the form with it; what the change was is said before how it turns out."""
