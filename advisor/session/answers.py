@@ -1,13 +1,14 @@
 """What the session is told: problems in the form's words, and the sentences of the header and of the message line. Knows no screen."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError
 from advisor.session.desk import Here, Planned
-from advisor.session.fields import field_of_error, in_form_words
+from advisor.session.fields import BY_NAME, field_of_error, in_form_words
 
 if TYPE_CHECKING:
     from advisor.advice import Relaxation
@@ -34,21 +35,56 @@ def problem_of(error: AdvisorError) -> Problem:
     return Problem(". ".join(facts), field_of_error(error.code, error.message), tuple(map(in_form_words, error.help)))
 
 
-def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool, chip: str = "") -> str:
-    """One line: model, machine with how well it is known, and what goes on; `chip` tells of work in the background."""
+def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool, chip: str = "", width: int = 120) -> str:
+    """One line: model, machine with how well it is known, and what goes on; `chip` tells of work in the background.
+
+    Where it is narrow, the model's name is shortened, so that the machine stays to be seen.
+    """
     machine = "detecting this machine ..." if here is None else here.words
     doing = "planning ..." if busy else "planned" if planned is not None else "ready"
     doing = f"{chip} │ {doing}" if chip else doing
     if planned is None:
         return f" advisor │ {doing} │ {model or 'no model yet'} │ {machine}"
     from advisor.numbers import quantity  # the planner is loaded by now
+    from advisor.views.style import clip
 
     advice = planned.advice
     spec, hardware = advice.model, advice.hardware
     count = f"{advice.request.devices} x " if advice.request.devices > 1 else ""
     known = f"PROFILED {advice.profile}" if advice.profile else "DATASHEET" if planned.here else "WHAT-IF"
     device = f"{count}{hardware.name} {quantity(hardware.memory_bytes / GIB, 'GiB')} [{known}]"
-    return f" advisor │ {doing} │ {spec.id} {quantity(spec.parameters, 'count')} │ {device}"
+    size, short = quantity(spec.parameters, "count"), spec.id.rsplit("/", 1)[-1]
+    whole = f" advisor │ {doing} │ {spec.id} {size} │ {device}"
+    for line in (whole, f" {doing} │ {spec.id} {size} │ {device}", f" {doing} │ {short} {size} │ {device}"):
+        if len(line) <= width:
+            return line
+    room = width - len(f" {doing} │  │ {device}")
+    return f" {doing} │ {clip(short, max(room, 8))} │ {device}"
+
+
+def unread(planned: Planned | None, errors: Mapping[str, str]) -> str:
+    """What is wrong with the first field that cannot be read, and what the plan on the screen is for meanwhile."""
+    name, error = next(iter(errors.items()))
+    label = BY_NAME[name].label.split(",")[0]
+    if planned is None:
+        return f"{label} {error}"
+    text = planned.asked.text(name)
+    return f"{label} {error}. The plan shown is for {f'{label} {text}' if text else f'an empty {label}'}."
+
+
+def meant(planned: Planned) -> dict[str, str]:
+    """What the planner took for fields that are empty: lengths, devices and load."""
+    from advisor.profiles.request import Load  # the planner is loaded by now
+
+    workload = planned.advice.request.workload
+    taken = {
+        "context": workload.longest_tokens,
+        "prompt_tokens": workload.prompt_tokens,
+        "output_tokens": workload.output_tokens,
+        "devices": planned.advice.request.devices,
+        "concurrency": workload.concurrency if workload.load is Load.CLOSED else None,
+    }
+    return {name: "none" if value is None else f"{value}, assumed" for name, value in taken.items()}
 
 
 def told(planned: Planned) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,7 +27,6 @@ from advisor.session.jobs import Jobs
 from advisor.session.keys import APP_KEYS
 from advisor.session.screens import MODES
 from advisor.session.state import SessionState, save_session, with_mark
-from advisor.session.themes import THEMES
 
 if TYPE_CHECKING:
     from advisor.advice import Advice
@@ -86,9 +86,7 @@ class SessionApp(InOrder, Commands, Jobs, App[None]):
     def on_mount(self) -> None:
         """Show the first screen, and look at the machine meanwhile."""
         if not self.setting.no_colour:
-            for theme in THEMES:
-                self.register_theme(theme)
-            self.theme = "advisor-light" if self.setting.light else "advisor-dark"
+            self.use_theme("light" if self.setting.light else "dark")
         self.set_class(self.setting.ascii, "-ascii")
         self.switch_mode("plan" if self.setting.resume else "start")
         if self.setting.notice:
@@ -209,23 +207,24 @@ class SessionApp(InOrder, Commands, Jobs, App[None]):
             self._detail_of(self.planned, plan)
 
     def plan_soon(self, pause_s: float) -> None:
-        """Plan when nothing has been typed for so long; nothing while a field cannot be read or there is no model."""
+        """Plan when nothing has been typed for so long, a field that cannot be read as it was planned for; nothing without a model."""
         if self._pause is not None:
             self._pause.stop()
             self._pause = None
-        asked = self.state.asked
-        if asked.errors() or not asked.text("model"):
+        before = self.planned.asked if self.planned is not None else None
+        asked = self.state.history.readable(before)
+        if not asked.text("model") or (asked == before and self.state.asked.errors()):
             return
         if pause_s:
-            self._pause = self.set_timer(pause_s, self._plan)
+            self._pause = self.set_timer(pause_s, partial(self._plan, asked))
         else:
-            self._plan()
+            self._plan(asked)
 
-    def _plan(self) -> None:
+    def _plan(self, asked: Asked) -> None:
         self._pause = None
         self.busy = True
         self.workers.cancel_group(self, "detail")
-        self._answer(self.state.asked)
+        self._answer(asked)
 
     @work(thread=True, exclusive=True, group="plan", exit_on_error=False)
     def _answer(self, asked: Asked) -> None:

@@ -11,6 +11,7 @@ from textual.screen import Screen
 from advisor.session.keys import WORDS
 from advisor.session.screens.help import HelpScreen
 from advisor.session.screens.plan import PlanScreen
+from advisor.session.themes import THEMES
 
 if TYPE_CHECKING:
     _Base = App[Any]
@@ -38,6 +39,8 @@ class Commands(_Base):
 
     def use_theme(self, name: str) -> None:
         """Draw in the dark or in the light theme."""
+        for theme in THEMES:
+            self.register_theme(theme)
         self.theme = f"advisor-{name}"
         if isinstance(self.screen, PlanScreen):
             self.screen.redraw()

@@ -33,3 +33,11 @@ class History:
         if not self.future:
             return self
         return replace(self, present=self.future[-1], past=(*self.past, self.present), future=self.future[:-1])
+
+    def readable(self, before: Asked | None = None) -> Asked:
+        """The question with each field that cannot be read as it was before, or as it last could be."""
+        asked = self.present
+        for name in self.present.errors():
+            steps = (before,) if before is not None else reversed(self.past)
+            asked = asked.with_text(name, next((step.text(name) for step in steps if name not in step.errors()), ""))
+        return asked

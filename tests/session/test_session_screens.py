@@ -7,12 +7,13 @@ import pytest
 from textual.widgets import Input
 
 from advisor.plans.read import read_plan
-from advisor.session.app import Setting
+from advisor.session.app import SessionApp, Setting
 from advisor.session.asked import Asked
+from advisor.session.history import History
 from advisor.session.panels.field_row import FieldRow
 from advisor.session.panels.plans import PlansPanel
-from advisor.session.state import load_session
-from tests.session.driving import LLAMA, ON_A_CARD, an_app, driven, frame, message_of, rows_of, settled, typed
+from advisor.session.state import SessionState, load_session
+from tests.session.driving import LLAMA, ON_A_CARD, SomewhereDesk, an_app, driven, frame, message_of, rows_of, settled, typed
 
 
 def test_a_limit_that_is_typed_is_planned_for() -> None:
@@ -39,6 +40,35 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
             assert app.screen.query_one("#row-context", FieldRow).has_class("-wrong")
             await typed(pilot, "context", "8k")
             assert not app.screen.query_one("#row-context", FieldRow).has_class("-wrong")
+
+    asyncio.run(drive())
+
+
+def test_a_session_saved_with_a_field_that_cannot_be_read_plans_with_what_stood_there_before() -> None:
+    async def drive() -> None:
+        state = SessionState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
+        app = SessionApp(SomewhereDesk(), state, Setting(resume=True))
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            assert app.planned.asked.text("context") == "8k"
+            assert "The plan shown is for Context 8k." in message_of(app)
+            await typed(pilot, "tpot_ms", "30")
+            assert app.planned.advice.request.limits.tpot_ms_p95 == 30
+            assert app.planned.advice.request.workload.longest_tokens == 8192
+
+    asyncio.run(drive())
+
+
+def test_empty_fields_say_what_the_planner_took_for_them() -> None:
+    async def drive() -> None:
+        app = an_app(ON_A_CARD)
+        async with driven(app) as pilot:
+            assert "4096, assumed" in frame(app)
+            await typed(pilot, "context", "512")
+            assert "384, assumed" in frame(app)
+            assert "128, assumed" in frame(app)
+            await typed(pilot, "request_rate", "2")
+            assert app.screen.query_one("#field-concurrency", Input).placeholder == "none"
 
     asyncio.run(drive())
 

@@ -86,7 +86,7 @@ class FieldRow(Vertical):
         except ValueError:
             value = None
         plain = "" if value is None else str(value) if isinstance(value, int) else number(value, trim=True)
-        reading = f"= {plain}" if plain and plain != text.strip() else ""
+        reading = f" = {plain} " if plain and plain != text.strip() else ""
         if reading != self._reading:
             self._reading = reading
             self.query_one(".reading", Static).update(reading)

@@ -35,6 +35,11 @@ class LimitsPanel(VerticalScroll, can_focus=True):
             choice.show(asked.text(choice.field.name))
         self.border_subtitle = " ".join((*(f"+{name}" for name in asked.require), *(f"-{name}" for name in asked.forbid)))
 
+    def show_meant(self, meant: Mapping[str, str]) -> None:
+        """Say in empty fields what they were taken for."""
+        for row in self.query(FieldRow):
+            row.input.placeholder = meant.get(row.field.name, row.field.empty)
+
     def show_errors(self, errors: Mapping[str, str]) -> None:
         """Say under each field what is wrong with it."""
         for row in self.query(FieldRow):

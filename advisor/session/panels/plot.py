@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from advisor.views.style import Look
 
 _DRAWN = {"frontier": ("◆", 3), "feasible": ("o", 2), "rejected": ("×", 1)}
-_LEGEND = "◆ best  o ok  × out  {} this  ┃ limit"
+_LEGEND = "◆ best  o ok  × out"
 
 
 class PlotPanel(Static, can_focus=True):
@@ -47,10 +47,11 @@ class PlotPanel(Static, can_focus=True):
                 points.append(Point(tpot.value, speed.value, glyph, rank))
         axes = Axes(
             x_name="TPOT ms",
-            y_name=f"tok/s  {_LEGEND.format(this)}"[: look.width],
+            y_name=f"tok/s  {_LEGEND}",
             x_limit=limits.tpot_ms_p95,
             y_limit=limits.throughput_tok_s,
         )
+        self.border_subtitle = look.finish([f"{this} this  ┃ limit"]).rstrip()
         lines = scatter(points, axes, look.width, max(self.content_size.height, 0))
         self.update(toned(look.finish(lines).splitlines(), palette), layout=False)
 

@@ -10,7 +10,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Static
 
-from advisor.session.answers import counts, header, told
+from advisor.session.answers import counts, header, meant, told, unread
 from advisor.session.keys import PLAN_KEYS
 from advisor.session.panels.field_row import FieldRow
 from advisor.session.panels.limits import LimitsPanel
@@ -79,7 +79,8 @@ class PlanScreen(PlanReasons, Screen[None]):
     def show_header(self) -> None:
         """Model, machine, and what goes on."""
         session = session_of(self)
-        line = header(session.planned, session.here, session.state.asked.text("model"), busy=session.busy, chip=session.chip)
+        model = session.state.asked.text("model")
+        line = header(session.planned, session.here, model, busy=session.busy, chip=session.chip, width=self.size.width)
         self.query_one("#header", Static).update(session.ascii_only(line), layout=False)
 
     def show_plans(self) -> None:
@@ -94,6 +95,7 @@ class PlanScreen(PlanReasons, Screen[None]):
         shown = filtered(planned.spots, state.filter, state.sort)
         if plan not in {spot.id for spot in shown}:
             shown += [spot for spot in planned.spots if spot.id == plan]
+        self.query_one(LimitsPanel).show_meant(meant(planned))
         look = session.look(self.size.width if self.size.width >= _RANGES_FROM else _BARE)
         table.fill(Rows(spots=shown, selected=plan, marked=state.marked, look=look, palette=session.palette))
         by = "" if state.sort == "rank" else f", by {state.sort}"
@@ -141,10 +143,10 @@ class PlanScreen(PlanReasons, Screen[None]):
         if problem is not None and problem.field is not None and problem.field not in errors:
             errors[problem.field] = problem.sentences(1)
         self.query_one(LimitsPanel).show_errors(errors)
-        if problem is not None:
+        if unreadable := session.state.asked.errors():
+            self.say(unread(session.planned, unreadable))
+        elif problem is not None:
             self.say(problem.sentences())
-        elif errors:
-            self.say(next(iter(errors.values())))
         elif session.planned is not None:
             self.say(f"{self.note} {told(session.planned)}".lstrip())
 
