@@ -251,6 +251,20 @@ def test_the_start_screen_leads_to_a_plan() -> None:
     asyncio.run(drive())
 
 
+def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_first() -> None:
+    async def drive() -> None:
+        app = an_app(Asked(), Setting())
+        async with driven(app) as pilot:
+            await pilot.press(*"llama-3.1-8b-inst", "enter")
+            await settled(pilot)
+            await pilot.press("escape", "0")
+            await settled(pilot)
+            assert app.screen.query_one(Input).value == ""
+            assert "meta-llama/Llama-3.1-8B-Instruct   last used" in frame(app)
+
+    asyncio.run(drive())
+
+
 @pytest.mark.parametrize("keys", ["?", "w", "m", "o", "e"])
 def test_escape_leads_back_from_whatever_stands_over_the_screen(keys: str) -> None:
     async def drive() -> None:

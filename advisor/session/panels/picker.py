@@ -55,6 +55,11 @@ class Picker(Vertical):
         """Ready to type."""
         self.query_one(Input).focus()
 
+    def begin_anew(self) -> None:
+        """Ready to type, nothing typed yet."""
+        self.query_one(Input).clear()
+        self.focus_text()
+
     def on_input_changed(self, event: Input.Changed) -> None:
         """Narrow the list."""
         event.stop()

@@ -224,7 +224,7 @@ class PlanActions(_Base):
     def action_open(self) -> None:
         """Ask again what a plan file answers: one of those that are here, or any by its path."""
         hint = "Enter takes the file's question: model, machine and limits. Esc goes back."
-        screen = PickScreen("Open a plan", Choices(), typed="open {text}", empty="looking for plan files ...", hint=hint)
+        screen = PickScreen("Open a plan", Choices(), typed="open {text}", empty="a path, or a part of a name", hint=hint)
         self.app.push_screen(screen, self._open)
         self._look_for_plans(screen)
 

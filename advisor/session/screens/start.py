@@ -29,15 +29,15 @@ class StartScreen(Screen[None]):
         yield Footer(compact=True, show_command_palette=False)
 
     def on_mount(self) -> None:
-        """Follow what is found out about the machine, and fill the list once the first frame is there."""
+        """Follow what is found out about the machine."""
         session = session_of(self)
         self.watch(session, "here", self._show_header)
         self.watch(session, "chip", self._show_header)
-        self.call_after_refresh(self._fill)
 
     def on_screen_resume(self) -> None:
-        """Ready to type."""
-        self.query_one(Picker).focus_text()
+        """Ready to type another name; the last model stands first."""
+        self.query_one(Picker).begin_anew()
+        self.call_after_refresh(self._fill)
 
     def _fill(self) -> None:
         self.query_one(Picker).fill(models(session_of(self).state.asked.text("model")))
