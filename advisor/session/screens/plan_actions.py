@@ -245,7 +245,7 @@ class PlanActions(_Base):
             self.take_question(asked, f"Opened {path} (u takes it back).")
 
     def _say_problem(self, error: AdvisorError, then: str) -> None:
-        self.say(". ".join((problem_of(error).message, then)))
+        self.say(f"{problem_of(error).sentences()}. {then}")
 
     def take_question(self, asked: Asked, note: str = "") -> None:
         """Another question as a whole, and the form with it; what the change was is said before how it turns out."""
