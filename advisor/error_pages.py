@@ -171,10 +171,8 @@ ERROR_PAGES: dict[str, str] = {
     "requirement-refused": (
         "A technique that --require names refuses this model, workload or machine, so no stack has it; the notes have its reason."
     ),
-    "run-broken": "The run folder holds an earlier run that cannot be read. Name another folder with --out.",
     "run-exists": "The run folder holds another run, which is not overwritten. Name another folder with --out.",
     "run-file": "The file is not a run of `advisor apply`: not JSON, or a field is wrong; the message names it.",
-    "run-not-found": "The folder holds no run to go on with.",
     "rung-failed": (
         "At least one process of the ladder died or ran out of memory; the notes say which and why. The other rungs were "
         "measured and are kept in run.json; the logs are in the run folder. The same command with the same --out measures only "

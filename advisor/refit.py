@@ -24,9 +24,8 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.machine import MachineProfile, Refit
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
-from advisor.profiles.run import Run, Rung, RungStatus
+from advisor.profiles.run import Run, Rung, RungStatus, read_run
 from advisor.profiles.store import load_profile
-from advisor.run_read import read_run
 from advisor.service import profiled_place
 
 TAUGHT_BY = ("ttft_ms_mean", "tpot_ms_mean")

@@ -6,16 +6,15 @@ from pathlib import Path
 
 from advisor.application import DISK_BYTES, PLAN_FILE, REPORT_FILE, Ready, ready
 from advisor.backends.detect import Detected
-from advisor.backends.measure.ladder import BASELINE, REFERENCE_FILE, RUN_FILE
+from advisor.backends.measure.ladder import BASELINE, LOGS_FOLDER, REFERENCE_FILE
 from advisor.plans.file import PlanFile
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Load, Workload
-from advisor.profiles.run import Recipe, Run, RungStatus
-from advisor.run_read import read_run
+from advisor.profiles.run import RUN_FILE, Recipe, Run, RungStatus, read_run
 
 START_S = 8.0
 """Loading the libraries and the model into a fresh process."""
-FILES = (RUN_FILE, REPORT_FILE, PLAN_FILE, "logs/")
+FILES = (RUN_FILE, REPORT_FILE, PLAN_FILE, f"{LOGS_FOLDER}/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

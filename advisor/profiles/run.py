@@ -1,12 +1,20 @@
 """The record of an applied plan: every rung of the ladder, predicted beside measured. Written as `run.json`."""
 
+import json
 from enum import StrEnum
+from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import read_text
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.request import Request
+
+RUN_FILE = "run.json"
+_MAX_BYTES = 256 * 2**20
+"""Runs hold raw samples; a thousand requests take about 200 kB."""
 
 
 class RungStatus(StrEnum):
@@ -84,3 +92,34 @@ class Run(Frozen):
         """How fast the processor ran in each rung that was served, relative to when it was profiled; empty where that is not known."""
         profiled = self.environment.profiled_pace_s
         return () if profiled is None else tuple(profiled / rung.pace_s for rung in self.rungs if rung.pace_s is not None)
+
+
+def read_run(path: Path) -> Run:
+    """The run in a file, or in the folder that `advisor apply` wrote.
+
+    Raises `AdvisorError`: what `read_text` raises, and `run-file` for what is no run.
+    """
+    file = path / RUN_FILE if path.is_dir() else path
+    text = read_text(file, what="run", limit_bytes=_MAX_BYTES)
+    try:
+        return Run.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise _no_run(file, f"not JSON: {error.msg}", error.lineno) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise _no_run(file, f"`{field}`: {first['msg'].lower()}", None) from error
+    except RecursionError as error:
+        raise _no_run(file, "nested too deeply", None) from error
+
+
+def _no_run(file: Path, problem: str, line: int | None) -> AdvisorError:
+    place = f"{file}:{line}" if line else str(file)
+    return AdvisorError(
+        "run-file",
+        f"{place} is no run file: {problem}",
+        exit_code=ExitCode.USAGE,
+        help=("advisor apply plan.yaml   writes one",),
+        file=str(file),
+        line=line,
+    )

@@ -3,13 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from advisor.backends.events import Event, OnEvent
 from advisor.cli.failures import describe
 from advisor.profiles.errors import AdvisorError
-from advisor.session.work import Ending, Stage, Work
+from advisor.session.work import FINISHED, Ending, Stage, Standing, Work
 
 Do = Callable[[OnEvent, threading.Event], object]
 """Does the work, says how it goes, ends soon after the event is set, and gives back what came of it. Raises `AdvisorError`."""
@@ -22,11 +22,23 @@ class Task:
     verb: str
     """`profile` or `apply`."""
     title: str
-    stages: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    """As they stand before it begins."""
     steps: tuple[str, ...] = ()
     do: Do
     folder: Path | None = None
     """Where it writes; `None` for nowhere before it is done."""
+
+
+def again(task: Task, work: Work) -> Task:
+    """The same once more. What work in a folder has finished is kept there; all else begins anew."""
+
+    def fresh(stage: Stage) -> Stage:
+        if task.folder is not None and stage.standing in FINISHED:
+            return replace(stage, standing=Standing.KEPT)
+        return Stage(name=stage.name, options=stage.options)
+
+    return replace(task, stages=tuple(map(fresh, work.stages)))
 
 
 class Job:
@@ -35,7 +47,7 @@ class Job:
     def __init__(self, task: Task, clock: Callable[[], float] = time.monotonic) -> None:
         self.task = task
         self.clock = clock
-        self.work = Work(stages=tuple(Stage(name=name) for name in task.stages), steps=task.steps, begun_s=clock())
+        self.work = Work(stages=task.stages, steps=task.steps, begun_s=clock())
         self.result: object = None
         self.error: AdvisorError | None = None
         self._cancel = threading.Event()
@@ -80,5 +92,5 @@ class Job:
         if self._cancel.is_set() and (self.error is not None or not self.work.complete):
             return Ending.CANCELLED, ""
         if self.error is not None:
-            return Ending.FAILED, ". ".join((self.error.message, *self.error.notes))
+            return Ending.FAILED, ". ".join(text[:1].upper() + text[1:] for text in (self.error.message, *self.error.notes))
         return Ending.DONE, ""

@@ -1,7 +1,7 @@
 """What the app does with long work: begins it in a thread, shows it, keeps it in the background, ends it before the session ends."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual import work
 from textual.app import App
@@ -123,13 +123,18 @@ class Jobs(_Base):
         if self.job is not None and not isinstance(self.screen, WorkScreen):
             self.push_screen(WorkScreen(self.job), self._job_seen)
 
-    def _job_seen(self, compare: Any) -> None:
+    def _job_seen(self, follows: str | None) -> None:
         """The job's screen was left: an end that was seen needs no chip."""
+        from advisor.session.job import again
+        from advisor.session.screens.work import AGAIN, COMPARE
+
         job = self.job
         if job is None or job.running:
             return
         self.chip = ""
-        if compare and job.task.folder is not None:
+        if follows == AGAIN:
+            self.begin(again(job.task, job.work))
+        elif follows == COMPARE and job.task.folder is not None:
             self.open_run(job.task.folder)
 
     def _shown_instead(self, verb: str) -> bool:

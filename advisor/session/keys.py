@@ -43,6 +43,7 @@ PLAN_KEYS = [
 START_KEYS = [_key("escape", "plan", "Back to the plan", "start.back", display="esc")]
 WORK_KEYS = [
     _key("ctrl+x", "cancel", "Cancel", "work.cancel", display="^x"),
+    _key("r", "again", "Go on from what is finished", "work.again"),
     _key("c", "compare", "Predicted against measured", "work.compare"),
 ]
 COMPARE_KEYS = [

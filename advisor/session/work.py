@@ -20,7 +20,16 @@ class Standing(StrEnum):
     DONE = "done"
     KEPT = "kept from before"
     FAILED = "failed"
+    OUT_OF_MEMORY = "out of memory"
+    """A result like any other, and kept."""
     CANCELLED = "cancelled"
+
+
+FINISHED = (Standing.DONE, Standing.KEPT)
+BROKE = (Standing.FAILED, Standing.OUT_OF_MEMORY)
+
+
+_BY_CODE = {"cancelled": Standing.CANCELLED, "out-of-memory": Standing.OUT_OF_MEMORY}
 
 
 class Ending(StrEnum):
@@ -36,6 +45,8 @@ class Stage:
     """One part of the work that ends by itself."""
 
     name: str
+    options: str = ""
+    """Of the technique that it adds."""
     standing: Standing = Standing.WAITING
     step: str = ""
     """What it does just now."""
@@ -66,17 +77,23 @@ class Work:
         counted = [stage for stage in self.stages if stage.standing is not Standing.KEPT]
         if self.ended is Ending.DONE or not counted:
             return 1.0
-        return sum(1.0 if stage.standing in (Standing.DONE, Standing.FAILED) else stage.share for stage in counted) / len(counted)
+        over = (Standing.DONE,) if self.ended is Ending.FAILED else (Standing.DONE, *BROKE)
+        return sum(1.0 if stage.standing in over else stage.share for stage in counted) / len(counted)
 
     @property
     def complete(self) -> bool:
         """Whether every stage ended by itself."""
-        return all(stage.standing in (Standing.DONE, Standing.KEPT, Standing.FAILED) for stage in self.stages)
+        return all(stage.standing in (*FINISHED, *BROKE) for stage in self.stages)
 
     @property
     def failed(self) -> tuple[Stage, ...]:
-        """The stages that failed."""
-        return tuple(stage for stage in self.stages if stage.standing is Standing.FAILED)
+        """The stages that failed or ran out of memory."""
+        return tuple(stage for stage in self.stages if stage.standing in BROKE)
+
+    @property
+    def unfinished(self) -> tuple[Stage, ...]:
+        """The stages of which nothing is kept."""
+        return tuple(stage for stage in self.stages if stage.standing not in FINISHED)
 
     def left(self, now_s: float) -> float | None:
         """Seconds left: as the child said, else at the pace so far; `None` while that cannot be told."""
@@ -151,7 +168,7 @@ class Work:
         """The stage that the message names, else the one that runs; a cancelled child is no failure."""
         name, message = self._place(event.message)
         message = message or event.message
-        standing = Standing.CANCELLED if event.code == "cancelled" else Standing.FAILED
+        standing = _BY_CODE.get(event.code, Standing.FAILED)
         named = any(stage.name == name for stage in self.stages)
         stages = tuple(
             replace(stage, standing=standing, result=message)
@@ -159,7 +176,8 @@ class Work:
             else stage
             for stage in self.stages
         )
-        return replace(self, stages=stages)._with_line(": ".join(filter(None, (name if named else "", message))))
+        said = ": ".join(filter(None, (name if named else "", message)))
+        return replace(self, stages=stages)._with_line("\n".join((said, *event.notes)))
 
     def _running_becomes(self, standing: Standing) -> "Work":
         stages = tuple(replace(stage, standing=standing) if stage.standing is Standing.RUNNING else stage for stage in self.stages)

@@ -2,8 +2,10 @@
 
 from math import ceil
 
+from advisor.backends.measure.ladder import LOGS_FOLDER
+from advisor.plans.choices import shorter_home
 from advisor.session.job import Job
-from advisor.session.work import Ending, Stage, Standing, Work
+from advisor.session.work import BROKE, Ending, Stage, Standing, Work
 from advisor.views.style import Look, clip, pad, wrap
 
 _SIGNS = {
@@ -12,20 +14,27 @@ _SIGNS = {
     Standing.DONE: ("✓", ""),
     Standing.KEPT: ("✓", "dim"),
     Standing.FAILED: ("×", "bad"),
+    Standing.OUT_OF_MEMORY: ("×", "risk"),
     Standing.CANCELLED: ("×", "risk"),
 }
 _TONES = {Ending.DONE: "good", Ending.FAILED: "bad", Ending.CANCELLED: "risk"}
 _BAR_CELLS = 40
+_RESULT_COLUMNS = 64
+"""What the numbers of a stage take beside its name."""
 _MINUTE = 60
 
 
 def job_lines(job: Job, look: Look, log_lines: int) -> list[str]:
     """All that is known of a job."""
     work = job.work
-    lines = [line for stage in work.stages for line in _stage_lines(stage, _name_width(work), look)]
+    labels = _labels(work, look)
+    width = min(max(map(len, labels)), look.columns // 2 - 4)
+    lines = [line for stage, label in zip(work.stages, labels, strict=True) for line in _stage_lines(stage, pad(label, width), look)]
     lines += ["", _bar(job, look)]
     if work.why:
         lines += ["", *(look.paint(line, "bad") for line in wrap(work.why, look))]
+    if work.failed and job.task.folder is not None:
+        lines += ["", *wrap(shorter_home(str(job.task.folder / LOGS_FOLDER)), look, first="Logs in ")]
     last = work.lines[-log_lines:] if log_lines > 0 else ()
     return [*lines, *([""] if last else []), *(look.paint(clip(line, look.columns), "dim") for line in last)]
 
@@ -50,14 +59,15 @@ def about(seconds: float) -> str:
     return f"{minutes} min" if minutes < 2 * _MINUTE else f"{minutes / _MINUTE:.1f} h"
 
 
-def _name_width(work: Work) -> int:
-    return max(len(stage.name) for stage in work.stages)
+def _labels(work: Work, look: Look) -> list[str]:
+    """The names of the stages; with the options of their techniques where that leaves room for results."""
+    full = [f"{stage.name} {stage.options}".rstrip() for stage in work.stages]
+    return full if max(map(len, full)) <= look.columns - _RESULT_COLUMNS else [stage.name for stage in work.stages]
 
 
-def _stage_lines(stage: Stage, width: int, look: Look) -> list[str]:
+def _stage_lines(stage: Stage, label: str, look: Look) -> list[str]:
     sign, tone = _SIGNS[stage.standing]
-    first = f"{sign} {pad(stage.name, min(width, look.columns // 2 - 4))}  "
-    lines = wrap(_told(stage), look, first=first, rest="    ")
+    lines = wrap(_told(stage), look, first=f"{sign} {label}  ", rest="    ")
     return [look.paint(line, tone) if tone else line for line in lines]
 
 
@@ -67,7 +77,8 @@ def _told(stage: Stage) -> str:
         return ", ".join(part for part in (stage.step or "running", stage.result) if part)
     if stage.standing is Standing.DONE and stage.result:
         return stage.result
-    return stage.standing.value + (f": {stage.result}" if stage.result else "")
+    where = f" in {stage.step}" if stage.step and stage.standing in (*BROKE, Standing.CANCELLED) else ""
+    return f"{stage.standing.value}{where}" + (f": {stage.result}" if stage.result else "")
 
 
 def _bar(job: Job, look: Look) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from advisor.cli.failures import new_run_folder, runs_folder
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.session.job import Task
+from advisor.session.work import Stage, Standing
 
 if TYPE_CHECKING:  # loaded by the first thing that is done
     from advisor.backends.events import OnEvent
@@ -60,8 +61,8 @@ class Workshop:
                 self._wait(on_event, cancel)
             return run_profile(None, on_event, cancel=cancel)
 
-        stages = (QUIET, *PROFILE_STEPS) if wait else PROFILE_STEPS
-        return Task(verb="profile", title="Profile this machine", stages=stages, do=do)
+        names = (QUIET, *PROFILE_STEPS) if wait else PROFILE_STEPS
+        return Task(verb="profile", title="Profile this machine", stages=tuple(Stage(name=name) for name in names), do=do)
 
     def _wait(self, on_event: "OnEvent", cancel: threading.Event) -> None:
         """Until nobody else uses the machine. Raises `AdvisorError` `cancelled` where `cancel` was set meanwhile."""
@@ -94,7 +95,15 @@ class Workshop:
             return apply(made.plan, model_folder=None, out=review.out, on_event=on_event, cancel=cancel)
 
         title = f"Apply {made.plan.id}: {made.plan.title}"
-        return Task(verb="apply", title=title, stages=review.rungs, steps=rung_steps(made.recipe), do=do, folder=review.out)
+        stages = tuple(
+            Stage(
+                name=step.name,
+                options=step.technique.options_told if step.technique else "",
+                standing=Standing.KEPT if step.name in review.kept else Standing.WAITING,
+            )
+            for step in made.steps
+        )
+        return Task(verb="apply", title=title, stages=stages, steps=rung_steps(made.recipe), do=do, folder=review.out)
 
     def runs(self) -> tuple[PastRun, ...]:
         """The runs on this machine, the latest first; folders that hold none are passed over."""
@@ -107,7 +116,7 @@ class Workshop:
 
     def open(self, folder: Path) -> "Run":
         """A run as it stands. Raises `AdvisorError` as `read_run` does."""
-        from advisor.run_read import read_run
+        from advisor.profiles.run import read_run
 
         return read_run(folder)
 
@@ -130,8 +139,7 @@ class Workshop:
 
 
 def _past(folder: Path) -> PastRun | None:
-    from advisor.profiles.run import RungStatus
-    from advisor.run_read import read_run
+    from advisor.profiles.run import RungStatus, read_run
 
     try:
         run = read_run(folder)

@@ -43,7 +43,7 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
         columns.append(Column("kept", chances))
     columns.append(Column("basis", tuple(value.basis.value for _, value in known), left=True))
     if limited and look.columns >= _GAUGES_FROM_COLUMNS:
-        columns.append(Column("● value, ┃ limit", tuple(_gauge(shown, value, limits) for shown, value in known), left=True))
+        columns.append(Column("● value, ┃ limit", tuple(limit_gauge(shown, value, limits) for shown, value in known), left=True))
     key = Column("metric", tuple(shown.label for shown, _ in known), left=True)
     return table(key, [Group((column,)) for column in columns], look)
 
@@ -87,9 +87,10 @@ def _limit(shown: Shown, limits: Limits) -> str:
     return f"{'min' if shown.higher_is_better else 'max'} {quantity(limit, shown.unit, trim=True)}"
 
 
-def _gauge(shown: Shown, value: Value, limits: Limits) -> str:
+def limit_gauge(shown: Shown, value: Value, limits: Limits, **size: int) -> str:
+    """The value's range against its limit, drawn; empty without a limit. `size` as of `gauge`."""
     limit = limit_of(shown, limits)
-    return "" if limit is None else gauge(value.low, value.high, value.value, limit=limit)
+    return "" if limit is None else gauge(value.low, value.high, value.value, limit=limit, **size)
 
 
 def limit_words(name: str, bound: float) -> str:

@@ -4,6 +4,7 @@ from math import ceil
 
 from advisor.application import DISK_BYTES
 from advisor.numbers import quantity, value_text
+from advisor.plans.choices import shorter_home
 from advisor.profiles.byte_sizes import GIB
 from advisor.review import FILES, Review
 from advisor.views.style import Look, wrap
@@ -14,9 +15,15 @@ def review_lines(review: Review, look: Look) -> list[str]:
     """One line for each thing that applying does; what may go wrong is marked with `!`."""
     made, recipe = review.ready, review.ready.recipe
     left = [name for name in review.rungs if name not in review.kept]
-    lines = [*_entry("+ start", f"{len(left)} processes, one at a time, each with {made.model.id} from {made.folder}", look)]
+    lines = [
+        *_entry("+ start", f"{len(left)} processes, one at a time, each with {made.model.id} from {shorter_home(str(made.folder))}", look)
+    ]
     lines += [line for number, name in enumerate(review.rungs, 1) for line in _rung(number, name, review, look)]
     lines += _entry("  time", f"about {minutes(review.seconds)}; it can be cancelled, and finished rungs are kept", look)
+    lines += _memory(review, look)
+    short = review.disk_is_short
+    disk = f"about {quantity(DISK_BYTES / GIB, 'GiB')}, {quantity(review.free_disk_bytes / GIB, 'GiB')} are free"
+    lines += _entry("! disk" if short else "  disk", disk, look, tone="bad" if short else "")
     lines += _entry("  serve", workload_words(made.request.workload), look)
     lines += _entry(
         "  recipe",
@@ -24,11 +31,7 @@ def review_lines(review: Review, look: Look) -> list[str]:
         f"quality on {recipe.quality_tokens} tokens of {recipe.quality_text}",
         look,
     )
-    lines += _entry("+ write", f"{', '.join(FILES)} in {review.out}", look)
-    lines += _memory(review, look)
-    short = review.disk_is_short
-    disk = f"about {quantity(DISK_BYTES / GIB, 'GiB')}, {quantity(review.free_disk_bytes / GIB, 'GiB')} are free"
-    lines += _entry("! disk" if short else "  disk", disk, look, tone="bad" if short else "")
+    lines += _entry("+ write", f"{', '.join(FILES)} in {shorter_home(str(review.out))}", look)
     return [*lines, *_entry("  undo", f"nothing is changed or downloaded; delete {review.out.name} to forget the run", look)]
 
 
@@ -40,8 +43,9 @@ def minutes(seconds: float) -> str:
 
 def _rung(number: int, name: str, review: Review, look: Look) -> list[str]:
     """A rung with what it adds; one that is there already says so."""
-    what = "the unmodified model" if number == 1 else f"adds {name}"
-    kept = "   measured before, kept" if name in review.kept else ""
+    added = review.ready.steps[number - 1].technique
+    what = "the unmodified model" if added is None else f"adds {added.name} {added.options_told}".rstrip()
+    kept = " (measured before, kept)" if name in review.kept else ""
     return _entry("", f"{number}  {what}{kept}", look)
 
 

@@ -1,11 +1,10 @@
 """The numbers of a plan that limits are set on, a line each: value, range, limit, the word, and a gauge where there is room."""
 
 from advisor.numbers import percent, quantity, scale, spread
-from advisor.profiles.metrics import Metrics, Value
+from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Limits
 from advisor.shown_metrics import SHOWN, Shown, limit_of
-from advisor.views.gauge import gauge
-from advisor.views.metrics import chances, judged
+from advisor.views.metrics import chances, judged, limit_gauge
 from advisor.views.style import Look, pad, shown_width
 
 SHOWN_FIRST = ("ttft_ms_p95", "tpot_ms_p95", "throughput_tok_s", "request_rate_per_s", "peak_memory_gib", "quality_loss_pct")
@@ -25,7 +24,7 @@ def verdict_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
         [_limit(shown, limits) for shown, _ in known],
         [judged(shown, value, limits) for shown, value in known],
         [percent(likely[shown.name]) if shown.name in likely else "" for shown, _ in known],
-        [_gauge(shown, value, limits) for shown, value in known],
+        [limit_gauge(shown, value, limits, cells=_GAUGE_CELLS) for shown, value in known],
     ]
     while len(columns) > 5 and _width(columns) > look.columns:
         columns.pop()
@@ -56,8 +55,3 @@ def _limit(shown: Shown, limits: Limits) -> str:
     if limit is None:
         return ""
     return f"{'≥' if shown.higher_is_better else '≤'} {quantity(limit, shown.unit, trim=True)}"
-
-
-def _gauge(shown: Shown, value: Value, limits: Limits) -> str:
-    limit = limit_of(shown, limits)
-    return "" if limit is None else gauge(value.low, value.high, value.value, limit=limit, cells=_GAUGE_CELLS)

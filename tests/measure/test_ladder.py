@@ -11,11 +11,11 @@ import pytest
 from advisor.backends import launch
 from advisor.backends.events import Event, Log, Progress
 from advisor.backends.measure.jobs import Chosen
-from advisor.backends.measure.ladder import REFERENCE_FILE, RUN_FILE, Ladder, Step, read_run, run_ladder
+from advisor.backends.measure.ladder import REFERENCE_FILE, Ladder, Step, run_ladder
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Request, Workload
-from advisor.profiles.run import Environment, Recipe, RungStatus
+from advisor.profiles.run import RUN_FILE, Environment, Recipe, RungStatus, read_run
 
 
 @pytest.fixture
@@ -177,12 +177,12 @@ def test_a_full_disk_keeps_the_rungs_written_before(ladder: Ladder, children: Ch
     assert [rung.status for rung in read_run(tmp_path / RUN_FILE).rungs] == [RungStatus.DONE, RungStatus.DONE, RungStatus.NOT_RUN]
 
 
-def test_a_run_file_that_is_none_is_an_error_with_its_name(tmp_path: Path) -> None:
+def test_a_folder_with_a_broken_run_is_left_as_it_is(ladder: Ladder, tmp_path: Path) -> None:
     (tmp_path / RUN_FILE).write_text("{")
-    for file, code in ((tmp_path / RUN_FILE, "run-broken"), (tmp_path / "none.json", "run-not-found")):
-        with pytest.raises(AdvisorError) as caught:
-            read_run(file)
-        assert caught.value.code == code
+    with pytest.raises(AdvisorError) as caught:
+        run_ladder(ladder, tmp_path, lambda rung, event: None)
+    assert caught.value.code == "run-file"
+    assert (tmp_path / RUN_FILE).read_text() == "{"
 
 
 def test_two_rungs_in_real_children_measure_speed_memory_and_quality(ladder: Ladder, tmp_path: Path) -> None:

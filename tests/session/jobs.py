@@ -12,6 +12,7 @@ from advisor.backends.events import Event, OnEvent, Progress
 from advisor.profiles.errors import AdvisorError
 from advisor.session.app import SessionApp
 from advisor.session.job import Task
+from advisor.session.work import Stage
 from advisor.session.workshop import Workshop
 
 
@@ -33,7 +34,9 @@ class ByHand(Workshop):
 
     def profile(self, *, wait: bool = False) -> Task:
         self.begun.append("waiting profile" if wait else "profile")
-        return Task(verb="profile", title="Profile [this] machine", stages=("memory bandwidth", "products"), do=self._do)
+        return Task(
+            verb="profile", title="Profile [this] machine", stages=(Stage(name="memory bandwidth"), Stage(name="products")), do=self._do
+        )
 
     def say(self, *events: Event) -> None:
         for event in events:

@@ -1,7 +1,6 @@
-"""Frames are golden files of text made from canned answers: three widths, ASCII, without colour. ADVISOR_GOLDEN=write makes them anew."""
+"""Frames are golden files of text made from canned answers: three widths, ASCII, without colour."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from advisor.session.app import SessionApp, Setting
 from advisor.session.asked import Asked
 from tests.session.canned import ASKED, IMPOSSIBLE, CannedDesk
 from tests.session.driving import an_app, driven, frame, settled
+from tests.session.golden import is_golden
 from tests.session.jobs import run_folder
 
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
-GOLDEN = Path(__file__).parent / "frames"
 PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
 LIGHT = Setting(resume=True, light=True)
 SMALL, USUAL, WIDE = (80, 24), (120, 40), (200, 50)
@@ -82,13 +81,7 @@ def segments(app: SessionApp) -> Iterator[Segment]:
 def test_the_screen_is_as_the_golden_frame(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/somebody/.config")
     text, _ = pictured(name)
-    golden = GOLDEN / f"{name}.txt"
-    if os.environ.get("ADVISOR_GOLDEN") == "write":
-        golden.parent.mkdir(exist_ok=True)
-        golden.write_text(text, encoding="utf-8")
-    assert text == golden.read_text(encoding="utf-8")
-    if FRAMES[name][1].ascii:
-        assert sorted({character for character in text if not character.isascii()}) == []
+    is_golden(name, text, ascii=FRAMES[name][1].ascii)
 
 
 def test_without_colour_no_cell_has_one(monkeypatch: pytest.MonkeyPatch) -> None:

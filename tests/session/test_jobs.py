@@ -115,6 +115,25 @@ def test_an_end_in_the_background_is_told_and_stays_in_the_header_until_it_was_s
     asyncio.run(drive())
 
 
+def test_r_does_failed_work_again() -> None:
+    async def drive() -> None:
+        hands = ByHand()
+        async with profiling(hands) as (app, pilot):
+            await pilot.press("r")
+            assert hands.begun == ["profile"]
+            hands.say(progress("products", 1, 2))
+            hands.fail(AdvisorError("profile-failed", "this machine could not be measured"))
+            await until(pilot, lambda: "r tries again" in frame(app))
+            await pilot.press("r")
+            await until(pilot, lambda: app.job is not None and app.job.running and "memory bandwidth  waiting" in frame(app))
+            assert isinstance(app.screen, WorkScreen)
+            hands.finish()
+            await until(pilot, lambda: "profile done" in frame(app))
+            assert "r tries again" not in frame(app)
+
+    asyncio.run(drive())
+
+
 def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
     async def drive() -> None:
         hands = ByHand()

@@ -1,18 +1,21 @@
 """How long work stands after each thing that its child says, and how that reads."""
 
 import threading
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from advisor.backends.events import Event, Failed, Finished, Log, Measured, OnEvent, Progress, Started
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Value
-from advisor.session.job import Job, Task
+from advisor.session.job import Job, Task, again
 from advisor.session.work import MOST_LINES, Ending, Stage, Standing, Work
 from advisor.session.work_lines import about, chip, job_lines
 from advisor.views.style import Look
 
 W, R, D, K, F, C = Standing.WAITING, Standing.RUNNING, Standing.DONE, Standing.KEPT, Standing.FAILED, Standing.CANCELLED
+O = Standing.OUT_OF_MEMORY
 FRESH = Work(stages=(Stage(name="baseline"), Stage(name="kv-int8"), Stage(name="weights-int4")), steps=("load", "serve"))
 TPOT = Metrics(tpot_ms_mean=Value.exact(4.2, Basis.MEASURED))
 
@@ -40,7 +43,7 @@ CASES: list[tuple[str, tuple[Event | str, ...], tuple[Standing, Standing, Standi
     ("one child is done", (progress("baseline: load", 1, 2), Finished(seconds=1)), (D, W, W), 1 / 3),
     ("the next one says it all", (progress("baseline: load", 1, 2), progress("kv-int8: load", 0, 1)), (D, R, W), 1 / 3),
     ("what came before was kept", (progress("kv-int8: serve", 0, 1),), (K, R, W), 1 / 4),
-    ("a failure is named", (Failed(code="out-of-memory", message="kv-int8: out of memory"),), (W, F, W), 1 / 3),
+    ("a failure is named", (Failed(code="out-of-memory", message="kv-int8: out of memory"),), (W, O, W), 1 / 3),
     ("a failure without a name", (progress("baseline: load", 0, 1), Failed(code="child-died", message="killed")), (F, W, W), 1 / 3),
     (
         "a failure does not stop the next",
@@ -109,7 +112,7 @@ def task(does: str, entered: threading.Event | None = None) -> Task:
             raise RuntimeError("boom")
         return does
 
-    return Task(verb="profile", title="A task", stages=("first", "second"), do=do)
+    return Task(verb="profile", title="A task", stages=(Stage(name="first"), Stage(name="second")), do=do)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +152,7 @@ def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
         cancel.set()
         return None
 
-    job = Job(Task(verb="apply", title="A", stages=("only",), do=do))
+    job = Job(Task(verb="apply", title="A", stages=(Stage(name="only"),), do=do))
     job.work = job.work.heard(progress("only", 1, 1), 0.0)
     job.run()
     assert job.work.ended is Ending.DONE
@@ -173,3 +176,20 @@ def test_the_lines_of_a_job_fit_the_width_and_are_ascii_where_asked(does: str, w
 )
 def test_time_left_is_told_as_coarsely_as_it_is_known(seconds: float, words: str) -> None:
     assert about(seconds) == words
+
+
+def test_again_keeps_what_a_folder_has_and_begins_all_else_anew() -> None:
+    stages = tuple(replace(stage, standing=standing, result="told") for stage, standing in zip(FRESH.stages, (D, F, K), strict=True))
+    made = Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None, folder=Path("run"))
+    assert [stage.standing for stage in again(made, replace(FRESH, stages=stages)).stages] == [K, W, K]
+    nowhere = again(replace(made, folder=None), replace(FRESH, stages=stages))
+    assert [(stage.standing, stage.result) for stage in nowhere.stages] == [(W, "")] * 3
+
+
+def test_running_out_of_memory_is_a_result_and_names_the_step() -> None:
+    work = after(progress("kv-int8: serve", 0, 1), Failed(code="out-of-memory", message="kv-int8: 2 GiB were asked for", notes=("a note",)))
+    assert work.stages[1].standing is Standing.OUT_OF_MEMORY
+    assert work.lines == ("kv-int8: 2 GiB were asked for", "a note")
+    job = Job(Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None))
+    job.work = work
+    assert any("out of memory in serve: 2 GiB were asked for" in line for line in job_lines(job, Look(100), 3))

@@ -1,5 +1,6 @@
 """What a child process is asked to do: read from its standard input, validated once."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue, TypeAdapter
@@ -14,6 +15,12 @@ class Chosen(Frozen):
 
     name: str
     options: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @property
+    def options_told(self) -> str:
+        """The options as a plan file has them, in a line: `group_size=128 head=false`; empty where there are none."""
+        told = ((name, json.dumps(value).strip('"')) for name, value in self.options.items() if value is not None)
+        return " ".join(f"{name}={value}" for name, value in told)
 
 
 class RungJob(Frozen):
@@ -49,7 +56,7 @@ def repeat_step(repeat: int, recipe: Recipe) -> str:
     return f"repeat {repeat + 1} of {recipe.repeats}"
 
 
-PROFILE_STEPS = ("memory bandwidth", "products, attention and whole steps")
+PROFILE_STEPS = ("memory bandwidth", "products, attention, whole steps")
 """What a profile measures in turn, as it names its progress."""
 
 

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from advisor.backends.events import Event, Log
 from advisor.backends.launch import JobResult, run_job
 from advisor.backends.measure.jobs import Chosen, RungJob
@@ -17,9 +15,9 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
-from advisor.profiles.run import Environment, Recipe, Run, Rung, RungStatus
+from advisor.profiles.run import RUN_FILE, Environment, Recipe, Run, Rung, RungStatus, read_run
 
-RUN_FILE = "run.json"
+LOGS_FOLDER = "logs"
 REFERENCE_FILE = "baseline-logprobs.safetensors"
 BASELINE = "baseline"
 
@@ -69,7 +67,7 @@ def run_ladder(
 
     The file is written after every rung, so nothing measured is lost. A rung that fails is recorded and the next one tried.
     Where the baseline failed, the others have no quality: they are measured again once a later run has the baseline's scores.
-    Raises `AdvisorError` `run-exists` when `out` holds another plan's run, and what `write_whole` raises.
+    Raises `AdvisorError` `run-exists` when `out` holds another plan's run, and what `read_run` and `write_whole` raise.
     """
     run, kept = _opened(ladder, out)
     cancel = cancel or threading.Event()
@@ -86,7 +84,7 @@ def run_ladder(
         result = run_job(
             _job(ladder, index, out),
             partial(on_event, step.name),
-            log_file=out / "logs" / f"{index:02d}-{step.name}.log",
+            log_file=out / LOGS_FOLDER / f"{index:02d}-{step.name}.log",
             timeout_s=rung_timeout_s,
             cancel=cancel,
         )
@@ -95,18 +93,6 @@ def run_ladder(
     if all(_is_finished(rung, has_scores=True) for rung in run.rungs):
         (out / REFERENCE_FILE).unlink(missing_ok=True)
     return run
-
-
-def read_run(file: Path) -> Run:
-    """Read a `run.json`. Raises `AdvisorError` `run-not-found` or `run-broken`."""
-    try:
-        return Run.model_validate_json(file.read_bytes())
-    except FileNotFoundError as error:
-        raise AdvisorError("run-not-found", f"run not found: {file}", exit_code=ExitCode.MISSING, file=str(file)) from error
-    except (OSError, ValidationError) as error:
-        raise AdvisorError(
-            "run-broken", f"{file} is not a run: {str(error).splitlines()[0]}", exit_code=ExitCode.USAGE, file=str(file)
-        ) from error
 
 
 def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:

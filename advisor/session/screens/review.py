@@ -12,7 +12,7 @@ from advisor.views.review import review_lines
 class ReviewScreen(AskScreen):
     """What applying would start, write and take."""
 
-    BOX = "box tall"
+    BOX = "box tall work"
 
     def __init__(self, review: Review, choices: tuple[str, ...]) -> None:
         super().__init__(f"Apply {review.ready.plan.id} to this machine", (), choices)

@@ -13,6 +13,7 @@ from advisor.session.job import Job
 from advisor.session.keys import MODAL_KEYS, WORK_KEYS
 from advisor.session.screens.session import session_of
 from advisor.session.toned import toned
+from advisor.session.work import Ending
 from advisor.session.work_lines import job_lines
 
 _REDRAW_S = 0.2
@@ -20,8 +21,11 @@ _OWN_ROWS = 3
 """Of the text beside stages and log: the bar and the blanks around it."""
 
 
-class WorkScreen(ModalScreen[bool]):
-    """Gives back whether predicted and measured are to be compared next."""
+COMPARE, AGAIN = "compare", "again"
+
+
+class WorkScreen(ModalScreen[str]):
+    """Gives back what is to follow: `COMPARE` or `AGAIN`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS, *WORK_KEYS]
 
@@ -31,7 +35,7 @@ class WorkScreen(ModalScreen[bool]):
 
     def compose(self) -> ComposeResult:
         """The work in a box."""
-        with Vertical(classes="box tall") as box:
+        with Vertical(classes="box tall work") as box:
             box.border_title = session_of(self).ascii_only(self._job.task.title).replace("[", "\\[")
             with VerticalScroll(classes="told"):
                 yield Static("", id="work", markup=False)
@@ -60,7 +64,19 @@ class WorkScreen(ModalScreen[bool]):
             return "Stopping: its process is being ended. Esc goes back."
         if job.running:
             return "Esc leaves it running, ctrl+x cancels; what is finished is kept."
-        return "c shows predicted against measured, Esc closes." if self._can_compare else "Esc closes."
+        if job.task.verb == "profile" and job.work.ended is Ending.DONE:
+            return "Plans follow it now. Esc closes."
+        keys = [self._again_hint()] if self._can_go_on else []
+        keys += ["c shows predicted against measured"] if self._can_compare else []
+        return f"{', '.join([*keys, 'Esc closes'])}."
+
+    def _again_hint(self) -> str:
+        unfinished = self._job.work.unfinished
+        return f"r goes on from {unfinished[0].name}" if self._job.task.folder is not None and unfinished else "r tries again"
+
+    @property
+    def _can_go_on(self) -> bool:
+        return not self._job.running and bool(self._job.work.unfinished or self._job.error)
 
     @property
     def _can_compare(self) -> bool:
@@ -74,4 +90,9 @@ class WorkScreen(ModalScreen[bool]):
     def action_compare(self) -> None:
         """Go on to what was measured."""
         if self._can_compare:
-            self.dismiss(True)
+            self.dismiss(COMPARE)
+
+    def action_again(self) -> None:
+        """Do what is not finished once more."""
+        if self._can_go_on:
+            self.dismiss(AGAIN)
