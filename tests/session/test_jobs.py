@@ -105,7 +105,7 @@ def test_an_end_in_the_background_is_told_and_stays_in_the_header_until_it_was_s
             hands.fail(AdvisorError("profile-failed", "this machine could not be measured: killed by SIGKILL", notes=("the last line",)))
             await until(pilot, lambda: "profile failed" in header_of(app))
             await pilot.press("p")
-            await until(pilot, lambda: "killed by SIGKILL. the last line" in frame(app))
+            await until(pilot, lambda: "killed by SIGKILL. The last line" in frame(app))
             assert hands.begun == ["profile"]
             await pilot.press("escape")
             await settled(pilot)

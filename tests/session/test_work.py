@@ -15,7 +15,7 @@ from advisor.session.work_lines import about, chip, job_lines
 from advisor.views.style import Look
 
 W, R, D, K, F, C = Standing.WAITING, Standing.RUNNING, Standing.DONE, Standing.KEPT, Standing.FAILED, Standing.CANCELLED
-O = Standing.OUT_OF_MEMORY
+M = Standing.OUT_OF_MEMORY
 FRESH = Work(stages=(Stage(name="baseline"), Stage(name="kv-int8"), Stage(name="weights-int4")), steps=("load", "serve"))
 TPOT = Metrics(tpot_ms_mean=Value.exact(4.2, Basis.MEASURED))
 
@@ -43,7 +43,7 @@ CASES: list[tuple[str, tuple[Event | str, ...], tuple[Standing, Standing, Standi
     ("one child is done", (progress("baseline: load", 1, 2), Finished(seconds=1)), (D, W, W), 1 / 3),
     ("the next one says it all", (progress("baseline: load", 1, 2), progress("kv-int8: load", 0, 1)), (D, R, W), 1 / 3),
     ("what came before was kept", (progress("kv-int8: serve", 0, 1),), (K, R, W), 1 / 4),
-    ("a failure is named", (Failed(code="out-of-memory", message="kv-int8: out of memory"),), (W, O, W), 1 / 3),
+    ("a failure is named", (Failed(code="out-of-memory", message="kv-int8: out of memory"),), (W, M, W), 1 / 3),
     ("a failure without a name", (progress("baseline: load", 0, 1), Failed(code="child-died", message="killed")), (F, W, W), 1 / 3),
     (
         "a failure does not stop the next",
@@ -119,7 +119,7 @@ def task(does: str, entered: threading.Event | None = None) -> Task:
     ("does", "ending", "words"),
     [
         ("works", Ending.DONE, ""),
-        ("fails", Ending.FAILED, "this machine could not be measured. the last line of its log"),
+        ("fails", Ending.FAILED, "This machine could not be measured. The last line of its log"),
         ("errs", Ending.FAILED, "RuntimeError: boom"),
     ],
 )

@@ -71,8 +71,15 @@ async def at_every_size(app: SessionApp, pilot: Pilot[None], sizes: Sizes) -> di
         assert isinstance(app.screen, ReviewScreen | WorkScreen)
         app.screen.redraw()
         await pilot.pause()
-        frames[name] = frame(app)
+        frames[name] = box_of(app)
     return frames
+
+
+def box_of(app: SessionApp) -> str:
+    """The box alone: the screen below it is redrawn whenever it comes to that."""
+    region = app.screen.query_one(".box").region
+    lines = frame(app).splitlines()[region.y : region.bottom]
+    return "".join(f"{line[region.x : region.right]}\n" for line in lines)
 
 
 async def reviewed(setting: Setting, sizes: Sizes) -> dict[str, str]:
