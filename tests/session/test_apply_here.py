@@ -103,3 +103,24 @@ def test_a_child_that_is_killed_and_its_noise_leave_the_screen_whole(
     asyncio.run(drive())
     assert capfd.readouterr().err == ""
     assert "import 'encodings'" in next(runs_folder().glob("*/logs/*")).read_text(errors="replace")
+
+
+@pytest.mark.slow
+def test_a_rung_whose_child_was_killed_is_measured_again_with_one_key(tiny_model_folder: Path) -> None:
+    async def drive() -> None:
+        app = an_app(of_this_machine(tiny_model_folder), desk=SomewhereDesk())
+        async with driven(app) as pilot:
+            await begun(pilot, app)
+            await until(pilot, lambda: standings(app)[:2] == [Standing.DONE, Standing.RUNNING] and children(), 240)
+            (child,) = children()
+            os.kill(child, signal.SIGKILL)
+            await until(pilot, lambda: app.job is not None and not app.job.running, 240)
+            assert standings(app)[:2] == [Standing.DONE, Standing.FAILED]
+            await until(pilot, lambda: "r goes on from attention-flash" in frame(app))
+            await pilot.press("r")
+            await until(pilot, lambda: app.job is not None and app.job.running and standings(app)[0] is Standing.KEPT)
+            await until(pilot, lambda: app.job is not None and not app.job.running, 240)
+            (folder,) = runs_folder().iterdir()
+            assert {rung.status for rung in Workshop().open(folder).rungs} == {RungStatus.DONE}
+
+    asyncio.run(drive())
