@@ -9,6 +9,7 @@ from advisor.backends.deployment import Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
+from advisor.estimate.interruption import go_on
 from advisor.estimate.served import Served
 from advisor.losses import Losses
 from advisor.priced import Priced, Pricing
@@ -45,8 +46,6 @@ class Planner:
         self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
         self._priced: dict[tuple[object, ...], Priced] = {}
         self._losses: dict[Workload, Losses] = {}
-        self.checkpoint: Callable[[], None] = lambda: None
-        """Called before each candidate: what it raises ends the answer; what was simulated until then is kept."""
 
     def advise(self, request: Request) -> Advice:
         """Answer one request. Never empty: when nothing fits, the nearest stack leads."""
@@ -115,7 +114,7 @@ class Planner:
     def candidate(self, stack: Stack, request: Request) -> Candidate:
         """A stack with simulated metrics, judged by the request's limits."""
         key = (stack, request.workload)
-        self.checkpoint()
+        go_on()()
         if key not in self._simulated:
             served = self.estimator.serve(stack.deployment, request.workload)
             metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack, request))

@@ -12,6 +12,7 @@ from advisor.backends.technique import QualityEffect
 from advisor.estimate.closed_form import Steadies, steady_state
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.family import Family
+from advisor.estimate.interruption import go_on
 from advisor.estimate.memory import footprint
 from advisor.estimate.steps import StepPricer
 from advisor.profiles.byte_sizes import GIB
@@ -133,6 +134,7 @@ class Pricing:
         calls, call_of = _unique(search.families[first], search.policies[first], slots[first], budgets[first], reused[first])
         found, families = np.empty((len(TIMES), len(first))), _Families(pricers)
         for call, place in enumerate(first[calls]):
+            go_on()()
             members = np.flatnonzero(call_of == call)
             steadies = steady_state(
                 families.of(search.groups[first[members]]),

@@ -12,6 +12,7 @@ from math import ceil
 from statistics import fmean
 
 from advisor.backends.eviction import Kept
+from advisor.estimate.interruption import go_on
 from advisor.estimate.memory import full_blocks, reused_tokens
 from advisor.estimate.operators import Part
 from advisor.estimate.residents import NEVER_FULL, Active, Decoding, Pool
@@ -86,7 +87,9 @@ class Scheduler:
         self._in_flight = in_flight
         if arrivals_s is None:
             self._submit(in_flight or len(lengths))
+        ask = go_on()
         while self._waiting or self._order or self._arrivals:
+            ask()
             self._take_arrivals()
             if self._static:
                 self._static_step()

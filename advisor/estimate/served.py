@@ -1,7 +1,7 @@
 """The times of simulated requests, and what share of them keeps limits."""
 
+import math
 from dataclasses import dataclass
-from statistics import fmean
 
 from advisor.profiles.request import Limits
 
@@ -15,12 +15,6 @@ class Timing:
     """`None` for a single token."""
     e2e_s: float
     """From submission to the last token."""
-
-    def keeps(self, limits: Limits, *, ttft_factor: float = 1.0, tpot_factor: float = 1.0) -> bool:
-        """Whether both latencies, so many times as long, keep the limits that were asked for."""
-        if limits.ttft_ms_p95 is not None and self.ttft_s * ttft_factor * 1e3 > limits.ttft_ms_p95:
-            return False
-        return limits.tpot_ms_p95 is None or self.tpot_s is None or self.tpot_s * tpot_factor * 1e3 <= limits.tpot_ms_p95
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +38,12 @@ class Served:
 
     def share_within(self, limits: Limits, *, ttft_factor: float = 1.0, tpot_factor: float = 1.0) -> float:
         """Share of the requests that keep the limits on TTFT and TPOT, were the latencies so many times as long."""
-        return fmean(timing.keeps(limits, ttft_factor=ttft_factor, tpot_factor=tpot_factor) for timing in self.timings)
+        ttft_s, tpot_s = (
+            math.inf if limit is None else limit / 1e3 / factor
+            for limit, factor in ((limits.ttft_ms_p95, ttft_factor), (limits.tpot_ms_p95, tpot_factor))
+        )
+        kept = [timing for timing in self.timings if timing.ttft_s <= ttft_s and (timing.tpot_s is None or timing.tpot_s <= tpot_s)]
+        return len(kept) / len(self.timings)
 
     @property
     def ttft_s(self) -> tuple[float, ...]:

@@ -1,10 +1,12 @@
 """Where the session's questions are answered: the calls that `advisor plan` makes, prices kept between them. Knows no screen."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from advisor.estimate.interruption import asking
 from advisor.session.asked import Asked
 from advisor.session.turns import Turns
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:  # the planner is loaded by the first question, after the firs
     from advisor.plans.file import PlanFile
     from advisor.profiles.request import Request
     from advisor.service import Planners
+
+QUIET_S = 0.1
+"""About as long as a frame takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Planned:
 
 
 class Abandoned(Exception):  # noqa: N818 - no error: nobody waits for the answer any more
-    """Raised between two candidates of an answer that nobody waits for."""
+    """Raised between two steps of an answer that nobody waits for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,11 @@ class Desk:
         self._preparing = threading.Lock()
         self._planners: Planners | None = None
         self._here: Here | None = None
+        self._quiet_until_s = 0.0
+
+    def be_quiet(self) -> None:
+        """Leave the interpreter to the screen for a moment: a key was pressed, and its frame has to be drawn."""
+        self._quiet_until_s = time.monotonic() + QUIET_S
 
     def answer(self, asked: Asked, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
         """The best plan and all others worth a look; `None` when nobody waits for it by the time it is its turn.
@@ -67,7 +77,8 @@ class Desk:
                 return None
             planner, request = self._prepare(asked)
             try:
-                advice = self._unless(abandoned, planner, lambda: planner.advise(request))
+                with asking(lambda: self._unless(abandoned)):
+                    advice = planner.advise(request)
             except Abandoned:
                 return None
             return Planned(asked, advice, landscape(planner, advice), planner.budget_gib(request), _is_here(asked))
@@ -93,20 +104,30 @@ class Desk:
         with self._turns.at_once():
             planner, _ = self._prepare(planned.asked)
             try:
-                return self._unless(abandoned, planner, lambda: advice_for(planner, planned.advice, spot.candidate))
+                with asking(lambda: self._unless(abandoned)):
+                    return advice_for(planner, planned.advice, spot.candidate)
             except Abandoned:
                 return None
 
-    def findings(self, planned: Planned, advice: "Advice", wanted: "Sequence[str]") -> "Iterator[Finding]":
-        """What is found out about a plan, bit by bit; between two bits whatever a person waits for goes first."""
+    def findings(
+        self, planned: Planned, advice: "Advice", wanted: "Sequence[str]", abandoned: Callable[[], bool] = lambda: False
+    ) -> "Iterator[Finding]":
+        """What is found out about a plan, bit by bit, until nobody waits for it; whatever else a person waits for goes first."""
         from advisor.insights import findings
+
+        def check() -> None:
+            self._unless(abandoned)
+            self._turns.give_way()
 
         with self._turns.when_idle():
             planner, _ = self._prepare(planned.asked)
         bits = findings(planner, advice, wanted)
         while True:
-            with self._turns.when_idle():
-                bit = next(bits, None)
+            try:
+                with self._turns.when_idle(), asking(check):
+                    bit = next(bits, None)
+            except Abandoned:
+                return
             if bit is None:
                 return
             yield bit
@@ -155,18 +176,12 @@ class Desk:
             self._planners = self._planners or Planners()
             return self._planners.prepare(question)
 
-    def _unless(self, abandoned: Callable[[], bool], planner: "Planner", work: "Callable[[], Advice]") -> "Advice":
-        """Do the work, which ends before its next candidate once it is abandoned. Raises `Abandoned` then."""
-
-        def check() -> None:
-            if abandoned():
-                raise Abandoned
-
-        planner.checkpoint = check
-        try:
-            return work()
-        finally:
-            planner.checkpoint = lambda: None
+    def _unless(self, abandoned: Callable[[], bool]) -> None:
+        """Wait while a frame is drawn. Raises `Abandoned` once nobody waits for the answer."""
+        while not abandoned() and time.monotonic() < self._quiet_until_s:
+            time.sleep(QUIET_S / 20)
+        if abandoned():
+            raise Abandoned
 
 
 def _is_here(asked: Asked) -> bool:

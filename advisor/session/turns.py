@@ -37,6 +37,15 @@ class Turns:
         finally:
             self._give_back()
 
+    def give_way(self) -> None:
+        """Whoever has a turn when idle lets those go first who wait for one at once, and has it again after them."""
+        if self._awaited:
+            with self._changed:
+                self._taken = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: not self._taken and not self._awaited)
+                self._taken = True
+
     def _give_back(self) -> None:
         with self._changed:
             self._taken = False

@@ -35,7 +35,9 @@ class CannedDesk(Desk):
         chosen = next(spot.candidate for spot in planned.spots if spot.id == plan)
         return replace(planned.advice, chosen=chosen)
 
-    def findings(self, planned: Planned, advice: Advice, wanted: Sequence[str]) -> Iterator[Finding]:
+    def findings(
+        self, planned: Planned, advice: Advice, wanted: Sequence[str], abandoned: Callable[[], bool] = lambda: False
+    ) -> Iterator[Finding]:
         """One bit about the first limit and one about `kv-int8`; nothing else is let in."""
         for topic in wanted:
             if topic == wanted[0] and topic in Limits.model_fields:

@@ -60,11 +60,11 @@ class FieldRow(Vertical):
 
     def on_descendant_focus(self) -> None:
         """A mark stands before the field that is typed into."""
-        self.query_one(Label).update(f"{self.field.label:<21}>")
+        self.query_one(Label).update(f"{self.field.label:<21}>", layout=False)
 
     def on_descendant_blur(self) -> None:
         """And nowhere else."""
-        self.query_one(Label).update(self.field.label)
+        self.query_one(Label).update(self.field.label, layout=False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Pass a change on."""

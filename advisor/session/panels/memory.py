@@ -17,6 +17,7 @@ class MemoryPanel(Static):
 
     def __init__(self) -> None:
         super().__init__("", id="memory", markup=False)
+        self._lines = 0
 
     def show(self, advice: "Advice", budget_gib: float, look: "Look", palette: str) -> None:
         """Draw the chosen plan's memory."""
@@ -25,5 +26,5 @@ class MemoryPanel(Static):
         device_gib = advice.hardware.memory_bytes / GIB
         lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=look)
         bar = toned(look.finish(lines).splitlines(), palette)
-        if bar != self.content:  # an update lays the whole screen out again
-            self.update(bar)
+        shown, self._lines = self._lines, len(lines)
+        self.update(bar, layout=len(lines) != shown)

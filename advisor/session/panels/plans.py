@@ -10,6 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import DataTable
 
+from advisor.session.panels.steady import Steady
 from advisor.session.toned import tone_style
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ class Rows:
     palette: str
 
 
-class PlansPanel(DataTable[Text]):
+class PlansPanel(DataTable[Text], Steady):
     """One row for each plan; sends the one that the cursor is moved to."""
 
     BORDER_TITLE = "2 Plans"

@@ -2,8 +2,10 @@
 
 from textual.widgets import Input
 
+from advisor.session.panels.steady import Steady
 
-class TextField(Input):
+
+class TextField(Input, Steady):
     """One line; `?` opens the help from here too."""
 
     def check_consume_key(self, key: str, character: str | None) -> bool:

@@ -1,16 +1,16 @@
 """Why: what binds the selected plan, its numbers, and each technique with what let it in or out; a cursor goes from one to the next."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
+from rich.text import Text
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
 from textual.geometry import Region
 from textual.message import Message
-from textual.widgets import Static
 
 from advisor.session.fields import OF_LIMIT
+from advisor.session.panels.steady import SteadyText
 from advisor.session.toned import toned
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from advisor.views.style import Look
 
 
-class WhyPanel(VerticalScroll, can_focus=True):
+class WhyPanel(SteadyText, can_focus=True):
     """Text that scrolls; a mark stands before what Enter acts on. Sends that it was entered, and what was taken."""
 
     BORDER_TITLE = "3 Why"
@@ -48,31 +48,35 @@ class WhyPanel(VerticalScroll, can_focus=True):
         super().__init__(id="why", classes="panel")
         self._parts: tuple[Part, ...] = ()
         self._look: Look | None = None
+        self._fit: Callable[[], None] | None = None
+        """Puts what is shown into the room that there is."""
         self._palette = "none"
         self.topic: str | None = None
         """Where the cursor was moved to."""
 
-    def compose(self) -> ComposeResult:
-        """One text."""
-        yield Static("", id="why-text", markup=False)
-
-    def show(self, known: "Known", look: "Look", palette: str) -> None:
+    def show(self, known: "Known", look: "Callable[[int], Look]", palette: str) -> None:
         """The chosen plan of an answer, with reasons."""
         from advisor.views.insights import why_parts
 
-        self._put(tuple(why_parts(known, look)), look, palette)
+        self._put(lambda look: why_parts(known, look), look, palette)
 
-    def show_soon(self, candidate: "Candidate", limits: "Limits", look: "Look", palette: str) -> None:
+    def show_soon(self, candidate: "Candidate", limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
         """What is known of a plan before it was simulated."""
         from advisor.views.insights import Part, plan_parts
 
-        wait = Part(("", look.paint("Simulating this plan ...", "dim")))
-        self._put((*plan_parts(candidate, limits, look), wait), look, palette)
+        self._put(
+            lambda look: (*plan_parts(candidate, limits, look), Part(("", look.paint("Simulating this plan ...", "dim")))), look, palette
+        )
 
     def say(self, lines: Sequence[str]) -> None:
         """Plain lines, where there is no plan."""
-        self._parts = ()
-        self.query_one(Static).update("\n".join(lines))
+        self._parts, self._fit = (), lambda: self.put(Text("\n".join(part for line in lines for part in wrap(line, self.room) or [""])))
+        self._fit()
+
+    def on_resize(self) -> None:
+        """Lines follow the width."""
+        if self._fit is not None:
+            self._fit()
 
     def watch_has_focus(self, has_focus: bool) -> None:
         """The cursor is shown, and more is worked out, while the panel has the focus."""
@@ -124,15 +128,20 @@ class WhyPanel(VerticalScroll, can_focus=True):
     def _topics(self) -> "list[str]":
         return [part.topic for part in self._parts if part.topic is not None]
 
-    def _put(self, parts: "tuple[Part, ...]", look: "Look", palette: str) -> None:
-        self._parts, self._look, self._palette = parts, look, palette
-        self._draw()
+    def _put(self, parts: "Callable[[Look], Iterable[Part]]", look: "Callable[[int], Look]", palette: str) -> None:
+        def fit() -> None:
+            self._look, self._palette = look(self.room), palette
+            self._parts = tuple(parts(self._look))
+            self._draw()
+
+        self._fit = fit
+        fit()
 
     def _draw(self) -> None:
         if self._look is None or not self._parts:
             return
         lines = [line for part in self._parts for line in self._lines(part)]
-        self.query_one(Static).update(toned(self._look.finish(lines).splitlines(), self._palette))
+        self.put(toned(self._look.finish(lines).splitlines(), self._palette))
 
     def _lines(self, part: "Part") -> "list[str]":
         """With the cursor's margin: a mark where it stands, blanks elsewhere; what it never goes to has none."""

@@ -56,7 +56,7 @@ class PlanScreen(PlanReasons, Screen[None]):
         """Follow the app."""
         session = session_of(self)
         for name, show in {
-            "planned": self.show_plans,
+            "planned": self.change_plans,
             "detail": self.change_detail,
             "problem": self.show_problem,
             "busy": self.show_header,
@@ -83,6 +83,11 @@ class PlanScreen(PlanReasons, Screen[None]):
         line = header(session.planned, session.here, model, busy=session.busy, chip=session.chip, width=self.size.width)
         self.query_one("#header", Static).update(session.ascii_only(line), layout=False)
 
+    def change_plans(self) -> None:
+        """Another answer is shown: what was being worked out about the last one is of no use."""
+        self.read_on()
+        self.show_plans()
+
     def show_plans(self) -> None:
         """The table, and all that follows the selected plan."""
         session = session_of(self)
@@ -104,7 +109,7 @@ class PlanScreen(PlanReasons, Screen[None]):
         self.show_problem()
 
     def change_detail(self) -> None:
-        """Another plan is shown: what was being worked out about the last one is of no use."""
+        """Another plan is shown, or its reasons are known now."""
         self.read_on()
         self.show_detail()
 
@@ -128,12 +133,11 @@ class PlanScreen(PlanReasons, Screen[None]):
         planned, plan = session.planned, session.selected
         if planned is None or plan is None:
             return
-        look = session.look(_room(why))
         if session.detail is not None:
-            why.show(self.known(planned, session.detail), look, session.palette)
+            why.show(self.known(planned, session.detail), session.look, session.palette)
         else:
             spot = next(spot for spot in planned.spots if spot.id == plan)
-            why.show_soon(spot.candidate, planned.advice.request.limits, look, session.palette)
+            why.show_soon(spot.candidate, planned.advice.request.limits, session.look, session.palette)
 
     def show_problem(self) -> None:
         """What is wrong, under its field where it is a field's; else how the best plan stands."""
@@ -153,8 +157,7 @@ class PlanScreen(PlanReasons, Screen[None]):
     def say(self, sentence: str) -> None:
         """The message line."""
         message, line = self.query_one("#message", Static), session_of(self).ascii_only(f" {sentence}")
-        if str(message.content) != line:  # an update lays the whole screen out again
-            message.update(line)
+        message.update(line, layout=message.styles.is_auto_height)
 
     def on_field_row_typed(self, event: FieldRow.Typed) -> None:
         """A field changed."""

@@ -119,7 +119,7 @@ class PlanReasons(PlanActions):
     def _work_out(self, planned: "Planned", advice: "Advice", wanted: Sequence[str]) -> None:
         worker = get_current_worker()
         try:
-            for finding in session_of(self).desk.findings(planned, advice, wanted):
+            for finding in session_of(self).desk.findings(planned, advice, wanted, lambda: worker.is_cancelled):
                 if worker.is_cancelled:
                     return
                 self.app.call_from_thread(self._found, planned, advice, wanted, finding)
