@@ -7,9 +7,10 @@ from advisor.admission_case import Case, Change, Kind, Outcome, loses_too_much, 
 from advisor.advice import Candidate
 from advisor.estimate.catalogue import catalogue_machine
 from advisor.estimate.estimator import Estimator
-from advisor.planner import MOST_DEVICES, Planner
+from advisor.planner import Planner
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import Hardware, load_hardware, shipped_hardware
+from advisor.relaxations import MOST_DEVICES
 from advisor.search import baselines
 
 MOST_MACHINES = 4

@@ -99,7 +99,10 @@ class Relaxation:
     limit: str
     asked: float
     needed: float
+    """From here on the plan's prediction keeps the limit."""
     candidate: Candidate
+    likely: float | None = None
+    """From here on it is kept with a probability of `LIKELY`; `None` where no range says so."""
 
 
 @dataclass(frozen=True, slots=True)

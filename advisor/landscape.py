@@ -6,10 +6,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from advisor.advice import Advice, Candidate, Status
-from advisor.planner import Planner, candidate_id, stack_of
+from advisor.planner import Planner, candidate_id
 from advisor.profiles.request import Request
 from advisor.ranking import Judged, misses, status
 from advisor.reasons import reasons
+from advisor.search import stack_of
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
     from numpy import intp

@@ -1,11 +1,10 @@
 """The planner: price every stack, simulate the finalists, rank them, and say what would have to give when nothing fits."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 
-from advisor.advice import Advice, Candidate, Relaxation, Status
-from advisor.backends.deployment import Deployment
+from advisor.advice import Advice, Candidate, Status
 from advisor.backends.technique import QualityEffect
 from advisor.backends.techniques import options_of
 from advisor.estimate.estimator import Estimator
@@ -19,17 +18,14 @@ from advisor.profiles.evidence import Evidence
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.models import ModelSpec
-from advisor.profiles.request import Load, Request, Workload
+from advisor.profiles.request import Request, Workload
 from advisor.ranking import FINALISTS, OBJECTIVES, Judged, columns_of, distinct, frontier, judge, misses, order, status
 from advisor.reasons import reasons
-from advisor.search import Stack, baselines, refold, refusals, stacks
+from advisor.relaxations import relaxations
+from advisor.search import Stack, refusals, stacks
 
-MOST_DEVICES = 8
-"""Of one machine; more are a cluster."""
 SHOWN = 8
 """Most plans of the frontier that are shown."""
-RATE_ROUNDS = 5
-"""Halvings in search of the most requests per second."""
 MOST_PRICED = 4
 """Searches that are remembered: a person goes back and forth between a few workloads."""
 
@@ -62,7 +58,7 @@ class Planner:
             chosen=chosen,
             ranked=tuple(kept),
             reasons=tuple(reasons(self, chosen, request)),
-            relaxations=() if fits else tuple(self._relaxations(priced, judged, chosen, request)),
+            relaxations=() if fits else tuple(relaxations(self, priced, judged, chosen, request)),
             binding=chosen.worst_miss,
             considered=len(priced.stacks),
             feasible=int((~judged.misses_any).sum()),
@@ -197,113 +193,12 @@ class Planner:
         fits = ordered[0].status is not Status.MISSES
         return [c for c in frontier(ordered) if fits or c.status is Status.MISSES][:SHOWN]
 
-    def _relaxations(self, priced: Priced, judged: Judged, chosen: Candidate, request: Request) -> list[Relaxation]:
-        """For each limit, the stack that misses only it, and by least."""
-        found = []
-        for limit in judged.missed:
-            place = judged.misses_only(limit)
-            if place is None:
-                continue
-            best = self.candidate(priced.stacks[place], request)
-            missed = next((miss for miss in best.misses if miss.limit == limit), None)
-            if missed is not None and len(best.misses) == 1:
-                found.append(Relaxation(limit, missed.asked, missed.predicted.value, best))
-        nearest = [chosen, *(self.candidate(priced.stacks[place], request) for place in distinct(priced.columns, judged.order, None))]
-        slower = self._slower_arrivals(chosen, request)
-        found = [relaxation for relaxation in found if relaxation.limit != "request_rate_per_s"] if slower else found
-        return found + slower + self._smaller_questions(nearest, chosen, request) + self._more_devices(chosen, request)
-
-    def _slower_arrivals(self, chosen: Candidate, request: Request) -> list[Relaxation]:
-        """The most requests per second, to a few percent, that the nearest stack serves within every limit."""
-        asked, lasting = request.workload.request_rate_per_s, chosen.metrics.request_rate_per_s
-        if asked is None or lasting is None:
-            return []
-        low, high, best = 0.0, min(lasting.value, asked), None
-        for _ in range(RATE_ROUNDS):
-            rate = (low + high) / 2
-            eased = request.model_copy(
-                update={
-                    "workload": request.workload.model_copy(update={"request_rate_per_s": rate}),
-                    "limits": request.limits.model_copy(update={"request_rate_per_s": rate}),
-                }
-            )
-            candidate = self.candidate(stack_of(chosen), eased)
-            if candidate.status is Status.MISSES:
-                high = rate
-            else:
-                low, best = rate, Relaxation("request_rate_per_s", asked, rate, candidate)
-        return [best] if best is not None else []
-
-    def _more_devices(self, chosen: Candidate, request: Request) -> list[Relaxation]:
-        """The fewest devices, doubled each time, on which the nearest stack passes."""
-        devices = request.devices * 2
-        while devices <= MOST_DEVICES:
-            wider = request.model_copy(update={"devices": devices})
-            for start in baselines(self.model, wider, self.estimator.engine.name):
-                stack = refold(chosen.techniques, start, wider)
-                if isinstance(stack, Stack) and (candidate := self.candidate(stack, wider)).status is not Status.MISSES:
-                    return [Relaxation("devices", float(request.devices), float(devices), candidate)]
-            devices *= 2
-        return []
-
-    def _smaller_questions(self, near: Sequence[Candidate], chosen: Candidate, request: Request) -> list[Relaxation]:
-        """Where memory is missing: the most context, and the most requests, with which one of the nearest stacks passes."""
-        if "memory_gib_per_device" not in {miss.limit for miss in chosen.misses}:
-            return []
-        nearest = list({candidate.id: candidate for candidate in near}.values())
-        workload, found = request.workload, []
-        shorter = self._eased(nearest, request, workload.longest_tokens, lambda tokens: _shorter(request, tokens))
-        if shorter is not None:
-            found.append(Relaxation("context_tokens", float(workload.longest_tokens), float(shorter[0]), shorter[1]))
-        if workload.load is Load.CLOSED and workload.concurrency:
-            fewer = self._eased(nearest, request, workload.concurrency, lambda n: workload.model_copy(update={"concurrency": n}))
-            if fewer is not None:
-                found.append(Relaxation("concurrency", float(workload.concurrency), float(fewer[0]), fewer[1]))
-        return found
-
-    def _eased(
-        self, nearest: Sequence[Candidate], request: Request, asked: int, workload_of: Callable[[int], Workload]
-    ) -> tuple[int, Candidate] | None:
-        """The largest number whose workload one of the stacks serves within every limit, and that stack."""
-        budget, best = self.budget_gib(request) * GIB, None
-        for stack in map(stack_of, nearest):
-            number = self._largest(asked, workload_of, stack.deployment, budget)
-            if number < 1 or (best is not None and number <= best[0]):
-                continue
-            candidate = self.candidate(stack, request.model_copy(update={"workload": workload_of(number)}))
-            if candidate.status is not Status.MISSES:
-                best = (number, candidate)
-        return best
-
-    def _largest(self, asked: int, workload_of: Callable[[int], Workload], deployment: Deployment, budget_bytes: float) -> int:
-        """The largest number up to `asked` whose workload fits in memory; 0 when not even 1 does."""
-        low, high = 0, asked
-        while low < high:
-            middle = (low + high + 1) // 2
-            if self.estimator.needed_bytes(deployment, workload_of(middle)) <= budget_bytes:
-                low = middle
-            else:
-                high = middle - 1
-        return low
-
 
 def _priced_key(request: Request) -> tuple[object, ...]:
     return request.workload, request.devices, request.require, request.forbid
-
-
-def stack_of(candidate: Candidate) -> Stack:
-    """The stack behind a candidate."""
-    return Stack(candidate.techniques, candidate.deployment)
 
 
 def candidate_id(stack: Stack) -> str:
     """Eight hex digits over techniques, options and layout."""
     parts = [f"{technique.name}{sorted(options_of(technique).items())}" for technique in stack.techniques]
     return hashlib.sha256(repr((parts, stack.deployment.parallel)).encode()).hexdigest()[:8]
-
-
-def _shorter(request: Request, tokens: int) -> Workload:
-    workload = request.workload
-    output = min(workload.output_tokens, max(tokens // 2, 1))
-    prompt = max(min(workload.prompt_tokens, tokens - output), 1)
-    return workload.model_copy(update={"prompt_tokens": prompt, "output_tokens": output, "context_limit_tokens": tokens})

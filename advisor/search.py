@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from advisor.advice import Candidate
 from advisor.backends.deployment import Deployment, Parallel, baseline
 from advisor.backends.technique import Slot, Technique
 from advisor.backends.technique_words import settings_of
@@ -115,3 +116,8 @@ def _grow(stack: Stack, choices: tuple[Technique, ...], request: Request, *, mus
         if technique.name not in covered and technique.refuse(request, stack.deployment) is None:
             covered += technique.covers
             yield Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))
+
+
+def stack_of(candidate: Candidate) -> Stack:
+    """The stack behind a candidate."""
+    return Stack(candidate.techniques, candidate.deployment)

@@ -41,6 +41,18 @@ def keeps_probability(value: Value, limit: float, *, higher_is_better: bool = Fa
     return tail if room < 0 else 1.0 - tail
 
 
+def limit_kept(value: Value, probability: float, *, higher_is_better: bool = False) -> float:
+    """The limit that the number keeps with this probability, of at least 1/2.
+
+    >>> value = Value(value=10.0, low=8.0, high=14.0, basis="datasheet")
+    >>> round(limit_kept(value, 0.95), 6), round(keeps_probability(value, limit_kept(value, 0.9)), 6)
+    (14.0, 0.9)
+    """
+    share = -math.log10(2 * (1 - probability))
+    end = value.low if higher_is_better else value.high
+    return value.value * (end / value.value) ** share if value.low > 0 else value.value + share * (end - value.value)
+
+
 def keeps_probabilities(low: "Numbers", value: "Numbers", high: "Numbers", limit: float, *, higher_is_better: bool = False) -> "Numbers":
     """The same for many numbers at once."""
     # Deferred: see above.

@@ -128,7 +128,7 @@ def counts(planned: Planned) -> str:
 
 
 def relaxed_text(item: "Relaxation") -> tuple[str, str] | None:
-    """The field that a relaxation changes and what to put there; `None` where no field does."""
+    """The field that a relaxation changes and what is likely enough to put there; `None` where no field does."""
     from advisor.numbers import number
     from advisor.plans.words import round_enough
     from advisor.session.fields import OF_LIMIT
@@ -136,6 +136,6 @@ def relaxed_text(item: "Relaxation") -> tuple[str, str] | None:
     field = OF_LIMIT.get(item.limit)
     if field is None:
         return None
-    needed = round_enough(item.limit, item.needed)
+    needed = round_enough(item.limit, item.needed if item.likely is None else item.likely)
     whole = field in ("context", "concurrency", "devices")
     return field, f"{needed:.0f}" if whole else number(needed, trim=True)

@@ -1,6 +1,6 @@
 """An advice as text: the plan with its numbers, the memory, the other plans, why, and what would let in what was left out."""
 
-from advisor.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
+from advisor.advice import LIKELY, Advice, Candidate, Miss, Reason, Relaxation, State, Status
 from advisor.numbers import enough, number, percent, quantity, value_text
 from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.metrics import weakest
@@ -139,7 +139,9 @@ def relaxation_words(relaxation: Relaxation) -> str:
     shown = BY_LIMIT[relaxation.limit]
     needed = enough(relaxation.needed, shown.unit, up=not shown.higher_is_better)
     asked = quantity(relaxation.asked, shown.unit, trim=True)
-    return f"{shown.label} limit from {asked} to {needed}: {_stack(relaxation.candidate)}"
+    likely = enough(relaxation.likely, shown.unit, up=not shown.higher_is_better) if relaxation.likely is not None else needed
+    sure = "" if likely == needed else f", or {likely} to keep it with {percent(LIKELY)}"
+    return f"{shown.label} limit from {asked} to {needed}{sure}: {_stack(relaxation.candidate)}"
 
 
 def _stack(candidate: Candidate) -> str:

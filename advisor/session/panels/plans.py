@@ -93,7 +93,7 @@ class PlansPanel(DataTable[Text], Steady):
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Send where the cursor is, unless it was put there; what has been overtaken by a later move is let go."""
         event.stop()
-        if event.cursor_row != self.cursor_row or not 0 <= event.cursor_row < len(self._ids):
+        if not self.has_focus or event.cursor_row != self.cursor_row or not 0 <= event.cursor_row < len(self._ids):
             return
         plan = self._ids[event.cursor_row]
         if plan != self._intended:

@@ -168,7 +168,7 @@ class PlanActions(_Base):
             return
         items = planned.advice.relaxations
         lines = [relaxation_words(item) for item in items]
-        hint = "Enter makes the change, u takes it back, Esc goes back."
+        hint = "Enter makes the change, to the likelier limit; u takes it back, Esc goes back."
 
         def take(taken: str | None) -> None:
             change = relaxed_text(items[int(taken)]) if taken else None

@@ -43,13 +43,13 @@ class PlanReasons(PlanActions):
 
     def read_on(self) -> None:
         """Work out what is not known yet, if the reasons are being read; stop with what nobody reads."""
-        from advisor.insights import topics
-
         session = session_of(self)
         planned, advice = session.planned, session.detail
         self._stop_working()
         if planned is None or advice is None or not self.query_one(WhyPanel).has_focus:
             return
+        from advisor.insights import topics
+
         insights = self._insights(planned, advice)
         wanted = [topic for topic in topics(advice, planned.budget_gib) if topic not in insights.complete]
         if wanted:
