@@ -41,6 +41,7 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "relax-120": (IMPOSSIBLE, PLAIN, USUAL, ("escape", "r")),
     "wrong-value-120": (ASKED.with_text("context", "much"), PLAIN, USUAL, ()),
     "compare-120": (ASKED, PLAIN, USUAL, ("escape", "2", "space", "f", "f", "down", "space", "c")),
+    "compare-80": (ASKED, PLAIN, SMALL, ("escape", "2", "space", "f", "f", "down", "space", "c")),
     "force-80": (ASKED, PLAIN, SMALL, ("escape", "w")),
     "help-80": (ASKED, PLAIN, SMALL, ("escape", "question_mark")),
     "runs-80": (ASKED, PLAIN, SMALL, ("escape", "2", "c")),

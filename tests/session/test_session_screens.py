@@ -178,7 +178,8 @@ def test_two_marked_plans_are_compared_side_by_side() -> None:
             text = frame(app)
             assert "first" in text
             assert "second" in text
-            assert "differs" in text
+            assert "All limits kept" in text
+            assert "same" in text
 
     asyncio.run(drive())
 

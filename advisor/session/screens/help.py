@@ -24,4 +24,5 @@ class HelpScreen(TextScreen):
             for binding in active
         }
         lines = tuple(rows.values())
-        super().__init__("Help", Text("\n".join((*lines, *_MORE, f"Keys by id can be changed in {keymap_file()}"))))
+        text = Text("\n".join((*lines, *_MORE, f"Keys by id can be changed in {keymap_file()}")))
+        super().__init__("Help", lambda width: text)

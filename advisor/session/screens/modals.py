@@ -1,12 +1,13 @@
 """What stands over a screen for a moment: a list to pick from, a file to name, a text to read."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical, VerticalScroll
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
@@ -97,14 +98,23 @@ class PathScreen(_Modal):
 
 
 class TextScreen(_Modal):
-    """A text to read."""
+    """A text to read, drawn at the width that it has."""
 
-    def __init__(self, title: str, text: Text) -> None:
+    def __init__(self, title: str, text: Callable[[int], Text]) -> None:
         super().__init__(title)
         self._text = text
 
     def compose(self) -> ComposeResult:
         """The text in a box that scrolls."""
-        with VerticalScroll(classes="box") as box:
+        with VerticalScroll(classes="box read") as box:
             box.border_title = self._title
-            yield Static(self._text, markup=False)
+            yield Static("", id="text", markup=False)
+
+    def on_resize(self, event: Resize) -> None:
+        """The text follows the width."""
+        self.call_after_refresh(self.redraw)
+
+    def redraw(self) -> None:
+        """Draw the text."""
+        width = max(self.query_one(".box").scrollable_content_region.width, 20)
+        self.query_one("#text", Static).update(self._text(width))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.text import Text
 from textual import work
 from textual.screen import Screen
 
@@ -194,9 +195,13 @@ class PlanActions(_Base):
             return
         from advisor.views.side_by_side import side_by_side
 
-        look = session.look(min(self.size.width - 8, 110))
-        lines = side_by_side(pair[0].candidate, pair[1].candidate, planned.advice.request.limits, look)
-        self.app.push_screen(TextScreen("Two plans", toned(look.finish(lines).splitlines(), session.palette)))
+        first, second, limits = pair[0].candidate, pair[1].candidate, planned.advice.request.limits
+
+        def text(width: int) -> Text:
+            look = session.look(width)
+            return toned(look.finish(side_by_side(first, second, limits, look)).splitlines(), session.palette)
+
+        self.app.push_screen(TextScreen("Two plans", text))
 
     def action_save(self) -> None:
         """Save the selected plan as `advisor plan` would."""
