@@ -196,7 +196,7 @@ NOTHING_FITS = replace(
     request=FITS.request.model_copy(update={"limits": LIMITS.model_copy(update={"tpot_ms_p95": 10.0})}),
     chosen=NEAREST,
     ranked=(NEAREST, PLAIN),
-    relaxations=(Relaxation("tpot_ms_p95", 10.0, 14.101, NEAREST), Relaxation("throughput_tok_s", 800.0, 712.9, PLAIN)),
+    relaxations=(Relaxation("tpot_ms_p95", 10.0, 14.101, NEAREST, 15.23), Relaxation("throughput_tok_s", 800.0, 712.9, PLAIN, 660.4)),
     binding=MISS,
     feasible=0,
     profile="canned-lab",
@@ -293,8 +293,10 @@ def test_a_range_that_crosses_its_limit_is_no_risk_where_the_chance_is_good() ->
 def test_nothing_fits_names_the_limit_that_binds_and_what_would_let_a_plan_in() -> None:
     text = advice_text(NOTHING_FITS, width=120)
     assert "Binding limit  TPOT p95 14.1 ms [12.4, 15.8], limit 10 ms: 1.41 times too much" in text
-    assert "TPOT p95 limit from 10 ms to 14.2 ms: weights-int4 + kv-paged + decode-draft" in text, "rounded so that it lets the plan in"
-    assert "Throughput limit from 800 tok/s to 712 tok/s: weights-int8 + kv-paged" in text
+    assert "TPOT p95 limit from 10 ms to 14.2 ms, or 15.3 ms to keep it with 90 %: weights-int4" in text, (
+        "rounded so that it lets the plan in"
+    )
+    assert "Throughput limit from 800 tok/s to 712 tok/s, or 660 tok/s to keep it with 90 %: weights-int8 + kv-paged" in text
 
 
 def test_plans_differ_in_what_the_table_shows() -> None:

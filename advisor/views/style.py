@@ -97,6 +97,11 @@ def clip(text: str, width: int) -> str:
     return kept + "…" if width > 0 else ""
 
 
+_GLUE = "\u00a0"
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|s|tokens|tok/s|req/s|[KMGT]i?B)(?![\w/]))")
+"""The blank of a quantity: a number and its unit stand on one line."""
+
+
 def wrap(text: str, look: Look, *, first: str = "", rest: str | None = None) -> list[str]:
     """`text` in lines of at most the look's width; `first` opens the first line, `rest` (default: as many blanks) the others.
 
@@ -105,9 +110,9 @@ def wrap(text: str, look: Look, *, first: str = "", rest: str | None = None) -> 
     if shown_width(first) > look.columns // 2:
         return [clip(first, look.columns), *wrap(text, look, first="  ")]
     rest = " " * shown_width(first) if rest is None else rest
-    words = " ".join(text.split())
+    words = _BEFORE_UNIT.sub(_GLUE, " ".join(text.split()))
     lines = textwrap.wrap(words, look.columns, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-    return lines or [first.rstrip()]
+    return [line.replace(_GLUE, " ") for line in lines] or [first.rstrip()]
 
 
 def flow(parts: Iterable[str], look: Look) -> list[str]:

@@ -32,8 +32,8 @@ class SteadyText(ScrollView, Steady):
 
     @property
     def room(self) -> int:
-        """Columns that a line has."""
-        return max(self.scrollable_content_region.width, LEAST_WIDTH)
+        """Columns that a line has: one stays blank before the bar."""
+        return max(self.scrollable_content_region.width - 1, LEAST_WIDTH)
 
     def put(self, text: Text) -> None:
         """Show this in place of what was there."""
