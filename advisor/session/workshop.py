@@ -12,6 +12,7 @@ from advisor.session.work import Stage, Standing
 
 if TYPE_CHECKING:  # loaded by the first thing that is done
     from advisor.backends.events import OnEvent
+    from advisor.next_plans import NextPlans
     from advisor.plans.file import PlanFile
     from advisor.profiles.run import Run
     from advisor.refit import Taught
@@ -125,6 +126,21 @@ class Workshop:
         from advisor.refit import refit_from
 
         return refit_from(folder)
+
+    def next_plans(self, folder: Path) -> "tuple[NextPlans, tuple[str, ...]]":
+        """Plans to try after a run, and the words of `advisor plan` that lead to them. Raises as `next_plans` does."""
+        from advisor.application import PLAN_FILE
+        from advisor.next_plans import next_plans
+        from advisor.plans.yaml import plain_number
+        from advisor.session.fields import OF_LIMIT
+        from advisor.session.opened import asked_of_file
+
+        following, asked = next_plans(folder), asked_of_file(folder / PLAN_FILE)
+        if not asked.text("hardware") and not asked.text("profile"):
+            asked = asked.with_text("profile", "none")
+        for limit, bound in following.tightened:
+            asked = asked.with_text(OF_LIMIT[limit], plain_number(bound))
+        return following, asked.words()
 
     def keep(self, taught: "Taught") -> Path:
         """Store what was taught. Raises as `save_profile` does."""

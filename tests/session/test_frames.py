@@ -8,12 +8,15 @@ import pytest
 from rich.segment import Segment
 
 from advisor.cli.failures import runs_folder
+from advisor.next_plans import NextPlans
 from advisor.session.app import SessionApp, Setting
 from advisor.session.asked import Asked
+from advisor.session.workshop import Workshop
 from tests.session.canned import ASKED, IMPOSSIBLE, CannedDesk
 from tests.session.driving import an_app, driven, frame, settled
 from tests.session.golden import is_golden
 from tests.session.jobs import run_folder
+from tests.test_views import FITS
 
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
 PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
@@ -48,12 +51,22 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "run-80": (ASKED, PLAIN, SMALL, ("escape", "2", "c", "enter")),
     "run-120": (ASKED, PLAIN, USUAL, ("escape", "2", "c", "enter")),
     "run-120-ascii": (ASKED, ASCII, USUAL, ("escape", "2", "c", "enter")),
+    "run-next-80": (ASKED, PLAIN, SMALL, ("escape", "2", "c", "enter")),
+    "run-next-120": (ASKED, PLAIN, USUAL, ("escape", "2", "c", "enter")),
     "find-80": (ASKED, PLAIN, SMALL, ("escape", "2", "slash", "i", "n", "t", "4")),
     "find-80-why": (ASKED, PLAIN, SMALL, ("escape", "3", "slash", "k", "v", "minus")),
     "palette-80": (ASKED, PLAIN, SMALL, ("escape", "2", "ctrl+p")),
     "palette-80-ascii": (ASKED, ASCII, SMALL, ("escape", "2", "ctrl+p")),
     "too-small": (ASKED, PLAIN, (50, 14), ()),
 }
+
+
+class WithNextPlans(Workshop):
+    """Has two canned plans to try after any run."""
+
+    def next_plans(self, folder: Path) -> tuple[NextPlans, tuple[str, ...]]:
+        following = NextPlans(candidates=FITS.ranked[1:], refitted=False, tightened=(("tpot_ms_p95", 12.0),))
+        return following, ("--model=canned/llama-8b", "--tpot-ms=12")
 
 
 def pictured(name: str) -> tuple[str, list[Segment]]:
@@ -63,6 +76,8 @@ def pictured(name: str) -> tuple[str, list[Segment]]:
 
     async def drive() -> tuple[str, list[Segment]]:
         app = an_app(asked, setting, CannedDesk())
+        if name.startswith("run-next"):
+            app.use_workshop(WithNextPlans())
         async with driven(app, size) as pilot:
             for key in keys:
                 await pilot.press(key)

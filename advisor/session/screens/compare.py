@@ -1,5 +1,6 @@
 """Predicted against measured: every metric of every rung of a run, and what it would teach the machine's profile."""
 
+import contextlib
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
+from advisor.next_plans import NextPlans
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run
 from advisor.refit import Taught
@@ -21,6 +23,7 @@ from advisor.session.screens.asking import AskScreen, refusal
 from advisor.session.screens.session import session_of
 from advisor.session.toned import toned
 from advisor.views.compared import compared_lines
+from advisor.views.next_plans import next_lines
 from advisor.views.profile import taught_text
 
 _KEEP, _LEAVE = "Store it: later plans predict as this run was measured", "Leave the profile as it is"
@@ -36,6 +39,7 @@ class CompareScreen(ModalScreen[None]):
         super().__init__()
         self._run = run
         self._folder = folder
+        self._next: tuple[NextPlans, tuple[str, ...]] | None = None
 
     def compose(self) -> ComposeResult:
         """The comparison in a box that scrolls."""
@@ -46,8 +50,9 @@ class CompareScreen(ModalScreen[None]):
             yield Static(_HINT, classes="hint", markup=False)
 
     def on_mount(self) -> None:
-        """Ready to scroll."""
+        """Ready to scroll; what comes next is shown once it is known."""
         self.query_one(".told").focus()
+        self._look_ahead()
 
     def on_resize(self, event: Resize) -> None:
         """Columns follow the width."""
@@ -57,7 +62,19 @@ class CompareScreen(ModalScreen[None]):
         """Draw the comparison at the width that it has."""
         session = session_of(self)
         look = session.look(max(self.query_one(".told").scrollable_content_region.width, 20))
-        self.query_one("#compared", Static).update(toned(look.finish(compared_lines(self._run, look)).splitlines(), session.palette))
+        following = next_lines(*self._next, look) if self._next is not None else []
+        text = look.finish(compared_lines(self._run, look, following))
+        self.query_one("#compared", Static).update(toned(text.splitlines(), session.palette))
+
+    @work(thread=True, exclusive=True, group="next", exit_on_error=False)
+    def _look_ahead(self) -> None:
+        session = session_of(self)
+        with contextlib.suppress(AdvisorError):  # a run without its plan, or of a model that is gone, has no next one
+            session.call_from_thread(self._looked_ahead, session.workshop.next_plans(self._folder))
+
+    def _looked_ahead(self, found: tuple[NextPlans, tuple[str, ...]]) -> None:
+        self._next = found
+        self.redraw()
 
     def action_runs(self) -> None:
         """Another run in place of this one."""
@@ -100,6 +117,7 @@ class CompareScreen(ModalScreen[None]):
             session.notify(problem_of(error).message, severity="error", markup=False)
             return
         session.plan_anew()
+        self._look_ahead()
         self.query_one(".hint", Static).update(f"Stored in {taught.profile.name}; plans follow it now. Esc goes back.")
 
 
