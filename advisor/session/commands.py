@@ -26,11 +26,10 @@ class Commands(_Base):
         """One for each key that acts on this screen, and the other theme."""
         named = {found.binding.id: found for found in screen.active_bindings.values() if found.binding.id in WORDS and found.enabled}
         for id, (node, binding, _, _) in named.items():
-            keys = f"key {binding.key_display or binding.key}"
-            yield SystemCommand(WORDS[str(id)], keys, partial(self.run_action, binding.action, node))
+            yield SystemCommand(WORDS[str(id)], f"key {binding.key_display or binding.key}", partial(self.run_action, binding.action, node))
         if not self.ansi_color:
             other = "light" if self.current_theme.dark else "dark"
-            yield SystemCommand(f"Theme: {other}", "as with advisor --light", partial(self.use_theme, other))
+            yield SystemCommand(f"Theme: {other}", f"colours for {other} ground", partial(self.use_theme, other))
 
     def action_command_palette(self) -> None:
         """The palette, in plain characters."""

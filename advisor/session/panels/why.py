@@ -10,6 +10,7 @@ from textual.geometry import Region
 from textual.message import Message
 
 from advisor.session.fields import OF_LIMIT
+from advisor.session.keys import WHY_KEYS
 from advisor.session.panels.steady import SteadyText
 from advisor.session.toned import toned
 
@@ -27,7 +28,7 @@ class WhyPanel(SteadyText, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "walk(1)", "Next technique", show=False),
         Binding("up", "walk(-1)", "Previous technique", show=False),
-        Binding("enter", "take", "What would let it in", show=False, id="why.take"),
+        *WHY_KEYS,
     ]
 
     class Taken(Message):

@@ -8,7 +8,7 @@ from advisor.session.screens.modals import TextScreen
 
 _MORE = (
     "",
-    "Text fields own all letters; Esc leaves the field, then they act.",
+    "Text fields own all letters; Esc leaves the field, then they act. ctrl+p finds each of these by a word.",
     "Numbers are typed as people write them: 8k, 0.5s, 500ms, 24GB, 1%. An empty field is no limit.",
     "A screen reader reads `advisor plan MODEL` and `advisor explain TOPIC` better than this: the same content as plain text.",
 )
@@ -18,11 +18,7 @@ class HelpScreen(TextScreen):
     """The keys of the screen below, those of the app included."""
 
     def __init__(self, below: "Screen[object]") -> None:
-        active = [found.binding for found in below.active_bindings.values() if found.binding.id and not found.binding.system]
-        rows = {
-            binding.id: f"{binding.key_display or binding.key:<8}{WORDS.get(binding.id or '', binding.description):<34}{binding.id}"
-            for binding in active
-        }
-        lines = tuple(rows.values())
-        text = Text("\n".join((*lines, *_MORE, f"Keys by id can be changed in {keymap_file()}")))
+        keys = [found.binding for found in below.active_bindings.values()]
+        rows = {key.id: f"{key.key_display or key.key:<8}{WORDS[key.id]:<35}{key.id}" for key in keys if key.id in WORDS}
+        text = Text("\n".join((*rows.values(), *_MORE, f"Keys by id can be changed in {keymap_file()}")))
         super().__init__("Help", lambda width: text)
