@@ -143,7 +143,8 @@ class Planning(_Base):
         try:
             advice = self.desk.advice_for(planned, plan, lambda: worker.is_cancelled)
         except AdvisorError as error:
-            self.call_from_thread(setattr, self, "problem", problem_of(error))
+            if not worker.is_cancelled:
+                self.call_from_thread(setattr, self, "problem", problem_of(error))
             return
         if advice is not None and not worker.is_cancelled:
             self.call_from_thread(self._detailed, planned, advice)
@@ -187,7 +188,7 @@ class Planning(_Base):
             self._answered(problem_of(describe(event.worker.error)))
 
     def put_off_tidying(self) -> None:
-        """A key was pressed."""
+        """Wait for another rest: a key was pressed."""
         if self._tidying is not None:
             self._tidying.reset()
 

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from textual.widgets import Input, Static
 
+from advisor.insights import Finding
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.session.app import Setting
 from advisor.session.asked import Asked
@@ -17,7 +19,7 @@ from advisor.session.desk import Here
 from advisor.session.keys import load_keymap
 from advisor.session.launch import check_terminal
 from tests.session.canned import ASKED, CannedDesk
-from tests.session.driving import an_app, driven, settled
+from tests.session.driving import an_app, driven, frame, settled
 
 
 class Terminal:
@@ -137,6 +139,24 @@ def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
         async with driven(app):
             assert app.problem is not None
             assert "boom" in app.problem.message
+            assert app.is_running
+
+    asyncio.run(drive())
+
+
+@pytest.mark.parametrize("keys", [("3",), ("3", "down", "down", "enter")], ids=["reasons", "technique"])
+def test_a_fault_in_a_thread_of_a_screen_is_told_and_the_session_goes_on(keys: tuple[str, ...]) -> None:
+    class FaultyDesk(CannedDesk):
+        def findings(self, *asked: object) -> Iterator[Finding]:
+            raise RuntimeError("boom")
+
+    async def drive() -> None:
+        app = an_app(ASKED, desk=FaultyDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", *keys)
+            await settled(pilot)
+            assert "boom" in frame(app)
+            assert "working out" not in frame(app)
             assert app.is_running
 
     asyncio.run(drive())

@@ -20,7 +20,7 @@ from advisor.refit import Taught
 from advisor.session.answers import problem_of
 from advisor.session.keys import COMPARE_KEYS, MODAL_KEYS
 from advisor.session.screens.asking import AskScreen, refusal
-from advisor.session.screens.session import session_of
+from advisor.session.screens.session import TellsFaults, session_of
 from advisor.session.toned import toned
 from advisor.views.compared import compared_lines
 from advisor.views.next_plans import next_lines
@@ -30,7 +30,7 @@ _KEEP, _LEAVE = "Store it: later plans predict as this run was measured", "Leave
 _HINT = "f refits the profile from this run, o opens another, Esc goes back."
 
 
-class CompareScreen(ModalScreen[None]):
+class CompareScreen(TellsFaults, ModalScreen[None]):
     """One run."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS, *COMPARE_KEYS]

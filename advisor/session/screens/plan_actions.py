@@ -22,7 +22,7 @@ from advisor.session.screens.session import session_of
 from advisor.session.state import FILTERS, SORTS
 from advisor.session.toned import toned
 
-_FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
+FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
 if TYPE_CHECKING:
     _Base = Screen[Any]
 else:
@@ -150,7 +150,7 @@ class PlanActions(_Base):
 
         asked = session_of(self).state.asked
         names = [technique.name for technique in TECHNIQUES]
-        lines = [f"{name:<28}{_FORCE_WORDS[asked.force_of(name)]}" for name in names]
+        lines = [f"{name:<28}{FORCE_WORDS[asked.force_of(name)]}" for name in names]
         hint = "Enter forces in, or out of the plan; again frees. Esc goes back."
         self.app.push_screen(
             ListScreen("What if: techniques", lines, hint), lambda taken: self.force_next(names[int(taken)]) if taken else None

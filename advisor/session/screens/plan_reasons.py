@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any
 from textual import work
 from textual.worker import get_current_worker
 
-from advisor.profiles.errors import AdvisorError
 from advisor.session.asked import Force
 from advisor.session.panels.why import WhyPanel
-from advisor.session.screens.plan_actions import PlanActions
-from advisor.session.screens.session import session_of
+from advisor.session.screens.plan_actions import FORCE_WORDS, PlanActions
+from advisor.session.screens.session import TellsFaults, session_of
 from advisor.session.screens.technique import Taken, TechniqueScreen
 
 if TYPE_CHECKING:
@@ -24,10 +23,11 @@ MOST_KEPT = 16
 DEVICE_IS_FULL = "The device has no more memory than this; m chooses another machine."
 
 
-class PlanReasons(PlanActions):
+class PlanReasons(TellsFaults, PlanActions):
     """Keeps what was worked out, by question and plan."""
 
     _working_on: str | None = None
+    _kept: "dict[tuple[object, ...], Insights]" = {}  # noqa: RUF012 - replaced as a whole, never changed
 
     def known(self, planned: "Planned", advice: "Advice") -> "Known":
         """What is known by now about a plan."""
@@ -82,8 +82,8 @@ class PlanReasons(PlanActions):
         force = Force.FORBIDDEN if chosen else Force.REQUIRED
         if asked.force_of(technique) is not Force.FREE:
             force = Force.FREE
-        words = {Force.FREE: "free again", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
-        self.take_question(asked.with_force(technique, force), f"{technique} is {words[force]} (u takes it back).")
+        again = " again" if force is Force.FREE else ""
+        self.take_question(asked.with_force(technique, force), f"{technique} is {FORCE_WORDS[force]}{again} (u takes it back).")
 
     def _take_change(self, taken: Taken | None) -> None:
         if taken is not None:
@@ -109,8 +109,6 @@ class PlanReasons(PlanActions):
         key = _key(planned, advice)
         self._kept = dict([*(item for item in self._kept.items() if item[0] != key), (key, insights)][-MOST_KEPT:])
 
-    _kept: "dict[tuple[object, ...], Insights]" = {}  # noqa: RUF012 - replaced as a whole, never changed
-
     def _stop_working(self) -> None:
         self.workers.cancel_group(self, "why")
         self._working_on = None
@@ -123,15 +121,20 @@ class PlanReasons(PlanActions):
                 if worker.is_cancelled:
                     return
                 self.app.call_from_thread(self._found, planned, advice, wanted, finding)
-        except AdvisorError:
+        finally:
             if not worker.is_cancelled:
-                self.app.call_from_thread(self._stop_working)
+                self.app.call_from_thread(self._worked_out)
 
     def _found(self, planned: "Planned", advice: "Advice", wanted: Sequence[str], finding: "Finding") -> None:
         insights = self._insights(planned, advice).with_finding(finding)
         self._keep(planned, advice, insights)
         if session_of(self).detail is advice and self._working_on is not None:
             self._working_on = next((topic for topic in wanted if topic not in insights.complete), None)
+            self.show_why()
+
+    def _worked_out(self) -> None:
+        if self._working_on is not None:  # it ended before all was found
+            self._working_on = None
             self.show_why()
 
 

@@ -15,7 +15,7 @@ from textual.worker import get_current_worker
 from advisor.profiles.errors import AdvisorError
 from advisor.session.asked import Asked, Force
 from advisor.session.keys import MODAL_KEYS
-from advisor.session.screens.session import session_of
+from advisor.session.screens.session import TellsFaults, session_of
 
 if TYPE_CHECKING:
     from advisor.advice import Advice
@@ -39,7 +39,7 @@ class Taken:
     words: str
 
 
-class TechniqueScreen(ModalScreen[Taken]):
+class TechniqueScreen(TellsFaults, ModalScreen[Taken]):
     """A list of changes that grows; gives back the question after the one that is taken."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS]
@@ -84,26 +84,31 @@ class TechniqueScreen(ModalScreen[Taken]):
 
     @work(thread=True, exclusive=True, group="technique", exit_on_error=False)
     def _find_out(self) -> None:
-        worker = get_current_worker()
+        worker, end = get_current_worker(), ""
         try:
-            for finding in session_of(self).desk.findings(self._planned, self._advice, [self._technique]):
+            for finding in session_of(self).desk.findings(self._planned, self._advice, [self._technique], lambda: worker.is_cancelled):
                 if worker.is_cancelled:
                     return
-                self.app.call_from_thread(self._found, finding)
+                end = self.app.call_from_thread(self._found, finding)
         except AdvisorError as error:
-            self.app.call_from_thread(self._end, error.message)
+            end = error.message
+        finally:
+            if not worker.is_cancelled:
+                self.app.call_from_thread(self._end, end)
 
-    def _found(self, finding: "Finding") -> None:
+    def _found(self, finding: "Finding") -> str:
+        """Offer a change that was found; what to say if nothing follows it."""
         from advisor.admission_case import Change, Kind
         from advisor.session.adopted import with_change
         from advisor.views.why import NOTHING, change_words
 
         if not isinstance(finding.found, Change):
             forces = len(FORCES) - 1
-            self._end("" if len(self._choices) > forces else NOTHING)
-        elif finding.found.kind not in (Kind.ALLOW, Kind.REQUIRE):  # these two stand at the top already
+            return "" if len(self._choices) > forces else NOTHING
+        if finding.found.kind not in (Kind.ALLOW, Kind.REQUIRE):  # these two stand at the top already
             asked = with_change(self._planned.asked, self._technique, finding.found)
             self._offer(Taken(asked, change_words(finding.found, flags=False)))
+        return ""
 
     def _offer(self, taken: Taken) -> None:
         self._choices.append(taken)
