@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MOST_QUOTED = 30
 """Letters of a value that a message repeats."""
@@ -51,6 +51,7 @@ TOKENS = Quantity(
     factors={"": 1, "k": 2**10, "ki": 2**10, "m": 2**20, "mi": 2**20},
 )  # fmt: skip
 COUNT = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True, most=2**17)
+DEVICES = replace(COUNT, example="2")
 REQUESTS = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True, most=8192)
 """In flight at once: a search simulates each of them a few times for every finalist."""
 RATE = Quantity(what="a number of requests per second", example="4", factors={"": 1, "/s": 1, "/min": 1 / 60})

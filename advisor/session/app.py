@@ -119,6 +119,8 @@ class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
 
     def take(self, history: History) -> None:
         """Put the question of this history in place of the present one."""
+        if any(history.present.text(name) != self.state.asked.text(name) for name in ("model", "hardware", "profile")):
+            self.state = replace(self.state, selected=None, marked=())  # they were plans of another model, or for another machine
         self.keep(replace(self.state, history=history))
         errors = self.state.asked.errors()
         self.problem = Problem(next(iter(errors.values())), next(iter(errors))) if errors else None

@@ -24,10 +24,10 @@ class Choices:
     options: tuple[Option, ...] = ()
 
     def matching(self, text: str) -> tuple[Option, ...]:
-        """The options that hold every word of the text, those that begin with it first."""
+        """The options that hold every word of the text, the nearest to it first."""
         words = text.lower().split()
         found = [option for option in self.options if all(word in f"{option.value} {option.label}".lower() for word in words)]
-        return tuple(sorted(found, key=lambda option: bool(words) and not option.value.lower().startswith(words[0])))
+        return tuple(sorted(found, key=lambda option: _distance(option.value.lower(), words[0])) if words else found)
 
 
 def models(last: str) -> Choices:
@@ -77,6 +77,12 @@ def _plan_words(file: Path) -> str:
         return "cannot be read; Enter says why"
     count = f"{plan.machine.gpus} x " if plan.machine.gpus > 1 else ""
     return f"{plan.model.name} on {count}{plan.machine.hardware}, {_STANDS[plan.verdict.status]}"
+
+
+def _distance(value: str, word: str) -> tuple[int, int]:
+    """Nearest is what begins with a word, then what does so after its owner or folder; the less follows, the nearer."""
+    begins = (value.startswith(word), value.rpartition("/")[2].startswith(word), True)
+    return begins.index(True), len(value)
 
 
 def _plain(ids: Iterable[str]) -> tuple[Option, ...]:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, RATE, REQUESTS, THROUGHPUT, TOKENS, Quantity
+from advisor.units import DEVICES, GIB, MILLISECONDS, PERCENT, RATE, REQUESTS, THROUGHPUT, TOKENS, Quantity
 
 PREFERENCES = ("balanced", "latency", "throughput", "memory")
 
@@ -40,7 +40,7 @@ class Field:
 FIELDS = (
     Field(name="model", label="Model", empty="an id or a folder"),
     Field(name="hardware", label="Machine", flag="--hardware", empty="this one"),
-    Field(name="devices", label="Devices", flag="--devices", quantity=COUNT, empty="1, assumed"),
+    Field(name="devices", label="Devices", flag="--devices", quantity=DEVICES, empty="1, assumed"),
     Field(name="profile", label="Profile", flag="--profile", empty="auto", shown=False),
     Field(name="context", label="Context, tokens", flag="--context", quantity=TOKENS, empty="4k, assumed"),
     Field(name="prompt_tokens", label="Prompt, tokens", flag="--prompt-tokens", quantity=TOKENS, empty="1k, assumed"),

@@ -10,7 +10,7 @@ from advisor.backends.refusals import not_speculative
 from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence, load_evidence
-from advisor.profiles.model_store import find_model
+from advisor.profiles.model_store import SAME_SHAPE, find_model
 from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Request
 
@@ -31,6 +31,7 @@ class DecodeDraft(Technique):
     sources: ClassVar[tuple[str, ...]] = ("arxiv:2211.17192", "hemingkx/Spec-Bench")
     cases: ClassVar[tuple[Case, ...]] = (
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=True),
+        Case("meta-llama/Llama-3.1-8B", (1024, 128, 1), accepted=True),
         Case("mosaicml/mpt-7b", (1024, 128, 1), accepted=False, says="No draft model"),
     )
 
@@ -66,5 +67,5 @@ class DecodeDraft(Technique):
 
 @lru_cache(maxsize=64)
 def _draft_of(model: str) -> ModelSpec | None:
-    draft = load_evidence().draft_for(model)
+    draft = load_evidence().draft_for(SAME_SHAPE.get(model, model))
     return find_model(draft) if draft else None

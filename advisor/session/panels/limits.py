@@ -1,20 +1,27 @@
 """The form: model, machine, lengths, load and limits, each field checked as it is typed."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 
 from advisor.session.asked import Asked
 from advisor.session.fields import FIELDS
 from advisor.session.panels.choice import Choice
 from advisor.session.panels.field_row import FieldRow
+from advisor.session.panels.typed import TextField
 
 
 class LimitsPanel(VerticalScroll, can_focus=True):
     """Every field of the form; what is typed goes out as `FieldRow.Typed`."""
 
     BORDER_TITLE = "1 Limits"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("down", "walk(1)", "Next field", show=False),
+        Binding("up", "walk(-1)", "Previous field", show=False),
+    ]
 
     def __init__(self, asked: Asked) -> None:
         super().__init__(id="limits", classes="panel")
@@ -50,3 +57,9 @@ class LimitsPanel(VerticalScroll, can_focus=True):
         rows = list(self.query(FieldRow))
         wanted = next((row for row in rows if not row.input.value), rows[0])
         wanted.input.focus()
+
+    def action_walk(self, step: int) -> None:
+        """Go to the next or the previous field; to the first from none."""
+        stops = list(self.query(f"{TextField.__name__}, {Choice.__name__}"))
+        place = next((place + step for place, stop in enumerate(stops) if stop.has_focus), 0)
+        stops[min(max(place, 0), len(stops) - 1)].focus()

@@ -71,6 +71,10 @@ class PlanScreen(PlanReasons, Screen[None]):
         """Columns and drawings follow the width once the panels have theirs."""
         self.call_after_refresh(self.redraw)
 
+    def on_screen_resume(self) -> None:
+        """The question may have been changed on another screen."""
+        self.query_one(LimitsPanel).show(session_of(self).state.asked)
+
     def redraw(self) -> None:
         """Draw everything anew."""
         self.show_header()
@@ -104,7 +108,8 @@ class PlanScreen(PlanReasons, Screen[None]):
         look = session.look(self.size.width if self.size.width >= _RANGES_FROM else _BARE)
         table.fill(Rows(spots=shown, selected=plan, marked=state.marked, look=look, palette=session.palette))
         by = "" if state.sort == "rank" else f", by {state.sort}"
-        table.border_title = session.ascii_only(f"2 Plans  {counts(planned)}  [{state.filter}{by}]").replace("[", "\\[")
+        lets_through = state.filter if planned.advice.binding is None else "all"
+        table.border_title = session.ascii_only(f"2 Plans  {counts(planned)}  [{lets_through}{by}]").replace("[", "\\[")
         self.show_detail()
         self.show_problem()
 

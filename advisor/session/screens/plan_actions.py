@@ -19,7 +19,7 @@ from advisor.session.panels.why import WhyPanel
 from advisor.session.screens.find import FindScreen, holds
 from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen, TextScreen
 from advisor.session.screens.session import session_of
-from advisor.session.state import FILTERS, SORTS
+from advisor.session.state import FILTERS, MOST_MARKED, SORTS
 from advisor.session.toned import toned
 
 FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
@@ -87,6 +87,8 @@ class PlanActions(_Base):
         state = session_of(self).state
         session_of(self).keep(replace(state, filter=_after(state.filter, FILTERS)))
         self.show_plans()
+        if (planned := session_of(self).planned) is not None and planned.advice.binding is not None:
+            self.say("No plan meets every limit: the nearest are shown, whatever the filter; r shows which limit to move.")
 
     def action_mark(self) -> None:
         """Mark the selected plan for comparison."""
@@ -94,6 +96,16 @@ class PlanActions(_Base):
         if session.selected is not None:
             session.mark(session.selected)
             self.show_plans()
+            self.say(self._marks_told(session.selected))
+
+    def _marks_told(self, plan: str) -> str:
+        """What a mark is good for, and the key that goes on."""
+        marked = session_of(self).state.marked
+        if plan not in marked:
+            return "The mark is taken away."
+        if len(marked) > 1:
+            return "Two plans are marked: c compares them."
+        return "Marked: move to another plan and press c. f shows more plans."
 
     def action_find(self) -> None:
         """Find a limit or a technique in Why, where that is read; else a plan."""
@@ -181,16 +193,14 @@ class PlanActions(_Base):
     def action_compare(self) -> None:
         """The two marked plans side by side; with one mark, it beside the selected one; with none, predicted beside measured."""
         session = session_of(self)
-        if not session.state.marked:
+        planned = session.planned
+        spots = {spot.id: spot for spot in planned.spots} if planned is not None else {}
+        marked = [plan for plan in session.state.marked if plan in spots]
+        if planned is None or session.selected is None or not marked:
             session.compare_run()
             return
-        planned, marked = session.planned, list(session.state.marked)
-        if planned is None or session.selected is None:
-            return
-        wanted = [*marked, session.selected] if len(marked) < 2 else marked
-        spots = {spot.id: spot for spot in planned.spots}
-        pair = [spots[plan] for plan in dict.fromkeys(wanted) if plan in spots]
-        if len(pair) < 2:
+        pair = [spots[plan] for plan in dict.fromkeys((*marked, session.selected))][:MOST_MARKED]
+        if len(pair) < MOST_MARKED:
             self.say("Mark a plan with space, move to another, then press c.")
             return
         from advisor.views.side_by_side import side_by_side
