@@ -64,7 +64,7 @@ bench-search: $(READY)
 
 # Milliseconds from a key to the screen, over all shipped models.
 bench-session: $(READY)
-	$(BIN)/python -m benchmarks.session $(BENCH)
+	$(BIN)/python -m benchmarks.session --out benchmarks/results $(BENCH)
 
 # What every kernel compiles to for GPUs that need not be here.
 kernels: $(READY)

@@ -1,21 +1,30 @@
-"""Type limits into the session, for every shipped model, and measure from the key to the frame that follows it.
+"""Open the session and type limits into it, for every shipped model: how long until the frame that follows is there.
 
 The app runs as it does in a terminal, drawn to nowhere. Each key is pressed as soon as the frame of the last one is there, while the
 planner still works on it. A frame counts when its plans stand for the new limit: first as far as they are known, then as simulated
-with their reasons. Prints, as a table, milliseconds per kind of load and the slowest models: of processor time, which other programs
-disturb less than the clock.
+with their reasons. Launches run in a pseudo-terminal, up to the first frame. Writes `session.json` into the device's results.
 
-    python -m benchmarks.session [--models REGEX] [--hardware h100-sxm]
+    python -m benchmarks.session [--models REGEX] [--hardware h100-sxm] [--out benchmarks/results]
 """
 
 import argparse
 import asyncio
+import fcntl
 import os
+import pty
 import re
+import select
+import signal
 import statistics
+import struct
+import sys
+import tempfile
+import termios
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from textual.events import Key
 from textual.pilot import Pilot
@@ -27,72 +36,110 @@ from advisor.session.asked import Asked
 from advisor.session.desk import Desk
 from advisor.session.history import History
 from advisor.session.state import SessionState
+from benchmarks.harness.parts import SESSION
+
+if TYPE_CHECKING:
+    from benchmarks.harness.record import Record
 
 LOADS: dict[str, dict[str, str]] = {"one at a time": {}, "64 at once": {"concurrency": "64"}, "4 requests/s": {"request_rate": "4"}}
 TYPED = (("tpot_ms", "24"), ("ttft_ms", "350"), ("memory_gib", "60"), ("quality_loss", "2"), ("throughput", "900"))
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
+LAUNCHES = 10
+FIRST_FRAME = b"Which model"
+SIZE = (120, 40)
 
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """One key: ms to the first frame that stands for it, and to the simulated one where it was waited for."""
+    """One key: seconds to the first frame that stands for it, by the clock and of the processor."""
 
     model: str
     load: str
-    first_ms: float
-    last_ms: float | None
+    frame_s: float
+    processor_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Typed:
+    """All keys into one session, and seconds from the last one to the plan as simulated; `None` where nothing was typed."""
+
+    keys: tuple[Pressed, ...]
+    simulated_s: float | None
 
 
 def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default="", help="regular expression; without it, all that are shipped")
     parser.add_argument("--hardware", default="h100-sxm")
     parser.add_argument("--devices", default="1")
+    parser.add_argument("--out", type=Path, help="folder of results; without it, nothing is written")
     given = parser.parse_args()
     os.environ["TEXTUAL_ANIMATIONS"] = "none"
-    measured: list[Pressed] = []
+    launches = [launched_s() for _ in range(LAUNCHES)]
+    print(f"launch to first frame: median {statistics.median(launches):.2f} s, most {max(launches):.2f} s", flush=True)
+    measured: dict[str, list[Typed]] = {load: [] for load in LOADS}
     for model in filter(re.compile(given.models).search, shipped_models()):
         for load, texts in LOADS.items():
             asked = Asked({"model": model, "hardware": given.hardware, "devices": given.devices, "context": "2k", **texts})
-            measured += asyncio.run(_typed_into(asked, model, load))
+            measured[load].append(asyncio.run(_typed_into(asked, model, load)))
     print(table(measured))
+    if given.out is not None:
+        _write(given.out, launches, measured)
 
 
-async def _typed_into(asked: Asked, model: str, load: str) -> list[Pressed]:
+def launched_s() -> float:
+    """Seconds from starting `advisor` in a terminal to its first frame."""
+    with tempfile.TemporaryDirectory() as home:
+        start = time.perf_counter()
+        child, terminal = pty.fork()
+        if child == 0:
+            places = {f"XDG_{kind}_HOME": home for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+            os.execve(sys.executable, [sys.executable, "-m", "advisor"], {**os.environ, **places, "TERM": "xterm-256color"})
+        try:
+            fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *reversed(SIZE), 0, 0))
+            seen = b""
+            while FIRST_FRAME not in seen:
+                if not select.select([terminal], [], [], PATIENCE_S)[0]:
+                    raise TimeoutError("the session drew no first frame")
+                seen += os.read(terminal, 65536)
+            return time.perf_counter() - start
+        finally:
+            os.kill(child, signal.SIGKILL)
+            os.close(terminal)
+            os.waitpid(child, 0)
+
+
+async def _typed_into(asked: Asked, model: str, load: str) -> Typed:
     """Every key of `TYPED` into a session that has planned once."""
     app = SessionApp(Desk(), SessionState(History(asked)), Setting(resume=True))
-    found = []
-    async with app.run_test(size=(120, 40)) as pilot:
+    found: list[Pressed] = []
+    async with app.run_test(size=SIZE) as pilot:
         await _until(lambda: not app.waiting and (app.planned is not None or app.problem is not None))
         if app.planned is None:
-            return []  # no machine of this size, or no cache of this kind
+            return Typed((), None)  # no machine of this size, or no cache of this kind
         for field, text in TYPED:
-            row = app.screen.query_one(f"#field-{field}", Input)
-            row.focus()
-            await pilot.pause()
-            for key in text[:-1]:
-                found.append(Pressed(model, load, await _pressed(app, field, key), None))
-            found.append(await _last(app, pilot, field, text[-1], model, load))
-    return found
+            await _enter(app, pilot, field)
+            found += [Pressed(model, load, *await _pressed(app, field, key)) for key in text]
+        start = time.perf_counter()
+        await _until(lambda: not app.waiting)
+        await _drawn(app)
+        return Typed(tuple(found), found[-1].frame_s + time.perf_counter() - start)
 
 
-async def _last(app: SessionApp, pilot: Pilot[None], field: str, key: str, model: str, load: str) -> Pressed:
-    start = time.process_time()
-    first_ms = await _pressed(app, field, key)
-    await _until(lambda: not app.waiting)
-    await _drawn(app)
-    return Pressed(model, load, first_ms, 1e3 * (time.process_time() - start))
+async def _enter(app: SessionApp, pilot: Pilot[None], field: str) -> None:
+    app.screen.query_one(f"#field-{field}", Input).focus()
+    await pilot.pause()
 
 
-async def _pressed(app: SessionApp, field: str, key: str) -> float:
-    """Milliseconds from a key to the frame whose plans stand for what the field then says."""
+async def _pressed(app: SessionApp, field: str, key: str) -> tuple[float, float]:
+    """Seconds from a key to the frame whose plans stand for what the field then says: by the clock, and of the processor."""
     text = app.state.asked.text(field) + key
-    start = time.process_time()
+    start, worked = time.perf_counter(), time.process_time()
     app.post_message(Key(key, key))
     await _until(lambda: app.state.asked.text(field) == text and app.planned is not None and app.planned.asked == app.state.asked)
     await _drawn(app)
-    return 1e3 * (time.process_time() - start)
+    return time.perf_counter() - start, time.process_time() - worked
 
 
 async def _drawn(app: SessionApp) -> None:
@@ -110,24 +157,62 @@ async def _until(there: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-def table(measured: Sequence[Pressed]) -> str:
-    """Median, 95th percentile and most of both figures by load, then the models whose slowest key took longest."""
-    head = f"{'load':<16}{'keys':>6}  {'first frame: median':>19} {'p95':>6} {'most':>6}  {'simulated: median':>17} {'p95':>6} {'most':>6}"
-    lines = [head]
-    for load in dict.fromkeys(one.load for one in measured):
-        keys = [one for one in measured if one.load == load]
-        first, last = [one.first_ms for one in keys], [one.last_ms for one in keys if one.last_ms is not None]
-        lines.append(f"{load:<16}{len(keys):>6}  {_spread(first, 19)}  {_spread(last, 17)}")
+def table(measured: dict[str, list[Typed]]) -> str:
+    """Milliseconds by load: median, 95th percentile and most to the first frame, and to the plan as simulated."""
+    lines = [f"{'ms':<16}{'keys':>6}  {'first frame: median':>19} {'p95':>6} {'most':>6}  {'simulated: median':>17} {'p95':>6} {'most':>6}"]
+    for load, sessions in measured.items():
+        keys = [key.frame_s for typed in sessions for key in typed.keys]
+        last = [typed.simulated_s for typed in sessions if typed.simulated_s is not None]
+        lines.append(f"{load:<16}{len(keys):>6}  {_spread(keys, 19)}  {_spread(last, 17)}")
+    return "\n".join([*lines, "", f"slowest: {slowest(key for sessions in measured.values() for typed in sessions for key in typed.keys)}"])
+
+
+def slowest(keys: "Iterable[Pressed]") -> str:
+    """The models of the slowest keys, each with its slowest."""
     worst: dict[str, float] = {}
-    for one in measured:
-        worst[one.model] = max(worst.get(one.model, 0.0), one.first_ms)
-    slow = sorted(worst, key=lambda model: -worst[model])[:5]
-    return "\n".join([*lines, "", f"{len(worst)} models; slowest keys, ms: " + ", ".join(f"{model} {worst[model]:.0f}" for model in slow)])
+    for key in keys:
+        worst[key.model] = max(worst.get(key.model, 0.0), key.frame_s)
+    return ", ".join(f"{model} {1e3 * worst[model]:.0f} ms" for model in sorted(worst, key=lambda model: -worst[model])[:5])
 
 
-def _spread(numbers: Sequence[float], width: int) -> str:
-    ordered = sorted(numbers)
+def _spread(seconds: Sequence[float], width: int) -> str:
+    ordered = [1e3 * each for each in sorted(seconds)]
     return f"{statistics.median(ordered):>{width}.0f} {ordered[int(0.95 * (len(ordered) - 1))]:>6.0f} {ordered[-1]:>6.0f}"
+
+
+def _write(out: Path, launches: Sequence[float], measured: dict[str, list[Typed]]) -> None:
+    # Deferred: no session has torch in its process.
+    import torch
+
+    from benchmarks.harness.environment import folder_name, read_environment
+    from benchmarks.harness.record import Record, Timing
+    from benchmarks.harness.store import Store
+
+    environment = read_environment(torch.device("cpu"))
+    store = Store(out / folder_name(environment), environment)
+    first = Timing(name="to the first frame", how="loop", seconds=tuple(launches))
+    store.put(SESSION, Record(case="launch", status="done", environment=environment.id, timings=(first,)))
+    for load, sessions in measured.items():
+        store.put(SESSION, _record(load, sessions, environment.id))
+
+
+def _record(load: str, sessions: Sequence[Typed], environment: str) -> "Record":
+    from benchmarks.harness.record import Record, Timing
+
+    keys = [key for typed in sessions for key in typed.keys]
+    simulated = tuple(typed.simulated_s for typed in sessions if typed.simulated_s is not None)
+    return Record(
+        case=f"key in a limit/{load}",
+        status="done",
+        environment=environment,
+        settings={"models": len({key.model for key in keys}), "columns": SIZE[0], "rows": SIZE[1]},
+        timings=(
+            Timing(name="to its frame", how="loop", seconds=tuple(key.frame_s for key in keys)),
+            Timing(name="to its frame, processor", how="loop", seconds=tuple(key.processor_s for key in keys)),
+            Timing(name="to the plan as simulated", how="loop", seconds=simulated),
+        ),
+        notes=(f"slowest keys: {slowest(keys)}",),
+    )
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Reads the committed benchmark results, a device at a time, for docs/performance.md and its targets."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -75,6 +76,15 @@ def ratio(record: Record, slower: str, faster: str) -> float | None:
     """How many times as long `slower` takes, by medians of the same run."""
     over, under = record.median_s(slower), record.median_s(faster)
     return over / under if over and under else None
+
+
+def percentile(seconds: tuple[float, ...], percent: int) -> float:
+    """The sample that `percent` of 100 do not exceed.
+
+    >>> percentile((3.0, 1.0, 2.0, 4.0), 50), percentile((3.0, 1.0, 2.0, 4.0), 100)
+    (2.0, 4.0)
+    """
+    return sorted(seconds)[max(math.ceil(percent / 100 * len(seconds)) - 1, 0)]
 
 
 def spread_pct(seconds: tuple[float, ...]) -> float:

@@ -6,7 +6,7 @@ from statistics import median
 from typing import Literal
 
 from benchmarks.harness.record import Record
-from tools.performance_results import Device, ratio, share
+from tools.performance_results import Device, percentile, ratio, share
 
 LARGE_BYTES = 256 * 2**20
 """Of a cache in bf16: from there on launches do not count."""
@@ -23,7 +23,7 @@ class Target:
     figure: Figure
     bound: float
     at_most: bool = False
-    unit: Literal["%", "x", "tok/s"] = "%"
+    unit: Literal["%", "x", "tok/s", "ms"] = "%"
     where: Callable[[Record], bool] = lambda record: True
     on: Literal["gpu", "cpu"] = "gpu"
     middle: bool = False
@@ -50,7 +50,7 @@ class Target:
 
 def told(value: float, unit: str) -> str:
     """A figure with its unit."""
-    return {"%": f"{100 * value:.0f} %", "x": f"{value:.2f} x", "tok/s": f"{value:.0f} tok/s"}[unit]
+    return {"%": f"{100 * value:.0f} %", "x": f"{value:.2f} x", "tok/s": f"{value:.0f} tok/s", "ms": f"{1e3 * value:.0f} ms"}[unit]
 
 
 def target_rows(devices: tuple[Device, ...]) -> Iterator[tuple[str, ...]]:
@@ -87,6 +87,16 @@ def _share_of(candidate: str) -> Figure:
 
 def _over(slower: str, faster: str) -> Figure:
     return lambda record, device: ratio(record, slower, faster)
+
+
+def _percentile(candidate: str, percent: int) -> Figure:
+    """Seconds that so many of 100 samples of a candidate keep."""
+
+    def of(record: Record, device: Device) -> float | None:
+        timing = next((timing for timing in record.timings if timing.name == candidate and timing.seconds), None)
+        return percentile(timing.seconds, percent) if timing is not None else None
+
+    return of
 
 
 def _value(name: str) -> Figure:
@@ -212,6 +222,18 @@ TARGETS = (
     Target(
         what="int4 decode on a CPU, output head in int4 too: speed over own bf16",
         part="runtime", pattern="decode/*-batch1", figure=_over("bf16", "int4-g128-head"), bound=2.0, unit="x", on="cpu",
+    ),
+    Target(
+        what="session: launch to its first frame, the slowest",
+        part="session", pattern="launch", figure=_percentile("to the first frame", 100), bound=1.0, at_most=True, unit="ms", on="cpu",
+    ),
+    *(
+        Target(
+            what=f"session: key in a limit to its frame, every shipped model: {words}",
+            part="session", pattern="key in a limit/*", figure=_percentile("to its frame", percent), bound=0.15, at_most=True, unit="ms",
+            on="cpu",
+        )
+        for percent, words in ((50, "median"), (95, "95 of 100 keys"), (100, "the slowest of all"))
     ),
 )  # fmt: skip
 """Ratios are of medians of one run."""

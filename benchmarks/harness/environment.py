@@ -18,7 +18,7 @@ from advisor.backends.detect import Detected, detect, detected_hardware, fingerp
 from benchmarks.harness.record import Environment
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("torch", "triton", "transformers", "numpy", "torchao", "gemlite", "flash-attn", "flash-linear-attention")
+PACKAGES = ("torch", "triton", "transformers", "numpy", "textual", "torchao", "gemlite", "flash-attn", "flash-linear-attention")
 VARIABLES = ("OMP_", "KMP_", "GOMP_", "MKL_", "TRITON_", "CUDA_", "PYTORCH_", "ATEN_")
 SOURCES = ("advisor/**/*.py", "benchmarks/**/*.py")
 

@@ -12,4 +12,6 @@ STACKS = "stacks"
 """Stacks of techniques, predicted and measured."""
 QUALITY = "quality"
 """What lossy techniques cost."""
-PARTS = (CEILINGS, CHECKS, KERNELS, RUNTIME, STACKS, QUALITY)
+SESSION = "session"
+"""The planning session: launches and keys."""
+PARTS = (CEILINGS, CHECKS, KERNELS, RUNTIME, STACKS, QUALITY, SESSION)
