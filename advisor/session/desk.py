@@ -11,7 +11,7 @@ from advisor.session.asked import Asked
 from advisor.session.turns import Turns
 
 if TYPE_CHECKING:  # the planner is loaded by the first question, after the first frame
-    from advisor.advice import Advice
+    from advisor.advice import Advice, Candidate
     from advisor.insights import Finding
     from advisor.landscape import Spot
     from advisor.planner import Planner
@@ -106,6 +106,19 @@ class Desk:
             try:
                 with asking(lambda: self._unless(abandoned)):
                     return advice_for(planner, planned.advice, spot.candidate)
+            except Abandoned:
+                return None
+
+    def simulated(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> "Candidate | None":
+        """That plan of the landscape with simulated numbers; `None` when nobody waits for it any more."""
+        from advisor.search import stack_of
+
+        spot = next(spot for spot in planned.spots if spot.id == plan)
+        with self._turns.at_once():
+            planner, request = self._prepare(planned.asked)
+            try:
+                with asking(lambda: self._unless(abandoned)):
+                    return planner.candidate(stack_of(spot.candidate), request)
             except Abandoned:
                 return None
 

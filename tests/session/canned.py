@@ -35,6 +35,9 @@ class CannedDesk(Desk):
         chosen = next(spot.candidate for spot in planned.spots if spot.id == plan)
         return replace(planned.advice, chosen=chosen)
 
+    def simulated(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Candidate | None:
+        return next(spot.candidate for spot in planned.spots if spot.id == plan)
+
     def findings(
         self, planned: Planned, advice: Advice, wanted: Sequence[str], abandoned: Callable[[], bool] = lambda: False
     ) -> Iterator[Finding]:

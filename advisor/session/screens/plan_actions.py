@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
 from textual import work
 from textual.screen import Screen
 
@@ -17,10 +16,10 @@ from advisor.session.panels.limits import LimitsPanel
 from advisor.session.panels.plans import filtered
 from advisor.session.panels.why import WhyPanel
 from advisor.session.screens.find import FindScreen, holds
-from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen, TextScreen
+from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen
 from advisor.session.screens.session import session_of
+from advisor.session.screens.two_plans import TwoPlansScreen
 from advisor.session.state import FILTERS, MOST_MARKED, SORTS
-from advisor.session.toned import toned
 
 FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
 if TYPE_CHECKING:
@@ -203,15 +202,7 @@ class PlanActions(_Base):
         if len(pair) < MOST_MARKED:
             self.say("Mark a plan with space, move to another, then press c.")
             return
-        from advisor.views.side_by_side import side_by_side
-
-        first, second, limits = pair[0].candidate, pair[1].candidate, planned.advice.request.limits
-
-        def text(width: int) -> Text:
-            look = session.look(width)
-            return toned(look.finish(side_by_side(first, second, limits, look)).splitlines(), session.palette)
-
-        self.app.push_screen(TextScreen("Two plans", text))
+        self.app.push_screen(TwoPlansScreen(planned, pair))
 
     def action_save(self) -> None:
         """Save the selected plan as `advisor plan` would."""
