@@ -3,9 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from advisor.advice import LIKELY, Candidate, Relaxation, Status
+from advisor.advice import LIKELY, Candidate, Miss, Relaxation, Status
 from advisor.backends.deployment import Deployment
-from advisor.estimate.probability import limit_kept
+from advisor.estimate.probability import all_kept, limit_kept
 from advisor.priced import Priced
 from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.request import Load, Request, Workload
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MOST_DEVICES = 8
 """Of one machine; more are a cluster."""
+MOST_LIKELY = 0.99
+"""Beyond it a limit would have to be far from what is predicted."""
 RATE_ROUNDS = 5
 """Halvings in search of the most requests per second."""
 
@@ -32,12 +34,18 @@ def relaxations(planner: "Planner", priced: Priced, judged: Judged, chosen: Cand
         best = planner.candidate(priced.stacks[place], request)
         missed = next((miss for miss in best.misses if miss.limit == limit), None)
         if missed is not None and len(best.misses) == 1:
-            likely = limit_kept(missed.predicted, LIKELY, higher_is_better=BY_LIMIT[limit].higher_is_better)
-            found.append(Relaxation(limit, missed.asked, missed.predicted.value, best, likely))
+            found.append(Relaxation(limit, missed.asked, missed.predicted.value, best, _likely(missed, best)))
     nearest = [chosen, *(planner.candidate(priced.stacks[place], request) for place in distinct(priced.columns, judged.order, None))]
     slower = _slower_arrivals(planner, chosen, request)
     found = [relaxation for relaxation in found if relaxation.limit != "request_rate_per_s"] if slower else found
     return found + slower + _smaller_questions(planner, nearest, chosen, request) + _more_devices(planner, chosen, request)
+
+
+def _likely(missed: Miss, candidate: Candidate) -> float:
+    """Where the limit would have to be for all limits to be kept with `LIKELY`; for it alone where the others leave no room for that."""
+    others = all_kept({limit: 1.0 if limit == missed.limit else chance for limit, chance in candidate.chances})
+    wanted = LIKELY / others if LIKELY / others < MOST_LIKELY else LIKELY
+    return limit_kept(missed.predicted, wanted, higher_is_better=BY_LIMIT[missed.limit].higher_is_better)
 
 
 def _slower_arrivals(planner: "Planner", chosen: Candidate, request: Request) -> list[Relaxation]:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from advisor.advice import Advice, State, Status
+from advisor.advice import LIKELY, Advice, State, Status
 from advisor.backends.techniques import TECHNIQUES
+from advisor.estimate.probability import keeps_probability
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.questions import PlanQuestion
 from advisor.ranking import columns_of, frontier, judge
@@ -46,6 +47,16 @@ def test_binding_limit_and_relaxations(answered: tuple[dict[str, Any], Advice]) 
         assert advice.binding is not None
         assert advice.binding.limit == expected["binding"]
     assert set(expected.get("relax", [])) <= {relaxation.limit for relaxation in advice.relaxations}
+
+
+def test_at_the_likely_limit_its_plan_keeps_it_with_90_percent(answered: tuple[dict[str, Any], Advice]) -> None:
+    for relaxation in answered[1].relaxations:
+        if relaxation.likely is None:
+            continue
+        shown = BY_LIMIT[relaxation.limit]
+        assert (relaxation.likely < relaxation.needed) == shown.higher_is_better
+        value = getattr(relaxation.candidate.metrics, shown.name)
+        assert keeps_probability(value, relaxation.likely, higher_is_better=shown.higher_is_better) >= LIKELY - 1e-9
 
 
 def test_every_technique_has_a_reason_with_a_number_or_a_fact(answered: tuple[dict[str, Any], Advice]) -> None:
