@@ -1,7 +1,9 @@
-"""The question after a change that lets a technique in, or a limit's next unit, is made. Knows no screen."""
+"""The question after a change that was offered is made: for a technique, of a limit's next unit, to get a plan. Knows no screen."""
 
 from advisor.admission_case import Change, Kind
+from advisor.advice import Relaxation
 from advisor.next_unit import Gain
+from advisor.plans.words import round_enough
 from advisor.profiles.request import Load
 from advisor.questions import DEFAULT_CONTEXT_TOKENS
 from advisor.session.asked import Asked, Force
@@ -36,6 +38,12 @@ def with_gain(asked: Asked, gain: Gain) -> Asked | None:
     if getattr(gain.request.limits, gain.limit) is None:
         return None
     return asked.with_text(OF_LIMIT[gain.limit], _text(gain.moved_to))
+
+
+def with_relaxation(asked: Asked, relaxation: Relaxation) -> Asked:
+    """The question with the limit at which the plan is likely enough to pass."""
+    needed = relaxation.needed if relaxation.likely is None else relaxation.likely
+    return asked.with_text(OF_LIMIT[relaxation.limit], _text(round_enough(relaxation.limit, needed)))
 
 
 def _with_partner(asked: Asked, change: Change) -> Asked:

@@ -3,15 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError
 from advisor.session.desk import Here, Planned
 from advisor.session.fields import BY_NAME, field_of_error, in_form_words
-
-if TYPE_CHECKING:
-    from advisor.advice import Relaxation
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,17 +121,3 @@ def counts(planned: Planned) -> str:
     advice = planned.advice
     frontier = len(advice.ranked) if advice.binding is None else 0
     return f"{frontier} on the frontier · {advice.feasible} feasible · {advice.considered - advice.feasible} rejected"
-
-
-def relaxed_text(item: "Relaxation") -> tuple[str, str] | None:
-    """The field that a relaxation changes and what is likely enough to put there; `None` where no field does."""
-    from advisor.numbers import number
-    from advisor.plans.words import round_enough
-    from advisor.session.fields import OF_LIMIT
-
-    field = OF_LIMIT.get(item.limit)
-    if field is None:
-        return None
-    needed = round_enough(item.limit, item.needed if item.likely is None else item.likely)
-    whole = field in ("context", "concurrency", "devices")
-    return field, f"{needed:.0f}" if whole else number(needed, trim=True)

@@ -73,7 +73,7 @@ class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
 
     def on_mount(self) -> None:
         """Show the first screen, and look at the machine meanwhile."""
-        self._collected_by = garbage.hold_back()
+        self._thresholds = garbage.hold_back()
         if not self.setting.no_colour:
             self.use_theme("light" if self.setting.light else "dark")
         self.set_class(self.setting.ascii, "-ascii")
@@ -152,7 +152,7 @@ class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
 
     def on_unmount(self) -> None:
         """Nothing that was typed is lost."""
-        garbage.let_go(self._collected_by)
+        garbage.let_go(self._thresholds)
         if self.setting.file is not None:
             with contextlib.suppress(AdvisorError):
                 save_session(self.state, self.setting.file)

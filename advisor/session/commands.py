@@ -10,7 +10,6 @@ from textual.screen import Screen
 
 from advisor.session.keys import WORDS
 from advisor.session.screens.help import HelpScreen
-from advisor.session.screens.plan import PlanScreen
 from advisor.session.themes import THEMES
 
 if TYPE_CHECKING:
@@ -41,8 +40,6 @@ class Commands(_Base):
         for theme in THEMES:
             self.register_theme(theme)
         self.theme = f"advisor-{name}"
-        if isinstance(self.screen, PlanScreen):
-            self.screen.redraw()
 
     def action_help(self) -> None:
         """Every key of the screen below."""

@@ -77,7 +77,7 @@ class Desk:
                 return None
             planner, request = self._prepare(asked)
             try:
-                with asking(lambda: self._unless(abandoned)):
+                with asking(lambda: self._wait_or_abandon(abandoned)):
                     advice = planner.advise(request)
             except Abandoned:
                 return None
@@ -104,7 +104,7 @@ class Desk:
         with self._turns.at_once():
             planner, _ = self._prepare(planned.asked)
             try:
-                with asking(lambda: self._unless(abandoned)):
+                with asking(lambda: self._wait_or_abandon(abandoned)):
                     return advice_for(planner, planned.advice, spot.candidate)
             except Abandoned:
                 return None
@@ -129,7 +129,7 @@ class Desk:
         from advisor.insights import findings
 
         def check() -> None:
-            self._unless(abandoned)
+            self._wait_or_abandon(abandoned)
             self._turns.give_way()
 
         with self._turns.when_idle():
@@ -189,7 +189,7 @@ class Desk:
             self._planners = self._planners or Planners()
             return self._planners.prepare(question)
 
-    def _unless(self, abandoned: Callable[[], bool]) -> None:
+    def _wait_or_abandon(self, abandoned: Callable[[], bool]) -> None:
         """Wait while a frame is drawn. Raises `Abandoned` once nobody waits for the answer."""
         while not abandoned() and time.monotonic() < self._quiet_until_s:
             time.sleep(QUIET_S / 20)

@@ -2,16 +2,14 @@
 
 import asyncio
 
+from advisor.session.app import SessionApp
 from advisor.session.panels.plans import PlansPanel
 from advisor.session.panels.why import WhyPanel
 from tests.session.canned import ASKED, CannedDesk
 from tests.session.driving import an_app, driven, frame, settled
 
 
-def _names(app: object) -> tuple[str, ...]:
-    from advisor.session.app import SessionApp
-
-    assert isinstance(app, SessionApp)
+def _names(app: SessionApp) -> tuple[str, ...]:
     assert app.planned is not None
     return next(spot.candidate.names for spot in app.planned.spots if spot.id == app.selected)
 

@@ -3,6 +3,8 @@
 import asyncio
 import gc
 import threading
+import weakref
+from typing import Any
 
 import pytest
 from textual.screen import Screen
@@ -17,9 +19,9 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
     laid_out: list[None] = []
     lay_out = Screen._refresh_layout
 
-    def counted(self: Screen[None], *arguments: object) -> None:
+    def counted(self: Screen[None], *arguments: Any, **named: Any) -> None:
         laid_out.append(None)
-        lay_out(self, *arguments)  # type: ignore[arg-type]
+        lay_out(self, *arguments, **named)
 
     async def drive() -> None:
         app = an_app(ASKED, desk=CannedDesk())
@@ -31,8 +33,11 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
             assert app.planned is not None
             assert app.planned.asked.text("ttft_ms") == "444"
 
+            assert not laid_out
+            await pilot.resize_terminal(100, 30)
+            assert laid_out  # it is this that lays out
+
     asyncio.run(drive())
-    assert not laid_out
 
 
 def test_full_collections_wait_for_a_rest_and_are_as_before_when_the_session_ends() -> None:
@@ -57,8 +62,6 @@ def test_garbage_of_before_a_rest_is_still_collected_at_the_next() -> None:
     gone = threading.Event()
     ring: Ring | None = Ring()
     garbage.collect()
-    import weakref
-
     weakref.finalize(ring, gone.set)
     ring = None
     garbage.collect()

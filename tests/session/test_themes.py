@@ -6,11 +6,15 @@ from dataclasses import replace
 import pytest
 from rich.color_triplet import ColorTriplet
 from rich.style import Style
+from rich.text import Text
 from textual.theme import Theme
+from textual.widgets import Static
 
+from advisor.session.app import SessionApp
+from advisor.session.screens.plan import PlanScreen
 from advisor.session.themes import THEMES
 from advisor.session.toned import PALETTES
-from tests.session.canned import CannedDesk
+from tests.session.canned import ASKED, CannedDesk
 from tests.session.driving import an_app, driven, settled
 from tests.session.test_frames import FRAMES, segments
 
@@ -53,9 +57,40 @@ def test_every_text_on_the_screen_can_be_read(name: str, light: bool) -> None:
             for key in keys:
                 await pilot.press(key)
                 await settled(pilot)
-            return [(_of(segment.style), segment.text) for segment in segments(app) if segment.style and segment.text.strip(f" {DRAWN}")]
+            return _faint(app)
 
-    assert [(ratio, text) for ratio, text in asyncio.run(drive()) if ratio < LEAST] == []
+    assert asyncio.run(drive()) == []
+
+
+def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_over_it() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "space", "down", "c")
+            await settled(pilot)
+            app.use_theme("light")
+            await settled(pilot)
+            told = app.screen.query_one("#text", Static).content
+            assert isinstance(told, Text)
+            assert PALETTES["light"]["2"] in {str(span.style).upper() for span in told.spans}
+            await pilot.press("escape")
+            await settled(pilot)
+            assert isinstance(app.screen, PlanScreen)
+            assert _faint(app) == []
+            await pilot.press("0")
+            app.use_theme("dark")
+            await pilot.press("escape")
+            await settled(pilot)
+            assert isinstance(app.screen, PlanScreen)
+            assert _faint(app) == []
+
+    asyncio.run(drive())
+
+
+def _faint(app: SessionApp) -> list[tuple[float, str]]:
+    """What cannot be read on the screen, with its contrast."""
+    read = [(_of(segment.style), segment.text) for segment in segments(app) if segment.style and segment.text.strip(f" {DRAWN}")]
+    return [(ratio, text) for ratio, text in read if ratio < LEAST]
 
 
 def _of(style: Style) -> float:

@@ -11,6 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 LEAST_WIDTH = 20
+"""Columns that a text is drawn for where there are fewer, as before the first layout."""
 
 
 class Steady(Widget):
@@ -20,6 +21,7 @@ class Steady(Widget):
 
     def watch_virtual_size(self, size: Size) -> None:
         """What a layout would do: bars to scroll follow."""
+        # Textual has no public way to it.
         self._scroll_update(size)
 
 

@@ -13,6 +13,7 @@ from textual.widgets import OptionList, Static
 
 from advisor.session.answers import Problem
 from advisor.session.keys import MODAL_KEYS
+from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.screens.session import session_of
 
 HINT = "Up, down and Enter answer, Tab goes to the text, Esc goes back."
@@ -43,6 +44,7 @@ class AskScreen(ModalScreen[str]):
 
     def on_mount(self) -> None:
         """Ready to answer."""
+        self.watch(session_of(self), "theme", self.redraw, init=False)
         self.query_one(OptionList).focus()
 
     def on_resize(self, event: Resize) -> None:
@@ -53,7 +55,7 @@ class AskScreen(ModalScreen[str]):
         """Draw the text at the width that it has."""
         session = session_of(self)
         self.query_one(".asked", Static).update(
-            self.text(max(self.query_one(".told").scrollable_content_region.width, 20), session.palette)
+            self.text(max(self.query_one(".told").scrollable_content_region.width, LEAST_WIDTH), session.palette)
         )
 
     def text(self, width: int, palette: str) -> Text:

@@ -19,6 +19,7 @@ from advisor.profiles.run import Run
 from advisor.refit import Taught
 from advisor.session.answers import problem_of
 from advisor.session.keys import COMPARE_KEYS, MODAL_KEYS
+from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.screens.asking import AskScreen, refusal
 from advisor.session.screens.session import TellsFaults, session_of
 from advisor.session.toned import toned
@@ -52,6 +53,7 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
     def on_mount(self) -> None:
         """Ready to scroll; what comes next is shown once it is known."""
         self.query_one(".told").focus()
+        self.watch(session_of(self), "theme", self.redraw, init=False)
         self._look_ahead()
 
     def on_resize(self, event: Resize) -> None:
@@ -61,7 +63,7 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
     def redraw(self) -> None:
         """Draw the comparison at the width that it has."""
         session = session_of(self)
-        look = session.look(max(self.query_one(".told").scrollable_content_region.width, 20))
+        look = session.look(max(self.query_one(".told").scrollable_content_region.width, LEAST_WIDTH))
         following = next_lines(*self._next, look) if self._next is not None else []
         text = look.finish(compared_lines(self._run, look, following))
         self.query_one("#compared", Static).update(toned(text.splitlines(), session.palette))

@@ -22,10 +22,10 @@ class FindScreen(ModalScreen[str]):
         Binding("up", "move(-1)", "Previous found", show=False),
     ]
 
-    def __init__(self, what: str, found: Callable[[str], Sequence[str]], go: Callable[[str], None]) -> None:
+    def __init__(self, what: str, find: Callable[[str], Sequence[str]], go: Callable[[str], None]) -> None:
         super().__init__()
         self._what = what
-        self._find = found
+        self._find = find
         self._go = go
         self._found: Sequence[str] = ()
         self._place = 0

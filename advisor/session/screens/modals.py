@@ -14,6 +14,7 @@ from textual.widgets import Input, OptionList, Static
 from advisor.session.choices import Choices
 from advisor.session.keys import MODAL_KEYS
 from advisor.session.panels.picker import Picker
+from advisor.session.panels.steady import LEAST_WIDTH
 
 TAKES = "Enter takes the marked line, Esc goes back."
 
@@ -110,11 +111,15 @@ class TextScreen(_Modal):
             box.border_title = self._title
             yield Static("", id="text", markup=False)
 
+    def on_mount(self) -> None:
+        """Follow the theme."""
+        self.watch(self.app, "theme", self.redraw, init=False)
+
     def on_resize(self, event: Resize) -> None:
         """The text follows the width."""
         self.call_after_refresh(self.redraw)
 
     def redraw(self) -> None:
         """Draw the text."""
-        width = max(self.query_one(".box").scrollable_content_region.width, 20)
+        width = max(self.query_one(".box").scrollable_content_region.width, LEAST_WIDTH)
         self.query_one("#text", Static).update(self._text(width))

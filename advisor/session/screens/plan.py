@@ -17,6 +17,7 @@ from advisor.session.panels.limits import LimitsPanel
 from advisor.session.panels.memory import MemoryPanel
 from advisor.session.panels.plans import PlansPanel, Rows, filtered
 from advisor.session.panels.plot import PlotPanel, frontier_step
+from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.panels.why import WhyPanel
 from advisor.session.screens.plan_reasons import PlanReasons
 from advisor.session.screens.session import session_of
@@ -26,7 +27,6 @@ NO_MODEL = [
     "",
     "m plans for a machine that you do not have.",
 ]
-_LEAST_WIDTH = 20
 _RANGES_FROM = 170
 _BARE = 80
 """Columns for which the table is without ranges and ids."""
@@ -64,6 +64,7 @@ class PlanScreen(PlanReasons, Screen[None]):
             "chip": self.show_header,
         }.items():
             self.watch(session, name, show)
+        self.watch(session, "theme", self.redraw, init=False)
         self.query_one(LimitsPanel).show(session.state.asked)
         self.open_panel("limits" if session.planned is None else "plans")
 
@@ -147,12 +148,12 @@ class PlanScreen(PlanReasons, Screen[None]):
     def show_problem(self) -> None:
         """What is wrong, under its field where it is a field's; else how the best plan stands."""
         session = session_of(self)
-        errors = session.state.asked.errors()
-        problem = session.problem
+        unreadable, problem = session.state.asked.errors(), session.problem
+        errors = dict(unreadable)
         if problem is not None and problem.field is not None and problem.field not in errors:
             errors[problem.field] = problem.sentences(1)
         self.query_one(LimitsPanel).show_errors(errors)
-        if unreadable := session.state.asked.errors():
+        if unreadable:
             self.say(unread(session.planned, unreadable))
         elif problem is not None:
             self.say(problem.sentences())
@@ -224,4 +225,4 @@ class PlanScreen(PlanReasons, Screen[None]):
 
 
 def _room(widget: Widget) -> int:
-    return max(widget.scrollable_content_region.width, _LEAST_WIDTH)
+    return max(widget.scrollable_content_region.width, LEAST_WIDTH)

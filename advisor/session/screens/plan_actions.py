@@ -9,7 +9,7 @@ from textual import work
 from textual.screen import Screen
 
 from advisor.profiles.errors import AdvisorError
-from advisor.session.answers import problem_of, relaxed_text
+from advisor.session.answers import problem_of
 from advisor.session.asked import Asked, Force
 from advisor.session.choices import Choices, machines, plan_files
 from advisor.session.panels.limits import LimitsPanel
@@ -23,6 +23,8 @@ from advisor.session.state import FILTERS, MOST_MARKED, SORTS
 
 FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
 if TYPE_CHECKING:
+    from advisor.session.desk import Planned
+
     _Base = Screen[Any]
 else:
     _Base = object
@@ -173,19 +175,17 @@ class PlanActions(_Base):
 
         planned = session_of(self).planned
         if planned is None or not planned.advice.relaxations:
-            if planned is not None and not planned.final:
-                self.say("Still looking for what could be relaxed; press r again in a moment.")
-                return
-            self.say("Nothing to relax: a plan meets every limit." if planned and planned.advice.binding is None else "Nothing to relax.")
+            self.say(_nothing_to_relax(planned))
             return
         items = planned.advice.relaxations
         lines = [relaxation_words(item) for item in items]
         hint = "Enter makes the change, to the likelier limit; u takes it back, Esc goes back."
 
         def take(taken: str | None) -> None:
-            change = relaxed_text(items[int(taken)]) if taken else None
-            if change is not None:
-                self.take_question(session_of(self).state.asked.with_text(*change))
+            from advisor.session.adopted import with_relaxation
+
+            if taken is not None:
+                self.take_question(with_relaxation(session_of(self).state.asked, items[int(taken)]))
 
         self.app.push_screen(ListScreen("To get a plan, change one of these", lines, hint), take)
 
@@ -258,6 +258,13 @@ class PlanActions(_Base):
         self.note = note
         session_of(self).ask(asked)
         self.query_one(LimitsPanel).show(asked)
+
+
+def _nothing_to_relax(planned: "Planned | None") -> str:
+    if planned is not None and not planned.final:
+        return "Still looking for what could be relaxed; press r again in a moment."
+    meets = planned is not None and planned.advice.binding is None
+    return "Nothing to relax: a plan meets every limit." if meets else "Nothing to relax."
 
 
 def _after(word: str, words: tuple[str, ...]) -> str:

@@ -11,6 +11,7 @@ from textual.widgets import Static
 
 from advisor.session.job import Job
 from advisor.session.keys import MODAL_KEYS, WORK_KEYS
+from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.screens.session import session_of
 from advisor.session.toned import toned
 from advisor.session.work import Ending
@@ -53,7 +54,7 @@ class WorkScreen(ModalScreen[str]):
         """Draw the work as it stands."""
         session, job = session_of(self), self._job
         region = self.query_one(".told").scrollable_content_region
-        look = session.look(max(region.width, 20))
+        look = session.look(max(region.width, LEAST_WIDTH))
         room = region.height - _OWN_ROWS - len(job.work.stages)
         self.query_one("#work", Static).update(toned(look.finish(job_lines(job, look, max(room, 1))).splitlines(), session.palette))
         self.query_one("#work-hint", Static).update(self._hint())
