@@ -1,9 +1,12 @@
 """What the README says is generated where it can be, and true where it cannot."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+from advisor.session.keys import PLAN_KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -20,6 +23,12 @@ def test_structure_is_short_and_names_only_what_exists() -> None:
         for path in cell.split("`")[1::2]:
             inside = path if path.startswith("advisor/") else f"advisor/{path}"
             assert list(ROOT.glob(inside.rstrip("/"))), f"docs/structure.md names {path}"
+
+
+def test_the_readme_names_every_key_of_the_plan() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## The session")[1].split("## Use")[0]
+    wanted = {key.key_display.replace("^", "ctrl+") for key in PLAN_KEYS if key.key_display}
+    assert wanted - set(re.findall("`([^`]+)`", section)) == set()
 
 
 def test_the_picture_at_the_head_is_drawn_by_its_script(tmp_path: Path) -> None:

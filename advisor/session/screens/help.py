@@ -10,7 +10,7 @@ _MORE = (
     "",
     "Text fields own all letters; Esc leaves the field, then they act. ctrl+p finds each of these by a word.",
     "Numbers are typed as people write them: 8k, 0.5s, 500ms, 24GB, 1%. An empty field is no limit.",
-    "A screen reader reads `advisor plan MODEL` and `advisor explain TOPIC` better than this: the same content as plain text.",
+    "For a screen reader, `advisor plan MODEL --text` and `advisor explain TOPIC` say the same in sentences.",
 )
 
 
