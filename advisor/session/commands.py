@@ -28,7 +28,7 @@ class Commands(_Base):
             yield SystemCommand(WORDS[str(id)], f"key {binding.key_display or binding.key}", partial(self.run_action, binding.action, node))
         if not self.ansi_color:
             other = "light" if self.current_theme.dark else "dark"
-            yield SystemCommand(f"Theme: {other}", f"colours for {other} ground", partial(self.use_theme, other))
+            yield SystemCommand(f"Theme: {other}", f"colours for a {other} terminal", partial(self.use_theme, other))
 
     def action_command_palette(self) -> None:
         """The palette, in plain characters."""
