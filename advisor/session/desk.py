@@ -117,7 +117,7 @@ class Desk:
         with self._turns.at_once():
             planner, request = self._prepare(planned.asked)
             try:
-                with asking(lambda: self._unless(abandoned)):
+                with asking(lambda: self._wait_or_abandon(abandoned)):
                     return planner.candidate(stack_of(spot.candidate), request)
             except Abandoned:
                 return None
