@@ -2,10 +2,11 @@
 
 import tempfile
 import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from advisor.backends.detect import detect, detected_hardware
-from advisor.backends.events import OnEvent
+from advisor.backends.events import Event, Failed, OnEvent
 from advisor.backends.launch import run_job
 from advisor.backends.measure.jobs import ProfileJob
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -15,6 +16,7 @@ from advisor.profiles.store import check_writable, save_profile
 
 BUDGET_S = 50.0
 TIMEOUT_S = 240.0
+_LOG = "profile.log"
 
 
 def profile_this_machine(
@@ -43,17 +45,30 @@ def measure_this_machine(
         budget_s=budget_s or BUDGET_S,
     )
     with tempfile.TemporaryDirectory(prefix="advisor-profile-") as folder:
-        log = Path(folder) / "profile.log"
-        result = run_job(job, on_event or (lambda event: None), log_file=log, timeout_s=TIMEOUT_S, cancel=cancel)
+        log = Path(folder) / _LOG
+        result = run_job(job, _without_log(on_event), log_file=log, timeout_s=TIMEOUT_S, cancel=cancel)
         if result.status is not RungStatus.DONE or result.profile is None:
             raise AdvisorError(
                 "profile-failed",
                 f"this machine could not be measured: {result.error or result.status.value}",
                 exit_code=ExitCode.DIED,
-                notes=(*result.notes, *_last_lines(log)),
+                notes=(*_lasting(result.notes), *_last_lines(log)),
                 help=("plan from the data sheet with --profile=none",),
             )
     return result.profile
+
+
+def _without_log(on_event: OnEvent | None) -> Callable[[Event], None]:
+    def say(event: Event) -> None:
+        if on_event is not None:
+            on_event(event.model_copy(update={"notes": _lasting(event.notes)}) if isinstance(event, Failed) else event)
+
+    return say
+
+
+def _lasting(notes: Iterable[str]) -> tuple[str, ...]:
+    """Without those that point to the log: it goes with its folder, and its last lines are told."""
+    return tuple(note for note in notes if _LOG not in note)
 
 
 def _last_lines(log: Path) -> tuple[str, ...]:

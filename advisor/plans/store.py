@@ -17,6 +17,17 @@ def save_plan(plan: PlanFile, path: Path) -> bool:
     return True
 
 
+def replaced_by(plan: PlanFile, path: Path) -> str | None:
+    """What stands in a file and would be gone once the plan is saved there, in words; `None` for nothing else than the plan itself."""
+    if not path.is_file() or _says_the_same(plan, path):
+        return None
+    try:
+        before = read_plan(path)
+    except AdvisorError:
+        return "a file that is no plan"
+    return f"another plan, {before.id}: {before.title}"
+
+
 def _says_the_same(plan: PlanFile, path: Path) -> bool:
     try:
         before = read_plan(path)

@@ -1,5 +1,6 @@
 """What the app does with long work: begins it in a thread, shows it, keeps it in the background, ends it before the session ends."""
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ else:
     _Base = object
 
 TICK_S = 0.2
+_TOLD_FOR_S = 12.0
 GONE_WITHIN_S = 8.0
 """A child that is asked to end is gone by then."""
 LEAVE, STAY = "Cancel it, wait until its process is gone, and quit", "Go on; do not quit"
@@ -39,11 +41,13 @@ class Jobs(_Base):
 
     if TYPE_CHECKING:  # of the session's app
         from advisor.advice import Advice
+        from advisor.session.app import Setting
         from advisor.session.desk import Desk, Planned
         from advisor.session.state import SessionState
 
         desk: Desk
         state: SessionState
+        setting: Setting
         planned: reactive[Planned | None]
         detail: "reactive[Advice | None]"
 
@@ -51,6 +55,7 @@ class Jobs(_Base):
     _workshop: "Workshop | None" = None
     _tick: Timer | None = None
     _leaving = False
+    _resumed = False
 
     @property
     def workshop(self) -> "Workshop":
@@ -193,6 +198,28 @@ class Jobs(_Base):
                 self.begin(self.workshop.apply(reviewed))
 
         self.call_from_thread(self.push_screen, ReviewScreen(reviewed, (CANCEL, START)), take)
+
+    def watch_planned(self) -> None:
+        """Where the first plan of a session that was resumed is there, it may be one that was being applied."""
+        if self.detail is not None and self.planned is not None and self.setting.resume and not self._resumed:
+            self._resumed = True
+            self._look_for_rest(self.planned, self.detail)
+
+    def watch_detail(self) -> None:
+        """The same, where the reasons of that plan came later."""
+        self.watch_planned()
+
+    @work(thread=True, group="rest", exit_on_error=False)
+    def _look_for_rest(self, planned: "Planned", detail: "Advice") -> None:
+        from advisor.cli.failures import runs_folder
+
+        if not planned.here or not runs_folder().is_dir():
+            return
+        with contextlib.suppress(AdvisorError):  # a plan that makes no file has no run
+            rest = self.workshop.unfinished(self.desk.plan_file(planned.asked, detail).id)
+            if rest is not None:
+                told = f"This plan was being applied: {rest.done} of {rest.rungs} rungs are finished. a goes on with the rest."
+                self.call_from_thread(self.notify, told, markup=False, timeout=_TOLD_FOR_S)
 
     def compare_run(self) -> None:
         """Predicted against measured: the latest run of the selected plan, else a run to pick from the list."""

@@ -95,6 +95,13 @@ class Work:
         """The stages of which nothing is kept."""
         return tuple(stage for stage in self.stages if stage.standing not in FINISHED)
 
+    @property
+    def starting(self) -> Stage | None:
+        """The stage whose child is being started: the first that waits, while none runs."""
+        if self.ended is not None or any(stage.standing is Standing.RUNNING for stage in self.stages):
+            return None
+        return next((stage for stage in self.stages if stage.standing is Standing.WAITING), None)
+
     def left(self, now_s: float) -> float | None:
         """Seconds left: as the child said, else at the pace so far; `None` while that cannot be told."""
         if self.ended is not None:

@@ -29,7 +29,11 @@ def job_lines(job: Job, look: Look, log_lines: int) -> list[str]:
     work = job.work
     labels = _labels(work, look)
     width = min(max(map(len, labels)), look.columns // 2 - 4)
-    lines = [line for stage, label in zip(work.stages, labels, strict=True) for line in _stage_lines(stage, pad(label, width), look)]
+    lines = [
+        line
+        for stage, label in zip(work.stages, labels, strict=True)
+        for line in _stage_lines(stage, pad(label, width), look, starting=stage is work.starting)
+    ]
     lines += ["", _bar(job, look)]
     if work.why:
         lines += ["", *(look.paint(line, "bad") for line in wrap(work.why, look))]
@@ -48,7 +52,7 @@ def chip(job: Job | None) -> str:
         return f"{verb} stopping"
     if work.ended is not None:
         return f"{verb} {'done, with failures' if work.ended is Ending.DONE and work.failed else work.ended.value}"
-    return f"{verb} {work.share:.0%}".replace("%", " %") + _left(job)
+    return f"{verb} {_pace(job)}"
 
 
 def about(seconds: float) -> str:
@@ -65,9 +69,9 @@ def _labels(work: Work, look: Look) -> list[str]:
     return full if max(map(len, full)) <= look.columns - _RESULT_COLUMNS else [stage.name for stage in work.stages]
 
 
-def _stage_lines(stage: Stage, label: str, look: Look) -> list[str]:
-    sign, tone = _SIGNS[stage.standing]
-    lines = wrap(_told(stage), look, first=f"{sign} {label}  ", rest="    ")
+def _stage_lines(stage: Stage, label: str, look: Look, *, starting: bool) -> list[str]:
+    sign, tone = _SIGNS[Standing.RUNNING if starting else stage.standing]
+    lines = wrap("starting" if starting else _told(stage), look, first=f"{sign} {label}  ", rest="    ")
     return [look.paint(line, tone) if tone else line for line in lines]
 
 
@@ -77,8 +81,11 @@ def _told(stage: Stage) -> str:
         return ", ".join(part for part in (stage.step or "running", stage.result) if part)
     if stage.standing is Standing.DONE and stage.result:
         return stage.result
+    word = stage.standing.value
     where = f" in {stage.step}" if stage.step and stage.standing in (*BROKE, Standing.CANCELLED) else ""
-    return f"{stage.standing.value}{where}" + (f": {stage.result}" if stage.result else "")
+    if stage.result.startswith(f"{word} "):
+        return f"{word}{where}{stage.result.removeprefix(word)}"
+    return f"{word}{where}" + (f": {stage.result}" if stage.result else "")
 
 
 def _bar(job: Job, look: Look) -> str:
@@ -88,8 +95,15 @@ def _bar(job: Job, look: Look) -> str:
     bar = "█" * full + "░" * (cells - full)
     if work.ended is not None:
         return f"{bar}  {look.paint(chip(job), _TONES[work.ended])}"
-    doing = "stopping ..." if job.stopping else f"{work.share:.0%}".replace("%", " %") + _left(job)
-    return f"{bar}  {doing}"
+    return f"{bar}  {'stopping ...' if job.stopping else _pace(job)}"
+
+
+def _pace(job: Job) -> str:
+    """How far it is and how long it takes yet; before its first child has told anything, that it starts."""
+    work = job.work
+    if work.starting is not None and not work.share:
+        return "starting"
+    return f"{work.share:.0%}".replace("%", " %") + _left(job)
 
 
 def _left(job: Job) -> str:

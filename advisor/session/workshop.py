@@ -80,8 +80,8 @@ class Workshop:
         """What applying would do; it goes on with an unfinished run of the plan. Raises `AdvisorError` where it cannot be applied here."""
         from advisor.review import goes_on, review
 
-        earlier = self._unfinished(plan.id)
-        if earlier is not None and goes_on(reviewed := review(plan, earlier)):
+        earlier = self.unfinished(plan.id)
+        if earlier is not None and goes_on(reviewed := review(plan, earlier.folder)):
             return reviewed
         return review(plan, new_run_folder(plan.id))
 
@@ -148,10 +148,10 @@ class Workshop:
 
         return save_profile(taught.profile)
 
-    def _unfinished(self, plan_id: str) -> Path | None:
+    def unfinished(self, plan_id: str) -> PastRun | None:
         """The latest run of a plan, if it was stopped before its end."""
         latest = next((run for run in self.runs() if run.plan_id == plan_id), None)
-        return latest.folder if latest is not None and latest.done < latest.rungs else None
+        return latest if latest is not None and latest.done < latest.rungs else None
 
 
 def _past(folder: Path) -> PastRun | None:

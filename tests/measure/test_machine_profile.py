@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from advisor.backends.events import Event, Progress, Started
+from advisor.backends import launch
+from advisor.backends.events import Event, Failed, Progress, Started
 from advisor.backends.launch import run_job
 from advisor.backends.measure import attention_times, products
 from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, attention_timings
@@ -162,3 +163,15 @@ def test_a_profile_that_is_cancelled_leaves_no_child_and_stores_nothing(tmp_path
     assert len(started) == 1
     assert not Path(f"/proc/{started[0]}").exists()
     assert not list_profiles()
+
+
+def test_a_profile_whose_child_died_tells_its_last_lines_and_no_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (tmp_path / "child.py").write_text("import sys\nsys.stdin.read()\nsys.exit('the last words')\n")
+    monkeypatch.setattr(launch, "WORKER", (str(tmp_path / "child.py"),))
+    heard: list[Event | str] = []
+    with pytest.raises(AdvisorError) as ended:
+        profile_this_machine(None, heard.append)
+    (failed,) = (event for event in heard if isinstance(event, Failed))
+    assert ended.value.notes == ("the last words",)
+    assert failed.notes == ()

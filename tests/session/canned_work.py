@@ -89,7 +89,7 @@ PROFILED: tuple[Event, ...] = (at(PROFILE_STEPS[1], 80, 80), Finished(seconds=58
 NO_PROFILE = AdvisorError(
     "profile-failed",
     "this machine could not be measured: the child process was killed by SIGKILL",
-    notes=("what it printed is in profile.log", "Killed"),
+    notes=("Killed",),
 )
 
 

@@ -12,6 +12,7 @@ from textual.widgets import OptionList, Static
 from advisor.backends.events import Finished, Log
 from advisor.cli.failures import runs_folder
 from advisor.profiles.errors import AdvisorError
+from advisor.profiles.run import Run, RungStatus
 from advisor.session.app import SessionApp
 from advisor.session.asked import Asked
 from advisor.session.screens.asking import AskScreen
@@ -125,7 +126,7 @@ def test_r_does_failed_work_again() -> None:
             hands.fail(AdvisorError("profile-failed", "this machine could not be measured"))
             await until(pilot, lambda: "r tries again" in frame(app))
             await pilot.press("r")
-            await until(pilot, lambda: app.job is not None and app.job.running and "memory bandwidth  waiting" in frame(app))
+            await until(pilot, lambda: app.job is not None and app.job.running and "memory bandwidth  starting" in frame(app))
             assert isinstance(app.screen, WorkScreen)
             hands.finish()
             await until(pilot, lambda: "profile done" in frame(app))
@@ -263,6 +264,48 @@ def test_without_a_mark_c_lists_the_runs_and_opens_one() -> None:
             await until(pilot, lambda: "Runs on this machine" in frame(app))
 
     asyncio.run(drive())
+
+
+def stopped_run(plan_id: str, *, first: RungStatus) -> str:
+    """A run of which all but the first rung were not run, and that ended like this."""
+    run = Run.model_validate_json(CANNED_RUN)
+    rungs = [run.rungs[0].model_copy(update={"status": first, "measured": run.rungs[0].measured if first is RungStatus.DONE else None})]
+    rungs += [rung.model_copy(update={"status": RungStatus.NOT_RUN, "measured": None}) for rung in run.rungs[1:]]
+    return run.model_copy(update={"plan_id": plan_id, "rungs": tuple(rungs)}).model_dump_json()
+
+
+def test_a_run_cancelled_before_its_first_rung_was_done_is_said_to_have_measured_nothing() -> None:
+    async def drive() -> None:
+        folder = run_folder(runs_folder() / "20261122T000000Z-plan-x", stopped_run("plan-x", first=RungStatus.CANCELLED))
+        app = working(Workshop())
+        async with driven(app, (80, 24)) as pilot:
+            app.open_run(folder)
+            await until(pilot, lambda: "Nothing was measured" in frame(app))
+            assert "not measured" not in frame(app)
+            assert "0 of 0" not in frame(app)
+
+    asyncio.run(drive())
+
+
+@pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), (RungStatus.CANCELLED, 0)])
+def test_a_resumed_session_says_once_that_a_run_can_be_gone_on_with(tiny_model_folder: Path, first: RungStatus, done: int) -> None:
+    asked = Asked({"model": str(tiny_model_folder), "context": "96", "profile": "none"})
+
+    async def resumed() -> tuple[str, list[str]]:
+        app = an_app(asked)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "f", "down", "up")
+            await settled(pilot)
+            assert app.planned is not None
+            assert app.detail is not None
+            plan = app.desk.plan_file(app.planned.asked, app.detail).id
+            return plan, [notice.message for notice in app._notifications]
+
+    plan, before = asyncio.run(resumed())
+    assert before == []
+    run_folder(runs_folder() / f"20261122T000000Z-{plan}", stopped_run(plan, first=first))
+    _, after = asyncio.run(resumed())
+    assert after == [f"This plan was being applied: {done} of 7 rungs are finished. a goes on with the rest."]
 
 
 def test_without_a_run_c_says_how_to_get_one() -> None:

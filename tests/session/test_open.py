@@ -1,10 +1,11 @@
-"""Opening a plan: the files that are here stand in a list, the newest first; a bad one says why, and nothing is lost."""
+"""Opening and saving plans: files stand in a list, the newest first; a bad one says why; what is in the way is named before it goes."""
 
 import asyncio
 import os
 from pathlib import Path
 
 import pytest
+from textual.pilot import Pilot
 from textual.widgets import Input
 
 from advisor.session.choices import plan_files
@@ -50,5 +51,42 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
             assert said in message_of(app)
             assert message_of(app).endswith("o opens another; the question is as it was.")
             assert app.state.asked == ASKED
+
+    asyncio.run(drive())
+
+
+async def _saved(pilot: Pilot[None], file: Path) -> None:
+    await pilot.press("e")
+    await settled(pilot)
+    pilot.app.screen.query_one(Input).value = str(file)
+    await pilot.press("enter")
+    await settled(pilot)
+
+
+def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept, gone = Path("kept.txt"), Path("gone.yaml")
+    kept.write_text("not a plan\n", encoding="utf-8")
+    _plan(tmp_path, gone.name, 0)
+
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await pilot.press("escape")
+            await _saved(pilot, kept)
+            assert "is there already: a file that is no plan." in " ".join(frame(app).split())
+            await pilot.press("enter")
+            await settled(pilot)
+            assert kept.read_text(encoding="utf-8") == "not a plan\n"
+            assert message_of(app).endswith("is as it was. e saves under another name.")
+            await _saved(pilot, gone)
+            assert "another plan, plan-" in " ".join(frame(app).split())
+            await pilot.press("down", "enter")
+            await settled(pilot)
+            assert message_of(app) == f"saved {gone}"
+            written = gone.read_bytes()
+            await _saved(pilot, gone)
+            assert message_of(app).endswith("already says this; left as it is")
+            assert gone.read_bytes() == written
 
     asyncio.run(drive())

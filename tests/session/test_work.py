@@ -85,6 +85,25 @@ def test_without_a_word_of_the_child_time_left_is_at_the_pace_so_far() -> None:
     assert FRESH.left(10.0) is None
 
 
+def test_a_rung_whose_child_is_being_started_is_said_to_start() -> None:
+    between = after(progress("baseline: load", 1, 2), Finished(seconds=1))
+    assert [work.starting and work.starting.name for work in (FRESH, between, after(progress("baseline: load", 0, 1)))] == [
+        "baseline", "kv-int8", None,
+    ]  # fmt: skip
+    assert FRESH.end(Ending.CANCELLED).starting is None
+    job = Job(Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None))
+    assert chip(job) == "apply starting"
+    assert "● baseline  starting" in " ".join(f"{line} " for line in job_lines(job, Look(100), 3)).replace("   ", " ")
+
+
+def test_that_a_rung_was_cancelled_is_said_once() -> None:
+    heard = (progress("kv-int8: serve", 0, 1), Failed(code="cancelled", message="kv-int8: cancelled after 40 s"))
+    job = Job(Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None))
+    job.work = after(*heard).end(Ending.CANCELLED)
+    (line,) = (line for line in job_lines(job, Look(100), 0) if "kv-int8" in line)
+    assert line.endswith("cancelled in serve after 40 s")
+
+
 def test_only_the_last_lines_are_kept() -> None:
     work = after(*(f"line {number}" for number in range(MOST_LINES + 5)), Log(text="two\nlines"))
     assert len(work.lines) == MOST_LINES

@@ -15,6 +15,7 @@ from advisor.session.choices import Choices, machines, plan_files
 from advisor.session.panels.limits import LimitsPanel
 from advisor.session.panels.plans import filtered
 from advisor.session.panels.why import WhyPanel
+from advisor.session.screens.asking import AskScreen
 from advisor.session.screens.find import FindScreen, holds
 from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen
 from advisor.session.screens.session import session_of
@@ -22,7 +23,9 @@ from advisor.session.screens.two_plans import TwoPlansScreen
 from advisor.session.state import FILTERS, MOST_MARKED, SORTS
 
 FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
+_LEAVE, _REPLACE = "Leave it as it is", "Put this plan in its place"
 if TYPE_CHECKING:
+    from advisor.plans.file import PlanFile
     from advisor.session.desk import Planned
 
     _Base = Screen[Any]
@@ -217,10 +220,31 @@ class PlanActions(_Base):
         session = session_of(self)
         if path is None or session.detail is None or session.planned is None:
             return
+        from advisor.plans.store import replaced_by
+
+        try:
+            plan = session.desk.plan_file(session.planned.asked, session.detail)
+        except AdvisorError as error:
+            self._say_problem(error, "e saves another one.")
+            return
+        there = replaced_by(plan, Path(path).expanduser())
+        if there is None:
+            self._write(plan, path)
+            return
+
+        def take(answer: str | None) -> None:
+            if answer == _REPLACE:
+                self._write(plan, path)
+            else:
+                self.say(f"{path} is as it was. e saves under another name.")
+
+        self.app.push_screen(AskScreen("Save the plan", [f"{path} is there already: {there}."], (_LEAVE, _REPLACE)), take)
+
+    def _write(self, plan: "PlanFile", path: str) -> None:
         from advisor.plans.store import save_plan
 
         try:
-            written = save_plan(session.desk.plan_file(session.planned.asked, session.detail), Path(path).expanduser())
+            written = save_plan(plan, Path(path).expanduser())
         except AdvisorError as error:
             self._say_problem(error, "e saves under another name.")
             return
