@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from advisor.estimate.interruption import asking
 from advisor.session.asked import Asked
@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # the planner is loaded by the first question, after the firs
     from advisor.plans.file import PlanFile
     from advisor.profiles.request import Request
     from advisor.service import Planners
+
+_Found = TypeVar("_Found")
 
 QUIET_S = 0.1
 """About as long as a frame takes."""
@@ -76,10 +78,8 @@ class Desk:
             if abandoned():
                 return None
             planner, request = self._prepare(asked)
-            try:
-                with asking(lambda: self._wait_or_abandon(abandoned)):
-                    advice = planner.advise(request)
-            except Abandoned:
+            advice = self._unless_abandoned(abandoned, lambda: planner.advise(request))
+            if advice is None:
                 return None
             return Planned(asked, advice, landscape(planner, advice), planner.budget_gib(request), _is_here(asked))
 
@@ -103,11 +103,7 @@ class Desk:
         spot = next(spot for spot in planned.spots if spot.id == plan)
         with self._turns.at_once():
             planner, _ = self._prepare(planned.asked)
-            try:
-                with asking(lambda: self._wait_or_abandon(abandoned)):
-                    return advice_for(planner, planned.advice, spot.candidate)
-            except Abandoned:
-                return None
+            return self._unless_abandoned(abandoned, lambda: advice_for(planner, planned.advice, spot.candidate))
 
     def simulated(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> "Candidate | None":
         """That plan of the landscape with simulated numbers; `None` when nobody waits for it any more."""
@@ -116,11 +112,7 @@ class Desk:
         spot = next(spot for spot in planned.spots if spot.id == plan)
         with self._turns.at_once():
             planner, request = self._prepare(planned.asked)
-            try:
-                with asking(lambda: self._wait_or_abandon(abandoned)):
-                    return planner.candidate(stack_of(spot.candidate), request)
-            except Abandoned:
-                return None
+            return self._unless_abandoned(abandoned, lambda: planner.candidate(stack_of(spot.candidate), request))
 
     def findings(
         self, planned: Planned, advice: "Advice", wanted: "Sequence[str]", abandoned: Callable[[], bool] = lambda: False
@@ -188,6 +180,14 @@ class Desk:
         with self._preparing:
             self._planners = self._planners or Planners()
             return self._planners.prepare(question)
+
+    def _unless_abandoned(self, abandoned: Callable[[], bool], find: Callable[[], _Found]) -> _Found | None:
+        """What is found; `None` once nobody waits for it."""
+        try:
+            with asking(lambda: self._wait_or_abandon(abandoned)):
+                return find()
+        except Abandoned:
+            return None
 
     def _wait_or_abandon(self, abandoned: Callable[[], bool]) -> None:
         """Wait while a frame is drawn. Raises `Abandoned` once nobody waits for the answer."""

@@ -9,7 +9,7 @@ from textual import work
 from textual.worker import get_current_worker
 
 from advisor.session.screens.modals import TextScreen
-from advisor.session.screens.session import session_of
+from advisor.session.screens.session import TellsFaults, session_of
 from advisor.session.toned import toned
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIMULATING = "the closed form's numbers are being simulated ..."
 
 
-class TwoPlansScreen(TextScreen):
+class TwoPlansScreen(TellsFaults, TextScreen):
     """What each is made of, and every number of both."""
 
     def __init__(self, planned: "Planned", pair: "Sequence[Spot]") -> None:
