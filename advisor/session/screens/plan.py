@@ -19,6 +19,7 @@ from advisor.session.panels.plans import PlansPanel, Rows, filtered
 from advisor.session.panels.plot import PlotPanel, frontier_step
 from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.panels.why import WhyPanel
+from advisor.session.screens.plan_files import PlanFiles
 from advisor.session.screens.plan_reasons import PlanReasons
 from advisor.session.screens.session import session_of
 
@@ -32,7 +33,7 @@ _BARE = 80
 """Columns for which the table is without ranges and ids."""
 
 
-class PlanScreen(PlanReasons, Screen[None]):
+class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
     """Shows what the app knows; what a person does goes to the app."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*PLAN_KEYS]

@@ -1,31 +1,24 @@
-"""What the keys of the Plan screen do beyond showing: save, open, force, relax, compare, undo."""
+"""What the keys of the Plan screen do beyond showing: find, force, relax, compare, undo."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from textual import work
 from textual.screen import Screen
 
-from advisor.profiles.errors import AdvisorError
-from advisor.session.answers import problem_of
 from advisor.session.asked import Asked, Force
-from advisor.session.choices import Choices, machines, plan_files
+from advisor.session.choices import machines
 from advisor.session.panels.limits import LimitsPanel
 from advisor.session.panels.plans import filtered
 from advisor.session.panels.why import WhyPanel
-from advisor.session.screens.asking import AskScreen
 from advisor.session.screens.find import FindScreen, holds
-from advisor.session.screens.modals import ListScreen, PathScreen, PickScreen
+from advisor.session.screens.modals import ListScreen, PickScreen
 from advisor.session.screens.session import session_of
 from advisor.session.screens.two_plans import TwoPlansScreen
 from advisor.session.state import FILTERS, MOST_MARKED, SORTS
 
 FORCE_WORDS = {Force.FREE: "free", Force.REQUIRED: "forced in", Force.FORBIDDEN: "forced out"}
-_LEAVE, _REPLACE = "Leave it as it is", "Put this plan in its place"
 if TYPE_CHECKING:
-    from advisor.plans.file import PlanFile
     from advisor.session.desk import Planned
 
     _Base = Screen[Any]
@@ -38,7 +31,6 @@ class PlanActions(_Base):
 
     note = ""
     """What was done last, for as long as nothing else is asked."""
-    _saved_in = Path()
 
     def say(self, sentence: str) -> None:
         """The message line."""
@@ -206,76 +198,6 @@ class PlanActions(_Base):
             self.say("Mark a plan with space, move to another, then press c.")
             return
         self.app.push_screen(TwoPlansScreen(planned, pair))
-
-    def action_save(self) -> None:
-        """Save the selected plan as `advisor plan` would."""
-        if session_of(self).detail is None:
-            self.say("No plan to save yet.")
-            return
-        self.app.push_screen(
-            PathScreen("Save the plan", "plan.yaml", "Enter saves; advisor apply runs the file. Esc goes back."), self._save
-        )
-
-    def _save(self, path: str | None) -> None:
-        session = session_of(self)
-        if path is None or session.detail is None or session.planned is None:
-            return
-        from advisor.plans.store import replaced_by
-
-        try:
-            plan = session.desk.plan_file(session.planned.asked, session.detail)
-        except AdvisorError as error:
-            self._say_problem(error, "e saves another one.")
-            return
-        there = replaced_by(plan, Path(path).expanduser())
-        if there is None:
-            self._write(plan, path)
-            return
-
-        def take(answer: str | None) -> None:
-            if answer == _REPLACE:
-                self._write(plan, path)
-            else:
-                self.say(f"{path} is as it was. e saves under another name.")
-
-        self.app.push_screen(AskScreen("Save the plan", [f"{path} is there already: {there}."], (_LEAVE, _REPLACE)), take)
-
-    def _write(self, plan: "PlanFile", path: str) -> None:
-        from advisor.plans.store import save_plan
-
-        try:
-            written = save_plan(plan, Path(path).expanduser())
-        except AdvisorError as error:
-            self._say_problem(error, "e saves under another name.")
-            return
-        self._saved_in = Path(path).expanduser().parent
-        self.say(f"saved {path}" if written else f"{path} already says this; left as it is")
-
-    def action_open(self) -> None:
-        """Ask again what a plan file answers: one of those that are here, or any by its path."""
-        hint = "Enter takes the file's question: model, machine and limits. Esc goes back."
-        screen = PickScreen("Open a plan", Choices(), typed="open {text}", empty="a path, or a part of a name", hint=hint)
-        self.app.push_screen(screen, self._open)
-        self._look_for_plans(screen)
-
-    @work(thread=True, exclusive=True, group="files", exit_on_error=False)
-    def _look_for_plans(self, screen: PickScreen) -> None:
-        self.app.call_from_thread(screen.fill, plan_files((Path(), self._saved_in)))
-
-    def _open(self, path: str | None) -> None:
-        if path is None:
-            return
-        from advisor.session.opened import asked_of_file
-
-        try:
-            asked = asked_of_file(Path(path).expanduser())
-        except AdvisorError as error:
-            self._say_problem(error, "o opens another; the question is as it was.")
-        else:
-            self.take_question(asked, f"Opened {path} (u takes it back).")
-
-    def _say_problem(self, error: AdvisorError, then: str) -> None:
-        self.say(f"{problem_of(error).sentences()}. {then}")
 
     def take_question(self, asked: Asked, note: str = "") -> None:
         """Another question as a whole, and the form with it; what the change was is said before how it turns out."""
