@@ -1,10 +1,12 @@
 """The memory bar of the selected plan."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from textual.widgets import Static
 
 from advisor.profiles.byte_sizes import GIB
+from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.toned import toned
 
 if TYPE_CHECKING:
@@ -18,13 +20,23 @@ class MemoryPanel(Static):
     def __init__(self) -> None:
         super().__init__("", id="memory", markup=False)
         self._lines = 0
+        self._fit: Callable[[], None] | None = None
+        """Draws what is shown into the room that there is."""
 
-    def show(self, advice: "Advice", budget_gib: float, look: "Look", palette: str) -> None:
+    def show(self, advice: "Advice", budget_gib: float, look: "Callable[[int], Look]", palette: str) -> None:
         """Draw the chosen plan's memory."""
         from advisor.views.memory import memory_bar
 
-        device_gib = advice.hardware.memory_bytes / GIB
-        lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=look)
-        bar = toned(look.finish(lines).splitlines(), palette)
-        shown, self._lines = self._lines, len(lines)
-        self.update(bar, layout=len(lines) != shown)
+        def fit() -> None:
+            device_gib, room = advice.hardware.memory_bytes / GIB, look(max(self.scrollable_content_region.width, LEAST_WIDTH))
+            lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=room)
+            shown, self._lines = self._lines, len(lines)
+            self.update(toned(room.finish(lines).splitlines(), palette), layout=len(lines) != shown)
+
+        self._fit = fit
+        fit()
+
+    def on_resize(self) -> None:
+        """Lines follow the width."""
+        if self._fit is not None:
+            self._fit()

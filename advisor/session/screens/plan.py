@@ -17,7 +17,6 @@ from advisor.session.panels.limits import LimitsPanel
 from advisor.session.panels.memory import MemoryPanel
 from advisor.session.panels.plans import PlansPanel, Rows, filtered
 from advisor.session.panels.plot import PlotPanel, frontier_step
-from advisor.session.panels.steady import LEAST_WIDTH
 from advisor.session.panels.why import WhyPanel
 from advisor.session.screens.plan_files import PlanFiles
 from advisor.session.screens.plan_reasons import PlanReasons
@@ -129,8 +128,7 @@ class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
         self.query_one(PlansPanel).move_to(plan)
         limits, palette = planned.advice.request.limits, session.palette
         if session.detail is not None:
-            memory = self.query_one(MemoryPanel)
-            memory.show(session.detail, planned.budget_gib, session.look(_room(memory)), palette)
+            self.query_one(MemoryPanel).show(session.detail, planned.budget_gib, session.look, palette)
         self.show_why()
         self.query_one(PlotPanel).show(planned.spots, plan, limits, session.look, palette)
 
@@ -223,7 +221,3 @@ class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
             if following is not None:
                 session.select(following)
                 self.show_detail()
-
-
-def _room(widget: Widget) -> int:
-    return max(widget.scrollable_content_region.width, LEAST_WIDTH)
