@@ -36,7 +36,9 @@ class Quantity:
 
     def check(self, number: float, text: str) -> float:
         """Give back a number in range. Raises `ValueError` as `read` does."""
-        if not math.isfinite(number) or number < 0 or (number == 0 and not self.zero):
+        if math.isinf(number):
+            raise ValueError(f"must be a smaller number, got {quoted(text)}")
+        if math.isnan(number) or number < 0 or (number == 0 and not self.zero):
             raise ValueError(f"must be {'at least' if self.zero else 'greater than'} 0, got {quoted(text)}")
         if number > self.most:
             raise ValueError(f"must be at most {self.most:.0f}, got {quoted(text)}")

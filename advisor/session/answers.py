@@ -21,14 +21,21 @@ class Problem:
 
     def sentences(self, helps: int | None = None) -> str:
         """The message and so much of the help as running text."""
-        said = (self.message, *(re.sub(r" {2,}", " ", line) for line in self.help[:helps]))
+        said = (self.message, *(_begun(re.sub(r" {2,}", " ", line)) for line in self.help[:helps]))
         return " ".join(part if part[-1:] in ".?!" else f"{part}." for part in said).removesuffix(".")
 
 
 def problem_of(error: AdvisorError) -> Problem:
     """A failure of the planner, in the words of the form."""
     facts = [in_form_words(fact) for fact in (error.message, *error.notes)]
-    return Problem(". ".join(facts), field_of_error(error.code, error.message), tuple(map(in_form_words, error.help)))
+    return Problem(
+        ". ".join(map(_begun, facts)), field_of_error(error.code, error.message, error.help), tuple(map(in_form_words, error.help))
+    )
+
+
+def _begun(sentence: str) -> str:
+    """With a capital, unless it begins with a name: a path, an id."""
+    return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
 
 
 def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool, chip: str = "", width: int = 120) -> str:

@@ -70,20 +70,33 @@ OF_LIMIT = {
     "devices": "devices",
 }
 """What the planner calls a limit, or a number that was asked for, and the field that sets it."""
-_OF_ERROR = {"model": "model", "hardware": "hardware", "profile": "hardware", "context-too-long": "context"}
+_OF_ERROR = {"model": "model", "hardware": "hardware", "profile": "hardware", "context-too-long": "context", "bad-trace": "load_trace"}
+_KEYS = {
+    "the hub was not asked": "Enter in the field asks the hub",
+    "an id that `advisor models` lists": "an id; Esc and 0 list them",
+    "advisor hardware   lists every id": "Esc and m list every machine",
+    "advisor profile list   lists the stored ones": "Esc and m list the stored ones",
+    "name the nearest device with --hardware ID": "name the nearest device in Machine",
+}
+"""What the command line says, and the keys that do it here."""
 
 
-def field_of_error(code: str, message: str) -> str | None:
-    """The field to correct after an error of the planner: by the error's code, else by the first flag that its message names."""
+def field_of_error(code: str, message: str, help: tuple[str, ...] = ()) -> str | None:
+    """The field to correct after an error of the planner: by the error's code, else by the first flag that is named."""
     for start, name in _OF_ERROR.items():
         if code.startswith(start):
             return name
-    named = [(place, field.name) for field in FIELDS if field.flag and (place := message.find(field.flag)) >= 0]
-    return min(named)[1] if named else None
+    for text in (message, *help):
+        named = [(place, field.name) for field in FIELDS if field.flag and (place := text.find(field.flag)) >= 0]
+        if named:
+            return min(named)[1]
+    return None
 
 
 def in_form_words(text: str) -> str:
-    """A sentence of the command line with the form's labels in place of flags."""
+    """A sentence of the command line with the form's labels in place of flags, and keys in place of commands."""
+    for command, keys in _KEYS.items():
+        text = text.replace(command, keys)
     for field in sorted(FIELDS, key=lambda field: -len(field.flag or "")):
         if field.flag:
             text = text.replace(field.flag, field.label.split(",")[0])

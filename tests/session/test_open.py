@@ -34,7 +34,7 @@ def test_plan_files_are_listed_the_newest_first_with_model_machine_and_verdict(t
     assert found[2].label.endswith("cannot be read; Enter says why")
 
 
-@pytest.mark.parametrize(("typed", "said"), [("gone.yaml", "plan not found: gone.yaml"), ("broken.yaml", "broken.yaml")])
+@pytest.mark.parametrize(("typed", "said"), [("gone.yaml", "Plan not found: gone.yaml"), ("broken.yaml", "broken.yaml")])
 def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")

@@ -10,7 +10,9 @@ from advisor.cli.load_options import FLAGS
 from advisor.cli.main import cli
 from advisor.cli.plan import command, question_of
 from advisor.profiles.errors import AdvisorError
+from advisor.session.answers import problem_of
 from advisor.session.asked import Asked, Force
+from advisor.session.desk import Desk
 from advisor.session.fields import FIELDS, OF_LIMIT, field_of_error, in_form_words
 from advisor.session.history import MOST_STEPS, History
 from advisor.session.launch import kept_state
@@ -52,6 +54,8 @@ def test_values_are_read_as_the_command_line_reads_them() -> None:
         ("context", "8.5", "whole number"),
         ("tpot_ms", "-3", "greater than 0"),
         ("memory_gib", "24 cats", "GiB"),
+        ("memory_gib", "9" * 400, "smaller number"),
+        ("devices", "two", "type 2"),
     ],
 )
 def test_what_cannot_be_read_says_what_to_type(field: str, text: str, says: str) -> None:
@@ -65,6 +69,29 @@ def test_two_loads_are_told_in_the_words_of_the_form() -> None:
         question_of(Asked({"model": "demo", "concurrency": "4", "burst": "8"}).words())
     assert field_of_error(raised.value.code, raised.value.message) == "concurrency"
     assert in_form_words(raised.value.message) == "Requests at once and or burst of exclude each other"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "wrong", "says"),
+    [
+        (
+            "model",
+            "foo/bar",
+            "model",
+            "No model `foo/bar`. Enter in the field asks the hub. Type a folder with a config.json, or an id; Esc and 0",
+        ),
+        ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean h20? Esc and m list every machine"),
+        ("load_trace", "/nowhere/trace.csv", "load_trace", "/nowhere/trace.csv: cannot be read"),
+        ("shared_prefix", "100000", "shared_prefix", "Write Shared prefix 1024 or less"),
+        ("prompt_tokens", "5000", "context", "Write Context 5256 or more"),
+    ],
+)
+def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_session(field: str, text: str, wrong: str, says: str) -> None:
+    with pytest.raises(AdvisorError) as raised:
+        Desk().answer(Asked({"model": "meta-llama/Llama-3.1-8B", "hardware": "rtx-4090"} | {field: text}))
+    problem = problem_of(raised.value)
+    assert problem.field == wrong
+    assert says in problem.sentences()
 
 
 def test_a_technique_is_forced_one_way_at_a_time() -> None:
