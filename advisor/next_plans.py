@@ -1,6 +1,7 @@
 """Which plans to try after a run: the best others of its question, priced with what the run has taught."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 
 from advisor.advice import Candidate, Status
@@ -14,6 +15,7 @@ from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.model_store import find_model
 from advisor.profiles.run import Run, RungStatus, read_run
+from advisor.profiles.store import load_profile
 from advisor.refit import Taught, refit_from
 from advisor.service import Place, planner_for, profiled_place
 from advisor.shown_metrics import SHOWN
@@ -21,13 +23,20 @@ from advisor.shown_metrics import SHOWN
 MOST = 2
 
 
+class Pricing(StrEnum):
+    """What they are predicted with."""
+
+    AS_PLANNED = "the profile or data sheet of the plan"
+    REFITTED = "the plan's profile as the run refits it; that is not stored"
+    STORED = "the plan's profile, which was refitted by the run"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextPlans:
     """The best plans of a run's question that are not the one that was run; none where no other meets it."""
 
     candidates: tuple[Candidate, ...]
-    refitted: bool
-    """Whether they are priced with a refit by this run, which is not stored."""
+    pricing: Pricing
     tightened: tuple[tuple[str, float], ...]
     """Limits by field name that stand in for the asked ones, since predictions of this run were that much too good."""
 
@@ -39,18 +48,26 @@ def next_plans(folder: Path) -> NextPlans:
     """
     run, plan = read_run(folder), read_plan(folder / PLAN_FILE)
     if not _has_ended(run):
-        return NextPlans(candidates=(), refitted=False, tightened=())
+        return NextPlans(candidates=(), pricing=Pricing.AS_PLANNED, tightened=())
+    if _is_taught(run, plan):
+        return NextPlans(candidates=_others(plan, place_of(plan), {}), pricing=Pricing.STORED, tightened=())
     taught = _taught(folder)
     if taught is not None:
-        return NextPlans(candidates=_others(plan, profiled_place(taught.profile), {}), refitted=True, tightened=())
+        return NextPlans(candidates=_others(plan, profiled_place(taught.profile), {}), pricing=Pricing.REFITTED, tightened=())
     tightened = dict(_tightened(line) for line in compare(run).limits_missed if _too_good(line))
-    return NextPlans(candidates=_others(plan, place_of(plan), tightened), refitted=False, tightened=tuple(tightened.items()))
+    return NextPlans(candidates=_others(plan, place_of(plan), tightened), pricing=Pricing.AS_PLANNED, tightened=tuple(tightened.items()))
 
 
 def _has_ended(run: Run) -> bool:
     """Whether the full stack was tried: of a run that was stopped before, the rest comes next."""
     statuses = [rung.status for rung in run.rungs]
     return RungStatus.DONE in statuses and statuses[-1] in (RungStatus.DONE, RungStatus.FAILED, RungStatus.OUT_OF_MEMORY)
+
+
+def _is_taught(run: Run, plan: PlanFile) -> bool:
+    """Whether what the run teaches is in the stored profile already."""
+    refit = load_profile(plan.machine.profile).refit if plan.machine.profile else None
+    return refit is not None and run.id in refit.runs
 
 
 def _taught(folder: Path) -> Taught | None:

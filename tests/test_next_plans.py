@@ -9,7 +9,7 @@ from advisor.application import PLAN_FILE, environment_of, place_of, predicted_s
 from advisor.backends.deployment import baseline
 from advisor.backends.detect import detect
 from advisor.cli.plan import question_of
-from advisor.next_plans import MOST, next_plans
+from advisor.next_plans import MOST, Pricing, next_plans
 from advisor.plans.advice import plan_of
 from advisor.plans.choices import techniques_of
 from advisor.plans.file import PlanFile, request_of
@@ -70,7 +70,7 @@ def with_a_profile() -> PlanQuestion:
 def test_the_next_plans_of_a_profiled_run_are_priced_with_its_refit_and_are_not_the_one_that_was_run(tmp_path: Path) -> None:
     planned = ran(with_a_profile(), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
-    assert following.refitted
+    assert following.pricing is Pricing.REFITTED
     assert following.tightened == ()
     assert 0 < len(following.candidates) <= MOST
     before = {candidate.techniques: candidate.metrics.tpot_ms_mean for candidate in advise(with_a_profile()).ranked}
@@ -87,7 +87,7 @@ def test_without_a_profile_a_missed_limit_is_tightened_by_measured_over_predicte
     limit = first.value * 1.2
     ran(dataclasses.replace(QUESTION, tpot_ms=limit), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
-    assert not following.refitted
+    assert following.pricing is Pricing.AS_PLANNED
     assert dict(following.tightened)["tpot_ms_p95"] == pytest.approx(limit / SLOWER, rel=0.01)
     for candidate in following.candidates:
         assert candidate.metrics.tpot_ms_p95 is not None
@@ -111,6 +111,8 @@ def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
         assert (chosen.techniques, chosen.metrics) == (candidate.techniques, candidate.metrics)
         told = " ".join(Look(80).finish(next_lines(following, words, Look(80))).split())
         assert f"--choose={candidate.id}" in told
+    stored, _ = workshop.next_plans(tmp_path / "run")
+    assert (stored.pricing, stored.candidates) == (Pricing.STORED, following.candidates)
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 160])

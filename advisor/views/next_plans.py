@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from advisor.advice import Candidate
-from advisor.next_plans import NextPlans
+from advisor.next_plans import NextPlans, Pricing
 from advisor.numbers import percent, quantity, value_text
 from advisor.shown_metrics import BY_LIMIT, SHOWN
 from advisor.views.plans import describe
@@ -23,8 +23,10 @@ def next_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[s
 
 
 def _priced(following: NextPlans) -> str:
-    if following.refitted:
+    if following.pricing is Pricing.REFITTED:
         return "predicted with the profile as this run refits it (f stores that)"
+    if following.pricing is Pricing.STORED:
+        return "predicted with the profile that this run has refitted"
     if not following.tightened:
         return "predicted as this plan was"
     limits = (
@@ -40,9 +42,10 @@ def _plan_lines(candidate: Candidate, words: Sequence[str], look: Look) -> list[
     present = candidate.metrics.present()
     known = [name for names in _TOLD for name in [name for name in names if name in present][:1]]
     told = [f"{SHOWN[name].label} {value_text(present[name], SHOWN[name].unit)}" for name in known]
+    kept = "all limits kept" if len(candidate.chances) > 1 else "fits in memory"
     command = shlex.join(("advisor", "plan", *words, f"--choose={candidate.id}", "-o", f"plan-{candidate.id}.yaml"))
     return [
         *wrap(made_of, look, first="  "),
-        *wrap(f"{', '.join(told)}; all limits kept with {percent(candidate.probability)}", look, first="    "),
+        *wrap(f"{', '.join(told)}; {kept} with {percent(candidate.probability)}", look, first="    "),
         *(look.paint(line, "dim") for line in wrap(command, look, first="    ", rest="      ")),
     ]

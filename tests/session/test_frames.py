@@ -8,7 +8,7 @@ import pytest
 from rich.segment import Segment
 
 from advisor.cli.failures import runs_folder
-from advisor.next_plans import NextPlans
+from advisor.next_plans import NextPlans, Pricing
 from advisor.session.app import SessionApp, Setting
 from advisor.session.asked import Asked
 from advisor.session.workshop import Workshop
@@ -65,7 +65,7 @@ class WithNextPlans(Workshop):
     """Has two canned plans to try after any run."""
 
     def next_plans(self, folder: Path) -> tuple[NextPlans, tuple[str, ...]]:
-        following = NextPlans(candidates=FITS.ranked[1:], refitted=False, tightened=(("tpot_ms_p95", 12.0),))
+        following = NextPlans(candidates=FITS.ranked[1:], pricing=Pricing.AS_PLANNED, tightened=(("tpot_ms_p95", 12.0),))
         return following, ("--model=canned/llama-8b", "--tpot-ms=12")
 
 
