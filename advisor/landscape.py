@@ -13,6 +13,8 @@ from advisor.reasons import reasons
 from advisor.search import stack_of
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
+    from collections.abc import Sequence
+
     from numpy import intp
     from numpy.typing import NDArray
 
@@ -98,6 +100,15 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
         binding=chosen.worst_miss,
         outside=planner.estimator.domain(chosen.deployment, request.workload),
     )
+
+
+def with_simulated(spots: "Sequence[Spot]", candidate: Candidate) -> tuple[Spot, ...]:
+    """The same plans, one of them with the numbers of its simulation in place of the closed form's."""
+    return tuple(_simulated(spot, candidate) if spot.id == candidate.id else spot for spot in spots)
+
+
+def _simulated(spot: Spot, candidate: Candidate) -> Spot:
+    return Spot(candidate, spot.zone if spot.simulated else _zone(candidate, False), True)
 
 
 def _zone(candidate: Candidate, best: bool) -> Zone:

@@ -150,8 +150,12 @@ class Planning(_Base):
             self.call_from_thread(self._detailed, planned, advice)
 
     def _detailed(self, planned: Planned, advice: "Advice") -> None:
+        from advisor.landscape import with_simulated
+
         if self.planned is planned and self.selected == advice.chosen.id:  # else another plan was selected on the way here
-            self.detail = advice
+            self.set_reactive(Planning.planned, replace(planned, spots=with_simulated(planned.spots, advice.chosen)))
+            self.set_reactive(Planning.detail, advice)
+            self.mutate_reactive(Planning.planned)
 
     @work(thread=True, group="here", exit_on_error=False)
     def _look_here(self) -> None:

@@ -59,7 +59,7 @@ def gain_words(gain: Gain) -> str:
     before, after = map(percent, gain.chance)
     chance = "" if before == after else f"; all limits are then kept with {after} probability, now {before}"
     if gain.is_nothing:
-        return f"{begin} nothing{chance}."
+        return f"{begin} nothing{chance.replace(';', ' but room:', 1)}."
     plan = f" ({stack_words(gain.chosen)})" if gain.other_plan else ""
     moves = "; ".join(map(moved_words, gain.changes)) or "no metric by 1 % or more"
     return f"{begin}{' another plan' if gain.other_plan else ''}{plan}: {moves}{chance}."

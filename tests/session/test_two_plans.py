@@ -39,3 +39,19 @@ def test_leaving_the_comparison_abandons_the_simulation() -> None:
             assert not [worker for worker in app.workers if worker.is_running]
 
     asyncio.run(drive())
+
+
+def test_the_table_shows_what_was_simulated_of_a_plan_as_soon_as_its_reasons_do() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            guessed = next(spot for spot in app.planned.spots if not spot.simulated)
+            app.select(guessed.id)
+            await settled(pilot)
+            assert app.detail is not None
+            shown = next(spot for spot in app.planned.spots if spot.id == guessed.id)
+            assert shown.simulated
+            assert shown.candidate == app.detail.chosen
+
+    asyncio.run(drive())

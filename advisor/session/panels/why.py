@@ -134,6 +134,8 @@ class WhyPanel(SteadyText, can_focus=True):
             self._look, self._palette = look(self.room), palette
             self._parts = tuple(parts(self._look))
             self._draw()
+            if self.has_focus and self.topic in self._topics:
+                self._scroll_to_cursor()
 
         self._fit = fit
         fit()
