@@ -79,7 +79,9 @@ def main() -> None:
     launches = [launched_s() for _ in range(LAUNCHES)]
     print(f"launch to first frame: median {statistics.median(launches):.2f} s, most {max(launches):.2f} s", flush=True)
     measured: dict[str, list[Typed]] = {load: [] for load in LOADS}
-    for model in filter(re.compile(given.models).search, shipped_models()):
+    models = [model for model in shipped_models() if re.search(given.models, model)]
+    for number, model in enumerate(models, 1):
+        print(f"{number} of {len(models)}: {model}", file=sys.stderr, flush=True)
         for load, texts in LOADS.items():
             asked = Asked({"model": model, "hardware": given.hardware, "devices": given.devices, "context": "2k", **texts})
             measured[load].append(asyncio.run(_typed_into(asked, model, load)))

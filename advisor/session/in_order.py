@@ -58,7 +58,7 @@ class InOrder(_Base):
             if walks > 1:
                 self._follow(event, screen, target, walks - 1)
             elif self.screen is not screen:
-                self.screen.call_after_refresh(self._done, event)  # the new screen has its focus by then
+                self.screen.call_after_refresh(self.call_later, self._done, event)  # the new screen has its focus by then
             else:
                 self.call_later(self._done, event)
 

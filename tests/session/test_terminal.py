@@ -83,8 +83,8 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         held.wait("weights-int4 is forced", gone="What if: techniques")
         held.wait("weights-int4 is forced out (u takes it back).")
 
-        held.press("2", "f")
-        held.wait("[feasible]", "planned", gone="planning")
+        held.press("2")
+        held.wait("No plan meets every limit", "planned", gone="planning")
         for marks in (1, 2):
             held.press("Space")
             held.until(partial(_plans_marked, held, marks), f"{marks} marks")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from rich.text import Text
 from textual.binding import Binding, BindingType
 from textual.message import Message
@@ -71,16 +72,18 @@ class PlansPanel(DataTable[Text], Steady):
         if not rows.spots:
             return
         glyph, *columns = plan_columns([spot.candidate for spot in rows.spots], rows.look)
-        self.add_column("", key="zone")
-        for column in columns:
-            self.add_column(Text(_shown(column.head, rows.look)), key=column.head)
+        marks = [_mark(spot, rows) for spot in rows.spots]
+        texts = [[_shown(cell, rows.look) for cell in column.cells] for column in columns]
+        self.add_column("", key="zone", width=_widest(marks))
+        for column, cells in zip(columns, texts, strict=True):  # told how wide: the table would draw itself before it had measured
+            head = _shown(column.head, rows.look)
+            self.add_column(Text(head), key=column.head, width=_widest([head, *cells]))
         for place, spot in enumerate(rows.spots):
             tone = tone_style(glyph.tones[place], rows.palette)
-            mark = "m" if spot.id in rows.marked else " "
-            how = "" if spot.simulated else CLOSED_FORM
-            cells = [_shown(GLYPHS[spot.zone.value], rows.look) + mark + how]
-            texts = [Text(_shown(column.cells[place], rows.look), tone, justify="left" if column.left else "right") for column in columns]
-            self.add_row(Text(cells[0], tone), *texts, key=spot.id)
+            row = [
+                Text(cells[place], tone, justify="left" if column.left else "right") for column, cells in zip(columns, texts, strict=True)
+            ]
+            self.add_row(Text(marks[place], tone), *row, key=spot.id)
         self.border_subtitle = "" if all(spot.simulated for spot in rows.spots) else f"{CLOSED_FORM} closed form, not simulated yet"
         self.move_to(rows.selected)
 
@@ -99,6 +102,16 @@ class PlansPanel(DataTable[Text], Steady):
         if plan != self._intended:
             self._intended = plan
             self.post_message(self.Selected(plan))
+
+
+def _mark(spot: "Spot", rows: Rows) -> str:
+    """How a plan stands, whether it is marked, and whether its numbers are the closed form's."""
+    marked, how = "m" if spot.id in rows.marked else " ", "" if spot.simulated else CLOSED_FORM
+    return _shown(GLYPHS[spot.zone.value], rows.look) + marked + how
+
+
+def _widest(texts: Sequence[str]) -> int:
+    return max(map(cell_len, texts))
 
 
 def filtered(spots: "Sequence[Spot]", filter: str, sort: str) -> "list[Spot]":
