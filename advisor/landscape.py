@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions th
 
     from advisor.priced import Priced
 
-MOST_EACH = 96
-"""Plans of each standing beside the frontier: more than two hundred rows nobody reads."""
+MOST_EACH = 48
+"""Plans of each standing beside the frontier: more than a hundred rows nobody reads, and a table draws itself no faster than they are."""
 
 
 class Zone(StrEnum):

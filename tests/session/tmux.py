@@ -72,9 +72,9 @@ class Terminal:
         self.until(lambda: code.is_file() and code.read_text(encoding="utf-8").endswith("\n"), "the program's end")
         return int(code.read_text(encoding="utf-8").split()[-1])
 
-    def until(self, holds: Callable[[], bool], what: str = "a change") -> None:
+    def until(self, holds: Callable[[], bool], what: str = "a change", *, within_s: float = WAIT_S) -> None:
         """Poll until something holds. Fails with the screen after a deadline."""
-        deadline = time.monotonic() + WAIT_S
+        deadline = time.monotonic() + within_s
         while not holds():
             assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.screen()}"
             time.sleep(0.05)
