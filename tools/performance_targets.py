@@ -229,7 +229,7 @@ TARGETS = (
     ),
     *(
         Target(
-            what=f"session: key in a limit to its frame, every shipped model: {words}",
+            what=f"session: key in a limit to its frame, over the models below: {words}",
             part="session", pattern="key in a limit/*", figure=_percentile("to its frame", percent), bound=0.15, at_most=True, unit="ms",
             on="cpu",
         )
