@@ -67,22 +67,8 @@ def sketch(planner: Planner, request: Request) -> tuple[Advice, tuple[Spot, ...]
         if known is not None:
             simulated.add(known.id)
     ranked = planner.kept(candidates, request)
-    chosen = ranked[0]
-    advice = Advice(
-        request=request,
-        model=planner.model,
-        hardware=planner.hardware,
-        profile=planner.profile,
-        chosen=chosen,
-        ranked=tuple(ranked),
-        reasons=(),
-        relaxations=(),
-        binding=chosen.worst_miss,
-        considered=len(priced.stacks),
-        feasible=int((~judged.misses_any).sum()),
-    )
     top = [Spot(candidate, _zone(candidate, True), candidate.id in simulated) for candidate in ranked]
-    return advice, (*top, *_others(planner, request, priced, judged, {spot.id for spot in top}))
+    return planner.bare_advice(request, ranked, judged), (*top, *_others(planner, request, priced, judged, {spot.id for spot in top}))
 
 
 def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice:

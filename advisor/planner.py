@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from copy import copy
+from dataclasses import replace
 
 from advisor.advice import Advice, Candidate, Status
 from advisor.backends.technique import QualityEffect
@@ -50,19 +51,27 @@ class Planner:
         kept = self.kept([self.candidate(priced.stacks[place], request) for place in finalists], request)
         chosen = kept[0]
         fits = chosen.status is not Status.MISSES
+        return replace(
+            self.bare_advice(request, kept, judged),
+            reasons=tuple(reasons(self, chosen, request)),
+            relaxations=() if fits else tuple(relaxations(self, priced, judged, chosen, request)),
+            outside=self.estimator.domain(chosen.deployment, request.workload),
+        )
+
+    def bare_advice(self, request: Request, kept: Sequence[Candidate], judged: Judged) -> Advice:
+        """An answer of which these plans are kept, best first: without reasons, ways out and a word on its domain."""
         return Advice(
             request=request,
             model=self.model,
             hardware=self.hardware,
             profile=self.profile,
-            chosen=chosen,
+            chosen=kept[0],
             ranked=tuple(kept),
-            reasons=tuple(reasons(self, chosen, request)),
-            relaxations=() if fits else tuple(relaxations(self, priced, judged, chosen, request)),
-            binding=chosen.worst_miss,
-            considered=len(priced.stacks),
+            reasons=(),
+            relaxations=(),
+            binding=kept[0].worst_miss,
+            considered=len(judged.distance),
             feasible=int((~judged.misses_any).sum()),
-            outside=self.estimator.domain(chosen.deployment, request.workload),
         )
 
     def choose(self, request: Request) -> Candidate:
@@ -110,7 +119,7 @@ class Planner:
     def candidate(self, stack: Stack, request: Request) -> Candidate:
         """A stack with simulated metrics, judged by the request's limits."""
         key = (stack, request.workload)
-        go_on()()
+        go_on()
         if key not in self._simulated:
             served = self.estimator.serve(stack.deployment, request.workload)
             metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack, request))

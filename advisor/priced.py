@@ -134,7 +134,7 @@ class Pricing:
         calls, call_of = _unique(search.families[first], search.policies[first], slots[first], budgets[first], reused[first])
         found, families = np.empty((len(TIMES), len(first))), _Families(pricers)
         for call, place in enumerate(first[calls]):
-            go_on()()
+            go_on()
             members = np.flatnonzero(call_of == call)
             steadies = steady_state(
                 families.of(search.groups[first[members]]),

@@ -7,9 +7,9 @@ from contextvars import ContextVar
 _asked: ContextVar[Callable[[], None]] = ContextVar("asked", default=lambda: None)
 
 
-def go_on() -> Callable[[], None]:
-    """What is to be called between two steps: it may wait, and what it raises ends the work."""
-    return _asked.get()
+def go_on() -> None:
+    """To be called between two steps: it may wait, and what it raises ends the work."""
+    _asked.get()()
 
 
 @contextmanager

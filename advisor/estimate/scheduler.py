@@ -87,9 +87,8 @@ class Scheduler:
         self._in_flight = in_flight
         if arrivals_s is None:
             self._submit(in_flight or len(lengths))
-        ask = go_on()
         while self._waiting or self._order or self._arrivals:
-            ask()
+            go_on()
             self._take_arrivals()
             if self._static:
                 self._static_step()

@@ -103,6 +103,10 @@ class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
             return line
         return self.look(max(len(line), 1)).finish([line]).rstrip("\n")
 
+    def titled(self, line: str) -> str:
+        """A line as the title of a box: brackets in it are text, never markup."""
+        return self.ascii_only(line).replace("[", "\\[")
+
     def say(self, field: str, text: str) -> None:
         """A person typed into a field: one step of undo for as long as it is the same field."""
         self.ask(self.state.asked.with_text(field, text), join=field)

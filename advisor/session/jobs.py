@@ -51,6 +51,9 @@ class Jobs(_Base):
         planned: reactive[Planned | None]
         detail: "reactive[Advice | None]"
 
+        def plan_anew(self) -> None:
+            """Look at this machine again and plan with what is known of it now."""
+
     job: "Job | None" = None
     _workshop: "Workshop | None" = None
     _tick: Timer | None = None
@@ -116,10 +119,6 @@ class Jobs(_Base):
             self.plan_anew()
         if not isinstance(self.screen, WorkScreen):
             self.notify(f"{self.chip}; {job.task.verb[0]} shows it", markup=False)
-
-    def plan_anew(self) -> None:
-        """Look at this machine again and plan with what is known of it now."""
-        raise NotImplementedError
 
     def show_job(self) -> None:
         """Put the job in front."""

@@ -72,10 +72,14 @@ class Planning(_Base):
 
     def _show(self, planned: Planned) -> None:
         """Put an answer on the screen, drawn once with its reasons where they are known."""
-        self.set_reactive(Planning.planned, planned)
-        self.set_reactive(Planning.detail, self._known_detail(planned))
-        self.mutate_reactive(Planning.planned)
+        self._put(planned, None)
         self._ask_for_detail()
+
+    def _put(self, planned: Planned, detail: "Advice | None") -> None:
+        """Have both drawn at once; without a detail, the one that is known where the best plan is shown."""
+        self.set_reactive(Planning.planned, planned)
+        self.set_reactive(Planning.detail, detail or self._known_detail(planned))
+        self.mutate_reactive(Planning.planned)
 
     def _known_detail(self, planned: Planned) -> "Advice | None":
         """The reasons of the selected plan, if it is the best one."""
@@ -153,9 +157,7 @@ class Planning(_Base):
         from advisor.landscape import with_simulated
 
         if self.planned is planned and self.selected == advice.chosen.id:  # else another plan was selected on the way here
-            self.set_reactive(Planning.planned, replace(planned, spots=with_simulated(planned.spots, advice.chosen)))
-            self.set_reactive(Planning.detail, advice)
-            self.mutate_reactive(Planning.planned)
+            self._put(replace(planned, spots=with_simulated(planned.spots, advice.chosen)), advice)
 
     @work(thread=True, group="here", exit_on_error=False)
     def _look_here(self) -> None:

@@ -45,7 +45,7 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
     def compose(self) -> ComposeResult:
         """The comparison in a box that scrolls."""
         with Vertical(classes="box tall compared") as box:
-            box.border_title = session_of(self).ascii_only(f"Predicted against measured: {self._run.title}").replace("[", "\\[")
+            box.border_title = session_of(self).titled(f"Predicted against measured: {self._run.title}")
             with VerticalScroll(classes="told"):
                 yield Static("", id="compared", markup=False)
             yield Static(_HINT, classes="hint", markup=False)

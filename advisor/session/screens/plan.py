@@ -110,7 +110,7 @@ class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
         table.fill(Rows(spots=shown, selected=plan, marked=state.marked, look=look, palette=session.palette))
         by = "" if state.sort == "rank" else f", by {state.sort}"
         lets_through = state.filter if planned.advice.binding is None else "all"
-        table.border_title = session.ascii_only(f"2 Plans  {counts(planned)}  [{lets_through}{by}]").replace("[", "\\[")
+        table.border_title = session.titled(f"2 Plans  {counts(planned)}  [{lets_through}{by}]")
         self.show_detail()
         self.show_problem()
 

@@ -32,21 +32,19 @@ class PlanActions(_Base):
     note = ""
     """What was done last, for as long as nothing else is asked."""
 
-    def say(self, sentence: str) -> None:
-        """The message line."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # of the Plan screen
 
-    def open_panel(self, name: str) -> None:
-        """Give a panel the focus."""
-        raise NotImplementedError
+        def say(self, sentence: str) -> None:
+            """The message line."""
 
-    def show_plans(self) -> None:
-        """Draw the table and all that follows it."""
-        raise NotImplementedError
+        def open_panel(self, name: str) -> None:
+            """Give a panel the focus."""
 
-    def force_next(self, technique: str) -> None:
-        """Force a technique in, out, or free it."""
-        raise NotImplementedError
+        def show_plans(self) -> None:
+            """Draw the table and all that follows it."""
+
+        def force_next(self, technique: str) -> None:
+            """Force a technique in, out, or free it."""
 
     def action_panel(self, name: str) -> None:
         """Go to a panel."""

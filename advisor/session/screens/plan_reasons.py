@@ -37,9 +37,10 @@ class PlanReasons(TellsFaults, PlanActions):
         found = standings(advice.chosen, advice.request, planned.budget_gib)
         return Known(advice=advice, standings=found, insights=self._insights(planned, advice), working_on=self._working_on)
 
-    def show_why(self) -> None:
-        """Draw the reasons of the selected plan."""
-        raise NotImplementedError
+    if TYPE_CHECKING:  # of the Plan screen
+
+        def show_why(self) -> None:
+            """Draw the reasons of the selected plan."""
 
     def read_on(self) -> None:
         """Work out what is not known yet, if the reasons are being read; stop with what nobody reads."""

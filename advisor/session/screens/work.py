@@ -37,7 +37,7 @@ class WorkScreen(ModalScreen[str]):
     def compose(self) -> ComposeResult:
         """The work in a box."""
         with Vertical(classes="box tall work") as box:
-            box.border_title = session_of(self).ascii_only(self._job.task.title).replace("[", "\\[")
+            box.border_title = session_of(self).titled(self._job.task.title)
             with VerticalScroll(classes="told"):
                 yield Static("", id="work", markup=False)
             yield Static("", id="work-hint", classes="hint", markup=False)
