@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _open_session(*, ascii: bool, light: bool, resume: bool) -> int:
     # Deferred: no command needs it.
-    from advisor.session.launch import open_session
+    from advisor.tui.launch import open_session
 
     return open_session(ascii=ascii, light=light, resume=resume)
 

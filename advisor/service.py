@@ -6,44 +6,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.advice import Advice
 from advisor.backends.deployment import Deployment
-from advisor.backends.detect import detect, detected_hardware, fingerprint
-from advisor.backends.events import OnEvent
-from advisor.estimate.catalogue import catalogue_machine
+from advisor.backends.processes.events import OnEvent
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.machine import Machine
-from advisor.estimate.measured import ProfiledMachine
-from advisor.numbers import quantity
-from advisor.planner import Planner
-from advisor.plans.file import PlanFile
-from advisor.profiles.byte_sizes import GIB
+from advisor.planfile.file import PlanFile
+from advisor.planning.advice import Advice
+from advisor.planning.advise import advise
+from advisor.planning.planner import Planner
+from advisor.planning.question import EstimateQuestion, PlanQuestion, explicit_deployment, request_for, workload_of
+from advisor.planning.target import check_is_this_machine, planner_for, resolve_target
+from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.evidence import load_evidence
-from advisor.profiles.hardware import Hardware, hardware_id, load_hardware
+from advisor.profiles.formats import GIB
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
-from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Request, Workload
 from advisor.profiles.run import Run
-from advisor.profiles.store import fresh_profile, load_profile
-from advisor.questions import EstimateQuestion, PlanQuestion, explicit_deployment, request_for, workload_of
+from advisor.quantities.formatting import quantity
 
 if TYPE_CHECKING:  # loaded by the one question that needs it
-    from advisor.accuracy import ValidationReport
-    from advisor.backends.measure.jobs import Chosen
+    from advisor.backends.processes.jobs import Chosen
     from advisor.profiles.quality import QualityReport
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """The machine that is planned for, and how well it is known."""
-
-    hardware: Hardware
-    machine: Machine
-    profile: str | None
+    from advisor.validation.report import ValidationReport
 
 
 def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str | None = None) -> Advice:
@@ -52,14 +38,14 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str
     `choose` is the id of another plan of the landscape, which then leads: as it is kept there, or as plan files call it.
     """
     planner, request = Planners().prepare(question, on_event)
-    advice = planner.advise(request)
+    advice = advise(planner, request)
     return advice if choose is None else _chosen(planner, advice, choose, question.profile)
 
 
 def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advice:
     # Deferred: most plans are the best one.
-    from advisor.landscape import advice_for, landscape
-    from advisor.plans.advice import plan_ids
+    from advisor.planfile.from_advice import plan_ids
+    from advisor.planning.alternatives import advice_for, landscape
 
     spots = {spot.id: spot.candidate for spot in landscape(planner, advice)}
     file = Path(profile) if Path(profile).is_file() else None
@@ -89,18 +75,13 @@ class Planners:
         key = (model, question.hardware, question.profile, question.engine)
         if key not in self._kept:
             engine = load_engine(question.engine)
-            place = find_place(question.hardware, question.profile, engine, on_event)
-            self._kept[key] = planner_for(model, place, engine)
+            target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
+            self._kept[key] = planner_for(model, target, engine)
         return self._kept[key], request
 
     def forget(self) -> None:
         """Let all of them go, as after this machine was measured."""
         self._kept.clear()
-
-
-def planner_for(model: ModelSpec, place: Place, engine: EngineProfile) -> Planner:
-    """The planner of a model at a place."""
-    return Planner(model, place.hardware, Estimator(place.machine, engine), load_evidence(), place.profile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +99,7 @@ def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced
     """Price one explicit stack: no search. What makes the numbers hypothetical, such as too little memory, is said as a note."""
     model = find_model(question.model)
     engine = load_engine(question.engine)
-    place = find_place(question.hardware, question.profile, engine, on_event)
+    target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
     workload = workload_of(
         question.prompt_tokens or 1,
         question.output_tokens or 1,
@@ -130,7 +111,7 @@ def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced
         shared_prefix_tokens=question.shared_prefix_tokens,
     )
     deployment = explicit_deployment(model, engine, question, workload)
-    estimator = Estimator(place.machine, engine)
+    estimator = Estimator(target.machine, engine)
     served = estimator.serve(deployment, workload)
     metrics = estimator.metrics_of(deployment, workload, served)
     metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.limits)})
@@ -146,17 +127,40 @@ def apply(
 ) -> Run:
     """Run baseline and ladder for real, write `run.json` and `report.html` into `out`."""
     # Deferred: planning needs none of it.
-    from advisor.application import apply_plan
+    from advisor.rendering.html.run_page import write_report
+    from advisor.running.apply import apply_plan
+    from advisor.running.preflight import REPORT_FILE
 
-    return apply_plan(plan, model_folder=model_folder, out=out, on_event=on_event, cancel=cancel, quick=quick)
+    run = apply_plan(plan, model_folder=model_folder, out=out, on_event=on_event, cancel=cancel, quick=quick)
+    write_report(run, out / REPORT_FILE)
+    return run
 
 
 def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *, html: Path | None = None) -> "ValidationReport":
-    """Predict published measurements and report the errors; `rows` and `html` are files to write."""
-    # Deferred: planning needs none of it.
-    from advisor.validate import validate_file
+    """Predict every row of a table of published measurements and report the errors.
 
-    return validate_file(cases, rows, on_event, html=html)
+    `rows` gets one line per row of the table, `html` a page. Raises `AdvisorError`: `bad-cases` for a file that is no table of cases,
+    `not-writable` for `rows` and `html`, before anything is predicted where it can be told.
+    """
+    # Deferred: planning needs none of it.
+    from advisor.profiles.files import check_writable
+    from advisor.validation.cases import read_cases
+    from advisor.validation.predict import compare_all, write_rows
+    from advisor.validation.report import report_of
+
+    known = read_cases(cases)
+    for path in (rows, html):
+        if path is not None:
+            check_writable(path)
+    compared = compare_all(known, on_event)
+    report = report_of(str(cases), compared)
+    if rows is not None:
+        write_rows(rows, compared)
+    if html is not None:
+        from advisor.rendering.html.validation_page import write_page  # needed for the page alone
+
+        write_page(report, compared, html)
+    return report
 
 
 def run_profile(
@@ -164,7 +168,7 @@ def run_profile(
 ) -> MachineProfile:
     """Measure this machine in a child process and store what was found."""
     # Deferred: planning needs none of it.
-    from advisor.profiling import profile_this_machine
+    from advisor.running.profile import profile_this_machine
 
     return profile_this_machine(name, on_event, budget_s=budget_s, cancel=cancel)
 
@@ -174,47 +178,17 @@ def judge_quality(
 ) -> "QualityReport":
     """Measure what techniques of attention and cache cost on a model of this machine, each by itself, in a child process."""
     # Deferred: planning needs none of it.
-    from advisor.judging import judge_techniques
+    from advisor.running.quality import judge_techniques
 
     return judge_techniques(model, techniques, on_event, text=text, tokens=tokens)
 
 
-def find_place(hardware: str | None, profile: str, engine: EngineProfile, on_event: OnEvent | None) -> Place:
-    """Resolve `--hardware` and `--profile` to a machine that prices operators.
-
-    `auto` takes this machine's profile while it is fresh, `now` measures first, `none` uses the data sheet, anything else
-    names a stored profile or a file. Raises `AdvisorError` `profile-elsewhere` when that is of other hardware, or `now` would be.
-    """
-    hardware = hardware and hardware_id(hardware)
-    if profile not in ("auto", "now", "none"):
-        taken = load_profile(profile)
-        if hardware not in (None, taken.hardware.id):
-            raise AdvisorError(
-                "profile-elsewhere",
-                f"the profile {profile} was taken on {taken.hardware.id}, not on {hardware}",
-                exit_code=ExitCode.MISSING,
-                help=(f"drop --hardware {hardware}, or drop --profile to plan from the data sheet",),
-            )
-        return profiled_place(taken)
-    here = detect()
-    local = detected_hardware(here)
-    if hardware is not None and hardware != local.id:
-        if profile == "now":
-            raise AdvisorError(
-                "profile-elsewhere",
-                f"`--profile` measures this machine, which is {local.id}, not {hardware}",
-                exit_code=ExitCode.MISSING,
-                help=("drop --profile to plan from the data sheet", "or --profile=NAME for a profile taken there"),
-            )
-        return _from_sheet(load_hardware(hardware), engine)
-    if profile == "now":
-        return profiled_place(run_profile(None, on_event))
-    stored = fresh_profile(fingerprint(here)) if profile == "auto" else None
-    if stored is not None:
-        return profiled_place(stored)
-    if on_event is not None and profile == "auto":
-        on_event("note: no fresh profile of this machine; numbers come from its data sheet. `--profile` measures it in about a minute")
-    return _from_sheet(local, engine)
+def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | None) -> str | MachineProfile:
+    """The profile to plan with; for `now`, this machine is measured first."""
+    if question.profile != "now":
+        return question.profile
+    check_is_this_machine(question.hardware)
+    return run_profile(None, on_event)
 
 
 def _doubts(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
@@ -242,12 +216,3 @@ def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]
         yield f"{told} is not known to run {deployment.weights.format} weights; the numbers are as if it did"
     if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine has a cache of 16 bits
         yield f"{told} is not known to keep a cache in {deployment.kv.format}; the numbers are as if it did"
-
-
-def profiled_place(profile: MachineProfile) -> Place:
-    """The machine that a profile was taken on."""
-    return Place(profile.hardware, ProfiledMachine(profile), profile.name)
-
-
-def _from_sheet(hardware: Hardware, engine: EngineProfile) -> Place:
-    return Place(hardware, catalogue_machine(hardware, engine), None)

@@ -13,8 +13,8 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.session import Session
 from benchmarks.cases.continuous import batched_seconds
 from benchmarks.cases.models import LLAMA_5M, LLAMA_207M, Shape, make_model, session_of
 from benchmarks.harness.case import Bench, Case, Measured

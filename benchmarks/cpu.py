@@ -9,7 +9,7 @@ import sys
 
 import torch
 
-from advisor.backends.host import read_host
+from advisor.backends.detection.host import read_host
 from advisor.backends.measure.bandwidth import beyond_cache_bytes
 from advisor.profiles.errors import ExitCode
 from benchmarks.harness.case import Case

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from advisor.backends.measure.products import Stored, linear, stored_bytes
-from advisor.backends.quantised import quantise_linears, weight_bytes
+from advisor.backends.model.quantised_linear import quantise_linears, weight_bytes
 from advisor.backends.runtime.engine import serve
 from benchmarks.cases.continuous import decoding_steps, equal_jobs
 from benchmarks.cases.linear import copies

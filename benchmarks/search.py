@@ -13,14 +13,15 @@ import json
 import time
 from collections.abc import Callable
 
-from advisor.planner import Planner
-from advisor.profiles.byte_sizes import GIB
+from advisor.planning.advise import advise
+from advisor.planning.planner import Planner
+from advisor.planning.question import PlanQuestion, request_for
+from advisor.planning.ranking import judge
+from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
+from advisor.profiles.formats import GIB
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
-from advisor.questions import PlanQuestion, request_for
-from advisor.ranking import judge
-from advisor.service import find_place, planner_for
 
 
 def main() -> None:
@@ -43,12 +44,12 @@ def main() -> None:
 def _run(question: PlanQuestion) -> dict[str, float]:
     """One planner from scratch."""
     model, engine = find_model(question.model), load_engine(question.engine)
-    planner = planner_for(model, find_place(question.hardware, question.profile, engine, None), engine)
+    planner = planner_for(model, resolve_target(question.hardware, question.profile, engine), engine)
     request = request_for(question, model)
     search_s = _seconds(lambda: _ranked(planner, request))
-    answer_s = _seconds(lambda: planner.advise(request))
+    answer_s = _seconds(lambda: advise(planner, request))
     changed = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0})})
-    replan_s = _seconds(lambda: planner.advise(changed))
+    replan_s = _seconds(lambda: advise(planner, changed))
     workload = request.workload
     crowded = request.model_copy(update={"workload": workload.model_copy(update={"concurrency": 2 * (workload.concurrency or 1)})})
     longer = request.model_copy(update={"workload": workload.model_copy(update={"prompt_tokens": 2 * workload.prompt_tokens})})
@@ -59,9 +60,9 @@ def _run(question: PlanQuestion) -> dict[str, float]:
         "search_s_per_20000": search_s * 20_000 / len(planner.priced(request).stacks),
         "answer_s": answer_s,
         "changed_limit_s": replan_s,
-        "changed_limit_again_s": _seconds(lambda: planner.advise(changed)),
-        "changed_concurrency_s": _seconds(lambda: planner.advise(crowded)),
-        "changed_prompt_s": _seconds(lambda: planner.advise(longer)),
+        "changed_limit_again_s": _seconds(lambda: advise(planner, changed)),
+        "changed_concurrency_s": _seconds(lambda: advise(planner, crowded)),
+        "changed_prompt_s": _seconds(lambda: advise(planner, longer)),
     }
 
 

@@ -30,12 +30,12 @@ from textual.events import Key
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from advisor.profiles.models import shipped_models
-from advisor.session.app import SessionApp, Setting
-from advisor.session.asked import Asked
-from advisor.session.desk import Desk
-from advisor.session.history import History
-from advisor.session.state import SessionState
+from advisor.profiles.architectures.spec import shipped_models
+from advisor.tui.app import SessionApp, Setting
+from advisor.tui.form.history import History
+from advisor.tui.form.saved_state import SessionState
+from advisor.tui.form.values import Asked
+from advisor.tui.workers.planning_client import Desk
 from benchmarks.harness.parts import SESSION
 
 if TYPE_CHECKING:

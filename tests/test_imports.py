@@ -79,6 +79,6 @@ def test_transformers_imports_from_the_repository_root_beside_a_distribution_cal
     stand_in.mkdir()
     (stand_in / "__init__.py").write_text("__version__ = '0.0.0'\n", encoding="utf-8")
     root = PACKAGE.parent
-    code = f"import sys; sys.path.insert(1, {str(tmp_path)!r}); import transformers, advisor.profiles.models"
+    code = f"import sys; sys.path.insert(1, {str(tmp_path)!r}); import transformers, advisor.profiles.architectures.spec"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

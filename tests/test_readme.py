@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from advisor.session.keys import PLAN_KEYS
+from advisor.tui.keys import PLAN_KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -17,33 +17,30 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from advisor.accuracy import Comparison, ErrorRow, ValidationReport, error_row, grouped, report_of
+from advisor.cli.progress import ProgressLines
 from advisor.profiles.engines import EngineProfile, Overheads, load_engine, shipped_engines
 from advisor.profiles.evidence import table as evidence
 from advisor.profiles.files import write_whole
-from advisor.progress import ProgressLines
-from advisor.validate import compare_all
-from advisor.validate_cases import read_cases
-from advisor.views.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
+from advisor.rendering.text.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
+from advisor.validation.cases import read_cases
+from advisor.validation.errors import Comparison, ErrorRow, error_row, grouped
+from advisor.validation.predict import compare_all
+from advisor.validation.report import ValidationReport, report_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "accuracy.md"
 CASES = ROOT / "benchmarks" / "published" / "cases.csv"
 CROSS_VALIDATION = ROOT / "benchmarks" / "results" / "cross-validation.json"
 DEPENDS_ON = (
-    "advisor/estimate/*.py",
-    "advisor/profiles/*.py",
+    "advisor/estimate/**/*.py",
+    "advisor/profiles/**/*.py",
     "advisor/profiles/engines/*.yaml",
     "advisor/profiles/evidence/*.csv",
     "advisor/profiles/evidence/*.yaml",
     "advisor/profiles/hardware/*.yaml",
     "advisor/profiles/models/*.json",
     "advisor/backends/deployment.py",
-    "advisor/accuracy.py",
-    "advisor/published_runs.py",
-    "advisor/targets.py",
-    "advisor/validate.py",
-    "advisor/validate_cases.py",
+    "advisor/validation/*.py",
 )
 MARK = re.compile(r"<!-- fingerprint ([0-9a-f]{64}) -->")
 FEWEST, WORST = 10, 20

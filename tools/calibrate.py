@@ -24,21 +24,21 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from advisor.accuracy import grouped
 from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
-from advisor.estimate.domain import names_of, sizes_of
-from advisor.estimate.memory import device_kv_bytes, device_weight_bytes, ledger
-from advisor.estimate.ranges import OUTSIDE, POOL, model_kind, stratum_of
-from advisor.profiles.byte_sizes import GIB
+from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger
+from advisor.estimate.uncertainty.domain import names_of, sizes_of
+from advisor.estimate.uncertainty.ranges import OUTSIDE, POOL, model_kind, stratum_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.files import write_csv
+from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validate import GB, deployment_of, estimator_for, workload_of
-from advisor.validate_cases import Case, Setting, UnclearError, read_cases
+from advisor.validation.cases import Case, Setting, UnclearError, read_cases
+from advisor.validation.errors import grouped
+from advisor.validation.predict import GB, deployment_of, estimator_for, workload_of
 
 MEMORY_BASIS = Basis.DATASHEET.value
 """Where every tier looks in the end."""

@@ -22,14 +22,14 @@ from pathlib import Path
 
 import numpy as np
 
-from advisor.estimate.catalogue import catalogue_machine
-from advisor.estimate.operators import structure_of
+from advisor.estimate.machines.catalogue import catalogue_machine
+from advisor.estimate.operators.structure import structure_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.files import write_csv, write_whole
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
-from advisor.validate_cases import Case, read_cases
+from advisor.validation.cases import Case, read_cases
 from tools.engine_terms import Row, rows_of
 from tools.fit_engines import FITTED, LONGEST_TTFT_S, TYPICAL, engine_of, fit_all, usable
 

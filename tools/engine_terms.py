@@ -18,21 +18,23 @@ import numpy as np
 import numpy.typing as npt
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate import serving
-from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.machine import operator_s, term_of
-from advisor.estimate.operators import Gemm, Operator, Part, step_operators, structure_of
-from advisor.estimate.products import measured_format
-from advisor.estimate.scheduler import Rules, Scheduler
-from advisor.estimate.steps import StepPricer, prefill_steps
+from advisor.estimate.machines.catalogue import CatalogueMachine
+from advisor.estimate.machines.gemm_time import measured_format
+from advisor.estimate.machines.machine import operator_s, term_of
+from advisor.estimate.operators.build import step_operators
+from advisor.estimate.operators.structure import structure_of
+from advisor.estimate.operators.types import Gemm, Operator, Part
+from advisor.estimate.serving import simulate as serving
+from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.steps.pricer import StepPricer, prefill_steps
 from advisor.profiles.engines import Overheads, Scales, load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validate import as_neighbours, as_run, deployment_of, estimator_for, workload_of
-from advisor.validate_cases import Case, Setting, UnclearError
+from advisor.validation.cases import Case, Setting, UnclearError
+from advisor.validation.predict import as_neighbours, as_run, deployment_of, estimator_for, workload_of
 
 Vector = npt.NDArray[np.float64]
 

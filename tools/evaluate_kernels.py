@@ -1,14 +1,20 @@
-"""Errors of the kernel model on shapes and devices that it was not fitted on; writes benchmarks/results/kernels.md."""
+"""Errors of the kernel model on shapes and devices that it was not fitted on.
 
+usage: python -m tools.evaluate_kernels FOLDER   writes benchmarks/results/kernels.md
+
+FOLDER holds the samples that `kernel_samples.py` describes.
+"""
+
+import argparse
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 
-from advisor.estimate.attention import attention_constants
-from advisor.estimate.collectives import collective_s, curves, link_rate
-from advisor.estimate.operators import AttentionCall
-from advisor.estimate.products import product_constants, product_work
+from advisor.estimate.machines.attention_time import attention_constants
+from advisor.estimate.machines.collective_time import collective_s, curves, link_rate
+from advisor.estimate.machines.gemm_time import product_constants, product_work
+from advisor.estimate.operators.types import AttentionCall
 from advisor.profiles.files import write_whole
 from tools.fit_kernels import SIZES, collective_rows, fit_attention, fit_products
 from tools.kernel_samples import (
@@ -132,7 +138,7 @@ def _errors(pairs: Iterable[tuple[float, float]]) -> Iterator[float]:
 
 
 def _page(sections: dict[str, Errors]) -> str:
-    lines = ["# Errors of the kernel model", "", "Written by `python -m tools.fit_kernels FOLDER --evaluate`. Relative, absolute.", ""]
+    lines = ["# Errors of the kernel model", "", "Written by `python -m tools.evaluate_kernels FOLDER`. Relative, absolute.", ""]
     for title, errors in sections.items():
         lines += [f"## {title}", "", "| what | kernels | median | 90th percentile |", "|---|--:|--:|--:|"]
         for label, values in errors.items():
@@ -140,3 +146,9 @@ def _page(sections: dict[str, Errors]) -> str:
             lines.append(f"| {label} | {len(ordered)} | {median(ordered):.1%} | {ordered[int(0.9 * len(ordered))]:.1%} |")
         lines.append("")
     return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the samples that kernel_samples.py describes")
+    evaluate(parser.parse_args().folder)

@@ -20,7 +20,7 @@ import yaml
 
 from advisor.profiles.engines import load_engine
 from advisor.profiles.files import write_whole
-from advisor.validate_cases import read_cases
+from advisor.validation.cases import read_cases
 from tools.engine_terms import EXPERT_KERNELS, NAMES, OTHER_EXPERTS, PLACE, Row, Vector, constants_of, rows_of
 
 LONGEST_TTFT_S = 8.0

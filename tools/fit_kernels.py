@@ -1,7 +1,6 @@
 """Fit the constants of products and attention to measured kernels, and write curves of collectives.
 
 usage: python -m tools.fit_kernels FOLDER            writes profiles/evidence/{gemm_efficiency,attention_efficiency,collectives}.csv
-       python -m tools.fit_kernels FOLDER --evaluate   writes benchmarks/results/kernels.md: errors on shapes and devices held out
 
 FOLDER holds the samples that `kernel_samples.py` describes.
 """
@@ -11,12 +10,13 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from advisor.estimate import attention, products
-from advisor.estimate.attention import AttentionConstants
-from advisor.estimate.collectives import link_rate
-from advisor.estimate.operators import AttentionCall
-from advisor.estimate.products import ProductConstants, product_work
-from advisor.estimate.tiers import build, middle
+from advisor.estimate.machines import attention_time as attention
+from advisor.estimate.machines import gemm_time as products
+from advisor.estimate.machines.attention_time import AttentionConstants
+from advisor.estimate.machines.collective_time import link_rate
+from advisor.estimate.machines.gemm_time import ProductConstants, product_work
+from advisor.estimate.machines.nearest_rows import build, middle
+from advisor.estimate.operators.types import AttentionCall
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.files import write_csv
 from advisor.profiles.hardware import Hardware
@@ -183,11 +183,5 @@ def _write(name: str, rows: Rows) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fit the constants of products and attention to measured kernels, and write curves.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the samples that kernel_samples.py describes")
-    parser.add_argument("--evaluate", action="store_true", help="write benchmarks/results/kernels.md instead: errors on what was held out")
     asked = parser.parse_args()
-    if asked.evaluate:
-        from tools.evaluate_kernels import evaluate
-
-        evaluate(asked.folder)
-    else:
-        main(asked.folder)
+    main(asked.folder)

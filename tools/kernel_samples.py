@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from advisor.estimate.machine import attention_bytes, gemm_bytes
-from advisor.estimate.operators import AttentionCall, Gemm
+from advisor.estimate.machines.machine import attention_bytes, gemm_bytes
+from advisor.estimate.operators.types import AttentionCall, Gemm
 from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware, load_hardware
 

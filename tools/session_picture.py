@@ -23,11 +23,11 @@ ASKED = {
 
 async def draw() -> str:
     """The picture, once the plan is there and its reasons are worked out."""
-    from advisor.session.app import SessionApp, Setting
-    from advisor.session.asked import Asked
-    from advisor.session.desk import Desk, Here
-    from advisor.session.history import History
-    from advisor.session.state import SessionState
+    from advisor.tui.app import SessionApp, Setting
+    from advisor.tui.form.history import History
+    from advisor.tui.form.saved_state import SessionState
+    from advisor.tui.form.values import Asked
+    from advisor.tui.workers.planning_client import Desk, Here
 
     class AnyDesk(Desk):
         """The planner on whichever machine: what is drawn does not follow from where it is drawn."""
@@ -45,7 +45,7 @@ async def draw() -> str:
 
 async def _rest(pilot: "Pilot[None]") -> None:
     """Wait for what runs in threads, and for what follows from it."""
-    from advisor.session.app import SessionApp
+    from advisor.tui.app import SessionApp
 
     app = pilot.app
     assert isinstance(app, SessionApp)

@@ -1,8 +1,8 @@
 """Reasons to refuse that several techniques share."""
 
 from advisor.backends.deployment import Deployment
+from advisor.profiles.architectures.layers import LatentAttention, SelfAttention
 from advisor.profiles.engines import load_engine
-from advisor.profiles.layers import LatentAttention, SelfAttention
 from advisor.profiles.request import Load, Request
 
 

@@ -3,16 +3,18 @@
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.profiles.evidence import Evidence
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.evidence import Evidence, Prior
 from advisor.profiles.request import Request
 
 if TYPE_CHECKING:  # a session holds torch modules; planning must not load them
-    from advisor.backends.session import Session
+    from advisor.backends.model.loaded_model import Session
 
 
 class Slot(IntEnum):
@@ -132,3 +134,29 @@ def explanation(technique: Technique) -> Explanation:
         parts[current] = f"{parts[current]} {text}".strip()
     options = {name: str(getattr(technique, name)) for name in (option.name for option in fields(technique))}
     return Explanation(parts["does"], parts["Helps when"], parts["Hurts when"], parts["Source"], options)
+
+
+def quality_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityEffect:
+    """The published loss of `effect` on models of this size, trained on as many tokens."""
+    prior = evidence.quality(effect, model.parameters, model=model.id)
+    assert prior is not None, f"no published quality for {effect}"
+    return QualityEffect(prior.middle, prior.low, prior.high, prior.sources, prior.tasks)
+
+
+def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str, *, reach: int, longest: int) -> QualityEffect:
+    """The published loss of `effect` for a reach of so many tokens: that loss as the worst, nothing as the best.
+
+    What was published are sequences of which most was out of reach. The first `reach` tokens of the longest sequence miss nothing:
+    the log-likelihood that is lost is taken to be in proportion to the share of the others.
+    """
+    prior = quality_prior(evidence, model, effect)
+    share = max(1 - reach / longest, 0.0)
+    return replace(prior, loss_pct=100 * math.expm1(share * math.log1p(prior.loss_pct / 100)), low_pct=0.0)
+
+
+@lru_cache(maxsize=64)
+def acceptance_prior(evidence: Evidence, effect: str) -> Prior:
+    """The published share of drafted positions that is accepted."""
+    prior = evidence.acceptance(effect)
+    assert prior is not None, f"no published acceptance for {effect}"
+    return prior

@@ -10,10 +10,10 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from advisor.backends.events import Event, Failed, Finished, Started
-from advisor.backends.load import check_folder
-from advisor.backends.measure.jobs import Job, ProfileJob, QualityJob, RungJob, parse_job
-from advisor.backends.packages import versions
+from advisor.backends.detection.packages import versions
+from advisor.backends.model.load import check_folder
+from advisor.backends.processes.events import Event, Failed, Finished, Started
+from advisor.backends.processes.jobs import Job, ProfileJob, QualityJob, RungJob, parse_job
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 PACKAGES = ("torch", "transformers", "triton", "safetensors", "tokenizers", "numpy")
@@ -103,7 +103,7 @@ def _address_space_bytes() -> int:
 
 
 def _failure(error: Exception) -> Failed:
-    from advisor.backends.runtime.memory import is_out_of_memory  # loads torch, as every job does before it can run out
+    from advisor.backends.runtime.device.memory import is_out_of_memory  # loads torch, as every job does before it can run out
 
     if is_out_of_memory(error):
         return Failed(code="out-of-memory", message=f"out of memory: {_first_line(error)}")

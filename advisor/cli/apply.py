@@ -4,10 +4,10 @@ from pathlib import Path
 
 import click
 
-from advisor.cli.failures import new_run_folder
 from advisor.cli.options import Output, with_output
 from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
+from advisor.running.folders import new_run_folder
 
 
 @click.command("apply", short_help="Run a plan for real, technique by technique, and measure it.")
@@ -22,13 +22,13 @@ def command(output: Output, plan: Path, model: Path | None, out: Path | None, ac
 
     Exit codes: 5 a measured value misses a limit, 6 the plan is for another machine or model, 7 a process died.
     """
-    from advisor.compare import compare
-    from advisor.plans.check import check_edits, warn_unknown_keys
-    from advisor.plans.read import read_plan
-    from advisor.progress import ProgressLines
+    from advisor.cli.progress import ProgressLines
+    from advisor.feedback.compare import compare
+    from advisor.planfile.check import check_edits, warn_unknown_keys
+    from advisor.planfile.store import read_plan
+    from advisor.rendering.text.comparison import comparison_dict
+    from advisor.rendering.text.run import run_text
     from advisor.service import apply
-    from advisor.views.comparison import comparison_dict
-    from advisor.views.run import run_text
 
     decided = read_plan(plan)
     warn_unknown_keys(decided, plan, output.note)

@@ -18,9 +18,9 @@ def command(output: Output, run: Path, strict: bool) -> ExitCode:
 
     RUN.JSON is what `advisor apply` wrote, or its folder. Exit code 5: a measured value misses a limit.
     """
-    from advisor.compare import compare
+    from advisor.feedback.compare import compare
     from advisor.profiles.run import read_run
-    from advisor.views.comparison import comparison_dict, comparison_text
+    from advisor.rendering.text.comparison import comparison_dict, comparison_text
 
     comparison = compare(read_run(run))
     output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))

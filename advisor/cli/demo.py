@@ -15,10 +15,11 @@ from advisor.profiles.errors import ExitCode
 @with_output
 def command(output: Output, out: Path, quick: bool) -> ExitCode:
     """Measure this machine, plan the shipped model for it, apply the plan, and compare."""
-    from advisor.compare import compare
-    from advisor.demo import run_demo
-    from advisor.progress import ProgressLines
-    from advisor.views.comparison import comparison_dict, comparison_text
+    # Deferred: `--help` needs none of it.
+    from advisor.cli.demo_run import run_demo
+    from advisor.cli.progress import ProgressLines
+    from advisor.feedback.compare import compare
+    from advisor.rendering.text.comparison import comparison_dict, comparison_text
 
     with ProgressLines(quiet=output.quiet) as progress:
         run = run_demo(out, progress, quick=quick)

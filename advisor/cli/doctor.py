@@ -1,18 +1,130 @@
 """`advisor doctor`: what was detected and how, for bug reports."""
 
+import os
+import platform
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
 import click
 
+from advisor import __version__
+from advisor.backends.detection.compiler import cpp_compiler
+from advisor.backends.detection.detect import Detected, detect, detected_hardware, fingerprint
+from advisor.backends.detection.packages import versions
 from advisor.cli.options import Output, with_output
-from advisor.profiles.errors import ExitCode
+from advisor.profiles.architectures.spec import shipped_models
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.formats import GIB
+from advisor.profiles.hardware import shipped_hardware
+from advisor.profiles.store import fresh_profile, list_profiles, profiles_folder
 
 
 @click.command("doctor", short_help="Report what was detected and how, for bug reports.")
 @with_output
 def command(output: Output) -> ExitCode:
     """Report what was detected and how, versions, paths and profiles. User names and home paths are taken out."""
-    from advisor.doctor import examine
-    from advisor.views.tree import tree_text
+    from advisor.rendering.text.table import tree_text
 
     report = examine()
     output.emit(lambda: report, lambda: tree_text(report, **output.look))
     return ExitCode.OK
+
+
+_PACKAGES = (
+    "click",
+    "pydantic",
+    "pyyaml",
+    "numpy",
+    "textual",
+    "nvidia-ml-py",
+    "torch",
+    "triton",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "tokenizers",
+)
+
+
+def examine() -> dict[str, Any]:
+    """Everything a bug report needs, user names and home paths taken out."""
+    here = detect()
+    report = {
+        "advisor": __version__,
+        "python": platform.python_version(),
+        "system": here.host.platform,
+        "packages": dict.fromkeys(_PACKAGES) | versions(_PACKAGES),
+        "processor": _processor(here),
+        "gpus": [_gpu(gpu) for gpu in here.gpus],
+        "cpp_compiler": cpp_compiler(),
+        "detection_notes": list(here.notes),
+        "machine": _machine(here),
+        "profiles": _profiles(here),
+        "paths": {"program": str(Path(__file__).parent), "profiles": str(profiles_folder()), "python": sys.executable},
+        "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("ADVISOR_") or name in _SETTINGS},
+        "shipped": {"hardware": len(shipped_hardware()), "models": len(shipped_models())},
+    }
+    cleaned: dict[str, Any] = redact(report)
+    return cleaned
+
+
+_SETTINGS = ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THREADS", "TERM", "XDG_DATA_HOME", "XDG_STATE_HOME")
+
+
+def redact(value: Any) -> Any:
+    """The same value with home folders as `~` and the user's name as `USER`, wherever they stand in a text."""
+    if isinstance(value, dict):
+        return {key: redact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact(item) for item in value]
+    return _redacted(value) if isinstance(value, str) else value
+
+
+def _redacted(text: str) -> str:
+    text = text.replace(str(Path.home()), "~")
+    text = re.sub(r"/(home|Users)/[^/\s]+", "~", text)
+    for name in {os.environ.get("USER"), os.environ.get("LOGNAME"), os.environ.get("USERNAME")} - {None, "", "root"}:
+        text = re.sub(rf"\b{re.escape(str(name))}\b", "USER", text)
+    return text
+
+
+def _processor(here: Detected) -> dict[str, Any]:
+    cpu, host = here.host.cpu, here.host
+    return {
+        "model": cpu.model,
+        "cores": cpu.cores,
+        "usable_cores": cpu.usable_cores,
+        "threads": cpu.threads,
+        "instruction_sets": list(cpu.instruction_sets),
+        "memory_gib": round(host.ram_total_bytes / GIB, 1),
+        "memory_available_gib": round(host.ram_available_bytes / GIB, 1),
+        "cpu_quota": host.cpu_quota,
+        "found_by": "the operating system",
+    }
+
+
+def _gpu(gpu: Any) -> dict[str, Any]:
+    return {
+        "name": gpu.name,
+        "memory_gib": round(gpu.total_bytes / GIB, 1) if gpu.total_bytes else None,
+        "memory_free_gib": round(gpu.free_bytes / GIB, 1) if gpu.free_bytes else None,
+        "driver": gpu.driver,
+        "compute_capability": gpu.compute_capability,
+        "busy": gpu.busy,
+        "found_by": gpu.via,
+    }
+
+
+def _machine(here: Detected) -> dict[str, Any]:
+    try:
+        return {"hardware": detected_hardware(here).id, "fingerprint": fingerprint(here)}
+    except AdvisorError as error:
+        return {"hardware": None, "fingerprint": fingerprint(here), "problem": error.message}
+
+
+def _profiles(here: Detected) -> dict[str, Any]:
+    fresh = fresh_profile(fingerprint(here))
+    stored = [{"name": item.name, "fingerprint": item.fingerprint, "taken": item.taken} for item in list_profiles()]
+    return {"used_by_default": fresh.name if fresh else None, "stored": stored}

@@ -8,10 +8,10 @@ from advisor.cli.load_options import LENGTHS, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.units import COUNT, MILLISECONDS
+from advisor.quantities.parsing import COUNT, MILLISECONDS
 
 if TYPE_CHECKING:  # the estimator is loaded when the command runs
-    from advisor.questions import EstimateQuestion
+    from advisor.planning.question import EstimateQuestion
 
 
 @click.command("estimate", short_help="Price one explicit way to run MODEL.")
@@ -37,9 +37,9 @@ def command(output: Output, **asked: Any) -> ExitCode:
             "usage", f"missing {' and '.join(missing)}", exit_code=ExitCode.USAGE, help=("or --load-trace FILE, which has them",)
         )
     question = _question(asked)
-    from advisor.progress import ProgressLines
+    from advisor.cli.progress import ProgressLines
+    from advisor.rendering.text.metrics import chances, metrics_text, outside_lines
     from advisor.service import price
-    from advisor.views.metrics import chances, metrics_text, outside_lines
 
     with ProgressLines(quiet=output.quiet) as progress:
         priced = price(question, progress)
@@ -58,7 +58,7 @@ def command(output: Output, **asked: Any) -> ExitCode:
 
 
 def _question(asked: dict[str, Any]) -> "EstimateQuestion":
-    from advisor.questions import EstimateQuestion  # loads the estimator: not needed for --help
+    from advisor.planning.question import EstimateQuestion  # loads the estimator: not needed for --help
 
     return EstimateQuestion(
         model=asked["model"],

@@ -10,7 +10,7 @@ from advisor.profiles.errors import ExitCode
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The topics that begin so, for the shell."""
-    from advisor.explain import topics  # loads what the planner knows: not needed for --help
+    from advisor.help.topics import topics  # loads what the planner knows: not needed for --help
 
     return sorted({name for names in topics().values() for name in names if name.startswith(incomplete)})
 
@@ -26,17 +26,17 @@ def command(output: Output, topic: str | None, file: Path | None) -> ExitCode:
 
     With --plan, a technique or a limit comes with its numbers in that plan; without TOPIC, every limit of it.
     """
-    from advisor.explain import explain, topics
-    from advisor.views.pages import page_text, topics_text
+    from advisor.help.text import page_text, topics_text
+    from advisor.help.topics import explain, topics
 
     if topic is None and file is None:
         known = topics()
         output.emit(lambda: {"topics": known}, lambda: topics_text(known, **output.look))
         return ExitCode.OK
     if file is not None:
-        from advisor.plan_pages import explain_in  # loads the planner
-        from advisor.plans.check import warn_unknown_keys
-        from advisor.plans.read import read_plan
+        from advisor.help.plan_topics import explain_in  # loads the planner
+        from advisor.planfile.check import warn_unknown_keys
+        from advisor.planfile.store import read_plan
 
         plan = read_plan(file)
         warn_unknown_keys(plan, file, output.note)

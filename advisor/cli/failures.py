@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.running.folders import state_folder
 
 
 class Terminated(BaseException):
@@ -93,19 +94,3 @@ def _internal(error: BaseException) -> AdvisorError:
 def _log_file() -> Path:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     return state_folder() / "logs" / f"{stamp}-{os.getpid()}.log"
-
-
-def runs_folder() -> Path:
-    """Where runs are kept: `$XDG_STATE_HOME/advisor/runs`."""
-    return state_folder() / "runs"
-
-
-def new_run_folder(plan_id: str) -> Path:
-    """A folder for a run of a plan that begins now; it is not made."""
-    return runs_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plan_id}"
-
-
-def state_folder() -> Path:
-    """Where logs and runs are kept: `$XDG_STATE_HOME/advisor`."""
-    state = os.environ.get("XDG_STATE_HOME")
-    return (Path(state) if state else Path.home() / ".local" / "state") / "advisor"

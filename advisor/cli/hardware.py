@@ -22,7 +22,7 @@ def command() -> None:
 def list_all(output: Output) -> ExitCode:
     """List every accelerator that advisor knows."""
     from advisor.profiles.hardware import load_hardware, shipped_hardware
-    from advisor.views.hardware import hardware_table_text
+    from advisor.rendering.text.hardware import hardware_table_text
 
     known = [load_hardware(id) for id in shipped_hardware()]
     output.emit(lambda: {"hardware": [_record(item) for item in known]}, lambda: hardware_table_text(known, **output.look))
@@ -35,7 +35,7 @@ def list_all(output: Output) -> ExitCode:
 def show(output: Output, id: str) -> ExitCode:
     """Show every figure of one accelerator with its source."""
     from advisor.profiles.hardware import load_hardware
-    from advisor.views.hardware import hardware_text
+    from advisor.rendering.text.hardware import hardware_text
 
     found = load_hardware(id)
     output.emit(lambda: _record(found), lambda: hardware_text(found, **output.look))
@@ -50,10 +50,10 @@ def _record(hardware: "Hardware") -> dict[str, object]:
 @with_output
 def detect_here(output: Output) -> ExitCode:
     """Show what this machine is, and what it reads as for planning."""
-    from advisor.backends.detect import detect, detected_hardware, fingerprint
-    from advisor.doctor import redact
-    from advisor.views.hardware import hardware_text
-    from advisor.views.tree import tree_text
+    from advisor.backends.detection.detect import detect, detected_hardware, fingerprint
+    from advisor.cli.doctor import redact
+    from advisor.rendering.text.hardware import hardware_text
+    from advisor.rendering.text.table import tree_text
 
     here = detect()
     found = detected_hardware(here)

@@ -9,7 +9,7 @@ import click
 
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.units import RATE, REQUESTS, TOKENS
+from advisor.quantities.parsing import RATE, REQUESTS, TOKENS
 
 if TYPE_CHECKING:  # parsing what a trace holds waits until a command runs
     from advisor.profiles.trace import Trace

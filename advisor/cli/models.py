@@ -8,7 +8,7 @@ from advisor.cli.options import DefaultGroup, Output, with_output
 from advisor.profiles.errors import ExitCode
 
 if TYPE_CHECKING:  # loaded when the command runs
-    from advisor.profiles.models import ModelSpec
+    from advisor.profiles.architectures.spec import ModelSpec
 
 
 @click.group("models", cls=DefaultGroup, short_help="List and show model architectures.")
@@ -20,9 +20,9 @@ def command() -> None:
 @with_output
 def list_all(output: Output) -> ExitCode:
     """List the shipped architectures, which are planned for without a network."""
+    from advisor.profiles.architectures.spec import shipped_models
     from advisor.profiles.model_store import find_model
-    from advisor.profiles.models import shipped_models
-    from advisor.views.models import models_text
+    from advisor.rendering.text.models import models_text
 
     known = [find_model(id) for id in shipped_models()]
     output.emit(lambda: {"models": [_record(spec) for spec in known]}, lambda: models_text(known, **output.look))
@@ -36,7 +36,7 @@ def list_all(output: Output) -> ExitCode:
 def show(output: Output, model: str, offline: bool) -> ExitCode:
     """Show the architecture of MODEL: a folder, a config.json or an id."""
     from advisor.profiles.model_store import find_model
-    from advisor.views.models import model_text
+    from advisor.rendering.text.models import model_text
 
     spec = find_model(model, offline=offline)
     output.emit(lambda: _record(spec), lambda: model_text(spec, **output.look))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 if TYPE_CHECKING:  # loaded by the commands that have a run
-    from advisor.compare import Comparison
+    from advisor.feedback.compare import Comparison
 
 
 def conclude(comparison: "Comparison", *, strict: bool = False) -> ExitCode:
@@ -32,8 +32,8 @@ def conclude(comparison: "Comparison", *, strict: bool = False) -> ExitCode:
 
 
 def _missed(comparison: "Comparison") -> tuple[str, ...]:
-    from advisor.numbers import number
-    from advisor.shown_metrics import SHOWN
+    from advisor.quantities.formatting import number
+    from advisor.quantities.metrics import SHOWN
 
     return tuple(
         f"{line.metric}: measured {number(line.measured.value)} {SHOWN[line.metric].unit}, limit {number(line.limit, trim=True)}"

@@ -11,13 +11,13 @@ from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, settle
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.words import technique_in
-from advisor.units import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
+from advisor.profiles.technique_name import technique_in
+from advisor.quantities.parsing import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
-    from advisor.advice import Advice, Relaxation
-    from advisor.plans.file import PlanFile
-    from advisor.questions import PlanQuestion
+    from advisor.planfile.file import PlanFile
+    from advisor.planning.advice import Advice, Relaxation
+    from advisor.planning.question import PlanQuestion
 
 
 @click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
@@ -65,8 +65,8 @@ def command(
         raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them")
     wanted = settle(model or model_option, profile)
     _check(asked)
-    from advisor.plans.advice import plan_of
-    from advisor.progress import ProgressLines
+    from advisor.cli.progress import ProgressLines
+    from advisor.planfile.from_advice import plan_of
     from advisor.service import plan as find_plan  # loads the planner: not needed for --help
 
     with ProgressLines(quiet=output.quiet) as progress:
@@ -86,7 +86,7 @@ def question_of(words: Sequence[str]) -> "PlanQuestion":
 
 def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":
     # Deferred: loads what the planner knows.
-    from advisor.questions import PlanQuestion
+    from advisor.planning.question import PlanQuestion
 
     return PlanQuestion(
         model=wanted.model,
@@ -134,9 +134,9 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
 
     The file `-` is stdout, which then holds the plan and nothing else.
     """
-    from advisor.plans.advice import with_plan_ids
-    from advisor.plans.store import save_plan
-    from advisor.plans.yaml import plan_record, to_yaml
+    from advisor.planfile.from_advice import with_plan_ids
+    from advisor.planfile.store import save_plan
+    from advisor.planfile.yaml import plan_record, to_yaml
 
     shown = with_plan_ids(advice, plan)
     printed = file == Path("-")
@@ -156,10 +156,10 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
 def _told(advice: "Advice", output: Output, *, linear: bool) -> str:
     """The advice as text: drawn, or in sentences."""
     if linear:
-        from advisor.views.linear import linear_text
+        from advisor.rendering.text.linear import linear_text
 
         return linear_text(advice, ascii=output.ascii)
-    from advisor.views.advice import advice_text
+    from advisor.rendering.text.advice import advice_text
 
     return advice_text(advice, **output.look)
 
@@ -170,7 +170,7 @@ _ASKED_FLAGS = {"context_tokens": "--context", "devices": "--devices", "concurre
 
 def no_plan(advice: "Advice") -> AdvisorError:
     """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
-    from advisor.plans.words import told_miss
+    from advisor.planfile.summary import told_miss
 
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     notes = [f"nearest is {nearest}"]
@@ -188,9 +188,9 @@ def no_plan(advice: "Advice") -> AdvisorError:
 
 def _way_out(item: "Relaxation", advice: "Advice") -> str:
     """What to type for one relaxation; what the device itself lacks, no flag can give."""
-    from advisor.numbers import number
-    from advisor.plans.command import LIMIT_FLAGS
-    from advisor.plans.words import round_enough
+    from advisor.planfile.command import LIMIT_FLAGS
+    from advisor.planfile.summary import round_enough
+    from advisor.quantities.formatting import number
 
     stack = " + ".join(item.candidate.names) or "the unmodified model"
     if item.limit in _ASKED_FLAGS:

@@ -18,10 +18,10 @@ def command() -> None:
 @with_output
 def run(output: Output, name: str | None) -> ExitCode:
     """Measure this machine and store what was found."""
+    from advisor.cli.progress import ProgressLines
     from advisor.profiles.store import check_name, profiles_folder
-    from advisor.progress import ProgressLines
+    from advisor.rendering.text.profile import profile_text
     from advisor.service import run_profile
-    from advisor.views.profile import profile_text
 
     if name is not None:
         check_name(name)
@@ -42,9 +42,9 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
 
     RUN is the folder that `advisor apply` wrote. What the profile measured stays; two factors, on operators and on overheads, stand beside.
     """
+    from advisor.feedback.refit import refit_from
     from advisor.profiles.store import check_name, save_profile
-    from advisor.refit import refit_from
-    from advisor.views.profile import taught_text
+    from advisor.rendering.text.profile import taught_text
 
     if name is not None:
         check_name(name)
@@ -70,7 +70,7 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
 def list_all(output: Output) -> ExitCode:
     """List the stored profiles."""
     from advisor.profiles.store import list_profiles
-    from advisor.views.profile import profiles_text
+    from advisor.rendering.text.profile import profiles_text
 
     stored = list_profiles()
     records = [{key: getattr(item, key) for key in ("name", "hardware", "fingerprint", "taken", "shared")} for item in stored]
@@ -86,7 +86,7 @@ def list_all(output: Output) -> ExitCode:
 def show(output: Output, name: str) -> ExitCode:
     """Show what a stored profile, or a profile file, holds."""
     from advisor.profiles.store import load_profile
-    from advisor.views.profile import profile_text
+    from advisor.rendering.text.profile import profile_text
 
     profile = load_profile(name)
     output.emit(lambda: profile.model_dump(mode="json"), lambda: profile_text(profile, **output.look))

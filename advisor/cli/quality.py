@@ -9,7 +9,7 @@ from advisor.cli.options import Output, with_output
 from advisor.profiles.errors import ExitCode
 
 if TYPE_CHECKING:  # loaded when the command runs
-    from advisor.backends.measure.jobs import Chosen
+    from advisor.backends.processes.jobs import Chosen
 
 
 @click.command("quality", short_help="Measure what techniques cost in quality, head by head.")
@@ -26,9 +26,9 @@ def command(output: Output, model: str, techniques: tuple[str, ...], text: Path 
     those of the unmodified model; and for every head of every layer, how far the outputs of its attention are from exact ones while
     all others are exact, as a share of their norm. That works on any model, trained or not.
     """
-    from advisor.progress import ProgressLines
+    from advisor.cli.progress import ProgressLines
+    from advisor.rendering.text.quality import quality_text
     from advisor.service import judge_quality
-    from advisor.views.quality import quality_text
 
     chosen = [_chosen(word) for word in techniques]
     with ProgressLines(quiet=output.quiet) as progress:
@@ -40,8 +40,8 @@ def command(output: Output, model: str, techniques: tuple[str, ...], text: Path 
 def _chosen(word: str) -> "Chosen":
     """`kv-window:window=128` as a technique with its options. Raises as `technique_word` does."""
     # Deferred: loads every technique.
-    from advisor.backends.measure.jobs import Chosen
-    from advisor.backends.technique_words import technique_word
+    from advisor.backends.processes.jobs import Chosen
+    from advisor.backends.technique_names import technique_word
 
     read = technique_word(word)
     return Chosen(name=read.name, options=dict(read.options))

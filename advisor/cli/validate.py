@@ -15,12 +15,14 @@ from advisor.profiles.errors import ExitCode
 @with_output
 def command(output: Output, cases: Path, rows: Path | None, html: Path | None) -> ExitCode:
     """Predict every row of CASES.CSV and report the errors by metric, engine, hardware, model kind, basis and source."""
-    from advisor.progress import ProgressLines
+    from advisor.cli.progress import ProgressLines
+    from advisor.rendering.text.style import Look
+    from advisor.rendering.text.validation import validation_text
     from advisor.service import validate
 
     with ProgressLines(quiet=output.quiet) as progress:
         report = validate(cases, rows, progress, html=html)
-    output.emit(report.as_dict, lambda: report.text(**output.look))
+    output.emit(report.as_dict, lambda: validation_text(report, Look(**output.look)))
     for name, path in (("rows", rows), ("page", html)):
         if path is not None:
             output.note(f"{name}: {path}")

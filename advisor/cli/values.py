@@ -3,7 +3,7 @@
 import click
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.units import Quantity
+from advisor.quantities.parsing import Quantity
 
 
 class QuantityType(click.ParamType[float | int]):

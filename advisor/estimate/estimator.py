@@ -6,12 +6,8 @@ from dataclasses import dataclass, replace
 
 from advisor.backends.deployment import Attention, Batching, Deployment
 from advisor.backends.technique import QualityEffect
-from advisor.estimate.closed_form import Steady, steady_state
-from advisor.estimate.domain import domain
-from advisor.estimate.family import Family
-from advisor.estimate.kept import kept_of
-from advisor.estimate.machine import Machine
-from advisor.estimate.memory import (
+from advisor.estimate.machines.machine import Machine
+from advisor.estimate.memory.ledger import (
     Footprint,
     Ledger,
     block_tokens,
@@ -23,16 +19,20 @@ from advisor.estimate.memory import (
     shared_bytes,
     shared_tokens,
 )
-from advisor.estimate.residents import NEVER_FULL, Pool
-from advisor.estimate.scheduler import Rules
-from advisor.estimate.served import Served
-from advisor.estimate.serving import simulate
-from advisor.estimate.serving_metrics import goodput, serving_metrics
-from advisor.estimate.steps import SharedPrices, StepPricer
-from advisor.estimate.values import Ranges, ranges_of
-from advisor.profiles.byte_sizes import GIB
+from advisor.estimate.memory.retention import kept_of
+from advisor.estimate.serving.closed_form import Steady, steady_state
+from advisor.estimate.serving.metrics import goodput, serving_metrics
+from advisor.estimate.serving.requests import NEVER_FULL, Pool
+from advisor.estimate.serving.scheduler import Rules
+from advisor.estimate.serving.simulate import simulate
+from advisor.estimate.serving.times import Served
+from advisor.estimate.steps.batched import Family
+from advisor.estimate.steps.pricer import SharedPrices, StepPricer
+from advisor.estimate.uncertainty.domain import domain
+from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
+from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Limits, Load, Workload
 

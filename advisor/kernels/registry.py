@@ -1,20 +1,11 @@
 """Every kernel of the project: one line each."""
 
-from advisor.kernels import (
-    add_rmsnorm,
-    block_sparse_prefill,
-    fp8_linear,
-    int4_gpu,
-    int4_linear,
-    int8_gpu,
-    int8_linear,
-    kv_write,
-    paged_decode,
-    quantise_rows,
-    sampling,
-    silu_mul,
-)
+from advisor.kernels.attention import block_sparse_prefill, paged_decode
+from advisor.kernels.cache import kv_write
 from advisor.kernels.kernel import Kernel
+from advisor.kernels.linear import fp8_linear, int4_gpu, int4_linear, int8_gpu, int8_linear
+from advisor.kernels.rows import add_rmsnorm, quantise_rows, silu_mul
+from advisor.kernels.sampling import sampling
 
 KERNELS: tuple[Kernel, ...] = (
     int8_linear.KERNEL,

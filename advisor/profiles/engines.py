@@ -6,11 +6,10 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from advisor.profiles.byte_sizes import GIB
-from advisor.profiles.engine_kernels import Kernels
-from advisor.profiles.engine_memory import Reserve, SmallDevice, Trial
+from advisor.profiles.engine_parts import Kernels, Reserve, SmallDevice, Trial
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_yaml
+from advisor.profiles.formats import GIB
 from advisor.profiles.frozen import Frozen
 
 _FOLDER = Path(__file__).with_name("engines")

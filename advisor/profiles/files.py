@@ -167,3 +167,17 @@ def _event_problem(event: yaml.Event, depth: int) -> str | None:
     if getattr(event, "tag", None):
         return "tags are not allowed"
     return f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else None
+
+
+def check_writable(path: Path) -> None:
+    """Raise `AdvisorError` `not-writable` for a path in no folder, a folder, or one that may not be written to."""
+    parent = path.resolve().parent
+    if path.is_dir():
+        problem = "is a folder"
+    elif not parent.is_dir():
+        problem = f"there is no folder {parent}"
+    elif not os.access(path if path.exists() else parent, os.W_OK):
+        problem = "permission denied"
+    else:
+        return
+    raise AdvisorError("not-writable", f"cannot write {path}: {problem}", exit_code=ExitCode.USAGE, file=str(path))

@@ -102,3 +102,7 @@ def parse_weights(name: str) -> tuple[str, int | None]:
     if name.startswith("int4-g"):
         return "int4", int(name[6:])
     return name, None
+
+
+GIB = 2**30
+"""Bytes of a gibibyte (IEC 80000-13)."""

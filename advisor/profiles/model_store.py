@@ -8,9 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from advisor.profiles.architectures.read import read_config
+from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec, shipped_models
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.model_config import read_config
-from advisor.profiles.models import SNAPSHOTS, ModelSpec, shipped_models
 
 MAX_CONFIG_BYTES = 16 * 1024**2
 ZOO = Path(__file__).resolve().parent.parent / "backends" / "zoo"

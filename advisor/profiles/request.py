@@ -7,8 +7,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from advisor.profiles.frozen import Frozen
+from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
-from advisor.profiles.words import technique_in
 
 
 class Load(StrEnum):

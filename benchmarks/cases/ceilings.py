@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 
 from advisor.kernels.kernel import INTERPRETED
-from advisor.profiles.byte_sizes import GIB
+from advisor.profiles.formats import GIB
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import CEILINGS
 from benchmarks.harness.record import Work

@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from advisor.kernels.kv_formats import stored_width
-from advisor.kernels.paged_decode import new_workspace, paged_decode
-from advisor.profiles.byte_sizes import GIB
+from advisor.kernels.attention.paged_decode import new_workspace, paged_decode
+from advisor.kernels.cache.kv_formats import stored_width
+from advisor.profiles.formats import GIB
 from benchmarks.cases.shapes import DECODES, Decode
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import KERNELS

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from advisor.kernels.kv_formats import stored_dtype, stored_width
-from advisor.kernels.kv_write import kv_write, reference
+from advisor.kernels.cache.kv_formats import stored_dtype, stored_width
+from advisor.kernels.cache.kv_write import kv_write, reference
 from benchmarks.cases.decode_attention import BLOCK_TOKENS, FORMATS
 from benchmarks.cases.shapes import LLAMA_8B, Model
 from benchmarks.harness.case import Bench, Case, Measured

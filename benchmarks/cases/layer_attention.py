@@ -58,7 +58,7 @@ def time_layer(work: Work, heads: HeadShape, bench: Bench) -> Measured:
 
 
 def _layer(work: Work, heads: HeadShape, variant: tuple[str, str, str], device: torch.device) -> partial[None]:
-    from advisor.backends.runtime.probe import attention_layer_callable
+    from advisor.backends.runtime.attention.probe import attention_layer_callable
 
     implementation, layout, kv_format = variant
     return partial(

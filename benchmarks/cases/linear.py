@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from advisor.backends.measure.products import Stored, linear, stored_bytes
-from advisor.kernels.fp8_linear import fp8_linear, quantise_fp8
+from advisor.kernels.linear.fp8_linear import fp8_linear, quantise_fp8
 from benchmarks.cases.shapes import LINEARS, Model
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks

@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from advisor.backends.load import load_model
-from advisor.backends.quantised import weight_bytes
-from advisor.backends.session import Session
-from advisor.profiles.layers import SelfAttention
+from advisor.backends.model.load import load_model
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.quantised_linear import weight_bytes
+from advisor.profiles.architectures.layers import SelfAttention
+from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec
 from advisor.profiles.model_store import DEMO, ZOO, find_model
-from advisor.profiles.models import SNAPSHOTS, ModelSpec
 
 _LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "max_position_embeddings": 4096}
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from advisor.backends.quantised import quantise_linears
+from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.runtime.engine import Job, Outcome, serve
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
 from benchmarks.harness.case import Bench, Case, Measured

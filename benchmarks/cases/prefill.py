@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from advisor.kernels.block_pattern import BlockPattern
-from advisor.kernels.block_sparse_prefill import block_sparse_attention
+from advisor.kernels.attention.block_pattern import BlockPattern
+from advisor.kernels.attention.block_sparse_prefill import block_sparse_attention
 from benchmarks.cases.shapes import PATTERNS, PREFILLS, Prefill
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import KERNELS

@@ -6,14 +6,14 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from advisor.application import HELD_OUT
-from advisor.backends.load import load_session
 from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.rung import tokenise
-from advisor.backends.session import Session
+from advisor.backends.model.load import load_session
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES, by_name
 from advisor.profiles.model_store import DEMO, ZOO
+from advisor.running.preflight import HELD_OUT
 from benchmarks.harness.case import Bench, Case, Measured, Setting
 from benchmarks.harness.parts import QUALITY
 

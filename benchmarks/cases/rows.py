@@ -7,9 +7,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from advisor.kernels.add_rmsnorm import add_rmsnorm, add_rmsnorm_reference
-from advisor.kernels.quantise_rows import quantise_rows, quantise_rows_reference
-from advisor.kernels.silu_mul import silu_mul, silu_mul_reference
+from advisor.kernels.rows.add_rmsnorm import add_rmsnorm, add_rmsnorm_reference
+from advisor.kernels.rows.quantise_rows import quantise_rows, quantise_rows_reference
+from advisor.kernels.rows.silu_mul import silu_mul, silu_mul_reference
 from benchmarks.cases.shapes import ROWS
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import KERNELS

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from advisor.kernels.sampling import sample
+from advisor.kernels.sampling.sampling import sample
 from benchmarks.cases.shapes import VOCABULARIES
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import KERNELS

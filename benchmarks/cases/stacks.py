@@ -10,17 +10,17 @@ import torch
 
 from advisor.backends.deployment import baseline
 from advisor.backends.measure.latency import serve_workload
-from advisor.backends.session import Session
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.technique import Slot, Technique
 from advisor.backends.techniques import TECHNIQUES, by_name
+from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request, Workload
 from advisor.profiles.run import Recipe
 from advisor.profiles.store import load_profile, profile_yaml
-from advisor.profiling import measure_this_machine
-from advisor.service import find_place, planner_for
+from advisor.running.profile import measure_this_machine
 from benchmarks.cases.models import DEMO_MODEL, LLAMA_8B, LLAMA_207M, TINY, Shape, make_model
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.record import Timing
@@ -186,7 +186,7 @@ def _told(metrics: Metrics) -> list[tuple[str, float]]:
 def predict(stack: Stack, recipe: Recipe, bench: Bench) -> Metrics:
     """By the estimator, on the profile that was taken in this environment."""
     spec, engine = stack.shape.spec(), load_engine("advisor")
-    planner = planner_for(spec, find_place(None, str(profile_path(bench)), engine, None), engine)
+    planner = planner_for(spec, resolve_target(None, str(profile_path(bench)), engine), engine)
     deployment = baseline(spec, max_sequences=stack.concurrency)
     for technique in chain(stack):
         deployment = technique.sketch(deployment, stack.request)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from advisor.backends.detect import Detected, detect, detected_hardware, fingerprint
+from advisor.backends.detection.detect import Detected, detect, detected_hardware, fingerprint
 from benchmarks.harness.record import Environment
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advisor.backends.quantised import quantise_linears
+from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.techniques import by_name
 from benchmarks.cases.decode_attention import FORMATS, make_inputs, our_call, work_of
 from benchmarks.cases.idle import idle_share, union

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from advisor.backends.events import Failed
 from advisor.backends.measure.ladder import Ladder
-from advisor.plans.read import read_plan
+from advisor.backends.processes.events import Failed
+from advisor.planfile.store import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.run import Run as RunFile
 from advisor.profiles.run import RungStatus
@@ -79,7 +79,7 @@ def test_a_model_folder_that_has_gone_is_missing(advisor: Run, planned: Path, tm
 
 def test_too_little_disk_is_told_before_anything_runs(advisor: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = dataclasses.make_dataclass("Usage", ["total", "used", "free"])
-    monkeypatch.setattr("advisor.application.shutil.disk_usage", lambda path: usage(1, 1, 2**20))
+    monkeypatch.setattr("advisor.running.apply.shutil.disk_usage", lambda path: usage(1, 1, 2**20))
     ended = advisor("apply", planned, "--out", tmp_path / "out", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("disk-full", ExitCode.FAILED)
     assert "--out" in ended.error["help"][0]
@@ -207,7 +207,7 @@ def test_the_draft_of_the_plan_goes_with_the_model_wherever_that_lies(
         asked.append(ladder)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("advisor.application.run_ladder", stop)
+    monkeypatch.setattr("advisor.running.apply.run_ladder", stop)
     words = ("--model", shutil.copytree(ZOO / "target", tmp_path / "elsewhere")) if given else ()
     assert advisor("apply", drafted, *words, "--out", tmp_path / "out").code == ExitCode.INTERRUPTED
     assert (asked[0].model, asked[0].draft_folder) == ("demo", ZOO / "draft")
@@ -218,7 +218,7 @@ def test_a_rung_that_fails_is_named_at_once(advisor: Run, planned: Path, tmp_pat
         on_event("kv-int8", Failed(code="child-died", message="the child process was killed by SIGKILL"))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("advisor.application.run_ladder", fail)
+    monkeypatch.setattr("advisor.running.apply.run_ladder", fail)
     ended = advisor("apply", planned, "--out", tmp_path / "out")
     assert f"writing to {tmp_path / 'out'}" in ended.err, "known also when the run is stopped"
     assert "failed: kv-int8: the child process was killed by SIGKILL" in ended.err

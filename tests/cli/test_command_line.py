@@ -13,7 +13,7 @@ import click
 import pytest
 
 from advisor.cli.main import COMMANDS, cli
-from advisor.error_pages import ERROR_PAGES
+from advisor.help.error_topics import ERROR_PAGES
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 PACKAGE = Path(__file__).parents[2] / "advisor"
@@ -130,7 +130,7 @@ def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*words: object) -> None:
         raise error
 
-    monkeypatch.setattr("advisor.doctor.examine", fail)
+    monkeypatch.setattr("advisor.cli.doctor.examine", fail)
 
 
 def test_a_fault_of_our_own_is_logged_and_no_trace_is_shown(
@@ -181,10 +181,10 @@ def test_failures_have_their_exit_codes(
 def waiting_child() -> "subprocess.Popen[str]":
     """A command that says it has begun and then waits."""
     code = (
-        "import time, sys, advisor.doctor\n"
+        "import time, sys, advisor.cli.doctor\n"
         "def wait():\n    print('begun', flush=True)\n"
         "    try:\n        time.sleep(30)\n    finally:\n        print('cleaned up', flush=True)\n"
-        "advisor.doctor.examine = wait\n"
+        "advisor.cli.doctor.examine = wait\n"
         "from advisor.cli.main import main\nsys.exit(main(['doctor']))"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

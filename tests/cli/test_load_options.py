@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from advisor.plans.check import check_decision, replan_command
-from advisor.plans.file import request_of
-from advisor.plans.read import read_plan
+from advisor.planfile.check import check_decision, replan_command
+from advisor.planfile.file import request_of
+from advisor.planfile.store import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load

@@ -6,10 +6,10 @@ from typing import Any
 import jsonschema
 import pytest
 
+from advisor.cli.schema import schema_of
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run as RunFile
-from advisor.schemas import schema_of
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
@@ -307,9 +307,9 @@ def test_doctor_tells_no_names(advisor: Run, monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture(scope="module")
 def llama_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from advisor.plans.advice import plan_of
-    from advisor.plans.store import save_plan
-    from advisor.questions import PlanQuestion
+    from advisor.planfile.from_advice import plan_of
+    from advisor.planfile.store import save_plan
+    from advisor.planning.question import PlanQuestion
     from advisor.service import plan
 
     path = tmp_path_factory.mktemp("plans") / "plan.yaml"

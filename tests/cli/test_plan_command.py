@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from advisor.cli.profile_choice import settle
-from advisor.plans.read import read_plan
+from advisor.planfile.store import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.machine import MachineProfile, RuntimeOverheads

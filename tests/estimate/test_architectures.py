@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from advisor.backends.deployment import Deployment, KvCache, Parallel, Weights
-from advisor.estimate.memory import device_kv_bytes, device_weight_bytes, ledger, weight_bytes
-from advisor.estimate.operators import AttentionCall, Blueprint, Gemm, Part, Phase, step_operators
+from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger, weight_bytes
+from advisor.estimate.operators.build import Blueprint, step_operators
+from advisor.estimate.operators.types import AttentionCall, Gemm, Part, Phase
+from advisor.profiles.architectures.spec import shipped_models
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import FORMATS, parse_weights
 from advisor.profiles.model_store import find_model
-from advisor.profiles.models import shipped_models
 from advisor.profiles.request import Workload
 
 LAYOUTS = (Parallel(), Parallel(tensor=8), Parallel(tensor=2, pipeline=4), Parallel(data=8, expert=8), Parallel(tensor=4, data=2, expert=8))

@@ -7,24 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
-from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.memory import device_weight_bytes, kv_bytes_of_sequence, ledger
-from advisor.estimate.operators import (
-    EXACT,
-    AllReduce,
-    AttentionCall,
-    Blueprint,
-    Exchange,
-    Gemm,
-    Part,
-    Phase,
-    step_operators,
-    touched_experts,
-)
-from advisor.estimate.ranges import spread
-from advisor.profiles.byte_sizes import GIB
+from advisor.estimate.machines.catalogue import CatalogueMachine
+from advisor.estimate.memory.ledger import device_weight_bytes, kv_bytes_of_sequence, ledger
+from advisor.estimate.operators.build import Blueprint, step_operators
+from advisor.estimate.operators.structure import touched_experts
+from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Part, Phase
+from advisor.estimate.uncertainty.ranges import spread
 from advisor.profiles.engines import load_engine, shipped_engines
+from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import Hardware, load_hardware
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model

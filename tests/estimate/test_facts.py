@@ -7,15 +7,14 @@ from statistics import fmean
 import pytest
 
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
-from advisor.backends.priors import acceptance_prior, quality_prior
-from advisor.backends.technique import Technique
+from advisor.backends.technique import Technique, acceptance_prior, quality_prior
 from advisor.backends.techniques import by_name
 from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
 from advisor.backends.techniques.attention_sliding_window import AttentionSlidingWindow
 from advisor.backends.techniques.kv_sinks import KvSinks
 from advisor.backends.techniques.kv_window import KvWindow
-from advisor.estimate.catalogue import CatalogueMachine
 from advisor.estimate.estimator import Estimator
+from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.hardware import load_hardware

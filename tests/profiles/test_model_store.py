@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from advisor.profiles import model_store
+from advisor.profiles.architectures.spec import shipped_models
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.model_store import SAME_SHAPE, find_model
-from advisor.profiles.models import shipped_models
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from advisor.profiles.layers import LatentAttention, RecurrentMixer, SelfAttention
-from advisor.profiles.model_config import READERS, read_config
+from advisor.profiles.architectures.layers import LatentAttention, RecurrentMixer, SelfAttention
+from advisor.profiles.architectures.read import READERS, read_config
+from advisor.profiles.architectures.spec import SNAPSHOTS, describe, shipped_models
 from advisor.profiles.model_store import find_model
-from advisor.profiles.models import SNAPSHOTS, describe, shipped_models
 
 HERE = Path(__file__).parent
 COUNTS = HERE / "parameter_counts.csv"

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from advisor.planning.question import workload_of
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.trace import read_trace
-from advisor.questions import workload_of
 
 CSV = "arrival_s,prompt_tokens,output_tokens,who\n7.5,300,20,b\n5.0,100,40,a\n"
 JSON_LINES = (

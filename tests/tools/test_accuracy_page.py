@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from advisor.accuracy import Comparison, report_of
 from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.metrics import Basis, Value
-from advisor.validate_cases import read_cases
+from advisor.validation.cases import read_cases
+from advisor.validation.errors import Comparison
+from advisor.validation.report import report_of
 
 PATH = Path(__file__).resolve().parents[2] / "tools" / "accuracy_page.py"
 _SPEC = importlib.util.spec_from_file_location("accuracy_page", PATH)

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from advisor.profiles.engines import load_engine
-from advisor.validate import answer, compare
-from advisor.validate_cases import Case, read_cases
+from advisor.validation.cases import Case, read_cases
+from advisor.validation.predict import answer, compare
 from tools.cross_validate import held_out, model_of, source_of, summary
 from tools.engine_terms import NAMES, Row, constants_of, rows_of
 from tools.fit_engines import HIGHEST, LOWEST, TYPICAL, fit, fit_all

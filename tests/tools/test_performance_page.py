@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from advisor.profiles.byte_sizes import GIB
+from advisor.profiles.formats import GIB
 from benchmarks.harness.environment import read_environment
 from benchmarks.harness.record import Environment, Record, Timing, Work
 from benchmarks.harness.store import Store

@@ -10,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITERS = {
     "accuracy_page": ROOT / "docs" / "accuracy.md",
     "fit_kernels": ROOT / "advisor" / "profiles" / "evidence" / "gemm_efficiency.csv",
+    "evaluate_kernels": ROOT / "benchmarks" / "results" / "kernels.md",
     "readme_table": ROOT / "README.md",
 }
 

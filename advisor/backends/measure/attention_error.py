@@ -11,13 +11,13 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention import Feed, Step
-from advisor.backends.runtime.attention_interface import Options
-from advisor.backends.runtime.engage import kept_of, room_of, sight_of
-from advisor.backends.runtime.forward import Prepared, prepared
-from advisor.backends.runtime.memory import memory_errors
-from advisor.backends.runtime.pool import Pool
-from advisor.backends.session import Session
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.runtime.cache.pool import Pool
+from advisor.backends.runtime.device.memory import memory_errors
+from advisor.backends.runtime.model.attention_hook import Options
+from advisor.backends.runtime.model.forward import Prepared, prepared
+from advisor.backends.runtime.prepare import kept_of, room_of, sight_of
 from advisor.profiles.quality import HeadError
 
 

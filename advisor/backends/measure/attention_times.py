@@ -83,7 +83,7 @@ def time_attention(heads: HeadShape, variant: tuple[str, str, str], work: Work, 
     """One measured point."""
     import torch
 
-    from advisor.backends.runtime.probe import attention_layer_callable
+    from advisor.backends.runtime.attention.probe import attention_layer_callable
 
     implementation, layout, kv_format = variant
     run = attention_layer_callable(

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from advisor.backends.host import read_host
+from advisor.backends.detection.host import read_host
 from advisor.backends.measure.timing import seconds_per_call
-from advisor.profiles.byte_sizes import GIB
+from advisor.profiles.formats import GIB
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from advisor.backends.events import Event, Log
-from advisor.backends.launch import JobResult, run_job
-from advisor.backends.measure.jobs import Chosen, RungJob
+from advisor.backends.processes.child import JobResult, run_job
+from advisor.backends.processes.events import Event, Log
+from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Metrics

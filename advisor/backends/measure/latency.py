@@ -8,12 +8,12 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from advisor.backends.measure.jobs import repeat_step
 from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
-from advisor.backends.session import Session
-from advisor.profiles.byte_sizes import GIB
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.processes.jobs import repeat_step
 from advisor.profiles.errors import AdvisorError
+from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Sample, Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Recipe

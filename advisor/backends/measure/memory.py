@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor.backends.session import Session
+from advisor.backends.model.loaded_model import Session
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch

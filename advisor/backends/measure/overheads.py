@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
 from advisor.backends.measure.turns import Kind
-from advisor.backends.session import Session
+from advisor.backends.model.loaded_model import Session
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 
 if TYPE_CHECKING:  # heavy; functions below import what they need

@@ -15,7 +15,7 @@ from advisor.profiles.machine import GemmPoint
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
-    from advisor.backends.quantised import Product
+    from advisor.backends.model.quantised_linear import Product
 
 CACHED_SHARE = 4
 """A working set of the last-level cache over this lives in it."""
@@ -68,7 +68,7 @@ def time_case(case: Case, stored: Stored, device: "torch.device") -> Iterator[Ge
     """One point for each number of rows; calls go round over copies of the weight, so that it comes from where a model's would."""
     import torch
 
-    from advisor.backends.runtime.linears import product
+    from advisor.backends.runtime.model.linears import product
 
     modules = weight_copies(case, stored, device)
     held, seconds = sum(stored_bytes(module) for module in modules), {}
@@ -104,7 +104,7 @@ def linear(n: int, k: int, stored: Stored, device: "torch.device") -> Any:
 
     holder = torch.nn.Sequential(torch.nn.Linear(k, n, bias=False, device=device, dtype=torch.bfloat16))
     if stored.scheme is not None:
-        from advisor.backends.quantised import quantise_linears
+        from advisor.backends.model.quantised_linear import quantise_linears
 
         quantise_linears(holder, stored.scheme, stored.group_size)
     return holder[0].eval()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from advisor.backends.measure.reference import Reference, collect, load_reference, save_reference, token_nll
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.measure.spread import mean_value
-from advisor.backends.session import Session
+from advisor.backends.model.loaded_model import Session
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Value
 

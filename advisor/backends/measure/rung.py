@@ -5,17 +5,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.backends.events import Event, Log, Measured
-from advisor.backends.load import load_session, read_model_config, trained_tokens
-from advisor.backends.measure.jobs import Chosen, RungJob
 from advisor.backends.measure.latency import serve_workload
 from advisor.backends.measure.memory import forget_peak, held_weight_bytes, peak_bytes
 from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.timing import Clock
-from advisor.backends.session import Session
+from advisor.backends.model.load import load_session, read_model_config, trained_tokens
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.processes.events import Event, Log, Measured
+from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.backends.technique import Technique
-from advisor.profiles.byte_sizes import GIB
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 
 if TYPE_CHECKING:  # heavy; functions below import what they need

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from advisor.backends.session import Session
+from advisor.backends.model.loaded_model import Session
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -23,7 +23,7 @@ def window_log_probs(session: Session, windows: "torch.Tensor", on_window: Calla
     Every token finds its past as it would in decoding: keys and values are read back from the session's own cache, rounded or
     forgotten as that has it. Where the newest page is kept exact, a window goes through page by page.
     """
-    from advisor.backends.runtime.engage import engaged, room_of
+    from advisor.backends.runtime.prepare import engaged, room_of
 
     length = windows.shape[1]
     alone = replace(session, max_tokens=length, max_sequences=1, kv_capacity_tokens=None, decoding="plain", draft_tokens=0)
@@ -48,7 +48,7 @@ def _log_probs(runner: "Runner", windows: list[list[int]], piece: int) -> "Itera
     """[T, V] of each window, all going through the cache together, `piece` tokens at a time."""
     import torch
 
-    from advisor.backends.runtime.attention import Feed
+    from advisor.backends.runtime.attention.step import Feed
 
     pool, length = runner.pool, len(windows[0])
     held = [pool.open() for _ in windows]

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from advisor.backends.events import Event, Judged
-from advisor.backends.load import load_session, read_model_config, trained_tokens
 from advisor.backends.measure.attention_error import attention_errors
-from advisor.backends.measure.jobs import Chosen, QualityJob
 from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.rung import tokenise
 from advisor.backends.measure.timing import Clock
-from advisor.backends.session import Session
+from advisor.backends.model.load import load_session, read_model_config, trained_tokens
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.processes.events import Event, Judged
+from advisor.backends.processes.jobs import Chosen, QualityJob
 from advisor.backends.techniques import by_name
 from advisor.profiles.quality import QualityReport, TechniqueQuality
 

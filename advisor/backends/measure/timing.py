@@ -5,8 +5,8 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING
 
-from advisor.backends.events import Event, Progress
 from advisor.backends.measure.spread import quantile
+from advisor.backends.processes.events import Event, Progress
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention_interface import Attends
-from advisor.backends.runtime.forward import Forward
-from advisor.backends.runtime.lanes import Lanes, Placed
-from advisor.backends.runtime.pool import Held
+from advisor.backends.runtime.cache.pool import Held
+from advisor.backends.runtime.device.decode_batch import Lanes, Placed
+from advisor.backends.runtime.model.attention_hook import Attends
+from advisor.backends.runtime.model.forward import Forward
 from advisor.backends.runtime.sampler import Sampler
 
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)

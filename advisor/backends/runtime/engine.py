@@ -2,17 +2,17 @@
 
 from collections.abc import Callable, Sequence
 
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.runtime.decode_program import DecodeProgram, bucket
-from advisor.backends.runtime.device_clock import DeviceClock
-from advisor.backends.runtime.engage import Drive, Engaged, engaged
-from advisor.backends.runtime.lanes import Lanes
-from advisor.backends.runtime.launch import Launcher
+from advisor.backends.runtime.device.clock import DeviceClock
+from advisor.backends.runtime.device.decode_batch import Lanes
+from advisor.backends.runtime.device.token_ring import TokenRing
 from advisor.backends.runtime.loop import Load, Loop
-from advisor.backends.runtime.record import Finished, Job, Outcome, Progress
-from advisor.backends.runtime.ring import TokenRing
+from advisor.backends.runtime.prepare import Drive, Engaged, engaged
+from advisor.backends.runtime.results import Finished, Job, Outcome, Progress
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 from advisor.backends.runtime.scheduler import Policy, Scheduler
-from advisor.backends.session import Session
+from advisor.backends.runtime.step_launch import Launcher
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 __all__ = ["Finished", "Job", "Outcome", "Progress", "serve"]

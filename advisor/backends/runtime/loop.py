@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from advisor.backends.runtime.device_clock import DeviceClock
-from advisor.backends.runtime.launch import Launch, Launcher, Part
-from advisor.backends.runtime.record import Finished, Job, Outcome, Progress
+from advisor.backends.runtime.device.clock import DeviceClock
+from advisor.backends.runtime.results import Finished, Job, Outcome, Progress
 from advisor.backends.runtime.scheduler import Scheduler, Task
 from advisor.backends.runtime.scheduler import Sequence as Running
 from advisor.backends.runtime.speculate import Drafter
+from advisor.backends.runtime.step_launch import Launch, Launcher, Part
 from advisor.profiles.metrics import Sample
 
 

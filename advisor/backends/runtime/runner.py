@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from advisor.backends.runtime.attention import Feed, Step
-from advisor.backends.runtime.attention_interface import Attends
-from advisor.backends.runtime.fastest import Fastest
-from advisor.backends.runtime.forward import Forward
-from advisor.backends.runtime.lanes import Lanes
-from advisor.backends.runtime.pool import Held, Pool
-from advisor.backends.runtime.ring import upload
-from advisor.backends.runtime.sight import PLAIN, Sight
+from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.runtime.attention.visibility import PLAIN, Sight
+from advisor.backends.runtime.cache.pool import Held, Pool
+from advisor.backends.runtime.device.decode_batch import Lanes
+from advisor.backends.runtime.device.token_ring import upload
+from advisor.backends.runtime.model.attention_hook import Attends
+from advisor.backends.runtime.model.forward import Forward
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,12 @@ class Runner:
         """What answers attention for one new token in each of the first `count` lanes, which hold those sequences and padding."""
         if not self.kernels:
             return self._step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)
-        from advisor.backends.runtime.kernel_attention import LaneAttention  # loads Triton
+        from advisor.backends.runtime.attention.kernels import LaneAttention  # loads Triton
 
         return LaneAttention(self.pool, self.sight, lanes, count)
 
 
 def _kernel_step() -> type[Step]:
-    from advisor.backends.runtime.kernel_attention import KernelStep  # loads Triton
+    from advisor.backends.runtime.attention.kernels import KernelStep  # loads Triton
 
     return KernelStep

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from advisor.backends.runtime.pool import Held, Pool
+from advisor.backends.runtime.cache.pool import Held, Pool
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 UNKNOWN = -1

@@ -7,8 +7,8 @@ same; so the output has exactly the model's distribution (speculative sampling w
 from collections.abc import Sequence as Items
 from typing import Protocol
 
-from advisor.backends.runtime.attention import Feed
-from advisor.backends.runtime.pool import Held, Pool
+from advisor.backends.runtime.attention.step import Feed
+from advisor.backends.runtime.cache.pool import Held, Pool
 from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.scheduler import Sequence, Task
 

@@ -4,12 +4,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Pattern
-from advisor.backends.priors import forgetting_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import not_narrowed, without_attention
-from advisor.backends.session import Session
-from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
+from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.evidence import Evidence
-from advisor.profiles.layers import SelfAttention
 from advisor.profiles.request import Request
 
 BLOCKS = (16, 32, 64, 128)
@@ -71,7 +70,7 @@ class AttentionBlockSparse(Technique):
     def apply(self, session: Session) -> Session:
         """The runtime reads the pattern."""
         # Deferred: torch belongs to those who apply.
-        from advisor.kernels.block_pattern import BlockPattern
+        from advisor.kernels.attention.block_pattern import BlockPattern
 
         pattern = BlockPattern(window=self.window, first=self.global_tokens, random_blocks=self.random_blocks, block=self.block_tokens)
         return replace(session, attention_pattern=pattern)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import attention_not_ours, without_attention
-from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.request import Request
@@ -47,6 +47,6 @@ class AttentionFlash(Technique):
 
     def apply(self, session: Session) -> Session:
         """The runtime times the ways before it serves; what it found stays with the session."""
-        from advisor.backends.runtime.fastest import Fastest  # loads torch
+        from advisor.backends.runtime.attention.autotune import Fastest  # loads torch
 
         return replace(session, attention="flash", fastest=Fastest())

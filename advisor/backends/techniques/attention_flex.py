@@ -3,10 +3,10 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.compiler import why_not_compiled
 from advisor.backends.deployment import Deployment
+from advisor.backends.detection.compiler import why_not_compiled
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import attention_not_ours, without_attention
-from advisor.backends.session import Session
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import Evidence

@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.priors import forgetting_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import not_narrowed, own_window, without_attention
-from advisor.backends.session import Session
-from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.request import Request
 

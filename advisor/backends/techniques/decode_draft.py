@@ -5,13 +5,12 @@ from functools import lru_cache
 from typing import ClassVar
 
 from advisor.backends.deployment import Decoding, Deployment
-from advisor.backends.priors import acceptance_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import not_speculative
-from advisor.backends.session import Session
-from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
+from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.evidence import Evidence, load_evidence
 from advisor.profiles.model_store import SAME_SHAPE, find_model
-from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Request
 
 
@@ -56,7 +55,7 @@ class DecodeDraft(Technique):
     def apply(self, session: Session) -> Session:
         """Load the draft beside the model."""
         # Deferred: torch belongs to those who apply.
-        from advisor.backends.load import load_draft
+        from advisor.backends.model.load import load_draft
 
         return replace(session, decoding="draft", draft_tokens=self.draft_tokens, draft_model=load_draft(session))
 

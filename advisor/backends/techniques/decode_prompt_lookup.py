@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Decoding, Deployment
-from advisor.backends.priors import acceptance_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import not_speculative
-from advisor.backends.session import Session
-from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
 from advisor.profiles.evidence import Evidence, load_evidence
 from advisor.profiles.request import Request
 

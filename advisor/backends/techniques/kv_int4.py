@@ -4,14 +4,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.priors import quality_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import not_cacheable
-from advisor.backends.session import Session
-from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
+from advisor.profiles.architectures.layers import SelfAttention
+from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import Evidence
-from advisor.profiles.layers import SelfAttention
-from advisor.profiles.models import ModelSpec
 from advisor.profiles.request import Request
 
 

@@ -4,12 +4,11 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.priors import forgetting_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import not_evictable, not_narrowed, without_attention
-from advisor.backends.session import Session
-from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
+from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.evidence import Evidence
-from advisor.profiles.layers import SelfAttention
 from advisor.profiles.request import Request
 
 WINDOWS = (1020, 4092)

@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Weights
-from advisor.backends.priors import quality_prior
+from advisor.backends.model.loaded_model import Session
 from advisor.backends.refusals import head_not_quantisable, not_quantisable
-from advisor.backends.session import Session
-from advisor.backends.technique import Case, QualityEffect, Slot, Technique
+from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.request import Request
 
@@ -57,7 +56,7 @@ class WeightsInt4(Technique):
     def apply(self, session: Session) -> Session:
         """Swap the linear layers, one at a time."""
         # Deferred: torch belongs to those who apply.
-        from advisor.backends.quantised import quantise_linears
+        from advisor.backends.model.quantised_linear import quantise_linears
 
         quantise_linears(session.model, "int4", self.group_size, head=self.head)
         return session

@@ -1,0 +1,1 @@
+"""The loaded model and its linear layers."""

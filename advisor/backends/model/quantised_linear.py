@@ -1,0 +1,246 @@
+"""Weight-only quantised linears and their swap into a loaded model. Loads torch: imported by those who apply."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import nn
+
+from advisor.kernels.linear import int8_linear as int8
+from advisor.kernels.linear import int8_packing
+from advisor.kernels.linear.int4_linear import PACKED_ROWS, int4_linear, int4_product
+from advisor.kernels.linear.int4_packing import GROUP_SIZES, Layout, lay_out, quantise_int4
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.formats import FORMATS
+
+Product = Callable[[torch.Tensor], torch.Tensor]
+"""[T, inputs] to [T, outputs]."""
+KEPT_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
+"""Heads, and the small matrices that choose experts: not worth their error."""
+
+
+class QuantisedLinear(nn.Module):
+    """A linear layer whose weights are integers. Activations are rounded to bf16 on a CPU; the result has their type."""
+
+    channel_dimensions: ClassVar[dict[str, int]]
+    """Each buffer, and which of its dimensions runs over output channels."""
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.bias: nn.Parameter | None = linear.bias
+        self.real_channels: tuple[tuple[int, int], ...] = ((0, linear.out_features),)
+        """Ranges of output channels that are no padding."""
+
+    @property
+    def channels(self) -> int:
+        """Output channels with padding."""
+        name, dimension = next(iter(self.channel_dimensions.items()))
+        return self.get_buffer(name).shape[dimension]
+
+    def lay_out(self) -> None:
+        """Put the weights in the order that the kernels of their device take."""
+        raise NotImplementedError
+
+    def bare(self) -> tuple[int, Product] | None:
+        """The CPU's operator itself, for so many rows [T, in_features] of contiguous bf16 at most; `None` where work remains around it.
+
+        A module's call and the checks of `forward` take as long as a small product.
+        """
+        return None
+
+    def _is_bare(self, columns: int) -> bool:
+        on_cpu = next(self.buffers()).device.type == "cpu"
+        return on_cpu and self.bias is None and columns == self.in_features and self.channels == self.out_features
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
+        """As `nn.Module`, which `to` and `cuda` come through; the weights then lie as their new device needs."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self.lay_out()
+        return self
+
+    def _finish(self, out: torch.Tensor) -> torch.Tensor:
+        """Drop padded channels, add the bias."""
+        if out.shape[-1] != self.out_features:
+            out = torch.cat([out[..., start:stop] for start, stop in self.real_channels], dim=-1)
+        return out if self.bias is None else out + self.bias.to(out.dtype)
+
+    def _padded(self, x: torch.Tensor, columns: int) -> torch.Tensor:
+        """`x` with zeros up to the columns that the weights were padded to."""
+        if x.shape[-1] != self.in_features:
+            raise ValueError(f"{type(self).__name__} takes {self.in_features} input features; got x of shape {tuple(x.shape)}")
+        return x if columns == self.in_features else nn.functional.pad(x, (0, columns - self.in_features))
+
+    def extra_repr(self) -> str:
+        """As `nn.Linear` prints itself."""
+        return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
+
+
+class Int8Linear(QuantisedLinear):
+    """Int8 weights, one scale per output channel."""
+
+    channel_dimensions: ClassVar[dict[str, int]] = {"q": 0, "scale": 0}
+
+    q: torch.Tensor
+    scale: torch.Tensor
+
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__(linear)
+        q, scale = int8_packing.quantise_int8(linear.weight.detach())
+        self.register_buffer("q", q)
+        self.register_buffer("scale", scale)
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """See `QuantisedLinear`."""
+        words = layout_of(self.q.device) == "words"
+        if self.q.device.type != "meta" and words != (self.q.dtype == torch.int16):
+            self.q = int8_packing.pack_words(self.q) if words else int8_packing.unpack_words(self.q)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [.., in_features] to [.., out_features]."""
+        q, scale = self.q, self.scale
+        product = int8.int8_linear if q.dtype == torch.int16 else int8.int8_product
+        return self._finish(product(self._padded(x, q.shape[1] * q.element_size()), q, scale))
+
+    def bare(self) -> tuple[int, Product] | None:
+        """See `QuantisedLinear`."""
+        q, scale = self.q, self.scale
+        if q.dtype != torch.int8 or not self._is_bare(q.shape[1]):
+            return None
+        run: Any = torch.ops.aten._weight_int8pack_mm.default
+        return int8.PACKED_ROWS, lambda x: run(x, q, scale)
+
+
+class Int4Linear(QuantisedLinear):
+    """Int4 weights, a scale and a zero per group of `group_size` inputs."""
+
+    channel_dimensions: ClassVar[dict[str, int]] = {"packed": 0, "scale_zero": 1}
+
+    packed: torch.Tensor
+    scale_zero: torch.Tensor
+
+    def __init__(self, linear: nn.Linear, group_size: int) -> None:
+        super().__init__(linear)
+        self.group_size = group_size
+        packed, scale_zero = quantise_int4(linear.weight.detach(), group_size, layout_of(linear.weight.device))
+        self.register_buffer("packed", packed)
+        self.register_buffer("scale_zero", scale_zero)
+
+    def lay_out(self) -> None:
+        """See `QuantisedLinear`."""
+        layout = layout_of(self.packed.device)
+        if self.packed.device.type != "meta" and (layout == "words") != (self.packed.dtype == torch.int16):
+            self.packed, self.scale_zero = lay_out(self.packed, self.scale_zero, layout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """`x` [.., in_features] to [.., out_features]."""
+        packed, scale_zero = self.packed, self.scale_zero
+        product = int4_linear if packed.dtype == torch.int16 else int4_product
+        return self._finish(product(self._padded(x, packed.shape[1] * packed.element_size() * 2), packed, scale_zero))
+
+    def bare(self) -> tuple[int, Product] | None:
+        """See `QuantisedLinear`."""
+        packed, scale_zero = self.packed, self.scale_zero.contiguous()
+        if packed.dtype != torch.uint8 or not self._is_bare(2 * packed.shape[1]):
+            return None
+        run: Any = torch.ops.aten._weight_int4pack_mm_for_cpu.default
+        group_size = self.in_features // scale_zero.shape[0]
+        return PACKED_ROWS, lambda x: run(x, packed, group_size, scale_zero)
+
+    def extra_repr(self) -> str:
+        """As `nn.Linear` prints itself, with the group."""
+        return f"{super().extra_repr()}, group_size={self.group_size}"
+
+
+def layout_of(device: torch.device) -> Layout:
+    """How integer weights lie there: in words for our own kernels on a GPU, elsewhere as torch's CPU operators take them."""
+    return "words" if device.type == "cuda" else "operator"
+
+
+def quantise_linears(
+    model: nn.Module, weight_format: str, group_size: int | None, kept_names: tuple[str, ...] = KEPT_NAMES, *, head: bool = False
+) -> int:
+    """Swap the linears of `model` in place, freeing each before the next; returns how many were swapped.
+
+    Kept: names in `kept_names` (whole or last part), the output head unless `head` says otherwise, and weights shared with an
+    embedding. `group_size` `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a
+    model without linears.
+    """
+    group = _checked_group(weight_format, group_size)
+    swapped = 0
+    for names in _swappable(model, kept_names, with_head=head):
+        linear = model.get_submodule(names[0])
+        assert isinstance(linear, nn.Linear)
+        new = Int8Linear(linear) if weight_format == "int8" else Int4Linear(linear, group)
+        new.train(linear.training)
+        for name in names:
+            model.set_submodule(name, new)
+        swapped += 1
+        del linear
+    if not swapped:
+        raise AdvisorError("nothing-to-quantise", f"{type(model).__name__} has no linear layer to store in {weight_format}")
+    return swapped
+
+
+def weight_bytes(model: nn.Module) -> dict[str, int]:
+    """Bytes that parameters and buffers hold, shared memory counted once.
+
+    Kinds: `embedding`, `head`, `linear` (matrices, in whatever format), `scales` (with zeros), `other` (norms, biases, tables).
+    """
+    held: dict[str, int] = dict.fromkeys(("embedding", "head", "linear", "scales", "other"), 0)
+    seen: set[tuple[torch.device, int]] = set()
+    # embeddings first: a tied matrix counts as one
+    modules = sorted(model.modules(), key=lambda module: not isinstance(module, nn.Embedding))
+    head = _head(model)
+    for module in modules:
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            storage = tensor.untyped_storage()
+            if (tensor.device, storage.data_ptr()) not in seen:
+                seen.add((tensor.device, storage.data_ptr()))
+                held[_kind(module, name, head)] += storage.nbytes()
+    return held
+
+
+def _checked_group(weight_format: str, group_size: int | None) -> int:
+    if weight_format not in ("int8", "int4"):
+        raise AdvisorError(
+            "unknown-format", f"linears cannot be stored in `{weight_format}`", exit_code=ExitCode.USAGE, help=("choose from int8, int4",)
+        )
+    group = FORMATS["int4"].group_size if group_size is None else group_size
+    if group not in GROUP_SIZES:
+        allowed = "choose from " + ", ".join(map(str, GROUP_SIZES))
+        raise AdvisorError("bad-group-size", f"int4 weights have no groups of {group_size}", exit_code=ExitCode.USAGE, help=(allowed,))
+    return group
+
+
+def _swappable(model: nn.Module, kept_names: tuple[str, ...], *, with_head: bool) -> Iterator[list[str]]:
+    """All names of each linear to swap. Only names and ids are held, so that a swapped linear can be freed."""
+    names: dict[int, list[str]] = defaultdict(list)
+    kept = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    head = _head(model)
+    for name, module in model.named_modules(remove_duplicate=False):
+        if type(module) is not nn.Linear or not name or id(module.weight) in kept:
+            continue
+        named = name in kept_names or name.rpartition(".")[2] in kept_names
+        if with_head if module is head else not named:
+            names[id(module)].append(name)
+    del head
+    yield from list(names.values())
+
+
+def _head(model: nn.Module) -> Any:
+    """The output head that a transformers model names, if any."""
+    named = getattr(model, "get_output_embeddings", None)
+    return named() if named else None
+
+
+def _kind(module: nn.Module, name: str, head: object) -> str:
+    if isinstance(module, nn.Embedding):
+        return "embedding"
+    if module is head:
+        return "head"
+    if isinstance(module, QuantisedLinear):
+        return {"q": "linear", "packed": "linear", "scale": "scales", "scale_zero": "scales"}.get(name, "other")
+    return "linear" if isinstance(module, nn.Linear) and name == "weight" else "other"

@@ -1,0 +1,1 @@
+"""Child processes: jobs, events, starting and stopping."""

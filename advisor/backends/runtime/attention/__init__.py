@@ -1,0 +1,1 @@
+"""Attention of one step: visibility, backends, autotuning."""

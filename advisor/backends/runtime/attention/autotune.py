@@ -1,0 +1,160 @@
+"""Which exact way is fastest for attention calls of a kind: each is timed once, before anything is served, and remembered."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from math import inf, log2
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.attention.exact import Call, Way, ways
+from advisor.kernels.launch_sizes import power_of_two
+
+REPEATS = 3
+"""Of a call after its first: the least of them counts."""
+DEAR_S = 0.02
+"""Calls that take longer are timed once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Calls that one choice serves: sequences, new tokens and cached tokens rounded up to powers of two."""
+
+    device: str
+    dtype: str
+    is_plain: bool
+    is_causal: bool
+    scaled: bool
+    """Whether the cache has scales."""
+    heads: int
+    kv_heads: int
+    width: int
+    sequences: int
+    tokens: int
+    keys: int
+
+    @property
+    def shape(self) -> str:
+        """The kind in a phrase."""
+        what = "whole prompts" if self.is_causal else "steps"
+        return f"{what} of up to {self.sequences} x {self.tokens} tokens that see up to {self.keys}"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A way and what each of those that could be taken took, in seconds; `inf` for one that failed."""
+
+    kind: Kind
+    seconds: Mapping[str, float]
+
+    @property
+    def way(self) -> str:
+        """The fastest."""
+        return min(self.seconds, key=lambda name: self.seconds[name])
+
+    @property
+    def reason(self) -> str:
+        """The choice in a sentence, with the times behind it."""
+        times = ", ".join(
+            f"{name} {1e6 * took:.0f} us" for name, took in sorted(self.seconds.items(), key=lambda item: item[1]) if took < inf
+        )
+        failed = [name for name, took in self.seconds.items() if took == inf]
+        return f"{self.kind.shape}: {self.way} ({times}{'; not able: ' + ', '.join(failed) if failed else ''})"
+
+
+@dataclass(slots=True)
+class Fastest:
+    """Remembers the fastest way for each kind of call. Measures only while it is told to, so that no request waits for it."""
+
+    clock: Callable[[], float] = time.perf_counter
+    choices: dict[Kind, Choice] = field(default_factory=dict)
+    _until: float = -inf
+    _known: dict[Kind, str] = field(default_factory=dict)
+
+    def compute(self, call: Call) -> Tensor:
+        """Compute the call the fastest way that is known for its kind or for the nearest one that was measured."""
+        able = ways(call)
+        if len(able) == 1:
+            return next(iter(able.values()))(call)
+        kind = kind_of(call)
+        if kind not in self.choices and self.clock() < self._until:
+            self._measure(kind, call, able)
+        return able[self._way(kind, able)](call)
+
+    @contextmanager
+    def trying(self, seconds: float) -> Iterator[None]:
+        """Time kinds that are new, for so long at the most; one that has begun is finished."""
+        self._until = self.clock() + seconds
+        try:
+            yield
+        finally:
+            self._until = -inf
+            self._known.clear()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every choice in a sentence, in the order in which they were made."""
+        return tuple(choice.reason for choice in self.choices.values())
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether there is time left to measure."""
+        return self.clock() < self._until
+
+    def _way(self, kind: Kind, able: Mapping[str, Way]) -> str:
+        known = self._known.get(kind)
+        if known is None:
+            nearest = min(self.choices.values(), key=lambda choice: _apart(choice.kind, kind), default=None)
+            usable = nearest is not None and _apart(nearest.kind, kind) < inf
+            known = self._known[kind] = nearest.way if nearest is not None and usable else next(iter(able))
+        return known
+
+    def _measure(self, kind: Kind, call: Call, able: Mapping[str, Way]) -> None:
+        self.choices[kind] = Choice(kind, {name: self._seconds(way, call) for name, way in able.items()})
+        self._known.clear()
+
+    def _seconds(self, way: Way, call: Call) -> float:
+        """The least of a few calls after one to warm up; `inf` for a way that does not take the call after all."""
+        try:
+            first = self._once(way, call)
+            return min(self._once(way, call) for _ in range(1 if first > DEAR_S else REPEATS))
+        except RuntimeError:  # what SDPA raises when a back end cannot
+            return inf
+
+    def _once(self, way: Way, call: Call) -> float:
+        started = self.clock()
+        way(call)
+        if call.query.device.type == "cuda":
+            torch.cuda.synchronize(call.query.device)
+        return self.clock() - started
+
+
+def kind_of(call: Call) -> Kind:
+    """The kind of a call."""
+    sequences, tokens, heads, width = call.query.shape
+    keys = call.cached[0]
+    return Kind(
+        device=str(call.query.device),
+        dtype=str(call.query.dtype),
+        is_plain=call.is_plain,
+        is_causal=call.is_causal,
+        scaled=keys.scales is not None,
+        heads=heads,
+        kv_heads=keys.rows.shape[1],
+        width=width,
+        sequences=power_of_two(sequences),
+        tokens=power_of_two(tokens),
+        keys=power_of_two(keys.rows.shape[2]),
+    )
+
+
+def _apart(one: Kind, other: Kind) -> float:
+    """Octaves between the sizes of two kinds that are otherwise the same; `inf` for different ones, and for one token and many."""
+    resized = replace(other, sequences=one.sequences, tokens=one.tokens, keys=one.keys)
+    if resized != one or (one.tokens == 1) != (other.tokens == 1):
+        return inf
+    return sum(
+        abs(log2(mine / theirs)) for mine, theirs in ((one.sequences, other.sequences), (one.tokens, other.tokens), (one.keys, other.keys))
+    )

@@ -1,0 +1,140 @@
+"""The exact ways to compute one attention call, and which of them can. Knows tensors, no cache and no model."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from advisor.backends.runtime.cache.store import Batch
+from advisor.kernels.attention import paged_attention as kernel
+from advisor.kernels.attention.flex import KEY_BLOCK, Sight, attend, compiled, over_rows
+from advisor.kernels.launch_sizes import power_of_two
+
+DEVICE_KERNELS = {
+    "sdpa-cudnn": SDPBackend.CUDNN_ATTENTION,
+    "sdpa-flash": SDPBackend.FLASH_ATTENTION,
+    "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
+}
+"""SDPA's own back ends on a CUDA device; without one of them named it takes the first that can."""
+LEAST_QUERIES = 2
+"""torch 2.13's kernel for one query and 512 keys or more names whole blocks that a mask without them does not have: it does not compile."""
+SHORTEST_CHUNK = 64
+"""Kernels of fixed shape are made for so many tokens of a prompt at least."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """Attention of queries [N, W, H, D] over what is cached of N sequences."""
+
+    query: Tensor
+    cached: tuple[Batch, Batch]
+    """Keys and values, L tokens of each sequence."""
+    mask: Callable[[], Tensor]
+    """Makes the additive mask of `widen_mask`."""
+    sight: Callable[[], Sight] | None
+    """Makes what the mask says, as positions and bounds; `None` where it says more than they do."""
+    most: int
+    """Sequences that such calls have at the most, 0 for a chunk of one prompt: kernels of fixed shape are made for so many."""
+    is_causal: bool
+    """Whether it is a whole prompt, from its first token on: then the mask says nothing that its order does not."""
+    scale: float
+    softcap: float | None = None
+    sinks: Tensor | None = None
+    turned: Tensor | None = None
+    """Queries by which the `first` tokens are scored instead."""
+    first: int = 0
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is nothing but a softmax of scaled products: SDPA knows neither soft caps nor sinks nor second queries."""
+        return self.softcap is None and self.sinks is None and self.turned is None
+
+
+Way = Callable[[Call], Tensor]
+"""Computes a call: [N, W, H, E]."""
+
+
+def written_out(call: Call) -> Tensor:
+    """Two batched products with the scores in memory between them; computes every call."""
+    keys, values = call.cached
+    return kernel.written_out(
+        call.query,
+        keys.rows,
+        values.rows,
+        call.mask(),
+        scale=call.scale,
+        softcap=call.softcap,
+        sinks=call.sinks,
+        key_scales=keys.scales,
+        value_scales=values.scales,
+        first_query=call.turned,
+        first=call.first,
+    )
+
+
+def sdpa(call: Call) -> Tensor:
+    """torch's fused kernel; computes plain calls."""
+    keys, values = (batch.scaled() for batch in call.cached)
+    if not call.is_causal:
+        return kernel.fused(call.query, keys, values, call.mask(), scale=call.scale)
+    width = call.query.shape[1]
+    return kernel.fused(call.query, keys[:, :, :width], values[:, :, :width], None, scale=call.scale)
+
+
+def flex(call: Call) -> Tensor:
+    """torch's flex_attention, compiled; computes what `can_flex` lets through."""
+    assert call.sight is not None, "asked before"
+    device = call.query.device.type
+    query, (keys, values), sight = call.query, (batch.scaled() for batch in call.cached), call.sight()
+    if device != "cuda":
+        query, keys, values, sight = _grown(query, keys, values, sight, call.most)
+    mask = over_rows(sight, keys.shape[2])
+    out = attend(query, keys, values, mask, scale=call.scale, softcap=call.softcap, sinks=call.sinks, run=compiled(device))
+    return out[: call.query.shape[0], : call.query.shape[1]]
+
+
+def can_flex(call: Call) -> bool:
+    """Whether flex_attention computes the call: on a CPU it gives no sums, which sinks need, and nowhere a second query."""
+    return call.turned is None and call.sight is not None and (call.sinks is None or call.query.device.type == "cuda")
+
+
+def ways(call: Call) -> Mapping[str, Way]:
+    """Every way that computes this call on its device, by name; the first is taken where nothing was measured."""
+    known: dict[str, Way] = {"sdpa": sdpa, "written-out": written_out} if call.is_plain else {"written-out": written_out}
+    if call.query.device.type != "cuda":
+        return known
+    if call.is_plain:
+        known |= {name: _by(back_end) for name, back_end in DEVICE_KERNELS.items()}
+    return known | ({"flex": flex} if can_flex(call) else {})
+
+
+def _by(back_end: SDPBackend) -> Way:
+    """SDPA through one of its back ends. Raises `RuntimeError` for a call that it does not take."""
+
+    def run(call: Call) -> Tensor:
+        with sdpa_kernel(back_end):
+            return sdpa(call)
+
+    return run
+
+
+def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int) -> tuple[Tensor, Tensor, Tensor, Sight]:
+    """The same with lengths rounded up to powers of two and `most` sequences: a compiled kernel of fixed shape serves many steps.
+
+    What is added is cut off afterwards: queries at the place of the last, which says how far a run of them looks; sequences at place 0.
+    """
+    sequences, width = max(most, query.shape[0]), power_of_two(query.shape[1])
+    width = max(width, LEAST_QUERIES if most else SHORTEST_CHUNK)
+    length = max(power_of_two(keys.shape[2]), KEY_BLOCK)
+    more, wider = sequences - query.shape[0], width - query.shape[1]
+    query = functional.pad(query, (0, 0, 0, 0, 0, wider, 0, more))
+    keys, values = (functional.pad(rows, (0, 0, 0, length - rows.shape[2], 0, 0, 0, more)) for rows in (keys, values))
+    forgotten = sight.forgotten
+    if forgotten is not None:
+        last = forgotten[0].expand_as(sight.positions)
+        forgotten = functional.pad(last, (0, wider, 0, more), value=-1), forgotten[1]
+    positions = torch.cat([sight.positions, sight.positions[:, -1:].expand(-1, wider)], dim=1)
+    return query, keys, values, replace(sight, positions=functional.pad(positions, (0, 0, 0, more)), forgotten=forgotten)

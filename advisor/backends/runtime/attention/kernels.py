@@ -1,0 +1,191 @@
+"""Attention of decoding rows through the kernels for paged caches: each row is one token and reads the cache as its sequence stands.
+
+Letters as in `advisor.kernels.attention.paged_decode`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.attention.rotary import turned_back
+from advisor.backends.runtime.attention.step import Step
+from advisor.backends.runtime.attention.visibility import Sight
+from advisor.backends.runtime.cache.pool import Pool
+from advisor.backends.runtime.cache.store import ModelFormat, Quantised, Store
+from advisor.backends.runtime.device.decode_batch import Lanes
+from advisor.backends.runtime.model.attention_hook import Options, Rope
+from advisor.kernels.attention.paged_decode import paged_decode
+from advisor.kernels.cache.kv_formats import rotate
+from advisor.kernels.cache.kv_write import kv_write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Where N rows stand."""
+
+    tables: Tensor
+    """Blocks of each row's sequence [N, B] int32."""
+    lengths: Tensor
+    """Tokens of the cache that a row sees, its own included [N] int32; 0 for padding."""
+    ring: Tensor | None
+    """Row of the pool [N] int32, for formats that keep the newest pages."""
+
+
+class LaneAttention:
+    """Writes and reads the cache for the lanes of a decoding program; index tensors follow from the lanes, on the device."""
+
+    def __init__(self, pool: Pool, sight: Sight, lanes: Lanes, count: int) -> None:
+        self.pool = pool
+        self.sight = sight
+        size, live, stored = pool.room.block_tokens, lanes.live[:count], lanes.stored[:count]
+        rows, page = lanes.rows[:count], lanes.stored[:count] // size
+        tables = pool.tables.index_select(0, rows)
+        block = tables.gather(1, page.unsqueeze(1)).squeeze(1)
+        padding = live == 0
+        self.slots = (block * size + stored % size).masked_fill(padding, -1)
+        ring = rows.to(torch.int32) if pool.room.has_ring else None
+        self.rows = Rows(tables=tables, lengths=((stored + 1) * live).to(torch.int32), ring=ring)
+        self.pages = None if ring is None else (rows * 2 + page % 2).masked_fill(padding, -1).to(torch.int32)
+        self.turns = _turns(pool, lanes.positions[:count])
+
+    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        """See `Attends`."""
+        return self._attend(layer, queries, keys, values, None, options)
+
+    def attend_unturned(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
+        """See `AttendsUnturned`."""
+        return self._attend(layer, queries, keys, values, rope, options)
+
+    def _attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope | None, options: Options) -> Tensor:
+        """The queries are turned, and rotated for formats that are, in place."""
+        stored = self.pool.keys[layer], self.pool.values[layer]
+        queries, keys, values = _in_rows(queries), _in_rows(keys), _in_rows(values)
+        kv_write(
+            keys,
+            values,
+            self.slots,
+            _data(stored[0]),
+            _data(stored[1]),
+            kv_format=self.pool.room.kv_format,
+            key_scales=_scales(stored[0]),
+            value_scales=_scales(stored[1]),
+            cos=None if rope is None else rope.cos,
+            sin=None if rope is None else rope.sin,
+            query=queries,
+            recent=None if self.pages is None else (_ring(stored[0]), _ring(stored[1]), self.pages),
+        )
+        rotated = self.pool.room.has_ring
+        turned = None
+        if self.turns is not None:
+            plain = rotate(queries) if rotated else queries
+            turned = turned_back(plain, self.turns, self.sight.frequencies[layer])
+            turned = rotate(turned) if rotated else turned
+        out = read_cache(self.pool, layer, queries, turned, self.rows, self._narrowed(options))
+        return rotate(out) if rotated else out
+
+    def _narrowed(self, options: Options) -> Options:
+        return replace(options, window=self.sight.narrowed(options.window))
+
+
+class KernelStep(Step):
+    """A step whose group reads the cache through the kernel: all rows of drafts, each as its own. Chunks of prompts as elsewhere."""
+
+    def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
+        """[rows, H, D] to [rows, H, E]."""
+        return read_cache(self.pool, layer, queries, turned, self._once(("rows",), self._rows), options)
+
+    def _rows(self) -> Rows:
+        rows = self._long([feed.held.row for feed in self.group for _ in feed.tokens])
+        lengths = (self._stored[: len(rows)] + 1).to(torch.int32)
+        return Rows(
+            tables=self.pool.tables.index_select(0, rows), lengths=lengths, ring=rows.to(torch.int32) if self.pool.room.has_ring else None
+        )
+
+
+def read_cache(pool: Pool, layer: int, queries: Tensor, turned: Tensor | None, rows: Rows, options: Options) -> Tensor:
+    """Attention of [N, H, D] to [N, H, E]; first tokens are scored against `turned` where there is one."""
+    stored, queries = (pool.keys[layer], pool.values[layer]), _in_rows(queries)
+    window, first = seen(pool, options)
+    if turned is not None:  # both at one distance
+        queries, turned = queries.contiguous(), turned.contiguous()
+    out = paged_decode(
+        _widened(queries),
+        _data(stored[0]),
+        _data(stored[1]),
+        rows.tables,
+        rows.lengths,
+        scale=options.scale,
+        kv_format=pool.room.kv_format,
+        key_scales=_scales(stored[0]),
+        value_scales=_scales(stored[1]),
+        window=window,
+        first=first,
+        first_query=None if turned is None else _widened(turned),
+        softcap=options.softcap,
+        sinks=options.sinks,
+        recent=None if rows.ring is None else (_ring(stored[0]), _ring(stored[1]), rows.ring),
+    )
+    return out[:, 0]
+
+
+def seen(pool: Pool, options: Options) -> tuple[int | None, int]:
+    """Newest and first tokens that a row sees: those that attention asks for among those that the cache keeps."""
+    kept = pool.room.kept
+    if kept is None or (options.window is not None and options.window <= kept.window):
+        return options.window, 0
+    return kept.window, kept.first
+
+
+def why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Sight) -> str | None:
+    """Why the kernels do not read this cache as the model's layers, with these windows, see it; `None` where they do."""
+    room = pool.room
+    if room.has_ring and room.page_tokens != room.block_tokens:
+        return f"an unpaged {room.kv_format} cache keeps pages of {room.page_tokens} tokens and one block of {room.block_tokens}"
+    if sight.pattern is not None:
+        return "a pattern leaves out blocks among those that a token reads"
+    wide = [sight.narrowed(window) for window in windows]
+    kept = room.kept
+    if (
+        kept is not None
+        and kept.first
+        and any(window is not None and kept.window < window < kept.window + kept.first + room.block_tokens for window in wide)
+    ):
+        return f"the model's windows hide some of the {kept.first} first tokens that the cache keeps"
+    return None
+
+
+def _turns(pool: Pool, positions: Tensor) -> Tensor | None:
+    """How far each row's query is turned back for the first tokens [N]; `None` where a cache keeps true places."""
+    kept = pool.room.kept
+    if kept is None or not kept.first:
+        return None
+    return (positions - (kept.first + kept.window - 1)).clamp_min(0)
+
+
+def _in_rows(tensor: Tensor) -> Tensor:
+    """[T, H, D], the heads of a token side by side."""
+    return tensor if tensor[:1].is_contiguous() else tensor.contiguous()
+
+
+def _widened(queries: Tensor) -> Tensor:
+    """[N, H, D], rows of a wider tensor perhaps, as [N, 1, H, D]."""
+    rows, heads, width = queries.shape
+    apart = queries.stride(0) if rows > 1 else heads * width
+    return queries.as_strided((rows, 1, heads, width), (apart, apart, width, 1))
+
+
+def _data(store: Store) -> Tensor:
+    assert isinstance(store, ModelFormat | Quantised), "a pool has no other stores"
+    return store.data
+
+
+def _scales(store: Store) -> Tensor | None:
+    return store.scales if isinstance(store, Quantised) else None
+
+
+def _ring(store: Store) -> Tensor:
+    assert isinstance(store, Quantised), "only formats with a ring are asked for it"
+    assert store.recent is not None, "only formats with a ring are asked for it"
+    return store.recent.data

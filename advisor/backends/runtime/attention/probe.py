@@ -1,0 +1,68 @@
+"""One layer's attention as a step runs it, cache write included, alone: for measuring what it costs."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from math import inf
+from typing import Literal
+
+import torch
+
+from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.runtime.cache.pool import Heads, Pool, Room
+from advisor.backends.runtime.model.attention_hook import Options
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+def attention_layer_callable(
+    *,
+    implementation: str,
+    layout: str,
+    kv_format: str,
+    phase: Literal["prefill", "decode"],
+    batch: int,
+    q_tokens: int,
+    kv_tokens: int,
+    q_heads: int,
+    kv_heads: int,
+    head_dim: int,
+    dtype: torch.dtype,
+    block_tokens: int = 16,
+    device: torch.device | None = None,
+) -> Callable[[], None]:
+    """What one layer does for `batch` sequences of `q_tokens` new tokens that see `kv_tokens` keys, the new ones included.
+
+    In `decode` the sequences attend in one batched product, in `prefill` one by one. Index tensors and masks, which a step makes
+    once for all layers, are made before the first call. Raises `AdvisorError` for sizes that make no sense.
+    """
+    if not 1 <= q_tokens <= kv_tokens or (phase == "decode" and q_tokens == kv_tokens):
+        raise AdvisorError(
+            "bad-run", f"{q_tokens} new tokens cannot {phase} among {kv_tokens} keys, themselves included", exit_code=ExitCode.USAGE
+        )
+    where = device or torch.device("cpu")
+    size = kv_tokens if layout == "contiguous" else block_tokens
+    room = Room(blocks=batch * -(-kv_tokens // size), block_tokens=size, sequences=batch, max_tokens=kv_tokens, kv_format=kv_format)
+    pool = Pool((Heads(kv_heads, head_dim, head_dim),), room, dtype, where)
+    feeds = []
+    for _ in range(batch):
+        held = pool.open()
+        pool.grow(held, kv_tokens)
+        held.tokens = kv_tokens - q_tokens
+        feeds.append(Feed(held, [0] * q_tokens))
+    fastest = Fastest() if implementation == "flash" else None
+    step = Step(pool, feeds, batch if phase == "decode" else 0, implementation, fastest=fastest)
+    rows = batch * q_tokens
+    draw = torch.Generator(device=where).manual_seed(0)
+    query, key, value = (
+        torch.randn((1, rows, heads, head_dim), generator=draw, device=where, dtype=torch.float32).to(dtype).transpose(1, 2)
+        for heads in (q_heads, kv_heads, kv_heads)
+    )
+    options = Options(scale=head_dim**-0.5)
+
+    @torch.inference_mode()
+    def run() -> None:
+        step.attend(0, query, key, value, options)
+
+    with nullcontext() if fastest is None else fastest.trying(inf):
+        run()
+    return run

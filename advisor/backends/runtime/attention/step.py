@@ -1,0 +1,282 @@
+"""Attention of one step: what it reads and writes of the pool, and how each of its rows attends."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.runtime.attention.exact import Call, can_flex, flex, sdpa, written_out
+from advisor.backends.runtime.attention.rotary import turned_back
+from advisor.backends.runtime.attention.visibility import PLAIN, Sight, forgotten, of_blocks, turns, visited
+from advisor.backends.runtime.cache.indices import Reading, Writing
+from advisor.backends.runtime.cache.pool import Held, Pool
+from advisor.backends.runtime.cache.recent_pages import Span
+from advisor.backends.runtime.cache.store import Batch
+from advisor.backends.runtime.device.token_ring import upload
+from advisor.backends.runtime.model.attention_hook import Options, attend
+from advisor.kernels.attention import paged_attention as kernel
+from advisor.kernels.attention.block_sparse_prefill import block_sparse_attention
+from advisor.kernels.attention.flex import Sight as Seen
+from advisor.kernels.cache.kv_formats import rotate
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """New tokens of one sequence in a step: they take the places from `held.tokens` on."""
+
+    held: Held
+    tokens: Sequence[int]
+
+
+class Step:
+    """One pass of the model: token rows of all sequences, and where each row's key and value go and what it may see.
+
+    Rows stand in the order of `feeds`. The first `grouped` of them are few tokens each and attend in one batched product; the
+    others, chunks of prompts, attend one by one. Index tensors and masks are made once and shared by all layers of equal shape.
+
+    A cache that forgets is read as each token of the group would find it alone; the tokens of a chunk see one another, and all
+    see of the past what its first one sees.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        feeds: Sequence[Feed],
+        grouped: int,
+        implementation: str,
+        sight: Sight = PLAIN,
+        fastest: Fastest | None = None,
+    ) -> None:
+        self.pool = pool
+        self.fastest = fastest
+        self.implementation = implementation
+        self.sight = sight
+        self.group, self.chunks = feeds[:grouped], feeds[grouped:]
+        places = [place for feed in feeds for place in range(feed.held.tokens, feed.held.tokens + len(feed.tokens))]
+        stored = [place for feed in feeds for place in range(_stored(feed), _stored(feed) + len(feed.tokens))]
+        size = pool.room.block_tokens
+        blocks = [feed.held.blocks[(_stored(feed) + i) // size] for feed in feeds for i in range(len(feed.tokens))]
+        self.ids = self._long([token for feed in feeds for token in feed.tokens])
+        self.positions = self._long(places)
+        self._stored = self._long(stored)
+        self._block, self._offset = self._long(blocks), self._long([place % size for place in stored])
+        self._shared: dict[tuple[object, ...], Any] = {}
+        self._group_length = max((_stored(feed) + len(feed.tokens) for feed in self.group), default=0)
+        self._even_out([len(feed.tokens) for feed in self.group])
+        anchors = places[: self._group_rows] + [feed.held.tokens for feed in self.chunks for _ in feed.tokens]
+        turned = turns(pool.room.kept, anchors)
+        self._turns = None if turned is None else self._long(turned)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
+        """Attention of tensors [1, H, T, D]; returns [1, T, H, E]."""
+        return attend(self, layer, query, key, value, options)
+
+    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
+        turned = None if self._turns is None else turned_back(queries, self._turns, self.sight.frequencies[layer])
+        if not self.pool.room.has_ring:
+            return self._attend_rows(layer, queries, keys, values, turned, options)
+        turned = None if turned is None else rotate(turned)
+        return rotate(self._attend_rows(layer, *_rotated(queries, keys, values), turned, options))
+
+    def _attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, turned: Tensor | None, options: Options) -> Tensor:
+        """[T, H, D] to [T, H, E]; first tokens are scored against `turned` where there is one."""
+        kv_heads, options = keys.shape[1], replace(options, window=self.sight.narrowed(options.window))
+        self.pool.write(layer, keys, values, self._writing(kv_heads))
+        if not self.chunks:
+            return self._attend_group(layer, queries, turned, kv_heads, options)
+        out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
+        if self.group:
+            early = None if turned is None else turned[: self._group_rows]
+            out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], early, kv_heads, options)
+        first = self._group_rows
+        for index, feed in enumerate(self.chunks):
+            rows = slice(first, first + len(feed.tokens))
+            past = (_alone(keys[rows]), _alone(values[rows])) if feed.held.tokens == 0 else self._read(layer, kv_heads, index, options)
+            early = None if turned is None else turned[rows].unsqueeze(0)
+            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
+            first += len(feed.tokens)
+        return out
+
+    def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
+        """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
+        cached = self._read(layer, kv_heads, None, options)
+        query, early = self._evened(queries), None if turned is None else self._evened(turned)
+
+        def mask() -> Tensor:
+            return self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
+
+        def sight() -> Seen:
+            positions = self._group_positions()
+            return Seen(positions=positions, window=options.window, forgotten=forgotten(self.pool.room.kept, positions))
+
+        out = self._compute(self._call(query, early, cached, (mask, sight), options)).flatten(0, 1)
+        return out if self._real is None else out.index_select(0, self._real)
+
+    def _evened(self, queries: Tensor) -> Tensor:
+        """[rows, H, D] to [N, W, H, D]."""
+        spread = queries if self._spread is None else queries.index_select(0, self._spread)
+        return spread.reshape(len(self.group), self._width, *queries.shape[1:])
+
+    def _attend_chunk(self, index: int, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], options: Options) -> Tensor:
+        """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where its attention is causal by itself."""
+        kv_heads, length = cached[0].rows.shape[1:3]
+        past, width = _stored(self.chunks[index]), query.shape[1]
+        window = options.window if options.window is not None and options.window < past + width else None
+
+        def sight() -> Seen:
+            positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
+            return Seen(positions=positions, window=window, forgotten=forgotten(self.pool.room.kept, positions[:, :1]))
+
+        def mask() -> Tensor:
+            seen = sight()
+            hidden = kernel.additive_mask(seen.positions, length, query.dtype, window, seen.forgotten)
+            hidden = self._patterned(hidden, seen.positions)
+            return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
+
+        def shared() -> Tensor:
+            return self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
+
+        pattern = self.sight.of_prompt(self.pool.room.kept, window, past + width)
+        skips = self.sight.pattern is not None or self.implementation not in ("eager", "flex")
+        if pattern is not None and skips and cached[0].rows.shape == cached[1].rows.shape:
+            keys, values = (batch.scaled()[:, :, : past + width].transpose(1, 2) for batch in cached)
+            return block_sparse_attention(query, keys, values, pattern, options.scale, options.softcap, options.sinks)
+
+        is_causal = past == 0 and window is None and self.sight.pattern is None
+        return self._compute(self._call(query, turned, cached, (shared, sight), options, is_chunk=True, is_causal=is_causal))
+
+    def _call(
+        self,
+        query: Tensor,
+        turned: Tensor | None,
+        cached: tuple[Batch, Batch],
+        seen: tuple[Callable[[], Tensor], Callable[[], Seen]],
+        options: Options,
+        *,
+        is_chunk: bool = False,
+        is_causal: bool = False,
+    ) -> Call:
+        mask, sight = seen
+        kept = self.pool.room.kept
+        return Call(
+            query=query,
+            cached=cached,
+            mask=mask,
+            sight=None if self.sight.pattern is not None else sight,
+            most=0 if is_chunk else self.pool.room.sequences,
+            is_causal=is_causal,
+            scale=options.scale,
+            softcap=options.softcap,
+            sinks=options.sinks,
+            turned=turned,
+            first=0 if kept is None else kept.first,
+        )
+
+    def _compute(self, call: Call) -> Tensor:
+        if self.fastest is not None:
+            return self.fastest.compute(call)
+        if self.implementation == "flex" and can_flex(call):
+            return flex(call)
+        return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
+
+    def _even_out(self, widths: list[int]) -> None:
+        """Pad the group's rows to one width: `_spread` picks query rows, `_real` the rows of the output that exist."""
+        self._group_rows, self._width = sum(widths), max(widths, default=0)
+        self._spread: Tensor | None = None
+        self._real: Tensor | None = None
+        if self._group_rows == self._width * len(widths):
+            return
+        spread, real, first = [], [], 0
+        for index, width in enumerate(widths):
+            spread += [first + min(i, width - 1) for i in range(self._width)]
+            real += [index * self._width + i for i in range(width)]
+            first += width
+        self._spread, self._real = self._long(spread), self._long(real)
+
+    def _writing(self, kv_heads: int) -> Writing:
+        """Where the new tokens go."""
+        feeds = (*self.group, *self.chunks)
+        return self._once(("write", kv_heads), lambda: self.pool.writing(self._block, self._offset, _spans(feeds), kv_heads))
+
+    def _group_positions(self) -> Tensor:
+        """Places [N, W] of the group's tokens among those that are stored."""
+        positions = self._stored[: self._group_rows]
+        if self._spread is not None:
+            positions = positions.index_select(0, self._spread)
+        return positions.view(len(self.group), self._width)
+
+    def _group_blocks(self) -> Tensor | None:
+        """The blocks [N, B'] that a pattern lets the group see; `None` to read all."""
+        pattern, room = self.sight.pattern, self.pool.room
+        if pattern is None or room.is_contiguous or room.has_ring:
+            return None
+        length = self.pool.read_length(self._group_length)
+        return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, room.block_tokens))
+
+    def _read(self, layer: int, kv_heads: int, chunk: int | None, options: Options) -> tuple[Batch, Batch]:
+        """What the group sees, or one of the chunks; with scales for those who apply them to scores and not to keys."""
+        is_plain = options.softcap is None and options.sinks is None and self._turns is None
+        at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
+        return self.pool.read(layer, at, apart=self.fastest is not None or self.implementation != "sdpa" or not is_plain)
+
+    def _reading(self, kv_heads: int, chunk: int | None) -> Reading:
+        if chunk is None:
+            return self.pool.reading(_spans(self.group), kv_heads, self._group_blocks())
+        return self.pool.reading(_spans(self.chunks[chunk : chunk + 1]), kv_heads)
+
+    def _group_mask(self, groups: int, window: int | None, dtype: torch.dtype) -> Tensor:
+        window = window if window is not None and window < self._group_length else None
+
+        def mask() -> Tensor:
+            positions, length = self._group_positions(), self.pool.read_length(self._group_length)
+            hidden = kernel.additive_mask(positions, length, dtype, window, forgotten(self.pool.room.kept, positions))
+            hidden, blocks = self._patterned(hidden, positions), self._group_blocks()
+            chosen = hidden if blocks is None else of_blocks(hidden, blocks, self.pool.room.block_tokens)
+            return kernel.widen_mask(chosen, groups)
+
+        return self._once(("group-mask", groups, window, dtype), mask)
+
+    def _patterned(self, mask: Tensor, positions: Tensor) -> Tensor:
+        """The mask [N, W, L] with what the pattern leaves out hidden too."""
+        if self.sight.pattern is None:
+            return mask
+        seen = self.sight.pattern.allows(positions.unsqueeze(-1), torch.arange(mask.shape[2], device=mask.device))
+        return mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
+
+    def _once(self, name: tuple[object, ...], make: Callable[[], T]) -> T:
+        if name not in self._shared:
+            self._shared[name] = make()
+        made: T = self._shared[name]
+        return made
+
+    def _long(self, numbers: Sequence[int]) -> Tensor:
+        return upload(numbers, self.pool.device)
+
+
+def _rotated(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Each [T, ·, D] rotated, in one product where all are as wide."""
+    if keys.shape[2] != values.shape[2]:
+        return rotate(queries), rotate(keys), rotate(values)
+    sizes = [queries.shape[1], keys.shape[1], values.shape[1]]
+    queries, keys, values = rotate(torch.cat((queries, keys, values), 1)).split_with_sizes(sizes, 1)
+    return queries, keys, values
+
+
+def _alone(rows: Tensor) -> Batch:
+    """Rows [T, K, D] of one sequence as a batch [1, K, T, D]."""
+    return Batch(rows.transpose(0, 1).contiguous().unsqueeze(0))
+
+
+def _stored(feed: Feed) -> int:
+    """Tokens that the sequence's blocks hold before the new ones."""
+    return feed.held.tokens - feed.held.evicted
+
+
+def _spans(feeds: Sequence[Feed]) -> tuple[Span, ...]:
+    return tuple(Span(feed.held.row, _stored(feed), len(feed.tokens)) for feed in feeds)

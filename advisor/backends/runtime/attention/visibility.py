@@ -1,0 +1,71 @@
+"""What tokens see of their past beyond what the model says, in one place for masks, blocks and rotations.
+
+Letters: N sequences of a group, W query tokens of each, L cached tokens, B blocks of a sequence, S tokens of a block.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advisor.backends.deployment import Kept
+from advisor.kernels.attention.block_pattern import BlockPattern
+
+SKIPPING_PAYS = 2
+"""Keys, in windows, from which a prompt is computed block by block; below, most blocks hold something to see."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What every token sees; what the cache keeps is the pool's to say."""
+
+    window: int | None = None
+    """Newest tokens that each one sees, itself included."""
+    pattern: BlockPattern | None = None
+    """The blocks that each one sees, in a cache that keeps everything."""
+    frequencies: tuple[Tensor, ...] = ()
+    """Rotary frequencies of every layer, for a cache whose tokens stand at their places within it."""
+
+    def narrowed(self, window: int | None) -> int | None:
+        """The shorter of a layer's own window and the chosen one."""
+        return self.window if window is None else min(window, self.window or window)
+
+    def of_prompt(self, kept: Kept | None, window: int | None, length: int) -> BlockPattern | None:
+        """The blocks that a chunk at the end of `length` keys visits, where that spares some; `None` for a mask over all of them."""
+        if self.pattern is not None:
+            return self.pattern
+        if window is None or length < SKIPPING_PAYS * window or (kept is not None and (kept.first or kept.window < window)):
+            return None
+        return BlockPattern(window=window)
+
+
+PLAIN = Sight()
+
+
+def forgotten(kept: Kept | None, anchors: Tensor) -> tuple[Tensor, int] | None:
+    """The last place that tokens who read the cache from `anchors` [N, W] see no more, and where such places begin."""
+    return None if kept is None else (anchors - kept.window, kept.first)
+
+
+def turns(kept: Kept | None, anchors: Sequence[int]) -> list[int] | None:
+    """How far queries that read the cache from these places are turned back for the first tokens; `None` where none is."""
+    if kept is None or not kept.first:
+        return None
+    found = [kept.turned_back(place) for place in anchors]
+    return found if any(found) else None
+
+
+def visited(pattern: BlockPattern, positions: Tensor, length: int, block_tokens: int) -> Tensor:
+    """The blocks [N, B'] of `length` keys in which a query at `positions` [N, W] sees a key; the shorter lists end in unseen blocks."""
+    places = torch.arange(length, device=positions.device)
+    seen = pattern.allows(positions.unsqueeze(-1), places).any(1).view(len(positions), -1, block_tokens).any(-1)
+    most = int(seen.sum(1).max())
+    return seen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
+
+
+def of_blocks(mask: Tensor, chosen: Tensor, block_tokens: int) -> Tensor:
+    """The columns of a mask [N, W, L] that belong to the `chosen` blocks [N, B']."""
+    sequences, width, _ = mask.shape
+    index = chosen[:, None, :, None].expand(-1, width, -1, block_tokens)
+    return mask.view(sequences, width, -1, block_tokens).gather(2, index).flatten(2)

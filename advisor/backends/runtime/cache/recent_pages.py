@@ -1,0 +1,110 @@
+"""The newest page of every sequence in the model's own type, beside a cache that stores everything in four bits.
+
+A page is a block of tokens; in the contiguous layout, where a block is a whole sequence, a fixed number of them. Each row of the
+pool has room for two pages, page p in slot p mod 2: drafts that were not accepted may have begun the next one.
+
+Letters as in `advisor.kernels.attention.paged_attention`; R rows of the pool, S tokens of a page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advisor.profiles.formats import RECENT_PAGES
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """New tokens of one sequence: its row in the pool, the place of the first and how many there are."""
+
+    row: int
+    first: int
+    count: int
+
+    @property
+    def last(self) -> int:
+        """The place of the last one."""
+        return self.first + self.count - 1
+
+
+@dataclass(frozen=True, slots=True)
+class RingWrite:
+    """Which of a step's tokens go to the ring, `None` for all, and their rows [n·K] of it seen as [R·2·K·S, D]."""
+
+    tokens: Tensor | None
+    rows: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class RingRead:
+    """Rows [m] of the ring seen as [R·2·K·S, D], and what they replace in a batch seen as [N·K·L, D]."""
+
+    rows: Tensor
+    replaced: Tensor
+
+
+class Ring:
+    """The two newest pages of keys or of values in one layer."""
+
+    def __init__(self, data: Tensor) -> None:
+        self.data = data
+        """[R, 2, K, S, D]."""
+
+    def halves(self) -> tuple["Ring", "Ring"]:
+        """The first and the second half of the rows, in the same memory."""
+        first, second = self.data.chunk(2)
+        return Ring(first), Ring(second)
+
+    def write(self, at: RingWrite, new: Tensor) -> None:
+        """Keep those of the new rows [T, K, D] that belong to a last page."""
+        width = self.data.shape[-1]
+        kept = new if at.tokens is None else new.index_select(0, at.tokens)
+        self.data.view(-1, width).index_copy_(0, at.rows, kept.reshape(-1, width))
+
+    def lay_over(self, at: RingRead, rows: Tensor, scales: Tensor | None) -> None:
+        """Put the pages in the place of their rounded copies, in contiguous `rows` [N, K, L, D], and ones in `scales` [N, K, L]."""
+        width = self.data.shape[-1]
+        rows.view(-1, width).index_copy_(0, at.replaced, self.data.view(-1, width).index_select(0, at.rows))
+        if scales is not None:
+            scales.view(-1).index_fill_(0, at.replaced, 1.0)
+
+
+def new_ring(rows: int, kv_heads: int, page: int, width: int, dtype: torch.dtype, device: torch.device) -> Ring:
+    """An empty ring for so many sequences."""
+    return Ring(torch.zeros((rows, RECENT_PAGES, kv_heads, page, width), dtype=dtype, device=device))
+
+
+def ring_write(spans: Sequence[Span], page: int, kv_heads: int, device: torch.device) -> RingWrite:
+    """Where a step's tokens go: of each sequence, those of its last page and of the one before."""
+    tokens, slots, offsets, passed = [], [], [], 0
+    for span in spans:
+        for place in range(max(span.first, (span.last // page - 1) * page), span.last + 1):
+            tokens.append(passed + place - span.first)
+            slots.append(span.row * RECENT_PAGES + place // page % RECENT_PAGES)
+            offsets.append(place % page)
+        passed += span.count
+    slot, offset = (torch.tensor(numbers, dtype=torch.int64, device=device) for numbers in (slots, offsets))
+    heads = torch.arange(kv_heads, device=device)
+    rows = ((slot.unsqueeze(1) * kv_heads + heads) * page + offset.unsqueeze(1)).reshape(-1)
+    kept = None if len(tokens) == passed else torch.tensor(tokens, dtype=torch.int64, device=device)
+    return RingWrite(kept, rows)
+
+
+def ring_read(spans: Sequence[Span], page: int, length: int, kv_heads: int, device: torch.device) -> RingRead:
+    """Where the page of each sequence's last token lies in the ring and in a batch of `length` tokens each.
+
+    The rest of a page that is not full comes along, for the mask to hide, as long as the batch has room for it.
+    """
+    sequence = torch.arange(len(spans), device=device).view(-1, 1, 1)
+    row, last = (torch.tensor(numbers, device=device).view(-1, 1, 1) for numbers in zip(*((s.row, s.last) for s in spans), strict=True))
+    head, offset = torch.arange(kv_heads, device=device).view(1, -1, 1), torch.arange(page, device=device)
+    number = last // page
+    rows = ((row * RECENT_PAGES + number % RECENT_PAGES) * kv_heads + head) * page + offset
+    place = number * page + offset
+    replaced = (sequence * kv_heads + head) * length + place
+    if length % page == 0:
+        return RingRead(rows.reshape(-1), replaced.reshape(-1))
+    inside = (place < length).expand_as(rows)
+    return RingRead(rows[inside], replaced[inside])

@@ -1,0 +1,183 @@
+"""How keys or values lie in memory, by format: written as token rows, read back as batches.
+
+Letters as in `advisor.kernels.attention.paged_attention`: P blocks, K key-value heads, S tokens of a block, D width, N sequences,
+L tokens, T rows.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.cache.indices import Reading, Writing
+from advisor.backends.runtime.cache.recent_pages import Ring, new_ring
+from advisor.kernels.cache.kv_formats import FORMATS, dequantise, levels, quantise, stored_dtype, stored_width
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+RING_FORMATS = ("int4",)
+"""Formats whose rows are rotated, by the caller, and whose newest page stays as it was computed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Contiguous [N, K, L, D] rows of several sequences; times `scales` [N, K, L] where the format has them."""
+
+    rows: Tensor
+    scales: Tensor | None = None
+
+    def scaled(self) -> Tensor:
+        """The rows as the model would see them."""
+        return self.rows if self.scales is None else self.rows * self.scales.unsqueeze(-1)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The first and the second half of the sequences."""
+        (first, second), scales = self.rows.chunk(2), (None, None) if self.scales is None else self.scales.chunk(2)
+        return Batch(first, scales[0]), Batch(second, scales[1])
+
+
+class Store(Protocol):
+    """Keys or values of one layer."""
+
+    def write(self, at: Writing, new: Tensor) -> None:
+        """Put [T, K, D] where `at` says."""
+
+    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+        """The sequences that `at` names; scales stay `apart` where the caller applies them where there are fewer numbers."""
+
+    def renumber(self, row: int) -> None:
+        """An odd number of earlier pages of the sequence in `row` was given up: even pages are odd ones from now on."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all blocks."""
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes of the pages in full precision."""
+
+
+class ModelFormat:
+    """Rows as the model computed them."""
+
+    ring_bytes = 0
+
+    def __init__(self, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device) -> None:
+        self.data = torch.zeros(shape, dtype=dtype, device=device)
+
+    def write(self, at: Writing, new: Tensor) -> None:
+        """See `Store`."""
+        width = self.data.shape[3]
+        self.data.view(-1, width).index_copy_(0, at.rows, new.reshape(-1, width))
+
+    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+        """See `Store`; there are no scales."""
+        return Batch(gather(self.data, at.index, at.tokens))
+
+    def renumber(self, row: int) -> None:
+        """See `Store`; there are no pages."""
+
+    @property
+    def nbytes(self) -> int:
+        """See `Store`."""
+        return self.data.nbytes
+
+
+class Quantised:
+    """Rows in a format of `advisor.kernels.cache.kv_formats`: stored elements, one float16 scale per token and head,
+    a ring if there is one."""
+
+    def __init__(self, kv_format: str, dtype: torch.dtype, data: Tensor, scales: Tensor, recent: Ring | None) -> None:
+        self.kv_format = kv_format
+        self.dtype = dtype
+        self.data = data
+        self.scales = scales
+        self.recent = recent
+        # Not every copy is written for float8; bytes are bytes.
+        self._bytes = data.view(torch.uint8)
+
+    def write(self, at: Writing, new: Tensor) -> None:
+        """See `Store`."""
+        width = self.data.shape[3]
+        stored, scales = quantise(new, self.kv_format)
+        self._bytes.view(-1, width).index_copy_(0, at.rows, stored.view(torch.uint8).reshape(-1, width))
+        self.scales.view(-1).index_copy_(0, at.rows, scales.reshape(-1))
+        if self.recent is not None and at.newest is not None:
+            self.recent.write(at.newest, new)
+
+    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+        """See `Store`."""
+        stored = gather(self._bytes, at.index, at.tokens).view(self.data.dtype)
+        kept = gather(self.scales, at.index, at.tokens).squeeze(3)
+        if apart:
+            rows, scales = levels(stored, self.kv_format, self.dtype), kept.to(self.dtype)
+        else:
+            rows, scales = dequantise(stored, kept, self.kv_format, self.dtype), None
+        if self.recent is not None and at.newest is not None:
+            self.recent.lay_over(at.newest, rows, scales)
+        return Batch(rows, scales)
+
+    def renumber(self, row: int) -> None:
+        """See `Store`."""
+        if self.recent is not None:
+            self.recent.data[row] = self.recent.data[row].flip(0)
+
+    def halves(self) -> tuple["Quantised", "Quantised"]:
+        """The first and the second half of the blocks, and of the ring's rows, in the same memory."""
+        first, second = (
+            Quantised(self.kv_format, self.dtype, data, scales, ring)
+            for data, scales, ring in zip(
+                self.data.chunk(2), self.scales.chunk(2), (None, None) if self.recent is None else self.recent.halves(), strict=True
+            )
+        )
+        return first, second
+
+    @property
+    def nbytes(self) -> int:
+        """See `Store`."""
+        return self.data.nbytes + self.scales.nbytes
+
+    @property
+    def ring_bytes(self) -> int:
+        """See `Store`."""
+        return 0 if self.recent is None else self.recent.data.nbytes
+
+
+def gather(data: Tensor, index: Tensor, tokens: int) -> Tensor:
+    """[N, K, L, D] in one copy: of whole blocks by `index` [N, K, blocks], or of the first `tokens` of single blocks by `index` [N]."""
+    blocks, kv_heads, size, width = data.shape
+    if index.dim() == 1:
+        return data[:, :, :tokens].index_select(0, index)
+    chosen = data.view(blocks * kv_heads, size * width).index_select(0, index.view(-1))
+    return chosen.view(index.shape[0], kv_heads, index.shape[2] * size, width)
+
+
+def new_store(
+    kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int = 0, page: int = 0
+) -> Store:
+    """A store of the format; `bf16` stands for the model's own. `rows` and tokens of a `page` are for formats with a ring.
+
+    Raises `AdvisorError` for formats that do not run here, and for widths that they do not hold.
+    """
+    if kv_format == "bf16":
+        return ModelFormat(shape, dtype, device)
+    return new_quantised(kv_format, shape, dtype, device, rows=rows, page=page)
+
+
+def new_quantised(
+    kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int, page: int
+) -> Quantised:
+    """See `new_store`; raises `AdvisorError` as it does."""
+    if kv_format not in FORMATS:
+        raise AdvisorError(
+            "unsupported-format",
+            f"the runtime keeps no cache in `{kv_format}`",
+            exit_code=ExitCode.USAGE,
+            help=(f"choose from bf16, {', '.join(FORMATS)}",),
+        )
+    if kv_format == "int4" and shape[3] % 2:
+        raise AdvisorError("unsupported-format", f"an int4 cache holds two elements a byte; heads of {shape[3]} are odd")
+    data = torch.zeros((*shape[:3], stored_width(kv_format, shape[3])), dtype=stored_dtype(kv_format), device=device)
+    scales = torch.zeros((*shape[:3], 1), dtype=torch.float16, device=device)
+    ring = new_ring(rows, shape[1], page, shape[3], dtype, device) if kv_format in RING_FORMATS else None
+    return Quantised(kv_format, dtype, data, scales, ring)

@@ -1,0 +1,1 @@
+"""Memory, clock and buffers of one device."""

@@ -1,0 +1,70 @@
+"""Where the decoding sequences of a step stand, on the device: entry i of every tensor is one lane, a sequence or padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.device.token_ring import upload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """One sequence that is about to decode a token."""
+
+    number: int
+    """Its number, by which its random draws are told from others'."""
+    row: int
+    """Its row in the tables of blocks."""
+    position: int
+    """The place in its text of the token that is fed."""
+    stored: int
+    """The place in its cache that this token takes."""
+    token: int | None
+    """The token that is fed; `None` where the host does not know it yet."""
+    source: int = 0
+    """Where it stands among the tokens of the step before, for a token not known yet."""
+
+
+class Lanes:
+    """Tensors [M] that outlive steps, so that a captured graph finds and moves them on by itself."""
+
+    def __init__(self, most: int, device: torch.device) -> None:
+        self.ids, self.positions, self.stored, self.rows, self.numbers, self.live = (
+            torch.zeros(most, dtype=torch.int64, device=device) for _ in range(6)
+        )
+        self._expected: list[tuple[int, int, int, int]] = []
+        self._count = 0
+
+    def follow(self, placed: Sequence[Placed], count: int, before: Tensor | None) -> None:
+        """Make the first `count` lanes those sequences and padding; `before` holds the tokens of the step before.
+
+        Where they are what the last `moved_on` left, the device has everything already.
+        """
+        wanted = [(each.number, each.row, each.position, each.stored) for each in placed]
+        if wanted == self._expected and count == self._count:
+            return
+        device, padding = self.ids.device, [0] * (count - len(placed))
+        columns = zip(*((each.number, each.row, each.position, each.stored, each.token or 0, each.source) for each in placed), strict=True)
+        known = [1 if each.token is not None else 0 for each in placed]
+        packet = upload([[*column, *padding] for column in columns] + [[*known, *padding]] + [[1] * len(placed) + padding], device)
+        numbers, rows, positions, stored, given, sources, is_known, live = packet
+        if before is not None and not all(known):
+            given = torch.where(is_known.bool(), given, before.index_select(0, sources))
+        for lane, value in (
+            (self.numbers, numbers), (self.rows, rows), (self.positions, positions), (self.stored, stored), (self.ids, given),
+            (self.live, live),
+        ):  # fmt: skip
+            lane[:count].copy_(value)
+        self._expected, self._count = wanted, count
+
+    def moved_on(self, tokens: Tensor, count: int) -> None:
+        """On the device: every live lane's chosen token becomes the one it feeds next, one place on."""
+        self.ids[:count].copy_(tokens)
+        self.positions[:count].add_(self.live[:count])
+        self.stored[:count].add_(self.live[:count])
+
+    def note_moved(self) -> None:
+        """On the host: the same, whether the device did it in a graph or not."""
+        self._expected = [(number, row, position + 1, stored + 1) for number, row, position, stored in self._expected]

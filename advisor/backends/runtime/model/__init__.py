@@ -1,0 +1,1 @@
+"""The forward pass: hooks into transformers, and our own walk of the decoder."""

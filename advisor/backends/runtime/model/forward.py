@@ -1,0 +1,181 @@
+"""From tokens to logits: through the model's own code, or through our walk of it where that is shown to compute the same."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from advisor.backends.model.quantised_linear import QuantisedLinear
+from advisor.backends.runtime.cache.pool import Heads
+from advisor.backends.runtime.model.attention_hook import NAME, Attends, Options, attending, register, unsupported
+from advisor.backends.runtime.model.row_operators import RowOperators, plain
+from advisor.backends.runtime.model.structure import build, why_unusual
+from advisor.kernels.attention.paged_attention import additive_mask, widen_mask, written_out
+
+PROBE_TOKENS = 8
+"""Of the sequence on which our walk of a model is compared with its own code."""
+
+
+class Forward(Protocol):
+    """Computes logits."""
+
+    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
+        """Logits [R, V] of `rows` [R], or of all, of tokens `ids` [T] at `positions` [T], `step` answering the attention."""
+
+
+class OwnCode:
+    """The model's own code. Use inside `plugged(model)`."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._keeps_rows = "logits_to_keep" in inspect.signature(model.forward).parameters
+
+    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
+        """See `Forward`."""
+        keep = {"logits_to_keep": rows} if self._keeps_rows and rows is not None else {}
+        with attending(step):
+            out = self.model(input_ids=ids.unsqueeze(0), position_ids=positions.unsqueeze(0), use_cache=False, return_dict=True, **keep)
+        logits: Tensor = out.logits[0]
+        return logits if keep or rows is None else logits.index_select(0, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a layer asks of attention: heads of queries, and what stands beside the tensors."""
+
+    query_heads: int
+    options: Options
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A model ready to compute logits."""
+
+    forward: Forward
+    heads: tuple[Heads, ...]
+    """What each layer caches."""
+    asked: tuple[Asked, ...]
+    """What each layer asks of attention."""
+    own_code_because: str | None
+    """Why the model's own code runs; `None` where ours does."""
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The newest tokens that each layer sees by itself; `None` for all."""
+        return tuple(asked.options.window for asked in self.asked)
+
+
+@contextmanager
+def plugged(model: Any) -> Iterator[None]:
+    """Route the model's attention to ours for the duration. Raises `AdvisorError` for models that do not let us."""
+    _refuse_unsuitable(model)
+    register()
+    before = model.config._attn_implementation
+    model.set_attn_implementation(NAME)
+    if model.config._attn_implementation != NAME:
+        raise unsupported(type(model).__name__, "it does not use transformers' AttentionInterface")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)
+
+
+def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None) -> Prepared:
+    """The fastest way to the model's logits, checked on a few tokens; `operators` are plain unless given.
+
+    Raises `AdvisorError` for models that we cannot run.
+    """
+    undo.enter_context(plugged(model))
+    own, trial = OwnCode(model), _Trial()
+    with torch.inference_mode():
+        logits = trial.run(own, model)
+    heads = trial.heads_of(model)
+    asked = tuple(Asked(trial.query_heads[layer], trial.options[layer]) for layer in range(len(heads)))
+    why = why_unusual(model)
+    if why is not None:
+        return Prepared(own, heads, asked, why)
+    with ExitStack() as attempt:
+        ours = build(model, trial.options, operators or plain(), attempt)
+        with torch.inference_mode():
+            why = _difference(_Trial().run(ours, model), logits, _tolerance(model))
+        if why is None:
+            undo.push(attempt.pop_all())
+            return Prepared(ours, heads, asked, None)
+    return Prepared(own, heads, asked, why)
+
+
+@dataclass(slots=True)
+class _Trial:
+    """A few tokens of one sequence without a cache; notes what every layer would cache and asks for."""
+
+    heads: dict[int, Heads] = field(default_factory=dict)
+    options: dict[int, Options] = field(default_factory=dict)
+    query_heads: dict[int, int] = field(default_factory=dict)
+    calls: int = 0
+
+    def run(self, forward: Forward, model: Any) -> Tensor:
+        """Logits of all rows. The places are apart, so that rotations differ by much."""
+        config, device = model.config.get_text_config(), model.device
+        count = torch.arange(PROBE_TOKENS, device=device)
+        apart = max(1, min(getattr(config, "max_position_embeddings", None) or 1, 64) // PROBE_TOKENS)
+        return forward(self, probe_ids(count, model), count * apart, count)
+
+    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        """See `Attends`."""
+        self.calls += 1
+        self.options[layer], self.query_heads[layer] = options, queries.shape[1]
+        self.heads[layer] = Heads(kv_heads=keys.shape[1], key_width=keys.shape[2], value_width=values.shape[2])
+        places = torch.arange(len(queries), device=queries.device).unsqueeze(0)
+        mask = widen_mask(additive_mask(places, len(queries), queries.dtype), queries.shape[1] // keys.shape[1])
+        key, value = (rows.transpose(0, 1).unsqueeze(0).contiguous() for rows in (keys, values))
+        return written_out(queries.unsqueeze(0), key, value, mask, scale=options.scale, softcap=options.softcap, sinks=options.sinks)[0]
+
+    def heads_of(self, model: Any) -> tuple[Heads, ...]:
+        """What each layer caches. Raises `AdvisorError` unless every layer attended once."""
+        layers = model.config.get_text_config().num_hidden_layers
+        if self.calls != layers or sorted(self.heads) != list(range(layers)):
+            raise unsupported(type(model).__name__, f"{self.calls} calls of attention in {layers} layers come through the interface")
+        return tuple(self.heads[layer] for layer in range(layers))
+
+
+def probe_ids(count: Tensor, model: Any) -> Tensor:
+    """Token ids [T] for a probe from the numbers 0 to T − 1 [T]: apart from each other, all in the model's vocabulary."""
+    ids: Tensor = (count * 37 + 11) % model.config.get_text_config().vocab_size
+    return ids
+
+
+def _tolerance(model: Any) -> float:
+    """Share of the logits by which roundings may move them: of products in two bytes, or in four."""
+    rounded = any(isinstance(module, QuantisedLinear) for module in model.modules())
+    return 0.03 if rounded or model.dtype.itemsize < 4 else 1e-4
+
+
+def _difference(ours: Tensor, theirs: Tensor, tolerance: float) -> str | None:
+    """What is wrong with logits [T, V], or `None`: far from the model's, or another choice where the model's is clear."""
+    ours, theirs = ours.float(), theirs.float()
+    error = float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30))
+    best = theirs.amax(-1)
+    margin = best - theirs.gather(-1, ours.argmax(-1, keepdim=True))[:, 0]
+    if not error <= tolerance or bool((margin > 2 * tolerance * theirs.abs().amax(-1)).any()):
+        return f"our logits differ from those of its own code by {error:.1e} of their norm"
+    return None
+
+
+def _refuse_unsuitable(model: Any) -> None:
+    """Raise for models whose state is not keys and values, or whose attention is not plain causal."""
+    name, config = type(model).__name__, model.config.get_text_config()
+    if getattr(model.config, "is_encoder_decoder", False):
+        raise unsupported(name, "it is an encoder-decoder model")
+    if getattr(model, "_is_stateful", False):
+        raise unsupported(name, "it keeps a recurrent state besides keys and values")
+    if getattr(config, "num_kv_shared_layers", None):
+        raise unsupported(name, "its layers share caches")
+    odd = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if odd:
+        raise unsupported(name, f"it has layers of kind {', '.join(sorted(odd))}")
+    if not model._can_set_attn_implementation():
+        raise unsupported(name, "it does not call attention through transformers' AttentionInterface")

@@ -1,0 +1,147 @@
+"""Which models the runtime walks by itself: those whose modules are the usual ones and whose logits it reproduces."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from advisor.backends.model.quantised_linear import Product, QuantisedLinear
+from advisor.backends.runtime.model.attention_hook import Options
+from advisor.backends.runtime.model.decoder import Decoder, GatedProducts, Layer
+from advisor.backends.runtime.model.linears import product
+from advisor.backends.runtime.model.row_operators import Norm, RowOperators
+
+_LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
+_ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_HEAD_NORMS = {"q_norm", "k_norm"}
+_FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
+
+
+def why_unusual(model: Any) -> str | None:
+    """What about the model is not as the decoder expects, or `None`."""
+    inner: Any = getattr(model, "model", None)
+    head = getattr(model, "lm_head", None)
+    if inner is None or not _is_linear(head) or _names(model) != {"model", "lm_head"}:
+        return "it is not a body and an output head"
+    if _names(inner) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
+        return f"its body holds {', '.join(sorted(_names(inner)))}"
+    if type(inner.embed_tokens) is not nn.Embedding:
+        return "its embedding is not a plain one"
+    if _is_hooked(model):
+        return "hooks hang on its modules"
+    norms = {id(type(norm)): norm for norm in (inner.norm, *_norms(inner))}
+    odd = next((norm for norm in norms.values() if not _is_usual_norm(norm)), None)
+    if odd is not None:
+        return f"its {type(odd).__name__} is not root-mean-square normalisation as Llama's"
+    return next((why for layer in inner.layers if (why := _why_unusual_layer(layer)) is not None), None)
+
+
+def build(model: Any, options: dict[int, Options], operators: RowOperators, undo: ExitStack) -> Decoder:
+    """The decoder of a model without anything unusual; `options` are what its attention calls ask for, by layer."""
+    inner = model.model
+    kept = frozenset({id(inner.embed_tokens.weight)})
+
+    def of(*linears: nn.Module) -> Product:
+        return product(linears, kept, undo)
+
+    return Decoder(
+        embedding=inner.embed_tokens.weight.detach(),
+        rotary=inner.rotary_emb,
+        layers=tuple(_layer(layer, options[index], of) for index, layer in enumerate(inner.layers)),
+        norm=_norm(inner.norm),
+        head=of(model.lm_head),
+        operators=operators,
+    )
+
+
+def _layer(layer: Any, options: Options, of: Callable[..., Product]) -> Layer:
+    attention, feed_forward = layer.self_attn, layer.mlp
+    width = attention.head_dim
+    heads, kv_heads = (projection.out_features // width for projection in (attention.q_proj, attention.k_proj))
+    gated = _names(feed_forward) == _FEED_FORWARD
+    return Layer(
+        before_attention=_norm(layer.input_layernorm),
+        qkv=of(attention.q_proj, attention.k_proj, attention.v_proj),
+        heads=heads,
+        kv_heads=kv_heads,
+        head_norm=_head_norm(attention, heads, kv_heads),
+        attention_output=of(attention.o_proj),
+        options=options,
+        before_feed_forward=_norm(layer.post_attention_layernorm),
+        feed_forward=GatedProducts(of(feed_forward.gate_proj, feed_forward.up_proj), feed_forward.act_fn, of(feed_forward.down_proj))
+        if gated
+        else feed_forward,
+    )
+
+
+def _norm(module: Any) -> Norm:
+    return Norm(module.weight.detach(), _eps(module))
+
+
+def _head_norm(attention: Any, heads: int, kv_heads: int) -> Norm | None:
+    """The norms of query and key heads as one; their epsilons are equal, or the model's logits would not be reproduced."""
+    if not _names(attention) >= _HEAD_NORMS:
+        return None
+    query, key = attention.q_norm, attention.k_norm
+    weight = torch.cat([query.weight.detach().expand(heads, -1), key.weight.detach().expand(kv_heads, -1)])
+    return Norm(weight, _eps(query))
+
+
+def _why_unusual_layer(layer: nn.Module) -> str | None:
+    if _names(layer) != _LAYER:
+        return f"a layer holds {', '.join(sorted(_names(layer)))}"
+    attention: Any = layer.self_attn
+    if _names(attention) not in (_ATTENTION, _ATTENTION | _HEAD_NORMS):
+        return f"its attention holds {', '.join(sorted(_names(attention)))}"
+    width = getattr(attention, "head_dim", None)
+    projections = (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
+    if not all(map(_is_linear, projections)) or not isinstance(width, int):
+        return "its attention's projections are not linears over heads of one width"
+    if attention.k_proj.out_features != attention.v_proj.out_features:
+        return "its keys and values differ in width"
+    if _names(attention) >= _HEAD_NORMS and not attention.q_norm.weight.shape == attention.k_norm.weight.shape == (width,):
+        return "its query and key norms do not go head by head"
+    feed_forward: Any = layer.mlp
+    if _names(feed_forward) == _FEED_FORWARD and not all(
+        map(_is_linear, (feed_forward.gate_proj, feed_forward.up_proj, feed_forward.down_proj))
+    ):
+        return "its feed-forward products are not linears"
+    return None
+
+
+def _norms(inner: Any) -> list[nn.Module]:
+    return [
+        module
+        for layer in inner.layers
+        for name, module in layer.named_modules()
+        if name.rpartition(".")[2].endswith(("norm", "layernorm"))
+    ]
+
+
+def _is_usual_norm(norm: nn.Module) -> bool:
+    """Judged by what it does to random numbers."""
+    weight, eps = getattr(norm, "weight", None), _eps(norm)
+    if not isinstance(weight, Tensor) or weight.dim() != 1 or eps is None:
+        return False
+    x = torch.linspace(-3, 5, 2 * len(weight), dtype=weight.dtype, device=weight.device).view(2, -1)
+    with torch.inference_mode():
+        ours, theirs = Norm(weight, eps)(x).float(), norm(x).float()
+    return torch.allclose(ours, theirs, rtol=1e-2 if weight.dtype.itemsize == 2 else 1e-5, atol=1e-6)
+
+
+def _eps(norm: Any) -> Any:
+    return next((getattr(norm, name) for name in ("variance_epsilon", "eps") if isinstance(getattr(norm, name, None), float)), None)
+
+
+def _is_hooked(model: nn.Module) -> bool:
+    return any(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook") for module in model.modules())
+
+
+def _is_linear(module: object) -> bool:
+    return type(module) is nn.Linear or isinstance(module, QuantisedLinear)
+
+
+def _names(module: nn.Module) -> set[str]:
+    return {name for name, _ in module.named_children()}

@@ -1,0 +1,172 @@
+"""Makes a session ready to run: its model plugged into our attention, its cache allocated, its drafter at hand; and undoes it."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from advisor.backends.deployment import Kept
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.runtime.attention.rotary import rotary_frequencies
+from advisor.backends.runtime.attention.visibility import PLAIN, Sight
+from advisor.backends.runtime.cache.pool import Pool, Room
+from advisor.backends.runtime.device.memory import memory_errors
+from advisor.backends.runtime.model.forward import Prepared, prepared
+from advisor.backends.runtime.model.row_operators import RowOperators
+from advisor.backends.runtime.runner import Runner
+from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
+from advisor.backends.runtime.warmup import try_out
+from advisor.kernels.attention.block_pattern import BlockPattern
+from advisor.profiles.errors import AdvisorError, ExitCode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drive:
+    """How a device is driven."""
+
+    kernels: bool = False
+    """Decoding attends through the kernels for paged caches; its lanes are padded to a bucket then."""
+    captured: bool = False
+    """Decoding steps are captured in graphs."""
+    two_slots: bool = False
+    """A step's tokens are read while the next one runs."""
+
+    @classmethod
+    def of(cls, device: torch.device) -> "Drive":
+        """All three for a GPU. A CPU computes a step before the host goes on, so nothing is won by any there."""
+        gpu = device.type == "cuda"
+        return cls(kernels=gpu, captured=gpu, two_slots=gpu)
+
+
+@dataclass(frozen=True, slots=True)
+class Engaged:
+    """A session while it runs."""
+
+    runner: Runner
+    drafter: Drafter | None
+    own_code_because: str | None
+    """Why the model's own code runs; `None` where our walk of it does."""
+
+
+@contextmanager
+def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
+    """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
+    with ExitStack() as undo:
+        undo.enter_context(memory_errors("serving"))
+        chosen = drive or Drive()
+        operators = _fused_operators() if chosen.kernels else None
+        target = prepared(session.model, undo, operators)
+        draft = target if session.draft_model is session.model else None
+        undo.enter_context(torch.inference_mode())
+        kept = kept_of(session, target.windows)
+        sight = sight_of(session, target, kept)
+        runner = _runner(undo, session, target, session.model, room_of(session, kept), sight, kernels=chosen.kernels)
+        yield Engaged(runner, _drafter(undo, session, draft, chosen.kernels), target.own_code_because)
+
+
+def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
+    """What stays in a session's cache: what it evicts by, or what the `windows` of the model's layers leave in sight.
+
+    Blocks that others may go on with stay whole: windows alone take nothing back then. Raises `AdvisorError` for eviction beside it.
+    """
+    if session.kv_window is not None:
+        if session.kv_prefix_reuse:
+            raise AdvisorError("bad-run", "a cache that evicts tokens cannot share their blocks", exit_code=ExitCode.USAGE)
+        return Kept(session.kv_window, session.kv_first_tokens)
+    seen = [min(window or session.max_tokens, session.attention_window or session.max_tokens) for window in windows]
+    return Kept(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
+
+
+def sight_of(session: Session, target: Prepared, kept: Kept | None) -> Sight:
+    """What a session's tokens see, in a cache that keeps `kept`."""
+    turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
+    return Sight(session.attention_window, pattern_of(session, target.windows), turns)
+
+
+def pattern_of(session: Session, windows: Sequence[int | None]) -> BlockPattern | None:
+    """The session's pattern. Raises `AdvisorError` for layers that have windows of their own."""
+    pattern: BlockPattern | None = session.attention_pattern
+    if pattern is not None and any(window is not None for window in windows):
+        raise AdvisorError("bad-run", "a pattern of blocks replaces full attention, and layers of the model have windows of their own")
+    return pattern
+
+
+def room_of(session: Session, kept: Kept | None = None) -> Room:
+    """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
+    block = session.max_tokens if session.kv_layout == "contiguous" else session.kv_block_tokens
+    if block < 1:
+        raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
+    capacity = session.kv_capacity_tokens
+    blocks = _most_blocks(session, kept, block) if capacity is None else capacity // block
+    room = Room(
+        blocks=blocks,
+        block_tokens=block,
+        sequences=session.max_sequences,
+        max_tokens=session.max_tokens,
+        kv_format=session.kv_format,
+        prefix_reuse=session.kv_prefix_reuse,
+        kept=kept,
+    )
+    if room.has_ring and session.draft_tokens > room.page_tokens:
+        raise AdvisorError(
+            "bad-run",
+            f"an {room.kv_format} cache keeps its newest page of {room.page_tokens} tokens exact: drafts may have at most "
+            f"{room.page_tokens} tokens, not {session.draft_tokens}",
+            exit_code=ExitCode.USAGE,
+        )
+    return room
+
+
+def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:
+    """Blocks that hold every sequence at its longest, one prompt or one step's chunks of prompts included."""
+    whole = -(-session.max_tokens // block)
+    if kept is None:
+        return session.max_sequences * whole
+    most = kept.blocks(session.max_tokens, block, new=1 + session.draft_tokens)
+    step = session.token_budget if session.token_budget and session.chunked else session.max_tokens
+    passing = min(-(-step // block) + 1, whole)
+    return min(session.max_sequences * most + passing, session.max_sequences * whole)
+
+
+def _runner(
+    undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room, sight: Sight, *, kernels: bool
+) -> Runner:
+    pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
+    undo.callback(pool.release)
+    suits = kernels and _why_not_kernels(pool, ready.windows, sight) is None
+    runner = Runner(ready.forward, pool, session.attention, sight, session.fastest, kernels=suits)
+    if session.fastest is not None or session.attention == "flex":
+        try_out(runner, ready, session)
+    return runner
+
+
+def _fused_operators() -> RowOperators:
+    from advisor.backends.runtime.model.row_operators import fused  # loads Triton
+
+    return fused()
+
+
+def _why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Sight) -> str | None:
+    from advisor.backends.runtime.attention.kernels import why_not_kernels  # loads Triton
+
+    return why_not_kernels(pool, windows, sight)
+
+
+def _drafter(undo: ExitStack, session: Session, ready: Prepared | None, kernels: bool) -> Drafter | None:
+    """The drafter; `ready` is its model where that is prepared already. Raises `AdvisorError` for one of another vocabulary."""
+    if session.decoding == "plain" or session.draft_tokens < 1:
+        return None
+    if session.decoding == "prompt-lookup":
+        return PromptLookup()
+    theirs, ours = (model.config.get_text_config().vocab_size for model in (session.draft_model, session.model))
+    if theirs != ours:
+        raise AdvisorError(
+            "vocabulary-differs", f"the draft model has {theirs} tokens and the model {ours}; drafts need the same vocabulary"
+        )
+    room = Room(
+        blocks=session.max_sequences, block_tokens=session.max_tokens, sequences=session.max_sequences, max_tokens=session.max_tokens
+    )
+    with torch.inference_mode(False):
+        ready = ready or prepared(session.draft_model, undo, _fused_operators() if kernels else None)
+    return DraftModel(_runner(undo, session, ready, session.draft_model, room, PLAIN, kernels=kernels))

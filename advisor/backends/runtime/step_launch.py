@@ -1,0 +1,140 @@
+"""Starts steps on the device: what is fed, which tokens come out, and how they get back, whether the host knows the fed ones or not."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from advisor.backends.runtime.attention.step import Feed
+from advisor.backends.runtime.decode_program import DecodeProgram
+from advisor.backends.runtime.device.clock import DeviceClock, Mark
+from advisor.backends.runtime.device.decode_batch import Placed
+from advisor.backends.runtime.device.token_ring import Arrival, TokenRing, upload
+from advisor.backends.runtime.runner import Carried, Runner
+from advisor.backends.runtime.sampler import Sampler
+from advisor.backends.runtime.scheduler import UNKNOWN, Task
+from advisor.backends.runtime.scheduler import Sequence as Running
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a step gives one sequence: a token after its draft, and one for every token of the draft."""
+
+    sequence: Running
+    draft: Sequence[int]
+    place: int
+    """Where the first of them will stand in its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """A step on its way."""
+
+    parts: tuple[Part, ...]
+    tokens: Tensor | None
+    """On the device, in the order of the parts; `None` where prompts were only fed."""
+    arrival: Arrival | None
+    captured: bool
+    begin: Mark
+    end: Mark
+    begin_s: float
+    """When the host turned to it."""
+    follows: bool
+    """Whether it could have started right after the step before."""
+
+
+class Launcher:
+    """Starts one step after the other; remembers the last one, whose tokens the host need not know."""
+
+    def __init__(self, runner: Runner, program: DecodeProgram, sampler: Sampler, ring: TokenRing, clock: DeviceClock) -> None:
+        self.runner = runner
+        self.program = program
+        self.sampler = sampler
+        self.ring = ring
+        self.clock = clock
+        self._tokens: Tensor | None = None
+        self._sources: dict[int, int] = {}
+
+    def launch(self, tasks: Sequence[Task], drafts: Sequence[Sequence[int]], *, begin_s: float, follows: bool) -> Launch:
+        """Start a step of `tasks`, those that decode first, with a draft for each of these.
+
+        The sequences are moved on: their caches by what was fed, their texts by an unknown token where one comes out.
+        """
+        ready = [task for task in tasks if task.sequence.decodes or task.count == task.sequence.pending]
+        everyone = (*drafts, *([] for _ in range(len(ready) - len(drafts))))
+        parts = tuple(Part(task.sequence, draft, len(task.sequence.tokens)) for task, draft in zip(ready, everyone, strict=True))
+        alone = len(drafts) == len(tasks) and not any(drafts)
+        if alone:
+            self.program.place([self._placed(task.sequence) for task in tasks], self._tokens)
+            self.runner.pool.send_tables()
+        begin = self.clock.mark()
+        tokens, captured = self._decode(tasks) if alone else (self._feed(tasks, drafts, parts), False)
+        end = self.clock.mark()
+        arrival = None if tokens is None else self.ring.put(tokens)
+        self._remember(parts, tokens)
+        return Launch(
+            parts=parts, tokens=tokens, arrival=arrival, captured=captured, begin=begin, end=end, begin_s=begin_s, follows=follows
+        )
+
+    def _decode(self, tasks: Sequence[Task]) -> tuple[Tensor, bool]:
+        """One token of every sequence that the program has placed."""
+        held = [task.sequence.held for task in tasks if task.sequence.held is not None]
+        tokens, captured = self.program.run(held)
+        for each in held:
+            each.tokens += 1
+        return tokens, captured
+
+    def _placed(self, sequence: Running) -> Placed:
+        assert sequence.held is not None, "a task's sequence holds blocks"
+        token = sequence.tokens[-1]
+        return Placed(
+            number=sequence.index,
+            row=sequence.held.row,
+            position=sequence.held.tokens,
+            stored=sequence.held.tokens - sequence.held.evicted,
+            token=None if token == UNKNOWN else token,
+            source=self._sources[sequence.index] if token == UNKNOWN else 0,
+        )
+
+    def _feed(self, tasks: Sequence[Task], drafts: Sequence[Sequence[int]], parts: Sequence[Part]) -> Tensor | None:
+        """Chunks of prompts, drafts and single tokens, by the runner."""
+        feeds: list[Feed] = []
+        wanted: list[int] = []
+        unknown: list[tuple[int, int]] = []
+        row = 0
+        for index, task in enumerate(tasks):
+            sequence, draft = task.sequence, list(drafts[index]) if index < len(drafts) else []
+            assert sequence.held is not None, "a task's sequence holds blocks"
+            fed = sequence.tokens[sequence.cached : sequence.cached + task.count] + draft
+            if fed[0] == UNKNOWN:
+                unknown.append((row, self._sources[sequence.index]))
+                fed = [0]
+            feeds.append(Feed(sequence.held, fed))
+            row += len(fed)
+            if task.count == sequence.pending:
+                wanted += range(row - 1 - len(draft), row)
+        logits = self.runner.run(feeds, wanted, len(drafts), self._carried(unknown))
+        if not wanted:
+            return None
+        device = logits.device
+        numbers = [part.sequence.index for part in parts for _ in range(len(part.draft) + 1)]
+        places = [part.place + i for part in parts for i in range(len(part.draft) + 1)]
+        if self.sampler.sampling.is_greedy:
+            return logits.argmax(-1)
+        return self.sampler.choose(logits, upload(numbers, device), upload(places, device))
+
+    def _carried(self, unknown: Sequence[tuple[int, int]]) -> Carried | None:
+        if not unknown or self._tokens is None:
+            return None
+        rows, sources = upload(list(zip(*unknown, strict=True)), self._tokens.device)
+        return Carried(rows, self._tokens.index_select(0, sources))
+
+    def _remember(self, parts: Sequence[Part], tokens: Tensor | None) -> None:
+        """Note which token is whose, and leave an unknown one in each text."""
+        self._tokens = tokens
+        self._sources = {}
+        row = 0
+        for part in parts:
+            self._sources[part.sequence.index] = row
+            row += len(part.draft) + 1
+            part.sequence.tokens.append(UNKNOWN)

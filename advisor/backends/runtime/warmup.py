@@ -1,0 +1,92 @@
+"""Runs steps like those that a session will take before it serves: to time ways to attend, or to compile one."""
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.runtime.cache.pool import Heads, Held, Pool
+from advisor.backends.runtime.model.forward import Prepared
+from advisor.backends.runtime.runner import Runner
+
+TRY_S = 3.0
+"""For all kinds together. What there is no time for is computed as the nearest kind that there was."""
+SHORTEST = 64
+"""Tokens of the shortest steps: shorter ones take what is fastest for these."""
+GRAIN = 4
+"""Lengths whose times are compared grow by this factor."""
+
+
+def try_out(runner: Runner, ready: Prepared, session: Session) -> None:
+    """Run a layer of each kind over steps of growing size; the pool is as empty afterwards as before.
+
+    Where ways are timed, lengths grow in large steps and only for a while; what is compiled is compiled for every length.
+    """
+    layers = {(heads, asked.query_heads, asked.options.window, asked.options.softcap): layer
+              for layer, (heads, asked) in reversed(list(enumerate(zip(ready.heads, ready.asked, strict=True))))}  # fmt: skip
+    fastest = runner.fastest
+    with nullcontext() if fastest is None else fastest.trying(TRY_S):
+        for shape in _shapes(session, GRAIN if fastest is not None else 2):
+            for layer in layers.values():
+                if fastest is None or fastest.is_trying:
+                    _try(runner, layer, ready, shape)
+    runner.pool.peak_blocks = runner.pool.peak_rows = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """So many sequences with so many new tokens and tokens in all; they decode together, or one is a chunk of a prompt."""
+
+    sequences: int
+    new: int
+    tokens: int
+    decodes: bool
+
+
+def _shapes(session: Session, grain: int) -> Iterator[_Shape]:
+    """Steps that decode and steps that prefill, small ones first."""
+    widths = {1, 1 + session.draft_tokens}
+    chunks = {SHORTEST, session.token_budget} if session.token_budget and session.chunked else {SHORTEST}
+    for tokens in _growing(SHORTEST, session.max_tokens, grain):
+        for sequences in _growing(1, session.max_sequences, 2):
+            yield from (_Shape(sequences, new, tokens, True) for new in sorted(widths) if new < tokens)
+        yield _Shape(1, tokens, tokens, False)
+        yield from (_Shape(1, new, tokens, False) for new in sorted(chunks) if new < tokens)
+
+
+def _growing(first: int, last: int, factor: int) -> list[int]:
+    """Up to `last`, which is one of them."""
+    found = []
+    while first < last:
+        found.append(first)
+        first *= factor
+    return [*found, last]
+
+
+def _try(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
+    """One step of one layer; nothing where the pool has too little room for it."""
+    pool, asked, helds = runner.pool, ready.asked[layer], list[Held]()
+    try:
+        for _ in range(shape.sequences):
+            helds.append(pool.open())
+            if not pool.grow(helds[-1], shape.tokens):
+                return
+            helds[-1].tokens = shape.tokens - shape.new
+        feeds = [Feed(held, [0] * shape.new) for held in helds]
+        step = Step(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.fastest)
+        rows = shape.sequences * shape.new
+        step.attend_rows(layer, *_tensors(pool, ready.heads[layer], asked.query_heads, rows), asked.options)
+    finally:
+        for held in helds:
+            pool.close(held)
+
+
+def _tensors(pool: Pool, heads: Heads, query_heads: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Queries [T, H, D], keys [T, K, D] and values [T, K, E] of ordinary size."""
+    draw = torch.Generator(device=pool.device).manual_seed(0)
+    shapes = ((query_heads, heads.key_width), (heads.kv_heads, heads.key_width), (heads.kv_heads, heads.value_width))
+    query, key, value = (torch.randn((rows, *shape), generator=draw, device=pool.device).to(pool.dtype) for shape in shapes)
+    return query, key, value

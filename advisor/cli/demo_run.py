@@ -1,0 +1,57 @@
+"""What `advisor demo` runs: profile, plan with one technique in every slot, and the ladder, on the shipped model."""
+
+from pathlib import Path
+
+from advisor.backends.deployment import baseline
+from advisor.backends.detection.detect import detect, detected_hardware, fingerprint
+from advisor.backends.processes.child import check_installed
+from advisor.backends.processes.events import OnEvent
+from advisor.backends.techniques import TECHNIQUES
+from advisor.planfile.from_advice import plan_of
+from advisor.planning.advise import advise
+from advisor.planning.target import planner_for, resolve_target
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.engines import load_engine
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Limits, Prefer, Request, Workload
+from advisor.profiles.run import Run
+from advisor.profiles.store import fresh_profile
+from advisor.rendering.text.advice import advice_text
+from advisor.running.preflight import check_disk
+from advisor.service import apply, run_profile
+
+MODEL = "demo"
+WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, oversubscribe=True)
+QUALITY_LOSS_PCT = 5.0
+
+
+def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
+    """Profile (unless a fresh one is stored), plan with one technique in every slot, and measure the ladder.
+
+    Raises `AdvisorError` as profiling and applying do.
+    """
+    check_installed()
+    check_disk(out)
+    model, engine = find_model(MODEL), load_engine("advisor")
+    if fresh_profile(fingerprint(detect())) is None:
+        on_event("measuring this machine; about a minute")
+        run_profile(None, on_event, budget_s=25.0 if quick else None)
+    target = resolve_target(None, "auto", engine)
+    request = demo_request(model)
+    advice = advise(planner_for(model, target, engine), request)
+    on_event(advice_text(advice, width=100))
+    plan = plan_of(advice)
+    on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
+    return apply(plan, model_folder=None, out=out, on_event=on_event, quick=quick)
+
+
+def demo_request(model: ModelSpec) -> Request:
+    """One technique in every slot, of those that this workload lets in unasked."""
+    asked = Request(workload=WORKLOAD, limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT), prefer=Prefer.BALANCED)
+    deployment, names = baseline(model, max_sequences=WORKLOAD.concurrency or 1), list[str]()
+    for kind in TECHNIQUES:
+        fitting = next((variant for variant in kind().variants() if variant.refuse(asked, deployment) is None), None)
+        if fitting is not None:
+            names.append(kind.name)
+            deployment = fitting.sketch(deployment, asked)
+    return asked.model_copy(update={"require": tuple(names)})

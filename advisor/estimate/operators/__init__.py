@@ -1,0 +1,1 @@
+"""What one step computes: records of operators, and building them from a deployment."""

@@ -1,0 +1,172 @@
+"""The operators of one step of a deployment: matrix products, attention, recurrences, element-wise work, collectives.
+
+Counts and shapes only; what they take is the machine's to say.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from advisor.backends.deployment import Deployment
+from advisor.estimate.operators.fusion import fused
+from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of, touched_experts
+from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, Part, Traffic
+from advisor.estimate.operators.visible import density, read_tokens
+from advisor.profiles.architectures.layers import LatentAttention, Matrix, Mixer, SelfAttention
+from advisor.profiles.architectures.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Blueprint:
+    """A deployment prepared for pricing: every matrix with the format it is stored in."""
+
+    deployment: Deployment
+    products: tuple[tuple[Matrix, int, str], ...]
+    head: Matrix
+    head_format: str
+    mixers: tuple[tuple[Mixer, int], ...]
+    expert_layers: int
+
+    @classmethod
+    def of(cls, deployment: Deployment, *, joins: bool = False) -> "Blueprint":
+        """Settle the formats; `joins` projections of the same input into one product."""
+        structure = structure_of(deployment.model)
+        products = tuple((matrix, count, stored_format(deployment, matrix)) for matrix, count in structure.matrices)
+        products = fused(products) if joins else products
+        head = deployment.model.head or deployment.model.embedding
+        return cls(deployment, products, head, stored_format(deployment, head), structure.mixers, structure.expert_layers)
+
+
+def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Operator]:
+    """Every operator of one step on one device of a tensor-parallel group. Weights are charged once per step."""
+    yield from token_operators(blueprint, sum(part.rows for part in parts), sum(part.logit_rows for part in parts))
+    for part in parts:
+        yield from mixing_operators(blueprint, part)
+
+
+def token_operators(blueprint: Blueprint, rows: int, logit_rows: int) -> Iterator[Operator]:
+    """What every new token passes through alike, whatever its sequence: products, element-wise work, collectives."""
+    deployment = blueprint.deployment
+    model, ranks = deployment.model, deployment.parallel.tensor
+    for matrix, count, format in blueprint.products:
+        yield _product(deployment, matrix, rows, count, format)
+    if logit_rows:
+        yield Gemm(logit_rows, max(blueprint.head.n // ranks, 1), blueprint.head.k, blueprint.head_format, 1)
+    yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
+    if blueprint.expert_layers:
+        yield Traffic(_routing_bytes(deployment, rows), 0.0, blueprint.expert_layers)
+    yield from _collectives(deployment, rows)
+
+
+def mixing_operators(blueprint: Blueprint, part: Part) -> Iterator[Operator]:
+    """Attention and recurrences of one part: they depend on its sequences and their lengths, not on how weights are stored."""
+    for mixer, count in blueprint.mixers:
+        yield _mixing(blueprint.deployment, mixer, part, count)
+        if isinstance(mixer, SelfAttention | LatentAttention) and mixer.index_heads:
+            yield _indexing(blueprint.deployment, mixer, part, count)
+
+
+def _collectives(deployment: Deployment, rows: int) -> Iterator[Operator]:
+    """Two sums a layer within a group; tokens travel to experts and back where experts are spread over several groups."""
+    model, parallel = deployment.model, deployment.parallel
+    ranks, holders = parallel.tensor, expert_devices(parallel)
+    moe = structure_of(model).expert_layers if holders > ranks else 0
+    if ranks > 1:
+        yield AllReduce(2.0 * rows * model.hidden_size, ranks, 2 * len(model.layers) - moe)
+    if moe:
+        yield Exchange(2.0 * rows * model.hidden_size * min(structure_of(model).experts_per_token, holders - 1) / ranks, holders, 2 * moe)
+
+
+def elementwise_bytes(model: ModelSpec, rows: int) -> float:
+    """Bytes that norms, residuals, rotary embedding and activations of one layer move, fused as engines do.
+
+    Twelve passes over the hidden state in two bytes: two norms (read, write, residual) and the gated activation.
+    """
+    return 12.0 * 2.0 * rows * model.hidden_size
+
+
+def _routing_bytes(deployment: Deployment, rows: int) -> float:
+    """Bytes that bringing tokens to experts and adding up their outputs moves on one device, in one layer.
+
+    Six passes over a hidden state per token and expert, in two bytes: sorting reads and writes, quantising and the products read
+    and write, adding up reads. Devices that slice every expert all handle every token; those that hold whole experts share.
+    """
+    structure, parallel = structure_of(deployment.model), deployment.parallel
+    held = max(parallel.expert // parallel.tensor, 1)
+    everyone = rows * held / max(parallel.expert, 1)
+    return 6.0 * 2.0 * everyone * structure.experts_per_token * deployment.model.hidden_size
+
+
+def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, format: str) -> Gemm:
+    ranks = deployment.parallel.tensor
+    if is_routed(matrix):
+        holders = expert_devices(deployment.parallel)
+        everyone = rows * max(holders // ranks, 1)
+        experts = touched_experts(matrix, everyone)
+        per_expert = max(round(everyone * matrix.active / experts), 1)
+        return Gemm(per_expert, matrix.n, matrix.k, format, count, experts / holders, routed=True)
+    split = 1 if matrix.kind == "router" else ranks
+    return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active))
+
+
+def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Operator:
+    ranks = deployment.parallel.tensor
+    if isinstance(mixer, SelfAttention):
+        return AttentionCall(
+            part.phase,
+            part.sequences,
+            part.q_tokens,
+            _seen(deployment, mixer, part),
+            -(-mixer.q_heads // ranks),
+            -(-mixer.kv_heads // ranks),
+            mixer.head_dim,
+            mixer.value_dim,
+            _implementation(deployment, part),
+            deployment.kv.layout,
+            deployment.kv.format,
+            count,
+            density=density(deployment, part),
+        )
+    if isinstance(mixer, LatentAttention):
+        return _latent(deployment, mixer, part, count)
+    state = 2.0 * mixer.state_bytes * part.sequences
+    return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
+
+
+def _implementation(deployment: Deployment, part: Part) -> str:
+    """Patterns of blocks are never written out in prompts: a block is too small for that to matter."""
+    attention = deployment.attention
+    return "sdpa" if part.phase == "prefill" and attention.pattern is not None else attention.implementation
+
+
+def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part, count: int) -> AttentionCall:
+    """Scores of every cached entry, by which the attended ones are chosen: fp8 keys that all index heads share, whole on every rank."""
+    entries = max(mixer.entries(part.kv_tokens) if isinstance(mixer, LatentAttention) else part.kv_tokens, 1)
+    shape = (mixer.index_heads, 1, mixer.index_dim, 0)
+    return AttentionCall(
+        part.phase, part.sequences, part.q_tokens, entries, *shape, "sdpa", deployment.kv.layout, "fp8", count, latent=True
+    )
+
+
+def _seen(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part) -> int:
+    """Cached tokens that the queries of a part read: each its window, what an indexer chose for it, or what the cache keeps."""
+    kv, most = deployment.kv, mixer.attended_tokens(part.kv_tokens)
+    if kv.window is not None:
+        most = min(most, kv.window + kv.first_tokens)
+    if part.phase == "decode":
+        most = min(most, read_tokens(deployment, part.kv_tokens))
+    return min(part.kv_tokens, most + part.q_tokens - 1)
+
+
+def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: int) -> AttentionCall:
+    """Decoding works on the compressed vectors; prefilling expands them to full heads."""
+    ranks = deployment.parallel.tensor
+    heads = -(-mixer.heads // ranks)
+    if part.phase == "decode":
+        shape = (heads, 1, mixer.kv_rank + mixer.rope_dim, mixer.kv_rank)
+    else:
+        shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)
+    kv, attention = deployment.kv, deployment.attention
+    seen = _seen(deployment, mixer, part)
+    return AttentionCall(
+        part.phase, part.sequences, part.q_tokens, seen, *shape, attention.implementation, kv.layout, kv.format, count, latent=True
+    )

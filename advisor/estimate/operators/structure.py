@@ -1,0 +1,84 @@
+"""The distinct matrices and mixers of a model, and the format that each is stored in."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from advisor.backends.deployment import Deployment, Parallel
+from advisor.profiles.architectures.layers import Matrix, Mixer, RecurrentMixer, SelfAttention
+from advisor.profiles.architectures.spec import ModelSpec
+
+EXL2_HEAD = "exl2-6.0bpw"
+"""What ExLlamaV2's converter stores the head in unless told otherwise (`-hb 6`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The distinct matrices and mixers of a model with their counts: counted once, as models have hundreds of layers."""
+
+    matrices: tuple[tuple[Matrix, int], ...]
+    mixers: tuple[tuple[Mixer, int], ...]
+    vector_parameters: int
+    widest: int
+    """Most output features of one matrix."""
+    kv_heads: int
+    """Most key-value heads of a layer; 1 without attention."""
+    kept_kinds: frozenset[str]
+    """Kinds of matrices that the checkpoint keeps in bf16 or fp16."""
+    expert_layers: int
+    """Layers with routed experts."""
+    recurrent_layers: int
+    """Layers with a state of fixed size in place of a cache."""
+    experts_per_token: int
+    """Routed experts that one token passes through in such a layer; 0 without any."""
+
+
+@lru_cache(maxsize=64)
+def structure_of(model: ModelSpec) -> Structure:
+    """Count the layers of a model."""
+    layers = tuple(model.layer_counts())
+    matrices = tuple(model.matrices())
+    return Structure(
+        matrices=matrices,
+        mixers=tuple((layer.mixer, count) for layer, count in layers if layer.mixer is not None),
+        vector_parameters=model.vector_parameters + sum(count * layer.vector_parameters for layer, count in layers),
+        widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
+        kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
+        kept_kinds=model.kept_kinds,
+        expert_layers=sum(count for layer, count in layers if any(is_routed(matrix) for matrix in layer.matrices)),
+        recurrent_layers=sum(count for layer, count in layers if isinstance(layer.mixer, RecurrentMixer)),
+        experts_per_token=max((matrix.active for matrix, _ in matrices if is_routed(matrix)), default=0),
+    )
+
+
+def is_routed(matrix: Matrix) -> bool:
+    """Whether tokens choose among copies of the matrix."""
+    return matrix.copies > matrix.active
+
+
+def expert_devices(parallel: Parallel) -> int:
+    """Devices that the experts of one layer are spread over: the tensor-parallel group, or more where `expert` says so."""
+    return max(parallel.expert, parallel.tensor)
+
+
+def stored_format(deployment: Deployment, matrix: Matrix) -> str:
+    """The format that a matrix is stored in under this deployment."""
+    if matrix.stored is not None:
+        return matrix.stored
+    model, format = deployment.model, deployment.weights.format
+    if format.startswith("gguf-"):
+        # Bits of a GGUF type are of whole files: embedding and head are quantised too.
+        return format
+    if format.startswith("exl2-") and matrix.kind == "head":
+        return EXL2_HEAD
+    native = "bf16" if matrix.kind in structure_of(model).kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
+    if deployment.weights.format == model.weight_format:
+        return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
+    if matrix.kind in deployment.weights.kept_kinds:
+        return deployment.weights.kept_format or native
+    group = deployment.weights.group_size
+    return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format
+
+
+def touched_experts(matrix: Matrix, rows: int) -> float:
+    """Experts that at least one of `rows` tokens is sent to, routing uniform."""
+    return matrix.copies * (1.0 - (1.0 - matrix.active / matrix.copies) ** rows)

@@ -1,0 +1,1 @@
+"""Requests over time: steady state and simulation."""

@@ -1,0 +1,66 @@
+"""Metrics of served requests, each with its range: latencies, the rate that lasts, and what of it keeps limits."""
+
+import math
+from collections.abc import Sequence
+
+from advisor.backends.measure.spread import STATISTICS
+from advisor.estimate.serving.times import Served
+from advisor.estimate.uncertainty.values import Ranges, inverse
+from advisor.profiles.metrics import Value
+from advisor.profiles.request import Limits, Workload
+
+
+def serving_metrics(ranges: Ranges, workload: Workload, served: Served) -> dict[str, Value]:
+    """Everything that the times of the requests tell, by the name of the metric."""
+    known = _statistics(ranges, "ttft", served.ttft_s)
+    if served.tpot_s:
+        known |= _statistics(ranges, "tpot", served.tpot_s)
+        known["decode_tok_s"] = inverse(known["tpot_ms_mean"])
+    known |= _end_to_end(ranges, served)
+    known["throughput_tok_s"] = ranges.value("throughput", served.throughput_tok_s)
+    if workload.request_rate_per_s is not None and served.most_requests_per_s is not None:
+        known["request_rate_per_s"] = _within(ranges, math.inf, served.most_requests_per_s)
+        kept = _within(ranges, workload.request_rate_per_s, served.most_requests_per_s)
+        known["throughput_tok_s"] = kept.scaled(workload.output_tokens)
+    return known
+
+
+def goodput(ranges: Ranges, workload: Workload, served: Served, limits: Limits) -> Value | None:
+    """Requests per second whose own TTFT and TPOT keep the limits; `None` where neither is limited.
+
+    The ends of its range are those of the latencies and of the rate, all at once; no more can be good than come.
+    """
+    if limits.ttft_ms_p95 is None and limits.tpot_ms_p95 is None:
+        return None
+    rate = _within(ranges, workload.arrivals_per_s or math.inf, served.most_requests_per_s or served.requests_per_s)
+    ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))
+    value = rate.value * served.share_within(limits)
+    low = rate.low * served.share_within(limits, ttft_factor=ttft[1], tpot_factor=tpot[1])
+    high = rate.high * served.share_within(limits, ttft_factor=ttft[0], tpot_factor=tpot[0])
+    return Value(value=value, low=min(low, value), high=max(high, value), basis=ranges.speculated_basis)
+
+
+def _statistics(ranges: Ranges, metric: str, seconds: Sequence[float]) -> dict[str, Value]:
+    """Mean and percentiles in ms."""
+    milliseconds = sorted(1e3 * each for each in seconds)
+    return {f"{metric}_ms_{name}": ranges.value(metric, statistic(milliseconds)) for name, statistic in STATISTICS.items()}
+
+
+def _end_to_end(ranges: Ranges, served: Served) -> dict[str, Value]:
+    """From submission to the last token; the range adds the ends of the two parts it is made of."""
+    ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))
+    value, low, high = (
+        sorted(1e3 * (timing.ttft_s * first + (timing.e2e_s - timing.ttft_s) * rest) for timing in served.timings)
+        for first, rest in ((1.0, 1.0), (ttft[0], tpot[0]), (ttft[1], tpot[1]))
+    )
+    return {
+        f"e2e_ms_{name}": Value(value=statistic(value), low=statistic(low), high=statistic(high), basis=ranges.speculated_basis)
+        for name, statistic in STATISTICS.items()
+    }
+
+
+def _within(ranges: Ranges, offered_per_s: float, most_per_s: float) -> Value:
+    """The rate that is served for as long as requests come: what is offered, unless that is more than there is."""
+    below, above = ranges.factors("throughput")
+    value, low, high = (min(offered_per_s, most_per_s * factor) for factor in (1.0, below, above))
+    return Value(value=value, low=low, high=high, basis=ranges.speculated_basis)

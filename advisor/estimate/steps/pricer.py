@@ -1,0 +1,177 @@
+"""What one step of a deployment takes on a machine, remembered so that a search asks each question once."""
+
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import pairwise
+
+from advisor.backends.deployment import Attention, Deployment, Weights
+from advisor.estimate.machines.machine import Machine, Shares, price
+from advisor.estimate.memory.ledger import device_weight_bytes
+from advisor.estimate.operators.build import Blueprint, mixing_operators, token_operators
+from advisor.estimate.operators.structure import structure_of
+from advisor.estimate.operators.types import Part
+from advisor.profiles.evidence import expected_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPrices:
+    """Prices on one machine that deployments with the same weights, or with the same attention and cache, have in common."""
+
+    tokens: dict[object, dict[tuple[int, int, bool], Shares]] = field(default_factory=dict)
+    mixing: dict[object, dict[tuple[Part, bool], Shares]] = field(default_factory=dict)
+    blueprints: dict[object, Blueprint] = field(default_factory=dict)
+
+
+class StepPricer:
+    """Prices steps of one deployment; lengths are rounded to 1/16 octaves to share answers."""
+
+    def __init__(self, deployment: Deployment, machine: Machine, shared: SharedPrices | None = None) -> None:
+        self.deployment = deployment
+        self.machine = machine
+        shared = shared or SharedPrices()
+        model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
+        self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
+        attention = (model, deployment.attention, kv.layout, kv.format, kv.window, kv.first_tokens, parallel)
+        self.mixing_prices = shared.mixing.setdefault(attention, {})
+        known = shared.blueprints.get((attention, deployment.weights))
+        self._blueprint = known or shared.blueprints.setdefault(
+            (attention, deployment.weights), Blueprint.of(deployment, joins=machine.overheads.joins)
+        )
+        self._working_set = device_weight_bytes(deployment)
+        self._structure = structure_of(deployment.model)
+        # What the host takes to hand a step to the device; it is waited for where the device does not take longer.
+        self.launching_s = len(model.layers) * machine.overheads.host_layer_s
+        self._memo: dict[tuple[Part, ...], Shares] = {}
+        self._decode_s: dict[tuple[int, float], float] = {}
+        draft = deployment.decoding.draft_model
+        self.draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
+
+    @property
+    def tokens_per_decode(self) -> float:
+        """Tokens that one sequence gains per decoding step."""
+        decoding = self.deployment.decoding
+        return expected_tokens(decoding.acceptance, decoding.draft_tokens) if decoding.draft_tokens else 1.0
+
+    def shares(self, parts: tuple[Part, ...]) -> Shares:
+        """Seconds of one step by kind of work."""
+        key = tuple([rounded(part) for part in parts])
+        known = self._memo.get(key)
+        if known is None:
+            known = self._memo[key] = self._price(key)
+        return known
+
+    def step_s(self, parts: tuple[Part, ...]) -> float:
+        """Seconds of one step."""
+        return self.shares(parts).total_s
+
+    def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
+        """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
+        own = self.step_s((Part("prefill", 1, tokens, kv_tokens, sampled),))
+        return own + (self.draft.prefill_s(tokens, kv_tokens, False) if self.draft else 0.0)
+
+    def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
+        """Tokens per second while `sequences` prompts are prefilled together in steps of at most `budget` tokens."""
+        steps, stages = prefill_steps(prompt, sequences, budget), self.deployment.parallel.pipeline
+        seconds = sum(self.step_s((part,)) for part in steps)
+        # Chunks follow one another through the stages of a pipeline.
+        return sum(part.rows for part in steps) / seconds * len(steps) * stages / (len(steps) + stages - 1)
+
+    def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> Part:
+        """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
+        return rounded(Part("prefill", 1, tokens, kv_tokens, sampled))
+
+    def decode_part(self, sequences: int, context: float) -> Part:
+        """The part of a step that decodes: a verified draft adds its positions."""
+        positions = self.deployment.decoding.draft_tokens + 1
+        return Part("decode", sequences, positions, max(int(context), 1) + positions - 1)
+
+    def decode_s(self, sequences: int, context: float) -> float:
+        """Seconds of a decoding step of `sequences` at mean length `context`, drafting included."""
+        key = (sequences, context)
+        known = self._decode_s.get(key)
+        if known is None:
+            known = self._decode_s[key] = self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
+        return known
+
+    def draft_s(self, sequences: int, context: float) -> float:
+        """Seconds that a draft model takes to propose its tokens; 0 without one."""
+        if self.draft is None:
+            return 0.0
+        return self.deployment.decoding.draft_tokens * self.draft.decode_s(sequences, context)
+
+    def _price(self, parts: tuple[Part, ...]) -> Shares:
+        prefills = any(part.phase == "prefill" for part in parts)
+        rows = sequences = logit_rows = 0
+        attention_s = other_s = 0.0
+        for part in parts:
+            rows, sequences, logit_rows = rows + part.rows, sequences + part.sequences, logit_rows + part.logit_rows
+            mixed = self.mixing_shares(part, prefills)
+            attention_s, other_s = attention_s + mixed.attention_s, other_s + mixed.other_s
+        priced = self.token_shares(rows, logit_rows, prefills)
+        device_s = priced.products_s + attention_s + priced.other_s + other_s + priced.collectives_s
+        overhead = self.fixed_s(rows, sequences, prefills) + max(self.launching_s - device_s, 0.0)
+        return Shares(priced.products_s, attention_s, priced.other_s + other_s, priced.collectives_s, overhead)
+
+    def fixed_s(self, rows: int, sequences: int, prefills: bool) -> float:
+        """Seconds of a step that no operator takes: of the engine's own work."""
+        overheads, model = self.machine.overheads, self.deployment.model
+        layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
+        fixed = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._structure.expert_layers
+        if prefills:
+            fixed += overheads.prefill_step_s + overheads.prefill_recurrent_layer_s * self._structure.recurrent_layers
+            layer_s += overheads.prefill_layer_s
+        return fixed + len(model.layers) * layer_s + overheads.hop_s * (self.deployment.parallel.pipeline - 1)
+
+    def token_shares(self, rows: int, logit_rows: int, prefills: bool) -> Shares:
+        """What all new tokens of a step take alike, whatever their sequences."""
+        key = (rows, logit_rows, prefills)
+        known = self.token_prices.get(key)
+        if known is None:
+            operators = token_operators(self._blueprint, rows, logit_rows)
+            known = self.token_prices[key] = price(self.machine, operators, self._working_set, prefills)
+        return known
+
+    def mixing_shares(self, part: Part, prefills: bool) -> Shares:
+        """What attention and recurrences of one part take, on the grid that prices are shared on."""
+        known = self.mixing_prices.get((part, prefills))
+        if known is None:
+            operators = mixing_operators(self._blueprint, part)
+            known = self.mixing_prices[(part, prefills)] = price(self.machine, operators, self._working_set, prefills)
+        return known
+
+
+def _draft_deployment(deployment: Deployment) -> Deployment:
+    """The draft sees and keeps everything."""
+    draft = deployment.decoding.draft_model
+    assert draft is not None
+    return Deployment(
+        model=draft,
+        weights=Weights(draft.weight_format),
+        attention=Attention(deployment.attention.implementation),
+        kv=replace(deployment.kv, window=None, first_tokens=0),
+        engine=deployment.engine,
+    )
+
+
+def prefill_steps(prompt: int, sequences: int, budget: int) -> list[Part]:
+    """The steps that prefill a prompt in chunks of the budget, or one step for all of `sequences` prompts where it holds them."""
+    if sequences > 1 and prompt * sequences <= budget:
+        return [Part("prefill", sequences, prompt, prompt)]
+    return [Part("prefill", 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
+
+
+def rounded(part: Part) -> Part:
+    """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
+    q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
+    sequences, kv_tokens = _on_grid(part.sequences), max(_on_grid(part.kv_tokens), q_tokens)
+    if (q_tokens, sequences, kv_tokens) == (part.q_tokens, part.sequences, part.kv_tokens):
+        return part
+    return Part(part.phase, sequences, q_tokens, kv_tokens, part.sampled)
+
+
+@lru_cache(maxsize=65536)
+def _on_grid(tokens: int) -> int:
+    if tokens <= 32:
+        return tokens
+    grain = 1 << max(tokens.bit_length() - 5, 0)
+    return round(tokens / grain) * grain

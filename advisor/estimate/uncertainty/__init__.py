@@ -1,0 +1,1 @@
+"""How sure a number is: ranges, probabilities, and where measurements end."""

@@ -1,0 +1,90 @@
+"""Pages on one plan: a technique in it or out of it, a limit of it, or the whole. Prices the plan again; starts nothing."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from advisor.backends.technique import Technique
+from advisor.backends.techniques import TECHNIQUES
+from advisor.help.topics import Page, explain, limit_named
+from advisor.planfile.deployment import deployment_of, techniques_of
+from advisor.planfile.file import PlanFile, request_of
+from advisor.planning.advice import Candidate, State
+from advisor.planning.planner import Planner
+from advisor.planning.ranking import MEMORY
+from advisor.planning.reasons import reason_for
+from advisor.planning.search import Stack
+from advisor.planning.target import planner_for, resolve_target
+from advisor.profiles.engines import load_engine
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Request
+from advisor.rendering.text.why import NOTHING, change_words, gain_words, standing_words
+from advisor.sensitivity.counterfactuals import let_in
+from advisor.sensitivity.marginal_gain import first_gain, movable, next_gain
+from advisor.sensitivity.slack import by_limit, standings
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """A plan that was read from a file: its question, its stack, and the planner that prices it again."""
+
+    planner: Planner
+    request: Request
+    chosen: Candidate
+
+
+def reread(plan: PlanFile) -> Reread:
+    """Price a plan again. Raises `AdvisorError` where its model, hardware or profile is not known here."""
+    model = find_model(plan.model.path or plan.model.name, offline=True)
+    engine = load_engine(plan.apply.engine.name)
+    planner = planner_for(model, resolve_target(plan.machine.hardware, plan.machine.profile or "none", engine), engine)
+    request = request_of(plan)
+    return Reread(planner, request, planner.candidate(Stack(techniques_of(plan), deployment_of(plan, model)), request))
+
+
+def explain_in(topic: str | None, plan: PlanFile) -> Page:
+    """The page of a technique or a limit, with what it does in the plan; without a topic, of all limits of the plan.
+
+    Raises as `explain` and `reread` do.
+    """
+    if topic is None:
+        return Page(plan.id, "plan", tuple(_limits(reread(plan))))
+    page = explain(topic)
+    kind = next((kind for kind in TECHNIQUES if kind.name == page.topic), None)
+    limit = limit_named(page.topic)
+    if kind is not None:
+        return Page(page.topic, page.kind, (*page.parts, *_technique(reread(plan), kind)))
+    if limit is not None:
+        return Page(page.topic, page.kind, (*page.parts, *_limit(reread(plan), limit)))
+    return page
+
+
+def _technique(read: Reread, kind: type[Technique]) -> Iterator[tuple[str, str]]:
+    reason = reason_for(read.planner, read.chosen, kind, read.request)
+    yield ("In this plan" if reason.state is State.CHOSEN else "Not in this plan"), reason.why
+    if reason.state is not State.CHOSEN:
+        changes = [change_words(change) for change in let_in(read.planner, read.chosen, read.request, kind)]
+        yield from (("Let in by" if place == 0 else "Or by", words) for place, words in enumerate(changes or [NOTHING]))
+
+
+def _limit(read: Reread, limit: str) -> Iterator[tuple[str, str]]:
+    found = by_limit(standings(read.chosen, read.request, read.planner.budget_gib(read.request)))
+    yield "In this plan", standing_words(found[limit]) if limit in found else "Not limited."
+    yield from _gains(read, limit)
+
+
+def _limits(read: Reread) -> Iterator[tuple[str, str]]:
+    for place, standing in enumerate(standings(read.chosen, read.request, read.planner.budget_gib(read.request))):
+        yield ("The binding limit" if place == 0 else "Then"), standing_words(standing)
+    for limit in movable(read.request):
+        yield from _gains(read, limit)
+
+
+def _gains(read: Reread, limit: str) -> Iterator[tuple[str, str]]:
+    """The next unit of a limit, and the first step that buys something where that is nothing."""
+    if limit not in movable(read.request):
+        return
+    gain = next_gain(read.planner, read.chosen, read.request, limit)
+    yield f"The next {'GiB' if limit == MEMORY else 'step'}", gain_words(gain)
+    if gain.is_nothing:
+        first = first_gain(read.planner, read.chosen, read.request, limit)
+        yield "The first that buys something", gain_words(first) if first else "None, up to twice the limit."

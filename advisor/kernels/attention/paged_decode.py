@@ -1,0 +1,249 @@
+"""Attention of a few new tokens over a cache in blocks, the cache of one sequence split over several programs.
+
+Letters: N sequences, W new tokens of each, H query heads, K key-value heads, G = H / K, D key width, E value width, P blocks of S tokens,
+B blocks of a table, R rows of the ring of newest pages. The W·G query rows that share a key-value head are one tile of the products.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advisor.kernels import arguments
+from advisor.kernels.attention.paged_decode_forms import SPLITS, VARIANTS, form_of, most_rows, splits_for
+from advisor.kernels.attention.paged_decode_inputs import Case, inputs, least_bytes, operations
+from advisor.kernels.attention.paged_decode_tiles import attend, combine
+from advisor.kernels.cache import kv_formats
+from advisor.kernels.cache.cache_words import PLANES
+from advisor.kernels.kernel import INTERPRETED, Kernel
+from advisor.kernels.launch_sizes import padded
+
+
+def reference(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    lengths: Tensor,
+    *,
+    scale: float,
+    kv_format: str = "bf16",
+    key_scales: Tensor | None = None,
+    value_scales: Tensor | None = None,
+    window: int | None = None,
+    first: int = 0,
+    first_query: Tensor | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    ancestors: Tensor | None = None,
+    recent: tuple[Tensor, Tensor, Tensor] | None = None,
+) -> Tensor:
+    """What `paged_decode` computes, from the dequantised cache, in float32, or in float64 for such a query."""
+    dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
+    groups, size = query.shape[2] // keys.shape[1], keys.shape[2]
+    value_width = values.shape[3] * (2 if kv_format == "int4" else 1)
+    out = query.new_zeros(*query.shape[:3], value_width)
+    for n, length in enumerate(lengths.tolist()):
+        if not length:
+            continue
+        pages = tables[n, : -(-length // size)].long()
+        key = _rows(keys, key_scales, pages, length, kv_format, dtype)
+        value = _rows(values, value_scales, pages, length, kv_format, dtype)
+        if recent is not None:
+            page = (length - 1) // size
+            for rows, ring in ((key, recent[0]), (value, recent[1])):
+                rows[:, page * size :] = ring[recent[2][n], page % 2, :, : length - page * size].to(dtype)
+        key, value = (rows.repeat_interleave(groups, 0) for rows in (key, value))
+        scores = torch.einsum("whd,hld->hwl", query[n].to(dtype), key) * scale
+        if first_query is not None:
+            scores[:, :, :first] = torch.einsum("whd,hld->hwl", first_query[n].to(dtype), key[:, :first]) * scale
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        tree = None if ancestors is None else ancestors[n]
+        scores = scores.masked_fill(~visible(length, query.shape[1], window, first, tree).to(scores.device), float("-inf"))
+        if sinks is not None:
+            scores = torch.cat([scores, sinks.to(dtype)[:, None, None].expand(-1, query.shape[1], 1)], -1)
+        weights = torch.softmax(scores, -1)[..., :length]
+        out[n] = torch.einsum("hwl,hle->whe", weights, value).to(out.dtype)
+    return out
+
+
+def visible(length: int, width: int, window: int | None, first: int, ancestors: Tensor | None) -> Tensor:
+    """Which of `length` keys each of the last `width` tokens sees: [W, L]. `ancestors` [W] has bit i of row j for new token i."""
+    at, place = torch.arange(length), torch.arange(length - width, length)[:, None]
+    seen = at <= place
+    if ancestors is not None:
+        bits = (ancestors.cpu()[:, None] >> torch.arange(width)) & 1
+        seen = torch.cat([torch.ones(width, length - width, dtype=torch.bool), bits.bool()], 1)
+    return seen if window is None else seen & ((at > place - window) | (at < first))
+
+
+def _rows(stored: Tensor, scales: Tensor | None, pages: Tensor, length: int, kv_format: str, dtype: torch.dtype) -> Tensor:
+    """The rows [K, L, D] of one sequence."""
+    rows = stored[pages].transpose(0, 1).flatten(1, 2)[:, :length]
+    if scales is None:
+        return rows.to(dtype)
+    # exact: a level has at most 8 significant bits, a scale 11
+    return kv_formats.dequantise(rows, scales[pages].transpose(0, 1).flatten(1)[:, :length], kv_format, torch.float32).to(dtype)
+
+
+def paged_decode(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    lengths: Tensor,
+    *,
+    scale: float,
+    kv_format: str = "bf16",
+    key_scales: Tensor | None = None,
+    value_scales: Tensor | None = None,
+    window: int | None = None,
+    first: int = 0,
+    first_query: Tensor | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+    ancestors: Tensor | None = None,
+    recent: tuple[Tensor, Tensor, Tensor] | None = None,
+    splits: int | None = None,
+    workspace: Tensor | None = None,
+) -> Tensor:
+    """Attend with the last W tokens of every sequence: `query` [N, W, H, D] to [N, W, H, E].
+
+    `keys` [P, K, S, ·] and `values` are stored in `kv_format` with float16 scales [P, K, S, 1]; `bf16` stands for the query's type.
+    Row n of `tables` [N, B] int32 lists the blocks of a sequence; entries past its `lengths` [N] int32 (W new tokens included) are not
+    read. A length of 0 gives zeros. Token j of W stands at place length − W + j and sees the places up to its own; with a `window` the
+    newest so many and the `first` places of the sequence, scored against `first_query` if given. `ancestors` [N, W] int64 replaces the
+    order among the new tokens: bit i of token j is set if it sees token i, itself included. `sinks` [H] are learned logits without value.
+    `recent` is (keys [R, 2, K, S, D], values, rows [N] int32): the block of the last token is read from slot (place // S) % 2 of the
+    ring instead. int4 expects rows and queries rotated by `kv_formats.rotate`, and gives a rotated output.
+
+    Nothing is allocated but the output when `workspace` is one of `new_workspace`, and nothing is read back from the device.
+    Raises `ValueError` for shapes, types or devices that do not go together.
+    """
+    recent_keys, recent_values, recent_rows = recent or (None, None, None)
+    others = {
+        "lengths": lengths, "key_scales": key_scales, "value_scales": value_scales, "first_query": first_query, "sinks": sinks,
+        "ancestors": ancestors, "recent_keys": recent_keys, "recent_values": recent_values, "recent_rows": recent_rows,
+    }  # fmt: skip
+    _check(query, keys, values, tables, others, kv_format)
+    if query.device.type == "cpu" and not INTERPRETED:
+        return reference(
+            query, keys, values, tables, lengths, scale=scale, kv_format=kv_format, key_scales=key_scales, value_scales=value_scales,
+            window=window, first=first, first_query=first_query, softcap=softcap, sinks=sinks, ancestors=ancestors, recent=recent,
+        )  # fmt: skip
+    sequences, width, heads, key_width = query.shape
+    kv_heads, size = keys.shape[1:3]
+    step = PLANES[kv_format]
+    value_width = values.shape[3] * (2 if kv_format == "int4" else 1)
+    out = query.new_empty(sequences, width, heads, value_width)
+    if out.numel() == 0:
+        return out
+    reach = tables.shape[1] * size if window is None else min(tables.shape[1] * size, window + width + first)
+    form = form_of(kv_format, query.dtype, max(key_width, value_width), width * heads // kv_heads)
+    splits = splits_for(sequences * kv_heads, reach, form.tile) if splits is None else splits
+    shares = splits + (recent is not None)
+    parts, logarithms = out, None
+    if shares > 1:
+        workspace = new_workspace(out, shares) if workspace is None else workspace
+        parts, logarithms = _parts(workspace, out, shares)
+    stored = (keys, values) if kv_format == "bf16" else (keys.view(torch.int16), values.view(torch.int16))
+    attend[shares, kv_heads, sequences](
+        query, first_query, *stored, key_scales, value_scales, recent_keys, recent_values, recent_rows, tables, lengths, sinks, ancestors,
+        parts, logarithms, scale, softcap or 0.0, window or 0, first, query.stride(0), query.stride(1), tables.stride(0),
+        FORMAT=kv_format, STEP=step, WIDTH=width, GROUP=heads // kv_heads, KV_HEADS=kv_heads, SIZE=size, D=key_width, E=value_width,
+        BLOCK_D=padded(key_width // step), BLOCK_E=padded(value_width // step), ROWS=padded(width * heads // kv_heads), TILE=form.tile,
+        SPLITS=splits, WINDOWED=window is not None, FIRST=first > 0 and (window is not None or first_query is not None),
+        SOFTCAP=softcap is not None, WIDE=INTERPRETED, num_warps=form.warps, num_stages=form.stages,
+    )  # fmt: skip
+    if shares > 1:
+        combine[width * heads // kv_heads, kv_heads, sequences](
+            parts, logarithms, out, value_width, padded(value_width), width, heads // kv_heads, shares
+        )
+    return out
+
+
+def new_workspace(out: Tensor, shares: int = SPLITS[-1] + 1) -> Tensor:
+    """Room for the shares of an output like `out` [N, W, H, E] or smaller; to be kept for captured graphs."""
+    rows = out.shape[0] * out.shape[1] * out.shape[2] * shares
+    return torch.empty(rows * (out.shape[3] + 1), dtype=torch.float32, device=out.device)
+
+
+def _parts(workspace: Tensor, out: Tensor, shares: int) -> tuple[Tensor, Tensor]:
+    rows = out.shape[0] * out.shape[1] * out.shape[2] * shares
+    if workspace.dtype != torch.float32 or workspace.numel() < rows * (out.shape[3] + 1) or workspace.device != out.device:
+        need = f"{rows * (out.shape[3] + 1)} float32 on {out.device}"
+        raise ValueError(f"paged_decode needs a workspace of {need}; got {workspace.numel()} {workspace.dtype} on {workspace.device}")
+    return workspace[: rows * out.shape[3]], workspace[rows * out.shape[3] :]
+
+
+def _check(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, others: dict[str, Tensor | None], kv_format: str) -> None:
+    """Raise `ValueError` unless every tensor has the shape, type and strides that the others ask for."""
+    given = {"query": query, "keys": keys, "values": values, "tables": tables, **others}
+    got = arguments.Given(given)
+    if kv_format not in PLANES:
+        raise ValueError(f"no cache format `{kv_format}`; choose from {', '.join(PLANES)}")
+    if query.dim() != 4 or keys.dim() != 4 or values.dim() != 4 or tables.dim() != 2:
+        raise ValueError(f"paged_decode takes query [N, W, H, D], keys and values [P, K, S, ·] and tables [N, B]; got {got}")
+    (sequences, width, heads, key_width), (blocks, kv_heads, size, _) = query.shape, keys.shape
+    exact, packed = kv_format == "bf16", 2 if kv_format == "int4" else 1
+    value_width = values.shape[3] * packed
+    if heads % kv_heads or width * heads // kv_heads > most_rows(max(key_width, value_width)):
+        raise ValueError(
+            f"paged_decode takes whole groups of query heads, at most {most_rows(max(key_width, value_width))} query rows to a "
+            f"key-value head; got {got}"
+        )
+    if key_width % PLANES[kv_format] or value_width % PLANES[kv_format]:
+        raise ValueError(f"a row of {kv_format} is read in words of {PLANES[kv_format]} elements; got {got}")
+    stored = query.dtype if exact else kv_formats.stored_dtype(kv_format)
+    scales = (None if exact else (blocks, kv_heads, size, 1), torch.float16)
+    sinks, first_query = given["sinks"], given["first_query"]
+    wanted: arguments.Wanted = {
+        "keys": ((blocks, kv_heads, size, key_width // packed), stored),
+        "values": ((blocks, kv_heads, size, -1), stored),
+        "tables": ((sequences, -1), torch.int32),
+        "lengths": ((sequences,), torch.int32),
+        "key_scales": scales,
+        "value_scales": scales,
+        "first_query": (query.shape, query.dtype),
+        "sinks": ((heads,), query.dtype if sinks is None else sinks.dtype),
+        "ancestors": ((sequences, width), torch.int64),
+        "recent_keys": ((-1, 2, kv_heads, size, key_width), query.dtype),
+        "recent_values": ((-1, 2, kv_heads, size, value_width), query.dtype),
+        "recent_rows": ((sequences,), torch.int32),
+    }
+    arguments.check("paged_decode", given, wanted, () if exact else ("key_scales", "value_scales"), query.device)
+    arguments.check_layout("paged_decode", given, {"query": 2, "first_query": 2, "tables": 1})
+    if first_query is not None and first_query.stride() != query.stride():
+        raise ValueError(f"paged_decode takes both queries of one layout; got strides {first_query.stride()} and {query.stride()}")
+
+
+def _run(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, lengths: Tensor, options: dict[str, Any]) -> Tensor:
+    return paged_decode(query, keys, values, tables, lengths, **options)
+
+
+def _exact(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, lengths: Tensor, options: dict[str, Any]) -> Tensor:
+    return reference(query, keys, values, tables, lengths, **options)
+
+
+KERNEL = Kernel(
+    name="paged-decode",
+    reference=_exact,
+    launch=_run,
+    inputs=inputs,
+    shapes=tuple(
+        (case,)
+        for kv_format in PLANES
+        for case in (
+            Case(kv_format=kv_format, lengths=(1, 15, 16, 17)),
+            Case(kv_format=kv_format, lengths=(0, 130, 127), groups=3, key_width=80, dtype=torch.float32),
+            Case(kv_format=kv_format, lengths=(9, 65), width=4, window=30, first=4, shifted=True, softcap=30.0, sinks=0.0),
+            Case(kv_format=kv_format, lengths=(8, 40), width=8, tree=True, recent=kv_format == "int4"),
+        )
+    ),
+    # the output's rounding to float16; on a device also the weights'
+    tolerance=1e-3,
+    bytes=least_bytes,
+    flops=operations,
+    variants=VARIANTS,
+)

@@ -1,0 +1,218 @@
+"""The Triton functions of `paged_decode`: shares of the keys by tiles, and their combination.
+
+Letters as there. `STEP` dims lie in a word of the cache, `ROWS` is W·G padded to a power of two, `TILE` is the places of a trip.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, assignment"
+import triton
+import triton.language as tl
+
+from advisor.kernels.cache.cache_words import plane
+
+
+@triton.jit
+def _load(source, starts, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, WORDS: tl.constexpr, STEP: tl.constexpr):
+    """The rows of `WIDTH` elements from `starts` on: words of `STEP` elements [.., BLOCK], or `STEP` planes of elements."""
+    at = tl.arange(0, BLOCK)
+    inside = ok[:, None] & (at < WIDTH // STEP)[None, :]
+    if WORDS:
+        loaded = (tl.load(source + starts[:, None] + at[None, :], mask=inside, other=0),)
+    else:
+        loaded = ()
+        for p in tl.static_range(STEP):
+            loaded += (tl.load(source + starts[:, None] + STEP * at[None, :] + p, mask=inside, other=0.0),)
+    return loaded
+
+
+@triton.jit
+def _plane(loaded, p: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr):
+    """Plane `p` of what `_load` returned, as numbers to multiply."""
+    numbers = loaded[p] if FORMAT == "bf16" else plane(loaded[0], FORMAT, p, not WIDE)
+    return numbers.to(tl.float32) if WIDE else numbers
+
+
+@triton.jit
+def _queries(query, starts, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr):
+    """Planes of the query rows, and the constant that each row's scores lack: int4 levels are stored 7.5 too high."""
+    loaded = _load(query, starts, ok, WIDTH, BLOCK, False, STEP)
+    planes = ()
+    lacking = tl.zeros(starts.shape, tl.float32)
+    for p in tl.static_range(STEP):
+        numbers = loaded[p].to(tl.float32) if WIDE else loaded[p] if FORMAT == "bf16" else loaded[p].to(tl.float16)
+        if FORMAT == "int4":
+            lacking -= tl.sum(numbers.to(tl.float32), 1) * (7.5 * 2.0**-24)
+        planes += (numbers * 0.0625 if FORMAT == "int4" and p % 2 else numbers,)
+    return planes, lacking
+
+
+@triton.jit
+def _sweep(
+    state, query, lacking, cache, pages, head, start, stop, places, bits, length, window, scale, softcap,
+    FORMAT: tl.constexpr, NEWEST: tl.constexpr, WIDTH: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr,
+    WINDOWED: tl.constexpr, SOFTCAP: tl.constexpr, TREE: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Take the keys at places `start` to `stop` into the running softmax, a tile at a time."""
+    keys, values, key_scales, value_scales = cache
+    highest, total, weighted, sums = state
+    for base in tl.range(start, stop, TILE):
+        at = base + tl.arange(0, TILE)
+        ok = at < stop
+        page = pages if NEWEST else tl.load(pages + at // SIZE, mask=ok, other=0)
+        rows = (page * KV_HEADS + head) * SIZE + at % SIZE
+        if FORMAT == "bf16":
+            factor = scale
+        else:
+            # early, so that they arrive while the keys are multiplied
+            factor = (tl.load(key_scales + rows, mask=ok, other=0.0).to(tl.float32) * scale)[None, :]
+            value_scale = tl.load(value_scales + rows, mask=ok, other=0.0)
+        key = _load(keys, rows.to(tl.int64) * (D // STEP), ok, D, BLOCK_D, FORMAT != "bf16", STEP)
+        scores = tl.broadcast_to(lacking[:, None], (lacking.shape[0], TILE))
+        for p in tl.static_range(STEP):
+            scores = tl.dot(query[p], tl.trans(_plane(key, p, FORMAT, WIDE)), scores, input_precision="ieee")
+        scores *= factor
+        if SOFTCAP:
+            scores = softcap * (1.0 - 2.0 / (tl.exp2(scores) + 1.0))
+        scores += tl.where(ok, 0.0, float("-inf"))[None, :]
+        if TREE:
+            new = (at - (length - WIDTH))[None, :]
+            seen = ((bits[:, None] >> tl.minimum(tl.maximum(new, 0), 63)) & 1) > 0
+            scores = tl.where((new < 0) | seen, scores, float("-inf"))
+        elif WIDTH > 1:
+            scores = tl.where(at[None, :] <= places[:, None], scores, float("-inf"))
+        if WINDOWED and WIDTH > 1:
+            scores = tl.where(at[None, :] > places[:, None] - window, scores, float("-inf"))
+        higher = tl.maximum(highest, tl.max(scores, 1))
+        finite = tl.where(higher == float("-inf"), 0.0, higher)
+        decay = tl.exp2(highest - finite)
+        weights = tl.exp2(scores - finite[:, None])
+        highest = higher
+        total = total * decay + tl.sum(weights, 1)
+        if FORMAT != "bf16":
+            headroom: tl.constexpr = 256.0 if FORMAT == "fp8" else 128.0 if FORMAT == "int8" else 8.0
+            weights *= (value_scale.to(tl.float32) * headroom)[None, :]
+        if not WIDE:
+            weights = weights.to(values.dtype.element_ty if FORMAT == "bf16" else tl.float16)
+        if FORMAT == "int4":
+            weighted = weighted * decay + tl.sum(weights.to(tl.float32), 1)
+        value = _load(values, rows.to(tl.int64) * (E // STEP), ok, E, BLOCK_E, FORMAT != "bf16", STEP)
+        added = ()
+        for p in tl.static_range(STEP):
+            added += (tl.dot(weights, _plane(value, p, FORMAT, WIDE), sums[p] * decay[:, None], input_precision="ieee"),)
+        sums = added
+    return highest, total, weighted, sums
+
+
+@triton.jit
+def _share(
+    query, first_query, cache, pages, sinks, ancestors, out, logarithms, spans, length, sequence, head, split,
+    scale, softcap, window, sequence_stride, token_stride,
+    FORMAT: tl.constexpr, NEWEST: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, STEP: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, ROWS: tl.constexpr,
+    TILE: tl.constexpr, SHARES: tl.constexpr, WINDOWED: tl.constexpr, FIRST: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Attend to the places of `spans` and store the result with its weight, or the output itself where no other share is."""
+    log2e: tl.constexpr = 1.4426950408889634
+    unit: tl.constexpr = 256.0 if FORMAT == "fp8" else 2.0**24 if FORMAT == "int4" else 1.0
+    row = tl.arange(0, ROWS)
+    real = row < WIDTH * GROUP
+    token, query_head = sequence * WIDTH + row // GROUP, head * GROUP + row % GROUP
+    places = length - WIDTH + row // GROUP
+    query_starts = sequence.to(tl.int64) * sequence_stride + row // GROUP * token_stride + query_head * D
+    bits = tl.load(ancestors + token, mask=real, other=0) if ancestors is not None else 0
+    if SOFTCAP:
+        scale, softcap = scale * (2 * log2e * unit) / softcap, softcap * log2e
+    else:
+        scale *= log2e * unit
+    highest = tl.full((ROWS,), float("-inf"), tl.float32)
+    total = tl.zeros((ROWS,), tl.float32)
+    if sinks is not None and split == 0:
+        highest = tl.load(sinks + query_head, mask=real, other=0.0).to(tl.float32) * log2e
+        total += 1.0
+    sums = ()
+    for _ in tl.static_range(STEP):
+        sums += (tl.zeros((ROWS, BLOCK_E), tl.float32),)
+    state = (highest, total, tl.zeros((ROWS,), tl.float32), sums)
+    if FIRST:
+        planes, lacking = _queries(query if first_query is None else first_query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
+        state = _sweep(
+            state, planes, lacking, cache, pages, head, spans[0], spans[1], places, bits, length, window, scale, softcap,
+            FORMAT, NEWEST, WIDTH, KV_HEADS, SIZE, D, E, BLOCK_D, BLOCK_E, STEP, TILE, False, SOFTCAP, ancestors is not None, WIDE,
+        )  # fmt: skip
+    planes, lacking = _queries(query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
+    state = _sweep(
+        state, planes, lacking, cache, pages, head, spans[2], spans[3], places, bits, length, window, scale, softcap,
+        FORMAT, NEWEST, WIDTH, KV_HEADS, SIZE, D, E, BLOCK_D, BLOCK_E, STEP, TILE, WINDOWED, SOFTCAP, ancestors is not None, WIDE,
+    )  # fmt: skip
+    highest, total, weighted, sums = state
+    share = 1.0 / tl.where(total > 0, total, 1.0)
+    part = (sequence * KV_HEADS + head) * SHARES + split
+    stored = part.to(tl.int64) * (WIDTH * GROUP) + row if SHARES > 1 else token.to(tl.int64) * (KV_HEADS * GROUP) + query_head
+    column = tl.arange(0, BLOCK_E)
+    inside = real[:, None] & (column < E // STEP)[None, :]
+    for p in tl.static_range(STEP):
+        numbers = sums[p]
+        if FORMAT == "int8":
+            numbers *= 1 / 128
+        elif FORMAT == "int4":
+            numbers = numbers * (2.0**17 if p % 2 else 2.0**21) - weighted[:, None] * (7.5 / 8)
+        numbers *= share[:, None]
+        tl.store(out + stored[:, None] * E + STEP * column[None, :] + p, numbers.to(out.dtype.element_ty), mask=inside)
+    if SHARES > 1:
+        tl.store(logarithms + stored, tl.where(total > 0, highest + tl.log2(tl.where(total > 0, total, 1.0)), float("-inf")), mask=real)
+
+
+@triton.jit(do_not_specialize=["window", "first", "table_stride"])
+def attend(
+    query, first_query, keys, values, key_scales, value_scales, recent_keys, recent_values, recent_rows,
+    tables, lengths, sinks, ancestors, out, logarithms, scale, softcap, window, first, sequence_stride, token_stride, table_stride,
+    FORMAT: tl.constexpr, STEP: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
+    D: tl.constexpr, E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
+    SPLITS: tl.constexpr, WINDOWED: tl.constexpr, FIRST: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """One share of the keys of one sequence and key-value head; with a ring of newest pages, the last share is the page there."""
+    split, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    SHARES: tl.constexpr = SPLITS if recent_keys is None else SPLITS + 1
+    length = tl.load(lengths + sequence)
+    newest = length if recent_keys is None else tl.maximum(length - 1, 0) // SIZE * SIZE
+    begin = tl.maximum(length - WIDTH - window + 1, 0) if WINDOWED else 0
+    if FIRST:
+        begin = tl.maximum(begin, first)
+    if split < SPLITS:
+        share = tl.cdiv(tl.cdiv(tl.maximum(newest - begin, 0), TILE), SPLITS) * TILE
+        start = begin + split * share
+        spans = (0, tl.minimum(first, newest) if split == 0 else 0, start, tl.minimum(start + share, newest))
+        _share(
+            query, first_query, (keys, values, key_scales, value_scales), tables + sequence * table_stride, sinks, ancestors,
+            out, logarithms, spans, length, sequence, head, split, scale, softcap, window, sequence_stride, token_stride,
+            FORMAT, False, WIDTH, GROUP, KV_HEADS, SIZE, D, E, STEP, BLOCK_D, BLOCK_E, ROWS,
+            TILE, SHARES, WINDOWED, FIRST, SOFTCAP, WIDE,
+        )  # fmt: skip
+    elif recent_keys is not None:
+        page = tl.load(recent_rows + sequence) * 2 + (newest // SIZE) % 2
+        spans = (newest, tl.minimum(first, length), tl.maximum(begin, newest), length)
+        _share(
+            query, first_query, (recent_keys, recent_values, None, None), page, sinks, ancestors,
+            out, logarithms, spans, length, sequence, head, split, scale, softcap, window, sequence_stride, token_stride,
+            "bf16", True, WIDTH, GROUP, KV_HEADS, SIZE, D, E, 1, STEP * BLOCK_D, STEP * BLOCK_E, ROWS,
+            16, SHARES, WINDOWED, FIRST, SOFTCAP, WIDE,
+        )  # fmt: skip
+
+
+@triton.jit
+def combine(parts, logarithms, out, E: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, SHARES: tl.constexpr):
+    """Weigh the shares of one query row by their part of the softmax."""
+    row, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    kv_heads = tl.num_programs(1)
+    share, column = tl.arange(0, triton.next_power_of_2(SHARES)), tl.arange(0, BLOCK)
+    at = ((sequence * kv_heads + head) * SHARES + share).to(tl.int64) * (WIDTH * GROUP) + row
+    logarithm = tl.load(logarithms + at, mask=share < SHARES, other=float("-inf"))
+    highest = tl.max(logarithm, 0)
+    weights = tl.exp2(logarithm - tl.where(highest == float("-inf"), 0.0, highest))
+    inside = (logarithm > float("-inf"))[:, None] & (column < E)[None, :]
+    numbers = tl.load(parts + at[:, None] * E + column[None, :], mask=inside, other=0.0)
+    total = tl.sum(weights, 0)
+    result = tl.sum(numbers * weights[:, None], 0) / tl.where(total > 0, total, 1.0)
+    token, query_head = sequence * WIDTH + row // GROUP, head * GROUP + row % GROUP
+    at_out = (token.to(tl.int64) * (kv_heads * GROUP) + query_head) * E
+    tl.store(out + at_out + column, result.to(out.dtype.element_ty), mask=column < E)

@@ -1,0 +1,128 @@
+"""Whether a plan may be run here and now: unedited, and made for this machine and this model."""
+
+import dataclasses
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from advisor.backends.deployment import Deployment, baseline
+from advisor.backends.detection.detect import Detected, detected_hardware, fingerprint
+from advisor.planfile.command import LIMIT_FLAGS, plan_command
+from advisor.planfile.deployment import deployment_of, techniques_of
+from advisor.planfile.file import PlanFile, request_of
+from advisor.planfile.summary import file_name
+from advisor.planning.search import refold
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.request import Load, Prefer
+
+
+def warn_unknown_keys(plan: PlanFile, path: Path, say: Callable[[str], None]) -> None:
+    """Say once which keys this version does not know; they are kept and not acted upon."""
+    if unknown := list(plan.unknown_keys()):
+        say(f"note: {path}: kept but not acted upon, as this version does not know them: {', '.join(unknown)}")
+
+
+def check_edits(plan: PlanFile, path: Path, *, accepted: bool) -> None:
+    """Refuse a plan whose limits or decision no longer match its digest. Raises `AdvisorError` `plan-edited`."""
+    if plan.edited and not accepted:
+        raise AdvisorError(
+            "plan-edited",
+            f"{path} was edited after it was made: its digest does not match limits, apply, model and machine",
+            exit_code=ExitCode.STALE,
+            notes=("what it predicts is for the plan before the edit; nothing was run",),
+            help=(f"advisor apply {shlex.quote(str(path))} --accept-edits   predicts again and runs it", replan_command(plan)),
+            file=str(path),
+        )
+
+
+def sheet_fingerprint(hardware_id: str, devices: int) -> str:
+    """What stands for a machine in a plan that was made from a data sheet, for hardware that is not here."""
+    return f"sheet:{hardware_id}*{devices}"
+
+
+def check_machine(plan: PlanFile, here: Detected) -> None:
+    """Refuse a plan that was made for another machine. Raises `AdvisorError` `plan-stale`.
+
+    A plan from a data sheet fits wherever that accelerator stands in at least that number.
+    """
+    hardware = detected_hardware(here).id
+    sheets = {sheet_fingerprint(hardware, devices) for devices in range(1, here.devices + 1)}
+    if plan.machine.fingerprint not in {fingerprint(here), *sheets}:
+        raise AdvisorError(
+            "plan-stale",
+            "the plan was made for another machine; nothing was run",
+            exit_code=ExitCode.STALE,
+            notes=(f"plan: {plan.machine.fingerprint}", f"here: {fingerprint(here)}"),
+            help=(replan_command(plan),),
+        )
+
+
+def check_model(plan: PlanFile, model: ModelSpec) -> None:
+    """Refuse a model whose architecture is not the plan's. Raises `AdvisorError` `plan-stale`."""
+    if plan.model.digest is not None and plan.model.digest != model.config_digest:
+        raise AdvisorError(
+            "plan-stale",
+            f"the plan was made for another model than {model.folder or model.id}; nothing was run",
+            exit_code=ExitCode.STALE,
+            notes=(
+                f"plan: {plan.model.name}, {plan.model.parameters} parameters, config {plan.model.digest}",
+                f"here: {model.id}, {model.parameters} parameters, config {model.config_digest}",
+            ),
+            help=("give the plan's model with --model DIR, or plan for this one", replan_command(plan)),
+        )
+
+
+def check_decision(plan: PlanFile, model: ModelSpec) -> None:
+    """Refuse a plan whose settings are not what its techniques make, as after an edit of one and not of the other.
+
+    Raises `AdvisorError` `plan-inconsistent` with every setting that differs.
+    """
+    described = deployment_of(plan, model)
+    start = baseline(model, max_sequences=described.batching.max_sequences, parallel=described.parallel, engine=described.engine)
+    stack = refold(techniques_of(plan), start, request_of(plan))
+    if isinstance(stack, str):
+        raise _inconsistent("a technique of the plan refuses it", (stack,))
+    if differing := tuple(_differences(described, stack.deployment)):
+        raise _inconsistent("the settings under `apply` are not what its techniques make", differing)
+
+
+def _inconsistent(message: str, notes: tuple[str, ...]) -> AdvisorError:
+    return AdvisorError(
+        "plan-inconsistent",
+        message,
+        exit_code=ExitCode.USAGE,
+        notes=notes,
+        help=("edit `apply.techniques` and the setting together, or plan again with --require TECH or --forbid TECH",),
+    )
+
+
+def _differences(described: Deployment, made: Deployment) -> Iterator[str]:
+    ignored = {"acceptance", "acceptance_spread", "draft_model", "draft_folder"}
+    for slot in ("weights", "attention", "kv", "decoding", "batching"):
+        written, folded = getattr(described, slot), getattr(made, slot)
+        for field in dataclasses.fields(written):
+            given, expected = getattr(written, field.name), getattr(folded, field.name)
+            if field.name not in ignored and given != expected:
+                yield f"{slot} {field.name.replace('_', ' ')}: {_shown(given)} in the settings, {_shown(expected)} by the techniques"
+
+
+def _shown(value: object) -> str:
+    return ", ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
+
+
+def replan_command(plan: PlanFile) -> str:
+    """What to type to make the same plan for the machine at hand."""
+    asked = plan.limits
+    limits = {flag: getattr(asked, file_name(limit)) for limit, flag in LIMIT_FLAGS.items()}
+    options = limits | {
+        "--context": asked.context_tokens,
+        "--prompt-tokens": asked.prompt_tokens if not asked.load_trace else None,
+        "--output-tokens": asked.output_tokens if not asked.load_trace else None,
+        "--shared-prefix": asked.shared_prefix_tokens,
+        "--concurrency": asked.concurrency if asked.load is not Load.BURST else None,
+        "--burst": asked.concurrency if asked.load is Load.BURST else None,
+        "--load-trace": asked.load_trace,
+        "--prefer": asked.prefer.value if asked.prefer is not Prefer.BALANCED else None,
+    }
+    return plan_command(plan.model.path or plan.model.name, options, require=asked.require, forbid=asked.forbid)

@@ -1,0 +1,188 @@
+"""The decision of a plan: from a candidate's deployment to the section `apply`, and back."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Pattern, Weights
+from advisor.backends.technique import Technique
+from advisor.backends.techniques import by_name
+from advisor.planfile import decision
+from advisor.planfile.decision import TechniqueChoice
+from advisor.planfile.file import PlanFile, request_of
+from advisor.planning.advice import Candidate
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.model_store import find_model, is_shipped
+from advisor.quantities.formatting import three_digits
+
+
+def apply_of(candidate: Candidate) -> decision.Apply:
+    """Every choice of a candidate's deployment, and its techniques with their options."""
+    found = candidate.deployment
+    return decision.Apply(
+        engine=decision.Engine(name=found.engine),
+        parallel=decision.ParallelChoice(**dataclasses.asdict(found.parallel)),
+        weights=decision.WeightsChoice(
+            dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
+        ),
+        attention=_attention(found.attention),
+        kv_cache=_cache(found.kv),
+        speculative=_speculation(found.decoding),
+        batching=decision.BatchingChoice(
+            policy=found.batching.policy,
+            max_num_seqs=found.batching.max_sequences,
+            max_batched_tokens=found.batching.token_budget or None,
+            chunked_prefill=found.batching.chunked if found.batching.policy == "continuous" else None,
+        ),
+        techniques=tuple(_technique(technique) for technique in candidate.techniques),
+    )
+
+
+def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
+    """The deployment that a plan describes. Raises `AdvisorError` when its draft model is not found."""
+    chosen = plan.apply
+    return Deployment(
+        model=model,
+        weights=Weights(format=chosen.weights.dtype, group_size=chosen.weights.group_size, kept_kinds=frozenset(chosen.weights.keep)),
+        attention=_seen(chosen.attention),
+        kv=_kept(chosen.kv_cache),
+        decoding=_decoding(chosen.speculative),
+        batching=Batching(
+            policy=chosen.batching.policy,
+            max_sequences=chosen.batching.max_num_seqs,
+            token_budget=chosen.batching.max_batched_tokens or 0,
+            chunked=is_chunked(plan),
+        ),
+        parallel=Parallel(
+            tensor=chosen.parallel.tensor, pipeline=chosen.parallel.pipeline, data=chosen.parallel.data, expert=chosen.parallel.expert
+        ),
+        engine=chosen.engine.name,
+    )
+
+
+def techniques_of(plan: PlanFile) -> tuple[Technique, ...]:
+    """The techniques of a plan with their options, in order. Raises `AdvisorError` for an unknown technique or option."""
+    return tuple(
+        by_name(chosen.name, {name: _given(value) for name, value in chosen.options.items()}) for chosen in technique_choices(plan)
+    )
+
+
+def _given(value: Any) -> Any:
+    """Undo what `shorter_home` did."""
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
+
+
+def shorter_home(path: str) -> str:
+    """A path that does not tell whose home it is in."""
+    home = str(Path.home())
+    return f"~{path[len(home) :]}" if path == home or path.startswith(home + os.sep) else path
+
+
+def kept_path(folder: str | None) -> str | None:
+    """A model's folder as a plan keeps it: not where this installation has the weights that come with it."""
+    return None if folder is None or is_shipped(folder) else shorter_home(folder)
+
+
+def _attention(attention: Attention) -> decision.AttentionChoice:
+    pattern = decision.PatternChoice(**dataclasses.asdict(attention.pattern)) if attention.pattern is not None else None
+    return decision.AttentionChoice(backend=attention.implementation, window=attention.window, pattern=pattern)
+
+
+def _seen(chosen: decision.AttentionChoice) -> Attention:
+    told = chosen.pattern
+    pattern = Pattern(told.window, told.global_tokens, told.random_blocks, told.block_tokens) if told is not None else None
+    return Attention(implementation=chosen.backend, window=chosen.window, pattern=pattern)
+
+
+def _cache(kv: KvCache) -> decision.CacheChoice:
+    return decision.CacheChoice(
+        dtype=kv.format,
+        layout=kv.layout,
+        block_tokens=kv.block_tokens or None,
+        window=kv.window,
+        first_tokens=kv.first_tokens or None,
+        prefix_reuse=kv.prefix_reuse or None,
+    )
+
+
+def _kept(chosen: decision.CacheChoice) -> KvCache:
+    return KvCache(
+        layout=chosen.layout,
+        block_tokens=chosen.block_tokens or 0,
+        format=chosen.dtype,
+        window=chosen.window,
+        first_tokens=chosen.first_tokens or 0,
+        prefix_reuse=bool(chosen.prefix_reuse),
+    )
+
+
+def _speculation(decoding: Decoding) -> decision.Speculation | None:
+    if decoding.method == "plain":
+        return None
+    low, high = decoding.acceptance_spread
+    return decision.Speculation(
+        method=decoding.method,
+        draft_tokens=decoding.draft_tokens,
+        draft_folder=kept_path(decoding.draft_folder),
+        acceptance=decision.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
+    )
+
+
+def _decoding(chosen: decision.Speculation | None) -> Decoding:
+    if chosen is None:
+        return Decoding()
+    folder = str(Path(chosen.draft_folder).expanduser()) if chosen.draft_folder else None
+    acceptance = chosen.acceptance or decision.Acceptance(value=0.0, range=(0.0, 0.0))
+    return Decoding(
+        method=chosen.method,
+        draft_tokens=chosen.draft_tokens,
+        acceptance=acceptance.value,
+        acceptance_spread=acceptance.range,
+        draft_model=find_model(folder) if folder else None,
+        draft_folder=folder,
+    )
+
+
+def _technique(technique: Technique) -> decision.TechniqueChoice:
+    options = {field.name: _option(getattr(technique, field.name)) for field in dataclasses.fields(technique)}
+    return decision.TechniqueChoice(name=technique.name, options=options)
+
+
+def _option(value: Any) -> Any:
+    if isinstance(value, Path):
+        return shorter_home(str(value))
+    return shorter_home(value) if isinstance(value, str) else value
+
+
+EARLIER, OPTION = "batching-continuous", "token_budget"
+
+
+def is_chunked(plan: PlanFile) -> bool:
+    """Whether the plan cuts prompts into chunks. An earlier one does not say: it did where a prompt was longer than its step.
+
+    Raises `AdvisorError` for limits that contradict each other.
+    """
+    batching = plan.apply.batching
+    if batching.chunked_prefill is not None:
+        return batching.chunked_prefill
+    if not any(_is_earlier(chosen) for chosen in plan.apply.techniques) or not batching.max_batched_tokens:
+        return True
+    drafts = plan.apply.speculative.draft_tokens if plan.apply.speculative else 0
+    positions = batching.max_num_seqs * (drafts + 1)
+    return request_of(plan).workload.longest_prompt_tokens + positions > batching.max_batched_tokens
+
+
+def technique_choices(plan: PlanFile) -> tuple[TechniqueChoice, ...]:
+    """The techniques of a plan by the names that they have now."""
+    return tuple(_renamed(plan, chosen) if _is_earlier(chosen) else chosen for chosen in plan.apply.techniques)
+
+
+def _is_earlier(chosen: TechniqueChoice) -> bool:
+    return chosen.name == EARLIER and OPTION in chosen.options
+
+
+def _renamed(plan: PlanFile, chosen: TechniqueChoice) -> TechniqueChoice:
+    if is_chunked(plan):
+        return TechniqueChoice(name="batching-chunked-prefill", options=chosen.options)
+    return TechniqueChoice(name=EARLIER, options={"step_tokens": chosen.options[OPTION]})

@@ -1,0 +1,129 @@
+"""The plan file: what `advisor plan` decides and `advisor apply` runs, as a validated record.
+
+The decision stands first, what a machine recorded last. Keys that this version does not know are kept.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+
+from advisor.backends.technique_names import full_words
+from advisor.planfile.decision import Apply, PlanPart
+from advisor.planfile.sections import (
+    Machine,
+    PlanLimits,
+    PlanModel,
+    PlanReason,
+    Predicted,
+    Provenance,
+    Quality,
+    Verdict,
+)
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.request import Limits, Load, Request, Workload
+from advisor.profiles.trace import read_trace
+
+FORMAT = "1.0"
+MAJOR = FORMAT.split(".")[0]
+
+
+class PlanFile(PlanPart):
+    """One plan, as in `plan.yaml`."""
+
+    kind: Literal["Plan"]
+    format: Annotated[str, Field(pattern=r"^1\.\d+$")]
+    """Version of this layout. Minor versions add keys; readers refuse another major."""
+    id: str
+    """`plan-` and eight hex digits of the digest over limits, apply, model and machine."""
+    title: str
+    """The plan in a line."""
+    limits: PlanLimits
+    verdict: Verdict
+    model: PlanModel
+    machine: Machine
+    apply: Apply
+    predicted: Predicted
+    techniques: tuple[PlanReason, ...]
+    quality: Quality = Quality()
+    export: dict[str, Any] | None = None
+    """The decision in the words of serving engines; derived from `apply`, never read back."""
+    measured: dict[str, Any] | None = None
+    """What was measured, when it is shared with the plan; `advisor apply` never writes it."""
+    provenance: Provenance
+
+    @property
+    def edited(self) -> bool:
+        """Whether somebody changed the limits or the decision after the plan was made."""
+        return not self.provenance.digest.startswith(f"sha256:{plan_digest(self.limits, self.apply, self.model, self.machine)[:12]}")
+
+
+def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: Machine) -> str:
+    """What makes two plans the same plan, as SHA-256; no clock and no prediction in it."""
+    record = {
+        "limits": limits.model_dump(mode="json"),
+        "apply": apply.model_dump(mode="json"),
+        "model": model.digest or model.revision or model.name,
+        "machine": machine.fingerprint,
+    }
+    return hashlib.sha256(json.dumps(_canonical(record), sort_keys=True).encode()).hexdigest()
+
+
+def _canonical(value: Any) -> Any:
+    """Without absent keys and without a difference between 1 and 1.0."""
+    if isinstance(value, dict):
+        return {key: _canonical(item) for key, item in value.items() if item is not None and item != [] and item != {}}
+    if isinstance(value, list | tuple):
+        return [_canonical(item) for item in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def request_of(plan: PlanFile) -> Request:
+    """The request that the plan answers. Raises `AdvisorError` `plan-field` for limits that contradict each other after an edit."""
+    try:
+        return _request(plan)
+    except ValidationError as error:
+        first = error.errors()[0]
+        reason = first["msg"].removeprefix("Value error, ").lower()
+        field = ".".join(map(str, first["loc"]))
+        raise AdvisorError(
+            "plan-field",
+            f"the plan's limits contradict each other: {field + ': ' if field else ''}{reason}",
+            exit_code=ExitCode.USAGE,
+            help=("edit `limits` so that they describe one load",),
+        ) from error
+
+
+def _request(plan: PlanFile) -> Request:
+    asked = plan.limits
+    load = asked.load or (Load.OPEN if asked.request_rate_per_s else Load.CLOSED)
+    trace = read_trace(Path(asked.load_trace)) if asked.load_trace else None
+    return Request(
+        workload=Workload(
+            prompt_tokens=asked.prompt_tokens or asked.context_tokens - asked.output_tokens,
+            output_tokens=asked.output_tokens,
+            load=load,
+            concurrency=asked.concurrency,
+            request_rate_per_s=asked.request_rate_per_s,
+            trace=trace,
+            shared_prefix_tokens=asked.shared_prefix_tokens,
+            context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
+            oversubscribe=bool(asked.oversubscribe),
+        ),
+        limits=Limits(
+            ttft_ms_p95=asked.ttft_ms_p95,
+            tpot_ms_p95=asked.tpot_ms_p95,
+            throughput_tok_s=asked.throughput_tok_s,
+            request_rate_per_s=asked.request_rate_per_s,
+            memory_gib_per_device=asked.memory_gib_per_gpu,
+            quality_loss_pct=asked.quality_drop_pct,
+        ),
+        prefer=asked.prefer,
+        devices=max(plan.machine.gpus, 1),
+        require=full_words(asked.require),
+        forbid=asked.forbid,
+    )

@@ -1,0 +1,1 @@
+"""A question becomes advice: search, price, rank, simulate the finalists, explain."""

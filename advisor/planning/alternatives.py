@@ -1,0 +1,135 @@
+"""Every plan worth a look: the frontier as simulated, and of all others one of each kind, priced in closed form. For screens."""
+
+import dataclasses
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from advisor.planning.advice import Advice, Candidate, Status
+from advisor.planning.planner import Planner, candidate_id
+from advisor.planning.ranking import Judged, misses, status
+from advisor.planning.reasons import reasons
+from advisor.planning.search import stack_of
+from advisor.profiles.request import Request
+
+if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
+    from collections.abc import Sequence
+
+    from numpy import intp
+    from numpy.typing import NDArray
+
+    from advisor.planning.pricing import Priced
+
+MOST_EACH = 48
+"""Plans of each standing beside the frontier: more than a hundred rows nobody reads, and a table draws itself no faster than they are."""
+
+
+class Zone(StrEnum):
+    """How a plan stands among all others."""
+
+    FRONTIER = "frontier"
+    FEASIBLE = "feasible"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class Spot:
+    """One plan of the landscape."""
+
+    candidate: Candidate
+    zone: Zone
+    simulated: bool
+    """Whether its numbers come from a simulation, as a plan file's do; else from the closed form."""
+
+    @property
+    def id(self) -> str:
+        """The candidate's id."""
+        return self.candidate.id
+
+
+def landscape(planner: Planner, advice: Advice) -> tuple[Spot, ...]:
+    """The frontier in the order of rank, then feasible plans by rank, then rejected ones by how little they miss."""
+    priced, judged = planner.judged(advice.request)
+    top = [Spot(candidate, _zone(candidate, True), True) for candidate in advice.ranked]
+    return (*top, *_others(planner, advice.request, priced, judged, {spot.id for spot in top}))
+
+
+def sketch(planner: Planner, request: Request) -> tuple[Advice, tuple[Spot, ...]]:
+    """What is known before anything is simulated: the same landscape in closed form, and an answer without reasons and ways out.
+
+    Plans that were simulated before stand with those numbers. Raises as `advise` does.
+    """
+    priced, judged = planner.judged(request)
+    candidates, simulated = [], set()
+    for place in planner.finalist_places(priced, judged):
+        known = planner.simulated(priced.stacks[place], request)
+        candidates.append(known or _candidate(priced, judged, place, planner, request))
+        if known is not None:
+            simulated.add(known.id)
+    ranked = planner.kept(candidates, request)
+    top = [Spot(candidate, _zone(candidate, True), candidate.id in simulated) for candidate in ranked]
+    return planner.bare_advice(request, ranked, judged), (*top, *_others(planner, request, priced, judged, {spot.id for spot in top}))
+
+
+def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice:
+    """The same answer with another plan chosen: simulated, and with reasons of its own."""
+    if candidate.id == advice.chosen.id:
+        return advice
+    request = advice.request
+    chosen = planner.candidate(stack_of(candidate), request)
+    others = tuple(other for other in advice.ranked if other.id != chosen.id)
+    return dataclasses.replace(
+        advice,
+        chosen=chosen,
+        ranked=(chosen, *others),
+        reasons=tuple(reasons(planner, chosen, request)),
+        binding=chosen.worst_miss,
+        outside=planner.estimator.domain(chosen.deployment, request.workload),
+    )
+
+
+def with_simulated(spots: "Sequence[Spot]", candidate: Candidate) -> tuple[Spot, ...]:
+    """The same plans, one of them with the numbers of its simulation in place of the closed form's."""
+    return tuple(_simulated(spot, candidate) if spot.id == candidate.id else spot for spot in spots)
+
+
+def _simulated(spot: Spot, candidate: Candidate) -> Spot:
+    return Spot(candidate, spot.zone if spot.simulated else _zone(candidate, False), True)
+
+
+def _zone(candidate: Candidate, best: bool) -> Zone:
+    if candidate.status is Status.MISSES:
+        return Zone.REJECTED
+    return Zone.FRONTIER if best else Zone.FEASIBLE
+
+
+def _others(planner: Planner, request: Request, priced: "Priced", judged: Judged, known: set[str]) -> list[Spot]:
+    """One of each kind in closed form, those that fit before those that do not, each best first."""
+    order = judged.order
+    fits = ~judged.misses_any[order]
+    return [
+        Spot(candidate, _zone(candidate, False), False)
+        for places in (order[fits], order[~fits])
+        for place in _distinct(priced, places)
+        if (candidate := _candidate(priced, judged, place, planner, request)).id not in known
+    ]
+
+
+def _candidate(priced: "Priced", judged: Judged, place: int, planner: Planner, request: Request) -> Candidate:
+    stack = priced.stacks[place]
+    if place not in priced.rows:
+        priced.rows[place] = candidate_id(stack), priced.metrics(place)
+    id, metrics = priced.rows[place]
+    missed = misses(metrics, request.limits, planner.budget_gib(request))
+    chances = tuple((limit, float(chance[place])) for limit, chance in judged.chances.items())
+    verdict = status(float(judged.probability[place]), missed)
+    return Candidate(id, stack.techniques, stack.deployment, metrics, verdict, missed, chances)
+
+
+def _distinct(priced: "Priced", places: "NDArray[intp]") -> list[int]:
+    """The first places, of stacks of one kind only the first."""
+    # Deferred: see above.
+    import numpy as np
+
+    _, first = np.unique(priced.kinds[places], return_index=True)
+    return [int(places[at]) for at in np.sort(first)[:MOST_EACH]]

@@ -1,0 +1,252 @@
+"""What is asked, and the request, workload or stack that it stands for. Knows no estimator."""
+
+from dataclasses import dataclass
+
+from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.technique import Slot
+from advisor.backends.technique_names import full_words
+from advisor.backends.techniques import by_name
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.engines import EngineProfile
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.formats import check_cache_format, parse_weights
+from advisor.profiles.request import Limits, Load, Prefer, Request, Workload
+from advisor.profiles.technique_name import technique_in
+from advisor.profiles.trace import Trace
+
+CHAT_PROMPT_TOKENS = 1024
+CHAT_OUTPUT_TOKENS = 256
+"""A turn of a chat with its history: what is planned for when lengths are not given."""
+DEFAULT_CONTEXT_TOKENS = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanQuestion:
+    """What `advisor plan` was asked. `None` means not limited or not said."""
+
+    model: str
+    hardware: str | None = None
+    devices: int = 1
+    profile: str = "auto"
+    engine: str = "advisor"
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    throughput_tok_s: float | None = None
+    memory_gib: float | None = None
+    context_tokens: int | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    shared_prefix_tokens: int | None = None
+    """Tokens with which every prompt begins."""
+    concurrency: int | None = None
+    request_rate_per_s: float | None = None
+    burst: int | None = None
+    """Requests that come at once, and nobody follows."""
+    trace: Trace | None = None
+    """Requests that come, with their lengths."""
+    quality_loss_pct: float | None = None
+    prefer: str = "balanced"
+    require: tuple[str, ...] = ()
+    """Techniques that must be in, as typed: `kv-window`, `kv-window:window=128`."""
+    forbid: tuple[str, ...] = ()
+    offline: bool = False
+
+    @property
+    def limits(self) -> Limits:
+        """What a plan must keep."""
+        return Limits(
+            ttft_ms_p95=self.ttft_ms,
+            tpot_ms_p95=self.tpot_ms,
+            throughput_tok_s=self.throughput_tok_s,
+            request_rate_per_s=self.request_rate_per_s,
+            memory_gib_per_device=self.memory_gib,
+            quality_loss_pct=self.quality_loss_pct,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EstimateQuestion:
+    """One explicit way to run a model."""
+
+    model: str
+    hardware: str
+    devices: int = 1
+    engine: str = "advisor"
+    weights: str | None = None
+    kv: str | None = None
+    tp: int = 1
+    pp: int = 1
+    prompt_tokens: int | None = None
+    """Given, as the answer's, unless there is a trace."""
+    output_tokens: int | None = None
+    shared_prefix_tokens: int | None = None
+    """Tokens with which every prompt begins."""
+    concurrency: int | None = None
+    request_rate_per_s: float | None = None
+    burst: int | None = None
+    trace: Trace | None = None
+    offline_load: bool = False
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    profile: str = "auto"
+
+    @property
+    def limits(self) -> Limits:
+        """What goodput and verdicts are told by."""
+        return Limits(ttft_ms_p95=self.ttft_ms, tpot_ms_p95=self.tpot_ms, request_rate_per_s=self.request_rate_per_s)
+
+
+def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
+    """The request behind a question, lengths filled in as for a chat. Raises `AdvisorError` for what contradicts itself."""
+    required = full_words(question.require)
+    _check_techniques(required, question.forbid)
+    longest = _longest(question, model)
+    prompt, output = _lengths(question, longest)
+    workload = workload_of(
+        prompt,
+        output,
+        concurrency=question.concurrency,
+        request_rate_per_s=question.request_rate_per_s,
+        burst=question.burst,
+        trace=question.trace,
+        shared_prefix_tokens=question.shared_prefix_tokens,
+    )
+    return Request(
+        workload=workload.model_copy(update={"context_limit_tokens": longest}),
+        limits=question.limits,
+        prefer=Prefer(question.prefer),
+        devices=question.devices,
+        require=required,
+        forbid=question.forbid,
+    )
+
+
+def _longest(question: PlanQuestion, model: ModelSpec) -> int:
+    """The longest sequence, answer included: as asked, else the usual one or as much as the lengths need."""
+    trace, wanted = question.trace, (question.prompt_tokens or 0) + (question.output_tokens or 0)
+    if trace is not None:
+        wanted = trace.longest_tokens
+    longest = question.context_tokens or min(max(DEFAULT_CONTEXT_TOKENS, wanted), model.max_context_tokens)
+    if longest > model.max_context_tokens:
+        raise AdvisorError(
+            "context-too-long",
+            f"{model.id} was made for {model.max_context_tokens} tokens, {longest} are asked for",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --context {model.max_context_tokens} or less",),
+        )
+    if trace is not None and trace.longest_tokens > longest:
+        raise AdvisorError(
+            "usage",
+            f"the longest request of {trace.name} has {trace.longest_tokens} tokens, the context {longest}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --context {trace.longest_tokens} or more",),
+        )
+    return longest
+
+
+def _lengths(question: PlanQuestion, longest: int) -> tuple[int, int]:
+    """Prompt and answer that fit into the longest sequence."""
+    output = question.output_tokens or min(CHAT_OUTPUT_TOKENS, max(longest // 4, 1))
+    prompt = question.prompt_tokens or min(CHAT_PROMPT_TOKENS, longest - output)
+    if prompt < 1 or prompt + output > longest:
+        raise AdvisorError(
+            "usage",
+            f"a prompt of {max(prompt, 0)} and an answer of {output} tokens do not fit in a context of {longest}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --context {max(prompt, 1) + output} or more",),
+        )
+    return prompt, output
+
+
+def _check_techniques(required: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
+    """Raise `AdvisorError` for an unknown technique, and for two that are required where there is room for one."""
+    for name in forbidden:
+        by_name(name)
+    taken: dict[Slot, str] = {}
+    for word in required:
+        slot = by_name(technique_in(word)).slot
+        if slot in taken:
+            raise AdvisorError(
+                "usage",
+                f"`{taken[slot]}` and `{word}` are both required, and a plan holds one of them",
+                exit_code=ExitCode.USAGE,
+                help=(f"drop --require {taken[slot]} or --require {word}",),
+            )
+        taken[slot] = word
+
+
+def workload_of(
+    prompt_tokens: int,
+    output_tokens: int,
+    *,
+    concurrency: int | None = None,
+    request_rate_per_s: float | None = None,
+    burst: int | None = None,
+    trace: Trace | None = None,
+    offline: bool = False,
+    shared_prefix_tokens: int | None = None,
+) -> Workload:
+    """A workload from what was said of the load; one request at a time when nothing was. A trace has its own lengths.
+
+    Raises `AdvisorError` `usage` for a shared prefix that is longer than the prompts.
+    """
+    _check_prefix(shared_prefix_tokens, prompt_tokens if trace is None else trace.longest_prompt_tokens)
+    if trace is not None:
+        return Workload(
+            prompt_tokens=trace.prompt_tokens,
+            output_tokens=trace.output_tokens,
+            load=Load.TRACE,
+            trace=trace,
+            context_limit_tokens=trace.longest_tokens,
+            shared_prefix_tokens=shared_prefix_tokens,
+        )
+    load = Load.BURST if burst else Load.OFFLINE if offline else Load.OPEN if request_rate_per_s else Load.CLOSED
+    return Workload(
+        prompt_tokens=prompt_tokens,
+        output_tokens=output_tokens,
+        load=load,
+        concurrency=burst or concurrency or (1 if load is Load.CLOSED else None),
+        request_rate_per_s=request_rate_per_s if load is Load.OPEN else None,
+        shared_prefix_tokens=shared_prefix_tokens,
+    )
+
+
+def _check_prefix(shared: int | None, prompt: int) -> None:
+    if shared is not None and shared > prompt:
+        raise AdvisorError(
+            "usage",
+            f"prompts of {prompt} tokens cannot begin with {shared} that they share",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --shared-prefix {prompt} or less, or longer --prompt-tokens",),
+        )
+
+
+def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload) -> Deployment:
+    """The deployment that flags describe: paged, fused attention, continuous batches, as engines run by default."""
+    format, group = parse_weights(question.weights or model.weight_format)
+    shards = question.tp * question.pp
+    if question.devices % shards:
+        raise AdvisorError(
+            "usage",
+            f"{question.devices} devices cannot be split into groups of {question.tp} x {question.pp}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --devices {shards} or a multiple of it",),
+        )
+    if model.hidden_size % question.tp or question.pp > len(model.layers):
+        raise AdvisorError(
+            "usage",
+            f"{model.id} cannot be split: hidden size {model.hidden_size} by --tp {question.tp}, "
+            f"{len(model.layers)} layers by --pp {question.pp}",
+            exit_code=ExitCode.USAGE,
+            help=("choose a --tp that divides the hidden size and no more --pp than layers",),
+        )
+    kv = check_cache_format(question.kv) if question.kv else engine.kv_format_for(format)
+    return Deployment(
+        model=model,
+        weights=Weights(format, group),
+        attention=Attention("sdpa"),
+        kv=KvCache("paged", engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
+        batching=Batching("continuous", workload.concurrency or engine.max_sequences, 0),
+        parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
+        engine=engine.name,
+    )

@@ -1,0 +1,1 @@
+"""Reading a config.json into layers and sizes."""

@@ -1,0 +1,294 @@
+"""Layers of decoders with self-attention and routed experts."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from advisor.profiles.architectures.fields import Fields
+from advisor.profiles.architectures.layers import Layer, Matrix, SelfAttention
+from advisor.profiles.architectures.parts import (
+    Blocks,
+    asked_windows,
+    attention_matrices,
+    blocks,
+    experts,
+    gated_mlp,
+    grouped_attention,
+    kinds,
+    layer,
+    router,
+    sparse_layers,
+    windows,
+)
+
+
+def mixtral(fields: Fields) -> Blocks:
+    """Mixtral: every layer has experts."""
+    hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size")
+    attention = grouped_attention(fields, kv_heads=8, window=fields.size("sliding_window") or None)
+    copies, active = fields.count("num_local_experts", default=8), fields.count("num_experts_per_tok", default=2)
+    moe = (*router(hidden, copies), *experts(hidden, inner, copies=copies, active=active))
+    one = layer(attention, attention_matrices(attention, hidden), moe, vectors=2 * hidden)
+    return blocks(fields, "moe", [one] * fields.layer_count())
+
+
+def qwen3_moe(fields: Fields) -> Blocks:
+    """Qwen 3 with experts: head norms, dense layers where `mlp_only_layers` and `decoder_sparse_step` say so."""
+    hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=False)
+    attention = grouped_attention(fields, kv_heads=4)
+    copies = fields.count("num_experts", "num_local_experts", default=128)
+    active = fields.count("num_experts_per_tok", default=8)
+    moe = (*router(hidden, copies), *experts(hidden, fields.count("moe_intermediate_size"), copies=copies, active=active))
+    step, dense = fields.count("decoder_sparse_step", default=1), fields.items("mlp_only_layers") or []
+    projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
+    layers = []
+    for index in range(fields.layer_count()):
+        sparse = index not in dense and (index + 1) % step == 0
+        mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
+        layers.append(layer(attention, projections, mlp, vectors=2 * hidden + 2 * attention.head_dim))
+    return blocks(fields, "moe", layers)
+
+
+def qwen2_moe(fields: Fields) -> Blocks:
+    """Qwen 2 with experts: biased queries, keys and values, a gated shared expert."""
+    hidden, bias = fields.count("hidden_size"), fields.flag("qkv_bias", default=True)
+    copies, active = fields.count("num_experts", default=60), fields.count("num_experts_per_tok", default=4)
+    moe = (
+        *router(hidden, copies),
+        *experts(hidden, fields.count("moe_intermediate_size"), copies=copies, active=active),
+        *gated_mlp(hidden, fields.count("shared_expert_intermediate_size"), kind="shared-expert"),
+        Matrix(name="shared_expert_gate", n=1, k=hidden, kind="router"),
+    )
+    step, dense = fields.count("decoder_sparse_step", default=1), fields.items("mlp_only_layers") or []
+    layers = []
+    for index, window in enumerate(asked_windows(fields)):
+        attention = grouped_attention(fields, kv_heads=16, window=window)
+        sparse = index not in dense and (index + 1) % step == 0
+        mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
+        layers.append(layer(attention, attention_matrices(attention, hidden, qkv_bias=bias), mlp, vectors=2 * hidden))
+    return blocks(fields, "moe", layers)
+
+
+def glm4_moe(fields: Fields) -> Blocks:
+    """GLM 4.5 to 4.7: dense layers first, then routed and shared experts; head norms where `use_qk_norm` asks for them."""
+    hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=False)
+    copies, active = fields.count("n_routed_experts", default=128), fields.count("num_experts_per_tok", default=8)
+    inner = fields.count("moe_intermediate_size", default=1408)
+    moe = (
+        *router(hidden, copies),
+        *experts(hidden, inner, copies=copies, active=active),
+        *gated_mlp(hidden, inner * fields.count("n_shared_experts", default=1), kind="shared-expert"),
+    )
+    attention = grouped_attention(fields, kv_heads=8)
+    norms = 2 * attention.head_dim if fields.flag("use_qk_norm", default=False) else 0
+    projections = attention_matrices(attention, hidden, qkv_bias=bias)
+    layers = [
+        layer(attention, projections, moe if sparse else gated_mlp(hidden, fields.count("intermediate_size")), vectors=2 * hidden + norms)
+        for sparse in sparse_layers(fields, first_dense=1)
+    ]
+    return blocks(fields, "moe", layers)
+
+
+def minimax_m2(fields: Fields) -> Blocks:
+    """MiniMax M2: one norm over all query heads and one over all key heads."""
+    hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size")
+    attention = grouped_attention(fields, head_dim=128, kv_heads=8)
+    copies, active = fields.count("num_local_experts", default=256), fields.count("num_experts_per_tok", default=8)
+    moe = (*router(hidden, copies), *experts(hidden, inner, copies=copies, active=active))
+    vectors = 2 * hidden + (attention.q_heads + attention.kv_heads) * attention.head_dim
+    one = layer(attention, attention_matrices(attention, hidden), moe, vectors=vectors)
+    return blocks(fields, "moe", [one] * fields.layer_count())
+
+
+def minimax_m3(fields: Fields) -> Blocks:
+    """MiniMax M3: head norms, a shared expert, and layers in which an indexer chooses blocks of keys."""
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
+    sparse_attention = fields.inner("sparse_attention_config")
+    chooses = (sparse_attention.items("sparse_attention_freq") if sparse_attention else None) or [0] * count
+    if len(chooses) < count:
+        raise fields.problem(f"`sparse_attention_config.sparse_attention_freq` has {len(chooses)} entries for {count} layers")
+    layers = []
+    for sparse, chosen in zip(sparse_layers(fields), chooses, strict=False):
+        attention = grouped_attention(fields, head_dim=128, kv_heads=4)
+        index: tuple[Matrix, ...] = ()
+        if chosen and sparse_attention:
+            attention = _with_block_index(attention, sparse_attention)
+            index = (
+                Matrix(name="indexer.q_proj", n=attention.index_heads * attention.index_dim, k=hidden, kind="attention"),
+                Matrix(name="indexer.k_proj", n=attention.index_dim, k=hidden, kind="attention"),
+            )
+        mlp = _m3_experts(fields, hidden) if sparse else gated_mlp(hidden, fields.count("dense_intermediate_size", default=12288))
+        vectors = 2 * hidden + 2 * attention.head_dim + 2 * attention.index_dim
+        layers.append(layer(attention, attention_matrices(attention, hidden), index, mlp, vectors=vectors))
+    return blocks(fields, "moe", layers)
+
+
+def _with_block_index(attention: SelfAttention, fields: Fields) -> SelfAttention:
+    chosen = fields.count("sparse_topk_blocks", default=16) * fields.count("sparse_block_size", default=128)
+    heads, dim = fields.count("sparse_num_index_heads", default=4), fields.count("sparse_index_dim", default=128)
+    return replace(attention, index_topk=chosen, index_heads=heads, index_dim=dim)
+
+
+def _m3_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
+    copies, active = fields.count("num_local_experts", default=128), fields.count("num_experts_per_tok", default=4)
+    routed = experts(hidden, fields.count("intermediate_size"), copies=copies, active=active)
+    return (
+        *router(hidden, copies),
+        *routed,
+        *gated_mlp(hidden, fields.count("shared_intermediate_size", default=3072), kind="shared-expert"),
+    )
+
+
+def gpt_oss(fields: Fields) -> Blocks:
+    """gpt-oss: biases everywhere, attention sinks, sliding and full layers in turn."""
+    hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size", default=2880)
+    copies = fields.count("num_local_experts", default=128)
+    active = fields.count("num_experts_per_tok", "experts_per_token", default=4)
+    moe = (*router(hidden, copies, bias=True), *experts(hidden, inner, copies=copies, active=active, bias=True))
+    bias = fields.flag("attention_bias", default=True)
+    layers = []
+    for window in windows(fields, full_every=2, usual=128):
+        attention = replace(grouped_attention(fields, head_dim=64, kv_heads=8, window=window), sinks=True)
+        projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
+        layers.append(layer(attention, projections, moe, vectors=2 * hidden + attention.q_heads))
+    return blocks(fields, "moe", layers)
+
+
+def llama4(fields: Fields) -> Blocks:
+    """Llama 4: chunked attention except in every fourth layer; one shared expert beside the routed ones."""
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
+    bias = fields.flag("attention_bias", default=False)
+    copies, active = fields.count("num_local_experts", default=16), fields.count("num_experts_per_tok", default=1)
+    inner = fields.count("intermediate_size")
+    moe = (
+        *router(hidden, copies),
+        *experts(hidden, inner, copies=copies, active=active),
+        *gated_mlp(hidden, inner, kind="shared-expert"),
+    )
+    step, listed = fields.count("interleave_moe_layer_step", default=1), fields.items("moe_layers")
+    layers = []
+    for index, full in enumerate(_llama4_full_layers(fields, count)):
+        sparse = index in listed if listed else (index + 1) % step == 0
+        attention = grouped_attention(fields, head_dim=128, kv_heads=8)
+        if not full:
+            attention = replace(attention, window=fields.count("attention_chunk_size", default=8192), chunked=True)
+        mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size_mlp", default=16384))
+        projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
+        layers.append(layer(attention, projections, mlp, vectors=2 * hidden))
+    return blocks(fields, "moe", layers)
+
+
+def _llama4_full_layers(fields: Fields, count: int) -> list[bool]:
+    types = kinds(fields, "layer_types", count, {"full_attention", "chunked_attention"})
+    if types is not None:
+        return [kind == "full_attention" for kind in types]
+    rotary = fields.items("no_rope_layers")
+    interval = fields.count("no_rope_layer_interval", default=4)
+    return [not rotary[index] if rotary and index < len(rotary) else (index + 1) % interval == 0 for index in range(count)]
+
+
+def mimo_v2(fields: Fields) -> Blocks:
+    """MiMo V2: sliding layers with more key heads and sinks than full ones, keys wider than values."""
+    hidden, count = fields.count("hidden_size"), fields.layer_count()
+    pattern = fields.items("hybrid_layer_pattern")
+    if pattern is None or len(pattern) < count:
+        raise fields.problem(f"`hybrid_layer_pattern` needs {count} entries")
+    copies, active = fields.count("n_routed_experts"), fields.count("num_experts_per_tok")
+    moe = (*router(hidden, copies), *experts(hidden, fields.count("moe_intermediate_size"), copies=copies, active=active))
+    bias = fields.flag("attention_bias", default=False)
+    layers = []
+    for sliding, sparse in zip(pattern, sparse_layers(fields), strict=False):
+        attention = _mimo_attention(fields, sliding=bool(sliding))
+        mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
+        vectors = 2 * hidden + (attention.q_heads if attention.sinks else 0)
+        layers.append(layer(attention, attention_matrices(attention, hidden, qkv_bias=bias), mlp, vectors=vectors))
+    return blocks(fields, "moe", layers)
+
+
+def _mimo_attention(fields: Fields, *, sliding: bool) -> SelfAttention:
+    prefix = "swa_" if sliding else ""
+    sinks = fields.flag("add_swa_attention_sink_bias" if sliding else "add_full_attention_sink_bias", default=sliding)
+    return SelfAttention(
+        q_heads=fields.count(f"{prefix}num_attention_heads"),
+        kv_heads=fields.count(f"{prefix}num_key_value_heads"),
+        head_dim=fields.count(f"{prefix}head_dim"),
+        value_dim=fields.count(f"{prefix}v_head_dim"),
+        window=fields.count("sliding_window", "sliding_window_size") if sliding else None,
+        sinks=sinks,
+    )
+
+
+def step3(fields: Fields) -> Blocks:
+    """Step 3.5 and 3.7: head norms, a gate per head, sliding layers, a shared expert."""
+    hidden = fields.count("hidden_size")
+    copies, active = fields.count("n_routed_experts", "num_experts", default=288), fields.count("num_experts_per_tok", default=8)
+    moe = (
+        *router(hidden, copies),
+        *experts(hidden, fields.count("moe_intermediate_size", default=1280), copies=copies, active=active),
+        *gated_mlp(hidden, fields.count("share_expert_dim", default=1280), kind="shared-expert"),
+    )
+    bias = fields.flag("attention_bias", default=False)
+    other = fields.inner("attention_other_setting")
+    layers = []
+    for window, sparse in zip(windows(fields, full_every=1), sparse_layers(fields, first_dense=3), strict=False):
+        attention = grouped_attention(fields, head_dim=128, kv_heads=8, window=window)
+        heads = fields.count("num_sliding_attention_heads", default=(other.count("num_attention_heads") if other else attention.q_heads))
+        attention = replace(attention, q_heads=heads) if window else attention
+        gate = (Matrix(name="g_proj", n=attention.q_heads, k=hidden, kind="attention"),)
+        projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
+        mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size", default=11264))
+        layers.append(layer(attention, projections, gate, mlp, vectors=2 * hidden + 2 * attention.head_dim))
+    return blocks(fields, "moe", layers)
+
+
+def gemma4(fields: Fields) -> Blocks:
+    """Gemma 4 without per-layer embeddings: wider heads and shared key-value projections in full layers, experts beside an MLP."""
+    for name in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
+        if fields.size(name):
+            raise fields.problem(f"`{name}` is {fields.size(name)}; only 0 is known")
+    hidden = fields.count("hidden_size")
+    moe = _gemma4_experts(fields, hidden) if fields.flag("enable_moe_block", default=False) else ()
+    copies = fields.count("num_experts") if moe else 0
+    norms = 7 if moe else 4
+    layers: list[Layer] = []
+    for window in windows(fields, full_every=6, usual=512):
+        attention, projections = _gemma4_attention(fields, hidden, window)
+        mlp = gated_mlp(hidden, fields.count("intermediate_size"))
+        vectors = norms * hidden + 2 * attention.head_dim + (hidden + copies if moe else 0)
+        layers.append(layer(attention, projections, mlp, moe, vectors=vectors))
+    return blocks(fields, "moe" if moe else "dense", layers, tied=True)
+
+
+def _gemma4_attention(fields: Fields, hidden: int, window: int | None) -> tuple[SelfAttention, tuple[Matrix, ...]]:
+    bias = fields.flag("attention_bias", default=False)
+    attention = grouped_attention(fields, head_dim=256, kv_heads=4, window=window)
+    if window:
+        return attention, attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
+    dim = fields.count("global_head_dim", default=512)
+    shared_projection = fields.flag("attention_k_eq_v", default=False)
+    groups = fields.count("num_global_key_value_heads", default=attention.kv_heads) if shared_projection else attention.kv_heads
+    attention = replace(attention, head_dim=dim, value_dim=dim, kv_heads=groups)
+    projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
+    return attention, tuple(matrix for matrix in projections if not (shared_projection and matrix.name == "v_proj"))
+
+
+def _gemma4_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
+    copies, active = fields.count("num_experts"), fields.count("top_k_experts")
+    return (*router(hidden, copies), *experts(hidden, fields.count("moe_intermediate_size"), copies=copies, active=active))
+
+
+MOE_READERS: dict[str, Callable[[Fields], Blocks]] = {
+    "mixtral": mixtral,
+    "qwen2_moe": qwen2_moe,
+    "qwen3_moe": qwen3_moe,
+    "glm4_moe": glm4_moe,
+    "qwen3_vl_moe_text": qwen3_moe,
+    "minimax_m2": minimax_m2,
+    "minimax_m3": minimax_m3,
+    "minimax_m3_vl_text": minimax_m3,
+    "gpt_oss": gpt_oss,
+    "llama4_text": llama4,
+    "mimo_v2_flash": mimo_v2,
+    "step3p5": step3,
+    "step3p7": step3,
+    "gemma4_text": gemma4,
+}

@@ -1,0 +1,88 @@
+"""Turns a `config.json` into a `ModelSpec`: one reader per `model_type`."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from advisor.profiles.architectures.classic import CLASSIC_READERS
+from advisor.profiles.architectures.dense import DENSE_READERS
+from advisor.profiles.architectures.fields import Fields
+from advisor.profiles.architectures.latent import LATENT_READERS
+from advisor.profiles.architectures.layers import Matrix
+from advisor.profiles.architectures.moe import MOE_READERS
+from advisor.profiles.architectures.parts import Blocks
+from advisor.profiles.architectures.positions import positions_of
+from advisor.profiles.architectures.recurrent import RECURRENT_READERS
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.architectures.storage import read_storage
+
+READERS: dict[str, Callable[[Fields], Blocks]] = {
+    **DENSE_READERS,
+    **CLASSIC_READERS,
+    **MOE_READERS,
+    **LATENT_READERS,
+    **RECURRENT_READERS,
+}
+_UNCHECKED = {
+    "kimi_k3": "Kimi K3's latent experts and gates are read from the names of its fields; no public code was there to check the count",
+    "mimo": "counted as Qwen 2, whose shape it has; transformers has no code of its own to check the count",
+}
+
+
+def read_config(
+    config: Mapping[str, Any],
+    *,
+    id: str,
+    where: str = "config.json",
+    folder: str | None = None,
+    modelopt: Mapping[str, Any] | None = None,
+) -> ModelSpec:
+    """The spec of the model that `config` describes; `modelopt` is the content of `hf_quant_config.json`, if there.
+
+    Raises `AdvisorError` (`model-config`) naming the field at fault.
+    """
+    whole = Fields(config, where)
+    text = whole.inner("text_config")
+    fields = _with_outer_tying(text, whole) if text else whole
+    blocks = _reader(fields)(fields)
+    storage = read_storage(whole, fields, id=id, modelopt=Fields(modelopt, "hf_quant_config.json") if modelopt else None)
+    embedding = Matrix(name="embed_tokens", n=blocks.vocab_size, k=blocks.hidden_size, kind="embedding")
+    head = Matrix(name="lm_head", n=blocks.vocab_size, k=blocks.hidden_size, kind="head", bias=blocks.head_bias)
+    return ModelSpec(
+        id=id,
+        family=blocks.family,
+        architecture=str((whole.items("architectures") or [fields.word("model_type")])[0]),
+        hidden_size=blocks.hidden_size,
+        vocab_size=blocks.vocab_size,
+        max_context_tokens=blocks.max_context_tokens,
+        layers=storage.layers(blocks.layers),
+        embedding=storage.matrix(embedding),
+        head=None if blocks.tied else storage.matrix(head),
+        vector_parameters=blocks.vector_parameters,
+        weight_format=storage.weight_format,
+        weight_format_reason=storage.reason,
+        config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
+        folder=folder,
+        language_model_only=text is not None,
+        positions=positions_of(fields),
+        unchecked=_UNCHECKED.get(str(whole.values.get("model_type"))),
+    )
+
+
+def _reader(fields: Fields) -> Callable[[Fields], Blocks]:
+    kind = fields.word("model_type")
+    if kind is None:
+        raise fields.problem("`model_type` is missing")
+    if kind not in READERS:
+        raise fields.problem(f"unknown `model_type` {kind!r}", "known types: " + ", ".join(sorted(READERS)))
+    return READERS[kind]
+
+
+def _with_outer_tying(text: Fields, whole: Fields) -> Fields:
+    """The language model's fields; whether its head is tied stands outside, as does the format."""
+    outer = {name: whole.values[name] for name in ("dtype", "torch_dtype") if name in whole.values}
+    inner = {**outer, **text.values}
+    if "tie_word_embeddings" in whole.values:
+        inner["tie_word_embeddings"] = whole.values["tie_word_embeddings"]
+    return Fields(inner, text.where)

@@ -1,0 +1,170 @@
+"""The architecture of a model as planning sees it: layers, parameter counts and cache sizes."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
+from advisor.profiles.formats import weight_format
+
+SNAPSHOTS = Path(__file__).with_name("models")
+"""The shipped `config.json` files, one per model, named `owner--name.json`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A decoder's shapes, read from its `config.json`."""
+
+    id: str
+    family: str
+    architecture: str
+    hidden_size: int
+    vocab_size: int
+    max_context_tokens: int
+    layers: tuple[Layer, ...]
+    embedding: Matrix
+    head: Matrix | None
+    """`None` when the embedding serves as the head."""
+    vector_parameters: int
+    """Final norm, position embeddings and whatever else belongs to no layer."""
+    weight_format: str
+    """Format of the checkpoint's weights, in the names of `formats.py`."""
+    weight_format_reason: str
+    """Where the format is from, or that it is assumed."""
+    config_digest: str
+    folder: str | None = None
+    language_model_only: bool = False
+    """The config describes more, such as a vision tower; only its language model is planned for."""
+    positions: str = "rotary"
+    """How places are told apart: `rotary` for halves that turn by fixed angles in every layer, else what it is, in words."""
+    unchecked: str | None = None
+    """Why the parameter count has not been checked against an implementation."""
+
+    def __hash__(self) -> int:
+        """By identity of the config: cheap, as deployments are keys in the planner's tables."""
+        return hash((self.id, self.config_digest))
+
+    @property
+    def parameters(self) -> int:
+        """All parameters; a tied head is counted once."""
+        outside = self.embedding.parameters + (self.head.parameters if self.head else 0) + self.vector_parameters
+        return outside + sum(count * layer.parameters for layer, count in self.layer_counts())
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters less the experts that one token does not pass through; embedding and head are counted."""
+        return self.parameters - sum(count * (matrix.parameters - matrix.active_parameters) for matrix, count in self.matrices())
+
+    @property
+    def attention_layers(self) -> tuple[Layer, ...]:
+        """The layers that keep a cache which grows with the context."""
+        return tuple(layer for layer in self.layers if isinstance(layer.mixer, SelfAttention | LatentAttention))
+
+    @property
+    def recurrent_layers(self) -> tuple[Layer, ...]:
+        """The layers that keep a state of fixed size."""
+        return tuple(layer for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
+
+    @property
+    def kept_kinds(self) -> frozenset[str]:
+        """Kinds of matrices that a quantised checkpoint keeps in bf16, fp16 or fp32 in every layer."""
+        formats: dict[str, set[str | None]] = {}
+        outside = [matrix for matrix in (self.embedding, self.head) if matrix]
+        for matrix in (*outside, *(matrix for matrix, _ in self.matrices())):
+            formats.setdefault(matrix.kind, set()).add(matrix.stored)
+        return frozenset(kind for kind, stored in formats.items() if stored <= {"bf16", "fp16", "fp32"})
+
+    def stored_format(self, matrix: Matrix) -> str:
+        """The checkpoint's format of one of this model's matrices."""
+        return matrix.stored or self.weight_format
+
+    @property
+    def checkpoint_bytes(self) -> float:
+        """Bytes of the checkpoint's weights, scales included; vectors at two bytes."""
+        outside = [(matrix, 1) for matrix in (self.embedding, self.head) if matrix]
+        vectors = self.vector_parameters + sum(count * layer.vector_parameters for layer, count in self.layer_counts())
+        return 2 * vectors + sum(
+            count * matrix.parameters * weight_format(self.stored_format(matrix)).bytes_per_element(row_elements=matrix.k)
+            for matrix, count in (*outside, *self.matrices())
+        )
+
+    def layer_counts(self) -> Iterator[tuple[Layer, int]]:
+        """Each distinct layer with the number of times it occurs, in the order of first occurrence."""
+        # Equal layers are one object, so identity tells them apart without hashing their matrices.
+        first = {id(layer): layer for layer in reversed(self.layers)}
+        counts = Counter(id(layer) for layer in self.layers)
+        yield from ((first[key], count) for key, count in counts.items())
+
+    def matrices(self) -> Iterator[tuple[Matrix, int]]:
+        """Each distinct matrix of the layers with the number of layers that hold it; without embedding and head."""
+        counts: Counter[Matrix] = Counter()
+        for layer, count in self.layer_counts():
+            for matrix in layer.matrices:
+                counts[matrix] += count
+        yield from counts.items()
+
+    def cache_elements(self, tokens: int) -> int:
+        """Cached elements of one sequence of `tokens` tokens, windows and compression respected; recurrent states excluded."""
+        return sum(
+            count * layer.mixer.cached_elements(tokens)
+            for layer, count in self.layer_counts()
+            if isinstance(layer.mixer, SelfAttention | LatentAttention)
+        )
+
+    @property
+    def kv_elements_per_token(self) -> float:
+        """Cached elements that one more token adds once every window is full."""
+        # Beyond any window, and a multiple of any compression.
+        tokens = 1 << 24
+        return (self.cache_elements(2 * tokens) - self.cache_elements(tokens)) / tokens
+
+    @property
+    def state_bytes(self) -> int:
+        """Bytes of one sequence's recurrent states in all layers."""
+        return sum(layer.mixer.state_bytes for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
+
+
+def describe(spec: ModelSpec) -> dict[str, object]:
+    """The facts of a model that a person asks for first, ready for JSON. Bytes of the cache are for keys and values in bf16."""
+    return {
+        "id": spec.id,
+        "architecture": spec.architecture,
+        "family": spec.family,
+        "parameters": spec.parameters,
+        "active_parameters": spec.active_parameters,
+        "layers": len(spec.layers),
+        "layers_by_kind": dict(Counter(_kind(layer) for layer in spec.layers)),
+        "hidden_size": spec.hidden_size,
+        "vocab_size": spec.vocab_size,
+        "max_context_tokens": spec.max_context_tokens,
+        "kv_bytes_per_token": spec.kv_elements_per_token * 2,
+        "kv_bytes_at_max_context": spec.cache_elements(spec.max_context_tokens) * 2,
+        "state_bytes_per_sequence": spec.state_bytes,
+        "weight_format": spec.weight_format,
+        "weight_format_reason": spec.weight_format_reason,
+        "checkpoint_bytes": round(spec.checkpoint_bytes),
+        "language_model_only": spec.language_model_only,
+        "unchecked": spec.unchecked,
+        "folder": spec.folder,
+        "config_digest": spec.config_digest,
+    }
+
+
+def _kind(layer: Layer) -> str:
+    """What a layer mixes tokens with and what it computes on each, in words."""
+    mixer = layer.mixer
+    kinds = {matrix.kind for matrix in layer.matrices}
+    block = "experts" if "expert" in kinds else "mlp" if "mlp" in kinds else ""
+    if isinstance(mixer, SelfAttention):
+        name = f"{'chunked' if mixer.chunked else 'sliding'} attention" if mixer.window else "attention"
+    elif isinstance(mixer, LatentAttention):
+        name = "latent attention"
+    else:
+        name = mixer.kind if mixer else ""
+    return " + ".join(part for part in (name, block) if part)
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Ids of the shipped snapshots, sorted."""
+    return tuple(sorted((path.stem.replace("--", "/", 1) for path in SNAPSHOTS.glob("*.json")), key=str.lower))

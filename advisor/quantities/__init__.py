@@ -1,0 +1,1 @@
+"""What each metric is called, and how numbers are read and written."""

@@ -1,0 +1,1 @@
+"""Values become text and HTML pages. Computes nothing."""

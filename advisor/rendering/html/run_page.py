@@ -1,0 +1,351 @@
+"""A run as one self-contained page: plots, tables, misses, environment and the commands to repeat it. No network, no script."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from string import Template
+
+from advisor.backends.measure.spread import quantile
+from advisor.feedback.causes import likely_cause
+from advisor.feedback.compare import HEADLINES, Comparison, Line, Verdict, compare
+from advisor.planfile.command import LIMIT_FLAGS, plan_command
+from advisor.profiles.files import write_whole
+from advisor.profiles.metrics import Sample
+from advisor.profiles.request import Load
+from advisor.profiles.run import Run, RungStatus
+from advisor.quantities.formatting import number, one_digit, quantity, scale
+from advisor.quantities.metrics import SHOWN
+from advisor.rendering.html.elements import Markup, joined, tag
+from advisor.rendering.html.plots import Dots, Row, Stack, distribution_plot, ladder_plot, memory_plot, scatter_plot
+from advisor.rendering.html.tables import (
+    every_number_table,
+    one_metric_table,
+    paired_table,
+    quality_table,
+    samples_table,
+    shares_table,
+    table,
+)
+from advisor.rendering.text.run import pace_words, rung_label, workload_words
+
+_TEMPLATE = Path(__file__).with_name("report.html")
+STYLE = Path(__file__).with_name("page.css")
+"""The style sheet of every page that we write."""
+_SCATTERED = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s")
+_CARDS = ("tpot_ms_mean", "throughput_tok_s", "ttft_ms_mean", "peak_memory_gib", "perplexity")
+_PARTS = ("weights", "KV cache", "everything else")
+_TOLERANCE = 25.0
+
+
+def write_report(run: Run, path: Path) -> Path:
+    """Write the page to `path`, whole or not at all. Raises `AdvisorError` as `write_whole` does."""
+    return write_whole(path, report_html(run))
+
+
+def report_html(run: Run) -> str:
+    """The page as text: the same bytes for the same run."""
+    comparison = compare(run)
+    labels = [rung_label(step, comparison.steps) for step in comparison.steps]
+    body = [
+        _head(run),
+        _verdict(comparison),
+        _cards(comparison),
+        _section("Predicted and measured along the ladder", *_ladders(comparison, labels)),
+        _section("Predicted against measured", *_scatters(comparison, labels)),
+        _section("What each technique changed", *_shares(comparison)),
+        _section("Requests", *_distributions(run, labels)),
+        _section("Memory by part", *_memory(comparison, labels)),
+        _section("Quality", *_quality(run, comparison, labels)),
+        _section("Every number", tag("details", tag("summary", "All metrics of all rungs"), every_number_table(comparison, labels))),
+        _section("How it was measured", _environment(run)),
+        _section("Repeat it", *_repeat(run)),
+    ]
+    title = f"{run.title} · run {run.id}"
+    page = Template(_TEMPLATE.read_text(encoding="utf-8"))
+    return page.substitute(title=joined(title), body=joined(*body), style=STYLE.read_text(encoding="utf-8"))
+
+
+def _section(title: str, *content: str | None) -> Markup:
+    return tag("section", tag("h2", title), *content) if any(content) else Markup("")
+
+
+def _head(run: Run) -> Markup:
+    what = f"{run.model} on {run.environment.device}: {workload_words(run.request.workload)}."
+    return tag("header", tag("h1", run.title), tag("p", what), tag("p", f"Run {run.id} of {run.plan_id}, {run.created}.", class_="soft"))
+
+
+def _verdict(comparison: Comparison) -> Markup:
+    """What went wrong, first and plainly."""
+    misses = [*_limit_misses(comparison), *_broken(comparison), *_range_misses(comparison)]
+    head = f"{comparison.within} of {comparison.compared} measured values lie within their predicted range."
+    medians = [f"{SHOWN[median.metric].label} {_percent(median.error_pct)}" for median in comparison.medians if median.metric in HEADLINES]
+    lines = [tag("p", tag("strong", head))]
+    if medians:
+        lines.append(tag("p", f"Median error over the ladder: {', '.join(medians)}."))
+    if misses:
+        lines.append(tag("ul", *(tag("li", miss) for miss in misses), class_="misses"))
+    cause = likely_cause(comparison)
+    if cause:
+        lines.append(tag("p", f"Largest miss: {cause.miss}."))
+        if cause.evidence:
+            lines.append(tag("p", f"Likely cause: {'; '.join(cause.evidence)}."))
+    bad = bool(misses) or comparison.final is None
+    return tag("div", *lines, class_="verdict missed" if bad else "verdict", role="status")
+
+
+def _limit_misses(comparison: Comparison) -> list[Markup]:
+    return [
+        tag("span", f"Limit missed by the full stack: {_against_limit(line)}.", class_="missed-limit") for line in comparison.limits_missed
+    ]
+
+
+def _against_limit(line: Line) -> str:
+    shown = SHOWN[line.metric]
+    assert line.measured is not None
+    assert line.limit is not None
+    return f"{shown.label} {quantity(line.measured.value, shown.unit)}, limit {quantity(line.limit, shown.unit, trim=True)}"
+
+
+def _broken(comparison: Comparison) -> list[str]:
+    return [
+        f"{step.name}: {step.status.value}" + (f": {step.problem}" if step.problem else "")
+        for step in comparison.steps
+        if step.status is not RungStatus.DONE
+    ]
+
+
+def _range_misses(comparison: Comparison) -> list[str]:
+    """One line per rung: which headlines lie outside their predicted range, and how many values in all."""
+    lines = []
+    for step in comparison.steps:
+        outside = [line for line in step.lines if line.verdict is Verdict.OUTSIDE]
+        named = [_miss(line) for line in outside if line.metric in HEADLINES] or [_miss(line) for line in outside]
+        others = f"; and {len(outside) - len(named)} more, listed under Every number" if len(outside) > len(named) else ""
+        if outside:
+            lines.append(f"{step.name}, outside the predicted range: {'; '.join(named)}{others}.")
+    return lines
+
+
+def _miss(line: Line) -> str:
+    shown = SHOWN[line.metric]
+    assert line.predicted is not None
+    assert line.measured is not None
+    predicted, measured = (quantity(value.value, shown.unit) for value in (line.predicted, line.measured))
+    return f"{shown.label} {measured}, predicted {predicted}"
+
+
+def _cards(comparison: Comparison) -> Markup | None:
+    """The full stack against the baseline, both measured."""
+    final = comparison.final
+    if final is None or len(comparison.steps) < 2:
+        return None
+    cards = []
+    for name in _CARDS:
+        before, after = comparison.steps[0].line(name), final.line(name)
+        if before and after and before.measured and after.measured:
+            shown = SHOWN[name]
+            was = f"baseline {quantity(before.measured.value, shown.unit)}"
+            cards.append(
+                tag("div", tag("span", shown.label), tag("b", quantity(after.measured.value, shown.unit)), tag("span", was), class_="card")
+            )
+    return tag("div", *cards, class_="cards", role="group", aria_label="Full stack, measured") if cards else None
+
+
+def _key(*entries: tuple[str, str]) -> Markup:
+    parts = [part for kind, text in entries for part in (tag("i", class_=kind), text)]
+    return tag("p", *parts, class_="key soft", aria_hidden="true")
+
+
+def _rows(comparison: Comparison, labels: Sequence[str], metric: str) -> list[Row]:
+    lines = [step.line(metric) for step in comparison.steps]
+    return [
+        Row(label, line.predicted if line else None, line.measured if line else None) for label, line in zip(labels, lines, strict=True)
+    ]
+
+
+def _values(rows: Sequence[Row]) -> list[float]:
+    return [value.value for row in rows for value in (row.predicted, row.measured) if value]
+
+
+def _ladders(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
+    figures = []
+    for metric in HEADLINES:
+        rows = _rows(comparison, labels, metric)
+        if not _values(rows):
+            continue
+        shown = SHOWN[metric]
+        scaled = scale(shown.unit, _values(rows))
+        pair = tag("div", ladder_plot(shown.label, rows, scaled), one_metric_table(shown, comparison, labels, scaled), class_="pair")
+        figures.append(tag("figure", tag("h3", f"{shown.label}, {scaled.unit}"), pair))
+    if not figures:
+        return []
+    legend = _key(("predicted", "predicted, with its 90 % range"), ("measured", "measured, with the range of its repeats"))
+    note = (
+        "Each rung adds one technique to all before it; the last one is the full stack. "
+        "Error = predicted against measured, + is predicted too high."
+    )
+    return [tag("p", note), legend, *figures]
+
+
+def _scatters(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
+    plots, counts = [], []
+    for metric in _SCATTERED:
+        rows = _rows(comparison, labels, metric)
+        shown = SHOWN[metric]
+        plot = scatter_plot(shown.label, rows, scale(shown.unit, _values(rows)))
+        if plot:
+            plots.append(tag("div", tag("h3", shown.label), plot))
+            counts.append(_count(metric, comparison))
+    if not plots:
+        return []
+    heads = ("metric", "rungs", f"within ±{_TOLERANCE:.0f} %", "median error", "largest error")
+    points = ", ".join(f"{index} {label}" for index, label in enumerate(labels))
+    text = "Dashed: predicted = measured. Band: ±25 % of the measured value. Both axes are logarithmic. Points: "
+    summary = table(heads, counts, caption="Errors by metric")
+    return [tag("figure", tag("div", *plots, class_="squares"), tag("figcaption", f"{text}{points}."), summary)]
+
+
+def _count(metric: str, comparison: Comparison) -> tuple[str, ...]:
+    errors = [abs(line.error) for step in comparison.steps if (line := step.line(metric)) and line.error is not None]
+    near = sum(error <= _TOLERANCE for error in errors)
+    figures = (_percent(quantile(errors, 0.5)), _percent(max(errors))) if errors else ("-", "-")
+    return (SHOWN[metric].label, str(len(errors)), str(near), *figures)
+
+
+def _percent(size: float) -> str:
+    return f"{one_digit(size).lstrip('+')} %"
+
+
+def _shares(comparison: Comparison) -> list[Markup | None]:
+    shares = shares_table(comparison)
+    return [tag("p", "Change against the rung before it, in percent of that rung's value."), tag("figure", shares)] if shares else []
+
+
+def _distributions(run: Run, labels: Sequence[str]) -> list[Markup]:
+    if not any(rung.samples for rung in run.rungs):
+        return []
+    figures = [
+        _distribution(run, labels, "TTFT", lambda sample: sample.ttft_ms),
+        _distribution(run, labels, "TPOT", lambda sample: sample.tpot_ms),
+    ]
+    return [*figures, tag("details", tag("summary", "Every request"), samples_table(run.rungs))]
+
+
+def _distribution(run: Run, labels: Sequence[str], name: str, of: Callable[[Sample], float | None]) -> Markup:
+    rows, figures = [], []
+    for label, rung in zip(labels, run.rungs, strict=True):
+        numbers = tuple(found for sample in rung.samples if (found := of(sample)) is not None)
+        median, p95 = quantile(numbers, 0.5), quantile(numbers, 0.95)
+        rows.append(Dots(label, numbers, median, p95))
+        ends = (min(numbers), max(numbers)) if numbers else (float("nan"), float("nan"))
+        figures.append((label, str(len(numbers)), *(number(size) for size in (ends[0], median, p95, ends[1]))))
+    heads = ("rung", "requests", "least", "median", "p95", "most")
+    pair = tag("div", distribution_plot(name, rows, "ms"), table(heads, figures, caption=f"{name} per request, ms"), class_="pair even")
+    caption = tag("figcaption", "One dot per request; long tick: median, short tick: 95th percentile.")
+    return tag("figure", tag("h3", f"{name} of every request, ms"), pair, caption)
+
+
+def _memory(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
+    rows = [
+        Stack(label, _stack(comparison, index, "predicted"), _stack(comparison, index, "measured")) for index, label in enumerate(labels)
+    ]
+    totals = [sum(size for _, size in parts) for row in rows for parts in (row.predicted, row.measured)]
+    if not any(totals):
+        return []
+    scaled = scale("GiB", totals)
+    figures = []
+    for row in rows:
+        sides = (dict(row.predicted), dict(row.measured))
+        figures.append((row.label, *(_size(side.get(part), scaled.factor) for part in _PARTS for side in sides)))
+    legend = _key(*((f"part{place}", part) for place, part in enumerate(_PARTS)))
+    caption = tag("figcaption", "Thick bars: measured. Thin, paler bars: predicted. Everything else: activations, libraries and runtime.")
+    plot = memory_plot(rows, scaled)
+    numbers = paired_table("rung", [f"{part}, {scaled.unit}" for part in _PARTS], figures, caption="Memory by part")
+    return [tag("figure", legend, plot, caption, numbers)]
+
+
+def _size(gib: float | None, factor: float) -> str:
+    return "-" if gib is None else number(gib * factor)
+
+
+def _stack(comparison: Comparison, index: int, side: str) -> tuple[tuple[str, float], ...]:
+    """Weights, KV cache and the rest up to the peak; only what is known."""
+    values = {}
+    for name in ("weights_gib", "kv_cache_gib", "peak_memory_gib"):
+        line = comparison.steps[index].line(name)
+        value = getattr(line, side) if line else None
+        if value is not None:
+            values[name] = value.value
+    known = [(part, max(0.0, values[name])) for part, name in zip(_PARTS, ("weights_gib", "kv_cache_gib"), strict=False) if name in values]
+    if "peak_memory_gib" in values:
+        known.append((_PARTS[2], max(0.0, values["peak_memory_gib"] - sum(size for _, size in known))))
+    return tuple(known)
+
+
+def _quality(run: Run, comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
+    quality = quality_table(comparison, labels)
+    if quality is None:
+        return []
+    text = (
+        f"Measured on {run.recipe.quality_tokens} tokens of {run.recipe.quality_text}. Loss is the perplexity increase over the "
+        "unmodified model; the NLL difference is paired, token by token; KL divergence and top-1 agreement compare the "
+        "distributions of the next token."
+    )
+    return [tag("p", text), quality]
+
+
+def _environment(run: Run) -> Markup:
+    machine, recipe = run.environment, run.recipe
+    facts = {
+        "device": machine.device,
+        "threads": str(machine.threads),
+        "Python": machine.python,
+        **machine.packages,
+        "commit": machine.commit or "not known",
+        "fingerprint": machine.fingerprint,
+    }
+    seconds = [rung.seconds for rung in run.rungs if rung.seconds is not None]
+    steps = {
+        "requests": f"{recipe.requests} after {recipe.warmup_requests} to warm up",
+        "repeats": str(recipe.repeats),
+        "seed": str(recipe.seed),
+        "quality": f"{recipe.quality_tokens} tokens of {recipe.quality_text}",
+        "processes": f"one per rung, {quantity(sum(seconds), 's')} in all" if seconds else "one per rung",
+        "pace": pace_words(run.paces) if run.paces else "not known",
+        "limits": "; ".join(
+            f"{name} {number(bound, trim=True)}" for name, bound in run.request.limits.model_dump(exclude_none=True).items()
+        )
+        or "none",
+    }
+    times = [(rung.name, rung.status.value, number(rung.seconds) if rung.seconds is not None else "-") for rung in run.rungs]
+    ladder = table(("rung", "ended", "wall time, s"), times, caption="Rungs", words=(1,))
+    return tag("div", _list(facts), tag("div", _list(steps), ladder), class_="columns")
+
+
+def _list(facts: dict[str, str]) -> Markup:
+    return tag("dl", *(part for name, text in facts.items() for part in (tag("dt", name), tag("dd", text))))
+
+
+def _repeat(run: Run) -> list[Markup]:
+    commands = (_plan_command(run), "advisor apply plan.yaml --out run", "advisor compare run/run.json")
+    return [tag("pre", "\n".join(commands)), tag("p", "Definitions: "
+        "TTFT runs from submission to the first token; TPOT is (last token − first token)/(tokens − 1); "
+        "throughput counts output tokens of all requests over wall time.", class_="soft")]  # fmt: skip
+
+
+def _plan_command(run: Run) -> str:
+    """The `advisor plan` line that asks the same question."""
+    workload, request = run.request.workload, run.request
+    options = {
+        "--devices": request.devices if request.devices > 1 else None,
+        "--context": workload.longest_tokens,
+        "--prompt-tokens": workload.prompt_tokens,
+        "--output-tokens": workload.output_tokens,
+        "--shared-prefix": workload.shared_prefix_tokens,
+        "--concurrency": workload.concurrency if workload.load is not Load.BURST else None,
+        "--burst": workload.concurrency if workload.load is Load.BURST else None,
+        "--load-trace": workload.trace.name if workload.trace is not None else None,
+        **{flag: getattr(request.limits, limit) for limit, flag in LIMIT_FLAGS.items()},
+        "--request-rate": workload.request_rate_per_s,
+        "--prefer": request.prefer.value,
+    }
+    return plan_command(run.model, options, require=request.require, forbid=request.forbid)

@@ -1,0 +1,285 @@
+"""A comparison as text and as a dictionary."""
+
+import shlex
+from collections.abc import Sequence
+
+from advisor.feedback.causes import likely_cause
+from advisor.feedback.compare import HEADLINES, Comparison, Line, Share, Step, Verdict, compare
+from advisor.feedback.next_plans import NextPlans, Pricing
+from advisor.planning.advice import Candidate
+from advisor.profiles.run import Run, RungStatus
+from advisor.quantities.formatting import ABSENT, number, one_digit, percent, quantity, scale, spread, value_text
+from advisor.quantities.metrics import BY_LIMIT, SHOWN
+from advisor.rendering.text.charts import gauge
+from advisor.rendering.text.plans import describe
+from advisor.rendering.text.run import afterwards, error_cell, ladder, pace_words, rung_label
+from advisor.rendering.text.style import Look, wrap
+from advisor.rendering.text.table import Column, Group, table
+
+_HEADS = ("metric", "predicted", "range", "measured", "error", "verdict", "● measured, ┃ limit")
+_LEFT = ("metric", "verdict", _HEADS[6])
+_RANGES_FROM_COLUMNS = 100
+"""Narrower than this, the range column goes, never the verdict."""
+_GAUGES_FROM_COLUMNS = 115
+_WORDS = {verdict: verdict.value for verdict in Verdict} | {Verdict.OUTSIDE: "OUTSIDE range"}
+
+
+def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False, every_rung: bool = False) -> str:
+    """The ladder, the full stack metric by metric (`every_rung`: all of them), each technique's share, medians, limits, likely cause."""
+    look = Look(width, colour, ascii)
+    lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
+    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
+    for step in comparison.steps if every_rung else comparison.steps[-1:]:
+        lines += ["", *step_lines(step, comparison, look)]
+    lines += ["", *share_lines(comparison, look), *summary_lines(comparison, look), *cause_lines(comparison, look)]
+    return look.finish(lines)
+
+
+def comparison_dict(comparison: Comparison) -> dict[str, object]:
+    """The published form, `format` 1.0; units stand in the metric names."""
+    cause = likely_cause(comparison)
+    return {
+        "kind": "Comparison",
+        "format": "1.0",
+        "run": comparison.run_id,
+        "plan": comparison.plan_id,
+        "title": comparison.title,
+        "rungs": [_step_dict(step) for step in comparison.steps],
+        "shares": [
+            {
+                "technique": share.technique,
+                "metric": share.metric,
+                "against": share.against,
+                "predicted_pct": share.predicted_pct,
+                "measured_pct": share.measured_pct,
+            }
+            for share in comparison.shares
+        ],
+        "summary": {
+            "median_abs_error_pct": {median.metric: {"value": median.error_pct, "rungs": median.rungs} for median in comparison.medians},
+            "within_range": comparison.within,
+            "compared": comparison.compared,
+            "paces": list(comparison.paces),
+            "limits_missed": [line.metric for line in comparison.limits_missed],
+        },
+        "likely_cause": cause and {"rung": cause.step, "metric": cause.metric, "miss": cause.miss, "evidence": list(cause.evidence)},
+        "exit_code": int(comparison.exit_code()),
+        "exit_code_strict": int(comparison.exit_code(strict=True)),
+    }
+
+
+def _step_dict(step: Step) -> dict[str, object]:
+    return {
+        "name": step.name,
+        "techniques": list(step.techniques),
+        "status": step.status.value,
+        "error": step.problem,
+        "metrics": {line.metric: _line_dict(line) for line in step.lines},
+    }
+
+
+def _line_dict(line: Line) -> dict[str, object]:
+    return {
+        "predicted": line.predicted.as_dict() if line.predicted else None,
+        "measured": line.measured.as_dict() if line.measured else None,
+        "error": line.error,
+        "error_unit": line.error_unit,
+        "verdict": line.verdict.value,
+        "limit": line.limit,
+        "limit_kept": line.limit_kept,
+    }
+
+
+def step_lines(step: Step, comparison: Comparison, look: Look) -> list[str]:
+    """One rung, metric by metric; limits stand beside the full stack only."""
+    head = rung_label(step, comparison.steps)
+    if step is comparison.final and len(comparison.steps) > 1:
+        head += "  (full stack)"
+    if step.status is not RungStatus.DONE:
+        head += f"  {step.status.value}" + (f": {step.problem}" if step.problem else "")
+    lines = [look.paint(line, "bad" if step.status is not RungStatus.DONE else "title") for line in wrap(head, look)]
+    return [*lines, *_metrics(step, look, limits=step is comparison.final)] if step.lines else lines
+
+
+def _metrics(step: Step, look: Look, *, limits: bool) -> list[str]:
+    judged = [line for line in step.lines if line.verdict is not Verdict.NOT_PREDICTED]
+    rows = [_cells(line, limits) for line in judged]
+    columns = [Column(head, tuple(row[index] for row in rows), left=head in _LEFT) for index, head in enumerate(_HEADS)]
+    tones = tuple(_tone(line, limits) for line in judged)
+    columns[5] = Column(columns[5].head, columns[5].cells, tones, left=True)
+    if look.columns < _GAUGES_FROM_COLUMNS:
+        del columns[6]
+    if look.columns < _RANGES_FROM_COLUMNS:
+        del columns[2]
+    lines = table(columns[0], [Group((column,)) for column in columns[1:]], look) if judged else []
+    return [*lines, *_measured_only(step, look)]
+
+
+def _measured_only(step: Step, look: Look) -> list[str]:
+    """What no prediction is made for, in a sentence."""
+    values = [
+        f"{SHOWN[line.metric].label} {value_text(line.measured, SHOWN[line.metric].unit)}"
+        for line in step.lines
+        if line.verdict is Verdict.NOT_PREDICTED and line.measured
+    ]
+    return wrap("; ".join(values), look, first="Measured only: ", rest="  ") if values else []
+
+
+def _tone(line: Line, limits: bool) -> str:
+    if limits and line.limit_kept is False:
+        return "bad"
+    return {Verdict.OUTSIDE: "risk", Verdict.WITHIN: "good"}.get(line.verdict, "dim")
+
+
+def _cells(line: Line, limits: bool) -> tuple[str, ...]:
+    shown = SHOWN[line.metric]
+    scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
+    error = error_cell(line, scaled).rstrip(" !")
+    unit = "points" if line.error_unit == "fraction" else line.error_unit if line.error_unit in ("%", "points") else scaled.unit
+    return (
+        f"{shown.label}, {scaled.unit}".rstrip(", "),
+        number(line.predicted.value * scaled.factor) if line.predicted else ABSENT,
+        spread(line.predicted, scaled) if line.predicted else "",
+        number(line.measured.value * scaled.factor) if line.measured else ABSENT,
+        error if error == ABSENT else f"{error} {unit}".rstrip(),
+        _verdict(line) if limits else _WORDS[line.verdict],
+        _gauge(line, limits),
+    )
+
+
+def _verdict(line: Line) -> str:
+    """For the full stack: the verdict with what became of the limit."""
+    if line.limit_kept is None:
+        return _WORDS[line.verdict]
+    word = {Verdict.WITHIN: "within, ", Verdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
+    return f"{word}limit {'kept' if line.limit_kept else 'MISSED'}"
+
+
+def _gauge(line: Line, limits: bool) -> str:
+    if line.predicted is None or line.measured is None:
+        return ""
+    return gauge(line.predicted.low, line.predicted.high, line.measured.value, limit=line.limit if limits else None)
+
+
+def share_lines(comparison: Comparison, look: Look) -> list[str]:
+    """One row per technique: its change of each metric, predicted and measured."""
+    names = list(dict.fromkeys(share.technique for share in comparison.shares))
+    if not names:
+        return []
+    key = Column("technique", tuple(names), left=True)
+    groups = []
+    for metric in HEADLINES:
+        own = {share.technique: share for share in comparison.shares if share.metric == metric}
+        cells = [_share_cells(own.get(name)) for name in names]
+        if any(cell != ABSENT for pair in cells for cell in pair):
+            columns = (Column("pred.", tuple(pair[0] for pair in cells)), Column("meas.", tuple(pair[1] for pair in cells)))
+            groups.append(Group(columns, f"{SHOWN[metric].label}, %"))
+    title = "What each technique changed, against the rung before it"
+    return [*(look.paint(line, "title") for line in wrap(title, look)), *table(key, groups, look), ""]
+
+
+def _share_cells(share: Share | None) -> tuple[str, str]:
+    if share is None:
+        return ABSENT, ABSENT
+    return _percent(share.predicted_pct), _percent(share.measured_pct)
+
+
+def _percent(value: float | None) -> str:
+    return ABSENT if value is None else one_digit(value)
+
+
+def summary_lines(comparison: Comparison, look: Look) -> list[str]:
+    """Count in range, median error, and what became of each limit."""
+    lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
+    asked = [median for median in comparison.medians if median.metric in HEADLINES]
+    if asked:
+        text = ", ".join(f"{SHOWN[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in asked)
+        lines += wrap(
+            f"{text} (of {max(median.rungs for median in asked)} rungs).", look, first="Median error over the ladder: ", rest="  "
+        )
+    if comparison.paces:
+        lines += wrap(f"Pace: {pace_words(comparison.paces)}.", look, rest="  ")
+    final = comparison.final
+    limited = [line for line in final.lines if line.limit is not None] if final else []
+    for line in limited:
+        assert line.limit is not None
+        shown = SHOWN[line.metric]
+        value = quantity(line.measured.value, shown.unit) if line.measured else "not measured"
+        word = {True: "kept", False: "MISSED", None: "not judged"}[line.limit_kept]
+        text = f"Limit {word}: {shown.label} {value}, limit {quantity(line.limit, shown.unit, trim=True)}."
+        lines += [look.paint(part, "bad" if line.limit_kept is False else "good") for part in wrap(text, look)]
+    return lines
+
+
+def cause_lines(comparison: Comparison, look: Look) -> list[str]:
+    """The largest miss and where it likely comes from; nothing where every value is within its range."""
+    cause = likely_cause(comparison)
+    if cause is None:
+        return []
+    lines = ["", *wrap(f"{cause.miss}.", look, first="Largest miss  ")]
+    for index, text in enumerate(cause.evidence):
+        lines += wrap(f"{text}.", look, first="Likely cause  " if index == 0 else " " * 14)
+    return lines
+
+
+def compared_lines(run: Run, look: Look, following: Sequence[str] = ()) -> list[str]:
+    """Count in range, pace, limits and likely cause; what comes next; the full stack, the ladder, the other rungs, shares."""
+    comparison = compare(run)
+    if not any(line.measured for step in comparison.steps for line in step.lines):
+        return _nothing_measured(comparison, look)
+    lines = [*summary_lines(comparison, look), *cause_lines(comparison, look), *following]
+    steps = comparison.steps
+    lines += [line for step in steps[-1:] for line in ("", *step_lines(step, comparison, look))]
+    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
+    lines += [line for step in steps[:-1] for line in ("", *step_lines(step, comparison, look))]
+    return [*lines, "", *share_lines(comparison, look)]
+
+
+def _nothing_measured(comparison: Comparison, look: Look) -> list[str]:
+    """Why there is nothing to compare, rung by rung."""
+    lines = wrap("Nothing was measured: the run ended before its first rung was done.", look)
+    ended = [step for step in comparison.steps if step.status is not RungStatus.NOT_RUN]
+    for step in ended:
+        lines += wrap(step.problem or step.status.value, look, first=f"{rung_label(step, comparison.steps)}  ")
+    return [*lines, "", *wrap("a on the plan goes on with it.", look)]
+
+
+_TOLD = (("ttft_ms_mean", "ttft_ms_p95"), ("tpot_ms_mean", "tpot_ms_p95"), ("throughput_tok_s",))
+"""Of each group the first that is known."""
+
+
+def next_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[str]:
+    """A heading with how they are priced, then each plan; `words` are what follows `advisor plan` for the question. Nothing without one."""
+    if not following.candidates:
+        return []
+    heading = [look.paint(line, "title") for line in wrap(f"To try next, {_priced(following)}", look)]
+    return ["", *heading, *(line for candidate in following.candidates for line in _plan_lines(candidate, words, look))]
+
+
+def _priced(following: NextPlans) -> str:
+    if following.pricing is Pricing.REFITTED:
+        return "predicted with the profile as this run refits it (f stores that)"
+    if following.pricing is Pricing.STORED:
+        return "predicted with the profile that this run has refitted"
+    if not following.tightened:
+        return "predicted as this plan was"
+    limits = (
+        f"{SHOWN[shown.name].label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
+        for limit, bound in following.tightened
+        for shown in (BY_LIMIT[limit],)
+    )
+    return f"with {' and '.join(limits)}: tightened by as much as this run was worse than predicted"
+
+
+def _plan_lines(candidate: Candidate, words: Sequence[str], look: Look) -> list[str]:
+    made_of = " + ".join(map(describe, candidate.techniques)) or "the unmodified model"
+    present = candidate.metrics.present()
+    known = [name for names in _TOLD for name in [name for name in names if name in present][:1]]
+    told = [f"{SHOWN[name].label} {value_text(present[name], SHOWN[name].unit)}" for name in known]
+    kept = "all limits kept" if len(candidate.chances) > 1 else "fits in memory"
+    command = shlex.join(("advisor", "plan", *words, f"--choose={candidate.id}", "-o", f"plan-{candidate.id}.yaml"))
+    return [
+        *wrap(made_of, look, first="  "),
+        *wrap(f"{', '.join(told)}; {kept} with {percent(candidate.probability)}", look, first="    "),
+        *(look.paint(line, "dim") for line in wrap(command, look, first="    ", rest="      ")),
+    ]

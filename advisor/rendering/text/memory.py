@@ -1,0 +1,66 @@
+"""The memory bar: what fills a device, part by part, and where the budget ends."""
+
+from dataclasses import dataclass
+
+from advisor.profiles.metrics import Metrics
+from advisor.quantities.formatting import quantity, scale, spread
+from advisor.rendering.text.style import Look, flow, wrap
+
+_LEAST_CELLS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the memory of a device, in GiB, and the glyph that draws it."""
+
+    label: str
+    gib: float
+    glyph: str
+
+
+def memory_parts(metrics: Metrics) -> tuple[Part, ...]:
+    """Weights, KV cache, everything else, and what the top of the range adds; empty when the total is not known."""
+    total = metrics.peak_memory_gib
+    if total is None:
+        return ()
+    weights = metrics.weights_gib.value if metrics.weights_gib else 0.0
+    cache = metrics.kv_cache_gib.value if metrics.kv_cache_gib else 0.0
+    return (
+        Part("weights", weights, "█"),
+        Part("KV cache", cache, "▓"),
+        Part("activations and runtime", max(0.0, total.value - weights - cache), "▒"),
+        Part("possibly more", total.high - total.value, "░"),
+    )
+
+
+def memory_bar(metrics: Metrics, *, device_gib: float, budget_gib: float | None, look: Look) -> list[str]:
+    """A sentence, the bar with the budget's mark, and the parts with their numbers."""
+    total, parts = metrics.peak_memory_gib, memory_parts(metrics)
+    if total is None:
+        return ["Memory: not known."]
+    budget = device_gib if budget_gib is None else budget_gib
+    room = budget - total.value
+    word = f"fits, {quantity(room, 'GiB')} free" if room >= 0 else f"over by {quantity(-room, 'GiB')}"
+    tone = "bad" if room < 0 else "risk" if total.high > budget else "good"
+    if room >= 0 and total.high > budget:
+        word += ", but the range crosses the budget"
+    taken = f"{quantity(total.value, 'GiB')} {spread(total, scale('GiB', (total.value,)))}".rstrip()
+    of = f"device {quantity(device_gib, 'GiB')}" + ("" if budget_gib is None else f", budget {quantity(budget_gib, 'GiB', trim=True)}")
+    lines = [look.paint(line, tone) for line in wrap(f"{taken} of {of}: {word}", look, first="Memory per device  ")]
+    lines.append(_bar(parts, budget, max(device_gib, budget, total.high), look))
+    legend = [f"{part.glyph} {part.label} {quantity(part.gib, 'GiB')}" for part in parts if part.gib > 0]
+    mark = f"┃ {'device' if budget_gib is None else 'budget'} {quantity(budget, 'GiB', trim=True)}"
+    return [*lines, *flow([*legend, mark], look)]
+
+
+def _bar(parts: tuple[Part, ...], budget: float, whole: float, look: Look) -> str:
+    cells = max(_LEAST_CELLS, look.columns - 1)
+    line = ["·"] * cells
+    filled = 0.0
+    for part in parts:
+        begin = round(filled / whole * cells)
+        filled += part.gib
+        for cell in range(begin, min(cells, round(filled / whole * cells))):
+            line[cell] = part.glyph
+    line.insert(min(cells, max(0, round(budget / whole * cells))), "┃")
+    return "".join(line)[: look.columns]

@@ -1,0 +1,80 @@
+"""Models as text: one in full, or many as a table."""
+
+from collections.abc import Sequence
+
+from advisor.profiles.architectures.layers import LatentAttention, Layer, RecurrentMixer, SelfAttention
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.formats import GIB
+from advisor.quantities.formatting import number, quantity
+from advisor.rendering.text.style import Look, wrap
+from advisor.rendering.text.table import Column, Group, table
+
+_BF16_BYTES = 2
+
+
+def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """One model: its parameters, its layers by kind, and what a token of context costs."""
+    look = Look(width, colour, ascii)
+    facts = {
+        "architecture": f"{model.architecture} ({model.family})",
+        "parameters": _parameters(model),
+        "weights": f"{model.weight_format} ({model.weight_format_reason})",
+        "size": f"hidden {model.hidden_size}, vocabulary {model.vocab_size}, context up to {model.max_context_tokens} tokens",
+        "KV cache": f"{quantity(_cache_gib(model), 'GiB')} per 1024 tokens of one sequence in bf16",
+    }
+    if model.state_bytes:
+        facts["state"] = f"{quantity(model.state_bytes / GIB, 'GiB')} per sequence"
+    if model.language_model_only:
+        facts["note"] = "the config describes more than a language model; only the language model is planned for"
+    if model.unchecked:
+        facts["unchecked"] = model.unchecked
+    lines = [look.paint(line, "title") for line in wrap(model.id, look)]
+    lines += [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<14}")]
+    for layer, count in model.layer_counts():
+        lines += wrap(f"{count} × {_mixer(layer)}, {quantity(layer.parameters, 'count')} parameters", look, first=f"{'layers':<14}")
+    return look.finish(lines)
+
+
+def models_text(models: Sequence[ModelSpec], *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """One row per model."""
+    look = Look(width, colour, ascii)
+    if not models:
+        return look.finish(["No model is known."])
+    key = Column("model", tuple(model.id for model in models), left=True)
+    columns = (
+        Column("params", tuple(quantity(model.parameters, "count") for model in models)),
+        Column("active", tuple(quantity(model.active_parameters, "count") for model in models)),
+        Column("layers", tuple(str(len(model.layers)) for model in models)),
+        Column("context", tuple(str(model.max_context_tokens) for model in models)),
+        Column("KV per 1k", tuple(quantity(_cache_gib(model), "GiB") for model in models)),
+        Column("weights", tuple(model.weight_format for model in models), left=True),
+        Column("family", tuple(model.family for model in models), left=True),
+    )
+    return look.finish(table(key, [Group((column,)) for column in columns], look))
+
+
+def _parameters(model: ModelSpec) -> str:
+    text = quantity(model.parameters, "count")
+    if model.active_parameters == model.parameters:
+        return text
+    share = model.active_parameters / model.parameters * 100
+    return f"{text}, of which a token passes through {quantity(model.active_parameters, 'count')} ({number(share)} %)"
+
+
+def _cache_gib(model: ModelSpec) -> float:
+    return model.cache_elements(1024) * _BF16_BYTES / GIB
+
+
+def _mixer(layer: Layer) -> str:
+    """What a layer mixes tokens with."""
+    mixer = layer.mixer
+    if isinstance(mixer, SelfAttention):
+        window = f", {'chunks' if mixer.chunked else 'window'} of {mixer.window} tokens" if mixer.window else ""
+        sinks = ", sinks" if mixer.sinks else ""
+        return f"attention, {mixer.q_heads} query and {mixer.kv_heads} key-value heads of {mixer.head_dim}{window}{sinks}"
+    if isinstance(mixer, LatentAttention):
+        sparse = f", sparse: {mixer.index_topk} tokens per query" if mixer.index_topk else ""
+        return f"latent attention, {mixer.heads} heads, cache rank {mixer.kv_rank} + {mixer.rope_dim}{sparse}"
+    if isinstance(mixer, RecurrentMixer):
+        return f"{mixer.kind}, {quantity(mixer.state_bytes / GIB, 'GiB')} of state per sequence"
+    return "no mixer"

@@ -1,0 +1,139 @@
+"""The table of plans: a column per slot in which they differ, then memory, times, throughput and quality."""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+from advisor.backends.technique import Slot, Technique
+from advisor.planning.advice import Candidate, Status
+from advisor.profiles.metrics import Metrics, Value
+from advisor.quantities.formatting import ABSENT, Scale, number, percent, scale, spread
+from advisor.quantities.metrics import SHOWN, Shown
+from advisor.rendering.text.style import Look, flow, wrap
+from advisor.rendering.text.table import Column, Group, table
+
+GLYPHS = {Status.MEETS: "◆", Status.AT_RISK: "o", Status.MISSES: "×"}
+_TONES = {Status.MEETS: "", Status.AT_RISK: "risk", Status.MISSES: "dim"}
+_MOST_ROWS = 8
+_RANGES_FROM_COLUMNS = 170
+_IDS_FROM_COLUMNS = 100
+_WIDE_SPREAD = 0.3
+"""Half of the range over the value, from which a number is marked as uncertain."""
+_NUMBERS = (
+    ("Mem", ("peak_memory_gib",)),
+    ("TTFT", ("ttft_ms_p95", "ttft_ms_mean")),
+    ("TPOT", ("tpot_ms_p95", "tpot_ms_mean")),
+    ("tok/s", ("throughput_tok_s",)),
+    ("dQ", ("quality_loss_pct",)),
+)
+SLOT_HEADS = {
+    Slot.ARCHITECTURE: "Model",
+    Slot.WEIGHTS: "Weights",
+    Slot.ATTENTION: "Attention",
+    Slot.KV_LAYOUT: "KV",
+    Slot.KV_FORMAT: "KV type",
+    Slot.KV_EVICTION: "Evict",
+    Slot.KV_REUSE: "Reuse",
+    Slot.DECODING: "Decode",
+    Slot.BATCHING: "Batch",
+    Slot.PARALLEL: "Spread",
+    Slot.TRAINING: "Train",
+}
+"""What each slot is called at the head of a column."""
+
+
+def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
+    """The best candidates, one row each; what all of them share is said once below."""
+    shown = list(candidates[:_MOST_ROWS])
+    if not shown:
+        return ["No plan to show."]
+    key, *columns = plan_columns(shown, look)
+    slots = slots_in_which_they_differ(shown)
+    shared = [describe(technique) for technique in shown[0].techniques if technique.slot not in slots]
+    return [*table(key, [Group((column,)) for column in columns], look), *_legend(shown, shared, look)]
+
+
+def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
+    """A glyph, a column per slot in which they differ, the numbers, how likely the limits are kept, and where there is room the id."""
+    tones = tuple(_TONES[candidate.status] for candidate in candidates)
+    columns = [Column("", tuple(GLYPHS[candidate.status] for candidate in candidates), tones, left=True)]
+    slots = slots_in_which_they_differ(candidates)
+    columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
+    columns += [column for head, names in _NUMBERS if (column := _numbers(head, names, candidates, tones, look)) is not None]
+    columns.append(Column("kept", tuple(percent(candidate.probability) for candidate in candidates), tones))
+    if look.columns >= _IDS_FROM_COLUMNS:
+        columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
+    return columns
+
+
+def slots_in_which_they_differ(candidates: Sequence[Candidate]) -> dict[Slot, tuple[str, ...]]:
+    """What each candidate has in each slot that is not the same in all of them."""
+    slots = {slot: _slot_cells(slot, candidates) for slot in Slot}
+    return {slot: cells for slot, cells in slots.items() if len(set(cells)) > 1}
+
+
+def describe(technique: Technique) -> str:
+    """A technique's name with the options that differ from their defaults."""
+    options = [f"{field.name}={value}" for field in fields(technique) if (value := getattr(technique, field.name)) != field.default]
+    return technique.name + (f" ({', '.join(options)})" if options else "")
+
+
+def _slot_cells(slot: Slot, candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    chosen = [next((technique for technique in candidate.techniques if technique.slot is slot), None) for candidate in candidates]
+    varying = _varying([technique for technique in chosen if technique])
+    return tuple(_short(technique, varying[technique.name]) if technique else ABSENT for technique in chosen)
+
+
+def _varying(techniques: Sequence[Technique]) -> dict[str, list[str]]:
+    """For each name, the options in which techniques of that name differ."""
+    alike: dict[str, list[Technique]] = {}
+    for technique in techniques:
+        alike.setdefault(technique.name, []).append(technique)
+    return {
+        name: [field.name for field in fields(group[0]) if len({str(getattr(other, field.name)) for other in group}) > 1]
+        for name, group in alike.items()
+    }
+
+
+def _short(technique: Technique, varying: Sequence[str]) -> str:
+    """The name without its slot's word, and the options in which techniques of that name differ between the rows."""
+    told = (_option(option, getattr(technique, option)) for option in varying)
+    return " ".join([technique.name.split("-", 1)[-1], *(word for word in told if word)])
+
+
+def _option(name: str, value: object) -> str:
+    """A value; of what is only on or off, the name where it is on."""
+    return (name if value else "") if isinstance(value, bool) else str(value)
+
+
+def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
+    shown = next((SHOWN[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
+    if shown is None:
+        return None
+    values = [_value(candidate.metrics, shown) for candidate in candidates]
+    scaled = scale(shown.unit, (value.value for value in values if value))
+    ranges = look.columns >= _RANGES_FROM_COLUMNS
+    unit = "" if scaled.unit == "tok/s" else f" {scaled.unit}"
+    return Column(f"{head}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones)
+
+
+def _value(metrics: Metrics, shown: Shown) -> Value | None:
+    value: Value | None = getattr(metrics, shown.name)
+    return value
+
+
+def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
+    if value is None:
+        return ABSENT
+    text = number(value.value * scaled.factor)
+    if ranges:
+        return f"{text} {spread(value, scaled)}".rstrip()
+    return f"{text}~" if value.high - value.low > 2 * _WIDE_SPREAD * abs(value.value) else text
+
+
+def _legend(candidates: Sequence[Candidate], shared: Sequence[str], look: Look) -> list[str]:
+    words = {"◆": "meets the limits", "o": "meets them, less likely than 90 %", "×": "misses a limit"}
+    used = dict.fromkeys(GLYPHS[candidate.status] for candidate in candidates)
+    known = [f"{glyph} {words[glyph]}" for glyph in used]
+    lines = wrap(f"In all of them: {', '.join(shared)}.", look) if shared else []
+    known.append("kept: probability that all limits are")
+    return [look.paint(line, "dim") for line in (*lines, *flow([*known, "~ range wider than 30 % either way"], look))]

@@ -1,0 +1,1 @@
+"""A plan file becomes a run: preflight, review, apply, machine profiles, quality reports."""

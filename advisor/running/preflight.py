@@ -1,0 +1,177 @@
+"""What must hold before a plan is applied: the machine, the model, the disk, and what each rung is predicted to do."""
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from advisor.backends.deployment import Deployment, baseline
+from advisor.backends.detection.detect import Detected, detect
+from advisor.backends.measure.ladder import Step
+from advisor.backends.model.load import check_draft, check_tokenizer
+from advisor.backends.processes.child import check_installed
+from advisor.backends.processes.jobs import Chosen
+from advisor.backends.technique import Technique
+from advisor.backends.techniques import options_of
+from advisor.planfile.check import check_decision, check_machine, check_model
+from advisor.planfile.deployment import deployment_of, techniques_of
+from advisor.planfile.file import PlanFile, request_of
+from advisor.planning.search import Stack
+from advisor.planning.target import Target, planner_for, resolve_target
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.engines import load_engine
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.evidence import load_evidence
+from advisor.profiles.metrics import Metrics
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Load, Request
+from advisor.profiles.run import Recipe
+from advisor.profiles.weight_files import weights_on_disk
+
+HELD_OUT = Path(__file__).parent / "backends" / "zoo" / "heldout.txt"
+"""The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
+
+REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
+
+ROUNDS, QUICK_ROUNDS = 3, 2
+"""Requests of a recipe, as a multiple of those in flight."""
+
+DISK_BYTES = 256 * 2**20
+"""The baseline's scores and the logs need about so much room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """A plan that can be run here, with all that running it takes."""
+
+    plan: PlanFile
+    here: Detected
+    model: ModelSpec
+    folder: Path
+    draft_folder: Path | None
+    request: Request
+    recipe: Recipe
+    steps: tuple[Step, ...]
+    """The baseline and each technique added, with what is predicted."""
+
+
+def ready(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False) -> Ready:
+    """Check that a plan can be run here, and price its rungs; nothing is started or written.
+
+    Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
+    `weights-not-found` without a folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like.
+    """
+    check_installed()
+    here = detect()
+    check_machine(plan, here)
+    if plan.apply.engine.name != "advisor":
+        raise AdvisorError(
+            "engine-not-applied",
+            f"the plan is for {plan.apply.engine.name}; only this project's own runtime is run from here",
+            exit_code=ExitCode.MISSING,
+            help=("make the plan again: advisor plan MODEL -o plan.yaml",),
+        )
+    model, folder = _model_of(plan, model_folder)
+    request = request_of(plan)
+    recipe = recipe_of(request, quick=quick)
+    start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
+    return Ready(
+        plan=plan,
+        here=here,
+        model=model,
+        folder=folder,
+        draft_folder=_draft_of(plan, model, folder),
+        request=request,
+        recipe=recipe,
+        steps=predicted_steps(target_of_plan(plan), start, techniques_of(plan), request, recipe),
+    )
+
+
+def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
+    """The plan's model by the plan's name and the folder with its weights, all checked; `given` stands in for the plan's folder."""
+    found = find_model(str(given) if given is not None else plan.model.path or plan.model.name)
+    check_model(plan, found)
+    model = replace(found, id=plan.model.name)
+    check_decision(plan, model)
+    if model.folder is None:
+        raise AdvisorError(
+            "weights-not-found",
+            f"{model.id} is known by its config only; its weights are needed",
+            exit_code=ExitCode.MISSING,
+            help=("give the folder that holds them: --model DIR",),
+        )
+    folder = Path(model.folder)
+    weights_on_disk(folder)
+    check_tokenizer(folder)
+    return model, folder
+
+
+def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
+    """The folder of the draft model, checked: the one that the plan names, or the one that is known to go with its model."""
+    decoding = deployment_of(plan, model).decoding
+    if decoding.method != "draft":
+        return None
+    known = load_evidence().draft_for(plan.model.name)
+    found = decoding.draft_folder or (find_model(known).folder if known else None)
+    if found is None:
+        raise AdvisorError(
+            "draft-not-found",
+            f"the weights of the draft model {known or 'of this plan'} are not on this machine",
+            exit_code=ExitCode.MISSING,
+            help=("name their folder as `apply.speculative.draft_folder` in the plan", "or plan again with --forbid decode-draft"),
+        )
+    check_draft(folder, Path(found))
+    return Path(found)
+
+
+def recipe_of(request: Request, *, quick: bool) -> Recipe:
+    """How often and on what: a burst or a trace as it is, else three rounds of the requests in flight, twice; two once when quick."""
+    workload = request.workload
+    in_flight = workload.concurrency or 8
+    rounds = max(in_flight * (QUICK_ROUNDS if quick else ROUNDS), 6)
+    return Recipe(
+        requests=len(workload.trace.requests) if workload.trace is not None else in_flight if workload.load is Load.BURST else rounds,
+        warmup_requests=min(in_flight, 4),
+        repeats=1 if quick else 2,
+        seed=7,
+        quality_text=HELD_OUT.name,
+        quality_tokens=4096 if quick else 16384,
+    )
+
+
+def target_of_plan(plan: PlanFile) -> Target:
+    """The machine as the plan knew it: by its profile, or by its data sheet. Raises as `resolve_target` does."""
+    return resolve_target(None, plan.machine.profile or "none", load_engine(plan.apply.engine.name), None)
+
+
+def predicted_steps(
+    target: Target, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
+) -> tuple[Step, ...]:
+    """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""
+    planner = planner_for(start.model, target, load_engine(start.engine))
+    lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
+
+    def predicted(stack: Stack) -> Metrics:
+        return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack, request), lengths=lengths)
+
+    stack = Stack((), start)
+    steps = [Step(None, predicted(stack))]
+    for technique in techniques:
+        stack = Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))
+        steps.append(Step(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
+    return tuple(steps)
+
+
+def check_disk(out: Path) -> None:
+    """Make the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` where a run would not find room."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise AdvisorError("not-writable", f"cannot write to {out}: {reason}", help=("choose another folder with --out DIR",)) from error
+    free = shutil.disk_usage(out).free
+    if free < DISK_BYTES:
+        raise AdvisorError(
+            "disk-full",
+            f"{out} has {free / 2**20:.0f} MiB free, a run needs about {DISK_BYTES / 2**20:.0f}",
+            help=("choose another folder with --out DIR",),
+        )

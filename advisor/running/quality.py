@@ -1,0 +1,81 @@
+"""Measures what techniques cost in quality on a model of this machine, in a child process."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from advisor.backends.detection.detect import detect, detected_hardware
+from advisor.backends.model.load import check_tokenizer
+from advisor.backends.processes.child import run_job
+from advisor.backends.processes.events import OnEvent
+from advisor.backends.processes.jobs import Chosen, QualityJob
+from advisor.backends.technique import Slot
+from advisor.backends.techniques import TECHNIQUES, by_name
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.model_store import find_model
+from advisor.profiles.quality import QualityReport
+from advisor.profiles.run import RungStatus
+from advisor.profiles.weight_files import weights_on_disk
+from advisor.running.preflight import HELD_OUT
+
+FORMATS = tuple(technique.name for technique in TECHNIQUES if technique.slot is Slot.KV_FORMAT)
+"""Measured where nobody says which."""
+MEASURED = frozenset({Slot.ARCHITECTURE, Slot.ATTENTION, Slot.KV_FORMAT, Slot.KV_EVICTION})
+"""Slots whose techniques change what attention reads and leave the model as it is."""
+
+
+def judge_techniques(
+    model: str, techniques: Sequence[Chosen], on_event: OnEvent | None, *, text: Path | None = None, tokens: int = 4096
+) -> QualityReport:
+    """Compare each technique by itself with the unmodified model; those of cache formats where none is named.
+
+    Raises `AdvisorError`: `text-not-found`, `weights-not-found`, `unknown-technique`, `not-measurable` before any process starts,
+    `quality-failed` with what the child said.
+    """
+    chosen = tuple(techniques) or tuple(Chosen(name=name) for name in FORMATS)
+    for each in chosen:
+        check_measurable(each)
+    if text is not None and not text.is_file():
+        raise AdvisorError("text-not-found", f"cannot read the text {text}: no such file", exit_code=ExitCode.MISSING, file=str(text))
+    found = find_model(model)
+    if found.folder is None:
+        raise AdvisorError(
+            "weights-not-found",
+            f"{found.id} is known by its config only; its weights are needed",
+            exit_code=ExitCode.MISSING,
+            help=("give the folder that holds them as MODEL",),
+        )
+    weights_on_disk(Path(found.folder))
+    check_tokenizer(Path(found.folder))
+    here = detect()
+    job = QualityJob(
+        model=found.id,
+        folder=found.folder,
+        techniques=chosen,
+        text_file=str(text or HELD_OUT),
+        tokens=tokens,
+        device="cuda" if detected_hardware(here).kind == "gpu" else "cpu",
+        threads=here.host.cpu.usable_cores,
+    )
+    with tempfile.TemporaryDirectory(prefix="advisor-quality-") as folder:
+        result = run_job(job, on_event or (lambda event: None), log_file=Path(folder) / "quality.log")
+    if result.status is not RungStatus.DONE or result.quality is None:
+        raise AdvisorError(
+            "quality-failed",
+            f"quality could not be measured: {result.error or result.status.value}",
+            exit_code=ExitCode.DIED,
+            notes=result.notes,
+        )
+    return result.quality
+
+
+def check_measurable(chosen: Chosen) -> None:
+    """Raise `AdvisorError` for a technique that is unknown or does something else than change what attention reads."""
+    technique = by_name(chosen.name, dict(chosen.options))
+    if technique.slot not in MEASURED:
+        raise AdvisorError(
+            "not-measurable",
+            f"{chosen.name} does not change what attention reads; its quality shows when a plan with it is applied",
+            exit_code=ExitCode.USAGE,
+            help=("choose among those whose names begin with kv- or attention-",),
+        )

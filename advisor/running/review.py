@@ -1,0 +1,102 @@
+"""What applying a plan would start, write and take, told before anything is done."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.backends.detection.detect import Detected
+from advisor.backends.measure.ladder import BASELINE, LOGS_FOLDER, REFERENCE_FILE
+from advisor.planfile.file import PlanFile
+from advisor.profiles.metrics import Metrics, Value
+from advisor.profiles.request import Load, Workload
+from advisor.profiles.run import RUN_FILE, Recipe, Run, RungStatus, read_run
+from advisor.running.preflight import DISK_BYTES, PLAN_FILE, REPORT_FILE, Ready, ready
+
+START_S = 8.0
+"""Loading the libraries and the model into a fresh process."""
+FILES = (RUN_FILE, REPORT_FILE, PLAN_FILE, f"{LOGS_FOLDER}/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A plan that can be run here, where it would be run to, and what it would take."""
+
+    ready: Ready
+    out: Path
+    kept: tuple[str, ...]
+    """Rungs that an earlier run in that folder has finished; they are not measured again."""
+    memory: Value | None
+    """Predicted peak of the largest rung, GiB."""
+    free_memory_bytes: int | None
+    free_disk_bytes: int
+    seconds: float
+
+    @property
+    def rungs(self) -> tuple[str, ...]:
+        """The rungs in order, the baseline first."""
+        return tuple(step.name for step in self.ready.steps)
+
+    @property
+    def disk_is_short(self) -> bool:
+        """Whether the run would be refused for lack of room."""
+        return self.free_disk_bytes < DISK_BYTES
+
+
+def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Review:
+    """Look at all that applying would do, and do none of it. Raises `AdvisorError` as `application.ready` does."""
+    made = ready(plan, model_folder=model_folder)
+    kept = kept_rungs(out) if out.is_dir() else ()
+    peaks = [step.predicted.peak_memory_gib for step in made.steps if step.predicted.peak_memory_gib is not None]
+    left = [step.predicted for step in made.steps if step.name not in kept]
+    return Review(
+        ready=made,
+        out=out,
+        kept=kept,
+        memory=max(peaks, key=lambda peak: peak.value, default=None),
+        free_memory_bytes=free_memory_bytes(made.here),
+        free_disk_bytes=shutil.disk_usage(_there(out)).free,
+        seconds=sum(rung_seconds(predicted, made.request.workload, made.recipe) for predicted in left),
+    )
+
+
+def kept_rungs(folder: Path) -> tuple[str, ...]:
+    """What an earlier run in a folder has finished; without the baseline's scores the baseline is measured again."""
+    if not (folder / RUN_FILE).is_file():
+        return ()
+    run = read_run(folder)
+    has_scores = (folder / REFERENCE_FILE).is_file() or is_finished(run)
+    return tuple(rung.name for rung in run.rungs if rung.status is RungStatus.DONE and (has_scores or rung.name != BASELINE))
+
+
+def goes_on(review: Review) -> bool:
+    """Whether the run in the reviewed folder was measured as this one would be, so that what it has can be kept."""
+    run = read_run(review.out)
+    return run.recipe == review.ready.recipe and [rung.name for rung in run.rungs] == list(review.rungs)
+
+
+def is_finished(run: Run) -> bool:
+    """Whether every rung was measured."""
+    return all(rung.status is RungStatus.DONE for rung in run.rungs)
+
+
+def free_memory_bytes(here: Detected) -> int | None:
+    """Memory that a run may take now: of the first GPU, or of the host."""
+    return here.gpus[0].free_bytes if here.gpus else here.host.ram_available_bytes
+
+
+def rung_seconds(predicted: Metrics, workload: Workload, recipe: Recipe) -> float:
+    """About how long one rung takes, as far as predicted: the start, every repeat, and scoring the text."""
+    served = 0.0
+    if predicted.throughput_tok_s is not None and predicted.throughput_tok_s.value > 0:
+        answers = workload.output_tokens * (recipe.warmup_requests + recipe.requests * recipe.repeats)
+        served = answers / predicted.throughput_tok_s.value
+    if workload.load is Load.OPEN and workload.request_rate_per_s:
+        served = max(served, recipe.requests * recipe.repeats / workload.request_rate_per_s)
+    read = predicted.prefill_tok_s
+    return START_S + served + (recipe.quality_tokens / read.value if read is not None and read.value > 0 else 0.0)
+
+
+def _there(path: Path) -> Path:
+    """The nearest folder above a path that exists."""
+    path = path.absolute()
+    return path if path.is_dir() else _there(path.parent)

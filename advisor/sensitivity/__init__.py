@@ -1,0 +1,1 @@
+"""What would change the advice: slack of limits, marginal gains, counterfactuals."""

@@ -1,0 +1,117 @@
+"""What the next GiB of memory, or the next millisecond of a limit, buys: planned again with the limit moved."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from advisor.planning.advice import Candidate
+from advisor.planning.ranking import MEMORY
+from advisor.planning.reasons import COMPARED, moved
+from advisor.profiles.formats import GIB
+from advisor.profiles.metrics import Value
+from advisor.profiles.request import Limits, Request
+from advisor.quantities.metrics import BY_LIMIT
+
+if TYPE_CHECKING:
+    from advisor.planning.planner import Planner
+
+STEPS = {"ttft_ms_p95": 1.0, "tpot_ms_p95": 1.0, "throughput_tok_s": 1.0, MEMORY: 1.0, "quality_loss_pct": 0.1}
+"""The unit of each limit that may be moved: ms, ms, tok/s, GiB and percent. An arrival rate is no limit to be moved."""
+GROWTH = 4.0
+FARTHEST = 2.0
+"""A limit is loosened up to so many times itself in search of a gain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One metric before and after."""
+
+    metric: str
+    before: Value
+    after: Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """What a limit that is looser by a step buys. The step is in the unit of the limit's metric and always positive."""
+
+    limit: str
+    asked: float
+    step: float
+    moved_to: float
+    request: Request
+    """The question with the limit moved."""
+    chosen: Candidate
+    """What is then chosen."""
+    changes: tuple[Change, ...]
+    """Metrics that move noticeably."""
+    chance: tuple[float, float]
+    """Probability that all limits are kept, before and after."""
+    other_plan: bool
+    """Whether another stack is chosen then."""
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether the same plan is chosen and no metric moves."""
+        return not self.other_plan and not self.changes
+
+
+def movable(request: Request) -> tuple[str, ...]:
+    """The limits of a request for which `next_gain` has an answer: those that were asked, and memory, which always ends somewhere."""
+    return tuple(limit for limit in STEPS if limit == MEMORY or getattr(request.limits, limit) is not None)
+
+
+def next_gain(planner: "Planner", chosen: Candidate, request: Request, limit: str, step: float | None = None) -> Gain:
+    """What is chosen when `limit` is looser by `step` (default: its unit of `STEPS`), beside what is chosen now.
+
+    Memory beyond what the device has is taken as a device with more. Raises `ValueError` for a limit that is not `movable`.
+    """
+    if limit not in movable(request):
+        raise ValueError(f"{limit} is not a limit of the request that can be moved")
+    step = STEPS[limit] if step is None else step
+    asked = planner.budget_gib(request) if limit == MEMORY else getattr(request.limits, limit)
+    moved_to = max(asked - step, 1e-9) if BY_LIMIT[limit].higher_is_better else asked + step
+    wider, loosened = _loosened(planner, request, limit, moved_to)
+    then = wider.choose(loosened)
+    return Gain(
+        limit=limit,
+        asked=asked,
+        step=step,
+        moved_to=moved_to,
+        request=loosened,
+        chosen=then,
+        changes=changes(chosen, then),
+        chance=(chosen.probability, then.probability),
+        other_plan=then.id != chosen.id,
+    )
+
+
+def first_gain(planner: "Planner", chosen: Candidate, request: Request, limit: str) -> Gain | None:
+    """The first of ever larger steps that buys something; `None` where none up to `FARTHEST` times the limit does. Several plans long."""
+    asked = planner.budget_gib(request) if limit == MEMORY else getattr(request.limits, limit)
+    step = STEPS[limit]
+    while step <= max((FARTHEST - 1) * asked, STEPS[limit]):
+        gain = next_gain(planner, chosen, request, limit, step)
+        if not gain.is_nothing:
+            return gain
+        step *= GROWTH
+    return None
+
+
+def changes(before: Candidate, after: Candidate) -> tuple[Change, ...]:
+    """The compared metrics that move noticeably between two candidates."""
+    pairs = ((metric, getattr(before.metrics, metric), getattr(after.metrics, metric)) for metric in COMPARED)
+    return tuple(Change(metric, old, new) for metric, old, new in pairs if old and new and moved(old.value, new.value))
+
+
+def with_limit(request: Request, limit: str, bound: float | None) -> Request:
+    """The request with one limit moved, or lifted."""
+    return request.model_copy(update={"limits": Limits.model_validate(request.limits.model_dump() | {limit: bound})})
+
+
+def _loosened(planner: "Planner", request: Request, limit: str, bound: float) -> tuple["Planner", Request]:
+    """The planner and the request for which the bound holds: a device with more memory where it has not enough."""
+    if limit != MEMORY:
+        return planner, with_limit(request, limit, bound)
+    there = planner.estimator.budget_bytes / GIB
+    wider = planner.with_memory(bound - there) if bound > there else planner
+    return wider, request if request.limits.memory_gib_per_device is None else with_limit(request, MEMORY, bound)

@@ -1,0 +1,67 @@
+"""How a plan stands against each limit: how much room there is, and which limit it is nearest to."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from advisor.planning.advice import Candidate
+from advisor.planning.ranking import MEMORY, bounds
+from advisor.profiles.metrics import Value
+from advisor.profiles.request import Request
+from advisor.quantities.metrics import BY_LIMIT, used_up
+
+ALIKE = 0.01
+"""Chances that differ by less are told apart by how much of the limit is used up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One limit, by field name of `Limits`, and what is predicted of the metric that it bounds; in the metric's unit."""
+
+    limit: str
+    asked: float
+    predicted: Value
+    chance: float
+    """Probability that the limit is kept."""
+    of_the_device: bool = False
+    """Whether nobody asked for it: it is the memory that there is."""
+
+    @property
+    def room(self) -> float:
+        """What is left to the limit; negative where it is missed."""
+        left = self.asked - self.predicted.value
+        return -left if BY_LIMIT[self.limit].higher_is_better else left
+
+    @property
+    def used_up(self) -> float:
+        """How much of the limit is used up: 1 at the limit."""
+        return used_up(BY_LIMIT[self.limit], self.predicted, self.asked)
+
+
+def standings(chosen: Candidate, request: Request, budget_gib: float) -> tuple[Standing, ...]:
+    """Every limit that holds, the binding one first: the one least likely to be kept, of equal ones the one most used up.
+
+    `budget_gib` is what `Planner.budget_gib` says of the request. Cheap: nothing is priced.
+    """
+    chances = dict(chosen.chances)
+    found = [
+        Standing(
+            limit=limit,
+            asked=asked,
+            predicted=predicted,
+            chance=chances[limit],
+            of_the_device=limit == MEMORY and asked != request.limits.memory_gib_per_device,
+        )
+        for limit, asked in bounds(request.limits, budget_gib).items()
+        if (predicted := _predicted(chosen, limit)) is not None
+    ]
+    return tuple(sorted(found, key=lambda standing: (round(standing.chance / ALIKE), -standing.used_up)))
+
+
+def by_limit(found: tuple[Standing, ...]) -> Mapping[str, Standing]:
+    """The same by field name of `Limits`."""
+    return {standing.limit: standing for standing in found}
+
+
+def _predicted(chosen: Candidate, limit: str) -> Value | None:
+    value: Value | None = getattr(chosen.metrics, BY_LIMIT[limit].name)
+    return value

@@ -1,0 +1,1 @@
+"""What was typed, without Textual: fields, values, history, saved state."""

@@ -1,0 +1,89 @@
+"""What can be picked from a list: models, machines and plan files. Knows no screen."""
+
+import itertools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+MOST_FILES = 30
+_STANDS = {"meets": "meets all limits", "at-risk": "meets them at RISK", "misses": "misses a limit"}
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One line of a list, and what it stands for."""
+
+    value: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """All lines of a list."""
+
+    options: tuple[Option, ...] = ()
+
+    def matching(self, text: str) -> tuple[Option, ...]:
+        """The options that hold every word of the text, the nearest to it first."""
+        words = text.lower().split()
+        found = [option for option in self.options if all(word in f"{option.value} {option.label}".lower() for word in words)]
+        return tuple(sorted(found, key=lambda option: _distance(option.value.lower(), words[0])) if words else found)
+
+
+def models(last: str) -> Choices:
+    """The last model, those on this machine, the demo and all shipped architectures."""
+    from advisor.profiles.architectures.spec import shipped_models
+    from advisor.profiles.model_store import SAME_SHAPE, cached_models
+
+    known = {"demo": "shipped with its weights: plan, apply and compare on this machine"}
+    known |= dict.fromkeys(cached_models(), "on this machine")
+    known |= dict.fromkeys((*shipped_models(), *SAME_SHAPE), "")
+    first = {last: "last used"} if last else {}
+    ordered = first | {id: note for id, note in known.items() if id != last}
+    return Choices(tuple(Option(id, f"{id}   {note}".rstrip()) for id, note in ordered.items()))
+
+
+def machines(here: str) -> Choices:
+    """This machine, stored profiles, and every accelerator of the catalogue."""
+    from advisor.profiles.hardware import shipped_hardware
+    from advisor.profiles.store import list_profiles
+
+    stored = [Option(f"profile:{profile.name}", f"{profile.name}   measured profile of {profile.hardware}") for profile in list_profiles()]
+    return Choices((Option("", f"this machine   {here}"), *stored, *_plain(shipped_hardware())))
+
+
+def plan_files(folders: Iterable[Path]) -> Choices:
+    """The newest plan files of some folders: model, machine and how each stands; one that cannot be read says so."""
+    found = itertools.chain.from_iterable(sorted(folder.glob("*.y*ml")) for folder in dict.fromkeys(folders))
+    newest = sorted((file for file in found if _is_plan(file)), key=lambda file: -file.stat().st_mtime)
+    return Choices(tuple(Option(str(file), f"{file}   {_plan_words(file)}") for file in newest[:MOST_FILES]))
+
+
+def _is_plan(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8") as text:
+            return any(line.startswith("kind: Plan") for line in itertools.islice(text, 10))
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _plan_words(file: Path) -> str:
+    from advisor.planfile.store import read_plan
+    from advisor.profiles.errors import AdvisorError
+
+    try:
+        plan = read_plan(file)
+    except AdvisorError:
+        return "cannot be read; Enter says why"
+    count = f"{plan.machine.gpus} x " if plan.machine.gpus > 1 else ""
+    return f"{plan.model.name} on {count}{plan.machine.hardware}, {_STANDS[plan.verdict.status]}"
+
+
+def _distance(value: str, word: str) -> tuple[int, int]:
+    """Nearest is what begins with a word, then what does so after its owner or folder; the less follows, the nearer."""
+    begins = (value.startswith(word), value.rpartition("/")[2].startswith(word), True)
+    return begins.index(True), len(value)
+
+
+def _plain(ids: Iterable[str]) -> tuple[Option, ...]:
+    return tuple(Option(id, id) for id in ids)

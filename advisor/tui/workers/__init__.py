@@ -1,0 +1,1 @@
+"""What runs in threads: planning, machine tasks, jobs."""

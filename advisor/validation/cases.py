@@ -1,0 +1,224 @@
+"""Published measurements as rows of a table: parsed, with a reason for each row that says too little or something unknown."""
+
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.validation.run_settings import NOTHING, RunSettings, run_settings
+
+METRICS = (
+    "ttft_ms",
+    "tpot_ms",
+    "output_tok_s_total",
+    "output_tok_s_per_gpu",
+    "decode_tok_s_single_stream",
+    "prefill_tok_s",
+    "peak_memory_gb",
+    "max_batch",
+)
+LOADS = ("closed", "max", "open", "burst")
+COLUMNS = (
+    *("case_id", "metric", "value", "hardware", "devices", "tp", "pp", "engine", "engine_version", "model", "weights", "kv"),
+    *("prompt_tokens", "output_tokens", "concurrency", "request_rate", "load", "source", "notes"),
+)
+REQUIRED = ("case_id", "metric", "value", "hardware", "engine", "model")
+SHORT_ANSWER_TOKENS = 128
+"""Length of an answer where a latency was published without one: what llama-bench and most READMEs generate."""
+
+_PART_OF_SOURCE = re.compile(r'[ ,;]@|\s+"|\s\d{4}-\d\d-\d\d|\s+\(deleted')
+MOST_REQUESTS = 2**17
+"""In flight at once; each is simulated a few times."""
+
+
+class UnclearError(Exception):
+    """A row that cannot be predicted; the reason is its text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What was measured: everything of a row but its metric. Rows with one setting share one prediction."""
+
+    hardware: str
+    devices: int
+    tp: int
+    pp: int
+    attention_dp: int
+    expert_devices: int
+    engine: str
+    model: str
+    weights: str
+    kv: str
+    prompt_tokens: int
+    output_tokens: int
+    concurrency: int | None
+    request_rate: float | None
+    load: str
+    run: RunSettings = NOTHING
+    """What the row leaves to the launch script of its benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One published measurement."""
+
+    case_id: str
+    metric: str
+    measured: float
+    source: str
+    engine: str
+    hardware: str
+    model: str
+    precision_stated: bool
+    setting: Setting | None
+    unclear: str
+    """Why there is no setting."""
+
+    @property
+    def publication(self) -> str:
+        """The page or data set that the source is a part of: without commit, table and date."""
+        return _PART_OF_SOURCE.split(self.source, maxsplit=1)[0].strip() or "not stated"
+
+
+def read_cases(path: Path) -> list[Case]:
+    """Every row of a CSV of cases. Raises `AdvisorError` `bad-cases` for a file that is no such table."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = reader.fieldnames or []
+            missing = [name for name in REQUIRED if name not in columns]
+            if missing:
+                raise _bad(path, f"no column {', '.join(missing)}", f"the columns are {', '.join(COLUMNS)}")
+            if cases := [_case({name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]:
+                return cases
+            raise _bad(path, "it holds no case")
+    except OSError as error:
+        raise _bad(path, f"cannot be read: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.MISSING) from error
+    except UnicodeDecodeError as error:
+        raise _bad(path, f"not UTF-8 text at byte {error.start}") from error
+    except csv.Error as error:
+        raise _bad(path, f"not a CSV table: {error}") from error
+
+
+def _bad(path: Path, problem: str, *help_lines: str, exit_code: ExitCode = ExitCode.USAGE) -> AdvisorError:
+    return AdvisorError("bad-cases", f"{path}: {problem}", exit_code=exit_code, help=help_lines, file=str(path))
+
+
+def _case(row: dict[str, str]) -> Case:
+    setting, unclear, measured = None, "", float("nan")
+    try:
+        measured = _number(row, "value")
+        setting = setting_of(row)
+    except UnclearError as reason:
+        unclear = str(reason)
+    stated = bool(row["weights"])
+    return Case(
+        row["case_id"],
+        row["metric"],
+        measured,
+        row["source"],
+        row["engine"].lower(),
+        row["hardware"],
+        row["model"],
+        stated,
+        setting,
+        unclear,
+    )
+
+
+def setting_of(row: dict[str, str]) -> Setting:
+    """The setting that a row describes. Raises `UnclearError` with the reason where it says too little."""
+    if row["metric"] not in METRICS:
+        raise UnclearError(f"unknown metric `{row['metric']}`")
+    load = row["load"] or "closed"
+    if load not in LOADS:
+        raise UnclearError(f"unknown load `{load}`")
+    prompt, output = _lengths(row)
+    tp, pp = _count(row, "tp", 1), _count(row, "pp", 1)
+    layout = _layout(_count(row, "devices", tp * pp), tp, pp, _notes(row["notes"]))
+    rate = _number(row, "request_rate") if row["request_rate"] else None
+    if load == "open" and rate is None:
+        raise UnclearError("an open load without a request rate")
+    concurrency = _count(row, "concurrency", 0) or None
+    if concurrency is not None and concurrency > MOST_REQUESTS:
+        raise UnclearError(f"{concurrency} requests in flight are more than the {MOST_REQUESTS} that are simulated")
+    if load in ("closed", "burst") and concurrency is None:
+        concurrency = 1
+    run = run_settings(row)
+    return Setting(
+        hardware=row["hardware"],
+        devices=layout[0],
+        tp=layout[1],
+        pp=pp,
+        attention_dp=layout[2],
+        expert_devices=layout[3],
+        engine=run.engine or row["engine"].lower(),
+        model=row["model"],
+        weights=row["weights"],
+        kv=row["kv"],
+        prompt_tokens=prompt,
+        output_tokens=output,
+        concurrency=concurrency,
+        request_rate=rate,
+        load=load,
+        run=run,
+    )
+
+
+def _lengths(row: dict[str, str]) -> tuple[int, int]:
+    """Prompt and answer. A rate of one stream hardly depends on lengths that were left out; a throughput does."""
+    prompt, output = (_count(row, name, -1) for name in ("prompt_tokens", "output_tokens"))
+    serving = row["metric"] in ("output_tok_s_total", "output_tok_s_per_gpu", "max_batch") or _count(row, "concurrency", 1) > 1
+    if serving and row["metric"] != "peak_memory_gb" and (prompt < 0 or output < 0):
+        raise UnclearError("prompt and output lengths are not stated")
+    if row["metric"] in ("ttft_ms", "prefill_tok_s") and prompt < 0:
+        raise UnclearError("the prompt's length is not stated")
+    if row["metric"] in ("ttft_ms", "prefill_tok_s", "peak_memory_gb") and output < 0:
+        output = 1
+    return max(prompt, 1), output if output > 0 else 1 if output == 0 else SHORT_ANSWER_TOKENS
+
+
+def _layout(devices: int, tp: int, pp: int, notes: dict[str, int]) -> tuple[int, int, int, int]:
+    """Devices, tensor parallelism, attention replicas and devices that share the experts.
+
+    Three readings of the published benchmarks that count a group twice, two supported by rows with equal or close measurements,
+    the last inferred from memory fit and speed:
+    `moe_tp=8;moe_ep=8` on 64 devices and `moe_tp=1;moe_ep=8` on 8 are one run on 8; `attention_dp=4` with `tp=4` on 16 and
+    `moe_ep=4` on 4 are one run on 4; experts on more devices than tp times attention_dp means replicas that were not stated.
+    """
+    replicas, moe_tp, moe_ep = (notes.get(name, 1) for name in ("attention_dp", "moe_tp", "moe_ep"))
+    holders = moe_tp * moe_ep
+    if moe_tp == moe_ep > 1 and devices == holders:
+        devices = holders = moe_tp
+        tp, replicas = min(tp, devices), min(replicas, devices)
+    elif replicas == tp > 1 and devices == holders == tp * replicas:
+        devices, tp, holders = replicas, 1, replicas
+    elif holders > devices * pp:
+        devices, replicas = holders * pp, max(holders // tp, 1)
+    return devices, tp, replicas, holders
+
+
+def _notes(notes: str) -> dict[str, int]:
+    """Counts such as `moe_ep=8` between semicolons."""
+    pairs = (part.split("=", 1) for part in notes.split(";") if part.count("=") == 1)
+    return {key.strip(): int(value) for key, value in pairs if value.strip().isdigit() and int(value) > 0}
+
+
+def _count(row: dict[str, str], name: str, absent: int) -> int:
+    if not row[name]:
+        return absent
+    value = _number(row, name)
+    if value != int(value) or value < 0 or (value == 0 and name in ("devices", "tp", "pp")):
+        raise UnclearError(f"{name} is `{row[name]}`, not a count")
+    return int(value)
+
+
+def _number(row: dict[str, str], name: str) -> float:
+    try:
+        value = float(row[name])
+    except ValueError:
+        raise UnclearError(f"{name} is `{row[name]}`, not a number") from None
+    if not 0 <= value < float("inf"):
+        raise UnclearError(f"{name} is `{row[name]}`, not a positive number")
+    return value

@@ -1,0 +1,125 @@
+"""What the estimator aims at on published measurements, and what it reaches."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.hardware import load_hardware
+from advisor.validation.errors import Comparison, ErrorRow, error_row, grouped
+
+LONGEST_TTFT_MS = 8000.0
+"""A longer wait in a closed loop is a queue."""
+COVERED_PCT = (86.0, 94.0)
+TORCH_ENGINES = ("transformers", "gpt-fast", "autoawq", "tinychat", "advisor")
+"""Engines that run one stream in modelling code written with torch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One thing that is aimed at, and how it stands. `None` in `low` or `high` is no bound, in `reached` no rows."""
+
+    metric: str
+    measure: str
+    low: float | None = None
+    high: float | None = None
+    unit: str = "%"
+    reached: float | None
+    rows: int
+
+    @property
+    def met(self) -> bool | None:
+        """Whether it is reached; `None` without rows."""
+        if self.reached is None:
+            return None
+        return (self.low is None or self.reached >= self.low) and (self.high is None or self.reached <= self.high)
+
+    def as_dict(self) -> dict[str, object]:
+        """The published form."""
+        return {name: getattr(self, name) for name in self.__slots__} | {"met": self.met}
+
+
+def targets_of(compared: Sequence[Comparison]) -> tuple[Target, ...]:
+    """Every target, judged on the rows whose precision is stated."""
+    stated = [one for one in compared if one.case.precision_stated]
+    return (*_times(stated), *_single_stream(stated), *_rates_and_memory(stated), *_coverage(stated), _answered(compared))
+
+
+def _times(stated: Sequence[Comparison]) -> Iterator[Target]:
+    tpot = error_row("TPOT, closed loop", [one for one in stated if one.case.metric == "tpot_ms" and _load(one) == "closed"])
+    yield _median(tpot, 9)
+    yield _target(tpot, "mean |error|", tpot.mean_abs_pct, high=16)
+    yield _target(tpot, "Spearman", tpot.ranking, low=0.97, unit="")
+    waits = [one for one in stated if one.case.metric == "ttft_ms" and _load(one) == "closed" and one.case.measured < LONGEST_TTFT_MS]
+    ttft = error_row("TTFT, closed loop, below 8 s", waits)
+    yield _median(ttft, 20)
+    yield _target(ttft, "bias", ttft.median_bias_pct, low=-8, high=8)
+
+
+def _single_stream(stated: Sequence[Comparison]) -> Iterator[Target]:
+    found = [one for one in stated if one.case.metric == "decode_tok_s_single_stream"]
+    yield _median(error_row("single-stream decode", found), 10)
+    for family, rows in grouped(found, lambda one: _family(one.case.hardware)).items():
+        yield _median(error_row(f"single-stream decode, {family}", rows), 10)
+    for name, is_one in _ENGINES:
+        yield _median(error_row(f"single-stream decode, {name}", [one for one in found if is_one(one.case.engine)]), 10)
+
+
+_ENGINES: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("llama.cpp", lambda engine: engine == "llama.cpp"),
+    ("torch engines", lambda engine: engine in TORCH_ENGINES),
+)
+
+
+def _rates_and_memory(stated: Sequence[Comparison]) -> Iterator[Target]:
+    wanted = (
+        ("prefill", ("prefill_tok_s",), None, 18),
+        ("maximum throughput, offline", ("output_tok_s_total", "output_tok_s_per_gpu"), "max", 18),
+        ("memory", ("peak_memory_gb",), None, 4),
+        ("maximum batch", ("max_batch",), None, 15),
+    )
+    for name, metrics, load, most in wanted:
+        yield _median(error_row(name, [one for one in stated if one.case.metric in metrics and load in (None, _load(one))]), most)
+
+
+def _coverage(stated: Sequence[Comparison]) -> Iterator[Target]:
+    answered = (one for one in stated if one.predicted is not None)
+    for name, rows in grouped(answered, _metric_and_basis).items():
+        row = error_row(name, rows)
+        yield _target(row, "covered", row.coverage_pct, low=COVERED_PCT[0], high=COVERED_PCT[1])
+
+
+def _metric_and_basis(one: Comparison) -> str:
+    assert one.predicted is not None
+    return f"{one.case.metric}, {one.predicted.basis.value}"
+
+
+def _answered(compared: Iterable[Comparison]) -> Target:
+    row = error_row("rows answered", list(compared))
+    rows = row.answered + row.refused
+    return Target(metric=row.name, measure="share", low=97.0, reached=100 * row.answered / rows if rows else None, rows=rows)
+
+
+def _median(row: ErrorRow, most: float) -> Target:
+    return _target(row, "median |error|", row.median_abs_pct, high=most)
+
+
+def _target(
+    row: ErrorRow, measure: str, reached: float | None, *, low: float | None = None, high: float | None = None, unit: str = "%"
+) -> Target:
+    return Target(metric=row.name, measure=measure, low=low, high=high, unit=unit, reached=reached, rows=row.answered)
+
+
+def _load(one: Comparison) -> str:
+    return one.case.setting.load if one.case.setting else ""
+
+
+@lru_cache(maxsize=256)
+def _family(hardware: str) -> str:
+    """The architecture's first word, Apple for all of Apple's; what is not in the catalogue stands alone."""
+    if hardware.startswith("apple-"):
+        return "Apple"
+    try:
+        return load_hardware(hardware).arch.split()[0]
+    except AdvisorError:
+        return hardware

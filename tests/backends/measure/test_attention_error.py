@@ -1,0 +1,90 @@
+"""Errors of attention outputs, head by head, are those of the session's own cache and sight, and of nothing else."""
+
+from dataclasses import replace
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from advisor.backends.measure.attention_error import attention_errors
+from advisor.backends.model.load import load_session
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.runtime.model.attention_hook import Options
+from advisor.backends.techniques import by_name
+from advisor.kernels.attention.paged_attention import reference
+from advisor.kernels.cache.kv_formats import dequantise, quantise
+from advisor.profiles.quality import HeadError
+
+LAYERS, HEADS = 2, 4
+
+
+@pytest.fixture(scope="module")
+def session(tiny_model_folder: Path) -> Session:
+    return by_name("kv-paged", {"block_tokens": 8}).apply(load_session(tiny_model_folder, max_tokens=48))
+
+
+@pytest.fixture(scope="module")
+def stretches() -> torch.Tensor:
+    return torch.randint(2, 320, (2, 48), generator=torch.Generator().manual_seed(0))
+
+
+def errors_of(session: Session, stretches: torch.Tensor, **altered: Session) -> dict[str, tuple[HeadError, ...]]:
+    return attention_errors(session, altered, stretches, lambda done, total: None)
+
+
+def test_every_head_of_every_layer_is_told_and_an_exact_cache_has_no_error(session: Session, stretches: torch.Tensor) -> None:
+    found = errors_of(session, stretches, same=session)["same"]
+    assert [(each.layer, each.head) for each in found] == [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
+    assert max(each.error for each in found) == 0
+
+
+def test_errors_grow_as_formats_keep_fewer_bits(session: Session, stretches: torch.Tensor) -> None:
+    formats = {name: replace(session, kv_format=name) for name in ("int8", "fp8", "int4")}
+    found = errors_of(session, stretches, **formats)
+    worst = [max(each.error for each in found[name]) for name in formats]
+    assert 0 < worst[0] < worst[1] < worst[2] < 0.5, worst
+
+
+def test_a_window_as_long_as_the_text_costs_nothing_and_a_short_one_does(session: Session, stretches: torch.Tensor) -> None:
+    found = errors_of(session, stretches, short=replace(session, kv_window=8), whole=replace(session, kv_window=48))
+    assert max(each.error for each in found["whole"]) == 0
+    assert min(each.error for each in found["short"]) > 0.01
+
+
+def test_an_error_is_the_norm_of_the_difference_over_the_norm(
+    session: Session, stretches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the first layer and one stretch, against the definition in double precision."""
+    from advisor.backends.measure import attention_error
+
+    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Options]] = []
+    attend = attention_error._Watch.attend_rows
+
+    def note(self: Any, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, options: Options) -> torch.Tensor:
+        if layer == 0:
+            seen.append((queries.float(), keys.float(), values.float(), options))
+        return attend(self, layer, queries, keys, values, options)
+
+    monkeypatch.setattr(attention_error._Watch, "attend_rows", note)
+    found = errors_of(session, stretches[:1], int8=replace(session, kv_format="int8"))["int8"][:HEADS]
+    (queries, keys, values, options), places = seen[0], torch.arange(48)
+
+    def defined(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        held, shown = (rows.transpose(0, 1).unsqueeze(0) for rows in (keys, values))
+        return reference(queries.double(), held, shown, torch.zeros(48, 1, dtype=torch.int64), places, scale=options.scale)
+
+    rounded = (dequantise(*quantise(rows, "int8"), "int8", torch.float32) for rows in (keys, values))
+    exact = defined(keys, values)
+    expected = (defined(*rounded) - exact).square().sum((0, 2)).sqrt() / exact.square().sum((0, 2)).sqrt()
+    assert [each.error for each in found] == pytest.approx(expected.tolist(), rel=1e-3)
+
+
+def test_int4_keeps_what_fits_in_its_newest_page(session: Session, stretches: torch.Tensor) -> None:
+    """In the contiguous layout a page is longer than the text."""
+    contiguous = replace(session, kv_layout="contiguous", kv_format="int4")
+    found = errors_of(session, stretches, near=contiguous, far=replace(session, kv_format="int4"))
+    near, far = (max(each.error for each in found[name]) for name in ("near", "far"))
+    assert near < 1e-5 < far
+    assert all(isfinite(each.error) for each in found["far"])

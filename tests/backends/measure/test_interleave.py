@@ -1,0 +1,72 @@
+"""Kinds share the time as asked, needed work is done in any case, and what one leaves over is used by the others."""
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from advisor.backends.measure import turns
+from advisor.backends.measure.timing import Clock
+from advisor.backends.measure.turns import Kind, take_turns
+from advisor.backends.processes.events import Event, Progress
+
+
+class Hands:
+    """A clock that only work moves."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def work(self, name: str, seconds: float) -> Iterator[str]:
+        self.now += seconds
+        yield name
+
+
+class Until:
+    """A deadline by those hands."""
+
+    def __init__(self, hands: Hands, at: float) -> None:
+        self.hands, self.at = hands, at
+
+    @property
+    def passed(self) -> bool:
+        return self.hands.now >= self.at
+
+
+def kind(hands: Hands, name: str, seconds: float, *, pieces: int, share: float, needed: int = 0) -> Kind[str]:
+    works: list[Callable[[], Iterator[str]]] = [partial(hands.work, name, seconds)] * pieces
+    return Kind(works=works, share=share, needed=needed)
+
+
+def run(hands: Hands, kinds: tuple[Kind[str], ...], at: float, monkeypatch: object) -> list[Event]:
+    told: list[Event] = []
+    monkeypatch.setattr(turns, "time", hands)  # type: ignore[attr-defined]
+    take_turns(kinds, Clock(time.monotonic(), None, told.append), Until(hands, at), "timings")  # type: ignore[arg-type]
+    return told
+
+
+def test_time_is_shared_as_asked_and_all_along(monkeypatch: object) -> None:
+    hands = Hands()
+    slow, quick = kind(hands, "slow", 2.0, pieces=100, share=0.75), kind(hands, "quick", 0.5, pieces=100, share=0.25)
+    run(hands, (slow, quick), 40.0, monkeypatch)
+    assert 28 <= slow.spent_s <= 32
+    assert 9 <= quick.spent_s <= 12
+
+
+def test_what_is_needed_is_done_after_the_time_is_up(monkeypatch: object) -> None:
+    hands = Hands()
+    first, second = kind(hands, "a", 5.0, pieces=4, share=0.5, needed=1), kind(hands, "b", 1.0, pieces=4, share=0.5, needed=3)
+    run(hands, (first, second), 0.0, monkeypatch)
+    assert (first.found, second.found) == (["a"], ["b"] * 3)
+
+
+def test_what_one_kind_leaves_over_is_used_by_the_others(monkeypatch: object) -> None:
+    hands = Hands()
+    few, many = kind(hands, "few", 1.0, pieces=2, share=0.9), kind(hands, "many", 1.0, pieces=50, share=0.1)
+    told = run(hands, (few, many), 20.0, monkeypatch)
+    assert (few.done, many.done) == (2, 18)
+    last = told[-1]
+    assert isinstance(last, Progress)
+    assert (last.done, last.total) == (52, 52)

@@ -1,0 +1,177 @@
+"""Points are timed through the real modules, the time budget is kept, and the profile stands up as a file."""
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from advisor.backends.measure import attention_times, products
+from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, attention_timings
+from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
+from advisor.backends.measure.overheads import (
+    NEEDED_BATCHES,
+    STACKS,
+    Batch,
+    Shape,
+    Tables,
+    observed,
+    operator_seconds,
+    random_llama,
+    step_timings,
+    timed_steps,
+)
+from advisor.backends.measure.products import FORMATS, Case, Stored, linear, stored_bytes, time_case
+from advisor.backends.measure.timing import Clock, seconds_per_call
+from advisor.backends.measure.turns import Kind, T, take_turns
+from advisor.backends.processes import child as launch
+from advisor.backends.processes.child import run_job
+from advisor.backends.processes.events import Event, Failed, Progress, Started
+from advisor.backends.processes.jobs import ProfileJob
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.interpolate import AttentionTable, GemmTable
+from advisor.profiles.machine import MachineProfile
+from advisor.profiles.store import list_profiles
+from advisor.running.profile import profile_this_machine
+
+CPU = torch.device("cpu")
+FEW_WORKS = (Work("decode", 1, 1, 64), Work("prefill", 1, 16, 16))
+SMALL = Case(256, 256, (1, 16), cached=True)
+
+
+def finished(kind: Kind[T], clock: Clock) -> list[T]:
+    """What a kind finds when there is no time for more than is needed."""
+    take_turns((kind,), clock, clock.until(0.0), "timings")
+    return kind.found
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(time.monotonic(), 60.0, lambda event: None)
+
+
+def test_a_sleep_is_timed_right() -> None:
+    assert seconds_per_call(lambda _: time.sleep(0.004), CPU) == pytest.approx(0.004, rel=0.5)
+
+
+@pytest.mark.parametrize("stored", FORMATS, ids=lambda stored: stored.name)
+def test_products_run_through_the_modules_that_a_model_would_run(stored: Stored) -> None:
+    module = linear(256, 256, stored, CPU)
+    assert module(torch.ones(2, 256, dtype=torch.bfloat16)).shape == (2, 256)
+    points = list(time_case(SMALL, stored, CPU))
+    assert [(point.format, point.m) for point in points] == [(stored.name, 1), (stored.name, 16)]
+    assert all(point.seconds > 0 for point in points)
+
+
+def test_quantised_weights_take_less_room() -> None:
+    sizes = [stored_bytes(linear(512, 512, stored, CPU)) for stored in FORMATS]
+    bf16, int8, int4_g32, int4_g128 = sizes
+    assert int8 < 0.6 * bf16
+    assert int4_g128 < int4_g32 < 0.35 * bf16
+
+
+def test_a_working_set_beyond_the_cache_is_larger_than_one_within(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "cache_bytes", lambda device: 4 * 2**20)
+    monkeypatch.setattr(products, "beyond_cache_bytes", lambda device: 16 * 2**20)
+    near, far = (next(iter(time_case(Case(256, 256, (1,), cached), FORMATS[0], CPU))) for cached in (True, False))
+    assert near.working_set_bytes == pytest.approx(2**20, rel=0.01)
+    assert far.working_set_bytes == pytest.approx(16 * 2**20, rel=0.01)
+
+
+def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
+    points = finished(attention_timings(CPU, 1.0), clock)
+    assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:NEEDED_SETS])
+    assert len(points) == 2 * NEEDED_SETS
+    assert {point.q_heads for point in points} == {HEAD_SHAPES[0].q_heads}
+
+
+def test_overheads_are_what_steps_take_beyond_their_operators(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
+    monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
+    monkeypatch.setattr(attention_times, "VARIANTS", VARIANTS[:3])
+    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(attention_timings(CPU, 1.0), clock)))
+    shape = Shape(layers=2, hidden=64, feed_forward=128, heads=4, kv_heads=2)
+    timed = finished(step_timings(CPU, 1.0, (shape,)), clock)
+    steps = [observed(step, tables) for step in timed]
+    assert [(step.layers, step.hidden_size) for step in steps] == [(2, 64)] * 2 * NEEDED_BATCHES
+    assert all(step.operators_s > 0 for step in steps)
+    assert {1, 64, 4, 256} <= {step.rows for step in steps}
+
+
+def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
+    shape = Shape(layers=1, hidden=64, feed_forward=128, heads=4, kv_heads=2)
+    found = list(timed_steps(random_llama(shape, CPU), STACKS[1], Batch(3, 20)))
+    assert [(part.phase, part.sequences, part.q_tokens) for part, _ in found] == [("prefill", 1, 20), ("decode", 3, 1)]
+    assert all(seconds > 0 for _, seconds in found)
+
+
+def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_and_again() -> None:
+    with torch.inference_mode():
+        model = random_llama(Shape(layers=1, hidden=128, feed_forward=256, heads=4, kv_heads=2), CPU)
+        assert [len(list(timed_steps(model, stack, Batch(1, 8)))) for stack in STACKS] == [2, 2]
+
+
+def test_more_layers_have_more_operators() -> None:
+    gemm = GemmTable(time_case(SMALL, FORMATS[0], CPU))
+    attention = AttentionTable(
+        [attention_times.time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_WORKS[0], CPU)],
+    )
+    few, many = (Shape(layers=layers, hidden=256, feed_forward=768, heads=8, kv_heads=4) for layers in (2, 4))
+    part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], Batch(2, 16))))[0]
+    decode = part.__class__("decode", 2, 1, 16)
+    times = [operator_seconds(shape, STACKS[1], decode, Tables(gemm, attention)) for shape in (few, many)]
+    assert times[0] < times[1] < 2 * times[0] + 1e-9
+
+
+def test_bandwidth_and_launch_are_of_this_world(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1e8 < copy_bytes_per_s(CPU) < 1e13
+    assert 1e8 < read_bytes_per_s(CPU) < 1e13
+    assert 1e-8 < launch_s(CPU) < 1e-2
+
+
+@pytest.mark.slow
+def test_a_machine_is_measured_and_told_along_the_way(tmp_path: Path) -> None:
+    events: list[Event] = []
+    result = run_job(ProfileJob(name="here", threads=1, budget_s=30.0), events.append, log_file=tmp_path / "child.log")
+    profile = result.profile
+    assert profile is not None, result
+    assert MachineProfile.model_validate_json(profile.model_dump_json()) == profile
+    assert {point.format for point in profile.gemm} == {stored.name for stored in FORMATS}
+    assert {(point.implementation, point.layout, point.kv_format) for point in profile.attention} >= set(VARIANTS[:NEEDED_SETS])
+    assert profile.runtime.step_s + profile.runtime.layer_s > 0
+    assert profile.process_bytes > 2**26
+    left = [event.left_s for event in events if isinstance(event, Progress)]
+    assert left == sorted(left, key=lambda seconds: -(seconds or 0))
+    steps = list(dict.fromkeys(event.step for event in events if isinstance(event, Progress)))
+    assert steps == ["memory bandwidth", "matrix products", "attention", "runtime overheads"]
+
+
+def test_a_profile_that_is_cancelled_leaves_no_child_and_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    cancel = threading.Event()
+    started: list[int] = []
+
+    def heard(event: Event | str) -> None:
+        if isinstance(event, Started):
+            started.append(event.pid)
+            cancel.set()
+
+    with pytest.raises(AdvisorError, match="cancelled") as ended:
+        profile_this_machine(None, heard, cancel=cancel)
+    assert ended.value.code == "profile-failed"
+    assert len(started) == 1
+    assert not Path(f"/proc/{started[0]}").exists()
+    assert not list_profiles()
+
+
+def test_a_profile_whose_child_died_tells_its_last_lines_and_no_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    (tmp_path / "child.py").write_text("import sys\nsys.stdin.read()\nsys.exit('the last words')\n")
+    monkeypatch.setattr(launch, "WORKER", (str(tmp_path / "child.py"),))
+    heard: list[Event | str] = []
+    with pytest.raises(AdvisorError) as ended:
+        profile_this_machine(None, heard.append)
+    (failed,) = (event for event in heard if isinstance(event, Failed))
+    assert ended.value.notes == ("the last words",)
+    assert failed.notes == ()

@@ -1,0 +1,120 @@
+"""Quality is measured against the baseline, in pairs, through what the candidate runs with."""
+
+from dataclasses import replace
+from math import exp, log
+from pathlib import Path
+
+import pytest
+import torch
+
+from advisor.backends.measure import reference
+from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
+from advisor.backends.measure.reference import collect, load_reference, save_reference
+from advisor.backends.measure.score import window_log_probs
+from advisor.backends.model.load import load_session
+from advisor.backends.model.loaded_model import Session
+from advisor.profiles.errors import AdvisorError
+
+
+def quiet(done: int, total: int) -> None:
+    assert 0 < done <= total
+
+
+@pytest.fixture(scope="module")
+def session(tiny_model_folder: Path) -> Session:
+    return load_session(tiny_model_folder, max_tokens=32)
+
+
+@pytest.fixture(scope="module")
+def windows(session: Session, tiny_text_file: Path) -> torch.Tensor:
+    tokens = session.tokenizer(tiny_text_file.read_text(), add_special_tokens=False)["input_ids"]
+    return token_windows(torch.tensor(tokens), tokens_wanted=256, longest=64)
+
+
+def test_scores_are_those_of_the_model_itself(session: Session, windows: torch.Tensor) -> None:
+    with torch.inference_mode():
+        truth = session.model(windows).logits[:, :-1].float().log_softmax(-1)
+    ours = torch.stack(list(window_log_probs(session, windows, quiet)))
+    assert ours.shape == truth.shape
+    assert (ours - truth).abs().max().item() < 0.15, "bf16 rounds differently in another attention, and no more than that"
+
+
+def test_the_unchanged_model_is_at_no_distance_from_itself(session: Session, windows: torch.Tensor, tmp_path: Path) -> None:
+    base = measure_baseline(session, windows, tmp_path / "reference", quiet)
+    again = measure_candidate(session, tmp_path / "reference", quiet)
+    assert base.perplexity is not None
+    assert again.perplexity is not None
+    assert again.perplexity.value == pytest.approx(base.perplexity.value, rel=1e-6)
+    assert again.top1_agreement is not None
+    assert again.top1_agreement.value == 1.0
+    assert again.kl_divergence is not None
+    assert again.kl_divergence.value < 1e-5, "what half precision leaves of it"
+
+
+def test_a_spoilt_model_is_far_from_the_baseline(session: Session, windows: torch.Tensor, tmp_path: Path, tiny_model_folder: Path) -> None:
+    base = measure_baseline(session, windows, tmp_path / "reference", quiet)
+    spoilt = load_session(tiny_model_folder, max_tokens=32)
+    with torch.no_grad():
+        spoilt.model.model.layers[0].mlp.down_proj.weight.zero_()
+    found = measure_candidate(spoilt, tmp_path / "reference", quiet).present()
+    assert found["kl_divergence"].low > 0.01
+    assert found["top1_agreement"].high < 1.0
+    assert base.perplexity is not None
+    assert found["nll_difference"].value == pytest.approx(log(found["perplexity"].value / base.perplexity.value), abs=1e-4)
+    assert found["quality_loss_pct"].value == pytest.approx((exp(found["nll_difference"].value) - 1) * 100, rel=1e-6)
+    assert found["quality_loss_pct"].low < found["quality_loss_pct"].value < found["quality_loss_pct"].high
+
+
+def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
+    session: Session, windows: torch.Tensor, tmp_path: Path
+) -> None:
+    measure_baseline(session, windows, tmp_path / "reference", quiet)
+    paged = replace(session, kv_layout="paged", kv_block_tokens=8)
+    formats = ("bf16", "int8", "fp8", "int4")
+    sessions = [replace(paged, kv_format=kv_format) for kv_format in formats]
+    distances = [measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in sessions]
+    assert distances == sorted(distances), dict(zip(formats, distances, strict=True))
+    assert distances[1] > 2 * distances[0], distances
+    assert distances[3] < 0.5, distances
+
+
+def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: Session, windows: torch.Tensor, tmp_path: Path) -> None:
+    """In the contiguous layout a page is 64 tokens, as long as these windows: nothing that is read was rounded to four bits."""
+    measure_baseline(session, windows, tmp_path / "reference", quiet)
+    contiguous, paged = (replace(session, kv_format="int4", kv_layout=layout, kv_block_tokens=8) for layout in ("contiguous", "paged"))
+    near, far = (measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in (contiguous, paged))
+    assert near < far / 5, (near, far)
+
+
+def test_kept_tokens_and_the_rest_bound_the_divergence_from_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    window = torch.randint(0, 50, (1, 9))
+    base, other = (torch.randn(1, 8, 50).mul(2).log_softmax(-1) for _ in range(2))
+    whole = collect(window, base).divergence(0, other[0])
+    monkeypatch.setattr(reference, "WHOLE_VOCABULARY", 10)
+    monkeypatch.setattr(reference, "KEPT_TOKENS", 20)
+    part = collect(window, base).divergence(0, other[0])
+    truth = (base[0].exp() * (base[0] - other[0])).sum(-1)
+    assert torch.allclose(whole, truth, atol=2e-3)
+    assert (part <= truth + 2e-3).all()
+    assert (part > 0.5 * truth).all()
+
+
+def test_a_reference_survives_the_disk_and_a_broken_one_is_an_error(windows: torch.Tensor, session: Session, tmp_path: Path) -> None:
+    made = collect(windows, window_log_probs(session, windows, quiet))
+    save_reference(made, tmp_path / "reference")
+    read = load_reference(tmp_path / "reference")
+    assert torch.equal(read.kept, made.kept)
+    assert torch.equal(read.nll, made.nll)
+    (tmp_path / "reference").write_bytes(b"\x00" * 40)
+    with pytest.raises(AdvisorError, match="cannot be read"):
+        load_reference(tmp_path / "reference")
+
+
+def test_windows_are_spread_over_the_text_and_no_longer_than_the_model_was_trained_for() -> None:
+    cut = token_windows(torch.arange(10_000), tokens_wanted=1000, longest=100)
+    assert cut.shape == (10, 100)
+    assert cut[0, 0] == 0
+    assert cut[-1, 0] >= 9000
+    with pytest.raises(AdvisorError, match="at least 32"):
+        token_windows(torch.arange(20), tokens_wanted=10, longest=100)

@@ -1,0 +1,147 @@
+"""The batched forms of attention against the definition, over ordinary and odd shapes."""
+
+import random
+
+import pytest
+import torch
+from torch.nn.attention import flex_attention
+
+from advisor.backends.runtime.attention.probe import attention_layer_callable
+from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.runtime.cache.indices import Reading
+from advisor.backends.runtime.cache.pool import Heads, Held, Pool, Room
+from advisor.backends.runtime.cache.store import ModelFormat
+from advisor.backends.runtime.model.attention_hook import Options
+from advisor.kernels.attention.paged_attention import reference
+from advisor.profiles.errors import AdvisorError
+
+
+@pytest.fixture(autouse=True)
+def _flex_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiling takes seconds for each shape: `tests/kernels/test_flex.py` does it once."""
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    monkeypatch.setattr("advisor.backends.runtime.attention.exact.compiled", lambda _: flex_attention.flex_attention)
+
+
+def filled_pool(
+    lengths: list[int], news: list[int], block: int, heads: Heads, kv_format: str, dtype: torch.dtype
+) -> tuple[Pool, list[Held]]:
+    """A pool in which sequences hold `lengths` random tokens, in scattered blocks, with room for `news` more."""
+    longest = max(length + new for length, new in zip(lengths, news, strict=True))
+    needed = sum(-(-(length + new) // block) for length, new in zip(lengths, news, strict=True))
+    room = Room(blocks=needed + 3, block_tokens=block, sequences=len(lengths), max_tokens=longest, kv_format=kv_format)
+    pool = Pool((heads,), room, dtype, torch.device("cpu"))
+    random.Random(0).shuffle(pool._free)
+    helds = []
+    for length, new in zip(lengths, news, strict=True):
+        held = pool.open()
+        assert pool.grow(held, length + new)
+        if length:
+            at = Step(pool, [Feed(held, [0] * length)], 0, "eager")._writing(heads.kv_heads)
+            shape = (length, heads.kv_heads)
+            pool.write(0, torch.randn(*shape, heads.key_width).to(dtype), torch.randn(*shape, heads.value_width).to(dtype), at)
+        held.tokens = length
+        helds.append(held)
+    return pool, helds
+
+
+def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Everything in the pool as the model would see it, [P, K, S, ·]."""
+    everything = Reading(torch.arange(pool.room.blocks), pool.room.block_tokens)
+    both = (store.read(everything) for store in (pool.keys[0], pool.values[0]))
+    keys, values = (batch.scaled().double() for batch in both)
+    return keys, values
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex"])
+@pytest.mark.parametrize("block", [1, 5, 16, 64])
+@pytest.mark.parametrize(
+    ("q_heads", "kv_heads", "key_width", "value_width"), [(4, 4, 8, 8), (8, 2, 16, 16), (6, 1, 8, 12)], ids=["mha", "gqa", "mqa-odd"]
+)
+@pytest.mark.parametrize("window", [None, 3, 11])
+def test_a_mixed_step_agrees_with_the_definition(
+    implementation: str, block: int, q_heads: int, kv_heads: int, key_width: int, value_width: int, window: int | None
+) -> None:
+    torch.manual_seed(0)
+    lengths, news, grouped = [7, 1, 30, 12, 0, 9], [1, 1, 4, 2, 13, 6], 4
+    pool, helds = filled_pool(lengths, news, block, Heads(kv_heads, key_width, value_width), "bf16", torch.float32)
+    step = Step(pool, [Feed(held, [0] * new) for held, new in zip(helds, news, strict=True)], grouped, implementation)
+    total = sum(news)
+    query, key = torch.randn(1, q_heads, total, key_width), torch.randn(1, kv_heads, total, key_width)
+    value = torch.randn(1, kv_heads, total, value_width)
+    out = step.attend(0, query, key, value, Options(scale=0.3, window=window))[0]
+
+    owner = [index for index, new in enumerate(news) for _ in range(new)]
+    positions = torch.tensor([lengths[index] + place for index, new in enumerate(news) for place in range(new)])
+    keys, values = stored(pool)
+    exact = reference(
+        query[0].transpose(0, 1), keys, values, pool.tables[[helds[i].row for i in owner]], positions, scale=0.3, window=window
+    )
+    torch.testing.assert_close(out, exact, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("options", [Options(0.5, softcap=2.0), Options(0.5, sinks=torch.tensor([0.3, -1.0, 2.0, 0.0])), Options(0.5)])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex"])
+def test_soft_caps_and_sinks_agree_with_the_definition(options: Options, implementation: str) -> None:
+    torch.manual_seed(1)
+    lengths, news = [5, 9, 0], [1, 3, 6]
+    pool, helds = filled_pool(lengths, news, 4, Heads(2, 8, 8), "bf16", torch.float32)
+    step = Step(pool, [Feed(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
+    query, key, value = torch.randn(1, 4, 10, 8), torch.randn(1, 2, 10, 8), torch.randn(1, 2, 10, 8)
+    out = step.attend(0, query, key, value, options)[0]
+    rows = [helds[0].row, *[helds[1].row] * 3, *[helds[2].row] * 6]
+    positions = torch.tensor([5, 9, 10, 11, *range(6)])
+    exact = reference(
+        query[0].transpose(0, 1), *stored(pool), pool.tables[rows], positions, scale=0.5, softcap=options.softcap, sinks=options.sinks
+    )
+    torch.testing.assert_close(out, exact, atol=2e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("block", [4, 64])
+def test_unwritten_rows_of_the_pool_do_not_reach_the_output(implementation: str, block: int) -> None:
+    """Rows after a sequence's end are masked: whatever finite numbers an earlier owner left there."""
+    torch.manual_seed(2)
+    lengths, news = [3, 17, 0], [1, 1, 5]
+    results = []
+    for left_behind in (0.0, 1e4):
+        torch.manual_seed(2)
+        pool, helds = filled_pool(lengths, news, block, Heads(2, 8, 8), "bf16", torch.float32)
+        step = Step(pool, [Feed(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
+        for held, length, new in zip(helds, lengths, news, strict=True):
+            for place in range(length + new, len(held.blocks) * block):
+                for store in (pool.keys[0], pool.values[0]):
+                    assert isinstance(store, ModelFormat)
+                    store.data[held.blocks[place // block], :, place % block] = left_behind
+        tensors = torch.randn(1, 4, 7, 8), torch.randn(1, 2, 7, 8), torch.randn(1, 2, 7, 8)
+        results.append(step.attend(0, *tensors, Options(0.4)))
+    torch.testing.assert_close(results[0], results[1], atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa", "flash"])
+@pytest.mark.parametrize("layout", ["contiguous", "paged"])
+@pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
+@pytest.mark.parametrize(("phase", "q_tokens"), [("decode", 1), ("decode", 4), ("prefill", 33), ("prefill", 8)])
+def test_the_probe_runs_every_form(implementation: str, layout: str, kv_format: str, phase: str, q_tokens: int) -> None:
+    run = attention_layer_callable(
+        implementation=implementation,
+        layout=layout,
+        kv_format=kv_format,
+        phase=phase,  # type: ignore[arg-type]  # one of the two
+        batch=3,
+        q_tokens=q_tokens,
+        kv_tokens=33,
+        q_heads=4,
+        kv_heads=2,
+        head_dim=8,
+        dtype=torch.bfloat16,
+    )
+    run()
+
+
+def test_the_probe_refuses_more_queries_than_keys() -> None:
+    with pytest.raises(AdvisorError, match="5 new tokens cannot prefill among 4 keys"):
+        attention_layer_callable(
+            implementation="eager", layout="paged", kv_format="bf16", phase="prefill", batch=1, q_tokens=5, kv_tokens=4, q_heads=2,
+            kv_heads=2, head_dim=8, dtype=torch.float32,
+        )  # fmt: skip

@@ -1,0 +1,154 @@
+"""Models of the usual kind are walked by ourselves, with the same numbers and nothing left behind; others run their own code."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.quantised_linear import quantise_linears
+from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.model.forward import OwnCode, Prepared, _Trial, prepared
+from advisor.backends.runtime.model.linears import pack, packed_product, packs, product
+
+OURS: dict[str, dict[str, object]] = {
+    "llama": {},
+    "qwen2": {},
+    "qwen3": {"head_dim": 16},
+    "mistral": {"sliding_window": 7},
+    "mixtral": {"num_local_experts": 4},
+    "qwen3_moe": {"head_dim": 16, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+}
+SCALED = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0} | {
+    "original_max_position_embeddings": 64
+}
+
+
+def ready(model: Any) -> Prepared:
+    with ExitStack() as undo:
+        return prepared(model, undo)
+
+
+@pytest.mark.parametrize("architecture", OURS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_usual_architectures_are_walked_by_ourselves(architecture: str, dtype: torch.dtype, build_model: Callable[..., Any]) -> None:
+    assert ready(build_model(architecture, **OURS[architecture]).to(dtype)).own_code_because is None
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "reason"),
+    [
+        ("gpt2", {}, "not a body and an output head"),
+        ("gemma2", {"head_dim": 16, "query_pre_attn_scalar": 16}, "embedding is not a plain one"),
+        ("cohere2", {}, "Cohere2LayerNorm is not"),
+        ("phi3", {}, "a layer holds"),
+        ("granite", {"residual_multiplier": 0.5}, "our logits differ"),
+        ("smollm3", {"no_rope_layers": [0, 1]}, "our logits differ"),
+    ],
+)
+def test_others_run_their_own_code_for_a_reason(
+    architecture: str, changes: dict[str, object], reason: str, build_model: Callable[..., Any]
+) -> None:
+    assert reason in (ready(build_model(architecture, **changes)).own_code_because or "")
+
+
+def test_hooks_of_others_are_not_passed_over(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+    model, called = build_model("llama"), []
+    handle = model.model.layers[0].mlp.register_forward_hook(lambda *_: called.append(1))
+    outcome = serve(open_session(model), [Job((3, 4), 2)], concurrency=None)
+    handle.remove()
+    assert outcome.own_code_because == "hooks hang on its modules"
+    assert len(called) >= 2
+
+
+@pytest.mark.parametrize("weights", ["fp32", "bf16", "int8", "int4"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"tie_word_embeddings": True}, {"attention_bias": True, "mlp_bias": True}, {"rope_parameters": SCALED}]
+)
+def test_our_walk_gives_the_logits_of_the_models_own_code(
+    weights: str, changes: dict[str, object], build_model: Callable[..., Any]
+) -> None:
+    model = build_model("llama", **changes)
+    if weights != "fp32":
+        model = model.to(torch.bfloat16)
+    if weights in ("int8", "int4"):
+        quantise_linears(model, weights, 32 if weights == "int4" else None)
+    with ExitStack() as undo, torch.inference_mode():
+        way = prepared(model, undo)
+        assert way.own_code_because is None
+        ours = _Trial().run(way.forward, model)
+    ids, places = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0), (torch.arange(8) * 8).unsqueeze(0)
+    with torch.inference_mode():
+        own = model(input_ids=ids, position_ids=places, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+    error = float((ours.float() - own.float()).norm() / own.float().norm())
+    assert error < (1e-5 if weights == "fp32" else 0.02), error
+
+
+def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        model = build_model("qwen3", head_dim=16, attention_bias=True).to(dtype)
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        for _ in range(2):
+            outcome = serve(open_session(model), [Job((3, 4, 5), 3)], concurrency=None)
+            assert outcome.own_code_because is None
+            for name, tensor in model.state_dict().items():
+                assert torch.equal(tensor, before[name]), name
+                assert not tensor.is_inference(), name
+
+
+def test_a_cancelled_run_hands_the_weights_back(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+    model = build_model("llama").to(torch.bfloat16)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def cancel(_: object) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        serve(open_session(model), [Job((3, 4), 2)], concurrency=None, on_step=cancel)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_joined_weights_share_one_memory_and_later_joins_move_nothing() -> None:
+    linears = [nn.Linear(8, width, bias=width == 6) for width in (4, 6, 2)]
+    x = torch.randn(3, 8)
+    with ExitStack() as undo, torch.no_grad():
+        wanted = torch.cat([linear(x) for linear in linears], -1)
+        assert torch.allclose(product(linears, frozenset(), undo)(x), wanted, atol=1e-6)
+        assert len({linear.weight.untyped_storage().data_ptr() for linear in linears}) == 1
+        places = [linear.weight.data_ptr() for linear in linears]
+        product(linears, frozenset(), undo)
+        assert [linear.weight.data_ptr() for linear in linears] == places
+
+
+def test_tied_weights_are_left_where_they_are() -> None:
+    linear = nn.Linear(8, 4, bias=False, dtype=torch.bfloat16)
+    place = linear.weight.data_ptr()
+    with ExitStack() as undo:
+        product([linear], frozenset({id(linear.weight)}), undo)
+        assert linear.weight.data_ptr() == place
+        assert linear.weight.numel() == 32
+
+
+@pytest.mark.skipif(not packs(torch.device("cpu"), torch.bfloat16), reason="this processor or build has no bf16 products in oneDNN")
+@pytest.mark.parametrize(("n", "k"), [(1, 1), (37, 53), (64, 64), (130, 96), (256, 1000)])
+def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) -> None:
+    draw = torch.Generator().manual_seed(n * k)
+    weight, bias = torch.randn(n, k, generator=draw).bfloat16(), torch.randn(n, generator=draw).bfloat16()
+    packed = pack(weight)
+    assert torch.equal(packed.to_dense(), weight)
+    for rows in (1, 5, 64):
+        x = torch.randn(rows, k, generator=draw).bfloat16()
+        exact = x.double() @ weight.double().T + bias.double()
+        error = float((packed_product(packed, bias)(x).double() - exact).norm() / exact.norm())
+        assert error < 5e-3, (rows, error)
+
+
+def test_own_code_keeps_only_wanted_rows(llama: Any) -> None:
+    with ExitStack() as undo, torch.inference_mode():
+        prepared(llama, undo)
+        all_rows = _Trial().run(OwnCode(llama), llama)
+        some = OwnCode(llama)(_Trial(), (torch.arange(8) * 37 + 11) % 64, torch.arange(8) * 8, torch.tensor([6, 2]))
+    assert torch.allclose(some, all_rows[[6, 2]], atol=1e-5)

@@ -1,0 +1,135 @@
+"""The device's whole path, its Triton functions interpreted on the CPU: greedy tokens are those of the plain path and of the model."""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+
+from advisor.backends.model.loaded_model import Session
+from advisor.backends.runtime.cache.store import ModelFormat
+from advisor.backends.runtime.device.decode_batch import Lanes, Placed
+from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.prepare import Drive, engaged
+from advisor.backends.runtime.sampler import Sampling
+from advisor.kernels.kernel import INTERPRETED
+
+pytestmark = pytest.mark.skipif(not INTERPRETED, reason="without a GPU these need Triton's interpreter")
+
+KERNELS = Drive(kernels=True, two_slots=True)
+PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching": "continuous"}
+MIXTURE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+
+
+def few_jobs(seed: int = 0, count: int = 2) -> list[Job]:
+    draw = random.Random(seed)
+    return [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 18))), draw.randint(2, 4)) for _ in range(count)]
+
+
+def tokens(session: Session, jobs: Sequence[Job], drive: Drive, **arguments: Any) -> list[tuple[int, ...]]:
+    return [done.tokens for done in serve(session, jobs, concurrency=None, drive=drive, **arguments).finished]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "changes", "settings"),
+    [
+        ("llama", {}, {}),
+        ("llama", {}, PAGED),
+        ("llama", {"tie_word_embeddings": True}, {**PAGED, "kv_block_tokens": 4, "token_budget": 9}),
+        ("qwen2", {}, {**PAGED, "kv_prefix_reuse": True}),
+        ("qwen3", {"head_dim": 16}, PAGED),
+        ("qwen3_moe", {"head_dim": 16, **MIXTURE}, PAGED),
+        ("mistral", {"sliding_window": 7}, {**PAGED, "kv_block_tokens": 4}),
+        ("gpt_neox", {}, PAGED),
+        ("gpt_oss", {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 7}, PAGED),
+        ("llama", {}, {**PAGED, "kv_block_tokens": 4, "decoding": "prompt-lookup", "draft_tokens": 2}),
+    ],
+)
+def test_the_devices_path_generates_the_models_own_tokens(
+    architecture: str,
+    changes: dict[str, object],
+    settings: dict[str, Any],
+    build_model: Callable[..., Any],
+    open_session: Callable[..., Session],
+    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+) -> None:
+    model, jobs = build_model(architecture, **changes), few_jobs()
+    session = open_session(model, max_tokens=26, max_sequences=2, **settings)
+    assert tokens(session, jobs, KERNELS) == generate(model, jobs)
+
+
+@pytest.mark.parametrize("kv_format", ["fp8", "int8", "int4"])
+def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
+    kv_format: str, llama: Any, open_session: Callable[..., Session]
+) -> None:
+    jobs = few_jobs(1)
+    session = open_session(llama, max_tokens=26, max_sequences=2, kv_format=kv_format, **PAGED)
+    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"kv_window": 8},
+        {"kv_window": 8, "kv_first_tokens": 4},
+        {"attention_window": 6},
+        {"kv_window": 8, "kv_first_tokens": 4, "kv_format": "int4"},
+    ],
+)
+def test_a_cache_that_forgets_is_read_as_on_the_plain_path(
+    changes: dict[str, Any], llama: Any, open_session: Callable[..., Session]
+) -> None:
+    jobs = few_jobs(2)
+    session = open_session(llama, max_tokens=26, max_sequences=2, **{**PAGED, "kv_block_tokens": 4, **changes})
+    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
+
+
+def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open_session: Callable[..., Session]) -> None:
+    session = open_session(llama, max_tokens=80, kv_format="int4")
+    with engaged(session, KERNELS) as ready:
+        assert not ready.runner.kernels
+    jobs = few_jobs(3)
+    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
+
+
+def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_session: Callable[..., Session]) -> None:
+    jobs = [Job((3 + i, 4, 5), 7) for i in range(3)]
+    session = open_session(llama, max_tokens=12, max_sequences=3, **{**PAGED, "kv_block_tokens": 4}, kv_capacity_tokens=20)
+    plain = serve(session, jobs, concurrency=None)
+    assert plain.preemptions > 0
+    wanted = [done.tokens for done in plain.finished]
+    assert tokens(session, jobs, KERNELS) == wanted
+    before = llama.generation_config.eos_token_id
+    llama.generation_config.eos_token_id = wanted[0][2]
+    try:
+        assert tokens(session, jobs, KERNELS, ignore_eos=False) == tokens(session, jobs, Drive(), ignore_eos=False)
+    finally:
+        llama.generation_config.eos_token_id = before
+
+
+def test_drawn_tokens_are_those_of_the_plain_path(llama: Any, open_session: Callable[..., Session]) -> None:
+    session, sampling = open_session(llama, max_tokens=26, max_sequences=2, **PAGED), Sampling(temperature=0.8, top_k=20, seed=3)
+    assert tokens(session, few_jobs(5), KERNELS, sampling=sampling) == tokens(session, few_jobs(5), Drive(), sampling=sampling)
+
+
+def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: Callable[..., Session]) -> None:
+    """Three sequences decode in four lanes; what the cache holds elsewhere stays as it was, poison included."""
+    session = open_session(llama, max_tokens=32, max_sequences=4, **PAGED)
+    with engaged(session, KERNELS) as ready, torch.inference_mode():
+        pool, lanes = ready.runner.pool, Lanes(4, torch.device("cpu"))
+        memories = [store.data for store in (*pool.keys, *pool.values) if isinstance(store, ModelFormat)]
+        assert len(memories) == 4
+        for memory in memories:
+            memory.fill_(float("nan"))
+        held = [pool.open() for _ in range(3)]
+        for each in held:
+            pool.grow(each, 2)
+        placed = [Placed(number=i, row=each.row, position=0, stored=0, token=5 + i) for i, each in enumerate(held)]
+        lanes.follow(placed, 4, None)
+        logits = ready.runner.forward(ready.runner.decoding(lanes, 4, held), lanes.ids, lanes.positions, None)
+        assert not logits[:3].isnan().any()
+        written = torch.zeros(pool.room.blocks, pool.room.block_tokens, dtype=torch.bool)
+        written[[each.blocks[0] for each in held], 0] = True
+        for memory in memories:
+            assert torch.equal(~memory.isnan().any(-1).any(1), written)

@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+
+from advisor.backends.technique import Slot
+from advisor.backends.techniques import by_name
+from advisor.cli.demo_run import MODEL, demo_request, run_demo
+from advisor.planning.search import stacks
+from advisor.profiles.errors import AdvisorError
+from advisor.profiles.model_store import find_model
+
+
+def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    said: list[object] = []
+    with pytest.raises(AdvisorError) as caught:
+        run_demo(tmp_path / "file" / "out", said.append)
+    assert (caught.value.code, said) == ("not-writable", [])
+
+
+def test_the_demonstration_has_stacks_to_choose_from_with_a_technique_in_most_slots() -> None:
+    model = find_model(MODEL)
+    request = demo_request(model)
+    slots = {by_name(name).slot for name in request.require}
+    assert slots >= {Slot.WEIGHTS, Slot.ATTENTION, Slot.KV_LAYOUT, Slot.KV_FORMAT, Slot.DECODING, Slot.BATCHING}
+    assert any(True for _ in stacks(model, request, "advisor"))

@@ -1,0 +1,106 @@
+"""What is said to fit must fit: small devices, plans near the edge, and settings that were published as out of memory."""
+
+from dataclasses import replace
+
+import pytest
+
+from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.estimate.estimator import Estimator
+from advisor.estimate.machines.catalogue import CatalogueMachine
+from advisor.planning.advice import Status
+from advisor.planning.ranking import columns_of, judge, misses, status
+from advisor.profiles.engines import load_engine
+from advisor.profiles.formats import GIB
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Load, Request, Workload
+
+SHORT = Workload(prompt_tokens=512, output_tokens=128, load=Load.OFFLINE)
+
+
+def estimator(hardware: str, engine: str, share: float | None = None) -> Estimator:
+    known = load_engine(engine)
+    known = known.model_copy(update={"memory_share": share}) if share is not None else known
+    return Estimator(CatalogueMachine(load_hardware(hardware), known.gpu), known)
+
+
+def deployment(model: str, weights: str, *, tp: int = 1, slots: int = 256, budget: int = 0) -> Deployment:
+    return Deployment(
+        model=find_model(model),
+        weights=Weights(weights),
+        attention=Attention("sdpa"),
+        kv=KvCache("paged", 16),
+        batching=Batching("continuous", slots, budget),
+        parallel=Parallel(tensor=tp),
+    )
+
+
+def fits(hardware: str, engine: str, held: Deployment, workload: Workload, share: float | None = None) -> int:
+    return estimator(hardware, engine, share).fitting(held, workload)
+
+
+@pytest.mark.parametrize(
+    ("hardware", "engine", "model", "weights", "tp"),
+    [
+        ("h100-sxm", "vllm", "meta-llama/Meta-Llama-3.1-70B", "bf16", 1),
+        ("rtx-4090", "vllm", "meta-llama/Llama-2-13b-hf", "fp16", 1),
+        ("rtx-3080-10g", "llama.cpp", "meta-llama/Meta-Llama-3-8B", "gguf-f16", 1),
+        ("rtx-4090", "llama.cpp", "meta-llama/Meta-Llama-3-70B", "gguf-q4_k_m", 1),
+        ("apple-m1-7", "llama.cpp", "meta-llama/Meta-Llama-3-8B", "gguf-f16", 1),
+    ],
+)
+def test_what_ran_out_of_memory_does_not_fit(hardware: str, engine: str, model: str, weights: str, tp: int) -> None:
+    """The llama.cpp rows are `OOM` in XiongjieDai/GPU-Benchmarks-on-LLM-Inference; the others hold less memory than weights."""
+    assert fits(hardware, engine, deployment(model, weights, tp=tp, slots=1), SHORT) == 0
+
+
+def test_a_context_that_did_not_fit_is_refused_and_the_one_that_did_is_not() -> None:
+    """vllm-project/vllm issue 10517, RTX 3090, Llama-3.1-8B, whole prompts: 20,000 tokens ran, 29,000 did not."""
+    for tokens, ran in ((20_000, True), (29_000, False)):
+        asked = Workload(prompt_tokens=tokens - 1, output_tokens=1, concurrency=1)
+        held = deployment("meta-llama/Meta-Llama-3.1-8B", "bf16", budget=tokens)
+        assert (fits("rtx-3090", "vllm", held, asked, 0.9) > 0) is ran, tokens
+
+
+def test_requests_that_fit_have_a_low_end_and_whole_numbers() -> None:
+    told = estimator("rtx-4090", "vllm", 0.9).metrics(deployment("meta-llama/Meta-Llama-3.1-8B", "bf16"), SHORT).max_concurrency
+    assert told is not None
+    assert told.value == int(told.value)
+    assert told.low <= 41_408 / 640 <= told.high, "a pool of 41,408 tokens was measured"
+    assert told.low < told.value
+
+
+@pytest.mark.parametrize(("spare", "expected"), [(-0.01, Status.MISSES), (0.01, Status.AT_RISK), (2.0, Status.MEETS)])
+def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expected: Status) -> None:
+    """The device's memory is a limit like any other: the upper end of what is needed counts."""
+    asked = Workload(prompt_tokens=512, output_tokens=128, concurrency=8)
+    request = Request(workload=asked)
+    held = deployment("meta-llama/Llama-3.2-1B", "bf16", slots=8)
+    known = estimator("l4", "vllm")
+    needed = known.needed_memory(held, asked)
+    metrics = known.metrics(held, asked).model_copy(update={"peak_memory_gib": needed})
+    budget_gib = needed.value * (1 + spare)
+    judged = judge(columns_of([metrics], [0]), request, budget_gib)
+    assert status(float(judged.probability[0]), misses(metrics, request.limits, budget_gib)) is expected
+
+
+def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:
+    """An engine that tries its largest step before it sizes its cache keeps that much free."""
+    known, base = estimator("h100-sxm", "vllm"), deployment("meta-llama/Meta-Llama-3.1-8B", "bf16")
+    small = known.fitting(base, SHORT)
+    assert known.fitting(replace(base, batching=Batching("continuous", 2048, 0)), SHORT) < small
+    assert known.fitting(replace(base, batching=Batching("continuous", 256, 65_536)), SHORT) < small
+
+
+def test_small_devices_take_smaller_steps() -> None:
+    small, large = (estimator(hardware, "vllm").engine for hardware in ("rtx-4090", "h100-sxm"))
+    assert (small.token_budget, small.max_sequences) == (2048, 256)
+    assert (large.token_budget, large.max_sequences) == (8192, 1024)
+
+
+@pytest.mark.parametrize(("hardware", "share"), [("h100-sxm", 0.84), ("h200-sxm", 0.91), ("b200-sxm", 0.93)])
+def test_sglang_leaves_its_reserve_free(hardware: str, share: float) -> None:
+    """server_args.py with chunks of 8,192 tokens: 13 GiB."""
+    known = estimator(hardware, "sglang")
+    assert known.memory_share == pytest.approx(share, abs=0.01)
+    assert known.budget_bytes / GIB < load_hardware(hardware).memory_bytes / GIB - 12

@@ -1,0 +1,277 @@
+"""The scheduler against a plain one that takes one step at a time, and the rules that hold whatever comes."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Weights
+from advisor.estimate.machines.catalogue import CatalogueMachine
+from advisor.estimate.operators.types import Part
+from advisor.estimate.serving.requests import NEVER_FULL, Active, Pool
+from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.steps.pricer import StepPricer
+from advisor.profiles.engines import load_engine
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_store import find_model
+
+BLOCK = 16
+STEP_S = 0.125
+BUDGET = 64
+
+
+class EqualSteps(StepPricer):
+    """Every step takes the same, so that times count steps."""
+
+    def step_s(self, parts: tuple[Part, ...]) -> float:
+        """An eighth of a second: sums are exact."""
+        return STEP_S
+
+
+def pricer(decoding: Decoding | None = None) -> EqualSteps:
+    stack = Deployment(
+        model=find_model("meta-llama/Meta-Llama-3.1-8B"),
+        weights=Weights("bf16"),
+        attention=Attention("sdpa"),
+        kv=KvCache("paged", BLOCK, "bf16"),
+        decoding=decoding or Decoding(),
+        batching=Batching("continuous", 8, BUDGET),
+    )
+    return EqualSteps(stack, CatalogueMachine(load_hardware("h100-sxm"), load_engine("vllm").gpu))
+
+
+PRICER = pricer()
+
+
+def scheduler(pool: Pool = NEVER_FULL, slots: int = 8) -> Scheduler:
+    return Scheduler(PRICER, Rules(policy="continuous", slots=slots, token_budget=BUDGET, pool=pool))
+
+
+@dataclass
+class Plain:
+    """A request of the plain scheduler."""
+
+    number: int
+    prompt: int
+    output: int
+    computed: int = 0
+    produced: int = 0
+    first_s: float = 0.0
+    last_s: float = 0.0
+
+    @property
+    def known(self) -> int:
+        return self.prompt + self.produced
+
+
+def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[float], pool: Pool, slots: int) -> list[Plain]:
+    """vLLM's rules, one step after another: those that run, the youngest thrown out while blocks lack, then who waits, in order."""
+    pending = deque(zip(arrivals_s, (Plain(number, *shape) for number, shape in enumerate(lengths)), strict=True))
+    waiting: deque[Plain] = deque()
+    running: list[Plain] = []
+    done, now = [], 0.0
+
+    def blocks(tokens: int) -> int:
+        return -(-tokens // BLOCK)
+
+    def chunks() -> dict[int, int]:
+        """New tokens of every sequence that runs."""
+        decoding = [one for one in running if one.known - one.computed == 1 and one.produced]
+        room, given = max(BUDGET - len(decoding), 1), {one.number: 1 for one in decoding}
+        for one in running:
+            if one.number not in given:
+                given[one.number] = min(one.known - one.computed, room)
+                room -= given[one.number]
+        return given
+
+    while pending or waiting or running:
+        if not (waiting or running):
+            now = max(now, pending[0][0])
+        while pending and pending[0][0] <= now:
+            waiting.append(pending.popleft()[1])
+        preempted = False
+        while len(running) > 1 and sum(blocks(one.computed + chunks()[one.number]) for one in running) > pool.blocks:
+            youngest = running.pop()
+            youngest.computed, preempted = 0, True
+            waiting.appendleft(youngest)
+        while waiting and not preempted and len(running) < slots:
+            used, given = sum(blocks(one.computed + chunks()[one.number]) for one in running), chunks()
+            prompts = sum(given[one.number] for one in running if not (one.known - one.computed == 1 and one.produced))
+            decoding = sum(one.known - one.computed == 1 and one.produced > 0 for one in running)
+            started = [one for one in running if one.computed == 0]
+            used += sum(blocks(one.known) - blocks(given[one.number]) for one in started)
+            if running and (used + blocks(waiting[0].known) > pool.blocks or max(BUDGET - decoding, 1) - prompts <= 0):
+                break
+            running.append(waiting.popleft())
+        given = chunks()
+        now += STEP_S
+        for one in list(running):
+            one.computed += given[one.number]
+            if one.computed < one.known:
+                continue
+            one.produced += 1
+            one.first_s = one.first_s or now
+            if one.produced == one.output:
+                one.last_s = now
+                running.remove(one)
+                done.append(one)
+    return done
+
+
+shapes = st.lists(st.tuples(st.integers(1, 150), st.integers(1, 60)), min_size=1, max_size=14)
+pools = st.integers(14, 40).map(lambda blocks: Pool(blocks, BLOCK))
+"""At least what the longest request takes alone: 210 tokens."""
+gaps = st.lists(st.integers(0, 40), min_size=14, max_size=14)
+
+
+def arrivals(gaps_steps: Sequence[int], count: int) -> list[float]:
+    """Times between steps, so that no arrival falls on the end of one."""
+    at, found = 0.0, []
+    for gap in gaps_steps[:count]:
+        at += gap * STEP_S * 0.75
+        found.append(at + STEP_S / 32)
+    return found
+
+
+@given(shapes, gaps, pools, st.integers(1, 8))
+def test_steps_taken_together_end_as_steps_taken_one_by_one(
+    lengths: list[tuple[int, int]], gaps_steps: list[int], pool: Pool, slots: int
+) -> None:
+    times = arrivals(gaps_steps, len(lengths))
+    jumped = scheduler(pool, slots).serve(lengths, in_flight=None, arrivals_s=times)
+    plain = one_step_at_a_time(lengths, times, pool, slots)
+    expected = {one.number: one for one in plain}
+    assert len(jumped) == len(lengths)
+    for one in jumped:
+        assert (one.first_s, one.last_s) == pytest.approx((expected[one.number].first_s, expected[one.number].last_s))
+
+
+@given(shapes, pools, st.integers(1, 8))
+def test_the_pool_is_never_overdrawn(lengths: list[tuple[int, int]], pool: Pool, slots: int) -> None:
+    run = scheduler(pool, slots)
+    run.serve(lengths, in_flight=None)
+    assert 0 < run.peak_blocks <= pool.blocks
+
+
+@given(shapes, pools)
+def test_every_request_finishes_once_with_all_its_tokens(lengths: list[tuple[int, int]], pool: Pool) -> None:
+    done = scheduler(pool).serve(lengths, in_flight=None)
+    assert sorted(one.number for one in done) == list(range(len(lengths)))
+    assert all((one.prompt, one.output) == lengths[one.number] and one.produced == one.output for one in done)
+    assert all(one.arrival_s < one.first_s <= one.last_s for one in done)
+
+
+@given(shapes, gaps)
+def test_first_tokens_come_in_order_of_arrival_when_nobody_is_preempted(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
+    run = scheduler()
+    done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
+    first = [one.first_s for one in sorted(done, key=lambda one: one.number)]
+    assert run.preemptions == 0
+    assert first == sorted(first)
+
+
+@given(shapes, pools)
+def test_no_more_is_served_than_steps_allow(lengths: list[tuple[int, int]], pool: Pool) -> None:
+    """Each step computes at most the budget, and writes at most a token for each of the sequences that run."""
+    run = scheduler(pool)
+    done = run.serve(lengths, in_flight=None)
+    elapsed_steps = max(one.last_s for one in done) / STEP_S
+    assert run.steps == pytest.approx(elapsed_steps)
+    assert sum(one.prompt for one in done) <= BUDGET * run.steps
+    assert sum(one.output for one in done) <= 8 * run.steps
+    assert all((one.last_s - one.first_s) / STEP_S >= one.output - 1 for one in done)
+
+
+def test_the_youngest_gives_way_and_computes_again_what_it_had_written() -> None:
+    """Two of 5 blocks in a pool of 9: the second is thrown out when it has half of its answer and prefilled again, first in the queue."""
+    run = scheduler(Pool(9, BLOCK))
+    done = {one.number: one for one in run.serve([(16, 64), (16, 64), (16, 1)], in_flight=None)}
+    assert [done[number].preemptions for number in (0, 1)] == [0, 1]
+    assert run.preemptions == 1
+    assert done[0].last_s == 64 * STEP_S
+    assert done[0].last_s < done[1].last_s
+    assert done[1].first_s == done[0].first_s
+
+
+def test_a_preempted_request_goes_before_those_that_came_later() -> None:
+    run = scheduler(Pool(9, BLOCK), slots=2)
+    done = {one.number: one for one in run.serve([(16, 64), (16, 64), (100, 10)], in_flight=None)}
+    assert done[1].preemptions == 1
+    assert done[1].last_s > done[0].last_s
+    assert done[2].first_s > done[1].last_s
+
+
+def test_an_engine_that_reserves_starts_only_what_it_can_finish() -> None:
+    """5 blocks each to the end: of three requests two run in 10 blocks, and nobody is thrown out."""
+    run = scheduler(Pool(10, BLOCK, reserves=True))
+    done: list[Active] = run.serve([(16, 64)] * 3, in_flight=None)
+    assert run.preemptions == 0
+    assert [one.first_s / STEP_S for one in done] == [1, 1, 65]
+
+
+def test_states_of_fixed_size_take_their_share_of_the_pool() -> None:
+    """One block for tokens and 2.5 for states: two sequences fit in 7 blocks, not three."""
+    run = scheduler(Pool(7, BLOCK, fixed_blocks=2.5))
+    done = run.serve([(8, 4)] * 3, in_flight=None)
+    assert [one.first_s / STEP_S for one in done] == [1, 1, 5]
+
+
+def test_blocks_are_as_large_as_the_pool_says() -> None:
+    """Engines that keep states in the pool grow its blocks: two requests of 5 large ones fit in 10, whatever the layout's own size."""
+    run = scheduler(Pool(10, 4 * BLOCK))
+    run.serve([(4 * BLOCK, 16 * BLOCK)] * 2, in_flight=None)
+    assert run.preemptions == 0
+    assert run.peak_blocks == 10
+
+
+@given(shapes, gaps)
+def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
+    """So the time to the first token holds no more than the step of its own prompt and those of whoever stands before."""
+    run = Scheduler(PRICER, Rules(policy="continuous", slots=14, token_budget=BUDGET, chunked=False))
+    done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
+    assert sorted(one.number for one in done) == list(range(len(lengths)))
+    for one in done:
+        before = sum(other.number < one.number and other.first_s > one.arrival_s for other in done)
+        assert one.first_s - one.arrival_s <= (before + 2) * STEP_S
+
+
+class TokensTake(StepPricer):
+    """A step takes a millisecond for each of its tokens."""
+
+    def step_s(self, parts: tuple[Part, ...]) -> float:
+        """Milliseconds count tokens."""
+        return 1e-3 * sum(part.rows for part in parts)
+
+
+def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
+    """The first answer has four tokens left when a prompt of 1024 comes: it waits for all of it, or for three steps of the budget."""
+    took = {}
+    for chunked in (True, False):
+        pricing = TokensTake(PRICER.deployment, PRICER.machine)
+        run = Scheduler(pricing, Rules(policy="continuous", slots=2, token_budget=BUDGET, chunked=chunked))
+        first, second = sorted(run.serve([(16, 5), (1024, 2)], in_flight=None, arrivals_s=[0.0, 0.017]), key=lambda one: one.number)
+        took[chunked] = first.tpot_s, second.first_s
+    whole, chunks = took[False], took[True]
+    assert whole[0] is not None
+    assert chunks[0] is not None
+    assert whole[0] > 1.024 / 4 > 0.25 * 1.024 / 4 > chunks[0]
+    assert chunks[0] <= (1 + 4 * BUDGET * 1e-3) / 4
+    assert chunks[1] == pytest.approx(whole[1], rel=0.02), "the work is the same"
+
+
+def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
+    """Three tokens a step when both drafts are always right."""
+    drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
+    run = Scheduler(drafted, Rules(policy="continuous", slots=1, token_budget=BUDGET))
+    assert run.serve([(16, 31)], in_flight=1)[0].last_s == 11 * STEP_S
+
+
+def test_a_draft_that_goes_past_the_end_holds_no_more_of_the_cache() -> None:
+    """Four sequences of 256 + 64 tokens hold 319 at most: twenty blocks of 16 each, whatever the last step was worth."""
+    drafting = pricer(Decoding("prompt-lookup", draft_tokens=4, acceptance=0.6))
+    run = Scheduler(drafting, Rules(policy="static", slots=4, token_budget=8192), exact_cache=True)
+    run.serve([(256, 64)] * 4, in_flight=4)
+    assert run.peak_cache_tokens == 4 * 320

@@ -1,0 +1,66 @@
+"""Steps of many deployments at once: each member's as if it were priced alone, and every distinct price asked for once."""
+
+import itertools
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from advisor.backends.deployment import Attention, Decoding, Deployment, KvCache, Weights
+from advisor.estimate.machines.catalogue import CatalogueMachine
+from advisor.estimate.machines.machine import Machine, price
+from advisor.estimate.operators.types import Part
+from advisor.estimate.steps.batched import Family
+from advisor.estimate.steps.pricer import SharedPrices, StepPricer
+from advisor.profiles.engines import load_engine
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.model_store import find_model
+
+MODEL = find_model("Qwen/Qwen3-8B")
+PLAIN = Decoding()
+DRAFTED = Decoding("draft", 3, 0.7, (0.6, 0.8), find_model("Qwen/Qwen3-0.6B"))
+DECODING = Part("decode", 8, 1, 1500)
+CHUNK = Part("prefill", 1, 500, 1000)
+STEPS = {"decode": (DECODING,), "prefill": (CHUNK,), "mixed": (CHUNK, DECODING)}
+
+
+def machine(engine: str = "advisor") -> Machine:
+    return CatalogueMachine(load_hardware("l40s"), load_engine(engine).gpu)
+
+
+def pricers(decoding: Decoding, on: Machine) -> list[StepPricer]:
+    """Three ways to store weights, two kernels, two caches: twelve deployments."""
+    shared = SharedPrices()
+    ways = itertools.product(("bf16", "int8", "int4"), ("eager", "sdpa"), ("bf16", "int8"))
+    return [
+        StepPricer(Deployment(MODEL, Weights(weights), Attention(kernel), KvCache("paged", 16, cache), decoding), on, shared)
+        for weights, kernel, cache in ways
+    ]
+
+
+@pytest.mark.parametrize("engine", ["advisor", "transformers"])
+@pytest.mark.parametrize("parts", STEPS.values(), ids=STEPS)
+def test_a_step_takes_each_member_what_it_takes_it_alone(parts: tuple[Part, ...], engine: str) -> None:
+    family, alone = Family(pricers(PLAIN, machine(engine))), pricers(PLAIN, machine(engine))
+    assert list(family.step_s(parts)) == pytest.approx([pricer.step_s(parts) for pricer in alone], rel=1e-12)
+
+
+def test_drafts_are_part_of_steps_and_prefills() -> None:
+    family, alone = Family(pricers(DRAFTED, machine())), pricers(DRAFTED, machine())
+    assert list(family.decode_s(8, 1500.0)) == pytest.approx([pricer.decode_s(8, 1500.0) for pricer in alone], rel=1e-12)
+    assert list(family.prefill_s(900, 900)) == pytest.approx([pricer.prefill_s(900, 900) for pricer in alone], rel=1e-12)
+
+
+def test_some_members_are_priced_as_among_all() -> None:
+    members, places = pricers(PLAIN, machine()), np.array([7, 2, 11])
+    family = Family(members)
+    assert list(family.of(places).step_s(STEPS["mixed"])) == list(family.step_s(STEPS["mixed"])[places])
+
+
+def test_weights_are_priced_once_each_and_so_is_attention() -> None:
+    family = Family(pricers(PLAIN, machine()))
+    with patch("advisor.estimate.steps.pricer.price", wraps=price) as asked:
+        family.step_s(STEPS["decode"])
+        assert asked.call_count == 3 + 4, "three ways to store weights; two kernels over two caches"
+        family.step_s(STEPS["decode"])
+        assert asked.call_count == 3 + 4

@@ -1,0 +1,42 @@
+"""A simulation asks between its steps whether it may go on."""
+
+import pytest
+
+from advisor.estimate.cancellation import asking
+from advisor.estimate.serving.requests import NEVER_FULL
+from advisor.estimate.serving.scheduler import Scheduler
+from tests.estimate.serving.test_scheduler import scheduler
+
+LENGTHS = [(100, 50), (900, 40), (30, 90)]
+
+
+class Enough(Exception):  # noqa: N818 - no error: somebody lost patience
+    pass
+
+
+def served() -> tuple[Scheduler, list[float]]:
+    run = scheduler(NEVER_FULL)
+    return run, [one.last_s for one in run.serve(LENGTHS, in_flight=None)]
+
+
+def test_what_the_check_raises_ends_the_simulation() -> None:
+    asked = 0
+
+    def check() -> None:
+        nonlocal asked
+        asked += 1
+        if asked == 3:
+            raise Enough
+
+    with pytest.raises(Enough), asking(check):
+        served()
+    assert asked == 3
+
+
+def test_a_check_that_lets_it_go_on_changes_nothing() -> None:
+    calls: list[None] = []
+    with asking(lambda: calls.append(None)):
+        _, asked = served()
+    _, alone = served()
+    assert asked == alone
+    assert len(calls) > len(LENGTHS)

@@ -1,0 +1,103 @@
+"""A desk whose answers are canned: nothing in them was predicted, so that frames stay the same."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from advisor.estimate.uncertainty.probability import keeps_probability
+from advisor.planning.advice import Advice, Candidate, Status
+from advisor.planning.alternatives import Spot, Zone
+from advisor.planning.ranking import bounds
+from advisor.profiles.request import Limits
+from advisor.quantities.metrics import BY_LIMIT
+from advisor.sensitivity.counterfactual import Change, Kind, Outcome
+from advisor.sensitivity.findings import Finding
+from advisor.sensitivity.marginal_gain import Change as Moved
+from advisor.sensitivity.marginal_gain import Gain
+from advisor.tui.form.values import Asked
+from advisor.tui.workers.planning_client import Desk, Here, Planned
+from tests.rendering.text.test_text import FITS, NOTHING_FITS
+
+ASKED = Asked({"model": "canned/llama-8b", "hardware": "canned-24g", "ttft_ms": "0.5s", "tpot_ms": "20", "memory_gib": "20"})
+IMPOSSIBLE = ASKED.with_text("tpot_ms", "10")
+
+
+class CannedDesk(Desk):
+    """Answers `ASKED` with three plans, of which one misses a limit, and `IMPOSSIBLE` with two that miss."""
+
+    def answer(self, asked: Asked, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+        advice = _with_chances(NOTHING_FITS if asked.text("tpot_ms") == "10" else FITS)
+        return Planned(asked, advice, tuple(map(_spot, advice.ranked)), 20.0, False)
+
+    def sketch(self, asked: Asked) -> Planned | None:
+        return None
+
+    def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Advice | None:
+        chosen = next(spot.candidate for spot in planned.spots if spot.id == plan)
+        return replace(planned.advice, chosen=chosen)
+
+    def simulated(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Candidate | None:
+        return next(spot.candidate for spot in planned.spots if spot.id == plan)
+
+    def findings(
+        self, planned: Planned, advice: Advice, wanted: Sequence[str], abandoned: Callable[[], bool] = lambda: False
+    ) -> Iterator[Finding]:
+        """One bit about the first limit and one about `kv-int8`; nothing else is let in."""
+        for topic in wanted:
+            if topic == wanted[0] and topic in Limits.model_fields:
+                yield Finding(topic, _gain(advice, topic))
+            if topic == "kv-int8":
+                yield Finding(topic, _change(advice))
+            yield Finding(topic, None)
+
+    def here(self) -> Here:
+        return Here("canned-cpu", "Canned CPU, 64.0 GiB")
+
+
+def _with_chances(advice: Advice) -> Advice:
+    ranked = tuple(replace(candidate, chances=_chances(candidate, advice.request.limits)) for candidate in advice.ranked)
+    chosen = next(candidate for candidate in ranked if candidate.id == advice.chosen.id)
+    return replace(advice, ranked=ranked, chosen=chosen)
+
+
+def _chances(candidate: Candidate, limits: Limits) -> tuple[tuple[str, float], ...]:
+    known = ((limit, bound, BY_LIMIT[limit]) for limit, bound in bounds(limits, 20.0).items())
+    return tuple(
+        (limit, keeps_probability(value, bound, higher_is_better=shown.higher_is_better))
+        for limit, bound, shown in known
+        if (value := getattr(candidate.metrics, shown.name)) is not None
+    )
+
+
+def _gain(advice: Advice, limit: str) -> Gain:
+    before, after = advice.ranked[:2]
+    assert before.metrics.tpot_ms_p95 is not None
+    assert after.metrics.tpot_ms_p95 is not None
+    return Gain(
+        limit=limit,
+        asked=1.0,
+        step=0.1,
+        moved_to=1.1,
+        request=advice.request,
+        chosen=after,
+        changes=(Moved("tpot_ms_mean", before.metrics.tpot_ms_p95, after.metrics.tpot_ms_p95),),
+        chance=(before.probability, after.probability),
+        other_plan=True,
+    )
+
+
+def _change(advice: Advice) -> Change:
+    return Change(
+        kind=Kind.LIMIT,
+        name="quality_loss_pct",
+        before=1.0,
+        after=1.31,
+        outcome=Outcome.CHOSEN,
+        candidate=advice.ranked[1],
+        request=advice.request,
+    )
+
+
+def _spot(candidate: object) -> Spot:
+    assert isinstance(candidate, Candidate)
+    zone = Zone.REJECTED if candidate.status is Status.MISSES else Zone.FRONTIER
+    return Spot(candidate, zone, True)

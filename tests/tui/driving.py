@@ -1,0 +1,86 @@
+"""Drives the session without a terminal: a desk with canned answers, text frames of the screen, and waiting for planning."""
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from rich.console import Console
+from textual.pilot import Pilot
+
+from advisor.tui.app import SessionApp, Setting
+from advisor.tui.form.history import History
+from advisor.tui.form.saved_state import SessionState
+from advisor.tui.form.values import Asked
+from advisor.tui.panels.plans import PlansPanel
+from advisor.tui.workers.planning_client import Desk, Here
+
+LLAMA = "meta-llama/Meta-Llama-3.1-8B"
+ON_A_CARD = Asked({"model": LLAMA, "hardware": "rtx-4090"})
+
+
+class SomewhereDesk(Desk):
+    """The real planner on a machine that is the same everywhere."""
+
+    def here(self) -> Here:
+        return Here("some-cpu", "Some CPU, 64.0 GiB")
+
+
+def an_app(asked: Asked = ON_A_CARD, setting: Setting | None = None, desk: Desk | None = None) -> SessionApp:
+    """A session that is in the plan already."""
+    return SessionApp(desk or SomewhereDesk(), SessionState(History(asked)), setting or Setting(resume=True))
+
+
+@asynccontextmanager
+async def driven(app: SessionApp, size: tuple[int, int] = (120, 40)) -> AsyncIterator[Pilot[None]]:
+    """The app running in a terminal of that size, its first plan there."""
+    async with app.run_test(size=size) as pilot:
+        await settled(pilot)
+        yield pilot
+
+
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait for what runs in threads, and for what follows from it."""
+    app = pilot.app
+    assert isinstance(app, SessionApp)
+    for _ in range(200):
+        await pilot.pause()
+        await app.workers.wait_for_complete()
+        await pilot.pause()
+        if not app.waiting:
+            return
+        await pilot.pause(0.05)
+    raise AssertionError("the session never came to rest")
+
+
+async def typed(pilot: Pilot[None], field: str, text: str) -> None:
+    """Type into a field in place of what stands there."""
+    from textual.widgets import Input
+
+    row = pilot.app.screen.query_one(f"#field-{field}", Input)
+    row.focus()
+    row.value = ""
+    await pilot.press(*text)
+    await settled(pilot)
+
+
+def frame(app: SessionApp) -> str:
+    """What stands on the screen, as text without trailing blanks."""
+    console = Console(
+        file=io.StringIO(), record=True, width=app.size.width, height=app.size.height, force_terminal=True, legacy_windows=False
+    )
+    # Textual has no public way to the text of its screen.
+    console.print(app.screen._compositor.render_update(full=True))
+    return "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n"
+
+
+def rows_of(app: SessionApp) -> list[list[str]]:
+    """The cells of the table of plans."""
+    table = app.screen.query_one(PlansPanel)
+    return [[cell.plain for cell in table.get_row_at(row)] for row in range(table.row_count)]
+
+
+def message_of(app: SessionApp) -> str:
+    """The message line."""
+    from textual.widgets import Static
+
+    return str(app.screen.query_one("#message", Static).content).strip()

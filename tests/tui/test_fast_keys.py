@@ -1,0 +1,163 @@
+"""Keys that come faster than the screen is drawn act as if they had come one at a time."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from textual.app import App, ComposeResult
+from textual.events import Event, Key, Paste
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from advisor.tui import key_queue as in_order
+from advisor.tui.app import SessionApp
+from advisor.tui.key_queue import InOrder
+from advisor.tui.panels.plans import PlansPanel
+from advisor.tui.screens.modals import PathScreen
+from advisor.tui.screens.start import StartScreen
+from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.driving import an_app, driven, settled
+
+PASTED = "paste "
+BOTH_EMPTY = ASKED.with_text("ttft_ms", "").with_text("tpot_ms", "")
+
+
+def _event(key: str) -> Event:
+    return Paste(key.removeprefix(PASTED)) if key.startswith(PASTED) else Key(key, key if len(key) == 1 else None)
+
+
+def _send(app: App[None], *keys: str) -> None:
+    """All keys in one go, as a terminal delivers what was typed while it lagged."""
+    assert app._driver is not None
+    for key in keys:
+        event = _event(key)
+        event.set_sender(app)
+        app._driver.send_message(event)
+
+
+async def _at_once(pilot: Pilot[None], *keys: str) -> None:
+    _send(pilot.app, *keys)
+    for _ in keys:
+        await settled(pilot)
+
+
+def _fields(app: SessionApp) -> tuple[Input, Input]:
+    first, second = (app.screen.query_one(f"#field-{name}", Input) for name in ("ttft_ms", "tpot_ms"))
+    return first, second
+
+
+@pytest.mark.parametrize("leaves", ["tab", "enter"])
+@pytest.mark.parametrize("follows", [("3", "5", "0"), (f"{PASTED}350",)], ids=["typed", "pasted"])
+def test_what_comes_behind_the_key_that_leaves_a_field_stands_in_the_next(leaves: str, follows: tuple[str, ...]) -> None:
+    async def drive() -> None:
+        app = an_app(BOTH_EMPTY, desk=CannedDesk())
+        async with driven(app) as pilot:
+            first, second = _fields(app)
+            first.focus()
+            await settled(pilot)
+            await _at_once(pilot, *"245", "backspace", leaves, *follows)
+            assert (first.value, second.value) == ("24", "350")
+
+    asyncio.run(drive())
+
+
+def test_what_is_typed_behind_a_key_that_opens_a_box_stands_in_it() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2")
+            await _at_once(pilot, *"efs1")
+            assert isinstance(app.screen, PathScreen)
+            assert app.screen.query_one(Input).value == "fs1"
+            assert app.state.filter == "frontier"
+
+    asyncio.run(drive())
+
+
+def test_a_key_behind_one_that_moves_the_cursor_acts_where_the_cursor_is_then() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "f", "f")
+            await settled(pilot)
+            await _at_once(pilot, "down", "space", "down", "space")
+            table = app.screen.query_one(PlansPanel)
+            second, third = (str(table.coordinate_to_cell_key((row, 0)).row_key.value) for row in (1, 2))  # type: ignore[arg-type]
+            assert app.state.marked == (second, third)
+
+    asyncio.run(drive())
+
+
+def test_a_key_that_no_widget_has_the_focus_for_acts_and_lets_the_next_one_act() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            app.screen.set_focus(None)
+            await _at_once(pilot, *"ff0", *"xy")
+            assert app.state.filter == "all"
+            assert isinstance(app.screen, StartScreen)
+            assert app.screen.query_one(Input).value == "xy"
+
+    asyncio.run(drive())
+
+
+def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(in_order, "PATIENCE_S", 0.05)
+
+    class Loses(Input):
+        loses = False
+
+        def call_later(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+            """Drops it, as a widget that is gone before it comes to it."""
+            return self.loses or super().call_later(callback, *args, **kwargs)
+
+    class Small(InOrder, App[None]):
+        def compose(self) -> ComposeResult:
+            yield Loses()
+
+    async def drive() -> None:
+        app = Small()
+        async with app.run_test():
+            field = app.query_one(Loses)
+            field.loses = True
+            _send(app, *"350")
+            for _ in range(1000):
+                await asyncio.sleep(0.01)
+                if field.value == "350":
+                    break
+            field.loses = False
+            assert field.value == "350"
+
+    asyncio.run(drive())
+
+
+def test_what_is_typed_behind_the_key_that_quits_is_let_go() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2")
+            _send(app, "f", "ctrl+q", "f", "f")
+            while app.is_running:
+                await asyncio.sleep(0.01)
+        assert app.return_code == 0
+        assert app.state.filter == "feasible"
+
+    asyncio.run(drive())
+
+
+def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "down")
+            await settled(pilot)
+            assert app.detail is not None
+            assert app.planned is not None
+            late, best = app.detail, app.planned.advice.chosen.id
+            await pilot.press("up")
+            await settled(pilot)
+            app._detailed(app.planned, late)
+            assert app.selected == app.detail.chosen.id == best
+
+    asyncio.run(drive())

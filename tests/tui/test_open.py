@@ -1,0 +1,93 @@
+"""Opening and saving plans: files stand in a list, the newest first; a bad one says why; what is in the way is named before it goes."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Input
+
+from advisor.tui.form.choices import plan_files
+from tests.paths import ROOT
+from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.driving import an_app, driven, frame, message_of, settled
+
+GOLDEN_PLAN = ROOT / "tests/golden/plan.yaml"
+
+
+def _plan(folder: Path, name: str, age_s: int) -> None:
+    text = GOLDEN_PLAN.read_text(encoding="utf-8")
+    (folder / name).write_text(text, encoding="utf-8")
+    os.utime(folder / name, (1_700_000_000 - age_s,) * 2)
+
+
+def test_plan_files_are_listed_the_newest_first_with_model_machine_and_verdict(tmp_path: Path) -> None:
+    _plan(tmp_path, "older.yaml", 60)
+    _plan(tmp_path, "newer.yml", 0)
+    (tmp_path / "other.yaml").write_text("kind: Request\n", encoding="utf-8")
+    (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")
+    os.utime(tmp_path / "broken.yaml", (1_600_000_000,) * 2)
+    found = plan_files([tmp_path, tmp_path]).options
+    assert [Path(option.value).name for option in found] == ["newer.yml", "older.yaml", "broken.yaml"]
+    assert found[0].label.endswith(("meets all limits", "meets them at RISK", "misses a limit"))
+    assert " on " in found[0].label
+    assert found[2].label.endswith("cannot be read; Enter says why")
+
+
+@pytest.mark.parametrize(("typed", "said"), [("gone.yaml", "Plan not found: gone.yaml"), ("broken.yaml", "broken.yaml")])
+def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")
+
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "o")
+            await settled(pilot)
+            assert "broken.yaml   cannot be read" in frame(app)
+            app.screen.query_one(Input).value = typed
+            await pilot.press("enter")
+            await settled(pilot)
+            assert said in message_of(app)
+            assert message_of(app).endswith("o opens another; the question is as it was.")
+            assert app.state.asked == ASKED
+
+    asyncio.run(drive())
+
+
+async def _saved(pilot: Pilot[None], file: Path) -> None:
+    await pilot.press("e")
+    await settled(pilot)
+    pilot.app.screen.query_one(Input).value = str(file)
+    await pilot.press("enter")
+    await settled(pilot)
+
+
+def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept, gone = Path("kept.txt"), Path("gone.yaml")
+    kept.write_text("not a plan\n", encoding="utf-8")
+    _plan(tmp_path, gone.name, 0)
+
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await pilot.press("escape")
+            await _saved(pilot, kept)
+            assert "is there already: a file that is no plan." in " ".join(frame(app).split())
+            await pilot.press("enter")
+            await settled(pilot)
+            assert kept.read_text(encoding="utf-8") == "not a plan\n"
+            assert message_of(app).endswith("is as it was. e saves under another name.")
+            await _saved(pilot, gone)
+            assert "another plan, plan-" in " ".join(frame(app).split())
+            await pilot.press("down", "enter")
+            await settled(pilot)
+            assert message_of(app) == f"saved {gone}"
+            written = gone.read_bytes()
+            await _saved(pilot, gone)
+            assert message_of(app).endswith("already says this; left as it is")
+            assert gone.read_bytes() == written
+
+    asyncio.run(drive())

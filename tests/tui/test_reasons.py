@@ -1,0 +1,189 @@
+"""The Why panel: reasons are worked out while they are read, and a change that is taken is the change that was told."""
+
+import asyncio
+import threading
+
+import pytest
+from textual.widgets import OptionList
+
+from advisor.sensitivity.counterfactual import Change, Kind
+from advisor.sensitivity.marginal_gain import Gain
+from advisor.tui.form.suggestions import with_change, with_gain
+from advisor.tui.form.values import Asked
+from advisor.tui.panels.why import WhyPanel
+from advisor.tui.screens.technique import TechniqueScreen
+from advisor.tui.workers.planning_client import Desk
+from advisor.tui.workers.priority_lock import Turns
+from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled
+
+LIMITED = Asked({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
+LOADED = Asked(
+    {"model": LLAMA, "hardware": "rtx-4090", "concurrency": "8", "output_tokens": "512", "context": "8k"}, ("kv-paged",), ("kv-int8",)
+)
+
+
+@pytest.mark.parametrize("asked", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
+def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: Asked) -> None:
+    desk = Desk()
+    planned = desk.answer(asked)
+    assert planned is not None
+    kinds = set()
+    wanted = [reason.technique for reason in planned.advice.reasons if reason.technique not in planned.advice.chosen.names]
+    for finding in desk.findings(planned, planned.advice, wanted):
+        if not isinstance(finding.found, Change) or finding.found.kind in (Kind.MACHINE, Kind.TECHNIQUE):
+            continue
+        kinds.add(finding.found.kind)
+        again = desk.answer(with_change(asked, finding.topic, finding.found))
+        assert again is not None
+        told = finding.found.request
+        assert again.advice.request == told.model_copy(update={"require": tuple(sorted(told.require))}), finding.topic
+    assert kinds >= {Kind.REQUIRE, Kind.LOAD}
+
+
+def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
+    desk = Desk()
+    planned = desk.answer(LIMITED)
+    assert planned is not None
+    change = next(
+        finding.found
+        for finding in desk.findings(planned, planned.advice, ["kv-int8"])
+        if isinstance(finding.found, Change) and finding.found.kind is Kind.MACHINE
+    )
+    assert with_change(LIMITED, "kv-int8", change).text("hardware") == change.after != "rtx-4090"
+
+
+def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none() -> None:
+    desk = Desk()
+    planned = desk.answer(LIMITED)
+    assert planned is not None
+    (gain, *_) = (f.found for f in desk.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.found, Gain))
+    moved = with_gain(LIMITED, gain)
+    assert moved is not None
+    assert moved.text("tpot_ms") == "31"
+    free = LIMITED.with_text("memory_gib", "")
+    planned = desk.answer(free)
+    assert planned is not None
+    (gain, *_) = (f.found for f in desk.findings(planned, planned.advice, ["memory_gib_per_device"]) if isinstance(f.found, Gain))
+    assert with_gain(free, gain) is None
+
+
+def test_what_would_let_in_is_worked_out_while_the_panel_is_read() -> None:
+    async def drive() -> None:
+        app = an_app(LIMITED)
+        async with driven(app, (80, 24)) as pilot:
+            await pilot.press("escape", "3")
+            await settled(pilot)
+            why = app.screen.query_one(WhyPanel)
+            seen = set()
+            for _ in range(20):
+                seen.add(why.cursor)
+                await pilot.press("down")
+            text = "\n".join(line for part in why._parts for line in part.lines)
+            assert {"ttft_ms_p95", "weights-int4", "kv-int4"} <= seen
+            assert "Binding limit" in text
+            assert "Let in by: A limit of at most" in text
+            assert "working out" not in text
+
+    asyncio.run(drive())
+
+
+def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
+    async def drive() -> None:
+        app = an_app(LIMITED)
+        async with driven(app) as pilot:
+            await pilot.press("escape", "3")
+            await settled(pilot)
+            app.screen.query_one(WhyPanel).topic = "kv-int4"
+            await pilot.press("enter")
+            await settled(pilot)
+            assert isinstance(app.screen, TechniqueScreen)
+            lines = app.screen.query_one(OptionList)
+            prompts = [str(lines.get_option_at_index(place).prompt) for place in range(lines.option_count)]
+            place = next(place for place, prompt in enumerate(prompts) if "on TPOT p95" in prompt)
+            await pilot.press(*["down"] * place, "enter")
+            await settled(pilot)
+            assert app.planned is not None
+            assert "kv-int4" in app.planned.advice.chosen.names
+            assert app.state.asked.text("tpot_ms") != "30"
+            await pilot.press("u")
+            await settled(pilot)
+            assert app.state.asked == LIMITED
+
+    asyncio.run(drive())
+
+
+def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
+    async def drive() -> None:
+        app = an_app(ASKED, desk=CannedDesk())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "3")
+            await settled(pilot)
+            app.screen.query_one(WhyPanel).topic = "weights-int4"
+            await pilot.press("w")
+            await settled(pilot)
+            assert app.state.asked.forbid == ("weights-int4",)
+            assert message_of(app).startswith("weights-int4 is forced out (u takes it back).")
+            await pilot.press("w")
+            await settled(pilot)
+            assert app.state.asked == ASKED
+            app.screen.query_one(WhyPanel).topic = "kv-int8"
+            await pilot.press("w")
+            await settled(pilot)
+            assert app.state.asked.require == ("kv-int8",)
+
+    asyncio.run(drive())
+
+
+def test_leaving_the_panel_stops_the_work() -> None:
+    bits: list[str] = []
+    more = threading.Event()
+
+    class SlowDesk(CannedDesk):
+        def findings(self, *args):  # type: ignore[no-untyped-def]
+            for finding in super().findings(*args):
+                bits.append(finding.topic)
+                assert more.wait(60)
+                yield finding
+
+    async def drive() -> None:
+        app = an_app(ASKED, desk=SlowDesk())
+        async with driven(app, (80, 24)) as pilot:
+            await pilot.press("escape", "3")
+            await pilot.pause()
+            assert "working out" in frame(app) or bits
+            await pilot.press("2")
+            await pilot.pause()
+            more.set()
+            await settled(pilot)
+            assert len(bits) == 1
+
+    asyncio.run(drive())
+
+
+def test_who_waits_for_an_answer_goes_before_what_is_worked_out_meanwhile() -> None:
+    turns, order = Turns(), []
+    inside, waiting = threading.Event(), threading.Event()
+
+    def idle() -> None:
+        for _ in range(2):
+            with turns.when_idle():
+                order.append("idle")
+                inside.set()
+                assert waiting.wait(60)
+
+    def urgent() -> None:
+        assert inside.wait(60)
+        with turns.at_once():
+            order.append("urgent")
+
+    threads = [threading.Thread(target=work) for work in (idle, urgent)]
+    for thread in threads:
+        thread.start()
+    assert inside.wait(60)
+    while not turns._awaited:
+        pass
+    waiting.set()
+    for thread in threads:
+        thread.join(60)
+    assert order == ["idle", "urgent", "idle"]

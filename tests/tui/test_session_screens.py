@@ -1,0 +1,298 @@
+"""Pilot tests: a person types, errs, asks the impossible, resizes. The planner is the real one."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input
+
+from advisor.planfile.store import read_plan
+from advisor.tui.app import SessionApp, Setting
+from advisor.tui.form.history import History
+from advisor.tui.form.saved_state import SessionState, load_session
+from advisor.tui.form.values import Asked
+from advisor.tui.panels.field_row import FieldRow
+from advisor.tui.panels.plans import PlansPanel
+from tests.tui.driving import LLAMA, ON_A_CARD, SomewhereDesk, an_app, driven, frame, message_of, rows_of, settled, typed
+
+
+def test_a_limit_that_is_typed_is_planned_for() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await typed(pilot, "ttft_ms", "0.5s")
+            assert app.planned is not None
+            assert app.planned.advice.request.limits.ttft_ms_p95 == 500
+            assert app.state.asked.text("ttft_ms") == "0.5s"
+            assert "≤ 500 ms" in frame(app)
+
+    asyncio.run(drive())
+
+
+def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            before = rows_of(app)
+            await typed(pilot, "context", "much")
+            assert rows_of(app) == before
+            assert "type 8192" in " ".join(frame(app).split())
+            assert app.screen.query_one("#row-context", FieldRow).has_class("-wrong")
+            await typed(pilot, "context", "8k")
+            assert not app.screen.query_one("#row-context", FieldRow).has_class("-wrong")
+
+    asyncio.run(drive())
+
+
+def test_a_session_saved_with_a_field_that_cannot_be_read_plans_with_what_stood_there_before() -> None:
+    async def drive() -> None:
+        state = SessionState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
+        app = SessionApp(SomewhereDesk(), state, Setting(resume=True))
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            assert app.planned.asked.text("context") == "8k"
+            assert "The plan shown is for Context 8k." in message_of(app)
+            await typed(pilot, "tpot_ms", "30")
+            assert app.planned.advice.request.limits.tpot_ms_p95 == 30
+            assert app.planned.advice.request.workload.longest_tokens == 8192
+
+    asyncio.run(drive())
+
+
+def test_empty_fields_say_what_the_planner_took_for_them() -> None:
+    async def drive() -> None:
+        app = an_app(ON_A_CARD)
+        async with driven(app) as pilot:
+            assert "4096, assumed" in frame(app)
+            await typed(pilot, "context", "512")
+            assert "384, assumed" in frame(app)
+            assert "128, assumed" in frame(app)
+            await typed(pilot, "request_rate", "2")
+            assert app.screen.query_one("#field-concurrency", Input).placeholder == "none"
+
+    asyncio.run(drive())
+
+
+def test_where_nothing_fits_the_nearest_plans_stay_and_a_relaxation_can_be_taken() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await typed(pilot, "tpot_ms", "1")
+            assert rows_of(app)
+            assert all(row[0].startswith("×") for row in rows_of(app))
+            assert "No plan meets every limit" in message_of(app)
+            await pilot.press("escape", "r")
+            await settled(pilot)
+            await pilot.press("enter")
+            await settled(pilot)
+            assert app.state.asked.text("tpot_ms") not in ("", "1")
+            assert app.planned is not None
+            assert app.planned.advice.binding is None
+            assert app.screen.query_one("#field-tpot_ms", Input).value == app.state.asked.text("tpot_ms")
+
+    asyncio.run(drive())
+
+
+def test_letters_do_not_fire_while_typing() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await typed(pilot, "hardware", "sfmceu")
+            assert app.screen.query_one("#field-hardware", Input).value == "sfmceu"
+            assert (app.state.sort, app.state.filter, len(app.screen_stack)) == ("rank", "frontier", 1)
+
+    asyncio.run(drive())
+
+
+def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await typed(pilot, "tpot_ms", "25")
+            await pilot.press("escape", "u")
+            await settled(pilot)
+            assert app.state.asked == ON_A_CARD
+            assert app.screen.query_one("#field-tpot_ms", Input).value == ""
+            await pilot.press("ctrl+r")
+            await settled(pilot)
+            assert app.state.asked.text("tpot_ms") == "25"
+
+    asyncio.run(drive())
+
+
+@pytest.mark.parametrize(("size", "shown"), [((80, 24), 1), ((120, 40), 4), ((200, 50), 4)], ids=str)
+def test_below_a_hundred_columns_one_panel_is_shown_at_a_time(size: tuple[int, int], shown: int) -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app, size) as pilot:
+            for key in "1234":
+                await pilot.press("escape", key)
+                await settled(pilot)
+                visible = [panel for panel in app.screen.query(".panel") if panel.region.area]
+                assert len(visible) == shown
+                assert any(panel.has_focus_within or panel.has_focus for panel in visible)
+
+    asyncio.run(drive())
+
+
+def test_resizing_keeps_the_selected_plan() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "f", "down")
+            await settled(pilot)
+            chosen = app.selected
+            for size in ((80, 24), (200, 50), (120, 40)):
+                await pilot.resize_terminal(*size)
+                await settled(pilot)
+                table = app.screen.query_one(PlansPanel)
+                assert app.selected == chosen == table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+
+    asyncio.run(drive())
+
+
+def test_a_technique_that_is_forced_out_is_in_no_plan() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            assert "weights-int8" in app.planned.advice.chosen.names
+            await pilot.press("escape", "w")
+            await settled(pilot)
+            await pilot.press("down", "down", "enter")
+            await settled(pilot)
+            assert app.state.asked.forbid == ("weights-int8",)
+            assert app.planned is not None
+            assert all("weights-int8" not in spot.candidate.names for spot in app.planned.spots)
+
+    asyncio.run(drive())
+
+
+def test_two_marked_plans_are_compared_side_by_side() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await pilot.press("escape", "2", "space", "down", "space", "c")
+            await settled(pilot)
+            assert len(app.state.marked) == 2
+            text = frame(app)
+            assert "first" in text
+            assert "second" in text
+            assert "All limits kept" in text
+            assert "same" in text
+
+    asyncio.run(drive())
+
+
+def test_arrows_in_the_plot_walk_the_frontier_and_move_the_cursor() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            best = app.selected
+            await pilot.press("escape", "4", "left")
+            await settled(pilot)
+            if app.selected == best:
+                await pilot.press("right")
+                await settled(pilot)
+            assert app.selected != best
+            table = app.screen.query_one(PlansPanel)
+            assert table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value == app.selected
+
+    asyncio.run(drive())
+
+
+def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
+    async def drive() -> None:
+        file = tmp_path / "mine.yaml"
+        app = an_app(ON_A_CARD.with_text("tpot_ms", "30"))
+        async with driven(app) as pilot:
+            await pilot.press("escape", "e")
+            await settled(pilot)
+            app.screen.query_one(Input).value = str(file)
+            await pilot.press("enter")
+            await settled(pilot)
+            plan = read_plan(file)
+            assert plan.limits.tpot_ms_p95 == 30
+            await pilot.press("o")
+            await settled(pilot)
+            app.screen.query_one(Input).value = str(file)
+            await pilot.press("enter")
+            await settled(pilot)
+            assert app.state.asked.text("model") == LLAMA
+            assert app.planned is not None
+            assert app.desk.plan_file(app.state.asked, app.planned.advice).id == plan.id
+
+    asyncio.run(drive())
+
+
+def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
+    async def drive() -> None:
+        file = tmp_path / "session.json"
+        app = an_app(setting=Setting(resume=True, file=file))
+        async with driven(app) as pilot:
+            await typed(pilot, "tpot_ms", "25ms")
+        resumed = load_session(file)
+        assert resumed is not None
+        assert resumed == app.state
+        assert resumed.asked.text("tpot_ms") == "25ms"
+
+    asyncio.run(drive())
+
+
+def test_the_start_screen_leads_to_a_plan() -> None:
+    async def drive() -> None:
+        app = an_app(Asked(), Setting())
+        async with driven(app) as pilot:
+            await pilot.press(*"llama-3.1-8b-inst", "enter")
+            await settled(pilot)
+            assert app.state.asked.text("model") == "meta-llama/Llama-3.1-8B-Instruct"
+            assert app.planned is not None
+
+    asyncio.run(drive())
+
+
+def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_first() -> None:
+    async def drive() -> None:
+        app = an_app(Asked(), Setting())
+        async with driven(app) as pilot:
+            await pilot.press(*"llama-3.1-8b-inst", "enter")
+            await settled(pilot)
+            await pilot.press("escape", "0")
+            await settled(pilot)
+            assert app.screen.query_one(Input).value == ""
+            assert "meta-llama/Llama-3.1-8B-Instruct   last used" in frame(app)
+
+    asyncio.run(drive())
+
+
+@pytest.mark.parametrize("keys", ["?", "w", "m", "o", "e"])
+def test_escape_leads_back_from_whatever_stands_over_the_screen(keys: str) -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            await pilot.press("escape", "question_mark" if keys == "?" else keys)
+            await settled(pilot)
+            assert len(app.screen_stack) == 2
+            await pilot.press("escape")
+            await settled(pilot)
+            assert len(app.screen_stack) == 1
+
+    asyncio.run(drive())
+
+
+def test_plans_that_were_not_simulated_are_marked_and_the_mark_is_explained() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert not any("~" in row[0] for row in rows_of(app))
+            await pilot.press("escape", "f")
+            await settled(pilot)
+            assert app.planned is not None
+            shown = [spot for spot in app.planned.spots if spot.zone.value != "rejected"]
+            marked = ["~" in row[0] for row in rows_of(app)]
+            assert marked == [not spot.simulated for spot in shown]
+            assert any(marked)
+            assert "closed form, not simulated yet" in frame(app)
+
+    asyncio.run(drive())

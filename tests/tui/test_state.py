@@ -1,0 +1,171 @@
+"""The core of a session, without a screen."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from advisor.cli.load_options import FLAGS
+from advisor.cli.main import cli
+from advisor.cli.plan import command, question_of
+from advisor.profiles.errors import AdvisorError
+from advisor.tui.form.fields import FIELDS, OF_LIMIT, field_of_error, in_form_words
+from advisor.tui.form.history import MOST_STEPS, History
+from advisor.tui.form.saved_state import SessionState, load_session, save_session, with_mark
+from advisor.tui.form.values import Asked, Force
+from advisor.tui.launch import kept_state
+from advisor.tui.status_text import problem_of
+from advisor.tui.workers.planning_client import Desk
+
+texts = st.dictionaries(st.sampled_from([field.name for field in FIELDS]), st.text("0123456789kms. GB%-", min_size=1, max_size=8))
+questions = st.builds(
+    lambda texts, require: Asked({name: text.strip() for name, text in texts.items() if text.strip()}, require),
+    texts,
+    st.lists(st.sampled_from(["weights-int4", "kv-int8"]), unique=True).map(tuple),
+)
+
+
+def test_every_field_is_a_parameter_of_the_command_with_its_flag() -> None:
+    flags = {param.name: param.opts for param in command.params}
+    for field in FIELDS:
+        assert field.name in flags
+        assert field.flag is None or field.flag in flags[field.name]
+    assert set(OF_LIMIT.values()) <= {field.name for field in FIELDS}
+    assert set(FLAGS) - {"offline_load"} <= {field.name for field in FIELDS}
+    assert cli.name == "cli"
+
+
+def test_values_are_read_as_the_command_line_reads_them() -> None:
+    asked = Asked(
+        {"model": "demo", "context": "8k", "ttft_ms": "0.5s", "memory_gib": "24GB", "request_rate": "30/min", "quality_loss": "1%"}
+    )
+    question = question_of(asked.words())
+    assert (question.context_tokens, question.ttft_ms, question.request_rate_per_s, question.quality_loss_pct) == (8192, 500, 0.5, 1)
+    for field in FIELDS:
+        if field.quantity and asked.text(field.name):
+            assert field.read(asked.text(field.name)) in [getattr(question, name) for name in question.__dataclass_fields__]
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "says"),
+    [
+        ("ttft_ms", "soon", "type 500"),
+        ("context", "8.5", "whole number"),
+        ("tpot_ms", "-3", "greater than 0"),
+        ("memory_gib", "24 cats", "GiB"),
+        ("memory_gib", "9" * 400, "smaller number"),
+        ("devices", "two", "type 2"),
+    ],
+)
+def test_what_cannot_be_read_says_what_to_type(field: str, text: str, says: str) -> None:
+    errors = Asked({field: text}).errors()
+    assert list(errors) == [field]
+    assert says in errors[field]
+
+
+def test_two_loads_are_told_in_the_words_of_the_form() -> None:
+    with pytest.raises(AdvisorError) as raised:
+        question_of(Asked({"model": "demo", "concurrency": "4", "burst": "8"}).words())
+    assert field_of_error(raised.value.code, raised.value.message) == "concurrency"
+    assert in_form_words(raised.value.message) == "Requests at once and or burst of exclude each other"
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "wrong", "says"),
+    [
+        (
+            "model",
+            "foo/bar",
+            "model",
+            "No model `foo/bar`. Enter in the field asks the hub. Type a folder with a config.json, or an id; Esc and 0",
+        ),
+        ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean h20? Esc and m list every machine"),
+        ("load_trace", "/nowhere/trace.csv", "load_trace", "/nowhere/trace.csv: cannot be read"),
+        ("shared_prefix", "100000", "shared_prefix", "Write Shared prefix 1024 or less"),
+        ("prompt_tokens", "5000", "context", "Write Context 5256 or more"),
+    ],
+)
+def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_session(field: str, text: str, wrong: str, says: str) -> None:
+    with pytest.raises(AdvisorError) as raised:
+        Desk().answer(Asked({"model": "meta-llama/Llama-3.1-8B", "hardware": "rtx-4090"} | {field: text}))
+    problem = problem_of(raised.value)
+    assert problem.field == wrong
+    assert says in problem.sentences()
+
+
+def test_a_technique_is_forced_one_way_at_a_time() -> None:
+    asked = Asked().with_force("kv-int8", Force.REQUIRED).with_force("kv-int8", Force.FORBIDDEN)
+    assert (asked.require, asked.forbid, asked.force_of("kv-int8")) == ((), ("kv-int8",), Force.FORBIDDEN)
+    assert asked.with_force("kv-int8", Force.FREE) == Asked()
+
+
+def test_a_technique_forced_in_with_options_is_forced_in() -> None:
+    asked = Asked({}, ("kv-window:window=128",))
+    assert asked.force_of("kv-window") is Force.REQUIRED
+    assert "--require=kv-window:window=128" in asked.words()
+    assert asked.with_force("kv-window", Force.FORBIDDEN) == Asked({}, (), ("kv-window",))
+
+
+@given(st.lists(questions, max_size=8), st.integers(0, 10))
+def test_what_is_undone_can_be_redone(steps: list[Asked], back: int) -> None:
+    history = History()
+    for step in steps:
+        history = history.changed(step)
+    before = history
+    for _ in range(back):
+        history = history.undone()
+    for _ in range(back):
+        history = history.redone()
+    assert history == before
+
+
+def test_joined_changes_are_one_step_and_old_steps_are_let_go() -> None:
+    history = History().changed(Asked({"tpot_ms": "2"})).changed(Asked({"tpot_ms": "25"}), join=True)
+    assert history.undone().present == Asked()
+    for number in range(2 * MOST_STEPS):
+        history = history.changed(Asked({"tpot_ms": str(number)}))
+    assert len(history.past) == MOST_STEPS
+
+
+@given(questions, questions, st.sampled_from([(), ("a",), ("a", "b")]))
+def test_a_session_comes_back_from_its_file(
+    tmp_path_factory: pytest.TempPathFactory, one: Asked, two: Asked, marked: tuple[str, ...]
+) -> None:
+    file = tmp_path_factory.mktemp("state") / "session.json"
+    history = History().changed(one).changed(two).undone()
+    state = SessionState(history, "plan-1", marked, "all", "TPOT")
+    save_session(state, file)
+    assert load_session(file) == state
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"kind": "Session", "format": "9.0"}', '{"kind": "Session", "format": "1.0", "asked": 3}']
+)
+def test_what_is_no_session_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "session.json"
+    file.write_text(text)
+    with pytest.raises(AdvisorError) as raised:
+        load_session(file)
+    assert raised.value.code == "bad-session"
+    assert load_session(tmp_path / "none.json") is None
+
+
+def test_a_session_that_cannot_be_read_is_set_aside_and_a_new_one_begins(tmp_path: Path) -> None:
+    file = tmp_path / "session.json"
+    file.write_text('{"kind": 5, garbage')
+    with pytest.raises(AdvisorError, match="line 1 is not JSON"):
+        kept_state(file, resume=True)
+    state, notice = kept_state(file, resume=False)
+    assert (state, file.exists()) == (SessionState(), False)
+    assert "A new session begins" in notice
+    assert (tmp_path / "session.unread.json").read_text() == '{"kind": 5, garbage'
+    assert kept_state(file, resume=False) == (SessionState(), "")
+
+
+def test_a_third_mark_takes_that_of_the_oldest() -> None:
+    marked: tuple[str, ...] = ()
+    for plan in ("a", "b", "c"):
+        marked = with_mark(marked, plan)
+    assert marked == ("b", "c")
+    assert with_mark(marked, "b") == ("c",)

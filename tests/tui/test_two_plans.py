@@ -1,0 +1,57 @@
+"""Two plans are compared with simulated numbers, whichever of them was in closed form only."""
+
+import asyncio
+
+from textual.widgets import Static
+
+from advisor.tui.screens.two_plans import SIMULATING, TwoPlansScreen
+from tests.tui.driving import an_app, driven, settled
+
+
+def test_a_plan_in_closed_form_is_simulated_while_it_is_compared() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            spots = app.planned.spots
+            guessed = next(spot for spot in spots if not spot.simulated)
+            assert guessed.candidate.metrics.e2e_ms_mean is None
+            app.push_screen(TwoPlansScreen(app.planned, (spots[0], guessed)))
+            await settled(pilot)
+            box = app.screen.query_one(".box")
+            assert box.border_subtitle != SIMULATING
+            row = next(line for line in str(app.screen.query_one("#text", Static).content).splitlines() if "E2E mean" in line)
+            assert row.count("[") == 2, "both have a number with its range"
+
+    asyncio.run(drive())
+
+
+def test_leaving_the_comparison_abandons_the_simulation() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            spots = app.planned.spots
+            app.push_screen(TwoPlansScreen(app.planned, [spot for spot in spots if not spot.simulated][-2:]))
+            await pilot.press("escape")
+            await settled(pilot)
+            assert not isinstance(app.screen, TwoPlansScreen)
+            assert not [worker for worker in app.workers if worker.is_running]
+
+    asyncio.run(drive())
+
+
+def test_the_table_shows_what_was_simulated_of_a_plan_as_soon_as_its_reasons_do() -> None:
+    async def drive() -> None:
+        app = an_app()
+        async with driven(app) as pilot:
+            assert app.planned is not None
+            guessed = next(spot for spot in app.planned.spots if not spot.simulated)
+            app.select(guessed.id)
+            await settled(pilot)
+            assert app.detail is not None
+            shown = next(spot for spot in app.planned.spots if spot.id == guessed.id)
+            assert shown.simulated
+            assert shown.candidate == app.detail.chosen
+
+    asyncio.run(drive())
