@@ -37,7 +37,7 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str
 
     `choose` is the id of another plan of the landscape, which then leads: as it is kept there, or as plan files call it.
     """
-    planner, request = Planners().prepare(question, on_event)
+    planner, request = PlannerCache().prepare(question, on_event)
     advice = advise(planner, request)
     return advice if choose is None else _chosen(planner, advice, choose, question.profile)
 
@@ -45,9 +45,9 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str
 def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advice:
     # Deferred: most plans are the best one.
     from advisor.planfile.from_advice import plan_ids
-    from advisor.planning.alternatives import advice_for, landscape
+    from advisor.planning.alternatives import advice_for, alternatives
 
-    spots = {spot.id: spot.candidate for spot in landscape(planner, advice)}
+    spots = {spot.id: spot.candidate for spot in alternatives(planner, advice)}
     file = Path(profile) if Path(profile).is_file() else None
     named = plan_ids(advice, list(spots.values()), profile_file=file)
     spots |= dict(zip(named, spots.values(), strict=True))
@@ -62,7 +62,7 @@ def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advi
     return advice_for(planner, advice, spots[choose])
 
 
-class Planners:
+class PlannerCache:
     """Planners that are kept between questions, with all that they have priced."""
 
     def __init__(self) -> None:
@@ -79,13 +79,13 @@ class Planners:
             self._kept[key] = planner_for(model, target, engine)
         return self._kept[key], request
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Let all of them go, as after this machine was measured."""
         self._kept.clear()
 
 
 @dataclass(frozen=True, slots=True)
-class Priced:
+class Estimate:
     """What one explicit stack is predicted to do."""
 
     metrics: Metrics
@@ -95,7 +95,7 @@ class Priced:
     """What makes the numbers hypothetical, a sentence each."""
 
 
-def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced:
+def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Estimate:
     """Price one explicit stack: no search. What makes the numbers hypothetical, such as too little memory, is said as a note."""
     model = find_model(question.model)
     engine = load_engine(question.engine)
@@ -112,14 +112,14 @@ def price(question: EstimateQuestion, on_event: OnEvent | None = None) -> Priced
     )
     deployment = explicit_deployment(model, engine, question, workload)
     estimator = Estimator(target.machine, engine)
-    served = estimator.serve(deployment, workload)
+    served = estimator.simulate(deployment, workload)
     metrics = estimator.metrics_of(deployment, workload, served)
     metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.limits)})
-    doubts = (*_unsupported(engine, deployment), *_doubts(model, workload, metrics, estimator.budget_bytes))
+    doubts = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
     for doubt in doubts:
         if on_event is not None:
             on_event(f"note: {doubt}")
-    return Priced(metrics, estimator.domain(deployment, workload), doubts)
+    return Estimate(metrics, estimator.domain(deployment, workload), doubts)
 
 
 def apply(
@@ -191,7 +191,7 @@ def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | 
     return run_profile(None, on_event)
 
 
-def _doubts(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
+def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
     """What speaks against running the stack that was priced."""
     if workload.longest_tokens > model.max_context_tokens:
         yield f"{model.id} was made for {model.max_context_tokens} tokens, {workload.longest_tokens} are asked for"

@@ -13,7 +13,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import Job, serve
 from benchmarks.cases.continuous import batched_seconds
 from benchmarks.cases.models import LLAMA_5M, LLAMA_207M, Shape, make_model, session_of
@@ -71,7 +71,7 @@ def time_mixed(shape: Shape, make_jobs: Callable[[int], list[Job]], bench: Bench
     )
 
 
-def our_seconds(session: Session, jobs: Sequence[Job]) -> float:
+def our_seconds(session: LoadedModel, jobs: Sequence[Job]) -> float:
     """Seconds per output token of this runtime."""
     outcome = serve(session, jobs, concurrency=None)
     return outcome.wall_s / outcome.decode_tokens

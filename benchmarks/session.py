@@ -34,8 +34,8 @@ from advisor.profiles.architectures.spec import shipped_models
 from advisor.tui.app import SessionApp, Setting
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState
-from advisor.tui.form.values import Asked
-from advisor.tui.workers.planning_client import Desk
+from advisor.tui.form.values import FormValues
+from advisor.tui.workers.planning_client import PlanningClient
 from benchmarks.harness.parts import SESSION
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def main() -> None:
     for number, model in enumerate(models, 1):
         print(f"{number} of {len(models)}: {model}", file=sys.stderr, flush=True)
         for load, texts in LOADS.items():
-            asked = Asked({"model": model, "hardware": given.hardware, "devices": given.devices, "context": "2k", **texts})
+            asked = FormValues({"model": model, "hardware": given.hardware, "devices": given.devices, "context": "2k", **texts})
             measured[load].append(asyncio.run(_typed_into(asked, model, load)))
     print(table(measured))
     if given.out is not None:
@@ -112,9 +112,9 @@ def launched_s() -> float:
             os.waitpid(child, 0)
 
 
-async def _typed_into(asked: Asked, model: str, load: str) -> Typed:
+async def _typed_into(asked: FormValues, model: str, load: str) -> Typed:
     """Every key of `TYPED` into a session that has planned once."""
-    app = SessionApp(Desk(), SessionState(History(asked)), Setting(resume=True))
+    app = SessionApp(PlanningClient(), SessionState(History(asked)), Setting(resume=True))
     found: list[Pressed] = []
     async with app.run_test(size=SIZE) as pilot:
         await _until(lambda: not app.waiting and (app.planned is not None or app.problem is not None))

@@ -24,9 +24,9 @@ from advisor.estimate.machines.gemm_time import measured_format
 from advisor.estimate.machines.machine import operator_s, term_of
 from advisor.estimate.operators.build import step_operators
 from advisor.estimate.operators.structure import structure_of
-from advisor.estimate.operators.types import Gemm, Operator, Part
+from advisor.estimate.operators.types import Gemm, Operator, StepPart
 from advisor.estimate.serving import simulate as serving
-from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer, prefill_steps
 from advisor.profiles.engines import Overheads, Scales, load_engine
 from advisor.profiles.errors import AdvisorError
@@ -126,7 +126,7 @@ def _times_of(setting: Setting) -> dict[str, Vector]:
 class LoggedRun:
     """A simulated run whose steps are logged, so that times between its events can be split into terms."""
 
-    def __init__(self, deployment: Deployment, estimator: Estimator, rules: Rules, workload: Workload, streams: int) -> None:
+    def __init__(self, deployment: Deployment, estimator: Estimator, rules: SchedulerRules, workload: Workload, streams: int) -> None:
         self.deployment, self.workload, self.streams = deployment, workload, streams
         self.pricer = _Pricer(deployment, estimator.machine)
         self.kernels = _kernels(estimator.machine.hardware.id)  # type: ignore[attr-defined]  # published hardware has no profile
@@ -179,7 +179,7 @@ class LoggedRun:
         stages = self.deployment.parallel.pipeline
         return total / sum(part.rows for part in steps) / len(steps) / stages * (len(steps) + stages - 1)
 
-    def step_terms(self, parts: tuple[Part, ...]) -> Vector:
+    def step_terms(self, parts: tuple[StepPart, ...]) -> Vector:
         """Terms of one step."""
         terms, structure = np.zeros(len(NAMES)), structure_of(self.deployment.model)
         prefills = any(part.phase == "prefill" for part in parts)
@@ -217,14 +217,14 @@ class LoggedRun:
 class _Pricer(StepPricer):
     """Remembers the step that was priced last."""
 
-    last: tuple[Part, ...] = ()
+    last: tuple[StepPart, ...] = ()
 
     @property
     def blueprint(self) -> Any:
         """The prepared deployment."""
         return self._blueprint
 
-    def step_s(self, parts: tuple[Part, ...]) -> float:
+    def step_s(self, parts: tuple[StepPart, ...]) -> float:
         self.last = parts
         return super().step_s(parts)
 
@@ -238,7 +238,7 @@ class _Scheduler(Scheduler):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.log: list[tuple[float, tuple[Part, ...], int]] = []
+        self.log: list[tuple[float, tuple[StepPart, ...], int]] = []
 
     def _advance(self, seconds: float, steps: int) -> None:
         super()._advance(seconds, steps)

@@ -26,16 +26,16 @@ async def draw() -> str:
     from advisor.tui.app import SessionApp, Setting
     from advisor.tui.form.history import History
     from advisor.tui.form.saved_state import SessionState
-    from advisor.tui.form.values import Asked
-    from advisor.tui.workers.planning_client import Desk, Here
+    from advisor.tui.form.values import FormValues
+    from advisor.tui.workers.planning_client import Here, PlanningClient
 
-    class AnyDesk(Desk):
+    class AnyDesk(PlanningClient):
         """The planner on whichever machine: what is drawn does not follow from where it is drawn."""
 
         def here(self) -> Here:
             return Here("", "")
 
-    app = SessionApp(AnyDesk(), SessionState(History(Asked(ASKED))), Setting(resume=True))
+    app = SessionApp(AnyDesk(), SessionState(History(FormValues(ASKED))), Setting(resume=True))
     async with app.run_test(size=SIZE) as pilot:
         await _rest(pilot)
         await pilot.press("escape", "2")

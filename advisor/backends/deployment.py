@@ -48,7 +48,7 @@ class Attention:
     `unshared` is fused too, but every query head reads its keys and values for itself when decoding, grouped or not.
     """
 
-    implementation: str = "eager"
+    backend: str = "eager"
     window: int | None = None
     """Newest tokens that a token sees, itself included, where that is fewer than the model's own; `None` leaves the model as it is."""
     pattern: Pattern | None = None
@@ -67,7 +67,7 @@ class KvCache:
     """`bf16`, `fp8`, `int8` or `int4`; scales per token and head where the format needs them."""
     window: int | None = None
     """Newest tokens that stay, the one being computed included; `None` keeps all that the model may see."""
-    first_tokens: int = 0
+    sink_tokens: int = 0
     """Tokens from the start of a sequence that stay beside the window, at their places within the cache."""
     prefix_reuse: bool = False
     """Whether requests that begin alike share the full blocks of what they have in common."""
@@ -150,7 +150,7 @@ def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None 
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class CacheRetention:
     """The next token sees the `first` tokens and the newest `window`, itself included."""
 
     window: int
@@ -171,6 +171,6 @@ class Kept:
         most = self.front_blocks(block_tokens) + (span + block_tokens - 2) // block_tokens + 1
         return min(-(-tokens // block_tokens), most)
 
-    def turned_back(self, place: int) -> int:
+    def rerotation(self, place: int) -> int:
         """Places between where a token that reads the cache from `place` stands and its place within the cache (arXiv 2309.17453)."""
         return max(place - (self.first + self.window - 1), 0) if self.first else 0

@@ -14,7 +14,7 @@ from advisor.profiles.evidence import Evidence, Prior
 from advisor.profiles.request import Request
 
 if TYPE_CHECKING:  # a session holds torch modules; planning must not load them
-    from advisor.backends.model.loaded_model import Session
+    from advisor.backends.model.loaded_model import LoadedModel
 
 
 class Slot(IntEnum):
@@ -103,7 +103,7 @@ class Technique:
         """What the technique is expected to cost in quality, until it is measured."""
 
     @abstractmethod
-    def apply(self, session: "Session") -> "Session":
+    def apply(self, session: "LoadedModel") -> "LoadedModel":
         """The same change for real: rewrites only the field of the technique's slot."""
 
     def variants(self) -> "tuple[Technique, ...]":

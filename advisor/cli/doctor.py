@@ -62,7 +62,7 @@ def examine() -> dict[str, Any]:
         "detection_notes": list(here.notes),
         "machine": _machine(here),
         "profiles": _profiles(here),
-        "paths": {"program": str(Path(__file__).parent), "profiles": str(profiles_folder()), "python": sys.executable},
+        "paths": {"program": str(Path(__file__).parents[1]), "profiles": str(profiles_folder()), "python": sys.executable},
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("ADVISOR_") or name in _SETTINGS},
         "shipped": {"hardware": len(shipped_hardware()), "models": len(shipped_models())},
     }

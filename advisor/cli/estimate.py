@@ -39,10 +39,10 @@ def command(output: Output, **asked: Any) -> ExitCode:
     question = _question(asked)
     from advisor.cli.progress import ProgressLines
     from advisor.rendering.text.metrics import chances, metrics_text, outside_lines
-    from advisor.service import price
+    from advisor.service import estimate
 
     with ProgressLines(quiet=output.quiet) as progress:
-        priced = price(question, progress)
+        priced = estimate(question, progress)
     output.emit(
         lambda: {
             "model": question.model,

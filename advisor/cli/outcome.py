@@ -33,10 +33,10 @@ def conclude(comparison: "Comparison", *, strict: bool = False) -> ExitCode:
 
 def _missed(comparison: "Comparison") -> tuple[str, ...]:
     from advisor.quantities.formatting import number
-    from advisor.quantities.metrics import SHOWN
+    from advisor.quantities.metrics import METRICS
 
     return tuple(
-        f"{line.metric}: measured {number(line.measured.value)} {SHOWN[line.metric].unit}, limit {number(line.limit, trim=True)}"
+        f"{line.metric}: measured {number(line.measured.value)} {METRICS[line.metric].unit}, limit {number(line.limit, trim=True)}"
         for line in comparison.limits_missed
         if line.measured is not None and line.limit is not None
     )

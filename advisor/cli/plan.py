@@ -176,7 +176,7 @@ def no_plan(advice: "Advice") -> AdvisorError:
     notes = [f"nearest is {nearest}"]
     if advice.binding:
         notes.append(f"the limit that binds is {told_miss(advice.binding)}")
-    notes += [f"it also misses {told_miss(miss)}" for miss in advice.chosen.misses if miss != advice.binding]
+    notes += [f"it also misses {told_miss(miss)}" for miss in advice.chosen.violations if miss != advice.binding]
     return AdvisorError(
         "no-plan",
         f"no plan meets all limits ({advice.considered} tried)",

@@ -42,13 +42,13 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
 
     RUN is the folder that `advisor apply` wrote. What the profile measured stays; two factors, on operators and on overheads, stand beside.
     """
-    from advisor.feedback.refit import refit_from
+    from advisor.feedback.refit import refit_profile
     from advisor.profiles.store import check_name, save_profile
     from advisor.rendering.text.profile import taught_text
 
     if name is not None:
         check_name(name)
-    taught = refit_from(run)
+    taught = refit_profile(run)
     profile = taught.profile.model_copy(update={"name": name or taught.profile.name})
     assert profile.refit is not None
     record = {

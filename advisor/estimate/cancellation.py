@@ -7,13 +7,13 @@ from contextvars import ContextVar
 _asked: ContextVar[Callable[[], None]] = ContextVar("asked", default=lambda: None)
 
 
-def go_on() -> None:
+def checkpoint() -> None:
     """To be called between two steps: it may wait, and what it raises ends the work."""
     _asked.get()()
 
 
 @contextmanager
-def asking(check: Callable[[], None]) -> Iterator[None]:
+def cancellable(check: Callable[[], None]) -> Iterator[None]:
     """Let the work of this thread ask `check` while the context lasts."""
     token = _asked.set(check)
     try:

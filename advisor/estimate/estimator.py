@@ -20,10 +20,10 @@ from advisor.estimate.memory.ledger import (
     shared_tokens,
 )
 from advisor.estimate.memory.retention import kept_of
-from advisor.estimate.serving.closed_form import Steady, steady_state
+from advisor.estimate.serving.closed_form import SteadyState, steady_state
 from advisor.estimate.serving.metrics import goodput, serving_metrics
-from advisor.estimate.serving.requests import NEVER_FULL, Pool
-from advisor.estimate.serving.scheduler import Rules
+from advisor.estimate.serving.requests import UNLIMITED_POOL, Pool
+from advisor.estimate.serving.scheduler import SchedulerRules
 from advisor.estimate.serving.simulate import simulate
 from advisor.estimate.serving.times import Served
 from advisor.estimate.steps.batched import Family
@@ -81,10 +81,10 @@ class Estimator:
     def priced_attention(self, deployment: Deployment) -> Attention:
         """The attention whose times this deployment's takes: the same for those that no price tells apart."""
         asked = deployment.attention
-        name = self.machine.priced_as(asked.implementation)
-        return asked if name == asked.implementation else replace(asked, implementation=name)
+        name = self.machine.priced_as(asked.backend)
+        return asked if name == asked.backend else replace(asked, backend=name)
 
-    def steady(self, deployment: Deployment, workload: Workload) -> Steady:
+    def steady(self, deployment: Deployment, workload: Workload) -> SteadyState:
         """Steady state in closed form: cheap enough for every stack of a search."""
         steadies = steady_state(
             Family([self.pricer(deployment)]),
@@ -101,9 +101,9 @@ class Estimator:
         """Most tokens of one step: the engine's own where the deployment does not say."""
         return deployment.batching.token_budget or self.engine.token_budget
 
-    def needed_bytes(self, deployment: Deployment, workload: Workload) -> float:
+    def requested_bytes(self, deployment: Deployment, workload: Workload) -> float:
         """Bytes per device with every wanted request in flight, whether they fit or not."""
-        return self.footprint(deployment, workload).total_bytes(self._wanted(deployment, workload))
+        return self.footprint(deployment, workload).total_bytes(self._requested(deployment, workload))
 
     def footprint(self, deployment: Deployment, workload: Workload) -> Footprint:
         """Bytes per device over the requests in flight."""
@@ -115,17 +115,17 @@ class Estimator:
 
     def slots(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica usually runs at once: what is wanted, or what fits, half written where the engine preempts."""
-        return self.slots_in(self.footprint(deployment, self.usual(workload)), deployment, workload)
+        return self.running_sequences_within(self.footprint(deployment, self.average_workload(workload)), deployment, workload)
 
-    def slots_in(self, held: Footprint, deployment: Deployment, workload: Workload) -> int:
+    def running_sequences_within(self, held: Footprint, deployment: Deployment, workload: Workload) -> int:
         """The same where the footprint of the usual workload is known."""
-        return max(min(self._wanted(deployment, workload), held.fitting(self._usable_bytes(held))), 1)
+        return max(min(self._requested(deployment, workload), held.fitting(self._usable_bytes(held))), 1)
 
-    def usual(self, workload: Workload) -> Workload:
+    def average_workload(self, workload: Workload) -> Workload:
         """The workload by whose memory requests are let in: half written where the engine preempts."""
         return _half_way(workload) if self.engine.preempts else workload
 
-    def fitting(self, deployment: Deployment, workload: Workload) -> int:
+    def max_sequences(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica can hold at once; 0 when not even one fits."""
         held = self.footprint(deployment, workload)
         return held.fitting(self._usable_bytes(held))
@@ -136,7 +136,7 @@ class Estimator:
             return self.budget_bytes
         return held.fixed_bytes + self.memory_share * (self.budget_bytes - held.fixed_bytes)
 
-    def _wanted(self, deployment: Deployment, workload: Workload) -> int:
+    def _requested(self, deployment: Deployment, workload: Workload) -> int:
         wanted = deployment.batching.max_sequences
         if workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency is not None:
             wanted = min(wanted, -(-workload.concurrency // deployment.parallel.data))
@@ -144,21 +144,21 @@ class Estimator:
 
     def capacity(self, deployment: Deployment, workload: Workload) -> Capacity:
         """How many requests fit and run."""
-        fitting = self.fitting(deployment, workload)
+        fitting = self.max_sequences(deployment, workload)
         slots = self.slots(deployment, workload)
         whole = min(slots, max(fitting, 1)) if self.engine.preempts else slots  # half-written ones share what whole ones would take
         return Capacity(ledger(deployment, workload, self.engine, whole), fitting, slots)
 
-    def serve(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
+    def simulate(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
         """Simulate the workload."""
         return simulate(self.pricer(deployment), deployment, workload, self.rules(deployment, workload), lengths)
 
-    def rules(self, deployment: Deployment, workload: Workload) -> Rules:
+    def rules(self, deployment: Deployment, workload: Workload) -> SchedulerRules:
         """How the engine schedules the deployment: a finite pool of blocks where it has one, else as many slots as fit."""
         pool = self.pool(deployment, workload)
-        return Rules(
+        return SchedulerRules(
             policy=deployment.batching.policy,
-            slots=self._wanted(deployment, workload) if pool is not NEVER_FULL else self.slots(deployment, workload),
+            slots=self._requested(deployment, workload) if pool is not UNLIMITED_POOL else self.slots(deployment, workload),
             token_budget=self.token_budget(deployment),
             request_s=self.machine.overheads.request_s,
             wait_steps=deployment.batching.wait_steps,
@@ -177,14 +177,14 @@ class Estimator:
         """
         held, block = self.footprint(deployment, workload), block_tokens(deployment, self.engine)
         endless = not self.engine.preempts and workload.load is not Load.TRACE
-        if endless or deployment.kv.layout == "contiguous" or self.fitting(deployment, workload) == 0:
-            return NEVER_FULL
+        if endless or deployment.kv.layout == "contiguous" or self.max_sequences(deployment, workload) == 0:
+            return UNLIMITED_POOL
         shortest, longest = (-(-tokens // block) for tokens in (workload.prompt_tokens, workload.longest_tokens))
         longest, shared = max(longest, shortest + 1), self.shared_tokens(deployment, workload)
         least, most = (self._cache_bytes(deployment, workload, blocks * block) for blocks in (shortest, longest))
         per_block = (most - least) / (longest - shortest)
         if per_block <= 0:
-            return NEVER_FULL
+            return UNLIMITED_POOL
         running, once = self.slots(deployment, workload), shared_bytes(deployment, workload, self.engine)
         each = held.sequence_bytes + once - self._cache_bytes(deployment, workload, workload.longest_tokens)
         return Pool(
@@ -218,7 +218,7 @@ class Estimator:
         lengths: Sequence[tuple[int, int]] | None = None,
     ) -> Metrics:
         """Everything that is predicted of a deployment. `lengths` are the requests of a concrete run."""
-        served = self.serve(deployment, workload, lengths)
+        served = self.simulate(deployment, workload, lengths)
         metrics = self.metrics_of(deployment, workload, served, quality)
         if lengths is None or deployment.kv.layout == "contiguous":
             return metrics
@@ -234,9 +234,9 @@ class Estimator:
         """A sentence when the setting is unlike what was compared with measurements: its ranges are wider."""
         return domain(self.machine.basis, deployment, workload)
 
-    def needed_memory(self, deployment: Deployment, workload: Workload) -> Value:
+    def requested_memory(self, deployment: Deployment, workload: Workload) -> Value:
         """GiB per device with every wanted request in flight, whether they fit or not."""
-        held = ledger(deployment, workload, self.engine, self._wanted(deployment, workload))
+        held = ledger(deployment, workload, self.engine, self._requested(deployment, workload))
         return self.ranges(deployment, workload).memory_gib(held)
 
     def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from advisor.feedback.compare import Comparison, Line, Share, Step, Verdict
 from advisor.quantities.formatting import one_digit, quantity, value_text
-from advisor.quantities.metrics import SHOWN
+from advisor.quantities.metrics import METRICS
 
 _SAME_ERROR = 0.5
 """An error counts as there from the start when the baseline shows this share of it, in the logarithm of the ratio."""
@@ -32,7 +32,7 @@ def likely_cause(comparison: Comparison) -> Cause | None:
     step, line = found
     assert line.predicted is not None
     assert line.measured is not None
-    shown = SHOWN[line.metric]
+    shown = METRICS[line.metric]
     predicted, measured = value_text(line.predicted, shown.unit), value_text(line.measured, shown.unit)
     miss = f"{shown.label} of {step.name}: predicted {predicted}, measured {measured}{_off(line)}"
     evidence = (_noise(line), _part(step, line), _acceptance(step), _origin(comparison, step, line))
@@ -62,8 +62,8 @@ def _part(step: Step, line: Line) -> str:
             return ""
         first, second = sorted(parts, key=lambda part: -abs(part.error or 0.0))
         return (
-            f"of its parts, {SHOWN[first.metric].label} is off by {one_digit(first.error or 0.0)} % "
-            f"and {SHOWN[second.metric].label} by {one_digit(second.error or 0.0)} %"
+            f"of its parts, {METRICS[first.metric].label} is off by {one_digit(first.error or 0.0)} % "
+            f"and {METRICS[second.metric].label} by {one_digit(second.error or 0.0)} %"
         )
     return ""
 
@@ -74,7 +74,7 @@ def _memory_part(step: Step, line: Line) -> str:
         part = step.line(name)
         if part is None or part.predicted is None or part.measured is None:
             return ""
-        misses[SHOWN[name].label.lower()] = part.predicted.value - part.measured.value
+        misses[METRICS[name].label.lower()] = part.predicted.value - part.measured.value
     assert line.predicted is not None
     assert line.measured is not None
     total = line.predicted.value - line.measured.value

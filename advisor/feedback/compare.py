@@ -10,7 +10,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.quantities.formatting import three_digits
-from advisor.quantities.metrics import SHOWN, Shown, keeps, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo, keeps, limit_of
 
 HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gib", "weights_gib", "kv_cache_gib")
 """Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""
@@ -108,7 +108,7 @@ class Comparison:
     def largest_miss(self) -> tuple[Step, Line] | None:
         """The headline value furthest outside its range, as a factor; another one only where every headline is within."""
         outside = [(step, line) for step in self.steps for line in step.lines if line.verdict is Verdict.OUTSIDE]
-        relative = [found for found in outside if SHOWN[found[1].metric].relative_error]
+        relative = [found for found in outside if METRICS[found[1].metric].relative_error]
         headlines = [found for found in relative if found[1].metric in HEADLINES]
         return max(headlines or relative, key=lambda found: _factor(found[1]), default=None)
 
@@ -130,7 +130,7 @@ def compare(run: Run) -> Comparison:
         title=run.title,
         steps=steps,
         shares=tuple(share for here in range(1, len(steps)) for share in _shares(steps[: here + 1])),
-        medians=tuple(median for metric in SHOWN if (median := _median(metric, steps)) is not None),
+        medians=tuple(median for metric in METRICS if (median := _median(metric, steps)) is not None),
         within=judged.count(Verdict.WITHIN),
         compared=len(judged),
         paces=run.paces,
@@ -138,12 +138,12 @@ def compare(run: Run) -> Comparison:
 
 
 def _step(rung: Rung, limits: Limits) -> Step:
-    lines = (_line(shown, rung.predicted, rung.measured or Metrics(), limits) for shown in SHOWN.values())
+    lines = (_line(shown, rung.predicted, rung.measured or Metrics(), limits) for shown in METRICS.values())
     known = tuple(line for line in lines if line.predicted or line.measured)
     return Step(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, lines=known)
 
 
-def _line(shown: Shown, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> Line:
+def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> Line:
     predicted: Value | None = getattr(predicted_all, shown.name)
     measured: Value | None = getattr(measured_all, shown.name)
     limit = limit_of(shown, limits)
@@ -159,7 +159,7 @@ def _line(shown: Shown, predicted_all: Metrics, measured_all: Metrics, limits: L
     )
 
 
-def _verdict(shown: Shown, predicted: Value | None, measured: Value | None) -> Verdict:
+def _verdict(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> Verdict:
     if measured is None:
         return Verdict.NOT_MEASURED
     if predicted is None:
@@ -171,7 +171,7 @@ def _verdict(shown: Shown, predicted: Value | None, measured: Value | None) -> V
     return Verdict.WITHIN if least <= high and most >= low else Verdict.OUTSIDE
 
 
-def _error(shown: Shown, predicted: Value | None, measured: Value | None) -> float | None:
+def _error(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> float | None:
     if predicted is None or measured is None:
         return None
     difference = predicted.value - measured.value

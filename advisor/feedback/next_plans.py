@@ -5,7 +5,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from advisor.feedback.compare import Line, compare
-from advisor.feedback.refit import Taught, refit_from
+from advisor.feedback.refit import RefitResult, refit_profile
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.store import read_plan
@@ -18,13 +18,13 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.run import Run, RungStatus, read_run
 from advisor.profiles.store import load_profile
 from advisor.quantities.formatting import three_digits
-from advisor.quantities.metrics import SHOWN
+from advisor.quantities.metrics import METRICS
 from advisor.running.preflight import PLAN_FILE, target_of_plan
 
 MOST = 2
 
 
-class Pricing(StrEnum):
+class PricedWith(StrEnum):
     """What they are predicted with."""
 
     AS_PLANNED = "the profile or data sheet of the plan"
@@ -37,7 +37,7 @@ class NextPlans:
     """The best plans of a run's question that are not the one that was run; none where no other meets it."""
 
     candidates: tuple[Candidate, ...]
-    pricing: Pricing
+    pricing: PricedWith
     tightened: tuple[tuple[str, float], ...]
     """Limits by field name that stand in for the asked ones, since predictions of this run were that much too good."""
 
@@ -49,15 +49,15 @@ def next_plans(folder: Path) -> NextPlans:
     """
     run, plan = read_run(folder), read_plan(folder / PLAN_FILE)
     if not _has_ended(run):
-        return NextPlans(candidates=(), pricing=Pricing.AS_PLANNED, tightened=())
+        return NextPlans(candidates=(), pricing=PricedWith.AS_PLANNED, tightened=())
     if _is_taught(run, plan):
-        return NextPlans(candidates=_others(plan, target_of_plan(plan), {}), pricing=Pricing.STORED, tightened=())
+        return NextPlans(candidates=_others(plan, target_of_plan(plan), {}), pricing=PricedWith.STORED, tightened=())
     taught = _taught(folder)
     if taught is not None:
-        return NextPlans(candidates=_others(plan, target_of_profile(taught.profile), {}), pricing=Pricing.REFITTED, tightened=())
+        return NextPlans(candidates=_others(plan, target_of_profile(taught.profile), {}), pricing=PricedWith.REFITTED, tightened=())
     tightened = dict(_tightened(line) for line in compare(run).limits_missed if _too_good(line))
     return NextPlans(
-        candidates=_others(plan, target_of_plan(plan), tightened), pricing=Pricing.AS_PLANNED, tightened=tuple(tightened.items())
+        candidates=_others(plan, target_of_plan(plan), tightened), pricing=PricedWith.AS_PLANNED, tightened=tuple(tightened.items())
     )
 
 
@@ -73,10 +73,10 @@ def _is_taught(run: Run, plan: PlanFile) -> bool:
     return refit is not None and run.id in refit.runs
 
 
-def _taught(folder: Path) -> Taught | None:
+def _taught(folder: Path) -> RefitResult | None:
     """What the run teaches the profile behind it; `None` where that is nothing, or makes predictions of the run no better."""
     try:
-        taught = refit_from(folder)
+        taught = refit_profile(folder)
     except AdvisorError as error:
         if error.code != "nothing-to-refit":
             raise
@@ -88,11 +88,11 @@ def _too_good(line: Line) -> bool:
     """Whether the limit was missed since the prediction was better than what was measured."""
     if line.predicted is None or line.measured is None or min(line.predicted.value, line.measured.value) <= 0:
         return False
-    return (line.measured.value < line.predicted.value) is SHOWN[line.metric].higher_is_better
+    return (line.measured.value < line.predicted.value) is METRICS[line.metric].higher_is_better
 
 
 def _tightened(line: Line) -> tuple[str, float]:
-    limit = SHOWN[line.metric].limit
+    limit = METRICS[line.metric].limit
     assert limit is not None
     assert line.limit is not None
     assert line.predicted is not None
@@ -105,4 +105,4 @@ def _others(plan: PlanFile, target: Target, tightened: dict[str, float]) -> tupl
     planner = planner_for(model, target, load_engine(plan.apply.engine.name))
     asked = request.model_copy(update={"limits": request.limits.model_copy(update=dict(tightened))})
     ranked = advise(planner, asked).ranked
-    return tuple(one for one in ranked if one.status is not Status.MISSES and one.techniques != ran)[:MOST]
+    return tuple(one for one in ranked if one.status is not Status.INFEASIBLE and one.techniques != ran)[:MOST]

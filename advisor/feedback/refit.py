@@ -28,7 +28,7 @@ from advisor.profiles.run import Run, Rung, RungStatus, read_run
 from advisor.profiles.store import load_profile
 from advisor.running.preflight import PLAN_FILE, predicted_steps
 
-TAUGHT_BY = ("ttft_ms_mean", "tpot_ms_mean")
+FITTED_METRICS = ("ttft_ms_mean", "tpot_ms_mean")
 """Throughput follows from the two."""
 PULL = 0.03
 """Weight of the factors' own logarithms beside one metric of one rung."""
@@ -41,7 +41,7 @@ Vector = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Taught:
+class RefitResult:
     """The profile with its factors, and what they do to the run that taught them."""
 
     profile: MachineProfile
@@ -56,7 +56,7 @@ class Taught:
         return self.after_pct < self.before_pct
 
 
-def refit_from(folder: Path) -> Taught:
+def refit_profile(folder: Path) -> RefitResult:
     """Teach the profile that a run's plan was made with; nothing is stored.
 
     Raises `AdvisorError`: those of `read_run` and `read_plan`, and `nothing-to-refit` where the run has no profile behind it or an earlier
@@ -74,7 +74,7 @@ def refit_from(folder: Path) -> Taught:
     return refit(plan, run, profile)
 
 
-def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> Taught:
+def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> RefitResult:
     """The factors that bring this profile's predictions of a run to what was measured. Raises `AdvisorError` `nothing-to-refit`."""
     done = [rung for rung in run.rungs if rung.status is RungStatus.DONE and rung.measured is not None]
     if not done:
@@ -91,7 +91,7 @@ def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> Taught:
     before = misses(np.zeros(2))
     found = least(misses)
     taught = with_factors(profile, start.model_copy(update={"runs": _with(start.runs, run.id)}), found)
-    return Taught(taught, _percent(before), _percent(misses(found)), len(done))
+    return RefitResult(taught, _percent(before), _percent(misses(found)), len(done))
 
 
 def least(misses: Callable[[Vector], Vector]) -> Vector:
@@ -120,7 +120,7 @@ def _misses(steps: Sequence[Step], done: list[Rung]) -> list[float]:
 
 
 def _of_rung(predicted: Metrics, measured: Metrics) -> list[float]:
-    pairs = [(getattr(predicted, name), getattr(measured, name)) for name in TAUGHT_BY]
+    pairs = [(getattr(predicted, name), getattr(measured, name)) for name in FITTED_METRICS]
     return [log(ours.value / theirs.value) for ours, theirs in pairs if ours is not None and theirs is not None]
 
 

@@ -8,7 +8,7 @@ from advisor.backends.techniques import TECHNIQUES
 from advisor.help.topics import Page, explain, limit_named
 from advisor.planfile.deployment import deployment_of, techniques_of
 from advisor.planfile.file import PlanFile, request_of
-from advisor.planning.advice import Candidate, State
+from advisor.planning.advice import Candidate, TechniqueState
 from advisor.planning.planner import Planner
 from advisor.planning.ranking import MEMORY
 from advisor.planning.reasons import reason_for
@@ -18,9 +18,9 @@ from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
 from advisor.rendering.text.why import NOTHING, change_words, gain_words, standing_words
-from advisor.sensitivity.counterfactuals import let_in
-from advisor.sensitivity.marginal_gain import first_gain, movable, next_gain
-from advisor.sensitivity.slack import by_limit, standings
+from advisor.sensitivity.counterfactuals import counterfactuals
+from advisor.sensitivity.marginal_gain import first_improving_step, marginal_gain, movable
+from advisor.sensitivity.slack import by_limit, limit_slacks
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,20 +60,20 @@ def explain_in(topic: str | None, plan: PlanFile) -> Page:
 
 def _technique(read: Reread, kind: type[Technique]) -> Iterator[tuple[str, str]]:
     reason = reason_for(read.planner, read.chosen, kind, read.request)
-    yield ("In this plan" if reason.state is State.CHOSEN else "Not in this plan"), reason.why
-    if reason.state is not State.CHOSEN:
-        changes = [change_words(change) for change in let_in(read.planner, read.chosen, read.request, kind)]
+    yield ("In this plan" if reason.state is TechniqueState.CHOSEN else "Not in this plan"), reason.why
+    if reason.state is not TechniqueState.CHOSEN:
+        changes = [change_words(change) for change in counterfactuals(read.planner, read.chosen, read.request, kind)]
         yield from (("Let in by" if place == 0 else "Or by", words) for place, words in enumerate(changes or [NOTHING]))
 
 
 def _limit(read: Reread, limit: str) -> Iterator[tuple[str, str]]:
-    found = by_limit(standings(read.chosen, read.request, read.planner.budget_gib(read.request)))
+    found = by_limit(limit_slacks(read.chosen, read.request, read.planner.budget_gib(read.request)))
     yield "In this plan", standing_words(found[limit]) if limit in found else "Not limited."
     yield from _gains(read, limit)
 
 
 def _limits(read: Reread) -> Iterator[tuple[str, str]]:
-    for place, standing in enumerate(standings(read.chosen, read.request, read.planner.budget_gib(read.request))):
+    for place, standing in enumerate(limit_slacks(read.chosen, read.request, read.planner.budget_gib(read.request))):
         yield ("The binding limit" if place == 0 else "Then"), standing_words(standing)
     for limit in movable(read.request):
         yield from _gains(read, limit)
@@ -83,8 +83,8 @@ def _gains(read: Reread, limit: str) -> Iterator[tuple[str, str]]:
     """The next unit of a limit, and the first step that buys something where that is nothing."""
     if limit not in movable(read.request):
         return
-    gain = next_gain(read.planner, read.chosen, read.request, limit)
+    gain = marginal_gain(read.planner, read.chosen, read.request, limit)
     yield f"The next {'GiB' if limit == MEMORY else 'step'}", gain_words(gain)
     if gain.is_nothing:
-        first = first_gain(read.planner, read.chosen, read.request, limit)
+        first = first_improving_step(read.planner, read.chosen, read.request, limit)
         yield "The first that buys something", gain_words(first) if first else "None, up to twice the limit."

@@ -13,7 +13,7 @@ from advisor.planfile.command import LIMIT_FLAGS
 from advisor.planfile.file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits
-from advisor.quantities.metrics import SHOWN, Shown
+from advisor.quantities.metrics import METRICS, MetricInfo
 
 _METRICS = {
     "ttft": "Time to first token: from submission of a request to its first output token, queueing and prefill included.",
@@ -91,8 +91,8 @@ def topics() -> dict[str, list[str]]:
 
     return {
         "techniques": [technique.name for technique in TECHNIQUES],
-        "metrics": list(SHOWN),
-        "limits": [name for name in Limits.model_fields if name not in SHOWN],
+        "metrics": list(METRICS),
+        "limits": [name for name in Limits.model_fields if name not in METRICS],
         "plan fields": [path for path, _ in _plan_fields()],
         "error codes": sorted(ERROR_PAGES),
     }
@@ -122,7 +122,7 @@ def _error(name: str) -> Page | None:
 
 
 def _metric(name: str) -> Page | None:
-    shown = SHOWN.get(name)
+    shown = METRICS.get(name)
     if shown is None:
         return None
     told = next(text for start, text in _METRICS.items() if name.startswith(start))
@@ -135,7 +135,7 @@ def _metric(name: str) -> Page | None:
 
 def _metrics_of(name: str) -> Page | None:
     """The page of what several metrics are statistics of, as `tpot`; of the one metric that begins so where there is one."""
-    found = [shown for shown in SHOWN.values() if name and shown.name.startswith(f"{name}_")]
+    found = [shown for shown in METRICS.values() if name and shown.name.startswith(f"{name}_")]
     if len(found) < 2:
         return _metric(found[0].name) if found else None
     told = [text for start, text in _METRICS.items() if found[0].name.startswith(start)]
@@ -148,11 +148,11 @@ def _statistic(name: str) -> str:
     return next((text for ending, text in _STATISTICS.items() if name.endswith(ending)), "")
 
 
-def _better(shown: Shown) -> str:
+def _better(shown: MetricInfo) -> str:
     return "higher" if shown.higher_is_better else "lower"
 
 
-def _bound(shown: Shown) -> tuple[tuple[str, str], ...]:
+def _bound(shown: MetricInfo) -> tuple[tuple[str, str], ...]:
     return (("Limit", f"{LIMIT_FLAGS[shown.limit]} of `advisor plan`"),) if shown.limit else ()
 
 
@@ -165,7 +165,7 @@ def _limit(name: str) -> Page | None:
     field = limit_named(name)
     if field is None:
         return None
-    shown = next(shown for shown in SHOWN.values() if shown.limit == field)
+    shown = next(shown for shown in METRICS.values() if shown.limit == field)
     bound = "at least" if shown.higher_is_better else "at most"
     told = _metric(shown.name)
     assert told is not None

@@ -11,7 +11,7 @@ from advisor.planfile.command import LIMIT_FLAGS, plan_command
 from advisor.planfile.deployment import deployment_of, techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.summary import file_name
-from advisor.planning.search import refold
+from advisor.planning.search import apply_on_paper
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Load, Prefer
@@ -80,7 +80,7 @@ def check_decision(plan: PlanFile, model: ModelSpec) -> None:
     """
     described = deployment_of(plan, model)
     start = baseline(model, max_sequences=described.batching.max_sequences, parallel=described.parallel, engine=described.engine)
-    stack = refold(techniques_of(plan), start, request_of(plan))
+    stack = apply_on_paper(techniques_of(plan), start, request_of(plan))
     if isinstance(stack, str):
         raise _inconsistent("a technique of the plan refuses it", (stack,))
     if differing := tuple(_differences(described, stack.deployment)):

@@ -86,13 +86,13 @@ def kept_path(folder: str | None) -> str | None:
 
 def _attention(attention: Attention) -> decision.AttentionChoice:
     pattern = decision.PatternChoice(**dataclasses.asdict(attention.pattern)) if attention.pattern is not None else None
-    return decision.AttentionChoice(backend=attention.implementation, window=attention.window, pattern=pattern)
+    return decision.AttentionChoice(backend=attention.backend, window=attention.window, pattern=pattern)
 
 
 def _seen(chosen: decision.AttentionChoice) -> Attention:
     told = chosen.pattern
     pattern = Pattern(told.window, told.global_tokens, told.random_blocks, told.block_tokens) if told is not None else None
-    return Attention(implementation=chosen.backend, window=chosen.window, pattern=pattern)
+    return Attention(backend=chosen.backend, window=chosen.window, pattern=pattern)
 
 
 def _cache(kv: KvCache) -> decision.CacheChoice:
@@ -101,7 +101,7 @@ def _cache(kv: KvCache) -> decision.CacheChoice:
         layout=kv.layout,
         block_tokens=kv.block_tokens or None,
         window=kv.window,
-        first_tokens=kv.first_tokens or None,
+        first_tokens=kv.sink_tokens or None,
         prefix_reuse=kv.prefix_reuse or None,
     )
 
@@ -112,7 +112,7 @@ def _kept(chosen: decision.CacheChoice) -> KvCache:
         block_tokens=chosen.block_tokens or 0,
         format=chosen.dtype,
         window=chosen.window,
-        first_tokens=chosen.first_tokens or 0,
+        sink_tokens=chosen.first_tokens or 0,
         prefix_reuse=bool(chosen.prefix_reuse),
     )
 

@@ -23,7 +23,7 @@ from advisor.profiles.model_store import is_shipped
 from advisor.profiles.request import Load, Request
 from advisor.profiles.store import load_profile
 from advisor.quantities.formatting import number, on_the_safe_side, three_digits
-from advisor.quantities.metrics import BY_LIMIT, SHOWN, Shown, keeps
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, keeps
 
 _MEMORY_PARTS = {"weights_gib": "weights", "kv_cache_gib": "kv_pool", "peak_memory_gib": "total"}
 _MOST_ALTERNATIVES = 3
@@ -70,8 +70,8 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             status=advice.chosen.status.value,
             summary=summary(advice),
             probability=on_the_safe_side(advice.chosen.probability, up=False),
-            chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.chances},
-            outside=advice.outside,
+            chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.probabilities},
+            outside=advice.extrapolation_warning,
             relax=tuple(_relax(item) for item in advice.relaxations),
             alternatives=tuple(alternative(f"plan-{digest_of(other)[:8]}", other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),
@@ -167,12 +167,12 @@ def _title(advice: Advice) -> str:
 def _predicted(advice: Advice) -> sections.Predicted:
     present = advice.chosen.metrics.present()
     limits = {shown.name: limit for shown, limit in asked_limits(advice.request.limits)}
-    metrics = {name: _metric(SHOWN[name], value, limits.get(name)) for name, value in present.items()}
+    metrics = {name: _metric(METRICS[name], value, limits.get(name)) for name, value in present.items()}
     memory = {part: metrics.pop(name) for name, part in _MEMORY_PARTS.items() if name in metrics}
     return sections.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})
 
 
-def _metric(shown: Shown, value: Value, limit: float | None) -> sections.PlanMetric:
+def _metric(shown: MetricInfo, value: Value, limit: float | None) -> sections.PlanMetric:
     return sections.PlanMetric(
         value=three_digits(value.value),
         range=(three_digits(value.low), three_digits(value.high)),

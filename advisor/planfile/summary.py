@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 from advisor.backends.deployment import Deployment
 from advisor.planfile import sections
-from advisor.planning.advice import Advice, Candidate, Miss
+from advisor.planning.advice import Advice, Candidate, Violation
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, on_the_safe_side, percent
-from advisor.quantities.metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of, used_up, worse_end
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, keeps, limit_of, used_up, worse_end
 
 FILE_NAMES = {
     "quality_loss_pct": "quality_drop_pct",
@@ -45,12 +45,12 @@ def summary(advice: Advice) -> str:
     return f"Meets all limits {chance}; {tight}{risk}."
 
 
-def asked_limits(limits: Limits) -> list[tuple[Shown, float]]:
+def asked_limits(limits: Limits) -> list[tuple[MetricInfo, float]]:
     """The metrics that a limit was asked for, with the limit."""
-    return [(shown, limit) for shown in SHOWN.values() if (limit := limit_of(shown, limits)) is not None]
+    return [(shown, limit) for shown in METRICS.values() if (limit := limit_of(shown, limits)) is not None]
 
 
-def told_miss(miss: Miss) -> str:
+def told_miss(miss: Violation) -> str:
     """A missed limit with its numbers, as in `tpot_ms_p95: 21 [19, 24] ms, limit 15`."""
     shown = BY_LIMIT[miss.limit]
     predicted = f"{number(miss.predicted.value)} [{number(miss.predicted.low)}, {number(miss.predicted.high)}]"
@@ -61,7 +61,7 @@ def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternati
     """Another candidate beside the chosen one: what differs, the best gain and the worst cost."""
     changes = [
         (shown, before.value, after.value)
-        for shown in SHOWN.values()
+        for shown in METRICS.values()
         if (before := getattr(advice.chosen.metrics, shown.name)) and (after := getattr(other.metrics, shown.name))
     ]
     gains = [change for change in changes if _gain(change) > 0.005]
@@ -70,18 +70,18 @@ def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternati
         id=id,
         change=_difference(advice.chosen, other),
         gives=_told(max(gains, key=_gain)) if gains else None,
-        costs=_told(min(losses, key=_gain)) + (": misses" if other.misses else "") if losses else None,
+        costs=_told(min(losses, key=_gain)) + (": misses" if other.violations else "") if losses else None,
     )
 
 
-def _gain(change: tuple[Shown, float, float]) -> float:
+def _gain(change: tuple[MetricInfo, float, float]) -> float:
     """Relative improvement; plain difference for metrics near zero, where a percentage says nothing."""
     shown, before, after = change
     step = (after - before) / (abs(before) if shown.relative_error and before else 100)
     return step if shown.higher_is_better else -step
 
 
-def _told(change: tuple[Shown, float, float]) -> str:
+def _told(change: tuple[MetricInfo, float, float]) -> str:
     shown, before, after = change
     return f"{file_name(shown.name)} {number(after)}, was {number(before)}"
 

@@ -22,11 +22,11 @@ class Status(StrEnum):
     """All of them kept with a probability of `LIKELY` or more."""
     AT_RISK = "at-risk"
     """Every predicted value keeps its limit, but all of them together less likely than that."""
-    MISSES = "misses"
+    INFEASIBLE = "misses"
     """A predicted value does not keep its limit: less likely than not."""
 
 
-class State(StrEnum):
+class TechniqueState(StrEnum):
     """What became of a technique."""
 
     CHOSEN = "chosen"
@@ -35,7 +35,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Miss:
+class Violation:
     """A limit that a candidate does not keep. `limit` is a field name of `Limits`."""
 
     limit: str
@@ -58,19 +58,19 @@ class Candidate:
     deployment: Deployment
     metrics: Metrics
     status: Status
-    misses: tuple[Miss, ...] = ()
-    chances: tuple[tuple[str, float], ...] = ()
+    violations: tuple[Violation, ...] = ()
+    probabilities: tuple[tuple[str, float], ...] = ()
     """Each limit, by field name, with the probability that it is kept; the memory that there is counts as one."""
 
     @property
     def probability(self) -> float:
         """How likely all limits are kept."""
-        return all_kept(dict(self.chances))
+        return all_kept(dict(self.probabilities))
 
     @property
-    def worst_miss(self) -> Miss | None:
+    def worst_miss(self) -> Violation | None:
         """The limit that it is furthest from keeping; `None` where it keeps all."""
-        return max(self.misses, key=lambda miss: miss.ratio, default=None)
+        return max(self.violations, key=lambda miss: miss.ratio, default=None)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -83,7 +83,7 @@ class Reason:
     """Why a technique is in the plan or out of it."""
 
     technique: str
-    state: State
+    state: TechniqueState
     why: str
     would_need: tuple[tuple[str, float], ...] = ()
     """Limits, by field name, that would let it in."""
@@ -121,9 +121,9 @@ class Advice:
     reasons: tuple[Reason, ...]
     relaxations: tuple[Relaxation, ...]
     """Empty unless nothing fits."""
-    binding: Miss | None
+    binding: Violation | None
     """When nothing fits: the limit that the nearest plan misses by most."""
     considered: int
     feasible: int
-    outside: str | None = None
+    extrapolation_warning: str | None = None
     """Why the setting is unlike all that predictions were compared with: its ranges are wider."""

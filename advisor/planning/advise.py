@@ -14,14 +14,14 @@ def advise(planner: Planner, request: Request) -> Advice:
 
     Raises `AdvisorError` `requirement-refused` where every stack with a required technique was refused.
     """
-    priced, judged = planner.judged(request)
-    finalists = planner.finalist_places(priced, judged)
-    kept = planner.kept([planner.candidate(priced.stacks[place], request) for place in finalists], request)
+    priced, judged = planner.evaluated(request)
+    finalists = planner.finalist_indices(priced, judged)
+    kept = planner.frontier_of([planner.candidate(priced.stacks[place], request) for place in finalists], request)
     chosen = kept[0]
-    fits = chosen.status is not Status.MISSES
+    fits = chosen.status is not Status.INFEASIBLE
     return replace(
-        planner.bare_advice(request, kept, judged),
+        planner.advice_without_reasons(request, kept, judged),
         reasons=tuple(reasons(planner, chosen, request)),
         relaxations=() if fits else tuple(relaxations(planner, priced, judged, chosen, request)),
-        outside=planner.estimator.domain(chosen.deployment, request.workload),
+        extrapolation_warning=planner.estimator.domain(chosen.deployment, request.workload),
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.planner import Planner, candidate_id
-from advisor.planning.ranking import Judged, misses, status
+from advisor.planning.ranking import Verdicts, misses, status
 from advisor.planning.reasons import reasons
 from advisor.planning.search import stack_of
 from advisor.profiles.request import Request
@@ -18,13 +18,13 @@ if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions th
     from numpy import intp
     from numpy.typing import NDArray
 
-    from advisor.planning.pricing import Priced
+    from advisor.planning.pricing import PricedStacks
 
 MOST_EACH = 48
 """Plans of each standing beside the frontier: more than a hundred rows nobody reads, and a table draws itself no faster than they are."""
 
 
-class Zone(StrEnum):
+class Feasibility(StrEnum):
     """How a plan stands among all others."""
 
     FRONTIER = "frontier"
@@ -33,11 +33,11 @@ class Zone(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class Alternative:
     """One plan of the landscape."""
 
     candidate: Candidate
-    zone: Zone
+    zone: Feasibility
     simulated: bool
     """Whether its numbers come from a simulation, as a plan file's do; else from the closed form."""
 
@@ -47,28 +47,31 @@ class Spot:
         return self.candidate.id
 
 
-def landscape(planner: Planner, advice: Advice) -> tuple[Spot, ...]:
+def alternatives(planner: Planner, advice: Advice) -> tuple[Alternative, ...]:
     """The frontier in the order of rank, then feasible plans by rank, then rejected ones by how little they miss."""
-    priced, judged = planner.judged(advice.request)
-    top = [Spot(candidate, _zone(candidate, True), True) for candidate in advice.ranked]
+    priced, judged = planner.evaluated(advice.request)
+    top = [Alternative(candidate, _zone(candidate, True), True) for candidate in advice.ranked]
     return (*top, *_others(planner, advice.request, priced, judged, {spot.id for spot in top}))
 
 
-def sketch(planner: Planner, request: Request) -> tuple[Advice, tuple[Spot, ...]]:
+def preview(planner: Planner, request: Request) -> tuple[Advice, tuple[Alternative, ...]]:
     """What is known before anything is simulated: the same landscape in closed form, and an answer without reasons and ways out.
 
     Plans that were simulated before stand with those numbers. Raises as `advise` does.
     """
-    priced, judged = planner.judged(request)
+    priced, judged = planner.evaluated(request)
     candidates, simulated = [], set()
-    for place in planner.finalist_places(priced, judged):
+    for place in planner.finalist_indices(priced, judged):
         known = planner.simulated(priced.stacks[place], request)
         candidates.append(known or _candidate(priced, judged, place, planner, request))
         if known is not None:
             simulated.add(known.id)
-    ranked = planner.kept(candidates, request)
-    top = [Spot(candidate, _zone(candidate, True), candidate.id in simulated) for candidate in ranked]
-    return planner.bare_advice(request, ranked, judged), (*top, *_others(planner, request, priced, judged, {spot.id for spot in top}))
+    ranked = planner.frontier_of(candidates, request)
+    top = [Alternative(candidate, _zone(candidate, True), candidate.id in simulated) for candidate in ranked]
+    return planner.advice_without_reasons(request, ranked, judged), (
+        *top,
+        *_others(planner, request, priced, judged, {spot.id for spot in top}),
+    )
 
 
 def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice:
@@ -84,49 +87,49 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
         ranked=(chosen, *others),
         reasons=tuple(reasons(planner, chosen, request)),
         binding=chosen.worst_miss,
-        outside=planner.estimator.domain(chosen.deployment, request.workload),
+        extrapolation_warning=planner.estimator.domain(chosen.deployment, request.workload),
     )
 
 
-def with_simulated(spots: "Sequence[Spot]", candidate: Candidate) -> tuple[Spot, ...]:
+def with_simulated(spots: "Sequence[Alternative]", candidate: Candidate) -> tuple[Alternative, ...]:
     """The same plans, one of them with the numbers of its simulation in place of the closed form's."""
     return tuple(_simulated(spot, candidate) if spot.id == candidate.id else spot for spot in spots)
 
 
-def _simulated(spot: Spot, candidate: Candidate) -> Spot:
-    return Spot(candidate, spot.zone if spot.simulated else _zone(candidate, False), True)
+def _simulated(spot: Alternative, candidate: Candidate) -> Alternative:
+    return Alternative(candidate, spot.zone if spot.simulated else _zone(candidate, False), True)
 
 
-def _zone(candidate: Candidate, best: bool) -> Zone:
-    if candidate.status is Status.MISSES:
-        return Zone.REJECTED
-    return Zone.FRONTIER if best else Zone.FEASIBLE
+def _zone(candidate: Candidate, best: bool) -> Feasibility:
+    if candidate.status is Status.INFEASIBLE:
+        return Feasibility.REJECTED
+    return Feasibility.FRONTIER if best else Feasibility.FEASIBLE
 
 
-def _others(planner: Planner, request: Request, priced: "Priced", judged: Judged, known: set[str]) -> list[Spot]:
+def _others(planner: Planner, request: Request, priced: "PricedStacks", judged: Verdicts, known: set[str]) -> list[Alternative]:
     """One of each kind in closed form, those that fit before those that do not, each best first."""
     order = judged.order
-    fits = ~judged.misses_any[order]
+    fits = ~judged.infeasible[order]
     return [
-        Spot(candidate, _zone(candidate, False), False)
+        Alternative(candidate, _zone(candidate, False), False)
         for places in (order[fits], order[~fits])
         for place in _distinct(priced, places)
         if (candidate := _candidate(priced, judged, place, planner, request)).id not in known
     ]
 
 
-def _candidate(priced: "Priced", judged: Judged, place: int, planner: Planner, request: Request) -> Candidate:
+def _candidate(priced: "PricedStacks", judged: Verdicts, place: int, planner: Planner, request: Request) -> Candidate:
     stack = priced.stacks[place]
     if place not in priced.rows:
         priced.rows[place] = candidate_id(stack), priced.metrics(place)
     id, metrics = priced.rows[place]
     missed = misses(metrics, request.limits, planner.budget_gib(request))
-    chances = tuple((limit, float(chance[place])) for limit, chance in judged.chances.items())
+    chances = tuple((limit, float(chance[place])) for limit, chance in judged.probabilities.items())
     verdict = status(float(judged.probability[place]), missed)
     return Candidate(id, stack.techniques, stack.deployment, metrics, verdict, missed, chances)
 
 
-def _distinct(priced: "Priced", places: "NDArray[intp]") -> list[int]:
+def _distinct(priced: "PricedStacks", places: "NDArray[intp]") -> list[int]:
     """The first places, of stacks of one kind only the first."""
     # Deferred: see above.
     import numpy as np

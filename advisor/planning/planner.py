@@ -6,14 +6,14 @@ from copy import copy
 
 from advisor.backends.technique import QualityEffect
 from advisor.backends.techniques import options_of
-from advisor.estimate.cancellation import go_on
+from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.serving.times import Served
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.losses import Losses
-from advisor.planning.pricing import Priced, Pricing
-from advisor.planning.ranking import FINALISTS, OBJECTIVES, Judged, columns_of, distinct, frontier, judge, misses, order, status
-from advisor.planning.search import Stack, refusals, stacks
+from advisor.planning.pricing import PricedStacks, StackPricer
+from advisor.planning.ranking import FINALISTS, OBJECTIVES, Verdicts, columns_of, evaluate, frontier, misses, order, representatives, status
+from advisor.planning.search import Stack, stacks, why_nothing_is_left
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import Evidence
@@ -38,10 +38,10 @@ class Planner:
         self.evidence = evidence
         self.profile = profile
         self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
-        self._priced: dict[tuple[object, ...], Priced] = {}
+        self._priced: dict[tuple[object, ...], PricedStacks] = {}
         self._losses: dict[Workload, Losses] = {}
 
-    def bare_advice(self, request: Request, kept: Sequence[Candidate], judged: Judged) -> Advice:
+    def advice_without_reasons(self, request: Request, kept: Sequence[Candidate], judged: Verdicts) -> Advice:
         """An answer of which these plans are kept, best first: without reasons, ways out and a word on its domain."""
         return Advice(
             request=request,
@@ -53,8 +53,8 @@ class Planner:
             reasons=(),
             relaxations=(),
             binding=kept[0].worst_miss,
-            considered=len(judged.distance),
-            feasible=int((~judged.misses_any).sum()),
+            considered=len(judged.violation),
+            feasible=int((~judged.infeasible).sum()),
         )
 
     def choose(self, request: Request) -> Candidate:
@@ -63,15 +63,15 @@ class Planner:
 
     def finalists(self, request: Request) -> list[Stack]:
         """The stacks that are simulated to answer a request: none of the others is chosen. Raises as `advise` does."""
-        priced, judged = self.judged(request)
-        return [priced.stacks[place] for place in self.finalist_places(priced, judged)]
+        priced, judged = self.evaluated(request)
+        return [priced.stacks[place] for place in self.finalist_indices(priced, judged)]
 
-    def judged(self, request: Request) -> tuple[Priced, Judged]:
+    def evaluated(self, request: Request) -> tuple[PricedStacks, Verdicts]:
         """Every stack in closed form, held against the limits. Raises as `advise` does."""
-        priced = self.priced(request)
+        priced = self.price_all(request)
         if not priced.stacks:
             raise self._nothing_left(request)
-        return priced, judge(priced.columns, request, self.budget_gib(request))
+        return priced, evaluate(priced.columns, request, self.budget_gib(request))
 
     def with_memory(self, extra_gib: float) -> "Planner":
         """The same for devices with so many GiB more for use. Closed forms stay those for less: they only say what is simulated."""
@@ -85,39 +85,39 @@ class Planner:
         limit, budget_gib = request.limits.memory_gib_per_device, self.estimator.budget_bytes / GIB
         return min(budget_gib, limit) if limit is not None else budget_gib
 
-    def priced(self, request: Request) -> Priced:
+    def price_all(self, request: Request) -> PricedStacks:
         """Every stack with its closed-form metrics; limits and preference change nothing of it."""
-        known = self.already_priced(request)
+        known = self.cached_prices(request)
         if known is None:
             if len(self._priced) >= MOST_PRICED:
                 self._priced.pop(next(iter(self._priced)))
-            pricing = Pricing(self.estimator, request.workload, self._losses_under(request).of)
+            pricing = StackPricer(self.estimator, request.workload, self._quality_table(request).of)
             known = self._priced[_priced_key(request)] = pricing.price(stacks(self.model, request, self.estimator.engine.name))
         return known
 
-    def already_priced(self, request: Request) -> Priced | None:
+    def cached_prices(self, request: Request) -> PricedStacks | None:
         """The same where it was asked before; `None` where it would take its time."""
         return self._priced.get(_priced_key(request))
 
     def candidate(self, stack: Stack, request: Request) -> Candidate:
         """A stack with simulated metrics, judged by the request's limits."""
         key = (stack, request.workload)
-        go_on()
+        checkpoint()
         if key not in self._simulated:
-            served = self.estimator.serve(stack.deployment, request.workload)
+            served = self.estimator.simulate(stack.deployment, request.workload)
             metrics = self.estimator.metrics_of(stack.deployment, request.workload, served, self.quality(stack, request))
             self._simulated[key] = self._with_needed_memory(metrics, stack, request), served
-        return self._judged_by(stack, request)
+        return self._evaluate_simulated(stack, request)
 
-    def _judged_by(self, stack: Stack, request: Request) -> Candidate:
+    def _evaluate_simulated(self, stack: Stack, request: Request) -> Candidate:
         """What was simulated, held against the limits of a request."""
         metrics, served = self._simulated[stack, request.workload]
         goodput = self.estimator.goodput(stack.deployment, request.workload, served, request.limits)
-        return self._judged(stack, metrics.model_copy(update={"goodput_per_s": goodput}), request)
+        return self._evaluate(stack, metrics.model_copy(update={"goodput_per_s": goodput}), request)
 
     def simulated(self, stack: Stack, request: Request) -> Candidate | None:
         """The same where it was simulated before; `None` where it would take its time."""
-        return self._judged_by(stack, request) if (stack, request.workload) in self._simulated else None
+        return self._evaluate_simulated(stack, request) if (stack, request.workload) in self._simulated else None
 
     def best(self, candidates: Sequence[Candidate], request: Request) -> Candidate:
         """The one that ranks first."""
@@ -125,9 +125,9 @@ class Planner:
 
     def quality(self, stack: Stack, request: Request) -> QualityEffect:
         """The losses of all techniques of a stack, added; the ranges as if independent."""
-        return self._losses_under(request).of(stack)
+        return self._quality_table(request).of(stack)
 
-    def _losses_under(self, request: Request) -> Losses:
+    def _quality_table(self, request: Request) -> Losses:
         """What is known of losses under this workload."""
         return self._losses.setdefault(request.workload, Losses(self.evidence, request))
 
@@ -137,29 +137,31 @@ class Planner:
             "requirement-refused",
             f"no stack holds what is required: {', '.join(request.require)}",
             exit_code=ExitCode.NO_PLAN,
-            notes=tuple(f"{name}: {sentence}" for name, sentence in refusals(self.model, request, self.estimator.engine.name).items()),
+            notes=tuple(
+                f"{name}: {sentence}" for name, sentence in why_nothing_is_left(self.model, request, self.estimator.engine.name).items()
+            ),
             help=("drop a --require",),
         )
 
     def _ordered(self, candidates: Sequence[Candidate], request: Request) -> list[Candidate]:
         return order(candidates, request, self.budget_gib(request))
 
-    def _judged(self, stack: Stack, metrics: Metrics, request: Request) -> Candidate:
+    def _evaluate(self, stack: Stack, metrics: Metrics, request: Request) -> Candidate:
         budget_gib = self.budget_gib(request)
-        judged = judge(columns_of([metrics], [len(stack.techniques)]), request, budget_gib)
+        judged = evaluate(columns_of([metrics], [len(stack.techniques)]), request, budget_gib)
         missed = misses(metrics, request.limits, budget_gib)
-        chances = tuple((limit, float(chance[0])) for limit, chance in judged.chances.items())
+        chances = tuple((limit, float(chance[0])) for limit, chance in judged.probabilities.items())
         verdict = status(float(judged.probability[0]), missed)
         return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, missed, chances)
 
     def _all_fit(self, stack: Stack, workload: Workload) -> bool:
         """Whether every wanted request fits at once, so that more memory changes nothing."""
-        return self.estimator.needed_bytes(stack.deployment, workload) <= self.estimator.budget_bytes
+        return self.estimator.requested_bytes(stack.deployment, workload) <= self.estimator.budget_bytes
 
     def _with_needed_memory(self, metrics: Metrics, stack: Stack, request: Request) -> Metrics:
         """Memory of what was asked for, also where it does not fit."""
         assert metrics.peak_memory_gib is not None
-        needed = self.estimator.needed_memory(stack.deployment, request.workload)
+        needed = self.estimator.requested_memory(stack.deployment, request.workload)
         shown, cache = metrics.peak_memory_gib, metrics.kv_cache_gib
         missing = max(needed.value - shown.value, 0.0)
         return metrics.model_copy(
@@ -169,21 +171,21 @@ class Planner:
             }
         )
 
-    def finalist_places(self, priced: Priced, judged: Judged) -> list[int]:
+    def finalist_indices(self, priced: PricedStacks, judged: Verdicts) -> list[int]:
         """Of all stacks the best by rank, those of equal numbers once, and the best by each objective among those that fit."""
         ordered = judged.order
-        picked = distinct(priced.columns, ordered, judged.cost[ordered])
-        fit = ordered[~judged.misses_any[ordered]]
+        picked = representatives(priced.columns, ordered, judged.cost[ordered])
+        fit = ordered[~judged.infeasible[ordered]]
         among = fit if len(fit) else ordered[:FINALISTS]
         for metric, sign in OBJECTIVES.items():
             picked.append(among[(sign * priced.columns.metrics[metric].value[among]).argmin()])
         return list(dict.fromkeys(int(place) for place in picked))
 
-    def kept(self, finalists: Sequence[Candidate], request: Request) -> list[Candidate]:
+    def frontier_of(self, finalists: Sequence[Candidate], request: Request) -> list[Candidate]:
         """Of the finalists those that are shown, best first: the frontier, and of it only what misses where the best one does."""
         ordered = self._ordered(finalists, request)
-        fits = ordered[0].status is not Status.MISSES
-        return [c for c in frontier(ordered) if fits or c.status is Status.MISSES][:SHOWN]
+        fits = ordered[0].status is not Status.INFEASIBLE
+        return [c for c in frontier(ordered) if fits or c.status is Status.INFEASIBLE][:SHOWN]
 
 
 def _priced_key(request: Request) -> tuple[object, ...]:

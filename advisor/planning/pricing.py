@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, TypeVar
 
 from advisor.backends.deployment import Batching, Deployment
 from advisor.backends.technique import QualityEffect
-from advisor.estimate.cancellation import go_on
+from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.memory.ledger import footprint
-from advisor.estimate.serving.closed_form import Steadies, steady_state
+from advisor.estimate.serving.closed_form import SteadyStates, steady_state
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.planning.ranking import Column, Columns
@@ -33,11 +33,11 @@ RANGES = ("ttft", "tpot", "throughput", "memory")
 KIND = 0.03
 """Stacks whose numbers all lie in the same step of 3 % are of one kind."""
 STATIC, WHOLE, CHUNKED = range(3)
-TIMES = tuple(time.name for time in fields(Steadies))
+TIMES = tuple(time.name for time in fields(SteadyStates))
 
 
 @dataclass(frozen=True)
-class Priced:
+class PricedStacks:
     """Stacks and their columns, in the same order."""
 
     stacks: tuple[Stack, ...]
@@ -71,33 +71,33 @@ class Priced:
 
 
 @dataclass(frozen=True, slots=True)
-class Pricing:
+class StackPricer:
     """Prices stacks of one workload: numbers what they rest on, prices every distinct one once, and spreads the prices."""
 
     estimator: Estimator
     workload: Workload
     quality: "Callable[[Stack], QualityEffect]"
 
-    def price(self, stacks: Iterable[Stack]) -> Priced:
+    def price(self, stacks: Iterable[Stack]) -> PricedStacks:
         """Price every stack."""
         with _no_collection():
             return self._all(tuple(stacks))
 
-    def _all(self, stacks: tuple[Stack, ...]) -> Priced:
+    def _all(self, stacks: tuple[Stack, ...]) -> PricedStacks:
         # Deferred: numpy takes a tenth of a second to import.
         import numpy as np
 
-        search = _numbered([stack.deployment for stack in stacks], self.estimator)
+        search = _group_ids([stack.deployment for stack in stacks], self.estimator)
         memory = self._memory(search)
         times, closed_forms = self._times(search, memory[:, 0].astype(int))
-        effects, losses = _distinct([self.quality(stack) for stack in stacks])
+        effects, losses = _unique_values([self.quality(stack) for stack in stacks])
         loss = np.array([(effect.low_pct, effect.loss_pct, effect.high_pct) for effect in effects]).reshape(-1, 3)[losses]
         counts = np.array([len(stack.techniques) for stack in stacks], float)
         metrics = self._metrics(times, memory, self._factors(search), loss)
         columns = Columns(count=len(stacks), techniques=counts, metrics=metrics)
-        return Priced(stacks, columns, closed_forms)
+        return PricedStacks(stacks, columns, closed_forms)
 
-    def _memory(self, search: "_Numbered") -> "Numbers":
+    def _memory(self, search: "_GroupIds") -> "Numbers":
         """Requests that run at once, and GiB of each device with all that are wanted: the total, what of it is not exact, and weights.
 
         Only prompts up to the token budget are in flight, or all of a trial step's: longer budgets hold the same.
@@ -107,8 +107,8 @@ class Pricing:
 
         budgets = np.where(search.policies == WHOLE, np.maximum(search.budgets, self.workload.longest_tokens), search.budgets)
         in_step = budgets if self.estimator.engine.trial is not None else np.minimum(budgets, self.workload.prompt_tokens)
-        first, which = _unique(search.held, search.sequences, in_step)
-        usual = self.estimator.usual(self.workload)
+        first, which = _unique_rows(search.memory_group, search.sequences, in_step)
+        usual = self.estimator.average_workload(self.workload)
         held = [self._held(search.deployments[place], usual) for place in first]
         return np.array(held).reshape(-1, 4)[which]
 
@@ -116,10 +116,10 @@ class Pricing:
         engine, wanted = self.estimator.engine, deployment.batching.max_sequences
         held = footprint(deployment, self.workload, engine)
         usually = held if usual is self.workload else footprint(deployment, usual, engine)
-        slots = self.estimator.slots_in(usually, deployment, self.workload)
+        slots = self.estimator.running_sequences_within(usually, deployment, self.workload)
         return slots, held.total_bytes(wanted) / GIB, held.rest_bytes(wanted) / GIB, held.weights_bytes / GIB
 
-    def _times(self, search: "_Numbered", slots: "Places") -> "tuple[Numbers, int]":
+    def _times(self, search: "_GroupIds", slots: "Places") -> "tuple[Numbers, int]":
         """Closed forms by row of `TIMES`, and how many there were to compute.
 
         A budget that holds the prompts of all slots at once is as good as any larger one.
@@ -129,12 +129,12 @@ class Pricing:
 
         budgets = np.minimum(search.budgets, slots * (self.workload.prompt_tokens + search.positions))
         reused = self._reused(search)
-        first, which = _unique(search.groups, search.policies, slots, budgets, reused)
+        first, which = _unique_rows(search.groups, search.policies, slots, budgets, reused)
         pricers = [self.estimator.pricer(search.deployments[place]) for place in np.unique(search.groups, return_index=True)[1]]
-        calls, call_of = _unique(search.families[first], search.policies[first], slots[first], budgets[first], reused[first])
+        calls, call_of = _unique_rows(search.families[first], search.policies[first], slots[first], budgets[first], reused[first])
         found, families = np.empty((len(TIMES), len(first))), _Families(pricers)
         for call, place in enumerate(first[calls]):
-            go_on()
+            checkpoint()
             members = np.flatnonzero(call_of == call)
             steadies = steady_state(
                 families.of(search.groups[first[members]]),
@@ -148,24 +148,24 @@ class Pricing:
             found[:, members] = [getattr(steadies, name) for name in TIMES]
         return found[:, which], len(first)
 
-    def _reused(self, search: "_Numbered") -> "Places":
+    def _reused(self, search: "_GroupIds") -> "Places":
         """Tokens of a prompt that are in the cache when it comes."""
         # Deferred: see above.
         import numpy as np
 
         if self.workload.shared_prefix_tokens is None:
             return np.zeros(len(search.deployments), int)
-        first, which = _unique(search.held)
+        first, which = _unique_rows(search.memory_group)
         each = [self.estimator.reused_tokens(search.deployments[place], self.workload) for place in first]
         found: Places = np.array(each, int)[which]
         return found
 
-    def _factors(self, search: "_Numbered") -> "Numbers":
+    def _factors(self, search: "_GroupIds") -> "Numbers":
         """How sure predictions are rests on the weights, the decoding and the devices: [stacks, ranges, 2]."""
         # Deferred: see above.
         import numpy as np
 
-        first, which = _unique(search.sureness)
+        first, which = _unique_rows(search.uncertainty_group)
         ranges = [self.estimator.ranges(search.deployments[place], self.workload) for place in first]
         factors = [[known.factors(metric) for metric in RANGES] for known in ranges]
         return np.array(factors).reshape(-1, len(RANGES), 2)[which]
@@ -210,7 +210,7 @@ class _Families:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Numbered:
+class _GroupIds:
     """Deployments of a search, and for each what its prices rest on: equal numbers where that is equal."""
 
     deployments: Sequence[Deployment]
@@ -218,9 +218,9 @@ class _Numbered:
     """Steps cost the same, whatever the batching and the size of a block."""
     families: "Places"
     """Groups that decode and are spread over devices alike."""
-    held: "Places"
+    memory_group: "Places"
     """Memory is the same but for the batching."""
-    sureness: "Places"
+    uncertainty_group: "Places"
     positions: "Places"
     """Positions of a sequence in a decoding step."""
     policies: "Places"
@@ -241,24 +241,24 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _numbered(deployments: Sequence[Deployment], estimator: Estimator) -> _Numbered:
+def _group_ids(deployments: Sequence[Deployment], estimator: Estimator) -> _GroupIds:
     # Deferred: see above.
     import numpy as np
 
-    stems, stem_of = _stems(deployments)
-    numbers = [_distinct(parts)[1] for parts in zip(*(_parts(stem, estimator) for stem in stems), strict=True)]
+    stems, stem_of = _batching_groups(deployments)
+    numbers = [_unique_values(parts)[1] for parts in zip(*(_parts(stem, estimator) for stem in stems), strict=True)]
     weights, attention, layout, decoding, parallel, kv = numbers or [np.empty(0, int)] * 6
     batchings = [
         (_policy(one), one.max_sequences, one.token_budget or estimator.engine.token_budget) for one in (d.batching for d in deployments)
     ]
-    known, batching_of = _distinct(batchings)
+    known, batching_of = _unique_values(batchings)
     policies, sequences, budgets = np.array(known, int).reshape(-1, 3)[batching_of].T
-    return _Numbered(
+    return _GroupIds(
         deployments=deployments,
-        groups=_unique(weights, attention, layout, decoding, parallel)[1][stem_of],
-        families=_unique(decoding, parallel)[1][stem_of],
-        held=_unique(weights, kv, decoding, parallel)[1][stem_of],
-        sureness=_unique(weights, decoding, parallel)[1][stem_of],
+        groups=_unique_rows(weights, attention, layout, decoding, parallel)[1][stem_of],
+        families=_unique_rows(decoding, parallel)[1][stem_of],
+        memory_group=_unique_rows(weights, kv, decoding, parallel)[1][stem_of],
+        uncertainty_group=_unique_rows(weights, decoding, parallel)[1][stem_of],
         positions=np.array([stem.decoding.draft_tokens + 1 for stem in stems], int)[stem_of],
         policies=policies,
         sequences=sequences,
@@ -274,11 +274,11 @@ def _policy(batching: Batching) -> int:
 
 def _parts(deployment: Deployment, estimator: Estimator) -> tuple[Hashable, ...]:
     kv = deployment.kv
-    read = (kv.layout, kv.format, kv.window, kv.first_tokens)
+    read = (kv.layout, kv.format, kv.window, kv.sink_tokens)
     return deployment.weights, estimator.priced_attention(deployment), read, deployment.decoding, deployment.parallel, kv
 
 
-def _stems(deployments: Sequence[Deployment]) -> "tuple[list[Deployment], Places]":
+def _batching_groups(deployments: Sequence[Deployment]) -> "tuple[list[Deployment], Places]":
     """One of each run of neighbours that are the same but for their batching, and the run of each.
 
     Neighbours in a search share what they did not choose themselves.
@@ -289,13 +289,13 @@ def _stems(deployments: Sequence[Deployment]) -> "tuple[list[Deployment], Places
     stems: list[Deployment] = []
     runs = []
     for one in deployments:
-        if not stems or not _alike(stems[-1], one):
+        if not stems or not _differ_only_in_batching(stems[-1], one):
             stems.append(one)
         runs.append(len(stems) - 1)
     return stems, np.array(runs, int)
 
 
-def _alike(one: Deployment, other: Deployment) -> bool:
+def _differ_only_in_batching(one: Deployment, other: Deployment) -> bool:
     """Whether both are the same but for their batching."""
     return (
         one.decoding is other.decoding
@@ -306,7 +306,7 @@ def _alike(one: Deployment, other: Deployment) -> bool:
     )
 
 
-def _distinct(values: "Iterable[Kept]") -> "tuple[list[Kept], Places]":
+def _unique_values(values: "Iterable[Kept]") -> "tuple[list[Kept], Places]":
     """The distinct values in order of appearance, and the place of each among them."""
     # Deferred: see above.
     import numpy as np
@@ -316,7 +316,7 @@ def _distinct(values: "Iterable[Kept]") -> "tuple[list[Kept], Places]":
     return list(known), np.array(places, int)
 
 
-def _unique(*columns: "Places") -> "tuple[Places, Places]":
+def _unique_rows(*columns: "Places") -> "tuple[Places, Places]":
     """Where each distinct row of the columns comes first, and which of them each row is."""
     # Deferred: see above.
     import numpy as np

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advisor.estimate.uncertainty.probability import all_kept_each, keeps_probabilities
-from advisor.planning.advice import LIKELY, Candidate, Miss, Status
+from advisor.planning.advice import LIKELY, Candidate, Status, Violation
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits, Prefer, Request
 from advisor.quantities.metrics import BY_LIMIT, keeps, limit_of
@@ -44,9 +44,9 @@ FINALISTS = 12
 MOST_FINALISTS = 20
 CLOSED_FORM_ERROR = 0.05
 """How far the closed form moves what is minimised, half of the time."""
-ALIKE = 0.02
+SAME_RANK_TOLERANCE = 0.02
 """Stacks whose closed forms all agree within 2 % stand for one another."""
-SAME = 1.03
+FRONTIER_TOLERANCE = 1.03
 """Plans within 3 % of each other are one point of the frontier."""
 MEMORY = "memory_gib_per_device"
 OBJECTIVES = {"tpot_ms_mean": 1, "ttft_ms_mean": 1, "peak_memory_gib": 1, "throughput_tok_s": -1}
@@ -74,21 +74,21 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class Verdicts:
     """How many stacks stand against the limits of one request."""
 
-    chances: dict[str, "Numbers"]
+    probabilities: dict[str, "Numbers"]
     probability: "Numbers"
     missed: dict[str, "NDArray[bool_]"]
-    distance: "Numbers"
+    violation: "Numbers"
     """Sum of the logarithms of what is missed by."""
     cost: "Numbers"
     """What is minimised among those that miss nothing."""
 
     @property
-    def misses_any(self) -> "NDArray[bool_]":
+    def infeasible(self) -> "NDArray[bool_]":
         """Whether some limit is missed."""
-        return self.distance > 0
+        return self.violation > 0
 
     def misses_only(self, limit: str) -> int | None:
         """The stack that misses this limit and no other, and by least."""
@@ -97,7 +97,7 @@ class Judged:
 
         others = [missed for name, missed in self.missed.items() if name != limit]
         only = self.missed[limit] & ~np.logical_or.reduce(others) if others else self.missed[limit]
-        return int(np.where(only, self.distance, np.inf).argmin()) if only.any() else None
+        return int(np.where(only, self.violation, np.inf).argmin()) if only.any() else None
 
     @property
     def order(self) -> "NDArray[intp]":
@@ -105,10 +105,10 @@ class Judged:
         # Deferred: see above.
         import numpy as np
 
-        return np.lexsort((self.cost, self.distance))
+        return np.lexsort((self.cost, self.violation))
 
 
-def judge(columns: Columns, request: Request, budget_gib: float) -> Judged:
+def evaluate(columns: Columns, request: Request, budget_gib: float) -> Verdicts:
     """Hold every stack against the limits, of which the memory that there is always is one."""
     # Deferred: see above.
     import numpy as np
@@ -126,16 +126,16 @@ def judge(columns: Columns, request: Request, budget_gib: float) -> Judged:
         missed[limit] = known & (off > 0)
         distance += np.where(missed[limit], _missed_by(column.value, asked), 0.0)
     probability = all_kept_each(chances, columns.count)
-    return Judged(chances, probability, missed, distance, cost(columns, probability, request))
+    return Verdicts(chances, probability, missed, distance, objective(columns, probability, request))
 
 
-def distinct(columns: Columns, ordered: "NDArray[intp]", costs: "Numbers | None") -> list[int]:
+def representatives(columns: Columns, ordered: "NDArray[intp]", costs: "Numbers | None") -> list[int]:
     """The first places of an order, of stacks that are alike only the first; more where `costs` in that order lie close together."""
     # Deferred: see above.
     import numpy as np
 
     near = ordered[: 50 * MOST_FINALISTS]
-    logs = [np.log(np.maximum(column.value[near], 1e-9)) / ALIKE for column in columns.metrics.values()]
+    logs = [np.log(np.maximum(column.value[near], 1e-9)) / SAME_RANK_TOLERANCE for column in columns.metrics.values()]
     seen: dict[tuple[float, ...], int] = {}
     for place, (key, stack) in enumerate(zip(map(tuple, np.round(np.array(logs).T)), near, strict=True)):
         close = costs is not None and costs[place] < costs[0] + CLOSED_FORM_ERROR
@@ -151,7 +151,7 @@ def bounds(limits: Limits, budget_gib: float) -> dict[str, float]:
     return asked | {MEMORY: budget_gib}
 
 
-def cost(columns: Columns, probability: "Numbers", request: Request) -> "Numbers":
+def objective(columns: Columns, probability: "Numbers", request: Request) -> "Numbers":
     """What is minimised: the logarithm of a weighted product of metrics; quality, risk and complication added."""
     # Deferred: see above.
     import numpy as np
@@ -178,21 +178,21 @@ def _missed_by(value: "Numbers", asked: float) -> "Numbers":
     return np.clip(np.nan_to_num(ratio, nan=_FARTHEST, posinf=_FARTHEST), 1e-12, _FARTHEST)
 
 
-def misses(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[Miss, ...]:
+def misses(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[Violation, ...]:
     """Every limit that the predicted value does not keep."""
     found = []
     for limit, asked in bounds(limits, budget_gib).items():
         shown = BY_LIMIT[limit]
         value = getattr(metrics, shown.name)
         if value is not None and not keeps(shown, value.value, asked):
-            found.append(Miss(limit, asked, value))
+            found.append(Violation(limit, asked, value))
     return tuple(found)
 
 
-def status(probability: float, missed: Sequence[Miss]) -> Status:
+def status(probability: float, missed: Sequence[Violation]) -> Status:
     """In a word, how the limits are kept."""
     if missed:
-        return Status.MISSES
+        return Status.INFEASIBLE
     return Status.MEETS if probability >= LIKELY else Status.AT_RISK
 
 
@@ -213,7 +213,7 @@ def columns_of(metrics: Sequence[Metrics], techniques: Sequence[int]) -> Columns
 def order(candidates: Sequence[Candidate], request: Request, budget_gib: float) -> list[Candidate]:
     """Best first."""
     columns = columns_of([c.metrics for c in candidates], [len(c.techniques) for c in candidates])
-    return [candidates[place] for place in judge(columns, request, budget_gib).order]
+    return [candidates[place] for place in evaluate(columns, request, budget_gib).order]
 
 
 def frontier(ordered: Sequence[Candidate]) -> list[Candidate]:
@@ -231,7 +231,7 @@ def _dominates(one: Candidate, other: Candidate) -> bool:
         if mine is None or theirs is None:
             continue
         ratio = (mine.value / theirs.value) ** sign if theirs.value > 0 and mine.value > 0 else 1.0
-        if ratio > SAME:
+        if ratio > FRONTIER_TOLERANCE:
             return False
     return _quality(one) <= _quality(other) + 0.1
 

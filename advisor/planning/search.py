@@ -33,12 +33,12 @@ class Stack:
 def baselines(model: ModelSpec, request: Request, engine: str) -> tuple[Deployment, ...]:
     """The unmodified model on each way to spread it over the devices."""
     return tuple(
-        baseline(model, max_sequences=slots(request, parallel), parallel=parallel, engine=engine)
-        for parallel in layouts(model, request.devices)
+        baseline(model, max_sequences=max_concurrent(request, parallel), parallel=parallel, engine=engine)
+        for parallel in parallel_layouts(model, request.devices)
     )
 
 
-def slots(request: Request, parallel: Parallel) -> int:
+def max_concurrent(request: Request, parallel: Parallel) -> int:
     """Sequences that one replica may run at once."""
     workload = request.workload
     if workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency is not None:
@@ -46,7 +46,7 @@ def slots(request: Request, parallel: Parallel) -> int:
     return OPEN_SLOTS if workload.load in (Load.OPEN, Load.TRACE) else workload.concurrency or OFFLINE_SLOTS
 
 
-def layouts(model: ModelSpec, devices: int) -> tuple[Parallel, ...]:
+def parallel_layouts(model: ModelSpec, devices: int) -> tuple[Parallel, ...]:
     """Tensor-parallel groups of every power of two that divides devices, hidden size and experts; replicas of them."""
     found, tensor = [], 1
     while tensor <= devices:
@@ -63,19 +63,19 @@ def stacks(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
         level = [Stack((), start)]
         for choices in by_slot:
             if choices:
-                must = _must(choices, request)
-                level = [grown for stack in level for grown in _grow(stack, choices, request, must=must)]
+                must = _is_required(choices, request)
+                level = [grown for stack in level for grown in _extend(stack, choices, request, must=must)]
         yield from level
 
 
-def refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
+def why_nothing_is_left(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
     """Why no stack holds what is required: each technique that is let in nowhere, and what it says to the fullest stack before it."""
     found: dict[str, str] = {}
     for start in baselines(model, request, engine):
         level = [Stack((), start)]
         for choices in (_choices(slot, request) for slot in Slot):
-            must = _must(choices, request)
-            grown = [grown for stack in level for grown in _grow(stack, choices, request, must=must)] if choices else level
+            must = _is_required(choices, request)
+            grown = [grown for stack in level for grown in _extend(stack, choices, request, must=must)] if choices else level
             if not grown:
                 fullest = max(level, key=lambda stack: len(stack.techniques)).deployment
                 said = {technique.name: technique.refuse(request, fullest) for technique in reversed(choices)}
@@ -85,7 +85,7 @@ def refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
     return found
 
 
-def refold(techniques: tuple[Technique, ...], start: Deployment, request: Request) -> Stack | str:
+def apply_on_paper(techniques: tuple[Technique, ...], start: Deployment, request: Request) -> Stack | str:
     """Apply the techniques on paper in slot order; the sentence of the first that refuses."""
     deployment = start
     ordered = tuple(sorted(techniques, key=lambda technique: technique.slot))
@@ -103,12 +103,12 @@ def _choices(slot: Slot, request: Request) -> tuple[Technique, ...]:
     return tuple(setting for technique in required or kinds for setting in settings_of(technique, request))
 
 
-def _must(choices: tuple[Technique, ...], request: Request) -> bool:
+def _is_required(choices: tuple[Technique, ...], request: Request) -> bool:
     """Whether one of them has to be in."""
     return any(request.requires(technique.name) for technique in choices)
 
 
-def _grow(stack: Stack, choices: tuple[Technique, ...], request: Request, *, must: bool) -> Iterator[Stack]:
+def _extend(stack: Stack, choices: tuple[Technique, ...], request: Request, *, must: bool) -> Iterator[Stack]:
     if not must:
         yield stack
     covered: tuple[str, ...] = ()

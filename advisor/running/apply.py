@@ -13,7 +13,7 @@ from advisor.planfile.file import PlanFile
 from advisor.planfile.store import save_plan
 from advisor.profiles.run import Environment, Run
 from advisor.profiles.store import load_profile
-from advisor.running.preflight import HELD_OUT, PLAN_FILE, check_disk, ready
+from advisor.running.preflight import HELD_OUT, PLAN_FILE, check_disk, prepare_run
 
 PACKAGES = ("torch", "transformers", "triton", "numpy")
 
@@ -26,7 +26,7 @@ def apply_plan(
     Raises `AdvisorError`: those of `ready` before any process starts, `disk-full` before anything is measured, and those of loading
     and running.
     """
-    made = ready(plan, model_folder=model_folder, quick=quick)
+    made = prepare_run(plan, model_folder=model_folder, quick=quick)
     check_disk(out)
     save_plan(plan, out / PLAN_FILE)
     on_event(f"writing to {out}; with the same --out, a run that was stopped goes on")
@@ -46,7 +46,7 @@ def apply_plan(
             device="cuda" if detected_hardware(made.here).kind == "gpu" else "cpu",
         ),
         out,
-        _named(on_event),
+        _prefix_with_rung(on_event),
         cancel=cancel,
     )
 
@@ -63,7 +63,7 @@ def environment_of(here: Detected, profile: str | None) -> Environment:
     )
 
 
-def _named(on_event: OnEvent) -> Callable[[str, Event], None]:
+def _prefix_with_rung(on_event: OnEvent) -> Callable[[str, Event], None]:
     """Put the rung's name before its steps and before why it failed."""
 
     def say(rung: str, event: Event) -> None:

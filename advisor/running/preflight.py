@@ -27,7 +27,7 @@ from advisor.profiles.request import Load, Request
 from advisor.profiles.run import Recipe
 from advisor.profiles.weight_files import weights_on_disk
 
-HELD_OUT = Path(__file__).parent / "backends" / "zoo" / "heldout.txt"
+HELD_OUT = Path(__file__).parents[1] / "backends" / "zoo" / "heldout.txt"
 """The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
 
 REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
@@ -40,7 +40,7 @@ DISK_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class PreparedRun:
     """A plan that can be run here, with all that running it takes."""
 
     plan: PlanFile
@@ -54,7 +54,7 @@ class Ready:
     """The baseline and each technique added, with what is predicted."""
 
 
-def ready(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False) -> Ready:
+def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False) -> PreparedRun:
     """Check that a plan can be run here, and price its rungs; nothing is started or written.
 
     Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
@@ -74,7 +74,7 @@ def ready(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = Fal
     request = request_of(plan)
     recipe = recipe_of(request, quick=quick)
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
-    return Ready(
+    return PreparedRun(
         plan=plan,
         here=here,
         model=model,

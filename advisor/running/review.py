@@ -10,7 +10,7 @@ from advisor.planfile.file import PlanFile
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import RUN_FILE, Recipe, Run, RungStatus, read_run
-from advisor.running.preflight import DISK_BYTES, PLAN_FILE, REPORT_FILE, Ready, ready
+from advisor.running.preflight import DISK_BYTES, PLAN_FILE, REPORT_FILE, PreparedRun, prepare_run
 
 START_S = 8.0
 """Loading the libraries and the model into a fresh process."""
@@ -21,7 +21,7 @@ FILES = (RUN_FILE, REPORT_FILE, PLAN_FILE, f"{LOGS_FOLDER}/")
 class Review:
     """A plan that can be run here, where it would be run to, and what it would take."""
 
-    ready: Ready
+    ready: PreparedRun
     out: Path
     kept: tuple[str, ...]
     """Rungs that an earlier run in that folder has finished; they are not measured again."""
@@ -44,8 +44,8 @@ class Review:
 
 def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Review:
     """Look at all that applying would do, and do none of it. Raises `AdvisorError` as `application.ready` does."""
-    made = ready(plan, model_folder=model_folder)
-    kept = kept_rungs(out) if out.is_dir() else ()
+    made = prepare_run(plan, model_folder=model_folder)
+    kept = finished_rungs(out) if out.is_dir() else ()
     peaks = [step.predicted.peak_memory_gib for step in made.steps if step.predicted.peak_memory_gib is not None]
     left = [step.predicted for step in made.steps if step.name not in kept]
     return Review(
@@ -54,12 +54,12 @@ def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Re
         kept=kept,
         memory=max(peaks, key=lambda peak: peak.value, default=None),
         free_memory_bytes=free_memory_bytes(made.here),
-        free_disk_bytes=shutil.disk_usage(_there(out)).free,
+        free_disk_bytes=shutil.disk_usage(_existing_parent(out)).free,
         seconds=sum(rung_seconds(predicted, made.request.workload, made.recipe) for predicted in left),
     )
 
 
-def kept_rungs(folder: Path) -> tuple[str, ...]:
+def finished_rungs(folder: Path) -> tuple[str, ...]:
     """What an earlier run in a folder has finished; without the baseline's scores the baseline is measured again."""
     if not (folder / RUN_FILE).is_file():
         return ()
@@ -68,7 +68,7 @@ def kept_rungs(folder: Path) -> tuple[str, ...]:
     return tuple(rung.name for rung in run.rungs if rung.status is RungStatus.DONE and (has_scores or rung.name != BASELINE))
 
 
-def goes_on(review: Review) -> bool:
+def can_resume(review: Review) -> bool:
     """Whether the run in the reviewed folder was measured as this one would be, so that what it has can be kept."""
     run = read_run(review.out)
     return run.recipe == review.ready.recipe and [rung.name for rung in run.rungs] == list(review.rungs)
@@ -96,7 +96,7 @@ def rung_seconds(predicted: Metrics, workload: Workload, recipe: Recipe) -> floa
     return START_S + served + (recipe.quality_tokens / read.value if read is not None and read.value > 0 else 0.0)
 
 
-def _there(path: Path) -> Path:
+def _existing_parent(path: Path) -> Path:
     """The nearest folder above a path that exists."""
     path = path.absolute()
-    return path if path.is_dir() else _there(path.parent)
+    return path if path.is_dir() else _existing_parent(path.parent)

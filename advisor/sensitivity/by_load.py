@@ -67,7 +67,7 @@ def _change(case: Case, field: str, asked: Request, refused: bool) -> Change | N
     found, outcome = tried
     if outcome is not Outcome.AHEAD and not (refused and outcome is Outcome.ALLOWED):
         return None
-    if found.misses and not case.chosen.misses:
+    if found.violations and not case.chosen.violations:
         return None
     alone = case.alone(asked)
     if not refused and alone is not None and not effects(alone.metrics, found.metrics):

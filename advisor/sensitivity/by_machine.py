@@ -33,7 +33,7 @@ def _more_devices(case: Case) -> Iterator[Change]:
         wider = case.request.model_copy(update={"devices": devices})
         for start in baselines(case.planner.model, wider, case.chosen.deployment.engine):
             tried = case.tried(wider, start=start)
-            if tried is not None and not tried[0].misses:
+            if tried is not None and not tried[0].violations:
                 before, after = float(case.request.devices), float(devices)
                 yield Change(
                     kind=Kind.MACHINE, name="devices", before=before, after=after, outcome=tried[1], candidate=tried[0], request=wider
@@ -50,9 +50,9 @@ def _other_machine(case: Case, found: Candidate) -> Iterator[Change]:
         estimator = Estimator(catalogue_machine(hardware, engine), engine)
         there = Planner(case.planner.model, hardware, estimator, case.planner.evidence, None)
         tried = case.tried(case.request, there)
-        if tried is None or (tried[0].misses and not case.chosen.misses):
+        if tried is None or (tried[0].violations and not case.chosen.violations):
             continue
-        if tried[1] is Outcome.AHEAD or (missing and not tried[0].misses):
+        if tried[1] is Outcome.AHEAD or (missing and not tried[0].violations):
             yield Change(
                 kind=Kind.MACHINE,
                 name="hardware",

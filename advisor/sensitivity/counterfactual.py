@@ -10,8 +10,8 @@ from advisor.backends.technique import Technique
 from advisor.backends.technique_names import settings_of
 from advisor.backends.techniques import TECHNIQUES
 from advisor.planning.advice import Candidate
-from advisor.planning.reasons import best_with, start_of
-from advisor.planning.search import Stack, refold, slots
+from advisor.planning.reasons import baseline_of, best_stack_with
+from advisor.planning.search import Stack, apply_on_paper, max_concurrent
 from advisor.profiles.request import Request
 
 if TYPE_CHECKING:
@@ -84,19 +84,19 @@ class Case:
     def beside(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | str:
         """The plan with the technique under a changed question, or on another machine; or what refuses it there."""
         start = start or self.start(request)
-        return best_with(planner or self.planner, self.chosen.techniques, start, self.kind, request)
+        return best_stack_with(planner or self.planner, self.chosen.techniques, start, self.kind, request)
 
     def alone(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | None:
         """The plan as it is under a changed question, or on another machine; `None` where one of its techniques refuses that."""
-        stack = refold(self.chosen.techniques, start or self.start(request), request)
+        stack = apply_on_paper(self.chosen.techniques, start or self.start(request), request)
         return (planner or self.planner).candidate(stack, request) if isinstance(stack, Stack) else None
 
     def start(self, request: Request) -> Deployment:
         """The unmodified model as the plan spreads it, with as many sequences as the question wants."""
         spread = self.chosen.deployment.parallel
         if request.workload == self.request.workload:
-            return start_of(self.chosen.deployment)
-        wanted = slots(request, spread)
+            return baseline_of(self.chosen.deployment)
+        wanted = max_concurrent(request, spread)
         return baseline(self.planner.model, max_sequences=wanted, parallel=spread, engine=self.chosen.deployment.engine)
 
     def tried(
@@ -136,7 +136,7 @@ class Case:
                 yield out.name, None, stack
 
     def _folded(self, others: tuple[Technique, ...], request: Request) -> Stack | None:
-        stacks = (refold((*others, technique), self.start(request), request) for technique in settings_of(self.kind, request))
+        stacks = (apply_on_paper((*others, technique), self.start(request), request) for technique in settings_of(self.kind, request))
         return next((stack for stack in stacks if isinstance(stack, Stack)), None)
 
     def planned_again(self, request: Request) -> Candidate | None:
@@ -149,8 +149,8 @@ class Case:
 
 def judged_beside(planner: "Planner", found: Candidate, alone: Candidate | None, request: Request) -> Outcome:
     """How a plan with the technique does beside the one without."""
-    kept = {miss.limit for miss in alone.misses} if alone is not None else set()
-    if any(miss.limit not in kept for miss in found.misses):
+    kept = {miss.limit for miss in alone.violations} if alone is not None else set()
+    if any(miss.limit not in kept for miss in found.violations):
         return Outcome.MISSES
     if alone is None or planner.best([alone, found], request) is found:
         return Outcome.AHEAD
@@ -164,5 +164,5 @@ def loses_too_much(case: Case, found: Candidate) -> bool:
 
 def new_misses(case: Case, found: Candidate) -> dict[str, float]:
     """Limits that the plan keeps and the plan with the technique misses, each with what the limit would have to be."""
-    missed = {miss.limit for miss in case.chosen.misses}
-    return {miss.limit: miss.predicted.value for miss in found.misses if miss.limit not in missed}
+    missed = {miss.limit for miss in case.chosen.violations}
+    return {miss.limit: miss.predicted.value for miss in found.violations if miss.limit not in missed}

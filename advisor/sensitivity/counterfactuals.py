@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from advisor.backends.technique import Technique
 from advisor.planning.advice import Candidate
 from advisor.planning.ranking import MEMORY
-from advisor.planning.reasons import moved
+from advisor.planning.reasons import changed_noticeably
 from advisor.profiles.request import Prefer, Request
 from advisor.quantities.formatting import on_the_safe_side
 from advisor.quantities.metrics import BY_LIMIT, worse_end
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from advisor.planning.planner import Planner
 
 
-def let_in(planner: "Planner", chosen: Candidate, request: Request, technique: type[Technique]) -> Iterator[Change]:
+def counterfactuals(planner: "Planner", chosen: Candidate, request: Request, technique: type[Technique]) -> Iterator[Change]:
     """Changes that would let in a technique that is not in the plan, found one by one, the nearest kinds first.
 
     Each `next` prices or plans again: ask in a worker, and stop when enough was heard. The last one is to require the technique
@@ -123,7 +123,7 @@ def _tightened(case: Case, found: Candidate, limit: str) -> Iterator[Change]:
     """The limit where only the technique keeps it: as little as does, of half the way and all of it."""
     shown = BY_LIMIT[limit]
     mine, theirs = (getattr(candidate.metrics, shown.name) for candidate in (case.chosen, found))
-    if mine is None or theirs is None or not moved(mine.value, theirs.value):
+    if mine is None or theirs is None or not changed_noticeably(mine.value, theirs.value):
         return
     if (theirs.value > mine.value) != shown.higher_is_better or limit == "request_rate_per_s":
         return

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from advisor.backends.techniques import TECHNIQUES
-from advisor.planning.advice import Advice, State
+from advisor.planning.advice import Advice, TechniqueState
 from advisor.sensitivity.counterfactual import Change
-from advisor.sensitivity.counterfactuals import let_in
-from advisor.sensitivity.marginal_gain import Gain, first_gain, movable, next_gain
-from advisor.sensitivity.slack import standings
+from advisor.sensitivity.counterfactuals import counterfactuals
+from advisor.sensitivity.marginal_gain import Gain, first_improving_step, marginal_gain, movable
+from advisor.sensitivity.slack import limit_slacks
 
 if TYPE_CHECKING:
     from advisor.planning.planner import Planner
@@ -55,10 +55,10 @@ def topics(advice: Advice, budget_gib: float) -> tuple[str, ...]:
     """What can be asked of a plan: its limits, the binding one first, then techniques left out, those ruled out by numbers first."""
     names = {kind.name for kind in TECHNIQUES}
     can_move = movable(advice.request)
-    nearest = [standing.limit for standing in standings(advice.chosen, advice.request, budget_gib) if standing.limit in can_move]
+    nearest = [standing.limit for standing in limit_slacks(advice.chosen, advice.request, budget_gib) if standing.limit in can_move]
     left_out = [
         reason.technique
-        for state in (State.REJECTED, State.NOT_APPLICABLE)
+        for state in (TechniqueState.REJECTED, TechniqueState.NOT_APPLICABLE)
         for reason in advice.reasons
         if reason.state is state and reason.technique in names
     ]
@@ -70,7 +70,7 @@ def findings(planner: "Planner", advice: Advice, wanted: Sequence[str]) -> Itera
     for topic in wanted:
         kind = next((kind for kind in TECHNIQUES if kind.name == topic), None)
         if kind is not None:
-            yield from (Finding(topic, change) for change in let_in(planner, advice.chosen, advice.request, kind))
+            yield from (Finding(topic, change) for change in counterfactuals(planner, advice.chosen, advice.request, kind))
         else:
             yield from (Finding(topic, gain) for gain in _gains(planner, advice, topic))
         yield Finding(topic, None)
@@ -78,9 +78,9 @@ def findings(planner: "Planner", advice: Advice, wanted: Sequence[str]) -> Itera
 
 def _gains(planner: "Planner", advice: Advice, limit: str) -> Iterator[Gain]:
     """The next unit, and the first step that buys something where that buys nothing."""
-    gain = next_gain(planner, advice.chosen, advice.request, limit)
+    gain = marginal_gain(planner, advice.chosen, advice.request, limit)
     yield gain
     if gain.is_nothing:
-        first = first_gain(planner, advice.chosen, advice.request, limit)
+        first = first_improving_step(planner, advice.chosen, advice.request, limit)
         if first is not None:
             yield first

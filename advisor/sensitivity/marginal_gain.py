@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from advisor.planning.advice import Candidate
 from advisor.planning.ranking import MEMORY
-from advisor.planning.reasons import COMPARED, moved
+from advisor.planning.reasons import EXPLAINED_METRICS, changed_noticeably
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits, Request
@@ -60,7 +60,7 @@ def movable(request: Request) -> tuple[str, ...]:
     return tuple(limit for limit in STEPS if limit == MEMORY or getattr(request.limits, limit) is not None)
 
 
-def next_gain(planner: "Planner", chosen: Candidate, request: Request, limit: str, step: float | None = None) -> Gain:
+def marginal_gain(planner: "Planner", chosen: Candidate, request: Request, limit: str, step: float | None = None) -> Gain:
     """What is chosen when `limit` is looser by `step` (default: its unit of `STEPS`), beside what is chosen now.
 
     Memory beyond what the device has is taken as a device with more. Raises `ValueError` for a limit that is not `movable`.
@@ -85,12 +85,12 @@ def next_gain(planner: "Planner", chosen: Candidate, request: Request, limit: st
     )
 
 
-def first_gain(planner: "Planner", chosen: Candidate, request: Request, limit: str) -> Gain | None:
+def first_improving_step(planner: "Planner", chosen: Candidate, request: Request, limit: str) -> Gain | None:
     """The first of ever larger steps that buys something; `None` where none up to `FARTHEST` times the limit does. Several plans long."""
     asked = planner.budget_gib(request) if limit == MEMORY else getattr(request.limits, limit)
     step = STEPS[limit]
     while step <= max((FARTHEST - 1) * asked, STEPS[limit]):
-        gain = next_gain(planner, chosen, request, limit, step)
+        gain = marginal_gain(planner, chosen, request, limit, step)
         if not gain.is_nothing:
             return gain
         step *= GROWTH
@@ -99,8 +99,8 @@ def first_gain(planner: "Planner", chosen: Candidate, request: Request, limit: s
 
 def changes(before: Candidate, after: Candidate) -> tuple[Change, ...]:
     """The compared metrics that move noticeably between two candidates."""
-    pairs = ((metric, getattr(before.metrics, metric), getattr(after.metrics, metric)) for metric in COMPARED)
-    return tuple(Change(metric, old, new) for metric, old, new in pairs if old and new and moved(old.value, new.value))
+    pairs = ((metric, getattr(before.metrics, metric), getattr(after.metrics, metric)) for metric in EXPLAINED_METRICS)
+    return tuple(Change(metric, old, new) for metric, old, new in pairs if old and new and changed_noticeably(old.value, new.value))
 
 
 def with_limit(request: Request, limit: str, bound: float | None) -> Request:

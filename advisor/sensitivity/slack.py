@@ -14,7 +14,7 @@ ALIKE = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class LimitSlack:
     """One limit, by field name of `Limits`, and what is predicted of the metric that it bounds; in the metric's unit."""
 
     limit: str
@@ -32,19 +32,19 @@ class Standing:
         return -left if BY_LIMIT[self.limit].higher_is_better else left
 
     @property
-    def used_up(self) -> float:
+    def utilisation(self) -> float:
         """How much of the limit is used up: 1 at the limit."""
         return used_up(BY_LIMIT[self.limit], self.predicted, self.asked)
 
 
-def standings(chosen: Candidate, request: Request, budget_gib: float) -> tuple[Standing, ...]:
+def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tuple[LimitSlack, ...]:
     """Every limit that holds, the binding one first: the one least likely to be kept, of equal ones the one most used up.
 
     `budget_gib` is what `Planner.budget_gib` says of the request. Cheap: nothing is priced.
     """
-    chances = dict(chosen.chances)
+    chances = dict(chosen.probabilities)
     found = [
-        Standing(
+        LimitSlack(
             limit=limit,
             asked=asked,
             predicted=predicted,
@@ -54,10 +54,10 @@ def standings(chosen: Candidate, request: Request, budget_gib: float) -> tuple[S
         for limit, asked in bounds(request.limits, budget_gib).items()
         if (predicted := _predicted(chosen, limit)) is not None
     ]
-    return tuple(sorted(found, key=lambda standing: (round(standing.chance / ALIKE), -standing.used_up)))
+    return tuple(sorted(found, key=lambda standing: (round(standing.chance / ALIKE), -standing.utilisation)))
 
 
-def by_limit(found: tuple[Standing, ...]) -> Mapping[str, Standing]:
+def by_limit(found: tuple[LimitSlack, ...]) -> Mapping[str, LimitSlack]:
     """The same by field name of `Limits`."""
     return {standing.limit: standing for standing in found}
 

@@ -18,12 +18,12 @@ from advisor.tui.commands import Commands
 from advisor.tui.form.fields import BY_NAME
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState, save_session, with_mark
-from advisor.tui.form.values import Asked
-from advisor.tui.key_queue import InOrder
+from advisor.tui.form.values import FormValues
+from advisor.tui.key_queue import KeyQueue
 from advisor.tui.keys import APP_KEYS
 from advisor.tui.screens import MODES
 from advisor.tui.status_text import Problem
-from advisor.tui.workers.planning_client import Desk
+from advisor.tui.workers.planning_client import PlanningClient
 
 if TYPE_CHECKING:
     from advisor.rendering.text.style import Look
@@ -48,11 +48,11 @@ class Setting:
     """Something to say when the first screen is there."""
 
 
-class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
+class SessionApp(KeyQueue, Commands, Planning, Jobs, App[None]):
     """Start and Plan screens over one question."""
 
     TITLE = "advisor"
-    CSS_PATH = "session.tcss"
+    CSS_PATH = "app.tcss"
     MODES = MODES
     BINDINGS: ClassVar[list[BindingType]] = [*APP_KEYS]
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - an instance variable by Textual's declaration
@@ -62,7 +62,7 @@ class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
         (170, "-wide"),
     ]
 
-    def __init__(self, desk: Desk, state: SessionState, setting: Setting) -> None:
+    def __init__(self, desk: PlanningClient, state: SessionState, setting: Setting) -> None:
         super().__init__(ansi_color=setting.no_colour)
         self.desk = desk
         self.state = state
@@ -111,7 +111,7 @@ class SessionApp(InOrder, Commands, Planning, Jobs, App[None]):
         """A person typed into a field: one step of undo for as long as it is the same field."""
         self.ask(self.state.asked.with_text(field, text), join=field)
 
-    def ask(self, asked: Asked, *, join: str | None = None) -> None:
+    def ask(self, asked: FormValues, *, join: str | None = None) -> None:
         """Change the question and plan again; what cannot be read leaves the last plan on the screen."""
         history = self.state.history.changed(asked, join=join is not None and join == self._joined)
         if history is self.state.history:

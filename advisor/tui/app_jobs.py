@@ -14,7 +14,7 @@ from advisor.tui.status_text import problem_of
 
 if TYPE_CHECKING:  # loaded by the first long work, after the first frame
     from advisor.tui.workers.job import Job, Task
-    from advisor.tui.workers.machine_tasks import Workshop
+    from advisor.tui.workers.machine_tasks import MachineTasks
 
     _Base = App[None]
 else:
@@ -43,9 +43,9 @@ class Jobs(_Base):
         from advisor.planning.advice import Advice
         from advisor.tui.app import Setting
         from advisor.tui.form.saved_state import SessionState
-        from advisor.tui.workers.planning_client import Desk, Planned
+        from advisor.tui.workers.planning_client import Planned, PlanningClient
 
-        desk: Desk
+        desk: PlanningClient
         state: SessionState
         setting: Setting
         planned: reactive[Planned | None]
@@ -55,21 +55,21 @@ class Jobs(_Base):
             """Look at this machine again and plan with what is known of it now."""
 
     job: "Job | None" = None
-    _workshop: "Workshop | None" = None
+    _workshop: "MachineTasks | None" = None
     _tick: Timer | None = None
     _leaving = False
     _resumed = False
 
     @property
-    def workshop(self) -> "Workshop":
+    def workshop(self) -> "MachineTasks":
         """The doors to the service; made by the first who needs them."""
         if self._workshop is None:
-            from advisor.tui.workers.machine_tasks import Workshop
+            from advisor.tui.workers.machine_tasks import MachineTasks
 
-            self._workshop = Workshop()
+            self._workshop = MachineTasks()
         return self._workshop
 
-    def use_workshop(self, workshop: "Workshop") -> None:
+    def use_workshop(self, workshop: "MachineTasks") -> None:
         """Take other doors."""
         self._workshop = workshop
 

@@ -14,9 +14,9 @@ from textual.worker import Worker, WorkerState, get_current_worker
 from advisor.cli.failures import describe
 from advisor.profiles.errors import AdvisorError
 from advisor.tui import gc_control as garbage
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.status_text import Problem, problem_of
-from advisor.tui.workers.planning_client import Desk, Here, Planned
+from advisor.tui.workers.planning_client import Here, Planned, PlanningClient
 
 if TYPE_CHECKING:
     from advisor.planning.advice import Advice
@@ -39,7 +39,7 @@ class Planning(_Base):
     here: reactive[Here | None] = reactive(None)
 
     if TYPE_CHECKING:  # of the session's app
-        desk: Desk
+        desk: PlanningClient
         state: SessionState
 
         def keep(self, state: SessionState) -> None:
@@ -106,14 +106,14 @@ class Planning(_Base):
         else:
             self._plan(asked)
 
-    def _plan(self, asked: Asked) -> None:
+    def _plan(self, asked: FormValues) -> None:
         self._pause = None
         self.busy = True
         self.workers.cancel_group(self, "detail")
         self._answer(asked)
 
     @work(thread=True, exclusive=True, group="plan", exit_on_error=False)
-    def _answer(self, asked: Asked) -> None:
+    def _answer(self, asked: FormValues) -> None:
         worker = get_current_worker()
         try:
             sketched = self.desk.sketch(asked)
@@ -180,7 +180,7 @@ class Planning(_Base):
             self._fetch(self.state.asked)
 
     @work(thread=True, exclusive=True, group="fetch", exit_on_error=False)
-    def _fetch(self, asked: Asked) -> None:
+    def _fetch(self, asked: FormValues) -> None:
         try:
             self.desk.fetch(asked.text("model"))
         except AdvisorError as error:

@@ -24,7 +24,7 @@ _WALKS = {"enter": 3}
 """How often to go up from the widget to the app until a key's last message is through: a field passes its Enter on twice."""
 
 
-class InOrder(_Base):
+class KeyQueue(_Base):
     """Holds keys and what is pasted back while one of them is on its way."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

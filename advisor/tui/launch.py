@@ -34,7 +34,7 @@ def open_session(*, ascii: bool = False, light: bool = False, resume: bool = Fal
     from advisor.tui.app import SessionApp, Setting
     from advisor.tui.form.saved_state import session_file
     from advisor.tui.keys import keymap_file, load_keymap
-    from advisor.tui.workers.planning_client import Desk
+    from advisor.tui.workers.planning_client import PlanningClient
 
     if not os.environ.get("NO_COLOR"):  # an empty one says nothing, but Textual takes it for a wish
         os.environ.pop("NO_COLOR", None)
@@ -49,7 +49,7 @@ def open_session(*, ascii: bool = False, light: bool = False, resume: bool = Fal
         resume=resume,
         notice=notice,
     )
-    app = SessionApp(Desk(), state, setting)
+    app = SessionApp(PlanningClient(), state, setting)
     app.set_keymap(load_keymap(keymap_file()))
     app.run()
     return ExitCode(app.return_code or 0)

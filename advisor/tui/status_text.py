@@ -65,7 +65,7 @@ def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool
     return f" {doing} │ {clip(short, max(room, 8))} │ {device}"
 
 
-def unread(planned: Planned | None, errors: Mapping[str, str]) -> str:
+def unreadable_line(planned: Planned | None, errors: Mapping[str, str]) -> str:
     """What is wrong with the first field that cannot be read, and what the plan on the screen is for meanwhile."""
     name, error = next(iter(errors.items()))
     label = BY_NAME[name].label.split(",")[0]
@@ -75,7 +75,7 @@ def unread(planned: Planned | None, errors: Mapping[str, str]) -> str:
     return f"{label} {error}. The plan shown is for {f'{label} {text}' if text else f'an empty {label}'}."
 
 
-def meant(planned: Planned) -> dict[str, str]:
+def effective_values(planned: Planned) -> dict[str, str]:
     """What the planner took for fields that are empty: lengths, devices and load."""
     from advisor.profiles.request import Load  # the planner is loaded by now
 
@@ -90,7 +90,7 @@ def meant(planned: Planned) -> dict[str, str]:
     return {name: "none" if value is None else f"{value}, assumed" for name, value in taken.items()}
 
 
-def told(planned: Planned) -> str:
+def summary_line(planned: Planned) -> str:
     """The answer in a sentence: how the best plan stands, or what the nearest one misses and the key that helps."""
     from advisor.rendering.text.advice import verdict  # the planner is loaded by now
     from advisor.rendering.text.why import miss_words
@@ -111,10 +111,10 @@ def _binding(planned: Planned) -> str | None:
     from advisor.planning.advice import Status
     from advisor.quantities.formatting import percent, quantity
     from advisor.quantities.metrics import BY_LIMIT
-    from advisor.sensitivity.slack import standings
+    from advisor.sensitivity.slack import limit_slacks
 
     chosen = planned.advice.chosen
-    asked = [found for found in standings(chosen, planned.advice.request, planned.budget_gib) if not found.of_the_device]
+    asked = [found for found in limit_slacks(chosen, planned.advice.request, planned.budget_gib) if not found.of_the_device]
     if not asked:
         return None
     unit, label = BY_LIMIT[asked[0].limit].unit, BY_LIMIT[asked[0].limit].label
@@ -123,7 +123,7 @@ def _binding(planned: Planned) -> str | None:
     return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}"
 
 
-def counts(planned: Planned) -> str:
+def counts_line(planned: Planned) -> str:
     """How many plans stand how."""
     advice = planned.advice
     frontier = len(advice.ranked) if advice.binding is None else 0

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from advisor.backends.model.load import load_model
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import weight_bytes
 from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec
@@ -83,9 +83,9 @@ def make_model(shape: Shape, device: torch.device) -> Any:
     return model.eval()
 
 
-def session_of(model: Any, **settings: Any) -> Session:
+def session_of(model: Any, **settings: Any) -> LoadedModel:
     """A session around a model that has no tokenizer."""
-    return Session(folder=Path(), model=model, tokenizer=None, device=model.device, **settings)
+    return LoadedModel(folder=Path(), model=model, tokenizer=None, device=model.device, **settings)
 
 
 @dataclass(frozen=True, slots=True)

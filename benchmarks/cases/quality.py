@@ -9,7 +9,7 @@ from typing import Any
 from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.rung import tokenise
 from advisor.backends.model.load import load_session
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES, by_name
 from advisor.profiles.model_store import DEMO, ZOO
@@ -89,7 +89,7 @@ def _scratch() -> Any:
     return tempfile.TemporaryDirectory(prefix="advisor-benchmark-")
 
 
-def _session(device: str) -> Session:
+def _session(device: str) -> LoadedModel:
     return load_session(ZOO / DEMO["demo"], device=device, max_tokens=WINDOW)
 
 

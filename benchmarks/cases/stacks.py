@@ -10,7 +10,7 @@ import torch
 
 from advisor.backends.deployment import baseline
 from advisor.backends.measure.latency import serve_workload
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.technique import Slot, Technique
 from advisor.backends.techniques import TECHNIQUES, by_name
 from advisor.planning.target import planner_for, resolve_target
@@ -194,7 +194,7 @@ def predict(stack: Stack, recipe: Recipe, bench: Bench) -> Metrics:
     return planner.estimator.metrics(deployment, stack.request.workload, lengths=lengths)
 
 
-def applied(stack: Stack, device: torch.device) -> Session:
+def applied(stack: Stack, device: torch.device) -> LoadedModel:
     """The model with every technique applied. What swaps weights swaps them once, for all stacks that share it."""
     on_weights = tuple(islice((technique for technique in chain(stack) if technique.slot is Slot.WEIGHTS), 1))
     session = _model(stack.shape, on_weights, device)
@@ -206,7 +206,7 @@ def applied(stack: Stack, device: torch.device) -> Session:
 
 
 @lru_cache(maxsize=1)
-def _model(shape: Shape, on_weights: tuple[Technique, ...], device: torch.device) -> Session:
+def _model(shape: Shape, on_weights: tuple[Technique, ...], device: torch.device) -> LoadedModel:
     from benchmarks.cases.models import session_of
 
     session = session_of(make_model(shape, device), max_tokens=1)

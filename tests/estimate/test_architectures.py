@@ -8,8 +8,8 @@ import pytest
 
 from advisor.backends.deployment import Deployment, KvCache, Parallel, Weights
 from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger, weight_bytes
-from advisor.estimate.operators.build import Blueprint, step_operators
-from advisor.estimate.operators.types import AttentionCall, Gemm, Part, Phase
+from advisor.estimate.operators.build import PricingModel, step_operators
+from advisor.estimate.operators.types import AttentionCall, Gemm, Phase, StepPart
 from advisor.profiles.architectures.spec import shipped_models
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import FORMATS, parse_weights
@@ -18,7 +18,7 @@ from advisor.profiles.request import Workload
 
 LAYOUTS = (Parallel(), Parallel(tensor=8), Parallel(tensor=2, pipeline=4), Parallel(data=8, expert=8), Parallel(tensor=4, data=2, expert=8))
 FAMILIES = ("int4-g64", "exl2-4.0bpw", "exl2-2.5bpw")
-PARTS: tuple[tuple[Phase, Part], ...] = (("prefill", Part("prefill", 1, 2048, 6144)), ("decode", Part("decode", 32, 1, 4096)))
+PARTS: tuple[tuple[Phase, StepPart], ...] = (("prefill", StepPart("prefill", 1, 2048, 6144)), ("decode", StepPart("decode", 32, 1, 4096)))
 COUNTS = Path(__file__).parents[1] / "profiles/published_counts.csv"
 
 
@@ -33,7 +33,7 @@ def deployments(id: str, formats: tuple[str, ...]) -> Iterator[Deployment]:
 def test_both_phases_have_operators_in_every_layout(id: str) -> None:
     for deployment in deployments(id, (find_model(id).weight_format, "int4")):
         for phase, part in PARTS:
-            operators = list(step_operators(Blueprint.of(deployment), (part,)))
+            operators = list(step_operators(PricingModel.of(deployment), (part,)))
             products = [operator for operator in operators if isinstance(operator, Gemm)]
             assert products, (deployment.parallel, phase)
             assert all(min(product.m, product.n, product.k, product.count) > 0 < product.groups for product in products)
@@ -45,7 +45,7 @@ def test_both_phases_have_operators_in_every_layout(id: str) -> None:
 def test_sparse_attention_reads_what_it_chose_and_windows_what_they_keep() -> None:
     def read(id: str) -> list[int]:
         plain = Deployment(model=find_model(id), weights=Weights("bf16"))
-        step = step_operators(Blueprint.of(plain), (Part("decode", 1, 1, 65_536),))
+        step = step_operators(PricingModel.of(plain), (StepPart("decode", 1, 1, 65_536),))
         return sorted({call.kv_tokens for call in step if isinstance(call, AttentionCall) and call.value_dim})
 
     assert read("MiniMaxAI/MiniMax-M3") == [2048, 65_536], "three layers see everything"
@@ -55,7 +55,7 @@ def test_sparse_attention_reads_what_it_chose_and_windows_what_they_keep() -> No
 
 def test_heads_that_do_not_divide_go_to_the_fullest_device() -> None:
     plain = Deployment(model=find_model("meta-llama/Meta-Llama-3.1-8B"), weights=Weights("bf16"), parallel=Parallel(tensor=6))
-    step = step_operators(Blueprint.of(plain), (Part("decode", 1, 1, 128),))
+    step = step_operators(PricingModel.of(plain), (StepPart("decode", 1, 1, 128),))
     assert {(call.q_heads, call.kv_heads) for call in step if isinstance(call, AttentionCall)} == {(6, 2)}
 
 
@@ -64,7 +64,7 @@ def test_products_of_one_token_are_the_active_parameters(id: str) -> None:
     """Counted from the operators of a step: what a token passes through, the embedding's row left out."""
     model = find_model(id)
     plain = Deployment(model=model, weights=Weights(model.weight_format))
-    step = step_operators(Blueprint.of(plain), (Part("decode", 1, 1, 128),))
+    step = step_operators(PricingModel.of(plain), (StepPart("decode", 1, 1, 128),))
     multiplied = sum(one.count * one.groups * one.n * one.k for one in step if isinstance(one, Gemm))
     outside = model.embedding.parameters if model.head is not None else 0
     vectors = model.active_parameters - outside - multiplied

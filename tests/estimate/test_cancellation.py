@@ -2,8 +2,8 @@
 
 import pytest
 
-from advisor.estimate.cancellation import asking
-from advisor.estimate.serving.requests import NEVER_FULL
+from advisor.estimate.cancellation import cancellable
+from advisor.estimate.serving.requests import UNLIMITED_POOL
 from advisor.estimate.serving.scheduler import Scheduler
 from tests.estimate.serving.test_scheduler import scheduler
 
@@ -15,7 +15,7 @@ class Enough(Exception):  # noqa: N818 - no error: somebody lost patience
 
 
 def served() -> tuple[Scheduler, list[float]]:
-    run = scheduler(NEVER_FULL)
+    run = scheduler(UNLIMITED_POOL)
     return run, [one.last_s for one in run.serve(LENGTHS, in_flight=None)]
 
 
@@ -28,14 +28,14 @@ def test_what_the_check_raises_ends_the_simulation() -> None:
         if asked == 3:
             raise Enough
 
-    with pytest.raises(Enough), asking(check):
+    with pytest.raises(Enough), cancellable(check):
         served()
     assert asked == 3
 
 
 def test_a_check_that_lets_it_go_on_changes_nothing() -> None:
     calls: list[None] = []
-    with asking(lambda: calls.append(None)):
+    with cancellable(lambda: calls.append(None)):
         _, asked = served()
     _, alone = served()
     assert asked == alone

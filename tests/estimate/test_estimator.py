@@ -10,9 +10,9 @@ from advisor.backends.deployment import Attention, Batching, Deployment, KvCache
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import device_weight_bytes, kv_bytes_of_sequence, ledger
-from advisor.estimate.operators.build import Blueprint, step_operators
+from advisor.estimate.operators.build import PricingModel, step_operators
 from advisor.estimate.operators.structure import touched_experts
-from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Part, Phase
+from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Phase, StepPart
 from advisor.estimate.uncertainty.ranges import spread
 from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.formats import GIB
@@ -122,7 +122,7 @@ def test_experts_may_be_spread_wider_than_attention() -> None:
 def test_experts_are_one_grouped_product_over_those_that_are_touched() -> None:
     """One token of Qwen3-30B-A3B meets 8 of 128 experts; 1000 tokens meet all."""
     for rows, groups in ((1, 8.0), (1000, 128.0)):
-        operators = step_operators(Blueprint.of(deployment(EXPERTS)), (Part("decode", rows, 1, 100),))
+        operators = step_operators(PricingModel.of(deployment(EXPERTS)), (StepPart("decode", rows, 1, 100),))
         routed = [op for op in operators if isinstance(op, Gemm) and op.routed]
         assert {round(op.groups, 3) for op in routed} == {groups}
 
@@ -137,7 +137,7 @@ def test_touched_experts_grow_towards_all() -> None:
 
 def test_collectives_follow_the_layout() -> None:
     def kinds(parallel: Parallel) -> set[str]:
-        operators = step_operators(Blueprint.of(deployment(EXPERTS, parallel=parallel)), (Part("decode", 8, 1, 100),))
+        operators = step_operators(PricingModel.of(deployment(EXPERTS, parallel=parallel)), (StepPart("decode", 8, 1, 100),))
         return {type(op).__name__ for op in operators if isinstance(op, AllReduce | Exchange)}
 
     assert kinds(Parallel()) == set()
@@ -150,27 +150,27 @@ def test_collectives_follow_the_layout() -> None:
 def test_simulation_and_closed_form_agree_in_the_steady_state(concurrency: int) -> None:
     workload = Workload(prompt_tokens=1024, output_tokens=512, concurrency=concurrency)
     stack = deployment(slots=concurrency)
-    steady, served = SHARED.steady(stack, workload), SHARED.serve(stack, workload)
+    steady, served = SHARED.steady(stack, workload), SHARED.simulate(stack, workload)
     assert steady.throughput_tok_s == pytest.approx(served.throughput_tok_s, rel=0.12)
     assert steady.tpot_ms == pytest.approx(1e3 * sum(served.tpot_s) / len(served.tpot_s), rel=0.12)
 
 
 def test_a_closed_loop_obeys_littles_law() -> None:
     workload = Workload(prompt_tokens=1024, output_tokens=512, concurrency=32)
-    served = SHARED.serve(deployment(), workload)
+    served = SHARED.simulate(deployment(), workload)
     lasts = sum(served.ttft_s) / len(served.ttft_s) + 511 * sum(served.tpot_s) / len(served.tpot_s)
     assert served.throughput_tok_s == pytest.approx(32 * 512 / lasts, rel=0.1)
 
 
 def test_replicas_multiply_throughput() -> None:
-    alone = SHARED.serve(deployment(), Workload(prompt_tokens=256, output_tokens=64, concurrency=16))
-    four = SHARED.serve(deployment(parallel=Parallel(data=4)), Workload(prompt_tokens=256, output_tokens=64, concurrency=64))
+    alone = SHARED.simulate(deployment(), Workload(prompt_tokens=256, output_tokens=64, concurrency=16))
+    four = SHARED.simulate(deployment(parallel=Parallel(data=4)), Workload(prompt_tokens=256, output_tokens=64, concurrency=64))
     assert four.throughput_tok_s == pytest.approx(4 * alone.throughput_tok_s)
 
 
 def test_offline_throughput_is_not_beaten_by_a_smaller_loop() -> None:
-    offline = SHARED.serve(deployment(), Workload(prompt_tokens=512, output_tokens=256, load=Load.OFFLINE))
-    loop = SHARED.serve(deployment(), Workload(prompt_tokens=512, output_tokens=256, concurrency=32))
+    offline = SHARED.simulate(deployment(), Workload(prompt_tokens=512, output_tokens=256, load=Load.OFFLINE))
+    loop = SHARED.simulate(deployment(), Workload(prompt_tokens=512, output_tokens=256, concurrency=32))
     assert offline.throughput_tok_s > loop.throughput_tok_s
 
 
@@ -178,7 +178,7 @@ def test_engines_that_share_what_is_free_hold_more_beside_large_weights() -> Non
     """TensorRT-LLM takes 0.9 of what is free, vLLM 0.92 of everything: 8B in bf16 leaves both about the same, 34B does not."""
     workload = Workload(prompt_tokens=1000, output_tokens=1000, concurrency=1)
     large = deployment("codellama/CodeLlama-34b-hf")
-    assert estimator(engine="tensorrt-llm").fitting(large, workload) > estimator(engine="vllm").fitting(large, workload)
+    assert estimator(engine="tensorrt-llm").max_sequences(large, workload) > estimator(engine="vllm").max_sequences(large, workload)
 
 
 def test_what_does_not_fit_holds_no_request() -> None:
@@ -209,8 +209,8 @@ SHARED = estimator()
 
 def test_an_indexer_scores_every_cached_token() -> None:
     model = find_model("zai-org/GLM-5")
-    blueprint = Blueprint.of(Deployment(model, Weights("fp8")))
-    operators = [one for one in step_operators(blueprint, (Part("decode", 4, 1, 8000),)) if isinstance(one, AttentionCall)]
+    blueprint = PricingModel.of(Deployment(model, Weights("fp8")))
+    operators = [one for one in step_operators(blueprint, (StepPart("decode", 4, 1, 8000),)) if isinstance(one, AttentionCall)]
     chosen, scored = (next(one for one in operators if (one.value_dim == 0) is indexer) for indexer in (False, True))
     assert (scored.kv_tokens, scored.q_heads, scored.head_dim) == (8000, 32, 128)
     assert chosen.kv_tokens == 2048
@@ -223,6 +223,6 @@ def test_the_fastest_attention_takes_no_longer_than_any_exact_one(hardware: str,
     machine = CatalogueMachine(load_hardware(hardware), load_engine(engine).gpu)
     phase: Phase = "decode" if shape[1] == 1 else "prefill"
     call = AttentionCall(phase, *shape, 32, 8, 128, 128, "flash", "paged", "bf16", 1)
-    others = [machine.attention_s(replace(call, implementation=name)) for name in EXACT]
+    others = [machine.attention_s(replace(call, backend=name)) for name in EXACT]
     assert machine.attention_s(call) == min(others)
-    assert machine.attention_s(replace(call, implementation=machine.priced_as("flash"))) == min(others)
+    assert machine.attention_s(replace(call, backend=machine.priced_as("flash"))) == min(others)

@@ -102,7 +102,7 @@ def offline(hardware: str) -> Metrics:
 
 def fp8_cache_gain(workload: Workload, *, weights: str = "fp8", model: str = LLAMA_8B) -> float:
     engine = estimator("h100-sxm")
-    speed = [engine.serve(deployment(model, weights, kv=kv), workload).throughput_tok_s for kv in ("bf16", "fp8")]
+    speed = [engine.simulate(deployment(model, weights, kv=kv), workload).throughput_tok_s for kv in ("bf16", "fp8")]
     return speed[1] / speed[0]
 
 
@@ -152,8 +152,8 @@ def test_drafts_slow_serving_at_high_load() -> None:
 def split_against_replicas(hardware: str, devices: int, model: str = LLAMA_8B) -> float:
     workload = Workload(prompt_tokens=1024, output_tokens=128, concurrency=64)
     engine = estimator(hardware)
-    split = engine.serve(deployment(model, "fp8", tp=devices), workload)
-    replicas = engine.serve(deployment(model, "fp8", data=devices), workload)
+    split = engine.simulate(deployment(model, "fp8", tp=devices), workload)
+    replicas = engine.simulate(deployment(model, "fp8", data=devices), workload)
     return split.throughput_tok_s / replicas.throughput_tok_s
 
 
@@ -169,7 +169,7 @@ def test_tensor_parallelism_over_pcie_is_a_loss_of_throughput(hardware: str, dev
 @pytest.mark.parametrize("hardware", ["l40s", "rtx-pro-6000-blackwell"])
 def test_tensor_parallelism_over_pcie_delays_the_first_token(hardware: str) -> None:
     alone = Workload(prompt_tokens=4096, output_tokens=16, concurrency=1)
-    times = [estimator(hardware).serve(deployment(LLAMA_1B, "fp8", tp=tp), alone).ttft_s for tp in (1, 2, 4, 8)]
+    times = [estimator(hardware).simulate(deployment(LLAMA_1B, "fp8", tp=tp), alone).ttft_s for tp in (1, 2, 4, 8)]
     first = [fmean(each) for each in times]
     assert first == sorted(first), first
 

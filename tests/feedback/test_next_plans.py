@@ -8,7 +8,7 @@ import pytest
 from advisor.backends.deployment import baseline
 from advisor.backends.detection.detect import detect
 from advisor.cli.plan import question_of
-from advisor.feedback.next_plans import MOST, Pricing, next_plans
+from advisor.feedback.next_plans import MOST, PricedWith, next_plans
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.from_advice import plan_of
@@ -23,7 +23,7 @@ from advisor.rendering.text.style import Look
 from advisor.running.apply import environment_of
 from advisor.running.preflight import PLAN_FILE, predicted_steps, recipe_of, target_of_plan
 from advisor.service import plan as advise
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
 
 QUESTION = PlanQuestion(model="demo", profile="none", concurrency=4, prompt_tokens=128, output_tokens=32)
@@ -72,7 +72,7 @@ def with_a_profile() -> PlanQuestion:
 def test_the_next_plans_of_a_profiled_run_are_priced_with_its_refit_and_are_not_the_one_that_was_run(tmp_path: Path) -> None:
     planned = ran(with_a_profile(), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
-    assert following.pricing is Pricing.REFITTED
+    assert following.pricing is PricedWith.REFITTED
     assert following.tightened == ()
     assert 0 < len(following.candidates) <= MOST
     before = {candidate.techniques: candidate.metrics.tpot_ms_mean for candidate in advise(with_a_profile()).ranked}
@@ -89,7 +89,7 @@ def test_without_a_profile_a_missed_limit_is_tightened_by_measured_over_predicte
     limit = first.value * 1.2
     ran(dataclasses.replace(QUESTION, tpot_ms=limit), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
-    assert following.pricing is Pricing.AS_PLANNED
+    assert following.pricing is PricedWith.AS_PLANNED
     assert dict(following.tightened)["tpot_ms_p95"] == pytest.approx(limit / SLOWER, rel=0.01)
     for candidate in following.candidates:
         assert candidate.metrics.tpot_ms_p95 is not None
@@ -105,7 +105,7 @@ def test_a_run_that_was_stopped_has_no_next_plan_yet(tmp_path: Path, last: RungS
 
 def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
     ran(with_a_profile(), tmp_path / "run", times=SLOWER)
-    workshop = Workshop()
+    workshop = MachineTasks()
     following, words = workshop.next_plans(tmp_path / "run")
     workshop.keep(workshop.taught(tmp_path / "run"))
     for candidate in following.candidates:
@@ -114,13 +114,13 @@ def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
         told = " ".join(Look(80).finish(next_lines(following, words, Look(80))).split())
         assert f"--choose={candidate.id}" in told
     stored, _ = workshop.next_plans(tmp_path / "run")
-    assert (stored.pricing, stored.candidates) == (Pricing.STORED, following.candidates)
+    assert (stored.pricing, stored.candidates) == (PricedWith.STORED, following.candidates)
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 160])
 def test_next_plans_fit_the_width(tmp_path: Path, width: int) -> None:
     ran(with_a_profile(), tmp_path / "run", times=SLOWER)
-    following, words = Workshop().next_plans(tmp_path / "run")
+    following, words = MachineTasks().next_plans(tmp_path / "run")
     text = Look(width).finish(next_lines(following, words, Look(width)))
     assert max(map(len, text.splitlines())) <= width
     assert "f stores that" in " ".join(text.split())

@@ -9,7 +9,7 @@ import pytest
 
 from advisor.backends.deployment import baseline
 from advisor.backends.detection.detect import detect
-from advisor.feedback.refit import Vector, least, refit, refit_from
+from advisor.feedback.refit import Vector, least, refit, refit_profile
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.from_advice import plan_of
@@ -102,7 +102,7 @@ def test_what_is_stored_is_read_again_and_priced(
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(run.model_dump_json())
     save_plan(planned, tmp_path / "out" / PLAN_FILE)
-    taught = refit_from(tmp_path / "out" / "run.json")
+    taught = refit_profile(tmp_path / "out" / "run.json")
     save_profile(taught.profile)
     assert load_profile(machine_profile.name).refit == taught.profile.refit
 
@@ -123,7 +123,7 @@ def test_a_run_beside_another_plan_is_refused(
     (tmp_path / "run.json").write_text(json.dumps(record))
     save_plan(planned, tmp_path / PLAN_FILE)
     with pytest.raises(AdvisorError, match="the run is of plan-other"):
-        refit_from(tmp_path)
+        refit_profile(tmp_path)
 
 
 def test_a_profile_that_was_measured_again_since_is_not_taught(
@@ -133,7 +133,7 @@ def test_a_profile_that_was_measured_again_since_is_not_taught(
     save_plan(planned, tmp_path / PLAN_FILE)
     save_profile(machine_profile.model_copy(update={"pace_s": 1e-5}))
     with pytest.raises(AdvisorError, match="was measured again since"):
-        refit_from(tmp_path)
+        refit_profile(tmp_path)
 
 
 def test_noise_in_one_value_moves_the_factors_less_than_a_miss_of_all() -> None:

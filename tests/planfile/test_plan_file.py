@@ -21,7 +21,7 @@ from advisor.planfile.from_advice import from_advice
 from advisor.planfile.store import read_plan, save_plan
 from advisor.planfile.summary import round_enough
 from advisor.planfile.yaml import plain_number, to_yaml
-from advisor.planning.advice import Advice, Candidate, Miss, Reason, Relaxation, State, Status
+from advisor.planning.advice import Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis, Metrics, Value
@@ -47,7 +47,7 @@ def value(number: float, basis: Basis = Basis.CATALOGUE) -> Value:
 
 
 def candidate(
-    id: str, techniques: tuple[Technique, ...], tpot: float, status: Status = Status.MEETS, misses: tuple[Miss, ...] = ()
+    id: str, techniques: tuple[Technique, ...], tpot: float, status: Status = Status.MEETS, misses: tuple[Violation, ...] = ()
 ) -> Candidate:
     deployment: Deployment = baseline(MODEL, max_sequences=16)
     for technique in techniques:
@@ -71,8 +71,8 @@ def advice(**changes: object) -> Advice:
         chosen=chosen,
         ranked=(chosen, other),
         reasons=(
-            Reason("weights-int8", State.CHOSEN, "Halves the weights.", effect=(("tpot_ms_p50", -3.7),), sources=("arxiv:2208.07339",)),
-            Reason("weights-int4", State.REJECTED, "quality: 3.21 [2.1, 4.5] % is over 1 %.", would_need=(("quality_loss_pct", 3.2149),)),
+            Reason("weights-int8", TechniqueState.CHOSEN, "Halves the weights.", effect=(("tpot_ms_p50", -3.7),), sources=("arxiv:2208.07339",)),
+            Reason("weights-int4", TechniqueState.REJECTED, "quality: 3.21 [2.1, 4.5] % is over 1 %.", would_need=(("quality_loss_pct", 3.2149),)),
         ),
         relaxations=(),
         binding=None,
@@ -393,9 +393,9 @@ def test_a_rounded_limit_still_lets_the_plan_in(limit: str, needed: float) -> No
 
 
 def test_when_nothing_fits_the_file_says_what_would_help() -> None:
-    nearest = candidate("a", (), 40.0, Status.MISSES, (Miss("tpot_ms_p95", 30.0, value(40.0)),))
+    nearest = candidate("a", (), 40.0, Status.INFEASIBLE, (Violation("tpot_ms_p95", 30.0, value(40.0)),))
     relaxed = Relaxation("tpot_ms_p95", 30.0, 40.04, nearest)
-    made = plan(chosen=nearest, ranked=(nearest,), binding=nearest.misses[0], relaxations=(relaxed,), feasible=0)
+    made = plan(chosen=nearest, ranked=(nearest,), binding=nearest.violations[0], relaxations=(relaxed,), feasible=0)
     assert made.verdict.status == "misses"
     assert "tpot_ms_p95: 40.0 [36.0, 48.0] ms, limit 30" in made.verdict.summary
     assert made.verdict.relax[0].needed == 40.1

@@ -10,9 +10,9 @@ import yaml
 
 from advisor.backends.techniques import TECHNIQUES
 from advisor.estimate.uncertainty.probability import keeps_probability
-from advisor.planning.advice import LIKELY, Advice, State, Status
+from advisor.planning.advice import LIKELY, Advice, Status, TechniqueState
 from advisor.planning.question import PlanQuestion
-from advisor.planning.ranking import columns_of, frontier, judge
+from advisor.planning.ranking import columns_of, evaluate, frontier
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.quantities.metrics import BY_LIMIT
 from advisor.service import plan
@@ -30,7 +30,7 @@ def answered(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Advice]:
 
 def test_fits_as_expected(answered: tuple[dict[str, Any], Advice]) -> None:
     expected, advice = answered
-    assert (advice.chosen.status is not Status.MISSES) == expected["fits"], advice.chosen.misses
+    assert (advice.chosen.status is not Status.INFEASIBLE) == expected["fits"], advice.chosen.violations
     assert (advice.binding is None) == expected["fits"]
     assert (advice.feasible > 0) == expected["fits"]
 
@@ -64,12 +64,12 @@ def test_every_technique_has_a_reason_with_a_number_or_a_fact(answered: tuple[di
     reasons = {reason.technique: reason for reason in advice.reasons}
     assert len(reasons) == len(TECHNIQUES)
     for name, reason in reasons.items():
-        assert (reason.state is State.CHOSEN) == (name in advice.chosen.names)
+        assert (reason.state is TechniqueState.CHOSEN) == (name in advice.chosen.names)
         assert reason.why.endswith(".")
     for name, words in expected.get("why", {}).items():
         assert words in reasons[name].why, reasons[name].why
     for name in expected.get("not_applicable", []):
-        assert reasons[name].state is State.NOT_APPLICABLE, reasons[name]
+        assert reasons[name].state is TechniqueState.NOT_APPLICABLE, reasons[name]
 
 
 def test_the_chosen_leads_and_no_plan_dominates_a_better_one(answered: tuple[dict[str, Any], Advice]) -> None:
@@ -98,14 +98,14 @@ def test_a_relaxed_limit_lets_a_plan_in() -> None:
         "devices": lambda number: replace(question, devices=number),
     }
     for limit in needed.keys() & eased.keys():
-        assert plan(eased[limit](needed[limit])).chosen.status is not Status.MISSES, (limit, needed[limit])
+        assert plan(eased[limit](needed[limit])).chosen.status is not Status.INFEASIBLE, (limit, needed[limit])
 
 
 @pytest.mark.parametrize("limits", [{"quality_loss_pct": 0.0}, {"tpot_ms": 20.0}, {"memory_gib": 14.0}], ids=str)
 def test_what_is_likely_to_keep_the_limits_reaches_the_simulation(limits: dict[str, Any]) -> None:
     question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=8, offline=True)
     free, limited = plan(question), plan(replace(question, **limits))
-    assert limited.chosen.status is not Status.MISSES
+    assert limited.chosen.status is not Status.INFEASIBLE
     assert limited.chosen.probability > 0.75
     assert "decode-prompt-lookup" in {*free.chosen.names} & {*limited.chosen.names}, "what the limit does not touch stays"
 
@@ -207,7 +207,7 @@ def test_tensor_parallel_spreads_a_model_that_one_device_cannot_hold() -> None:
         offline=True,
     )
     chosen = plan(question).chosen
-    assert chosen.status is not Status.MISSES
+    assert chosen.status is not Status.INFEASIBLE
     assert chosen.deployment.parallel.tensor > 1
 
 
@@ -235,10 +235,10 @@ def test_distance_grows_with_what_is_missed() -> None:
 
     def missed(advice: Advice) -> float:
         columns = columns_of([advice.chosen.metrics], [len(advice.chosen.techniques)])
-        return float(judge(columns, advice.request, math.inf).distance[0])
+        return float(evaluate(columns, advice.request, math.inf).violation[0])
 
     assert 0 < missed(near) < missed(far)
-    assert set(BY_LIMIT) >= {miss.limit for miss in far.chosen.misses}
+    assert set(BY_LIMIT) >= {miss.limit for miss in far.chosen.violations}
 
 
 @pytest.mark.parametrize("name", ["kv-window", "kv-sinks", "attention-sliding-window"])

@@ -10,7 +10,7 @@ from advisor.estimate.estimator import Estimator
 from advisor.estimate.serving.closed_form import steady_state
 from advisor.planning.advise import advise
 from advisor.planning.planner import Planner
-from advisor.planning.pricing import Priced
+from advisor.planning.pricing import PricedStacks
 from advisor.planning.question import PlanQuestion, request_for
 from advisor.planning.search import stacks
 from advisor.planning.target import planner_for, resolve_target
@@ -31,28 +31,28 @@ def planner_of(question: PlanQuestion) -> tuple[Planner, Request]:
 
 
 @pytest.fixture(scope="module")
-def searched() -> tuple[Planner, Request, Priced]:
+def searched() -> tuple[Planner, Request, PricedStacks]:
     planner, request = planner_of(WIDE)
-    return planner, request, planner.priced(request)
+    return planner, request, planner.price_all(request)
 
 
-def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched: tuple[Planner, Request, Priced]) -> None:
+def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched: tuple[Planner, Request, PricedStacks]) -> None:
     _, _, priced = searched
     assert len(priced.stacks) >= 20_000
     assert len({stack.deployment for stack in priced.stacks}) == len(priced.stacks)
 
 
-def test_stacks_that_a_price_cannot_tell_apart_share_it(searched: tuple[Planner, Request, Priced]) -> None:
+def test_stacks_that_a_price_cannot_tell_apart_share_it(searched: tuple[Planner, Request, PricedStacks]) -> None:
     _, _, priced = searched
     assert priced.closed_forms <= len(priced.stacks) / 2
 
 
-def test_sharing_changes_no_number(searched: tuple[Planner, Request, Priced]) -> None:
+def test_sharing_changes_no_number(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, priced = searched
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
     for place in random.Random(3).sample(range(len(priced.stacks)), 60):
         deployment, metrics = priced.stacks[place].deployment, priced.metrics(place)
-        steady, memory = alone.steady(deployment, request.workload), alone.needed_memory(deployment, request.workload)
+        steady, memory = alone.steady(deployment, request.workload), alone.requested_memory(deployment, request.workload)
         assert metrics.ttft_ms_p95 is not None
         assert metrics.tpot_ms_p95 is not None
         assert metrics.throughput_tok_s is not None
@@ -71,7 +71,7 @@ def test_sharing_changes_no_number(searched: tuple[Planner, Request, Priced]) ->
 def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None:
     planner, _ = planner_of(WIDE)
     workload = Workload(prompt_tokens=1500, output_tokens=200, **load)
-    priced = planner.priced(Request(workload=workload, devices=1))
+    priced = planner.price_all(Request(workload=workload, devices=1))
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
     times = ("ttft_ms_p95", "tpot_ms_mean", "tpot_ms_p95", "throughput_tok_s")
     for place in random.Random(5).sample(range(len(priced.stacks)), 40):
@@ -83,22 +83,22 @@ def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None
 def test_stacks_that_batch_decode_and_spread_alike_are_priced_together() -> None:
     planner, request = planner_of(WIDE)
     with patch("advisor.planning.pricing.steady_state", wraps=steady_state) as asked:
-        priced = planner.priced(request)
+        priced = planner.price_all(request)
     assert asked.call_count < priced.closed_forms / 20
 
 
-def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Planner, Request, Priced]) -> None:
+def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, priced = searched
     tighter = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0, "ttft_ms_p95": 900.0})})
     with patch("advisor.planning.pricing.steady_state") as asked:
-        assert planner.priced(tighter) is priced
+        assert planner.price_all(tighter) is priced
         advice = advise(planner, tighter)
     assert not asked.called
     assert advice.considered == len(priced.stacks)
     assert advice.chosen.probability > 0.5
 
 
-def test_the_same_limit_simulates_nothing_again(searched: tuple[Planner, Request, Priced]) -> None:
+def test_the_same_limit_simulates_nothing_again(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, _ = searched
     first = advise(planner, request)
     with patch.object(planner.estimator, "serve", side_effect=AssertionError("simulated again")):
@@ -118,9 +118,9 @@ def test_a_lossy_plan_needs_more_than_speed_to_come_first() -> None:
     assert loss.value >= free.metrics.quality_loss_pct.value
 
 
-def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request, Priced]) -> None:
+def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, _ = searched
-    chances = dict(advise(planner, request).chosen.chances)
+    chances = dict(advise(planner, request).chosen.probabilities)
     assert set(chances) == {"tpot_ms_p95", "memory_gib_per_device"}
     assert planner.estimator.budget_bytes / GIB > 1
 

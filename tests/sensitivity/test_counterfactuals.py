@@ -17,7 +17,7 @@ from advisor.profiles.request import Request
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
 from advisor.sensitivity.counterfactual import Case, Kind, Outcome, new_misses
-from advisor.sensitivity.counterfactuals import by_limits, by_name, by_permission, let_in
+from advisor.sensitivity.counterfactuals import by_limits, by_name, by_permission, counterfactuals
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 ROOMY = PlanQuestion(model=LLAMA, hardware="rtx-4090", ttft_ms=500.0, tpot_ms=30.0, concurrency=4, offline=True)
@@ -58,7 +58,7 @@ def test_choosing_says_what_advising_says(roomy: Planned) -> None:
 
 @pytest.mark.parametrize("technique", ["weights-int4", "kv-int4"])
 def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, technique: str) -> None:
-    found = let_in(roomy.planner, roomy.chosen, roomy.request, KINDS[technique])
+    found = counterfactuals(roomy.planner, roomy.chosen, roomy.request, KINDS[technique])
     changes = [change for change in found if change.outcome is Outcome.CHOSEN]
     assert {change.kind for change in changes} >= {Kind.LIMIT, Kind.REQUIRE}
     for change in changes:
@@ -82,7 +82,7 @@ def test_a_missed_limit_is_loosened_until_the_technique_keeps_it(tight: Planned)
     assert change.before == 1.0
     assert isinstance(change.after, float)
     assert change.after > 1.0
-    assert not [miss for miss in change.candidate.misses if miss.limit == "quality_loss_pct"]
+    assert not [miss for miss in change.candidate.violations if miss.limit == "quality_loss_pct"]
 
 
 def test_no_load_and_no_machine_is_offered_for_a_loss_of_quality(tight: Planned) -> None:
@@ -100,7 +100,7 @@ def test_what_the_device_lacks_is_no_limit_to_be_moved_but_a_larger_machine() ->
     assert not list(by_limits(case))
     changes = {change.name: change for change in by_machine(case)}
     assert load_hardware(str(changes["hardware"].after)).memory_bytes > load_hardware("rtx-4090").memory_bytes
-    assert not any(change.candidate.misses for change in changes.values())
+    assert not any(change.candidate.violations for change in changes.values())
 
 
 def test_a_technique_that_needs_another_is_let_in_with_it(roomy: Planned) -> None:
@@ -130,11 +130,11 @@ def test_a_forbidden_technique_is_let_in_by_allowing_it(roomy: Planned) -> None:
 def test_required_where_it_misses_a_limit_says_so(tight: Planned) -> None:
     (change,) = by_name(Case(tight.planner, tight.chosen, tight.request, KINDS["weights-int4"]))
     assert change.outcome is Outcome.MISSES
-    assert "quality_loss_pct" in {miss.limit for miss in change.candidate.misses}
+    assert "quality_loss_pct" in {miss.limit for miss in change.candidate.violations}
 
 
 def test_nothing_lets_in_what_is_in_the_plan(roomy: Planned) -> None:
-    assert not list(let_in(roomy.planner, roomy.chosen, roomy.request, KINDS[roomy.chosen.names[0]]))
+    assert not list(counterfactuals(roomy.planner, roomy.chosen, roomy.request, KINDS[roomy.chosen.names[0]]))
 
 
 def test_a_machine_is_named_on_which_the_technique_is_ahead(roomy: Planned) -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from advisor.estimate.uncertainty.probability import keeps_probability
 from advisor.planning.advice import Advice, Candidate, Status
-from advisor.planning.alternatives import Spot, Zone
+from advisor.planning.alternatives import Alternative, Feasibility
 from advisor.planning.ranking import bounds
 from advisor.profiles.request import Limits
 from advisor.quantities.metrics import BY_LIMIT
@@ -13,22 +13,22 @@ from advisor.sensitivity.counterfactual import Change, Kind, Outcome
 from advisor.sensitivity.findings import Finding
 from advisor.sensitivity.marginal_gain import Change as Moved
 from advisor.sensitivity.marginal_gain import Gain
-from advisor.tui.form.values import Asked
-from advisor.tui.workers.planning_client import Desk, Here, Planned
+from advisor.tui.form.values import FormValues
+from advisor.tui.workers.planning_client import Here, Planned, PlanningClient
 from tests.rendering.text.test_text import FITS, NOTHING_FITS
 
-ASKED = Asked({"model": "canned/llama-8b", "hardware": "canned-24g", "ttft_ms": "0.5s", "tpot_ms": "20", "memory_gib": "20"})
+ASKED = FormValues({"model": "canned/llama-8b", "hardware": "canned-24g", "ttft_ms": "0.5s", "tpot_ms": "20", "memory_gib": "20"})
 IMPOSSIBLE = ASKED.with_text("tpot_ms", "10")
 
 
-class CannedDesk(Desk):
+class CannedDesk(PlanningClient):
     """Answers `ASKED` with three plans, of which one misses a limit, and `IMPOSSIBLE` with two that miss."""
 
-    def answer(self, asked: Asked, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+    def answer(self, asked: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
         advice = _with_chances(NOTHING_FITS if asked.text("tpot_ms") == "10" else FITS)
         return Planned(asked, advice, tuple(map(_spot, advice.ranked)), 20.0, False)
 
-    def sketch(self, asked: Asked) -> Planned | None:
+    def sketch(self, asked: FormValues) -> Planned | None:
         return None
 
     def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Advice | None:
@@ -54,7 +54,7 @@ class CannedDesk(Desk):
 
 
 def _with_chances(advice: Advice) -> Advice:
-    ranked = tuple(replace(candidate, chances=_chances(candidate, advice.request.limits)) for candidate in advice.ranked)
+    ranked = tuple(replace(candidate, probabilities=_chances(candidate, advice.request.limits)) for candidate in advice.ranked)
     chosen = next(candidate for candidate in ranked if candidate.id == advice.chosen.id)
     return replace(advice, ranked=ranked, chosen=chosen)
 
@@ -97,7 +97,7 @@ def _change(advice: Advice) -> Change:
     )
 
 
-def _spot(candidate: object) -> Spot:
+def _spot(candidate: object) -> Alternative:
     assert isinstance(candidate, Candidate)
-    zone = Zone.REJECTED if candidate.status is Status.MISSES else Zone.FRONTIER
-    return Spot(candidate, zone, True)
+    zone = Feasibility.REJECTED if candidate.status is Status.INFEASIBLE else Feasibility.FRONTIER
+    return Alternative(candidate, zone, True)

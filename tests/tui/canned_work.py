@@ -14,11 +14,11 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.run import Recipe
-from advisor.running.preflight import Ready
+from advisor.running.preflight import PreparedRun
 from advisor.running.review import Review
 from advisor.tui.workers.job import Task
 from advisor.tui.workers.job_progress import Stage
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.rendering.text.test_text import FITS, MODEL
 
 PLAN = plan_of(FITS)
@@ -33,7 +33,7 @@ STEPS = (
     Step(Chosen(name="decode-draft", options={"draft_tokens": 4}), Metrics()),
 )
 REVIEW = Review(
-    ready=Ready(
+    ready=PreparedRun(
         plan=PLAN,
         here=Detected(host=read_host(), gpus=(), torch=None, notes=()),
         model=MODEL,
@@ -93,7 +93,7 @@ NO_PROFILE = AdvisorError(
 )
 
 
-class CannedWorkshop(Workshop):
+class CannedWorkshop(MachineTasks):
     """Tasks that say `events` once the test lets them, and then wait to be cancelled, or `end`."""
 
     def __init__(self, events: tuple[Event, ...], *, end: AdvisorError | bool = False) -> None:

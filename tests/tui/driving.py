@@ -10,22 +10,22 @@ from textual.pilot import Pilot
 from advisor.tui.app import SessionApp, Setting
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.panels.plans import PlansPanel
-from advisor.tui.workers.planning_client import Desk, Here
+from advisor.tui.workers.planning_client import Here, PlanningClient
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
-ON_A_CARD = Asked({"model": LLAMA, "hardware": "rtx-4090"})
+ON_A_CARD = FormValues({"model": LLAMA, "hardware": "rtx-4090"})
 
 
-class SomewhereDesk(Desk):
+class SomewhereDesk(PlanningClient):
     """The real planner on a machine that is the same everywhere."""
 
     def here(self) -> Here:
         return Here("some-cpu", "Some CPU, 64.0 GiB")
 
 
-def an_app(asked: Asked = ON_A_CARD, setting: Setting | None = None, desk: Desk | None = None) -> SessionApp:
+def an_app(asked: FormValues = ON_A_CARD, setting: Setting | None = None, desk: PlanningClient | None = None) -> SessionApp:
     """A session that is in the plan already."""
     return SessionApp(desk or SomewhereDesk(), SessionState(History(asked)), setting or Setting(resume=True))
 

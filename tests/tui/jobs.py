@@ -13,14 +13,14 @@ from advisor.profiles.errors import AdvisorError
 from advisor.tui.app import SessionApp
 from advisor.tui.workers.job import Task
 from advisor.tui.workers.job_progress import Stage
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 
 
 def progress(step: str, done: int, total: int, left_s: float | None = None) -> Progress:
     return Progress(step=step, done=done, total=total, left_s=left_s)
 
 
-class ByHand(Workshop):
+class ByHand(MachineTasks):
     """Profiles that go as the test says: `say` an event, then `finish` or `fail`."""
 
     def __init__(self, busy: str | None = None) -> None:

@@ -11,22 +11,22 @@ from textual.pilot import Pilot
 from advisor.profiles.run import RungStatus
 from advisor.running.folders import runs_folder
 from advisor.tui.app import SessionApp
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.screens.compare import CompareScreen
 from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Standing
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.tui.driving import SomewhereDesk, an_app, driven, frame
 from tests.tui.jobs import until
 
 WORKER = "advisor.backends.worker"
 
 
-def of_this_machine(folder: Path) -> Asked:
+def of_this_machine(folder: Path) -> FormValues:
     lengths = {"context": "96", "prompt_tokens": "32", "output_tokens": "8", "concurrency": "2", "profile": "none"}
     left_out = ("batching-continuous", "decode-prompt-lookup", "weights-int8")
-    return Asked({"model": str(folder), **lengths}, ("attention-flash",), left_out)
+    return FormValues({"model": str(folder), **lengths}, ("attention-flash",), left_out)
 
 
 def children() -> list[int]:
@@ -68,7 +68,7 @@ def test_an_apply_that_is_cancelled_leaves_no_process_and_goes_on_later(tiny_mod
             await until(pilot, lambda: "apply cancelled" in frame(app), 60)
             assert children() == []
             (folder,) = runs_folder().iterdir()
-            run = Workshop().open(folder)
+            run = MachineTasks().open(folder)
             assert [rung.status for rung in run.rungs][:2] == [RungStatus.DONE, RungStatus.CANCELLED]
             await pilot.press("c")
             await until(pilot, lambda: isinstance(app.screen, CompareScreen))
@@ -121,6 +121,6 @@ def test_a_rung_whose_child_was_killed_is_measured_again_with_one_key(tiny_model
             await until(pilot, lambda: app.job is not None and app.job.running and standings(app)[0] is Standing.KEPT)
             await until(pilot, lambda: app.job is not None and not app.job.running, 240)
             (folder,) = runs_folder().iterdir()
-            assert {rung.status for rung in Workshop().open(folder).rungs} == {RungStatus.DONE}
+            assert {rung.status for rung in MachineTasks().open(folder).rungs} == {RungStatus.DONE}
 
     asyncio.run(drive())

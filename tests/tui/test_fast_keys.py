@@ -12,7 +12,7 @@ from textual.widgets import Input
 
 from advisor.tui import key_queue as in_order
 from advisor.tui.app import SessionApp
-from advisor.tui.key_queue import InOrder
+from advisor.tui.key_queue import KeyQueue
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.screens.modals import PathScreen
 from advisor.tui.screens.start import StartScreen
@@ -112,7 +112,7 @@ def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.Mon
             """Drops it, as a widget that is gone before it comes to it."""
             return self.loses or super().call_later(callback, *args, **kwargs)
 
-    class Small(InOrder, App[None]):
+    class Small(KeyQueue, App[None]):
         def compose(self) -> ComposeResult:
             yield Loses()
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from rich.segment import Segment
 
-from advisor.feedback.next_plans import NextPlans, Pricing
+from advisor.feedback.next_plans import NextPlans, PricedWith
 from advisor.running.folders import runs_folder
 from advisor.tui.app import SessionApp, Setting
-from advisor.tui.form.values import Asked
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.form.values import FormValues
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
 from tests.rendering.text.test_text import FITS
 from tests.tui.canned import ASKED, IMPOSSIBLE, CannedDesk
@@ -23,8 +23,8 @@ CANNED_RUN = ROOT / "tests/canned/run.json"
 PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
 LIGHT = Setting(resume=True, light=True)
 SMALL, USUAL, WIDE = (80, 24), (120, 40), (200, 50)
-FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
-    "start-80": (Asked(), Setting(), SMALL, ()),
+FRAMES: dict[str, tuple[FormValues, Setting, tuple[int, int], tuple[str, ...]]] = {
+    "start-80": (FormValues(), Setting(), SMALL, ()),
     "limits-80": (ASKED, PLAIN, SMALL, ("escape", "1")),
     "plans-80": (ASKED, PLAIN, SMALL, ("escape", "2")),
     "why-80": (ASKED, PLAIN, SMALL, ("escape", "3")),
@@ -40,7 +40,7 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
     "plan-120-no-colour": (ASKED, NO_COLOUR, USUAL, ("escape", "2")),
     "plan-200": (ASKED, PLAIN, WIDE, ("escape", "2")),
     "plan-200-ascii": (ASKED, ASCII, WIDE, ("escape", "2")),
-    "no-model-120": (Asked(), PLAIN, USUAL, ()),
+    "no-model-120": (FormValues(), PLAIN, USUAL, ()),
     "nothing-fits-120": (IMPOSSIBLE, PLAIN, USUAL, ("escape", "2")),
     "relax-120": (IMPOSSIBLE, PLAIN, USUAL, ("escape", "r")),
     "wrong-value-120": (ASKED.with_text("context", "much"), PLAIN, USUAL, ()),
@@ -62,11 +62,11 @@ FRAMES: dict[str, tuple[Asked, Setting, tuple[int, int], tuple[str, ...]]] = {
 }
 
 
-class WithNextPlans(Workshop):
+class WithNextPlans(MachineTasks):
     """Has two canned plans to try after any run."""
 
     def next_plans(self, folder: Path) -> tuple[NextPlans, tuple[str, ...]]:
-        following = NextPlans(candidates=FITS.ranked[1:], pricing=Pricing.AS_PLANNED, tightened=(("tpot_ms_p95", 12.0),))
+        following = NextPlans(candidates=FITS.ranked[1:], pricing=PricedWith.AS_PLANNED, tightened=(("tpot_ms_p95", 12.0),))
         return following, ("--model=canned/llama-8b", "--tpot-ms=12")
 
 

@@ -14,12 +14,12 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run, RungStatus
 from advisor.running.folders import runs_folder
 from advisor.tui.app import SessionApp
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.screens.asking import AskScreen
 from advisor.tui.screens.compare import CompareScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Ending
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
 from tests.tui.canned import ASKED, CannedDesk
 from tests.tui.driving import an_app, driven, frame, message_of, settled
@@ -37,7 +37,7 @@ class CountingDesk(CannedDesk):
         self.forgotten += 1
 
 
-def working(workshop: Workshop, asked: Asked = ASKED) -> SessionApp:
+def working(workshop: MachineTasks, asked: FormValues = ASKED) -> SessionApp:
     app = an_app(asked, desk=CountingDesk())
     app.use_workshop(workshop)
     return app
@@ -234,7 +234,7 @@ def test_a_plan_for_another_machine_is_refused_with_the_reason() -> None:
 
 def test_a_model_without_weights_here_is_refused_with_the_reason() -> None:
     async def drive() -> None:
-        app = an_app(Asked({"model": "Qwen/Qwen3-0.6B", "context": "512", "profile": "none"}))
+        app = an_app(FormValues({"model": "Qwen/Qwen3-0.6B", "context": "512", "profile": "none"}))
         async with driven(app) as pilot:
             await pilot.press("escape", "a")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
@@ -245,7 +245,7 @@ def test_a_model_without_weights_here_is_refused_with_the_reason() -> None:
 
 def test_without_a_mark_c_lists_the_runs_and_opens_one() -> None:
     async def drive() -> None:
-        app = working(Workshop())
+        app = working(MachineTasks())
         run_folder(runs_folder() / "20261122T000000Z-plan-00c0ffee", CANNED_RUN)
         run_folder(runs_folder() / "20261121T000000Z-plan-broken", "{")
         async with driven(app) as pilot:
@@ -278,7 +278,7 @@ def stopped_run(plan_id: str, *, first: RungStatus) -> str:
 def test_a_run_cancelled_before_its_first_rung_was_done_is_said_to_have_measured_nothing() -> None:
     async def drive() -> None:
         folder = run_folder(runs_folder() / "20261122T000000Z-plan-x", stopped_run("plan-x", first=RungStatus.CANCELLED))
-        app = working(Workshop())
+        app = working(MachineTasks())
         async with driven(app, (80, 24)) as pilot:
             app.open_run(folder)
             await until(pilot, lambda: "Nothing was measured" in frame(app))
@@ -290,7 +290,7 @@ def test_a_run_cancelled_before_its_first_rung_was_done_is_said_to_have_measured
 
 @pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), (RungStatus.CANCELLED, 0)])
 def test_a_resumed_session_says_once_that_a_run_can_be_gone_on_with(tiny_model_folder: Path, first: RungStatus, done: int) -> None:
-    asked = Asked({"model": str(tiny_model_folder), "context": "96", "profile": "none"})
+    asked = FormValues({"model": str(tiny_model_folder), "context": "96", "profile": "none"})
 
     async def resumed() -> tuple[str, list[str]]:
         app = an_app(asked)
@@ -311,7 +311,7 @@ def test_a_resumed_session_says_once_that_a_run_can_be_gone_on_with(tiny_model_f
 
 def test_without_a_run_c_says_how_to_get_one() -> None:
     async def drive() -> None:
-        app = working(Workshop())
+        app = working(MachineTasks())
         async with driven(app) as pilot:
             await pilot.press("escape", "c")
             await until(pilot, lambda: "Nothing was run yet" in message_of(app))

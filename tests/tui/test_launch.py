@@ -14,7 +14,7 @@ from textual.widgets import Input, Static
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.sensitivity.findings import Finding
 from advisor.tui.app import Setting
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.keys import load_keymap
 from advisor.tui.launch import check_terminal
 from advisor.tui.workers.planning_client import Here
@@ -54,7 +54,7 @@ def test_the_first_frame_comes_before_the_machine_is_known() -> None:
             return super().here()
 
     async def drive() -> None:
-        app = an_app(Asked(), Setting(), SlowDesk())
+        app = an_app(FormValues(), Setting(), SlowDesk())
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.pause()
             assert "detecting this machine" in str(app.screen.query_one("#header", Static).content)
@@ -132,7 +132,7 @@ def test_an_unknown_key_id_is_refused_with_the_known_ones(tmp_path: Path) -> Non
 
 def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
     class FaultyDesk(CannedDesk):
-        def answer(self, asked: Asked, abandoned: object = None) -> None:
+        def answer(self, asked: FormValues, abandoned: object = None) -> None:
             raise RuntimeError("boom")
 
     async def drive() -> None:

@@ -13,12 +13,12 @@ from advisor.profiles.metrics import Basis, Value
 from advisor.profiles.store import list_profiles, load_profile, save_profile
 from advisor.running import profile as profiling
 from advisor.tui.app import SessionApp
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.screens.asking import AskScreen
 from advisor.tui.screens.compare import CompareScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Ending
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
 from tests.tui.driving import SomewhereDesk, an_app, driven, frame, settled
 from tests.tui.jobs import until
@@ -28,7 +28,7 @@ CANNED_PROFILE = ROOT / "tests/canned/profile.yaml"
 SHORT_BUDGET_S = 2.0
 
 
-class Quiet(Workshop):
+class Quiet(MachineTasks):
     """Does not ask whether others use the machine."""
 
     def busy(self) -> str | None:
@@ -54,7 +54,7 @@ async def done(pilot: Pilot[None], app: SessionApp) -> None:
     assert children() == []
 
 
-def with_profile(folder: Path) -> Asked:
+def with_profile(folder: Path) -> FormValues:
     return of_this_machine(folder).with_text("profile", "")
 
 

@@ -10,7 +10,7 @@ import pytest
 from textual.screen import Screen
 
 from advisor.tui import gc_control as garbage
-from advisor.tui.workers.priority_lock import Turns
+from advisor.tui.workers.priority_lock import PriorityLock
 from tests.tui.canned import ASKED, CannedDesk
 from tests.tui.driving import an_app, driven, settled, typed
 
@@ -70,22 +70,22 @@ def test_garbage_of_before_a_rest_is_still_collected_at_the_next() -> None:
 
 
 def test_what_is_worked_out_meanwhile_gives_way_and_goes_on_after_it() -> None:
-    turns, order = Turns(), []
+    turns, order = PriorityLock(), []
     inside, asked = threading.Event(), threading.Event()
 
     def idle() -> None:
-        with turns.when_idle():
+        with turns.background():
             inside.set()
             assert asked.wait(60)
             order.append("begun")
             while "urgent" not in order:
-                turns.give_way()
+                turns.yield_to_urgent()
             order.append("ended")
 
     def urgent() -> None:
         assert inside.wait(60)
         asked.set()
-        with turns.at_once():
+        with turns.urgent():
             order.append("urgent")
 
     threads = [threading.Thread(target=work) for work in (idle, urgent)]

@@ -9,23 +9,23 @@ from textual.widgets import OptionList
 from advisor.sensitivity.counterfactual import Change, Kind
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.suggestions import with_change, with_gain
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.technique import TechniqueScreen
-from advisor.tui.workers.planning_client import Desk
-from advisor.tui.workers.priority_lock import Turns
+from advisor.tui.workers.planning_client import PlanningClient
+from advisor.tui.workers.priority_lock import PriorityLock
 from tests.tui.canned import ASKED, CannedDesk
 from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled
 
-LIMITED = Asked({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
-LOADED = Asked(
+LIMITED = FormValues({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
+LOADED = FormValues(
     {"model": LLAMA, "hardware": "rtx-4090", "concurrency": "8", "output_tokens": "512", "context": "8k"}, ("kv-paged",), ("kv-int8",)
 )
 
 
 @pytest.mark.parametrize("asked", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
-def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: Asked) -> None:
-    desk = Desk()
+def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValues) -> None:
+    desk = PlanningClient()
     planned = desk.answer(asked)
     assert planned is not None
     kinds = set()
@@ -42,7 +42,7 @@ def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: Asked) ->
 
 
 def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
-    desk = Desk()
+    desk = PlanningClient()
     planned = desk.answer(LIMITED)
     assert planned is not None
     change = next(
@@ -54,7 +54,7 @@ def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
 
 
 def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none() -> None:
-    desk = Desk()
+    desk = PlanningClient()
     planned = desk.answer(LIMITED)
     assert planned is not None
     (gain, *_) = (f.found for f in desk.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.found, Gain))
@@ -162,19 +162,19 @@ def test_leaving_the_panel_stops_the_work() -> None:
 
 
 def test_who_waits_for_an_answer_goes_before_what_is_worked_out_meanwhile() -> None:
-    turns, order = Turns(), []
+    turns, order = PriorityLock(), []
     inside, waiting = threading.Event(), threading.Event()
 
     def idle() -> None:
         for _ in range(2):
-            with turns.when_idle():
+            with turns.background():
                 order.append("idle")
                 inside.set()
                 assert waiting.wait(60)
 
     def urgent() -> None:
         assert inside.wait(60)
-        with turns.at_once():
+        with turns.urgent():
             order.append("urgent")
 
     threads = [threading.Thread(target=work) for work in (idle, urgent)]

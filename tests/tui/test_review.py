@@ -15,9 +15,9 @@ from advisor.profiles.run import Recipe, Run, RungStatus
 from advisor.rendering.text.review import minutes, review_lines
 from advisor.rendering.text.style import Look
 from advisor.running.folders import runs_folder
-from advisor.running.review import START_S, Review, kept_rungs, review, rung_seconds
+from advisor.running.review import START_S, Review, finished_rungs, review, rung_seconds
 from advisor.service import plan
-from advisor.tui.workers.machine_tasks import Workshop
+from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
 
 CANNED_RUN = ROOT / "tests/canned/run.json"
@@ -78,17 +78,17 @@ def stopped(folder: Path, *, scores: bool) -> Path:
 
 
 def test_what_an_earlier_run_has_finished_is_kept_the_baseline_only_with_its_scores(tmp_path: Path) -> None:
-    with_scores = kept_rungs(stopped(tmp_path / "with", scores=True))
-    without = kept_rungs(stopped(tmp_path / "without", scores=False))
+    with_scores = finished_rungs(stopped(tmp_path / "with", scores=True))
+    without = finished_rungs(stopped(tmp_path / "without", scores=False))
     assert with_scores == ("baseline", *without)
-    assert kept_rungs(tmp_path) == ()
+    assert finished_rungs(tmp_path) == ()
 
 
 def test_a_run_that_was_measured_otherwise_is_not_gone_on_with(planned: PlanFile) -> None:
     folder = stopped(runs_folder() / f"20260101T000000Z-{planned.id}", scores=True)
     run = Run.model_validate_json((folder / "run.json").read_text())
     (folder / "run.json").write_text(run.model_copy(update={"plan_id": planned.id}).model_dump_json())
-    assert Workshop().review(planned).out != folder
+    assert MachineTasks().review(planned).out != folder
 
 
 def rates(throughput: float, prefill: float) -> Metrics:

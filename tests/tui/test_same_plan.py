@@ -7,28 +7,28 @@ import pytest
 from advisor.cli.main import main
 from advisor.planfile.store import save_plan
 from advisor.profiles.errors import ExitCode
-from advisor.tui.form.values import Asked
-from advisor.tui.workers.planning_client import Desk
+from advisor.tui.form.values import FormValues
+from advisor.tui.workers.planning_client import PlanningClient
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 QUESTIONS = {
-    "limits as people write them": Asked(
+    "limits as people write them": FormValues(
         {"model": LLAMA, "hardware": "rtx-4090", "context": "8k", "ttft_ms": "0.5s", "tpot_ms": "30", "memory_gib": "22GB"}
     ),
-    "nothing fits": Asked({"model": LLAMA, "hardware": "rtx-4090", "tpot_ms": "0.1"}),
-    "an open load, forced techniques": Asked(
+    "nothing fits": FormValues({"model": LLAMA, "hardware": "rtx-4090", "tpot_ms": "0.1"}),
+    "an open load, forced techniques": FormValues(
         {"model": LLAMA, "hardware": "h100-sxm", "request_rate": "30/min", "prefer": "throughput"}, ("kv-int8",), ("weights-int4",)
     ),
-    "a technique with an option": Asked({"model": "demo", "hardware": "h100-sxm", "concurrency": "2"}, ("kv-window:window=128",)),
-    "this machine": Asked({"model": "demo", "prefer": "memory"}),
+    "a technique with an option": FormValues({"model": "demo", "hardware": "h100-sxm", "concurrency": "2"}, ("kv-window:window=128",)),
+    "this machine": FormValues({"model": "demo", "prefer": "memory"}),
 }
 
 
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
-def test_the_session_saves_the_bytes_of_the_command_line(asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_session_saves_the_bytes_of_the_command_line(asked: FormValues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     main(["plan", *asked.words(), "-o", str(tmp_path / "cli.yaml"), "--quiet"])
-    desk = Desk()
+    desk = PlanningClient()
     desk.answer(asked.with_text("tpot_ms", "17"))  # a desk that has answered others answers the same
     planned = desk.answer(asked)
     assert planned is not None
@@ -37,7 +37,7 @@ def test_the_session_saves_the_bytes_of_the_command_line(asked: Asked, tmp_path:
 
 
 def test_what_is_known_at_once_is_of_the_limits_asked_and_says_that_it_is_not_the_answer() -> None:
-    desk, asked = Desk(), QUESTIONS["nothing fits"].with_text("tpot_ms", "30")
+    desk, asked = PlanningClient(), QUESTIONS["nothing fits"].with_text("tpot_ms", "30")
     assert desk.sketch(asked) is None  # stacks have to be priced first
     desk.answer(asked)
     tighter = asked.with_text("tpot_ms", "5")
@@ -54,10 +54,10 @@ def test_what_is_known_at_once_is_of_the_limits_asked_and_says_that_it_is_not_th
 
 def test_an_answer_that_is_abandoned_half_way_leaves_the_next_one_whole() -> None:
     asked, calls = QUESTIONS["limits as people write them"], iter([False] * 40)
-    desk = Desk()
+    desk = PlanningClient()
     assert desk.answer(asked, lambda: next(calls, True)) is None
     assert next(calls, None) is None, "it was asked often enough to end in the middle of a simulation"
-    whole, fresh = desk.answer(asked), Desk().answer(asked)
+    whole, fresh = desk.answer(asked), PlanningClient().answer(asked)
     assert whole is not None
     assert fresh is not None
     assert whole.advice == fresh.advice
@@ -65,10 +65,10 @@ def test_an_answer_that_is_abandoned_half_way_leaves_the_next_one_whole() -> Non
 
 @pytest.mark.parametrize("asked", QUESTIONS.values(), ids=QUESTIONS.keys())
 def test_any_plan_that_the_session_can_save_the_command_line_can_choose(
-    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: FormValues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    desk = Desk()
+    desk = PlanningClient()
     planned = desk.answer(asked)
     assert planned is not None
     for place, spot in enumerate((planned.spots[0], planned.spots[1], planned.spots[-1])):

@@ -10,7 +10,7 @@ from advisor.planfile.store import read_plan
 from advisor.tui.app import SessionApp, Setting
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState, load_session
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.plans import PlansPanel
 from tests.tui.driving import LLAMA, ON_A_CARD, SomewhereDesk, an_app, driven, frame, message_of, rows_of, settled, typed
@@ -242,7 +242,7 @@ def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
 
 def test_the_start_screen_leads_to_a_plan() -> None:
     async def drive() -> None:
-        app = an_app(Asked(), Setting())
+        app = an_app(FormValues(), Setting())
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)
@@ -254,7 +254,7 @@ def test_the_start_screen_leads_to_a_plan() -> None:
 
 def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_first() -> None:
     async def drive() -> None:
-        app = an_app(Asked(), Setting())
+        app = an_app(FormValues(), Setting())
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)

@@ -13,14 +13,14 @@ from advisor.profiles.errors import AdvisorError
 from advisor.tui.form.fields import FIELDS, OF_LIMIT, field_of_error, in_form_words
 from advisor.tui.form.history import MOST_STEPS, History
 from advisor.tui.form.saved_state import SessionState, load_session, save_session, with_mark
-from advisor.tui.form.values import Asked, Force
+from advisor.tui.form.values import Force, FormValues
 from advisor.tui.launch import kept_state
 from advisor.tui.status_text import problem_of
-from advisor.tui.workers.planning_client import Desk
+from advisor.tui.workers.planning_client import PlanningClient
 
 texts = st.dictionaries(st.sampled_from([field.name for field in FIELDS]), st.text("0123456789kms. GB%-", min_size=1, max_size=8))
 questions = st.builds(
-    lambda texts, require: Asked({name: text.strip() for name, text in texts.items() if text.strip()}, require),
+    lambda texts, require: FormValues({name: text.strip() for name, text in texts.items() if text.strip()}, require),
     texts,
     st.lists(st.sampled_from(["weights-int4", "kv-int8"]), unique=True).map(tuple),
 )
@@ -37,7 +37,7 @@ def test_every_field_is_a_parameter_of_the_command_with_its_flag() -> None:
 
 
 def test_values_are_read_as_the_command_line_reads_them() -> None:
-    asked = Asked(
+    asked = FormValues(
         {"model": "demo", "context": "8k", "ttft_ms": "0.5s", "memory_gib": "24GB", "request_rate": "30/min", "quality_loss": "1%"}
     )
     question = question_of(asked.words())
@@ -59,14 +59,14 @@ def test_values_are_read_as_the_command_line_reads_them() -> None:
     ],
 )
 def test_what_cannot_be_read_says_what_to_type(field: str, text: str, says: str) -> None:
-    errors = Asked({field: text}).errors()
+    errors = FormValues({field: text}).errors()
     assert list(errors) == [field]
     assert says in errors[field]
 
 
 def test_two_loads_are_told_in_the_words_of_the_form() -> None:
     with pytest.raises(AdvisorError) as raised:
-        question_of(Asked({"model": "demo", "concurrency": "4", "burst": "8"}).words())
+        question_of(FormValues({"model": "demo", "concurrency": "4", "burst": "8"}).words())
     assert field_of_error(raised.value.code, raised.value.message) == "concurrency"
     assert in_form_words(raised.value.message) == "Requests at once and or burst of exclude each other"
 
@@ -88,27 +88,27 @@ def test_two_loads_are_told_in_the_words_of_the_form() -> None:
 )
 def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_session(field: str, text: str, wrong: str, says: str) -> None:
     with pytest.raises(AdvisorError) as raised:
-        Desk().answer(Asked({"model": "meta-llama/Llama-3.1-8B", "hardware": "rtx-4090"} | {field: text}))
+        PlanningClient().answer(FormValues({"model": "meta-llama/Llama-3.1-8B", "hardware": "rtx-4090"} | {field: text}))
     problem = problem_of(raised.value)
     assert problem.field == wrong
     assert says in problem.sentences()
 
 
 def test_a_technique_is_forced_one_way_at_a_time() -> None:
-    asked = Asked().with_force("kv-int8", Force.REQUIRED).with_force("kv-int8", Force.FORBIDDEN)
-    assert (asked.require, asked.forbid, asked.force_of("kv-int8")) == ((), ("kv-int8",), Force.FORBIDDEN)
-    assert asked.with_force("kv-int8", Force.FREE) == Asked()
+    asked = FormValues().with_constraint("kv-int8", Force.REQUIRED).with_constraint("kv-int8", Force.FORBIDDEN)
+    assert (asked.require, asked.forbid, asked.constraint_of("kv-int8")) == ((), ("kv-int8",), Force.FORBIDDEN)
+    assert asked.with_constraint("kv-int8", Force.FREE) == FormValues()
 
 
 def test_a_technique_forced_in_with_options_is_forced_in() -> None:
-    asked = Asked({}, ("kv-window:window=128",))
-    assert asked.force_of("kv-window") is Force.REQUIRED
+    asked = FormValues({}, ("kv-window:window=128",))
+    assert asked.constraint_of("kv-window") is Force.REQUIRED
     assert "--require=kv-window:window=128" in asked.words()
-    assert asked.with_force("kv-window", Force.FORBIDDEN) == Asked({}, (), ("kv-window",))
+    assert asked.with_constraint("kv-window", Force.FORBIDDEN) == FormValues({}, (), ("kv-window",))
 
 
 @given(st.lists(questions, max_size=8), st.integers(0, 10))
-def test_what_is_undone_can_be_redone(steps: list[Asked], back: int) -> None:
+def test_what_is_undone_can_be_redone(steps: list[FormValues], back: int) -> None:
     history = History()
     for step in steps:
         history = history.changed(step)
@@ -121,16 +121,16 @@ def test_what_is_undone_can_be_redone(steps: list[Asked], back: int) -> None:
 
 
 def test_joined_changes_are_one_step_and_old_steps_are_let_go() -> None:
-    history = History().changed(Asked({"tpot_ms": "2"})).changed(Asked({"tpot_ms": "25"}), join=True)
-    assert history.undone().present == Asked()
+    history = History().changed(FormValues({"tpot_ms": "2"})).changed(FormValues({"tpot_ms": "25"}), join=True)
+    assert history.undone().present == FormValues()
     for number in range(2 * MOST_STEPS):
-        history = history.changed(Asked({"tpot_ms": str(number)}))
+        history = history.changed(FormValues({"tpot_ms": str(number)}))
     assert len(history.past) == MOST_STEPS
 
 
 @given(questions, questions, st.sampled_from([(), ("a",), ("a", "b")]))
 def test_a_session_comes_back_from_its_file(
-    tmp_path_factory: pytest.TempPathFactory, one: Asked, two: Asked, marked: tuple[str, ...]
+    tmp_path_factory: pytest.TempPathFactory, one: FormValues, two: FormValues, marked: tuple[str, ...]
 ) -> None:
     file = tmp_path_factory.mktemp("state") / "session.json"
     history = History().changed(one).changed(two).undone()

@@ -11,12 +11,12 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.rendering.text.style import Look
 from advisor.tui.workers.job import Job, Task, again
-from advisor.tui.workers.job_progress import MOST_LINES, Ending, Stage, Standing, Work
+from advisor.tui.workers.job_progress import MOST_LINES, Ending, JobProgress, Stage, Standing
 from advisor.tui.workers.job_text import about, chip, job_lines
 
 W, R, D, K, F, C = Standing.WAITING, Standing.RUNNING, Standing.DONE, Standing.KEPT, Standing.FAILED, Standing.CANCELLED
 M = Standing.OUT_OF_MEMORY
-FRESH = Work(stages=(Stage(name="baseline"), Stage(name="kv-int8"), Stage(name="weights-int4")), steps=("load", "serve"))
+FRESH = JobProgress(stages=(Stage(name="baseline"), Stage(name="kv-int8"), Stage(name="weights-int4")), steps=("load", "serve"))
 TPOT = Metrics(tpot_ms_mean=Value.exact(4.2, Basis.MEASURED))
 
 
@@ -24,9 +24,9 @@ def progress(step: str, done: int, total: int, left_s: float | None = None) -> P
     return Progress(step=step, done=done, total=total, left_s=left_s)
 
 
-def after(*events: Event | str, work: Work = FRESH) -> Work:
+def after(*events: Event | str, work: JobProgress = FRESH) -> JobProgress:
     for second, event in enumerate(events, 1):
-        work = work.heard(event, float(second))
+        work = work.on_event(event, float(second))
     return work
 
 
@@ -69,7 +69,7 @@ def test_the_numbers_of_a_stage_stay_beside_it() -> None:
 
 
 def test_stages_without_steps_are_their_own_measure() -> None:
-    work = Work(stages=(Stage(name="memory"), Stage(name="products")))
+    work = JobProgress(stages=(Stage(name="memory"), Stage(name="products")))
     assert after(progress("memory", 1, 2), work=work).share == pytest.approx(0.25)
     assert after(progress("memory", 1, 1), progress("products", 1, 2), work=work).share == pytest.approx(0.75)
 
@@ -80,7 +80,7 @@ def test_time_left_is_what_the_child_says_less_what_went_by_since() -> None:
 
 
 def test_without_a_word_of_the_child_time_left_is_at_the_pace_so_far() -> None:
-    work = Work(stages=FRESH.stages, begun_s=0.0).heard(progress("baseline", 3, 4), 10.0)
+    work = JobProgress(stages=FRESH.stages, begun_s=0.0).on_event(progress("baseline", 3, 4), 10.0)
     assert work.left(10.0) == pytest.approx(30.0)
     assert FRESH.left(10.0) is None
 
@@ -172,7 +172,7 @@ def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
         return None
 
     job = Job(Task(verb="apply", title="A", stages=(Stage(name="only"),), do=do))
-    job.work = job.work.heard(progress("only", 1, 1), 0.0)
+    job.work = job.work.on_event(progress("only", 1, 1), 0.0)
     job.run()
     assert job.work.ended is Ending.DONE
 
@@ -182,7 +182,7 @@ def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
 def test_the_lines_of_a_job_fit_the_width_and_are_ascii_where_asked(does: str, width: int) -> None:
     job = Job(task(does))
     job.run()
-    job.work = job.work.heard("a line of the log " * 20, 0.0)
+    job.work = job.work.on_event("a line of the log " * 20, 0.0)
     look = Look(width, ascii=True)
     text = look.finish(job_lines(job, look, 3))
     assert text.isascii()

@@ -11,8 +11,8 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.device.memory import memory_errors
 from advisor.backends.runtime.model.attention_hook import Options
@@ -22,7 +22,7 @@ from advisor.profiles.quality import HeadError
 
 
 def attention_errors(
-    session: Session, altered: Mapping[str, Session], stretches: Tensor, on_stretch: Callable[[int, int], None]
+    session: LoadedModel, altered: Mapping[str, LoadedModel], stretches: Tensor, on_stretch: Callable[[int, int], None]
 ) -> dict[str, tuple[HeadError, ...]]:
     """‖altered − exact‖ / ‖exact‖ of every head's outputs on the tokens [W, T], by the name of the altered session.
 
@@ -44,7 +44,7 @@ def attention_errors(
 class _Passage:
     """One sequence through the attention of a session, from an empty cache, for one layer after the other."""
 
-    def __init__(self, session: Session, ready: Prepared, length: int) -> None:
+    def __init__(self, session: LoadedModel, ready: Prepared, length: int) -> None:
         alone = replace(
             session, max_tokens=length, max_sequences=1, kv_capacity_tokens=None, kv_prefix_reuse=False, decoding="plain", draft_tokens=0
         )
@@ -52,13 +52,13 @@ class _Passage:
         room = room_of(alone, kept)
         pool = Pool(ready.heads, room, torch.float32, session.device)
         self._held = pool.open()
-        pool.grow(self._held, length)
+        pool.allocate(self._held, length)
         sight, piece = sight_of(alone, ready, kept), room.page_tokens if room.has_ring else length
         self._pieces = [slice(start, min(start + piece, length)) for start in range(0, length, piece)]
         self._steps = []
         for tokens in self._pieces:
             self._held.tokens = tokens.start
-            self._steps.append(Step(pool, [Feed(self._held, [0] * (tokens.stop - tokens.start))], 1, "eager", sight))
+            self._steps.append(AttentionStep(pool, [SequenceInput(self._held, [0] * (tokens.stop - tokens.start))], 1, "eager", sight))
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """[T, H, D] to [T, H, E], each token finding its past as in decoding."""

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from advisor.backends.measure.timing import seconds_per_call
-from advisor.backends.measure.turns import Kind
+from advisor.backends.measure.turns import MeasurementKind
 from advisor.profiles.machine import AttentionPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -65,11 +65,11 @@ MOST_SCORES = 2**31
 """Work with more products of new tokens, tokens and width than this would take seconds and tell little."""
 
 
-def attention_timings(device: "torch.device", share: float) -> Kind[AttentionPoint]:
+def attention_timings(device: "torch.device", share: float) -> MeasurementKind[AttentionPoint]:
     """The first shape of heads in the variants that plans use most, then the rest, in whole sets."""
     first, *others = HEAD_SHAPES
     sets = [(first, variant) for variant in VARIANTS] + [(heads, variant) for variant in VARIANTS for heads in others]
-    return Kind(works=[partial(time_set, heads, variant, device) for heads, variant in sets], share=share, needed=NEEDED_SETS)
+    return MeasurementKind(works=[partial(time_set, heads, variant, device) for heads, variant in sets], share=share, needed=NEEDED_SETS)
 
 
 def time_set(heads: HeadShape, variant: tuple[str, str, str], device: "torch.device") -> Iterator[AttentionPoint]:

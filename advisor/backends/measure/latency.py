@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from advisor.backends.measure.pace import Pace
 from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.processes.jobs import repeat_step
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import GIB
@@ -38,7 +38,7 @@ class Served:
     """The processor's mean pace meanwhile."""
 
 
-def serve_workload(session: Session, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> Served:
+def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> Served:
     """Warm up, serve the workload `recipe.repeats` times and prefill a few prompts alone.
 
     Prompts are cut from `tokens` at places drawn from the recipe's seed, others in every repeat; those of a repeat begin with one
@@ -94,7 +94,7 @@ def _cut(tokens: Sequence[int], length: int, draw: random.Random) -> tuple[int, 
 
 
 def _serve(
-    session: Session, workload: Workload, requests: int, tokens: Sequence[int], seed: int, tell: Callable[[int, int], None]
+    session: LoadedModel, workload: Workload, requests: int, tokens: Sequence[int], seed: int, tell: Callable[[int, int], None]
 ) -> "Outcome":
     from advisor.backends.runtime.engine import Job, serve
 
@@ -127,7 +127,7 @@ def arrival_times(workload: Workload, requests: int, seed: int) -> list[float] |
     return list(accumulate(draw.expovariate(workload.request_rate_per_s) for _ in range(requests)))
 
 
-def _lone_prefills(session: Session, workload: Workload, tokens: Sequence[int], seed: int) -> list[float]:
+def _lone_prefills(session: LoadedModel, workload: Workload, tokens: Sequence[int], seed: int) -> list[float]:
     """Prompt tokens per second of prompts that have the machine to themselves."""
     from advisor.backends.runtime.engine import Job, serve
 

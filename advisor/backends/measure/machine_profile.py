@@ -14,7 +14,7 @@ from advisor.backends.measure.memory import resident_bytes
 from advisor.backends.measure.overheads import Tables, overheads_of, step_timings
 from advisor.backends.measure.products import product_timings
 from advisor.backends.measure.timing import Clock
-from advisor.backends.measure.turns import take_turns
+from advisor.backends.measure.turns import interleave
 from advisor.backends.processes.events import Event, Log, Profiled
 from advisor.backends.processes.jobs import PROFILE_STEPS, ProfileJob
 from advisor.profiles.interpolate import AttentionTable, GemmTable
@@ -52,7 +52,7 @@ def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Cl
     clock.tell(bandwidth, 1, 1)
     products, attention = product_timings(device, PRODUCTS_SHARE), attention_timings(device, ATTENTION_SHARE)
     steps = step_timings(device, STEPS_SHARE)
-    pace_s = take_turns((products, attention, steps), clock, clock.until(1.0), timings)
+    pace_s = interleave((products, attention, steps), clock, clock.until(1.0), timings)
     fit = overheads_of(steps.found, Tables(GemmTable(products.found), AttentionTable(attention.found)))
     return MachineProfile(
         name=job.name,

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -15,7 +15,7 @@ RESET_PEAK = "5"
 """What `/proc/PID/clear_refs` takes to reset the high-water mark. Source: proc(5)."""
 
 
-def held_weight_bytes(session: Session) -> int:
+def held_weight_bytes(session: LoadedModel) -> int:
     """Bytes of every parameter and buffer of the model and of its draft, shared storage counted once."""
     models = [model for model in (session.model, session.draft_model) if model is not None]
     return sum({where: size for model in models for where, size in _storages(model)}.values())

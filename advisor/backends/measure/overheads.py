@@ -8,8 +8,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
-from advisor.backends.measure.turns import Kind
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.measure.turns import MeasurementKind
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -104,11 +104,11 @@ class Step:
     seconds: float
 
 
-def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> Kind[Step]:
+def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> MeasurementKind[Step]:
     """Every model under every batch and stack; a model is made once and kept until the next."""
     made = lru_cache(maxsize=1)(partial(random_llama, device=device))
     works = [partial(_steps_of, made, shape, stack, batch) for shape in shapes for batch in BATCHES for stack in STACKS]
-    return Kind(works=works, share=share, needed=NEEDED_BATCHES)
+    return MeasurementKind(works=works, share=share, needed=NEEDED_BATCHES)
 
 
 def _steps_of(made: Callable[[Shape], Any], shape: Shape, stack: Stack, batch: Batch) -> Iterator[Step]:
@@ -164,7 +164,7 @@ def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[Part, 
     from advisor.backends.runtime.engine import Job, serve
 
     prompt = tuple(index % VOCABULARY for index in range(batch.prompt_tokens))
-    session = Session(
+    session = LoadedModel(
         folder=Path(),
         model=model,
         tokenizer=None,

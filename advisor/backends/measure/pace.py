@@ -8,7 +8,7 @@ import time
 from statistics import fmean, median
 
 EVERY_S = 0.05
-TURNS = 500
+ITERATIONS = 500
 """About 30 µs: under a thousandth of the time between two samples."""
 HICCUP = 4.0
 """A sample that took so many times the median was interrupted, and says nothing of the pace."""
@@ -24,7 +24,7 @@ class Pace:
     def tick(self) -> None:
         """Take a sample, if the last is `EVERY_S` old."""
         if time.perf_counter() >= self._due:
-            self._samples.append(seconds_of_turns())
+            self._samples.append(time_fixed_loop())
             self._due = time.perf_counter() + EVERY_S
 
     @property
@@ -36,10 +36,10 @@ class Pace:
         return fmean(sample for sample in self._samples if sample <= most)
 
 
-def seconds_of_turns() -> float:
+def time_fixed_loop() -> float:
     """What the fixed work takes once: integer arithmetic in the interpreter, which stays within the first cache."""
     started = time.perf_counter()
     total = 0
-    for turn in range(TURNS):
+    for turn in range(ITERATIONS):
         total += turn * turn
     return time.perf_counter() - started

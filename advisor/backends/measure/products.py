@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes
 from advisor.backends.measure.timing import seconds_per_call
-from advisor.backends.measure.turns import Kind
+from advisor.backends.measure.turns import MeasurementKind
 from advisor.profiles.machine import GemmPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -53,7 +53,7 @@ CASES = (
 """Most telling first: what there is no time for is left out, and the tables interpolate over the gap."""
 
 
-def product_timings(device: "torch.device", share: float) -> Kind[GemmPoint]:
+def product_timings(device: "torch.device", share: float) -> MeasurementKind[GemmPoint]:
     """Every case in every format that divides it; the first case of each format is always timed."""
     works = [
         partial(time_case, case, stored, device)
@@ -61,7 +61,7 @@ def product_timings(device: "torch.device", share: float) -> Kind[GemmPoint]:
         for stored in FORMATS
         if stored.group_size is None or case.k % stored.group_size == 0
     ]
-    return Kind(works=works, share=share, needed=len(FORMATS))
+    return MeasurementKind(works=works, share=share, needed=len(FORMATS))
 
 
 def time_case(case: Case, stored: Stored, device: "torch.device") -> Iterator[GemmPoint]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from advisor.backends.measure.reference import Reference, collect, load_reference, save_reference, token_nll
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.measure.spread import mean_value
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Value
 
@@ -37,7 +37,7 @@ def token_windows(tokens: "torch.Tensor", *, tokens_wanted: int, longest: int) -
     return torch.stack([tokens[index * length :][:length] for index in (place * fitting // count for place in range(count))])
 
 
-def measure_baseline(session: Session, windows: "torch.Tensor", file: Path, on_window: Callable[[int, int], None]) -> Metrics:
+def measure_baseline(session: LoadedModel, windows: "torch.Tensor", file: Path, on_window: Callable[[int, int], None]) -> Metrics:
     """Score the unmodified model, keep its log-probabilities in `file`, give back its perplexity.
 
     The perplexity is that of this text, which has no spread; differences from the baseline are zero by definition.
@@ -53,7 +53,7 @@ def measure_baseline(session: Session, windows: "torch.Tensor", file: Path, on_w
     )
 
 
-def measure_candidate(session: Session, file: Path, on_window: Callable[[int, int], None]) -> Metrics:
+def measure_candidate(session: LoadedModel, file: Path, on_window: Callable[[int, int], None]) -> Metrics:
     """Score the modified model on the windows of `file` and compare, window by window, with the baseline."""
     reference = load_reference(file)
     differences, divergences, agreements = [], [], []

@@ -10,7 +10,7 @@ from advisor.backends.measure.memory import forget_peak, held_weight_bytes, peak
 from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.timing import Clock
 from advisor.backends.model.load import load_session, read_model_config, trained_tokens
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.processes.events import Event, Log, Measured
 from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.backends.technique import Technique
@@ -42,7 +42,7 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
     _measure_quality(job, session, tokens, clock, emit)
 
 
-def prepare(job: RungJob) -> Session:
+def prepare(job: RungJob) -> LoadedModel:
     """The model loaded and every technique of the job applied, in order."""
     session = load_session(
         Path(job.folder),
@@ -62,7 +62,7 @@ def _technique(chosen: Chosen) -> Technique:
     return by_name(chosen.name, dict(chosen.options))
 
 
-def tokenise(session: Session, text_file: Path) -> "torch.Tensor":
+def tokenise(session: LoadedModel, text_file: Path) -> "torch.Tensor":
     """Token ids [N] of the text. Raises `AdvisorError` `text-not-found`."""
     import torch
 
@@ -79,14 +79,14 @@ def tokenise(session: Session, text_file: Path) -> "torch.Tensor":
     return torch.tensor(session.tokenizer(text, add_special_tokens=False)["input_ids"], dtype=torch.int64)
 
 
-def _memory(session: Session) -> dict[str, Value]:
+def _memory(session: LoadedModel) -> dict[str, Value]:
     return {
         "peak_memory_gib": Value.exact(peak_bytes(session.device) / GIB, Basis.MEASURED),
         "weights_gib": Value.exact(held_weight_bytes(session) / GIB, Basis.MEASURED),
     }
 
 
-def _measure_quality(job: RungJob, session: Session, tokens: "torch.Tensor", clock: Clock, emit: Callable[[Event], None]) -> None:
+def _measure_quality(job: RungJob, session: LoadedModel, tokens: "torch.Tensor", clock: Clock, emit: Callable[[Event], None]) -> None:
     """Against the baseline's scores, which the baseline itself writes; without them only speed and memory are known."""
     file = Path(job.reference_file)
     if job.is_baseline:
@@ -104,7 +104,7 @@ def _measure_quality(job: RungJob, session: Session, tokens: "torch.Tensor", clo
     emit(Measured(metrics=metrics))
 
 
-def _in_sight(session: Session) -> int | None:
+def _in_sight(session: LoadedModel) -> int | None:
     """The most tokens that one sees of its past by what was applied; `None` for all."""
     kept = None if session.kv_window is None else session.kv_window + session.kv_first_tokens
     return min((seen for seen in (kept, session.attention_window) if seen is not None), default=None)

@@ -11,7 +11,7 @@ from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, me
 from advisor.backends.measure.rung import tokenise
 from advisor.backends.measure.timing import Clock
 from advisor.backends.model.load import load_session, read_model_config, trained_tokens
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.processes.events import Event, Judged
 from advisor.backends.processes.jobs import Chosen, QualityJob
 from advisor.backends.techniques import by_name
@@ -61,7 +61,7 @@ def judge(job: QualityJob, emit: Callable[[Event], None]) -> None:
     )
 
 
-def _reach(session: Session) -> int | None:
+def _reach(session: LoadedModel) -> int | None:
     """Tokens that one sees or that the cache keeps, at the most; `None` where that is all of them."""
     pattern = session.attention_pattern
     seen = pattern.window + pattern.first + pattern.random_blocks * pattern.block if pattern is not None else None
@@ -69,5 +69,5 @@ def _reach(session: Session) -> int | None:
     return min((tokens for tokens in (session.attention_window, seen, kept) if tokens is not None), default=None)
 
 
-def _altered(session: Session, chosen: Chosen) -> Session:
+def _altered(session: LoadedModel, chosen: Chosen) -> LoadedModel:
     return by_name(chosen.name, dict(chosen.options)).apply(by_name(UNDERNEATH).apply(session))

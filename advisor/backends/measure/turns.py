@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True, kw_only=True)
-class Kind(Generic[T]):
+class MeasurementKind(Generic[T]):
     """One kind of measurement: pieces of work, the most telling first, and what those done have found."""
 
     works: Sequence[Callable[[], Iterable[T]]]
@@ -36,7 +36,7 @@ class Kind(Generic[T]):
         return self.done < min(self.needed, len(self.works)) or (self.done < len(self.works) and not deadline.passed)
 
 
-def take_turns(kinds: Sequence[Kind[Any]], clock: Clock, deadline: Deadline, step: str) -> float | None:
+def interleave(kinds: Sequence[MeasurementKind[Any]], clock: Clock, deadline: Deadline, step: str) -> float | None:
     """Work until the deadline, next at the kind that is furthest behind its share; what one leaves over, the others use.
 
     Returns the processor's mean pace meanwhile, as `Pace` gives it.

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from advisor.backends.detection.host import read_host
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.formats import GIB
@@ -21,7 +21,7 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 
 def load_session(
     folder: Path, *, device: str = "cpu", max_tokens: int, max_sequences: int = 1, draft_folder: Path | None = None
-) -> Session:
+) -> LoadedModel:
     """Load the model in `folder` onto `device`, in the format of its checkpoint, with eager attention and plain decoding.
 
     Raises `AdvisorError`: `model-not-found`, `model-config`, `tokenizer-not-found`, `tokenizer-mismatch`, `weights-truncated`
@@ -31,7 +31,7 @@ def load_session(
     tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(read_model_config(folder)))
     check_memory(int(weights_bytes * MEMORY_HEADROOM), device)
     model = load_model(folder, device=device)
-    return Session(
+    return LoadedModel(
         folder=folder,
         model=model,
         tokenizer=tokenizer,
@@ -72,7 +72,7 @@ def load_model(folder: Path, *, device: str) -> Any:
     return model.to(torch.device(device)).eval()
 
 
-def load_draft(session: Session) -> Any:
+def load_draft(session: LoadedModel) -> Any:
     """The session's draft model, or the one that is known to go with its model, on the same device.
 
     Raises `AdvisorError`: `draft-not-found`, those of `check_draft` and of loading a model.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # loaded only by those who apply
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class LoadedModel:
     """A loaded model and the runtime settings that `advisor.backends.runtime` runs it with."""
 
     folder: Path

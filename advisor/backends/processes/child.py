@@ -107,7 +107,7 @@ def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
 
 def _environment(threads: int) -> dict[str, str]:
     """The parent's environment; threads set, waiting as suits the machine, no network, this very package importable."""
-    package_parent = str(Path(__file__).resolve().parents[2])
+    package_parent = str(Path(__file__).resolve().parents[3])
     paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return (
         os.environ

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.cache.pool import Held
+from advisor.backends.runtime.cache.pool import SequenceBlocks
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.model.attention_hook import Attends
 from advisor.backends.runtime.model.forward import Forward
@@ -20,7 +20,7 @@ BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WARM_UPS = 2
 """Runs before a capture: they compile kernels and make the libraries allocate what they keep."""
 
-Attention = Callable[[Lanes, int, Sequence[Held]], Attends]
+Attention = Callable[[Lanes, int, Sequence[SequenceBlocks]], Attends]
 """What answers attention for so many lanes, of which the first hold those sequences."""
 
 
@@ -42,7 +42,7 @@ class DecodeProgram:
         self._sequences = len(placed)
         self.lanes.follow(placed, self._count, before)
 
-    def run(self, held: Sequence[Held]) -> tuple[Tensor, bool]:
+    def run(self, held: Sequence[SequenceBlocks]) -> tuple[Tensor, bool]:
         """The tokens [N] that the placed sequences choose, which the next run overwrites, and whether a graph was replayed."""
         graph = self._graphs.get(self._count)
         if graph is None:
@@ -84,7 +84,7 @@ class DecodeProgram:
                 self._body(count, ())
         torch.cuda.current_stream().wait_stream(aside)
 
-    def _body(self, count: int, held: Sequence[Held]) -> None:
+    def _body(self, count: int, held: Sequence[SequenceBlocks]) -> None:
         lanes = self.lanes
         positions = lanes.positions[:count]
         logits = self.forward(self.attention(lanes, count, held), lanes.ids[:count], positions, None)

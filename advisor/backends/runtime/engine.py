@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.decode_program import DecodeProgram, bucket
 from advisor.backends.runtime.device.clock import DeviceClock
 from advisor.backends.runtime.device.decode_batch import Lanes
 from advisor.backends.runtime.device.token_ring import TokenRing
-from advisor.backends.runtime.loop import Load, Loop
-from advisor.backends.runtime.prepare import Drive, Engaged, engaged
+from advisor.backends.runtime.loop import JobQueue, Loop
+from advisor.backends.runtime.prepare import Drive, Engaged, prepared_session
 from advisor.backends.runtime.results import Finished, Job, Outcome, Progress
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 from advisor.backends.runtime.scheduler import Policy, Scheduler
@@ -19,7 +19,7 @@ __all__ = ["Finished", "Job", "Outcome", "Progress", "serve"]
 
 
 def serve(
-    session: Session,
+    session: LoadedModel,
     jobs: Sequence[Job],
     *,
     concurrency: int | None,
@@ -36,15 +36,15 @@ def serve(
     `unsupported-model`, `unsupported-format`, `kv-pool-too-small`, `request-too-long`, `vocabulary-differs`, `out-of-memory`.
     """
     _check(jobs, concurrency, arrivals_s)
-    load = Load(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
+    load = JobQueue(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
     chosen = drive or Drive.of(session.device)
-    with engaged(session, chosen) as ready:
+    with prepared_session(session, chosen) as ready:
         loop = _loop(session, ready, load, Sampler(sampling), chosen)
-        loop.to_the_end(on_step)
+        loop.run(on_step)
         return loop.outcome(own_code_because=ready.own_code_because)
 
 
-def _loop(session: Session, ready: Engaged, load: Load, sampler: Sampler, drive: Drive) -> Loop:
+def _loop(session: LoadedModel, ready: Engaged, load: JobQueue, sampler: Sampler, drive: Drive) -> Loop:
     device = session.device
     drafts = session.draft_tokens if ready.drafter is not None else 0
     policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts, session.chunked)
@@ -70,7 +70,7 @@ def _check(jobs: Sequence[Job], concurrency: int | None, arrivals_s: Sequence[fl
         raise AdvisorError("bad-run", wrong, exit_code=ExitCode.USAGE)
 
 
-def _eos(session: Session) -> frozenset[int]:
+def _eos(session: LoadedModel) -> frozenset[int]:
     """Tokens that end a sequence, as the model's generation settings say."""
     ids = session.model.generation_config.eos_token_id
     if ids is None:

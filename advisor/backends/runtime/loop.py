@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from advisor.backends.runtime.device.clock import DeviceClock
 from advisor.backends.runtime.results import Finished, Job, Outcome, Progress
-from advisor.backends.runtime.scheduler import Scheduler, Task
+from advisor.backends.runtime.scheduler import ScheduledChunk, Scheduler
 from advisor.backends.runtime.scheduler import Sequence as Running
 from advisor.backends.runtime.speculate import Drafter
 from advisor.backends.runtime.step_launch import Launch, Launcher, Part
@@ -14,7 +14,7 @@ from advisor.profiles.metrics import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class JobQueue:
     """The jobs of a run and when they are submitted: so many in flight, or each at its time, or all at once."""
 
     jobs: Sequence[Job]
@@ -27,12 +27,12 @@ class Load:
 class Loop:
     """State of one run."""
 
-    def __init__(self, load: Load, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, two_slots: bool) -> None:
+    def __init__(self, load: JobQueue, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, two_slots: bool) -> None:
         self.load = load
         self.scheduler = scheduler
         self.launcher = launcher
         self.drafter = drafter
-        self.two_slots = two_slots and drafter is None
+        self.overlap = two_slots and drafter is None
         self.clock: DeviceClock = launcher.clock
         self.sequences: list[Running] = []
         self.finished = self.prefill_tokens = self.proposed = self.accepted = self.captured_steps = 0
@@ -42,18 +42,18 @@ class Loop:
         self._idle = True
         self.start = time.perf_counter()
 
-    def to_the_end(self, on_step: Callable[[Progress], None] | None) -> None:
+    def run(self, on_step: Callable[[Progress], None] | None) -> None:
         """Step until every job is finished."""
         while self.finished < len(self.load.jobs):
             self._submit()
             begin = self.now()
-            tasks = self.scheduler.next_tasks()
+            tasks = self.scheduler.schedule()
             launch = self._launch(tasks, begin) if tasks else None
             due = launch
-            if self.two_slots:
+            if self.overlap:
                 due, self._on_its_way = self._on_its_way, launch
             if due is not None:
-                self._collect(due)
+                self._process_results(due)
                 if on_step is not None:
                     on_step(self._progress())
             elif launch is None:
@@ -88,7 +88,7 @@ class Loop:
         self._idle = True
         time.sleep(max(0.0, self.load.arrivals_s[len(self.sequences)] - self.now()))
 
-    def _launch(self, tasks: Sequence[Task], begin: float) -> Launch:
+    def _launch(self, tasks: Sequence[ScheduledChunk], begin: float) -> Launch:
         """Draft, and start the model over all tasks."""
         decodes = [task for task in tasks if task.sequence.decodes]
         prompts = [task for task in tasks if not task.sequence.decodes]
@@ -97,10 +97,10 @@ class Loop:
         launch = self.launcher.launch((*decodes, *prompts), drafts, begin_s=begin, follows=not self._idle)
         self._idle = False
         for task in prompts:
-            self.scheduler.keep(task.sequence)
+            self.scheduler.cache_prefix(task.sequence)
         return launch
 
-    def _draft(self, decodes: Sequence[Task]) -> list[list[int]]:
+    def _draft(self, decodes: Sequence[ScheduledChunk]) -> list[list[int]]:
         if self.drafter is None:
             return [[] for _ in decodes]
         self.drafter.retain(self.scheduler.running)
@@ -108,7 +108,7 @@ class Loop:
         self.proposed += sum(len(draft) for draft in drafts)
         return drafts
 
-    def _collect(self, launch: Launch) -> None:
+    def _process_results(self, launch: Launch) -> None:
         """Each sequence has one token more than it has drafts; those up to the first that its draft did not foresee are kept."""
         launch.end.wait()
         tokens = launch.arrival.wait() if launch.arrival is not None else []
@@ -119,14 +119,14 @@ class Loop:
             foreseen = next((i for i, token in enumerate(part.draft) if token != chosen[i]), len(part.draft))
             if not part.sequence.done:
                 self.accepted += foreseen
-                self._take(part, chosen[: foreseen + 1], now)
+                self._append_tokens(part, chosen[: foreseen + 1], now)
         self.clock.add(launch.begin, launch.end, follows=launch.follows)
         self.captured_steps += launch.captured
         end = self.now()
         self.step_seconds.append(end - max(launch.begin_s, self._collected_s))
         self._collected_s = end
 
-    def _take(self, part: Part, tokens: list[int], now: float) -> None:
+    def _append_tokens(self, part: Part, tokens: list[int], now: float) -> None:
         """Put the tokens in their place, up to an end-of-text token, and forget the cache of what was not accepted.
 
         Behind them stands at most the unknown token of a step that runs already; after an end it is dropped.
@@ -139,12 +139,12 @@ class Loop:
         kept = tokens if stop is None else tokens[: stop + 1]
         sequence.tokens[place : place + 1 if stop is None else None] = kept
         if sequence.held is not None:
-            self.scheduler.pool.shrink(sequence.held, len(sequence.tokens) - 1)
+            self.scheduler.pool.truncate(sequence.held, len(sequence.tokens) - 1)
         if place + len(kept) == sequence.prompt_tokens + sequence.output_tokens or stop is not None:
             self.scheduler.finish(sequence)
             self.finished += 1
         else:
-            self.scheduler.keep(sequence)
+            self.scheduler.cache_prefix(sequence)
 
     def _progress(self) -> Progress:
         running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import torch
 
-from advisor.backends.deployment import Kept
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.deployment import CacheRetention
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.rotary import rotary_frequencies
-from advisor.backends.runtime.attention.visibility import PLAIN, Sight
-from advisor.backends.runtime.cache.pool import Pool, Room
+from advisor.backends.runtime.attention.visibility import PLAIN, Visibility
+from advisor.backends.runtime.cache.pool import CacheConfig, Pool
 from advisor.backends.runtime.device.memory import memory_errors
 from advisor.backends.runtime.model.forward import Prepared, prepared
 from advisor.backends.runtime.model.row_operators import RowOperators
@@ -50,7 +50,7 @@ class Engaged:
 
 
 @contextmanager
-def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
+def prepared_session(session: LoadedModel, drive: Drive | None = None) -> Iterator[Engaged]:
     """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))
@@ -65,7 +65,7 @@ def engaged(session: Session, drive: Drive | None = None) -> Iterator[Engaged]:
         yield Engaged(runner, _drafter(undo, session, draft, chosen.kernels), target.own_code_because)
 
 
-def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
+def kept_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetention | None:
     """What stays in a session's cache: what it evicts by, or what the `windows` of the model's layers leave in sight.
 
     Blocks that others may go on with stay whole: windows alone take nothing back then. Raises `AdvisorError` for eviction beside it.
@@ -73,18 +73,18 @@ def kept_of(session: Session, windows: Sequence[int | None]) -> Kept | None:
     if session.kv_window is not None:
         if session.kv_prefix_reuse:
             raise AdvisorError("bad-run", "a cache that evicts tokens cannot share their blocks", exit_code=ExitCode.USAGE)
-        return Kept(session.kv_window, session.kv_first_tokens)
+        return CacheRetention(session.kv_window, session.kv_first_tokens)
     seen = [min(window or session.max_tokens, session.attention_window or session.max_tokens) for window in windows]
-    return Kept(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
+    return CacheRetention(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
 
 
-def sight_of(session: Session, target: Prepared, kept: Kept | None) -> Sight:
+def sight_of(session: LoadedModel, target: Prepared, kept: CacheRetention | None) -> Visibility:
     """What a session's tokens see, in a cache that keeps `kept`."""
     turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
-    return Sight(session.attention_window, pattern_of(session, target.windows), turns)
+    return Visibility(session.attention_window, pattern_of(session, target.windows), turns)
 
 
-def pattern_of(session: Session, windows: Sequence[int | None]) -> BlockPattern | None:
+def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPattern | None:
     """The session's pattern. Raises `AdvisorError` for layers that have windows of their own."""
     pattern: BlockPattern | None = session.attention_pattern
     if pattern is not None and any(window is not None for window in windows):
@@ -92,14 +92,14 @@ def pattern_of(session: Session, windows: Sequence[int | None]) -> BlockPattern 
     return pattern
 
 
-def room_of(session: Session, kept: Kept | None = None) -> Room:
+def room_of(session: LoadedModel, kept: CacheRetention | None = None) -> CacheConfig:
     """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
     block = session.max_tokens if session.kv_layout == "contiguous" else session.kv_block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
     capacity = session.kv_capacity_tokens
     blocks = _most_blocks(session, kept, block) if capacity is None else capacity // block
-    room = Room(
+    room = CacheConfig(
         blocks=blocks,
         block_tokens=block,
         sequences=session.max_sequences,
@@ -118,7 +118,7 @@ def room_of(session: Session, kept: Kept | None = None) -> Room:
     return room
 
 
-def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:
+def _most_blocks(session: LoadedModel, kept: CacheRetention | None, block: int) -> int:
     """Blocks that hold every sequence at its longest, one prompt or one step's chunks of prompts included."""
     whole = -(-session.max_tokens // block)
     if kept is None:
@@ -130,7 +130,7 @@ def _most_blocks(session: Session, kept: Kept | None, block: int) -> int:
 
 
 def _runner(
-    undo: ExitStack, session: Session, ready: Prepared, model: torch.nn.Module, room: Room, sight: Sight, *, kernels: bool
+    undo: ExitStack, session: LoadedModel, ready: Prepared, model: torch.nn.Module, room: CacheConfig, sight: Visibility, *, kernels: bool
 ) -> Runner:
     pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
@@ -147,13 +147,13 @@ def _fused_operators() -> RowOperators:
     return fused()
 
 
-def _why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Sight) -> str | None:
+def _why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Visibility) -> str | None:
     from advisor.backends.runtime.attention.kernels import why_not_kernels  # loads Triton
 
     return why_not_kernels(pool, windows, sight)
 
 
-def _drafter(undo: ExitStack, session: Session, ready: Prepared | None, kernels: bool) -> Drafter | None:
+def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kernels: bool) -> Drafter | None:
     """The drafter; `ready` is its model where that is prepared already. Raises `AdvisorError` for one of another vocabulary."""
     if session.decoding == "plain" or session.draft_tokens < 1:
         return None
@@ -164,7 +164,7 @@ def _drafter(undo: ExitStack, session: Session, ready: Prepared | None, kernels:
         raise AdvisorError(
             "vocabulary-differs", f"the draft model has {theirs} tokens and the model {ours}; drafts need the same vocabulary"
         )
-    room = Room(
+    room = CacheConfig(
         blocks=session.max_sequences, block_tokens=session.max_tokens, sequences=session.max_sequences, max_tokens=session.max_tokens
     )
     with torch.inference_mode(False):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from advisor.backends.runtime.attention.autotune import Fastest
-from advisor.backends.runtime.attention.step import Feed, Step
-from advisor.backends.runtime.attention.visibility import PLAIN, Sight
-from advisor.backends.runtime.cache.pool import Held, Pool
+from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+from advisor.backends.runtime.attention.visibility import PLAIN, Visibility
+from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.backends.runtime.device.decode_batch import Lanes
 from advisor.backends.runtime.device.token_ring import upload
 from advisor.backends.runtime.model.attention_hook import Attends
@@ -31,7 +31,7 @@ class Runner:
         forward: Forward,
         pool: Pool,
         implementation: str,
-        sight: Sight = PLAIN,
+        sight: Visibility = PLAIN,
         fastest: Fastest | None = None,
         *,
         kernels: bool = False,
@@ -42,9 +42,9 @@ class Runner:
         self.sight = sight
         self.fastest = fastest
         self.kernels = kernels
-        self._step = _kernel_step() if kernels else Step
+        self._step = _kernel_step() if kernels else AttentionStep
 
-    def run(self, feeds: Sequence[Feed], wanted: Sequence[int], grouped: int = 0, carried: Carried | None = None) -> Tensor:
+    def run(self, feeds: Sequence[SequenceInput], wanted: Sequence[int], grouped: int = 0, carried: Carried | None = None) -> Tensor:
         """Feed the tokens, move the sequences on, and return the logits of the `wanted` rows: [R, V].
 
         The first `grouped` feeds have a past and few new tokens each.
@@ -57,16 +57,16 @@ class Runner:
             feed.held.tokens += len(feed.tokens)
         return logits
 
-    def decoding(self, lanes: Lanes, count: int, held: Sequence[Held]) -> Attends:
+    def decoding(self, lanes: Lanes, count: int, held: Sequence[SequenceBlocks]) -> Attends:
         """What answers attention for one new token in each of the first `count` lanes, which hold those sequences and padding."""
         if not self.kernels:
-            return self._step(self.pool, [Feed(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)
+            return self._step(self.pool, [SequenceInput(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)
         from advisor.backends.runtime.attention.kernels import LaneAttention  # loads Triton
 
         return LaneAttention(self.pool, self.sight, lanes, count)
 
 
-def _kernel_step() -> type[Step]:
+def _kernel_step() -> type[AttentionStep]:
     from advisor.backends.runtime.attention.kernels import KernelStep  # loads Triton
 
     return KernelStep

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from advisor.backends.runtime.cache.pool import Held, Pool
+from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 UNKNOWN = -1
@@ -21,7 +21,7 @@ class Sequence:
     submitted_s: float
     first_token_s: float = 0.0
     last_token_s: float = 0.0
-    held: Held | None = None
+    held: SequenceBlocks | None = None
     done: bool = False
 
     @property
@@ -30,14 +30,14 @@ class Sequence:
         return self.held.tokens if self.held is not None else 0
 
     @property
-    def pending(self) -> int:
+    def uncached_tokens(self) -> int:
         """Tokens that the model has not seen yet: one in decoding, more in prefill."""
         return len(self.tokens) - self.cached
 
     @property
     def decodes(self) -> bool:
         """Whether only the newest output token is pending."""
-        return self.pending == 1 and self.cached > 0
+        return self.uncached_tokens == 1 and self.cached > 0
 
     @property
     def remaining(self) -> int:
@@ -46,7 +46,7 @@ class Sequence:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class ScheduledChunk:
     """A sequence's part of a step: its next `count` pending tokens, and room for so many draft tokens after them."""
 
     sequence: Sequence
@@ -100,7 +100,7 @@ class Scheduler:
                 help=("give the cache more memory or shorten the context",),
             )
 
-    def next_tasks(self) -> list[Task]:
+    def schedule(self) -> list[ScheduledChunk]:
         """Admit what may start and pack the next step; empty when nothing is there to run."""
         self._evict()
         self._admit()
@@ -109,21 +109,21 @@ class Scheduler:
         prompt = next((sequence for sequence in self.running if not sequence.decodes), None)
         if prompt is not None:
             self._reuse(prompt)
-            piece = self._piece(prompt, prompt.pending)
+            piece = self._chunk(prompt, prompt.uncached_tokens)
             if piece is not None:
                 return [piece]
         return self._decodes(None)
 
-    def keep(self, sequence: Sequence) -> None:
+    def cache_prefix(self, sequence: Sequence) -> None:
         """Let later sequences that begin alike find what this one has cached; call it once a step's tokens are known."""
         if sequence.held is not None:
-            self.pool.publish(sequence.held, sequence.tokens)
+            self.pool.insert_prefix(sequence.held, sequence.tokens)
 
     def finish(self, sequence: Sequence) -> None:
         """Take the sequence out and free its blocks; it may be waiting again, when its last token was unknown as it gave way."""
-        self.keep(sequence)
+        self.cache_prefix(sequence)
         if sequence in self.running:
-            self._drop(sequence)
+            self._remove(sequence)
         else:
             self.waiting.remove(sequence)
         sequence.done = True
@@ -134,13 +134,13 @@ class Scheduler:
             return
         while self.waiting and len(self.running) < self.policy.max_sequences:
             sequence, held = self.waiting[0], self.pool.open()
-            reused = self.pool.adopt(held, sequence.tokens)
+            reused = self.pool.match_prefix(held, sequence.tokens)
             spare = 0 if self.pool.room.is_contiguous else len(self.running)
-            if self._first_blocks(sequence) - len(held.blocks) + self._owed() + spare > self.pool.free_blocks:
-                self.pool.close(held)
+            if self._first_blocks(sequence) - len(held.blocks) + self._blocks_still_needed() + spare > self.pool.free_blocks:
+                self.pool.free(held)
                 return
             if self.pool.room.kept is None:
-                self.pool.grow(held, len(sequence.tokens))
+                self.pool.allocate(held, len(sequence.tokens))
             sequence.held = held
             self.reused_tokens += reused
             self.running.append(self.waiting.popleft())
@@ -159,73 +159,73 @@ class Scheduler:
         step = min(self.policy.token_budget, tokens) if self.policy.token_budget and self.policy.chunked else tokens
         return min(self.pool.most_blocks(tokens, new=step), self.pool.room.blocks)
 
-    def _owed(self) -> int:
+    def _blocks_still_needed(self) -> int:
         """Blocks that those which run will still take before they give some back, where prompts get theirs piece by piece."""
         if self.pool.room.kept is None:
             return 0
         sequences = [(sequence.held, len(sequence.tokens)) for sequence in self.running]
         return sum(max(self.pool.most_blocks(tokens) - len(held.blocks), 0) for held, tokens in sequences if held is not None)
 
-    def _piece(self, sequence: Sequence, most: int) -> Task | None:
+    def _chunk(self, sequence: Sequence, most: int) -> ScheduledChunk | None:
         """The next tokens of a prompt, `most` of them at the most; where the cache forgets, as many as there is room for now."""
-        count = min(most, sequence.pending)
+        count = min(most, sequence.uncached_tokens)
         if self.pool.room.kept is None:
-            return Task(sequence, count)
-        if not self._make_room(sequence, sequence.cached + 1):
+            return ScheduledChunk(sequence, count)
+        if not self._preempt_until_fits(sequence, sequence.cached + 1):
             return None
         assert sequence.held is not None, "room was made for it"
         count = min(count, self.pool.reachable(sequence.held) - sequence.cached)
-        self.pool.grow(sequence.held, sequence.cached + count)
-        return Task(sequence, count)
+        self.pool.allocate(sequence.held, sequence.cached + count)
+        return ScheduledChunk(sequence, count)
 
-    def _packed(self, budget: int) -> list[Task]:
+    def _packed(self, budget: int) -> list[ScheduledChunk]:
         """Decoding sequences first, then prompts up to the budget: the last one cut to fit, or none cut but at least one of them."""
         tasks = self._decodes(budget)
         left = budget - sum(task.count + task.drafts for task in tasks)
-        prompts: list[Task] = []
+        prompts: list[ScheduledChunk] = []
         for sequence in [waiting for waiting in self.running if not waiting.decodes]:
             if left > 0:
                 self._reuse(sequence)
-            count = min(left, sequence.pending) if self.policy.chunked else sequence.pending
+            count = min(left, sequence.uncached_tokens) if self.policy.chunked else sequence.uncached_tokens
             if left <= 0 or (count > left and prompts):
                 break
-            piece = self._piece(sequence, count) if sequence.held is not None else None
+            piece = self._chunk(sequence, count) if sequence.held is not None else None
             if piece is not None:
                 prompts.append(piece)
                 left -= piece.count
         return [task for task in tasks + prompts if task.sequence.held is not None]
 
-    def _decodes(self, budget: int | None) -> list[Task]:
+    def _decodes(self, budget: int | None) -> list[ScheduledChunk]:
         """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""
-        ready: list[Task] = []
+        ready: list[ScheduledChunk] = []
         for sequence in [running for running in self.running if running.decodes and running.remaining]:
             if budget == 0:
                 break
-            if sequence.held is None or not self._make_room(sequence, len(sequence.tokens)):
+            if sequence.held is None or not self._preempt_until_fits(sequence, len(sequence.tokens)):
                 continue
             drafts = min(self.policy.draft_tokens, sequence.remaining - 1, self.policy.draft_tokens if budget is None else budget - 1)
-            if drafts > 0 and not self.pool.grow(sequence.held, len(sequence.tokens) + drafts):
+            if drafts > 0 and not self.pool.allocate(sequence.held, len(sequence.tokens) + drafts):
                 drafts = 0
-            ready.append(Task(sequence, 1, max(drafts, 0)))
+            ready.append(ScheduledChunk(sequence, 1, max(drafts, 0)))
             budget = None if budget is None else budget - 1 - ready[-1].drafts
         return [task for task in ready if task.sequence.held is not None]
 
     def _reuse(self, sequence: Sequence) -> None:
         """Skip what others have computed since the sequence was admitted."""
         if sequence.held is not None:
-            self.reused_tokens += self.pool.adopt(sequence.held, sequence.tokens)
+            self.reused_tokens += self.pool.match_prefix(sequence.held, sequence.tokens)
 
-    def _make_room(self, sequence: Sequence, tokens: int) -> bool:
+    def _preempt_until_fits(self, sequence: Sequence, tokens: int) -> bool:
         """Grow the sequence, preempting from the youngest on; false when it had to give way itself."""
-        while sequence.held is not None and not self.pool.grow(sequence.held, tokens):
+        while sequence.held is not None and not self.pool.allocate(sequence.held, tokens):
             youngest = self.running[-1]
-            self._drop(youngest)
+            self._remove(youngest)
             self.waiting.appendleft(youngest)
             self.preemptions += 1
         return sequence.held is not None
 
-    def _drop(self, sequence: Sequence) -> None:
+    def _remove(self, sequence: Sequence) -> None:
         if sequence.held is not None:
-            self.pool.close(sequence.held)
+            self.pool.free(sequence.held)
             sequence.held = None
         self.running.remove(sequence)

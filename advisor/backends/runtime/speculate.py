@@ -7,10 +7,10 @@ same; so the output has exactly the model's distribution (speculative sampling w
 from collections.abc import Sequence as Items
 from typing import Protocol
 
-from advisor.backends.runtime.attention.step import Feed
-from advisor.backends.runtime.cache.pool import Held, Pool
+from advisor.backends.runtime.attention.step import SequenceInput
+from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.backends.runtime.runner import Runner
-from advisor.backends.runtime.scheduler import Sequence, Task
+from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
 
 LONGEST_MATCH = 3
 """Tokens, as in the first prompt-lookup decoding (github.com/apoorvumang/prompt-lookup-decoding)."""
@@ -21,7 +21,7 @@ FEW = 8
 class Drafter(Protocol):
     """Proposes continuations."""
 
-    def propose(self, tasks: Items[Task]) -> list[list[int]]:
+    def propose(self, tasks: Items[ScheduledChunk]) -> list[list[int]]:
         """At most `task.drafts` tokens for each task."""
 
     def retain(self, running: Items[Sequence]) -> None:
@@ -43,7 +43,7 @@ class PromptLookup:
     def __init__(self) -> None:
         self._seen: dict[int, _Endings] = {}
 
-    def propose(self, tasks: Items[Task]) -> list[list[int]]:
+    def propose(self, tasks: Items[ScheduledChunk]) -> list[list[int]]:
         """See `Drafter`; empty where nothing matches."""
         return [self._continue(task.sequence, task.drafts) if task.drafts else [] for task in tasks]
 
@@ -87,7 +87,7 @@ class DraftModel:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self._held: dict[int, Held] = {}
+        self._held: dict[int, SequenceBlocks] = {}
 
     @property
     def pool(self) -> Pool:
@@ -99,7 +99,7 @@ class DraftModel:
         """See `Drafter`."""
         return self.pool.allocated_bytes
 
-    def propose(self, tasks: Items[Task]) -> list[list[int]]:
+    def propose(self, tasks: Items[ScheduledChunk]) -> list[list[int]]:
         """See `Drafter`: as many passes as the longest proposal, the first of which also catches up on the text so far."""
         drafts: list[list[int]] = [[] for _ in tasks]
         active = [place for place, task in enumerate(tasks) if task.drafts]
@@ -119,16 +119,16 @@ class DraftModel:
     def retain(self, running: Items[Sequence]) -> None:
         """See `Drafter`."""
         for index in set(self._held) - {sequence.index for sequence in running}:
-            self.pool.close(self._held.pop(index))
+            self.pool.free(self._held.pop(index))
 
-    def _feed(self, task: Task, drafted: list[int]) -> Feed:
+    def _feed(self, task: ScheduledChunk, drafted: list[int]) -> SequenceInput:
         """What the draft has not seen: the text since its last turn, less what was not accepted of it; then its own last token."""
         tokens, index = task.sequence.tokens, task.sequence.index
         if index not in self._held:
             self._held[index] = self.pool.open()
         held = self._held[index]
         if drafted:
-            return Feed(held, drafted[-1:])
-        self.pool.shrink(held, min(held.tokens, len(tokens) - 1))
-        self.pool.grow(held, len(tokens) + task.drafts)
-        return Feed(held, tokens[held.tokens :])
+            return SequenceInput(held, drafted[-1:])
+        self.pool.truncate(held, min(held.tokens, len(tokens) - 1))
+        self.pool.allocate(held, len(tokens) + task.drafts)
+        return SequenceInput(held, tokens[held.tokens :])

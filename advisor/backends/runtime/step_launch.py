@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from advisor.backends.runtime.attention.step import Feed
+from advisor.backends.runtime.attention.step import SequenceInput
 from advisor.backends.runtime.decode_program import DecodeProgram
 from advisor.backends.runtime.device.clock import DeviceClock, Mark
 from advisor.backends.runtime.device.decode_batch import Placed
 from advisor.backends.runtime.device.token_ring import Arrival, TokenRing, upload
 from advisor.backends.runtime.runner import Carried, Runner
 from advisor.backends.runtime.sampler import Sampler
-from advisor.backends.runtime.scheduler import UNKNOWN, Task
+from advisor.backends.runtime.scheduler import UNKNOWN, ScheduledChunk
 from advisor.backends.runtime.scheduler import Sequence as Running
 
 
@@ -55,12 +55,12 @@ class Launcher:
         self._tokens: Tensor | None = None
         self._sources: dict[int, int] = {}
 
-    def launch(self, tasks: Sequence[Task], drafts: Sequence[Sequence[int]], *, begin_s: float, follows: bool) -> Launch:
+    def launch(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], *, begin_s: float, follows: bool) -> Launch:
         """Start a step of `tasks`, those that decode first, with a draft for each of these.
 
         The sequences are moved on: their caches by what was fed, their texts by an unknown token where one comes out.
         """
-        ready = [task for task in tasks if task.sequence.decodes or task.count == task.sequence.pending]
+        ready = [task for task in tasks if task.sequence.decodes or task.count == task.sequence.uncached_tokens]
         everyone = (*drafts, *([] for _ in range(len(ready) - len(drafts))))
         parts = tuple(Part(task.sequence, draft, len(task.sequence.tokens)) for task, draft in zip(ready, everyone, strict=True))
         alone = len(drafts) == len(tasks) and not any(drafts)
@@ -76,7 +76,7 @@ class Launcher:
             parts=parts, tokens=tokens, arrival=arrival, captured=captured, begin=begin, end=end, begin_s=begin_s, follows=follows
         )
 
-    def _decode(self, tasks: Sequence[Task]) -> tuple[Tensor, bool]:
+    def _decode(self, tasks: Sequence[ScheduledChunk]) -> tuple[Tensor, bool]:
         """One token of every sequence that the program has placed."""
         held = [task.sequence.held for task in tasks if task.sequence.held is not None]
         tokens, captured = self.program.run(held)
@@ -96,9 +96,9 @@ class Launcher:
             source=self._sources[sequence.index] if token == UNKNOWN else 0,
         )
 
-    def _feed(self, tasks: Sequence[Task], drafts: Sequence[Sequence[int]], parts: Sequence[Part]) -> Tensor | None:
+    def _feed(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], parts: Sequence[Part]) -> Tensor | None:
         """Chunks of prompts, drafts and single tokens, by the runner."""
-        feeds: list[Feed] = []
+        feeds: list[SequenceInput] = []
         wanted: list[int] = []
         unknown: list[tuple[int, int]] = []
         row = 0
@@ -109,9 +109,9 @@ class Launcher:
             if fed[0] == UNKNOWN:
                 unknown.append((row, self._sources[sequence.index]))
                 fed = [0]
-            feeds.append(Feed(sequence.held, fed))
+            feeds.append(SequenceInput(sequence.held, fed))
             row += len(fed)
-            if task.count == sequence.pending:
+            if task.count == sequence.uncached_tokens:
                 wanted += range(row - 1 - len(draft), row)
         logits = self.runner.run(feeds, wanted, len(drafts), self._carried(unknown))
         if not wanted:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.attention.step import Feed, Step
-from advisor.backends.runtime.cache.pool import Heads, Held, Pool
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+from advisor.backends.runtime.cache.pool import KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.model.forward import Prepared
 from advisor.backends.runtime.runner import Runner
 
@@ -20,7 +20,7 @@ GRAIN = 4
 """Lengths whose times are compared grow by this factor."""
 
 
-def try_out(runner: Runner, ready: Prepared, session: Session) -> None:
+def try_out(runner: Runner, ready: Prepared, session: LoadedModel) -> None:
     """Run a layer of each kind over steps of growing size; the pool is as empty afterwards as before.
 
     Where ways are timed, lengths grow in large steps and only for a while; what is compiled is compiled for every length.
@@ -46,7 +46,7 @@ class _Shape:
     decodes: bool
 
 
-def _shapes(session: Session, grain: int) -> Iterator[_Shape]:
+def _shapes(session: LoadedModel, grain: int) -> Iterator[_Shape]:
     """Steps that decode and steps that prefill, small ones first."""
     widths = {1, 1 + session.draft_tokens}
     chunks = {SHORTEST, session.token_budget} if session.token_budget and session.chunked else {SHORTEST}
@@ -68,23 +68,23 @@ def _growing(first: int, last: int, factor: int) -> list[int]:
 
 def _try(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
     """One step of one layer; nothing where the pool has too little room for it."""
-    pool, asked, helds = runner.pool, ready.asked[layer], list[Held]()
+    pool, asked, helds = runner.pool, ready.asked[layer], list[SequenceBlocks]()
     try:
         for _ in range(shape.sequences):
             helds.append(pool.open())
-            if not pool.grow(helds[-1], shape.tokens):
+            if not pool.allocate(helds[-1], shape.tokens):
                 return
             helds[-1].tokens = shape.tokens - shape.new
-        feeds = [Feed(held, [0] * shape.new) for held in helds]
-        step = Step(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.fastest)
+        feeds = [SequenceInput(held, [0] * shape.new) for held in helds]
+        step = AttentionStep(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.fastest)
         rows = shape.sequences * shape.new
         step.attend_rows(layer, *_tensors(pool, ready.heads[layer], asked.query_heads, rows), asked.options)
     finally:
         for held in helds:
-            pool.close(held)
+            pool.free(held)
 
 
-def _tensors(pool: Pool, heads: Heads, query_heads: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _tensors(pool: Pool, heads: KvShape, query_heads: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Queries [T, H, D], keys [T, K, D] and values [T, K, E] of ordinary size."""
     draw = torch.Generator(device=pool.device).manual_seed(0)
     shapes = ((query_heads, heads.key_width), (heads.kv_heads, heads.key_width), (heads.kv_heads, heads.value_width))

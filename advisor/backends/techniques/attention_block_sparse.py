@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Pattern
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_narrowed, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.architectures.layers import SelfAttention
@@ -67,7 +67,7 @@ class AttentionBlockSparse(Technique):
         longest, reach = request.workload.longest_tokens, self.pattern.seen_tokens
         return forgetting_prior(evidence, deployment.model, "attention:local-global", reach=reach, longest=longest)
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the pattern."""
         # Deferred: torch belongs to those who apply.
         from advisor.kernels.attention.block_pattern import BlockPattern

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -39,13 +39,13 @@ class AttentionFlash(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """The fastest attention."""
-        return replace(deployment, attention=replace(deployment.attention, implementation="flash"))
+        return replace(deployment, attention=replace(deployment.attention, backend="flash"))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime times the ways before it serves; what it found stays with the session."""
         from advisor.backends.runtime.attention.autotune import Fastest  # loads torch
 

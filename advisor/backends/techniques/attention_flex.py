@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.detection.compiler import why_not_compiled
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -36,13 +36,13 @@ class AttentionFlex(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Attention by flex."""
-        return replace(deployment, attention=replace(deployment.attention, implementation="flex"))
+        return replace(deployment, attention=replace(deployment.attention, backend="flex"))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime compiles before it serves. Raises `AdvisorError` `compiler-not-found`."""
         lacking = why_not_compiled(session.device.type)
         if lacking is not None:

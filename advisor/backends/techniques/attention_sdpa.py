@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -34,12 +34,12 @@ class AttentionSdpa(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Fused attention."""
-        return replace(deployment, attention=replace(deployment.attention, implementation="sdpa"))
+        return replace(deployment, attention=replace(deployment.attention, backend="sdpa"))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, attention="sdpa")

@@ -5,7 +5,7 @@ from functools import lru_cache
 from typing import ClassVar
 
 from advisor.backends.deployment import Decoding, Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_speculative
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
 from advisor.profiles.architectures.spec import ModelSpec
@@ -52,7 +52,7 @@ class DecodeDraft(Technique):
         """Exact: every token is the model's own."""
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """Load the draft beside the model."""
         # Deferred: torch belongs to those who apply.
         from advisor.backends.model.load import load_draft

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Decoding, Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_speculative
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
 from advisor.profiles.evidence import Evidence, load_evidence
@@ -43,7 +43,7 @@ class DecodePromptLookup(Technique):
         """Exact: every token is the model's own."""
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, decoding="prompt-lookup", draft_tokens=self.draft_tokens)
 

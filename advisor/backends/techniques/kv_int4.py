@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_cacheable
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
 from advisor.profiles.architectures.layers import SelfAttention
@@ -48,7 +48,7 @@ class KvInt4(Technique):
         rotated = "int4" in load_engine(deployment.engine).kv_rows.rotated
         return quality_prior(evidence, deployment.model, "kv:int4-rotated" if rotated else "kv:int4")
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, kv_format="int4")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_cacheable
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
 from advisor.profiles.evidence import Evidence
@@ -40,6 +40,6 @@ class KvInt8(Technique):
         """Published accuracy with int8 keys and values."""
         return quality_prior(evidence, deployment.model, "kv:int8")
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, kv_format="int8")

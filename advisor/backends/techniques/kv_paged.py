@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -42,7 +42,7 @@ class KvPaged(Technique):
         """Exact."""
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, kv_layout="paged", kv_block_tokens=self.block_tokens)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_evictable, not_narrowed, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.architectures.layers import SelfAttention
@@ -54,14 +54,14 @@ class KvSinks(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """The same cache with a window and first tokens."""
-        return replace(deployment, kv=replace(deployment.kv, window=self.window, first_tokens=self.first_tokens))
+        return replace(deployment, kv=replace(deployment.kv, window=self.window, sink_tokens=self.first_tokens))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published scores on long prompts of which a quarter or half was kept."""
         longest, reach = request.workload.longest_tokens, self.first_tokens + self.window
         return forgetting_prior(evidence, deployment.model, "kv:sinks", reach=reach, longest=longest)
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, kv_window=self.window, kv_first_tokens=self.first_tokens)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_evictable, not_narrowed, own_window, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.evidence import Evidence
@@ -53,7 +53,7 @@ class KvWindow(Technique):
         longest = request.workload.longest_tokens
         return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """The runtime reads the choice."""
         return replace(session, kv_window=self.window)
 

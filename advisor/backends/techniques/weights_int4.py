@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Weights
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import head_not_quantisable, not_quantisable
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
 from advisor.profiles.evidence import Evidence
@@ -53,7 +53,7 @@ class WeightsInt4(Technique):
         """
         return quality_prior(evidence, deployment.model, f"weights:int4-g{max(self.group_size, 64)}")
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         """Swap the linear layers, one at a time."""
         # Deferred: torch belongs to those who apply.
         from advisor.backends.model.quantised_linear import quantise_linears

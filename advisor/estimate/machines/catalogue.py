@@ -51,16 +51,16 @@ class CatalogueMachine:
 
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer; the fastest of all exact implementations is the fused one, or the engine's own."""
-        if call.implementation == FASTEST:
-            return min(self.attention_s(replace(call, implementation=name)) for name in EXACT)
-        if self._own is not None and call.implementation == "eager":
+        if call.backend == FASTEST:
+            return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
+        if self._own is not None and call.backend == "eager":
             return attention_s(self.hardware, self._own, call)
         known = self._attention.get(call.kv_format)
         if known is None:
             known = self._attention[call.kv_format] = attention_constants(self.hardware, call.kv_format)
         constants, _ = known
         seconds = constants.prefill_s(self.hardware, call) if call.phase == "prefill" else constants.decode_s(self.hardware, call)
-        if call.implementation == "eager":
+        if call.backend == "eager":
             seconds += EAGER_LAUNCHES * KERNEL_FLOOR_S + score_bytes(call) / self._stream_bytes_per_s
         return seconds
 

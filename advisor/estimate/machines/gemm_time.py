@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from advisor.estimate.machines.machine import gemm_bytes
-from advisor.estimate.machines.nearest_rows import Rows, build, middle, nearest
+from advisor.estimate.machines.nearest_rows import Rows, device_class, middle, nearest_rows
 from advisor.estimate.operators.types import Gemm
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
@@ -114,12 +114,16 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None,
     rows = table("gemm_efficiency.csv") if rows is None else rows
     known = measured_format(hardware, format)
     of_format = [row for row in rows if row["format"] == known]
-    if sums == "fp16" and build(hardware) == "game":
+    if sums == "fp16" and device_class(hardware) == "game":
         # At full rate a game card is as any other card.
         of_format = [row for row in of_format if row["build"] != "game"]
-    found, basis = nearest(of_format, hardware)
+    found, basis = nearest_rows(of_format, hardware)
     constants = ProductConstants(**{name: middle(found, name) for name in CONSTANTS})
-    plain = nearest([row for row in rows if row["format"] == "bf16"], hardware)[0] if build(hardware) == "game" and sums == "fp32" else ()
+    plain = (
+        nearest_rows([row for row in rows if row["format"] == "bf16"], hardware)[0]
+        if device_class(hardware) == "game" and sums == "fp32"
+        else ()
+    )
     if all(row["build"] != "game" for row in found) and any(row["build"] == "game" for row in plain):
         # Half of the work for the same power and the same other units: tensor units are as busy as in bf16.
         constants = replace(constants, product=max(constants.product, middle(plain, "product")))
@@ -131,7 +135,7 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None,
 def _power_share(hardware: Hardware, sums: Sums) -> float:
     """Share of the peak that a card's power allows; the operations and the peak of narrower formats are both twice as many."""
     per_joule = FLOPS_PER_JOULE.get(hardware.arch.split()[0])
-    if per_joule is None or hardware.tdp_w is None or build(hardware) == "server":
+    if per_joule is None or hardware.tdp_w is None or device_class(hardware) == "server":
         return 1.0
     return min(per_joule * hardware.tdp_w / peak(hardware, "bf16", sums), 1.0)
 

@@ -130,14 +130,14 @@ def gemm_bytes(gemm: Gemm) -> float:
 def attention_flops(call: AttentionCall) -> float:
     """Operations of scores and their product with the values; a prefill sees the causal half of its own tokens."""
     seen = call.kv_tokens - (call.q_tokens - 1) / 2
-    return 2.0 * call.density * call.sequences * call.q_tokens * max(seen, 1.0) * call.q_heads * (call.head_dim + call.value_dim)
+    return 2.0 * call.computed_share * call.sequences * call.q_tokens * max(seen, 1.0) * call.q_heads * (call.head_dim + call.value_dim)
 
 
 def attention_bytes(call: AttentionCall) -> float:
     """Bytes of the cache that one layer reads."""
     per_element = weight_format(call.kv_format).bytes_per_element(row_elements=call.head_dim)
     elements = call.head_dim if call.latent and call.phase == "decode" else call.head_dim + call.value_dim
-    heads = call.q_heads if call.implementation == "unshared" and call.phase == "decode" else call.kv_heads
+    heads = call.q_heads if call.backend == "unshared" and call.phase == "decode" else call.kv_heads
     return call.sequences * call.kv_tokens * heads * elements * per_element
 
 

@@ -15,7 +15,7 @@ HALVED = 3.0
 """Ratio of the int8 peak to the bf16 one from which sums in fp32 run at half rate: it is 4 then, else 2."""
 
 
-def nearest(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
+def nearest_rows(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
     """Rows of the device, of its compute capability, of its architecture and build, or of its build, with the tier.
 
     A row names its `hardware`, `arch`, `capability` and `build`. The maker gives one name to chips that run different kernels:
@@ -25,14 +25,14 @@ def nearest(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
     own = [row for row in rows if row["hardware"] == hardware.id]
     if own:
         return own, Basis.ARCHITECTURE if all(row.get("kernels") == "0" for row in own) else Basis.CATALOGUE
-    mates = [row for row in rows if (row["build"] == "server") == (build(hardware) == "server")]
+    mates = [row for row in rows if (row["build"] == "server") == (device_class(hardware) == "server")]
     kin = [row for row in mates if row["arch"] == hardware.arch.split()[0]]
     alike = [row for row in kin if row["capability"] == (hardware.compute_capability or "")]
     found = alike or kin or mates or rows
-    return [row for row in found if row["build"] == build(hardware)] or found, Basis.ARCHITECTURE if kin else Basis.DATASHEET
+    return [row for row in found if row["build"] == device_class(hardware)] or found, Basis.ARCHITECTURE if kin else Basis.DATASHEET
 
 
-def build(hardware: Hardware) -> str:
+def device_class(hardware: Hardware) -> str:
     """`server`, `card`, or `game` for a card whose tensor units add up in fp32 at half of their rate, at 4 int8 operations for one."""
     if (hardware.link_bytes_per_s or 0.0) >= SERVER_LINK_BYTES_PER_S:
         return "server"

@@ -30,7 +30,7 @@ class ProfiledMachine:
         )
         self._gemm = GemmTable(profile.gemm)
         self._attention = AttentionTable(profile.attention)
-        self._lenders = _lenders(self._attention.variants)
+        self._lenders = _stand_ins(self._attention.variants)
         self._fallback = CatalogueMachine(profile.hardware, self.overheads)
 
     @property
@@ -59,16 +59,16 @@ class ProfiledMachine:
         A cache format borrows from another implementation or layout that it was measured in, times what the two differ by in bf16.
         The fastest of all takes what the fastest of those that were measured takes.
         """
-        if call.implementation == FASTEST:
-            return min(self.attention_s(replace(call, implementation=name)) for name in EXACT)
+        if call.backend == FASTEST:
+            return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
         if _variant(call) in self._attention.variants:
-            return call.density * self._measured_s(call)
+            return call.computed_share * self._measured_s(call)
         lender = self._lenders.get(_variant(call))
         if lender is None:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
-        known = replace(call, implementation=lender[0], layout=lender[1])
+        known = replace(call, backend=lender[0], layout=lender[1])
         ours, theirs = (self._measured_s(replace(each, kv_format="bf16")) for each in (call, known))
-        return call.density * self._measured_s(known) * ours / theirs
+        return call.computed_share * self._measured_s(known) * ours / theirs
 
     def _measured_s(self, call: AttentionCall) -> float:
         return self._operators * self._attention.seconds(
@@ -117,10 +117,10 @@ Variant = tuple[str, str, str, str]
 
 
 def _variant(call: AttentionCall) -> Variant:
-    return call.implementation, call.layout, call.kv_format, call.phase
+    return call.backend, call.layout, call.kv_format, call.phase
 
 
-def _lenders(measured: frozenset[Variant]) -> dict[Variant, tuple[str, str]]:
+def _stand_ins(measured: frozenset[Variant]) -> dict[Variant, tuple[str, str]]:
     """For each variant that was not measured, the way in which its format was: the same implementation first, then the same layout.
 
     Both ways must be known in bf16.

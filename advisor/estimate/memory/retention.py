@@ -1,18 +1,18 @@
 """What the caches of a deployment keep of a sequence: all of it, or a window and first tokens in whole blocks."""
 
-from advisor.backends.deployment import Deployment, Kept
+from advisor.backends.deployment import CacheRetention, Deployment
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.request import Workload
 
 
-def kept_of(deployment: Deployment) -> Kept | None:
+def kept_of(deployment: Deployment) -> CacheRetention | None:
     """The rule by which blocks are given back; `None` where a sequence keeps all that its layers may see."""
     kv = deployment.kv
     if kv.layout == "contiguous":
         return None
     if kv.window is not None:
-        return Kept(kv.window, kv.first_tokens)
-    return Kept(deployment.attention.window) if deployment.attention.window is not None else None
+        return CacheRetention(kv.window, kv.sink_tokens)
+    return CacheRetention(deployment.attention.window) if deployment.attention.window is not None else None
 
 
 def kept_tokens(deployment: Deployment, tokens: int) -> int:

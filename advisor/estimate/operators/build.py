@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from advisor.backends.deployment import Deployment
 from advisor.estimate.operators.fusion import fused
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of, touched_experts
-from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, Part, Traffic
-from advisor.estimate.operators.visible import density, read_tokens
+from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, StepPart, Traffic
+from advisor.estimate.operators.visible import computed_share, read_tokens
 from advisor.profiles.architectures.layers import LatentAttention, Matrix, Mixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
-class Blueprint:
+class PricingModel:
     """A deployment prepared for pricing: every matrix with the format it is stored in."""
 
     deployment: Deployment
@@ -27,7 +27,7 @@ class Blueprint:
     expert_layers: int
 
     @classmethod
-    def of(cls, deployment: Deployment, *, joins: bool = False) -> "Blueprint":
+    def of(cls, deployment: Deployment, *, joins: bool = False) -> "PricingModel":
         """Settle the formats; `joins` projections of the same input into one product."""
         structure = structure_of(deployment.model)
         products = tuple((matrix, count, stored_format(deployment, matrix)) for matrix, count in structure.matrices)
@@ -36,14 +36,14 @@ class Blueprint:
         return cls(deployment, products, head, stored_format(deployment, head), structure.mixers, structure.expert_layers)
 
 
-def step_operators(blueprint: Blueprint, parts: tuple[Part, ...]) -> Iterator[Operator]:
+def step_operators(blueprint: PricingModel, parts: tuple[StepPart, ...]) -> Iterator[Operator]:
     """Every operator of one step on one device of a tensor-parallel group. Weights are charged once per step."""
     yield from token_operators(blueprint, sum(part.rows for part in parts), sum(part.logit_rows for part in parts))
     for part in parts:
         yield from mixing_operators(blueprint, part)
 
 
-def token_operators(blueprint: Blueprint, rows: int, logit_rows: int) -> Iterator[Operator]:
+def token_operators(blueprint: PricingModel, rows: int, logit_rows: int) -> Iterator[Operator]:
     """What every new token passes through alike, whatever its sequence: products, element-wise work, collectives."""
     deployment = blueprint.deployment
     model, ranks = deployment.model, deployment.parallel.tensor
@@ -57,7 +57,7 @@ def token_operators(blueprint: Blueprint, rows: int, logit_rows: int) -> Iterato
     yield from _collectives(deployment, rows)
 
 
-def mixing_operators(blueprint: Blueprint, part: Part) -> Iterator[Operator]:
+def mixing_operators(blueprint: PricingModel, part: StepPart) -> Iterator[Operator]:
     """Attention and recurrences of one part: they depend on its sequences and their lengths, not on how weights are stored."""
     for mixer, count in blueprint.mixers:
         yield _mixing(blueprint.deployment, mixer, part, count)
@@ -108,14 +108,14 @@ def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, form
     return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active))
 
 
-def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Operator:
+def _mixing(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) -> Operator:
     ranks = deployment.parallel.tensor
     if isinstance(mixer, SelfAttention):
         return AttentionCall(
             part.phase,
             part.sequences,
             part.q_tokens,
-            _seen(deployment, mixer, part),
+            _keys_read(deployment, mixer, part),
             -(-mixer.q_heads // ranks),
             -(-mixer.kv_heads // ranks),
             mixer.head_dim,
@@ -124,21 +124,21 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: Part, count: int) -> Ope
             deployment.kv.layout,
             deployment.kv.format,
             count,
-            density=density(deployment, part),
+            computed_share=computed_share(deployment, part),
         )
     if isinstance(mixer, LatentAttention):
-        return _latent(deployment, mixer, part, count)
+        return _mla_call(deployment, mixer, part, count)
     state = 2.0 * mixer.state_bytes * part.sequences
     return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
 
 
-def _implementation(deployment: Deployment, part: Part) -> str:
+def _implementation(deployment: Deployment, part: StepPart) -> str:
     """Patterns of blocks are never written out in prompts: a block is too small for that to matter."""
     attention = deployment.attention
-    return "sdpa" if part.phase == "prefill" and attention.pattern is not None else attention.implementation
+    return "sdpa" if part.phase == "prefill" and attention.pattern is not None else attention.backend
 
 
-def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part, count: int) -> AttentionCall:
+def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: StepPart, count: int) -> AttentionCall:
     """Scores of every cached entry, by which the attended ones are chosen: fp8 keys that all index heads share, whole on every rank."""
     entries = max(mixer.entries(part.kv_tokens) if isinstance(mixer, LatentAttention) else part.kv_tokens, 1)
     shape = (mixer.index_heads, 1, mixer.index_dim, 0)
@@ -147,17 +147,17 @@ def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, pa
     )
 
 
-def _seen(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: Part) -> int:
+def _keys_read(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: StepPart) -> int:
     """Cached tokens that the queries of a part read: each its window, what an indexer chose for it, or what the cache keeps."""
     kv, most = deployment.kv, mixer.attended_tokens(part.kv_tokens)
     if kv.window is not None:
-        most = min(most, kv.window + kv.first_tokens)
+        most = min(most, kv.window + kv.sink_tokens)
     if part.phase == "decode":
         most = min(most, read_tokens(deployment, part.kv_tokens))
     return min(part.kv_tokens, most + part.q_tokens - 1)
 
 
-def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: int) -> AttentionCall:
+def _mla_call(deployment: Deployment, mixer: LatentAttention, part: StepPart, count: int) -> AttentionCall:
     """Decoding works on the compressed vectors; prefilling expands them to full heads."""
     ranks = deployment.parallel.tensor
     heads = -(-mixer.heads // ranks)
@@ -166,7 +166,7 @@ def _latent(deployment: Deployment, mixer: LatentAttention, part: Part, count: i
     else:
         shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)
     kv, attention = deployment.kv, deployment.attention
-    seen = _seen(deployment, mixer, part)
+    seen = _keys_read(deployment, mixer, part)
     return AttentionCall(
-        part.phase, part.sequences, part.q_tokens, seen, *shape, attention.implementation, kv.layout, kv.format, count, latent=True
+        part.phase, part.sequences, part.q_tokens, seen, *shape, attention.backend, kv.layout, kv.format, count, latent=True
     )

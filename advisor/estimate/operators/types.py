@@ -13,7 +13,7 @@ Phase = Literal["prefill", "decode"]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StepPart:
     """Sequences that take part in a step alike: `q_tokens` new ones each, `kv_tokens` in all once they are written."""
 
     phase: Phase
@@ -62,13 +62,13 @@ class AttentionCall:
     kv_heads: int
     head_dim: int
     value_dim: int
-    implementation: str
+    backend: str
     layout: str
     kv_format: str
     count: int
     latent: bool = False
     """One compressed vector serves as key and value (MLA)."""
-    density: float = 1.0
+    computed_share: float = 1.0
     """Share of a prompt's scores that are computed, of those that causal attention has."""
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from advisor.backends.deployment import Deployment
 
 if TYPE_CHECKING:  # operators ask for densities
-    from advisor.estimate.operators.types import Part
+    from advisor.estimate.operators.types import StepPart
 
 WINDOW_BLOCK = 64
 """Tokens of the blocks in which a prompt under a window is computed."""
@@ -21,17 +21,17 @@ def read_tokens(deployment: Deployment, tokens: int) -> int:
     return min(tokens, attention.window) if attention.window is not None else tokens
 
 
-def density(deployment: Deployment, part: "Part") -> float:
+def computed_share(deployment: Deployment, part: "StepPart") -> float:
     """Share of a prompt's causal scores that are computed: blocks in which nobody sees anything are skipped."""
     attention = deployment.attention
-    if part.phase == "decode" or (attention.pattern is None and (attention.window is None or attention.implementation == "eager")):
+    if part.phase == "decode" or (attention.pattern is None and (attention.window is None or attention.backend == "eager")):
         return 1.0
     pattern = attention.pattern
     span = (attention.window or 0) + WINDOW_BLOCK if pattern is None else pattern.seen_tokens + pattern.block_tokens
-    return scores(part.q_tokens, part.kv_tokens, span) / scores(part.q_tokens, part.kv_tokens, part.kv_tokens)
+    return causal_scores(part.q_tokens, part.kv_tokens, span) / causal_scores(part.q_tokens, part.kv_tokens, part.kv_tokens)
 
 
-def scores(queries: int, keys: int, span: int) -> float:
+def causal_scores(queries: int, keys: int, span: int) -> float:
     """Scores of `queries` tokens at the end of `keys`, each of which sees itself and those before it, `span` at the most."""
     first = keys - queries + 1
     short = min(max(span - first, 0), queries)

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from advisor.estimate.operators.types import Part
+from advisor.estimate.operators.types import StepPart
 from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS
 from advisor.estimate.steps.batched import Family
 from advisor.profiles.request import Load, Workload
@@ -25,7 +25,7 @@ LATE_REQUESTS = 860
 
 
 @dataclass(frozen=True, slots=True)
-class Steady:
+class SteadyState:
     """Steady-state times, ms, and tokens per second of all replicas."""
 
     ttft_ms_p95: float
@@ -37,7 +37,7 @@ class Steady:
 
 
 @dataclass(frozen=True, slots=True)
-class Steadies:
+class SteadyStates:
     """The same of each member of a family."""
 
     ttft_ms_p95: "Numbers"
@@ -46,13 +46,13 @@ class Steadies:
     throughput_tok_s: "Numbers"
     capacity_tok_s: "Numbers"
 
-    def of(self, place: int) -> Steady:
+    def of(self, place: int) -> SteadyState:
         """One member's."""
-        return Steady(*(float(numbers[place]) for numbers in _columns(self)))
+        return SteadyState(*(float(numbers[place]) for numbers in _columns(self)))
 
 
 @dataclass(frozen=True, slots=True)
-class _Busy:
+class _BusyPeriod:
     """One replica with a constant number of requests in its slots, seconds."""
 
     own_s: "Numbers"
@@ -65,24 +65,24 @@ class _Busy:
     """A request's whole time in its slot."""
     tok_s: "Numbers"
 
-    def of(self, places: "Places") -> "_Busy":
+    def of(self, places: "Places") -> "_BusyPeriod":
         """Some of the members."""
-        return _Busy(*(numbers[places] for numbers in _columns(self)))
+        return _BusyPeriod(*(numbers[places] for numbers in _columns(self)))
 
 
-def _columns(record: Steadies | _Busy) -> "list[Numbers]":
+def _columns(record: SteadyStates | _BusyPeriod) -> "list[Numbers]":
     return [getattr(record, field.name) for field in fields(record)]
 
 
 def steady_state(
     family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int, chunked: bool = True, reused: int = 0
-) -> Steadies:
+) -> SteadyStates:
     """TPOT and throughput of `slots` busy slots, and the TTFT that one request in twenty exceeds.
 
     Prompts are cut to fit in the budget where `chunked`, and `reused` tokens of each are in the cache when it comes.
     """
     overheads, replicas = family.first.machine.overheads, family.first.deployment.parallel.data
-    loop = Loop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget, chunked, reused)
+    loop = ServingLoop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget, chunked, reused)
     if workload.arrivals_per_s is not None:
         steady = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:
@@ -106,7 +106,7 @@ def late_place(in_flight: int) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Loop:
+class ServingLoop:
     """Requests of one shape on one replica of each member of a family."""
 
     family: Family
@@ -127,22 +127,22 @@ class Loop:
         """Decoding steps of one request."""
         return (self.output - 1) / self.family.first.tokens_per_decode
 
-    def busy(self, batch: int, in_flight: int) -> _Busy:
+    def busy(self, batch: int, in_flight: int) -> _BusyPeriod:
         """`batch` slots always taken, the first `in_flight` requests submitted together."""
         return self._static(batch) if self.static else self._continuous(batch, in_flight)
 
-    def each(self, batches: "Places") -> _Busy:
+    def each(self, batches: "Places") -> _BusyPeriod:
         """Each member with its own number of slots taken, one request after another."""
         # Deferred: see above.
         import numpy as np
 
-        found = np.empty((len(fields(_Busy)), len(batches)))
+        found = np.empty((len(fields(_BusyPeriod)), len(batches)))
         for batch in np.unique(batches):
             places = np.flatnonzero(batches == batch)
             found[:, places] = _columns(self.of(places).busy(int(batch), 1))
-        return _Busy(*found)
+        return _BusyPeriod(*found)
 
-    def of(self, places: "Places") -> "Loop":
+    def of(self, places: "Places") -> "ServingLoop":
         """Some of the members."""
         return self if len(places) == len(self.family) else replace(self, family=self.family.of(places))
 
@@ -153,7 +153,7 @@ class Loop:
     def mixed_s(self, decoding: int, prompts: int, tokens: int) -> "Numbers":
         """A step with chunks of `tokens` of so many prompts, half-way through, beside so many that decode."""
         middle = max((self.reused + self.prompt + tokens) // 2, tokens)
-        parts = [Part("prefill", prompts, tokens, middle)]
+        parts = [StepPart("prefill", prompts, tokens, middle)]
         if not decoding:
             return self.family.step_s(tuple(parts))
         context = self.prompt + self.output / 2
@@ -164,7 +164,7 @@ class Loop:
         """Prompt tokens that fit in a step beside so many that decode."""
         return max(int(self.token_budget - decoding * (self.family.first.deployment.decoding.draft_tokens + 1)), 1)
 
-    def _static(self, batch: int) -> _Busy:
+    def _static(self, batch: int) -> _BusyPeriod:
         """The first to finish of a batch waits longest for the next one and is prefilled first; TTFT is a line between the two ends."""
         # Deferred: see above.
         import numpy as np
@@ -176,9 +176,9 @@ class Loop:
         first_s = (1 - TAIL) * np.maximum(early_s, late_s) + TAIL * np.minimum(early_s, late_s)
         cycle_s = batch * prefill_s + decoding_s
         tpot_s, tpot_p95_s = ((decoding_s + share * (batch - 1) * prefill_s) / max(self.output - 1, 1) for share in (0.5, 1 - TAIL))
-        return _Busy(prefill_s, first_s, tpot_s, tpot_p95_s, cycle_s, batch * self.output / cycle_s)
+        return _BusyPeriod(prefill_s, first_s, tpot_s, tpot_p95_s, cycle_s, batch * self.output / cycle_s)
 
-    def _continuous(self, batch: int, in_flight: int) -> _Busy:
+    def _continuous(self, batch: int, in_flight: int) -> _BusyPeriod:
         """Prompts pass one after another while the others decode: `batch` of them in a cycle, each in `chunks` steps.
 
         Where that alone takes longer than an answer, fewer decode and the others queue for their prefill.
@@ -196,8 +196,8 @@ class Loop:
         else:
             cycle_s = batch * own_s + (self.steps - decoding * chunks) * self.decode_s(batch)
             tpot_s, waits_s = (cycle_s - own_s) / max(self.output - 1, 1), own_s
-        first_s = np.maximum(self._burst_s(min(late_place(in_flight), batch), batch), waits_s)
-        return _Busy(own_s, first_s, tpot_s, tpot_s, cycle_s, batch * self.output / cycle_s)
+        first_s = np.maximum(self._burst_wait_s(min(late_place(in_flight), batch), batch), waits_s)
+        return _BusyPeriod(own_s, first_s, tpot_s, tpot_s, cycle_s, batch * self.output / cycle_s)
 
     def _chunks(self, decoding: float) -> float:
         """Steps that one prompt takes."""
@@ -215,20 +215,20 @@ class Loop:
             low, high = (middle, high) if middle * self._chunks(middle) < self.steps else (low, middle)
         return low, self._chunks(low)
 
-    def _burst_s(self, place: float, batch: int) -> "Numbers":
+    def _burst_wait_s(self, place: float, batch: int) -> "Numbers":
         """Time to the first token of the request at `place` of `batch` that were submitted together.
 
         Who stands in the first step computes all of a shared prefix; the others find it.
         """
         if not self.reused:
-            return self._line_s(place, batch)
+            return self._queue_wait_s(place, batch)
         alone = replace(self, reused=0)
         first = max(alone.room(0) // self.prompt, 1)
         if place <= first:
-            return alone._line_s(place, batch)
-        return alone._line_s(first, batch) + self._line_s(place - first, batch)
+            return alone._queue_wait_s(place, batch)
+        return alone._queue_wait_s(first, batch) + self._queue_wait_s(place - first, batch)
 
-    def _line_s(self, place: float, batch: int) -> "Numbers":
+    def _queue_wait_s(self, place: float, batch: int) -> "Numbers":
         decoding = int(place / 2)
         room = self.room(decoding)
         if room < self.own:
@@ -239,7 +239,7 @@ class Loop:
         return math.ceil(place / together) * self.mixed_s(decoding, together, self.own)
 
 
-def _closed(loop: Loop, batch: int, wanted: int) -> Steadies:
+def _closed(loop: ServingLoop, batch: int, wanted: int) -> SteadyStates:
     """`batch` slots always busy, `wanted` requests in flight."""
     # Deferred: see above.
     import numpy as np
@@ -247,10 +247,10 @@ def _closed(loop: Loop, batch: int, wanted: int) -> Steadies:
     busy = loop.busy(batch, wanted)
     waiting_s = max(wanted / batch - 1, 0.0) * busy.cycle_s
     first_s = np.maximum(busy.first_s, waiting_s + busy.own_s)
-    return Steadies(first_s * 1e3, busy.tpot_s * 1e3, busy.tpot_p95_s * 1e3, busy.tok_s, busy.tok_s)
+    return SteadyStates(first_s * 1e3, busy.tpot_s * 1e3, busy.tpot_p95_s * 1e3, busy.tok_s, busy.tok_s)
 
 
-def _open(loop: Loop, rate: float, slots: int) -> Steadies:
+def _open(loop: ServingLoop, rate: float, slots: int) -> SteadyStates:
     """Requests that come at random: an overloaded system fills its slots and its queue grows."""
     # Deferred: see above.
     import numpy as np
@@ -261,10 +261,10 @@ def _open(loop: Loop, rate: float, slots: int) -> Steadies:
     kept = np.flatnonzero(rate * loop.output < full.tok_s)
     if len(kept):
         found[:, kept] = _columns(_within(loop.of(kept), full.of(kept), rate, slots))
-    return Steadies(*found)
+    return SteadyStates(*found)
 
 
-def _within(loop: Loop, full: _Busy, rate: float, slots: int) -> Steadies:
+def _within(loop: ServingLoop, full: _BusyPeriod, rate: float, slots: int) -> SteadyStates:
     """Find how many requests of a rate that can be kept are in flight, by Little's law."""
     # Deferred: see above.
     import numpy as np
@@ -275,14 +275,14 @@ def _within(loop: Loop, full: _Busy, rate: float, slots: int) -> Steadies:
         middle = (low[open_] + high[open_]) // 2
         enough = loop.of(open_).each(middle).tok_s >= offered
         high[open_], low[open_] = np.where(enough, middle, high[open_]), np.where(enough, low[open_], middle + 1)
-    busy, crowded = loop.each(low), loop.each(_crowd(low, slots))
+    busy, crowded = loop.each(low), loop.each(_batch_sizes(low, slots))
     wait_s = _batch_wait_s(busy, low, rate) if loop.static else _queue_s(loop, busy, low, rate)
     wait_s = wait_s + _slot_wait_s(full, slots, offered / full.tok_s)
     keeps = np.full(len(loop.family), offered)
-    return Steadies((crowded.own_s + wait_s) * 1e3, busy.tpot_s * 1e3, crowded.tpot_p95_s * 1e3, keeps, full.tok_s)
+    return SteadyStates((crowded.own_s + wait_s) * 1e3, busy.tpot_s * 1e3, crowded.tpot_p95_s * 1e3, keeps, full.tok_s)
 
 
-def _crowd(batches: "Places", slots: int) -> "Places":
+def _batch_sizes(batches: "Places", slots: int) -> "Places":
     """Requests in flight at once that are exceeded one time in twenty, arrivals random (Poisson, normal tail)."""
     # Deferred: see above.
     import numpy as np
@@ -290,7 +290,7 @@ def _crowd(batches: "Places", slots: int) -> "Places":
     return np.minimum(np.ceil(batches + 1.645 * np.sqrt(batches)), slots).astype(int)
 
 
-def _queue_s(loop: Loop, busy: _Busy, batches: "Places", rate: float) -> "Numbers":
+def _queue_s(loop: ServingLoop, busy: _BusyPeriod, batches: "Places", rate: float) -> "Numbers":
     """95th percentile of the wait for the step under way and the prompts before one's own: M/D/1, the rest of one service at low load."""
     # Deferred: see above.
     import numpy as np
@@ -306,7 +306,7 @@ def _queue_s(loop: Loop, busy: _Busy, batches: "Places", rate: float) -> "Number
     return waits_s
 
 
-def _batch_wait_s(busy: _Busy, batches: "Places", rate: float) -> "Numbers":
+def _batch_wait_s(busy: _BusyPeriod, batches: "Places", rate: float) -> "Numbers":
     """95th percentile of the wait for the batch under way, and for the prompts before one's own in the next."""
     # Deferred: see above.
     import numpy as np
@@ -317,7 +317,7 @@ def _batch_wait_s(busy: _Busy, batches: "Places", rate: float) -> "Numbers":
     return longest_s
 
 
-def _slot_wait_s(full: _Busy, slots: int, load: "Numbers") -> "Numbers":
+def _slot_wait_s(full: _BusyPeriod, slots: int, load: "Numbers") -> "Numbers":
     """95th percentile of the wait for a free slot: Sakasegawa's probability, halved for services of nearly equal length."""
     # Deferred: see above.
     import numpy as np

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from advisor.backends.deployment import Kept
+from advisor.backends.deployment import CacheRetention
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Pool:
         return -(-tokens // self.block_tokens)
 
 
-NEVER_FULL = Pool(float("inf"))
+UNLIMITED_POOL = Pool(float("inf"))
 
 
 @dataclass(slots=True, eq=False)
-class Active:
+class SimRequest:
     """A request on its way. All that decode gain alike, so it is done when the common counter reaches `ends_at`."""
 
     number: int
@@ -55,7 +55,7 @@ class Active:
         return self.prompt + self.produced
 
 
-class Decoding:
+class DecodeSet:
     """The sequences that decode: a heap by the common counter, the sum of their contexts, and their blocks.
 
     In a step, a sequence holds `base + counter` tokens, so blocks follow from how many bases there are in each place of a block.
@@ -66,9 +66,9 @@ class Decoding:
         self._counter = 0.0
         self._context_sum = 0.0
         self._count = 0
-        self._heap: list[tuple[float, int, Active]] = []
+        self._heap: list[tuple[float, int, SimRequest]] = []
         self._whole_blocks = 0
-        self._places = [0] * block
+        self._offset_counts = [0] * block
 
     def __len__(self) -> int:
         return self._count
@@ -84,7 +84,7 @@ class Decoding:
         self._drop_stale()
         return self._heap[0][0] - self._counter
 
-    def join(self, active: Active) -> None:
+    def add(self, active: SimRequest) -> None:
         """Start to decode: the prefill brought one more token."""
         active.produced += 1
         active.joined_at, active.ends_at = self._counter, self._counter + active.output - active.produced
@@ -93,7 +93,7 @@ class Decoding:
         self._place(active, 1)
         heappush(self._heap, (active.ends_at, active.number, active))
 
-    def leave(self, active: Active) -> int:
+    def preempt(self, active: SimRequest) -> int:
         """Stop before the end; the tokens it has written."""
         written = active.produced + int(self._counter - active.joined_at)
         self._forget(active)
@@ -105,7 +105,7 @@ class Decoding:
         self._counter += tokens
         self._context_sum += tokens * self._count
 
-    def pop_done(self) -> list[Active]:
+    def pop_done(self) -> list[SimRequest]:
         """Take out whoever has written all."""
         done = []
         while self._heap and self._heap[0][0] <= self._counter + 1e-6:
@@ -119,24 +119,24 @@ class Decoding:
     def blocks(self, ahead: float) -> int:
         """Blocks that all hold `ahead` tokens from now."""
         turn, rest = divmod(self._counter + ahead, self.block)
-        past = sum(self._places[int(self.block - rest) + 1 :])
-        return self._whole_blocks + self._count * int(turn + 1) + past - (self._places[0] if rest == 0 else 0)
+        past = sum(self._offset_counts[int(self.block - rest) + 1 :])
+        return self._whole_blocks + self._count * int(turn + 1) + past - (self._offset_counts[0] if rest == 0 else 0)
 
-    def kept_blocks(self, kept: Kept) -> int:
+    def kept_blocks(self, kept: CacheRetention) -> int:
         """Blocks that all hold at the most where each keeps only so much of itself."""
         current = (active for ends_at, _, active in self._heap if ends_at == active.ends_at)
         lengths = (active.prompt + active.produced + int(self._counter - active.joined_at) - 1 for active in current)
         return sum(kept.blocks(length, self.block) for length in lengths)
 
-    def _forget(self, active: Active) -> None:
+    def _forget(self, active: SimRequest) -> None:
         self._count -= 1
         self._context_sum -= active.prompt + active.produced + self._counter - active.joined_at
         self._place(active, -1)
 
-    def _place(self, active: Active, change: int) -> None:
+    def _place(self, active: SimRequest, change: int) -> None:
         whole, place = divmod(active.prompt + active.produced - int(active.joined_at), self.block)
         self._whole_blocks += change * whole
-        self._places[place] += change
+        self._offset_counts[place] += change
 
     def _drop_stale(self) -> None:
         while self._heap[0][0] != self._heap[0][2].ends_at:

@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
-from advisor.backends.deployment import Kept
-from advisor.estimate.cancellation import go_on
+from advisor.backends.deployment import CacheRetention
+from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.memory.ledger import full_blocks, reused_tokens
-from advisor.estimate.operators.types import Part
-from advisor.estimate.serving.requests import NEVER_FULL, Active, Decoding, Pool
+from advisor.estimate.operators.types import StepPart
+from advisor.estimate.serving.requests import UNLIMITED_POOL, DecodeSet, Pool, SimRequest
 from advisor.estimate.serving.times import Served, Timing
 from advisor.estimate.steps.pricer import StepPricer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class SchedulerRules:
     """How an engine schedules a deployment."""
 
     policy: str
@@ -37,15 +37,15 @@ class Rules:
     shared_tokens: int = 0
     """Tokens in full blocks with which every prompt begins: those that come after the first find them in the cache."""
     block_tokens: int = 1
-    pool: Pool = NEVER_FULL
-    kept: Kept | None = None
+    pool: Pool = UNLIMITED_POOL
+    kept: CacheRetention | None = None
     """What stays of a sequence in a cache that forgets."""
 
 
 class Scheduler:
     """Runs requests through a deployment's steps on paper. Only built and run once."""
 
-    def __init__(self, pricer: StepPricer, rules: Rules, *, exact_cache: bool = False) -> None:
+    def __init__(self, pricer: StepPricer, rules: SchedulerRules, *, exact_cache: bool = False) -> None:
         self._pricer = pricer
         self._static = rules.policy == "static"
         self._slots = max(rules.slots, 1)
@@ -64,11 +64,11 @@ class Scheduler:
         self._pool = pool = rules.pool
         self._bounded = pool.blocks < float("inf")
         self._now = 0.0
-        self._waiting: deque[Active] = deque()
-        self._order: list[Active] = []
-        self._prefilling: deque[Active] = deque()
-        self._running = Decoding(pool.block_tokens if self._bounded else max(pricer.deployment.kv.block_tokens, 1))
-        self._done: list[Active] = []
+        self._waiting: deque[SimRequest] = deque()
+        self._order: list[SimRequest] = []
+        self._prefilling: deque[SimRequest] = deque()
+        self._running = DecodeSet(pool.block_tokens if self._bounded else max(pricer.deployment.kv.block_tokens, 1))
+        self._done: list[SimRequest] = []
         self._exact_cache = exact_cache
         self._kept = rules.kept
         self.peak_cache_tokens = 0
@@ -80,15 +80,15 @@ class Scheduler:
 
     def serve(
         self, lengths: Sequence[tuple[int, int]], *, in_flight: int | None, arrivals_s: Sequence[float] | None = None
-    ) -> list[Active]:
+    ) -> list[SimRequest]:
         """Serve prompts and outputs of these lengths: `in_flight` at a time, or as they arrive, or all at once."""
-        self._pending = deque(Active(number, 0.0, *shape) for number, shape in enumerate(lengths))
+        self._pending = deque(SimRequest(number, 0.0, *shape) for number, shape in enumerate(lengths))
         self._arrivals = deque(arrivals_s or ())
         self._in_flight = in_flight
         if arrivals_s is None:
             self._submit(in_flight or len(lengths))
         while self._waiting or self._order or self._arrivals:
-            go_on()
+            checkpoint()
             self._take_arrivals()
             if self._static:
                 self._static_step()
@@ -96,7 +96,7 @@ class Scheduler:
                 self._continuous_step()
         return self._done
 
-    def served(self, counted: Sequence[Active]) -> Served:
+    def served(self, counted: Sequence[SimRequest]) -> Served:
         """The times of `counted` requests of a finished run as their clients see them."""
         per_token = [one.tpot_s for one in counted]
         known = [seconds for seconds in per_token if seconds is not None]
@@ -149,7 +149,7 @@ class Scheduler:
         active = self._prefilling.popleft()
         self._reuse(active)
         self._advance(self._pricer.prefill_s(active.prompt - active.prefilled, active.prompt), 1)
-        self._learn(active.prompt)
+        self._register_prefix(active.prompt)
         self._first_token(active)
         self._note_cache()
 
@@ -157,9 +157,9 @@ class Scheduler:
         for active in self._prefilling:
             self._reuse(active)
         preempted = self._make_room()
-        chunks = self._begun()
+        chunks = self._running_prefills()
         if not preempted and self._waiting:
-            chunks += self._admitted(chunks)
+            chunks += self._new_prefills(chunks)
         if chunks:
             self._mixed(chunks)
         else:
@@ -168,7 +168,7 @@ class Scheduler:
     def _make_room(self) -> bool:
         """Preempt the youngest until the next step's blocks are there; the last one standing may have them all."""
         preempted = False
-        while self._bounded and len(self._order) > 1 and self._free(self._begun()) < 0:
+        while self._bounded and len(self._order) > 1 and self._free(self._running_prefills()) < 0:
             self._preempt(self._order[-1])
             preempted = True
         return preempted
@@ -181,27 +181,27 @@ class Scheduler:
         prefilling = sum(self._pool.blocks_of(active.prefilled) for active in self._prefilling)
         return decoding + prefilling + self._pool.fixed_blocks * len(self._order)
 
-    def _reserved(self, active: Active) -> float:
+    def _reserved(self, active: SimRequest) -> float:
         return self._pool.fixed_blocks + self._pool.blocks_of(active.prompt + active.output + self._positions - 2)
 
-    def _preempt(self, active: Active) -> None:
+    def _preempt(self, active: SimRequest) -> None:
         """Forget the keys and values of a sequence; its prompt and what it has written are prefilled again, before all that wait."""
         self._order.remove(active)
         if active in self._prefilling:
             self._prefilling.remove(active)
         else:
-            active.produced = self._running.leave(active)
+            active.produced = self._running.preempt(active)
         active.prefilled = active.reused = 0
         active.preemptions += 1
         self.preemptions += 1
         self._waiting.appendleft(active)
 
-    def _start(self, active: Active) -> None:
+    def _start(self, active: SimRequest) -> None:
         self._order.append(active)
         self._prefilling.append(active)
         self._reuse(active)
 
-    def _reuse(self, active: Active) -> None:
+    def _reuse(self, active: SimRequest) -> None:
         """Skip what others have computed of the prompt, from the end of a block on; its last token it must compute itself."""
         found = reused_tokens(self._known, active.prompt, self._block) if self._known else 0
         if found > active.prefilled and active.prefilled % self._block == 0:
@@ -209,7 +209,7 @@ class Scheduler:
             self._spared += found - active.prefilled
             active.prefilled = found
 
-    def _learn(self, tokens: int) -> None:
+    def _register_prefix(self, tokens: int) -> None:
         """A prompt is computed up to here."""
         if self._known < self._shared:
             self._known = max(self._known, full_blocks(min(tokens, self._shared), self._block))
@@ -218,7 +218,7 @@ class Scheduler:
         """Prompt tokens that the next step has budget for."""
         return max(self._budget - len(self._running) * self._positions, 1)
 
-    def _begun(self) -> list[tuple[Active, int]]:
+    def _running_prefills(self) -> list[tuple[SimRequest, int]]:
         """Chunks of the next step for the prompts that are prefilled already in part."""
         chunks, room = [], self._room()
         for active in self._prefilling:
@@ -228,14 +228,14 @@ class Scheduler:
                 break
         return chunks
 
-    def _admitted(self, begun: list[tuple[Active, int]]) -> list[tuple[Active, int]]:
+    def _new_prefills(self, begun: list[tuple[SimRequest, int]]) -> list[tuple[SimRequest, int]]:
         """Start the requests that wait, in order, while slots, budget and blocks for their whole prompts last; their chunks.
 
         Prompts that are never cut share a step while the budget lasts; one that is longer goes alone.
         """
         room = self._room() - sum(tokens for _, tokens in begun)
         free = self._free(begun) if self._bounded and room > 0 and len(self._order) < self._slots else float("inf")
-        chunks: list[tuple[Active, int]] = []
+        chunks: list[tuple[SimRequest, int]] = []
         while self._waiting and room > 0 and len(self._order) < self._slots:
             active = self._waiting[0]
             if not self._chunked and active.todo > room and chunks:
@@ -249,7 +249,7 @@ class Scheduler:
             room -= chunks[-1][1]
         return chunks
 
-    def _free(self, chunks: list[tuple[Active, int]]) -> float:
+    def _free(self, chunks: list[tuple[SimRequest, int]]) -> float:
         """Blocks that the next step leaves; less than none where it cannot be."""
         blocks_of = self._pool.blocks_of
         grown = 0 if self._pool.reserves else sum(blocks_of(one.prefilled + tokens) - blocks_of(one.prefilled) for one, tokens in chunks)
@@ -264,7 +264,7 @@ class Scheduler:
             steps = min(steps, max(ceil((self._arrivals[0] - self._now) / seconds), 1))
         self._advance(steps * seconds, steps)
         self._note_blocks(steps)
-        self._gained(steps)
+        self._advance_decodes(steps)
 
     def _fitting(self, steps: int) -> int:
         """The most decoding steps, up to `steps`, whose blocks are there; at least 1."""
@@ -276,7 +276,7 @@ class Scheduler:
             low, high = (middle, high) if self._needed(middle) <= self._pool.blocks else (low, middle)
         return low
 
-    def _mixed(self, chunks: list[tuple[Active, int]]) -> None:
+    def _mixed(self, chunks: list[tuple[SimRequest, int]]) -> None:
         """One kind of step with prompt chunks, repeated while it stays the same."""
         first, chunk = chunks[0]
         repeats = max((first.todo - first.prefilled) // chunk, 1) if len(chunks) == 1 else 1
@@ -288,22 +288,22 @@ class Scheduler:
         self._advance(repeats * self._mixed_s(chunks, repeats), repeats)
         for active, tokens in chunks:
             active.prefilled += tokens * repeats
-            self._learn(active.prefilled)
+            self._register_prefix(active.prefilled)
         self._note_blocks(repeats)
-        self._gained(repeats)
+        self._advance_decodes(repeats)
         for active, _ in chunks:
             if active.prefilled >= active.todo:
                 self._prefilling.remove(active)
                 self._first_token(active)
         self._note_cache()
 
-    def _mixed_s(self, chunks: list[tuple[Active, int]], repeats: int) -> float:
-        parts: dict[Part, int] = {}
+    def _mixed_s(self, chunks: list[tuple[SimRequest, int]], repeats: int) -> float:
+        parts: dict[StepPart, int] = {}
         for active, tokens in chunks:
             middle = active.prefilled + tokens * (repeats + 1) // 2
             part = self._pricer.chunk_part(tokens, max(middle, tokens), active.prefilled + tokens * repeats >= active.todo)
             parts[part] = parts.get(part, 0) + 1
-        step = [Part(part.phase, count, part.q_tokens, part.kv_tokens, part.sampled) for part, count in parts.items()]
+        step = [StepPart(part.phase, count, part.q_tokens, part.kv_tokens, part.sampled) for part, count in parts.items()]
         drafting = 0.0
         if len(self._running):
             step.append(self._pricer.decode_part(len(self._running), self._running.mean_context))
@@ -314,21 +314,21 @@ class Scheduler:
         self._now = self._now + seconds
         self.steps += steps
 
-    def _first_token(self, active: Active) -> None:
+    def _first_token(self, active: SimRequest) -> None:
         """The token that a finished prefill brings: the first one, or the next after a preemption."""
         if active.produced == 0:
             active.first_s = self._now
         active.last_s = self._now
-        self._running.join(active)
+        self._running.add(active)
         if active.produced >= active.output:
-            self._retire()
+            self._finish()
 
-    def _gained(self, steps: int) -> None:
+    def _advance_decodes(self, steps: int) -> None:
         self._running.gain(steps * self._gain)
         self._note_cache()
-        self._retire()
+        self._finish()
 
-    def _retire(self) -> None:
+    def _finish(self) -> None:
         finished = self._running.pop_done()
         for active in finished:
             active.last_s = self._now

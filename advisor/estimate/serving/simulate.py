@@ -7,8 +7,8 @@ from itertools import accumulate
 from math import ceil
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate.serving.requests import Active
-from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.serving.requests import SimRequest
+from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.serving.times import Served
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.request import Load, Workload
@@ -27,7 +27,7 @@ CROWD = 1.25
 
 
 def simulate(
-    pricer: StepPricer, deployment: Deployment, workload: Workload, rules: Rules, lengths: Sequence[tuple[int, int]] | None = None
+    pricer: StepPricer, deployment: Deployment, workload: Workload, rules: SchedulerRules, lengths: Sequence[tuple[int, int]] | None = None
 ) -> Served:
     """Serve the workload on paper. `lengths` gives the requests of a concrete run; else enough of the usual length.
 
@@ -54,7 +54,7 @@ def simulate(
     )
 
 
-def streams(deployment: Deployment, rules: Rules) -> tuple[int, Rules]:
+def streams(deployment: Deployment, rules: SchedulerRules) -> tuple[int, SchedulerRules]:
     """Streams of requests that do not meet, and the rules of one."""
     parallel, pool = deployment.parallel, rules.pool
     stages = parallel.pipeline
@@ -75,12 +75,12 @@ def varied_lengths(workload: Workload, in_flight: int) -> list[tuple[int, int]]:
     return varied(workload, ROUNDS * in_flight if in_flight > 1 else 1)
 
 
-def counted_requests(done: Sequence[Active], in_flight: int) -> list[Active]:
+def counted_requests(done: Sequence[SimRequest], in_flight: int) -> list[SimRequest]:
     """The requests of a simulated loop that stand for a longer one: all but most of the first burst."""
     return [one for one in done if one.number >= in_flight or one.number % BURST_SHARE == 0]
 
 
-def in_flight_of(workload: Workload, rules: Rules, replicas: int) -> int:
+def in_flight_of(workload: Workload, rules: SchedulerRules, replicas: int) -> int:
     """Requests on one replica at once; offline, so many that some always wait."""
     if workload.load is Load.CLOSED:
         return share(workload, replicas)
@@ -88,13 +88,15 @@ def in_flight_of(workload: Workload, rules: Rules, replicas: int) -> int:
     return crowd if workload.concurrency is None else min(share(workload, replicas), crowd)
 
 
-def _scheduler(pricer: StepPricer, workload: Workload, rules: Rules, *, exact_cache: bool = False) -> Scheduler:
+def _scheduler(pricer: StepPricer, workload: Workload, rules: SchedulerRules, *, exact_cache: bool = False) -> Scheduler:
     alone = workload.load is Load.CLOSED and workload.concurrency == 1
     waited = 0.0 if alone else rules.wait_steps + pricer.machine.overheads.wait_steps
     return Scheduler(pricer, replace(rules, wait_steps=waited), exact_cache=exact_cache)
 
 
-def _concrete(pricer: StepPricer, workload: Workload, rules: Rules, replicas: int, lengths: Sequence[tuple[int, int]] | None) -> Served:
+def _concrete(
+    pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int, lengths: Sequence[tuple[int, int]] | None
+) -> Served:
     """The very requests of a run or of a trace, all of which count."""
     scheduler = _scheduler(pricer, workload, rules, exact_cache=lengths is not None)
     if workload.trace is not None:
@@ -113,7 +115,7 @@ def _whole(
     return scheduler.served(scheduler.serve(lengths, in_flight=in_flight, arrivals_s=arrivals_s))
 
 
-def _loop(pricer: StepPricer, workload: Workload, rules: Rules, in_flight: int) -> Served:
+def _loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flight: int) -> Served:
     """The steady state of so many in flight, who are followed by others."""
     scheduler, lengths = _scheduler(pricer, workload, rules), varied_lengths(workload, in_flight)
     served = scheduler.served(counted_requests(scheduler.serve(lengths, in_flight=in_flight), in_flight))
@@ -121,7 +123,7 @@ def _loop(pricer: StepPricer, workload: Workload, rules: Rules, in_flight: int) 
     return replace(served, throughput_tok_s=rate, requests_per_s=rate / workload.output_tokens)
 
 
-def _open(pricer: StepPricer, workload: Workload, rules: Rules, replicas: int) -> Served:
+def _open(pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int) -> Served:
     """Poisson arrivals; what a replica that is never idle serves bounds the rate that lasts."""
     rate, most = _rate(workload, replicas), _loop(pricer, workload, rules, _crowd(workload, rules)).requests_per_s
     scheduler = _scheduler(pricer, workload, rules)
@@ -137,7 +139,7 @@ def share(workload: Workload, replicas: int) -> int:
     return max(-(-(workload.concurrency or 1) // replicas), 1)
 
 
-def _crowd(workload: Workload, rules: Rules) -> int:
+def _crowd(workload: Workload, rules: SchedulerRules) -> int:
     pool, slots = rules.pool, rules.slots
     if pool.blocks == float("inf"):
         return slots

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from advisor.estimate.operators.types import Part
+from advisor.estimate.operators.types import StepPart
 from advisor.estimate.steps.pricer import StepPricer, rounded
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
@@ -22,7 +22,7 @@ class Family:
         self._pricers = pricers
         self._by_weights, self._weights = _distinct(pricers, [id(pricer.token_prices) for pricer in pricers])
         self._by_mixing, self._mixing = _distinct(pricers, [id(pricer.mixing_prices) for pricer in pricers])
-        self._known: dict[tuple[Part, ...], Numbers] = {}
+        self._known: dict[tuple[StepPart, ...], Numbers] = {}
         drafts = [pricer.draft for pricer in pricers if pricer.draft is not None]
         self._draft = Family(drafts) if drafts else None
 
@@ -33,7 +33,7 @@ class Family:
         """Some of the members."""
         return Family([self._pricers[place] for place in places])
 
-    def step_s(self, parts: tuple[Part, ...]) -> "Numbers":
+    def step_s(self, parts: tuple[StepPart, ...]) -> "Numbers":
         """Seconds of one step."""
         key = tuple([rounded(part) for part in parts])
         known = self._known.get(key)
@@ -43,7 +43,7 @@ class Family:
 
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> "Numbers":
         """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
-        own = self.step_s((Part("prefill", 1, tokens, kv_tokens, sampled),))
+        own = self.step_s((StepPart("prefill", 1, tokens, kv_tokens, sampled),))
         return own + self._draft.prefill_s(tokens, kv_tokens, False) if self._draft is not None else own
 
     def decode_s(self, sequences: int, context: float) -> "Numbers":
@@ -56,7 +56,7 @@ class Family:
             return 0.0
         return self.first.deployment.decoding.draft_tokens * self._draft.decode_s(sequences, context)
 
-    def _price(self, parts: tuple[Part, ...]) -> "Numbers":
+    def _price(self, parts: tuple[StepPart, ...]) -> "Numbers":
         # Deferred: see above.
         import numpy as np
 

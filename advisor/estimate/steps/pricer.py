@@ -7,9 +7,9 @@ from itertools import pairwise
 from advisor.backends.deployment import Attention, Deployment, Weights
 from advisor.estimate.machines.machine import Machine, Shares, price
 from advisor.estimate.memory.ledger import device_weight_bytes
-from advisor.estimate.operators.build import Blueprint, mixing_operators, token_operators
+from advisor.estimate.operators.build import PricingModel, mixing_operators, token_operators
 from advisor.estimate.operators.structure import structure_of
-from advisor.estimate.operators.types import Part
+from advisor.estimate.operators.types import StepPart
 from advisor.profiles.evidence import expected_tokens
 
 
@@ -18,8 +18,8 @@ class SharedPrices:
     """Prices on one machine that deployments with the same weights, or with the same attention and cache, have in common."""
 
     tokens: dict[object, dict[tuple[int, int, bool], Shares]] = field(default_factory=dict)
-    mixing: dict[object, dict[tuple[Part, bool], Shares]] = field(default_factory=dict)
-    blueprints: dict[object, Blueprint] = field(default_factory=dict)
+    mixing: dict[object, dict[tuple[StepPart, bool], Shares]] = field(default_factory=dict)
+    blueprints: dict[object, PricingModel] = field(default_factory=dict)
 
 
 class StepPricer:
@@ -31,17 +31,17 @@ class StepPricer:
         shared = shared or SharedPrices()
         model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
         self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
-        attention = (model, deployment.attention, kv.layout, kv.format, kv.window, kv.first_tokens, parallel)
+        attention = (model, deployment.attention, kv.layout, kv.format, kv.window, kv.sink_tokens, parallel)
         self.mixing_prices = shared.mixing.setdefault(attention, {})
         known = shared.blueprints.get((attention, deployment.weights))
         self._blueprint = known or shared.blueprints.setdefault(
-            (attention, deployment.weights), Blueprint.of(deployment, joins=machine.overheads.joins)
+            (attention, deployment.weights), PricingModel.of(deployment, joins=machine.overheads.joins)
         )
         self._working_set = device_weight_bytes(deployment)
         self._structure = structure_of(deployment.model)
         # What the host takes to hand a step to the device; it is waited for where the device does not take longer.
         self.launching_s = len(model.layers) * machine.overheads.host_layer_s
-        self._memo: dict[tuple[Part, ...], Shares] = {}
+        self._memo: dict[tuple[StepPart, ...], Shares] = {}
         self._decode_s: dict[tuple[int, float], float] = {}
         draft = deployment.decoding.draft_model
         self.draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
@@ -52,7 +52,7 @@ class StepPricer:
         decoding = self.deployment.decoding
         return expected_tokens(decoding.acceptance, decoding.draft_tokens) if decoding.draft_tokens else 1.0
 
-    def shares(self, parts: tuple[Part, ...]) -> Shares:
+    def shares(self, parts: tuple[StepPart, ...]) -> Shares:
         """Seconds of one step by kind of work."""
         key = tuple([rounded(part) for part in parts])
         known = self._memo.get(key)
@@ -60,13 +60,13 @@ class StepPricer:
             known = self._memo[key] = self._price(key)
         return known
 
-    def step_s(self, parts: tuple[Part, ...]) -> float:
+    def step_s(self, parts: tuple[StepPart, ...]) -> float:
         """Seconds of one step."""
         return self.shares(parts).total_s
 
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
         """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
-        own = self.step_s((Part("prefill", 1, tokens, kv_tokens, sampled),))
+        own = self.step_s((StepPart("prefill", 1, tokens, kv_tokens, sampled),))
         return own + (self.draft.prefill_s(tokens, kv_tokens, False) if self.draft else 0.0)
 
     def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
@@ -76,14 +76,14 @@ class StepPricer:
         # Chunks follow one another through the stages of a pipeline.
         return sum(part.rows for part in steps) / seconds * len(steps) * stages / (len(steps) + stages - 1)
 
-    def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> Part:
+    def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> StepPart:
         """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
-        return rounded(Part("prefill", 1, tokens, kv_tokens, sampled))
+        return rounded(StepPart("prefill", 1, tokens, kv_tokens, sampled))
 
-    def decode_part(self, sequences: int, context: float) -> Part:
+    def decode_part(self, sequences: int, context: float) -> StepPart:
         """The part of a step that decodes: a verified draft adds its positions."""
         positions = self.deployment.decoding.draft_tokens + 1
-        return Part("decode", sequences, positions, max(int(context), 1) + positions - 1)
+        return StepPart("decode", sequences, positions, max(int(context), 1) + positions - 1)
 
     def decode_s(self, sequences: int, context: float) -> float:
         """Seconds of a decoding step of `sequences` at mean length `context`, drafting included."""
@@ -99,7 +99,7 @@ class StepPricer:
             return 0.0
         return self.deployment.decoding.draft_tokens * self.draft.decode_s(sequences, context)
 
-    def _price(self, parts: tuple[Part, ...]) -> Shares:
+    def _price(self, parts: tuple[StepPart, ...]) -> Shares:
         prefills = any(part.phase == "prefill" for part in parts)
         rows = sequences = logit_rows = 0
         attention_s = other_s = 0.0
@@ -131,7 +131,7 @@ class StepPricer:
             known = self.token_prices[key] = price(self.machine, operators, self._working_set, prefills)
         return known
 
-    def mixing_shares(self, part: Part, prefills: bool) -> Shares:
+    def mixing_shares(self, part: StepPart, prefills: bool) -> Shares:
         """What attention and recurrences of one part take, on the grid that prices are shared on."""
         known = self.mixing_prices.get((part, prefills))
         if known is None:
@@ -147,26 +147,26 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
     return Deployment(
         model=draft,
         weights=Weights(draft.weight_format),
-        attention=Attention(deployment.attention.implementation),
-        kv=replace(deployment.kv, window=None, first_tokens=0),
+        attention=Attention(deployment.attention.backend),
+        kv=replace(deployment.kv, window=None, sink_tokens=0),
         engine=deployment.engine,
     )
 
 
-def prefill_steps(prompt: int, sequences: int, budget: int) -> list[Part]:
+def prefill_steps(prompt: int, sequences: int, budget: int) -> list[StepPart]:
     """The steps that prefill a prompt in chunks of the budget, or one step for all of `sequences` prompts where it holds them."""
     if sequences > 1 and prompt * sequences <= budget:
-        return [Part("prefill", sequences, prompt, prompt)]
-    return [Part("prefill", 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
+        return [StepPart("prefill", sequences, prompt, prompt)]
+    return [StepPart("prefill", 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
 
 
-def rounded(part: Part) -> Part:
+def rounded(part: StepPart) -> StepPart:
     """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
     q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
     sequences, kv_tokens = _on_grid(part.sequences), max(_on_grid(part.kv_tokens), q_tokens)
     if (q_tokens, sequences, kv_tokens) == (part.q_tokens, part.sequences, part.kv_tokens):
         return part
-    return Part(part.phase, sequences, q_tokens, kv_tokens, part.sampled)
+    return StepPart(part.phase, sequences, q_tokens, kv_tokens, part.sampled)
 
 
 @lru_cache(maxsize=65536)

@@ -25,7 +25,7 @@ Sees = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class AttentionMask:
     """What queries at `positions` [N, W] see: all up to themselves, less what a window or an eviction hides."""
 
     positions: Tensor
@@ -59,7 +59,7 @@ class Sight:
         return stop - first, which.clamp_(max=most - 1)
 
 
-def over_rows(sight: Sight, keys: int) -> BlockMask:
+def over_rows(sight: AttentionMask, keys: int) -> BlockMask:
     """The mask for contiguous keys [N, K, L, D], `keys` of them."""
     count, which = sight.blocks(KEY_BLOCK, -(-keys // KEY_BLOCK))
     sees = sight.sees()
@@ -70,7 +70,7 @@ def over_rows(sight: Sight, keys: int) -> BlockMask:
     return _mask(count.unsqueeze(1), which.unsqueeze(1), KEY_BLOCK, mask, (sight.positions.shape[1], keys))
 
 
-def over_blocks(sight: Sight, tables: Tensor, pool: tuple[int, int, int], heads: int) -> BlockMask:
+def over_blocks(sight: AttentionMask, tables: Tensor, pool: tuple[int, int, int], heads: int) -> BlockMask:
     """The mask for a whole pool of P blocks, K heads and S tokens, seen as one row of P·K·S keys that a block table [N, B] points into."""
     blocks, kv_heads, size = pool
     count, which = sight.blocks(size, tables.shape[1])

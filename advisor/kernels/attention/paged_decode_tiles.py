@@ -46,7 +46,7 @@ def _queries(query, starts, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, STEP: 
 
 
 @triton.jit
-def _sweep(
+def _sweep_kernel(
     state, query, lacking, cache, pages, head, start, stop, places, bits, length, window, scale, softcap,
     FORMAT: tl.constexpr, NEWEST: tl.constexpr, WIDTH: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr,
@@ -104,7 +104,7 @@ def _sweep(
 
 
 @triton.jit
-def _share(
+def _split_kernel(
     query, first_query, cache, pages, sinks, ancestors, out, logarithms, spans, length, sequence, head, split,
     scale, softcap, window, sequence_stride, token_stride,
     FORMAT: tl.constexpr, NEWEST: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
@@ -135,12 +135,12 @@ def _share(
     state = (highest, total, tl.zeros((ROWS,), tl.float32), sums)
     if FIRST:
         planes, lacking = _queries(query if first_query is None else first_query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
-        state = _sweep(
+        state = _sweep_kernel(
             state, planes, lacking, cache, pages, head, spans[0], spans[1], places, bits, length, window, scale, softcap,
             FORMAT, NEWEST, WIDTH, KV_HEADS, SIZE, D, E, BLOCK_D, BLOCK_E, STEP, TILE, False, SOFTCAP, ancestors is not None, WIDE,
         )  # fmt: skip
     planes, lacking = _queries(query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
-    state = _sweep(
+    state = _sweep_kernel(
         state, planes, lacking, cache, pages, head, spans[2], spans[3], places, bits, length, window, scale, softcap,
         FORMAT, NEWEST, WIDTH, KV_HEADS, SIZE, D, E, BLOCK_D, BLOCK_E, STEP, TILE, WINDOWED, SOFTCAP, ancestors is not None, WIDE,
     )  # fmt: skip
@@ -182,7 +182,7 @@ def attend(
         share = tl.cdiv(tl.cdiv(tl.maximum(newest - begin, 0), TILE), SPLITS) * TILE
         start = begin + split * share
         spans = (0, tl.minimum(first, newest) if split == 0 else 0, start, tl.minimum(start + share, newest))
-        _share(
+        _split_kernel(
             query, first_query, (keys, values, key_scales, value_scales), tables + sequence * table_stride, sinks, ancestors,
             out, logarithms, spans, length, sequence, head, split, scale, softcap, window, sequence_stride, token_stride,
             FORMAT, False, WIDTH, GROUP, KV_HEADS, SIZE, D, E, STEP, BLOCK_D, BLOCK_E, ROWS,
@@ -191,7 +191,7 @@ def attend(
     elif recent_keys is not None:
         page = tl.load(recent_rows + sequence) * 2 + (newest // SIZE) % 2
         spans = (newest, tl.minimum(first, length), tl.maximum(begin, newest), length)
-        _share(
+        _split_kernel(
             query, first_query, (recent_keys, recent_values, None, None), page, sinks, ancestors,
             out, logarithms, spans, length, sequence, head, split, scale, softcap, window, sequence_stride, token_stride,
             "bf16", True, WIDTH, GROUP, KV_HEADS, SIZE, D, E, 1, STEP * BLOCK_D, STEP * BLOCK_E, ROWS,

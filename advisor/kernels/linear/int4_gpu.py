@@ -15,15 +15,15 @@ from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.linear.int4_packing import GROUP_SIZES, K_BLOCK, quantise_int4, unpack_words
 from advisor.kernels.linear.int4_tiles import combine, dequantise, product, product_of_weights
 from advisor.kernels.linear.int8_packing import as_rows
-from advisor.kernels.linear.split_k import Tile, add, adder, splits_of
+from advisor.kernels.linear.split_k import TileConfig, add, adder, splits_of
 
 FEW = (
-    Tile(channels=128, rows=8, warps=4, stages=4),
-    Tile(channels=128, rows=16, warps=4, stages=4),
-    Tile(channels=128, rows=32, warps=4, stages=4),
+    TileConfig(channels=128, rows=8, warps=4, stages=4),
+    TileConfig(channels=128, rows=16, warps=4, stages=4),
+    TileConfig(channels=128, rows=32, warps=4, stages=4),
 )
 """Forms of `product`: fewest instructions a weight. The first that holds all rows."""
-MANY = Tile(channels=128, rows=64, warps=4, stages=3)
+MANY = TileConfig(channels=128, rows=64, warps=4, stages=3)
 """The form of `product_of_weights`, for more rows: half the registers for sums, and no second pass over x."""
 ONE_ROW, ROWS_16 = (64, 1), (128, 16)
 """Channels and rows of the forms of `combine`."""
@@ -90,7 +90,7 @@ def _through_scratch(rows: Tensor, words: Tensor, scale_zero: Tensor) -> Tensor:
     return out
 
 
-def _form(tile: Tile, group: int) -> dict[str, Any]:
+def _form(tile: TileConfig, group: int) -> dict[str, Any]:
     """Constants and compiler options of a product."""
     constants = {"CHANNELS": tile.channels, "ROWS": tile.rows, "PLANES": min(group, K_BLOCK) // 32, "WIDE": INTERPRETED}
     # with groups of 64 and 3 stages, 16 bytes spill on compute capability 8.0
@@ -127,7 +127,7 @@ def _variants() -> tuple[Variant, ...]:
         types = {argument: kind for argument, kind in (names | sizes).items() if argument in function.arg_names}
         return Variant(name=name, function=function, types=types, constants=constants, warps=warps, stages=stages, **budget)
 
-    def of_tile(function: Any, tile: Tile, group: int, **budget: Any) -> Variant:
+    def of_tile(function: Any, tile: TileConfig, group: int, **budget: Any) -> Variant:
         constants = _form(tile, group) | {"WIDE": False}
         warps, stages = constants.pop("num_warps"), constants.pop("num_stages")
         name = f"{tile.channels}x{tile.rows}-g{group}"

@@ -17,13 +17,13 @@ from torch import Tensor
 from advisor.kernels import arguments
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.linear.int8_packing import K_BLOCK, as_rows, pack_words, quantise_int8, unpack_words
-from advisor.kernels.linear.split_k import Tile, add, adder, splits_of
+from advisor.kernels.linear.split_k import TileConfig, add, adder, splits_of
 
 TILES = (
-    Tile(channels=128, rows=8, warps=4, stages=4),
-    Tile(channels=128, rows=16, warps=4, stages=4),
-    Tile(channels=128, rows=32, warps=4, stages=4),
-    Tile(channels=128, rows=64, warps=4, stages=3),
+    TileConfig(channels=128, rows=8, warps=4, stages=4),
+    TileConfig(channels=128, rows=16, warps=4, stages=4),
+    TileConfig(channels=128, rows=32, warps=4, stages=4),
+    TileConfig(channels=128, rows=64, warps=4, stages=3),
 )
 """The first that holds all rows; the last, several times over, for more."""
 SCRATCH_ROWS = 256

@@ -18,7 +18,7 @@ ADDED = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tile:
+class TileConfig:
     """One form of a product: channels (rows of W) by rows of activations, and how Triton compiles it."""
 
     channels: int

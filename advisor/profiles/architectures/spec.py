@@ -8,7 +8,7 @@ from pathlib import Path
 from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.formats import weight_format
 
-SNAPSHOTS = Path(__file__).with_name("models")
+SNAPSHOTS = Path(__file__).parents[1] / "models"
 """The shipped `config.json` files, one per model, named `owner--name.json`."""
 
 

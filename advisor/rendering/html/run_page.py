@@ -13,7 +13,7 @@ from advisor.profiles.metrics import Sample
 from advisor.profiles.request import Load
 from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import number, one_digit, quantity, scale
-from advisor.quantities.metrics import SHOWN
+from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, joined, tag
 from advisor.rendering.html.plots import Dots, Row, Stack, distribution_plot, ladder_plot, memory_plot, scatter_plot
 from advisor.rendering.html.tables import (
@@ -27,7 +27,7 @@ from advisor.rendering.html.tables import (
 )
 from advisor.rendering.text.run import pace_words, rung_label, workload_words
 
-_TEMPLATE = Path(__file__).with_name("report.html")
+_TEMPLATE = Path(__file__).with_name("run_page.html")
 STYLE = Path(__file__).with_name("page.css")
 """The style sheet of every page that we write."""
 _SCATTERED = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s")
@@ -77,7 +77,9 @@ def _verdict(comparison: Comparison) -> Markup:
     """What went wrong, first and plainly."""
     misses = [*_limit_misses(comparison), *_broken(comparison), *_range_misses(comparison)]
     head = f"{comparison.within} of {comparison.compared} measured values lie within their predicted range."
-    medians = [f"{SHOWN[median.metric].label} {_percent(median.error_pct)}" for median in comparison.medians if median.metric in HEADLINES]
+    medians = [
+        f"{METRICS[median.metric].label} {_percent(median.error_pct)}" for median in comparison.medians if median.metric in HEADLINES
+    ]
     lines = [tag("p", tag("strong", head))]
     if medians:
         lines.append(tag("p", f"Median error over the ladder: {', '.join(medians)}."))
@@ -99,7 +101,7 @@ def _limit_misses(comparison: Comparison) -> list[Markup]:
 
 
 def _against_limit(line: Line) -> str:
-    shown = SHOWN[line.metric]
+    shown = METRICS[line.metric]
     assert line.measured is not None
     assert line.limit is not None
     return f"{shown.label} {quantity(line.measured.value, shown.unit)}, limit {quantity(line.limit, shown.unit, trim=True)}"
@@ -126,7 +128,7 @@ def _range_misses(comparison: Comparison) -> list[str]:
 
 
 def _miss(line: Line) -> str:
-    shown = SHOWN[line.metric]
+    shown = METRICS[line.metric]
     assert line.predicted is not None
     assert line.measured is not None
     predicted, measured = (quantity(value.value, shown.unit) for value in (line.predicted, line.measured))
@@ -142,7 +144,7 @@ def _cards(comparison: Comparison) -> Markup | None:
     for name in _CARDS:
         before, after = comparison.steps[0].line(name), final.line(name)
         if before and after and before.measured and after.measured:
-            shown = SHOWN[name]
+            shown = METRICS[name]
             was = f"baseline {quantity(before.measured.value, shown.unit)}"
             cards.append(
                 tag("div", tag("span", shown.label), tag("b", quantity(after.measured.value, shown.unit)), tag("span", was), class_="card")
@@ -172,7 +174,7 @@ def _ladders(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
         rows = _rows(comparison, labels, metric)
         if not _values(rows):
             continue
-        shown = SHOWN[metric]
+        shown = METRICS[metric]
         scaled = scale(shown.unit, _values(rows))
         pair = tag("div", ladder_plot(shown.label, rows, scaled), one_metric_table(shown, comparison, labels, scaled), class_="pair")
         figures.append(tag("figure", tag("h3", f"{shown.label}, {scaled.unit}"), pair))
@@ -190,7 +192,7 @@ def _scatters(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
     plots, counts = [], []
     for metric in _SCATTERED:
         rows = _rows(comparison, labels, metric)
-        shown = SHOWN[metric]
+        shown = METRICS[metric]
         plot = scatter_plot(shown.label, rows, scale(shown.unit, _values(rows)))
         if plot:
             plots.append(tag("div", tag("h3", shown.label), plot))
@@ -208,7 +210,7 @@ def _count(metric: str, comparison: Comparison) -> tuple[str, ...]:
     errors = [abs(line.error) for step in comparison.steps if (line := step.line(metric)) and line.error is not None]
     near = sum(error <= _TOLERANCE for error in errors)
     figures = (_percent(quantile(errors, 0.5)), _percent(max(errors))) if errors else ("-", "-")
-    return (SHOWN[metric].label, str(len(errors)), str(near), *figures)
+    return (METRICS[metric].label, str(len(errors)), str(near), *figures)
 
 
 def _percent(size: float) -> str:

@@ -6,7 +6,7 @@ from advisor.feedback.compare import HEADLINES, Comparison, Line, Step, Verdict
 from advisor.profiles.metrics import Sample, Value
 from advisor.profiles.run import Rung, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread
-from advisor.quantities.metrics import SHOWN, Shown
+from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.html.elements import Markup, tag
 
 QUALITY = ("quality_loss_pct", "perplexity", "nll_difference", "kl_divergence", "top1_agreement")
@@ -35,7 +35,7 @@ def _cell(text: str, words: bool) -> Markup:
     return tag("td", text, class_="words" if words else None)
 
 
-def one_metric_table(shown: Shown, comparison: Comparison, labels: Sequence[str], scaled: Scale) -> Markup:
+def one_metric_table(shown: MetricInfo, comparison: Comparison, labels: Sequence[str], scaled: Scale) -> Markup:
     """Predicted, range, measured, error and verdict of one metric along the ladder."""
     rows = []
     for label, step in zip(labels, comparison.steps, strict=True):
@@ -82,7 +82,7 @@ def every_number_table(comparison: Comparison, labels: Sequence[str]) -> Markup:
     rows = []
     for label, step in zip(labels, comparison.steps, strict=True):
         for line in step.lines:
-            shown = SHOWN[line.metric]
+            shown = METRICS[line.metric]
             scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
             predicted = (
                 written(line.predicted, scaled),
@@ -113,7 +113,7 @@ def _limit(step: Step, line: Line, comparison: Comparison) -> str:
     """The limit stands in the rows of the full stack, which it is for."""
     if step is not comparison.final or line.limit is None:
         return ""
-    text = quantity(line.limit, SHOWN[line.metric].unit, trim=True)
+    text = quantity(line.limit, METRICS[line.metric].unit, trim=True)
     if line.limit_kept is None:
         return text
     return tag("span", f"{text} {'kept' if line.limit_kept else 'MISSED'}", class_="within" if line.limit_kept else "missed-limit")
@@ -127,7 +127,7 @@ def quality_table(comparison: Comparison, labels: Sequence[str]) -> Markup | Non
         return None
     heads, columns = ["rung"], []
     for name in known:
-        shown = SHOWN[name]
+        shown = METRICS[name]
         values = [value for line in lines[name] if line for value in (line.predicted, line.measured) if value]
         scaled = scale(shown.unit, (value.value for value in values))
         unit = f", {scaled.unit}" if scaled.unit else ""
@@ -153,7 +153,7 @@ def shares_table(comparison: Comparison) -> Markup | None:
             share = found.get((name, metric))
             cells += [_percent(share.predicted_pct if share else None), _percent(share.measured_pct if share else None)]
         rows.append(cells)
-    labels = [f"{SHOWN[metric].label}, %" for metric in metrics]
+    labels = [f"{METRICS[metric].label}, %" for metric in metrics]
     return paired_table("technique", labels, rows, caption="Change by each technique against the rung before it")
 
 

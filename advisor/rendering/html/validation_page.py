@@ -14,8 +14,8 @@ from advisor.rendering.text.validation import ERROR_HEADS, error_words, percent_
 from advisor.validation.errors import Comparison, ErrorRow, grouped
 from advisor.validation.report import ValidationReport
 
-_TEMPLATE = Path(__file__).with_name("validation.html")
-_SCRIPT = Path(__file__).with_name("validation.js")
+_TEMPLATE = Path(__file__).with_name("validation_page.html")
+_SCRIPT = Path(__file__).with_name("validation_page.js")
 _UNITS = {
     "ttft_ms": "ms",
     "tpot_ms": "ms",

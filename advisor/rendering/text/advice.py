@@ -1,33 +1,33 @@
 """An advice as text: the plan with its numbers, the memory, the other plans, why, and what would let in what was left out."""
 
-from advisor.planning.advice import LIKELY, Advice, Candidate, Miss, Reason, Relaxation, State, Status
+from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
-from advisor.quantities.metrics import BY_LIMIT, SHOWN, limit_of, used_up
+from advisor.quantities.metrics import BY_LIMIT, METRICS, limit_of, used_up
 from advisor.rendering.text.memory import memory_bar
 from advisor.rendering.text.metrics import judged, limit_words, metric_lines
 from advisor.rendering.text.plans import describe, plan_lines
 from advisor.rendering.text.run import workload_words
 from advisor.rendering.text.style import Look, wrap
 
-MARKS = {State.CHOSEN: "✓", State.REJECTED: "×", State.NOT_APPLICABLE: "–"}
+MARKS = {TechniqueState.CHOSEN: "✓", TechniqueState.REJECTED: "×", TechniqueState.NOT_APPLICABLE: "–"}
 SECTIONS = {
-    State.CHOSEN: "Why",
-    State.REJECTED: "Left out, and what would let it in",
-    State.NOT_APPLICABLE: "Not applicable here",
+    TechniqueState.CHOSEN: "Why",
+    TechniqueState.REJECTED: "Left out, and what would let it in",
+    TechniqueState.NOT_APPLICABLE: "Not applicable here",
 }
-TONES = {State.CHOSEN: "good", State.REJECTED: "dim", State.NOT_APPLICABLE: "dim"}
+TONES = {TechniqueState.CHOSEN: "good", TechniqueState.REJECTED: "dim", TechniqueState.NOT_APPLICABLE: "dim"}
 
 
 def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
     """Everything a person needs to judge a plan, top down: answer, numbers, memory, alternatives, reasons."""
     look = Look(width, colour, ascii)
     chosen, limits = advice.chosen, advice.request.limits
-    tone = {Status.MEETS: "good", Status.AT_RISK: "risk", Status.MISSES: "bad"}[chosen.status]
+    tone = {Status.MEETS: "good", Status.AT_RISK: "risk", Status.INFEASIBLE: "bad"}[chosen.status]
     lines = [look.paint(line, tone) for line in wrap(verdict(advice), look, first=f"{chosen.id}  ")]
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
-    lines += ["", *_title("Chosen plan" if chosen.status is not Status.MISSES else "Nearest plan", look)]
+    lines += ["", *_title("Chosen plan" if chosen.status is not Status.INFEASIBLE else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
     lines += ["", *metric_lines(chosen.metrics, limits, look), *wider_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
@@ -39,27 +39,27 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
 
 def wider_lines(advice: Advice, look: Look) -> list[str]:
     """Why ranges are wider than usual; none where they are not."""
-    if advice.outside is None:
+    if advice.extrapolation_warning is None:
         return []
-    sentence = f"{advice.outside[0].upper()}{advice.outside[1:]}; the ranges are wider for it."
+    sentence = f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; the ranges are wider for it."
     return [look.paint(line, "risk") for line in wrap(sentence, look)]
 
 
 def budget_gib(advice: Advice) -> float | None:
     """What may be used of a device: the limit that was asked, or the one that the plan was found to miss."""
-    missed = (miss.asked for miss in advice.chosen.misses if miss.limit == "memory_gib_per_device")
+    missed = (miss.asked for miss in advice.chosen.violations if miss.limit == "memory_gib_per_device")
     return next(missed, advice.request.limits.memory_gib_per_device)
 
 
 def verdict(advice: Advice) -> str:
     """The answer in one sentence."""
     limits = advice.request.limits
-    if advice.chosen.status is Status.MISSES:
+    if advice.chosen.status is Status.INFEASIBLE:
         return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
     limited = [
         (shown, value, limit)
         for name, value in advice.chosen.metrics.present().items()
-        if (limit := limit_of(shown := SHOWN[name], limits)) is not None
+        if (limit := limit_of(shown := METRICS[name], limits)) is not None
     ]
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not limited:
@@ -105,7 +105,7 @@ def _basis(advice: Advice) -> str:
 
 
 def _nothing_fits(advice: Advice, look: Look) -> list[str]:
-    if advice.chosen.status is not Status.MISSES:
+    if advice.chosen.status is not Status.INFEASIBLE:
         return []
     lines = [""]
     if advice.binding:
@@ -118,7 +118,7 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
     return lines
 
 
-def binding_words(miss: Miss) -> str:
+def binding_words(miss: Violation) -> str:
     """The limit that is missed by most, with both numbers."""
     shown = BY_LIMIT[miss.limit]
     off = "too little" if shown.higher_is_better else "too much"
@@ -171,7 +171,7 @@ def reason_words(reason: Reason) -> str:
     parts = [reason.why.rstrip().rstrip(".") + "."]
     # A sentence that has its numbers needs no second one with the same.
     if reason.effect and not any(character.isdigit() for character in reason.why):
-        word = "It would change" if reason.state is State.REJECTED else "It changes"
+        word = "It would change" if reason.state is TechniqueState.REJECTED else "It changes"
         parts.append(f"{word} {', '.join(_effect(name, change) for name, change in reason.effect)}.")
     if reason.would_need:
         parts.append(f"Let in by {' or '.join(_need(name, bound) for name, bound in reason.would_need)}.")
@@ -179,7 +179,7 @@ def reason_words(reason: Reason) -> str:
 
 
 def _effect(name: str, change: float) -> str:
-    shown = SHOWN.get(name)
+    shown = METRICS.get(name)
     if shown is None:
         return f"{name.replace('_', ' ')} {number(change, signed=True)}"
     return f"{shown.label} by {quantity(change, shown.unit, signed=True)}"

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 from advisor.feedback.causes import likely_cause
 from advisor.feedback.compare import HEADLINES, Comparison, Line, Share, Step, Verdict, compare
-from advisor.feedback.next_plans import NextPlans, Pricing
+from advisor.feedback.next_plans import NextPlans, PricedWith
 from advisor.planning.advice import Candidate
 from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import ABSENT, number, one_digit, percent, quantity, scale, spread, value_text
-from advisor.quantities.metrics import BY_LIMIT, SHOWN
+from advisor.quantities.metrics import BY_LIMIT, METRICS
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.run import afterwards, error_cell, ladder, pace_words, rung_label
@@ -118,7 +118,7 @@ def _metrics(step: Step, look: Look, *, limits: bool) -> list[str]:
 def _measured_only(step: Step, look: Look) -> list[str]:
     """What no prediction is made for, in a sentence."""
     values = [
-        f"{SHOWN[line.metric].label} {value_text(line.measured, SHOWN[line.metric].unit)}"
+        f"{METRICS[line.metric].label} {value_text(line.measured, METRICS[line.metric].unit)}"
         for line in step.lines
         if line.verdict is Verdict.NOT_PREDICTED and line.measured
     ]
@@ -132,7 +132,7 @@ def _tone(line: Line, limits: bool) -> str:
 
 
 def _cells(line: Line, limits: bool) -> tuple[str, ...]:
-    shown = SHOWN[line.metric]
+    shown = METRICS[line.metric]
     scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
     error = error_cell(line, scaled).rstrip(" !")
     unit = "points" if line.error_unit == "fraction" else line.error_unit if line.error_unit in ("%", "points") else scaled.unit
@@ -173,7 +173,7 @@ def share_lines(comparison: Comparison, look: Look) -> list[str]:
         cells = [_share_cells(own.get(name)) for name in names]
         if any(cell != ABSENT for pair in cells for cell in pair):
             columns = (Column("pred.", tuple(pair[0] for pair in cells)), Column("meas.", tuple(pair[1] for pair in cells)))
-            groups.append(Group(columns, f"{SHOWN[metric].label}, %"))
+            groups.append(Group(columns, f"{METRICS[metric].label}, %"))
     title = "What each technique changed, against the rung before it"
     return [*(look.paint(line, "title") for line in wrap(title, look)), *table(key, groups, look), ""]
 
@@ -193,7 +193,7 @@ def summary_lines(comparison: Comparison, look: Look) -> list[str]:
     lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
     asked = [median for median in comparison.medians if median.metric in HEADLINES]
     if asked:
-        text = ", ".join(f"{SHOWN[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in asked)
+        text = ", ".join(f"{METRICS[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in asked)
         lines += wrap(
             f"{text} (of {max(median.rungs for median in asked)} rungs).", look, first="Median error over the ladder: ", rest="  "
         )
@@ -203,7 +203,7 @@ def summary_lines(comparison: Comparison, look: Look) -> list[str]:
     limited = [line for line in final.lines if line.limit is not None] if final else []
     for line in limited:
         assert line.limit is not None
-        shown = SHOWN[line.metric]
+        shown = METRICS[line.metric]
         value = quantity(line.measured.value, shown.unit) if line.measured else "not measured"
         word = {True: "kept", False: "MISSED", None: "not judged"}[line.limit_kept]
         text = f"Limit {word}: {shown.label} {value}, limit {quantity(line.limit, shown.unit, trim=True)}."
@@ -257,14 +257,14 @@ def next_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[s
 
 
 def _priced(following: NextPlans) -> str:
-    if following.pricing is Pricing.REFITTED:
+    if following.pricing is PricedWith.REFITTED:
         return "predicted with the profile as this run refits it (f stores that)"
-    if following.pricing is Pricing.STORED:
+    if following.pricing is PricedWith.STORED:
         return "predicted with the profile that this run has refitted"
     if not following.tightened:
         return "predicted as this plan was"
     limits = (
-        f"{SHOWN[shown.name].label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
+        f"{METRICS[shown.name].label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
         for limit, bound in following.tightened
         for shown in (BY_LIMIT[limit],)
     )
@@ -275,8 +275,8 @@ def _plan_lines(candidate: Candidate, words: Sequence[str], look: Look) -> list[
     made_of = " + ".join(map(describe, candidate.techniques)) or "the unmodified model"
     present = candidate.metrics.present()
     known = [name for names in _TOLD for name in [name for name in names if name in present][:1]]
-    told = [f"{SHOWN[name].label} {value_text(present[name], SHOWN[name].unit)}" for name in known]
-    kept = "all limits kept" if len(candidate.chances) > 1 else "fits in memory"
+    told = [f"{METRICS[name].label} {value_text(present[name], METRICS[name].unit)}" for name in known]
+    kept = "all limits kept" if len(candidate.probabilities) > 1 else "fits in memory"
     command = shlex.join(("advisor", "plan", *words, f"--choose={candidate.id}", "-o", f"plan-{candidate.id}.yaml"))
     return [
         *wrap(made_of, look, first="  "),

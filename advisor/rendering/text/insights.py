@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from advisor.planning.advice import Advice, Candidate, Reason, State
+from advisor.planning.advice import Advice, Candidate, Reason, TechniqueState
 from advisor.profiles.request import Limits
 from advisor.quantities.metrics import BY_LIMIT
 from advisor.rendering.text.advice import MARKS, SECTIONS, TONES, reason_words, wider_lines
@@ -13,7 +13,7 @@ from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.why import NOTHING, change_words, gain_words, standing_words
 from advisor.sensitivity.counterfactual import Kind
 from advisor.sensitivity.findings import Insights
-from advisor.sensitivity.slack import Standing
+from advisor.sensitivity.slack import LimitSlack
 
 MOST_CHANGES = 3
 """Told of a technique in passing; all of them where it is asked for."""
@@ -34,7 +34,7 @@ class Known:
     """What is known about a plan."""
 
     advice: Advice
-    standings: Sequence[Standing]
+    standings: Sequence[LimitSlack]
     insights: Insights
     working_on: str | None = None
     """The topic about which more is being found out."""
@@ -85,7 +85,7 @@ def _reason(reason: Reason, known: Known, look: Look) -> Iterator[str]:
     first, *rest = wrap(f"{topic}: {words}{sources}", look, first=f"{MARKS[reason.state]} ", rest="  ")
     yield look.paint(first[:1], TONES[reason.state]) + first[1:]
     yield from rest
-    if reason.state is State.CHOSEN:
+    if reason.state is TechniqueState.CHOSEN:
         return
     shown = sorted(changes, key=lambda change: change.kind is Kind.REQUIRE)[:MOST_CHANGES]
     for place, change in enumerate(shown):

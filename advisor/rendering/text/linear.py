@@ -11,7 +11,7 @@ from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import percent, quantity
-from advisor.quantities.metrics import SHOWN, Shown, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo, limit_of
 from advisor.rendering.text.advice import SECTIONS, binding_words, budget_gib, facts, reason_words, relaxation_words, verdict
 from advisor.rendering.text.memory import memory_parts
 from advisor.rendering.text.metrics import judged
@@ -19,7 +19,7 @@ from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look
 from advisor.rendering.text.why import with_range
 
-_STATUS = {Status.MEETS: "meets the limits", Status.AT_RISK: "meets the limits at risk", Status.MISSES: "misses a limit"}
+_STATUS = {Status.MEETS: "meets the limits", Status.AT_RISK: "meets the limits at risk", Status.INFEASIBLE: "misses a limit"}
 _WORDS = {"ok": "ok", "risk": "risk: the range crosses the limit", "FAIL": "fail: the limit is missed"}
 _SPOKEN = (
     (re.compile(r" (->|→) "), " to "),
@@ -40,7 +40,7 @@ def linear_text(advice: Advice, *, ascii: bool = False) -> str:
     return Look(ascii=ascii).finish(map(_spoken, _sentences(advice)))
 
 
-def metric_sentence(shown: Shown, value: Value, limits: Limits) -> str:
+def metric_sentence(shown: MetricInfo, value: Value, limits: Limits) -> str:
     """One metric: value, unit, range, limit, verdict word, probability and basis."""
     parts = [f"{shown.label}: {with_range(value, shown.unit)}"]
     limit = limit_of(shown, limits)
@@ -53,15 +53,15 @@ def metric_sentence(shown: Shown, value: Value, limits: Limits) -> str:
 
 def _sentences(advice: Advice) -> Iterator[str]:
     chosen, limits = advice.chosen, advice.request.limits
-    fits = chosen.status is not Status.MISSES
+    fits = chosen.status is not Status.INFEASIBLE
     yield f"{chosen.id[:1].upper()}{chosen.id[1:]}: {verdict(advice)}."
     yield from (f"{name.capitalize()}: {text}." for name, text in facts(advice).items())
     if not fits:
         yield from _ways_out(advice)
     yield f"{'Chosen' if fits else 'Nearest'} plan: {_stack(chosen)}."
-    yield from (metric_sentence(SHOWN[name], value, limits) for name, value in chosen.metrics.present().items())
-    if advice.outside is not None:
-        yield f"{advice.outside[0].upper()}{advice.outside[1:]}; the ranges are wider for it."
+    yield from (metric_sentence(METRICS[name], value, limits) for name, value in chosen.metrics.present().items())
+    if advice.extrapolation_warning is not None:
+        yield f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; the ranges are wider for it."
     yield from _memory(advice)
     yield f"{len(advice.ranked)} plans on the frontier, {advice.feasible} feasible of {advice.considered} considered."
     yield from (_alternative(place, candidate) for place, candidate in enumerate(advice.ranked, start=1))
@@ -92,7 +92,7 @@ def _memory(advice: Advice) -> Iterator[str]:
 
 
 def _alternative(place: int, candidate: Candidate) -> str:
-    known = ((SHOWN[name], getattr(candidate.metrics, name)) for name in _COMPARED)
+    known = ((METRICS[name], getattr(candidate.metrics, name)) for name in _COMPARED)
     figures = "; ".join(f"{shown.label} {with_range(value, shown.unit)}" for shown, value in known if value is not None)
     return (
         f"Number {place}, {candidate.id}, {_STATUS[candidate.status]}, all kept with {percent(candidate.probability)} probability: "

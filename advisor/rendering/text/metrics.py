@@ -4,7 +4,7 @@ from advisor.estimate.uncertainty.probability import keeps_probability
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, percent, quantity, scale, spread
-from advisor.quantities.metrics import BY_LIMIT, SHOWN, Shown, keeps, limit_of
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, keeps, limit_of
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.style import Look, pad, shown_width, wrap
 from advisor.rendering.text.table import Column, Group, table
@@ -30,7 +30,7 @@ def outside_lines(outside: str | None, *, width: int = 80, colour: bool = False,
 
 def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     """The table behind `metrics_text`."""
-    known = [(SHOWN[name], value) for name, value in metrics.present().items()]
+    known = [(METRICS[name], value) for name, value in metrics.present().items()]
     if not known:
         return ["No metric is known."]
     words = tuple(judged(shown, value, limits) for shown, value in known)
@@ -50,22 +50,22 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
 
 def chances(metrics: Metrics, limits: Limits) -> dict[str, float]:
     """How likely each limit is kept, by the name of its metric."""
-    known = ((SHOWN[name], value) for name, value in metrics.present().items())
+    known = ((METRICS[name], value) for name, value in metrics.present().items())
     return {shown.name: chance for shown, value in known if (chance := _kept(shown, value, limits)) is not None}
 
 
-def _chance(shown: Shown, value: Value, limits: Limits) -> str:
+def _chance(shown: MetricInfo, value: Value, limits: Limits) -> str:
     """How likely the limit is kept; empty without one."""
     chance = _kept(shown, value, limits)
     return "" if chance is None else percent(chance)
 
 
-def _kept(shown: Shown, value: Value, limits: Limits) -> float | None:
+def _kept(shown: MetricInfo, value: Value, limits: Limits) -> float | None:
     limit = limit_of(shown, limits)
     return None if limit is None else keeps_probability(value, limit, higher_is_better=shown.higher_is_better)
 
 
-def judged(shown: Shown, value: Value, limits: Limits) -> str:
+def judged(shown: MetricInfo, value: Value, limits: Limits) -> str:
     """`ok`, `risk` when the range crosses the limit, `FAIL`; empty without a limit."""
     limit = limit_of(shown, limits)
     if limit is None:
@@ -76,18 +76,18 @@ def judged(shown: Shown, value: Value, limits: Limits) -> str:
     return "ok" if keeps(shown, worst, limit) else "risk"
 
 
-def _ranges(known: list[tuple[Shown, Value]]) -> Column:
+def _ranges(known: list[tuple[MetricInfo, Value]]) -> Column:
     return Column("range", tuple(spread(value, scale(shown.unit, (value.value,))) for shown, value in known))
 
 
-def _limit(shown: Shown, limits: Limits) -> str:
+def _limit(shown: MetricInfo, limits: Limits) -> str:
     limit = limit_of(shown, limits)
     if limit is None:
         return ""
     return f"{'min' if shown.higher_is_better else 'max'} {quantity(limit, shown.unit, trim=True)}"
 
 
-def limit_gauge(shown: Shown, value: Value, limits: Limits, **size: int) -> str:
+def limit_gauge(shown: MetricInfo, value: Value, limits: Limits, **size: int) -> str:
     """The value's range against its limit, drawn; empty without a limit. `size` as of `gauge`."""
     limit = limit_of(shown, limits)
     return "" if limit is None else gauge(value.low, value.high, value.value, limit=limit, **size)
@@ -109,7 +109,7 @@ _GAP = "  "
 
 def verdict_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     """One line for each number, cells aligned; of what does not fit, the gauge goes first and the probability next, never the verdict."""
-    known = [(SHOWN[name], value) for name in SHOWN_FIRST if (value := getattr(metrics, name)) is not None]
+    known = [(METRICS[name], value) for name in SHOWN_FIRST if (value := getattr(metrics, name)) is not None]
     likely = chances(metrics, limits)
     columns = [
         [shown.label for shown, _ in known],
@@ -144,7 +144,7 @@ def _lines(cells: list[str], widths: list[int], look: Look, *, breaks: bool) -> 
     return [first, f"    {second}"] if cells[3] else [first]
 
 
-def _limit_sign(shown: Shown, limits: Limits) -> str:
+def _limit_sign(shown: MetricInfo, limits: Limits) -> str:
     limit = limit_of(shown, limits)
     if limit is None:
         return ""

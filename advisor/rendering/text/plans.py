@@ -7,12 +7,12 @@ from advisor.backends.technique import Slot, Technique
 from advisor.planning.advice import Candidate, Status
 from advisor.profiles.metrics import Metrics, Value
 from advisor.quantities.formatting import ABSENT, Scale, number, percent, scale, spread
-from advisor.quantities.metrics import SHOWN, Shown
+from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.style import Look, flow, wrap
 from advisor.rendering.text.table import Column, Group, table
 
-GLYPHS = {Status.MEETS: "◆", Status.AT_RISK: "o", Status.MISSES: "×"}
-_TONES = {Status.MEETS: "", Status.AT_RISK: "risk", Status.MISSES: "dim"}
+GLYPHS = {Status.MEETS: "◆", Status.AT_RISK: "o", Status.INFEASIBLE: "×"}
+_TONES = {Status.MEETS: "", Status.AT_RISK: "risk", Status.INFEASIBLE: "dim"}
 _MOST_ROWS = 8
 _RANGES_FROM_COLUMNS = 170
 _IDS_FROM_COLUMNS = 100
@@ -106,7 +106,7 @@ def _option(name: str, value: object) -> str:
 
 
 def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
-    shown = next((SHOWN[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
+    shown = next((METRICS[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
     if shown is None:
         return None
     values = [_value(candidate.metrics, shown) for candidate in candidates]
@@ -116,7 +116,7 @@ def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate],
     return Column(f"{head}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones)
 
 
-def _value(metrics: Metrics, shown: Shown) -> Value | None:
+def _value(metrics: Metrics, shown: MetricInfo) -> Value | None:
     value: Value | None = getattr(metrics, shown.name)
     return value
 

@@ -11,7 +11,7 @@ from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
 
 if TYPE_CHECKING:  # the refit prices plans
-    from advisor.feedback.refit import Taught
+    from advisor.feedback.refit import RefitResult
 
 
 def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
@@ -36,7 +36,7 @@ def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = Fal
     return look.finish(lines)
 
 
-def taught_text(taught: "Taught", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+def taught_text(taught: "RefitResult", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
     """What a run has taught, and what that does to the predictions of that run."""
     look = Look(width, colour, ascii)
     before, after = number(taught.before_pct), number(taught.after_pct)

@@ -8,7 +8,7 @@ from advisor.profiles.metrics import Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread, value_text
-from advisor.quantities.metrics import SHOWN, Shown
+from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
 
@@ -47,7 +47,7 @@ def ladder(comparison: Comparison, look: Look) -> list[str]:
     if not steps:
         return ["No rung was run."]
     key = Column("rung", tuple(rung_label(step, steps) for step in steps), tuple(_tone(step) for step in steps), left=True)
-    groups = [group for name in LADDER_METRICS if (group := _group(SHOWN[name], steps, look)) is not None]
+    groups = [group for name in LADDER_METRICS if (group := _group(METRICS[name], steps, look)) is not None]
     if not groups:
         return table(key, [Group((Column("ended", tuple(step.status.value for step in steps)),))], look)
     legend = (
@@ -76,7 +76,7 @@ def _tone(step: Step) -> str:
     return "" if step.status is RungStatus.DONE else "bad"
 
 
-def _group(shown: Shown, steps: tuple[Step, ...], look: Look) -> Group | None:
+def _group(shown: MetricInfo, steps: tuple[Step, ...], look: Look) -> Group | None:
     """The columns of one metric; `None` where no rung knows it. Columns that would be all empty are left out."""
     lines = [step.line(shown.name) for step in steps]
     values = [value for line in lines if line for value in (line.predicted, line.measured) if value]
@@ -105,7 +105,7 @@ def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
     return f"{text} {spread(value, scaled)}".rstrip() if ranges else text
 
 
-def _errors(lines: list[Line | None], shown: Shown, scaled: Scale) -> Column:
+def _errors(lines: list[Line | None], shown: MetricInfo, scaled: Scale) -> Column:
     tones = tuple("risk" if line and line.verdict is Verdict.OUTSIDE else "" for line in lines)
     head = "error %" if shown.relative_error else "error"
     return Column(head, tuple(error_cell(line, scaled) for line in lines), tones)
@@ -175,11 +175,11 @@ def _gains(comparison: Comparison, look: Look) -> list[str]:
     for name in _GAINS:
         before, after = first.line(name), last.line(name)
         if before and after and before.measured and after.measured:
-            lines += wrap(_gain(SHOWN[name], before.measured, after.measured), look, first=f"  {SHOWN[name].label:<14}")
+            lines += wrap(_gain(METRICS[name], before.measured, after.measured), look, first=f"  {METRICS[name].label:<14}")
     return lines
 
 
-def _gain(shown: Shown, before: Value, after: Value) -> str:
+def _gain(shown: MetricInfo, before: Value, after: Value) -> str:
     change = ""
     if before.value > 0 and after.value > 0:
         change = f" ({number((after.value / before.value - 1) * 100, signed=True)} %)"

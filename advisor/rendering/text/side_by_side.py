@@ -9,7 +9,7 @@ from advisor.planning.advice import Candidate
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import ABSENT, number, percent, scale, spread
-from advisor.quantities.metrics import SHOWN, Shown, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo, limit_of
 from advisor.rendering.text.metrics import judged
 from advisor.rendering.text.plans import SLOT_HEADS, describe
 from advisor.rendering.text.style import Look, pad
@@ -58,8 +58,8 @@ def _in_slot(candidate: Candidate, slot: Slot) -> str:
 def _numbers(first: Candidate, second: Candidate, limits: Limits, *, ranges: bool) -> list[Column]:
     rows = [("All limits kept", percent(first.probability), "", percent(second.probability), "", "")]
     rows += [
-        _row(SHOWN[name], _known(first.metrics, name), _known(second.metrics, name), limits, ranges=ranges)
-        for name in SHOWN
+        _row(METRICS[name], _known(first.metrics, name), _known(second.metrics, name), limits, ranges=ranges)
+        for name in METRICS
         if _says_more(name, first.metrics, second.metrics, limits)
     ]
     key, *cells = (tuple(row[place] for row in rows) for place in range(6))
@@ -75,10 +75,10 @@ def _numbers(first: Candidate, second: Candidate, limits: Limits, *, ranges: boo
 def _says_more(name: str, mine: Metrics, theirs: Metrics, limits: Limits) -> bool:
     """Whether a metric has a limit, or is known of both plans and is not just the mean that stands above it."""
     values = [_known(metrics, name) for metrics in (mine, theirs)]
-    if limit_of(SHOWN[name], limits) is not None:
+    if limit_of(METRICS[name], limits) is not None:
         return any(values)
     mean = f"{name.rpartition('_')[0]}_mean"
-    means = [_known(metrics, mean) for metrics in (mine, theirs)] if mean in SHOWN and mean != name else None
+    means = [_known(metrics, mean) for metrics in (mine, theirs)] if mean in METRICS and mean != name else None
     return all(values) and values != means
 
 
@@ -87,7 +87,9 @@ def _known(metrics: Metrics, name: str) -> Value | None:
     return value
 
 
-def _row(shown: Shown, mine: Value | None, theirs: Value | None, limits: Limits, *, ranges: bool) -> tuple[str, str, str, str, str, str]:
+def _row(
+    shown: MetricInfo, mine: Value | None, theirs: Value | None, limits: Limits, *, ranges: bool
+) -> tuple[str, str, str, str, str, str]:
     scaled = scale(shown.unit, [value.value for value in (mine, theirs) if value])
 
     def told(value: Value | None) -> str:
@@ -100,7 +102,7 @@ def _row(shown: Shown, mine: Value | None, theirs: Value | None, limits: Limits,
     return label, told(mine), next(words), told(theirs), next(words), _change(shown, mine, theirs)
 
 
-def _change(shown: Shown, mine: Value | None, theirs: Value | None) -> str:
+def _change(shown: MetricInfo, mine: Value | None, theirs: Value | None) -> str:
     if mine is None or theirs is None or not mine.value or not shown.relative_error:
         return ""
     share = 100 * (theirs.value / mine.value - 1)

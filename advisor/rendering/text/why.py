@@ -3,15 +3,15 @@
 import re
 
 from advisor.planfile.command import LIMIT_FLAGS
-from advisor.planning.advice import Candidate, Miss
-from advisor.planning.reasons import COMPARED
+from advisor.planning.advice import Candidate, Violation
+from advisor.planning.reasons import EXPLAINED_METRICS
 from advisor.profiles.metrics import Value
 from advisor.quantities.formatting import number, percent, quantity, scale
-from advisor.quantities.metrics import BY_LIMIT, SHOWN
+from advisor.quantities.metrics import BY_LIMIT, METRICS
 from advisor.sensitivity.counterfactual import Change, Kind, Outcome
 from advisor.sensitivity.marginal_gain import Change as Moved
 from advisor.sensitivity.marginal_gain import Gain
-from advisor.sensitivity.slack import Standing
+from advisor.sensitivity.slack import LimitSlack
 
 OUTCOMES = {
     Outcome.CHOSEN: "planned again, it is in the plan",
@@ -40,7 +40,7 @@ def with_range(value: Value, unit: str) -> str:
     return f"{text}, between {number(value.low * scaled.factor)} and {number(value.high * scaled.factor)} {scaled.unit}".rstrip()
 
 
-def standing_words(standing: Standing) -> str:
+def standing_words(standing: LimitSlack) -> str:
     """How near a plan is to one limit, in a sentence."""
     shown = BY_LIMIT[standing.limit]
     bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(standing.asked, shown.unit, trim=True)}"
@@ -67,8 +67,8 @@ def gain_words(gain: Gain) -> str:
 
 def moved_words(change: Moved) -> str:
     """One metric before and after, the latter with its range."""
-    unit = SHOWN[change.metric].unit
-    return f"{COMPARED[change.metric]} {quantity(change.before.value, unit)} to {with_range(change.after, unit)}"
+    unit = METRICS[change.metric].unit
+    return f"{EXPLAINED_METRICS[change.metric]} {quantity(change.before.value, unit)} to {with_range(change.after, unit)}"
 
 
 def change_words(change: Change, *, flags: bool = True) -> str:
@@ -124,11 +124,11 @@ def _figures(change: Change) -> str:
     """The plan with the technique: what it is predicted to do, and the limits that it misses."""
     metrics = change.candidate.metrics
     values = ((name, getattr(metrics, name)) for name in TOLD)
-    told = [f"{COMPARED[name]} {quantity(value.value, SHOWN[name].unit)}" for name, value in values if value is not None]
-    return f" ({', '.join((*map(miss_words, change.candidate.misses), *told))})"
+    told = [f"{EXPLAINED_METRICS[name]} {quantity(value.value, METRICS[name].unit)}" for name, value in values if value is not None]
+    return f" ({', '.join((*map(miss_words, change.candidate.violations), *told))})"
 
 
-def miss_words(miss: Miss) -> str:
+def miss_words(miss: Violation) -> str:
     """A limit that a plan misses, with both numbers."""
     shown = BY_LIMIT[miss.limit]
     return f"{shown.label} {quantity(miss.predicted.value, shown.unit)} misses {quantity(miss.asked, shown.unit, trim=True)}"

@@ -6,13 +6,13 @@ from advisor.planfile.file import PlanFile
 from advisor.planfile.store import read_plan
 from advisor.planfile.yaml import plain_number
 from advisor.profiles.request import Load, Prefer
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 
 
-def asked_of_file(path: Path) -> Asked:
+def asked_of_file(path: Path) -> FormValues:
     """Model, machine, lengths, load, limits and forced techniques of a plan file. Raises `AdvisorError` as `read_plan` does."""
     plan = read_plan(path)
-    asked = Asked({}, tuple(sorted(plan.limits.require)), tuple(sorted(plan.limits.forbid)))
+    asked = FormValues({}, tuple(sorted(plan.limits.require)), tuple(sorted(plan.limits.forbid)))
     for name, value in _values(plan).items():
         if value is not None:
             asked = asked.with_text(name, plain_number(value) if isinstance(value, float) else str(value))

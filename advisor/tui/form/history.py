@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 
 MOST_STEPS = 100
 
@@ -11,11 +11,11 @@ MOST_STEPS = 100
 class History:
     """The question as it stands, what it was before, and what it was before that was undone; latest last in both."""
 
-    present: Asked = field(default_factory=Asked)
-    past: tuple[Asked, ...] = ()
-    future: tuple[Asked, ...] = ()
+    present: FormValues = field(default_factory=FormValues)
+    past: tuple[FormValues, ...] = ()
+    future: tuple[FormValues, ...] = ()
 
-    def changed(self, asked: Asked, *, join: bool = False) -> "History":
+    def changed(self, asked: FormValues, *, join: bool = False) -> "History":
         """A new question; what was undone is gone. `join` makes one step of this change and the last, as while a word is typed."""
         if asked == self.present:
             return self
@@ -34,7 +34,7 @@ class History:
             return self
         return replace(self, present=self.future[-1], past=(*self.past, self.present), future=self.future[:-1])
 
-    def readable(self, before: Asked | None = None) -> Asked:
+    def readable(self, before: FormValues | None = None) -> FormValues:
         """The question with each field that cannot be read as it was before, or as it last could be."""
         asked = self.present
         for name in self.present.errors():

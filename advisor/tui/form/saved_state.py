@@ -10,7 +10,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.running.folders import state_folder
 from advisor.tui.form.fields import BY_NAME
 from advisor.tui.form.history import MOST_STEPS, History
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 
 FORMAT = "1.0"
 FILTERS = ("frontier", "feasible", "all")
@@ -31,7 +31,7 @@ class SessionState:
     sort: str = "rank"
 
     @property
-    def asked(self) -> Asked:
+    def asked(self) -> FormValues:
         """The question as it stands."""
         return self.history.present
 
@@ -99,7 +99,7 @@ def _record(state: SessionState) -> dict[str, object]:
     }
 
 
-def _asked_record(asked: Asked) -> dict[str, object]:
+def _asked_record(asked: FormValues) -> dict[str, object]:
     return {"texts": dict(asked.texts), "require": list(asked.require), "forbid": list(asked.forbid)}
 
 
@@ -116,8 +116,8 @@ def _state(record: Mapping[str, Any]) -> SessionState:
     )
 
 
-def _asked(record: Mapping[str, Any]) -> Asked:
-    asked = Asked({}, tuple(map(str, record["require"])), tuple(map(str, record["forbid"])))
+def _asked(record: Mapping[str, Any]) -> FormValues:
+    asked = FormValues({}, tuple(map(str, record["require"])), tuple(map(str, record["forbid"])))
     for name, text in record["texts"].items():
         if name in BY_NAME:
             asked = asked.with_text(name, str(text))

@@ -7,20 +7,20 @@ from advisor.profiles.request import Load
 from advisor.sensitivity.counterfactual import Change, Kind
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.fields import OF_LIMIT, PREFERENCES
-from advisor.tui.form.values import Asked, Force
+from advisor.tui.form.values import Force, FormValues
 
 _OF_LENGTH = {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens", "shared_prefix_tokens": "shared_prefix"}
 
 
-def with_change(asked: Asked, technique: str, change: Change) -> Asked:
+def with_change(asked: FormValues, technique: str, change: Change) -> FormValues:
     """The question in which a change that lets in `technique` was made."""
     match change.kind:
         case Kind.ALLOW:
-            return asked.with_force(technique, Force.FREE)
+            return asked.with_constraint(technique, Force.FREE)
         case Kind.REQUIRE:
-            return asked.with_force(technique, Force.REQUIRED)
+            return asked.with_constraint(technique, Force.REQUIRED)
         case Kind.TECHNIQUE:
-            return _with_partner(asked.with_force(technique, Force.REQUIRED), change)
+            return _with_partner(asked.with_constraint(technique, Force.REQUIRED), change)
         case Kind.LIMIT:
             return asked.with_text(OF_LIMIT[change.name], _text(change.after))
         case Kind.PREFERENCE:
@@ -33,26 +33,26 @@ def with_change(asked: Asked, technique: str, change: Change) -> Asked:
             return asked.with_text("hardware", str(change.after)).with_text("profile", "")
 
 
-def with_gain(asked: Asked, gain: Gain) -> Asked | None:
+def with_gain(asked: FormValues, gain: Gain) -> FormValues | None:
     """The question with a limit moved; `None` where it is the device itself that would have to be larger."""
     if getattr(gain.request.limits, gain.limit) is None:
         return None
     return asked.with_text(OF_LIMIT[gain.limit], _text(gain.moved_to))
 
 
-def with_relaxation(asked: Asked, relaxation: Relaxation) -> Asked:
+def with_relaxation(asked: FormValues, relaxation: Relaxation) -> FormValues:
     """The question with the limit at which the plan is likely enough to pass."""
     needed = relaxation.needed if relaxation.likely is None else relaxation.likely
     return asked.with_text(OF_LIMIT[relaxation.limit], _text(round_enough(relaxation.limit, needed)))
 
 
-def _with_partner(asked: Asked, change: Change) -> Asked:
+def _with_partner(asked: FormValues, change: Change) -> FormValues:
     if change.after is not None:
-        return asked.with_force(str(change.after), Force.REQUIRED)
-    return asked.with_force(str(change.before), Force.FORBIDDEN)
+        return asked.with_constraint(str(change.after), Force.REQUIRED)
+    return asked.with_constraint(str(change.before), Force.FORBIDDEN)
 
 
-def _with_load(asked: Asked, change: Change) -> Asked:
+def _with_load(asked: FormValues, change: Change) -> FormValues:
     workload = change.request.workload
     if change.name == "concurrency":
         return asked.with_text("burst" if workload.load is Load.BURST else "concurrency", _text(change.after))

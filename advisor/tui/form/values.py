@@ -17,7 +17,7 @@ class Force(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class FormValues:
     """The question as it was typed. Two equal ones are the same question."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -30,20 +30,20 @@ class Asked:
         """What stands in a field."""
         return self.texts.get(name, "")
 
-    def with_text(self, name: str, text: str) -> "Asked":
+    def with_text(self, name: str, text: str) -> "FormValues":
         """The same question with another text in one field."""
         text = text.strip()
         changed = {**self.texts, name: text}
         kept = {field.name: changed[field.name] for field in FIELDS if changed.get(field.name)}
         return replace(self, texts=kept)
 
-    def force_of(self, technique: str) -> Force:
+    def constraint_of(self, technique: str) -> Force:
         """Whether a technique is forced in, forced out, or free."""
         if technique in map(technique_in, self.require):
             return Force.REQUIRED
         return Force.FORBIDDEN if technique in self.forbid else Force.FREE
 
-    def with_force(self, technique: str, force: Force) -> "Asked":
+    def with_constraint(self, technique: str, force: Force) -> "FormValues":
         """The same question with a technique forced in, out, or free again."""
         require = tuple(word for word in self.require if technique_in(word) != technique)
         forbid = tuple(name for name in self.forbid if name != technique)

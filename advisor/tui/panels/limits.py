@@ -8,7 +8,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 
 from advisor.tui.form.fields import FIELDS
-from advisor.tui.form.values import Asked
+from advisor.tui.form.values import FormValues
 from advisor.tui.panels.choice import Choice
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.stable_text import TextField
@@ -23,7 +23,7 @@ class LimitsPanel(VerticalScroll, can_focus=True):
         Binding("up", "walk(-1)", "Previous field", show=False),
     ]
 
-    def __init__(self, asked: Asked) -> None:
+    def __init__(self, asked: FormValues) -> None:
         super().__init__(id="limits", classes="panel")
         self._asked = asked
 
@@ -34,7 +34,7 @@ class LimitsPanel(VerticalScroll, can_focus=True):
                 text = self._asked.text(field.name)
                 yield Choice(field, text) if field.choices else FieldRow(field, text)
 
-    def show(self, asked: Asked) -> None:
+    def show(self, asked: FormValues) -> None:
         """Put the texts of a question into the form, as after undo."""
         for row in self.query(FieldRow):
             row.show(asked.text(row.field.name))

@@ -15,7 +15,7 @@ from advisor.tui.palette import tone_style
 from advisor.tui.panels.stable_text import Steady
 
 if TYPE_CHECKING:
-    from advisor.planning.alternatives import Spot
+    from advisor.planning.alternatives import Alternative
     from advisor.rendering.text.style import Look
 
 _SORTED_BY = {
@@ -34,7 +34,7 @@ GLYPHS = {"frontier": "◆", "feasible": "o", "rejected": "×"}
 class Rows:
     """What the table is to show."""
 
-    spots: "Sequence[Spot]"
+    spots: "Sequence[Alternative]"
     selected: str
     marked: Sequence[str]
     look: "Look"
@@ -104,7 +104,7 @@ class PlansPanel(DataTable[Text], Steady):
             self.post_message(self.Selected(plan))
 
 
-def _mark(spot: "Spot", rows: Rows) -> str:
+def _mark(spot: "Alternative", rows: Rows) -> str:
     """How a plan stands, whether it is marked, and whether its numbers are the closed form's."""
     marked, how = "m" if spot.id in rows.marked else " ", "" if spot.simulated else CLOSED_FORM
     return _shown(GLYPHS[spot.zone.value], rows.look) + marked + how
@@ -114,7 +114,7 @@ def _widest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts))
 
 
-def filtered(spots: "Sequence[Spot]", filter: str, sort: str) -> "list[Spot]":
+def filtered(spots: "Sequence[Alternative]", filter: str, sort: str) -> "list[Alternative]":
     """The plans that a filter lets through, in an order; where nothing fits all of them, as no table may be empty."""
     wanted = {"frontier": ("frontier",), "feasible": ("frontier", "feasible")}.get(filter, ("frontier", "feasible", "rejected"))
     kept = [spot for spot in spots if spot.zone.value in wanted] or list(spots)
@@ -124,7 +124,7 @@ def filtered(spots: "Sequence[Spot]", filter: str, sort: str) -> "list[Spot]":
     return kept
 
 
-def _number(spot: "Spot", metric: str) -> float:
+def _number(spot: "Alternative", metric: str) -> float:
     value = getattr(spot.candidate.metrics, metric)
     return value.value if value is not None else math.inf
 

@@ -8,7 +8,7 @@ from textual.widgets import Static
 from advisor.tui.palette import toned
 
 if TYPE_CHECKING:
-    from advisor.planning.alternatives import Spot
+    from advisor.planning.alternatives import Alternative
     from advisor.profiles.request import Limits
     from advisor.rendering.text.style import Look
 
@@ -30,12 +30,12 @@ class PlotPanel(Static, can_focus=True):
         if self._draw is not None:
             self._draw()
 
-    def show(self, spots: "Sequence[Spot]", selected: str, limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
+    def show(self, spots: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
         """Draw these plans, the selected one over all others, now and whenever there is other room."""
         self._draw = lambda: self._show(spots, selected, limits, look(self.content_size.width), palette)
         self._draw()
 
-    def _show(self, spots: "Sequence[Spot]", selected: str, limits: "Limits", look: "Look", palette: str) -> None:
+    def _show(self, spots: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Look", palette: str) -> None:
         from advisor.rendering.text.charts import Axes, Point, scatter
 
         this = "@" if look.ascii else "●"
@@ -56,7 +56,7 @@ class PlotPanel(Static, can_focus=True):
         self.update(toned(look.finish(lines).splitlines(), palette), layout=False)
 
 
-def frontier_step(spots: "Sequence[Spot]", selected: str, step: int) -> str | None:
+def frontier_step(spots: "Sequence[Alternative]", selected: str, step: int) -> str | None:
     """The next plan of the frontier by TPOT, from the selected one; `None` at the end. From off the frontier, the nearest on that side."""
     known = [(spot.candidate.metrics.tpot_ms_p95.value, spot) for spot in spots if spot.candidate.metrics.tpot_ms_p95 is not None]
     best = any(spot.zone.value == "frontier" for _, spot in known)

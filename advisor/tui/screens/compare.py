@@ -14,7 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from advisor.feedback.next_plans import NextPlans
-from advisor.feedback.refit import Taught
+from advisor.feedback.refit import RefitResult
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run
 from advisor.rendering.text.comparison import compared_lines, next_lines
@@ -92,12 +92,12 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
     def _teach(self) -> None:
         session = session_of(self)
         try:
-            found: Taught | AdvisorError = session.workshop.taught(self._folder)
+            found: RefitResult | AdvisorError = session.workshop.taught(self._folder)
         except AdvisorError as error:
             found = error
         session.call_from_thread(self._taught, found)
 
-    def _taught(self, found: Taught | AdvisorError) -> None:
+    def _taught(self, found: RefitResult | AdvisorError) -> None:
         session = session_of(self)
         self.query_one(".hint", Static).update(_HINT)
         if isinstance(found, AdvisorError):
@@ -110,7 +110,7 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
 
         session.push_screen(_TaughtScreen(found), take)
 
-    def _keep(self, taught: Taught) -> None:
+    def _keep(self, taught: RefitResult) -> None:
         session = session_of(self)
         try:
             session.workshop.keep(taught)
@@ -125,7 +125,7 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
 class _TaughtScreen(AskScreen):
     """What a run teaches, before it is stored."""
 
-    def __init__(self, taught: Taught) -> None:
+    def __init__(self, taught: RefitResult) -> None:
         super().__init__("Refit the machine's profile", (), (_LEAVE, _KEEP))
         self._taught = taught
 

@@ -20,7 +20,7 @@ from advisor.tui.panels.plot import PlotPanel, frontier_step
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.plan_files import PlanFiles
 from advisor.tui.screens.plan_reasons import PlanReasons
-from advisor.tui.status_text import counts, header, meant, told, unread
+from advisor.tui.status_text import counts_line, effective_values, header, summary_line, unreadable_line
 
 NO_MODEL = [
     "No model yet. Type a Hugging Face id or a folder in Model, or press 0 for a list.",
@@ -105,12 +105,12 @@ class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
         shown = filtered(planned.spots, state.filter, state.sort)
         if plan not in {spot.id for spot in shown}:
             shown += [spot for spot in planned.spots if spot.id == plan]
-        self.query_one(LimitsPanel).show_meant(meant(planned))
+        self.query_one(LimitsPanel).show_meant(effective_values(planned))
         look = session.look(self.size.width if self.size.width >= _RANGES_FROM else _BARE)
         table.fill(Rows(spots=shown, selected=plan, marked=state.marked, look=look, palette=session.palette))
         by = "" if state.sort == "rank" else f", by {state.sort}"
         lets_through = state.filter if planned.advice.binding is None else "all"
-        table.border_title = session.titled(f"2 Plans  {counts(planned)}  [{lets_through}{by}]")
+        table.border_title = session.titled(f"2 Plans  {counts_line(planned)}  [{lets_through}{by}]")
         self.show_detail()
         self.show_problem()
 
@@ -153,11 +153,11 @@ class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
             errors[problem.field] = problem.sentences(1)
         self.query_one(LimitsPanel).show_errors(errors)
         if unreadable:
-            self.say(unread(session.planned, unreadable))
+            self.say(unreadable_line(session.planned, unreadable))
         elif problem is not None:
             self.say(problem.sentences())
         elif session.planned is not None:
-            self.say(f"{self.note} {told(session.planned)}".lstrip())
+            self.say(f"{self.note} {summary_line(session.planned)}".lstrip())
 
     def say(self, sentence: str) -> None:
         """The message line."""

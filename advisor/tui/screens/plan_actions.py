@@ -9,7 +9,7 @@ from textual.screen import Screen
 from advisor.tui.contract import session_of
 from advisor.tui.form.choices import machines
 from advisor.tui.form.saved_state import FILTERS, MOST_MARKED, SORTS
-from advisor.tui.form.values import Asked, Force
+from advisor.tui.form.values import Force, FormValues
 from advisor.tui.panels.limits import LimitsPanel
 from advisor.tui.panels.plans import filtered
 from advisor.tui.panels.why import WhyPanel
@@ -156,7 +156,7 @@ class PlanActions(_Base):
 
         asked = session_of(self).state.asked
         names = [technique.name for technique in TECHNIQUES]
-        lines = [f"{name:<28}{FORCE_WORDS[asked.force_of(name)]}" for name in names]
+        lines = [f"{name:<28}{FORCE_WORDS[asked.constraint_of(name)]}" for name in names]
         hint = "Enter forces in, or out of the plan; again frees. Esc goes back."
         self.app.push_screen(
             ListScreen("What if: techniques", lines, hint), lambda taken: self.force_next(names[int(taken)]) if taken else None
@@ -197,7 +197,7 @@ class PlanActions(_Base):
             return
         self.app.push_screen(TwoPlansScreen(planned, pair))
 
-    def take_question(self, asked: Asked, note: str = "") -> None:
+    def take_question(self, asked: FormValues, note: str = "") -> None:
         """Another question as a whole, and the form with it; what the change was is said before how it turns out."""
         self.note = note
         session_of(self).ask(asked)

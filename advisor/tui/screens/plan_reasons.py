@@ -32,9 +32,9 @@ class PlanReasons(TellsFaults, PlanActions):
     def known(self, planned: "Planned", advice: "Advice") -> "Known":
         """What is known by now about a plan."""
         from advisor.rendering.text.insights import Known
-        from advisor.sensitivity.slack import standings
+        from advisor.sensitivity.slack import limit_slacks
 
-        found = standings(advice.chosen, advice.request, planned.budget_gib)
+        found = limit_slacks(advice.chosen, advice.request, planned.budget_gib)
         return Known(advice=advice, standings=found, insights=self._insights(planned, advice), working_on=self._working_on)
 
     if TYPE_CHECKING:  # of the Plan screen
@@ -81,10 +81,10 @@ class PlanReasons(TellsFaults, PlanActions):
         spots = session.planned.spots if session.planned is not None else ()
         chosen = any(spot.id == session.selected and technique in spot.candidate.names for spot in spots)
         force = Force.FORBIDDEN if chosen else Force.REQUIRED
-        if asked.force_of(technique) is not Force.FREE:
+        if asked.constraint_of(technique) is not Force.FREE:
             force = Force.FREE
         again = " again" if force is Force.FREE else ""
-        self.take_question(asked.with_force(technique, force), f"{technique} is {FORCE_WORDS[force]}{again} (u takes it back).")
+        self.take_question(asked.with_constraint(technique, force), f"{technique} is {FORCE_WORDS[force]}{again} (u takes it back).")
 
     def _take_change(self, taken: Taken | None) -> None:
         if taken is not None:

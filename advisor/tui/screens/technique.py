@@ -14,7 +14,7 @@ from textual.worker import get_current_worker
 
 from advisor.profiles.errors import AdvisorError
 from advisor.tui.contract import TellsFaults, session_of
-from advisor.tui.form.values import Asked, Force
+from advisor.tui.form.values import Force, FormValues
 from advisor.tui.keys import MODAL_KEYS
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ WORKING = "working out what would let it in ..."
 class Taken:
     """The question after what was taken, and what that is, in words."""
 
-    asked: Asked
+    asked: FormValues
     words: str
 
 
@@ -62,19 +62,19 @@ class TechniqueScreen(TellsFaults, ModalScreen[Taken]):
 
     def on_mount(self) -> None:
         """What can be done at once; then what is found out."""
-        from advisor.planning.advice import State
+        from advisor.planning.advice import TechniqueState
         from advisor.rendering.text.advice import reason_words
 
         reason = next(reason for reason in self._advice.reasons if reason.technique == self._technique)
         self.query_one("#reason", Static).update(session_of(self).ascii_only(reason_words(replace(reason, would_need=()))))
         asked, name = self._planned.asked, self._technique
         for force, words in FORCES.items():
-            if force is not asked.force_of(name):
-                self._offer(Taken(asked.with_force(name, force), words))
+            if force is not asked.constraint_of(name):
+                self._offer(Taken(asked.with_constraint(name, force), words))
         lines = self.query_one(OptionList)
         lines.highlighted = 0
         lines.focus()
-        if reason.state is not State.CHOSEN:
+        if reason.state is not TechniqueState.CHOSEN:
             self.query_one("#working", Static).update(WORKING)
             self._find_out()
 

@@ -14,7 +14,7 @@ from advisor.tui.screens.modals import TextScreen
 
 if TYPE_CHECKING:
     from advisor.planning.advice import Candidate
-    from advisor.planning.alternatives import Spot
+    from advisor.planning.alternatives import Alternative
     from advisor.tui.workers.planning_client import Planned
 
 SIMULATING = "the closed form's numbers are being simulated ..."
@@ -23,7 +23,7 @@ SIMULATING = "the closed form's numbers are being simulated ..."
 class TwoPlansScreen(TellsFaults, TextScreen):
     """What each is made of, and every number of both."""
 
-    def __init__(self, planned: "Planned", pair: "Sequence[Spot]") -> None:
+    def __init__(self, planned: "Planned", pair: "Sequence[Alternative]") -> None:
         super().__init__("Two plans", self._drawn)
         self._planned = planned
         self._pair = list(pair)

@@ -9,7 +9,7 @@ from pathlib import Path
 from advisor.backends.processes.events import Event, OnEvent
 from advisor.cli.failures import describe
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.workers.job_progress import FINISHED, Ending, Stage, Standing, Work
+from advisor.tui.workers.job_progress import FINISHED, Ending, JobProgress, Stage, Standing
 
 Do = Callable[[OnEvent, threading.Event], object]
 """Does the work, says how it goes, ends soon after the event is set, and gives back what came of it. Raises `AdvisorError`."""
@@ -30,7 +30,7 @@ class Task:
     """Where it writes; `None` for nowhere before it is done."""
 
 
-def again(task: Task, work: Work) -> Task:
+def again(task: Task, work: JobProgress) -> Task:
     """The same once more. What work in a folder has finished is kept there; all else begins anew."""
 
     def fresh(stage: Stage) -> Stage:
@@ -47,7 +47,7 @@ class Job:
     def __init__(self, task: Task, clock: Callable[[], float] = time.monotonic) -> None:
         self.task = task
         self.clock = clock
-        self.work = Work(stages=task.stages, steps=task.steps, begun_s=clock())
+        self.work = JobProgress(stages=task.stages, steps=task.steps, begun_s=clock())
         self.result: object = None
         self.error: AdvisorError | None = None
         self._cancel = threading.Event()
@@ -86,7 +86,7 @@ class Job:
         return self.work.left(self.clock())
 
     def _hear(self, event: Event | str) -> None:
-        self.work = self.work.heard(event, self.clock())
+        self.work = self.work.on_event(event, self.clock())
 
     def _ending(self) -> tuple[Ending, str]:
         if self._cancel.is_set() and (self.error is not None or not self.work.complete):

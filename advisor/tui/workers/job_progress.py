@@ -56,7 +56,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class JobProgress:
     """Long work as it stands; each event makes another one."""
 
     stages: tuple[Stage, ...]
@@ -111,7 +111,7 @@ class Work:
         share = self.share
         return (now_s - self.begun_s) * (1 - share) / share if share >= _SURE_FROM else None
 
-    def heard(self, event: Event | str, now_s: float) -> "Work":
+    def on_event(self, event: Event | str, now_s: float) -> "JobProgress":
         """The work after one event of its child; what is not about progress changes nothing."""
         match event:
             case Progress():
@@ -130,12 +130,12 @@ class Work:
                 return self._running_becomes(Standing.DONE)
         return self
 
-    def end(self, ending: Ending, why: str = "") -> "Work":
+    def end(self, ending: Ending, why: str = "") -> "JobProgress":
         """The work as it ended; stages that had not begun stay as they are."""
         last = {Ending.DONE: Standing.DONE, Ending.FAILED: Standing.FAILED, Ending.CANCELLED: Standing.CANCELLED}[ending]
         return replace(self._running_becomes(last), ended=ending, why=why)
 
-    def _progressed(self, event: Progress, now_s: float) -> "Work":
+    def _progressed(self, event: Progress, now_s: float) -> "JobProgress":
         name, step = self._place(event.step)
         names = [stage.name for stage in self.stages]
         if name not in names:
@@ -161,17 +161,17 @@ class Work:
         done = min(max(done, 0.0), 1.0)
         return (self.steps.index(step) + done) / len(self.steps) if step in self.steps else 0.0 if self.steps else done
 
-    def _with_line(self, text: str) -> "Work":
+    def _with_line(self, text: str) -> "JobProgress":
         return replace(self, lines=(*self.lines, *text.splitlines())[-MOST_LINES:])
 
-    def _with_result(self, text: str) -> "Work":
+    def _with_result(self, text: str) -> "JobProgress":
         stages = tuple(
             replace(stage, result=text) if text and stage.standing is Standing.RUNNING and not stage.result else stage
             for stage in self.stages
         )
         return replace(self, stages=stages)
 
-    def _failed(self, event: Failed) -> "Work":
+    def _failed(self, event: Failed) -> "JobProgress":
         """The stage that the message names, else the one that runs; a cancelled child is no failure."""
         name, message = self._place(event.message)
         message = message or event.message
@@ -186,7 +186,7 @@ class Work:
         said = ": ".join(filter(None, (name if named else "", message)))
         return replace(self, stages=stages)._with_line("\n".join((said, *event.notes)))
 
-    def _running_becomes(self, standing: Standing) -> "Work":
+    def _running_becomes(self, standing: Standing) -> "JobProgress":
         stages = tuple(replace(stage, standing=standing) if stage.standing is Standing.RUNNING else stage for stage in self.stages)
         return replace(self, stages=stages)
 
@@ -204,7 +204,7 @@ def _passed(stage: Stage) -> Stage:
 def _numbers(metrics: Metrics) -> str:
     """The numbers that a person waits for, in a line."""
     from advisor.quantities.formatting import quantity
-    from advisor.quantities.metrics import SHOWN
+    from advisor.quantities.metrics import METRICS
 
-    known = [(SHOWN[name], value) for name in _RESULTS if (value := getattr(metrics, name)) is not None]
+    known = [(METRICS[name], value) for name in _RESULTS if (value := getattr(metrics, name)) is not None]
     return ", ".join(f"{shown.label} {quantity(value.value, shown.unit)}" for shown, value in known)

@@ -6,7 +6,7 @@ from advisor.backends.measure.ladder import LOGS_FOLDER
 from advisor.planfile.deployment import shorter_home
 from advisor.rendering.text.style import Look, clip, pad, wrap
 from advisor.tui.workers.job import Job
-from advisor.tui.workers.job_progress import BROKE, Ending, Stage, Standing, Work
+from advisor.tui.workers.job_progress import BROKE, Ending, JobProgress, Stage, Standing
 
 _SIGNS = {
     Standing.WAITING: ("·", "dim"),
@@ -63,7 +63,7 @@ def about(seconds: float) -> str:
     return f"{minutes} min" if minutes < 2 * _MINUTE else f"{minutes / _MINUTE:.1f} h"
 
 
-def _labels(work: Work, look: Look) -> list[str]:
+def _labels(work: JobProgress, look: Look) -> list[str]:
     """The names of the stages; with the options of their techniques where that leaves room for results."""
     full = [f"{stage.name} {stage.options}".rstrip() for stage in work.stages]
     return full if max(map(len, full)) <= look.columns - _RESULT_COLUMNS else [stage.name for stage in work.stages]

@@ -13,7 +13,7 @@ from advisor.tui.workers.job_progress import Stage, Standing
 if TYPE_CHECKING:  # loaded by the first thing that is done
     from advisor.backends.processes.events import OnEvent
     from advisor.feedback.next_plans import NextPlans
-    from advisor.feedback.refit import Taught
+    from advisor.feedback.refit import RefitResult
     from advisor.planfile.file import PlanFile
     from advisor.profiles.run import Run
     from advisor.running.review import Review
@@ -35,7 +35,7 @@ class PastRun:
     rungs: int
 
 
-class Workshop:
+class MachineTasks:
     """The doors to the service, each as the command line opens it."""
 
     def busy(self) -> str | None:
@@ -78,10 +78,10 @@ class Workshop:
 
     def review(self, plan: "PlanFile") -> "Review":
         """What applying would do; it goes on with an unfinished run of the plan. Raises `AdvisorError` where it cannot be applied here."""
-        from advisor.running.review import goes_on, review
+        from advisor.running.review import can_resume, review
 
         earlier = self.unfinished(plan.id)
-        if earlier is not None and goes_on(reviewed := review(plan, earlier.folder)):
+        if earlier is not None and can_resume(reviewed := review(plan, earlier.folder)):
             return reviewed
         return review(plan, new_run_folder(plan.id))
 
@@ -121,11 +121,11 @@ class Workshop:
 
         return read_run(folder)
 
-    def taught(self, folder: Path) -> "Taught":
+    def taught(self, folder: Path) -> "RefitResult":
         """What a run would teach the profile that its plan was made with; stores nothing. Raises as `refit_from` does."""
-        from advisor.feedback.refit import refit_from
+        from advisor.feedback.refit import refit_profile
 
-        return refit_from(folder)
+        return refit_profile(folder)
 
     def next_plans(self, folder: Path) -> "tuple[NextPlans, tuple[str, ...]]":
         """Plans to try after a run, and the words of `advisor plan` that lead to them. Raises as `next_plans` does."""
@@ -142,7 +142,7 @@ class Workshop:
             asked = asked.with_text(OF_LIMIT[limit], plain_number(bound))
         return following, asked.words()
 
-    def keep(self, taught: "Taught") -> Path:
+    def keep(self, taught: "RefitResult") -> Path:
         """Store what was taught. Raises as `save_profile` does."""
         from advisor.profiles.store import save_profile
 

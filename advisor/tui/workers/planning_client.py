@@ -6,19 +6,19 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from advisor.estimate.cancellation import asking
+from advisor.estimate.cancellation import cancellable
 from advisor.planning.advise import advise
-from advisor.tui.form.values import Asked
-from advisor.tui.workers.priority_lock import Turns
+from advisor.tui.form.values import FormValues
+from advisor.tui.workers.priority_lock import PriorityLock
 
 if TYPE_CHECKING:  # the planner is loaded by the first question, after the first frame
     from advisor.planfile.file import PlanFile
     from advisor.planning.advice import Advice, Candidate
-    from advisor.planning.alternatives import Spot
+    from advisor.planning.alternatives import Alternative
     from advisor.planning.planner import Planner
     from advisor.profiles.request import Request
     from advisor.sensitivity.findings import Finding
-    from advisor.service import Planners
+    from advisor.service import PlannerCache
 
 _Found = TypeVar("_Found")
 
@@ -30,9 +30,9 @@ QUIET_S = 0.1
 class Planned:
     """The answer to what was asked."""
 
-    asked: Asked
+    asked: FormValues
     advice: "Advice"
-    spots: "tuple[Spot, ...]"
+    spots: "tuple[Alternative, ...]"
     budget_gib: float
     """What may be used of a device."""
     here: bool
@@ -54,13 +54,13 @@ class Here:
     """Name, memory and number, as in `RTX 4090, 24.0 GiB`."""
 
 
-class Desk:
+class PlanningClient:
     """Answers questions one at a time, from whichever thread they come."""
 
     def __init__(self) -> None:
-        self._turns = Turns()
+        self._turns = PriorityLock()
         self._preparing = threading.Lock()
-        self._planners: Planners | None = None
+        self._planners: PlannerCache | None = None
         self._here: Here | None = None
         self._quiet_until_s = 0.0
 
@@ -68,33 +68,33 @@ class Desk:
         """Leave the interpreter to the screen for a moment: a key was pressed, and its frame has to be drawn."""
         self._quiet_until_s = time.monotonic() + QUIET_S
 
-    def answer(self, asked: Asked, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+    def answer(self, asked: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
         """The best plan and all others worth a look; `None` when nobody waits for it by the time it is its turn.
 
         Raises `AdvisorError` as `advisor plan` does; limits that nothing meets are an answer.
         """
-        from advisor.planning.alternatives import landscape
+        from advisor.planning.alternatives import alternatives
 
-        with self._turns.at_once():
+        with self._turns.urgent():
             if abandoned():
                 return None
             planner, request = self._prepare(asked)
             advice = self._unless_abandoned(abandoned, lambda: advise(planner, request))
             if advice is None:
                 return None
-            return Planned(asked, advice, landscape(planner, advice), planner.budget_gib(request), _is_here(asked))
+            return Planned(asked, advice, alternatives(planner, advice), planner.budget_gib(request), _is_here(asked))
 
-    def sketch(self, asked: Asked) -> Planned | None:
+    def sketch(self, asked: FormValues) -> Planned | None:
         """What is known at once, while another question may still be worked on; `None` where stacks have to be priced first.
 
         Raises `AdvisorError` as `advisor plan` does.
         """
-        from advisor.planning.alternatives import sketch
+        from advisor.planning.alternatives import preview
 
         planner, request = self._prepare(asked)
-        if planner.already_priced(request) is None:
+        if planner.cached_prices(request) is None:
             return None
-        advice, spots = sketch(planner, request)
+        advice, spots = preview(planner, request)
         return Planned(asked, advice, spots, planner.budget_gib(request), _is_here(asked), final=False)
 
     def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> "Advice | None":
@@ -102,7 +102,7 @@ class Desk:
         from advisor.planning.alternatives import advice_for
 
         spot = next(spot for spot in planned.spots if spot.id == plan)
-        with self._turns.at_once():
+        with self._turns.urgent():
             planner, _ = self._prepare(planned.asked)
             return self._unless_abandoned(abandoned, lambda: advice_for(planner, planned.advice, spot.candidate))
 
@@ -111,7 +111,7 @@ class Desk:
         from advisor.planning.search import stack_of
 
         spot = next(spot for spot in planned.spots if spot.id == plan)
-        with self._turns.at_once():
+        with self._turns.urgent():
             planner, request = self._prepare(planned.asked)
             return self._unless_abandoned(abandoned, lambda: planner.candidate(stack_of(spot.candidate), request))
 
@@ -123,14 +123,14 @@ class Desk:
 
         def check() -> None:
             self._wait_or_abandon(abandoned)
-            self._turns.give_way()
+            self._turns.yield_to_urgent()
 
-        with self._turns.when_idle():
+        with self._turns.background():
             planner, _ = self._prepare(planned.asked)
         bits = findings(planner, advice, wanted)
         while True:
             try:
-                with self._turns.when_idle(), asking(check):
+                with self._turns.background(), cancellable(check):
                     bit = next(bits, None)
             except Abandoned:
                 return
@@ -138,7 +138,7 @@ class Desk:
                 return
             yield bit
 
-    def plan_file(self, asked: Asked, advice: "Advice") -> "PlanFile":
+    def plan_file(self, asked: FormValues, advice: "Advice") -> "PlanFile":
         """The plan file of an answer, as `advisor plan` makes it."""
         from advisor.cli.profile_choice import settle
         from advisor.planfile.from_advice import plan_of
@@ -161,10 +161,10 @@ class Desk:
 
     def forget_machine(self) -> None:
         """Look again and price anew, as after this machine was measured."""
-        with self._turns.at_once():
+        with self._turns.urgent():
             self._here = None
             if self._planners is not None:
-                self._planners.forget()
+                self._planners.clear()
 
     def fetch(self, model: str) -> None:
         """Look for a model on the network too, and keep its config. Raises `AdvisorError` where it cannot be had."""
@@ -172,20 +172,20 @@ class Desk:
 
         find_model(model, offline=False)
 
-    def _prepare(self, asked: Asked) -> "tuple[Planner, Request]":
+    def _prepare(self, asked: FormValues) -> "tuple[Planner, Request]":
         """Never asks the network: half a name is no name."""
         from advisor.cli.plan import question_of
-        from advisor.service import Planners
+        from advisor.service import PlannerCache
 
         question = question_of((*asked.words(), "--offline"))
         with self._preparing:
-            self._planners = self._planners or Planners()
+            self._planners = self._planners or PlannerCache()
             return self._planners.prepare(question)
 
     def _unless_abandoned(self, abandoned: Callable[[], bool], find: Callable[[], _Found]) -> _Found | None:
         """What is found; `None` once nobody waits for it."""
         try:
-            with asking(lambda: self._wait_or_abandon(abandoned)):
+            with cancellable(lambda: self._wait_or_abandon(abandoned)):
                 return find()
         except Abandoned:
             return None
@@ -198,5 +198,5 @@ class Desk:
             raise Abandoned
 
 
-def _is_here(asked: Asked) -> bool:
+def _is_here(asked: FormValues) -> bool:
     return not asked.text("hardware") and asked.text("profile") in ("", "auto", "none")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class Turns:
+class PriorityLock:
     """Taken and given back by threads."""
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class Turns:
         self._awaited = 0
 
     @contextmanager
-    def at_once(self) -> Iterator[None]:
+    def urgent(self) -> Iterator[None]:
         """The next turn, for what a person waits for."""
         with self._changed:
             self._awaited += 1
@@ -27,7 +27,7 @@ class Turns:
             self._give_back()
 
     @contextmanager
-    def when_idle(self) -> Iterator[None]:
+    def background(self) -> Iterator[None]:
         """A turn when nobody waits for one."""
         with self._changed:
             self._changed.wait_for(lambda: not self._taken and not self._awaited)
@@ -37,7 +37,7 @@ class Turns:
         finally:
             self._give_back()
 
-    def give_way(self) -> None:
+    def yield_to_urgent(self) -> None:
         """Whoever has a turn when idle lets those go first who wait for one at once, and has it again after them."""
         if self._awaited:
             with self._changed:

@@ -10,7 +10,7 @@ import torch
 
 from advisor.backends.measure.attention_error import attention_errors
 from advisor.backends.model.load import load_session
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.model.attention_hook import Options
 from advisor.backends.techniques import by_name
 from advisor.kernels.attention.paged_attention import reference
@@ -21,7 +21,7 @@ LAYERS, HEADS = 2, 4
 
 
 @pytest.fixture(scope="module")
-def session(tiny_model_folder: Path) -> Session:
+def session(tiny_model_folder: Path) -> LoadedModel:
     return by_name("kv-paged", {"block_tokens": 8}).apply(load_session(tiny_model_folder, max_tokens=48))
 
 
@@ -30,31 +30,31 @@ def stretches() -> torch.Tensor:
     return torch.randint(2, 320, (2, 48), generator=torch.Generator().manual_seed(0))
 
 
-def errors_of(session: Session, stretches: torch.Tensor, **altered: Session) -> dict[str, tuple[HeadError, ...]]:
+def errors_of(session: LoadedModel, stretches: torch.Tensor, **altered: LoadedModel) -> dict[str, tuple[HeadError, ...]]:
     return attention_errors(session, altered, stretches, lambda done, total: None)
 
 
-def test_every_head_of_every_layer_is_told_and_an_exact_cache_has_no_error(session: Session, stretches: torch.Tensor) -> None:
+def test_every_head_of_every_layer_is_told_and_an_exact_cache_has_no_error(session: LoadedModel, stretches: torch.Tensor) -> None:
     found = errors_of(session, stretches, same=session)["same"]
     assert [(each.layer, each.head) for each in found] == [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
     assert max(each.error for each in found) == 0
 
 
-def test_errors_grow_as_formats_keep_fewer_bits(session: Session, stretches: torch.Tensor) -> None:
+def test_errors_grow_as_formats_keep_fewer_bits(session: LoadedModel, stretches: torch.Tensor) -> None:
     formats = {name: replace(session, kv_format=name) for name in ("int8", "fp8", "int4")}
     found = errors_of(session, stretches, **formats)
     worst = [max(each.error for each in found[name]) for name in formats]
     assert 0 < worst[0] < worst[1] < worst[2] < 0.5, worst
 
 
-def test_a_window_as_long_as_the_text_costs_nothing_and_a_short_one_does(session: Session, stretches: torch.Tensor) -> None:
+def test_a_window_as_long_as_the_text_costs_nothing_and_a_short_one_does(session: LoadedModel, stretches: torch.Tensor) -> None:
     found = errors_of(session, stretches, short=replace(session, kv_window=8), whole=replace(session, kv_window=48))
     assert max(each.error for each in found["whole"]) == 0
     assert min(each.error for each in found["short"]) > 0.01
 
 
 def test_an_error_is_the_norm_of_the_difference_over_the_norm(
-    session: Session, stretches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    session: LoadedModel, stretches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the first layer and one stretch, against the definition in double precision."""
     from advisor.backends.measure import attention_error
@@ -81,7 +81,7 @@ def test_an_error_is_the_norm_of_the_difference_over_the_norm(
     assert [each.error for each in found] == pytest.approx(expected.tolist(), rel=1e-3)
 
 
-def test_int4_keeps_what_fits_in_its_newest_page(session: Session, stretches: torch.Tensor) -> None:
+def test_int4_keeps_what_fits_in_its_newest_page(session: LoadedModel, stretches: torch.Tensor) -> None:
     """In the contiguous layout a page is longer than the text."""
     contiguous = replace(session, kv_layout="contiguous", kv_format="int4")
     found = errors_of(session, stretches, near=contiguous, far=replace(session, kv_format="int4"))

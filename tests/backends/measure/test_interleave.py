@@ -6,7 +6,7 @@ from functools import partial
 
 from advisor.backends.measure import turns
 from advisor.backends.measure.timing import Clock
-from advisor.backends.measure.turns import Kind, take_turns
+from advisor.backends.measure.turns import MeasurementKind, interleave
 from advisor.backends.processes.events import Event, Progress
 
 
@@ -35,15 +35,15 @@ class Until:
         return self.hands.now >= self.at
 
 
-def kind(hands: Hands, name: str, seconds: float, *, pieces: int, share: float, needed: int = 0) -> Kind[str]:
+def kind(hands: Hands, name: str, seconds: float, *, pieces: int, share: float, needed: int = 0) -> MeasurementKind[str]:
     works: list[Callable[[], Iterator[str]]] = [partial(hands.work, name, seconds)] * pieces
-    return Kind(works=works, share=share, needed=needed)
+    return MeasurementKind(works=works, share=share, needed=needed)
 
 
-def run(hands: Hands, kinds: tuple[Kind[str], ...], at: float, monkeypatch: object) -> list[Event]:
+def run(hands: Hands, kinds: tuple[MeasurementKind[str], ...], at: float, monkeypatch: object) -> list[Event]:
     told: list[Event] = []
     monkeypatch.setattr(turns, "time", hands)  # type: ignore[attr-defined]
-    take_turns(kinds, Clock(time.monotonic(), None, told.append), Until(hands, at), "timings")  # type: ignore[arg-type]
+    interleave(kinds, Clock(time.monotonic(), None, told.append), Until(hands, at), "timings")  # type: ignore[arg-type]
     return told
 
 

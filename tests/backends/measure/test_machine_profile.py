@@ -24,7 +24,7 @@ from advisor.backends.measure.overheads import (
 )
 from advisor.backends.measure.products import FORMATS, Case, Stored, linear, stored_bytes, time_case
 from advisor.backends.measure.timing import Clock, seconds_per_call
-from advisor.backends.measure.turns import Kind, T, take_turns
+from advisor.backends.measure.turns import MeasurementKind, T, interleave
 from advisor.backends.processes import child as launch
 from advisor.backends.processes.child import run_job
 from advisor.backends.processes.events import Event, Failed, Progress, Started
@@ -40,9 +40,9 @@ FEW_WORKS = (Work("decode", 1, 1, 64), Work("prefill", 1, 16, 16))
 SMALL = Case(256, 256, (1, 16), cached=True)
 
 
-def finished(kind: Kind[T], clock: Clock) -> list[T]:
+def finished(kind: MeasurementKind[T], clock: Clock) -> list[T]:
     """What a kind finds when there is no time for more than is needed."""
-    take_turns((kind,), clock, clock.until(0.0), "timings")
+    interleave((kind,), clock, clock.until(0.0), "timings")
     return kind.found
 
 

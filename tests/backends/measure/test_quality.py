@@ -12,7 +12,7 @@ from advisor.backends.measure.quality import measure_baseline, measure_candidate
 from advisor.backends.measure.reference import collect, load_reference, save_reference
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.model.load import load_session
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.errors import AdvisorError
 
 
@@ -21,17 +21,17 @@ def quiet(done: int, total: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def session(tiny_model_folder: Path) -> Session:
+def session(tiny_model_folder: Path) -> LoadedModel:
     return load_session(tiny_model_folder, max_tokens=32)
 
 
 @pytest.fixture(scope="module")
-def windows(session: Session, tiny_text_file: Path) -> torch.Tensor:
+def windows(session: LoadedModel, tiny_text_file: Path) -> torch.Tensor:
     tokens = session.tokenizer(tiny_text_file.read_text(), add_special_tokens=False)["input_ids"]
     return token_windows(torch.tensor(tokens), tokens_wanted=256, longest=64)
 
 
-def test_scores_are_those_of_the_model_itself(session: Session, windows: torch.Tensor) -> None:
+def test_scores_are_those_of_the_model_itself(session: LoadedModel, windows: torch.Tensor) -> None:
     with torch.inference_mode():
         truth = session.model(windows).logits[:, :-1].float().log_softmax(-1)
     ours = torch.stack(list(window_log_probs(session, windows, quiet)))
@@ -39,7 +39,7 @@ def test_scores_are_those_of_the_model_itself(session: Session, windows: torch.T
     assert (ours - truth).abs().max().item() < 0.15, "bf16 rounds differently in another attention, and no more than that"
 
 
-def test_the_unchanged_model_is_at_no_distance_from_itself(session: Session, windows: torch.Tensor, tmp_path: Path) -> None:
+def test_the_unchanged_model_is_at_no_distance_from_itself(session: LoadedModel, windows: torch.Tensor, tmp_path: Path) -> None:
     base = measure_baseline(session, windows, tmp_path / "reference", quiet)
     again = measure_candidate(session, tmp_path / "reference", quiet)
     assert base.perplexity is not None
@@ -51,7 +51,9 @@ def test_the_unchanged_model_is_at_no_distance_from_itself(session: Session, win
     assert again.kl_divergence.value < 1e-5, "what half precision leaves of it"
 
 
-def test_a_spoilt_model_is_far_from_the_baseline(session: Session, windows: torch.Tensor, tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_a_spoilt_model_is_far_from_the_baseline(
+    session: LoadedModel, windows: torch.Tensor, tmp_path: Path, tiny_model_folder: Path
+) -> None:
     base = measure_baseline(session, windows, tmp_path / "reference", quiet)
     spoilt = load_session(tiny_model_folder, max_tokens=32)
     with torch.no_grad():
@@ -66,7 +68,7 @@ def test_a_spoilt_model_is_far_from_the_baseline(session: Session, windows: torc
 
 
 def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
-    session: Session, windows: torch.Tensor, tmp_path: Path
+    session: LoadedModel, windows: torch.Tensor, tmp_path: Path
 ) -> None:
     measure_baseline(session, windows, tmp_path / "reference", quiet)
     paged = replace(session, kv_layout="paged", kv_block_tokens=8)
@@ -78,7 +80,7 @@ def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
     assert distances[3] < 0.5, distances
 
 
-def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: Session, windows: torch.Tensor, tmp_path: Path) -> None:
+def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: LoadedModel, windows: torch.Tensor, tmp_path: Path) -> None:
     """In the contiguous layout a page is 64 tokens, as long as these windows: nothing that is read was rounded to four bits."""
     measure_baseline(session, windows, tmp_path / "reference", quiet)
     contiguous, paged = (replace(session, kv_format="int4", kv_layout=layout, kv_block_tokens=8) for layout in ("contiguous", "paged"))
@@ -100,7 +102,7 @@ def test_kept_tokens_and_the_rest_bound_the_divergence_from_below(monkeypatch: p
     assert (part > 0.5 * truth).all()
 
 
-def test_a_reference_survives_the_disk_and_a_broken_one_is_an_error(windows: torch.Tensor, session: Session, tmp_path: Path) -> None:
+def test_a_reference_survives_the_disk_and_a_broken_one_is_an_error(windows: torch.Tensor, session: LoadedModel, tmp_path: Path) -> None:
     made = collect(windows, window_log_probs(session, windows, quiet))
     save_reference(made, tmp_path / "reference")
     read = load_reference(tmp_path / "reference")

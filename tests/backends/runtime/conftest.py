@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.attention.step import Feed
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.attention.step import SequenceInput
 from advisor.backends.runtime.engine import Job
-from advisor.backends.runtime.prepare import engaged
+from advisor.backends.runtime.prepare import prepared_session
 
 Tokens = list[tuple[int, ...]]
 BLOCK = 4
@@ -47,12 +47,12 @@ def draft(build_model: Callable[..., Any]) -> Any:
 
 
 @pytest.fixture(scope="session")
-def open_session() -> Callable[..., Session]:
+def open_session() -> Callable[..., LoadedModel]:
     """A session around a model, four slots of 80 tokens unless told otherwise."""
 
-    def build(model: Any, **settings: Any) -> Session:
+    def build(model: Any, **settings: Any) -> LoadedModel:
         known = {"folder": Path(), "tokenizer": None, "device": torch.device("cpu"), "max_tokens": 80, "max_sequences": 4}
-        return Session(model=model, **{**known, **settings})
+        return LoadedModel(model=model, **{**known, **settings})
 
     return build
 
@@ -92,16 +92,16 @@ def text() -> Callable[..., tuple[int, ...]]:
 def cached_logits() -> Callable[..., tuple[torch.Tensor, int]]:
     """Logits [T, V] of a text through a session's cache, passed in pieces from one place to another, and the most blocks held."""
 
-    def run(session: Session, tokens: Sequence[int], passes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
+    def run(session: LoadedModel, tokens: Sequence[int], passes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
         rows = []
-        with engaged(session) as ready:
+        with prepared_session(session) as ready:
             pool = ready.runner.pool
             held = pool.open()
             for start, end in passes:
                 pool.evict(held)
-                assert pool.grow(held, end)
+                assert pool.allocate(held, end)
                 grouped = 1 if end == start + 1 and start else 0
-                rows.append(ready.runner.run([Feed(held, tokens[start:end])], range(end - start), grouped).clone())
+                rows.append(ready.runner.run([SequenceInput(held, tokens[start:end])], range(end - start), grouped).clone())
             return torch.cat(rows), pool.peak_blocks
 
     return run

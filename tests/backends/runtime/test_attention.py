@@ -7,9 +7,9 @@ import torch
 from torch.nn.attention import flex_attention
 
 from advisor.backends.runtime.attention.probe import attention_layer_callable
-from advisor.backends.runtime.attention.step import Feed, Step
+from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.cache.indices import Reading
-from advisor.backends.runtime.cache.pool import Heads, Held, Pool, Room
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.cache.store import ModelFormat
 from advisor.backends.runtime.model.attention_hook import Options
 from advisor.kernels.attention.paged_attention import reference
@@ -24,20 +24,20 @@ def _flex_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def filled_pool(
-    lengths: list[int], news: list[int], block: int, heads: Heads, kv_format: str, dtype: torch.dtype
-) -> tuple[Pool, list[Held]]:
+    lengths: list[int], news: list[int], block: int, heads: KvShape, kv_format: str, dtype: torch.dtype
+) -> tuple[Pool, list[SequenceBlocks]]:
     """A pool in which sequences hold `lengths` random tokens, in scattered blocks, with room for `news` more."""
     longest = max(length + new for length, new in zip(lengths, news, strict=True))
     needed = sum(-(-(length + new) // block) for length, new in zip(lengths, news, strict=True))
-    room = Room(blocks=needed + 3, block_tokens=block, sequences=len(lengths), max_tokens=longest, kv_format=kv_format)
+    room = CacheConfig(blocks=needed + 3, block_tokens=block, sequences=len(lengths), max_tokens=longest, kv_format=kv_format)
     pool = Pool((heads,), room, dtype, torch.device("cpu"))
     random.Random(0).shuffle(pool._free)
     helds = []
     for length, new in zip(lengths, news, strict=True):
         held = pool.open()
-        assert pool.grow(held, length + new)
+        assert pool.allocate(held, length + new)
         if length:
-            at = Step(pool, [Feed(held, [0] * length)], 0, "eager")._writing(heads.kv_heads)
+            at = AttentionStep(pool, [SequenceInput(held, [0] * length)], 0, "eager")._writing(heads.kv_heads)
             shape = (length, heads.kv_heads)
             pool.write(0, torch.randn(*shape, heads.key_width).to(dtype), torch.randn(*shape, heads.value_width).to(dtype), at)
         held.tokens = length
@@ -64,8 +64,8 @@ def test_a_mixed_step_agrees_with_the_definition(
 ) -> None:
     torch.manual_seed(0)
     lengths, news, grouped = [7, 1, 30, 12, 0, 9], [1, 1, 4, 2, 13, 6], 4
-    pool, helds = filled_pool(lengths, news, block, Heads(kv_heads, key_width, value_width), "bf16", torch.float32)
-    step = Step(pool, [Feed(held, [0] * new) for held, new in zip(helds, news, strict=True)], grouped, implementation)
+    pool, helds = filled_pool(lengths, news, block, KvShape(kv_heads, key_width, value_width), "bf16", torch.float32)
+    step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], grouped, implementation)
     total = sum(news)
     query, key = torch.randn(1, q_heads, total, key_width), torch.randn(1, kv_heads, total, key_width)
     value = torch.randn(1, kv_heads, total, value_width)
@@ -85,8 +85,8 @@ def test_a_mixed_step_agrees_with_the_definition(
 def test_soft_caps_and_sinks_agree_with_the_definition(options: Options, implementation: str) -> None:
     torch.manual_seed(1)
     lengths, news = [5, 9, 0], [1, 3, 6]
-    pool, helds = filled_pool(lengths, news, 4, Heads(2, 8, 8), "bf16", torch.float32)
-    step = Step(pool, [Feed(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
+    pool, helds = filled_pool(lengths, news, 4, KvShape(2, 8, 8), "bf16", torch.float32)
+    step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
     query, key, value = torch.randn(1, 4, 10, 8), torch.randn(1, 2, 10, 8), torch.randn(1, 2, 10, 8)
     out = step.attend(0, query, key, value, options)[0]
     rows = [helds[0].row, *[helds[1].row] * 3, *[helds[2].row] * 6]
@@ -106,8 +106,8 @@ def test_unwritten_rows_of_the_pool_do_not_reach_the_output(implementation: str,
     results = []
     for left_behind in (0.0, 1e4):
         torch.manual_seed(2)
-        pool, helds = filled_pool(lengths, news, block, Heads(2, 8, 8), "bf16", torch.float32)
-        step = Step(pool, [Feed(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
+        pool, helds = filled_pool(lengths, news, block, KvShape(2, 8, 8), "bf16", torch.float32)
+        step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
         for held, length, new in zip(helds, lengths, news, strict=True):
             for place in range(length + new, len(held.blocks) * block):
                 for store in (pool.keys[0], pool.values[0]):

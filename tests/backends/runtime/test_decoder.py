@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.model.forward import OwnCode, Prepared, _Trial, prepared
+from advisor.backends.runtime.model.forward import Prepared, TransformersForward, _ProbeRun, prepared
 from advisor.backends.runtime.model.linears import pack, packed_product, packs, product
 
 OURS: dict[str, dict[str, object]] = {
@@ -55,7 +55,7 @@ def test_others_run_their_own_code_for_a_reason(
     assert reason in (ready(build_model(architecture, **changes)).own_code_because or "")
 
 
-def test_hooks_of_others_are_not_passed_over(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+def test_hooks_of_others_are_not_passed_over(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
     model, called = build_model("llama"), []
     handle = model.model.layers[0].mlp.register_forward_hook(lambda *_: called.append(1))
     outcome = serve(open_session(model), [Job((3, 4), 2)], concurrency=None)
@@ -79,7 +79,7 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
     with ExitStack() as undo, torch.inference_mode():
         way = prepared(model, undo)
         assert way.own_code_because is None
-        ours = _Trial().run(way.forward, model)
+        ours = _ProbeRun().run(way.forward, model)
     ids, places = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0), (torch.arange(8) * 8).unsqueeze(0)
     with torch.inference_mode():
         own = model(input_ids=ids, position_ids=places, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
@@ -87,7 +87,7 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
     assert error < (1e-5 if weights == "fp32" else 0.02), error
 
 
-def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         model = build_model("qwen3", head_dim=16, attention_bias=True).to(dtype)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -99,7 +99,7 @@ def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], ope
                 assert not tensor.is_inference(), name
 
 
-def test_a_cancelled_run_hands_the_weights_back(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+def test_a_cancelled_run_hands_the_weights_back(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
     model = build_model("llama").to(torch.bfloat16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -149,6 +149,6 @@ def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) 
 def test_own_code_keeps_only_wanted_rows(llama: Any) -> None:
     with ExitStack() as undo, torch.inference_mode():
         prepared(llama, undo)
-        all_rows = _Trial().run(OwnCode(llama), llama)
-        some = OwnCode(llama)(_Trial(), (torch.arange(8) * 37 + 11) % 64, torch.arange(8) * 8, torch.tensor([6, 2]))
+        all_rows = _ProbeRun().run(TransformersForward(llama), llama)
+        some = TransformersForward(llama)(_ProbeRun(), (torch.arange(8) * 37 + 11) % 64, torch.arange(8) * 8, torch.tensor([6, 2]))
     assert torch.allclose(some, all_rows[[6, 2]], atol=1e-5)

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.device.memory import memory_errors
 from advisor.backends.runtime.engine import Job, Outcome, Progress, serve
-from advisor.backends.runtime.prepare import engaged
+from advisor.backends.runtime.prepare import prepared_session
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 JOBS = [Job((3, 4, 5, 6), 5), Job((7, 8), 3), Job((9,) * 6, 4), Job((10, 11), 6)]
@@ -21,7 +21,7 @@ def most_in_flight(outcome: Outcome) -> int:
     return max(sum(other.submitted_s <= one.submitted_s < other.last_token_s for other in samples) for one in samples)
 
 
-def test_times_are_ordered_and_token_counts_add_up(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_times_are_ordered_and_token_counts_add_up(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     outcome = serve(open_session(llama, max_sequences=2), JOBS, concurrency=None)
     for done, job in zip(outcome.finished, JOBS, strict=True):
         sample = done.sample
@@ -33,28 +33,28 @@ def test_times_are_ordered_and_token_counts_add_up(llama: Any, open_session: Cal
     assert outcome.kv_bytes == 2 * 80 * 2 * 2 * 2 * 16 * 4
 
 
-def test_a_closed_loop_keeps_so_many_in_flight(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_closed_loop_keeps_so_many_in_flight(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session = open_session(llama, batching="continuous")
     assert most_in_flight(serve(session, JOBS, concurrency=1)) == 1
     assert most_in_flight(serve(session, JOBS, concurrency=2)) == 2
     assert most_in_flight(serve(session, JOBS, concurrency=None)) == 4
 
 
-def test_an_open_loop_submits_at_the_given_times(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_an_open_loop_submits_at_the_given_times(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     arrivals = [0.0, 0.0, 0.3, 0.31]
     outcome = serve(open_session(llama, batching="continuous"), JOBS, concurrency=None, arrivals_s=arrivals)
     assert [done.sample.submitted_s for done in outcome.finished] == arrivals
     assert outcome.finished[2].sample.first_token_s > 0.3
 
 
-def test_waiting_for_a_slot_counts_as_time_to_first_token(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_waiting_for_a_slot_counts_as_time_to_first_token(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     outcome = serve(open_session(llama, max_sequences=1), JOBS[:2], concurrency=None)
     first, second = (done.sample for done in outcome.finished)
     assert second.submitted_s < first.first_token_s, "both are there from the start"
     assert second.first_token_s > first.last_token_s, "the only slot is taken until the first is done"
 
 
-def test_progress_is_told_after_every_step_and_may_cancel(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_progress_is_told_after_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     told: list[Progress] = []
     outcome = serve(open_session(llama), JOBS, concurrency=None, on_step=told.append)
     assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
@@ -70,11 +70,11 @@ def test_progress_is_told_after_every_step_and_may_cancel(llama: Any, open_sessi
     assert llama.config._attn_implementation == before
 
 
-def test_the_cache_is_freed_when_a_run_is_cancelled(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_the_cache_is_freed_when_a_run_is_cancelled(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     seen: list[Pool] = []
 
     def run_and_fail() -> None:
-        with engaged(open_session(llama)) as ready:
+        with prepared_session(open_session(llama)) as ready:
             seen.append(ready.runner.pool)
             assert len(ready.runner.pool.keys) == 2
             raise InterruptedError
@@ -104,14 +104,14 @@ def test_what_cannot_run_says_why(
     arguments: dict[str, Any],
     code: str,
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
 ) -> None:
     with pytest.raises(AdvisorError) as refusal:
         serve(open_session(llama, **settings), jobs, **arguments)
     assert refusal.value.code == code
 
 
-def test_a_cache_larger_than_memory_dies_of_memory(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_cache_larger_than_memory_dies_of_memory(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session = open_session(llama, max_tokens=2**40, max_sequences=64)
     with pytest.raises(AdvisorError, match="memory ran out during the allocation of a cache of 64 blocks") as death:
         serve(session, JOBS, concurrency=None)

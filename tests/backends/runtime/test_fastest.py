@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn.attention import flex_attention
 
 from advisor.backends.detection.compiler import cpp_compiler
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention import exact
 from advisor.backends.runtime.attention.autotune import Fastest, kind_of
 from advisor.backends.runtime.attention.exact import Call, Way, ways
 from advisor.backends.runtime.cache.store import Batch
 from advisor.backends.runtime.engine import Job, serve
-from advisor.kernels.attention.flex import Sight
+from advisor.kernels.attention.flex import AttentionMask
 from advisor.kernels.attention.paged_attention import additive_mask, widen_mask
 
 
@@ -30,8 +30,8 @@ def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool
     def mask() -> Tensor:
         return widen_mask(additive_mask(positions, keys, torch.float32), 2)
 
-    def sight() -> Sight:
-        return Sight(positions=positions)
+    def sight() -> AttentionMask:
+        return AttentionMask(positions=positions)
 
     return Call(query=query, cached=cached, mask=mask, sight=sight, most=4, is_causal=is_causal, scale=0.4, **asked)
 
@@ -129,7 +129,7 @@ def test_a_way_that_fails_is_not_taken_and_the_reason_says_so(timed: Any, monkey
     assert reason.endswith("not able: sdpa)")
 
 
-def test_a_session_tries_before_it_serves_and_remembers(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_session_tries_before_it_serves_and_remembers(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     fastest = Fastest()
     session = open_session(llama, attention="flash", fastest=fastest, kv_layout="paged", kv_block_tokens=8, kv_prefix_reuse=True)
     jobs = [Job(tuple(range(3, 40)), 5) for _ in range(3)]
@@ -145,7 +145,7 @@ def test_a_session_tries_before_it_serves_and_remembers(llama: Any, open_session
 def test_flex_gives_the_tokens_of_the_model(
     monkeypatch: pytest.MonkeyPatch,
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
@@ -165,7 +165,7 @@ def test_a_compiled_kernel_looks_at_every_block_of_a_long_cache(tokens: int, mos
 
 def test_what_is_added_to_a_run_of_queries_hides_no_block_from_it() -> None:
     query, rows = torch.zeros(1, 1, 4, 8), torch.zeros(1, 2, 600, 8)
-    *_, sight = exact._grown(query, rows, rows, Sight(positions=torch.tensor([[599]])), 1)
+    *_, sight = exact._grown(query, rows, rows, AttentionMask(positions=torch.tensor([[599]])), 1)
     count, _ = sight.blocks(128, 8)
     assert count.tolist() == [[5]], "of 128 tokens each, the last of which holds place 599"
 

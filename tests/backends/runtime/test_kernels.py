@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.store import ModelFormat
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.prepare import Drive, engaged
+from advisor.backends.runtime.prepare import Drive, prepared_session
 from advisor.backends.runtime.sampler import Sampling
 from advisor.kernels.kernel import INTERPRETED
 
@@ -27,7 +27,7 @@ def few_jobs(seed: int = 0, count: int = 2) -> list[Job]:
     return [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 18))), draw.randint(2, 4)) for _ in range(count)]
 
 
-def tokens(session: Session, jobs: Sequence[Job], drive: Drive, **arguments: Any) -> list[tuple[int, ...]]:
+def tokens(session: LoadedModel, jobs: Sequence[Job], drive: Drive, **arguments: Any) -> list[tuple[int, ...]]:
     return [done.tokens for done in serve(session, jobs, concurrency=None, drive=drive, **arguments).finished]
 
 
@@ -51,7 +51,7 @@ def test_the_devices_path_generates_the_models_own_tokens(
     changes: dict[str, object],
     settings: dict[str, Any],
     build_model: Callable[..., Any],
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     model, jobs = build_model(architecture, **changes), few_jobs()
@@ -61,7 +61,7 @@ def test_the_devices_path_generates_the_models_own_tokens(
 
 @pytest.mark.parametrize("kv_format", ["fp8", "int8", "int4"])
 def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
-    kv_format: str, llama: Any, open_session: Callable[..., Session]
+    kv_format: str, llama: Any, open_session: Callable[..., LoadedModel]
 ) -> None:
     jobs = few_jobs(1)
     session = open_session(llama, max_tokens=26, max_sequences=2, kv_format=kv_format, **PAGED)
@@ -78,22 +78,22 @@ def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
     ],
 )
 def test_a_cache_that_forgets_is_read_as_on_the_plain_path(
-    changes: dict[str, Any], llama: Any, open_session: Callable[..., Session]
+    changes: dict[str, Any], llama: Any, open_session: Callable[..., LoadedModel]
 ) -> None:
     jobs = few_jobs(2)
     session = open_session(llama, max_tokens=26, max_sequences=2, **{**PAGED, "kv_block_tokens": 4, **changes})
     assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
 
 
-def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session = open_session(llama, max_tokens=80, kv_format="int4")
-    with engaged(session, KERNELS) as ready:
+    with prepared_session(session, KERNELS) as ready:
         assert not ready.runner.kernels
     jobs = few_jobs(3)
     assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
 
 
-def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = [Job((3 + i, 4, 5), 7) for i in range(3)]
     session = open_session(llama, max_tokens=12, max_sequences=3, **{**PAGED, "kv_block_tokens": 4}, kv_capacity_tokens=20)
     plain = serve(session, jobs, concurrency=None)
@@ -108,15 +108,15 @@ def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_sessio
         llama.generation_config.eos_token_id = before
 
 
-def test_drawn_tokens_are_those_of_the_plain_path(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_drawn_tokens_are_those_of_the_plain_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session, sampling = open_session(llama, max_tokens=26, max_sequences=2, **PAGED), Sampling(temperature=0.8, top_k=20, seed=3)
     assert tokens(session, few_jobs(5), KERNELS, sampling=sampling) == tokens(session, few_jobs(5), Drive(), sampling=sampling)
 
 
-def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Three sequences decode in four lanes; what the cache holds elsewhere stays as it was, poison included."""
     session = open_session(llama, max_tokens=32, max_sequences=4, **PAGED)
-    with engaged(session, KERNELS) as ready, torch.inference_mode():
+    with prepared_session(session, KERNELS) as ready, torch.inference_mode():
         pool, lanes = ready.runner.pool, Lanes(4, torch.device("cpu"))
         memories = [store.data for store in (*pool.keys, *pool.values) if isinstance(store, ModelFormat)]
         assert len(memories) == 4
@@ -124,7 +124,7 @@ def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: 
             memory.fill_(float("nan"))
         held = [pool.open() for _ in range(3)]
         for each in held:
-            pool.grow(each, 2)
+            pool.allocate(each, 2)
         placed = [Placed(number=i, row=each.row, position=0, stored=0, token=5 + i) for i, each in enumerate(held)]
         lanes.follow(placed, 4, None)
         logits = ready.runner.forward(ready.runner.decoding(lanes, 4, held), lanes.ids, lanes.positions, None)

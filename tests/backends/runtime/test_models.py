@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import Job, serve
 from advisor.profiles.errors import AdvisorError
 
@@ -47,7 +47,7 @@ REFUSED = {
 def test_architectures_of_the_interface_generate_their_own_tokens(
     architecture: str,
     build_model: Callable[..., Any],
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     model = build_model(architecture, **RUNS[architecture])
@@ -67,7 +67,7 @@ def test_architectures_of_the_interface_generate_their_own_tokens(
 
 @pytest.mark.parametrize("architecture", REFUSED)
 def test_other_architectures_are_refused_with_the_reason(
-    architecture: str, build_model: Callable[..., Any], open_session: Callable[..., Session]
+    architecture: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     model = build_model(architecture)
     before = model.config._attn_implementation

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.deployment import Kept
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.deployment import CacheRetention
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import Job, serve
 from advisor.kernels.attention.block_pattern import BlockPattern
 from advisor.profiles.errors import AdvisorError
@@ -35,7 +35,7 @@ def under_mask(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.T
 @pytest.mark.parametrize("name", PATTERNS)
 def test_a_pattern_of_blocks_is_the_model_under_its_mask(
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     text: Callable[..., tuple[int, ...]],
     passes_of: Callable[..., list[tuple[int, int]]],
     cached_logits: Callable[..., tuple[torch.Tensor, int]],
@@ -59,7 +59,7 @@ def test_a_pattern_of_blocks_is_the_model_under_its_mask(
 @pytest.mark.parametrize("architecture", ["llama", "gemma2"])
 def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_sees(
     build_model: Callable[..., Any],
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     text: Callable[..., tuple[int, ...]],
     passes_of: Callable[..., list[tuple[int, int]]],
     cached_logits: Callable[..., tuple[torch.Tensor, int]],
@@ -77,13 +77,13 @@ def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_
     seen = (places[None] <= places[:, None]) & (places[None] > places[:, None] - 11)
     torch.testing.assert_close(found, under_mask(model, tokens, seen), atol=2e-4, rtol=2e-4)
     if layout == "paged":
-        assert peak <= max(Kept(11).blocks(end, BLOCK, new=end - start) for start, end in passes)
+        assert peak <= max(CacheRetention(11).blocks(end, BLOCK, new=end - start) for start, end in passes)
 
 
 @pytest.mark.parametrize("kv_format", ["bf16", "int4"])
 @pytest.mark.parametrize("settings", [{"attention_pattern": PATTERNS["bigbird"]}, {"attention_window": 9}], ids=["pattern", "window"])
 def test_sequences_of_a_batch_see_each_its_own_part(
-    settings: dict[str, Any], kv_format: str, llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    settings: dict[str, Any], kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     jobs = [Job(text(length, length), 20) for length in (3, 47, 18, 60)]
     known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_format": kv_format, "attention": "sdpa", **settings}
@@ -98,7 +98,7 @@ def test_sequences_of_a_batch_see_each_its_own_part(
 def test_seeing_the_whole_text_changes_no_token(
     settings: dict[str, Any],
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     text: Callable[..., tuple[int, ...]],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
@@ -109,7 +109,9 @@ def test_seeing_the_whole_text_changes_no_token(
     )
 
 
-def test_a_pattern_beside_windows_of_the_model_is_refused(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+def test_a_pattern_beside_windows_of_the_model_is_refused(
+    build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
+) -> None:
     session = open_session(build_model("mistral", sliding_window=7), attention_pattern=PATTERNS["longformer"])
     with pytest.raises(AdvisorError, match="windows of their own"):
         serve(session, [Job((5, 6, 7), 2)], concurrency=None)

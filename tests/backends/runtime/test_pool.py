@@ -6,18 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.runtime.cache.pool import Heads, Held, Pool, Room
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
 
 
 def new_pool(blocks: int = 6, block_tokens: int = 4, sequences: int = 3, max_tokens: int = 16) -> Pool:
-    room = Room(blocks=blocks, block_tokens=block_tokens, sequences=sequences, max_tokens=max_tokens)
-    return Pool((Heads(2, 4, 4),), room, torch.float32, torch.device("cpu"))
+    room = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=sequences, max_tokens=max_tokens)
+    return Pool((KvShape(2, 4, 4),), room, torch.float32, torch.device("cpu"))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), blocks=st.integers(1, 12), size=st.integers(1, 7))
 def test_no_block_is_ever_held_twice_or_lost(seed: int, blocks: int, size: int) -> None:
-    draw, pool, helds = random.Random(seed), new_pool(blocks, size, 4, blocks * size), list[Held]()
+    draw, pool, helds = random.Random(seed), new_pool(blocks, size, 4, blocks * size), list[SequenceBlocks]()
     for _ in range(40):
         action = draw.choice(("open", "grow", "shrink", "close"))
         if action == "open" and len(helds) < 4:
@@ -25,16 +25,16 @@ def test_no_block_is_ever_held_twice_or_lost(seed: int, blocks: int, size: int) 
         elif helds and action == "grow":
             held, wanted = draw.choice(helds), draw.randint(0, blocks * size)
             before = list(held.blocks)
-            if pool.grow(held, wanted):
+            if pool.allocate(held, wanted):
                 assert len(held.blocks) == max(len(before), pool.blocks_for(wanted))
                 held.tokens = max(held.tokens, wanted)
             else:
                 assert held.blocks == before
         elif helds and action == "shrink":
             held = draw.choice(helds)
-            pool.shrink(held, draw.randint(0, held.tokens))
+            pool.truncate(held, draw.randint(0, held.tokens))
         elif helds and action == "close":
-            pool.close(helds.pop(draw.randrange(len(helds))))
+            pool.free(helds.pop(draw.randrange(len(helds))))
         held_blocks = [block for held in helds for block in held.blocks]
         assert len(held_blocks) == len(set(held_blocks))
         assert len(held_blocks) + pool.free_blocks == blocks
@@ -46,8 +46,8 @@ def test_no_block_is_ever_held_twice_or_lost(seed: int, blocks: int, size: int) 
 def test_growing_beyond_the_pool_takes_nothing() -> None:
     pool = new_pool(blocks=3)
     first, second = pool.open(), pool.open()
-    assert pool.grow(first, 8)
-    assert not pool.grow(second, 5)
+    assert pool.allocate(first, 8)
+    assert not pool.allocate(second, 5)
     assert second.blocks == []
     assert pool.free_blocks == 1
 
@@ -55,9 +55,9 @@ def test_growing_beyond_the_pool_takes_nothing() -> None:
 def test_the_peak_counts_blocks_held_at_once() -> None:
     pool = new_pool(blocks=6)
     first, second = pool.open(), pool.open()
-    pool.grow(first, 8)
-    pool.close(first)
-    pool.grow(second, 12)
+    pool.allocate(first, 8)
+    pool.free(first)
+    pool.allocate(second, 12)
     assert pool.used_bytes_peak == pool.allocated_bytes * 3 // 6
 
 

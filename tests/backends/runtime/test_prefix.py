@@ -11,12 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import baseline
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.cache.pool import Heads, Held, Pool, Room
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.cache.prefix import START, PrefixCache
 from advisor.backends.runtime.engine import Job, serve
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -34,17 +34,17 @@ def sharing_jobs(seed: int, count: int, *, prefix: int = PREFIX, own: int = 12, 
 
 
 def new_pool(blocks: int, sequences: int = 4) -> Pool:
-    room = Room(blocks=blocks, block_tokens=SIZE, sequences=sequences, max_tokens=64, prefix_reuse=True)
-    return Pool((Heads(1, 2, 2),), room, torch.float32, torch.device("cpu"))
+    room = CacheConfig(blocks=blocks, block_tokens=SIZE, sequences=sequences, max_tokens=64, prefix_reuse=True)
+    return Pool((KvShape(1, 2, 2),), room, torch.float32, torch.device("cpu"))
 
 
-def filled(pool: Pool, tokens: Sequence[int]) -> Held:
+def filled(pool: Pool, tokens: Sequence[int]) -> SequenceBlocks:
     """A sequence whose tokens but the last are cached and known."""
     held = pool.open()
-    pool.adopt(held, tokens)
-    assert pool.grow(held, len(tokens))
+    pool.match_prefix(held, tokens)
+    assert pool.allocate(held, len(tokens))
     held.tokens = len(tokens) - 1
-    pool.publish(held, tokens)
+    pool.insert_prefix(held, tokens)
     return held
 
 
@@ -63,7 +63,7 @@ def test_full_blocks_are_shared_and_the_rest_is_ones_own() -> None:
     text = list(range(11))
     first = filled(pool, text)
     second = pool.open()
-    assert pool.adopt(second, [*text[:9], 50, 51]) == 8
+    assert pool.match_prefix(second, [*text[:9], 50, 51]) == 8
     assert second.blocks == first.blocks[:2]
     assert pool.free_blocks == 13
 
@@ -71,28 +71,28 @@ def test_full_blocks_are_shared_and_the_rest_is_ones_own() -> None:
 def test_one_token_at_least_is_left_to_compute() -> None:
     pool = new_pool(16)
     filled(pool, list(range(9)))
-    assert pool.adopt(pool.open(), list(range(8))) == 4
+    assert pool.match_prefix(pool.open(), list(range(8))) == 4
 
 
 def test_what_a_finished_sequence_left_is_found_until_its_blocks_are_needed() -> None:
     pool = new_pool(4)
-    pool.close(filled(pool, list(range(13))))
+    pool.free(filled(pool, list(range(13))))
     assert pool.free_blocks == 4
     again = pool.open()
-    assert pool.adopt(again, list(range(13))) == 12
-    pool.close(again)
+    assert pool.match_prefix(again, list(range(13))) == 12
+    pool.free(again)
     other = pool.open()
-    assert pool.grow(other, 8)
-    assert pool.adopt(pool.open(), list(range(13))) == 8, "the end of a text goes before its beginning"
+    assert pool.allocate(other, 8)
+    assert pool.match_prefix(pool.open(), list(range(13))) == 8, "the end of a text goes before its beginning"
 
 
 def test_a_block_in_use_is_never_given_up() -> None:
     pool = new_pool(4)
     first = filled(pool, list(range(9)))
-    pool.close(filled(pool, list(range(9))))
+    pool.free(filled(pool, list(range(9))))
     other = pool.open()
-    assert not pool.grow(other, 8), "three of four blocks are held"
-    assert pool.adopt(pool.open(), list(range(9))) == 8
+    assert not pool.allocate(other, 8), "three of four blocks are held"
+    assert pool.match_prefix(pool.open(), list(range(9))) == 8
     assert not set(other.blocks) & set(first.blocks)
 
 
@@ -101,25 +101,25 @@ def test_a_block_in_use_is_never_given_up() -> None:
 def test_no_block_is_lost_or_written_by_two_whatever_is_opened_and_closed(seed: int, blocks: int) -> None:
     """Texts of two letters begin alike often. A block's text is what was written into it: nobody may find another."""
     draw, pool = random.Random(seed), new_pool(blocks)
-    alive: list[tuple[Held, list[int]]] = []
+    alive: list[tuple[SequenceBlocks, list[int]]] = []
     written: dict[int, tuple[int, ...]] = {}
     for _ in range(50):
         if len(alive) < 4 and draw.random() < 0.6:
             text = [draw.randrange(2) for _ in range(draw.randint(1, 4 * SIZE))]
             held = pool.open()
-            pool.adopt(held, text)
+            pool.match_prefix(held, text)
             for place, block in enumerate(held.blocks):
                 assert written[block] == tuple(text[: (place + 1) * SIZE])
-            if not pool.grow(held, len(text)):
-                pool.close(held)
+            if not pool.allocate(held, len(text)):
+                pool.free(held)
                 continue
             for place in range(held.tokens // SIZE, len(held.blocks)):
                 written[held.blocks[place]] = tuple(text[: (place + 1) * SIZE])
             held.tokens = len(text) - 1
-            pool.publish(held, text)
+            pool.insert_prefix(held, text)
             alive.append((held, text))
         elif alive:
-            pool.close(alive.pop(draw.randrange(len(alive)))[0])
+            pool.free(alive.pop(draw.randrange(len(alive)))[0])
         for held, text in alive:
             assert [written[block] for block in held.blocks] == [tuple(text[: (place + 1) * SIZE]) for place in range(len(held.blocks))]
         distinct = {block for held, _ in alive for block in held.blocks}
@@ -142,7 +142,7 @@ def test_shared_prefixes_change_no_token(
     decoding: str,
     llama: Any,
     draft: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     jobs = sharing_jobs(3, 6)
@@ -176,7 +176,7 @@ def test_reuse_gives_the_tokens_that_computing_gives(
     chunked: bool,
     decoding: str,
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
 ) -> None:
     jobs = sharing_jobs(seed, 5, prefix=prefix, outputs=8)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
@@ -197,7 +197,7 @@ def test_reuse_gives_the_tokens_that_computing_gives(
 
 
 @pytest.mark.parametrize("kv_format", ["fp8", "int8", "int4"])
-def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, open_session: Callable[..., Session]) -> None:
+def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """A shared block is full, so it is rounded; the newest page of an int4 cache belongs to its sequence."""
     jobs = sharing_jobs(5, 6)
     settings = {"kv_layout": "paged", "kv_block_tokens": 4, "kv_prefix_reuse": True, "batching": "continuous", "token_budget": 12}
@@ -208,7 +208,7 @@ def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, op
     assert sum(first) >= 4, "of 6 first tokens, each of which chance would meet once in 64"
 
 
-def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """One after another: the first feeds all, the others what stands behind the ten full blocks of 42 tokens."""
     jobs = [Job((*tuple(range(3, 45)), 50 + index, 7), 2) for index in range(4)]
     session = open_session(llama, kv_layout="paged", kv_block_tokens=4, kv_prefix_reuse=True)
@@ -217,13 +217,13 @@ def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., S
     assert outcome.kv_used_bytes_peak == outcome.kv_bytes * 12 // (4 * 20), "twelve of the blocks of four slots of 80 tokens"
 
 
-def test_a_contiguous_cache_shares_nothing(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_contiguous_cache_shares_nothing(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     assert serve(open_session(llama, kv_prefix_reuse=True), sharing_jobs(1, 4), concurrency=1).reused_tokens == 0
 
 
 @pytest.mark.parametrize("batching", ["static", "chunks", "whole"])
 @pytest.mark.parametrize("concurrency", [1, 3])
-def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, llama: Any, open_session: Callable[..., Session]) -> None:
+def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Of equal requests, as a run serves them: the scheduler on paper skips the very tokens that the real one does."""
     jobs = [Job((*range(3, 24), 40 + index, 7, 9), 5) for index in range(9)]
     settings = {"max_sequences": 3, **BATCHINGS[batching]}
@@ -232,7 +232,7 @@ def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, ll
     )
     stack = baseline(find_model("meta-llama/Meta-Llama-3.1-8B"), max_sequences=3)
     machine = CatalogueMachine(load_hardware("h100-sxm"), load_engine("advisor").gpu)
-    rules = Rules(
+    rules = SchedulerRules(
         policy="static" if batching == "static" else "continuous", slots=3, token_budget=10, chunked=batching != "whole",
         shared_tokens=20, block_tokens=4,
     )  # fmt: skip

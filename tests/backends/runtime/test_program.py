@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.cache.pool import Held
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.cache.pool import SequenceBlocks
 from advisor.backends.runtime.decode_program import BUCKETS, DecodeProgram, bucket, buckets
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.engine import Job, serve
@@ -32,7 +32,7 @@ class Counting:
 
 
 def program(forward: Any, *, padded: bool) -> DecodeProgram:
-    def nothing(lanes: Lanes, count: int, held: Sequence[Held]) -> Any:
+    def nothing(lanes: Lanes, count: int, held: Sequence[SequenceBlocks]) -> Any:
         return None
 
     return DecodeProgram(forward, nothing, Sampler(GREEDY), Lanes(8, CPU), padded=padded)
@@ -80,7 +80,7 @@ gpu = pytest.mark.gpu
 @gpu
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.8, top_p=0.9, seed=7)])
 def test_captured_and_uncaptured_steps_choose_the_same_tokens(
-    sampling: Sampling, build_model: Callable[..., Any], open_session: Callable[..., Session]
+    sampling: Sampling, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     model = build_model("llama", head_dim=64, hidden_size=256, intermediate_size=512).cuda()
     jobs = [Job(tuple(range(3, 5 + i)), 20 - i) for i in range(5)]
@@ -98,7 +98,7 @@ def test_captured_and_uncaptured_steps_choose_the_same_tokens(
 @gpu
 @pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 def test_graphs_generate_the_plain_paths_tokens_in_every_format(
-    kv_format: str, build_model: Callable[..., Any], open_session: Callable[..., Session]
+    kv_format: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     model = build_model("qwen3", head_dim=64, hidden_size=256, intermediate_size=512, initializer_range=0.4).cuda()
     jobs = [Job(tuple(range(3, 9 + 7 * i)), 12) for i in range(5)]
@@ -109,7 +109,7 @@ def test_graphs_generate_the_plain_paths_tokens_in_every_format(
 
 
 @gpu
-def test_a_gpu_is_driven_with_graphs_and_two_slots(build_model: Callable[..., Any], open_session: Callable[..., Session]) -> None:
+def test_a_gpu_is_driven_with_graphs_and_two_slots(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
     model = build_model("llama", head_dim=64, hidden_size=256).cuda().bfloat16()
     session = open_session(model, device=torch.device("cuda"), **PAGED)
     outcome = serve(session, [Job((3, 4, 5), 40)] * 4, concurrency=None)

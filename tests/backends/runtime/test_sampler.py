@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling, uniform
 
@@ -90,7 +90,7 @@ def test_draws_follow_the_probabilities() -> None:
     assert drawn[4] == 0, "top-k leaves it no chance"
 
 
-def test_speculation_keeps_the_distribution_of_sampling(llama: Any, draft: Any, open_session: Callable[..., Session]) -> None:
+def test_speculation_keeps_the_distribution_of_sampling(llama: Any, draft: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Second tokens of many two-token-and-more outputs: with and without drafts, the frequencies agree with the model's own."""
     prompt, count = (5, 6, 7, 5, 6, 7, 5), 600
     jobs = [Job(prompt, 3)] * count

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from advisor.backends.runtime.cache.pool import Heads, Pool, Room
-from advisor.backends.runtime.scheduler import Policy, Scheduler, Sequence, Task
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
+from advisor.backends.runtime.scheduler import Policy, ScheduledChunk, Scheduler, Sequence
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 
@@ -12,9 +12,9 @@ def scheduler(
     *, blocks: int = 32, block_tokens: int = 4, continuous: bool = True, slots: int = 3, budget: int = 0, drafts: int = 0,
     chunked: bool = True,
 ) -> Scheduler:  # fmt: skip
-    room = Room(blocks=blocks, block_tokens=block_tokens, sequences=slots, max_tokens=64)
+    room = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=slots, max_tokens=64)
     policy = Policy(continuous, slots, budget, drafts, chunked)
-    return Scheduler(policy, Pool((Heads(1, 2, 2),), room, torch.float32, torch.device("cpu")))
+    return Scheduler(policy, Pool((KvShape(1, 2, 2),), room, torch.float32, torch.device("cpu")))
 
 
 def submit(to: Scheduler, *lengths: tuple[int, int]) -> list[Sequence]:
@@ -27,16 +27,16 @@ def submit(to: Scheduler, *lengths: tuple[int, int]) -> list[Sequence]:
     return sequences
 
 
-def play(tasks: list[Task]) -> None:
+def play(tasks: list[ScheduledChunk]) -> None:
     """What the engine does after a step: the cache has the tokens, and those that are through get one more."""
     for task in tasks:
         assert task.sequence.held is not None
         task.sequence.held.tokens += task.count
-        if task.sequence.pending == 0:
+        if task.sequence.uncached_tokens == 0:
             task.sequence.tokens.append(8)
 
 
-def shape(tasks: list[Task]) -> list[tuple[int, int]]:
+def shape(tasks: list[ScheduledChunk]) -> list[tuple[int, int]]:
     return [(task.sequence.index, task.count) for task in tasks]
 
 
@@ -45,7 +45,7 @@ def test_without_a_budget_each_prompt_is_a_step_of_its_own() -> None:
     submit(line, (5, 4), (3, 4))
     steps = []
     for _ in range(3):
-        tasks = line.next_tasks()
+        tasks = line.schedule()
         steps.append(shape(tasks))
         play(tasks)
     assert steps == [[(0, 5)], [(1, 3)], [(0, 1), (1, 1)]]
@@ -56,7 +56,7 @@ def test_a_budget_mixes_decodes_with_chunks_of_prompts_and_is_never_exceeded() -
     submit(line, (4, 9), (11, 9), (5, 9))
     seen = []
     for _ in range(5):
-        tasks = line.next_tasks()
+        tasks = line.schedule()
         assert sum(task.count + task.drafts for task in tasks) <= 6
         seen.append(shape(tasks))
         play(tasks)
@@ -68,7 +68,7 @@ def test_prompts_that_are_not_cut_share_a_step_while_they_fit_and_a_longer_one_h
     submit(line, (2, 9), (3, 9), (11, 9), (5, 9))
     seen = []
     for _ in range(4):
-        tasks = line.next_tasks()
+        tasks = line.schedule()
         seen.append(shape(tasks))
         play(tasks)
     decoding = [(0, 1), (1, 1)]
@@ -79,38 +79,38 @@ def test_a_static_batch_admits_nobody_until_all_are_done() -> None:
     line = scheduler(continuous=False, slots=2)
     first, second, third = submit(line, (2, 3), (2, 3), (2, 3))
     for _ in range(3):
-        play(line.next_tasks())
+        play(line.schedule())
     line.finish(first)
-    assert {task.sequence.index for task in line.next_tasks()} == {1}
+    assert {task.sequence.index for task in line.schedule()} == {1}
     line.finish(second)
-    assert shape(line.next_tasks()) == [(third.index, 2)]
+    assert shape(line.schedule()) == [(third.index, 2)]
 
 
 def test_continuous_batching_fills_a_slot_at_once() -> None:
     line = scheduler(slots=2)
     first, *_ = submit(line, (2, 3), (2, 3), (2, 3))
     for _ in range(3):
-        play(line.next_tasks())
+        play(line.schedule())
     line.finish(first)
-    assert shape(line.next_tasks()) == [(2, 2)]
+    assert shape(line.schedule()) == [(2, 2)]
 
 
 def test_the_youngest_gives_way_and_starts_over_with_what_it_has() -> None:
     line = scheduler(blocks=5, block_tokens=4)
     older, younger = submit(line, (4, 12), (4, 12))
     while not line.preemptions:
-        play(line.next_tasks())
+        play(line.schedule())
     assert younger.held is None
     assert list(line.waiting) == [younger]
-    assert younger.pending == len(younger.tokens) > 4
+    assert younger.uncached_tokens == len(younger.tokens) > 4
     assert older.held is not None
 
 
 def test_drafts_never_push_anybody_out_nor_reach_past_the_last_token() -> None:
     line = scheduler(blocks=3, block_tokens=4, drafts=4)
     (only,) = submit(line, (8, 3))
-    play(line.next_tasks())
-    assert [(task.count, task.drafts) for task in line.next_tasks()] == [(1, 1)]
+    play(line.schedule())
+    assert [(task.count, task.drafts) for task in line.schedule()] == [(1, 1)]
     assert only.remaining == 2
 
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from advisor.backends.deployment import Kept
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.attention.rotary import turned_back
+from advisor.backends.deployment import CacheRetention
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.attention.rotary import rerotate
 from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.prepare import engaged
+from advisor.backends.runtime.prepare import prepared_session
 from advisor.profiles.errors import AdvisorError
 
 BLOCK = 4
@@ -35,7 +35,7 @@ OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
 }
 
 
-def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]], kept: Kept) -> Tensor:
+def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]], kept: CacheRetention) -> Tensor:
     """Logits [T, V] of a Llama whose keys are cached unrotated and rotated at their place in the cache, pass by pass."""
     base = model.model
     hidden = base.embed_tokens(torch.tensor(tokens))
@@ -68,20 +68,20 @@ def rotated(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rows * cos + torch.cat([-late, early], -1) * sin
 
 
-def sinks(open_session: Callable[..., Session], model: Any, kept: Kept, **changes: Any) -> Session:
+def sinks(open_session: Callable[..., LoadedModel], model: Any, kept: CacheRetention, **changes: Any) -> LoadedModel:
     known: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": kept.window, "kv_first_tokens": kept.first}
     return open_session(model, **{**known, **changes})
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("sizes", [(13,), (7, 9, 5), (1,)], ids=["whole", "chunks", "one-by-one"])
-@pytest.mark.parametrize("kept", [Kept(6, 4), Kept(9, 1), Kept(5, 7), Kept(1, 2)], ids=str)
+@pytest.mark.parametrize("kept", [CacheRetention(6, 4), CacheRetention(9, 1), CacheRetention(5, 7), CacheRetention(1, 2)], ids=str)
 def test_it_is_the_model_with_keys_rotated_at_their_place_in_the_cache(
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     attention: str,
     sizes: tuple[int, ...],
-    kept: Kept,
+    kept: CacheRetention,
     text: Callable[..., tuple[int, ...]],
     passes_of: Callable[..., list[tuple[int, int]]],
     cached_logits: Callable[..., tuple[torch.Tensor, int]],
@@ -97,32 +97,32 @@ def test_it_is_the_model_with_keys_rotated_at_their_place_in_the_cache(
 @pytest.mark.parametrize("budget", [0, 9])
 def test_a_window_as_long_as_the_text_changes_no_token(
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
     budget: int,
     text: Callable[..., tuple[int, ...]],
 ) -> None:
     jobs = [Job(text(length, length), 12) for length in (5, 21, 33)]
-    session = sinks(open_session, llama, Kept(41, 4), batching="continuous", token_budget=budget)
+    session = sinks(open_session, llama, CacheRetention(41, 4), batching="continuous", token_budget=budget)
     assert [done.tokens for done in serve(session, jobs, concurrency=None).finished] == generate(llama, jobs)
 
 
 @pytest.mark.parametrize("case", ROTARY)
 def test_rotary_frequencies_are_found_whatever_the_share_of_a_head(
-    case: str, build_model: Callable[..., Any], open_session: Callable[..., Session]
+    case: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     """Turned back by its own place, a query is the one at place 0."""
     architecture, changes = ROTARY[case]
-    with engaged(sinks(open_session, build_model(architecture, **changes), Kept(9, 2))) as ready:
+    with prepared_session(sinks(open_session, build_model(architecture, **changes), CacheRetention(9, 2))) as ready:
         assert len(ready.runner.sight.frequencies) == 2
 
 
 @pytest.mark.parametrize("case", OTHERS)
 def test_other_positions_are_refused(
-    case: str, build_model: Callable[..., Any], open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    case: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     architecture, changes, says = OTHERS[case]
-    session = sinks(open_session, build_model(architecture, **changes), Kept(9, 2))
+    session = sinks(open_session, build_model(architecture, **changes), CacheRetention(9, 2))
     with pytest.raises(AdvisorError, match=says):
         serve(session, [Job(text(5), 3)], concurrency=None)
 
@@ -134,13 +134,13 @@ def test_turning_back_undoes_the_rotation_and_leaves_the_rest_of_the_head() -> N
     angles = places.double()[:, None] * frequencies.double()
     cos, sin = angles.cos().repeat(1, 2)[:, None], angles.sin().repeat(1, 2)[:, None]
     turned = torch.cat([rotated(rows[..., :6], cos, sin), rows[..., 6:]], -1)
-    torch.testing.assert_close(turned_back(turned, places, frequencies), rows, atol=1e-9, rtol=0)
+    torch.testing.assert_close(rerotate(turned, places, frequencies), rows, atol=1e-9, rtol=0)
 
 
 def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps_its_own(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
+    llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
 ) -> None:
-    kept, jobs = Kept(10, 3), [Job(text(length, length), 110) for length in (5, 16)]
+    kept, jobs = CacheRetention(10, 3), [Job(text(length, length), 110) for length in (5, 16)]
     one = sinks(open_session, llama, kept, max_tokens=140, max_sequences=1)
     alone = [serve(one, [job], concurrency=None) for job in jobs]
     assert all(run.kv_used_bytes_peak // block_bytes(llama) <= kept.blocks(126, BLOCK) for run in alone)
@@ -149,10 +149,10 @@ def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps
 
 
 def test_speculation_gives_the_tokens_of_plain_decoding(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     jobs = [Job(text(3, seed) * 9, 40) for seed in range(3)]
-    plain = serve(sinks(open_session, llama, Kept(10, 3)), jobs, concurrency=None)
-    drafted = serve(sinks(open_session, llama, Kept(10, 3), decoding="prompt-lookup", draft_tokens=4), jobs, concurrency=None)
+    plain = serve(sinks(open_session, llama, CacheRetention(10, 3)), jobs, concurrency=None)
+    drafted = serve(sinks(open_session, llama, CacheRetention(10, 3), decoding="prompt-lookup", draft_tokens=4), jobs, concurrency=None)
     assert [done.tokens for done in drafted.finished] == [done.tokens for done in plain.finished]
     assert drafted.accepted < drafted.proposed

@@ -5,16 +5,16 @@ from typing import Any
 
 import pytest
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.scheduler import Sequence, Task
+from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
 from advisor.backends.runtime.speculate import PromptLookup
 from advisor.profiles.errors import AdvisorError
 
 
 def propose(tokens: list[int], count: int) -> list[int]:
     sequence = Sequence(index=0, tokens=tokens, prompt_tokens=len(tokens), output_tokens=99, submitted_s=0.0)
-    return PromptLookup().propose([Task(sequence, 1, count)])[0]
+    return PromptLookup().propose([ScheduledChunk(sequence, 1, count)])[0]
 
 
 def test_the_longest_match_wins_over_a_later_shorter_one() -> None:
@@ -38,22 +38,22 @@ def test_nothing_is_proposed_without_a_match() -> None:
 def test_new_tokens_are_found_as_they_come() -> None:
     lookup = PromptLookup()
     sequence = Sequence(index=0, tokens=[1, 2, 3], prompt_tokens=3, output_tokens=99, submitted_s=0.0)
-    assert lookup.propose([Task(sequence, 1, 2)]) == [[]]
+    assert lookup.propose([ScheduledChunk(sequence, 1, 2)]) == [[]]
     sequence.tokens += [8, 3]
-    assert lookup.propose([Task(sequence, 1, 2)]) == [[8, 3]]
+    assert lookup.propose([ScheduledChunk(sequence, 1, 2)]) == [[8, 3]]
     lookup.retain([])
     assert lookup._seen == {}
 
 
 def test_a_draft_of_another_vocabulary_is_refused(
-    llama: Any, build_model: Callable[..., Any], open_session: Callable[..., Session]
+    llama: Any, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     other = build_model("llama", vocab_size=48)
     with pytest.raises(AdvisorError, match="48 tokens and the model 64"):
         serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=other), [Job((1,), 2)], concurrency=None)
 
 
-def test_the_draft_cache_is_counted(llama: Any, draft: Any, open_session: Callable[..., Session]) -> None:
+def test_the_draft_cache_is_counted(llama: Any, draft: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = [Job((3, 4, 5), 6)]
     plain = serve(open_session(llama), jobs, concurrency=None).kv_bytes
     drafted = serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=draft), jobs, concurrency=None).kv_bytes

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.deployment import Kept
-from advisor.backends.model.loaded_model import Session
-from advisor.backends.runtime.attention.step import Feed, Step
-from advisor.backends.runtime.attention.visibility import Sight
-from advisor.backends.runtime.cache.pool import Heads, Held, Pool, Room
+from advisor.backends.deployment import CacheRetention
+from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+from advisor.backends.runtime.attention.visibility import Visibility
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.engine import Job, serve
 from advisor.backends.runtime.model.attention_hook import Options
 from advisor.kernels.attention.paged_attention import reference
@@ -20,13 +20,15 @@ from advisor.kernels.cache.kv_formats import FORMATS, dequantise, quantise, rota
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS
 
-HEADS = Heads(kv_heads=2, key_width=16, value_width=16)
-UNEQUAL = Heads(kv_heads=2, key_width=16, value_width=12)
+HEADS = KvShape(kv_heads=2, key_width=16, value_width=16)
+UNEQUAL = KvShape(kv_heads=2, key_width=16, value_width=12)
 BYTES_PER_ROW = {"fp8": 16 + 2, "int8": 16 + 2, "int4": 8 + 2}
 
 
-def new_pool(kv_format: str, block: int, heads: Heads = HEADS, *, longest: int = 96, sequences: int = 3) -> Pool:
-    room = Room(blocks=sequences * -(-longest // block), block_tokens=block, sequences=sequences, max_tokens=longest, kv_format=kv_format)
+def new_pool(kv_format: str, block: int, heads: KvShape = HEADS, *, longest: int = 96, sequences: int = 3) -> Pool:
+    room = CacheConfig(
+        blocks=sequences * -(-longest // block), block_tokens=block, sequences=sequences, max_tokens=longest, kv_format=kv_format
+    )
     pool = Pool((heads,), room, torch.float32, torch.device("cpu"))
     random.Random(1).shuffle(pool._free)
     return pool
@@ -36,7 +38,7 @@ def new_pool(kv_format: str, block: int, heads: Heads = HEADS, *, longest: int =
 class Story:
     """A sequence and every key and value that it was ever given, [K, 1, D] a token."""
 
-    held: Held
+    held: SequenceBlocks
     keys: list[torch.Tensor] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
 
@@ -60,10 +62,10 @@ def as_seen(rows: list[torch.Tensor], kv_format: str, page: int, *, is_whole: bo
     return seen.unsqueeze(0)
 
 
-def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], grouped: int, implementation: str, heads: Heads) -> None:
+def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], grouped: int, implementation: str, heads: KvShape) -> None:
     """Run one step of random tokens and compare each row with attention, in double precision, over what it should see."""
     for story, new in zip(stories, news, strict=True):
-        assert pool.grow(story.held, story.held.tokens + new)
+        assert pool.allocate(story.held, story.held.tokens + new)
         del story.keys[story.held.tokens :], story.values[story.held.tokens :]
         story.keys += [torch.randn(heads.kv_heads, 1, heads.key_width) for _ in range(new)]
         story.values += [torch.randn(heads.kv_heads, 1, heads.value_width) for _ in range(new)]
@@ -72,7 +74,9 @@ def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], groupe
         torch.cat([torch.cat(rows[story.held.tokens :], 1) for story, rows in zip(stories, all_rows, strict=True)], 1).unsqueeze(0)
         for all_rows in ([story.keys for story in stories], [story.values for story in stories])
     ]
-    step = Step(pool, [Feed(story.held, [0] * new) for story, new in zip(stories, news, strict=True)], grouped, implementation)
+    step = AttentionStep(
+        pool, [SequenceInput(story.held, [0] * new) for story, new in zip(stories, news, strict=True)], grouped, implementation
+    )
     out = step.attend(0, query, fresh[0], fresh[1], Options(0.4))[0]
     first = 0
     for index, (story, new) in enumerate(zip(stories, news, strict=True)):
@@ -92,7 +96,7 @@ def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], groupe
 @pytest.mark.parametrize("kv_format", FORMATS)
 @pytest.mark.parametrize("heads", [HEADS, UNEQUAL], ids=["equal", "unequal"])
 def test_steps_see_rounded_rows_and_the_newest_page_of_int4_as_it_was(
-    heads: Heads, kv_format: str, block: int, implementation: str
+    heads: KvShape, kv_format: str, block: int, implementation: str
 ) -> None:
     """Whole prompts, chunks, decoding, verification and drafts taken back over the edge of a page."""
     torch.manual_seed(0)
@@ -102,8 +106,8 @@ def test_steps_see_rounded_rows_and_the_newest_page_of_int4_as_it_was(
     check_step(pool, [first, second], [1, 5], 1, implementation, heads)
     check_step(pool, [first, second, third], [4, 9, 30], 1, implementation, heads)
     check_step(pool, [first, second, third], [4, 1, 2], 3, implementation, heads)
-    pool.shrink(first.held, first.held.tokens - 3)
-    pool.shrink(third.held, third.held.tokens - 1)
+    pool.truncate(first.held, first.held.tokens - 3)
+    pool.truncate(third.held, third.held.tokens - 1)
     check_step(pool, [first, third, second], [1, 3, 1], 3, implementation, heads)
 
 
@@ -119,7 +123,7 @@ def test_any_history_leaves_the_same_view(kv_format: str, seed: int) -> None:
     for _ in range(12):
         for index, story in enumerate(stories):
             if draw.random() < 0.15 or story.held.tokens > 70:
-                pool.close(story.held)
+                pool.free(story.held)
                 stories[index] = Story(pool.open())
         started = sorted((story for story in stories if story.held.tokens), key=lambda story: story.held.row)
         chunks = [story for story in stories if not story.held.tokens or draw.random() < 0.2]
@@ -129,22 +133,22 @@ def test_any_history_leaves_the_same_view(kv_format: str, seed: int) -> None:
             pool, [*group, *chunks], [*verified, *(draw.randint(1, 17) for _ in chunks)], len(group), draw.choice(("eager", "sdpa")), HEADS
         )
         for story, count in zip(group, verified, strict=True):
-            pool.shrink(story.held, story.held.tokens - draw.randint(0, count - 1))
+            pool.truncate(story.held, story.held.tokens - draw.randint(0, count - 1))
 
 
 @pytest.mark.parametrize("prompt", [6, 19, 33])
 def test_the_newest_page_of_int4_is_found_after_older_ones_were_given_up(prompt: int) -> None:
     """Tokens that see a window of nine read the same whether blocks behind it are given back or kept."""
     outs = []
-    for kept in (Kept(window=9), None):
+    for kept in (CacheRetention(window=9), None):
         torch.manual_seed(7)
-        room = Room(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", kept=kept)
+        room = CacheConfig(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", kept=kept)
         pool = Pool((HEADS,), room, torch.float32, torch.device("cpu"))
         held = pool.open()
         for new in (prompt, *[1] * 30):
-            assert pool.grow(held, held.tokens + new)
+            assert pool.allocate(held, held.tokens + new)
             query, key, value = torch.randn(1, 4, new, 16), torch.randn(1, 2, new, 16), torch.randn(1, 2, new, 16)
-            step = Step(pool, [Feed(held, [0] * new)], int(new == 1), "eager", Sight(window=9))
+            step = AttentionStep(pool, [SequenceInput(held, [0] * new)], int(new == 1), "eager", Visibility(window=9))
             outs.append(step.attend(0, query, key, value, Options(0.4)))
             held.tokens += new
             pool.evict(held)
@@ -162,7 +166,7 @@ def test_memory_is_the_rows_their_scales_and_two_pages_a_sequence_in_int4(kv_for
     rings = 2 * 3 * 2 * HEADS.kv_heads * page * 16 * 4 if kv_format == "int4" else 0
     assert pool.allocated_bytes == rows * BYTES_PER_ROW[kv_format] + rings
     held = pool.open()
-    pool.grow(held, block)
+    pool.allocate(held, block)
     assert pool.used_bytes_peak == rows * BYTES_PER_ROW[kv_format] // pool.room.blocks + rings // 3
 
 
@@ -170,8 +174,8 @@ def test_an_unknown_format_and_an_odd_width_in_int4_are_refused() -> None:
     with pytest.raises(AdvisorError, match="keeps no cache in `int3`"):
         new_pool("int3", 4)
     with pytest.raises(AdvisorError, match="heads of 9 are odd"):
-        new_pool("int4", 4, Heads(1, 9, 9))
-    assert new_pool("int8", 4, Heads(1, 9, 9)).allocated_bytes > 0
+        new_pool("int4", 4, KvShape(1, 9, 9))
+    assert new_pool("int8", 4, KvShape(1, 9, 9)).allocated_bytes > 0
 
 
 LAYOUTS: tuple[dict[str, object], ...] = (
@@ -191,7 +195,7 @@ def test_lossy_caches_serve_every_job_with_tokens_that_the_exact_model_finds_lik
     layout: dict[str, object],
     decoding: dict[str, object],
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
 ) -> None:
     draw = random.Random(4)
     jobs = [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(3, 30))), draw.randint(4, 20)) for _ in range(6)]
@@ -212,7 +216,7 @@ def _regrets(model: Any, job: Job, tokens: tuple[int, ...]) -> torch.Tensor:
     return best - chosen
 
 
-def test_more_drafts_than_a_page_are_refused_for_an_int4_cache(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_more_drafts_than_a_page_are_refused_for_an_int4_cache(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session = open_session(llama, kv_format="int4", kv_layout="paged", kv_block_tokens=4, decoding="prompt-lookup", draft_tokens=5)
     with pytest.raises(AdvisorError, match="at most 4 tokens"):
         serve(session, [Job((1, 2, 3), 2)], concurrency=None)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.autotune import Fastest
 from advisor.backends.runtime.engine import Job, serve
 
@@ -51,7 +51,7 @@ def test_every_lossless_stack_generates_the_same_tokens(
     decoding: str,
     llama: Any,
     draft: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     expected: tuple[list[Job], list[tuple[int, ...]]],
 ) -> None:
     drafting: dict[str, Any] = {
@@ -101,7 +101,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     concurrency: int | None,
     llama: Any,
     draft: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     jobs = mixed_jobs(seed, count, prompts=30, outputs=12)
@@ -129,7 +129,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
 
 def test_bfloat16_tokens_are_the_same_where_the_margins_are_clear(
     build_model: Callable[..., Any],
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     import torch
@@ -144,7 +144,7 @@ def test_bfloat16_tokens_are_the_same_where_the_margins_are_clear(
         assert tokens == wanted, f"{layout}, {batching}: {same} of {len(sum(wanted, ()))} tokens the same"
 
 
-def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = mixed_jobs(0, 6)
     plain = serve(open_session(llama), jobs, concurrency=None)
     stop = plain.finished[0].tokens[2]
@@ -160,7 +160,7 @@ def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callab
         llama.generation_config.eos_token_id = before
 
 
-def test_speculation_needs_fewer_steps(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_speculation_needs_fewer_steps(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = [Job((5, 6, 7, 8) * 6, 40)]
     session = open_session(llama)
     plain = serve(session, jobs, concurrency=None)

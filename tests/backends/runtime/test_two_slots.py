@@ -10,7 +10,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime import engine
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.device.token_ring import Arrival, TokenRing
@@ -67,7 +67,7 @@ def slow_device(monkeypatch: pytest.MonkeyPatch) -> list[SlowDevice]:
 
 
 def test_a_step_starts_before_the_tokens_of_the_one_before_are_known(
-    llama: Any, open_session: Callable[..., Session], slow_device: list[SlowDevice]
+    llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
     outcome = serve(open_session(llama), [Job((3, 4, 5), 6)], concurrency=None, drive=TWO_SLOTS)
     assert outcome.steps == 6
@@ -75,20 +75,22 @@ def test_a_step_starts_before_the_tokens_of_the_one_before_are_known(
 
 
 def test_one_slot_knows_every_token_before_it_goes_on(
-    llama: Any, open_session: Callable[..., Session], slow_device: list[SlowDevice]
+    llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
     serve(open_session(llama), [Job((3, 4, 5), 4)], concurrency=None)
     assert slow_device[0].log == [entry for i in range(4) for entry in (("started", i), ("known", i))]
 
 
-def test_drafts_need_tokens_and_so_one_slot(llama: Any, open_session: Callable[..., Session], slow_device: list[SlowDevice]) -> None:
+def test_drafts_need_tokens_and_so_one_slot(llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]) -> None:
     session = open_session(llama, decoding="prompt-lookup", draft_tokens=3)
     serve(session, [Job((3, 4, 3, 4, 3), 8)], concurrency=None, drive=TWO_SLOTS)
     log = slow_device[0].log
     assert log == [entry for i in range(len(log) // 2) for entry in (("started", i), ("known", i))]
 
 
-def test_times_are_those_at_which_tokens_are_known(llama: Any, open_session: Callable[..., Session], slow_device: list[SlowDevice]) -> None:
+def test_times_are_those_at_which_tokens_are_known(
+    llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
+) -> None:
     outcome = serve(open_session(llama), [Job((3, 4, 5), 5)], concurrency=None, drive=TWO_SLOTS)
     after, sample, known_at = time.perf_counter(), outcome.finished[0].sample, slow_device[0].known_at
     assert outcome.wall_s - sample.first_token_s <= after - known_at[0], "the first token is not counted before it is known"
@@ -121,7 +123,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     chunked: bool,
     reuse: bool,
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
 ) -> None:
     jobs = mixed_jobs(seed, count, prompts=30, outputs=12)
@@ -144,7 +146,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
 
 
 def test_a_sequence_that_gives_way_with_an_unknown_token_goes_on_with_it(
-    llama: Any, open_session: Callable[..., Session], generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]]
+    llama: Any, open_session: Callable[..., LoadedModel], generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]]
 ) -> None:
     jobs = mixed_jobs(0, 6)
     session = open_session(llama, **PAGED, kv_capacity_tokens=48)
@@ -153,7 +155,7 @@ def test_a_sequence_that_gives_way_with_an_unknown_token_goes_on_with_it(
     assert tokens_of(outcome) == generate(llama, jobs)
 
 
-def test_the_token_after_an_end_of_text_is_dropped(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_the_token_after_an_end_of_text_is_dropped(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = mixed_jobs(0, 6)
     plain = tokens_of(serve(open_session(llama), jobs, concurrency=None))
     before = llama.generation_config.eos_token_id
@@ -169,7 +171,7 @@ def test_the_token_after_an_end_of_text_is_dropped(llama: Any, open_session: Cal
         llama.generation_config.eos_token_id = before
 
 
-def test_a_sequence_that_waits_again_may_turn_out_to_have_ended(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_a_sequence_that_waits_again_may_turn_out_to_have_ended(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Every token that comes out just as its sequence gives way is an end of text for one of these runs."""
     jobs = mixed_jobs(3, 5)
     session = open_session(llama, **PAGED, kv_capacity_tokens=44)
@@ -186,7 +188,7 @@ def test_a_sequence_that_waits_again_may_turn_out_to_have_ended(llama: Any, open
     assert ended_early > 0, "the pool is meant to run dry"
 
 
-def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs, sampling = mixed_jobs(1, 6), Sampling(temperature=0.9, top_p=0.95, seed=4)
     runs = [
         serve(open_session(llama, **changes), jobs, concurrency=concurrency, sampling=sampling, drive=drive)
@@ -203,7 +205,7 @@ def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama:
     assert tokens_of(other) != tokens_of(runs[0])
 
 
-def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     told: list[Progress] = []
     outcome = serve(open_session(llama), mixed_jobs(2, 5), concurrency=2, on_step=told.append, drive=TWO_SLOTS)
     assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
@@ -218,7 +220,7 @@ def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_se
 
 
 def test_an_open_loop_waits_for_arrivals_and_does_not_count_them_as_the_devices_waiting(
-    llama: Any, open_session: Callable[..., Session]
+    llama: Any, open_session: Callable[..., LoadedModel]
 ) -> None:
     jobs = [Job((3, 4, 5), 3), Job((6, 7), 3)]
     for drive in (Drive(), TWO_SLOTS):

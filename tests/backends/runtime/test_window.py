@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.deployment import Attention, Batching, Deployment, Kept, KvCache, Weights
+from advisor.backends.deployment import Attention, Batching, CacheRetention, Deployment, KvCache, Weights
 from advisor.backends.measure.score import window_log_probs
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.prepare import engaged
+from advisor.backends.runtime.prepare import prepared_session
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.profiles.architectures.read import read_config
@@ -48,7 +48,7 @@ def expected(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Ten
 @pytest.mark.parametrize("window", [1, 6, 11])
 def test_logits_are_those_of_the_model_under_the_mask(
     build_model: Callable[..., Any],
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     architecture: str,
     attention: str,
     sizes: tuple[int, ...],
@@ -63,11 +63,11 @@ def test_logits_are_those_of_the_model_under_the_mask(
     session = open_session(model, attention=attention, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=window, max_sequences=1)
     found, peak = cached_logits(session, tokens, passes)
     torch.testing.assert_close(found, expected(model, tokens, masked(len(tokens), passes, window)), atol=2e-4, rtol=2e-4)
-    assert peak <= max(Kept(window).blocks(end, BLOCK, new=end - start) for start, end in passes)
+    assert peak <= max(CacheRetention(window).blocks(end, BLOCK, new=end - start) for start, end in passes)
 
 
 def test_quality_is_scored_as_decoding_would_find_the_cache(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     tokens = text(40)
     session = open_session(llama, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=9)
@@ -82,7 +82,7 @@ def test_quality_is_scored_as_decoding_would_find_the_cache(
 @pytest.mark.parametrize("layout", ["paged", "contiguous"])
 def test_a_window_as_long_as_the_text_changes_no_token(
     llama: Any,
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
     attention: str,
     budget: int,
@@ -97,7 +97,11 @@ def test_a_window_as_long_as_the_text_changes_no_token(
 
 @pytest.mark.parametrize("decoding", ["plain", "prompt-lookup"])
 def test_a_stream_of_ten_windows_holds_no_more_than_one(
-    llama: Any, open_session: Callable[..., Session], decoding: str, text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
+    llama: Any,
+    open_session: Callable[..., LoadedModel],
+    decoding: str,
+    text: Callable[..., tuple[int, ...]],
+    block_bytes: Callable[[Any], int],
 ) -> None:
     window, drafts = 12, 3 if decoding != "plain" else 0
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": window, "max_tokens": 140, "max_sequences": 1}
@@ -105,12 +109,12 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(
     outcome = serve(session, [Job(text(5), 120)], concurrency=None)
     per_block = outcome.kv_bytes // (outcome.kv_bytes // block_bytes(llama))
     held = outcome.kv_used_bytes_peak // per_block
-    assert held <= Kept(window).blocks(125, BLOCK, new=1 + drafts)
+    assert held <= CacheRetention(window).blocks(125, BLOCK, new=1 + drafts)
     assert len(outcome.finished[0].tokens) == 120
 
 
 def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     jobs = [Job(text(3, seed) * 9, 40) for seed in range(3)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
@@ -122,7 +126,7 @@ def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
 
 @pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 def test_sequences_of_a_batch_forget_each_for_itself(
-    kv_format: str, llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     jobs = [Job(text(length, length), 30) for length in (3, 17, 8, 26)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10, "kv_format": kv_format}
@@ -133,7 +137,11 @@ def test_sequences_of_a_batch_forget_each_for_itself(
 
 @pytest.mark.parametrize("budget", [0, 16])
 def test_prompts_longer_than_the_whole_cache_run(
-    llama: Any, open_session: Callable[..., Session], budget: int, text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
+    llama: Any,
+    open_session: Callable[..., LoadedModel],
+    budget: int,
+    text: Callable[..., tuple[int, ...]],
+    block_bytes: Callable[[Any], int],
 ) -> None:
     """Ten blocks hold 40 tokens; the prompts have 70, and their passes give room to one another."""
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_capacity_tokens": 40, "token_budget": budget}
@@ -144,7 +152,7 @@ def test_prompts_longer_than_the_whole_cache_run(
 
 
 def test_a_cache_too_small_for_one_window_is_refused(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]]
+    llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 30, "kv_capacity_tokens": 20}
     with pytest.raises(AdvisorError, match="needs 9 blocks of 4 tokens and the cache has 5"):
@@ -153,7 +161,7 @@ def test_a_cache_too_small_for_one_window_is_refused(
 
 def test_layers_with_windows_of_their_own_give_blocks_back(
     build_model: Callable[..., Any],
-    open_session: Callable[..., Session],
+    open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
     text: Callable[..., tuple[int, ...]],
     block_bytes: Callable[[Any], int],
@@ -162,15 +170,15 @@ def test_layers_with_windows_of_their_own_give_blocks_back(
     session = open_session(model, kv_layout="paged", kv_block_tokens=BLOCK, max_sequences=1)
     outcome = serve(session, jobs, concurrency=None)
     assert [done.tokens for done in outcome.finished] == generate(model, jobs)
-    assert outcome.kv_used_bytes_peak // block_bytes(model) <= Kept(7).blocks(66, BLOCK)
+    assert outcome.kv_used_bytes_peak // block_bytes(model) <= CacheRetention(7).blocks(66, BLOCK)
 
 
-def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_session: Callable[..., Session]) -> None:
+def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "max_tokens": 400, "max_sequences": 4}
-    with engaged(open_session(llama, **settings, kv_window=16)) as ready:
-        kept = Kept(16).blocks(400, BLOCK)
+    with prepared_session(open_session(llama, **settings, kv_window=16)) as ready:
+        kept = CacheRetention(16).blocks(400, BLOCK)
         assert 4 * kept + 100 <= ready.runner.pool.room.blocks <= 4 * kept + 101
-    with engaged(open_session(llama, **settings)) as ready:
+    with prepared_session(open_session(llama, **settings)) as ready:
         assert ready.runner.pool.room.blocks == 400
 
 
@@ -179,7 +187,7 @@ def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_sessi
     window=st.integers(1, 20), first=st.integers(0, 9), block=st.integers(1, 6), steps=st.lists(st.integers(1, 9), min_size=1, max_size=12)
 )
 def test_every_token_in_sight_stays_and_no_more_blocks_than_said(window: int, first: int, block: int, steps: list[int]) -> None:
-    kept, tokens = Kept(window, first), 0
+    kept, tokens = CacheRetention(window, first), 0
     for new in steps:
         evicted, front = kept.evicted(tokens, block), kept.front_blocks(block) * block
         stay = [place for place in range(tokens) if not front <= place < front + evicted]
@@ -192,12 +200,12 @@ def test_every_token_in_sight_stays_and_no_more_blocks_than_said(window: int, fi
 @pytest.mark.parametrize("budget", [0, 16])
 @pytest.mark.parametrize("first", [0, 3])
 def test_the_cache_holds_what_was_predicted(
-    llama: Any, open_session: Callable[..., Session], text: Callable[..., tuple[int, ...]], first: int, budget: int
+    llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]], first: int, budget: int
 ) -> None:
     """The prediction counts the worst place of every window in its blocks, and prompts that pass at once: it bounds what is held."""
     spec = read_config(llama.config.to_dict(), id="tiny")
     batching = Batching("continuous" if budget else "static", 3, budget, chunked=budget > 0)
-    kv = KvCache("paged", BLOCK, window=12, first_tokens=first)
+    kv = KvCache("paged", BLOCK, window=12, sink_tokens=first)
     deployment = Deployment(spec, Weights("fp32"), Attention("sdpa"), kv, batching=batching)
     engine, workload = load_engine("advisor"), Workload(prompt_tokens=40, output_tokens=20, concurrency=3)
     machine = CatalogueMachine(load_hardware("h100-sxm"), engine.gpu)
@@ -212,7 +220,7 @@ def test_the_cache_holds_what_was_predicted(
     assert held <= blocks <= 1.5 * held, (held, blocks)
 
 
-def outcome_blocks(session: Session) -> int:
+def outcome_blocks(session: LoadedModel) -> int:
     """Blocks that the session's pool allocates."""
-    with engaged(session) as ready:
+    with prepared_session(session) as ready:
         return ready.runner.pool.room.blocks

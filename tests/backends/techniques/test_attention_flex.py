@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from advisor.backends.detection.compiler import cpp_compiler
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.techniques.attention_flex import AttentionFlex
 from advisor.profiles.errors import AdvisorError, ExitCode
 
-SESSION = Session(folder=Path(), model=None, tokenizer=None, device=torch.device("cpu"), max_tokens=64)
+SESSION = LoadedModel(folder=Path(), model=None, tokenizer=None, device=torch.device("cpu"), max_tokens=64)
 
 
 def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

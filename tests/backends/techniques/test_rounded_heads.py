@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from advisor.backends.deployment import Deployment, baseline
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import QuantisedLinear
 from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.backends.techniques.weights_int8 import WeightsInt8
@@ -55,5 +55,5 @@ def test_the_head_of_a_model_is_rounded_for_real(technique: WeightsInt4 | Weight
         vocab_size=256, hidden_size=128, intermediate_size=256, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=False
     )
     model = LlamaForCausalLM(config).to(torch.bfloat16).eval()
-    changed = technique.apply(Session(folder=tmp_path, model=model, tokenizer=None, device=torch.device("cpu"), max_tokens=8))
+    changed = technique.apply(LoadedModel(folder=tmp_path, model=model, tokenizer=None, device=torch.device("cpu"), max_tokens=8))
     assert isinstance(changed.model.lm_head, QuantisedLinear)

@@ -8,7 +8,7 @@ from advisor.backends.deployment import Attention, Deployment, KvCache, Parallel
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.gemm_time import FLOPS_PER_JOULE, product_constants, product_work
 from advisor.estimate.memory.ledger import ledger
-from advisor.estimate.operators.types import Gemm, Part
+from advisor.estimate.operators.types import Gemm, StepPart
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import Overheads, load_engine
 from advisor.profiles.formats import weight_format
@@ -56,7 +56,7 @@ def test_launches_of_the_host_hide_behind_a_slow_device_and_hold_a_fast_one() ->
     model = find_model("meta-llama/Llama-2-7b-hf")
     deployment = Deployment(model, Weights("fp16"), Attention("sdpa"), KvCache("paged", 16, "bf16"))
     eager = BARE.model_copy(update={"host_layer_s": 0.0003})
-    part = (Part("decode", 1, 1, 128),)
+    part = (StepPart("decode", 1, 1, 128),)
     step_s = {
         (id, overheads.host_layer_s): StepPricer(deployment, CatalogueMachine(load_hardware(id), overheads)).step_s(part)
         for id in ("rtx-3090", "h200-sxm")
@@ -86,6 +86,6 @@ def test_stages_of_a_pipeline_add_a_hop_each() -> None:
     model = find_model("meta-llama/Llama-2-7b-hf")
     deployment = Deployment(model, Weights("fp16"), Attention("sdpa"), KvCache("paged", 16, "bf16"))
     machine = CatalogueMachine(load_hardware("rtx-3090"), BARE.model_copy(update={"hop_s": 0.001}))
-    part = (Part("decode", 1, 1, 128),)
+    part = (StepPart("decode", 1, 1, 128),)
     alone, staged = (StepPricer(replace(deployment, parallel=Parallel(pipeline=n)), machine).step_s(part) for n in (1, 4))
     assert staged - alone == pytest.approx(0.003)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from advisor.backends.deployment import Deployment, KvCache, baseline
-from advisor.backends.runtime.cache.pool import Heads, Pool, Room
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 from advisor.estimate.memory.ledger import device_kv_bytes, kv_bytes_of_sequence, recent_bytes
 from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.model_store import find_model
@@ -23,9 +23,9 @@ def deployment(kv: KvCache, *, engine: str = "advisor") -> Deployment:
 def test_the_cache_of_our_runtime_takes_the_bytes_that_are_predicted(kv_format: str, layout: str, block: int) -> None:
     predicted = deployment(KvCache(layout=layout, block_tokens=block, format=kv_format))
     mixers = [layer.mixer for layer in predicted.model.layers]
-    heads = tuple(Heads(each.kv_heads, each.head_dim, each.value_dim) for each in mixers if isinstance(each, SelfAttention))
+    heads = tuple(KvShape(each.kv_heads, each.head_dim, each.value_dim) for each in mixers if isinstance(each, SelfAttention))
     size = block or TOKENS
-    room = Room(blocks=3 * TOKENS // size, block_tokens=size, sequences=3, max_tokens=TOKENS, kv_format=kv_format)
+    room = CacheConfig(blocks=3 * TOKENS // size, block_tokens=size, sequences=3, max_tokens=TOKENS, kv_format=kv_format)
     pool = Pool(heads, room, torch.bfloat16, torch.device("cpu"))
     assert 3 * device_kv_bytes(predicted, TOKENS) == pool.allocated_bytes
 

@@ -8,7 +8,7 @@ from advisor.backends.deployment import Attention, Batching, Deployment, KvCache
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.planning.advice import Status
-from advisor.planning.ranking import columns_of, judge, misses, status
+from advisor.planning.ranking import columns_of, evaluate, misses, status
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import load_hardware
@@ -36,7 +36,7 @@ def deployment(model: str, weights: str, *, tp: int = 1, slots: int = 256, budge
 
 
 def fits(hardware: str, engine: str, held: Deployment, workload: Workload, share: float | None = None) -> int:
-    return estimator(hardware, engine, share).fitting(held, workload)
+    return estimator(hardware, engine, share).max_sequences(held, workload)
 
 
 @pytest.mark.parametrize(
@@ -70,26 +70,26 @@ def test_requests_that_fit_have_a_low_end_and_whole_numbers() -> None:
     assert told.low < told.value
 
 
-@pytest.mark.parametrize(("spare", "expected"), [(-0.01, Status.MISSES), (0.01, Status.AT_RISK), (2.0, Status.MEETS)])
+@pytest.mark.parametrize(("spare", "expected"), [(-0.01, Status.INFEASIBLE), (0.01, Status.AT_RISK), (2.0, Status.MEETS)])
 def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expected: Status) -> None:
     """The device's memory is a limit like any other: the upper end of what is needed counts."""
     asked = Workload(prompt_tokens=512, output_tokens=128, concurrency=8)
     request = Request(workload=asked)
     held = deployment("meta-llama/Llama-3.2-1B", "bf16", slots=8)
     known = estimator("l4", "vllm")
-    needed = known.needed_memory(held, asked)
+    needed = known.requested_memory(held, asked)
     metrics = known.metrics(held, asked).model_copy(update={"peak_memory_gib": needed})
     budget_gib = needed.value * (1 + spare)
-    judged = judge(columns_of([metrics], [0]), request, budget_gib)
+    judged = evaluate(columns_of([metrics], [0]), request, budget_gib)
     assert status(float(judged.probability[0]), misses(metrics, request.limits, budget_gib)) is expected
 
 
 def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:
     """An engine that tries its largest step before it sizes its cache keeps that much free."""
     known, base = estimator("h100-sxm", "vllm"), deployment("meta-llama/Meta-Llama-3.1-8B", "bf16")
-    small = known.fitting(base, SHORT)
-    assert known.fitting(replace(base, batching=Batching("continuous", 2048, 0)), SHORT) < small
-    assert known.fitting(replace(base, batching=Batching("continuous", 256, 65_536)), SHORT) < small
+    small = known.max_sequences(base, SHORT)
+    assert known.max_sequences(replace(base, batching=Batching("continuous", 2048, 0)), SHORT) < small
+    assert known.max_sequences(replace(base, batching=Batching("continuous", 256, 65_536)), SHORT) < small
 
 
 def test_small_devices_take_smaller_steps() -> None:

@@ -9,9 +9,9 @@ from advisor.backends.measure.spread import quantile
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import device_kv_bytes
-from advisor.estimate.operators.types import Part
-from advisor.estimate.serving.requests import NEVER_FULL, Pool
-from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.operators.types import StepPart
+from advisor.estimate.serving.requests import UNLIMITED_POOL, Pool
+from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -26,7 +26,7 @@ SHARED = 100
 class TokensTake(StepPricer):
     """A step takes a millisecond for each of its tokens."""
 
-    def step_s(self, parts: tuple[Part, ...]) -> float:
+    def step_s(self, parts: tuple[StepPart, ...]) -> float:
         """Milliseconds count tokens."""
         return 1e-3 * sum(part.rows for part in parts)
 
@@ -46,9 +46,11 @@ def estimator(hardware: str = "l40s") -> Estimator:
     return Estimator(CatalogueMachine(load_hardware(hardware), engine.gpu), engine)
 
 
-def scheduler(policy: str, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: Pool = NEVER_FULL) -> Scheduler:
+def scheduler(policy: str, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: Pool = UNLIMITED_POOL) -> Scheduler:
     pricer = TokensTake(deployment(reuse=True), estimator().machine)
-    rules = Rules(policy=policy, slots=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool)
+    rules = SchedulerRules(
+        policy=policy, slots=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool
+    )
     return Scheduler(pricer, rules)
 
 
@@ -104,7 +106,7 @@ def test_sharing_makes_nothing_slower_and_nothing_larger(shape: dict[str, int], 
 @pytest.mark.parametrize("batching", BATCHINGS, ids=["static", "chunks", "whole"])
 def test_the_closed_form_stands_for_the_simulation(shape: dict[str, int], batching: Batching) -> None:
     pricing, workload, stack = estimator("h100-sxm"), Workload.model_validate(shape), deployment(reuse=True, batching=batching)
-    quick, served = pricing.steady(stack, workload), pricing.serve(stack, workload)
+    quick, served = pricing.steady(stack, workload), pricing.simulate(stack, workload)
     assert abs(math.log(quick.tpot_ms_p95 / (1e3 * quantile(list(served.tpot_s), 0.95)))) < 0.35
     assert abs(math.log(quick.throughput_tok_s / served.throughput_tok_s)) < 0.3
     assert abs(math.log(quick.ttft_ms_p95 / (1e3 * quantile(list(served.ttft_s), 0.95)))) < 1.2
@@ -115,7 +117,7 @@ def test_the_blocks_of_a_prefix_are_held_once() -> None:
     reuse, plain = (pricing.capacity(deployment(reuse=wanted), workload).ledger.kv_bytes for wanted in (True, False))
     shared = device_kv_bytes(deployment(reuse=True), 992)
     assert plain - reuse == pytest.approx(15 * shared)
-    assert pricing.fitting(deployment(reuse=True), workload) > pricing.fitting(deployment(reuse=False), workload)
+    assert pricing.max_sequences(deployment(reuse=True), workload) > pricing.max_sequences(deployment(reuse=False), workload)
 
 
 def test_without_a_shared_prefix_reuse_changes_nothing() -> None:

@@ -4,15 +4,15 @@ from dataclasses import replace
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Deployment, Kept, KvCache, Pattern, Weights
+from advisor.backends.deployment import Attention, Batching, CacheRetention, Deployment, KvCache, Pattern, Weights
 from advisor.backends.techniques import by_name
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import footprint, ledger
 from advisor.estimate.memory.retention import kept_tokens, passing_tokens
-from advisor.estimate.operators.build import Blueprint, mixing_operators
-from advisor.estimate.operators.types import AttentionCall, Part
-from advisor.estimate.operators.visible import scores
+from advisor.estimate.operators.build import PricingModel, mixing_operators
+from advisor.estimate.operators.types import AttentionCall, StepPart
+from advisor.estimate.operators.visible import causal_scores
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import load_hardware
@@ -30,8 +30,8 @@ def deployed(kv: KvCache = PAGED, attention: Attention = Attention("sdpa"), batc
     return Deployment(LLAMA, Weights("bf16"), attention, kv, batching=batching or Batching(max_sequences=8), engine="advisor")
 
 
-def attention_of(deployment: Deployment, part: Part) -> AttentionCall:
-    (call,) = [each for each in mixing_operators(Blueprint.of(deployment), part) if isinstance(each, AttentionCall)]
+def attention_of(deployment: Deployment, part: StepPart) -> AttentionCall:
+    (call,) = [each for each in mixing_operators(PricingModel.of(deployment), part) if isinstance(each, AttentionCall)]
     return call
 
 
@@ -42,7 +42,7 @@ def estimator() -> Estimator:
 
 def test_every_sequence_keeps_its_window_in_whole_blocks_and_one_prompt_passes_through_whole() -> None:
     """1,024 newest tokens touch at most 65 blocks of 16, four first ones one more; the rest of one prompt is held while it passes."""
-    deployment = deployed(replace(PAGED, window=1024, first_tokens=4))
+    deployment = deployed(replace(PAGED, window=1024, sink_tokens=4))
     assert kept_tokens(deployment, 17408) == 66 * 16
     held = ledger(deployment, LONG, ENGINE, 8)
     assert held.passing_bytes == (16384 - 66 * 16) * TOKEN_BYTES
@@ -66,15 +66,15 @@ def test_drafts_need_their_places_beside_the_window() -> None:
 
 def test_a_sliding_window_frees_a_paged_cache_and_leaves_a_contiguous_one() -> None:
     sliding = Attention("sdpa", window=4096)
-    assert kept_tokens(deployed(attention=sliding), 17408) == Kept(4096).blocks(17408, 16) * 16
+    assert kept_tokens(deployed(attention=sliding), 17408) == CacheRetention(4096).blocks(17408, 16) * 16
     assert kept_tokens(deployed(KvCache(), sliding), 17408) == 17408
     assert kept_tokens(deployed(attention=Attention("sdpa", pattern=Pattern(1024))), 17408) == 17408
 
 
 def test_what_decoding_reads_is_what_stays(estimator: Estimator) -> None:
-    part = Part("decode", 8, 1, 16384)
+    part = StepPart("decode", 8, 1, 16384)
     assert attention_of(deployed(), part).kv_tokens == 16384
-    assert attention_of(deployed(replace(PAGED, window=1020, first_tokens=4)), part).kv_tokens == 1024
+    assert attention_of(deployed(replace(PAGED, window=1020, sink_tokens=4)), part).kv_tokens == 1024
     assert attention_of(deployed(attention=Attention("sdpa", window=4096)), part).kv_tokens == 4096
     assert attention_of(deployed(KvCache(), Attention("sdpa", window=4096)), part).kv_tokens == 16384
     pattern = Pattern(1024, 64, 3)
@@ -82,26 +82,26 @@ def test_what_decoding_reads_is_what_stays(estimator: Estimator) -> None:
 
 
 def test_chunks_of_a_prompt_read_what_stays_and_themselves() -> None:
-    part = Part("prefill", 1, 512, 16384)
+    part = StepPart("prefill", 1, 512, 16384)
     assert attention_of(deployed(replace(PAGED, window=1024)), part).kv_tokens == 1024 + 511
-    whole = Part("prefill", 1, 16384, 16384)
+    whole = StepPart("prefill", 1, 16384, 16384)
     assert attention_of(deployed(replace(PAGED, window=1024)), whole).kv_tokens == 16384
 
 
 def test_the_scores_of_a_window_are_counted_row_by_row() -> None:
     for queries, keys, span in ((7, 7, 3), (4, 9, 3), (5, 20, 30), (1, 1, 1), (6, 9, 5)):
         by_hand = sum(min(place + 1, span) for place in range(keys - queries, keys))
-        assert scores(queries, keys, span) == by_hand
+        assert causal_scores(queries, keys, span) == by_hand
 
 
 def test_prompts_under_a_window_take_a_share_of_dense_attention(estimator: Estimator) -> None:
-    whole = Part("prefill", 1, 16384, 16384)
+    whole = StepPart("prefill", 1, 16384, 16384)
     dense, sliding, eager = (
         attention_of(deployed(attention=attention), whole)
         for attention in (Attention("sdpa"), Attention("sdpa", window=1024), Attention("eager", window=1024))
     )
-    assert (dense.density, eager.density) == (1.0, 1.0)
-    assert sliding.density == pytest.approx(scores(16384, 16384, 1024 + 64) / scores(16384, 16384, 16384))
+    assert (dense.computed_share, eager.computed_share) == (1.0, 1.0)
+    assert sliding.computed_share == pytest.approx(causal_scores(16384, 16384, 1024 + 64) / causal_scores(16384, 16384, 16384))
     assert estimator.machine.attention_s(sliding) < 0.3 * estimator.machine.attention_s(dense)
 
 
@@ -109,11 +109,11 @@ def test_more_sequences_fit_and_none_is_preempted(estimator: Estimator) -> None:
     """On 80 GiB, 17,408 tokens of 128 KiB each leave room for fewer than thirty whole sequences and for hundreds of windows."""
     crowd = LONG.model_copy(update={"concurrency": 128})
     whole, windowed = (
-        deployed(kv, batching=Batching("continuous", 128, 2048)) for kv in (PAGED, replace(PAGED, window=1020, first_tokens=4))
+        deployed(kv, batching=Batching("continuous", 128, 2048)) for kv in (PAGED, replace(PAGED, window=1020, sink_tokens=4))
     )
-    most = estimator.fitting(whole, crowd), estimator.fitting(windowed, crowd)
+    most = estimator.max_sequences(whole, crowd), estimator.max_sequences(windowed, crowd)
     assert most[0] < 30 < 300 < most[1]
-    served = estimator.serve(windowed, crowd)
+    served = estimator.simulate(windowed, crowd)
     assert served.preemptions == 0
 
 
@@ -148,4 +148,4 @@ def test_the_cache_of_a_concrete_run_counts_what_stays_and_the_prompt_that_passe
     metrics = estimator.metrics(deployment, workload, lengths=[(2048, 1024)] * 2)
     assert metrics.kv_cache_gib is not None
     tokens = metrics.kv_cache_gib.value * GIB / TOKEN_BYTES
-    assert 2048 <= tokens <= 2048 + Kept(1024).blocks(3072, 16) * 16
+    assert 2048 <= tokens <= 2048 + CacheRetention(1024).blocks(3072, 16) * 16

@@ -1,13 +1,13 @@
 """Projections of one input as one product."""
 
 from advisor.backends.deployment import Deployment, Weights
-from advisor.estimate.operators.build import Blueprint
+from advisor.estimate.operators.build import PricingModel
 from advisor.estimate.operators.fusion import fused
 from advisor.profiles.model_store import find_model
 
 
 def products(model: str, *, joins: bool) -> list[tuple[int, int, int, str]]:
-    blueprint = Blueprint.of(Deployment(find_model(model), Weights("fp8")), joins=joins)
+    blueprint = PricingModel.of(Deployment(find_model(model), Weights("fp8")), joins=joins)
     return sorted((matrix.n, matrix.k, count, format) for matrix, count, format in blueprint.products)
 
 
@@ -25,7 +25,7 @@ def test_joining_changes_no_weight() -> None:
         sizes = [
             sum(
                 matrix.n * matrix.k * matrix.copies * count
-                for matrix, count, _ in Blueprint.of(Deployment(find_model(model), Weights("fp8")), joins=joins).products
+                for matrix, count, _ in PricingModel.of(Deployment(find_model(model), Weights("fp8")), joins=joins).products
             )
             for joins in (True, False)
         ]

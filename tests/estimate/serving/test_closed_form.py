@@ -39,7 +39,7 @@ def errors(hardware: str, shape: dict[str, Any]) -> dict[str, list[float]]:
     found = list(stacks(find_model("Qwen/Qwen3-8B"), Request(workload=workload), "advisor"))
     compared: dict[str, list[float]] = {"ttft": [], "tpot": [], "throughput": []}
     for stack in random.Random(7).sample(found, STACKS):
-        quick, served = pricing.steady(stack.deployment, workload), pricing.serve(stack.deployment, workload)
+        quick, served = pricing.steady(stack.deployment, workload), pricing.simulate(stack.deployment, workload)
         compared["ttft"].append(math.log(quick.ttft_ms_p95 / (1e3 * quantile(list(served.ttft_s), 0.95))))
         compared["tpot"].append(math.log(quick.tpot_ms_p95 / (1e3 * quantile(list(served.tpot_s), 0.95))))
         compared["throughput"].append(math.log(quick.throughput_tok_s / served.throughput_tok_s))
@@ -99,7 +99,7 @@ def test_waiting_grows_with_the_rate_up_to_the_capacity() -> None:
 def test_prompt_lookup_beside_prompts_is_told_as_late_as_it_is_simulated() -> None:
     pricing, workload = estimator("l40s"), Workload(prompt_tokens=1024, output_tokens=256, concurrency=8)
     speculative = deployment(512, Decoding("prompt-lookup", 4, 0.3, (0.2, 0.4)))
-    quick, served = pricing.steady(speculative, workload), pricing.serve(speculative, workload)
+    quick, served = pricing.steady(speculative, workload), pricing.simulate(speculative, workload)
     assert quick.ttft_ms_p95 == pytest.approx(1e3 * quantile(list(served.ttft_s), 0.95), rel=0.35)
 
 

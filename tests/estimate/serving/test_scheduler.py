@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Weights
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.operators.types import Part
-from advisor.estimate.serving.requests import NEVER_FULL, Active, Pool
-from advisor.estimate.serving.scheduler import Rules, Scheduler
+from advisor.estimate.operators.types import StepPart
+from advisor.estimate.serving.requests import UNLIMITED_POOL, Pool, SimRequest
+from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -26,7 +26,7 @@ BUDGET = 64
 class EqualSteps(StepPricer):
     """Every step takes the same, so that times count steps."""
 
-    def step_s(self, parts: tuple[Part, ...]) -> float:
+    def step_s(self, parts: tuple[StepPart, ...]) -> float:
         """An eighth of a second: sums are exact."""
         return STEP_S
 
@@ -46,8 +46,8 @@ def pricer(decoding: Decoding | None = None) -> EqualSteps:
 PRICER = pricer()
 
 
-def scheduler(pool: Pool = NEVER_FULL, slots: int = 8) -> Scheduler:
-    return Scheduler(PRICER, Rules(policy="continuous", slots=slots, token_budget=BUDGET, pool=pool))
+def scheduler(pool: Pool = UNLIMITED_POOL, slots: int = 8) -> Scheduler:
+    return Scheduler(PRICER, SchedulerRules(policy="continuous", slots=slots, token_budget=BUDGET, pool=pool))
 
 
 @dataclass
@@ -207,7 +207,7 @@ def test_a_preempted_request_goes_before_those_that_came_later() -> None:
 def test_an_engine_that_reserves_starts_only_what_it_can_finish() -> None:
     """5 blocks each to the end: of three requests two run in 10 blocks, and nobody is thrown out."""
     run = scheduler(Pool(10, BLOCK, reserves=True))
-    done: list[Active] = run.serve([(16, 64)] * 3, in_flight=None)
+    done: list[SimRequest] = run.serve([(16, 64)] * 3, in_flight=None)
     assert run.preemptions == 0
     assert [one.first_s / STEP_S for one in done] == [1, 1, 65]
 
@@ -230,7 +230,7 @@ def test_blocks_are_as_large_as_the_pool_says() -> None:
 @given(shapes, gaps)
 def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
     """So the time to the first token holds no more than the step of its own prompt and those of whoever stands before."""
-    run = Scheduler(PRICER, Rules(policy="continuous", slots=14, token_budget=BUDGET, chunked=False))
+    run = Scheduler(PRICER, SchedulerRules(policy="continuous", slots=14, token_budget=BUDGET, chunked=False))
     done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
     assert sorted(one.number for one in done) == list(range(len(lengths)))
     for one in done:
@@ -241,7 +241,7 @@ def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int,
 class TokensTake(StepPricer):
     """A step takes a millisecond for each of its tokens."""
 
-    def step_s(self, parts: tuple[Part, ...]) -> float:
+    def step_s(self, parts: tuple[StepPart, ...]) -> float:
         """Milliseconds count tokens."""
         return 1e-3 * sum(part.rows for part in parts)
 
@@ -251,7 +251,7 @@ def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
     took = {}
     for chunked in (True, False):
         pricing = TokensTake(PRICER.deployment, PRICER.machine)
-        run = Scheduler(pricing, Rules(policy="continuous", slots=2, token_budget=BUDGET, chunked=chunked))
+        run = Scheduler(pricing, SchedulerRules(policy="continuous", slots=2, token_budget=BUDGET, chunked=chunked))
         first, second = sorted(run.serve([(16, 5), (1024, 2)], in_flight=None, arrivals_s=[0.0, 0.017]), key=lambda one: one.number)
         took[chunked] = first.tpot_s, second.first_s
     whole, chunks = took[False], took[True]
@@ -265,13 +265,13 @@ def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
 def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     """Three tokens a step when both drafts are always right."""
     drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
-    run = Scheduler(drafted, Rules(policy="continuous", slots=1, token_budget=BUDGET))
+    run = Scheduler(drafted, SchedulerRules(policy="continuous", slots=1, token_budget=BUDGET))
     assert run.serve([(16, 31)], in_flight=1)[0].last_s == 11 * STEP_S
 
 
 def test_a_draft_that_goes_past_the_end_holds_no_more_of_the_cache() -> None:
     """Four sequences of 256 + 64 tokens hold 319 at most: twenty blocks of 16 each, whatever the last step was worth."""
     drafting = pricer(Decoding("prompt-lookup", draft_tokens=4, acceptance=0.6))
-    run = Scheduler(drafting, Rules(policy="static", slots=4, token_budget=8192), exact_cache=True)
+    run = Scheduler(drafting, SchedulerRules(policy="static", slots=4, token_budget=8192), exact_cache=True)
     run.serve([(256, 64)] * 4, in_flight=4)
     assert run.peak_cache_tokens == 4 * 320

@@ -78,7 +78,7 @@ def test_replicas_share_a_rate() -> None:
 
 def test_a_burst_is_served_once() -> None:
     """Of 100 at once with 64 slots, the last wait until others are done."""
-    served = ESTIMATOR.serve(deployment(slots=64), workload_of(512, 64, burst=100))
+    served = ESTIMATOR.simulate(deployment(slots=64), workload_of(512, 64, burst=100))
     assert len(served.timings) == 100
     assert max(served.ttft_s) > 64 * min(one for one in served.tpot_s)
     assert served.throughput_tok_s == pytest.approx(100 * 64 / max(served.e2e_s), rel=0.05)
@@ -86,7 +86,7 @@ def test_a_burst_is_served_once() -> None:
 
 def test_goodput_counts_the_requests_that_keep_both_limits() -> None:
     stack, workload = deployment(), arriving(8.0)
-    served = ESTIMATOR.serve(stack, workload)
+    served = ESTIMATOR.simulate(stack, workload)
     middle = Limits(ttft_ms_p95=1e3 * sorted(served.ttft_s)[len(served.ttft_s) // 2])
     strict = Limits(ttft_ms_p95=1e-3, tpot_ms_p95=1e6)
     found = [ESTIMATOR.goodput(stack, workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
@@ -99,7 +99,7 @@ def test_goodput_counts_the_requests_that_keep_both_limits() -> None:
 def test_a_trace_is_served_with_its_own_lengths() -> None:
     requests = tuple(Arrival(arrival_s=float(place), prompt_tokens=100 * (place + 1), output_tokens=10 + place) for place in range(5))
     trace = Trace(name="five", requests=requests)
-    served = ESTIMATOR.serve(deployment(), workload_of(1, 1, trace=trace))
+    served = ESTIMATOR.simulate(deployment(), workload_of(1, 1, trace=trace))
     assert len(served.timings) == 5
     assert list(served.ttft_s) == sorted(served.ttft_s)
     assert served.requests_per_s == pytest.approx(5 / (4 + served.e2e_s[-1] - served.ttft_s[0]), rel=0.1)
@@ -124,5 +124,5 @@ def test_full_windows_take_a_fixed_share_of_the_pool() -> None:
 
 def test_offline_more_wait_than_run() -> None:
     """Memory decides how many run: the pool is full, and somebody is preempted."""
-    served = ESTIMATOR.serve(deployment(slots=1024), Workload(prompt_tokens=2048, output_tokens=2048, load=Load.OFFLINE))
+    served = ESTIMATOR.simulate(deployment(slots=1024), Workload(prompt_tokens=2048, output_tokens=2048, load=Load.OFFLINE))
     assert served.preemptions > 0

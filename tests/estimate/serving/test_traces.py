@@ -13,7 +13,7 @@ from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.machine import attention_bytes
 from advisor.estimate.operators.build import step_operators
-from advisor.estimate.operators.types import AttentionCall, Part
+from advisor.estimate.operators.types import AttentionCall, StepPart
 from advisor.estimate.serving.requests import Pool
 from advisor.estimate.serving.simulate import simulate
 from advisor.estimate.serving.times import Served
@@ -72,7 +72,7 @@ class RecordedLayers(StepPricer):
     BYTES_PER_S = 0.9 * 1.008e12
     FLOPS_PER_S = 0.5 * 165.2e12
 
-    def step_s(self, parts: tuple[Part, ...]) -> float:
+    def step_s(self, parts: tuple[StepPart, ...]) -> float:
         """Layers at the step's rows, attention by bytes or, of prompts, by products at half of the peak."""
         rows = sum(part.rows for part in parts)
         per_layer = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "act_fn", "rotary_emb", "layernorm", "layernorm")

@@ -9,7 +9,7 @@ import pytest
 from advisor.backends.deployment import Attention, Decoding, Deployment, KvCache, Weights
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.machine import Machine, price
-from advisor.estimate.operators.types import Part
+from advisor.estimate.operators.types import StepPart
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
 from advisor.profiles.engines import load_engine
@@ -19,8 +19,8 @@ from advisor.profiles.model_store import find_model
 MODEL = find_model("Qwen/Qwen3-8B")
 PLAIN = Decoding()
 DRAFTED = Decoding("draft", 3, 0.7, (0.6, 0.8), find_model("Qwen/Qwen3-0.6B"))
-DECODING = Part("decode", 8, 1, 1500)
-CHUNK = Part("prefill", 1, 500, 1000)
+DECODING = StepPart("decode", 8, 1, 1500)
+CHUNK = StepPart("prefill", 1, 500, 1000)
 STEPS = {"decode": (DECODING,), "prefill": (CHUNK,), "mixed": (CHUNK, DECODING)}
 
 
@@ -40,7 +40,7 @@ def pricers(decoding: Decoding, on: Machine) -> list[StepPricer]:
 
 @pytest.mark.parametrize("engine", ["advisor", "transformers"])
 @pytest.mark.parametrize("parts", STEPS.values(), ids=STEPS)
-def test_a_step_takes_each_member_what_it_takes_it_alone(parts: tuple[Part, ...], engine: str) -> None:
+def test_a_step_takes_each_member_what_it_takes_it_alone(parts: tuple[StepPart, ...], engine: str) -> None:
     family, alone = Family(pricers(PLAIN, machine(engine))), pricers(PLAIN, machine(engine))
     assert list(family.step_s(parts)) == pytest.approx([pricer.step_s(parts) for pricer in alone], rel=1e-12)
 

@@ -100,7 +100,7 @@ def test_an_engine_that_was_never_compared_widens_every_time() -> None:
 
 def test_memory_is_uncertain_only_beyond_weights_and_cache() -> None:
     prices = estimator()
-    small, large = (prices.needed_memory(deployment(tensor=2), BUSY.model_copy(update={"prompt_tokens": n})) for n in (2000, 20_000))
+    small, large = (prices.requested_memory(deployment(tensor=2), BUSY.model_copy(update={"prompt_tokens": n})) for n in (2000, 20_000))
     assert large.value > small.value + 10
     width = [value.high - value.low for value in (small, large)]
     assert width[1] == pytest.approx(width[0], rel=0.05), "a longer cache is known exactly"

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import flex_attention as module
 
-from advisor.kernels.attention.flex import Sight, attend, compiled, over_blocks, over_rows
+from advisor.kernels.attention.flex import AttentionMask, attend, compiled, over_blocks, over_rows
 from advisor.kernels.attention.paged_attention import reference
 
 LENGTHS, SIZE, HEADS, KV_HEADS, WIDTH = (37, 5, 150), 16, 4, 2, 32
@@ -52,7 +52,7 @@ def gathered(data: Tensor, tables: Tensor) -> Tensor:
 @pytest.mark.parametrize("paged", [False, True])
 def test_flex_agrees_with_the_definition(width: int, window: int | None, softcap: float | None, sinks: Tensor | None, paged: bool) -> None:
     query, keys, values, tables, positions = story(width)
-    sight = Sight(positions=positions, window=window)
+    sight = AttentionMask(positions=positions, window=window)
     if paged:
         mask = over_blocks(sight, tables, (len(keys), KV_HEADS, SIZE), HEADS)
         rows = keys.view(1, 1, -1, WIDTH), values.view(1, 1, -1, WIDTH)
@@ -67,7 +67,7 @@ def test_flex_agrees_with_the_definition(width: int, window: int | None, softcap
 def test_what_a_cache_has_forgotten_is_not_seen() -> None:
     query, keys, values, tables, positions = story(1)
     rows = gathered(keys, tables), gathered(values, tables)
-    kept = Sight(positions=positions, forgotten=(positions - 20, 4))
+    kept = AttentionMask(positions=positions, forgotten=(positions - 20, 4))
     out = attend(query, *rows, over_rows(kept, rows[0].shape[2]), scale=0.3)
     for row, place in enumerate(positions[:, 0].tolist()):
         seen = [at for at in range(place + 1) if at < 4 or at > place - 20]
@@ -79,7 +79,7 @@ def test_what_a_cache_has_forgotten_is_not_seen() -> None:
 
 def test_only_blocks_in_sight_are_listed() -> None:
     """150 tokens in blocks of 16 and a window of 40: a query at place 149 looks at places 110 to 149, blocks 6 to 9."""
-    count, which = Sight(positions=torch.tensor([[149]]), window=40).blocks(SIZE, 10)
+    count, which = AttentionMask(positions=torch.tensor([[149]]), window=40).blocks(SIZE, 10)
     assert which[0, 0, : int(count[0, 0])].tolist() == [6, 7, 8, 9]
 
 
@@ -87,7 +87,7 @@ def test_only_blocks_in_sight_are_listed() -> None:
 def test_the_compiled_kernel_agrees_with_the_definition() -> None:
     query, keys, values, tables, positions = story(1)
     rows = gathered(keys, tables), gathered(values, tables)
-    mask = over_rows(Sight(positions=positions), rows[0].shape[2])
+    mask = over_rows(AttentionMask(positions=positions), rows[0].shape[2])
     with torch.inference_mode():
         out = attend(query, *rows, mask, scale=0.3, run=compiled("cpu"))
     torch.testing.assert_close(out, exact(query, keys, values, tables, positions, scale=0.3), atol=1e-5, rtol=1e-4)

@@ -16,7 +16,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Sample, Value
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.quantities.formatting import number, scale
-from advisor.quantities.metrics import SHOWN
+from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, tag
 from advisor.rendering.html.plots import Row, _Axis, ladder_plot, log_ticks, scatter_plot, ticks
 from advisor.rendering.html.run_page import report_html, write_report
@@ -75,10 +75,10 @@ def test_every_number_of_the_run_stands_on_the_page() -> None:
     cells = set(Reader(PAGE).texts)
     for rung in RUN.rungs:
         assert rung.measured is not None
-        for name in SHOWN:
+        for name in METRICS:
             predicted, measured = getattr(rung.predicted, name), getattr(rung.measured, name)
             pair = [value for value in (predicted, measured) if value]
-            scaled = scale(SHOWN[name].unit, (value.value for value in pair))
+            scaled = scale(METRICS[name].unit, (value.value for value in pair))
             for value in pair:
                 assert number(value.value * scaled.factor) in cells, f"{rung.name} {name}"
                 if value.low < value.high:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import Deployment, baseline
-from advisor.backends.model.loaded_model import Session
+from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.feedback.compare import compare
-from advisor.planning.advice import LIKELY, Advice, Candidate, Miss, Reason, Relaxation, State, Status
+from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
 from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.evidence import Evidence
@@ -60,7 +60,7 @@ class _Canned(Technique):
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         return LOSSLESS
 
-    def apply(self, session: Session) -> Session:
+    def apply(self, session: LoadedModel) -> LoadedModel:
         return session
 
 
@@ -148,7 +148,7 @@ def metrics(ttft: float, tpot: float, throughput: float, weights: float, cache: 
     )
 
 
-def candidate(id: str, techniques: tuple[Technique, ...], known: Metrics, status: Status, misses: tuple[Miss, ...] = ()) -> Candidate:
+def candidate(id: str, techniques: tuple[Technique, ...], known: Metrics, status: Status, misses: tuple[Violation, ...] = ()) -> Candidate:
     return Candidate(
         id, techniques, baseline(MODEL, max_sequences=16), known, status, misses, (("ttft_ms_p95", 0.934), ("memory_gib_per_device", 0.996))
     )
@@ -156,7 +156,7 @@ def candidate(id: str, techniques: tuple[Technique, ...], known: Metrics, status
 
 BEST = candidate("plan-0000aaaa", (_Int4(), _Paged(), _Draft()), metrics(302, 14.1, 930, 4.6, 8.6, 0.42), Status.MEETS)
 RISKY = candidate("plan-0000bbbb", (_Int4(group_size=32), _Paged()), metrics(297, 18.7, 1050, 4.9, 8.6, 0.3), Status.AT_RISK)
-PLAIN = candidate("plan-0000cccc", (_Int8(), _Paged()), metrics(288, 23.4, 1190, 8.2, 8.6, 0.1), Status.MISSES)
+PLAIN = candidate("plan-0000cccc", (_Int8(), _Paged()), metrics(288, 23.4, 1190, 8.2, 8.6, 0.1), Status.INFEASIBLE)
 LIMITS = Limits(ttft_ms_p95=500, tpot_ms_p95=20, throughput_tok_s=800, memory_gib_per_device=20, quality_loss_pct=1)
 FITS = Advice(
     request=Request(workload=Workload(prompt_tokens=4096, output_tokens=512, concurrency=16), limits=LIMITS, prefer=Prefer.LATENCY),
@@ -168,29 +168,29 @@ FITS = Advice(
     reasons=(
         Reason(
             "weights-int4",
-            State.CHOSEN,
+            TechniqueState.CHOSEN,
             "decode is bound by memory bandwidth here",
             effect=(("tpot_ms_p95", -15.1), ("weights_gib", -10.2), ("quality_loss_pct", 0.42)),
             sources=("arxiv:2306.00978", "canned"),
         ),
-        Reason("kv-paged", State.CHOSEN, "memory 22.1 -> 14.7 GiB.", effect=(("peak_memory_gib", -7.4),)),
+        Reason("kv-paged", TechniqueState.CHOSEN, "memory 22.1 -> 14.7 GiB.", effect=(("peak_memory_gib", -7.4),)),
         Reason(
             "kv-int8",
-            State.REJECTED,
+            TechniqueState.REJECTED,
             "quality loss 1.3 % is over the limit 1 %",
             would_need=(("quality_loss_pct", 1.3041),),
             sources=("x",),
         ),
-        Reason("batching-continuous", State.REJECTED, "gains nothing at one request", would_need=(("concurrency", 6.0),)),
-        Reason("tensor-parallel", State.NOT_APPLICABLE, "one device"),
+        Reason("batching-continuous", TechniqueState.REJECTED, "gains nothing at one request", would_need=(("concurrency", 6.0),)),
+        Reason("tensor-parallel", TechniqueState.NOT_APPLICABLE, "one device"),
     ),
     relaxations=(),
     binding=None,
     considered=96,
     feasible=48,
 )
-MISS = Miss("tpot_ms_p95", 10.0, value(14.1, 0.12))
-NEAREST = replace(BEST, status=Status.MISSES, misses=(MISS,))
+MISS = Violation("tpot_ms_p95", 10.0, value(14.1, 0.12))
+NEAREST = replace(BEST, status=Status.INFEASIBLE, violations=(MISS,))
 NOTHING_FITS = replace(
     FITS,
     request=FITS.request.model_copy(update={"limits": LIMITS.model_copy(update={"tpot_ms_p95": 10.0})}),
@@ -277,13 +277,13 @@ def test_advice_says_ok_risk_and_fail() -> None:
 
 
 def test_a_chance_just_below_the_word_for_it_does_not_read_as_if_it_reached_it() -> None:
-    close = replace(BEST, status=Status.AT_RISK, chances=(("tpot_ms_p95", LIKELY - 1e-4),))
+    close = replace(BEST, status=Status.AT_RISK, probabilities=(("tpot_ms_p95", LIKELY - 1e-4),))
     text = advice_text(replace(FITS, chosen=close, request=FITS.request.model_copy(update={"limits": Limits(tpot_ms_p95=15.0)})), width=120)
     assert "meets all limits with 89 % probability, at RISK: the range of TPOT p95 crosses its limit" in text
 
 
 def test_a_range_that_crosses_its_limit_is_no_risk_where_the_chance_is_good() -> None:
-    likely = replace(BEST, chances=(("tpot_ms_p95", 0.93),))
+    likely = replace(BEST, probabilities=(("tpot_ms_p95", 0.93),))
     text = advice_text(
         replace(FITS, chosen=likely, request=FITS.request.model_copy(update={"limits": Limits(tpot_ms_p95=15.0)})), width=120
     )

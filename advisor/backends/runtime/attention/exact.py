@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from advisor.backends.runtime.cache.store import Batch
 from advisor.kernels.attention import paged_attention as kernel
-from advisor.kernels.attention.flex import KEY_BLOCK, Sight, attend, compiled, over_rows
+from advisor.kernels.attention.flex import KEY_BLOCK, AttentionMask, attend, compiled, over_rows
 from advisor.kernels.launch_sizes import power_of_two
 
 DEVICE_KERNELS = {
@@ -34,7 +34,7 @@ class Call:
     """Keys and values, L tokens of each sequence."""
     mask: Callable[[], Tensor]
     """Makes the additive mask of `widen_mask`."""
-    sight: Callable[[], Sight] | None
+    sight: Callable[[], AttentionMask] | None
     """Makes what the mask says, as positions and bounds; `None` where it says more than they do."""
     most: int
     """Sequences that such calls have at the most, 0 for a chunk of one prompt: kernels of fixed shape are made for so many."""
@@ -121,7 +121,7 @@ def _by(back_end: SDPBackend) -> Way:
     return run
 
 
-def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: Sight, most: int) -> tuple[Tensor, Tensor, Tensor, Sight]:
+def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: AttentionMask, most: int) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
     """The same with lengths rounded up to powers of two and `most` sequences: a compiled kernel of fixed shape serves many steps.
 
     What is added is cut off afterwards: queries at the place of the last, which says how far a run of them looks; sequences at place 0.

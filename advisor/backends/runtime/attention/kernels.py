@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention.rotary import turned_back
-from advisor.backends.runtime.attention.step import Step
-from advisor.backends.runtime.attention.visibility import Sight
+from advisor.backends.runtime.attention.rotary import rerotate
+from advisor.backends.runtime.attention.step import AttentionStep
+from advisor.backends.runtime.attention.visibility import Visibility
 from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.cache.store import ModelFormat, Quantised, Store
 from advisor.backends.runtime.device.decode_batch import Lanes
@@ -36,7 +36,7 @@ class Rows:
 class LaneAttention:
     """Writes and reads the cache for the lanes of a decoding program; index tensors follow from the lanes, on the device."""
 
-    def __init__(self, pool: Pool, sight: Sight, lanes: Lanes, count: int) -> None:
+    def __init__(self, pool: Pool, sight: Visibility, lanes: Lanes, count: int) -> None:
         self.pool = pool
         self.sight = sight
         size, live, stored = pool.room.block_tokens, lanes.live[:count], lanes.stored[:count]
@@ -80,7 +80,7 @@ class LaneAttention:
         turned = None
         if self.turns is not None:
             plain = rotate(queries) if rotated else queries
-            turned = turned_back(plain, self.turns, self.sight.frequencies[layer])
+            turned = rerotate(plain, self.turns, self.sight.frequencies[layer])
             turned = rotate(turned) if rotated else turned
         out = read_cache(self.pool, layer, queries, turned, self.rows, self._narrowed(options))
         return rotate(out) if rotated else out
@@ -89,7 +89,7 @@ class LaneAttention:
         return replace(options, window=self.sight.narrowed(options.window))
 
 
-class KernelStep(Step):
+class KernelStep(AttentionStep):
     """A step whose group reads the cache through the kernel: all rows of drafts, each as its own. Chunks of prompts as elsewhere."""
 
     def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
@@ -138,7 +138,7 @@ def seen(pool: Pool, options: Options) -> tuple[int | None, int]:
     return kept.window, kept.first
 
 
-def why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Sight) -> str | None:
+def why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Visibility) -> str | None:
     """Why the kernels do not read this cache as the model's layers, with these windows, see it; `None` where they do."""
     room = pool.room
     if room.has_ring and room.page_tokens != room.block_tokens:

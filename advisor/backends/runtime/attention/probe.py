@@ -8,8 +8,8 @@ from typing import Literal
 import torch
 
 from advisor.backends.runtime.attention.autotune import Fastest
-from advisor.backends.runtime.attention.step import Feed, Step
-from advisor.backends.runtime.cache.pool import Heads, Pool, Room
+from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 from advisor.backends.runtime.model.attention_hook import Options
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -41,16 +41,16 @@ def attention_layer_callable(
         )
     where = device or torch.device("cpu")
     size = kv_tokens if layout == "contiguous" else block_tokens
-    room = Room(blocks=batch * -(-kv_tokens // size), block_tokens=size, sequences=batch, max_tokens=kv_tokens, kv_format=kv_format)
-    pool = Pool((Heads(kv_heads, head_dim, head_dim),), room, dtype, where)
+    room = CacheConfig(blocks=batch * -(-kv_tokens // size), block_tokens=size, sequences=batch, max_tokens=kv_tokens, kv_format=kv_format)
+    pool = Pool((KvShape(kv_heads, head_dim, head_dim),), room, dtype, where)
     feeds = []
     for _ in range(batch):
         held = pool.open()
-        pool.grow(held, kv_tokens)
+        pool.allocate(held, kv_tokens)
         held.tokens = kv_tokens - q_tokens
-        feeds.append(Feed(held, [0] * q_tokens))
+        feeds.append(SequenceInput(held, [0] * q_tokens))
     fastest = Fastest() if implementation == "flash" else None
-    step = Step(pool, feeds, batch if phase == "decode" else 0, implementation, fastest=fastest)
+    step = AttentionStep(pool, feeds, batch if phase == "decode" else 0, implementation, fastest=fastest)
     rows = batch * q_tokens
     draw = torch.Generator(device=where).manual_seed(0)
     query, key, value = (

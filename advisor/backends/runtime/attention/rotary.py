@@ -21,7 +21,7 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """Largest relative difference that counts as equal; half precision rounds every element to about 1/256."""
 
 
-def turned_back(rows: Tensor, places: Tensor, frequencies: Tensor) -> Tensor:
+def rerotate(rows: Tensor, places: Tensor, frequencies: Tensor) -> Tensor:
     """Rotated [T, H, D] as they would be so many `places` [T] earlier; `frequencies` [R/2] turn the first R elements."""
     width = 2 * frequencies.shape[0]
     wide = torch.promote_types(rows.dtype, torch.float32)
@@ -77,7 +77,7 @@ def _matching(known: list[Tensor], start: Tensor, later: Tensor) -> Tensor | Non
     for frequencies in known:
         if 2 * frequencies.shape[0] > later.shape[-1]:
             continue
-        error = (turned_back(later, places, frequencies) - start).float().norm()
+        error = (rerotate(later, places, frequencies) - start).float().norm()
         if start.float().norm() > 0 and error <= TOLERANCE.get(later.dtype, 2e-2) * start.float().norm():
             return frequencies
     return None

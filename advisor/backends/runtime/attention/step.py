@@ -9,31 +9,31 @@ from torch import Tensor
 
 from advisor.backends.runtime.attention.autotune import Fastest
 from advisor.backends.runtime.attention.exact import Call, can_flex, flex, sdpa, written_out
-from advisor.backends.runtime.attention.rotary import turned_back
-from advisor.backends.runtime.attention.visibility import PLAIN, Sight, forgotten, of_blocks, turns, visited
+from advisor.backends.runtime.attention.rotary import rerotate
+from advisor.backends.runtime.attention.visibility import PLAIN, Visibility, last_evicted, of_blocks, rerotations, visited
 from advisor.backends.runtime.cache.indices import Reading, Writing
-from advisor.backends.runtime.cache.pool import Held, Pool
+from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.backends.runtime.cache.recent_pages import Span
 from advisor.backends.runtime.cache.store import Batch
 from advisor.backends.runtime.device.token_ring import upload
 from advisor.backends.runtime.model.attention_hook import Options, attend
 from advisor.kernels.attention import paged_attention as kernel
 from advisor.kernels.attention.block_sparse_prefill import block_sparse_attention
-from advisor.kernels.attention.flex import Sight as Seen
+from advisor.kernels.attention.flex import AttentionMask as Seen
 from advisor.kernels.cache.kv_formats import rotate
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
+class SequenceInput:
     """New tokens of one sequence in a step: they take the places from `held.tokens` on."""
 
-    held: Held
+    held: SequenceBlocks
     tokens: Sequence[int]
 
 
-class Step:
+class AttentionStep:
     """One pass of the model: token rows of all sequences, and where each row's key and value go and what it may see.
 
     Rows stand in the order of `feeds`. The first `grouped` of them are few tokens each and attend in one batched product; the
@@ -46,10 +46,10 @@ class Step:
     def __init__(
         self,
         pool: Pool,
-        feeds: Sequence[Feed],
+        feeds: Sequence[SequenceInput],
         grouped: int,
         implementation: str,
-        sight: Sight = PLAIN,
+        sight: Visibility = PLAIN,
         fastest: Fastest | None = None,
     ) -> None:
         self.pool = pool
@@ -67,9 +67,9 @@ class Step:
         self._block, self._offset = self._long(blocks), self._long([place % size for place in stored])
         self._shared: dict[tuple[object, ...], Any] = {}
         self._group_length = max((_stored(feed) + len(feed.tokens) for feed in self.group), default=0)
-        self._even_out([len(feed.tokens) for feed in self.group])
+        self._pad_rows([len(feed.tokens) for feed in self.group])
         anchors = places[: self._group_rows] + [feed.held.tokens for feed in self.chunks for _ in feed.tokens]
-        turned = turns(pool.room.kept, anchors)
+        turned = rerotations(pool.room.kept, anchors)
         self._turns = None if turned is None else self._long(turned)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
@@ -78,7 +78,7 @@ class Step:
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
-        turned = None if self._turns is None else turned_back(queries, self._turns, self.sight.frequencies[layer])
+        turned = None if self._turns is None else rerotate(queries, self._turns, self.sight.frequencies[layer])
         if not self.pool.room.has_ring:
             return self._attend_rows(layer, queries, keys, values, turned, options)
         turned = None if turned is None else rotate(turned)
@@ -97,7 +97,9 @@ class Step:
         first = self._group_rows
         for index, feed in enumerate(self.chunks):
             rows = slice(first, first + len(feed.tokens))
-            past = (_alone(keys[rows]), _alone(values[rows])) if feed.held.tokens == 0 else self._read(layer, kv_heads, index, options)
+            past = (
+                (_as_batch(keys[rows]), _as_batch(values[rows])) if feed.held.tokens == 0 else self._read(layer, kv_heads, index, options)
+            )
             early = None if turned is None else turned[rows].unsqueeze(0)
             out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
             first += len(feed.tokens)
@@ -106,19 +108,19 @@ class Step:
     def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
         cached = self._read(layer, kv_heads, None, options)
-        query, early = self._evened(queries), None if turned is None else self._evened(turned)
+        query, early = self._padded(queries), None if turned is None else self._padded(turned)
 
         def mask() -> Tensor:
             return self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
 
         def sight() -> Seen:
             positions = self._group_positions()
-            return Seen(positions=positions, window=options.window, forgotten=forgotten(self.pool.room.kept, positions))
+            return Seen(positions=positions, window=options.window, forgotten=last_evicted(self.pool.room.kept, positions))
 
         out = self._compute(self._call(query, early, cached, (mask, sight), options)).flatten(0, 1)
         return out if self._real is None else out.index_select(0, self._real)
 
-    def _evened(self, queries: Tensor) -> Tensor:
+    def _padded(self, queries: Tensor) -> Tensor:
         """[rows, H, D] to [N, W, H, D]."""
         spread = queries if self._spread is None else queries.index_select(0, self._spread)
         return spread.reshape(len(self.group), self._width, *queries.shape[1:])
@@ -131,7 +133,7 @@ class Step:
 
         def sight() -> Seen:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
-            return Seen(positions=positions, window=window, forgotten=forgotten(self.pool.room.kept, positions[:, :1]))
+            return Seen(positions=positions, window=window, forgotten=last_evicted(self.pool.room.kept, positions[:, :1]))
 
         def mask() -> Tensor:
             seen = sight()
@@ -185,7 +187,7 @@ class Step:
             return flex(call)
         return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
 
-    def _even_out(self, widths: list[int]) -> None:
+    def _pad_rows(self, widths: list[int]) -> None:
         """Pad the group's rows to one width: `_spread` picks query rows, `_real` the rows of the output that exist."""
         self._group_rows, self._width = sum(widths), max(widths, default=0)
         self._spread: Tensor | None = None
@@ -235,7 +237,7 @@ class Step:
 
         def mask() -> Tensor:
             positions, length = self._group_positions(), self.pool.read_length(self._group_length)
-            hidden = kernel.additive_mask(positions, length, dtype, window, forgotten(self.pool.room.kept, positions))
+            hidden = kernel.additive_mask(positions, length, dtype, window, last_evicted(self.pool.room.kept, positions))
             hidden, blocks = self._patterned(hidden, positions), self._group_blocks()
             chosen = hidden if blocks is None else of_blocks(hidden, blocks, self.pool.room.block_tokens)
             return kernel.widen_mask(chosen, groups)
@@ -268,15 +270,15 @@ def _rotated(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Ten
     return queries, keys, values
 
 
-def _alone(rows: Tensor) -> Batch:
+def _as_batch(rows: Tensor) -> Batch:
     """Rows [T, K, D] of one sequence as a batch [1, K, T, D]."""
     return Batch(rows.transpose(0, 1).contiguous().unsqueeze(0))
 
 
-def _stored(feed: Feed) -> int:
+def _stored(feed: SequenceInput) -> int:
     """Tokens that the sequence's blocks hold before the new ones."""
     return feed.held.tokens - feed.held.evicted
 
 
-def _spans(feeds: Sequence[Feed]) -> tuple[Span, ...]:
+def _spans(feeds: Sequence[SequenceInput]) -> tuple[Span, ...]:
     return tuple(Span(feed.held.row, _stored(feed), len(feed.tokens)) for feed in feeds)

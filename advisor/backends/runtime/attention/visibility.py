@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from advisor.backends.deployment import Kept
+from advisor.backends.deployment import CacheRetention
 from advisor.kernels.attention.block_pattern import BlockPattern
 
 SKIPPING_PAYS = 2
@@ -17,7 +17,7 @@ SKIPPING_PAYS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Visibility:
     """What every token sees; what the cache keeps is the pool's to say."""
 
     window: int | None = None
@@ -31,7 +31,7 @@ class Sight:
         """The shorter of a layer's own window and the chosen one."""
         return self.window if window is None else min(window, self.window or window)
 
-    def of_prompt(self, kept: Kept | None, window: int | None, length: int) -> BlockPattern | None:
+    def of_prompt(self, kept: CacheRetention | None, window: int | None, length: int) -> BlockPattern | None:
         """The blocks that a chunk at the end of `length` keys visits, where that spares some; `None` for a mask over all of them."""
         if self.pattern is not None:
             return self.pattern
@@ -40,19 +40,19 @@ class Sight:
         return BlockPattern(window=window)
 
 
-PLAIN = Sight()
+PLAIN = Visibility()
 
 
-def forgotten(kept: Kept | None, anchors: Tensor) -> tuple[Tensor, int] | None:
+def last_evicted(kept: CacheRetention | None, anchors: Tensor) -> tuple[Tensor, int] | None:
     """The last place that tokens who read the cache from `anchors` [N, W] see no more, and where such places begin."""
     return None if kept is None else (anchors - kept.window, kept.first)
 
 
-def turns(kept: Kept | None, anchors: Sequence[int]) -> list[int] | None:
+def rerotations(kept: CacheRetention | None, anchors: Sequence[int]) -> list[int] | None:
     """How far queries that read the cache from these places are turned back for the first tokens; `None` where none is."""
     if kept is None or not kept.first:
         return None
-    found = [kept.turned_back(place) for place in anchors]
+    found = [kept.rerotation(place) for place in anchors]
     return found if any(found) else None
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from advisor.backends.deployment import Kept
+from advisor.backends.deployment import CacheRetention
 from advisor.backends.runtime.cache.block_tables import BlockTables
 from advisor.backends.runtime.cache.indices import Reading, Writing
 from advisor.backends.runtime.cache.prefix import START, PrefixCache
@@ -18,7 +18,7 @@ from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
+class KvShape:
     """What one layer keeps per token: key-value heads and the widths of a key and a value."""
 
     kv_heads: int
@@ -27,7 +27,7 @@ class Heads:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Room:
+class CacheConfig:
     """Size and format of a pool."""
 
     blocks: int
@@ -38,7 +38,7 @@ class Room:
     kv_format: str = "bf16"
     prefix_reuse: bool = False
     """Whether sequences that begin alike share the full blocks of what they have in common."""
-    kept: Kept | None = None
+    kept: CacheRetention | None = None
     """What stays of a sequence; `None` for all of it."""
 
     @property
@@ -58,7 +58,7 @@ class Room:
 
 
 @dataclass(slots=True)
-class Held:
+class SequenceBlocks:
     """The blocks of one sequence, in order, and how many of its tokens were written.
 
     Blocks that were given back lie between those of the first tokens and the others: the token at place p past them is the
@@ -77,7 +77,7 @@ class Held:
 class Pool:
     """Blocks shared by all sequences; a block holds its tokens' keys [K, S, D] and values [K, S, E] in every layer."""
 
-    def __init__(self, layers: tuple[Heads, ...], room: Room, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, layers: tuple[KvShape, ...], room: CacheConfig, dtype: torch.dtype, device: torch.device) -> None:
         self.room = room
         self.device = device
         self.dtype = dtype
@@ -95,7 +95,7 @@ class Pool:
         self._free = list(range(blocks - 1, -1, -1))
         self._free_rows = list(range(room.sequences - 1, -1, -1))
 
-    def _allocate(self, layers: tuple[Heads, ...], dtype: torch.dtype) -> None:
+    def _allocate(self, layers: tuple[KvShape, ...], dtype: torch.dtype) -> None:
         """Quantised keys and values of equal width lie in one memory: written and read in half as many calls."""
         room, self._both = self.room, list[Quantised]()
         self.keys, self.values = list[Store](), list[Store]()
@@ -128,9 +128,9 @@ class Pool:
         """Blocks that a sequence of so many tokens takes."""
         return -(-tokens // self.room.block_tokens)
 
-    def open(self) -> Held:
+    def open(self) -> SequenceBlocks:
         """Start an empty sequence."""
-        held = Held(self._free_rows.pop())
+        held = SequenceBlocks(self._free_rows.pop())
         self.peak_rows = max(self.peak_rows, self.room.sequences - len(self._free_rows))
         return held
 
@@ -139,23 +139,23 @@ class Pool:
         kept = self.room.kept
         return self.blocks_for(tokens) if kept is None else kept.blocks(tokens, self.room.block_tokens, new)
 
-    def reachable(self, held: Held) -> int:
+    def reachable(self, held: SequenceBlocks) -> int:
         """The length that the sequence could grow to with every free block."""
         return held.evicted + (len(held.blocks) + self.free_blocks) * self.room.block_tokens
 
-    def grow(self, held: Held, tokens: int) -> bool:
+    def allocate(self, held: SequenceBlocks, tokens: int) -> bool:
         """Give the sequence room for `tokens` in all; false, and nothing taken, when too few blocks are free."""
         missing = self.blocks_for(tokens - held.evicted) - len(held.blocks)
         if missing > self.free_blocks:
             return False
         for _ in range(missing):
-            block = self._free.pop() if self._free or self.prefixes is None else self.prefixes.give_up()
+            block = self._free.pop() if self._free or self.prefixes is None else self.prefixes.evict_lru()
             self._tables.put(held.row, len(held.blocks), [block])
             held.blocks.append(block)
         self._note_peak()
         return True
 
-    def adopt(self, held: Held, tokens: Sequence[int]) -> int:
+    def match_prefix(self, held: SequenceBlocks, tokens: Sequence[int]) -> int:
         """Let the sequence go on with blocks that others computed for the same `tokens`; how many tokens that spares it.
 
         One token at least is left to be computed: what follows it is not in the cache.
@@ -167,15 +167,15 @@ class Pool:
             block = self.prefixes.find(held.links[-1] if held.links else START, tokens[held.tokens : held.tokens + size])
             if block is None:
                 break
-            self.prefixes.hold(block)
+            self.prefixes.acquire(block)
             self._put(held, len(held.links), block)
-            held.links.append(self.prefixes.link_of(block))
+            held.links.append(self.prefixes.hash_of(block))
             held.tokens += size
             spared += size
         self._note_peak()
         return spared
 
-    def publish(self, held: Held, tokens: Sequence[int]) -> None:
+    def insert_prefix(self, held: SequenceBlocks, tokens: Sequence[int]) -> None:
         """Let others find the full blocks of a sequence whose text is `tokens`, the last of which is not cached yet."""
         if self.prefixes is None:
             return
@@ -184,7 +184,7 @@ class Pool:
             before = held.links[-1] if held.links else START
             held.links.append(self.prefixes.add(before, tokens[place * size : (place + 1) * size], held.blocks[place]))
 
-    def shrink(self, held: Held, tokens: int) -> None:
+    def truncate(self, held: SequenceBlocks, tokens: int) -> None:
         """Forget what lies beyond `tokens`, as after draft tokens that were not accepted, and take those blocks back."""
         held.tokens = tokens
         keep = self.blocks_for(tokens - held.evicted)
@@ -192,7 +192,7 @@ class Pool:
         while len(held.blocks) > keep:
             self._give_back(held.blocks.pop())
 
-    def evict(self, held: Held) -> None:
+    def evict(self, held: SequenceBlocks) -> None:
         """Take back the blocks that no later token sees. None of the tokens in the cache may be taken back after it."""
         kept, size = self.room.kept, self.room.block_tokens
         gone = (kept.evicted(held.tokens, size) - held.evicted) // size if kept is not None else 0
@@ -207,13 +207,13 @@ class Pool:
                 store.renumber(held.row)
         self._tables.put(held.row, 0, held.blocks)
 
-    def close(self, held: Held) -> None:
+    def free(self, held: SequenceBlocks) -> None:
         """Take back everything of a sequence."""
         held.evicted = 0
-        self.shrink(held, 0)
+        self.truncate(held, 0)
         self._free_rows.append(held.row)
 
-    def _put(self, held: Held, place: int, block: int) -> None:
+    def _put(self, held: SequenceBlocks, place: int, block: int) -> None:
         """Make `block` the sequence's block at `place`, for the empty one that it may have there."""
         if place < len(held.blocks):
             self._give_back(held.blocks[place])
@@ -223,8 +223,8 @@ class Pool:
         self._tables.put(held.row, place, [block])
 
     def _give_back(self, block: int) -> None:
-        if self.prefixes is not None and self.prefixes.knows(block):
-            self.prefixes.let_go(block)
+        if self.prefixes is not None and self.prefixes.contains(block):
+            self.prefixes.release(block)
         else:
             self._free.append(block)
 

@@ -39,7 +39,7 @@ class PrefixCache:
         """Known blocks that nobody holds."""
         return len(self._idle)
 
-    def knows(self, block: int) -> bool:
+    def contains(self, block: int) -> bool:
         """Whether the block is in a chain."""
         return block in self._kept
 
@@ -47,11 +47,11 @@ class PrefixCache:
         """The block with these tokens after the link `before`."""
         return self._by_key.get((before, tuple(tokens)))
 
-    def link_of(self, block: int) -> int:
+    def hash_of(self, block: int) -> int:
         """What the blocks after a known one are found by."""
         return self._kept[block].link
 
-    def hold(self, block: int) -> None:
+    def acquire(self, block: int) -> None:
         """One sequence more holds a known block."""
         self._kept[block].holders += 1
         self._idle.pop(block, None)
@@ -67,14 +67,14 @@ class PrefixCache:
         self._kept[block] = _Kept(self._links, key, 1)
         return self._links
 
-    def let_go(self, block: int) -> None:
+    def release(self, block: int) -> None:
         """One sequence less holds a known block."""
         kept = self._kept[block]
         kept.holders -= 1
         if kept.holders == 0:
             self._idle[block] = None
 
-    def give_up(self) -> int:
+    def evict_lru(self) -> int:
         """Forget the block that nobody has held for longest, and return it."""
         block = next(iter(self._idle))
         del self._idle[block]

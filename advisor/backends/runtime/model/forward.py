@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from advisor.backends.model.quantised_linear import QuantisedLinear
-from advisor.backends.runtime.cache.pool import Heads
+from advisor.backends.runtime.cache.pool import KvShape
 from advisor.backends.runtime.model.attention_hook import NAME, Attends, Options, attending, register, unsupported
 from advisor.backends.runtime.model.row_operators import RowOperators, plain
-from advisor.backends.runtime.model.structure import build, why_unusual
+from advisor.backends.runtime.model.structure import build, unsupported_reason
 from advisor.kernels.attention.paged_attention import additive_mask, widen_mask, written_out
 
 PROBE_TOKENS = 8
@@ -27,7 +27,7 @@ class Forward(Protocol):
         """Logits [R, V] of `rows` [R], or of all, of tokens `ids` [T] at `positions` [T], `step` answering the attention."""
 
 
-class OwnCode:
+class TransformersForward:
     """The model's own code. Use inside `plugged(model)`."""
 
     def __init__(self, model: Any) -> None:
@@ -44,7 +44,7 @@ class OwnCode:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LayerAttention:
     """What a layer asks of attention: heads of queries, and what stands beside the tensors."""
 
     query_heads: int
@@ -56,9 +56,9 @@ class Prepared:
     """A model ready to compute logits."""
 
     forward: Forward
-    heads: tuple[Heads, ...]
+    heads: tuple[KvShape, ...]
     """What each layer caches."""
-    asked: tuple[Asked, ...]
+    asked: tuple[LayerAttention, ...]
     """What each layer asks of attention."""
     own_code_because: str | None
     """Why the model's own code runs; `None` where ours does."""
@@ -70,7 +70,7 @@ class Prepared:
 
 
 @contextmanager
-def plugged(model: Any) -> Iterator[None]:
+def patched_attention(model: Any) -> Iterator[None]:
     """Route the model's attention to ours for the duration. Raises `AdvisorError` for models that do not let us."""
     _refuse_unsuitable(model)
     register()
@@ -89,19 +89,19 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None)
 
     Raises `AdvisorError` for models that we cannot run.
     """
-    undo.enter_context(plugged(model))
-    own, trial = OwnCode(model), _Trial()
+    undo.enter_context(patched_attention(model))
+    own, trial = TransformersForward(model), _ProbeRun()
     with torch.inference_mode():
         logits = trial.run(own, model)
     heads = trial.heads_of(model)
-    asked = tuple(Asked(trial.query_heads[layer], trial.options[layer]) for layer in range(len(heads)))
-    why = why_unusual(model)
+    asked = tuple(LayerAttention(trial.query_heads[layer], trial.options[layer]) for layer in range(len(heads)))
+    why = unsupported_reason(model)
     if why is not None:
         return Prepared(own, heads, asked, why)
     with ExitStack() as attempt:
         ours = build(model, trial.options, operators or plain(), attempt)
         with torch.inference_mode():
-            why = _difference(_Trial().run(ours, model), logits, _tolerance(model))
+            why = _difference(_ProbeRun().run(ours, model), logits, _tolerance(model))
         if why is None:
             undo.push(attempt.pop_all())
             return Prepared(ours, heads, asked, None)
@@ -109,10 +109,10 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None)
 
 
 @dataclass(slots=True)
-class _Trial:
+class _ProbeRun:
     """A few tokens of one sequence without a cache; notes what every layer would cache and asks for."""
 
-    heads: dict[int, Heads] = field(default_factory=dict)
+    heads: dict[int, KvShape] = field(default_factory=dict)
     options: dict[int, Options] = field(default_factory=dict)
     query_heads: dict[int, int] = field(default_factory=dict)
     calls: int = 0
@@ -128,13 +128,13 @@ class _Trial:
         """See `Attends`."""
         self.calls += 1
         self.options[layer], self.query_heads[layer] = options, queries.shape[1]
-        self.heads[layer] = Heads(kv_heads=keys.shape[1], key_width=keys.shape[2], value_width=values.shape[2])
+        self.heads[layer] = KvShape(kv_heads=keys.shape[1], key_width=keys.shape[2], value_width=values.shape[2])
         places = torch.arange(len(queries), device=queries.device).unsqueeze(0)
         mask = widen_mask(additive_mask(places, len(queries), queries.dtype), queries.shape[1] // keys.shape[1])
         key, value = (rows.transpose(0, 1).unsqueeze(0).contiguous() for rows in (keys, values))
         return written_out(queries.unsqueeze(0), key, value, mask, scale=options.scale, softcap=options.softcap, sinks=options.sinks)[0]
 
-    def heads_of(self, model: Any) -> tuple[Heads, ...]:
+    def heads_of(self, model: Any) -> tuple[KvShape, ...]:
         """What each layer caches. Raises `AdvisorError` unless every layer attended once."""
         layers = model.config.get_text_config().num_hidden_layers
         if self.calls != layers or sorted(self.heads) != list(range(layers)):

@@ -19,7 +19,7 @@ _HEAD_NORMS = {"q_norm", "k_norm"}
 _FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
-def why_unusual(model: Any) -> str | None:
+def unsupported_reason(model: Any) -> str | None:
     """What about the model is not as the decoder expects, or `None`."""
     inner: Any = getattr(model, "model", None)
     head = getattr(model, "lm_head", None)
