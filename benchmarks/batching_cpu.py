@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from benchmarks.cases.continuous import batched_seconds
 from benchmarks.cases.models import LLAMA_5M, LLAMA_207M, Shape, make_model, session_of
 from benchmarks.harness.case import Bench, Case, Measured
@@ -42,13 +42,16 @@ def mixed_cases(shapes: Sequence[tuple[Shape, float]] = ((LLAMA_207M, 150), (LLA
     ]
 
 
-def mixed_jobs(vocabulary: int, count: int = REQUESTS) -> list[Job]:
+def mixed_jobs(vocabulary: int, count: int = REQUESTS) -> list[GenerationRequest]:
     """Requests, the same in every run."""
     draw = random.Random(0)
-    return [Job(tuple(draw.randrange(vocabulary) for _ in range(draw.randint(16, 128))), draw.randint(8, 64)) for _ in range(count)]
+    return [
+        GenerationRequest(tuple(draw.randrange(vocabulary) for _ in range(draw.randint(16, 128))), draw.randint(8, 64))
+        for _ in range(count)
+    ]
 
 
-def time_mixed(shape: Shape, make_jobs: Callable[[int], list[Job]], bench: Bench) -> Measured:
+def time_mixed(shape: Shape, make_jobs: Callable[[int], list[GenerationRequest]], bench: Bench) -> Measured:
     """Seconds per output token of every way of serving; the best of ours by the best of theirs."""
     model = make_model(shape, bench.device)
     jobs = make_jobs(model.config.vocab_size)
@@ -71,7 +74,7 @@ def time_mixed(shape: Shape, make_jobs: Callable[[int], list[Job]], bench: Bench
     )
 
 
-def our_seconds(session: LoadedModel, jobs: Sequence[Job]) -> float:
+def our_seconds(session: LoadedModel, jobs: Sequence[GenerationRequest]) -> float:
     """Seconds per output token of this runtime."""
     outcome = serve(session, jobs, concurrency=None)
     return outcome.wall_s / outcome.decode_tokens

@@ -31,7 +31,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from advisor.profiles.architectures.spec import shipped_models
-from advisor.tui.app import SessionApp, Setting
+from advisor.tui.app import SessionApp, AppSettings
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState
 from advisor.tui.form.values import FormValues
@@ -114,7 +114,7 @@ def launched_s() -> float:
 
 async def _typed_into(asked: FormValues, model: str, load: str) -> Typed:
     """Every key of `TYPED` into a session that has planned once."""
-    app = SessionApp(PlanningClient(), SessionState(History(asked)), Setting(resume=True))
+    app = SessionApp(PlanningClient(), SessionState(History(asked)), AppSettings(resume=True))
     found: list[Pressed] = []
     async with app.run_test(size=SIZE) as pilot:
         await _until(lambda: not app.waiting and (app.planned is not None or app.problem is not None))

@@ -23,7 +23,7 @@ from advisor.profiles.evidence import table as evidence
 from advisor.profiles.files import write_whole
 from advisor.rendering.text.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
 from advisor.validation.cases import read_cases
-from advisor.validation.errors import Comparison, ErrorRow, error_row, grouped
+from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
 from advisor.validation.predict import compare_all
 from advisor.validation.report import ValidationReport, report_of
 
@@ -88,7 +88,7 @@ def _meaning(path: Path) -> bytes:
     return ast.dump(tree).encode()
 
 
-def page(report: ValidationReport, compared: Sequence[Comparison]) -> str:
+def page(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
     """The page as text."""
     answered = [one for one in compared if one.predicted is not None and one.case.precision_stated]
     parts = [
@@ -221,7 +221,7 @@ def _is_number(cell: str) -> bool:
     return True
 
 
-def _worst(answered: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
+def _worst(answered: Sequence[ComparedCase]) -> Iterator[tuple[str, ...]]:
     groups = [
         (metric, name, rows, error_row(name, rows))
         for metric, found in grouped(answered, lambda one: one.case.metric).items()
@@ -233,7 +233,7 @@ def _worst(answered: Sequence[Comparison]) -> Iterator[tuple[str, ...]]:
         yield metric, name, str(len(rows)), error, bias, "; ".join(_causes(row, rows))
 
 
-def _causes(row: ErrorRow, rows: Sequence[Comparison]) -> Iterator[str]:
+def _causes(row: ErrorRow, rows: Sequence[ComparedCase]) -> Iterator[str]:
     """What can be told of a group's errors from what its predictions rest on."""
     bases = Counter(one.predicted.basis.value for one in rows if one.predicted is not None)
     basis = bases.most_common(1)[0][0]

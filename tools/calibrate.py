@@ -36,7 +36,7 @@ from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validation.cases import Case, Setting, UnclearError, read_cases
+from advisor.validation.cases import PublishedCase, RunSetting, UnclearError, read_cases
 from advisor.validation.errors import grouped
 from advisor.validation.predict import GB, deployment_of, estimator_for, workload_of
 
@@ -116,7 +116,7 @@ def predictions(rows: Path, held_out: Path | None) -> Iterator[dict[str, str]]:
             replaced |= {(row["case_id"], row["metric"]) for row in found}
 
 
-def scored(cases: Iterable[Case], predicted: Iterable[dict[str, str]]) -> Iterator[Row]:
+def scored(cases: Iterable[PublishedCase], predicted: Iterable[dict[str, str]]) -> Iterator[Row]:
     """Predictions of stated precision with their scores and strata."""
     known = {(case.case_id, case.metric): case for case in cases if case.precision_stated and case.metric in METRICS}
     for row in predicted:
@@ -173,7 +173,7 @@ def _pool_score(row: dict[str, str]) -> Score:
 
 
 @lru_cache(maxsize=8192)
-def _priced(setting: Setting) -> tuple[Deployment, Workload] | None:
+def _priced(setting: RunSetting) -> tuple[Deployment, Workload] | None:
     try:
         model, engine = find_model(setting.model), load_engine(setting.engine)
         return deployment_of(setting, model, engine), workload_of(setting)
@@ -181,7 +181,7 @@ def _priced(setting: Setting) -> tuple[Deployment, Workload] | None:
         return None
 
 
-def _score(case: Case, predicted: float, deployment: Deployment, workload: Workload) -> float:
+def _score(case: PublishedCase, predicted: float, deployment: Deployment, workload: Workload) -> float:
     if case.metric == "decode_tok_s_single_stream":
         return math.log(predicted / case.measured)
     if case.metric != "peak_memory_gb":

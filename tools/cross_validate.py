@@ -29,7 +29,7 @@ from advisor.profiles.files import write_csv, write_whole
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
-from advisor.validation.cases import Case, read_cases
+from advisor.validation.cases import PublishedCase, read_cases
 from tools.engine_terms import Row, rows_of
 from tools.fit_engines import FITTED, LONGEST_TTFT_S, TYPICAL, engine_of, fit_all, usable
 
@@ -53,19 +53,19 @@ class Held:
         return (1 / ratio if self.row.rate else ratio) - 1
 
 
-def source_of(case: Case) -> str:
+def source_of(case: PublishedCase) -> str:
     """The publication and the day."""
     day = _DAY.search(case.source)
     return f"{case.publication} {day.group() if day else ''}".strip()
 
 
-def model_of(case: Case) -> str:
+def model_of(case: PublishedCase) -> str:
     """The architecture: every distinct matrix and mixer with its count."""
     structure = structure_of(find_model(case.model))
     return str(zlib.crc32(repr((structure.matrices, structure.mixers)).encode()))
 
 
-def held_out(rows: Sequence[Row], part_of: Callable[[Case], str], most_parts: int | None = None) -> list[Held]:
+def held_out(rows: Sequence[Row], part_of: Callable[[PublishedCase], str], most_parts: int | None = None) -> list[Held]:
     """Every row predicted without its part, or those of the largest parts."""
     parts = [part_of(row.case) for row in rows]
     found = []

@@ -33,7 +33,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validation.cases import Case, Setting, UnclearError
+from advisor.validation.cases import PublishedCase, RunSetting, UnclearError
 from advisor.validation.predict import as_neighbours, as_run, deployment_of, estimator_for, workload_of
 
 Vector = npt.NDArray[np.float64]
@@ -68,7 +68,7 @@ NEUTRAL = Overheads(joins=True, step_s=0, layer_s=0, sequence_s=0, element_s=0, 
 class Row:
     """One published time in terms: `terms @ constants` predicts `measured_s`."""
 
-    case: Case
+    case: PublishedCase
     terms: Vector
     measured_s: float
 
@@ -78,7 +78,7 @@ class Row:
         return self.case.metric not in ("ttft_ms", "tpot_ms")
 
 
-def rows_of(cases: Sequence[Case], workers: int = 2) -> list[Row]:
+def rows_of(cases: Sequence[PublishedCase], workers: int = 2) -> list[Row]:
     """Rows of every case that is simulated as a loop, an offline run or a burst, and whose weights' precision is stated."""
     known = [case for case in cases if case.setting is not None and case.precision_stated and case.metric in METRICS]
     settings = as_neighbours(dict.fromkeys(case.setting for case in known if case.setting is not None))
@@ -93,13 +93,13 @@ def rows_of(cases: Sequence[Case], workers: int = 2) -> list[Row]:
     return rows
 
 
-def _seconds(case: Case, devices: int) -> float:
+def _seconds(case: PublishedCase, devices: int) -> float:
     if case.metric in ("ttft_ms", "tpot_ms"):
         return case.measured / 1e3
     return 1 / (case.measured * (devices if case.metric == "output_tok_s_per_gpu" else 1))
 
 
-def times_of(setting: Setting) -> dict[str, Vector]:
+def times_of(setting: RunSetting) -> dict[str, Vector]:
     """Terms of every time of a setting; none where it does not fit, or arrives at a rate."""
     try:
         return _times_of(setting)
@@ -107,7 +107,7 @@ def times_of(setting: Setting) -> dict[str, Vector]:
         return {}
 
 
-def _times_of(setting: Setting) -> dict[str, Vector]:
+def _times_of(setting: RunSetting) -> dict[str, Vector]:
     model, engine = find_model(setting.model), load_engine(setting.engine)
     estimator = estimator_for(setting.hardware, engine.name, setting.run.memory_share)
     deployment, workload = deployment_of(setting, model, engine), workload_of(setting)

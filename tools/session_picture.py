@@ -23,7 +23,7 @@ ASKED = {
 
 async def draw() -> str:
     """The picture, once the plan is there and its reasons are worked out."""
-    from advisor.tui.app import SessionApp, Setting
+    from advisor.tui.app import SessionApp, AppSettings
     from advisor.tui.form.history import History
     from advisor.tui.form.saved_state import SessionState
     from advisor.tui.form.values import FormValues
@@ -35,7 +35,7 @@ async def draw() -> str:
         def here(self) -> Here:
             return Here("", "")
 
-    app = SessionApp(AnyDesk(), SessionState(History(FormValues(ASKED))), Setting(resume=True))
+    app = SessionApp(AnyDesk(), SessionState(History(FormValues(ASKED))), AppSettings(resume=True))
     async with app.run_test(size=SIZE) as pilot:
         await _rest(pilot)
         await pilot.press("escape", "2")

@@ -22,10 +22,10 @@ from advisor.estimate.memory.ledger import (
 from advisor.estimate.memory.retention import kept_of
 from advisor.estimate.serving.closed_form import SteadyState, steady_state
 from advisor.estimate.serving.metrics import goodput, serving_metrics
-from advisor.estimate.serving.requests import UNLIMITED_POOL, Pool
+from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool
 from advisor.estimate.serving.scheduler import SchedulerRules
 from advisor.estimate.serving.simulate import simulate
-from advisor.estimate.serving.times import Served
+from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
 from advisor.estimate.uncertainty.domain import domain
@@ -149,7 +149,7 @@ class Estimator:
         whole = min(slots, max(fitting, 1)) if self.engine.preempts else slots  # half-written ones share what whole ones would take
         return Capacity(ledger(deployment, workload, self.engine, whole), fitting, slots)
 
-    def simulate(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> Served:
+    def simulate(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> ServingTimes:
         """Simulate the workload."""
         return simulate(self.pricer(deployment), deployment, workload, self.rules(deployment, workload), lengths)
 
@@ -169,7 +169,7 @@ class Estimator:
             kept=kept_of(deployment),
         )
 
-    def pool(self, deployment: Deployment, workload: Workload) -> Pool:
+    def pool(self, deployment: Deployment, workload: Workload) -> SimPool:
         """The blocks that one replica has for caches; endless where slots already say how many requests fit.
 
         What a sequence takes is a straight line over its length between the workload's shortest and longest: exact for plain
@@ -187,7 +187,7 @@ class Estimator:
             return UNLIMITED_POOL
         running, once = self.slots(deployment, workload), shared_bytes(deployment, workload, self.engine)
         each = held.sequence_bytes + once - self._cache_bytes(deployment, workload, workload.longest_tokens)
-        return Pool(
+        return SimPool(
             blocks=max(self._usable_bytes(held) - held.fixed_bytes - running * each, 0.0) / per_block,
             block_tokens=block,
             fixed_blocks=max(least / per_block - shortest, 0.0) - shared // block,
@@ -246,7 +246,7 @@ class Estimator:
         rate = self.pricer(deployment).prefill_rate(prompt, workload.concurrency or 1, budget)
         return self.ranges(deployment, workload).value("prefill", rate)
 
-    def metrics_of(self, deployment: Deployment, workload: Workload, served: Served, quality: QualityEffect | None = None) -> Metrics:
+    def metrics_of(self, deployment: Deployment, workload: Workload, served: ServingTimes, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from times that were already simulated."""
         ranges, capacity = self.ranges(deployment, workload), self.capacity(deployment, workload)
         held = capacity.ledger
@@ -263,7 +263,7 @@ class Estimator:
             quality_loss_pct=_quality(quality) if quality is not None else None,
         )
 
-    def goodput(self, deployment: Deployment, workload: Workload, served: Served, limits: Limits) -> Value | None:
+    def goodput(self, deployment: Deployment, workload: Workload, served: ServingTimes, limits: Limits) -> Value | None:
         """Requests per second whose own TTFT and TPOT keep the limits; `None` where neither is limited."""
         return goodput(self.ranges(deployment, workload), workload, served, limits)
 

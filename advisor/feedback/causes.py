@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from advisor.feedback.compare import Comparison, Line, Share, Step, Verdict
+from advisor.feedback.compare import Comparison, Line, Share, ComparedRung, LimitVerdict
 from advisor.quantities.formatting import one_digit, quantity, value_text
 from advisor.quantities.metrics import METRICS
 
@@ -52,7 +52,7 @@ def _noise(line: Line) -> str:
     return ""
 
 
-def _part(step: Step, line: Line) -> str:
+def _part(step: ComparedRung, line: Line) -> str:
     """For a sum, the part that is off by most."""
     if line.metric == "peak_memory_gib":
         return _memory_part(step, line)
@@ -68,7 +68,7 @@ def _part(step: Step, line: Line) -> str:
     return ""
 
 
-def _memory_part(step: Step, line: Line) -> str:
+def _memory_part(step: ComparedRung, line: Line) -> str:
     misses: dict[str, float] = {}
     for name in ("weights_gib", "kv_cache_gib"):
         part = step.line(name)
@@ -83,16 +83,16 @@ def _memory_part(step: Step, line: Line) -> str:
     return f"of {quantity(total, 'GiB', signed=True)} in all, {quantity(most, 'GiB', signed=True)} is {name}"
 
 
-def _acceptance(step: Step) -> str:
+def _acceptance(step: ComparedRung) -> str:
     line = step.line("acceptance")
-    if line is None or line.verdict is not Verdict.OUTSIDE or line.predicted is None or line.measured is None:
+    if line is None or line.verdict is not LimitVerdict.OUTSIDE or line.predicted is None or line.measured is None:
         return ""
     return (
         f"acceptance of proposed tokens was {quantity(line.measured.value, 'fraction')}, predicted {value_text(line.predicted, 'fraction')}"
     )
 
 
-def _origin(comparison: Comparison, step: Step, line: Line) -> str:
+def _origin(comparison: Comparison, step: ComparedRung, line: Line) -> str:
     """Where along the ladder the error comes in: at the baseline, or with one technique."""
     errors = _errors_up_to(comparison, step, line.metric)
     if not errors:
@@ -109,7 +109,7 @@ def _origin(comparison: Comparison, step: Step, line: Line) -> str:
     return f"it comes in with {name}{_credited(share)}"
 
 
-def _errors_up_to(comparison: Comparison, step: Step, metric: str) -> list[tuple[str, float]]:
+def _errors_up_to(comparison: Comparison, step: ComparedRung, metric: str) -> list[tuple[str, float]]:
     """The logarithm of predicted over measured at each rung up to `step` that has both."""
     errors = []
     for rung in comparison.steps[: comparison.steps.index(step) + 1]:

@@ -16,7 +16,7 @@ HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gi
 """Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""
 
 
-class Verdict(StrEnum):
+class LimitVerdict(StrEnum):
     """Where a measured value lies against its predicted range."""
 
     WITHIN = "within range"
@@ -35,14 +35,14 @@ class Line:
     error: float | None
     """Predicted less measured, so that + is predicted too high: in percent of the measured value, or in `error_unit`."""
     error_unit: str
-    verdict: Verdict
+    verdict: LimitVerdict
     limit: float | None = None
     limit_kept: bool | None = None
     """Whether the measured value keeps the limit; `None` where none was asked or nothing was measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
+class ComparedRung:
     """One rung: how it ended, and a line for every metric that was predicted or measured."""
 
     name: str
@@ -84,7 +84,7 @@ class Comparison:
     run_id: str
     plan_id: str
     title: str
-    steps: tuple[Step, ...]
+    steps: tuple[ComparedRung, ...]
     shares: tuple[Share, ...]
     medians: tuple[Median, ...]
     within: int
@@ -95,7 +95,7 @@ class Comparison:
     """How fast the processor ran in each rung, relative to when it was profiled."""
 
     @property
-    def final(self) -> Step | None:
+    def final(self) -> ComparedRung | None:
         """The full stack: the rung that the plan's limits are for."""
         return self.steps[-1] if self.steps else None
 
@@ -105,9 +105,9 @@ class Comparison:
         return tuple(line for line in self.final.lines if line.limit_kept is False) if self.final else ()
 
     @property
-    def largest_miss(self) -> tuple[Step, Line] | None:
+    def largest_miss(self) -> tuple[ComparedRung, Line] | None:
         """The headline value furthest outside its range, as a factor; another one only where every headline is within."""
-        outside = [(step, line) for step in self.steps for line in step.lines if line.verdict is Verdict.OUTSIDE]
+        outside = [(step, line) for step in self.steps for line in step.lines if line.verdict is LimitVerdict.OUTSIDE]
         relative = [found for found in outside if METRICS[found[1].metric].relative_error]
         headlines = [found for found in relative if found[1].metric in HEADLINES]
         return max(headlines or relative, key=lambda found: _factor(found[1]), default=None)
@@ -116,14 +116,14 @@ class Comparison:
         """`LIMIT_MISSED` when the full stack misses a limit (or, `strict`, leaves a range); `DIED` when it did not finish."""
         if self.final is None or self.final.status is not RungStatus.DONE:
             return ExitCode.DIED
-        left_range = any(line.verdict is Verdict.OUTSIDE for line in self.final.lines)
+        left_range = any(line.verdict is LimitVerdict.OUTSIDE for line in self.final.lines)
         return ExitCode.LIMIT_MISSED if self.limits_missed or (strict and left_range) else ExitCode.OK
 
 
 def compare(run: Run) -> Comparison:
     """Judge every rung of a run against its prediction."""
     steps = tuple(_step(rung, run.request.limits) for rung in run.rungs)
-    judged = [line.verdict for step in steps for line in step.lines if line.verdict in (Verdict.WITHIN, Verdict.OUTSIDE)]
+    judged = [line.verdict for step in steps for line in step.lines if line.verdict in (LimitVerdict.WITHIN, LimitVerdict.OUTSIDE)]
     return Comparison(
         run_id=run.id,
         plan_id=run.plan_id,
@@ -131,16 +131,16 @@ def compare(run: Run) -> Comparison:
         steps=steps,
         shares=tuple(share for here in range(1, len(steps)) for share in _shares(steps[: here + 1])),
         medians=tuple(median for metric in METRICS if (median := _median(metric, steps)) is not None),
-        within=judged.count(Verdict.WITHIN),
+        within=judged.count(LimitVerdict.WITHIN),
         compared=len(judged),
         paces=run.paces,
     )
 
 
-def _step(rung: Rung, limits: Limits) -> Step:
+def _step(rung: Rung, limits: Limits) -> ComparedRung:
     lines = (_line(shown, rung.predicted, rung.measured or Metrics(), limits) for shown in METRICS.values())
     known = tuple(line for line in lines if line.predicted or line.measured)
-    return Step(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, lines=known)
+    return ComparedRung(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, lines=known)
 
 
 def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> Line:
@@ -159,16 +159,16 @@ def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limi
     )
 
 
-def _verdict(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> Verdict:
+def _verdict(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> LimitVerdict:
     if measured is None:
-        return Verdict.NOT_MEASURED
+        return LimitVerdict.NOT_MEASURED
     if predicted is None:
-        return Verdict.NOT_PREDICTED
+        return LimitVerdict.NOT_PREDICTED
     # A difference that is predicted as exactly 0 is never measured as that: there the measured range has to reach the predicted one.
     least, most = (measured.value, measured.value) if shown.relative_error else (measured.low, measured.high)
     # Judged on the three digits that are shown: an exact prediction has no spread, and shown equal must read as within.
     low, high, least, most = (three_digits(number) for number in (predicted.low, predicted.high, least, most))
-    return Verdict.WITHIN if least <= high and most >= low else Verdict.OUTSIDE
+    return LimitVerdict.WITHIN if least <= high and most >= low else LimitVerdict.OUTSIDE
 
 
 def _error(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> float | None:
@@ -188,7 +188,7 @@ def _factor(line: Line) -> float:
     return abs(math.log(measured) - math.log(predicted)) if predicted > 0 and measured > 0 else math.inf
 
 
-def _shares(steps: tuple[Step, ...]) -> list[Share]:
+def _shares(steps: tuple[ComparedRung, ...]) -> list[Share]:
     """What the last of `steps` changed against the nearest rung below it that was measured."""
     here = steps[-1]
     before = next((step for step in reversed(steps[:-1]) if step.status is RungStatus.DONE), steps[-2])
@@ -196,7 +196,7 @@ def _shares(steps: tuple[Step, ...]) -> list[Share]:
     return [share for share in shares if share.predicted_pct is not None or share.measured_pct is not None]
 
 
-def _share(metric: str, here: Step, before: Step) -> Share:
+def _share(metric: str, here: ComparedRung, before: ComparedRung) -> Share:
     now, then = here.line(metric), before.line(metric)
     return Share(
         technique=here.name,
@@ -218,6 +218,6 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _median(metric: str, steps: tuple[Step, ...]) -> Median | None:
+def _median(metric: str, steps: tuple[ComparedRung, ...]) -> Median | None:
     errors = [abs(line.error) for step in steps if (line := step.line(metric)) and line.error is not None and line.error_unit == "%"]
     return Median(metric=metric, error_pct=statistics.median(errors), rungs=len(errors)) if errors else None

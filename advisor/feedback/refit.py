@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.backends.deployment import baseline
-from advisor.backends.measure.ladder import Step
+from advisor.backends.measure.ladder import LadderRung
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.store import read_plan
@@ -113,7 +113,7 @@ def with_factors(profile: MachineProfile, start: Refit, logs: Vector) -> Machine
     return profile.model_copy(update={"refit": Refit(operators=operators, overheads=overheads, runs=start.runs)})
 
 
-def _misses(steps: Sequence[Step], done: list[Rung]) -> list[float]:
+def _misses(steps: Sequence[LadderRung], done: list[Rung]) -> list[float]:
     """Logarithm of predicted over measured, of every metric that teaches, of every rung that was measured."""
     by_name = {step.name: step.predicted for step in steps}
     return [miss for rung in done if rung.measured for miss in _of_rung(by_name[rung.name], rung.measured)]

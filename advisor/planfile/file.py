@@ -13,14 +13,14 @@ from pydantic import Field, ValidationError
 from advisor.backends.technique_names import full_words
 from advisor.planfile.decision import Apply, PlanPart
 from advisor.planfile.sections import (
-    Machine,
+    PlanMachine,
     PlanLimits,
     PlanModel,
     PlanReason,
     Predicted,
     Provenance,
     Quality,
-    Verdict,
+    PlanVerdict,
 )
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits, Load, Request, Workload
@@ -41,9 +41,9 @@ class PlanFile(PlanPart):
     title: str
     """The plan in a line."""
     limits: PlanLimits
-    verdict: Verdict
+    verdict: PlanVerdict
     model: PlanModel
-    machine: Machine
+    machine: PlanMachine
     apply: Apply
     predicted: Predicted
     techniques: tuple[PlanReason, ...]
@@ -60,7 +60,7 @@ class PlanFile(PlanPart):
         return not self.provenance.digest.startswith(f"sha256:{plan_digest(self.limits, self.apply, self.model, self.machine)[:12]}")
 
 
-def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: Machine) -> str:
+def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: PlanMachine) -> str:
     """What makes two plans the same plan, as SHA-256; no clock and no prediction in it."""
     record = {
         "limits": limits.model_dump(mode="json"),

@@ -47,7 +47,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     """The plan file of the chosen candidate. `fingerprint` is the machine's that the numbers are for."""
     limits = _limits(advice.request)
     model = _model(advice.model)
-    machine = sections.Machine(
+    machine = sections.PlanMachine(
         hardware=advice.hardware.id,
         profile=shorter_home(advice.profile) if advice.profile else None,
         fingerprint=fingerprint,
@@ -66,7 +66,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         id=f"plan-{digest[:8]}",
         title=_title(advice),
         limits=limits,
-        verdict=sections.Verdict(
+        verdict=sections.PlanVerdict(
             status=advice.chosen.status.value,
             summary=summary(advice),
             probability=on_the_safe_side(advice.chosen.probability, up=False),

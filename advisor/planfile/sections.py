@@ -55,7 +55,7 @@ class PlanLimits(PlanPart):
     """Techniques that must not be in the plan."""
 
 
-class Alternative(PlanPart):
+class PlanAlternative(PlanPart):
     """Another frontier point worth a look."""
 
     id: str
@@ -79,7 +79,7 @@ class Relax(PlanPart):
     """What would do."""
 
 
-class Verdict(PlanPart):
+class PlanVerdict(PlanPart):
     """How the plan stands against the limits."""
 
     status: Literal["meets", "at-risk", "misses"]
@@ -92,7 +92,7 @@ class Verdict(PlanPart):
     outside: str | None = None
     """Why the setting is unlike all that predictions were compared with; absent where it is not."""
     relax: tuple[Relax, ...] = ()
-    alternatives: tuple[Alternative, ...] = ()
+    alternatives: tuple[PlanAlternative, ...] = ()
 
 
 class PlanModel(PlanPart):
@@ -113,7 +113,7 @@ class PlanModel(PlanPart):
     """Number of parameters."""
 
 
-class Machine(PlanPart):
+class PlanMachine(PlanPart):
     """What the numbers are for."""
 
     hardware: str | None = None

@@ -57,7 +57,7 @@ def told_miss(miss: Violation) -> str:
     return f"{file_name(miss.limit)}: {predicted} {shown.unit}, limit {number(miss.asked, trim=True)}"
 
 
-def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternative:
+def alternative(id: str, other: Candidate, advice: Advice) -> sections.PlanAlternative:
     """Another candidate beside the chosen one: what differs, the best gain and the worst cost."""
     changes = [
         (shown, before.value, after.value)
@@ -66,7 +66,7 @@ def alternative(id: str, other: Candidate, advice: Advice) -> sections.Alternati
     ]
     gains = [change for change in changes if _gain(change) > 0.005]
     losses = [change for change in changes if _gain(change) < -0.005]
-    return sections.Alternative(
+    return sections.PlanAlternative(
         id=id,
         change=_difference(advice.chosen, other),
         gives=_told(max(gains, key=_gain)) if gains else None,

@@ -8,7 +8,7 @@ from advisor.backends.technique import QualityEffect
 from advisor.backends.techniques import options_of
 from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.serving.times import Served
+from advisor.estimate.serving.times import ServingTimes
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.losses import Losses
 from advisor.planning.pricing import PricedStacks, StackPricer
@@ -37,7 +37,7 @@ class Planner:
         self.estimator = estimator
         self.evidence = evidence
         self.profile = profile
-        self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, Served]] = {}
+        self._simulated: dict[tuple[Stack, Workload], tuple[Metrics, ServingTimes]] = {}
         self._priced: dict[tuple[object, ...], PricedStacks] = {}
         self._losses: dict[Workload, Losses] = {}
 

@@ -15,7 +15,7 @@ from advisor.estimate.memory.ledger import footprint
 from advisor.estimate.serving.closed_form import SteadyStates, steady_state
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import StepPricer
-from advisor.planning.ranking import Column, Columns
+from advisor.planning.ranking import MetricColumn, Columns
 from advisor.planning.search import Stack
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
@@ -170,13 +170,13 @@ class StackPricer:
         factors = [[known.factors(metric) for metric in RANGES] for known in ranges]
         return np.array(factors).reshape(-1, len(RANGES), 2)[which]
 
-    def _metrics(self, times: "Numbers", memory: "Numbers", spread: "Numbers", loss: "Numbers") -> dict[str, Column]:
+    def _metrics(self, times: "Numbers", memory: "Numbers", spread: "Numbers", loss: "Numbers") -> dict[str, MetricColumn]:
         # Deferred: see above.
         import numpy as np
 
-        def ranged(numbers: "Numbers", metric: str) -> Column:
+        def ranged(numbers: "Numbers", metric: str) -> MetricColumn:
             low, high = spread[:, RANGES.index(metric)].T
-            return Column(numbers * low, numbers, numbers * high)
+            return MetricColumn(numbers * low, numbers, numbers * high)
 
         ttft, tpot, tpot_p95, throughput, capacity = times
         below, above = 1 / spread[:, 3, 0] - 1, spread[:, 3, 1] - 1
@@ -189,8 +189,8 @@ class StackPricer:
             "tpot_ms_p95": ranged(tpot_p95, "tpot"),
             "throughput_tok_s": ranged(throughput, "throughput"),
             "request_rate_per_s": ranged(capacity / self.workload.output_tokens, "throughput"),
-            "peak_memory_gib": Column(np.maximum(total - below * rest, np.minimum(weights, total)), total, total + above * rest),
-            "quality_loss_pct": Column(loss[:, 0], loss[:, 1], loss[:, 2]),
+            "peak_memory_gib": MetricColumn(np.maximum(total - below * rest, np.minimum(weights, total)), total, total + above * rest),
+            "quality_loss_pct": MetricColumn(loss[:, 0], loss[:, 1], loss[:, 2]),
         }
 
 

@@ -55,7 +55,7 @@ _FARTHEST = math.log(1e6)
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class MetricColumn:
     """One metric of many stacks with its ranges; `nan` where a stack has none."""
 
     low: "Numbers"
@@ -70,7 +70,7 @@ class Columns:
     count: int
     techniques: "Numbers"
     """How many each one has."""
-    metrics: dict[str, Column]
+    metrics: dict[str, MetricColumn]
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +206,7 @@ def columns_of(metrics: Sequence[Metrics], techniques: Sequence[int]) -> Columns
         values: list[Value | None] = [getattr(known, name) for known in metrics]
         if any(value is not None for value in values):
             ends = ([getattr(value, end) if value else math.nan for value in values] for end in ("low", "value", "high"))
-            found[name] = Column(*(np.array(numbers) for numbers in ends))
+            found[name] = MetricColumn(*(np.array(numbers) for numbers in ends))
     return Columns(count=len(metrics), techniques=np.array(techniques, float), metrics=found)
 
 

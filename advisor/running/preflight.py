@@ -6,7 +6,7 @@ from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detection.detect import Detected, detect
-from advisor.backends.measure.ladder import Step
+from advisor.backends.measure.ladder import LadderRung
 from advisor.backends.model.load import check_draft, check_tokenizer
 from advisor.backends.processes.child import check_installed
 from advisor.backends.processes.jobs import Chosen
@@ -50,7 +50,7 @@ class PreparedRun:
     draft_folder: Path | None
     request: Request
     recipe: Recipe
-    steps: tuple[Step, ...]
+    steps: tuple[LadderRung, ...]
     """The baseline and each technique added, with what is predicted."""
 
 
@@ -145,7 +145,7 @@ def target_of_plan(plan: PlanFile) -> Target:
 
 def predicted_steps(
     target: Target, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
-) -> tuple[Step, ...]:
+) -> tuple[LadderRung, ...]:
     """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""
     planner = planner_for(start.model, target, load_engine(start.engine))
     lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
@@ -154,10 +154,10 @@ def predicted_steps(
         return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack, request), lengths=lengths)
 
     stack = Stack((), start)
-    steps = [Step(None, predicted(stack))]
+    steps = [LadderRung(None, predicted(stack))]
     for technique in techniques:
         stack = Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))
-        steps.append(Step(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
+        steps.append(LadderRung(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
     return tuple(steps)
 
 

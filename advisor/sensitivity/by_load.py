@@ -5,7 +5,7 @@ from itertools import islice
 
 from advisor.planning.reasons import effects
 from advisor.profiles.request import Load, Request, Workload
-from advisor.sensitivity.counterfactual import Case, Change, Kind, Outcome, judged_beside, loses_too_much
+from advisor.sensitivity.counterfactual import Scenario, Change, ChangeKind, CounterfactualOutcome, judged_beside, loses_too_much
 
 MOST = 2
 """Multiples that are told."""
@@ -15,7 +15,7 @@ LEAPS = tuple(2**power for power in range(1, 13))
 """The same where nothing is priced, as the technique is refused."""
 
 
-def by_load(case: Case) -> Iterator[Change]:
+def by_load(case: Scenario) -> Iterator[Change]:
     """For each number of the workload the nearest multiple, up and down, with which the technique comes first."""
     found = case.beside(case.request)
     refused = isinstance(found, str)
@@ -26,7 +26,7 @@ def by_load(case: Case) -> Iterator[Change]:
         yield from _shared_prefix(case)
 
 
-def _multiples(case: Case, refused: bool) -> Iterator[Change]:
+def _multiples(case: Scenario, refused: bool) -> Iterator[Change]:
     for field, factors in _directions(LEAPS if refused else STEPS):
         for factor in factors:
             asked = _scaled(case, field, factor)
@@ -43,7 +43,7 @@ def _directions(steps: tuple[int, ...]) -> Iterator[tuple[str, tuple[float, ...]
         yield field, tuple(1 / step for step in steps)
 
 
-def _scaled(case: Case, field: str, factor: float) -> Request | None:
+def _scaled(case: Scenario, field: str, factor: float) -> Request | None:
     """The request with one number of its workload scaled; `None` where this load has no such number, or the model's limit is passed."""
     workload = case.request.workload
     now = getattr(workload, field)
@@ -59,13 +59,13 @@ def _scaled(case: Case, field: str, factor: float) -> Request | None:
     return case.request.model_copy(update={"workload": changed.model_copy(update={"context_limit_tokens": longest})})
 
 
-def _change(case: Case, field: str, asked: Request, refused: bool) -> Change | None:
+def _change(case: Scenario, field: str, asked: Request, refused: bool) -> Change | None:
     """The change, where the technique does better by it: allowed where it was refused, first where it was behind."""
     tried = case.tried(asked)
     if tried is None:
         return None
     found, outcome = tried
-    if outcome is not Outcome.AHEAD and not (refused and outcome is Outcome.ALLOWED):
+    if outcome is not CounterfactualOutcome.AHEAD and not (refused and outcome is CounterfactualOutcome.ALLOWED):
         return None
     if found.violations and not case.chosen.violations:
         return None
@@ -73,10 +73,10 @@ def _change(case: Case, field: str, asked: Request, refused: bool) -> Change | N
     if not refused and alone is not None and not effects(alone.metrics, found.metrics):
         return None
     before, after = (getattr(request.workload, field) for request in (case.request, asked))
-    return Change(kind=Kind.LOAD, name=field, before=before, after=after, outcome=outcome, candidate=found, request=asked)
+    return Change(kind=ChangeKind.LOAD, name=field, before=before, after=after, outcome=outcome, candidate=found, request=asked)
 
 
-def _shared_prefix(case: Case) -> Iterator[Change]:
+def _shared_prefix(case: Scenario) -> Iterator[Change]:
     """Half of each prompt is the same."""
     workload: Workload = case.request.workload
     shared = max(workload.prompt_tokens // 2, 1)
@@ -87,5 +87,5 @@ def _shared_prefix(case: Case) -> Iterator[Change]:
     if tried is not None:
         found, outcome = tried
         yield Change(
-            kind=Kind.LOAD, name="shared_prefix_tokens", before=None, after=shared, outcome=outcome, candidate=found, request=asked
+            kind=ChangeKind.LOAD, name="shared_prefix_tokens", before=None, after=shared, outcome=outcome, candidate=found, request=asked
         )

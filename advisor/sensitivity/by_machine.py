@@ -11,13 +11,13 @@ from advisor.planning.relaxations import MOST_DEVICES
 from advisor.planning.search import baselines
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import Hardware, load_hardware, shipped_hardware
-from advisor.sensitivity.counterfactual import Case, Change, Kind, Outcome, loses_too_much, new_misses
+from advisor.sensitivity.counterfactual import Scenario, Change, ChangeKind, CounterfactualOutcome, loses_too_much, new_misses
 
 MOST_MACHINES = 4
 """Others that are priced."""
 
 
-def by_machine(case: Case) -> Iterator[Change]:
+def by_machine(case: Scenario) -> Iterator[Change]:
     """The fewest devices, and the nearest machine, on which the technique keeps the limits that it misses here, or comes first."""
     found = case.beside(case.request)
     if isinstance(found, str) or loses_too_much(case, found):
@@ -27,7 +27,7 @@ def by_machine(case: Case) -> Iterator[Change]:
     yield from _other_machine(case, found)
 
 
-def _more_devices(case: Case) -> Iterator[Change]:
+def _more_devices(case: Scenario) -> Iterator[Change]:
     devices = case.request.devices * 2
     while devices <= MOST_DEVICES:
         wider = case.request.model_copy(update={"devices": devices})
@@ -36,13 +36,13 @@ def _more_devices(case: Case) -> Iterator[Change]:
             if tried is not None and not tried[0].violations:
                 before, after = float(case.request.devices), float(devices)
                 yield Change(
-                    kind=Kind.MACHINE, name="devices", before=before, after=after, outcome=tried[1], candidate=tried[0], request=wider
+                    kind=ChangeKind.MACHINE, name="devices", before=before, after=after, outcome=tried[1], candidate=tried[0], request=wider
                 )
                 return
         devices *= 2
 
 
-def _other_machine(case: Case, found: Candidate) -> Iterator[Change]:
+def _other_machine(case: Scenario, found: Candidate) -> Iterator[Change]:
     """The first machine, nearest first, on which the technique comes first, or misses no limit where that is what it lacks."""
     here, missing = case.planner.hardware, bool(new_misses(case, found))
     for hardware in _others(here, by_memory="memory_gib_per_device" in new_misses(case, found)):
@@ -52,9 +52,9 @@ def _other_machine(case: Case, found: Candidate) -> Iterator[Change]:
         tried = case.tried(case.request, there)
         if tried is None or (tried[0].violations and not case.chosen.violations):
             continue
-        if tried[1] is Outcome.AHEAD or (missing and not tried[0].violations):
+        if tried[1] is CounterfactualOutcome.AHEAD or (missing and not tried[0].violations):
             yield Change(
-                kind=Kind.MACHINE,
+                kind=ChangeKind.MACHINE,
                 name="hardware",
                 before=here.id,
                 after=hardware.id,

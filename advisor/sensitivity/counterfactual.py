@@ -22,7 +22,7 @@ MOST_PARTNERS = 3
 """Stacks with another technique changed that are simulated."""
 
 
-class Kind(StrEnum):
+class ChangeKind(StrEnum):
     """What a change is a change of."""
 
     ALLOW = "allow"
@@ -37,7 +37,7 @@ class Kind(StrEnum):
     """The request asks for the technique by name."""
 
 
-class Outcome(StrEnum):
+class CounterfactualOutcome(StrEnum):
     """What a change does, as far as it was computed."""
 
     CHOSEN = "chosen"
@@ -54,12 +54,12 @@ class Outcome(StrEnum):
 class Change:
     """One change of the question after which a technique is let in."""
 
-    kind: Kind
+    kind: ChangeKind
     name: str
     """Field of `Limits` or `Workload`, a technique, `prefer`, `devices` or `hardware`."""
     before: float | str | None
     after: float | str | None
-    outcome: Outcome
+    outcome: CounterfactualOutcome
     candidate: Candidate
     """A plan with the technique, priced under the change."""
     request: Request
@@ -67,7 +67,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class Scenario:
     """A plan and a technique that is not in it."""
 
     planner: "Planner"
@@ -101,7 +101,7 @@ class Case:
 
     def tried(
         self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None
-    ) -> tuple[Candidate, Outcome] | None:
+    ) -> tuple[Candidate, CounterfactualOutcome] | None:
         """The plan with the technique, and how it does beside the plan without; `None` where it is refused."""
         found = self.beside(request, planner, start)
         if isinstance(found, str):
@@ -147,22 +147,22 @@ class Case:
         return again if self.kind.name in again.names else None
 
 
-def judged_beside(planner: "Planner", found: Candidate, alone: Candidate | None, request: Request) -> Outcome:
+def judged_beside(planner: "Planner", found: Candidate, alone: Candidate | None, request: Request) -> CounterfactualOutcome:
     """How a plan with the technique does beside the one without."""
     kept = {miss.limit for miss in alone.violations} if alone is not None else set()
     if any(miss.limit not in kept for miss in found.violations):
-        return Outcome.MISSES
+        return CounterfactualOutcome.MISSES
     if alone is None or planner.best([alone, found], request) is found:
-        return Outcome.AHEAD
-    return Outcome.ALLOWED
+        return CounterfactualOutcome.AHEAD
+    return CounterfactualOutcome.ALLOWED
 
 
-def loses_too_much(case: Case, found: Candidate) -> bool:
+def loses_too_much(case: Scenario, found: Candidate) -> bool:
     """Whether quality is among what rules the technique out: no machine and no load gives it back."""
     return "quality_loss_pct" in new_misses(case, found)
 
 
-def new_misses(case: Case, found: Candidate) -> dict[str, float]:
+def new_misses(case: Scenario, found: Candidate) -> dict[str, float]:
     """Limits that the plan keeps and the plan with the technique misses, each with what the limit would have to be."""
     missed = {miss.limit for miss in case.chosen.violations}
     return {miss.limit: miss.predicted.value for miss in found.violations if miss.limit not in missed}

@@ -12,7 +12,7 @@ from advisor.quantities.formatting import on_the_safe_side
 from advisor.quantities.metrics import BY_LIMIT, worse_end
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
-from advisor.sensitivity.counterfactual import Case, Change, Kind, Outcome, judged_beside, new_misses
+from advisor.sensitivity.counterfactual import Scenario, Change, ChangeKind, CounterfactualOutcome, judged_beside, new_misses
 from advisor.sensitivity.marginal_gain import with_limit
 
 if TYPE_CHECKING:
@@ -27,12 +27,12 @@ def counterfactuals(planner: "Planner", chosen: Candidate, request: Request, tec
     """
     if technique.name in chosen.names:
         return
-    case = Case(planner, chosen, request, technique)
+    case = Scenario(planner, chosen, request, technique)
     for find in (by_permission, by_techniques, by_limits, by_preference, by_load, by_machine, by_name):
         yield from find(case)
 
 
-def by_permission(case: Case) -> Iterator[Change]:
+def by_permission(case: Scenario) -> Iterator[Change]:
     """The technique is no longer forbidden."""
     name = case.kind.name
     if name not in case.request.forbid:
@@ -41,11 +41,13 @@ def by_permission(case: Case) -> Iterator[Change]:
     if tried := case.tried(allowed):
         found, outcome = tried
         # The plan is the best of all without the technique: what ranks before it is what planning again would find, or better.
-        outcome = Outcome.CHOSEN if outcome is Outcome.AHEAD else outcome
-        yield Change(kind=Kind.ALLOW, name=name, before="forbidden", after="allowed", outcome=outcome, candidate=found, request=allowed)
+        outcome = CounterfactualOutcome.CHOSEN if outcome is CounterfactualOutcome.AHEAD else outcome
+        yield Change(
+            kind=ChangeKind.ALLOW, name=name, before="forbidden", after="allowed", outcome=outcome, candidate=found, request=allowed
+        )
 
 
-def by_techniques(case: Case) -> Iterator[Change]:
+def by_techniques(case: Scenario) -> Iterator[Change]:
     """Where the technique is refused beside the others of the plan: the one to take out, exchange or add for it."""
     if case.refusal is None:
         return
@@ -53,10 +55,12 @@ def by_techniques(case: Case) -> Iterator[Change]:
         before, after, best = told
         outcome = judged_beside(case.planner, best, case.chosen, case.request)
         name = after or before or ""
-        yield Change(kind=Kind.TECHNIQUE, name=name, before=before, after=after, outcome=outcome, candidate=best, request=case.request)
+        yield Change(
+            kind=ChangeKind.TECHNIQUE, name=name, before=before, after=after, outcome=outcome, candidate=best, request=case.request
+        )
 
 
-def by_limits(case: Case) -> Iterator[Change]:
+def by_limits(case: Scenario) -> Iterator[Change]:
     """A limit loosened where the technique misses it; else each limit under which the technique does better, tightened."""
     found = case.beside(case.request)
     if isinstance(found, str):
@@ -69,7 +73,7 @@ def by_limits(case: Case) -> Iterator[Change]:
             yield from _tightened(case, found, limit)
 
 
-def by_preference(case: Case) -> Iterator[Change]:
+def by_preference(case: Scenario) -> Iterator[Change]:
     """Another preference that chooses the technique."""
     if case.refusal is not None:
         return
@@ -77,29 +81,29 @@ def by_preference(case: Case) -> Iterator[Change]:
         asked = case.request.model_copy(update={"prefer": prefer})
         if prefer is not case.request.prefer and (again := case.planned_again(asked)) is not None:
             yield Change(
-                kind=Kind.PREFERENCE,
+                kind=ChangeKind.PREFERENCE,
                 name="prefer",
                 before=case.request.prefer.value,
                 after=prefer.value,
-                outcome=Outcome.CHOSEN,
+                outcome=CounterfactualOutcome.CHOSEN,
                 candidate=again,
                 request=asked,
             )
 
 
-def by_name(case: Case) -> Iterator[Change]:
+def by_name(case: Scenario) -> Iterator[Change]:
     """The request asks for the technique by name, which some techniques want and all obey."""
     name, request = case.kind.name, case.request
     asked = request.model_copy(update={"require": (*request.require, name), "forbid": tuple(x for x in request.forbid if x != name)})
     tried = case.tried(asked)
     found = tried[0] if tried else (partner[2] if (partner := case.with_partner(asked)) else None)
     if found is not None:
-        missed = judged_beside(case.planner, found, case.chosen, asked) is Outcome.MISSES
-        outcome = Outcome.MISSES if missed else Outcome.CHOSEN
-        yield Change(kind=Kind.REQUIRE, name=name, before=None, after="required", outcome=outcome, candidate=found, request=asked)
+        missed = judged_beside(case.planner, found, case.chosen, asked) is CounterfactualOutcome.MISSES
+        outcome = CounterfactualOutcome.MISSES if missed else CounterfactualOutcome.CHOSEN
+        yield Change(kind=ChangeKind.REQUIRE, name=name, before=None, after="required", outcome=outcome, candidate=found, request=asked)
 
 
-def _loosened(case: Case, found: Candidate, limit: str, needed: float) -> Iterator[Change]:
+def _loosened(case: Scenario, found: Candidate, limit: str, needed: float) -> Iterator[Change]:
     """The limit at the end of the range, if planning again then takes the technique; else at the value that it would have."""
     if limit == MEMORY and needed > case.planner.budget_gib(with_limit(case.request, MEMORY, None)):
         return  # no limit gives what the device lacks
@@ -111,15 +115,23 @@ def _loosened(case: Case, found: Candidate, limit: str, needed: float) -> Iterat
             continue
         asked = with_limit(case.request, limit, bound)
         if (again := case.planned_again(asked)) is not None:
-            yield Change(kind=Kind.LIMIT, name=limit, before=before, after=bound, outcome=Outcome.CHOSEN, candidate=again, request=asked)
+            yield Change(
+                kind=ChangeKind.LIMIT,
+                name=limit,
+                before=before,
+                after=bound,
+                outcome=CounterfactualOutcome.CHOSEN,
+                candidate=again,
+                request=asked,
+            )
             return
     bound = on_the_safe_side(needed, up=not shown.higher_is_better)
     asked = with_limit(case.request, limit, bound)
     if tried := case.tried(asked):
-        yield Change(kind=Kind.LIMIT, name=limit, before=before, after=bound, outcome=tried[1], candidate=tried[0], request=asked)
+        yield Change(kind=ChangeKind.LIMIT, name=limit, before=before, after=bound, outcome=tried[1], candidate=tried[0], request=asked)
 
 
-def _tightened(case: Case, found: Candidate, limit: str) -> Iterator[Change]:
+def _tightened(case: Scenario, found: Candidate, limit: str) -> Iterator[Change]:
     """The limit where only the technique keeps it: as little as does, of half the way and all of it."""
     shown = BY_LIMIT[limit]
     mine, theirs = (getattr(candidate.metrics, shown.name) for candidate in (case.chosen, found))
@@ -132,5 +144,13 @@ def _tightened(case: Case, found: Candidate, limit: str) -> Iterator[Change]:
         asked = with_limit(case.request, limit, bound)
         if (again := case.planned_again(asked)) is not None:
             before = getattr(case.request.limits, limit)
-            yield Change(kind=Kind.LIMIT, name=limit, before=before, after=bound, outcome=Outcome.CHOSEN, candidate=again, request=asked)
+            yield Change(
+                kind=ChangeKind.LIMIT,
+                name=limit,
+                before=before,
+                after=bound,
+                outcome=CounterfactualOutcome.CHOSEN,
+                candidate=again,
+                request=asked,
+            )
             return

@@ -22,7 +22,7 @@ FARTHEST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class MetricChange:
     """One metric before and after."""
 
     metric: str
@@ -42,7 +42,7 @@ class Gain:
     """The question with the limit moved."""
     chosen: Candidate
     """What is then chosen."""
-    changes: tuple[Change, ...]
+    changes: tuple[MetricChange, ...]
     """Metrics that move noticeably."""
     chance: tuple[float, float]
     """Probability that all limits are kept, before and after."""
@@ -97,10 +97,10 @@ def first_improving_step(planner: "Planner", chosen: Candidate, request: Request
     return None
 
 
-def changes(before: Candidate, after: Candidate) -> tuple[Change, ...]:
+def changes(before: Candidate, after: Candidate) -> tuple[MetricChange, ...]:
     """The compared metrics that move noticeably between two candidates."""
     pairs = ((metric, getattr(before.metrics, metric), getattr(after.metrics, metric)) for metric in EXPLAINED_METRICS)
-    return tuple(Change(metric, old, new) for metric, old, new in pairs if old and new and changed_noticeably(old.value, new.value))
+    return tuple(MetricChange(metric, old, new) for metric, old, new in pairs if old and new and changed_noticeably(old.value, new.value))
 
 
 def with_limit(request: Request, limit: str, bound: float | None) -> Request:

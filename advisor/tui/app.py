@@ -34,7 +34,7 @@ SAVED_AFTER_S = 0.3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class AppSettings:
     """How a session is drawn and where it is kept."""
 
     ascii: bool = False
@@ -62,7 +62,7 @@ class SessionApp(KeyQueue, Commands, Planning, Jobs, App[None]):
         (170, "-wide"),
     ]
 
-    def __init__(self, desk: PlanningClient, state: SessionState, setting: Setting) -> None:
+    def __init__(self, desk: PlanningClient, state: SessionState, setting: AppSettings) -> None:
         super().__init__(ansi_color=setting.no_colour)
         self.desk = desk
         self.state = state

@@ -41,13 +41,13 @@ class Jobs(_Base):
 
     if TYPE_CHECKING:  # of the session's app
         from advisor.planning.advice import Advice
-        from advisor.tui.app import Setting
+        from advisor.tui.app import AppSettings
         from advisor.tui.form.saved_state import SessionState
         from advisor.tui.workers.planning_client import Planned, PlanningClient
 
         desk: PlanningClient
         state: SessionState
-        setting: Setting
+        setting: AppSettings
         planned: reactive[Planned | None]
         detail: "reactive[Advice | None]"
 

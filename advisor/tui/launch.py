@@ -31,7 +31,7 @@ def check_terminal(stdin: Stream | None, stderr: Stream | None) -> None:
 def open_session(*, ascii: bool = False, light: bool = False, resume: bool = False) -> int:
     """Run the session until it is left. Raises `AdvisorError` `not-a-terminal`, `bad-session` or `bad-keymap` before it is drawn."""
     check_terminal(sys.__stdin__, sys.__stderr__)
-    from advisor.tui.app import SessionApp, Setting
+    from advisor.tui.app import SessionApp, AppSettings
     from advisor.tui.form.saved_state import session_file
     from advisor.tui.keys import keymap_file, load_keymap
     from advisor.tui.workers.planning_client import PlanningClient
@@ -41,7 +41,7 @@ def open_session(*, ascii: bool = False, light: bool = False, resume: bool = Fal
     file = session_file()
     state, notice = kept_state(file, resume=resume)
     encoding = getattr(sys.__stderr__, "encoding", None) or "ascii"
-    setting = Setting(
+    setting = AppSettings(
         ascii=ascii or "utf" not in encoding.lower(),
         no_colour=bool(os.environ.get("NO_COLOR")),
         light=light,

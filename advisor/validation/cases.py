@@ -37,7 +37,7 @@ class UnclearError(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class RunSetting:
     """What was measured: everything of a row but its metric. Rows with one setting share one prediction."""
 
     hardware: str
@@ -60,7 +60,7 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class PublishedCase:
     """One published measurement."""
 
     case_id: str
@@ -71,7 +71,7 @@ class Case:
     hardware: str
     model: str
     precision_stated: bool
-    setting: Setting | None
+    setting: RunSetting | None
     unclear: str
     """Why there is no setting."""
 
@@ -81,7 +81,7 @@ class Case:
         return _PART_OF_SOURCE.split(self.source, maxsplit=1)[0].strip() or "not stated"
 
 
-def read_cases(path: Path) -> list[Case]:
+def read_cases(path: Path) -> list[PublishedCase]:
     """Every row of a CSV of cases. Raises `AdvisorError` `bad-cases` for a file that is no such table."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -105,7 +105,7 @@ def _bad(path: Path, problem: str, *help_lines: str, exit_code: ExitCode = ExitC
     return AdvisorError("bad-cases", f"{path}: {problem}", exit_code=exit_code, help=help_lines, file=str(path))
 
 
-def _case(row: dict[str, str]) -> Case:
+def _case(row: dict[str, str]) -> PublishedCase:
     setting, unclear, measured = None, "", float("nan")
     try:
         measured = _number(row, "value")
@@ -113,7 +113,7 @@ def _case(row: dict[str, str]) -> Case:
     except UnclearError as reason:
         unclear = str(reason)
     stated = bool(row["weights"])
-    return Case(
+    return PublishedCase(
         row["case_id"],
         row["metric"],
         measured,
@@ -127,7 +127,7 @@ def _case(row: dict[str, str]) -> Case:
     )
 
 
-def setting_of(row: dict[str, str]) -> Setting:
+def setting_of(row: dict[str, str]) -> RunSetting:
     """The setting that a row describes. Raises `UnclearError` with the reason where it says too little."""
     if row["metric"] not in METRICS:
         raise UnclearError(f"unknown metric `{row['metric']}`")
@@ -146,7 +146,7 @@ def setting_of(row: dict[str, str]) -> Setting:
     if load in ("closed", "burst") and concurrency is None:
         concurrency = 1
     run = run_settings(row)
-    return Setting(
+    return RunSetting(
         hardware=row["hardware"],
         devices=layout[0],
         tp=layout[1],

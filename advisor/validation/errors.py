@@ -6,7 +6,7 @@ from statistics import fmean, median
 from typing import TYPE_CHECKING, TypeVar
 
 from advisor.profiles.metrics import Value
-from advisor.validation.cases import Case
+from advisor.validation.cases import PublishedCase
 
 if TYPE_CHECKING:
     pass
@@ -19,10 +19,10 @@ MIN_RANKED = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ComparedCase:
     """One measurement beside its prediction, or the reason why there is none."""
 
-    case: Case
+    case: PublishedCase
     predicted: Value | None
     model_kind: str
     refused: str
@@ -62,7 +62,7 @@ class ErrorRow:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def error_row(name: str, compared: Sequence[Comparison]) -> ErrorRow:
+def error_row(name: str, compared: Sequence[ComparedCase]) -> ErrorRow:
     """Summarise one group."""
     answered = [one for one in compared if one.predicted is not None]
     refused = len(compared) - len(answered)
@@ -75,7 +75,7 @@ def error_row(name: str, compared: Sequence[Comparison]) -> ErrorRow:
     return ErrorRow(name, len(answered), refused, median(sizes), fmean(sizes), median(errors), covered, *ranks)
 
 
-def ranking(compared: Iterable[Comparison], *, same_hardware: bool = False) -> float | None:
+def ranking(compared: Iterable[ComparedCase], *, same_hardware: bool = False) -> float | None:
     """Mean Spearman correlation over workloads, weighted by their configurations."""
     scores = []
     for found in grouped(compared, _workload_on_hardware if same_hardware else _workload).values():
@@ -111,13 +111,13 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return ranks
 
 
-def _workload(one: Comparison) -> str:
+def _workload(one: ComparedCase) -> str:
     setting = one.case.setting
     assert setting is not None
     return f"{one.case.metric} {setting.model} {setting.prompt_tokens} {setting.output_tokens} {setting.load}"
 
 
-def _workload_on_hardware(one: Comparison) -> str:
+def _workload_on_hardware(one: ComparedCase) -> str:
     return f"{_workload(one)} {one.case.hardware}"
 
 

@@ -23,8 +23,8 @@ from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validation.cases import Case, Setting, UnclearError
-from advisor.validation.errors import Comparison
+from advisor.validation.cases import PublishedCase, RunSetting, UnclearError
+from advisor.validation.errors import ComparedCase
 
 ROW_COLUMNS = ("case_id", "metric", "measured", "predicted", "low", "high", "basis", "refused")
 PROGRESS_EVERY = 50
@@ -51,16 +51,16 @@ class Answer:
     refused: str = ""
 
 
-def compare_all(cases: Sequence[Case], on_event: OnEvent | None = None, *, workers: int = 2) -> list[Comparison]:
+def compare_all(cases: Sequence[PublishedCase], on_event: OnEvent | None = None, *, workers: int = 2) -> list[ComparedCase]:
     """Every case beside its prediction."""
     answers = answer_all(list(dict.fromkeys(case.setting for case in cases if case.setting is not None)), on_event, workers=workers)
     return [compare(case, answers[case.setting] if case.setting is not None else None) for case in cases]
 
 
-def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, workers: int = 2) -> dict[Setting, Answer]:
+def answer_all(settings: list[RunSetting], on_event: OnEvent | None = None, *, workers: int = 2) -> dict[RunSetting, Answer]:
     """A prediction for each setting, in two processes where there are many."""
     ordered = as_neighbours(settings)
-    answers: dict[Setting, Answer] = {}
+    answers: dict[RunSetting, Answer] = {}
     if len(ordered) < SMALL_JOB or workers < 2:
         found: Iterator[Answer] = map(answer, ordered)
         _collect(ordered, found, answers, on_event)
@@ -78,7 +78,7 @@ def answer_all(settings: list[Setting], on_event: OnEvent | None = None, *, work
     return answers
 
 
-def as_neighbours(settings: Iterable[Setting]) -> list[Setting]:
+def as_neighbours(settings: Iterable[RunSetting]) -> list[RunSetting]:
     """Sorted so that those follow one another that share a model, a machine and prices of steps."""
     return sorted(settings, key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
 
@@ -88,7 +88,7 @@ def _leave_interrupts_to_the_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _collect(ordered: list[Setting], found: Iterator[Answer], answers: dict[Setting, Answer], on_event: OnEvent | None) -> None:
+def _collect(ordered: list[RunSetting], found: Iterator[Answer], answers: dict[RunSetting, Answer], on_event: OnEvent | None) -> None:
     started = monotonic()
     for done, (setting, one) in enumerate(zip(ordered, found, strict=True), 1):
         answers[setting] = one
@@ -97,7 +97,7 @@ def _collect(ordered: list[Setting], found: Iterator[Answer], answers: dict[Sett
             on_event(Progress(step="predicting", done=done, total=len(ordered), left_s=left_s))
 
 
-def answer(setting: Setting) -> Answer:
+def answer(setting: RunSetting) -> Answer:
     """Predict one setting; what cannot be predicted is refused with its reason."""
     try:
         model = _model(setting.model)
@@ -117,7 +117,7 @@ def answer(setting: Setting) -> Answer:
         return Answer(None, None, setting.devices, "", str(error))
 
 
-def deployment_of(setting: Setting, model: ModelSpec, engine: EngineProfile) -> Deployment:
+def deployment_of(setting: RunSetting, model: ModelSpec, engine: EngineProfile) -> Deployment:
     """The deployment that a row describes; what it leaves out is the engine's default."""
     format, group = parse_weights(setting.weights or model.weight_format)
     run, kv = setting.run, setting.kv or setting.run.kv or engine.kv_format_for(format)
@@ -146,7 +146,7 @@ def _weights(model: ModelSpec, format: str, group: int | None) -> Weights:
     return Weights(format, group)
 
 
-def _parallel(setting: Setting) -> Parallel:
+def _parallel(setting: RunSetting) -> Parallel:
     tp, pp, devices = setting.tp, setting.pp, setting.devices
     groups = tp * pp
     data = max(setting.attention_dp, devices // groups)
@@ -159,13 +159,13 @@ def _parallel(setting: Setting) -> Parallel:
     return Parallel(tensor=tp, pipeline=pp, data=data, expert=setting.expert_devices if wide else 1)
 
 
-def _lengths(setting: Setting) -> tuple[int, int]:
+def _lengths(setting: RunSetting) -> tuple[int, int]:
     """Mean prompt and answer of a run whose script draws them from a range below the stated ones."""
     share = setting.run.length_share
     return max(round(share * setting.prompt_tokens), 1), max(round(share * setting.output_tokens), 1)
 
 
-def workload_of(setting: Setting) -> Workload:
+def workload_of(setting: RunSetting) -> Workload:
     """The load that a row describes."""
     load = {"max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}.get(setting.load, Load.CLOSED)
     if setting.run.static and load is Load.CLOSED:
@@ -182,7 +182,7 @@ def workload_of(setting: Setting) -> Workload:
     )
 
 
-def as_run(workload: Workload, setting: Setting, running: int) -> Workload:
+def as_run(workload: Workload, setting: RunSetting, running: int) -> Workload:
     """An offline run of so few requests that filling up and draining count; more are as good as endless."""
     requests = setting.run.requests
     if workload.load is not Load.OFFLINE or requests is None or requests > ENDLESS_ROUNDS * running:
@@ -190,7 +190,7 @@ def as_run(workload: Workload, setting: Setting, running: int) -> Workload:
     return workload.model_copy(update={"load": Load.BURST, "concurrency": requests})
 
 
-def compare(case: Case, found: Answer | None) -> Comparison:
+def compare(case: PublishedCase, found: Answer | None) -> ComparedCase:
     """A row beside its prediction."""
     refused = case.unclear or (found.refused if found else "")
     value = _predicted(case.metric, found) if found is not None and not refused else None
@@ -198,7 +198,7 @@ def compare(case: Case, found: Answer | None) -> Comparison:
         refused = f"no {case.metric} for this load"
     if value is not None and case.measured <= 0:
         value, refused = None, "the measured value is not positive"
-    return Comparison(case, value, found.model_kind if found else "", refused)
+    return ComparedCase(case, value, found.model_kind if found else "", refused)
 
 
 def _predicted(metric: str, found: Answer) -> Value | None:
@@ -224,7 +224,7 @@ def _predicted(metric: str, found: Answer) -> Value | None:
             return metrics.max_concurrency
 
 
-def write_rows(path: Path, compared: list[Comparison]) -> None:
+def write_rows(path: Path, compared: list[ComparedCase]) -> None:
     """One line per case."""
     lines = []
     for one in compared:

@@ -4,8 +4,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from advisor.validation.errors import Comparison, ErrorRow, error_row, grouped
-from advisor.validation.targets import Target, targets_of
+from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
+from advisor.validation.targets import AccuracyTarget, targets_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,7 @@ class ValidationReport:
     """Errors by metric, and of each metric by engine, hardware, kind of model, basis and publication."""
 
     cases: str
-    targets: tuple[Target, ...]
+    targets: tuple[AccuracyTarget, ...]
     overall: tuple[ErrorRow, ...]
     groups: tuple[tuple[str, str, tuple[ErrorRow, ...]], ...]
     """Metric, what it is grouped by, and the groups."""
@@ -34,12 +34,12 @@ class ValidationReport:
         }
 
 
-def report_of(cases: str, compared: Sequence[Comparison]) -> ValidationReport:
+def report_of(cases: str, compared: Sequence[ComparedCase]) -> ValidationReport:
     """Put comparisons into groups."""
     stated = [one for one in compared if one.case.precision_stated]
     unstated = [one for one in compared if not one.case.precision_stated]
     by_metric = grouped(stated, lambda one: one.case.metric)
-    keys: tuple[tuple[str, Callable[[Comparison], str]], ...] = (
+    keys: tuple[tuple[str, Callable[[ComparedCase], str]], ...] = (
         ("engine", lambda one: one.case.engine),
         ("hardware", lambda one: one.case.hardware),
         ("model kind", lambda one: one.model_kind or "unknown"),

@@ -64,7 +64,7 @@ class RunSettings:
         return polling + held * (1 + joined / 2) / (1 + joined)
 
 
-class Rule(Frozen):
+class SettingRule(Frozen):
     """Settings of all rows that match, and where they were read."""
 
     when: dict[str, Choices | bool]
@@ -85,9 +85,9 @@ def run_settings(row: dict[str, str]) -> RunSettings:
 
 
 @cache
-def _rules() -> tuple[Rule, ...]:
+def _rules() -> tuple[SettingRule, ...]:
     path = FOLDER / "published_runs.yaml"
-    return TypeAdapter(tuple[Rule, ...]).validate_python(read_yaml(path, what="published runs"))
+    return TypeAdapter(tuple[SettingRule, ...]).validate_python(read_yaml(path, what="published runs"))
 
 
 def _holds(name: str, wanted: Choices | bool, row: dict[str, str]) -> bool:

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware
-from advisor.validation.errors import Comparison, ErrorRow, error_row, grouped
+from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
 
 LONGEST_TTFT_MS = 8000.0
 """A longer wait in a closed loop is a queue."""
@@ -16,7 +16,7 @@ TORCH_ENGINES = ("transformers", "gpt-fast", "autoawq", "tinychat", "advisor")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class AccuracyTarget:
     """One thing that is aimed at, and how it stands. `None` in `low` or `high` is no bound, in `reached` no rows."""
 
     metric: str
@@ -39,13 +39,13 @@ class Target:
         return {name: getattr(self, name) for name in self.__slots__} | {"met": self.met}
 
 
-def targets_of(compared: Sequence[Comparison]) -> tuple[Target, ...]:
+def targets_of(compared: Sequence[ComparedCase]) -> tuple[AccuracyTarget, ...]:
     """Every target, judged on the rows whose precision is stated."""
     stated = [one for one in compared if one.case.precision_stated]
     return (*_times(stated), *_single_stream(stated), *_rates_and_memory(stated), *_coverage(stated), _answered(compared))
 
 
-def _times(stated: Sequence[Comparison]) -> Iterator[Target]:
+def _times(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
     tpot = error_row("TPOT, closed loop", [one for one in stated if one.case.metric == "tpot_ms" and _load(one) == "closed"])
     yield _median(tpot, 9)
     yield _target(tpot, "mean |error|", tpot.mean_abs_pct, high=16)
@@ -56,7 +56,7 @@ def _times(stated: Sequence[Comparison]) -> Iterator[Target]:
     yield _target(ttft, "bias", ttft.median_bias_pct, low=-8, high=8)
 
 
-def _single_stream(stated: Sequence[Comparison]) -> Iterator[Target]:
+def _single_stream(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
     found = [one for one in stated if one.case.metric == "decode_tok_s_single_stream"]
     yield _median(error_row("single-stream decode", found), 10)
     for family, rows in grouped(found, lambda one: _family(one.case.hardware)).items():
@@ -71,7 +71,7 @@ _ENGINES: tuple[tuple[str, Callable[[str], bool]], ...] = (
 )
 
 
-def _rates_and_memory(stated: Sequence[Comparison]) -> Iterator[Target]:
+def _rates_and_memory(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
     wanted = (
         ("prefill", ("prefill_tok_s",), None, 18),
         ("maximum throughput, offline", ("output_tok_s_total", "output_tok_s_per_gpu"), "max", 18),
@@ -82,35 +82,35 @@ def _rates_and_memory(stated: Sequence[Comparison]) -> Iterator[Target]:
         yield _median(error_row(name, [one for one in stated if one.case.metric in metrics and load in (None, _load(one))]), most)
 
 
-def _coverage(stated: Sequence[Comparison]) -> Iterator[Target]:
+def _coverage(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
     answered = (one for one in stated if one.predicted is not None)
     for name, rows in grouped(answered, _metric_and_basis).items():
         row = error_row(name, rows)
         yield _target(row, "covered", row.coverage_pct, low=COVERED_PCT[0], high=COVERED_PCT[1])
 
 
-def _metric_and_basis(one: Comparison) -> str:
+def _metric_and_basis(one: ComparedCase) -> str:
     assert one.predicted is not None
     return f"{one.case.metric}, {one.predicted.basis.value}"
 
 
-def _answered(compared: Iterable[Comparison]) -> Target:
+def _answered(compared: Iterable[ComparedCase]) -> AccuracyTarget:
     row = error_row("rows answered", list(compared))
     rows = row.answered + row.refused
-    return Target(metric=row.name, measure="share", low=97.0, reached=100 * row.answered / rows if rows else None, rows=rows)
+    return AccuracyTarget(metric=row.name, measure="share", low=97.0, reached=100 * row.answered / rows if rows else None, rows=rows)
 
 
-def _median(row: ErrorRow, most: float) -> Target:
+def _median(row: ErrorRow, most: float) -> AccuracyTarget:
     return _target(row, "median |error|", row.median_abs_pct, high=most)
 
 
 def _target(
     row: ErrorRow, measure: str, reached: float | None, *, low: float | None = None, high: float | None = None, unit: str = "%"
-) -> Target:
-    return Target(metric=row.name, measure=measure, low=low, high=high, unit=unit, reached=reached, rows=row.answered)
+) -> AccuracyTarget:
+    return AccuracyTarget(metric=row.name, measure=measure, low=low, high=high, unit=unit, reached=reached, rows=row.answered)
 
 
-def _load(one: Comparison) -> str:
+def _load(one: ComparedCase) -> str:
     return one.case.setting.load if one.case.setting else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from advisor.backends.runtime.engine import Job, Outcome, serve
+from advisor.backends.runtime.engine import GenerationRequest, ServingResult, serve
 from benchmarks.cases.idle import idle_in_trace
 from benchmarks.cases.models import LLAMA_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
 from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, against_floor, notes_of
@@ -94,20 +94,20 @@ def time_continuous(shape: Shape, sequences: int, prompt_tokens: int, output_tok
     )
 
 
-def equal_jobs(vocabulary: int, count: int, prompt_tokens: int, output_tokens: int) -> list[Job]:
+def equal_jobs(vocabulary: int, count: int, prompt_tokens: int, output_tokens: int) -> list[GenerationRequest]:
     """Requests of one length with prompts of their own."""
     draw = torch.Generator().manual_seed(0)
     prompts = torch.randint(0, vocabulary, (count, prompt_tokens), generator=draw)
-    return [Job(tuple(prompt), output_tokens) for prompt in prompts.tolist()]
+    return [GenerationRequest(tuple(prompt), output_tokens) for prompt in prompts.tolist()]
 
 
-def decoding_steps(outcome: Outcome) -> list[float]:
+def decoding_steps(outcome: ServingResult) -> list[float]:
     """Seconds of the later half of the steps that only decode: all sequences are in flight in them."""
     longest = max(len(finished.tokens) for finished in outcome.finished)
     return list(outcome.step_seconds[-max(1, longest // 2) : -1]) or list(outcome.step_seconds[-1:])
 
 
-def batched_seconds(model: Any, jobs: Sequence[Job], settings: Mapping[str, int]) -> float:
+def batched_seconds(model: Any, jobs: Sequence[GenerationRequest], settings: Mapping[str, int]) -> float:
     """Seconds per output token of transformers' continuous batching, from the first submission to the last result."""
     from transformers import ContinuousBatchingConfig, GenerationConfig
 
@@ -122,7 +122,7 @@ def batched_seconds(model: Any, jobs: Sequence[Job], settings: Mapping[str, int]
         manager.stop(block=True)
 
 
-def _collected(manager: Any, jobs: Sequence[Job]) -> float:
+def _collected(manager: Any, jobs: Sequence[GenerationRequest]) -> float:
     started, tokens, finished = time.perf_counter(), 0, 0
     for job in jobs:
         manager.add_request(list(job.prompt), max_new_tokens=job.output_tokens)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from advisor.backends.model.quantised_linear import quantise_linears
-from advisor.backends.runtime.engine import Job, Outcome, serve
+from advisor.backends.runtime.engine import GenerationRequest, ServingResult, serve
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks
@@ -58,7 +58,7 @@ def time_one_sequence(shape: Shape, form: str, prompt_tokens: int, output_tokens
     ours, theirs = [], []
     why = ""
     for turn in range(min(ROUNDS, bench.samples) + 1):
-        outcome = serve(session, [Job(prompt, output_tokens)], concurrency=1)
+        outcome = serve(session, [GenerationRequest(prompt, output_tokens)], concurrency=1)
         samples = [token_seconds(outcome)]
         if not why:
             try:
@@ -83,13 +83,13 @@ def time_one_sequence(shape: Shape, form: str, prompt_tokens: int, output_tokens
     )
 
 
-def notes_of(outcome: Outcome) -> tuple[str, ...]:
+def notes_of(outcome: ServingResult) -> tuple[str, ...]:
     """Why a run was not what it could have been."""
-    told = {"the model ran its own code": outcome.own_code_because, "steps were not captured": outcome.uncaptured_because}
+    told = {"the model ran its own code": outcome.fallback_reason, "steps were not captured": outcome.uncaptured_because}
     return tuple(f"{what}: {why}" for what, why in told.items() if why)
 
 
-def token_seconds(outcome: Outcome) -> float:
+def token_seconds(outcome: ServingResult) -> float:
     """Seconds of an output token after the first, one request alone."""
     tpot_ms = outcome.finished[0].sample.tpot_ms
     assert tpot_ms is not None, "several tokens come out"

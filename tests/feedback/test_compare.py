@@ -5,7 +5,7 @@ import json
 import pytest
 
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import Comparison, Line, Verdict, compare
+from advisor.feedback.compare import Comparison, Line, LimitVerdict, compare
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Limits
@@ -47,27 +47,27 @@ def line_of(comparison: Comparison, step: int, metric: str) -> Line:
 def test_error_is_predicted_against_measured_in_percent_of_measured() -> None:
     line = line_of(judged(tpot("baseline", 12.0, 10.0, 0.3)), 0, "tpot_ms_mean")
     assert line.error == pytest.approx(20.0)
-    assert (line.error_unit, line.verdict) == ("%", Verdict.WITHIN)
+    assert (line.error_unit, line.verdict) == ("%", LimitVerdict.WITHIN)
 
 
 def test_value_beyond_its_range_is_outside() -> None:
     comparison = judged(tpot("baseline", 10.0, 12.0))
-    assert line_of(comparison, 0, "tpot_ms_mean").verdict is Verdict.OUTSIDE
+    assert line_of(comparison, 0, "tpot_ms_mean").verdict is LimitVerdict.OUTSIDE
     assert (comparison.within, comparison.compared) == (0, 1)
 
 
 def test_values_that_are_shown_equal_are_within_an_exact_prediction() -> None:
     exact = rung("baseline", Metrics(weights_gib=Value.exact(1.0000)), Metrics(weights_gib=seen(1.0004)))
     off = rung("baseline", Metrics(weights_gib=Value.exact(1.0000)), Metrics(weights_gib=seen(1.02)))
-    assert line_of(judged(exact), 0, "weights_gib").verdict is Verdict.WITHIN
-    assert line_of(judged(off), 0, "weights_gib").verdict is Verdict.OUTSIDE
+    assert line_of(judged(exact), 0, "weights_gib").verdict is LimitVerdict.WITHIN
+    assert line_of(judged(off), 0, "weights_gib").verdict is LimitVerdict.OUTSIDE
 
 
 def test_differences_near_zero_are_not_percentages() -> None:
     pair = rung("baseline", Metrics(quality_loss_pct=guess(0.4, 1.0)), Metrics(quality_loss_pct=seen(0.0)))
     line = line_of(judged(pair), 0, "quality_loss_pct")
     assert line.error == pytest.approx(0.4)
-    assert (line.error_unit, line.verdict) == ("points", Verdict.WITHIN)
+    assert (line.error_unit, line.verdict) == ("points", LimitVerdict.WITHIN)
 
 
 def test_a_quality_that_noise_explains_is_within_an_exact_prediction() -> None:
@@ -75,8 +75,8 @@ def test_a_quality_that_noise_explains_is_within_an_exact_prediction() -> None:
     noisy, real = (
         Metrics(quality_loss_pct=Value(value=loss, low=loss - 0.03, high=loss + 0.03, basis=Basis.MEASURED)) for loss in (0.004, 0.05)
     )
-    assert line_of(judged(rung("baseline", lossless, noisy)), 0, "quality_loss_pct").verdict is Verdict.WITHIN
-    assert line_of(judged(rung("baseline", lossless, real)), 0, "quality_loss_pct").verdict is Verdict.OUTSIDE
+    assert line_of(judged(rung("baseline", lossless, noisy)), 0, "quality_loss_pct").verdict is LimitVerdict.WITHIN
+    assert line_of(judged(rung("baseline", lossless, real)), 0, "quality_loss_pct").verdict is LimitVerdict.OUTSIDE
 
 
 def test_limits_are_judged_on_the_full_stack_only() -> None:
@@ -100,7 +100,7 @@ def test_strict_fails_on_a_range_that_the_full_stack_leaves() -> None:
 def test_a_full_stack_that_did_not_finish_is_no_success(status: RungStatus) -> None:
     comparison = judged(tpot("baseline", 10.0, 10.0), rung("kv-int8", Metrics(tpot_ms_mean=guess(9.0)), None, status))
     assert comparison.exit_code() is ExitCode.DIED
-    assert line_of(comparison, 1, "tpot_ms_mean").verdict is Verdict.NOT_MEASURED
+    assert line_of(comparison, 1, "tpot_ms_mean").verdict is LimitVerdict.NOT_MEASURED
     assert judged().exit_code() is ExitCode.DIED
 
 

@@ -16,7 +16,7 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
-from advisor.sensitivity.counterfactual import Case, Kind, Outcome, new_misses
+from advisor.sensitivity.counterfactual import Scenario, ChangeKind, CounterfactualOutcome, new_misses
 from advisor.sensitivity.counterfactuals import by_limits, by_name, by_permission, counterfactuals
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
@@ -31,8 +31,8 @@ class Planned:
     request: Request
     chosen: Candidate
 
-    def case(self, technique: str) -> Case:
-        return Case(self.planner, self.chosen, self.request, KINDS[technique])
+    def case(self, technique: str) -> Scenario:
+        return Scenario(self.planner, self.chosen, self.request, KINDS[technique])
 
 
 def planned(question: PlanQuestion) -> Planned:
@@ -59,8 +59,8 @@ def test_choosing_says_what_advising_says(roomy: Planned) -> None:
 @pytest.mark.parametrize("technique", ["weights-int4", "kv-int4"])
 def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, technique: str) -> None:
     found = counterfactuals(roomy.planner, roomy.chosen, roomy.request, KINDS[technique])
-    changes = [change for change in found if change.outcome is Outcome.CHOSEN]
-    assert {change.kind for change in changes} >= {Kind.LIMIT, Kind.REQUIRE}
+    changes = [change for change in found if change.outcome is CounterfactualOutcome.CHOSEN]
+    assert {change.kind for change in changes} >= {ChangeKind.LIMIT, ChangeKind.REQUIRE}
     for change in changes:
         assert technique not in roomy.chosen.names
         assert technique in roomy.planner.choose(change.request).names, change
@@ -68,7 +68,7 @@ def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, tech
 
 def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned) -> None:
     change = next(by_load(roomy.case("kv-int8")))
-    assert change.outcome is Outcome.AHEAD
+    assert change.outcome is CounterfactualOutcome.AHEAD
     without = roomy.case("kv-int8").alone(change.request)
     assert without is not None
     assert "kv-int8" not in without.names
@@ -120,16 +120,16 @@ def test_reuse_of_prefixes_asks_for_a_prefix(roomy: Planned) -> None:
 def test_a_forbidden_technique_is_let_in_by_allowing_it(roomy: Planned) -> None:
     best = roomy.chosen.names[0]
     forbidden = planned(dataclasses.replace(ROOMY, forbid=(best,)))
-    case = Case(forbidden.planner, forbidden.chosen, forbidden.request, KINDS[best])
+    case = Scenario(forbidden.planner, forbidden.chosen, forbidden.request, KINDS[best])
     (change,) = by_permission(case)
-    assert change.outcome is Outcome.CHOSEN
+    assert change.outcome is CounterfactualOutcome.CHOSEN
     assert best in forbidden.planner.choose(change.request).names
-    assert not list(by_permission(Case(roomy.planner, roomy.chosen, roomy.request, KINDS["kv-int4"])))
+    assert not list(by_permission(Scenario(roomy.planner, roomy.chosen, roomy.request, KINDS["kv-int4"])))
 
 
 def test_required_where_it_misses_a_limit_says_so(tight: Planned) -> None:
-    (change,) = by_name(Case(tight.planner, tight.chosen, tight.request, KINDS["weights-int4"]))
-    assert change.outcome is Outcome.MISSES
+    (change,) = by_name(Scenario(tight.planner, tight.chosen, tight.request, KINDS["weights-int4"]))
+    assert change.outcome is CounterfactualOutcome.MISSES
     assert "quality_loss_pct" in {miss.limit for miss in change.candidate.violations}
 
 
@@ -139,9 +139,9 @@ def test_nothing_lets_in_what_is_in_the_plan(roomy: Planned) -> None:
 
 def test_a_machine_is_named_on_which_the_technique_is_ahead(roomy: Planned) -> None:
     change = next(by_machine(roomy.case("kv-int8")))
-    assert (change.name, change.before, change.outcome) == ("hardware", "rtx-4090", Outcome.AHEAD)
+    assert (change.name, change.before, change.outcome) == ("hardware", "rtx-4090", CounterfactualOutcome.AHEAD)
     there = planned(dataclasses.replace(ROOMY, hardware=str(change.after))).planner
-    tried = Case(there, roomy.chosen, roomy.request, KINDS["kv-int8"]).tried(roomy.request)
+    tried = Scenario(there, roomy.chosen, roomy.request, KINDS["kv-int8"]).tried(roomy.request)
     assert tried is not None
-    assert tried[1] is Outcome.AHEAD
+    assert tried[1] is CounterfactualOutcome.AHEAD
     assert tried[0].metrics == change.candidate.metrics

@@ -10,7 +10,7 @@ import pytest
 from advisor.profiles.engines import load_engine, shipped_engines
 from advisor.profiles.metrics import Basis, Value
 from advisor.validation.cases import read_cases
-from advisor.validation.errors import Comparison
+from advisor.validation.errors import ComparedCase
 from advisor.validation.report import report_of
 
 PATH = Path(__file__).resolve().parents[2] / "tools" / "accuracy_page.py"
@@ -66,7 +66,7 @@ def test_the_page_names_the_worst_group_and_why(tmp_path: Path, predicted: float
     )
     (case,) = read_cases(path)
     value = Value(value=predicted, low=1, high=100, basis=Basis.DATASHEET)
-    compared = [Comparison(replace(case, case_id=str(i)), value, "dense", "") for i in range(12)]
+    compared = [ComparedCase(replace(case, case_id=str(i)), value, "dense", "") for i in range(12)]
     page = tool.page(report_of("cases.csv", compared), compared)
     (line,) = [line for line in page.splitlines() if line.startswith("| tpot_ms | vllm, h100-sxm, dense | 12 |")]
     assert said in line

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from advisor.profiles.engines import load_engine
-from advisor.validation.cases import Case, read_cases
+from advisor.validation.cases import PublishedCase, read_cases
 from advisor.validation.predict import answer, compare
 from tools.cross_validate import held_out, model_of, source_of, summary
 from tools.engine_terms import NAMES, Row, constants_of, rows_of
@@ -16,7 +16,7 @@ from tools.fit_engines import HIGHEST, LOWEST, TYPICAL, fit, fit_all
 CASES = Path(__file__).parents[2] / "benchmarks" / "published" / "cases.csv"
 
 
-def cut(step: int, engines: tuple[str, ...] = ("vllm", "sglang", "tensorrt-llm")) -> list[Case]:
+def cut(step: int, engines: tuple[str, ...] = ("vllm", "sglang", "tensorrt-llm")) -> list[PublishedCase]:
     known = [case for case in read_cases(CASES) if case.setting is not None and case.setting.engine in engines and case.precision_stated]
     return known[::step]
 

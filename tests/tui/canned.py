@@ -9,9 +9,9 @@ from advisor.planning.alternatives import Alternative, Feasibility
 from advisor.planning.ranking import bounds
 from advisor.profiles.request import Limits
 from advisor.quantities.metrics import BY_LIMIT
-from advisor.sensitivity.counterfactual import Change, Kind, Outcome
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
 from advisor.sensitivity.findings import Finding
-from advisor.sensitivity.marginal_gain import Change as Moved
+from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.values import FormValues
 from advisor.tui.workers.planning_client import Here, Planned, PlanningClient
@@ -87,11 +87,11 @@ def _gain(advice: Advice, limit: str) -> Gain:
 
 def _change(advice: Advice) -> Change:
     return Change(
-        kind=Kind.LIMIT,
+        kind=ChangeKind.LIMIT,
         name="quality_loss_pct",
         before=1.0,
         after=1.31,
-        outcome=Outcome.CHOSEN,
+        outcome=CounterfactualOutcome.CHOSEN,
         candidate=advice.ranked[1],
         request=advice.request,
     )

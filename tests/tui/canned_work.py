@@ -5,7 +5,7 @@ from pathlib import Path
 
 from advisor.backends.detection.detect import Detected
 from advisor.backends.detection.host import read_host
-from advisor.backends.measure.ladder import Step
+from advisor.backends.measure.ladder import LadderRung
 from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, OnEvent, Progress
 from advisor.backends.processes.jobs import PROFILE_STEPS, Chosen
 from advisor.planfile.file import PlanFile
@@ -25,12 +25,12 @@ PLAN = plan_of(FITS)
 FOLDER = Path("/home/somebody/.local/state/advisor/runs") / f"20261122T000000Z-{PLAN.id}"
 RECIPE = Recipe(requests=48, warmup_requests=4, repeats=2, seed=7, quality_text="heldout.txt", quality_tokens=16384)
 STEPS = (
-    Step(None, Metrics(peak_memory_gib=Value.exact(16.1, Basis.CATALOGUE))),
-    Step(
+    LadderRung(None, Metrics(peak_memory_gib=Value.exact(16.1, Basis.CATALOGUE))),
+    LadderRung(
         Chosen(name="weights-int4", options={"group_size": 128, "head": True}), Metrics(peak_memory_gib=Value.exact(6.2, Basis.CATALOGUE))
     ),
-    Step(Chosen(name="kv-paged"), Metrics()),
-    Step(Chosen(name="decode-draft", options={"draft_tokens": 4}), Metrics()),
+    LadderRung(Chosen(name="kv-paged"), Metrics()),
+    LadderRung(Chosen(name="decode-draft", options={"draft_tokens": 4}), Metrics()),
 )
 REVIEW = Review(
     ready=PreparedRun(

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 from textual.pilot import Pilot
 
-from advisor.tui.app import SessionApp, Setting
+from advisor.tui.app import SessionApp, AppSettings
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState
 from advisor.tui.form.values import FormValues
@@ -25,9 +25,9 @@ class SomewhereDesk(PlanningClient):
         return Here("some-cpu", "Some CPU, 64.0 GiB")
 
 
-def an_app(asked: FormValues = ON_A_CARD, setting: Setting | None = None, desk: PlanningClient | None = None) -> SessionApp:
+def an_app(asked: FormValues = ON_A_CARD, setting: AppSettings | None = None, desk: PlanningClient | None = None) -> SessionApp:
     """A session that is in the plan already."""
-    return SessionApp(desk or SomewhereDesk(), SessionState(History(asked)), setting or Setting(resume=True))
+    return SessionApp(desk or SomewhereDesk(), SessionState(History(asked)), setting or AppSettings(resume=True))
 
 
 @asynccontextmanager

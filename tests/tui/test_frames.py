@@ -9,7 +9,7 @@ from rich.segment import Segment
 
 from advisor.feedback.next_plans import NextPlans, PricedWith
 from advisor.running.folders import runs_folder
-from advisor.tui.app import SessionApp, Setting
+from advisor.tui.app import SessionApp, AppSettings
 from advisor.tui.form.values import FormValues
 from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
@@ -20,11 +20,11 @@ from tests.tui.golden import is_golden
 from tests.tui.jobs import run_folder
 
 CANNED_RUN = ROOT / "tests/canned/run.json"
-PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
-LIGHT = Setting(resume=True, light=True)
+PLAIN, ASCII, NO_COLOUR = AppSettings(resume=True), AppSettings(resume=True, ascii=True), AppSettings(resume=True, no_colour=True)
+LIGHT = AppSettings(resume=True, light=True)
 SMALL, USUAL, WIDE = (80, 24), (120, 40), (200, 50)
-FRAMES: dict[str, tuple[FormValues, Setting, tuple[int, int], tuple[str, ...]]] = {
-    "start-80": (FormValues(), Setting(), SMALL, ()),
+FRAMES: dict[str, tuple[FormValues, AppSettings, tuple[int, int], tuple[str, ...]]] = {
+    "start-80": (FormValues(), AppSettings(), SMALL, ()),
     "limits-80": (ASKED, PLAIN, SMALL, ("escape", "1")),
     "plans-80": (ASKED, PLAIN, SMALL, ("escape", "2")),
     "why-80": (ASKED, PLAIN, SMALL, ("escape", "3")),

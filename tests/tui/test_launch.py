@@ -13,7 +13,7 @@ from textual.widgets import Input, Static
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.sensitivity.findings import Finding
-from advisor.tui.app import Setting
+from advisor.tui.app import AppSettings
 from advisor.tui.form.values import FormValues
 from advisor.tui.keys import load_keymap
 from advisor.tui.launch import check_terminal
@@ -54,7 +54,7 @@ def test_the_first_frame_comes_before_the_machine_is_known() -> None:
             return super().here()
 
     async def drive() -> None:
-        app = an_app(FormValues(), Setting(), SlowDesk())
+        app = an_app(FormValues(), AppSettings(), SlowDesk())
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.pause()
             assert "detecting this machine" in str(app.screen.query_one("#header", Static).content)
@@ -167,7 +167,7 @@ def test_a_session_that_cannot_be_kept_says_so_once_and_goes_on(tmp_path: Path) 
     (tmp_path / "state").write_text("a file where the folder should be")
 
     async def drive() -> list[str]:
-        app = an_app(ASKED, Setting(resume=True, file=tmp_path / "state" / "session.json"), CannedDesk())
+        app = an_app(ASKED, AppSettings(resume=True, file=tmp_path / "state" / "session.json"), CannedDesk())
         async with driven(app) as pilot:
             app.save()
             app.save()

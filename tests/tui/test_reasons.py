@@ -6,7 +6,7 @@ import threading
 import pytest
 from textual.widgets import OptionList
 
-from advisor.sensitivity.counterfactual import Change, Kind
+from advisor.sensitivity.counterfactual import Change, ChangeKind
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.suggestions import with_change, with_gain
 from advisor.tui.form.values import FormValues
@@ -31,14 +31,14 @@ def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValue
     kinds = set()
     wanted = [reason.technique for reason in planned.advice.reasons if reason.technique not in planned.advice.chosen.names]
     for finding in desk.findings(planned, planned.advice, wanted):
-        if not isinstance(finding.found, Change) or finding.found.kind in (Kind.MACHINE, Kind.TECHNIQUE):
+        if not isinstance(finding.found, Change) or finding.found.kind in (ChangeKind.MACHINE, ChangeKind.TECHNIQUE):
             continue
         kinds.add(finding.found.kind)
         again = desk.answer(with_change(asked, finding.topic, finding.found))
         assert again is not None
         told = finding.found.request
         assert again.advice.request == told.model_copy(update={"require": tuple(sorted(told.require))}), finding.topic
-    assert kinds >= {Kind.REQUIRE, Kind.LOAD}
+    assert kinds >= {ChangeKind.REQUIRE, ChangeKind.LOAD}
 
 
 def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
@@ -48,7 +48,7 @@ def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
     change = next(
         finding.found
         for finding in desk.findings(planned, planned.advice, ["kv-int8"])
-        if isinstance(finding.found, Change) and finding.found.kind is Kind.MACHINE
+        if isinstance(finding.found, Change) and finding.found.kind is ChangeKind.MACHINE
     )
     assert with_change(LIMITED, "kv-int8", change).text("hardware") == change.after != "rtx-4090"
 

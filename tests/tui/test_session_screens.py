@@ -7,7 +7,7 @@ import pytest
 from textual.widgets import Input
 
 from advisor.planfile.store import read_plan
-from advisor.tui.app import SessionApp, Setting
+from advisor.tui.app import SessionApp, AppSettings
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState, load_session
 from advisor.tui.form.values import FormValues
@@ -47,7 +47,7 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
 def test_a_session_saved_with_a_field_that_cannot_be_read_plans_with_what_stood_there_before() -> None:
     async def drive() -> None:
         state = SessionState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
-        app = SessionApp(SomewhereDesk(), state, Setting(resume=True))
+        app = SessionApp(SomewhereDesk(), state, AppSettings(resume=True))
         async with driven(app) as pilot:
             assert app.planned is not None
             assert app.planned.asked.text("context") == "8k"
@@ -229,7 +229,7 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
 def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
     async def drive() -> None:
         file = tmp_path / "session.json"
-        app = an_app(setting=Setting(resume=True, file=file))
+        app = an_app(setting=AppSettings(resume=True, file=file))
         async with driven(app) as pilot:
             await typed(pilot, "tpot_ms", "25ms")
         resumed = load_session(file)
@@ -242,7 +242,7 @@ def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
 
 def test_the_start_screen_leads_to_a_plan() -> None:
     async def drive() -> None:
-        app = an_app(FormValues(), Setting())
+        app = an_app(FormValues(), AppSettings())
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)
@@ -254,7 +254,7 @@ def test_the_start_screen_leads_to_a_plan() -> None:
 
 def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_first() -> None:
     async def drive() -> None:
-        app = an_app(FormValues(), Setting())
+        app = an_app(FormValues(), AppSettings())
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)

@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 
 from advisor.backends.processes.events import Event
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.app import SessionApp, Setting
+from advisor.tui.app import SessionApp, AppSettings
 from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job import Job
@@ -19,7 +19,7 @@ from tests.tui.driving import an_app, driven, frame
 from tests.tui.golden import is_golden
 from tests.tui.jobs import until
 
-PLAIN, ASCII, NO_COLOUR = Setting(resume=True), Setting(resume=True, ascii=True), Setting(resume=True, no_colour=True)
+PLAIN, ASCII, NO_COLOUR = AppSettings(resume=True), AppSettings(resume=True, ascii=True), AppSettings(resume=True, no_colour=True)
 Sizes = dict[str, tuple[int, int]]
 SIZES: Sizes = {"80": (80, 24), "120": (120, 40), "200": (200, 50)}
 
@@ -44,7 +44,7 @@ CASES = {
 }
 
 
-def _variants(word: str, setting: Setting) -> tuple[tuple[str, str, Setting], ...]:
+def _variants(word: str, setting: AppSettings) -> tuple[tuple[str, str, AppSettings], ...]:
     return tuple((name, word, setting) for name in ("review", "apply-failed", "profile-running"))
 
 
@@ -52,7 +52,7 @@ VARIANTS = (*((name, "", PLAIN) for name in ("review", *CASES)), *_variants("asc
 
 
 @pytest.mark.parametrize(("name", "variant", "setting"), VARIANTS, ids=lambda part: part if isinstance(part, str) else "")
-def test_the_screen_is_as_the_golden_frame(name: str, variant: str, setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_screen_is_as_the_golden_frame(name: str, variant: str, setting: AppSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     if setting.no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
@@ -82,7 +82,7 @@ def box_of(app: SessionApp) -> str:
     return "".join(f"{line[region.x : region.right]}\n" for line in lines)
 
 
-async def reviewed(setting: Setting, sizes: Sizes) -> dict[str, str]:
+async def reviewed(setting: AppSettings, sizes: Sizes) -> dict[str, str]:
     """The review as it stands before anything is done."""
     app = an_app(ASKED, setting, CannedDesk())
     app.use_workshop(CannedWorkshop(()))
@@ -92,7 +92,7 @@ async def reviewed(setting: Setting, sizes: Sizes) -> dict[str, str]:
         return await at_every_size(app, pilot, sizes)
 
 
-async def worked(case: Case, setting: Setting, sizes: Sizes) -> dict[str, str]:
+async def worked(case: Case, setting: AppSettings, sizes: Sizes) -> dict[str, str]:
     """The work after all of its events."""
     app = an_app(ASKED, setting, CannedDesk())
     workshop = CannedWorkshop(case.events, end=case.end)

@@ -6,13 +6,13 @@ import pytest
 
 from advisor.profiles.metrics import Basis, Value
 from advisor.rendering.text.validation import reached_words, target_words
-from advisor.validation.cases import Case, read_cases
-from advisor.validation.errors import Comparison
-from advisor.validation.targets import Target, targets_of
+from advisor.validation.cases import PublishedCase, read_cases
+from advisor.validation.errors import ComparedCase
+from advisor.validation.targets import AccuracyTarget, targets_of
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+def case(tmp_path_factory: pytest.TempPathFactory) -> PublishedCase:
     path = tmp_path_factory.mktemp("cases") / "cases.csv"
     path.write_text(
         "case_id,metric,value,hardware,engine,model,weights,prompt_tokens,output_tokens,concurrency,load,source\n"
@@ -21,17 +21,17 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return read_cases(path)[0]
 
 
-def compared(case: Case, measured: float, predicted: float, **changed: object) -> Comparison:
+def compared(case: PublishedCase, measured: float, predicted: float, **changed: object) -> ComparedCase:
     value = Value(value=predicted, low=0.9 * predicted, high=1.1 * predicted, basis=Basis.CATALOGUE)
-    return Comparison(replace(case, measured=measured, **changed), value, "dense", "")  # type: ignore[arg-type]
+    return ComparedCase(replace(case, measured=measured, **changed), value, "dense", "")  # type: ignore[arg-type]
 
 
-def target(rows: list[Comparison], metric: str, measure: str) -> Target:
+def target(rows: list[ComparedCase], metric: str, measure: str) -> AccuracyTarget:
     (found,) = [one for one in targets_of(rows) if (one.metric, one.measure) == (metric, measure)]
     return found
 
 
-def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: Case) -> None:
+def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: PublishedCase) -> None:
     assert case.setting is not None
     rows = [
         compared(case, 100, 110, metric="ttft_ms"),
@@ -44,19 +44,19 @@ def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: Case) -> None:
     assert found.reached == pytest.approx(10)
 
 
-def test_a_bias_is_missed_on_both_sides(case: Case) -> None:
+def test_a_bias_is_missed_on_both_sides(case: PublishedCase) -> None:
     for predicted, met in ((105, True), (95, True), (120, False), (80, False)):
         rows = [compared(case, 100, predicted, metric="ttft_ms")]
         assert target(rows, "TTFT, closed loop, below 8 s", "bias").met is met
 
 
-def test_too_wide_a_range_misses_as_one_too_narrow_does(case: Case) -> None:
+def test_too_wide_a_range_misses_as_one_too_narrow_does(case: PublishedCase) -> None:
     for inside, met in ((100, False), (90, True), (70, False)):
         rows = [compared(case, 100 if i < inside else 200, 100) for i in range(100)]
         assert target(rows, "tpot_ms, catalogue", "covered").met is met
 
 
-def test_offline_throughput_is_not_that_of_a_closed_loop(case: Case) -> None:
+def test_offline_throughput_is_not_that_of_a_closed_loop(case: PublishedCase) -> None:
     assert case.setting is not None
     offline = replace(case.setting, load="max")
     rows = [
@@ -67,7 +67,7 @@ def test_offline_throughput_is_not_that_of_a_closed_loop(case: Case) -> None:
     assert target(rows, "maximum throughput, offline", "median |error|").rows == 2
 
 
-def test_single_streams_are_judged_per_family_of_devices_and_kind_of_engine(case: Case) -> None:
+def test_single_streams_are_judged_per_family_of_devices_and_kind_of_engine(case: PublishedCase) -> None:
     rows = [
         compared(case, 100, 105, metric="decode_tok_s_single_stream", hardware="apple-m1-7", engine="llama.cpp"),
         compared(case, 100, 180, metric="decode_tok_s_single_stream", hardware="rtx-4090", engine="transformers"),
@@ -84,14 +84,14 @@ def test_without_rows_nothing_is_judged() -> None:
     assert {reached_words(one) for one in found} == {"-"}
 
 
-def test_refused_rows_count_against_the_share_that_is_answered(case: Case) -> None:
-    rows = [compared(case, 100, 100), Comparison(case, None, "", "unknown model")]
+def test_refused_rows_count_against_the_share_that_is_answered(case: PublishedCase) -> None:
+    rows = [compared(case, 100, 100), ComparedCase(case, None, "", "unknown model")]
     answered = target(rows, "rows answered", "share")
     assert (answered.reached, answered.met) == (50, False)
 
 
 def test_a_target_says_its_bounds() -> None:
     bounds = {"metric": "m", "reached": 1.0, "rows": 1}
-    assert target_words(Target(measure="median |error|", high=9, **bounds)) == "median |error| at most 9 %"  # type: ignore[arg-type]
-    assert target_words(Target(measure="Spearman", low=0.97, unit="", **bounds)) == "Spearman at least 0.97"  # type: ignore[arg-type]
-    assert target_words(Target(measure="bias", low=-8, high=8, **bounds)) == "bias -8 to 8 %"  # type: ignore[arg-type]
+    assert target_words(AccuracyTarget(measure="median |error|", high=9, **bounds)) == "median |error| at most 9 %"  # type: ignore[arg-type]
+    assert target_words(AccuracyTarget(measure="Spearman", low=0.97, unit="", **bounds)) == "Spearman at least 0.97"  # type: ignore[arg-type]
+    assert target_words(AccuracyTarget(measure="bias", low=-8, high=8, **bounds)) == "bias -8 to 8 %"  # type: ignore[arg-type]

@@ -26,7 +26,7 @@ OnEvent = Callable[[str, Event], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LadderRung:
     """One rung to be measured: the technique it adds (`None` for the baseline) and what was predicted for it."""
 
     technique: Chosen | None
@@ -53,7 +53,7 @@ class Ladder:
     request: Request
     environment: Environment
     recipe: Recipe
-    steps: tuple[Step, ...]
+    steps: tuple[LadderRung, ...]
     max_sequences: int
     """Slots of the baseline's batch."""
     device: str = "cpu"

@@ -19,7 +19,7 @@ from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Recipe
 
 if TYPE_CHECKING:  # the runtime loads torch
-    from advisor.backends.runtime.engine import Outcome
+    from advisor.backends.runtime.engine import ServingResult
 
 LONE_PREFILLS = 5
 """Prompts that are prefilled one at a time for `prefill_tok_s`."""
@@ -29,7 +29,7 @@ Tell = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class MeasuredServing:
     """The metrics of a served workload and the samples they come from."""
 
     metrics: Metrics
@@ -38,7 +38,7 @@ class Served:
     """The processor's mean pace meanwhile."""
 
 
-def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> Served:
+def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> MeasuredServing:
     """Warm up, serve the workload `recipe.repeats` times and prefill a few prompts alone.
 
     Prompts are cut from `tokens` at places drawn from the recipe's seed, others in every repeat; those of a repeat begin with one
@@ -58,7 +58,7 @@ def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tok
         for repeat in range(recipe.repeats)
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
-    return Served(
+    return MeasuredServing(
         workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.draft_tokens, reuses=session.kv_prefix_reuse),
         tuple(done.sample for outcome in outcomes for done in outcome.finished),
         pace.mean_s,
@@ -95,12 +95,12 @@ def _cut(tokens: Sequence[int], length: int, draw: random.Random) -> tuple[int, 
 
 def _serve(
     session: LoadedModel, workload: Workload, requests: int, tokens: Sequence[int], seed: int, tell: Callable[[int, int], None]
-) -> "Outcome":
-    from advisor.backends.runtime.engine import Job, serve
+) -> "ServingResult":
+    from advisor.backends.runtime.engine import GenerationRequest, serve
 
     lengths = request_lengths(workload, requests)
     prompts = shared_prompts(tokens, [prompt for prompt, _ in lengths], workload.shared_prefix_tokens or 0, seed)
-    jobs = [Job(prompt, output) for prompt, (_, output) in zip(prompts, lengths, strict=True)]
+    jobs = [GenerationRequest(prompt, output) for prompt, (_, output) in zip(prompts, lengths, strict=True)]
     return serve(
         session,
         jobs,
@@ -129,14 +129,16 @@ def arrival_times(workload: Workload, requests: int, seed: int) -> list[float] |
 
 def _lone_prefills(session: LoadedModel, workload: Workload, tokens: Sequence[int], seed: int) -> list[float]:
     """Prompt tokens per second of prompts that have the machine to themselves."""
-    from advisor.backends.runtime.engine import Job, serve
+    from advisor.backends.runtime.engine import GenerationRequest, serve
 
-    jobs: list[Job] = [Job(prompt, 1) for prompt in cut_prompts(tokens, workload.prompt_tokens, LONE_PREFILLS, seed)]
+    jobs: list[GenerationRequest] = [
+        GenerationRequest(prompt, 1) for prompt in cut_prompts(tokens, workload.prompt_tokens, LONE_PREFILLS, seed)
+    ]
     return [workload.prompt_tokens / done.sample.ttft_ms * 1e3 for done in serve(session, jobs, concurrency=1).finished]
 
 
 def workload_metrics(
-    outcomes: "Sequence[Outcome]", prefills: Sequence[float], seed: int, *, draft_tokens: int = 0, reuses: bool = False
+    outcomes: "Sequence[ServingResult]", prefills: Sequence[float], seed: int, *, draft_tokens: int = 0, reuses: bool = False
 ) -> Metrics:
     """Metrics of repeated runs. A range holds both the bootstrap over requests and the spread over repeats."""
     repeats = [[done.sample for done in outcome.finished] for outcome in outcomes]
@@ -158,13 +160,13 @@ def workload_metrics(
     )
 
 
-def _hits(outcome: "Outcome") -> float:
+def _hits(outcome: "ServingResult") -> float:
     """Share of the prompts that was in the cache, also when they were fed again after a preemption."""
     prompts = sum(done.sample.prompt_tokens for done in outcome.finished)
     return min(outcome.reused_tokens / prompts, 1.0)
 
 
-def _gained(outcome: "Outcome", draft_tokens: int) -> float:
+def _gained(outcome: "ServingResult", draft_tokens: int) -> float:
     """Tokens beyond the first that a sequence gained per step, by the draft positions that a step may hold."""
     steps = outcome.decode_tokens - len(outcome.finished) - outcome.accepted
     return outcome.accepted / (steps * draft_tokens) if steps and draft_tokens else 0.0
@@ -180,7 +182,7 @@ def _over(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[floa
     return pooled.model_copy(update={"low": min(pooled.low, *each), "high": max(pooled.high, *each)})
 
 
-def _throughput(outcomes: "Sequence[Outcome]", seed: int) -> Value:
+def _throughput(outcomes: "Sequence[ServingResult]", seed: int) -> Value:
     """Output tokens over wall time. With so many requests in flight it goes with one over their mean duration (Little's law)."""
     rates = [sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s for outcome in outcomes]
     spans = [[done.sample.last_token_s - done.sample.submitted_s for done in outcome.finished] for outcome in outcomes]

@@ -50,7 +50,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class LayerStack:
     """Settings of the runtime that steps are observed under."""
 
     attention: str
@@ -58,7 +58,7 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class TimedBatch:
     """Sequences of one prompt length that start together."""
 
     sequences: int
@@ -72,8 +72,8 @@ SHAPES = (
     Shape(layers=8, hidden=512, feed_forward=1408, heads=8, kv_heads=4),
 )
 """Different depth and width, so that what belongs to a step, a layer and an element can be told apart."""
-STACKS = (Stack("eager", "contiguous"), Stack("sdpa", "paged"))
-BATCHES = (Batch(1, 64), Batch(4, 256), Batch(16, 64), Batch(8, 128), Batch(1, 512))
+STACKS = (LayerStack("eager", "contiguous"), LayerStack("sdpa", "paged"))
+BATCHES = (TimedBatch(1, 64), TimedBatch(4, 256), TimedBatch(16, 64), TimedBatch(8, 128), TimedBatch(1, 512))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class Tables:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class TimedPart:
     """What a step does: so many sequences with so many new tokens each."""
 
     phase: str
@@ -95,33 +95,33 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class TimedStep:
     """A timed step of a model under a stack."""
 
     shape: Shape
-    stack: Stack
-    part: Part
+    stack: LayerStack
+    part: TimedPart
     seconds: float
 
 
-def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> MeasurementKind[Step]:
+def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> MeasurementKind[TimedStep]:
     """Every model under every batch and stack; a model is made once and kept until the next."""
     made = lru_cache(maxsize=1)(partial(random_llama, device=device))
     works = [partial(_steps_of, made, shape, stack, batch) for shape in shapes for batch in BATCHES for stack in STACKS]
     return MeasurementKind(works=works, share=share, needed=NEEDED_BATCHES)
 
 
-def _steps_of(made: Callable[[Shape], Any], shape: Shape, stack: Stack, batch: Batch) -> Iterator[Step]:
+def _steps_of(made: Callable[[Shape], Any], shape: Shape, stack: LayerStack, batch: TimedBatch) -> Iterator[TimedStep]:
     for part, seconds in timed_steps(made(shape), stack, batch):
-        yield Step(shape, stack, part, seconds)
+        yield TimedStep(shape, stack, part, seconds)
 
 
-def overheads_of(steps: Iterable[Step], tables: Tables) -> Fit:
+def overheads_of(steps: Iterable[TimedStep], tables: Tables) -> Fit:
     """What steps take beyond their operators, fitted."""
     return fit_overheads([observed(step, tables) for step in steps])
 
 
-def observed(step: Step, tables: Tables) -> ObservedStep:
+def observed(step: TimedStep, tables: Tables) -> ObservedStep:
     """A step with what its operators take by the tables."""
     part = step.part
     return ObservedStep(
@@ -155,13 +155,13 @@ def random_llama(shape: Shape, device: "torch.device") -> Any:
         return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
 
 
-def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[Part, float]]:
+def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tuple[TimedPart, float]]:
     """The median prefill step of one prompt, and the median decoding step of the whole batch.
 
     They are served twice and timed the second time: a library that makes code for every new shape, as oneDNN does for each length that
     `eager` attention meets, makes it once, and a server that runs for longer than a moment has met its lengths.
     """
-    from advisor.backends.runtime.engine import Job, serve
+    from advisor.backends.runtime.engine import GenerationRequest, serve
 
     prompt = tuple(index % VOCABULARY for index in range(batch.prompt_tokens))
     session = LoadedModel(
@@ -176,17 +176,17 @@ def timed_steps(model: Any, stack: Stack, batch: Batch) -> Iterator[tuple[Part, 
         kv_capacity_tokens=2 * batch.sequences * (batch.prompt_tokens + OUTPUT_TOKENS),
         max_sequences=batch.sequences,
     )
-    jobs = [Job(prompt, OUTPUT_TOKENS)] * batch.sequences
+    jobs = [GenerationRequest(prompt, OUTPUT_TOKENS)] * batch.sequences
     serve(session, jobs, concurrency=None)
     seconds = serve(session, jobs, concurrency=None).step_seconds
     assert len(seconds) == batch.sequences + OUTPUT_TOKENS - 1, "a static batch prefills one prompt a step, then decodes together"
     prefills = seconds[min(1, batch.sequences - 1) : batch.sequences]
     decodes = seconds[batch.sequences + 1 :]
-    yield Part("prefill", 1, batch.prompt_tokens, batch.prompt_tokens), median(prefills)
-    yield Part("decode", batch.sequences, 1, batch.prompt_tokens + OUTPUT_TOKENS // 2), median(decodes)
+    yield TimedPart("prefill", 1, batch.prompt_tokens, batch.prompt_tokens), median(prefills)
+    yield TimedPart("decode", batch.sequences, 1, batch.prompt_tokens + OUTPUT_TOKENS // 2), median(decodes)
 
 
-def operator_seconds(shape: Shape, stack: Stack, part: Part, tables: Tables) -> float:
+def operator_seconds(shape: Shape, stack: LayerStack, part: TimedPart, tables: Tables) -> float:
     """What the products and the attention of a step take by the tables."""
     rows, gemm = part.sequences * part.q_tokens, tables.gemm
     products = sum(gemm.seconds("bf16", rows, n, k, shape.weight_bytes) for n, k in shape.matrices)

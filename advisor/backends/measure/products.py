@@ -33,7 +33,7 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class GemmCase:
     """Outputs and inputs of a matrix, the rows to time, and whether its copies are to live in the cache."""
 
     n: int
@@ -45,10 +45,10 @@ class Case:
 FORMATS = (Stored("bf16", None), Stored("int8", "int8"), Stored("int4-g32", "int4", 32), Stored("int4-g128", "int4", 128))
 FEW, MANY = (1, 4, 16, 64, 256, 1024), (1, 4, 16, 64, 256)
 CASES = (
-    *(Case(n, k, FEW, True) for n, k in ((256, 256), (1024, 1024), (128, 128), (768, 256), (256, 768), (512, 512), (2048, 256))),
-    *(Case(n, k, MANY, False) for n, k in ((1024, 1024), (4096, 4096), (512, 512), (2816, 1024), (1024, 2816), (2048, 2048))),
-    *(Case(n, k, FEW, True) for n, k in ((128, 256), (384, 128), (128, 384), (1408, 512), (512, 1408), (2048, 2048))),
-    *(Case(n, k, (2, 8, 32), True) for n, k in ((256, 256), (1024, 1024))),
+    *(GemmCase(n, k, FEW, True) for n, k in ((256, 256), (1024, 1024), (128, 128), (768, 256), (256, 768), (512, 512), (2048, 256))),
+    *(GemmCase(n, k, MANY, False) for n, k in ((1024, 1024), (4096, 4096), (512, 512), (2816, 1024), (1024, 2816), (2048, 2048))),
+    *(GemmCase(n, k, FEW, True) for n, k in ((128, 256), (384, 128), (128, 384), (1408, 512), (512, 1408), (2048, 2048))),
+    *(GemmCase(n, k, (2, 8, 32), True) for n, k in ((256, 256), (1024, 1024))),
 )
 """Most telling first: what there is no time for is left out, and the tables interpolate over the gap."""
 
@@ -64,7 +64,7 @@ def product_timings(device: "torch.device", share: float) -> MeasurementKind[Gem
     return MeasurementKind(works=works, share=share, needed=len(FORMATS))
 
 
-def time_case(case: Case, stored: Stored, device: "torch.device") -> Iterator[GemmPoint]:
+def time_case(case: GemmCase, stored: Stored, device: "torch.device") -> Iterator[GemmPoint]:
     """One point for each number of rows; calls go round over copies of the weight, so that it comes from where a model's would."""
     import torch
 
@@ -85,12 +85,12 @@ def _round_robin(products: "list[Product]", given: "torch.Tensor") -> Callable[[
     return lambda call: products[call % len(products)](given)
 
 
-def _cycle(case: Case, rows: int, copies: int) -> int:
+def _cycle(case: GemmCase, rows: int, copies: int) -> int:
     """Calls that make a round whole: every copy once, but where arithmetic outweighs the weights a few will do."""
     return copies if rows <= 16 and not case.cached else 1
 
 
-def weight_copies(case: Case, stored: Stored, device: "torch.device") -> list[Any]:
+def weight_copies(case: GemmCase, stored: Stored, device: "torch.device") -> list[Any]:
     """The same matrix so often that all of it fits in the cache, or that it surely does not."""
     first = linear(case.n, case.k, stored, device)
     wanted = cache_bytes(device) // CACHED_SHARE if case.cached else beyond_cache_bytes(device)

@@ -7,28 +7,28 @@ from advisor.backends.runtime.decode_program import DecodeProgram, bucket
 from advisor.backends.runtime.device.clock import DeviceClock
 from advisor.backends.runtime.device.decode_batch import Lanes
 from advisor.backends.runtime.device.token_ring import TokenRing
-from advisor.backends.runtime.loop import JobQueue, Loop
-from advisor.backends.runtime.prepare import Drive, Engaged, prepared_session
-from advisor.backends.runtime.results import Finished, Job, Outcome, Progress
+from advisor.backends.runtime.loop import RequestQueue, Loop
+from advisor.backends.runtime.prepare import DeviceOptions, PreparedSession, prepared_session
+from advisor.backends.runtime.results import FinishedRequest, GenerationRequest, ServingResult, SequenceProgress
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 from advisor.backends.runtime.scheduler import Policy, Scheduler
 from advisor.backends.runtime.step_launch import Launcher
 from advisor.profiles.errors import AdvisorError, ExitCode
 
-__all__ = ["Finished", "Job", "Outcome", "Progress", "serve"]
+__all__ = ["FinishedRequest", "GenerationRequest", "ServingResult", "SequenceProgress", "serve"]
 
 
 def serve(
     session: LoadedModel,
-    jobs: Sequence[Job],
+    jobs: Sequence[GenerationRequest],
     *,
     concurrency: int | None,
     ignore_eos: bool = True,
     sampling: Sampling = GREEDY,
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: Callable[[SequenceProgress], None] | None = None,
     arrivals_s: Sequence[float] | None = None,
-    drive: Drive | None = None,
-) -> Outcome:
+    drive: DeviceOptions | None = None,
+) -> ServingResult:
     """Run all jobs and return tokens and times.
 
     `concurrency` keeps so many requests in flight; `None` submits all at once, or each at its time in `arrivals_s`. `on_step` may
@@ -36,15 +36,15 @@ def serve(
     `unsupported-model`, `unsupported-format`, `kv-pool-too-small`, `request-too-long`, `vocabulary-differs`, `out-of-memory`.
     """
     _check(jobs, concurrency, arrivals_s)
-    load = JobQueue(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
-    chosen = drive or Drive.of(session.device)
+    load = RequestQueue(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
+    chosen = drive or DeviceOptions.of(session.device)
     with prepared_session(session, chosen) as ready:
         loop = _loop(session, ready, load, Sampler(sampling), chosen)
         loop.run(on_step)
-        return loop.outcome(own_code_because=ready.own_code_because)
+        return loop.outcome(own_code_because=ready.fallback_reason)
 
 
-def _loop(session: LoadedModel, ready: Engaged, load: JobQueue, sampler: Sampler, drive: Drive) -> Loop:
+def _loop(session: LoadedModel, ready: PreparedSession, load: RequestQueue, sampler: Sampler, drive: DeviceOptions) -> Loop:
     device = session.device
     drafts = session.draft_tokens if ready.drafter is not None else 0
     policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts, session.chunked)
@@ -57,7 +57,7 @@ def _loop(session: LoadedModel, ready: Engaged, load: JobQueue, sampler: Sampler
     return Loop(load, Scheduler(policy, ready.runner.pool), launcher, ready.drafter, two_slots=drive.two_slots)
 
 
-def _check(jobs: Sequence[Job], concurrency: int | None, arrivals_s: Sequence[float] | None) -> None:
+def _check(jobs: Sequence[GenerationRequest], concurrency: int | None, arrivals_s: Sequence[float] | None) -> None:
     """Raise for arguments that make no sense together."""
     wrong = None
     if any(not job.prompt or job.output_tokens < 1 for job in jobs):

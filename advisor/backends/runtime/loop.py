@@ -5,19 +5,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from advisor.backends.runtime.device.clock import DeviceClock
-from advisor.backends.runtime.results import Finished, Job, Outcome, Progress
+from advisor.backends.runtime.results import FinishedRequest, GenerationRequest, ServingResult, SequenceProgress
 from advisor.backends.runtime.scheduler import ScheduledChunk, Scheduler
 from advisor.backends.runtime.scheduler import Sequence as Running
 from advisor.backends.runtime.speculate import Drafter
-from advisor.backends.runtime.step_launch import Launch, Launcher, Part
+from advisor.backends.runtime.step_launch import Launch, Launcher, LaunchPart
 from advisor.profiles.metrics import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class JobQueue:
+class RequestQueue:
     """The jobs of a run and when they are submitted: so many in flight, or each at its time, or all at once."""
 
-    jobs: Sequence[Job]
+    jobs: Sequence[GenerationRequest]
     concurrency: int | None = None
     arrivals_s: Sequence[float] | None = None
     eos: frozenset[int] = frozenset()
@@ -27,7 +27,7 @@ class JobQueue:
 class Loop:
     """State of one run."""
 
-    def __init__(self, load: JobQueue, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, two_slots: bool) -> None:
+    def __init__(self, load: RequestQueue, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, two_slots: bool) -> None:
         self.load = load
         self.scheduler = scheduler
         self.launcher = launcher
@@ -42,7 +42,7 @@ class Loop:
         self._idle = True
         self.start = time.perf_counter()
 
-    def run(self, on_step: Callable[[Progress], None] | None) -> None:
+    def run(self, on_step: Callable[[SequenceProgress], None] | None) -> None:
         """Step until every job is finished."""
         while self.finished < len(self.load.jobs):
             self._submit()
@@ -126,7 +126,7 @@ class Loop:
         self.step_seconds.append(end - max(launch.begin_s, self._collected_s))
         self._collected_s = end
 
-    def _append_tokens(self, part: Part, tokens: list[int], now: float) -> None:
+    def _append_tokens(self, part: LaunchPart, tokens: list[int], now: float) -> None:
         """Put the tokens in their place, up to an end-of-text token, and forget the cache of what was not accepted.
 
         Behind them stands at most the unknown token of a step that runs already; after an end it is dropped.
@@ -146,17 +146,17 @@ class Loop:
         else:
             self.scheduler.cache_prefix(sequence)
 
-    def _progress(self) -> Progress:
+    def _progress(self) -> SequenceProgress:
         running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
-        return Progress(len(self.step_seconds), self.now(), self.finished, len(self.load.jobs), running, waiting)
+        return SequenceProgress(len(self.step_seconds), self.now(), self.finished, len(self.load.jobs), running, waiting)
 
-    def outcome(self, *, own_code_because: str | None) -> Outcome:
+    def outcome(self, *, own_code_because: str | None) -> ServingResult:
         """What the run gave."""
         wall_s = self.now()
         finished = tuple(_finished(sequence) for sequence in self.sequences)
         pool = self.scheduler.pool
         own = 0 if self.drafter is None else self.drafter.kv_bytes
-        return Outcome(
+        return ServingResult(
             finished=finished,
             wall_s=wall_s,
             steps=len(self.step_seconds),
@@ -172,12 +172,12 @@ class Loop:
             captured_steps=self.captured_steps,
             device_s=self.clock.device_s,
             host_gap_s=self.clock.host_gap_s,
-            own_code_because=own_code_because,
+            fallback_reason=own_code_because,
             uncaptured_because=self.launcher.program.uncaptured_because,
         )
 
 
-def _finished(sequence: Running) -> Finished:
+def _finished(sequence: Running) -> FinishedRequest:
     output = tuple(sequence.tokens[sequence.prompt_tokens :])
     sample = Sample(
         prompt_tokens=sequence.prompt_tokens,
@@ -186,4 +186,4 @@ def _finished(sequence: Running) -> Finished:
         first_token_s=sequence.first_token_s,
         last_token_s=sequence.last_token_s,
     )
-    return Finished(sequence.index, output, sample)
+    return FinishedRequest(sequence.index, output, sample)

@@ -22,7 +22,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drive:
+class DeviceOptions:
     """How a device is driven."""
 
     kernels: bool = False
@@ -33,28 +33,28 @@ class Drive:
     """A step's tokens are read while the next one runs."""
 
     @classmethod
-    def of(cls, device: torch.device) -> "Drive":
+    def of(cls, device: torch.device) -> "DeviceOptions":
         """All three for a GPU. A CPU computes a step before the host goes on, so nothing is won by any there."""
         gpu = device.type == "cuda"
         return cls(kernels=gpu, captured=gpu, two_slots=gpu)
 
 
 @dataclass(frozen=True, slots=True)
-class Engaged:
+class PreparedSession:
     """A session while it runs."""
 
     runner: Runner
     drafter: Drafter | None
-    own_code_because: str | None
+    fallback_reason: str | None
     """Why the model's own code runs; `None` where our walk of it does."""
 
 
 @contextmanager
-def prepared_session(session: LoadedModel, drive: Drive | None = None) -> Iterator[Engaged]:
+def prepared_session(session: LoadedModel, drive: DeviceOptions | None = None) -> Iterator[PreparedSession]:
     """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))
-        chosen = drive or Drive()
+        chosen = drive or DeviceOptions()
         operators = _fused_operators() if chosen.kernels else None
         target = prepared(session.model, undo, operators)
         draft = target if session.draft_model is session.model else None
@@ -62,7 +62,7 @@ def prepared_session(session: LoadedModel, drive: Drive | None = None) -> Iterat
         kept = kept_of(session, target.windows)
         sight = sight_of(session, target, kept)
         runner = _runner(undo, session, target, session.model, room_of(session, kept), sight, kernels=chosen.kernels)
-        yield Engaged(runner, _drafter(undo, session, draft, chosen.kernels), target.own_code_because)
+        yield PreparedSession(runner, _drafter(undo, session, draft, chosen.kernels), target.fallback_reason)
 
 
 def kept_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetention | None:

@@ -6,7 +6,7 @@ from advisor.profiles.metrics import Sample
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class GenerationRequest:
     """One request: token ids in, so many tokens out."""
 
     prompt: tuple[int, ...]
@@ -14,7 +14,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class FinishedRequest:
     """What came out of one job, and when."""
 
     index: int
@@ -23,7 +23,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
+class SequenceProgress:
     """Where a run stands after a step."""
 
     step: int
@@ -35,10 +35,10 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class ServingResult:
     """A served list of jobs, in their order, with raw step times."""
 
-    finished: tuple[Finished, ...]
+    finished: tuple[FinishedRequest, ...]
     wall_s: float
     steps: int
     prefill_tokens: int
@@ -61,7 +61,7 @@ class Outcome:
     """Time that the device computed steps."""
     host_gap_s: float = 0.0
     """Time that the device waited for the host between steps, arrivals of requests not counted."""
-    own_code_because: str | None = None
+    fallback_reason: str | None = None
     """Why the model ran its own code; `None` where the runtime walked it."""
     uncaptured_because: str | None = None
     """Why decoding steps were not captured in graphs on a device that has them."""

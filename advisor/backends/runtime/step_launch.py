@@ -17,7 +17,7 @@ from advisor.backends.runtime.scheduler import Sequence as Running
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class LaunchPart:
     """What a step gives one sequence: a token after its draft, and one for every token of the draft."""
 
     sequence: Running
@@ -30,7 +30,7 @@ class Part:
 class Launch:
     """A step on its way."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[LaunchPart, ...]
     tokens: Tensor | None
     """On the device, in the order of the parts; `None` where prompts were only fed."""
     arrival: Arrival | None
@@ -62,7 +62,7 @@ class Launcher:
         """
         ready = [task for task in tasks if task.sequence.decodes or task.count == task.sequence.uncached_tokens]
         everyone = (*drafts, *([] for _ in range(len(ready) - len(drafts))))
-        parts = tuple(Part(task.sequence, draft, len(task.sequence.tokens)) for task, draft in zip(ready, everyone, strict=True))
+        parts = tuple(LaunchPart(task.sequence, draft, len(task.sequence.tokens)) for task, draft in zip(ready, everyone, strict=True))
         alone = len(drafts) == len(tasks) and not any(drafts)
         if alone:
             self.program.place([self._placed(task.sequence) for task in tasks], self._tokens)
@@ -96,7 +96,7 @@ class Launcher:
             source=self._sources[sequence.index] if token == UNKNOWN else 0,
         )
 
-    def _feed(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], parts: Sequence[Part]) -> Tensor | None:
+    def _feed(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], parts: Sequence[LaunchPart]) -> Tensor | None:
         """Chunks of prompts, drafts and single tokens, by the runner."""
         feeds: list[SequenceInput] = []
         wanted: list[int] = []
@@ -129,7 +129,7 @@ class Launcher:
         rows, sources = upload(list(zip(*unknown, strict=True)), self._tokens.device)
         return Carried(rows, self._tokens.index_select(0, sources))
 
-    def _remember(self, parts: Sequence[Part], tokens: Tensor | None) -> None:
+    def _remember(self, parts: Sequence[LaunchPart], tokens: Tensor | None) -> None:
         """Note which token is whose, and leave an unknown one in each text."""
         self._tokens = tokens
         self._sources = {}

@@ -30,7 +30,7 @@ class ProfiledMachine:
         )
         self._gemm = GemmTable(profile.gemm)
         self._attention = AttentionTable(profile.attention)
-        self._lenders = _stand_ins(self._attention.variants)
+        self._stand_ins_by_variant = _stand_ins(self._attention.variants)
         self._fallback = CatalogueMachine(profile.hardware, self.overheads)
 
     @property
@@ -63,7 +63,7 @@ class ProfiledMachine:
             return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
         if _variant(call) in self._attention.variants:
             return call.computed_share * self._measured_s(call)
-        lender = self._lenders.get(_variant(call))
+        lender = self._stand_ins_by_variant.get(_variant(call))
         if lender is None:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
         known = replace(call, backend=lender[0], layout=lender[1])

@@ -4,13 +4,13 @@ import math
 from collections.abc import Sequence
 
 from advisor.backends.measure.spread import STATISTICS
-from advisor.estimate.serving.times import Served
+from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.uncertainty.values import Ranges, inverse
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits, Workload
 
 
-def serving_metrics(ranges: Ranges, workload: Workload, served: Served) -> dict[str, Value]:
+def serving_metrics(ranges: Ranges, workload: Workload, served: ServingTimes) -> dict[str, Value]:
     """Everything that the times of the requests tell, by the name of the metric."""
     known = _statistics(ranges, "ttft", served.ttft_s)
     if served.tpot_s:
@@ -25,7 +25,7 @@ def serving_metrics(ranges: Ranges, workload: Workload, served: Served) -> dict[
     return known
 
 
-def goodput(ranges: Ranges, workload: Workload, served: Served, limits: Limits) -> Value | None:
+def goodput(ranges: Ranges, workload: Workload, served: ServingTimes, limits: Limits) -> Value | None:
     """Requests per second whose own TTFT and TPOT keep the limits; `None` where neither is limited.
 
     The ends of its range are those of the latencies and of the rate, all at once; no more can be good than come.
@@ -46,7 +46,7 @@ def _statistics(ranges: Ranges, metric: str, seconds: Sequence[float]) -> dict[s
     return {f"{metric}_ms_{name}": ranges.value(metric, statistic(milliseconds)) for name, statistic in STATISTICS.items()}
 
 
-def _end_to_end(ranges: Ranges, served: Served) -> dict[str, Value]:
+def _end_to_end(ranges: Ranges, served: ServingTimes) -> dict[str, Value]:
     """From submission to the last token; the range adds the ends of the two parts it is made of."""
     ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))
     value, low, high = (

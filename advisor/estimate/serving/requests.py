@@ -7,7 +7,7 @@ from advisor.backends.deployment import CacheRetention
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class SimPool:
     """A finite cache of one replica."""
 
     blocks: float
@@ -22,7 +22,7 @@ class Pool:
         return -(-tokens // self.block_tokens)
 
 
-UNLIMITED_POOL = Pool(float("inf"))
+UNLIMITED_POOL = SimPool(float("inf"))
 
 
 @dataclass(slots=True, eq=False)

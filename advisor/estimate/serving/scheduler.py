@@ -15,8 +15,8 @@ from advisor.backends.deployment import CacheRetention
 from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.memory.ledger import full_blocks, reused_tokens
 from advisor.estimate.operators.types import StepPart
-from advisor.estimate.serving.requests import UNLIMITED_POOL, DecodeSet, Pool, SimRequest
-from advisor.estimate.serving.times import Served, Timing
+from advisor.estimate.serving.requests import UNLIMITED_POOL, DecodeSet, SimPool, SimRequest
+from advisor.estimate.serving.times import ServingTimes, Timing
 from advisor.estimate.steps.pricer import StepPricer
 
 
@@ -37,7 +37,7 @@ class SchedulerRules:
     shared_tokens: int = 0
     """Tokens in full blocks with which every prompt begins: those that come after the first find them in the cache."""
     block_tokens: int = 1
-    pool: Pool = UNLIMITED_POOL
+    pool: SimPool = UNLIMITED_POOL
     kept: CacheRetention | None = None
     """What stays of a sequence in a cache that forgets."""
 
@@ -96,7 +96,7 @@ class Scheduler:
                 self._continuous_step()
         return self._done
 
-    def served(self, counted: Sequence[SimRequest]) -> Served:
+    def served(self, counted: Sequence[SimRequest]) -> ServingTimes:
         """The times of `counted` requests of a finished run as their clients see them."""
         per_token = [one.tpot_s for one in counted]
         known = [seconds for seconds in per_token if seconds is not None]
@@ -106,7 +106,7 @@ class Scheduler:
             for one, seconds in zip(counted, per_token, strict=True)
         )
         produced = sum(active.output for active in self._done)
-        return Served(
+        return ServingTimes(
             timings,
             produced / self._now if self._now > 0 else 0.0,
             len(self._done) / self._now if self._now > 0 else 0.0,

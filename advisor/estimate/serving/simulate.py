@@ -9,7 +9,7 @@ from math import ceil
 from advisor.backends.deployment import Deployment
 from advisor.estimate.serving.requests import SimRequest
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
-from advisor.estimate.serving.times import Served
+from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.request import Load, Workload
 
@@ -28,7 +28,7 @@ CROWD = 1.25
 
 def simulate(
     pricer: StepPricer, deployment: Deployment, workload: Workload, rules: SchedulerRules, lengths: Sequence[tuple[int, int]] | None = None
-) -> Served:
+) -> ServingTimes:
     """Serve the workload on paper. `lengths` gives the requests of a concrete run; else enough of the usual length.
 
     Data-parallel replicas share the load evenly: one is simulated. The stages of a pipeline work on different requests at a
@@ -96,7 +96,7 @@ def _scheduler(pricer: StepPricer, workload: Workload, rules: SchedulerRules, *,
 
 def _concrete(
     pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int, lengths: Sequence[tuple[int, int]] | None
-) -> Served:
+) -> ServingTimes:
     """The very requests of a run or of a trace, all of which count."""
     scheduler = _scheduler(pricer, workload, rules, exact_cache=lengths is not None)
     if workload.trace is not None:
@@ -111,11 +111,11 @@ def _concrete(
 
 def _whole(
     scheduler: Scheduler, lengths: Sequence[tuple[int, int]], *, in_flight: int | None = None, arrivals_s: Sequence[float] | None = None
-) -> Served:
+) -> ServingTimes:
     return scheduler.served(scheduler.serve(lengths, in_flight=in_flight, arrivals_s=arrivals_s))
 
 
-def _loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flight: int) -> Served:
+def _loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flight: int) -> ServingTimes:
     """The steady state of so many in flight, who are followed by others."""
     scheduler, lengths = _scheduler(pricer, workload, rules), varied_lengths(workload, in_flight)
     served = scheduler.served(counted_requests(scheduler.serve(lengths, in_flight=in_flight), in_flight))
@@ -123,7 +123,7 @@ def _loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flig
     return replace(served, throughput_tok_s=rate, requests_per_s=rate / workload.output_tokens)
 
 
-def _open(pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int) -> Served:
+def _open(pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int) -> ServingTimes:
     """Poisson arrivals; what a replica that is never idle serves bounds the rate that lasts."""
     rate, most = _rate(workload, replicas), _loop(pricer, workload, rules, _crowd(workload, rules)).requests_per_s
     scheduler = _scheduler(pricer, workload, rules)

@@ -18,7 +18,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServingTimes:
     """Times of the simulated requests."""
 
     timings: tuple[Timing, ...]

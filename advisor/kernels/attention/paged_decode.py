@@ -11,7 +11,7 @@ from torch import Tensor
 
 from advisor.kernels import arguments
 from advisor.kernels.attention.paged_decode_forms import SPLITS, VARIANTS, form_of, most_rows, splits_for
-from advisor.kernels.attention.paged_decode_inputs import Case, inputs, least_bytes, operations
+from advisor.kernels.attention.paged_decode_inputs import PagedDecodeCase, inputs, least_bytes, operations
 from advisor.kernels.attention.paged_decode_tiles import attend, combine
 from advisor.kernels.cache import kv_formats
 from advisor.kernels.cache.cache_words import PLANES
@@ -235,10 +235,10 @@ KERNEL = Kernel(
         (case,)
         for kv_format in PLANES
         for case in (
-            Case(kv_format=kv_format, lengths=(1, 15, 16, 17)),
-            Case(kv_format=kv_format, lengths=(0, 130, 127), groups=3, key_width=80, dtype=torch.float32),
-            Case(kv_format=kv_format, lengths=(9, 65), width=4, window=30, first=4, shifted=True, softcap=30.0, sinks=0.0),
-            Case(kv_format=kv_format, lengths=(8, 40), width=8, tree=True, recent=kv_format == "int4"),
+            PagedDecodeCase(kv_format=kv_format, lengths=(1, 15, 16, 17)),
+            PagedDecodeCase(kv_format=kv_format, lengths=(0, 130, 127), groups=3, key_width=80, dtype=torch.float32),
+            PagedDecodeCase(kv_format=kv_format, lengths=(9, 65), width=4, window=30, first=4, shifted=True, softcap=30.0, sinks=0.0),
+            PagedDecodeCase(kv_format=kv_format, lengths=(8, 40), width=8, tree=True, recent=kv_format == "int4"),
         )
     ),
     # the output's rounding to float16; on a device also the weights'

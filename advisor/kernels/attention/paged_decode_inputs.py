@@ -10,7 +10,7 @@ from advisor.kernels.cache import kv_formats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class PagedDecodeCase:
     """One call: a cache of random rows, filled to `lengths`, and what is asked of it."""
 
     lengths: tuple[int, ...]
@@ -47,7 +47,7 @@ class Case:
         return min(length, window + self.first)
 
 
-def inputs(case: Case) -> tuple[Any, ...]:
+def inputs(case: PagedDecodeCase) -> tuple[Any, ...]:
     """Query, cache, tables and lengths, and the other arguments by name: on the device, what must not be read is not a number."""
     make = torch.Generator().manual_seed(sum(case.lengths) * 31 + case.key_width + case.width)
     sequences, size, heads = len(case.lengths), case.block_tokens, case.kv_heads * case.groups
@@ -75,7 +75,7 @@ def inputs(case: Case) -> tuple[Any, ...]:
     return query, keys, values, tables, torch.tensor(case.lengths, dtype=torch.int32), options
 
 
-def least_bytes(case: Case) -> int:
+def least_bytes(case: PagedDecodeCase) -> int:
     """Traffic of a call: the keys and values that are seen, in the stored format, the query and the output."""
     row = case.key_width + case.value_elements
     stored = row * case.dtype.itemsize if case.kv_format == "bf16" else row // (2 if case.kv_format == "int4" else 1) + 4
@@ -83,13 +83,13 @@ def least_bytes(case: Case) -> int:
     return sum(map(case.seen, case.lengths)) * case.kv_heads * stored + tokens * row * case.dtype.itemsize
 
 
-def operations(case: Case) -> int:
+def operations(case: PagedDecodeCase) -> int:
     """Multiplications and additions of both products."""
     heads = case.kv_heads * case.groups
     return 2 * sum(map(case.seen, case.lengths)) * case.width * heads * (case.key_width + case.value_elements)
 
 
-def _stored(case: Case, shape: tuple[int, ...], filled: Tensor, make: torch.Generator) -> tuple[Tensor, Tensor | None]:
+def _stored(case: PagedDecodeCase, shape: tuple[int, ...], filled: Tensor, make: torch.Generator) -> tuple[Tensor, Tensor | None]:
     """Rows and scales; where no token is, the rows have all bits set and the scales, or the rows themselves, are not numbers."""
     rows = torch.randn(shape, generator=make)
     empty = ~filled[:, None, :, None]
@@ -110,7 +110,7 @@ def _tree(sequences: int, width: int, make: torch.Generator) -> Tensor:
     return bits
 
 
-def _ring(case: Case, make: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+def _ring(case: PagedDecodeCase, make: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
     """Newest blocks unlike those of the cache; what lies past the last token is not a number."""
     sequences, size = len(case.lengths), case.block_tokens
     rows = torch.randperm(sequences + 1, generator=make)[:sequences].int()

@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Stack:
+class StackedBar:
     """One rung of a memory plot: parts by name, predicted and measured."""
 
     label: str
@@ -148,7 +148,7 @@ def distribution_plot(name: str, rows: Sequence[Dots], unit: str) -> Markup:
     return _rows_svg(f"{name} per request", description, marks, axis, len(rows), f"{name}, {unit}")
 
 
-def memory_plot(rows: Sequence[Stack], scaled: Scale) -> Markup:
+def memory_plot(rows: Sequence[StackedBar], scaled: Scale) -> Markup:
     """Per rung: measured memory by part, and below it, thinner, the prediction."""
     totals = [sum(size for _, size in parts) for row in rows for parts in (row.predicted, row.measured)]
     axis = _Axis(max((total * scaled.factor for total in totals), default=0.0))

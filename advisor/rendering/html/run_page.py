@@ -6,7 +6,7 @@ from string import Template
 
 from advisor.backends.measure.spread import quantile
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import HEADLINES, Comparison, Line, Verdict, compare
+from advisor.feedback.compare import HEADLINES, Comparison, Line, LimitVerdict, compare
 from advisor.planfile.command import LIMIT_FLAGS, plan_command
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
@@ -15,7 +15,7 @@ from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import number, one_digit, quantity, scale
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, joined, tag
-from advisor.rendering.html.plots import Dots, Row, Stack, distribution_plot, ladder_plot, memory_plot, scatter_plot
+from advisor.rendering.html.plots import Dots, Row, StackedBar, distribution_plot, ladder_plot, memory_plot, scatter_plot
 from advisor.rendering.html.tables import (
     every_number_table,
     one_metric_table,
@@ -119,7 +119,7 @@ def _range_misses(comparison: Comparison) -> list[str]:
     """One line per rung: which headlines lie outside their predicted range, and how many values in all."""
     lines = []
     for step in comparison.steps:
-        outside = [line for line in step.lines if line.verdict is Verdict.OUTSIDE]
+        outside = [line for line in step.lines if line.verdict is LimitVerdict.OUTSIDE]
         named = [_miss(line) for line in outside if line.metric in HEADLINES] or [_miss(line) for line in outside]
         others = f"; and {len(outside) - len(named)} more, listed under Every number" if len(outside) > len(named) else ""
         if outside:
@@ -248,7 +248,8 @@ def _distribution(run: Run, labels: Sequence[str], name: str, of: Callable[[Samp
 
 def _memory(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
     rows = [
-        Stack(label, _stack(comparison, index, "predicted"), _stack(comparison, index, "measured")) for index, label in enumerate(labels)
+        StackedBar(label, _stack(comparison, index, "predicted"), _stack(comparison, index, "measured"))
+        for index, label in enumerate(labels)
     ]
     totals = [sum(size for _, size in parts) for row in rows for parts in (row.predicted, row.measured)]
     if not any(totals):

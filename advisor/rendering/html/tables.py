@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advisor.feedback.compare import HEADLINES, Comparison, Line, Step, Verdict
+from advisor.feedback.compare import HEADLINES, Comparison, Line, ComparedRung, LimitVerdict
 from advisor.profiles.metrics import Sample, Value
 from advisor.profiles.run import Rung, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread
@@ -66,15 +66,15 @@ def error_text(line: Line | None, scaled: Scale) -> str:
     return f"{number(line.error * scaled.factor, signed=True)} {'points' if scaled.unit == '%' else scaled.unit}"
 
 
-def verdict_mark(step: Step, line: Line | None) -> Markup:
+def verdict_mark(step: ComparedRung, line: Line | None) -> Markup:
     """The verdict in words, coloured; what became of a rung that did not finish."""
     if step.status is not RungStatus.DONE:
         return tag("span", step.status.value, class_="outside")
     if line is None:
         return Markup("")
-    if line.verdict is Verdict.OUTSIDE:
+    if line.verdict is LimitVerdict.OUTSIDE:
         return tag("span", "outside", class_="outside")
-    return tag("span", "within", class_="within") if line.verdict is Verdict.WITHIN else tag("span", line.verdict.value, class_="soft")
+    return tag("span", "within", class_="within") if line.verdict is LimitVerdict.WITHIN else tag("span", line.verdict.value, class_="soft")
 
 
 def every_number_table(comparison: Comparison, labels: Sequence[str]) -> Markup:
@@ -109,7 +109,7 @@ def _range(value: Value | None, scaled: Scale) -> str:
     return spread(value, scaled) if value else ""
 
 
-def _limit(step: Step, line: Line, comparison: Comparison) -> str:
+def _limit(step: ComparedRung, line: Line, comparison: Comparison) -> str:
     """The limit stands in the rows of the full stack, which it is for."""
     if step is not comparison.final or line.limit is None:
         return ""

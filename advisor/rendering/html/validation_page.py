@@ -11,7 +11,7 @@ from advisor.rendering.html.elements import Markup, joined, tag
 from advisor.rendering.html.run_page import STYLE
 from advisor.rendering.html.tables import table
 from advisor.rendering.text.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
-from advisor.validation.errors import Comparison, ErrorRow, grouped
+from advisor.validation.errors import ComparedCase, ErrorRow, grouped
 from advisor.validation.report import ValidationReport
 
 _TEMPLATE = Path(__file__).with_name("validation_page.html")
@@ -29,12 +29,12 @@ _UNITS = {
 _FILTERS = (("engine", "Engine"), ("hardware", "Hardware"), ("kind", "Model kind"), ("basis", "Basis"))
 
 
-def write_page(report: ValidationReport, compared: Sequence[Comparison], path: Path) -> Path:
+def write_page(report: ValidationReport, compared: Sequence[ComparedCase], path: Path) -> Path:
     """Write the page to `path`, whole or not at all. Raises `AdvisorError` as `write_whole` does."""
     return write_whole(path, page_html(report, compared))
 
 
-def page_html(report: ValidationReport, compared: Sequence[Comparison]) -> str:
+def page_html(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
     """The page as text: the same bytes for the same comparisons. Points are the rows whose precision is stated."""
     points = [one for one in compared if one.predicted is not None and one.case.precision_stated]
     by_metric = grouped(points, lambda one: one.case.metric)
@@ -116,17 +116,17 @@ def _refusals(report: ValidationReport) -> Markup:
     return table(("reason", "rows"), [(reason, str(count)) for reason, count in report.refusals], caption="Refused")
 
 
-def _labels(one: Comparison) -> tuple[str, str, str, str, str]:
+def _labels(one: ComparedCase) -> tuple[str, str, str, str, str]:
     assert one.predicted is not None
     return one.case.engine, one.case.hardware, one.case.model, one.model_kind, one.predicted.basis.value
 
 
-def _words(points: Iterable[Comparison]) -> dict[str, int]:
+def _words(points: Iterable[ComparedCase]) -> dict[str, int]:
     """Every word that a point is described by, with its number."""
     return {word: number for number, word in enumerate(sorted({word for one in points for word in _labels(one)}))}
 
 
-def _filters(points: Sequence[Comparison], words: dict[str, int]) -> Markup:
+def _filters(points: Sequence[ComparedCase], words: dict[str, int]) -> Markup:
     """What is shown and how it is coloured."""
     places = {"engine": 0, "hardware": 1, "kind": 3, "basis": 4}
     choices = []
@@ -139,7 +139,7 @@ def _filters(points: Sequence[Comparison], words: dict[str, int]) -> Markup:
     return joined(tag("div", *choices, class_="filters"), tag("div", class_="legend", id="legend", aria_hidden="true"))
 
 
-def _plots(by_metric: dict[str, list[Comparison]]) -> Markup:
+def _plots(by_metric: dict[str, list[ComparedCase]]) -> Markup:
     """An empty canvas per metric: the page's script draws it."""
     figures = []
     for metric, found in by_metric.items():
@@ -150,13 +150,13 @@ def _plots(by_metric: dict[str, list[Comparison]]) -> Markup:
     return tag("div", *figures, class_="plots")
 
 
-def _data(by_metric: dict[str, list[Comparison]], words: dict[str, int]) -> Markup:
+def _data(by_metric: dict[str, list[ComparedCase]], words: dict[str, int]) -> Markup:
     metrics = {metric: [_point(one, words) for one in found] for metric, found in by_metric.items()}
     text = json.dumps({"words": list(words), "metrics": metrics}, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _point(one: Comparison, words: dict[str, int]) -> list[str | int | float]:
+def _point(one: ComparedCase, words: dict[str, int]) -> list[str | int | float]:
     value = one.predicted
     assert value is not None
     numbers = (float(f"{size:.4g}") for size in (one.case.measured, value.value, value.low, value.high))

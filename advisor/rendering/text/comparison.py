@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import HEADLINES, Comparison, Line, Share, Step, Verdict, compare
+from advisor.feedback.compare import HEADLINES, Comparison, Line, Share, ComparedRung, LimitVerdict, compare
 from advisor.feedback.next_plans import NextPlans, PricedWith
 from advisor.planning.advice import Candidate
 from advisor.profiles.run import Run, RungStatus
@@ -21,7 +21,7 @@ _LEFT = ("metric", "verdict", _HEADS[6])
 _RANGES_FROM_COLUMNS = 100
 """Narrower than this, the range column goes, never the verdict."""
 _GAUGES_FROM_COLUMNS = 115
-_WORDS = {verdict: verdict.value for verdict in Verdict} | {Verdict.OUTSIDE: "OUTSIDE range"}
+_WORDS = {verdict: verdict.value for verdict in LimitVerdict} | {LimitVerdict.OUTSIDE: "OUTSIDE range"}
 
 
 def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False, every_rung: bool = False) -> str:
@@ -68,7 +68,7 @@ def comparison_dict(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _step_dict(step: Step) -> dict[str, object]:
+def _step_dict(step: ComparedRung) -> dict[str, object]:
     return {
         "name": step.name,
         "techniques": list(step.techniques),
@@ -90,7 +90,7 @@ def _line_dict(line: Line) -> dict[str, object]:
     }
 
 
-def step_lines(step: Step, comparison: Comparison, look: Look) -> list[str]:
+def step_lines(step: ComparedRung, comparison: Comparison, look: Look) -> list[str]:
     """One rung, metric by metric; limits stand beside the full stack only."""
     head = rung_label(step, comparison.steps)
     if step is comparison.final and len(comparison.steps) > 1:
@@ -101,8 +101,8 @@ def step_lines(step: Step, comparison: Comparison, look: Look) -> list[str]:
     return [*lines, *_metrics(step, look, limits=step is comparison.final)] if step.lines else lines
 
 
-def _metrics(step: Step, look: Look, *, limits: bool) -> list[str]:
-    judged = [line for line in step.lines if line.verdict is not Verdict.NOT_PREDICTED]
+def _metrics(step: ComparedRung, look: Look, *, limits: bool) -> list[str]:
+    judged = [line for line in step.lines if line.verdict is not LimitVerdict.NOT_PREDICTED]
     rows = [_cells(line, limits) for line in judged]
     columns = [Column(head, tuple(row[index] for row in rows), left=head in _LEFT) for index, head in enumerate(_HEADS)]
     tones = tuple(_tone(line, limits) for line in judged)
@@ -115,12 +115,12 @@ def _metrics(step: Step, look: Look, *, limits: bool) -> list[str]:
     return [*lines, *_measured_only(step, look)]
 
 
-def _measured_only(step: Step, look: Look) -> list[str]:
+def _measured_only(step: ComparedRung, look: Look) -> list[str]:
     """What no prediction is made for, in a sentence."""
     values = [
         f"{METRICS[line.metric].label} {value_text(line.measured, METRICS[line.metric].unit)}"
         for line in step.lines
-        if line.verdict is Verdict.NOT_PREDICTED and line.measured
+        if line.verdict is LimitVerdict.NOT_PREDICTED and line.measured
     ]
     return wrap("; ".join(values), look, first="Measured only: ", rest="  ") if values else []
 
@@ -128,7 +128,7 @@ def _measured_only(step: Step, look: Look) -> list[str]:
 def _tone(line: Line, limits: bool) -> str:
     if limits and line.limit_kept is False:
         return "bad"
-    return {Verdict.OUTSIDE: "risk", Verdict.WITHIN: "good"}.get(line.verdict, "dim")
+    return {LimitVerdict.OUTSIDE: "risk", LimitVerdict.WITHIN: "good"}.get(line.verdict, "dim")
 
 
 def _cells(line: Line, limits: bool) -> tuple[str, ...]:
@@ -151,7 +151,7 @@ def _verdict(line: Line) -> str:
     """For the full stack: the verdict with what became of the limit."""
     if line.limit_kept is None:
         return _WORDS[line.verdict]
-    word = {Verdict.WITHIN: "within, ", Verdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
+    word = {LimitVerdict.WITHIN: "within, ", LimitVerdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
     return f"{word}limit {'kept' if line.limit_kept else 'MISSED'}"
 
 

@@ -11,7 +11,7 @@ from advisor.rendering.text.metrics import verdict_lines
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.why import NOTHING, change_words, gain_words, standing_words
-from advisor.sensitivity.counterfactual import Kind
+from advisor.sensitivity.counterfactual import ChangeKind
 from advisor.sensitivity.findings import Insights
 from advisor.sensitivity.slack import LimitSlack
 
@@ -87,7 +87,7 @@ def _reason(reason: Reason, known: Known, look: Look) -> Iterator[str]:
     yield from rest
     if reason.state is TechniqueState.CHOSEN:
         return
-    shown = sorted(changes, key=lambda change: change.kind is Kind.REQUIRE)[:MOST_CHANGES]
+    shown = sorted(changes, key=lambda change: change.kind is ChangeKind.REQUIRE)[:MOST_CHANGES]
     for place, change in enumerate(shown):
         yield from wrap(change_words(change, flags=False), look, first="  Let in by: " if place == 0 else "  Or by: ", rest="    ")
     if told and not changes:

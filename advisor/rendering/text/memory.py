@@ -10,7 +10,7 @@ _LEAST_CELLS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemorySegment:
     """One part of the memory of a device, in GiB, and the glyph that draws it."""
 
     label: str
@@ -18,7 +18,7 @@ class Part:
     glyph: str
 
 
-def memory_parts(metrics: Metrics) -> tuple[Part, ...]:
+def memory_parts(metrics: Metrics) -> tuple[MemorySegment, ...]:
     """Weights, KV cache, everything else, and what the top of the range adds; empty when the total is not known."""
     total = metrics.peak_memory_gib
     if total is None:
@@ -26,10 +26,10 @@ def memory_parts(metrics: Metrics) -> tuple[Part, ...]:
     weights = metrics.weights_gib.value if metrics.weights_gib else 0.0
     cache = metrics.kv_cache_gib.value if metrics.kv_cache_gib else 0.0
     return (
-        Part("weights", weights, "█"),
-        Part("KV cache", cache, "▓"),
-        Part("activations and runtime", max(0.0, total.value - weights - cache), "▒"),
-        Part("possibly more", total.high - total.value, "░"),
+        MemorySegment("weights", weights, "█"),
+        MemorySegment("KV cache", cache, "▓"),
+        MemorySegment("activations and runtime", max(0.0, total.value - weights - cache), "▒"),
+        MemorySegment("possibly more", total.high - total.value, "░"),
     )
 
 
@@ -53,7 +53,7 @@ def memory_bar(metrics: Metrics, *, device_gib: float, budget_gib: float | None,
     return [*lines, *flow([*legend, mark], look)]
 
 
-def _bar(parts: tuple[Part, ...], budget: float, whole: float, look: Look) -> str:
+def _bar(parts: tuple[MemorySegment, ...], budget: float, whole: float, look: Look) -> str:
     cells = max(_LEAST_CELLS, look.columns - 1)
     line = ["·"] * cells
     filled = 0.0

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from advisor.feedback.compare import Comparison, Line, Step, Verdict, compare
+from advisor.feedback.compare import Comparison, Line, ComparedRung, LimitVerdict, compare
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Run, RungStatus
@@ -66,17 +66,17 @@ def afterwards(comparison: Comparison, look: Look) -> list[str]:
     return [*shares, *_problems(comparison, look), *_gains(comparison, look)]
 
 
-def rung_label(step: Step, steps: Iterable[Step]) -> str:
+def rung_label(step: ComparedRung, steps: Iterable[ComparedRung]) -> str:
     """A rung's name; techniques are shown as added."""
     first = next(iter(steps))
     return step.name if step is first or step.name not in step.techniques else f"+ {step.name}"
 
 
-def _tone(step: Step) -> str:
+def _tone(step: ComparedRung) -> str:
     return "" if step.status is RungStatus.DONE else "bad"
 
 
-def _group(shown: MetricInfo, steps: tuple[Step, ...], look: Look) -> Group | None:
+def _group(shown: MetricInfo, steps: tuple[ComparedRung, ...], look: Look) -> Group | None:
     """The columns of one metric; `None` where no rung knows it. Columns that would be all empty are left out."""
     lines = [step.line(shown.name) for step in steps]
     values = [value for line in lines if line for value in (line.predicted, line.measured) if value]
@@ -106,7 +106,7 @@ def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
 
 
 def _errors(lines: list[Line | None], shown: MetricInfo, scaled: Scale) -> Column:
-    tones = tuple("risk" if line and line.verdict is Verdict.OUTSIDE else "" for line in lines)
+    tones = tuple("risk" if line and line.verdict is LimitVerdict.OUTSIDE else "" for line in lines)
     head = "error %" if shown.relative_error else "error"
     return Column(head, tuple(error_cell(line, scaled) for line in lines), tones)
 
@@ -118,7 +118,7 @@ def error_cell(line: Line | None, scaled: Scale) -> str:
     percent = line.error_unit == "%"
     error = line.error if percent else line.error * scaled.factor
     text = one_digit(error) if percent else number(error, signed=True)
-    return f"{text}{'!' if line.verdict is Verdict.OUTSIDE else ' '}"
+    return f"{text}{'!' if line.verdict is LimitVerdict.OUTSIDE else ' '}"
 
 
 def _facts(run: Run, look: Look) -> list[str]:
@@ -151,7 +151,7 @@ def _shares(comparison: Comparison, metric: str, title: str, look: Look) -> list
         if line:
             known = {"predicted": line.predicted, "measured": line.measured}
             text = ", ".join(f"{word} {value_text(value, 'fraction')}" for word, value in known.items() if value)
-            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is Verdict.OUTSIDE else ''}", look, first=f"{title}  ")
+            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is LimitVerdict.OUTSIDE else ''}", look, first=f"{title}  ")
     return ["", *lines] if lines else []
 
 

@@ -7,7 +7,7 @@ from advisor.rendering.text.style import Look
 from advisor.rendering.text.table import Column, Group, table
 from advisor.validation.errors import ErrorRow
 from advisor.validation.report import ValidationReport
-from advisor.validation.targets import Target
+from advisor.validation.targets import AccuracyTarget
 
 ERROR_HEADS = ("rows", "refused", "median |error|", "mean |error|", "bias", "in 90 % range", "Spearman", "same hardware")
 
@@ -48,7 +48,7 @@ def error_words(row: ErrorRow) -> tuple[str, ...]:
     )
 
 
-def _targets(targets: Sequence[Target], look: Look) -> list[str]:
+def _targets(targets: Sequence[AccuracyTarget], look: Look) -> list[str]:
     """Metric, target, reached."""
     words = tuple({True: "reached", False: "missed", None: ""}[target.met] for target in targets)
     tones = tuple({"reached": "good", "missed": "bad"}.get(word, "") for word in words)
@@ -63,7 +63,7 @@ def _targets(targets: Sequence[Target], look: Look) -> list[str]:
     return table(Column("metric", tuple(target.metric for target in targets), left=True), (figures,), look)
 
 
-def target_words(target: Target) -> str:
+def target_words(target: AccuracyTarget) -> str:
     """What is aimed at: `median |error| at most 9 %`."""
     unit = f" {target.unit}".rstrip()
     if target.low is not None and target.high is not None:
@@ -73,7 +73,7 @@ def target_words(target: Target) -> str:
     return f"{target.measure} at least {target.low:g}{unit}"
 
 
-def reached_words(target: Target) -> str:
+def reached_words(target: AccuracyTarget) -> str:
     """What came out, in the target's unit."""
     if target.reached is None:
         return ABSENT

@@ -8,16 +8,16 @@ from advisor.planning.reasons import EXPLAINED_METRICS
 from advisor.profiles.metrics import Value
 from advisor.quantities.formatting import number, percent, quantity, scale
 from advisor.quantities.metrics import BY_LIMIT, METRICS
-from advisor.sensitivity.counterfactual import Change, Kind, Outcome
-from advisor.sensitivity.marginal_gain import Change as Moved
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
+from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.sensitivity.slack import LimitSlack
 
 OUTCOMES = {
-    Outcome.CHOSEN: "planned again, it is in the plan",
-    Outcome.AHEAD: "it then ranks before this plan",
-    Outcome.ALLOWED: "it is then possible, but this plan still ranks before it",
-    Outcome.MISSES: "it is then in the plan, which misses a limit",
+    CounterfactualOutcome.CHOSEN: "planned again, it is in the plan",
+    CounterfactualOutcome.AHEAD: "it then ranks before this plan",
+    CounterfactualOutcome.ALLOWED: "it is then possible, but this plan still ranks before it",
+    CounterfactualOutcome.MISSES: "it is then in the plan, which misses a limit",
 }
 NOTHING = "Nothing that may be asked of this model lets it in."
 TOLD = ("tpot_ms_mean", "ttft_ms_mean", "peak_memory_gib", "quality_loss_pct")
@@ -73,7 +73,7 @@ def moved_words(change: Moved) -> str:
 
 def change_words(change: Change, *, flags: bool = True) -> str:
     """What to change, and what that does, in a sentence; `flags` says how the command line calls it."""
-    required = change.kind is Kind.REQUIRE and change.outcome is Outcome.CHOSEN
+    required = change.kind is ChangeKind.REQUIRE and change.outcome is CounterfactualOutcome.CHOSEN
     what = _what(change) if flags else _FLAG.sub(r"\1", _what(change))
     return f"{what}: {'it is then in the plan' if required else OUTCOMES[change.outcome]}{_figures(change)}."
 
@@ -85,20 +85,20 @@ def stack_words(candidate: Candidate) -> str:
 
 def _what(change: Change) -> str:
     match change.kind:
-        case Kind.ALLOW:
+        case ChangeKind.ALLOW:
             return f"Allow it (drop --forbid {change.name})"
-        case Kind.REQUIRE:
+        case ChangeKind.REQUIRE:
             return f"Require it (--require {change.name})"
-        case Kind.TECHNIQUE:
+        case ChangeKind.TECHNIQUE:
             return _exchange(change)
-        case Kind.LIMIT:
+        case ChangeKind.LIMIT:
             return _limit(change)
-        case Kind.PREFERENCE:
+        case ChangeKind.PREFERENCE:
             return f"Prefer {change.after} (--prefer {change.after})"
-        case Kind.LOAD:
+        case ChangeKind.LOAD:
             before = "none" if change.before is None else f"{change.before:.0f}"
             return f"{change.after:.0f} {LOADS[change.name]}, now {before}"
-        case Kind.MACHINE:
+        case ChangeKind.MACHINE:
             return (
                 f"{change.after:.0f} devices, now {change.before:.0f}"
                 if change.name == "devices"

@@ -4,7 +4,7 @@ from advisor.planfile.summary import round_enough
 from advisor.planning.advice import Relaxation
 from advisor.planning.question import DEFAULT_CONTEXT_TOKENS
 from advisor.profiles.request import Load
-from advisor.sensitivity.counterfactual import Change, Kind
+from advisor.sensitivity.counterfactual import Change, ChangeKind
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.fields import OF_LIMIT, PREFERENCES
 from advisor.tui.form.values import Force, FormValues
@@ -15,19 +15,19 @@ _OF_LENGTH = {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens"
 def with_change(asked: FormValues, technique: str, change: Change) -> FormValues:
     """The question in which a change that lets in `technique` was made."""
     match change.kind:
-        case Kind.ALLOW:
+        case ChangeKind.ALLOW:
             return asked.with_constraint(technique, Force.FREE)
-        case Kind.REQUIRE:
+        case ChangeKind.REQUIRE:
             return asked.with_constraint(technique, Force.REQUIRED)
-        case Kind.TECHNIQUE:
+        case ChangeKind.TECHNIQUE:
             return _with_partner(asked.with_constraint(technique, Force.REQUIRED), change)
-        case Kind.LIMIT:
+        case ChangeKind.LIMIT:
             return asked.with_text(OF_LIMIT[change.name], _text(change.after))
-        case Kind.PREFERENCE:
+        case ChangeKind.PREFERENCE:
             return asked.with_text("prefer", "" if change.after == PREFERENCES[0] else str(change.after))
-        case Kind.LOAD:
+        case ChangeKind.LOAD:
             return _with_load(asked, change)
-        case Kind.MACHINE:
+        case ChangeKind.MACHINE:
             if change.name == "devices":
                 return asked.with_text("devices", _text(change.after))
             return asked.with_text("hardware", str(change.after)).with_text("profile", "")

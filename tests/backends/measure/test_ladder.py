@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.measure.ladder import REFERENCE_FILE, Ladder, Step, run_ladder
+from advisor.backends.measure.ladder import REFERENCE_FILE, Ladder, LadderRung, run_ladder
 from advisor.backends.processes import child as launch
 from advisor.backends.processes.events import Event, Log, Progress
 from advisor.backends.processes.jobs import Chosen
@@ -30,9 +30,9 @@ def ladder(tiny_model_folder: Path, tiny_text_file: Path) -> Ladder:
         environment=Environment(fingerprint="cpu:test", device="cpu", threads=1, python="3.11", packages={}),
         recipe=Recipe(requests=4, warmup_requests=2, repeats=2, seed=3, quality_text="library text", quality_tokens=128),
         steps=(
-            Step(None, Metrics()),
-            Step(Chosen(name="kv-paged", options={"block_tokens": 16}), Metrics()),
-            Step(Chosen(name="kv-int8"), Metrics(throughput_tok_s=Value.exact(7.0))),
+            LadderRung(None, Metrics()),
+            LadderRung(Chosen(name="kv-paged", options={"block_tokens": 16}), Metrics()),
+            LadderRung(Chosen(name="kv-int8"), Metrics(throughput_tok_s=Value.exact(7.0))),
         ),
         max_sequences=2,
     )
@@ -187,7 +187,7 @@ def test_a_folder_with_a_broken_run_is_left_as_it_is(ladder: Ladder, tmp_path: P
 
 def test_two_rungs_in_real_children_measure_speed_memory_and_quality(ladder: Ladder, tmp_path: Path) -> None:
     events: list[tuple[str, Event]] = []
-    last = Step(Chosen(name="kv-int8"), Metrics())
+    last = LadderRung(Chosen(name="kv-int8"), Metrics())
     run = run_ladder(replace(ladder, steps=(ladder.steps[0], last)), tmp_path, lambda name, event: events.append((name, event)))
     assert [rung.status for rung in run.rungs] == [RungStatus.DONE] * 2, [rung.error for rung in run.rungs]
     base, candidate = (rung.measured.present() for rung in run.rungs if rung.measured)

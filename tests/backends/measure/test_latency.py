@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, request_lengths, shared_prompts, workload_metrics
-from advisor.backends.runtime.engine import Finished, Outcome
+from advisor.backends.runtime.engine import FinishedRequest, ServingResult
 from advisor.planning.question import workload_of
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Sample
@@ -13,17 +13,17 @@ from advisor.profiles.request import Load, Workload
 from advisor.profiles.trace import Arrival, Trace
 
 
-def outcome(requests: Sequence[tuple[float, float, float]], tokens: int = 5, *, proposed: int = 0, accepted: int = 0) -> Outcome:
+def outcome(requests: Sequence[tuple[float, float, float]], tokens: int = 5, *, proposed: int = 0, accepted: int = 0) -> ServingResult:
     """Of requests given as times of submission, first and last token, seconds."""
     finished = tuple(
-        Finished(
+        FinishedRequest(
             index,
             (1,) * tokens,
             Sample(prompt_tokens=10, output_tokens=tokens, submitted_s=begin, first_token_s=first, last_token_s=last),
         )
         for index, (begin, first, last) in enumerate(requests)
     )
-    return Outcome(
+    return ServingResult(
         finished=finished,
         wall_s=max(last for *_, last in requests),
         steps=9,

@@ -13,7 +13,7 @@ from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_
 from advisor.backends.measure.overheads import (
     NEEDED_BATCHES,
     STACKS,
-    Batch,
+    TimedBatch,
     Shape,
     Tables,
     observed,
@@ -22,7 +22,7 @@ from advisor.backends.measure.overheads import (
     step_timings,
     timed_steps,
 )
-from advisor.backends.measure.products import FORMATS, Case, Stored, linear, stored_bytes, time_case
+from advisor.backends.measure.products import FORMATS, GemmCase, Stored, linear, stored_bytes, time_case
 from advisor.backends.measure.timing import Clock, seconds_per_call
 from advisor.backends.measure.turns import MeasurementKind, T, interleave
 from advisor.backends.processes import child as launch
@@ -37,7 +37,7 @@ from advisor.running.profile import profile_this_machine
 
 CPU = torch.device("cpu")
 FEW_WORKS = (Work("decode", 1, 1, 64), Work("prefill", 1, 16, 16))
-SMALL = Case(256, 256, (1, 16), cached=True)
+SMALL = GemmCase(256, 256, (1, 16), cached=True)
 
 
 def finished(kind: MeasurementKind[T], clock: Clock) -> list[T]:
@@ -74,7 +74,7 @@ def test_quantised_weights_take_less_room() -> None:
 def test_a_working_set_beyond_the_cache_is_larger_than_one_within(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(products, "cache_bytes", lambda device: 4 * 2**20)
     monkeypatch.setattr(products, "beyond_cache_bytes", lambda device: 16 * 2**20)
-    near, far = (next(iter(time_case(Case(256, 256, (1,), cached), FORMATS[0], CPU))) for cached in (True, False))
+    near, far = (next(iter(time_case(GemmCase(256, 256, (1,), cached), FORMATS[0], CPU))) for cached in (True, False))
     assert near.working_set_bytes == pytest.approx(2**20, rel=0.01)
     assert far.working_set_bytes == pytest.approx(16 * 2**20, rel=0.01)
 
@@ -101,7 +101,7 @@ def test_overheads_are_what_steps_take_beyond_their_operators(monkeypatch: pytes
 
 def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
     shape = Shape(layers=1, hidden=64, feed_forward=128, heads=4, kv_heads=2)
-    found = list(timed_steps(random_llama(shape, CPU), STACKS[1], Batch(3, 20)))
+    found = list(timed_steps(random_llama(shape, CPU), STACKS[1], TimedBatch(3, 20)))
     assert [(part.phase, part.sequences, part.q_tokens) for part, _ in found] == [("prefill", 1, 20), ("decode", 3, 1)]
     assert all(seconds > 0 for _, seconds in found)
 
@@ -109,7 +109,7 @@ def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
 def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_and_again() -> None:
     with torch.inference_mode():
         model = random_llama(Shape(layers=1, hidden=128, feed_forward=256, heads=4, kv_heads=2), CPU)
-        assert [len(list(timed_steps(model, stack, Batch(1, 8)))) for stack in STACKS] == [2, 2]
+        assert [len(list(timed_steps(model, stack, TimedBatch(1, 8)))) for stack in STACKS] == [2, 2]
 
 
 def test_more_layers_have_more_operators() -> None:
@@ -118,7 +118,7 @@ def test_more_layers_have_more_operators() -> None:
         [attention_times.time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_WORKS[0], CPU)],
     )
     few, many = (Shape(layers=layers, hidden=256, feed_forward=768, heads=8, kv_heads=4) for layers in (2, 4))
-    part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], Batch(2, 16))))[0]
+    part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], TimedBatch(2, 16))))[0]
     decode = part.__class__("decode", 2, 1, 16)
     times = [operator_seconds(shape, STACKS[1], decode, Tables(gemm, attention)) for shape in (few, many)]
     assert times[0] < times[1] < 2 * times[0] + 1e-9

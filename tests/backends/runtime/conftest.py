@@ -10,7 +10,7 @@ import torch
 
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.step import SequenceInput
-from advisor.backends.runtime.engine import Job
+from advisor.backends.runtime.engine import GenerationRequest
 from advisor.backends.runtime.prepare import prepared_session
 
 Tokens = list[tuple[int, ...]]
@@ -58,10 +58,10 @@ def open_session() -> Callable[..., LoadedModel]:
 
 
 @pytest.fixture(scope="session")
-def generate() -> Callable[[Any, Sequence[Job]], Tokens]:
+def generate() -> Callable[[Any, Sequence[GenerationRequest]], Tokens]:
     """What `model.generate` answers to each job alone, greedily."""
 
-    def answer(model: Any, job: Job) -> tuple[int, ...]:
+    def answer(model: Any, job: GenerationRequest) -> tuple[int, ...]:
         prompt = torch.tensor([job.prompt])
         out = model.generate(
             prompt,

@@ -10,7 +10,7 @@ from torch import nn
 
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import quantise_linears
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.model.forward import Prepared, TransformersForward, _ProbeRun, prepared
 from advisor.backends.runtime.model.linears import pack, packed_product, packs, product
 
@@ -35,7 +35,7 @@ def ready(model: Any) -> Prepared:
 @pytest.mark.parametrize("architecture", OURS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_usual_architectures_are_walked_by_ourselves(architecture: str, dtype: torch.dtype, build_model: Callable[..., Any]) -> None:
-    assert ready(build_model(architecture, **OURS[architecture]).to(dtype)).own_code_because is None
+    assert ready(build_model(architecture, **OURS[architecture]).to(dtype)).fallback_reason is None
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_the_usual_architectures_are_walked_by_ourselves(architecture: str, dtyp
 def test_others_run_their_own_code_for_a_reason(
     architecture: str, changes: dict[str, object], reason: str, build_model: Callable[..., Any]
 ) -> None:
-    assert reason in (ready(build_model(architecture, **changes)).own_code_because or "")
+    assert reason in (ready(build_model(architecture, **changes)).fallback_reason or "")
 
 
 def test_hooks_of_others_are_not_passed_over(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
     model, called = build_model("llama"), []
     handle = model.model.layers[0].mlp.register_forward_hook(lambda *_: called.append(1))
-    outcome = serve(open_session(model), [Job((3, 4), 2)], concurrency=None)
+    outcome = serve(open_session(model), [GenerationRequest((3, 4), 2)], concurrency=None)
     handle.remove()
-    assert outcome.own_code_because == "hooks hang on its modules"
+    assert outcome.fallback_reason == "hooks hang on its modules"
     assert len(called) >= 2
 
 
@@ -78,7 +78,7 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
         quantise_linears(model, weights, 32 if weights == "int4" else None)
     with ExitStack() as undo, torch.inference_mode():
         way = prepared(model, undo)
-        assert way.own_code_because is None
+        assert way.fallback_reason is None
         ours = _ProbeRun().run(way.forward, model)
     ids, places = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0), (torch.arange(8) * 8).unsqueeze(0)
     with torch.inference_mode():
@@ -92,8 +92,8 @@ def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], ope
         model = build_model("qwen3", head_dim=16, attention_bias=True).to(dtype)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         for _ in range(2):
-            outcome = serve(open_session(model), [Job((3, 4, 5), 3)], concurrency=None)
-            assert outcome.own_code_because is None
+            outcome = serve(open_session(model), [GenerationRequest((3, 4, 5), 3)], concurrency=None)
+            assert outcome.fallback_reason is None
             for name, tensor in model.state_dict().items():
                 assert torch.equal(tensor, before[name]), name
                 assert not tensor.is_inference(), name
@@ -107,7 +107,7 @@ def test_a_cancelled_run_hands_the_weights_back(build_model: Callable[..., Any],
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        serve(open_session(model), [Job((3, 4), 2)], concurrency=None, on_step=cancel)
+        serve(open_session(model), [GenerationRequest((3, 4), 2)], concurrency=None, on_step=cancel)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

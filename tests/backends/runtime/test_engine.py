@@ -9,14 +9,14 @@ import torch
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.device.memory import memory_errors
-from advisor.backends.runtime.engine import Job, Outcome, Progress, serve
+from advisor.backends.runtime.engine import GenerationRequest, ServingResult, SequenceProgress, serve
 from advisor.backends.runtime.prepare import prepared_session
 from advisor.profiles.errors import AdvisorError, ExitCode
 
-JOBS = [Job((3, 4, 5, 6), 5), Job((7, 8), 3), Job((9,) * 6, 4), Job((10, 11), 6)]
+JOBS = [GenerationRequest((3, 4, 5, 6), 5), GenerationRequest((7, 8), 3), GenerationRequest((9,) * 6, 4), GenerationRequest((10, 11), 6)]
 
 
-def most_in_flight(outcome: Outcome) -> int:
+def most_in_flight(outcome: ServingResult) -> int:
     samples = [done.sample for done in outcome.finished]
     return max(sum(other.submitted_s <= one.submitted_s < other.last_token_s for other in samples) for one in samples)
 
@@ -55,12 +55,12 @@ def test_waiting_for_a_slot_counts_as_time_to_first_token(llama: Any, open_sessi
 
 
 def test_progress_is_told_after_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
-    told: list[Progress] = []
+    told: list[SequenceProgress] = []
     outcome = serve(open_session(llama), JOBS, concurrency=None, on_step=told.append)
     assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
     assert (told[-1].finished, told[-1].running, told[-1].waiting) == (4, 0, 0)
 
-    def cancel(progress: Progress) -> None:
+    def cancel(progress: SequenceProgress) -> None:
         if progress.step == 2:
             raise InterruptedError
 
@@ -87,8 +87,8 @@ def test_the_cache_is_freed_when_a_run_is_cancelled(llama: Any, open_session: Ca
 @pytest.mark.parametrize(
     ("settings", "jobs", "arguments", "code"),
     [
-        ({}, [Job((), 3)], {"concurrency": None}, "bad-run"),
-        ({}, [Job((1,), 0)], {"concurrency": None}, "bad-run"),
+        ({}, [GenerationRequest((), 3)], {"concurrency": None}, "bad-run"),
+        ({}, [GenerationRequest((1,), 0)], {"concurrency": None}, "bad-run"),
         ({}, JOBS, {"concurrency": 0}, "bad-run"),
         ({}, JOBS, {"concurrency": 2, "arrivals_s": [0.0] * 4}, "bad-run"),
         ({}, JOBS, {"concurrency": None, "arrivals_s": [0.0]}, "bad-run"),
@@ -100,7 +100,7 @@ def test_the_cache_is_freed_when_a_run_is_cancelled(llama: Any, open_session: Ca
 )
 def test_what_cannot_run_says_why(
     settings: dict[str, Any],
-    jobs: list[Job],
+    jobs: list[GenerationRequest],
     arguments: dict[str, Any],
     code: str,
     llama: Any,

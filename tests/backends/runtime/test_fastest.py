@@ -14,8 +14,8 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention import exact
 from advisor.backends.runtime.attention.autotune import Fastest, kind_of
 from advisor.backends.runtime.attention.exact import Call, Way, ways
-from advisor.backends.runtime.cache.store import Batch
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.cache.store import KvBatch
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.kernels.attention.flex import AttentionMask
 from advisor.kernels.attention.paged_attention import additive_mask, widen_mask
 
@@ -23,7 +23,7 @@ from advisor.kernels.attention.paged_attention import additive_mask, widen_mask
 def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool = False, **asked: Any) -> Call:
     torch.manual_seed(0)
     query = torch.randn(sequences, tokens, 4, 8)
-    cached = Batch(torch.randn(sequences, 2, keys, 8)), Batch(torch.randn(sequences, 2, keys, 8))
+    cached = KvBatch(torch.randn(sequences, 2, keys, 8)), KvBatch(torch.randn(sequences, 2, keys, 8))
     last = 0 if is_causal else keys - tokens
     positions = torch.arange(last, last + tokens).expand(sequences, tokens)
 
@@ -132,7 +132,7 @@ def test_a_way_that_fails_is_not_taken_and_the_reason_says_so(timed: Any, monkey
 def test_a_session_tries_before_it_serves_and_remembers(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     fastest = Fastest()
     session = open_session(llama, attention="flash", fastest=fastest, kv_layout="paged", kv_block_tokens=8, kv_prefix_reuse=True)
-    jobs = [Job(tuple(range(3, 40)), 5) for _ in range(3)]
+    jobs = [GenerationRequest(tuple(range(3, 40)), 5) for _ in range(3)]
     first = serve(session, jobs, concurrency=None)
     known = dict(fastest.choices)
     assert any(kind.is_causal for kind in known)
@@ -146,11 +146,11 @@ def test_flex_gives_the_tokens_of_the_model(
     monkeypatch: pytest.MonkeyPatch,
     llama: Any,
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
     monkeypatch.setattr("advisor.backends.runtime.attention.exact.compiled", lambda _: flex_attention.flex_attention)
-    jobs = [Job(tuple(range(3, 20 + index)), 6) for index in range(4)]
+    jobs = [GenerationRequest(tuple(range(3, 20 + index)), 6) for index in range(4)]
     session = open_session(llama, attention="flex", kv_layout="paged", kv_block_tokens=8, batching="continuous", token_budget=12)
     assert [done.tokens for done in serve(session, jobs, concurrency=3).finished] == generate(llama, jobs)
 

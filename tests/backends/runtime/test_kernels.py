@@ -10,24 +10,24 @@ import torch
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.store import ModelFormat
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
-from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.prepare import Drive, prepared_session
+from advisor.backends.runtime.engine import GenerationRequest, serve
+from advisor.backends.runtime.prepare import DeviceOptions, prepared_session
 from advisor.backends.runtime.sampler import Sampling
 from advisor.kernels.kernel import INTERPRETED
 
 pytestmark = pytest.mark.skipif(not INTERPRETED, reason="without a GPU these need Triton's interpreter")
 
-KERNELS = Drive(kernels=True, two_slots=True)
+KERNELS = DeviceOptions(kernels=True, two_slots=True)
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching": "continuous"}
 MIXTURE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
 
-def few_jobs(seed: int = 0, count: int = 2) -> list[Job]:
+def few_jobs(seed: int = 0, count: int = 2) -> list[GenerationRequest]:
     draw = random.Random(seed)
-    return [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 18))), draw.randint(2, 4)) for _ in range(count)]
+    return [GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 18))), draw.randint(2, 4)) for _ in range(count)]
 
 
-def tokens(session: LoadedModel, jobs: Sequence[Job], drive: Drive, **arguments: Any) -> list[tuple[int, ...]]:
+def tokens(session: LoadedModel, jobs: Sequence[GenerationRequest], drive: DeviceOptions, **arguments: Any) -> list[tuple[int, ...]]:
     return [done.tokens for done in serve(session, jobs, concurrency=None, drive=drive, **arguments).finished]
 
 
@@ -52,7 +52,7 @@ def test_the_devices_path_generates_the_models_own_tokens(
     settings: dict[str, Any],
     build_model: Callable[..., Any],
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     model, jobs = build_model(architecture, **changes), few_jobs()
     session = open_session(model, max_tokens=26, max_sequences=2, **settings)
@@ -65,7 +65,7 @@ def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
 ) -> None:
     jobs = few_jobs(1)
     session = open_session(llama, max_tokens=26, max_sequences=2, kv_format=kv_format, **PAGED)
-    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
+    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, DeviceOptions())
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_cache_that_forgets_is_read_as_on_the_plain_path(
 ) -> None:
     jobs = few_jobs(2)
     session = open_session(llama, max_tokens=26, max_sequences=2, **{**PAGED, "kv_block_tokens": 4, **changes})
-    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
+    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, DeviceOptions())
 
 
 def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
@@ -90,11 +90,11 @@ def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open
     with prepared_session(session, KERNELS) as ready:
         assert not ready.runner.kernels
     jobs = few_jobs(3)
-    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, Drive())
+    assert tokens(session, jobs, KERNELS) == tokens(session, jobs, DeviceOptions())
 
 
 def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
-    jobs = [Job((3 + i, 4, 5), 7) for i in range(3)]
+    jobs = [GenerationRequest((3 + i, 4, 5), 7) for i in range(3)]
     session = open_session(llama, max_tokens=12, max_sequences=3, **{**PAGED, "kv_block_tokens": 4}, kv_capacity_tokens=20)
     plain = serve(session, jobs, concurrency=None)
     assert plain.preemptions > 0
@@ -103,14 +103,14 @@ def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_sessio
     before = llama.generation_config.eos_token_id
     llama.generation_config.eos_token_id = wanted[0][2]
     try:
-        assert tokens(session, jobs, KERNELS, ignore_eos=False) == tokens(session, jobs, Drive(), ignore_eos=False)
+        assert tokens(session, jobs, KERNELS, ignore_eos=False) == tokens(session, jobs, DeviceOptions(), ignore_eos=False)
     finally:
         llama.generation_config.eos_token_id = before
 
 
 def test_drawn_tokens_are_those_of_the_plain_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session, sampling = open_session(llama, max_tokens=26, max_sequences=2, **PAGED), Sampling(temperature=0.8, top_k=20, seed=3)
-    assert tokens(session, few_jobs(5), KERNELS, sampling=sampling) == tokens(session, few_jobs(5), Drive(), sampling=sampling)
+    assert tokens(session, few_jobs(5), KERNELS, sampling=sampling) == tokens(session, few_jobs(5), DeviceOptions(), sampling=sampling)
 
 
 def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: Callable[..., LoadedModel]) -> None:

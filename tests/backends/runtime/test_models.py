@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.profiles.errors import AdvisorError
 
 MIXTURE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -48,11 +48,11 @@ def test_architectures_of_the_interface_generate_their_own_tokens(
     architecture: str,
     build_model: Callable[..., Any],
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     model = build_model(architecture, **RUNS[architecture])
     draw = random.Random(1)
-    jobs = [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 25))), draw.randint(2, 10)) for _ in range(4)]
+    jobs = [GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 25))), draw.randint(2, 10)) for _ in range(4)]
     wanted = generate(model, jobs)
     before = model.config._attn_implementation
     for attention, settings in (
@@ -72,6 +72,6 @@ def test_other_architectures_are_refused_with_the_reason(
     model = build_model(architecture)
     before = model.config._attn_implementation
     with pytest.raises(AdvisorError, match=REFUSED[architecture]) as refusal:
-        serve(open_session(model), [Job((1, 2, 3), 2)], concurrency=None)
+        serve(open_session(model), [GenerationRequest((1, 2, 3), 2)], concurrency=None)
     assert refusal.value.code == "unsupported-model"
     assert model.config._attn_implementation == before

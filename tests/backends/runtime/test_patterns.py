@@ -8,7 +8,7 @@ import torch
 
 from advisor.backends.deployment import CacheRetention
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.kernels.attention.block_pattern import BlockPattern
 from advisor.profiles.errors import AdvisorError
 
@@ -85,7 +85,7 @@ def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_
 def test_sequences_of_a_batch_see_each_its_own_part(
     settings: dict[str, Any], kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
-    jobs = [Job(text(length, length), 20) for length in (3, 47, 18, 60)]
+    jobs = [GenerationRequest(text(length, length), 20) for length in (3, 47, 18, 60)]
     known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_format": kv_format, "attention": "sdpa", **settings}
     alone = [serve(open_session(llama, **known), [job], concurrency=None).finished[0].tokens for job in jobs]
     together = serve(open_session(llama, **known, batching="continuous"), jobs, concurrency=None)
@@ -100,9 +100,9 @@ def test_seeing_the_whole_text_changes_no_token(
     llama: Any,
     open_session: Callable[..., LoadedModel],
     text: Callable[..., tuple[int, ...]],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
-    jobs = [Job(text(length, length), 12) for length in (5, 40, 63)]
+    jobs = [GenerationRequest(text(length, length), 12) for length in (5, 40, 63)]
     known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "attention": "sdpa", "batching": "continuous", "token_budget": 30}
     assert [done.tokens for done in serve(open_session(llama, **known, **settings), jobs, concurrency=None).finished] == generate(
         llama, jobs
@@ -114,4 +114,4 @@ def test_a_pattern_beside_windows_of_the_model_is_refused(
 ) -> None:
     session = open_session(build_model("mistral", sliding_window=7), attention_pattern=PATTERNS["longformer"])
     with pytest.raises(AdvisorError, match="windows of their own"):
-        serve(session, [Job((5, 6, 7), 2)], concurrency=None)
+        serve(session, [GenerationRequest((5, 6, 7), 2)], concurrency=None)

@@ -14,7 +14,7 @@ from advisor.backends.deployment import baseline
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.cache.prefix import START, PrefixCache
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
@@ -26,11 +26,11 @@ PREFIX = 21
 SIZE = 4
 
 
-def sharing_jobs(seed: int, count: int, *, prefix: int = PREFIX, own: int = 12, outputs: int = 15) -> list[Job]:
+def sharing_jobs(seed: int, count: int, *, prefix: int = PREFIX, own: int = 12, outputs: int = 15) -> list[GenerationRequest]:
     draw = random.Random(seed)
     common = tuple(draw.randrange(3, 64) for _ in range(prefix))
     rest = [tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, own))) for _ in range(count)]
-    return [Job(common + tail, draw.randint(1, outputs)) for tail in rest]
+    return [GenerationRequest(common + tail, draw.randint(1, outputs)) for tail in rest]
 
 
 def new_pool(blocks: int, sequences: int = 4) -> Pool:
@@ -143,7 +143,7 @@ def test_shared_prefixes_change_no_token(
     llama: Any,
     draft: Any,
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     jobs = sharing_jobs(3, 6)
     drafting: dict[str, Any] = {} if decoding == "plain" else {"decoding": decoding, "draft_tokens": 3, "draft_model": draft}
@@ -210,7 +210,7 @@ def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, op
 
 def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """One after another: the first feeds all, the others what stands behind the ten full blocks of 42 tokens."""
-    jobs = [Job((*tuple(range(3, 45)), 50 + index, 7), 2) for index in range(4)]
+    jobs = [GenerationRequest((*tuple(range(3, 45)), 50 + index, 7), 2) for index in range(4)]
     session = open_session(llama, kv_layout="paged", kv_block_tokens=4, kv_prefix_reuse=True)
     outcome = serve(session, jobs, concurrency=1)
     assert (outcome.reused_tokens, outcome.prefill_tokens) == (3 * 40, 44 + 3 * 4)
@@ -225,7 +225,7 @@ def test_a_contiguous_cache_shares_nothing(llama: Any, open_session: Callable[..
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Of equal requests, as a run serves them: the scheduler on paper skips the very tokens that the real one does."""
-    jobs = [Job((*range(3, 24), 40 + index, 7, 9), 5) for index in range(9)]
+    jobs = [GenerationRequest((*range(3, 24), 40 + index, 7, 9), 5) for index in range(9)]
     settings = {"max_sequences": 3, **BATCHINGS[batching]}
     outcome = serve(
         open_session(llama, kv_layout="paged", kv_block_tokens=4, kv_prefix_reuse=True, **settings), jobs, concurrency=concurrency

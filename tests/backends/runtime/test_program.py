@@ -12,8 +12,8 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.pool import SequenceBlocks
 from advisor.backends.runtime.decode_program import BUCKETS, DecodeProgram, bucket, buckets
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
-from advisor.backends.runtime.engine import Job, serve
-from advisor.backends.runtime.prepare import Drive
+from advisor.backends.runtime.engine import GenerationRequest, serve
+from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching": "continuous"}
@@ -83,10 +83,10 @@ def test_captured_and_uncaptured_steps_choose_the_same_tokens(
     sampling: Sampling, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     model = build_model("llama", head_dim=64, hidden_size=256, intermediate_size=512).cuda()
-    jobs = [Job(tuple(range(3, 5 + i)), 20 - i) for i in range(5)]
+    jobs = [GenerationRequest(tuple(range(3, 5 + i)), 20 - i) for i in range(5)]
     session = open_session(model, device=torch.device("cuda"), **PAGED)
     runs = [
-        serve(session, jobs, concurrency=None, sampling=sampling, drive=Drive(kernels=True, captured=captured, two_slots=two_slots))
+        serve(session, jobs, concurrency=None, sampling=sampling, drive=DeviceOptions(kernels=True, captured=captured, two_slots=two_slots))
         for captured, two_slots in ((True, True), (True, False), (False, True), (False, False))
     ]
     assert len({tuple(done.tokens for done in run.finished) for run in runs}) == 1
@@ -101,9 +101,11 @@ def test_graphs_generate_the_plain_paths_tokens_in_every_format(
     kv_format: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     model = build_model("qwen3", head_dim=64, hidden_size=256, intermediate_size=512, initializer_range=0.4).cuda()
-    jobs = [Job(tuple(range(3, 9 + 7 * i)), 12) for i in range(5)]
+    jobs = [GenerationRequest(tuple(range(3, 9 + 7 * i)), 12) for i in range(5)]
     session = open_session(model, device=torch.device("cuda"), kv_format=kv_format, **PAGED)
-    plain, graphs = (serve(session, jobs, concurrency=None, drive=drive) for drive in (Drive(), Drive.of(torch.device("cuda"))))
+    plain, graphs = (
+        serve(session, jobs, concurrency=None, drive=drive) for drive in (DeviceOptions(), DeviceOptions.of(torch.device("cuda")))
+    )
     assert [done.tokens for done in graphs.finished] == [done.tokens for done in plain.finished]
     assert graphs.captured_steps > 0
 
@@ -112,9 +114,9 @@ def test_graphs_generate_the_plain_paths_tokens_in_every_format(
 def test_a_gpu_is_driven_with_graphs_and_two_slots(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
     model = build_model("llama", head_dim=64, hidden_size=256).cuda().bfloat16()
     session = open_session(model, device=torch.device("cuda"), **PAGED)
-    outcome = serve(session, [Job((3, 4, 5), 40)] * 4, concurrency=None)
-    assert outcome.own_code_because is None
+    outcome = serve(session, [GenerationRequest((3, 4, 5), 40)] * 4, concurrency=None)
+    assert outcome.fallback_reason is None
     assert outcome.captured_steps >= 36
     assert 0 <= outcome.host_gap_share < 1
-    contiguous = serve(replace(session, kv_layout="contiguous"), [Job((3, 4, 5), 10)] * 2, concurrency=2)
+    contiguous = serve(replace(session, kv_layout="contiguous"), [GenerationRequest((3, 4, 5), 10)] * 2, concurrency=2)
     assert contiguous.captured_steps > 0

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling, uniform
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]])
@@ -93,7 +93,7 @@ def test_draws_follow_the_probabilities() -> None:
 def test_speculation_keeps_the_distribution_of_sampling(llama: Any, draft: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Second tokens of many two-token-and-more outputs: with and without drafts, the frequencies agree with the model's own."""
     prompt, count = (5, 6, 7, 5, 6, 7, 5), 600
-    jobs = [Job(prompt, 3)] * count
+    jobs = [GenerationRequest(prompt, 3)] * count
     session = open_session(llama, max_sequences=250, max_tokens=10, batching="continuous", token_budget=4096)
     sampling = Sampling(temperature=1.5, top_k=2, seed=11)
     with torch.inference_mode():

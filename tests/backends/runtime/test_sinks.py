@@ -10,7 +10,7 @@ from torch import Tensor
 from advisor.backends.deployment import CacheRetention
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.rotary import rerotate
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.prepare import prepared_session
 from advisor.profiles.errors import AdvisorError
 
@@ -98,11 +98,11 @@ def test_it_is_the_model_with_keys_rotated_at_their_place_in_the_cache(
 def test_a_window_as_long_as_the_text_changes_no_token(
     llama: Any,
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
     budget: int,
     text: Callable[..., tuple[int, ...]],
 ) -> None:
-    jobs = [Job(text(length, length), 12) for length in (5, 21, 33)]
+    jobs = [GenerationRequest(text(length, length), 12) for length in (5, 21, 33)]
     session = sinks(open_session, llama, CacheRetention(41, 4), batching="continuous", token_budget=budget)
     assert [done.tokens for done in serve(session, jobs, concurrency=None).finished] == generate(llama, jobs)
 
@@ -124,7 +124,7 @@ def test_other_positions_are_refused(
     architecture, changes, says = OTHERS[case]
     session = sinks(open_session, build_model(architecture, **changes), CacheRetention(9, 2))
     with pytest.raises(AdvisorError, match=says):
-        serve(session, [Job(text(5), 3)], concurrency=None)
+        serve(session, [GenerationRequest(text(5), 3)], concurrency=None)
 
 
 def test_turning_back_undoes_the_rotation_and_leaves_the_rest_of_the_head() -> None:
@@ -140,7 +140,7 @@ def test_turning_back_undoes_the_rotation_and_leaves_the_rest_of_the_head() -> N
 def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps_its_own(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
 ) -> None:
-    kept, jobs = CacheRetention(10, 3), [Job(text(length, length), 110) for length in (5, 16)]
+    kept, jobs = CacheRetention(10, 3), [GenerationRequest(text(length, length), 110) for length in (5, 16)]
     one = sinks(open_session, llama, kept, max_tokens=140, max_sequences=1)
     alone = [serve(one, [job], concurrency=None) for job in jobs]
     assert all(run.kv_used_bytes_peak // block_bytes(llama) <= kept.blocks(126, BLOCK) for run in alone)
@@ -151,7 +151,7 @@ def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps
 def test_speculation_gives_the_tokens_of_plain_decoding(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
-    jobs = [Job(text(3, seed) * 9, 40) for seed in range(3)]
+    jobs = [GenerationRequest(text(3, seed) * 9, 40) for seed in range(3)]
     plain = serve(sinks(open_session, llama, CacheRetention(10, 3)), jobs, concurrency=None)
     drafted = serve(sinks(open_session, llama, CacheRetention(10, 3), decoding="prompt-lookup", draft_tokens=4), jobs, concurrency=None)
     assert [done.tokens for done in drafted.finished] == [done.tokens for done in plain.finished]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
 from advisor.backends.runtime.speculate import PromptLookup
 from advisor.profiles.errors import AdvisorError
@@ -50,11 +50,11 @@ def test_a_draft_of_another_vocabulary_is_refused(
 ) -> None:
     other = build_model("llama", vocab_size=48)
     with pytest.raises(AdvisorError, match="48 tokens and the model 64"):
-        serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=other), [Job((1,), 2)], concurrency=None)
+        serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=other), [GenerationRequest((1,), 2)], concurrency=None)
 
 
 def test_the_draft_cache_is_counted(llama: Any, draft: Any, open_session: Callable[..., LoadedModel]) -> None:
-    jobs = [Job((3, 4, 5), 6)]
+    jobs = [GenerationRequest((3, 4, 5), 6)]
     plain = serve(open_session(llama), jobs, concurrency=None).kv_bytes
     drafted = serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=draft), jobs, concurrency=None).kv_bytes
     assert drafted - plain == 4 * 80 * 1 * 2 * 2 * 8 * 4, "slots x tokens x layers x (keys, values) x heads x width x bytes"

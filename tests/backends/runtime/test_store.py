@@ -13,7 +13,7 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.attention.visibility import Visibility
 from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.model.attention_hook import Options
 from advisor.kernels.attention.paged_attention import reference
 from advisor.kernels.cache.kv_formats import FORMATS, dequantise, quantise, rotate
@@ -198,7 +198,7 @@ def test_lossy_caches_serve_every_job_with_tokens_that_the_exact_model_finds_lik
     open_session: Callable[..., LoadedModel],
 ) -> None:
     draw = random.Random(4)
-    jobs = [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(3, 30))), draw.randint(4, 20)) for _ in range(6)]
+    jobs = [GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(3, 30))), draw.randint(4, 20)) for _ in range(6)]
     outcome = serve(open_session(llama, kv_format=kv_format, **layout, **decoding), jobs, concurrency=None)
     assert [len(done.tokens) for done in outcome.finished] == [job.output_tokens for job in jobs]
     regrets = torch.cat([_regrets(llama, job, done.tokens) for job, done in zip(jobs, outcome.finished, strict=True)])
@@ -207,7 +207,7 @@ def test_lossy_caches_serve_every_job_with_tokens_that_the_exact_model_finds_lik
         assert outcome.preemptions > 0, "the pool is meant to run dry"
 
 
-def _regrets(model: Any, job: Job, tokens: tuple[int, ...]) -> torch.Tensor:
+def _regrets(model: Any, job: GenerationRequest, tokens: tuple[int, ...]) -> torch.Tensor:
     """How many nats below the exact model's first choice, after the same text, each token is."""
     with torch.inference_mode():
         scores = model(torch.tensor([job.prompt + tokens[:-1]])).logits[0, len(job.prompt) - 1 :].log_softmax(-1)
@@ -219,4 +219,4 @@ def _regrets(model: Any, job: Job, tokens: tuple[int, ...]) -> torch.Tensor:
 def test_more_drafts_than_a_page_are_refused_for_an_int4_cache(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     session = open_session(llama, kv_format="int4", kv_layout="paged", kv_block_tokens=4, decoding="prompt-lookup", draft_tokens=5)
     with pytest.raises(AdvisorError, match="at most 4 tokens"):
-        serve(session, [Job((1, 2, 3), 2)], concurrency=None)
+        serve(session, [GenerationRequest((1, 2, 3), 2)], concurrency=None)

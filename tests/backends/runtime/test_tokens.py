@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.autotune import Fastest
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -28,13 +28,18 @@ BATCHINGS: dict[str, dict[str, Any]] = {
 DECODINGS = ("plain", "prompt-lookup", "draft", "draft-itself")
 
 
-def mixed_jobs(seed: int, count: int, *, prompts: int = 40, outputs: int = 25) -> list[Job]:
+def mixed_jobs(seed: int, count: int, *, prompts: int = 40, outputs: int = 25) -> list[GenerationRequest]:
     draw = random.Random(seed)
-    return [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, prompts))), draw.randint(1, outputs)) for _ in range(count)]
+    return [
+        GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, prompts))), draw.randint(1, outputs))
+        for _ in range(count)
+    ]
 
 
 @pytest.fixture(scope="module")
-def expected(llama: Any, generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]]) -> tuple[list[Job], list[tuple[int, ...]]]:
+def expected(
+    llama: Any, generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]]
+) -> tuple[list[GenerationRequest], list[tuple[int, ...]]]:
     jobs = mixed_jobs(0, 5, prompts=20, outputs=24)
     tokens = generate(llama, jobs)
     assert len(set(sum(tokens, ()))) > 20, "the model must not repeat one token, or any mistake would pass"
@@ -52,7 +57,7 @@ def test_every_lossless_stack_generates_the_same_tokens(
     llama: Any,
     draft: Any,
     open_session: Callable[..., LoadedModel],
-    expected: tuple[list[Job], list[tuple[int, ...]]],
+    expected: tuple[list[GenerationRequest], list[tuple[int, ...]]],
 ) -> None:
     drafting: dict[str, Any] = {
         "plain": {},
@@ -102,7 +107,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     llama: Any,
     draft: Any,
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     jobs = mixed_jobs(seed, count, prompts=30, outputs=12)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
@@ -130,7 +135,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
 def test_bfloat16_tokens_are_the_same_where_the_margins_are_clear(
     build_model: Callable[..., Any],
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     import torch
 
@@ -161,7 +166,7 @@ def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callab
 
 
 def test_speculation_needs_fewer_steps(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
-    jobs = [Job((5, 6, 7, 8) * 6, 40)]
+    jobs = [GenerationRequest((5, 6, 7, 8) * 6, 40)]
     session = open_session(llama)
     plain = serve(session, jobs, concurrency=None)
     itself = serve(replace(session, decoding="draft", draft_tokens=4, draft_model=llama), jobs, concurrency=None)

@@ -14,20 +14,23 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime import engine
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.device.token_ring import Arrival, TokenRing
-from advisor.backends.runtime.engine import Job, Outcome, Progress, serve
-from advisor.backends.runtime.prepare import Drive
+from advisor.backends.runtime.engine import GenerationRequest, ServingResult, SequenceProgress, serve
+from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import Sampling
 
-TWO_SLOTS = Drive(two_slots=True)
+TWO_SLOTS = DeviceOptions(two_slots=True)
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 4, "batching": "continuous"}
 
 
-def mixed_jobs(seed: int, count: int, *, prompts: int = 20, outputs: int = 24) -> list[Job]:
+def mixed_jobs(seed: int, count: int, *, prompts: int = 20, outputs: int = 24) -> list[GenerationRequest]:
     draw = random.Random(seed)
-    return [Job(tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, prompts))), draw.randint(1, outputs)) for _ in range(count)]
+    return [
+        GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, prompts))), draw.randint(1, outputs))
+        for _ in range(count)
+    ]
 
 
-def tokens_of(outcome: Outcome) -> list[tuple[int, ...]]:
+def tokens_of(outcome: ServingResult) -> list[tuple[int, ...]]:
     return [done.tokens for done in outcome.finished]
 
 
@@ -69,7 +72,7 @@ def slow_device(monkeypatch: pytest.MonkeyPatch) -> list[SlowDevice]:
 def test_a_step_starts_before_the_tokens_of_the_one_before_are_known(
     llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
-    outcome = serve(open_session(llama), [Job((3, 4, 5), 6)], concurrency=None, drive=TWO_SLOTS)
+    outcome = serve(open_session(llama), [GenerationRequest((3, 4, 5), 6)], concurrency=None, drive=TWO_SLOTS)
     assert outcome.steps == 6
     assert slow_device[0].log == [("started", 0), *(entry for i in range(5) for entry in (("started", i + 1), ("known", i))), ("known", 5)]
 
@@ -77,13 +80,13 @@ def test_a_step_starts_before_the_tokens_of_the_one_before_are_known(
 def test_one_slot_knows_every_token_before_it_goes_on(
     llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
-    serve(open_session(llama), [Job((3, 4, 5), 4)], concurrency=None)
+    serve(open_session(llama), [GenerationRequest((3, 4, 5), 4)], concurrency=None)
     assert slow_device[0].log == [entry for i in range(4) for entry in (("started", i), ("known", i))]
 
 
 def test_drafts_need_tokens_and_so_one_slot(llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]) -> None:
     session = open_session(llama, decoding="prompt-lookup", draft_tokens=3)
-    serve(session, [Job((3, 4, 3, 4, 3), 8)], concurrency=None, drive=TWO_SLOTS)
+    serve(session, [GenerationRequest((3, 4, 3, 4, 3), 8)], concurrency=None, drive=TWO_SLOTS)
     log = slow_device[0].log
     assert log == [entry for i in range(len(log) // 2) for entry in (("started", i), ("known", i))]
 
@@ -91,7 +94,7 @@ def test_drafts_need_tokens_and_so_one_slot(llama: Any, open_session: Callable[.
 def test_times_are_those_at_which_tokens_are_known(
     llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
-    outcome = serve(open_session(llama), [Job((3, 4, 5), 5)], concurrency=None, drive=TWO_SLOTS)
+    outcome = serve(open_session(llama), [GenerationRequest((3, 4, 5), 5)], concurrency=None, drive=TWO_SLOTS)
     after, sample, known_at = time.perf_counter(), outcome.finished[0].sample, slow_device[0].known_at
     assert outcome.wall_s - sample.first_token_s <= after - known_at[0], "the first token is not counted before it is known"
     assert outcome.wall_s - sample.last_token_s <= after - known_at[4]
@@ -124,7 +127,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     reuse: bool,
     llama: Any,
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
     jobs = mixed_jobs(seed, count, prompts=30, outputs=12)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
@@ -146,7 +149,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
 
 
 def test_a_sequence_that_gives_way_with_an_unknown_token_goes_on_with_it(
-    llama: Any, open_session: Callable[..., LoadedModel], generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]]
+    llama: Any, open_session: Callable[..., LoadedModel], generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]]
 ) -> None:
     jobs = mixed_jobs(0, 6)
     session = open_session(llama, **PAGED, kv_capacity_tokens=48)
@@ -163,7 +166,7 @@ def test_the_token_after_an_end_of_text_is_dropped(llama: Any, open_session: Cal
     try:
         for changes in ({}, PAGED, {**PAGED, "kv_capacity_tokens": 48}, {**PAGED, "kv_prefix_reuse": True}):
             session = open_session(llama, **changes)
-            ended = [serve(session, jobs, concurrency=None, ignore_eos=False, drive=drive) for drive in (Drive(), TWO_SLOTS)]
+            ended = [serve(session, jobs, concurrency=None, ignore_eos=False, drive=drive) for drive in (DeviceOptions(), TWO_SLOTS)]
             wanted = [whole[: whole.index(plain[0][2]) + 1] if plain[0][2] in whole else whole for whole in plain]
             assert tokens_of(ended[0]) == tokens_of(ended[1]) == wanted
             assert any(len(cut) < len(whole) for cut, whole in zip(wanted, plain, strict=True))
@@ -193,11 +196,11 @@ def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama:
     runs = [
         serve(open_session(llama, **changes), jobs, concurrency=concurrency, sampling=sampling, drive=drive)
         for changes, concurrency, drive in (
-            ({}, None, Drive()),
-            ({}, 1, Drive()),
+            ({}, None, DeviceOptions()),
+            ({}, 1, DeviceOptions()),
             (PAGED, None, TWO_SLOTS),
             ({**PAGED, "kv_capacity_tokens": 48}, None, TWO_SLOTS),
-            ({"decoding": "prompt-lookup", "draft_tokens": 3}, None, Drive()),
+            ({"decoding": "prompt-lookup", "draft_tokens": 3}, None, DeviceOptions()),
         )
     ]
     assert len({tuple(tokens_of(run)) for run in runs}) == 1
@@ -206,12 +209,12 @@ def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama:
 
 
 def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
-    told: list[Progress] = []
+    told: list[SequenceProgress] = []
     outcome = serve(open_session(llama), mixed_jobs(2, 5), concurrency=2, on_step=told.append, drive=TWO_SLOTS)
     assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
     assert (told[-1].finished, told[-1].running, told[-1].waiting) == (5, 0, 0)
 
-    def cancel(progress: Progress) -> None:
+    def cancel(progress: SequenceProgress) -> None:
         if progress.step == 3:
             raise InterruptedError
 
@@ -222,8 +225,8 @@ def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_se
 def test_an_open_loop_waits_for_arrivals_and_does_not_count_them_as_the_devices_waiting(
     llama: Any, open_session: Callable[..., LoadedModel]
 ) -> None:
-    jobs = [Job((3, 4, 5), 3), Job((6, 7), 3)]
-    for drive in (Drive(), TWO_SLOTS):
+    jobs = [GenerationRequest((3, 4, 5), 3), GenerationRequest((6, 7), 3)]
+    for drive in (DeviceOptions(), TWO_SLOTS):
         outcome = serve(open_session(llama, batching="continuous"), jobs, concurrency=None, arrivals_s=[0.0, 0.4], drive=drive)
         assert outcome.finished[1].sample.first_token_s > 0.4
         assert outcome.host_gap_s < 0.3

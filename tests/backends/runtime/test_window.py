@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from advisor.backends.deployment import Attention, Batching, CacheRetention, Deployment, KvCache, Weights
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import Job, serve
+from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.prepare import prepared_session
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
@@ -83,13 +83,13 @@ def test_quality_is_scored_as_decoding_would_find_the_cache(
 def test_a_window_as_long_as_the_text_changes_no_token(
     llama: Any,
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
     attention: str,
     budget: int,
     layout: str,
     text: Callable[..., tuple[int, ...]],
 ) -> None:
-    jobs = [Job(text(length, length), 12) for length in (5, 21, 33)]
+    jobs = [GenerationRequest(text(length, length), 12) for length in (5, 21, 33)]
     settings = {"kv_layout": layout, "kv_block_tokens": BLOCK, "kv_window": 45, "batching": "continuous", "token_budget": budget}
     session = open_session(llama, attention=attention, **settings)
     assert [done.tokens for done in serve(session, jobs, concurrency=None).finished] == generate(llama, jobs)
@@ -106,7 +106,7 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(
     window, drafts = 12, 3 if decoding != "plain" else 0
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": window, "max_tokens": 140, "max_sequences": 1}
     session = open_session(llama, **settings, decoding=decoding, draft_tokens=drafts, token_budget=8, batching="continuous")
-    outcome = serve(session, [Job(text(5), 120)], concurrency=None)
+    outcome = serve(session, [GenerationRequest(text(5), 120)], concurrency=None)
     per_block = outcome.kv_bytes // (outcome.kv_bytes // block_bytes(llama))
     held = outcome.kv_used_bytes_peak // per_block
     assert held <= CacheRetention(window).blocks(125, BLOCK, new=1 + drafts)
@@ -116,7 +116,7 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(
 def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
-    jobs = [Job(text(3, seed) * 9, 40) for seed in range(3)]
+    jobs = [GenerationRequest(text(3, seed) * 9, 40) for seed in range(3)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
     plain = serve(open_session(llama, **settings), jobs, concurrency=None)
     drafted = serve(open_session(llama, **settings, decoding="prompt-lookup", draft_tokens=4), jobs, concurrency=None)
@@ -128,7 +128,7 @@ def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
 def test_sequences_of_a_batch_forget_each_for_itself(
     kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
-    jobs = [Job(text(length, length), 30) for length in (3, 17, 8, 26)]
+    jobs = [GenerationRequest(text(length, length), 30) for length in (3, 17, 8, 26)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10, "kv_format": kv_format}
     alone = [serve(open_session(llama, **settings), [job], concurrency=None).finished[0].tokens for job in jobs]
     together = serve(open_session(llama, **settings, batching="continuous"), jobs, concurrency=None)
@@ -146,7 +146,7 @@ def test_prompts_longer_than_the_whole_cache_run(
     """Ten blocks hold 40 tokens; the prompts have 70, and their passes give room to one another."""
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_capacity_tokens": 40, "token_budget": budget}
     session = open_session(llama, **settings, batching="continuous", max_sequences=3, max_tokens=90)
-    outcome = serve(session, [Job(text(70, seed), 10) for seed in range(4)], concurrency=None)
+    outcome = serve(session, [GenerationRequest(text(70, seed), 10) for seed in range(4)], concurrency=None)
     assert all(len(done.tokens) == 10 for done in outcome.finished)
     assert outcome.kv_used_bytes_peak <= 10 * block_bytes(llama)
 
@@ -156,17 +156,17 @@ def test_a_cache_too_small_for_one_window_is_refused(
 ) -> None:
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 30, "kv_capacity_tokens": 20}
     with pytest.raises(AdvisorError, match="needs 9 blocks of 4 tokens and the cache has 5"):
-        serve(open_session(llama, **settings), [Job(text(50), 10)], concurrency=None)
+        serve(open_session(llama, **settings), [GenerationRequest(text(50), 10)], concurrency=None)
 
 
 def test_layers_with_windows_of_their_own_give_blocks_back(
     build_model: Callable[..., Any],
     open_session: Callable[..., LoadedModel],
-    generate: Callable[[Any, Sequence[Job]], list[tuple[int, ...]]],
+    generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
     text: Callable[..., tuple[int, ...]],
     block_bytes: Callable[[Any], int],
 ) -> None:
-    model, jobs = build_model("mistral", sliding_window=7), [Job(text(6), 60)]
+    model, jobs = build_model("mistral", sliding_window=7), [GenerationRequest(text(6), 60)]
     session = open_session(model, kv_layout="paged", kv_block_tokens=BLOCK, max_sequences=1)
     outcome = serve(session, jobs, concurrency=None)
     assert [done.tokens for done in outcome.finished] == generate(model, jobs)
@@ -215,7 +215,7 @@ def test_the_cache_holds_what_was_predicted(
     blocks = predicted.value * GIB / bytes_per_token / BLOCK
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_first_tokens": first}
     session = open_session(llama, **settings, batching=batching.policy, token_budget=budget, chunked=budget > 0, max_sequences=3)
-    outcome = serve(session, [Job(text(40, seed), 20) for seed in range(3)], concurrency=3)
+    outcome = serve(session, [GenerationRequest(text(40, seed), 20) for seed in range(3)], concurrency=3)
     held = outcome.kv_used_bytes_peak / (outcome.kv_bytes / outcome_blocks(session))
     assert held <= blocks <= 1.5 * held, (held, blocks)
 

@@ -10,7 +10,7 @@ from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import device_kv_bytes
 from advisor.estimate.operators.types import StepPart
-from advisor.estimate.serving.requests import UNLIMITED_POOL, Pool
+from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
@@ -46,7 +46,7 @@ def estimator(hardware: str = "l40s") -> Estimator:
     return Estimator(CatalogueMachine(load_hardware(hardware), engine.gpu), engine)
 
 
-def scheduler(policy: str, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: Pool = UNLIMITED_POOL) -> Scheduler:
+def scheduler(policy: str, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: SimPool = UNLIMITED_POOL) -> Scheduler:
     pricer = TokensTake(deployment(reuse=True), estimator().machine)
     rules = SchedulerRules(
         policy=policy, slots=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool
@@ -75,7 +75,7 @@ def test_the_last_token_of_a_prompt_is_always_computed() -> None:
 
 
 def test_a_preempted_request_finds_the_prefix_again() -> None:
-    run = scheduler("continuous", pool=Pool(6, BLOCK, fixed_blocks=-6))
+    run = scheduler("continuous", pool=SimPool(6, BLOCK, fixed_blocks=-6))
     done = {one.number: one for one in run.serve([(120, 40)] * 2, in_flight=None)}
     assert run.preemptions > 0
     assert done[1].reused == 96

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Weights
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.operators.types import StepPart
-from advisor.estimate.serving.requests import UNLIMITED_POOL, Pool, SimRequest
+from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool, SimRequest
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
@@ -46,7 +46,7 @@ def pricer(decoding: Decoding | None = None) -> EqualSteps:
 PRICER = pricer()
 
 
-def scheduler(pool: Pool = UNLIMITED_POOL, slots: int = 8) -> Scheduler:
+def scheduler(pool: SimPool = UNLIMITED_POOL, slots: int = 8) -> Scheduler:
     return Scheduler(PRICER, SchedulerRules(policy="continuous", slots=slots, token_budget=BUDGET, pool=pool))
 
 
@@ -67,7 +67,7 @@ class Plain:
         return self.prompt + self.produced
 
 
-def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[float], pool: Pool, slots: int) -> list[Plain]:
+def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[float], pool: SimPool, slots: int) -> list[Plain]:
     """vLLM's rules, one step after another: those that run, the youngest thrown out while blocks lack, then who waits, in order."""
     pending = deque(zip(arrivals_s, (Plain(number, *shape) for number, shape in enumerate(lengths)), strict=True))
     waiting: deque[Plain] = deque()
@@ -122,7 +122,7 @@ def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[
 
 
 shapes = st.lists(st.tuples(st.integers(1, 150), st.integers(1, 60)), min_size=1, max_size=14)
-pools = st.integers(14, 40).map(lambda blocks: Pool(blocks, BLOCK))
+pools = st.integers(14, 40).map(lambda blocks: SimPool(blocks, BLOCK))
 """At least what the longest request takes alone: 210 tokens."""
 gaps = st.lists(st.integers(0, 40), min_size=14, max_size=14)
 
@@ -138,7 +138,7 @@ def arrivals(gaps_steps: Sequence[int], count: int) -> list[float]:
 
 @given(shapes, gaps, pools, st.integers(1, 8))
 def test_steps_taken_together_end_as_steps_taken_one_by_one(
-    lengths: list[tuple[int, int]], gaps_steps: list[int], pool: Pool, slots: int
+    lengths: list[tuple[int, int]], gaps_steps: list[int], pool: SimPool, slots: int
 ) -> None:
     times = arrivals(gaps_steps, len(lengths))
     jumped = scheduler(pool, slots).serve(lengths, in_flight=None, arrivals_s=times)
@@ -150,14 +150,14 @@ def test_steps_taken_together_end_as_steps_taken_one_by_one(
 
 
 @given(shapes, pools, st.integers(1, 8))
-def test_the_pool_is_never_overdrawn(lengths: list[tuple[int, int]], pool: Pool, slots: int) -> None:
+def test_the_pool_is_never_overdrawn(lengths: list[tuple[int, int]], pool: SimPool, slots: int) -> None:
     run = scheduler(pool, slots)
     run.serve(lengths, in_flight=None)
     assert 0 < run.peak_blocks <= pool.blocks
 
 
 @given(shapes, pools)
-def test_every_request_finishes_once_with_all_its_tokens(lengths: list[tuple[int, int]], pool: Pool) -> None:
+def test_every_request_finishes_once_with_all_its_tokens(lengths: list[tuple[int, int]], pool: SimPool) -> None:
     done = scheduler(pool).serve(lengths, in_flight=None)
     assert sorted(one.number for one in done) == list(range(len(lengths)))
     assert all((one.prompt, one.output) == lengths[one.number] and one.produced == one.output for one in done)
@@ -174,7 +174,7 @@ def test_first_tokens_come_in_order_of_arrival_when_nobody_is_preempted(lengths:
 
 
 @given(shapes, pools)
-def test_no_more_is_served_than_steps_allow(lengths: list[tuple[int, int]], pool: Pool) -> None:
+def test_no_more_is_served_than_steps_allow(lengths: list[tuple[int, int]], pool: SimPool) -> None:
     """Each step computes at most the budget, and writes at most a token for each of the sequences that run."""
     run = scheduler(pool)
     done = run.serve(lengths, in_flight=None)
@@ -187,7 +187,7 @@ def test_no_more_is_served_than_steps_allow(lengths: list[tuple[int, int]], pool
 
 def test_the_youngest_gives_way_and_computes_again_what_it_had_written() -> None:
     """Two of 5 blocks in a pool of 9: the second is thrown out when it has half of its answer and prefilled again, first in the queue."""
-    run = scheduler(Pool(9, BLOCK))
+    run = scheduler(SimPool(9, BLOCK))
     done = {one.number: one for one in run.serve([(16, 64), (16, 64), (16, 1)], in_flight=None)}
     assert [done[number].preemptions for number in (0, 1)] == [0, 1]
     assert run.preemptions == 1
@@ -197,7 +197,7 @@ def test_the_youngest_gives_way_and_computes_again_what_it_had_written() -> None
 
 
 def test_a_preempted_request_goes_before_those_that_came_later() -> None:
-    run = scheduler(Pool(9, BLOCK), slots=2)
+    run = scheduler(SimPool(9, BLOCK), slots=2)
     done = {one.number: one for one in run.serve([(16, 64), (16, 64), (100, 10)], in_flight=None)}
     assert done[1].preemptions == 1
     assert done[1].last_s > done[0].last_s
@@ -206,7 +206,7 @@ def test_a_preempted_request_goes_before_those_that_came_later() -> None:
 
 def test_an_engine_that_reserves_starts_only_what_it_can_finish() -> None:
     """5 blocks each to the end: of three requests two run in 10 blocks, and nobody is thrown out."""
-    run = scheduler(Pool(10, BLOCK, reserves=True))
+    run = scheduler(SimPool(10, BLOCK, reserves=True))
     done: list[SimRequest] = run.serve([(16, 64)] * 3, in_flight=None)
     assert run.preemptions == 0
     assert [one.first_s / STEP_S for one in done] == [1, 1, 65]
@@ -214,14 +214,14 @@ def test_an_engine_that_reserves_starts_only_what_it_can_finish() -> None:
 
 def test_states_of_fixed_size_take_their_share_of_the_pool() -> None:
     """One block for tokens and 2.5 for states: two sequences fit in 7 blocks, not three."""
-    run = scheduler(Pool(7, BLOCK, fixed_blocks=2.5))
+    run = scheduler(SimPool(7, BLOCK, fixed_blocks=2.5))
     done = run.serve([(8, 4)] * 3, in_flight=None)
     assert [one.first_s / STEP_S for one in done] == [1, 1, 5]
 
 
 def test_blocks_are_as_large_as_the_pool_says() -> None:
     """Engines that keep states in the pool grow its blocks: two requests of 5 large ones fit in 10, whatever the layout's own size."""
-    run = scheduler(Pool(10, 4 * BLOCK))
+    run = scheduler(SimPool(10, 4 * BLOCK))
     run.serve([(4 * BLOCK, 16 * BLOCK)] * 2, in_flight=None)
     assert run.preemptions == 0
     assert run.peak_blocks == 10

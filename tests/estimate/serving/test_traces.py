@@ -14,9 +14,9 @@ from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.machine import attention_bytes
 from advisor.estimate.operators.build import step_operators
 from advisor.estimate.operators.types import AttentionCall, StepPart
-from advisor.estimate.serving.requests import Pool
+from advisor.estimate.serving.requests import SimPool
 from advisor.estimate.serving.simulate import simulate
-from advisor.estimate.serving.times import Served
+from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.planning.question import workload_of
 from advisor.profiles.engines import load_engine
@@ -26,7 +26,7 @@ from advisor.profiles.trace import read_trace
 from tests.paths import ROOT
 
 FOLDER = ROOT / "benchmarks/published/traces"
-RTX_4090_POOL = Pool(2588, 16)
+RTX_4090_POOL = SimPool(2588, 16)
 """What the engine found: https://github.com/casys-kaist/LLMServingSim, the run's `kv_cache.num_gpu_blocks`."""
 TOLERANCE = 0.2
 
@@ -42,7 +42,7 @@ def recorded(name: str) -> dict[str, list[float]]:
     }
 
 
-def simulated(name: str, hardware: str, slots: int, pool: Pool | None, pricer: type[StepPricer] | None = None) -> Served:
+def simulated(name: str, hardware: str, slots: int, pool: SimPool | None, pricer: type[StepPricer] | None = None) -> ServingTimes:
     engine, trace = load_engine("vllm"), read_trace(FOLDER / f"{name}.csv")
     stack = Deployment(
         model=find_model("meta-llama/Meta-Llama-3.1-8B"),
@@ -59,7 +59,7 @@ def simulated(name: str, hardware: str, slots: int, pool: Pool | None, pricer: t
     return simulate(prices, stack, workload, replace(rules, pool=pool or rules.pool))
 
 
-def errors(served: Served, measured: dict[str, list[float]], metric: str) -> dict[str, float]:
+def errors(served: ServingTimes, measured: dict[str, list[float]], metric: str) -> dict[str, float]:
     """Relative error of each percentile."""
     predicted = {"ttft": served.ttft_s, "tpot": served.tpot_s, "e2e": served.e2e_s}[metric]
     return {name: STATISTICS[name](predicted) / STATISTICS[name](measured[metric]) - 1 for name in ("p50", "p95", "p99")}
@@ -121,7 +121,7 @@ def test_the_scheduler_reproduces_a_run_that_preempts_from_recorded_layer_times(
 
 @pytest.mark.parametrize(("name", "hardware", "slots", "pool"), RUNS)
 def test_latencies_are_within_a_fifth_per_token_and_three_tenths_to_the_first_at_every_percentile(
-    name: str, hardware: str, slots: int, pool: Pool | None
+    name: str, hardware: str, slots: int, pool: SimPool | None
 ) -> None:
     """A queue adds up what steps are off by, and attention was not measured on either card."""
     served, measured = simulated(name, hardware, slots, pool), recorded(name)
@@ -132,7 +132,7 @@ def test_latencies_are_within_a_fifth_per_token_and_three_tenths_to_the_first_at
 
 def test_a_smaller_pool_preempts_more_and_keeps_requests_waiting_longer() -> None:
     name, hardware = "rtx-4090-llama-3.1-8b", "rtx-4090"
-    runs = [simulated(name, hardware, 256, Pool(blocks, 16)) for blocks in (40_000, 5_000, 2_588)]
+    runs = [simulated(name, hardware, 256, SimPool(blocks, 16)) for blocks in (40_000, 5_000, 2_588)]
     waits = [STATISTICS["p50"](served.ttft_s) for served in runs]
     assert runs[0].preemptions == 0
     assert all(less.preemptions < more.preemptions for less, more in pairwise(runs))

@@ -13,16 +13,16 @@ from torch.utils._pytree import tree_map
 from advisor.kernels.attention import paged_attention
 from advisor.kernels.attention.paged_decode import KERNEL, new_workspace, paged_decode, reference
 from advisor.kernels.attention.paged_decode_forms import SPLITS, splits_for
-from advisor.kernels.attention.paged_decode_inputs import Case, inputs
+from advisor.kernels.attention.paged_decode_inputs import PagedDecodeCase, inputs
 from advisor.kernels.cache.kv_formats import dequantise
 
 FORMATS = ("bf16", "fp8", "int8", "int4")
-SMALL = Case(lengths=(17, 5), dtype=torch.float32, kv_heads=1, groups=2, key_width=16, block_tokens=4)
+SMALL = PagedDecodeCase(lengths=(17, 5), dtype=torch.float32, kv_heads=1, groups=2, key_width=16, block_tokens=4)
 CLOSE = 1e-5
 """Relative error in float32: in int4 a constant of 7.5 levels is taken from averages that are smaller."""
 
 
-def run(case: Case, splits: int | None = None, **changed: Any) -> Tensor:
+def run(case: PagedDecodeCase, splits: int | None = None, **changed: Any) -> Tensor:
     *tensors, options = inputs(case)
     out: Tensor = paged_decode(*tensors, **{**options, **changed}, splits=splits)
     return out
@@ -34,7 +34,7 @@ def differ(out: Tensor, exact: Tensor) -> float:
     return float(error.max())
 
 
-def error(case: Case, splits: int | None = None) -> float:
+def error(case: PagedDecodeCase, splits: int | None = None) -> float:
     query, *tensors, options = inputs(case)
     return differ(run(case, splits), reference(query.double(), *tensors, **options))
 
@@ -42,7 +42,7 @@ def error(case: Case, splits: int | None = None) -> float:
 @pytest.mark.parametrize("kv_format", FORMATS)
 @pytest.mark.parametrize("splits", [1, 4])
 def test_each_head_is_right_whatever_the_split(kv_format: str, splits: int) -> None:
-    assert error(Case(lengths=(1, 37, 97), kv_format=kv_format, dtype=torch.float32, groups=3), splits) < CLOSE
+    assert error(PagedDecodeCase(lengths=(1, 37, 97), kv_format=kv_format, dtype=torch.float32, groups=3), splits) < CLOSE
 
 
 @pytest.mark.parametrize("kv_format", ["bf16", "int4"])
@@ -97,8 +97,8 @@ def test_many_query_rows_of_a_head(width: int, groups: int) -> None:
 
 def test_half_precision_is_rounded_once() -> None:
     # 2^-11 is half a step of float16; the interpreter cuts bfloat16 off, 2^-7
-    assert error(Case(lengths=(33, 7))) < 2**-11
-    assert error(Case(lengths=(33, 7), dtype=torch.bfloat16)) < 2**-7
+    assert error(PagedDecodeCase(lengths=(33, 7))) < 2**-11
+    assert error(PagedDecodeCase(lengths=(33, 7), dtype=torch.bfloat16)) < 2**-7
 
 
 @pytest.mark.parametrize("kv_format", ["bf16", "int8"])
@@ -118,7 +118,7 @@ def test_the_reference_is_that_of_paged_attention(kv_format: str) -> None:
 
 
 def test_a_padding_row_gives_zeros() -> None:
-    out = run(Case(lengths=(0, 5), sinks=0.0), splits=4)
+    out = run(PagedDecodeCase(lengths=(0, 5), sinks=0.0), splits=4)
     assert torch.equal(out[0], torch.zeros_like(out[0]))
     assert bool(out[1].ne(0).any())
 
@@ -224,7 +224,7 @@ def test_queries_may_be_part_of_wider_rows() -> None:
 
 
 def test_launcher_says_what_it_got() -> None:
-    query, keys, values, tables, lengths, options = KERNEL.inputs(Case(lengths=(5, 6), kv_format="int8"))
+    query, keys, values, tables, lengths, options = KERNEL.inputs(PagedDecodeCase(lengths=(5, 6), kv_format="int8"))
     for wrong in (
         (query[..., 1:], keys, values, tables, lengths),
         (query[:, :, 1:], keys, values, tables, lengths),
@@ -249,7 +249,7 @@ def test_launcher_says_what_it_got() -> None:
 @pytest.mark.parametrize("kv_format", FORMATS)
 @pytest.mark.parametrize("asked", [{}, {"width": 4, "window": 500, "first": 5, "softcap": 30.0, "sinks": 0.0}, {"width": 16}], ids=str)
 def test_a_gpu_gives_the_same_bits_twice_and_the_right_ones(kv_format: str, asked: dict[str, Any]) -> None:
-    case = Case(lengths=(1, 4097, 0, 1000), kv_format=kv_format, dtype=torch.bfloat16, key_width=128, **{"width": 1, **asked})
+    case = PagedDecodeCase(lengths=(1, 4097, 0, 1000), kv_format=kv_format, dtype=torch.bfloat16, key_width=128, **{"width": 1, **asked})
     case = replace(case, lengths=tuple(max(length, case.width) if length else 0 for length in case.lengths), recent=kv_format == "int4")
     query, *tensors, options = tree_map(lambda given: given.cuda() if isinstance(given, Tensor) else given, inputs(case))
     once, again = (paged_decode(query, *tensors, **options) for _ in range(2))

@@ -12,14 +12,14 @@ import pytest
 from advisor.profiles.metrics import Basis, Value
 from advisor.rendering.html.validation_page import page_html, write_page
 from advisor.validation.cases import read_cases
-from advisor.validation.errors import Comparison
+from advisor.validation.errors import ComparedCase
 from advisor.validation.report import report_of
 
 MOST_BYTES = 2_000_000
 ROWS = 5925
 
 
-def compared(count: int, tmp_path: Path) -> list[Comparison]:
+def compared(count: int, tmp_path: Path) -> list[ComparedCase]:
     path = tmp_path / "cases.csv"
     path.write_text(
         "case_id,metric,value,hardware,engine,model,weights,prompt_tokens,output_tokens,concurrency,load,source\n"
@@ -31,7 +31,7 @@ def compared(count: int, tmp_path: Path) -> list[Comparison]:
         measured = 10.0 + 0.731 * i
         predicted = measured * (0.9 + 0.2 * (i % 7) / 6)
         value = Value(value=predicted, low=0.95 * predicted, high=1.1 * predicted, basis=Basis.CATALOGUE)
-        found.append(Comparison(replace(cases[i % 2], measured=measured), value, "dense", ""))
+        found.append(ComparedCase(replace(cases[i % 2], measured=measured), value, "dense", ""))
     return found
 
 
@@ -67,7 +67,7 @@ def test_as_many_rows_as_are_published_make_a_small_page(tmp_path: Path) -> None
 
 
 def test_nothing_answered_is_a_page_too(tmp_path: Path) -> None:
-    refused = [Comparison(one.case, None, "", "unknown hardware") for one in compared(3, tmp_path)]
+    refused = [ComparedCase(one.case, None, "", "unknown hardware") for one in compared(3, tmp_path)]
     page = page_html(report_of("cases.csv", refused), refused)
     assert "unknown hardware" in page
     assert "<canvas" not in page

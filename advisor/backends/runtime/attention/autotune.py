@@ -19,7 +19,7 @@ DEAR_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ShapeClass:
     """Calls that one choice serves: sequences, new tokens and cached tokens rounded up to powers of two."""
 
     device: str
@@ -43,10 +43,10 @@ class Kind:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TunedChoice:
     """A way and what each of those that could be taken took, in seconds; `inf` for one that failed."""
 
-    kind: Kind
+    kind: ShapeClass
     seconds: Mapping[str, float]
 
     @property
@@ -69,9 +69,9 @@ class Fastest:
     """Remembers the fastest way for each kind of call. Measures only while it is told to, so that no request waits for it."""
 
     clock: Callable[[], float] = time.perf_counter
-    choices: dict[Kind, Choice] = field(default_factory=dict)
+    choices: dict[ShapeClass, TunedChoice] = field(default_factory=dict)
     _until: float = -inf
-    _known: dict[Kind, str] = field(default_factory=dict)
+    _known: dict[ShapeClass, str] = field(default_factory=dict)
 
     def compute(self, call: Call) -> Tensor:
         """Compute the call the fastest way that is known for its kind or for the nearest one that was measured."""
@@ -103,7 +103,7 @@ class Fastest:
         """Whether there is time left to measure."""
         return self.clock() < self._until
 
-    def _way(self, kind: Kind, able: Mapping[str, Way]) -> str:
+    def _way(self, kind: ShapeClass, able: Mapping[str, Way]) -> str:
         known = self._known.get(kind)
         if known is None:
             nearest = min(self.choices.values(), key=lambda choice: _apart(choice.kind, kind), default=None)
@@ -111,8 +111,8 @@ class Fastest:
             known = self._known[kind] = nearest.way if nearest is not None and usable else next(iter(able))
         return known
 
-    def _measure(self, kind: Kind, call: Call, able: Mapping[str, Way]) -> None:
-        self.choices[kind] = Choice(kind, {name: self._seconds(way, call) for name, way in able.items()})
+    def _measure(self, kind: ShapeClass, call: Call, able: Mapping[str, Way]) -> None:
+        self.choices[kind] = TunedChoice(kind, {name: self._seconds(way, call) for name, way in able.items()})
         self._known.clear()
 
     def _seconds(self, way: Way, call: Call) -> float:
@@ -131,11 +131,11 @@ class Fastest:
         return self.clock() - started
 
 
-def kind_of(call: Call) -> Kind:
+def kind_of(call: Call) -> ShapeClass:
     """The kind of a call."""
     sequences, tokens, heads, width = call.query.shape
     keys = call.cached[0]
-    return Kind(
+    return ShapeClass(
         device=str(call.query.device),
         dtype=str(call.query.dtype),
         is_plain=call.is_plain,
@@ -150,7 +150,7 @@ def kind_of(call: Call) -> Kind:
     )
 
 
-def _apart(one: Kind, other: Kind) -> float:
+def _apart(one: ShapeClass, other: ShapeClass) -> float:
     """Octaves between the sizes of two kinds that are otherwise the same; `inf` for different ones, and for one token and many."""
     resized = replace(other, sequences=one.sequences, tokens=one.tokens, keys=one.keys)
     if resized != one or (one.tokens == 1) != (other.tokens == 1):

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from advisor.backends.runtime.cache.store import Batch
+from advisor.backends.runtime.cache.store import KvBatch
 from advisor.kernels.attention import paged_attention as kernel
 from advisor.kernels.attention.flex import KEY_BLOCK, AttentionMask, attend, compiled, over_rows
 from advisor.kernels.launch_sizes import power_of_two
@@ -30,7 +30,7 @@ class Call:
     """Attention of queries [N, W, H, D] over what is cached of N sequences."""
 
     query: Tensor
-    cached: tuple[Batch, Batch]
+    cached: tuple[KvBatch, KvBatch]
     """Keys and values, L tokens of each sequence."""
     mask: Callable[[], Tensor]
     """Makes the additive mask of `widen_mask`."""

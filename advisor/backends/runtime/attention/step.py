@@ -14,7 +14,7 @@ from advisor.backends.runtime.attention.visibility import PLAIN, Visibility, las
 from advisor.backends.runtime.cache.indices import Reading, Writing
 from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.backends.runtime.cache.recent_pages import Span
-from advisor.backends.runtime.cache.store import Batch
+from advisor.backends.runtime.cache.store import KvBatch
 from advisor.backends.runtime.device.token_ring import upload
 from advisor.backends.runtime.model.attention_hook import Options, attend
 from advisor.kernels.attention import paged_attention as kernel
@@ -125,7 +125,7 @@ class AttentionStep:
         spread = queries if self._spread is None else queries.index_select(0, self._spread)
         return spread.reshape(len(self.group), self._width, *queries.shape[1:])
 
-    def _attend_chunk(self, index: int, query: Tensor, turned: Tensor | None, cached: tuple[Batch, Batch], options: Options) -> Tensor:
+    def _attend_chunk(self, index: int, query: Tensor, turned: Tensor | None, cached: tuple[KvBatch, KvBatch], options: Options) -> Tensor:
         """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where its attention is causal by itself."""
         kv_heads, length = cached[0].rows.shape[1:3]
         past, width = _stored(self.chunks[index]), query.shape[1]
@@ -157,7 +157,7 @@ class AttentionStep:
         self,
         query: Tensor,
         turned: Tensor | None,
-        cached: tuple[Batch, Batch],
+        cached: tuple[KvBatch, KvBatch],
         seen: tuple[Callable[[], Tensor], Callable[[], Seen]],
         options: Options,
         *,
@@ -221,7 +221,7 @@ class AttentionStep:
         length = self.pool.read_length(self._group_length)
         return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, room.block_tokens))
 
-    def _read(self, layer: int, kv_heads: int, chunk: int | None, options: Options) -> tuple[Batch, Batch]:
+    def _read(self, layer: int, kv_heads: int, chunk: int | None, options: Options) -> tuple[KvBatch, KvBatch]:
         """What the group sees, or one of the chunks; with scales for those who apply them to scores and not to keys."""
         is_plain = options.softcap is None and options.sinks is None and self._turns is None
         at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
@@ -270,9 +270,9 @@ def _rotated(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Ten
     return queries, keys, values
 
 
-def _as_batch(rows: Tensor) -> Batch:
+def _as_batch(rows: Tensor) -> KvBatch:
     """Rows [T, K, D] of one sequence as a batch [1, K, T, D]."""
-    return Batch(rows.transpose(0, 1).contiguous().unsqueeze(0))
+    return KvBatch(rows.transpose(0, 1).contiguous().unsqueeze(0))
 
 
 def _stored(feed: SequenceInput) -> int:

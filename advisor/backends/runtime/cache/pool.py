@@ -11,7 +11,7 @@ from advisor.backends.runtime.cache.block_tables import BlockTables
 from advisor.backends.runtime.cache.indices import Reading, Writing
 from advisor.backends.runtime.cache.prefix import START, PrefixCache
 from advisor.backends.runtime.cache.recent_pages import Span, ring_read, ring_write
-from advisor.backends.runtime.cache.store import RING_FORMATS, Batch, Quantised, Store, new_quantised, new_store
+from advisor.backends.runtime.cache.store import RING_FORMATS, KvBatch, Quantised, Store, new_quantised, new_store
 from advisor.backends.runtime.device.memory import memory_errors
 from advisor.backends.runtime.device.token_ring import upload
 from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
@@ -289,7 +289,7 @@ class Pool:
             self.keys[layer].write(at, key)
             self.values[layer].write(at, value)
 
-    def read(self, layer: int, at: Reading, *, apart: bool = False) -> tuple[Batch, Batch]:
+    def read(self, layer: int, at: Reading, *, apart: bool = False) -> tuple[KvBatch, KvBatch]:
         """Keys and values of the chosen sequences, L being `read_length(tokens)`; see `Store` for `apart`."""
         if self._both:
             return self._both[layer].read(at, apart=apart).halves()

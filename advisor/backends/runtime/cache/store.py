@@ -20,7 +20,7 @@ RING_FORMATS = ("int4",)
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class KvBatch:
     """Contiguous [N, K, L, D] rows of several sequences; times `scales` [N, K, L] where the format has them."""
 
     rows: Tensor
@@ -30,10 +30,10 @@ class Batch:
         """The rows as the model would see them."""
         return self.rows if self.scales is None else self.rows * self.scales.unsqueeze(-1)
 
-    def halves(self) -> tuple["Batch", "Batch"]:
+    def halves(self) -> tuple["KvBatch", "KvBatch"]:
         """The first and the second half of the sequences."""
         (first, second), scales = self.rows.chunk(2), (None, None) if self.scales is None else self.scales.chunk(2)
-        return Batch(first, scales[0]), Batch(second, scales[1])
+        return KvBatch(first, scales[0]), KvBatch(second, scales[1])
 
 
 class Store(Protocol):
@@ -42,7 +42,7 @@ class Store(Protocol):
     def write(self, at: Writing, new: Tensor) -> None:
         """Put [T, K, D] where `at` says."""
 
-    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+    def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
         """The sequences that `at` names; scales stay `apart` where the caller applies them where there are fewer numbers."""
 
     def renumber(self, row: int) -> None:
@@ -70,9 +70,9 @@ class ModelFormat:
         width = self.data.shape[3]
         self.data.view(-1, width).index_copy_(0, at.rows, new.reshape(-1, width))
 
-    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+    def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
         """See `Store`; there are no scales."""
-        return Batch(gather(self.data, at.index, at.tokens))
+        return KvBatch(gather(self.data, at.index, at.tokens))
 
     def renumber(self, row: int) -> None:
         """See `Store`; there are no pages."""
@@ -105,7 +105,7 @@ class Quantised:
         if self.recent is not None and at.newest is not None:
             self.recent.write(at.newest, new)
 
-    def read(self, at: Reading, *, apart: bool = False) -> Batch:
+    def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
         """See `Store`."""
         stored = gather(self._bytes, at.index, at.tokens).view(self.data.dtype)
         kept = gather(self.scales, at.index, at.tokens).squeeze(3)
@@ -115,7 +115,7 @@ class Quantised:
             rows, scales = dequantise(stored, kept, self.kv_format, self.dtype), None
         if self.recent is not None and at.newest is not None:
             self.recent.lay_over(at.newest, rows, scales)
-        return Batch(rows, scales)
+        return KvBatch(rows, scales)
 
     def renumber(self, row: int) -> None:
         """See `Store`."""

@@ -16,7 +16,7 @@ from advisor.backends.runtime.model.row_operators import Norm, RowOperators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class DecoderLayer:
     """One layer's parts. A `feed_forward` that is not the usual one is the model's own module."""
 
     before_attention: Norm
@@ -51,7 +51,7 @@ class Decoder:
     embedding: Tensor
     rotary: nn.Module
     """The model's own: it gives cosines and sines for positions."""
-    layers: Sequence[Layer]
+    layers: Sequence[DecoderLayer]
     norm: Norm
     head: Product
     operators: RowOperators
@@ -97,7 +97,7 @@ def _turning(step: Attends, cos: Tensor, sin: Tensor) -> Attend:
     return attend_turned
 
 
-def _attended(layer: Layer, index: int, attend: Attend, normed: Tensor) -> Tensor:
+def _attended(layer: DecoderLayer, index: int, attend: Attend, normed: Tensor) -> Tensor:
     """[T, C] to [T, H·D]."""
     rows, both = normed.shape[0], layer.heads + layer.kv_heads
     projected = layer.qkv(normed).view(rows, both + layer.kv_heads, -1)
@@ -107,7 +107,7 @@ def _attended(layer: Layer, index: int, attend: Attend, normed: Tensor) -> Tenso
     return attend(index, queries_keys, projected[:, both:], layer.options).reshape(rows, -1)
 
 
-def _fed_forward(layer: Layer, x: Tensor, operators: RowOperators) -> Tensor:
+def _fed_forward(layer: DecoderLayer, x: Tensor, operators: RowOperators) -> Tensor:
     if isinstance(layer.feed_forward, GatedProducts):
         return layer.feed_forward.run(x, operators)
     out = layer.feed_forward(x.unsqueeze(0))

@@ -60,7 +60,7 @@ class Prepared:
     """What each layer caches."""
     asked: tuple[LayerAttention, ...]
     """What each layer asks of attention."""
-    own_code_because: str | None
+    fallback_reason: str | None
     """Why the model's own code runs; `None` where ours does."""
 
     @property

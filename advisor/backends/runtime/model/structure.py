@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advisor.backends.model.quantised_linear import Product, QuantisedLinear
 from advisor.backends.runtime.model.attention_hook import Options
-from advisor.backends.runtime.model.decoder import Decoder, GatedProducts, Layer
+from advisor.backends.runtime.model.decoder import Decoder, GatedProducts, DecoderLayer
 from advisor.backends.runtime.model.linears import product
 from advisor.backends.runtime.model.row_operators import Norm, RowOperators
 
@@ -56,12 +56,12 @@ def build(model: Any, options: dict[int, Options], operators: RowOperators, undo
     )
 
 
-def _layer(layer: Any, options: Options, of: Callable[..., Product]) -> Layer:
+def _layer(layer: Any, options: Options, of: Callable[..., Product]) -> DecoderLayer:
     attention, feed_forward = layer.self_attn, layer.mlp
     width = attention.head_dim
     heads, kv_heads = (projection.out_features // width for projection in (attention.q_proj, attention.k_proj))
     gated = _names(feed_forward) == _FEED_FORWARD
-    return Layer(
+    return DecoderLayer(
         before_attention=_norm(layer.input_layernorm),
         qkv=of(attention.q_proj, attention.k_proj, attention.v_proj),
         heads=heads,
