@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
+from advisor.backends.measure.interleave import MeasurementKind
 from advisor.backends.measure.timing import seconds_per_call
-from advisor.backends.measure.turns import MeasurementKind
 from advisor.profiles.machine import AttentionPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need

@@ -8,7 +8,7 @@ from itertools import accumulate
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from advisor.backends.measure.pace import Pace
+from advisor.backends.measure.cpu_pace import Pace
 from advisor.backends.measure.spread import STATISTICS, bootstrap_value, mean_value
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.processes.jobs import repeat_step

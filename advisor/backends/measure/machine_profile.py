@@ -10,11 +10,11 @@ from advisor.backends.detection.contention import processors_busy
 from advisor.backends.detection.detect import Detected, detect, detected_hardware, fingerprint
 from advisor.backends.measure.attention_times import attention_timings
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
+from advisor.backends.measure.interleave import interleave
 from advisor.backends.measure.memory import resident_bytes
 from advisor.backends.measure.overheads import Tables, overheads_of, step_timings
 from advisor.backends.measure.products import product_timings
 from advisor.backends.measure.timing import Clock
-from advisor.backends.measure.turns import interleave
 from advisor.backends.processes.events import Event, Log, Profiled
 from advisor.backends.processes.jobs import PROFILE_STEPS, ProfileJob
 from advisor.profiles.interpolate import AttentionTable, GemmTable

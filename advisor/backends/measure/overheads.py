@@ -7,8 +7,8 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from advisor.backends.measure.interleave import MeasurementKind
 from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
-from advisor.backends.measure.turns import MeasurementKind
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 

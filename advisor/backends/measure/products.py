@@ -8,8 +8,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes
+from advisor.backends.measure.interleave import MeasurementKind
 from advisor.backends.measure.timing import seconds_per_call
-from advisor.backends.measure.turns import MeasurementKind
 from advisor.profiles.machine import GemmPoint
 
 if TYPE_CHECKING:  # heavy; functions below import what they need

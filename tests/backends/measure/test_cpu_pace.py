@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from advisor.backends.measure import pace
-from advisor.backends.measure.pace import EVERY_S, Pace, time_fixed_loop
+from advisor.backends.measure import cpu_pace
+from advisor.backends.measure.cpu_pace import EVERY_S, Pace, time_fixed_loop
 
 
 def test_the_fixed_work_takes_time() -> None:
@@ -19,7 +19,7 @@ def test_nothing_sampled_is_no_pace() -> None:
 def test_samples_are_apart_and_interrupted_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = iter([1.0, 1.0, 2.0, 2.0, 90.0])
     now = [100.0]
-    monkeypatch.setattr(pace, "seconds_of_turns", lambda: next(samples))
+    monkeypatch.setattr(cpu_pace, "time_fixed_loop", lambda: next(samples))
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
     found = Pace()
     for _ in range(5):

@@ -4,9 +4,9 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from advisor.backends.measure import turns
+from advisor.backends.measure import interleave as interleave_module
+from advisor.backends.measure.interleave import MeasurementKind, interleave
 from advisor.backends.measure.timing import Clock
-from advisor.backends.measure.turns import MeasurementKind, interleave
 from advisor.backends.processes.events import Event, Progress
 
 
@@ -42,7 +42,7 @@ def kind(hands: Hands, name: str, seconds: float, *, pieces: int, share: float, 
 
 def run(hands: Hands, kinds: tuple[MeasurementKind[str], ...], at: float, monkeypatch: object) -> list[Event]:
     told: list[Event] = []
-    monkeypatch.setattr(turns, "time", hands)  # type: ignore[attr-defined]
+    monkeypatch.setattr(interleave_module, "time", hands)  # type: ignore[attr-defined]
     interleave(kinds, Clock(time.monotonic(), None, told.append), Until(hands, at), "timings")  # type: ignore[arg-type]
     return told
 

@@ -10,12 +10,13 @@ import torch
 from advisor.backends.measure import attention_times, products
 from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, attention_timings
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
+from advisor.backends.measure.interleave import MeasurementKind, T, interleave
 from advisor.backends.measure.overheads import (
     NEEDED_BATCHES,
     STACKS,
-    TimedBatch,
     Shape,
     Tables,
+    TimedBatch,
     observed,
     operator_seconds,
     random_llama,
@@ -24,7 +25,6 @@ from advisor.backends.measure.overheads import (
 )
 from advisor.backends.measure.products import FORMATS, GemmCase, Stored, linear, stored_bytes, time_case
 from advisor.backends.measure.timing import Clock, seconds_per_call
-from advisor.backends.measure.turns import MeasurementKind, T, interleave
 from advisor.backends.processes import child as launch
 from advisor.backends.processes.child import run_job
 from advisor.backends.processes.events import Event, Failed, Progress, Started

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from advisor.backends.measure.pace import Pace
+from advisor.backends.measure.cpu_pace import Pace
 from advisor.backends.measure.timing import Clock, Deadline
 
 T = TypeVar("T")
