@@ -31,7 +31,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from advisor.profiles.architectures.spec import shipped_models
-from advisor.tui.app import SessionApp, AppSettings
+from advisor.tui.app import AppSettings, SessionApp
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState
 from advisor.tui.form.values import FormValues

@@ -23,7 +23,7 @@ ASKED = {
 
 async def draw() -> str:
     """The picture, once the plan is there and its reasons are worked out."""
-    from advisor.tui.app import SessionApp, AppSettings
+    from advisor.tui.app import AppSettings, SessionApp
     from advisor.tui.form.history import History
     from advisor.tui.form.saved_state import SessionState
     from advisor.tui.form.values import FormValues

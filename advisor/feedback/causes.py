@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from advisor.feedback.compare import Comparison, Line, Share, ComparedRung, LimitVerdict
+from advisor.feedback.compare import ComparedRung, Comparison, LimitVerdict, Line, Share
 from advisor.quantities.formatting import one_digit, quantity, value_text
 from advisor.quantities.metrics import METRICS
 

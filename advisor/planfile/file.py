@@ -13,14 +13,14 @@ from pydantic import Field, ValidationError
 from advisor.backends.technique_names import full_words
 from advisor.planfile.decision import Apply, PlanPart
 from advisor.planfile.sections import (
-    PlanMachine,
     PlanLimits,
+    PlanMachine,
     PlanModel,
     PlanReason,
+    PlanVerdict,
     Predicted,
     Provenance,
     Quality,
-    PlanVerdict,
 )
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits, Load, Request, Workload

@@ -15,7 +15,7 @@ from advisor.estimate.memory.ledger import footprint
 from advisor.estimate.serving.closed_form import SteadyStates, steady_state
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import StepPricer
-from advisor.planning.ranking import MetricColumn, Columns
+from advisor.planning.ranking import Columns, MetricColumn
 from advisor.planning.search import Stack
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value

@@ -5,7 +5,7 @@ from itertools import islice
 
 from advisor.planning.reasons import effects
 from advisor.profiles.request import Load, Request, Workload
-from advisor.sensitivity.counterfactual import Scenario, Change, ChangeKind, CounterfactualOutcome, judged_beside, loses_too_much
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, judged_beside, loses_too_much
 
 MOST = 2
 """Multiples that are told."""

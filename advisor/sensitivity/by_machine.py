@@ -11,7 +11,7 @@ from advisor.planning.relaxations import MOST_DEVICES
 from advisor.planning.search import baselines
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import Hardware, load_hardware, shipped_hardware
-from advisor.sensitivity.counterfactual import Scenario, Change, ChangeKind, CounterfactualOutcome, loses_too_much, new_misses
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, loses_too_much, new_misses
 
 MOST_MACHINES = 4
 """Others that are priced."""

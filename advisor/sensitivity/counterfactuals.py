@@ -12,7 +12,7 @@ from advisor.quantities.formatting import on_the_safe_side
 from advisor.quantities.metrics import BY_LIMIT, worse_end
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
-from advisor.sensitivity.counterfactual import Scenario, Change, ChangeKind, CounterfactualOutcome, judged_beside, new_misses
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, judged_beside, new_misses
 from advisor.sensitivity.marginal_gain import with_limit
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def check_terminal(stdin: Stream | None, stderr: Stream | None) -> None:
 def open_session(*, ascii: bool = False, light: bool = False, resume: bool = False) -> int:
     """Run the session until it is left. Raises `AdvisorError` `not-a-terminal`, `bad-session` or `bad-keymap` before it is drawn."""
     check_terminal(sys.__stdin__, sys.__stderr__)
-    from advisor.tui.app import SessionApp, AppSettings
+    from advisor.tui.app import AppSettings, SessionApp
     from advisor.tui.form.saved_state import session_file
     from advisor.tui.keys import keymap_file, load_keymap
     from advisor.tui.workers.planning_client import PlanningClient

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import Comparison, Line, LimitVerdict, compare
+from advisor.feedback.compare import Comparison, LimitVerdict, Line, compare
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Limits

@@ -71,8 +71,14 @@ def advice(**changes: object) -> Advice:
         chosen=chosen,
         ranked=(chosen, other),
         reasons=(
-            Reason("weights-int8", TechniqueState.CHOSEN, "Halves the weights.", effect=(("tpot_ms_p50", -3.7),), sources=("arxiv:2208.07339",)),
-            Reason("weights-int4", TechniqueState.REJECTED, "quality: 3.21 [2.1, 4.5] % is over 1 %.", would_need=(("quality_loss_pct", 3.2149),)),
+            Reason(
+                "weights-int8", TechniqueState.CHOSEN, "Halves the weights.",
+                effect=(("tpot_ms_p50", -3.7),), sources=("arxiv:2208.07339",),
+            ),
+            Reason(
+                "weights-int4", TechniqueState.REJECTED, "quality: 3.21 [2.1, 4.5] % is over 1 %.",
+                would_need=(("quality_loss_pct", 3.2149),),
+            ),
         ),
         relaxations=(),
         binding=None,

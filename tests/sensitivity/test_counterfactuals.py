@@ -16,7 +16,7 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
-from advisor.sensitivity.counterfactual import Scenario, ChangeKind, CounterfactualOutcome, new_misses
+from advisor.sensitivity.counterfactual import ChangeKind, CounterfactualOutcome, Scenario, new_misses
 from advisor.sensitivity.counterfactuals import by_limits, by_name, by_permission, counterfactuals
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"

@@ -11,8 +11,8 @@ from advisor.profiles.request import Limits
 from advisor.quantities.metrics import BY_LIMIT
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
 from advisor.sensitivity.findings import Finding
-from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.sensitivity.marginal_gain import Gain
+from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.tui.form.values import FormValues
 from advisor.tui.workers.planning_client import Here, Planned, PlanningClient
 from tests.rendering.text.test_text import FITS, NOTHING_FITS

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 from textual.pilot import Pilot
 
-from advisor.tui.app import SessionApp, AppSettings
+from advisor.tui.app import AppSettings, SessionApp
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState
 from advisor.tui.form.values import FormValues

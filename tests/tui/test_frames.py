@@ -9,7 +9,7 @@ from rich.segment import Segment
 
 from advisor.feedback.next_plans import NextPlans, PricedWith
 from advisor.running.folders import runs_folder
-from advisor.tui.app import SessionApp, AppSettings
+from advisor.tui.app import AppSettings, SessionApp
 from advisor.tui.form.values import FormValues
 from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT

@@ -7,7 +7,7 @@ import pytest
 from textual.widgets import Input
 
 from advisor.planfile.store import read_plan
-from advisor.tui.app import SessionApp, AppSettings
+from advisor.tui.app import AppSettings, SessionApp
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SessionState, load_session
 from advisor.tui.form.values import FormValues

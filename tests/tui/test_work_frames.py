@@ -8,7 +8,7 @@ from textual.pilot import Pilot
 
 from advisor.backends.processes.events import Event
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.app import SessionApp, AppSettings
+from advisor.tui.app import AppSettings, SessionApp
 from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job import Job

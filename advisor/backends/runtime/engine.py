@@ -7,15 +7,15 @@ from advisor.backends.runtime.decode_program import DecodeProgram, bucket
 from advisor.backends.runtime.device.clock import DeviceClock
 from advisor.backends.runtime.device.decode_batch import Lanes
 from advisor.backends.runtime.device.token_ring import TokenRing
-from advisor.backends.runtime.loop import RequestQueue, Loop
+from advisor.backends.runtime.loop import Loop, RequestQueue
 from advisor.backends.runtime.prepare import DeviceOptions, PreparedSession, prepared_session
-from advisor.backends.runtime.results import FinishedRequest, GenerationRequest, ServingResult, SequenceProgress
+from advisor.backends.runtime.results import FinishedRequest, GenerationRequest, SequenceProgress, ServingResult
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 from advisor.backends.runtime.scheduler import Policy, Scheduler
 from advisor.backends.runtime.step_launch import Launcher
 from advisor.profiles.errors import AdvisorError, ExitCode
 
-__all__ = ["FinishedRequest", "GenerationRequest", "ServingResult", "SequenceProgress", "serve"]
+__all__ = ["FinishedRequest", "GenerationRequest", "SequenceProgress", "ServingResult", "serve"]
 
 
 def serve(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from advisor.backends.runtime.device.clock import DeviceClock
-from advisor.backends.runtime.results import FinishedRequest, GenerationRequest, ServingResult, SequenceProgress
+from advisor.backends.runtime.results import FinishedRequest, GenerationRequest, SequenceProgress, ServingResult
 from advisor.backends.runtime.scheduler import ScheduledChunk, Scheduler
 from advisor.backends.runtime.scheduler import Sequence as Running
 from advisor.backends.runtime.speculate import Drafter

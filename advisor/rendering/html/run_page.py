@@ -6,7 +6,7 @@ from string import Template
 
 from advisor.backends.measure.spread import quantile
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import HEADLINES, Comparison, Line, LimitVerdict, compare
+from advisor.feedback.compare import HEADLINES, Comparison, LimitVerdict, Line, compare
 from advisor.planfile.command import LIMIT_FLAGS, plan_command
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advisor.feedback.compare import HEADLINES, Comparison, Line, ComparedRung, LimitVerdict
+from advisor.feedback.compare import HEADLINES, ComparedRung, Comparison, LimitVerdict, Line
 from advisor.profiles.metrics import Sample, Value
 from advisor.profiles.run import Rung, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import HEADLINES, Comparison, Line, Share, ComparedRung, LimitVerdict, compare
+from advisor.feedback.compare import HEADLINES, ComparedRung, Comparison, LimitVerdict, Line, Share, compare
 from advisor.feedback.next_plans import NextPlans, PricedWith
 from advisor.planning.advice import Candidate
 from advisor.profiles.run import Run, RungStatus

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from advisor.feedback.compare import Comparison, Line, ComparedRung, LimitVerdict, compare
+from advisor.feedback.compare import ComparedRung, Comparison, LimitVerdict, Line, compare
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Run, RungStatus

@@ -9,8 +9,8 @@ from advisor.profiles.metrics import Value
 from advisor.quantities.formatting import number, percent, quantity, scale
 from advisor.quantities.metrics import BY_LIMIT, METRICS
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
-from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.sensitivity.marginal_gain import Gain
+from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.sensitivity.slack import LimitSlack
 
 OUTCOMES = {

@@ -9,7 +9,7 @@ import torch
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.device.memory import memory_errors
-from advisor.backends.runtime.engine import GenerationRequest, ServingResult, SequenceProgress, serve
+from advisor.backends.runtime.engine import GenerationRequest, SequenceProgress, ServingResult, serve
 from advisor.backends.runtime.prepare import prepared_session
 from advisor.profiles.errors import AdvisorError, ExitCode
 

@@ -14,7 +14,7 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime import engine
 from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.device.token_ring import Arrival, TokenRing
-from advisor.backends.runtime.engine import GenerationRequest, ServingResult, SequenceProgress, serve
+from advisor.backends.runtime.engine import GenerationRequest, SequenceProgress, ServingResult, serve
 from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import Sampling
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from advisor.backends.model.quantised_linear import Product, QuantisedLinear
 from advisor.backends.runtime.model.attention_hook import Options
-from advisor.backends.runtime.model.decoder import Decoder, GatedProducts, DecoderLayer
+from advisor.backends.runtime.model.decoder import Decoder, DecoderLayer, GatedProducts
 from advisor.backends.runtime.model.linears import product
 from advisor.backends.runtime.model.row_operators import Norm, RowOperators
 
