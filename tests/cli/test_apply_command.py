@@ -79,7 +79,7 @@ def test_a_model_folder_that_has_gone_is_missing(advisor: Run, planned: Path, tm
 
 def test_too_little_disk_is_told_before_anything_runs(advisor: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = dataclasses.make_dataclass("Usage", ["total", "used", "free"])
-    monkeypatch.setattr("advisor.running.apply.shutil.disk_usage", lambda path: usage(1, 1, 2**20))
+    monkeypatch.setattr("advisor.running.preflight.shutil.disk_usage", lambda path: usage(1, 1, 2**20))
     ended = advisor("apply", planned, "--out", tmp_path / "out", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("disk-full", ExitCode.FAILED)
     assert "--out" in ended.error["help"][0]

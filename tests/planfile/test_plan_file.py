@@ -200,7 +200,7 @@ def test_settings_that_the_techniques_do_not_make_are_refused(tmp_path: Path) ->
         check_decision(read_plan(path), MODEL)
     assert (caught.value.code, caught.value.exit_code) == ("plan-inconsistent", ExitCode.USAGE)
     assert caught.value.notes == (
-        "attention implementation: eager in the settings, sdpa by the techniques",
+        "attention backend: eager in the settings, sdpa by the techniques",
         "kv block tokens: 32 in the settings, 16 by the techniques",
     )
 

@@ -101,7 +101,7 @@ def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Plan
 def test_the_same_limit_simulates_nothing_again(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, _ = searched
     first = advise(planner, request)
-    with patch.object(planner.estimator, "serve", side_effect=AssertionError("simulated again")):
+    with patch.object(planner.estimator, "simulate", side_effect=AssertionError("simulated again")):
         assert advise(planner, request) == first
 
 
