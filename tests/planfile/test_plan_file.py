@@ -72,11 +72,16 @@ def advice(**changes: object) -> Advice:
         ranked=(chosen, other),
         reasons=(
             Reason(
-                "weights-int8", TechniqueState.CHOSEN, "Halves the weights.",
-                effect=(("tpot_ms_p50", -3.7),), sources=("arxiv:2208.07339",),
+                "weights-int8",
+                TechniqueState.CHOSEN,
+                "Halves the weights.",
+                effect=(("tpot_ms_p50", -3.7),),
+                sources=("arxiv:2208.07339",),
             ),
             Reason(
-                "weights-int4", TechniqueState.REJECTED, "quality: 3.21 [2.1, 4.5] % is over 1 %.",
+                "weights-int4",
+                TechniqueState.REJECTED,
+                "quality: 3.21 [2.1, 4.5] % is over 1 %.",
                 would_need=(("quality_loss_pct", 3.2149),),
             ),
         ),
@@ -84,7 +89,7 @@ def advice(**changes: object) -> Advice:
         binding=None,
         considered=96,
         feasible=48,
-    )  # fmt: skip
+    )
     return dataclasses.replace(known, **changes)  # type: ignore[arg-type]  # tests name the fields
 
 
