@@ -53,34 +53,31 @@ def missing_gpu() -> str | None:
 
 def gpu_cases(*, dry: bool = False) -> list[Case]:
     """Every case, most important first; tiny ones for a trial."""
-    from benchmarks.cases import ceilings, continuous, decode_attention, kv_write, linear, one_sequence, prefill, rows, sampling, stacks
+    from benchmarks.cases import ceilings, continuous, decode_attention, kv_write, linear, one_sequence, prefill, rows, stacks
 
     if dry:
         return _tiny_cases()
     decodes, linears = decode_attention.decode_cases(), linear.linear_cases()
     prefills, row_operators = prefill.prefill_cases(), rows.row_cases()
-    draws = sampling.sampling_cases()
     writes = kv_write.write_cases()
     alone, together = one_sequence.one_sequence_cases(), continuous.continuous_cases()
     return [
         *ceilings.ceiling_cases(),
         *check_cases(kernels_on("gpu")),
         *decodes[:4],
-        *linears[:24],
+        *linears[:16],
         *alone[:3],
         *together[:1],
         *prefills[:2],
-        *row_operators[:6],
-        *draws[:1],
+        *row_operators[:4],
         *writes[:2],
         *stacks.stack_cases(stacks.gpu_stacks(), seconds=4),
         *together[1:2],
         *alone[3:],
         *decodes[4:],
-        *linears[24:],
+        *linears[16:],
         *prefills[2:],
-        *row_operators[6:],
-        *draws[1:],
+        *row_operators[4:],
         *writes[2:],
         *together[2:],
     ]
@@ -98,7 +95,6 @@ def _tiny_cases() -> list[Case]:
         one_sequence,
         prefill,
         rows,
-        sampling,
         shapes,
         stacks,
     )
@@ -112,7 +108,6 @@ def _tiny_cases() -> list[Case]:
         *prefill.prefill_cases(shapes.TINY_PREFILLS, seconds=0),
         *rows.row_cases(shapes.TINY_ROWS, seconds=0),
         *kv_write.write_cases(shapes.TINY, (3,), seconds=0),
-        *sampling.sampling_cases(shapes.TINY_VOCABULARIES, seconds=0),
         *one_sequence.one_sequence_cases(((models.TINY, "bf16"), (models.TINY, "int8")), **lengths, seconds=0),
         *continuous.continuous_cases(((models.TINY, 2),), **lengths, seconds=0),
         *stacks.stack_cases(stacks.tiny_stacks(), seconds=0, profile_s=0, serve_s=0),

@@ -116,7 +116,7 @@ def _is_large(record: Record) -> bool:
 
 
 def _is_bulk(record: Record) -> bool:
-    is_row_operator = record.case.startswith(("add-rmsnorm/", "silu-mul/", "quantise-rows/"))
+    is_row_operator = record.case.startswith(("add-rmsnorm/", "silu-mul/"))
     return is_row_operator and record.work["advisor"].bytes >= LARGE_BYTES // 4
 
 
@@ -177,11 +177,7 @@ TARGETS = (
         part=_KERNELS, pattern="block-sparse-prefill/*", figure=_over("sdpa", "dense"), bound=0.7, unit="x",
     ),
     Target(
-        what="sampling, 64 rows of 128k tokens: speed over torch's sort",
-        part=_KERNELS, pattern="sampling/64x*", figure=_over("torch-sort", "advisor"), bound=5.0, unit="x",
-    ),
-    Target(
-        what="add+RMSNorm, SiLU·mul and quantising rows, 64 MiB and more: share of copy bandwidth",
+        what="add+RMSNorm and SiLU·mul, 64 MiB and more: share of copy bandwidth",
         part=_KERNELS, pattern="*/*[0-9]x*[0-9]", figure=_share_of("advisor"), bound=0.90, where=_is_bulk,
     ),
     *(

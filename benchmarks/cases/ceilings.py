@@ -21,12 +21,11 @@ READ_BLOCK = 4096
 
 
 def ceiling_cases(*, buffer_bytes: int = LARGE_BYTES, size: int = SIZE) -> list[Case]:
-    """Copy, read, and products in bf16 and fp8."""
+    """Copy, read, and a product in bf16."""
     return [
         Case(part=CEILINGS, name="copy", seconds=5, run=lambda bench: copy_ceiling(bench, buffer_bytes)),
         Case(part=CEILINGS, name="read", seconds=6, run=lambda bench: read_ceiling(bench, buffer_bytes)),
         Case(part=CEILINGS, name="product-bf16", seconds=5, run=lambda bench: product_ceiling(bench, size)),
-        Case(part=CEILINGS, name="product-fp8", seconds=5, run=lambda bench: fp8_ceiling(bench, size)),
     ]
 
 
@@ -83,25 +82,7 @@ def product_ceiling(bench: Bench, size: int) -> Measured:
     left, right = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(left)
     timings = interleaved([Candidate("product-bf16", [lambda: torch.mm(left, right, out=out)])], bench.device, bench.samples)
-    return Measured(settings={"size": size}, work={"product-bf16": _product(size, 2)}, timings=timings)
-
-
-def fp8_ceiling(bench: Bench, size: int) -> Measured:
-    """The same in float8_e4m3fn with one scale for each matrix, beside bf16."""
-    device = bench.device
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    one = torch.ones((), device=device)
-    eight = (left.to(torch.float8_e4m3fn), right.to(torch.float8_e4m3fn).t())
-    candidates = [
-        Candidate("product-fp8", [lambda: torch._scaled_mm(*eight, scale_a=one, scale_b=one, out_dtype=torch.bfloat16)]),
-        Candidate("product-bf16", [lambda: torch.mm(left, right)]),
-    ]
-    timings = interleaved(candidates, device, bench.samples)
-    return Measured(settings={"size": size}, work={"product-fp8": _product(size, 1), "product-bf16": _product(size, 2)}, timings=timings)
-
-
-def _product(size: int, width: int) -> Work:
-    return Work(bytes=2 * width * size * size + 2 * size * size, flops=2 * size**3)
+    return Measured(settings={"size": size}, work={"product-bf16": Work(bytes=6 * size * size, flops=2 * size**3)}, timings=timings)
 
 
 def _random(count_bytes: int, device: torch.device) -> torch.Tensor:

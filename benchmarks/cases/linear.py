@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from advisor.backends.measure.products import Stored, linear, stored_bytes
-from advisor.kernels.linear.fp8_linear import fp8_linear, quantise_fp8
 from benchmarks.cases.shapes import LINEARS, Model
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks
@@ -19,7 +18,7 @@ from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import Candidate, absent, interleaved, sets_for
 
 FORMATS = {"int4-linear": Stored("int4-g128", "int4", 128), "int8-linear": Stored("int8", "int8")}
-"""By kernel; the plain layer of torch that they replace is timed beside each. `fp8-linear` is made here: no model is stored in it."""
+"""By kernel; the plain layer of torch that they replace is timed beside each."""
 PLAIN = Stored("bf16", None)
 PEERS = {"int4-linear": (("torchao-int4", "torchao"), ("gemlite-int4", "gemlite")), "int8-linear": (("torchao-int8", "torchao"),)}
 """Candidates of other libraries, and the package that each needs."""
@@ -38,7 +37,7 @@ def linear_cases(shapes: Shapes = LINEARS, *, seconds: float = 3.0) -> list[Case
             run=partial(time_linear, kernel, model, matrix, rows),
         )
         for model, matrix, rows in shapes
-        for kernel in (*FORMATS, "fp8-linear")
+        for kernel in FORMATS
     ]
 
 
@@ -65,28 +64,9 @@ def time_linear(kernel: str, model: Model, matrix: str, rows: int, bench: Bench)
     )
 
 
-class Fp8Layer(nn.Module):
-    """Weights and activations in fp8, activations rounded on the way in."""
-
-    q: torch.Tensor
-    scale: torch.Tensor
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        q, scale = quantise_fp8(weight)
-        self.register_buffer("q", q)
-        self.register_buffer("scale", scale)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """`x` [.., K] to [.., N]."""
-        return fp8_linear(x, self.q, self.scale)
-
-
 def layers(kernel: str, n: int, k: int, device: torch.device) -> dict[str, nn.Module]:
     """Our layer first, then the plain one."""
     plain = linear(n, k, PLAIN, device)
-    if kernel == "fp8-linear":
-        return {"fp8": Fp8Layer(plain.weight.detach()), PLAIN.name: plain}
     return {FORMATS[kernel].name: linear(n, k, FORMATS[kernel], device), PLAIN.name: plain}
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from advisor.kernels.rows.add_rmsnorm import add_rmsnorm, add_rmsnorm_reference
-from advisor.kernels.rows.quantise_rows import quantise_rows, quantise_rows_reference
 from advisor.kernels.rows.silu_mul import silu_mul, silu_mul_reference
 from benchmarks.cases.shapes import ROWS
 from benchmarks.harness.case import Bench, Case, Measured
@@ -26,7 +25,7 @@ class Operator:
     make: Make
     ours: Callable[..., object]
     plain: Callable[..., object]
-    elements: float
+    elements: int
     """Elements of two bytes that are read and written, by rows times width."""
 
 
@@ -42,14 +41,9 @@ def _for_gate(rows: int, width: int, device: torch.device) -> tuple[object, ...]
     return (_random(rows, 2 * width, device),)
 
 
-def _for_quantiser(rows: int, width: int, device: torch.device) -> tuple[object, ...]:
-    return (_random(rows, width, device),)
-
-
 OPERATORS: Mapping[str, Operator] = {
     "add-rmsnorm": Operator(_for_norm, add_rmsnorm, add_rmsnorm_reference, 4),
     "silu-mul": Operator(_for_gate, silu_mul, silu_mul_reference, 3),
-    "quantise-rows": Operator(_for_quantiser, quantise_rows, quantise_rows_reference, 1.5),
 }
 
 
@@ -65,7 +59,7 @@ def row_cases(shapes: Sequence[tuple[int, int]] = ROWS, *, seconds: float = 6.0)
 def time_rows(name: str, rows: int, width: int, bench: Bench) -> Measured:
     """Ours, torch's compiler, and torch operator by operator."""
     operator = OPERATORS[name]
-    moved = int(2 * operator.elements * rows * width)
+    moved = 2 * operator.elements * rows * width
     sets = sets_for(moved, bench.device)
     inputs = [operator.make(rows, width, bench.device) for _ in range(sets)]
     forms: dict[str, Callable[..., object]] = {"advisor": operator.ours, "torch": operator.plain}

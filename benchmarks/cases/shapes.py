@@ -108,10 +108,6 @@ ROWS = ((8192, 4096), (32768, 4096), (1, 4096), (32, 4096), (128, 4096), (8192, 
 """Rows and elements of a row of operators that go over each row once."""
 TINY_ROWS = ((2, 64),)
 
-VOCABULARIES = ((64, 128256), (1, 128256), (256, 151936), (16, 32000))
-"""Sequences and tokens to sample from."""
-TINY_VOCABULARIES = ((2, 96),)
-
 
 @dataclass(frozen=True, slots=True)
 class Prefill:

@@ -13,7 +13,6 @@ from benchmarks.cases.idle import idle_share, union
 from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, TINY, Shape, experts_share, make_model, step_bytes
 from benchmarks.cases.one_sequence import against_floor
 from benchmarks.cases.quality import LOSSY, WINDOW, name_of, score
-from benchmarks.cases.sampling import TEMPERATURE, TOP_K, Options, our_sample, sorted_sample
 from benchmarks.cases.shapes import GPT_OSS, Decode
 from benchmarks.cases.shapes import LLAMA_8B as HEADS_8B
 from benchmarks.cases.shapes import TINY as TINY_HEADS
@@ -109,20 +108,6 @@ def test_a_step_is_held_against_reading_its_bytes() -> None:
     found = against_floor(ours, 4.0, read)
     assert found == pytest.approx({"tokens_per_s": 200, "bytes_per_step": 4.0, "floor_s": 0.004, "step_by_floor": 1.25})
     assert "floor_s" not in against_floor(ours, 4.0, None)
-
-
-def test_the_peer_that_sorts_draws_from_the_same_tokens_as_ours() -> None:
-    logits = torch.randn(3, 500, generator=torch.Generator().manual_seed(1)) * 3
-    options, ours, sorted_away = Options.of(3, CPU), torch.zeros(3, 500), torch.zeros(3, 500)
-    torch.manual_seed(0)
-    for draw in range(600):
-        options.offset.fill_(draw)
-        ours[torch.arange(3), our_sample(logits, options)] += 1
-        sorted_away[torch.arange(3), sorted_sample(logits)] += 1
-    likely = torch.softmax(logits / TEMPERATURE, -1) > 0.05
-    assert torch.equal(ours[likely] > 0, sorted_away[likely] > 0)
-    assert float((ours - sorted_away).abs().sum(1).max()) / 600 < 0.4
-    assert int((ours > 0).sum(1).max()) <= TOP_K
 
 
 def test_the_quality_table_names_the_window_of_each_row_and_none_holds_a_whole_stretch() -> None:

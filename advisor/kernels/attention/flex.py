@@ -70,29 +70,6 @@ def over_rows(sight: AttentionMask, keys: int) -> BlockMask:
     return _mask(count.unsqueeze(1), which.unsqueeze(1), KEY_BLOCK, mask, (sight.positions.shape[1], keys))
 
 
-def over_blocks(sight: AttentionMask, tables: Tensor, pool: tuple[int, int, int], heads: int) -> BlockMask:
-    """The mask for a whole pool of P blocks, K heads and S tokens, seen as one row of P·K·S keys that a block table [N, B] points into."""
-    blocks, kv_heads, size = pool
-    count, which = sight.blocks(size, tables.shape[1])
-    groups, queries = heads // kv_heads, which.shape[1]
-    head = torch.arange(heads, device=tables.device) // groups
-    held = tables.unsqueeze(1).expand(-1, queries, -1).gather(2, which)
-    listed = held.unsqueeze(1) * kv_heads + head.view(1, -1, 1, 1)
-    turn = torch.full((tables.shape[0], blocks), -1, dtype=torch.int64, device=tables.device)
-    order = torch.arange(tables.shape[1], device=tables.device).expand_as(tables)
-    needed = order < (sight.positions.amax(1, keepdim=True) // size + 1)
-    turn.scatter_(1, torch.where(needed, tables, tables[:, :1]), torch.where(needed, order, 0))
-    sees = sight.sees()
-
-    def mask(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
-        block = kv // size
-        place = turn[b, block // kv_heads]
-        return (place >= 0) & (block % kv_heads == h // groups) & sees(b, q, place * size + kv % size)
-
-    counts = count.unsqueeze(1).expand(-1, heads, -1)
-    return _mask(counts, listed, size, mask, (sight.positions.shape[1], blocks * kv_heads * size))
-
-
 def attend(
     query: Tensor,
     keys: Tensor,

@@ -6,7 +6,7 @@
 import triton
 import triton.language as tl
 
-from advisor.kernels.rows.rounding import e4m3, nearest_integer
+from advisor.kernels.cache.rounding import e4m3, nearest_integer
 
 
 @triton.jit

@@ -1,6 +1,6 @@
 """The gate of a gated MLP: silu of the first half of each row times the second half.
 
-Letters: M rows, F elements of a half.
+Letters: T rows, F elements of a half.
 """
 
 # Triton's functions take blocks, which have no Python type.
@@ -19,7 +19,7 @@ _BLOCK = 1024
 
 
 def silu_mul_reference(gate_up: Tensor) -> Tensor:
-    """silu(gate) · up of `gate_up` [.., 2F], gate first: [.., F]; the gate is rounded before the product, as transformers does."""
+    """silu(gate) · up of `gate_up` [.., 2F] in plain torch: [.., F]. silu(gate) is rounded before the product, as in transformers."""
     gate, up = gate_up.chunk(2, -1)
     return functional.silu(gate) * up
 
@@ -28,23 +28,22 @@ def silu_mul_reference(gate_up: Tensor) -> Tensor:
 def _silu_mul(gate_up, out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    held = column < WIDTH
-    gate = tl.load(gate_up + row * (2 * WIDTH) + column, mask=held, other=0.0).to(tl.float32)
-    up = tl.load(gate_up + row * (2 * WIDTH) + WIDTH + column, mask=held, other=0.0).to(tl.float32)
+    inside = column < WIDTH
+    gate = tl.load(gate_up + row * (2 * WIDTH) + column, mask=inside, other=0.0).to(tl.float32)
+    up = tl.load(gate_up + row * (2 * WIDTH) + WIDTH + column, mask=inside, other=0.0).to(tl.float32)
     element = out.dtype.element_ty
-    opened = (gate / (1.0 + tl.exp(-gate))).to(element).to(tl.float32)
-    tl.store(out + row * WIDTH + column, (opened * up).to(element), mask=held)
+    silu = (gate / (1.0 + tl.exp(-gate))).to(element).to(tl.float32)
+    tl.store(out + row * WIDTH + column, (silu * up).to(element), mask=inside)
 
 
 def silu_mul(gate_up: Tensor) -> Tensor:
-    """The same: one launch on a GPU, plain torch on a CPU. Raises `ValueError` for an odd last dimension or integers."""
-    _check(gate_up)
-    return silu_mul_reference(gate_up) if gate_up.device.type == "cpu" else launch_silu_mul(gate_up)
+    """silu(gate) · up of floating `gate_up` [.., 2F], gate first: [.., F] in the same type; one launch on a GPU, plain torch on a CPU.
 
-
-def launch_silu_mul(gate_up: Tensor) -> Tensor:
-    """The Triton form, for a GPU or the interpreter."""
+    Raises `ValueError` for integers and for an odd or empty last dimension.
+    """
     _check(gate_up)
+    if gate_up.device.type == "cpu" and not INTERPRETED:
+        return silu_mul_reference(gate_up)
     gate_up = gate_up.contiguous()
     width = gate_up.shape[-1] // 2
     out = gate_up.new_empty(*gate_up.shape[:-1], width)
@@ -59,9 +58,9 @@ def _check(gate_up: Tensor) -> None:
         raise ValueError(f"silu_mul takes floating [.., 2F]; got {tuple(gate_up.shape)} {gate_up.dtype}")
 
 
-def _inputs(m: int, f: int) -> tuple[Tensor]:
-    generator = torch.Generator().manual_seed(m * 31 + f)
-    return ((torch.randn(m, 2 * f, generator=generator) * 3).half(),)
+def _inputs(t: int, f: int) -> tuple[Tensor]:
+    generator = torch.Generator().manual_seed(t * 31 + f)
+    return ((torch.randn(t, 2 * f, generator=generator) * 3).half(),)
 
 
 def _variant(width: int) -> Variant:
@@ -80,11 +79,11 @@ def _variant(width: int) -> Variant:
 KERNEL = Kernel(
     name="silu-mul",
     reference=silu_mul_reference,
-    launch=lambda gate_up: (launch_silu_mul if gate_up.is_cuda or INTERPRETED else silu_mul)(gate_up),
+    launch=silu_mul,
     inputs=_inputs,
     shapes=((1, 14336), (3, 1), (5, 1000), (17, 96), (2, 2049), (0, 64)),
     tolerance=2e-3,
-    bytes=lambda m, f: 2 * 3 * m * f,
-    flops=lambda m, f: 5 * m * f,
+    bytes=lambda t, f: 2 * 3 * t * f,
+    flops=lambda t, f: 5 * t * f,
     variants=(_variant(14336), _variant(768), _variant(11008)),
 )

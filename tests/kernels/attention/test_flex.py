@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn.attention import flex_attention as module
 
-from advisor.kernels.attention.flex import AttentionMask, attend, compiled, over_blocks, over_rows
+from advisor.kernels.attention.flex import AttentionMask, attend, compiled, over_rows
 from advisor.kernels.attention.paged_attention import reference
 
 LENGTHS, SIZE, HEADS, KV_HEADS, WIDTH = (37, 5, 150), 16, 4, 2, 32
@@ -49,16 +49,11 @@ def gathered(data: Tensor, tables: Tensor) -> Tensor:
 @pytest.mark.parametrize(
     ("softcap", "sinks"), [(None, None), (2.0, None), (None, torch.tensor([0.3, -1.0, 2.0, 30.0])), (3.0, torch.zeros(4))]
 )
-@pytest.mark.parametrize("paged", [False, True])
-def test_flex_agrees_with_the_definition(width: int, window: int | None, softcap: float | None, sinks: Tensor | None, paged: bool) -> None:
+def test_flex_agrees_with_the_definition(width: int, window: int | None, softcap: float | None, sinks: Tensor | None) -> None:
     query, keys, values, tables, positions = story(width)
     sight = AttentionMask(positions=positions, window=window)
-    if paged:
-        mask = over_blocks(sight, tables, (len(keys), KV_HEADS, SIZE), HEADS)
-        rows = keys.view(1, 1, -1, WIDTH), values.view(1, 1, -1, WIDTH)
-    else:
-        rows = gathered(keys, tables), gathered(values, tables)
-        mask = over_rows(sight, rows[0].shape[2])
+    rows = gathered(keys, tables), gathered(values, tables)
+    mask = over_rows(sight, rows[0].shape[2])
     out = attend(query, *rows, mask, scale=0.3, softcap=softcap, sinks=sinks)
     wanted = exact(query, keys, values, tables, positions, scale=0.3, window=window, softcap=softcap, sinks=sinks)
     torch.testing.assert_close(out, wanted, atol=3e-6, rtol=1e-5)

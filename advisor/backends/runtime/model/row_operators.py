@@ -37,13 +37,13 @@ def plain() -> RowOperators:
 def fused() -> RowOperators:
     """In one launch each, where the activation is SiLU."""
     # Deferred: these load Triton, which machines without a GPU may lack.
-    from advisor.kernels.rows.add_rmsnorm import launch_add_rmsnorm
-    from advisor.kernels.rows.silu_mul import launch_silu_mul
+    from advisor.kernels.rows.add_rmsnorm import add_rmsnorm
+    from advisor.kernels.rows.silu_mul import silu_mul
 
     def gate(both: Tensor, activation: nn.Module) -> Tensor:
-        return launch_silu_mul(both) if _is_silu(activation) else _gate(both, activation)
+        return silu_mul(both) if _is_silu(activation) else _gate(both, activation)
 
-    return RowOperators(lambda x, residual, norm: launch_add_rmsnorm(x, residual, norm.weight, norm.eps), gate)
+    return RowOperators(lambda x, residual, norm: add_rmsnorm(x, residual, norm.weight, norm.eps), gate)
 
 
 def _add_norm(x: Tensor, residual: Tensor, norm: Norm) -> tuple[Tensor, Tensor]:
