@@ -18,9 +18,7 @@ def rows(*shape: int, dtype: str = "float16", seed: int = 0) -> Tensor:
 
 @pytest.mark.usefixtures("poisoned")
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-@pytest.mark.parametrize(
-    "width", [64, pytest.param(96, marks=pytest.mark.slow), 2049, pytest.param(5000, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("width", [64, pytest.param(96, marks=pytest.mark.slow), 2049, pytest.param(5000, marks=pytest.mark.slow)])
 def test_add_rmsnorm_rounds_where_transformers_rounds(width: int, dtype: str) -> None:
     import torch
 
