@@ -89,9 +89,9 @@ class Estimate:
     """What one explicit stack is predicted to do."""
 
     metrics: Metrics
-    outside: str | None
+    extrapolation_warning: str | None
     """Why the setting is unlike all that was compared with measurements: its ranges are wider."""
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """What makes the numbers hypothetical, a sentence each."""
 
 
@@ -163,7 +163,7 @@ def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *,
     return report
 
 
-def run_profile(
+def measure_profile(
     name: str | None, on_event: OnEvent | None = None, *, budget_s: float | None = None, cancel: threading.Event | None = None
 ) -> MachineProfile:
     """Measure this machine in a child process and store what was found."""
@@ -173,14 +173,14 @@ def run_profile(
     return profile_this_machine(name, on_event, budget_s=budget_s, cancel=cancel)
 
 
-def judge_quality(
+def measure_quality(
     model: str, techniques: "Sequence[Chosen]", on_event: OnEvent | None = None, *, text: Path | None = None, tokens: int = 4096
 ) -> "QualityReport":
     """Measure what techniques of attention and cache cost on a model of this machine, each by itself, in a child process."""
     # Deferred: planning needs none of it.
-    from advisor.running.quality import judge_techniques
+    from advisor.running.quality import measure_techniques
 
-    return judge_techniques(model, techniques, on_event, text=text, tokens=tokens)
+    return measure_techniques(model, techniques, on_event, text=text, tokens=tokens)
 
 
 def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | None) -> str | MachineProfile:
@@ -188,7 +188,7 @@ def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | 
     if question.profile != "now":
         return question.profile
     check_is_this_machine(question.hardware)
-    return run_profile(None, on_event)
+    return measure_profile(None, on_event)
 
 
 def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:

@@ -18,7 +18,7 @@ from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile
 from advisor.rendering.text.advice import advice_text
 from advisor.running.preflight import check_disk
-from advisor.service import apply, run_profile
+from advisor.service import apply, measure_profile
 
 MODEL = "demo"
 WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, oversubscribe=True)
@@ -35,7 +35,7 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
     model, engine = find_model(MODEL), load_engine("advisor")
     if fresh_profile(fingerprint(detect())) is None:
         on_event("measuring this machine; about a minute")
-        run_profile(None, on_event, budget_s=25.0 if quick else None)
+        measure_profile(None, on_event, budget_s=25.0 if quick else None)
     target = resolve_target(None, "auto", engine)
     request = demo_request(model)
     advice = advise(planner_for(model, target, engine), request)

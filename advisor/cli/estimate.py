@@ -38,7 +38,7 @@ def command(output: Output, **asked: Any) -> ExitCode:
         )
     question = _question(asked)
     from advisor.cli.progress import ProgressLines
-    from advisor.rendering.text.metrics import chances, metrics_text, outside_lines
+    from advisor.rendering.text.metrics import extrapolation_lines, limit_probabilities, metrics_text
     from advisor.service import estimate
 
     with ProgressLines(quiet=output.quiet) as progress:
@@ -48,11 +48,16 @@ def command(output: Output, **asked: Any) -> ExitCode:
             "model": question.model,
             "hardware": question.hardware,
             "metrics": priced.metrics.as_dict(),
-            "chances": chances(priced.metrics, question.limits),
-            "outside": priced.outside,
-            "notes": list(priced.doubts),
+            "chances": limit_probabilities(priced.metrics, question.limits),
+            "outside": priced.extrapolation_warning,
+            "notes": list(priced.warnings),
         },
-        lambda: "\n".join((metrics_text(priced.metrics, question.limits, **output.look), *outside_lines(priced.outside, **output.look))),
+        lambda: "\n".join(
+            (
+                metrics_text(priced.metrics, question.limits, **output.look),
+                *extrapolation_lines(priced.extrapolation_warning, **output.look),
+            )
+        ),
     )
     return ExitCode.OK
 

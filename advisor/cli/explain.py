@@ -34,13 +34,13 @@ def command(output: Output, topic: str | None, file: Path | None) -> ExitCode:
         output.emit(lambda: {"topics": known}, lambda: topics_text(known, **output.look))
         return ExitCode.OK
     if file is not None:
-        from advisor.help.plan_topics import explain_in  # loads the planner
+        from advisor.help.plan_topics import explain_in_plan  # loads the planner
         from advisor.planfile.check import warn_unknown_keys
         from advisor.planfile.store import read_plan
 
         plan = read_plan(file)
         warn_unknown_keys(plan, file, output.note)
-        page = explain_in(topic, plan)
+        page = explain_in_plan(topic, plan)
     else:
         assert topic is not None
         page = explain(topic)

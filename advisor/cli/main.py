@@ -84,11 +84,11 @@ def cli(ctx: click.Context, resume: bool, ascii_: bool, light: bool) -> int | No
     if ctx.obj is None:
         click.echo(ctx.get_help(), err=True)
         return ExitCode.USAGE
-    opener: OpenSession = ctx.obj
+    opener: OpenTerminalInterface = ctx.obj
     return opener(ascii=ascii_, light=light, resume=resume)
 
 
-class OpenSession(Protocol):
+class OpenTerminalInterface(Protocol):
     """Opens the session; the layer above gives it, as no command may import a screen."""
 
     def __call__(self, *, ascii: bool, light: bool, resume: bool) -> int:
@@ -99,7 +99,7 @@ GARBAGE_THRESHOLD = 200_000
 """New objects between two looks for cycles: at Python's own 700 a plan spends a fifth of its time looking and finds none."""
 
 
-def main(arguments: Sequence[str] | None = None, *, open_session: OpenSession | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, open_session: OpenTerminalInterface | None = None) -> int:
     """Run one command line; every error is rendered here. Gives back the exit code.
 
     `open_session` is called where no command is given; without it, that is a usage error.
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None, *, open_session: OpenSession | 
         return _reader_left() if isinstance(error, BrokenPipeError) else report(error, as_json=as_json)
 
 
-def _run(arguments: list[str], open_session: OpenSession | None) -> int:
+def _run(arguments: list[str], open_session: OpenTerminalInterface | None) -> int:
     """What click's own `main` does, less its swallowing of closed pipes and its printing of errors."""
     try:
         with cli.make_context("advisor", arguments, auto_envvar_prefix="ADVISOR", obj=open_session) as context:

@@ -15,11 +15,11 @@ def conclude(comparison: "Comparison", *, strict: bool = False) -> ExitCode:
     a limit (5), `range-missed` when, `strict`, a value left its predicted range (5).
     """
     code = comparison.exit_code(strict=strict)
-    problems = tuple(f"{step.name}: {step.problem or step.status.value}" for step in comparison.steps if step.status.value != "done")
+    problems = tuple(f"{step.name}: {step.problem or step.status.value}" for step in comparison.rungs if step.status.value != "done")
     if problems:
         raise AdvisorError(
             "rung-failed",
-            f"{len(problems)} of {len(comparison.steps)} rungs did not finish; what the others measured is kept",
+            f"{len(problems)} of {len(comparison.rungs)} rungs did not finish; what the others measured is kept",
             exit_code=ExitCode.DIED,
             notes=problems,
             help=("advisor apply with the same --out measures only what is missing",),

@@ -8,7 +8,7 @@ import click
 
 from advisor.cli.load_options import read_load, with_load
 from advisor.cli.options import Output, with_output
-from advisor.cli.profile_choice import ModelAndProfile, settle
+from advisor.cli.profile_choice import ModelAndProfile, read_model_and_profile
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.technique_name import technique_in
@@ -63,7 +63,7 @@ def command(
         raise AdvisorError("usage", "the model is given twice", exit_code=ExitCode.USAGE, help=("advisor plan MODEL",))
     if linear and output.format != "text":
         raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them")
-    wanted = settle(model or model_option, profile)
+    wanted = read_model_and_profile(model or model_option, profile)
     _check(asked)
     from advisor.cli.progress import ProgressLines
     from advisor.planfile.from_advice import plan_of
@@ -79,7 +79,7 @@ def question_of(words: Sequence[str]) -> "PlanQuestion":
     """The question that `advisor plan WORDS` puts. Raises `AdvisorError` as the command does, and what click raises for unknown words."""
     with command.make_context("plan", list(words)) as context:
         asked = read_load(context.params)
-    wanted = settle(asked["model"] or asked["model_option"], asked["profile"])
+    wanted = read_model_and_profile(asked["model"] or asked["model_option"], asked["profile"])
     _check(asked)
     return _question(wanted, asked)
 

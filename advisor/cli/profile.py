@@ -21,12 +21,12 @@ def run(output: Output, name: str | None) -> ExitCode:
     from advisor.cli.progress import ProgressLines
     from advisor.profiles.store import check_name, profiles_folder
     from advisor.rendering.text.profile import profile_text
-    from advisor.service import run_profile
+    from advisor.service import measure_profile
 
     if name is not None:
         check_name(name)
     with ProgressLines(quiet=output.quiet) as progress:
-        profile = run_profile(name, progress)
+        profile = measure_profile(name, progress)
     output.emit(lambda: profile.model_dump(mode="json"), lambda: profile_text(profile, **output.look))
     output.note(f"stored {profiles_folder() / profile.name}.yaml; use it with --profile={profile.name}")
     return ExitCode.OK
@@ -44,7 +44,7 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
     """
     from advisor.feedback.refit import refit_profile
     from advisor.profiles.store import check_name, save_profile
-    from advisor.rendering.text.profile import taught_text
+    from advisor.rendering.text.profile import refit_text
 
     if name is not None:
         check_name(name)
@@ -57,7 +57,7 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
         "before_pct": taught.before_pct,
         "after_pct": taught.after_pct,
     }
-    output.emit(lambda: record, lambda: taught_text(taught, **output.look))
+    output.emit(lambda: record, lambda: refit_text(taught, **output.look))
     if not taught.helps:
         output.note("predictions of this run would come no nearer: nothing is stored")
     elif not dry_run:

@@ -23,7 +23,7 @@ class ModelAndProfile:
         return Path(self.profile) if _is_file(self.profile) else None
 
 
-def settle(model: str | None, profile: str) -> ModelAndProfile:
+def read_model_and_profile(model: str | None, profile: str) -> ModelAndProfile:
     """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `bad-profile-name` or `model-missing`."""
     if _is_file(profile):
         return ModelAndProfile(_needed(model), profile)

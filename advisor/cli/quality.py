@@ -28,11 +28,11 @@ def command(output: Output, model: str, techniques: tuple[str, ...], text: Path 
     """
     from advisor.cli.progress import ProgressLines
     from advisor.rendering.text.quality import quality_text
-    from advisor.service import judge_quality
+    from advisor.service import measure_quality
 
     chosen = [_chosen(word) for word in techniques]
     with ProgressLines(quiet=output.quiet) as progress:
-        report = judge_quality(model, chosen, progress, text=text, tokens=tokens)
+        report = measure_quality(model, chosen, progress, text=text, tokens=tokens)
     output.emit(lambda: report.model_dump(mode="json"), lambda: quality_text(report, heads=heads, **output.look))
     return ExitCode.OK
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from advisor.feedback.compare import ComparedRung, Comparison, LimitVerdict, Line, Share
+from advisor.feedback.compare import ComparedMetric, ComparedRung, Comparison, Contribution, RangeVerdict
 from advisor.quantities.formatting import one_digit, quantity, value_text
 from advisor.quantities.metrics import METRICS
 
@@ -18,7 +18,7 @@ _MOST = 700.0
 class Cause:
     """The largest miss, and what the other numbers say about it."""
 
-    step: str
+    rung: str
     metric: str
     miss: str
     evidence: tuple[str, ...]
@@ -36,14 +36,14 @@ def likely_cause(comparison: Comparison) -> Cause | None:
     predicted, measured = value_text(line.predicted, shown.unit), value_text(line.measured, shown.unit)
     miss = f"{shown.label} of {step.name}: predicted {predicted}, measured {measured}{_off(line)}"
     evidence = (_noise(line), _part(step, line), _acceptance(step), _origin(comparison, step, line))
-    return Cause(step=step.name, metric=line.metric, miss=miss, evidence=tuple(text for text in evidence if text))
+    return Cause(rung=step.name, metric=line.metric, miss=miss, evidence=tuple(text for text in evidence if text))
 
 
-def _off(line: Line) -> str:
+def _off(line: ComparedMetric) -> str:
     return "" if line.error is None else f", error {one_digit(line.error)} %"
 
 
-def _noise(line: Line) -> str:
+def _noise(line: ComparedMetric) -> str:
     assert line.predicted is not None
     assert line.measured is not None
     low, high = line.measured.low, line.measured.high
@@ -52,12 +52,12 @@ def _noise(line: Line) -> str:
     return ""
 
 
-def _part(step: ComparedRung, line: Line) -> str:
+def _part(step: ComparedRung, line: ComparedMetric) -> str:
     """For a sum, the part that is off by most."""
     if line.metric == "peak_memory_gib":
         return _memory_part(step, line)
     if line.metric == "throughput_tok_s":
-        parts = [part for name in ("ttft_ms_mean", "tpot_ms_mean") if (part := step.line(name)) and part.error is not None]
+        parts = [part for name in ("ttft_ms_mean", "tpot_ms_mean") if (part := step.metric(name)) and part.error is not None]
         if len(parts) < 2:
             return ""
         first, second = sorted(parts, key=lambda part: -abs(part.error or 0.0))
@@ -68,10 +68,10 @@ def _part(step: ComparedRung, line: Line) -> str:
     return ""
 
 
-def _memory_part(step: ComparedRung, line: Line) -> str:
+def _memory_part(step: ComparedRung, line: ComparedMetric) -> str:
     misses: dict[str, float] = {}
     for name in ("weights_gib", "kv_cache_gib"):
-        part = step.line(name)
+        part = step.metric(name)
         if part is None or part.predicted is None or part.measured is None:
             return ""
         misses[METRICS[name].label.lower()] = part.predicted.value - part.measured.value
@@ -84,15 +84,15 @@ def _memory_part(step: ComparedRung, line: Line) -> str:
 
 
 def _acceptance(step: ComparedRung) -> str:
-    line = step.line("acceptance")
-    if line is None or line.verdict is not LimitVerdict.OUTSIDE or line.predicted is None or line.measured is None:
+    line = step.metric("acceptance")
+    if line is None or line.verdict is not RangeVerdict.OUTSIDE or line.predicted is None or line.measured is None:
         return ""
     return (
         f"acceptance of proposed tokens was {quantity(line.measured.value, 'fraction')}, predicted {value_text(line.predicted, 'fraction')}"
     )
 
 
-def _origin(comparison: Comparison, step: ComparedRung, line: Line) -> str:
+def _origin(comparison: Comparison, step: ComparedRung, line: ComparedMetric) -> str:
     """Where along the ladder the error comes in: at the baseline, or with one technique."""
     errors = _errors_up_to(comparison, step, line.metric)
     if not errors:
@@ -105,22 +105,22 @@ def _origin(comparison: Comparison, step: ComparedRung, line: Line) -> str:
         return f"{base_name} is off the same way ({percent} %): most of it is the cost of a plain step, not a technique"
     jumps = [(name, error - errors[index][1]) for index, (name, error) in enumerate(errors[1:])]
     name, _ = max(jumps, key=lambda jump: jump[1] * math.copysign(1, here))
-    share = next((share for share in comparison.shares if share.technique == name and share.metric == line.metric), None)
+    share = next((share for share in comparison.contributions if share.technique == name and share.metric == line.metric), None)
     return f"it comes in with {name}{_credited(share)}"
 
 
 def _errors_up_to(comparison: Comparison, step: ComparedRung, metric: str) -> list[tuple[str, float]]:
     """The logarithm of predicted over measured at each rung up to `step` that has both."""
     errors = []
-    for rung in comparison.steps[: comparison.steps.index(step) + 1]:
-        line = rung.line(metric)
+    for rung in comparison.rungs[: comparison.rungs.index(step) + 1]:
+        line = rung.metric(metric)
         if line and line.predicted and line.measured and line.predicted.value > 0 and line.measured.value > 0:
             errors.append((rung.name, math.log(line.predicted.value) - math.log(line.measured.value)))
     return errors
 
 
-def _credited(share: Share | None) -> str:
+def _credited(share: Contribution | None) -> str:
     if share is None or share.predicted_pct is None or share.measured_pct is None:
         return ""
     predicted, measured = one_digit(share.predicted_pct), one_digit(share.measured_pct)
-    return f": its own share was predicted as {predicted} %, measured as {measured} % against {share.against}"
+    return f": its own share was predicted as {predicted} %, measured as {measured} % against {share.previous}"

@@ -16,7 +16,7 @@ HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gi
 """Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""
 
 
-class LimitVerdict(StrEnum):
+class RangeVerdict(StrEnum):
     """Where a measured value lies against its predicted range."""
 
     WITHIN = "within range"
@@ -26,7 +26,7 @@ class LimitVerdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class ComparedMetric:
     """One metric of one rung."""
 
     metric: str
@@ -35,9 +35,9 @@ class Line:
     error: float | None
     """Predicted less measured, so that + is predicted too high: in percent of the measured value, or in `error_unit`."""
     error_unit: str
-    verdict: LimitVerdict
+    verdict: RangeVerdict
     limit: float | None = None
-    limit_kept: bool | None = None
+    limit_met: bool | None = None
     """Whether the measured value keeps the limit; `None` where none was asked or nothing was measured."""
 
 
@@ -49,27 +49,27 @@ class ComparedRung:
     techniques: tuple[str, ...]
     status: RungStatus
     problem: str | None
-    lines: tuple[Line, ...]
+    metrics: tuple[ComparedMetric, ...]
 
-    def line(self, metric: str) -> Line | None:
+    def metric(self, metric: str) -> ComparedMetric | None:
         """The line of `metric`, if it was predicted or measured."""
-        return next((line for line in self.lines if line.metric == metric), None)
+        return next((line for line in self.metrics if line.metric == metric), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Contribution:
     """What one technique changed, against the last measured rung before it, in percent of that rung's value."""
 
     technique: str
     metric: str
-    against: str
+    previous: str
     """Name of the rung that it is compared with."""
     predicted_pct: float | None
     measured_pct: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Median:
+class MedianError:
     """Median absolute error of one metric over the ladder, percent of the measured value."""
 
     metric: str
@@ -84,9 +84,9 @@ class Comparison:
     run_id: str
     plan_id: str
     title: str
-    steps: tuple[ComparedRung, ...]
-    shares: tuple[Share, ...]
-    medians: tuple[Median, ...]
+    rungs: tuple[ComparedRung, ...]
+    contributions: tuple[Contribution, ...]
+    median_errors: tuple[MedianError, ...]
     within: int
     """Values inside their predicted range, over the whole ladder."""
     compared: int
@@ -95,43 +95,43 @@ class Comparison:
     """How fast the processor ran in each rung, relative to when it was profiled."""
 
     @property
-    def final(self) -> ComparedRung | None:
+    def full_stack(self) -> ComparedRung | None:
         """The full stack: the rung that the plan's limits are for."""
-        return self.steps[-1] if self.steps else None
+        return self.rungs[-1] if self.rungs else None
 
     @property
-    def limits_missed(self) -> tuple[Line, ...]:
+    def limits_missed(self) -> tuple[ComparedMetric, ...]:
         """Lines of the full stack whose measured value misses its limit."""
-        return tuple(line for line in self.final.lines if line.limit_kept is False) if self.final else ()
+        return tuple(line for line in self.full_stack.metrics if line.limit_met is False) if self.full_stack else ()
 
     @property
-    def largest_miss(self) -> tuple[ComparedRung, Line] | None:
+    def largest_miss(self) -> tuple[ComparedRung, ComparedMetric] | None:
         """The headline value furthest outside its range, as a factor; another one only where every headline is within."""
-        outside = [(step, line) for step in self.steps for line in step.lines if line.verdict is LimitVerdict.OUTSIDE]
+        outside = [(step, line) for step in self.rungs for line in step.metrics if line.verdict is RangeVerdict.OUTSIDE]
         relative = [found for found in outside if METRICS[found[1].metric].relative_error]
         headlines = [found for found in relative if found[1].metric in HEADLINES]
         return max(headlines or relative, key=lambda found: _factor(found[1]), default=None)
 
     def exit_code(self, *, strict: bool = False) -> ExitCode:
         """`LIMIT_MISSED` when the full stack misses a limit (or, `strict`, leaves a range); `DIED` when it did not finish."""
-        if self.final is None or self.final.status is not RungStatus.DONE:
+        if self.full_stack is None or self.full_stack.status is not RungStatus.DONE:
             return ExitCode.DIED
-        left_range = any(line.verdict is LimitVerdict.OUTSIDE for line in self.final.lines)
+        left_range = any(line.verdict is RangeVerdict.OUTSIDE for line in self.full_stack.metrics)
         return ExitCode.LIMIT_MISSED if self.limits_missed or (strict and left_range) else ExitCode.OK
 
 
 def compare(run: Run) -> Comparison:
     """Judge every rung of a run against its prediction."""
     steps = tuple(_step(rung, run.request.limits) for rung in run.rungs)
-    judged = [line.verdict for step in steps for line in step.lines if line.verdict in (LimitVerdict.WITHIN, LimitVerdict.OUTSIDE)]
+    judged = [line.verdict for step in steps for line in step.metrics if line.verdict in (RangeVerdict.WITHIN, RangeVerdict.OUTSIDE)]
     return Comparison(
         run_id=run.id,
         plan_id=run.plan_id,
         title=run.title,
-        steps=steps,
-        shares=tuple(share for here in range(1, len(steps)) for share in _shares(steps[: here + 1])),
-        medians=tuple(median for metric in METRICS if (median := _median(metric, steps)) is not None),
-        within=judged.count(LimitVerdict.WITHIN),
+        rungs=steps,
+        contributions=tuple(share for here in range(1, len(steps)) for share in _shares(steps[: here + 1])),
+        median_errors=tuple(median for metric in METRICS if (median := _median(metric, steps)) is not None),
+        within=judged.count(RangeVerdict.WITHIN),
         compared=len(judged),
         paces=run.paces,
     )
@@ -140,14 +140,14 @@ def compare(run: Run) -> Comparison:
 def _step(rung: Rung, limits: Limits) -> ComparedRung:
     lines = (_line(shown, rung.predicted, rung.measured or Metrics(), limits) for shown in METRICS.values())
     known = tuple(line for line in lines if line.predicted or line.measured)
-    return ComparedRung(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, lines=known)
+    return ComparedRung(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, metrics=known)
 
 
-def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> Line:
+def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> ComparedMetric:
     predicted: Value | None = getattr(predicted_all, shown.name)
     measured: Value | None = getattr(measured_all, shown.name)
     limit = limit_of(shown, limits)
-    return Line(
+    return ComparedMetric(
         metric=shown.name,
         predicted=predicted,
         measured=measured,
@@ -155,20 +155,20 @@ def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limi
         error_unit="%" if shown.relative_error else "points" if shown.unit == "%" else shown.unit,
         verdict=_verdict(shown, predicted, measured),
         limit=limit,
-        limit_kept=keeps(shown, measured.value, limit) if measured and limit is not None else None,
+        limit_met=keeps(shown, measured.value, limit) if measured and limit is not None else None,
     )
 
 
-def _verdict(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> LimitVerdict:
+def _verdict(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> RangeVerdict:
     if measured is None:
-        return LimitVerdict.NOT_MEASURED
+        return RangeVerdict.NOT_MEASURED
     if predicted is None:
-        return LimitVerdict.NOT_PREDICTED
+        return RangeVerdict.NOT_PREDICTED
     # A difference that is predicted as exactly 0 is never measured as that: there the measured range has to reach the predicted one.
     least, most = (measured.value, measured.value) if shown.relative_error else (measured.low, measured.high)
     # Judged on the three digits that are shown: an exact prediction has no spread, and shown equal must read as within.
     low, high, least, most = (three_digits(number) for number in (predicted.low, predicted.high, least, most))
-    return LimitVerdict.WITHIN if least <= high and most >= low else LimitVerdict.OUTSIDE
+    return RangeVerdict.WITHIN if least <= high and most >= low else RangeVerdict.OUTSIDE
 
 
 def _error(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> float | None:
@@ -180,7 +180,7 @@ def _error(shown: MetricInfo, predicted: Value | None, measured: Value | None) -
     return _finite(difference / measured.value * 100) if measured.value else None
 
 
-def _factor(line: Line) -> float:
+def _factor(line: ComparedMetric) -> float:
     """How far measured lies from predicted, as a logarithm of their ratio; endless where one of them is zero."""
     assert line.predicted is not None
     assert line.measured is not None
@@ -188,7 +188,7 @@ def _factor(line: Line) -> float:
     return abs(math.log(measured) - math.log(predicted)) if predicted > 0 and measured > 0 else math.inf
 
 
-def _shares(steps: tuple[ComparedRung, ...]) -> list[Share]:
+def _shares(steps: tuple[ComparedRung, ...]) -> list[Contribution]:
     """What the last of `steps` changed against the nearest rung below it that was measured."""
     here = steps[-1]
     before = next((step for step in reversed(steps[:-1]) if step.status is RungStatus.DONE), steps[-2])
@@ -196,12 +196,12 @@ def _shares(steps: tuple[ComparedRung, ...]) -> list[Share]:
     return [share for share in shares if share.predicted_pct is not None or share.measured_pct is not None]
 
 
-def _share(metric: str, here: ComparedRung, before: ComparedRung) -> Share:
-    now, then = here.line(metric), before.line(metric)
-    return Share(
+def _share(metric: str, here: ComparedRung, before: ComparedRung) -> Contribution:
+    now, then = here.metric(metric), before.metric(metric)
+    return Contribution(
         technique=here.name,
         metric=metric,
-        against=before.name,
+        previous=before.name,
         predicted_pct=_change(then.predicted, now.predicted) if then and now else None,
         measured_pct=_change(then.measured, now.measured) if then and now else None,
     )
@@ -218,6 +218,6 @@ def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _median(metric: str, steps: tuple[ComparedRung, ...]) -> Median | None:
-    errors = [abs(line.error) for step in steps if (line := step.line(metric)) and line.error is not None and line.error_unit == "%"]
-    return Median(metric=metric, error_pct=statistics.median(errors), rungs=len(errors)) if errors else None
+def _median(metric: str, steps: tuple[ComparedRung, ...]) -> MedianError | None:
+    errors = [abs(line.error) for step in steps if (line := step.metric(metric)) and line.error is not None and line.error_unit == "%"]
+    return MedianError(metric=metric, error_pct=statistics.median(errors), rungs=len(errors)) if errors else None

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from advisor.feedback.compare import Line, compare
+from advisor.feedback.compare import ComparedMetric, compare
 from advisor.feedback.refit import RefitResult, refit_profile
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
@@ -21,10 +21,10 @@ from advisor.quantities.formatting import three_digits
 from advisor.quantities.metrics import METRICS
 from advisor.running.preflight import PLAN_FILE, target_of_plan
 
-MOST = 2
+MAX_CANDIDATES = 2
 
 
-class PricedWith(StrEnum):
+class ProfileSource(StrEnum):
     """What they are predicted with."""
 
     AS_PLANNED = "the profile or data sheet of the plan"
@@ -37,7 +37,7 @@ class NextPlans:
     """The best plans of a run's question that are not the one that was run; none where no other meets it."""
 
     candidates: tuple[Candidate, ...]
-    pricing: PricedWith
+    profile_source: ProfileSource
     tightened: tuple[tuple[str, float], ...]
     """Limits by field name that stand in for the asked ones, since predictions of this run were that much too good."""
 
@@ -49,15 +49,19 @@ def next_plans(folder: Path) -> NextPlans:
     """
     run, plan = read_run(folder), read_plan(folder / PLAN_FILE)
     if not _has_ended(run):
-        return NextPlans(candidates=(), pricing=PricedWith.AS_PLANNED, tightened=())
+        return NextPlans(candidates=(), profile_source=ProfileSource.AS_PLANNED, tightened=())
     if _is_taught(run, plan):
-        return NextPlans(candidates=_others(plan, target_of_plan(plan), {}), pricing=PricedWith.STORED, tightened=())
+        return NextPlans(candidates=_others(plan, target_of_plan(plan), {}), profile_source=ProfileSource.STORED, tightened=())
     taught = _taught(folder)
     if taught is not None:
-        return NextPlans(candidates=_others(plan, target_of_profile(taught.profile), {}), pricing=PricedWith.REFITTED, tightened=())
+        return NextPlans(
+            candidates=_others(plan, target_of_profile(taught.profile), {}), profile_source=ProfileSource.REFITTED, tightened=()
+        )
     tightened = dict(_tightened(line) for line in compare(run).limits_missed if _too_good(line))
     return NextPlans(
-        candidates=_others(plan, target_of_plan(plan), tightened), pricing=PricedWith.AS_PLANNED, tightened=tuple(tightened.items())
+        candidates=_others(plan, target_of_plan(plan), tightened),
+        profile_source=ProfileSource.AS_PLANNED,
+        tightened=tuple(tightened.items()),
     )
 
 
@@ -84,14 +88,14 @@ def _taught(folder: Path) -> RefitResult | None:
     return taught if taught.helps else None
 
 
-def _too_good(line: Line) -> bool:
+def _too_good(line: ComparedMetric) -> bool:
     """Whether the limit was missed since the prediction was better than what was measured."""
     if line.predicted is None or line.measured is None or min(line.predicted.value, line.measured.value) <= 0:
         return False
     return (line.measured.value < line.predicted.value) is METRICS[line.metric].higher_is_better
 
 
-def _tightened(line: Line) -> tuple[str, float]:
+def _tightened(line: ComparedMetric) -> tuple[str, float]:
     limit = METRICS[line.metric].limit
     assert limit is not None
     assert line.limit is not None
@@ -105,4 +109,4 @@ def _others(plan: PlanFile, target: Target, tightened: dict[str, float]) -> tupl
     planner = planner_for(model, target, load_engine(plan.apply.engine.name))
     asked = request.model_copy(update={"limits": request.limits.model_copy(update=dict(tightened))})
     ranked = advise(planner, asked).ranked
-    return tuple(one for one in ranked if one.status is not Status.INFEASIBLE and one.techniques != ran)[:MOST]
+    return tuple(one for one in ranked if one.status is not Status.INFEASIBLE and one.techniques != ran)[:MAX_CANDIDATES]

@@ -26,7 +26,7 @@ from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
 from advisor.profiles.run import Run, Rung, RungStatus, read_run
 from advisor.profiles.store import load_profile
-from advisor.running.preflight import PLAN_FILE, predicted_steps
+from advisor.running.preflight import PLAN_FILE, predicted_rungs
 
 FITTED_METRICS = ("ttft_ms_mean", "tpot_ms_mean")
 """Throughput follows from the two."""
@@ -86,7 +86,7 @@ def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> RefitResult:
 
     def misses(logs: Vector) -> Vector:
         place = target_of_profile(with_factors(profile, start, logs))
-        return np.array(_misses(predicted_steps(place, first, techniques, request, run.recipe), done))
+        return np.array(_misses(predicted_rungs(place, first, techniques, request, run.recipe), done))
 
     before = misses(np.zeros(2))
     found = least(misses)

@@ -17,14 +17,14 @@ from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
-from advisor.rendering.text.why import NOTHING, change_words, gain_words, standing_words
+from advisor.rendering.text.why import NO_CHANGE_HELPS, change_words, gain_words, slack_words
 from advisor.sensitivity.counterfactuals import counterfactuals
 from advisor.sensitivity.marginal_gain import first_improving_step, marginal_gain, movable
 from advisor.sensitivity.slack import by_limit, limit_slacks
 
 
 @dataclass(frozen=True, slots=True)
-class Reread:
+class RepricedPlan:
     """A plan that was read from a file: its question, its stack, and the planner that prices it again."""
 
     planner: Planner
@@ -32,54 +32,54 @@ class Reread:
     chosen: Candidate
 
 
-def reread(plan: PlanFile) -> Reread:
+def reprice(plan: PlanFile) -> RepricedPlan:
     """Price a plan again. Raises `AdvisorError` where its model, hardware or profile is not known here."""
     model = find_model(plan.model.path or plan.model.name, offline=True)
     engine = load_engine(plan.apply.engine.name)
     planner = planner_for(model, resolve_target(plan.machine.hardware, plan.machine.profile or "none", engine), engine)
     request = request_of(plan)
-    return Reread(planner, request, planner.candidate(Stack(techniques_of(plan), deployment_of(plan, model)), request))
+    return RepricedPlan(planner, request, planner.candidate(Stack(techniques_of(plan), deployment_of(plan, model)), request))
 
 
-def explain_in(topic: str | None, plan: PlanFile) -> Page:
+def explain_in_plan(topic: str | None, plan: PlanFile) -> Page:
     """The page of a technique or a limit, with what it does in the plan; without a topic, of all limits of the plan.
 
     Raises as `explain` and `reread` do.
     """
     if topic is None:
-        return Page(plan.id, "plan", tuple(_limits(reread(plan))))
+        return Page(plan.id, "plan", tuple(_limits(reprice(plan))))
     page = explain(topic)
     kind = next((kind for kind in TECHNIQUES if kind.name == page.topic), None)
     limit = limit_named(page.topic)
     if kind is not None:
-        return Page(page.topic, page.kind, (*page.parts, *_technique(reread(plan), kind)))
+        return Page(page.topic, page.kind, (*page.parts, *_technique(reprice(plan), kind)))
     if limit is not None:
-        return Page(page.topic, page.kind, (*page.parts, *_limit(reread(plan), limit)))
+        return Page(page.topic, page.kind, (*page.parts, *_limit(reprice(plan), limit)))
     return page
 
 
-def _technique(read: Reread, kind: type[Technique]) -> Iterator[tuple[str, str]]:
+def _technique(read: RepricedPlan, kind: type[Technique]) -> Iterator[tuple[str, str]]:
     reason = reason_for(read.planner, read.chosen, kind, read.request)
     yield ("In this plan" if reason.state is TechniqueState.CHOSEN else "Not in this plan"), reason.why
     if reason.state is not TechniqueState.CHOSEN:
         changes = [change_words(change) for change in counterfactuals(read.planner, read.chosen, read.request, kind)]
-        yield from (("Let in by" if place == 0 else "Or by", words) for place, words in enumerate(changes or [NOTHING]))
+        yield from (("Let in by" if place == 0 else "Or by", words) for place, words in enumerate(changes or [NO_CHANGE_HELPS]))
 
 
-def _limit(read: Reread, limit: str) -> Iterator[tuple[str, str]]:
+def _limit(read: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
     found = by_limit(limit_slacks(read.chosen, read.request, read.planner.budget_gib(read.request)))
-    yield "In this plan", standing_words(found[limit]) if limit in found else "Not limited."
+    yield "In this plan", slack_words(found[limit]) if limit in found else "Not limited."
     yield from _gains(read, limit)
 
 
-def _limits(read: Reread) -> Iterator[tuple[str, str]]:
+def _limits(read: RepricedPlan) -> Iterator[tuple[str, str]]:
     for place, standing in enumerate(limit_slacks(read.chosen, read.request, read.planner.budget_gib(read.request))):
-        yield ("The binding limit" if place == 0 else "Then"), standing_words(standing)
+        yield ("The binding limit" if place == 0 else "Then"), slack_words(standing)
     for limit in movable(read.request):
         yield from _gains(read, limit)
 
 
-def _gains(read: Reread, limit: str) -> Iterator[tuple[str, str]]:
+def _gains(read: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
     """The next unit of a limit, and the first step that buys something where that is nothing."""
     if limit not in movable(read.request):
         return

@@ -13,7 +13,7 @@ from advisor.planfile.file import PlanFile
 from advisor.planfile.store import save_plan
 from advisor.profiles.run import Environment, Run
 from advisor.profiles.store import load_profile
-from advisor.running.preflight import HELD_OUT, PLAN_FILE, check_disk, prepare_run
+from advisor.running.preflight import HELDOUT_TEXT, PLAN_FILE, check_disk, prepare_run
 
 PACKAGES = ("torch", "transformers", "triton", "numpy")
 
@@ -35,15 +35,15 @@ def apply_plan(
             plan_id=plan.id,
             title=plan.title,
             model=made.model.id,
-            folder=made.folder,
+            folder=made.model_folder,
             draft_folder=made.draft_folder,
-            text_file=HELD_OUT,
+            text_file=HELDOUT_TEXT,
             request=made.request,
-            environment=environment_of(made.here, plan.machine.profile),
+            environment=environment_of(made.detected, plan.machine.profile),
             recipe=made.recipe,
-            steps=made.steps,
+            steps=made.rungs,
             max_sequences=plan.apply.batching.max_num_seqs,
-            device="cuda" if detected_hardware(made.here).kind == "gpu" else "cpu",
+            device="cuda" if detected_hardware(made.detected).kind == "gpu" else "cpu",
         ),
         out,
         _prefix_with_rung(on_event),

@@ -27,7 +27,7 @@ from advisor.profiles.request import Load, Request
 from advisor.profiles.run import Recipe
 from advisor.profiles.weight_files import weights_on_disk
 
-HELD_OUT = Path(__file__).parents[1] / "backends" / "zoo" / "heldout.txt"
+HELDOUT_TEXT = Path(__file__).parents[1] / "backends" / "zoo" / "heldout.txt"
 """The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
 
 REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
@@ -44,13 +44,13 @@ class PreparedRun:
     """A plan that can be run here, with all that running it takes."""
 
     plan: PlanFile
-    here: Detected
+    detected: Detected
     model: ModelSpec
-    folder: Path
+    model_folder: Path
     draft_folder: Path | None
     request: Request
     recipe: Recipe
-    steps: tuple[LadderRung, ...]
+    rungs: tuple[LadderRung, ...]
     """The baseline and each technique added, with what is predicted."""
 
 
@@ -76,13 +76,13 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
     return PreparedRun(
         plan=plan,
-        here=here,
+        detected=here,
         model=model,
-        folder=folder,
+        model_folder=folder,
         draft_folder=_draft_of(plan, model, folder),
         request=request,
         recipe=recipe,
-        steps=predicted_steps(target_of_plan(plan), start, techniques_of(plan), request, recipe),
+        rungs=predicted_rungs(target_of_plan(plan), start, techniques_of(plan), request, recipe),
     )
 
 
@@ -133,7 +133,7 @@ def recipe_of(request: Request, *, quick: bool) -> Recipe:
         warmup_requests=min(in_flight, 4),
         repeats=1 if quick else 2,
         seed=7,
-        quality_text=HELD_OUT.name,
+        quality_text=HELDOUT_TEXT.name,
         quality_tokens=4096 if quick else 16384,
     )
 
@@ -143,7 +143,7 @@ def target_of_plan(plan: PlanFile) -> Target:
     return resolve_target(None, plan.machine.profile or "none", load_engine(plan.apply.engine.name), None)
 
 
-def predicted_steps(
+def predicted_rungs(
     target: Target, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
 ) -> tuple[LadderRung, ...]:
     """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""

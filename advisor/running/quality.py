@@ -16,15 +16,15 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.quality import QualityReport
 from advisor.profiles.run import RungStatus
 from advisor.profiles.weight_files import weights_on_disk
-from advisor.running.preflight import HELD_OUT
+from advisor.running.preflight import HELDOUT_TEXT
 
-FORMATS = tuple(technique.name for technique in TECHNIQUES if technique.slot is Slot.KV_FORMAT)
+DEFAULT_TECHNIQUES = tuple(technique.name for technique in TECHNIQUES if technique.slot is Slot.KV_FORMAT)
 """Measured where nobody says which."""
-MEASURED = frozenset({Slot.ARCHITECTURE, Slot.ATTENTION, Slot.KV_FORMAT, Slot.KV_EVICTION})
+MEASURABLE_SLOTS = frozenset({Slot.ARCHITECTURE, Slot.ATTENTION, Slot.KV_FORMAT, Slot.KV_EVICTION})
 """Slots whose techniques change what attention reads and leave the model as it is."""
 
 
-def judge_techniques(
+def measure_techniques(
     model: str, techniques: Sequence[Chosen], on_event: OnEvent | None, *, text: Path | None = None, tokens: int = 4096
 ) -> QualityReport:
     """Compare each technique by itself with the unmodified model; those of cache formats where none is named.
@@ -32,7 +32,7 @@ def judge_techniques(
     Raises `AdvisorError`: `text-not-found`, `weights-not-found`, `unknown-technique`, `not-measurable` before any process starts,
     `quality-failed` with what the child said.
     """
-    chosen = tuple(techniques) or tuple(Chosen(name=name) for name in FORMATS)
+    chosen = tuple(techniques) or tuple(Chosen(name=name) for name in DEFAULT_TECHNIQUES)
     for each in chosen:
         check_measurable(each)
     if text is not None and not text.is_file():
@@ -52,7 +52,7 @@ def judge_techniques(
         model=found.id,
         folder=found.folder,
         techniques=chosen,
-        text_file=str(text or HELD_OUT),
+        text_file=str(text or HELDOUT_TEXT),
         tokens=tokens,
         device="cuda" if detected_hardware(here).kind == "gpu" else "cpu",
         threads=here.host.cpu.usable_cores,
@@ -72,7 +72,7 @@ def judge_techniques(
 def check_measurable(chosen: Chosen) -> None:
     """Raise `AdvisorError` for a technique that is unknown or does something else than change what attention reads."""
     technique = by_name(chosen.name, dict(chosen.options))
-    if technique.slot not in MEASURED:
+    if technique.slot not in MEASURABLE_SLOTS:
         raise AdvisorError(
             "not-measurable",
             f"{chosen.name} does not change what attention reads; its quality shows when a plan with it is applied",

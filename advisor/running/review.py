@@ -21,9 +21,9 @@ FILES = (RUN_FILE, REPORT_FILE, PLAN_FILE, f"{LOGS_FOLDER}/")
 class Review:
     """A plan that can be run here, where it would be run to, and what it would take."""
 
-    ready: PreparedRun
+    prepared: PreparedRun
     out: Path
-    kept: tuple[str, ...]
+    finished: tuple[str, ...]
     """Rungs that an earlier run in that folder has finished; they are not measured again."""
     memory: Value | None
     """Predicted peak of the largest rung, GiB."""
@@ -34,7 +34,7 @@ class Review:
     @property
     def rungs(self) -> tuple[str, ...]:
         """The rungs in order, the baseline first."""
-        return tuple(step.name for step in self.ready.steps)
+        return tuple(step.name for step in self.prepared.rungs)
 
     @property
     def disk_is_short(self) -> bool:
@@ -46,14 +46,14 @@ def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Re
     """Look at all that applying would do, and do none of it. Raises `AdvisorError` as `application.ready` does."""
     made = prepare_run(plan, model_folder=model_folder)
     kept = finished_rungs(out) if out.is_dir() else ()
-    peaks = [step.predicted.peak_memory_gib for step in made.steps if step.predicted.peak_memory_gib is not None]
-    left = [step.predicted for step in made.steps if step.name not in kept]
+    peaks = [step.predicted.peak_memory_gib for step in made.rungs if step.predicted.peak_memory_gib is not None]
+    left = [step.predicted for step in made.rungs if step.name not in kept]
     return Review(
-        ready=made,
+        prepared=made,
         out=out,
-        kept=kept,
+        finished=kept,
         memory=max(peaks, key=lambda peak: peak.value, default=None),
-        free_memory_bytes=free_memory_bytes(made.here),
+        free_memory_bytes=free_memory_bytes(made.detected),
         free_disk_bytes=shutil.disk_usage(_existing_parent(out)).free,
         seconds=sum(rung_seconds(predicted, made.request.workload, made.recipe) for predicted in left),
     )
@@ -71,7 +71,7 @@ def finished_rungs(folder: Path) -> tuple[str, ...]:
 def can_resume(review: Review) -> bool:
     """Whether the run in the reviewed folder was measured as this one would be, so that what it has can be kept."""
     run = read_run(review.out)
-    return run.recipe == review.ready.recipe and [rung.name for rung in run.rungs] == list(review.rungs)
+    return run.recipe == review.prepared.recipe and [rung.name for rung in run.rungs] == list(review.rungs)
 
 
 def is_finished(run: Run) -> bool:

@@ -13,7 +13,7 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES, by_name
 from advisor.profiles.model_store import DEMO, ZOO
-from advisor.running.preflight import HELD_OUT
+from advisor.running.preflight import HELDOUT_TEXT
 from benchmarks.harness.case import Bench, Case, Measured, Setting
 from benchmarks.harness.parts import QUALITY
 
@@ -64,7 +64,7 @@ def score(name: str, options: dict[str, object], tokens: int, bench: Bench) -> M
     metrics = measure_candidate(session, reference, lambda done, total: None)
     found = {measure: getattr(metrics, measure) for measure in MEASURES}
     return Measured(
-        settings={"technique": name, "model": "demo", "text": HELD_OUT.name, "tokens": tokens, "stretch": WINDOW, **_plain(options)},
+        settings={"technique": name, "model": "demo", "text": HELDOUT_TEXT.name, "tokens": tokens, "stretch": WINDOW, **_plain(options)},
         values={
             f"{measure}{end}": getattr(value, field)
             for measure, value in found.items()
@@ -78,7 +78,7 @@ def score(name: str, options: dict[str, object], tokens: int, bench: Bench) -> M
 def scores_of_baseline(tokens: int, device: str) -> Path:
     """The unmodified model's log-probabilities, in a file that goes with this process."""
     session = _session(device)
-    windows = token_windows(tokenise(session, HELD_OUT), tokens_wanted=tokens, longest=WINDOW)
+    windows = token_windows(tokenise(session, HELDOUT_TEXT), tokens_wanted=tokens, longest=WINDOW)
     file = Path(_scratch().name) / "baseline.safetensors"
     measure_baseline(session, windows, file, lambda done, total: None)
     return file

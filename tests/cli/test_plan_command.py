@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import yaml
 
-from advisor.cli.profile_choice import settle
+from advisor.cli.profile_choice import read_model_and_profile
 from advisor.planfile.store import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.hardware import load_hardware
@@ -88,14 +88,14 @@ def test_a_stored_name_alone_is_a_profile_and_the_model_is_missing(advisor: Run,
 def test_a_folder_is_a_model_and_a_file_is_a_profile(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "lab").write_text("")
-    assert settle(None, str(tmp_path / "mine")).model == str(tmp_path / "mine")
-    assert settle("m", str(tmp_path / "lab")).profile_file == tmp_path / "lab"
+    assert read_model_and_profile(None, str(tmp_path / "mine")).model == str(tmp_path / "mine")
+    assert read_model_and_profile("m", str(tmp_path / "lab")).profile_file == tmp_path / "lab"
 
 
 @pytest.mark.parametrize("word", ["Has-Capitals", "a/b", "a_b"])
 def test_what_is_no_name_and_no_file_is_refused_beside_a_model(word: str) -> None:
     with pytest.raises(AdvisorError) as caught:
-        settle("m", word)
+        read_model_and_profile("m", word)
     assert (caught.value.code, caught.value.exit_code) == ("bad-profile-name", ExitCode.USAGE)
 
 

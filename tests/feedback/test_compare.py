@@ -5,7 +5,7 @@ import json
 import pytest
 
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import Comparison, LimitVerdict, Line, compare
+from advisor.feedback.compare import ComparedMetric, Comparison, RangeVerdict, compare
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Limits
@@ -38,8 +38,8 @@ def tpot(name: str, predicted: float, measured: float, share: float = 0.1) -> Ru
     return rung(name, Metrics(tpot_ms_mean=guess(predicted, share)), Metrics(tpot_ms_mean=seen(measured)))
 
 
-def line_of(comparison: Comparison, step: int, metric: str) -> Line:
-    line = comparison.steps[step].line(metric)
+def line_of(comparison: Comparison, step: int, metric: str) -> ComparedMetric:
+    line = comparison.rungs[step].metric(metric)
     assert line is not None
     return line
 
@@ -47,27 +47,27 @@ def line_of(comparison: Comparison, step: int, metric: str) -> Line:
 def test_error_is_predicted_against_measured_in_percent_of_measured() -> None:
     line = line_of(judged(tpot("baseline", 12.0, 10.0, 0.3)), 0, "tpot_ms_mean")
     assert line.error == pytest.approx(20.0)
-    assert (line.error_unit, line.verdict) == ("%", LimitVerdict.WITHIN)
+    assert (line.error_unit, line.verdict) == ("%", RangeVerdict.WITHIN)
 
 
 def test_value_beyond_its_range_is_outside() -> None:
     comparison = judged(tpot("baseline", 10.0, 12.0))
-    assert line_of(comparison, 0, "tpot_ms_mean").verdict is LimitVerdict.OUTSIDE
+    assert line_of(comparison, 0, "tpot_ms_mean").verdict is RangeVerdict.OUTSIDE
     assert (comparison.within, comparison.compared) == (0, 1)
 
 
 def test_values_that_are_shown_equal_are_within_an_exact_prediction() -> None:
     exact = rung("baseline", Metrics(weights_gib=Value.exact(1.0000)), Metrics(weights_gib=seen(1.0004)))
     off = rung("baseline", Metrics(weights_gib=Value.exact(1.0000)), Metrics(weights_gib=seen(1.02)))
-    assert line_of(judged(exact), 0, "weights_gib").verdict is LimitVerdict.WITHIN
-    assert line_of(judged(off), 0, "weights_gib").verdict is LimitVerdict.OUTSIDE
+    assert line_of(judged(exact), 0, "weights_gib").verdict is RangeVerdict.WITHIN
+    assert line_of(judged(off), 0, "weights_gib").verdict is RangeVerdict.OUTSIDE
 
 
 def test_differences_near_zero_are_not_percentages() -> None:
     pair = rung("baseline", Metrics(quality_loss_pct=guess(0.4, 1.0)), Metrics(quality_loss_pct=seen(0.0)))
     line = line_of(judged(pair), 0, "quality_loss_pct")
     assert line.error == pytest.approx(0.4)
-    assert (line.error_unit, line.verdict) == ("points", LimitVerdict.WITHIN)
+    assert (line.error_unit, line.verdict) == ("points", RangeVerdict.WITHIN)
 
 
 def test_a_quality_that_noise_explains_is_within_an_exact_prediction() -> None:
@@ -75,8 +75,8 @@ def test_a_quality_that_noise_explains_is_within_an_exact_prediction() -> None:
     noisy, real = (
         Metrics(quality_loss_pct=Value(value=loss, low=loss - 0.03, high=loss + 0.03, basis=Basis.MEASURED)) for loss in (0.004, 0.05)
     )
-    assert line_of(judged(rung("baseline", lossless, noisy)), 0, "quality_loss_pct").verdict is LimitVerdict.WITHIN
-    assert line_of(judged(rung("baseline", lossless, real)), 0, "quality_loss_pct").verdict is LimitVerdict.OUTSIDE
+    assert line_of(judged(rung("baseline", lossless, noisy)), 0, "quality_loss_pct").verdict is RangeVerdict.WITHIN
+    assert line_of(judged(rung("baseline", lossless, real)), 0, "quality_loss_pct").verdict is RangeVerdict.OUTSIDE
 
 
 def test_limits_are_judged_on_the_full_stack_only() -> None:
@@ -100,13 +100,13 @@ def test_strict_fails_on_a_range_that_the_full_stack_leaves() -> None:
 def test_a_full_stack_that_did_not_finish_is_no_success(status: RungStatus) -> None:
     comparison = judged(tpot("baseline", 10.0, 10.0), rung("kv-int8", Metrics(tpot_ms_mean=guess(9.0)), None, status))
     assert comparison.exit_code() is ExitCode.DIED
-    assert line_of(comparison, 1, "tpot_ms_mean").verdict is LimitVerdict.NOT_MEASURED
+    assert line_of(comparison, 1, "tpot_ms_mean").verdict is RangeVerdict.NOT_MEASURED
     assert judged().exit_code() is ExitCode.DIED
 
 
 def test_medians_are_of_absolute_errors_over_the_ladder() -> None:
     comparison = judged(tpot("baseline", 11.0, 10.0), tpot("a", 8.0, 10.0), tpot("b", 10.5, 10.0))
-    (median,) = comparison.medians
+    (median,) = comparison.median_errors
     assert median.error_pct == pytest.approx(10.0)
     assert (median.metric, median.rungs) == ("tpot_ms_mean", 3)
 
@@ -114,8 +114,8 @@ def test_medians_are_of_absolute_errors_over_the_ladder() -> None:
 def test_share_of_a_technique_is_against_the_last_rung_that_was_measured() -> None:
     broken = rung("a", Metrics(tpot_ms_mean=guess(9.0)), None, RungStatus.FAILED)
     comparison = judged(tpot("baseline", 10.0, 20.0), broken, tpot("b", 5.0, 15.0))
-    share = comparison.shares[-1]
-    assert (share.technique, share.against) == ("b", "baseline")
+    share = comparison.contributions[-1]
+    assert (share.technique, share.previous) == ("b", "baseline")
     assert share.predicted_pct == pytest.approx(-50.0)
     assert share.measured_pct == pytest.approx(-25.0)
 
@@ -123,14 +123,14 @@ def test_share_of_a_technique_is_against_the_last_rung_that_was_measured() -> No
 def test_a_miss_that_the_baseline_shares_is_laid_on_the_plain_step() -> None:
     cause = likely_cause(judged(tpot("baseline", 10.0, 15.0), tpot("weights-int8", 7.0, 11.0)))
     assert cause is not None
-    assert cause.step == "weights-int8"
+    assert cause.rung == "weights-int8"
     assert "baseline is off the same way (-33.3 %)" in cause.evidence[-1]
 
 
 def test_a_miss_that_comes_in_with_a_technique_is_laid_on_it() -> None:
     cause = likely_cause(judged(tpot("baseline", 10.0, 10.2), tpot("a", 9.0, 9.1), tpot("b", 4.0, 8.0), tpot("c", 3.8, 7.9)))
     assert cause is not None
-    assert cause.step == "c"
+    assert cause.rung == "c"
     assert cause.evidence[-1] == "it comes in with b: its own share was predicted as -55.6 %, measured as -12.1 % against a"
 
 
@@ -164,7 +164,7 @@ def test_nothing_outside_has_no_cause() -> None:
 def test_acceptance_explains_a_draft_that_disappoints() -> None:
     cause = likely_cause(compare(RUN))
     assert cause is not None
-    assert (cause.step, cause.metric) == ("decode-draft", "tpot_ms_mean")
+    assert (cause.rung, cause.metric) == ("decode-draft", "tpot_ms_mean")
     assert any(text.startswith("acceptance of proposed tokens was 34.0 %") for text in cause.evidence)
 
 

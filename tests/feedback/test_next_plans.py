@@ -8,7 +8,7 @@ import pytest
 from advisor.backends.deployment import baseline
 from advisor.backends.detection.detect import detect
 from advisor.cli.plan import question_of
-from advisor.feedback.next_plans import MOST, PricedWith, next_plans
+from advisor.feedback.next_plans import MAX_CANDIDATES, ProfileSource, next_plans
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.from_advice import plan_of
@@ -18,10 +18,10 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.run import RUN_FILE, Run, Rung, RungStatus
 from advisor.profiles.store import load_profile, save_profile
-from advisor.rendering.text.comparison import next_lines
+from advisor.rendering.text.comparison import next_plan_lines
 from advisor.rendering.text.style import Look
 from advisor.running.apply import environment_of
-from advisor.running.preflight import PLAN_FILE, predicted_steps, recipe_of, target_of_plan
+from advisor.running.preflight import PLAN_FILE, predicted_rungs, recipe_of, target_of_plan
 from advisor.service import plan as advise
 from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
@@ -40,7 +40,7 @@ def ran(question: PlanQuestion, folder: Path, *, times: float, last: RungStatus 
     planned = plan_of(advise(question))
     request, recipe = request_of(planned), recipe_of(request_of(planned), quick=True)
     start = baseline(find_model("demo"), max_sequences=planned.apply.batching.max_num_seqs)
-    steps = predicted_steps(target_of_plan(planned), start, techniques_of(planned), request, recipe)
+    steps = predicted_rungs(target_of_plan(planned), start, techniques_of(planned), request, recipe)
     rungs = [
         Rung(name=step.name, techniques=(), status=RungStatus.DONE, predicted=step.predicted, measured=slower(step.predicted, times))
         for step in steps
@@ -72,9 +72,9 @@ def with_a_profile() -> PlanQuestion:
 def test_the_next_plans_of_a_profiled_run_are_priced_with_its_refit_and_are_not_the_one_that_was_run(tmp_path: Path) -> None:
     planned = ran(with_a_profile(), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
-    assert following.pricing is PricedWith.REFITTED
+    assert following.profile_source is ProfileSource.REFITTED
     assert following.tightened == ()
-    assert 0 < len(following.candidates) <= MOST
+    assert 0 < len(following.candidates) <= MAX_CANDIDATES
     before = {candidate.techniques: candidate.metrics.tpot_ms_mean for candidate in advise(with_a_profile()).ranked}
     for candidate in following.candidates:
         assert candidate.techniques != techniques_of(planned)
@@ -89,7 +89,7 @@ def test_without_a_profile_a_missed_limit_is_tightened_by_measured_over_predicte
     limit = first.value * 1.2
     ran(dataclasses.replace(QUESTION, tpot_ms=limit), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
-    assert following.pricing is PricedWith.AS_PLANNED
+    assert following.profile_source is ProfileSource.AS_PLANNED
     assert dict(following.tightened)["tpot_ms_p95"] == pytest.approx(limit / SLOWER, rel=0.01)
     for candidate in following.candidates:
         assert candidate.metrics.tpot_ms_p95 is not None
@@ -100,7 +100,7 @@ def test_without_a_profile_a_missed_limit_is_tightened_by_measured_over_predicte
 def test_a_run_that_was_stopped_has_no_next_plan_yet(tmp_path: Path, last: RungStatus) -> None:
     ran(with_a_profile(), tmp_path / "run", times=SLOWER, last=last)
     assert next_plans(tmp_path / "run").candidates == ()
-    assert next_lines(next_plans(tmp_path / "run"), (), Look(80)) == []
+    assert next_plan_lines(next_plans(tmp_path / "run"), (), Look(80)) == []
 
 
 def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
@@ -111,16 +111,16 @@ def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
     for candidate in following.candidates:
         chosen = advise(question_of(words), choose=candidate.id).chosen
         assert (chosen.techniques, chosen.metrics) == (candidate.techniques, candidate.metrics)
-        told = " ".join(Look(80).finish(next_lines(following, words, Look(80))).split())
+        told = " ".join(Look(80).finish(next_plan_lines(following, words, Look(80))).split())
         assert f"--choose={candidate.id}" in told
     stored, _ = workshop.next_plans(tmp_path / "run")
-    assert (stored.pricing, stored.candidates) == (PricedWith.STORED, following.candidates)
+    assert (stored.profile_source, stored.candidates) == (ProfileSource.STORED, following.candidates)
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 160])
 def test_next_plans_fit_the_width(tmp_path: Path, width: int) -> None:
     ran(with_a_profile(), tmp_path / "run", times=SLOWER)
     following, words = MachineTasks().next_plans(tmp_path / "run")
-    text = Look(width).finish(next_lines(following, words, Look(width)))
+    text = Look(width).finish(next_plan_lines(following, words, Look(width)))
     assert max(map(len, text.splitlines())) <= width
     assert "f stores that" in " ".join(text.split())

@@ -23,7 +23,7 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.profiles.store import load_profile, save_profile
 from advisor.running.apply import environment_of
-from advisor.running.preflight import PLAN_FILE, predicted_steps, recipe_of, target_of_plan
+from advisor.running.preflight import PLAN_FILE, predicted_rungs, recipe_of, target_of_plan
 from advisor.service import plan as advise
 from tests.paths import ROOT
 
@@ -51,7 +51,7 @@ def ran(planned: PlanFile, machine_profile: MachineProfile) -> Callable[[Machine
         request, recipe = request_of(planned), recipe_of(request_of(planned), quick=True)
         start = baseline(find_model("demo"), max_sequences=planned.apply.batching.max_num_seqs)
         places = (target_of_plan(planned), target_of_profile(as_profiled))
-        told, real = (predicted_steps(place, start, techniques_of(planned), request, recipe) for place in places)
+        told, real = (predicted_rungs(place, start, techniques_of(planned), request, recipe) for place in places)
         rungs = tuple(
             Rung(name=step.name, techniques=(), status=RungStatus.DONE, predicted=step.predicted, measured=measured.predicted)
             for step, measured in zip(told, real, strict=True)

@@ -33,18 +33,18 @@ STEPS = (
     LadderRung(Chosen(name="decode-draft", options={"draft_tokens": 4}), Metrics()),
 )
 REVIEW = Review(
-    ready=PreparedRun(
+    prepared=PreparedRun(
         plan=PLAN,
-        here=Detected(host=read_host(), gpus=(), torch=None, notes=()),
+        detected=Detected(host=read_host(), gpus=(), torch=None, notes=()),
         model=MODEL,
-        folder=Path("/home/somebody/models/llama-8b"),
+        model_folder=Path("/home/somebody/models/llama-8b"),
         draft_folder=None,
         request=FITS.request,
         recipe=RECIPE,
-        steps=STEPS,
+        rungs=STEPS,
     ),
     out=FOLDER,
-    kept=("baseline",),
+    finished=("baseline",),
     memory=Value(value=16.1, low=15.4, high=16.9, basis=Basis.CATALOGUE),
     free_memory_bytes=int(21.4 * GIB),
     free_disk_bytes=212 * GIB,

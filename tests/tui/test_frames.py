@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from rich.segment import Segment
 
-from advisor.feedback.next_plans import NextPlans, PricedWith
+from advisor.feedback.next_plans import NextPlans, ProfileSource
 from advisor.running.folders import runs_folder
 from advisor.tui.app import AppSettings, SessionApp
 from advisor.tui.form.values import FormValues
@@ -66,7 +66,7 @@ class WithNextPlans(MachineTasks):
     """Has two canned plans to try after any run."""
 
     def next_plans(self, folder: Path) -> tuple[NextPlans, tuple[str, ...]]:
-        following = NextPlans(candidates=FITS.ranked[1:], pricing=PricedWith.AS_PLANNED, tightened=(("tpot_ms_p95", 12.0),))
+        following = NextPlans(candidates=FITS.ranked[1:], profile_source=ProfileSource.AS_PLANNED, tightened=(("tpot_ms_p95", 12.0),))
         return following, ("--model=canned/llama-8b", "--tpot-ms=12")
 
 

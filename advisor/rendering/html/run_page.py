@@ -6,7 +6,7 @@ from string import Template
 
 from advisor.backends.measure.spread import quantile
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import HEADLINES, Comparison, LimitVerdict, Line, compare
+from advisor.feedback.compare import HEADLINES, ComparedMetric, Comparison, RangeVerdict, compare
 from advisor.planfile.command import LIMIT_FLAGS, plan_command
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
@@ -17,12 +17,12 @@ from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, joined, tag
 from advisor.rendering.html.plots import Dots, Row, StackedBar, distribution_plot, ladder_plot, memory_plot, scatter_plot
 from advisor.rendering.html.tables import (
+    contributions_table,
     every_number_table,
     one_metric_table,
     paired_table,
     quality_table,
     samples_table,
-    shares_table,
     table,
 )
 from advisor.rendering.text.run import pace_words, rung_label, workload_words
@@ -44,7 +44,7 @@ def write_report(run: Run, path: Path) -> Path:
 def report_html(run: Run) -> str:
     """The page as text: the same bytes for the same run."""
     comparison = compare(run)
-    labels = [rung_label(step, comparison.steps) for step in comparison.steps]
+    labels = [rung_label(step, comparison.rungs) for step in comparison.rungs]
     body = [
         _head(run),
         _verdict(comparison),
@@ -78,7 +78,7 @@ def _verdict(comparison: Comparison) -> Markup:
     misses = [*_limit_misses(comparison), *_broken(comparison), *_range_misses(comparison)]
     head = f"{comparison.within} of {comparison.compared} measured values lie within their predicted range."
     medians = [
-        f"{METRICS[median.metric].label} {_percent(median.error_pct)}" for median in comparison.medians if median.metric in HEADLINES
+        f"{METRICS[median.metric].label} {_percent(median.error_pct)}" for median in comparison.median_errors if median.metric in HEADLINES
     ]
     lines = [tag("p", tag("strong", head))]
     if medians:
@@ -90,7 +90,7 @@ def _verdict(comparison: Comparison) -> Markup:
         lines.append(tag("p", f"Largest miss: {cause.miss}."))
         if cause.evidence:
             lines.append(tag("p", f"Likely cause: {'; '.join(cause.evidence)}."))
-    bad = bool(misses) or comparison.final is None
+    bad = bool(misses) or comparison.full_stack is None
     return tag("div", *lines, class_="verdict missed" if bad else "verdict", role="status")
 
 
@@ -100,7 +100,7 @@ def _limit_misses(comparison: Comparison) -> list[Markup]:
     ]
 
 
-def _against_limit(line: Line) -> str:
+def _against_limit(line: ComparedMetric) -> str:
     shown = METRICS[line.metric]
     assert line.measured is not None
     assert line.limit is not None
@@ -110,7 +110,7 @@ def _against_limit(line: Line) -> str:
 def _broken(comparison: Comparison) -> list[str]:
     return [
         f"{step.name}: {step.status.value}" + (f": {step.problem}" if step.problem else "")
-        for step in comparison.steps
+        for step in comparison.rungs
         if step.status is not RungStatus.DONE
     ]
 
@@ -118,8 +118,8 @@ def _broken(comparison: Comparison) -> list[str]:
 def _range_misses(comparison: Comparison) -> list[str]:
     """One line per rung: which headlines lie outside their predicted range, and how many values in all."""
     lines = []
-    for step in comparison.steps:
-        outside = [line for line in step.lines if line.verdict is LimitVerdict.OUTSIDE]
+    for step in comparison.rungs:
+        outside = [line for line in step.metrics if line.verdict is RangeVerdict.OUTSIDE]
         named = [_miss(line) for line in outside if line.metric in HEADLINES] or [_miss(line) for line in outside]
         others = f"; and {len(outside) - len(named)} more, listed under Every number" if len(outside) > len(named) else ""
         if outside:
@@ -127,7 +127,7 @@ def _range_misses(comparison: Comparison) -> list[str]:
     return lines
 
 
-def _miss(line: Line) -> str:
+def _miss(line: ComparedMetric) -> str:
     shown = METRICS[line.metric]
     assert line.predicted is not None
     assert line.measured is not None
@@ -137,12 +137,12 @@ def _miss(line: Line) -> str:
 
 def _cards(comparison: Comparison) -> Markup | None:
     """The full stack against the baseline, both measured."""
-    final = comparison.final
-    if final is None or len(comparison.steps) < 2:
+    final = comparison.full_stack
+    if final is None or len(comparison.rungs) < 2:
         return None
     cards = []
     for name in _CARDS:
-        before, after = comparison.steps[0].line(name), final.line(name)
+        before, after = comparison.rungs[0].metric(name), final.metric(name)
         if before and after and before.measured and after.measured:
             shown = METRICS[name]
             was = f"baseline {quantity(before.measured.value, shown.unit)}"
@@ -158,7 +158,7 @@ def _key(*entries: tuple[str, str]) -> Markup:
 
 
 def _rows(comparison: Comparison, labels: Sequence[str], metric: str) -> list[Row]:
-    lines = [step.line(metric) for step in comparison.steps]
+    lines = [step.metric(metric) for step in comparison.rungs]
     return [
         Row(label, line.predicted if line else None, line.measured if line else None) for label, line in zip(labels, lines, strict=True)
     ]
@@ -207,7 +207,7 @@ def _scatters(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
 
 
 def _count(metric: str, comparison: Comparison) -> tuple[str, ...]:
-    errors = [abs(line.error) for step in comparison.steps if (line := step.line(metric)) and line.error is not None]
+    errors = [abs(line.error) for step in comparison.rungs if (line := step.metric(metric)) and line.error is not None]
     near = sum(error <= _TOLERANCE for error in errors)
     figures = (_percent(quantile(errors, 0.5)), _percent(max(errors))) if errors else ("-", "-")
     return (METRICS[metric].label, str(len(errors)), str(near), *figures)
@@ -218,7 +218,7 @@ def _percent(size: float) -> str:
 
 
 def _shares(comparison: Comparison) -> list[Markup | None]:
-    shares = shares_table(comparison)
+    shares = contributions_table(comparison)
     return [tag("p", "Change against the rung before it, in percent of that rung's value."), tag("figure", shares)] if shares else []
 
 
@@ -274,7 +274,7 @@ def _stack(comparison: Comparison, index: int, side: str) -> tuple[tuple[str, fl
     """Weights, KV cache and the rest up to the peak; only what is known."""
     values = {}
     for name in ("weights_gib", "kv_cache_gib", "peak_memory_gib"):
-        line = comparison.steps[index].line(name)
+        line = comparison.rungs[index].metric(name)
         value = getattr(line, side) if line else None
         if value is not None:
             values[name] = value.value

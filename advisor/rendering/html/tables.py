@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from advisor.feedback.compare import HEADLINES, ComparedRung, Comparison, LimitVerdict, Line
+from advisor.feedback.compare import HEADLINES, ComparedMetric, ComparedRung, Comparison, RangeVerdict
 from advisor.profiles.metrics import Sample, Value
 from advisor.profiles.run import Rung, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread
@@ -38,15 +38,15 @@ def _cell(text: str, words: bool) -> Markup:
 def one_metric_table(shown: MetricInfo, comparison: Comparison, labels: Sequence[str], scaled: Scale) -> Markup:
     """Predicted, range, measured, error and verdict of one metric along the ladder."""
     rows = []
-    for label, step in zip(labels, comparison.steps, strict=True):
-        line = step.line(shown.name)
+    for label, step in zip(labels, comparison.rungs, strict=True):
+        line = step.metric(shown.name)
         rows.append((label, *_pair(line, scaled), error_text(line, scaled), verdict_mark(step, line)))
     unit = f", {scaled.unit}" if scaled.unit else ""
     heads = ("rung", f"predicted{unit}", "range", "measured", "error", "verdict")
     return table(heads, rows, caption=f"{shown.label}{unit} along the ladder", words=(5,))
 
 
-def _pair(line: Line | None, scaled: Scale) -> tuple[str, str, str]:
+def _pair(line: ComparedMetric | None, scaled: Scale) -> tuple[str, str, str]:
     if line is None:
         return ABSENT, "", ABSENT
     return written(line.predicted, scaled), spread(line.predicted, scaled) if line.predicted else "", written(line.measured, scaled)
@@ -57,7 +57,7 @@ def written(value: Value | None, scaled: Scale) -> str:
     return ABSENT if value is None else number(value.value * scaled.factor)
 
 
-def error_text(line: Line | None, scaled: Scale) -> str:
+def error_text(line: ComparedMetric | None, scaled: Scale) -> str:
     """The error of a prediction with its unit."""
     if line is None or line.error is None:
         return ABSENT
@@ -66,22 +66,22 @@ def error_text(line: Line | None, scaled: Scale) -> str:
     return f"{number(line.error * scaled.factor, signed=True)} {'points' if scaled.unit == '%' else scaled.unit}"
 
 
-def verdict_mark(step: ComparedRung, line: Line | None) -> Markup:
+def verdict_mark(step: ComparedRung, line: ComparedMetric | None) -> Markup:
     """The verdict in words, coloured; what became of a rung that did not finish."""
     if step.status is not RungStatus.DONE:
         return tag("span", step.status.value, class_="outside")
     if line is None:
         return Markup("")
-    if line.verdict is LimitVerdict.OUTSIDE:
+    if line.verdict is RangeVerdict.OUTSIDE:
         return tag("span", "outside", class_="outside")
-    return tag("span", "within", class_="within") if line.verdict is LimitVerdict.WITHIN else tag("span", line.verdict.value, class_="soft")
+    return tag("span", "within", class_="within") if line.verdict is RangeVerdict.WITHIN else tag("span", line.verdict.value, class_="soft")
 
 
 def every_number_table(comparison: Comparison, labels: Sequence[str]) -> Markup:
     """Every metric of every rung with range and basis."""
     rows = []
-    for label, step in zip(labels, comparison.steps, strict=True):
-        for line in step.lines:
+    for label, step in zip(labels, comparison.rungs, strict=True):
+        for line in step.metrics:
             shown = METRICS[line.metric]
             scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
             predicted = (
@@ -109,19 +109,19 @@ def _range(value: Value | None, scaled: Scale) -> str:
     return spread(value, scaled) if value else ""
 
 
-def _limit(step: ComparedRung, line: Line, comparison: Comparison) -> str:
+def _limit(step: ComparedRung, line: ComparedMetric, comparison: Comparison) -> str:
     """The limit stands in the rows of the full stack, which it is for."""
-    if step is not comparison.final or line.limit is None:
+    if step is not comparison.full_stack or line.limit is None:
         return ""
     text = quantity(line.limit, METRICS[line.metric].unit, trim=True)
-    if line.limit_kept is None:
+    if line.limit_met is None:
         return text
-    return tag("span", f"{text} {'kept' if line.limit_kept else 'MISSED'}", class_="within" if line.limit_kept else "missed-limit")
+    return tag("span", f"{text} {'kept' if line.limit_met else 'MISSED'}", class_="within" if line.limit_met else "missed-limit")
 
 
 def quality_table(comparison: Comparison, labels: Sequence[str]) -> Markup | None:
     """Quality of every rung, measured with its range, and the predicted loss."""
-    lines = {name: [step.line(name) for step in comparison.steps] for name in QUALITY}
+    lines = {name: [step.metric(name) for step in comparison.rungs] for name in QUALITY}
     known = [name for name in QUALITY if any(lines[name])]
     if not known:
         return None
@@ -140,14 +140,14 @@ def quality_table(comparison: Comparison, labels: Sequence[str]) -> Markup | Non
     return table(heads, rows, caption="Quality of every rung")
 
 
-def shares_table(comparison: Comparison) -> Markup | None:
+def contributions_table(comparison: Comparison) -> Markup | None:
     """What each technique changed, in percent, predicted and measured."""
-    if not comparison.shares:
+    if not comparison.contributions:
         return None
-    metrics = [name for name in HEADLINES if any(share.metric == name for share in comparison.shares)]
-    found = {(share.technique, share.metric): share for share in comparison.shares}
+    metrics = [name for name in HEADLINES if any(share.metric == name for share in comparison.contributions)]
+    found = {(share.technique, share.metric): share for share in comparison.contributions}
     rows = []
-    for name in dict.fromkeys(share.technique for share in comparison.shares):
+    for name in dict.fromkeys(share.technique for share in comparison.contributions):
         cells: list[str] = [name]
         for metric in metrics:
             share = found.get((name, metric))

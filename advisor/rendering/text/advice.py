@@ -6,7 +6,7 @@ from advisor.profiles.metrics import weakest
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
 from advisor.quantities.metrics import BY_LIMIT, METRICS, limit_of, used_up
 from advisor.rendering.text.memory import memory_bar
-from advisor.rendering.text.metrics import judged, limit_words, metric_lines
+from advisor.rendering.text.metrics import limit_status, limit_words, metric_lines
 from advisor.rendering.text.plans import describe, plan_lines
 from advisor.rendering.text.run import workload_words
 from advisor.rendering.text.style import Look, wrap
@@ -29,7 +29,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
     lines += ["", *_title("Chosen plan" if chosen.status is not Status.INFEASIBLE else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
-    lines += ["", *metric_lines(chosen.metrics, limits, look), *wider_lines(advice, look), ""]
+    lines += ["", *metric_lines(chosen.metrics, limits, look), *extrapolation_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
     lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
@@ -37,7 +37,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     return look.finish(lines)
 
 
-def wider_lines(advice: Advice, look: Look) -> list[str]:
+def extrapolation_lines(advice: Advice, look: Look) -> list[str]:
     """Why ranges are wider than usual; none where they are not."""
     if advice.extrapolation_warning is None:
         return []
@@ -64,7 +64,7 @@ def verdict(advice: Advice) -> str:
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not limited:
         return f"no limits were asked; fits in memory {chance}"
-    risky = [shown.label for shown, value, _ in limited if judged(shown, value, limits) == "risk"]
+    risky = [shown.label for shown, value, _ in limited if limit_status(shown, value, limits) == "risk"]
     if risky:
         risk = ", at RISK: the" if advice.chosen.status is Status.AT_RISK else "; the"
         return f"meets all limits {chance}{risk} range of {', '.join(risky)} crosses its limit"

@@ -4,15 +4,15 @@ import shlex
 from collections.abc import Sequence
 
 from advisor.feedback.causes import likely_cause
-from advisor.feedback.compare import HEADLINES, ComparedRung, Comparison, LimitVerdict, Line, Share, compare
-from advisor.feedback.next_plans import NextPlans, PricedWith
+from advisor.feedback.compare import HEADLINES, ComparedMetric, ComparedRung, Comparison, Contribution, RangeVerdict, compare
+from advisor.feedback.next_plans import NextPlans, ProfileSource
 from advisor.planning.advice import Candidate
 from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import ABSENT, number, one_digit, percent, quantity, scale, spread, value_text
 from advisor.quantities.metrics import BY_LIMIT, METRICS
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.plans import describe
-from advisor.rendering.text.run import afterwards, error_cell, ladder, pace_words, rung_label
+from advisor.rendering.text.run import error_cell, ladder_lines, lines_below_ladder, pace_words, rung_label
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
 
@@ -21,17 +21,17 @@ _LEFT = ("metric", "verdict", _HEADS[6])
 _RANGES_FROM_COLUMNS = 100
 """Narrower than this, the range column goes, never the verdict."""
 _GAUGES_FROM_COLUMNS = 115
-_WORDS = {verdict: verdict.value for verdict in LimitVerdict} | {LimitVerdict.OUTSIDE: "OUTSIDE range"}
+_WORDS = {verdict: verdict.value for verdict in RangeVerdict} | {RangeVerdict.OUTSIDE: "OUTSIDE range"}
 
 
 def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False, every_rung: bool = False) -> str:
     """The ladder, the full stack metric by metric (`every_rung`: all of them), each technique's share, medians, limits, likely cause."""
     look = Look(width, colour, ascii)
     lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
-    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
-    for step in comparison.steps if every_rung else comparison.steps[-1:]:
-        lines += ["", *step_lines(step, comparison, look)]
-    lines += ["", *share_lines(comparison, look), *summary_lines(comparison, look), *cause_lines(comparison, look)]
+    lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
+    for step in comparison.rungs if every_rung else comparison.rungs[-1:]:
+        lines += ["", *rung_lines(step, comparison, look)]
+    lines += ["", *contribution_lines(comparison, look), *summary_lines(comparison, look), *cause_lines(comparison, look)]
     return look.finish(lines)
 
 
@@ -44,25 +44,27 @@ def comparison_dict(comparison: Comparison) -> dict[str, object]:
         "run": comparison.run_id,
         "plan": comparison.plan_id,
         "title": comparison.title,
-        "rungs": [_step_dict(step) for step in comparison.steps],
+        "rungs": [_step_dict(step) for step in comparison.rungs],
         "shares": [
             {
                 "technique": share.technique,
                 "metric": share.metric,
-                "against": share.against,
+                "against": share.previous,
                 "predicted_pct": share.predicted_pct,
                 "measured_pct": share.measured_pct,
             }
-            for share in comparison.shares
+            for share in comparison.contributions
         ],
         "summary": {
-            "median_abs_error_pct": {median.metric: {"value": median.error_pct, "rungs": median.rungs} for median in comparison.medians},
+            "median_abs_error_pct": {
+                median.metric: {"value": median.error_pct, "rungs": median.rungs} for median in comparison.median_errors
+            },
             "within_range": comparison.within,
             "compared": comparison.compared,
             "paces": list(comparison.paces),
             "limits_missed": [line.metric for line in comparison.limits_missed],
         },
-        "likely_cause": cause and {"rung": cause.step, "metric": cause.metric, "miss": cause.miss, "evidence": list(cause.evidence)},
+        "likely_cause": cause and {"rung": cause.rung, "metric": cause.metric, "miss": cause.miss, "evidence": list(cause.evidence)},
         "exit_code": int(comparison.exit_code()),
         "exit_code_strict": int(comparison.exit_code(strict=True)),
     }
@@ -74,11 +76,11 @@ def _step_dict(step: ComparedRung) -> dict[str, object]:
         "techniques": list(step.techniques),
         "status": step.status.value,
         "error": step.problem,
-        "metrics": {line.metric: _line_dict(line) for line in step.lines},
+        "metrics": {line.metric: _line_dict(line) for line in step.metrics},
     }
 
 
-def _line_dict(line: Line) -> dict[str, object]:
+def _line_dict(line: ComparedMetric) -> dict[str, object]:
     return {
         "predicted": line.predicted.as_dict() if line.predicted else None,
         "measured": line.measured.as_dict() if line.measured else None,
@@ -86,23 +88,23 @@ def _line_dict(line: Line) -> dict[str, object]:
         "error_unit": line.error_unit,
         "verdict": line.verdict.value,
         "limit": line.limit,
-        "limit_kept": line.limit_kept,
+        "limit_kept": line.limit_met,
     }
 
 
-def step_lines(step: ComparedRung, comparison: Comparison, look: Look) -> list[str]:
+def rung_lines(step: ComparedRung, comparison: Comparison, look: Look) -> list[str]:
     """One rung, metric by metric; limits stand beside the full stack only."""
-    head = rung_label(step, comparison.steps)
-    if step is comparison.final and len(comparison.steps) > 1:
+    head = rung_label(step, comparison.rungs)
+    if step is comparison.full_stack and len(comparison.rungs) > 1:
         head += "  (full stack)"
     if step.status is not RungStatus.DONE:
         head += f"  {step.status.value}" + (f": {step.problem}" if step.problem else "")
     lines = [look.paint(line, "bad" if step.status is not RungStatus.DONE else "title") for line in wrap(head, look)]
-    return [*lines, *_metrics(step, look, limits=step is comparison.final)] if step.lines else lines
+    return [*lines, *_metrics(step, look, limits=step is comparison.full_stack)] if step.metrics else lines
 
 
 def _metrics(step: ComparedRung, look: Look, *, limits: bool) -> list[str]:
-    judged = [line for line in step.lines if line.verdict is not LimitVerdict.NOT_PREDICTED]
+    judged = [line for line in step.metrics if line.verdict is not RangeVerdict.NOT_PREDICTED]
     rows = [_cells(line, limits) for line in judged]
     columns = [Column(head, tuple(row[index] for row in rows), left=head in _LEFT) for index, head in enumerate(_HEADS)]
     tones = tuple(_tone(line, limits) for line in judged)
@@ -119,19 +121,19 @@ def _measured_only(step: ComparedRung, look: Look) -> list[str]:
     """What no prediction is made for, in a sentence."""
     values = [
         f"{METRICS[line.metric].label} {value_text(line.measured, METRICS[line.metric].unit)}"
-        for line in step.lines
-        if line.verdict is LimitVerdict.NOT_PREDICTED and line.measured
+        for line in step.metrics
+        if line.verdict is RangeVerdict.NOT_PREDICTED and line.measured
     ]
     return wrap("; ".join(values), look, first="Measured only: ", rest="  ") if values else []
 
 
-def _tone(line: Line, limits: bool) -> str:
-    if limits and line.limit_kept is False:
+def _tone(line: ComparedMetric, limits: bool) -> str:
+    if limits and line.limit_met is False:
         return "bad"
-    return {LimitVerdict.OUTSIDE: "risk", LimitVerdict.WITHIN: "good"}.get(line.verdict, "dim")
+    return {RangeVerdict.OUTSIDE: "risk", RangeVerdict.WITHIN: "good"}.get(line.verdict, "dim")
 
 
-def _cells(line: Line, limits: bool) -> tuple[str, ...]:
+def _cells(line: ComparedMetric, limits: bool) -> tuple[str, ...]:
     shown = METRICS[line.metric]
     scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
     error = error_cell(line, scaled).rstrip(" !")
@@ -147,29 +149,29 @@ def _cells(line: Line, limits: bool) -> tuple[str, ...]:
     )
 
 
-def _verdict(line: Line) -> str:
+def _verdict(line: ComparedMetric) -> str:
     """For the full stack: the verdict with what became of the limit."""
-    if line.limit_kept is None:
+    if line.limit_met is None:
         return _WORDS[line.verdict]
-    word = {LimitVerdict.WITHIN: "within, ", LimitVerdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
-    return f"{word}limit {'kept' if line.limit_kept else 'MISSED'}"
+    word = {RangeVerdict.WITHIN: "within, ", RangeVerdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
+    return f"{word}limit {'kept' if line.limit_met else 'MISSED'}"
 
 
-def _gauge(line: Line, limits: bool) -> str:
+def _gauge(line: ComparedMetric, limits: bool) -> str:
     if line.predicted is None or line.measured is None:
         return ""
     return gauge(line.predicted.low, line.predicted.high, line.measured.value, limit=line.limit if limits else None)
 
 
-def share_lines(comparison: Comparison, look: Look) -> list[str]:
+def contribution_lines(comparison: Comparison, look: Look) -> list[str]:
     """One row per technique: its change of each metric, predicted and measured."""
-    names = list(dict.fromkeys(share.technique for share in comparison.shares))
+    names = list(dict.fromkeys(share.technique for share in comparison.contributions))
     if not names:
         return []
     key = Column("technique", tuple(names), left=True)
     groups = []
     for metric in HEADLINES:
-        own = {share.technique: share for share in comparison.shares if share.metric == metric}
+        own = {share.technique: share for share in comparison.contributions if share.metric == metric}
         cells = [_share_cells(own.get(name)) for name in names]
         if any(cell != ABSENT for pair in cells for cell in pair):
             columns = (Column("pred.", tuple(pair[0] for pair in cells)), Column("meas.", tuple(pair[1] for pair in cells)))
@@ -178,7 +180,7 @@ def share_lines(comparison: Comparison, look: Look) -> list[str]:
     return [*(look.paint(line, "title") for line in wrap(title, look)), *table(key, groups, look), ""]
 
 
-def _share_cells(share: Share | None) -> tuple[str, str]:
+def _share_cells(share: Contribution | None) -> tuple[str, str]:
     if share is None:
         return ABSENT, ABSENT
     return _percent(share.predicted_pct), _percent(share.measured_pct)
@@ -191,7 +193,7 @@ def _percent(value: float | None) -> str:
 def summary_lines(comparison: Comparison, look: Look) -> list[str]:
     """Count in range, median error, and what became of each limit."""
     lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
-    asked = [median for median in comparison.medians if median.metric in HEADLINES]
+    asked = [median for median in comparison.median_errors if median.metric in HEADLINES]
     if asked:
         text = ", ".join(f"{METRICS[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in asked)
         lines += wrap(
@@ -199,15 +201,15 @@ def summary_lines(comparison: Comparison, look: Look) -> list[str]:
         )
     if comparison.paces:
         lines += wrap(f"Pace: {pace_words(comparison.paces)}.", look, rest="  ")
-    final = comparison.final
-    limited = [line for line in final.lines if line.limit is not None] if final else []
+    final = comparison.full_stack
+    limited = [line for line in final.metrics if line.limit is not None] if final else []
     for line in limited:
         assert line.limit is not None
         shown = METRICS[line.metric]
         value = quantity(line.measured.value, shown.unit) if line.measured else "not measured"
-        word = {True: "kept", False: "MISSED", None: "not judged"}[line.limit_kept]
+        word = {True: "kept", False: "MISSED", None: "not judged"}[line.limit_met]
         text = f"Limit {word}: {shown.label} {value}, limit {quantity(line.limit, shown.unit, trim=True)}."
-        lines += [look.paint(part, "bad" if line.limit_kept is False else "good") for part in wrap(text, look)]
+        lines += [look.paint(part, "bad" if line.limit_met is False else "good") for part in wrap(text, look)]
     return lines
 
 
@@ -222,25 +224,25 @@ def cause_lines(comparison: Comparison, look: Look) -> list[str]:
     return lines
 
 
-def compared_lines(run: Run, look: Look, following: Sequence[str] = ()) -> list[str]:
+def run_comparison_lines(run: Run, look: Look, following: Sequence[str] = ()) -> list[str]:
     """Count in range, pace, limits and likely cause; what comes next; the full stack, the ladder, the other rungs, shares."""
     comparison = compare(run)
-    if not any(line.measured for step in comparison.steps for line in step.lines):
+    if not any(line.measured for step in comparison.rungs for line in step.metrics):
         return _nothing_measured(comparison, look)
     lines = [*summary_lines(comparison, look), *cause_lines(comparison, look), *following]
-    steps = comparison.steps
-    lines += [line for step in steps[-1:] for line in ("", *step_lines(step, comparison, look))]
-    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
-    lines += [line for step in steps[:-1] for line in ("", *step_lines(step, comparison, look))]
-    return [*lines, "", *share_lines(comparison, look)]
+    steps = comparison.rungs
+    lines += [line for step in steps[-1:] for line in ("", *rung_lines(step, comparison, look))]
+    lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
+    lines += [line for step in steps[:-1] for line in ("", *rung_lines(step, comparison, look))]
+    return [*lines, "", *contribution_lines(comparison, look)]
 
 
 def _nothing_measured(comparison: Comparison, look: Look) -> list[str]:
     """Why there is nothing to compare, rung by rung."""
     lines = wrap("Nothing was measured: the run ended before its first rung was done.", look)
-    ended = [step for step in comparison.steps if step.status is not RungStatus.NOT_RUN]
+    ended = [step for step in comparison.rungs if step.status is not RungStatus.NOT_RUN]
     for step in ended:
-        lines += wrap(step.problem or step.status.value, look, first=f"{rung_label(step, comparison.steps)}  ")
+        lines += wrap(step.problem or step.status.value, look, first=f"{rung_label(step, comparison.rungs)}  ")
     return [*lines, "", *wrap("a on the plan goes on with it.", look)]
 
 
@@ -248,7 +250,7 @@ _TOLD = (("ttft_ms_mean", "ttft_ms_p95"), ("tpot_ms_mean", "tpot_ms_p95"), ("thr
 """Of each group the first that is known."""
 
 
-def next_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[str]:
+def next_plan_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[str]:
     """A heading with how they are priced, then each plan; `words` are what follows `advisor plan` for the question. Nothing without one."""
     if not following.candidates:
         return []
@@ -257,9 +259,9 @@ def next_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[s
 
 
 def _priced(following: NextPlans) -> str:
-    if following.pricing is PricedWith.REFITTED:
+    if following.profile_source is ProfileSource.REFITTED:
         return "predicted with the profile as this run refits it (f stores that)"
-    if following.pricing is PricedWith.STORED:
+    if following.profile_source is ProfileSource.STORED:
         return "predicted with the profile that this run has refitted"
     if not following.tightened:
         return "predicted as this plan was"

@@ -14,7 +14,7 @@ from advisor.quantities.formatting import percent, quantity
 from advisor.quantities.metrics import METRICS, MetricInfo, limit_of
 from advisor.rendering.text.advice import SECTIONS, binding_words, budget_gib, facts, reason_words, relaxation_words, verdict
 from advisor.rendering.text.memory import memory_parts
-from advisor.rendering.text.metrics import judged
+from advisor.rendering.text.metrics import limit_status
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look
 from advisor.rendering.text.why import with_range
@@ -47,7 +47,7 @@ def metric_sentence(shown: MetricInfo, value: Value, limits: Limits) -> str:
     if limit is not None:
         chance = percent(keeps_probability(value, limit, higher_is_better=shown.higher_is_better))
         bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(limit, shown.unit, trim=True)}"
-        parts.append(f"limit {bound}, {_WORDS[judged(shown, value, limits)]}, kept with {chance} probability")
+        parts.append(f"limit {bound}, {_WORDS[limit_status(shown, value, limits)]}, kept with {chance} probability")
     return "; ".join((*parts, f"basis {value.basis.value}")) + "."
 
 

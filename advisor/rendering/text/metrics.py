@@ -19,7 +19,7 @@ def metrics_text(metrics: Metrics, limits: Limits | None = None, *, width: int =
     return look.finish(metric_lines(metrics, limits or Limits(), look))
 
 
-def outside_lines(outside: str | None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:
+def extrapolation_lines(outside: str | None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:
     """Why the setting is unlike all that was compared with measurements, in lines; none where it is not."""
     if outside is None:
         return []
@@ -33,7 +33,7 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     known = [(METRICS[name], value) for name, value in metrics.present().items()]
     if not known:
         return ["No metric is known."]
-    words = tuple(judged(shown, value, limits) for shown, value in known)
+    words = tuple(limit_status(shown, value, limits) for shown, value in known)
     chances = tuple(_chance(shown, value, limits) for shown, value in known)
     limited = any(words)
     columns = [Column("value", tuple(quantity(value.value, shown.unit) for shown, value in known)), _ranges(known)]
@@ -48,7 +48,7 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     return table(key, [Group((column,)) for column in columns], look)
 
 
-def chances(metrics: Metrics, limits: Limits) -> dict[str, float]:
+def limit_probabilities(metrics: Metrics, limits: Limits) -> dict[str, float]:
     """How likely each limit is kept, by the name of its metric."""
     known = ((METRICS[name], value) for name, value in metrics.present().items())
     return {shown.name: chance for shown, value in known if (chance := _kept(shown, value, limits)) is not None}
@@ -65,7 +65,7 @@ def _kept(shown: MetricInfo, value: Value, limits: Limits) -> float | None:
     return None if limit is None else keeps_probability(value, limit, higher_is_better=shown.higher_is_better)
 
 
-def judged(shown: MetricInfo, value: Value, limits: Limits) -> str:
+def limit_status(shown: MetricInfo, value: Value, limits: Limits) -> str:
     """`ok`, `risk` when the range crosses the limit, `FAIL`; empty without a limit."""
     limit = limit_of(shown, limits)
     if limit is None:
@@ -101,7 +101,7 @@ def limit_words(name: str, bound: float) -> str:
     return f"{shown.label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
 
 
-SHOWN_FIRST = ("ttft_ms_p95", "tpot_ms_p95", "throughput_tok_s", "request_rate_per_s", "peak_memory_gib", "quality_loss_pct")
+SUMMARY_METRICS = ("ttft_ms_p95", "tpot_ms_p95", "throughput_tok_s", "request_rate_per_s", "peak_memory_gib", "quality_loss_pct")
 _TONES = {"ok": "good", "risk": "risk", "FAIL": "bad", "": ""}
 _GAUGE_CELLS = 16
 _GAP = "  "
@@ -109,14 +109,14 @@ _GAP = "  "
 
 def verdict_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     """One line for each number, cells aligned; of what does not fit, the gauge goes first and the probability next, never the verdict."""
-    known = [(METRICS[name], value) for name in SHOWN_FIRST if (value := getattr(metrics, name)) is not None]
-    likely = chances(metrics, limits)
+    known = [(METRICS[name], value) for name in SUMMARY_METRICS if (value := getattr(metrics, name)) is not None]
+    likely = limit_probabilities(metrics, limits)
     columns = [
         [shown.label for shown, _ in known],
         [quantity(value.value, shown.unit) for shown, value in known],
         [spread(value, scale(shown.unit, (value.value,))) for shown, value in known],
         [_limit_sign(shown, limits) for shown, _ in known],
-        [judged(shown, value, limits) for shown, value in known],
+        [limit_status(shown, value, limits) for shown, value in known],
         [percent(likely[shown.name]) if shown.name in likely else "" for shown, _ in known],
         [limit_gauge(shown, value, limits, cells=_GAUGE_CELLS) for shown, value in known],
     ]

@@ -36,7 +36,7 @@ def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = Fal
     return look.finish(lines)
 
 
-def taught_text(taught: "RefitResult", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+def refit_text(taught: "RefitResult", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
     """What a run has taught, and what that does to the predictions of that run."""
     look = Look(width, colour, ascii)
     before, after = number(taught.before_pct), number(taught.after_pct)

@@ -13,10 +13,12 @@ from advisor.running.review import FILES, Review
 
 def review_lines(review: Review, look: Look) -> list[str]:
     """One line for each thing that applying does; what may go wrong is marked with `!`."""
-    made, recipe = review.ready, review.ready.recipe
-    left = [name for name in review.rungs if name not in review.kept]
+    made, recipe = review.prepared, review.prepared.recipe
+    left = [name for name in review.rungs if name not in review.finished]
     lines = [
-        *_entry("+ start", f"{len(left)} processes, one at a time, each with {made.model.id} from {shorter_home(str(made.folder))}", look)
+        *_entry(
+            "+ start", f"{len(left)} processes, one at a time, each with {made.model.id} from {shorter_home(str(made.model_folder))}", look
+        )
     ]
     lines += [line for number, name in enumerate(review.rungs, 1) for line in _rung(number, name, review, look)]
     lines += _entry("  time", f"about {minutes(review.seconds)}; it can be cancelled, and finished rungs are kept", look)
@@ -43,9 +45,9 @@ def minutes(seconds: float) -> str:
 
 def _rung(number: int, name: str, review: Review, look: Look) -> list[str]:
     """A rung with what it adds; one that is there already says so."""
-    added = review.ready.steps[number - 1].technique
+    added = review.prepared.rungs[number - 1].technique
     what = "the unmodified model" if added is None else f"adds {added.name} {added.options_told}".rstrip()
-    kept = " (measured before, kept)" if name in review.kept else ""
+    kept = " (measured before, kept)" if name in review.finished else ""
     return _entry("", f"{number}  {what}{kept}", look)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from statistics import fmean
 
-from advisor.feedback.compare import ComparedRung, Comparison, LimitVerdict, Line, compare
+from advisor.feedback.compare import ComparedMetric, ComparedRung, Comparison, RangeVerdict, compare
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Run, RungStatus
@@ -37,13 +37,13 @@ def run_text(run: Run, *, width: int = 80, colour: bool = False, ascii: bool = F
     comparison = compare(run)
     lines = [look.paint(line, "title") for line in wrap(f"Run {run.id}: {run.title}", look)]
     lines += _facts(run, look)
-    lines += ["", *ladder(comparison, look), *afterwards(comparison, look)]
+    lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
     return look.finish(lines)
 
 
-def ladder(comparison: Comparison, look: Look) -> list[str]:
+def ladder_lines(comparison: Comparison, look: Look) -> list[str]:
     """One row per rung and one group of columns per metric; as many groups side by side as fit."""
-    steps = comparison.steps
+    steps = comparison.rungs
     if not steps:
         return ["No rung was run."]
     key = Column("rung", tuple(rung_label(step, steps) for step in steps), tuple(_tone(step) for step in steps), left=True)
@@ -57,7 +57,7 @@ def ladder(comparison: Comparison, look: Look) -> list[str]:
     return [*table(key, groups, look), "", *(look.paint(line, "dim") for line in wrap(legend, look))]
 
 
-def afterwards(comparison: Comparison, look: Look) -> list[str]:
+def lines_below_ladder(comparison: Comparison, look: Look) -> list[str]:
     """What belongs under the ladder: acceptance and prefix hits, rungs that failed, and the gain of the full stack."""
     shares = [
         *_shares(comparison, "acceptance", "Accepted draft positions", look),
@@ -78,7 +78,7 @@ def _tone(step: ComparedRung) -> str:
 
 def _group(shown: MetricInfo, steps: tuple[ComparedRung, ...], look: Look) -> Group | None:
     """The columns of one metric; `None` where no rung knows it. Columns that would be all empty are left out."""
-    lines = [step.line(shown.name) for step in steps]
+    lines = [step.metric(shown.name) for step in steps]
     values = [value for line in lines if line for value in (line.predicted, line.measured) if value]
     if not values:
         return None
@@ -105,20 +105,20 @@ def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
     return f"{text} {spread(value, scaled)}".rstrip() if ranges else text
 
 
-def _errors(lines: list[Line | None], shown: MetricInfo, scaled: Scale) -> Column:
-    tones = tuple("risk" if line and line.verdict is LimitVerdict.OUTSIDE else "" for line in lines)
+def _errors(lines: list[ComparedMetric | None], shown: MetricInfo, scaled: Scale) -> Column:
+    tones = tuple("risk" if line and line.verdict is RangeVerdict.OUTSIDE else "" for line in lines)
     head = "error %" if shown.relative_error else "error"
     return Column(head, tuple(error_cell(line, scaled) for line in lines), tones)
 
 
-def error_cell(line: Line | None, scaled: Scale) -> str:
+def error_cell(line: ComparedMetric | None, scaled: Scale) -> str:
     """The error of a prediction, with a mark when the measured value left the predicted range."""
     if line is None or line.error is None:
         return ABSENT
     percent = line.error_unit == "%"
     error = line.error if percent else line.error * scaled.factor
     text = one_digit(error) if percent else number(error, signed=True)
-    return f"{text}{'!' if line.verdict is LimitVerdict.OUTSIDE else ' '}"
+    return f"{text}{'!' if line.verdict is RangeVerdict.OUTSIDE else ' '}"
 
 
 def _facts(run: Run, look: Look) -> list[str]:
@@ -146,18 +146,18 @@ def pace_words(paces: Sequence[float]) -> str:
 def _shares(comparison: Comparison, metric: str, title: str, look: Look) -> list[str]:
     """What only some techniques have, such as the acceptance of speculation: a line for each and not a column."""
     lines: list[str] = []
-    for step in comparison.steps:
-        line = step.line(metric)
+    for step in comparison.rungs:
+        line = step.metric(metric)
         if line:
             known = {"predicted": line.predicted, "measured": line.measured}
             text = ", ".join(f"{word} {value_text(value, 'fraction')}" for word, value in known.items() if value)
-            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is LimitVerdict.OUTSIDE else ''}", look, first=f"{title}  ")
+            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is RangeVerdict.OUTSIDE else ''}", look, first=f"{title}  ")
     return ["", *lines] if lines else []
 
 
 def _problems(comparison: Comparison, look: Look) -> list[str]:
     lines: list[str] = []
-    for step in comparison.steps:
+    for step in comparison.rungs:
         if step.status is not RungStatus.DONE:
             text = f"{step.name}: {step.status.value}" + (f": {step.problem}" if step.problem else "")
             lines += [look.paint(line, "bad") for line in wrap(text, look, first="× ")]
@@ -166,14 +166,14 @@ def _problems(comparison: Comparison, look: Look) -> list[str]:
 
 def _gains(comparison: Comparison, look: Look) -> list[str]:
     """The full stack against the baseline, both measured."""
-    if len(comparison.steps) < 2:
+    if len(comparison.rungs) < 2:
         return []
-    first, last = comparison.steps[0], comparison.steps[-1]
+    first, last = comparison.rungs[0], comparison.rungs[-1]
     if {first.status, last.status} != {RungStatus.DONE}:
         return []
     lines = ["", *(look.paint(line, "title") for line in wrap(" + ".join(last.techniques), look, first="Full stack  "))]
     for name in _GAINS:
-        before, after = first.line(name), last.line(name)
+        before, after = first.metric(name), last.metric(name)
         if before and after and before.measured and after.measured:
             lines += wrap(_gain(METRICS[name], before.measured, after.measured), look, first=f"  {METRICS[name].label:<14}")
     return lines

@@ -10,7 +10,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import ABSENT, number, percent, scale, spread
 from advisor.quantities.metrics import METRICS, MetricInfo, limit_of
-from advisor.rendering.text.metrics import judged
+from advisor.rendering.text.metrics import limit_status
 from advisor.rendering.text.plans import SLOT_HEADS, describe
 from advisor.rendering.text.style import Look, pad
 from advisor.rendering.text.table import Column, Group, table
@@ -97,7 +97,7 @@ def _row(
             return ABSENT
         return f"{number(value.value * scaled.factor)} {spread(value, scaled) if ranges else ''}".rstrip()
 
-    words = (judged(shown, value, limits) if value else "" for value in (mine, theirs))
+    words = (limit_status(shown, value, limits) if value else "" for value in (mine, theirs))
     label = f"{shown.label} {scaled.unit}".rstrip()
     return label, told(mine), next(words), told(theirs), next(words), _change(shown, mine, theirs)
 

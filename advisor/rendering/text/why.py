@@ -19,8 +19,8 @@ OUTCOMES = {
     CounterfactualOutcome.ALLOWED: "it is then possible, but this plan still ranks before it",
     CounterfactualOutcome.MISSES: "it is then in the plan, which misses a limit",
 }
-NOTHING = "Nothing that may be asked of this model lets it in."
-TOLD = ("tpot_ms_mean", "ttft_ms_mean", "peak_memory_gib", "quality_loss_pct")
+NO_CHANGE_HELPS = "Nothing that may be asked of this model lets it in."
+SUMMARY_METRICS = ("tpot_ms_mean", "ttft_ms_mean", "peak_memory_gib", "quality_loss_pct")
 """What is told of a plan in passing."""
 _FLAG = re.compile(r" \(--[a-z-]+ [^ ,)]+(?:(, [^)]*))?\)")
 LOADS = {
@@ -40,7 +40,7 @@ def with_range(value: Value, unit: str) -> str:
     return f"{text}, between {number(value.low * scaled.factor)} and {number(value.high * scaled.factor)} {scaled.unit}".rstrip()
 
 
-def standing_words(standing: LimitSlack) -> str:
+def slack_words(standing: LimitSlack) -> str:
     """How near a plan is to one limit, in a sentence."""
     shown = BY_LIMIT[standing.limit]
     bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(standing.asked, shown.unit, trim=True)}"
@@ -123,7 +123,7 @@ def _limit(change: Change) -> str:
 def _figures(change: Change) -> str:
     """The plan with the technique: what it is predicted to do, and the limits that it misses."""
     metrics = change.candidate.metrics
-    values = ((name, getattr(metrics, name)) for name in TOLD)
+    values = ((name, getattr(metrics, name)) for name in SUMMARY_METRICS)
     told = [f"{EXPLAINED_METRICS[name]} {quantity(value.value, METRICS[name].unit)}" for name, value in values if value is not None]
     return f" ({', '.join((*map(miss_words, change.candidate.violations), *told))})"
 

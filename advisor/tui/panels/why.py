@@ -17,7 +17,7 @@ from advisor.tui.panels.stable_text import SteadyText
 if TYPE_CHECKING:
     from advisor.planning.advice import Candidate
     from advisor.profiles.request import Limits
-    from advisor.rendering.text.insights import Known, Part
+    from advisor.rendering.text.insights import ExplainedPlan, Paragraph
     from advisor.rendering.text.style import Look
 
 
@@ -47,7 +47,7 @@ class WhyPanel(SteadyText, can_focus=True):
 
     def __init__(self) -> None:
         super().__init__(id="why", classes="panel")
-        self._parts: tuple[Part, ...] = ()
+        self._parts: tuple[Paragraph, ...] = ()
         self._look: Look | None = None
         self._fit: Callable[[], None] | None = None
         """Puts what is shown into the room that there is."""
@@ -55,18 +55,20 @@ class WhyPanel(SteadyText, can_focus=True):
         self.topic: str | None = None
         """Where the cursor was moved to."""
 
-    def show(self, known: "Known", look: "Callable[[int], Look]", palette: str) -> None:
+    def show(self, known: "ExplainedPlan", look: "Callable[[int], Look]", palette: str) -> None:
         """The chosen plan of an answer, with reasons."""
-        from advisor.rendering.text.insights import why_parts
+        from advisor.rendering.text.insights import why_paragraphs
 
-        self._put(lambda look: why_parts(known, look), look, palette)
+        self._put(lambda look: why_paragraphs(known, look), look, palette)
 
     def show_soon(self, candidate: "Candidate", limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
         """What is known of a plan before it was simulated."""
-        from advisor.rendering.text.insights import Part, plan_parts
+        from advisor.rendering.text.insights import Paragraph, plan_paragraphs
 
         self._put(
-            lambda look: (*plan_parts(candidate, limits, look), Part(("", look.paint("Simulating this plan ...", "dim")))), look, palette
+            lambda look: (*plan_paragraphs(candidate, limits, look), Paragraph(("", look.paint("Simulating this plan ...", "dim")))),
+            look,
+            palette,
         )
 
     def say(self, lines: Sequence[str]) -> None:
@@ -129,7 +131,7 @@ class WhyPanel(SteadyText, can_focus=True):
     def _topics(self) -> "list[str]":
         return [part.topic for part in self._parts if part.topic is not None]
 
-    def _put(self, parts: "Callable[[Look], Iterable[Part]]", look: "Callable[[int], Look]", palette: str) -> None:
+    def _put(self, parts: "Callable[[Look], Iterable[Paragraph]]", look: "Callable[[int], Look]", palette: str) -> None:
         def fit() -> None:
             self._look, self._palette = look(self.room), palette
             self._parts = tuple(parts(self._look))
@@ -146,7 +148,7 @@ class WhyPanel(SteadyText, can_focus=True):
         lines = [line for part in self._parts for line in self._lines(part)]
         self.put(toned(self._look.finish(lines).splitlines(), self._palette))
 
-    def _lines(self, part: "Part") -> "list[str]":
+    def _lines(self, part: "Paragraph") -> "list[str]":
         """With the cursor's margin: a mark where it stands, blanks elsewhere; what it never goes to has none."""
         if part.topic is None:
             return list(part.lines)

@@ -17,8 +17,8 @@ from advisor.feedback.next_plans import NextPlans
 from advisor.feedback.refit import RefitResult
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run
-from advisor.rendering.text.comparison import compared_lines, next_lines
-from advisor.rendering.text.profile import taught_text
+from advisor.rendering.text.comparison import next_plan_lines, run_comparison_lines
+from advisor.rendering.text.profile import refit_text
 from advisor.tui.contract import TellsFaults, session_of
 from advisor.tui.keys import COMPARE_KEYS, MODAL_KEYS
 from advisor.tui.palette import toned
@@ -63,8 +63,8 @@ class CompareScreen(TellsFaults, ModalScreen[None]):
         """Draw the comparison at the width that it has."""
         session = session_of(self)
         look = session.look(max(self.query_one(".told").scrollable_content_region.width, LEAST_WIDTH))
-        following = next_lines(*self._next, look) if self._next is not None else []
-        text = look.finish(compared_lines(self._run, look, following))
+        following = next_plan_lines(*self._next, look) if self._next is not None else []
+        text = look.finish(run_comparison_lines(self._run, look, following))
         self.query_one("#compared", Static).update(toned(text.splitlines(), session.palette))
 
     @work(thread=True, exclusive=True, group="next", exit_on_error=False)
@@ -132,4 +132,4 @@ class _TaughtScreen(AskScreen):
     def text(self, width: int, palette: str) -> Text:
         """The factors and the error before and after."""
         session = session_of(self)
-        return toned(taught_text(self._taught, width=width, colour=True, ascii=session.setting.ascii).splitlines(), palette)
+        return toned(refit_text(self._taught, width=width, colour=True, ascii=session.setting.ascii).splitlines(), palette)

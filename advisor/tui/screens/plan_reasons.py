@@ -14,7 +14,7 @@ from advisor.tui.screens.technique import Taken, TechniqueScreen
 
 if TYPE_CHECKING:
     from advisor.planning.advice import Advice
-    from advisor.rendering.text.insights import Known
+    from advisor.rendering.text.insights import ExplainedPlan
     from advisor.sensitivity.findings import Finding, Insights
     from advisor.tui.workers.planning_client import Planned
 
@@ -29,13 +29,13 @@ class PlanReasons(TellsFaults, PlanActions):
     _working_on: str | None = None
     _kept: "dict[tuple[object, ...], Insights]" = {}  # noqa: RUF012 - replaced as a whole, never changed
 
-    def known(self, planned: "Planned", advice: "Advice") -> "Known":
+    def known(self, planned: "Planned", advice: "Advice") -> "ExplainedPlan":
         """What is known by now about a plan."""
-        from advisor.rendering.text.insights import Known
+        from advisor.rendering.text.insights import ExplainedPlan
         from advisor.sensitivity.slack import limit_slacks
 
         found = limit_slacks(advice.chosen, advice.request, planned.budget_gib)
-        return Known(advice=advice, standings=found, insights=self._insights(planned, advice), working_on=self._working_on)
+        return ExplainedPlan(advice=advice, slacks=found, insights=self._insights(planned, advice), pending_topic=self._working_on)
 
     if TYPE_CHECKING:  # of the Plan screen
 

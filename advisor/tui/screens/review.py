@@ -15,7 +15,7 @@ class ReviewScreen(AskScreen):
     BOX = "box tall work"
 
     def __init__(self, review: Review, choices: tuple[str, ...]) -> None:
-        super().__init__(f"Apply {review.ready.plan.id} to this machine", (), choices)
+        super().__init__(f"Apply {review.prepared.plan.id} to this machine", (), choices)
         self._review = review
 
     def text(self, width: int, palette: str) -> Text:

@@ -98,13 +98,13 @@ class TechniqueScreen(TellsFaults, ModalScreen[Taken]):
 
     def _found(self, finding: "Finding") -> str:
         """Offer a change that was found; what to say if nothing follows it."""
-        from advisor.rendering.text.why import NOTHING, change_words
+        from advisor.rendering.text.why import NO_CHANGE_HELPS, change_words
         from advisor.sensitivity.counterfactual import Change, ChangeKind
         from advisor.tui.form.suggestions import with_change
 
         if not isinstance(finding.found, Change):
             forces = len(FORCES) - 1
-            return "" if len(self._choices) > forces else NOTHING
+            return "" if len(self._choices) > forces else NO_CHANGE_HELPS
         if finding.found.kind not in (ChangeKind.ALLOW, ChangeKind.REQUIRE):  # these two stand at the top already
             asked = with_change(self._planned.asked, self._technique, finding.found)
             self._offer(Taken(asked, change_words(finding.found, flags=False)))

@@ -55,12 +55,12 @@ class MachineTasks:
     def profile(self, *, wait: bool = False) -> Task:
         """Measure this machine under its own name; `wait` until others leave it alone."""
         from advisor.backends.processes.jobs import PROFILE_STEPS
-        from advisor.service import run_profile
+        from advisor.service import measure_profile
 
         def do(on_event: "OnEvent", cancel: threading.Event) -> object:
             if wait:
                 self._wait(on_event, cancel)
-            return run_profile(None, on_event, cancel=cancel)
+            return measure_profile(None, on_event, cancel=cancel)
 
         names = (QUIET, *PROFILE_STEPS) if wait else PROFILE_STEPS
         return Task(verb="profile", title="Profile this machine", stages=tuple(Stage(name=name) for name in names), do=do)
@@ -90,7 +90,7 @@ class MachineTasks:
         from advisor.backends.processes.jobs import rung_steps
         from advisor.service import apply
 
-        made = review.ready
+        made = review.prepared
 
         def do(on_event: "OnEvent", cancel: threading.Event) -> object:
             return apply(made.plan, model_folder=None, out=review.out, on_event=on_event, cancel=cancel)
@@ -100,9 +100,9 @@ class MachineTasks:
             Stage(
                 name=step.name,
                 options=step.technique.options_told if step.technique else "",
-                standing=Standing.KEPT if step.name in review.kept else Standing.WAITING,
+                standing=Standing.KEPT if step.name in review.finished else Standing.WAITING,
             )
-            for step in made.steps
+            for step in made.rungs
         )
         return Task(verb="apply", title=title, stages=stages, steps=rung_steps(made.recipe), do=do, folder=review.out)
 

@@ -140,10 +140,10 @@ class PlanningClient:
 
     def plan_file(self, asked: FormValues, advice: "Advice") -> "PlanFile":
         """The plan file of an answer, as `advisor plan` makes it."""
-        from advisor.cli.profile_choice import settle
+        from advisor.cli.profile_choice import read_model_and_profile
         from advisor.planfile.from_advice import plan_of
 
-        profile = settle(asked.text("model"), asked.text("profile") or "auto")
+        profile = read_model_and_profile(asked.text("model"), asked.text("profile") or "auto")
         return plan_of(advice, profile_file=profile.profile_file)
 
     def here(self) -> Here:
