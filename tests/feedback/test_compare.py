@@ -10,7 +10,7 @@ from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run, Rung, RungStatus
-from advisor.rendering.text import comparison_dict
+from advisor.rendering.text.comparison import comparison_dict
 from tests.paths import ROOT
 
 RUN = Run.model_validate_json((ROOT / "tests/canned/run.json").read_text(encoding="utf-8"))

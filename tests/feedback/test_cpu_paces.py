@@ -4,9 +4,8 @@ import pytest
 
 from advisor.feedback.compare import compare
 from advisor.profiles.run import Run
-from advisor.rendering.text import run_text
 from advisor.rendering.text.comparison import comparison_dict, comparison_text
-from advisor.rendering.text.run import pace_words
+from advisor.rendering.text.run import pace_words, run_text
 from tests.paths import ROOT
 
 RUN = Run.model_validate_json((ROOT / "tests/canned/run.json").read_text(encoding="utf-8"))

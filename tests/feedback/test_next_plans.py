@@ -18,7 +18,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.run import RUN_FILE, Run, Rung, RungStatus
 from advisor.profiles.store import load_profile, save_profile
-from advisor.rendering.text.comparison import next_plan_lines
+from advisor.rendering.text.next_plans import next_plan_lines
 from advisor.rendering.text.style import Look
 from advisor.running.apply import environment_of
 from advisor.running.preflight import PLAN_FILE, predicted_rungs, recipe_of, target_of_plan

@@ -1,17 +1,13 @@
 """A comparison as text and as a dictionary."""
 
-import shlex
 from collections.abc import Sequence
 
 from advisor.feedback.causes import likely_cause
 from advisor.feedback.compare import HEADLINES, ComparedMetric, ComparedRung, Comparison, Contribution, RangeVerdict, compare
-from advisor.feedback.next_plans import NextPlans, ProfileSource
-from advisor.planning.advice import Candidate
 from advisor.profiles.run import Run, RungStatus
-from advisor.quantities.formatting import ABSENT, number, one_digit, percent, quantity, scale, spread, value_text
-from advisor.quantities.metrics import BY_LIMIT, METRICS
+from advisor.quantities.formatting import ABSENT, number, one_digit, quantity, scale, spread, value_text
+from advisor.quantities.metrics import METRICS
 from advisor.rendering.text.charts import gauge
-from advisor.rendering.text.plans import describe
 from advisor.rendering.text.run import error_cell, ladder_lines, lines_below_ladder, pace_words, rung_label
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
@@ -244,44 +240,3 @@ def _nothing_measured(comparison: Comparison, look: Look) -> list[str]:
     for step in ended:
         lines += wrap(step.problem or step.status.value, look, first=f"{rung_label(step, comparison.rungs)}  ")
     return [*lines, "", *wrap("a on the plan goes on with it.", look)]
-
-
-_TOLD = (("ttft_ms_mean", "ttft_ms_p95"), ("tpot_ms_mean", "tpot_ms_p95"), ("throughput_tok_s",))
-"""Of each group the first that is known."""
-
-
-def next_plan_lines(following: NextPlans, words: Sequence[str], look: Look) -> list[str]:
-    """A heading with how they are priced, then each plan; `words` are what follows `advisor plan` for the question. Nothing without one."""
-    if not following.candidates:
-        return []
-    heading = [look.paint(line, "title") for line in wrap(f"To try next, {_priced(following)}", look)]
-    return ["", *heading, *(line for candidate in following.candidates for line in _plan_lines(candidate, words, look))]
-
-
-def _priced(following: NextPlans) -> str:
-    if following.profile_source is ProfileSource.REFITTED:
-        return "predicted with the profile as this run refits it (f stores that)"
-    if following.profile_source is ProfileSource.STORED:
-        return "predicted with the profile that this run has refitted"
-    if not following.tightened:
-        return "predicted as this plan was"
-    limits = (
-        f"{METRICS[shown.name].label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
-        for limit, bound in following.tightened
-        for shown in (BY_LIMIT[limit],)
-    )
-    return f"with {' and '.join(limits)}: tightened by as much as this run was worse than predicted"
-
-
-def _plan_lines(candidate: Candidate, words: Sequence[str], look: Look) -> list[str]:
-    made_of = " + ".join(map(describe, candidate.techniques)) or "the unmodified model"
-    present = candidate.metrics.present()
-    known = [name for names in _TOLD for name in [name for name in names if name in present][:1]]
-    told = [f"{METRICS[name].label} {value_text(present[name], METRICS[name].unit)}" for name in known]
-    kept = "all limits kept" if len(candidate.probabilities) > 1 else "fits in memory"
-    command = shlex.join(("advisor", "plan", *words, f"--choose={candidate.id}", "-o", f"plan-{candidate.id}.yaml"))
-    return [
-        *wrap(made_of, look, first="  "),
-        *wrap(f"{', '.join(told)}; {kept} with {percent(candidate.probability)}", look, first="    "),
-        *(look.paint(line, "dim") for line in wrap(command, look, first="    ", rest="      ")),
-    ]

@@ -17,7 +17,8 @@ from advisor.feedback.next_plans import NextPlans
 from advisor.feedback.refit import RefitResult
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run
-from advisor.rendering.text.comparison import next_plan_lines, run_comparison_lines
+from advisor.rendering.text.comparison import run_comparison_lines
+from advisor.rendering.text.next_plans import next_plan_lines
 from advisor.rendering.text.profile import refit_text
 from advisor.tui.contract import TellsFaults, session_of
 from advisor.tui.keys import COMPARE_KEYS, MODAL_KEYS

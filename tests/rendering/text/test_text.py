@@ -26,20 +26,16 @@ from advisor.profiles.quality import HeadError, QualityReport, TechniqueQuality
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.quantities.formatting import enough, number, quantity, value_text
-from advisor.rendering.text import (
-    advice_text,
-    comparison_text,
-    hardware_table_text,
-    hardware_text,
-    metrics_text,
-    model_text,
-    models_text,
-    run_text,
-)
+from advisor.rendering.text.advice import advice_text
 from advisor.rendering.text.charts import gauge
+from advisor.rendering.text.comparison import comparison_text
+from advisor.rendering.text.hardware import hardware_table_text, hardware_text
 from advisor.rendering.text.linear import linear_text
+from advisor.rendering.text.metrics import metrics_text
+from advisor.rendering.text.models import model_text, models_text
 from advisor.rendering.text.plans import slots_in_which_they_differ
 from advisor.rendering.text.quality import quality_text
+from advisor.rendering.text.run import run_text
 from advisor.rendering.text.style import Look, shown_width, wrap
 from tests.paths import ROOT
 
@@ -409,7 +405,8 @@ def test_wide_characters_take_two_columns() -> None:
 
 def test_views_load_nothing_heavy() -> None:
     program = (
-        "import sys, advisor.rendering.text; heavy = {'torch', 'transformers', 'triton', 'textual', 'rich', 'numpy'};"
+        "import sys; from advisor.rendering.text import advice, comparison, hardware, metrics, models, run;"
+        "heavy = {'torch', 'transformers', 'triton', 'textual', 'rich', 'numpy'};"
         "print(sorted(heavy & {name.split('.')[0] for name in sys.modules}))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=HERE.parent)
