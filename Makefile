@@ -4,17 +4,19 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 CASES := benchmarks/published/cases.csv
+PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels performance fit cross-validate calibrate accuracy clean
+.PHONY: demo test test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels structure performance fit cross-validate calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
 
+# A process for each core; the tests share them.
 test: $(READY)
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 test-slow: $(READY)
-	$(BIN)/pytest -m "slow and not gpu and not online"
+	$(BIN)/pytest $(PARALLEL) -m "slow and not gpu and not online"
 
 # The same checks of the kernels on the GPU itself, compiled instead of interpreted.
 test-gpu: $(READY)
@@ -27,8 +29,9 @@ check: $(READY)
 	$(BIN)/lint-imports
 	$(BIN)/python tools/accuracy_page.py --check
 	$(BIN)/python -m tools.performance_page --check
+	$(BIN)/python -m tools.structure
 	$(BIN)/python -m tools.cross_validate $(CASES) --fast
-	$(BIN)/pytest
+	$(BIN)/pytest $(PARALLEL)
 
 # What a change of the estimator asks for, in this order: fit, cross-validate, calibrate HELD_OUT=out/held-out.csv, accuracy.
 fit: $(READY)
@@ -65,6 +68,10 @@ bench-search: $(READY)
 # Milliseconds from a key to the screen, over all shipped models.
 bench-session: $(READY)
 	$(BIN)/python -m benchmarks.session --out benchmarks/results $(BENCH)
+
+# Entries under advisor/, rings of imports, imports that run upward, class names with several meanings.
+structure: $(READY)
+	$(BIN)/python -m tools.structure
 
 # What every kernel compiles to for GPUs that need not be here.
 kernels: $(READY)

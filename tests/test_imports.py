@@ -1,4 +1,4 @@
-"""What may import what, where import-linter cannot see: kernels is a namespace, and planning must stay light."""
+"""What may import what: no ring, nothing upward, kernels by themselves, and planning without heavy libraries."""
 
 import ast
 import subprocess
@@ -8,10 +8,61 @@ from pathlib import Path
 import pytest
 
 import advisor
+from tests.paths import ROOT
+from tools.structure import ambiguous_classes, entries, import_graph, layers, rings, upward_imports
 
 PACKAGE = Path(advisor.__file__).parent
 KERNELS_MAY_IMPORT = {"torch", "triton", "advisor"}
 HEAVY = ("torch", "triton", "transformers", "textual", "rich", "accelerate")
+
+
+def test_no_ring_of_imports_at_any_level() -> None:
+    assert rings(import_graph(ROOT)) == []
+
+
+def test_no_import_runs_upward() -> None:
+    assert upward_imports(import_graph(ROOT), layers()) == []
+
+
+def test_every_entry_of_the_package_has_its_layer() -> None:
+    assert {name.removesuffix(".py") for name in entries(PACKAGE)} == set().union(*layers())
+    assert len(entries(PACKAGE)) <= 17
+
+
+def test_a_class_name_means_one_thing() -> None:
+    assert len(ambiguous_classes(PACKAGE)) < 10
+
+
+def written(root: Path, **sources: str) -> Path:
+    for name, source in sources.items():
+        path = root / "advisor" / f"{name.replace('__', '/')}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(source, encoding="utf-8")
+    return root
+
+
+def test_rings_are_found_among_modules_and_among_packages(tmp_path: Path) -> None:
+    root = written(
+        tmp_path,
+        a__x="from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from advisor.a.y import Y",
+        a__y="def f():\n    from advisor.a import x",
+        b__x="import advisor.c.x",
+        c__x="",
+        c__y="import advisor.b.x",
+    )
+    assert rings(import_graph(root)) == [["advisor.b", "advisor.c"], ["advisor.a.x", "advisor.a.y"]]
+
+
+def test_an_upward_import_and_one_between_siblings_are_found(tmp_path: Path) -> None:
+    root = written(tmp_path, low__x="import advisor.high.x", high__x="import advisor.low.y", low__y="", other__x="import advisor.low.y")
+    order = (frozenset({"high"}), frozenset({"low", "other"}))
+    found = upward_imports(import_graph(root), order)
+    assert found == [("advisor.low.x", "advisor.high.x"), ("advisor.other.x", "advisor.low.y")]
+
+
+def test_a_class_of_two_modules_is_found(tmp_path: Path) -> None:
+    root = written(tmp_path, a="class Part: ...\nclass _Own: ...", b="class Part: ...\nclass _Own: ...")
+    assert ambiguous_classes(root / "advisor") == {"Part": ["a.py", "b.py"]}
 
 
 def imported_by(path: Path) -> set[str]:
@@ -24,8 +75,8 @@ def imported_by(path: Path) -> set[str]:
     return names
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").glob("*.py")), ids=lambda path: path.stem)
-def test_kernels_know_only_torch_triton_and_each_other(path: Path) -> None:
+@pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").rglob("*.py")), ids=lambda path: path.stem)
+def test_kernels_import_only_torch_triton_and_each_other(path: Path) -> None:
     for name in imported_by(path):
         top = name.split(".")[0]
         assert top in KERNELS_MAY_IMPORT or top in sys.stdlib_module_names, f"{path.name} imports {name}"
