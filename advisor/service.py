@@ -17,7 +17,7 @@ from advisor.planning.question import EstimateQuestion, PlanQuestion, explicit_d
 from advisor.planning.target import check_is_this_machine, planner_for, resolve_target
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile, load_engine
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.formats import GIB
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics
@@ -58,6 +58,8 @@ def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advi
             f"none of the plans for this question is called {choose}",
             exit_code=ExitCode.USAGE,
             help=(f"--choose with one of the frontier: {shown}", "an id belongs to one question: give the same model, machine and limits"),
+            field="choose",
+            action=ErrorAction.CHOOSE,
         )
     return advice_for(planner, advice, spots[choose])
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.request import Request
 from advisor.profiles.technique_name import technique_in
 
@@ -77,7 +77,9 @@ def _value(text: str) -> Option:
 
 
 def _unreadable(message: str, technique: Technique) -> AdvisorError:
-    return AdvisorError("usage", message, exit_code=ExitCode.USAGE, help=(f"write {_example(technique)}",))
+    return AdvisorError(
+        "usage", message, exit_code=ExitCode.USAGE, help=(f"write {_example(technique)}",), field="require", action=ErrorAction.CORRECT
+    )
 
 
 def _example(technique: Technique) -> str:

@@ -7,7 +7,7 @@ import click
 from advisor.cli.load_options import LENGTHS, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.values import QuantityType
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.parsing import COUNT, MILLISECONDS
 
 if TYPE_CHECKING:  # the estimator is loaded when the command runs
@@ -31,10 +31,15 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @with_output
 def command(output: Output, **asked: Any) -> ExitCode:
     """Price one explicit way to run MODEL: no search. Without a load, one request at a time."""
-    missing = [flag for name, flag in LENGTHS.items() if not asked[name]]
+    missing = {name: flag for name, flag in LENGTHS.items() if not asked[name]}
     if missing and asked["trace"] is None:
         raise AdvisorError(
-            "usage", f"missing {' and '.join(missing)}", exit_code=ExitCode.USAGE, help=("or --load-trace FILE, which has them",)
+            "usage",
+            f"missing {' and '.join(missing.values())}",
+            exit_code=ExitCode.USAGE,
+            help=("or --load-trace FILE, which has them",),
+            field=next(iter(missing)),
+            action=ErrorAction.GIVE,
         )
     question = _question(asked)
     from advisor.cli.progress import ProgressLines

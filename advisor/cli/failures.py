@@ -10,7 +10,8 @@ from pathlib import Path
 
 import click
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.cli.values import field_of
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.running.folders import state_folder
 
 
@@ -59,11 +60,15 @@ def _usage(error: click.UsageError) -> AdvisorError:
     meant = getattr(error, "possibilities", None) or ()
     prefix = f"{path} " if isinstance(error, click.NoSuchCommand) else ""
     message = error.message if isinstance(error, click.NoSuchOption | click.NoSuchCommand) else error.format_message()
+    field = field_of(error.param) if isinstance(error, click.BadParameter) else None
+    action = ErrorAction.GIVE if isinstance(error, click.MissingParameter) else ErrorAction.CORRECT if field else None
     return AdvisorError(
         "usage",
         _sentence(message.replace("'", "`")),
         exit_code=ExitCode.USAGE,
         help=(*(f"did you mean `{prefix}{word}`?" for word in meant), f"{path} --help"),
+        field=field,
+        action=action,
     )
 
 

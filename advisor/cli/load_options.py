@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from advisor.cli.values import QuantityType
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.cli.values import QuantityType, question_field
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.parsing import RATE, REQUESTS, TOKENS
 
 if TYPE_CHECKING:  # parsing what a trace holds waits until a command runs
@@ -55,16 +55,25 @@ def read_load(asked: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_load(asked: Mapping[str, Any]) -> None:
     """Raise `AdvisorError` `usage` for two loads, and for lengths beside a trace, which has its own."""
-    given = [flag for name, flag in FLAGS.items() if asked.get(name)]
+    given = [name for name in FLAGS if asked.get(name)]
     if len(given) > 1:
-        raise AdvisorError("usage", f"{' and '.join(given)} exclude each other", exit_code=ExitCode.USAGE, help=(f"keep {given[0]}",))
-    lengths = [flag for name, flag in LENGTHS.items() if asked.get(name)]
+        raise AdvisorError(
+            "usage",
+            f"{' and '.join(FLAGS[name] for name in given)} exclude each other",
+            exit_code=ExitCode.USAGE,
+            help=(f"keep {FLAGS[given[0]]}",),
+            field=question_field(given[0]),
+            action=ErrorAction.CHOOSE,
+        )
+    lengths = [name for name in LENGTHS if asked.get(name)]
     if asked.get("load_trace") and lengths:
         raise AdvisorError(
             "usage",
-            f"{' and '.join(lengths)} and --load-trace exclude each other",
+            f"{' and '.join(LENGTHS[name] for name in lengths)} and --load-trace exclude each other",
             exit_code=ExitCode.USAGE,
             help=("drop the lengths: the trace has those of each request",),
+            field=lengths[0],
+            action=ErrorAction.DROP,
         )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -10,7 +10,7 @@ from advisor.cli.load_options import read_load, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, read_model_and_profile
 from advisor.cli.values import QuantityType
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.technique_name import technique_in
 from advisor.quantities.parsing import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
 
@@ -60,9 +60,16 @@ def command(
     MODEL is a folder, a config.json or an id. Exit code 3: no plan meets the limits; the nearest is shown and saved.
     """
     if model and model_option:
-        raise AdvisorError("usage", "the model is given twice", exit_code=ExitCode.USAGE, help=("advisor plan MODEL",))
+        raise AdvisorError(
+            "usage",
+            "the model is given twice",
+            exit_code=ExitCode.USAGE,
+            help=("advisor plan MODEL",),
+            field="model",
+            action=ErrorAction.DROP,
+        )
     if linear and output.format != "text":
-        raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them")
+        raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them", "format", ErrorAction.CHOOSE)
     wanted = read_model_and_profile(model or model_option, profile)
     _check(asked)
     from advisor.cli.progress import ProgressLines
@@ -120,13 +127,17 @@ def _check(asked: dict[str, Any]) -> None:
         raise _contradiction(
             f"--output-tokens {answer} leaves no room for a prompt in --context {context}",
             f"write --context {answer * 2} or fewer output tokens",
+            "output_tokens",
+            ErrorAction.LOWER,
         )
     if both := sorted(set(map(technique_in, asked["require"])) & set(asked["forbid"])):
-        raise _contradiction(f"`{both[0]}` is both required and forbidden", f"drop --require {both[0]} or --forbid {both[0]}")
+        raise _contradiction(
+            f"`{both[0]}` is both required and forbidden", f"drop --require {both[0]} or --forbid {both[0]}", "require", ErrorAction.DROP
+        )
 
 
-def _contradiction(message: str, way_out: str) -> AdvisorError:
-    return AdvisorError("usage", message, exit_code=ExitCode.USAGE, help=(way_out,))
+def _contradiction(message: str, help: str, field: str, action: ErrorAction) -> AdvisorError:
+    return AdvisorError("usage", message, exit_code=ExitCode.USAGE, help=(help,), field=field, action=action)
 
 
 def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output, *, linear: bool) -> ExitCode:
@@ -183,7 +194,32 @@ def no_plan(advice: "Advice") -> AdvisorError:
         exit_code=ExitCode.NO_PLAN,
         notes=tuple(notes),
         help=tuple(_way_out(item, advice) for item in advice.relaxations) or ("advisor hardware   lists machines with more memory",),
+        **_change_of_binding(advice),
     )
+
+
+_LIMIT_FIELDS = {"ttft_ms_p95": "ttft_ms", "tpot_ms_p95": "tpot_ms", "memory_gib_per_device": "memory_gib"}
+"""Limits of the planner that the question calls otherwise."""
+
+
+class _Correction(TypedDict):
+    field: str | None
+    action: ErrorAction | None
+    value: float | None
+
+
+def _change_of_binding(advice: "Advice") -> _Correction:
+    """The question's field that sets the binding limit, and the change of it that admits a plan; to drop it where none is known."""
+    from advisor.planfile.summary import round_enough
+
+    if advice.binding is None:
+        return {"field": None, "action": None, "value": None}
+    field = _LIMIT_FIELDS.get(advice.binding.limit, advice.binding.limit)
+    for change in advice.relaxations:
+        if change.limit == advice.binding.limit:
+            action = ErrorAction.RAISE if change.needed > change.asked else ErrorAction.LOWER
+            return {"field": field, "action": action, "value": round_enough(change.limit, change.needed)}
+    return {"field": field, "action": ErrorAction.DROP, "value": None}
 
 
 def _way_out(item: "Relaxation", advice: "Advice") -> str:

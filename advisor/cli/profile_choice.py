@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
 KEYWORDS = ("now", "auto", "none")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -40,6 +40,8 @@ def read_model_and_profile(model: str | None, profile: str) -> ModelAndProfile:
                 f"advisor plan {profile} --profile          measures this machine, then plans for the model {profile}",
                 f"advisor plan MODEL --profile={profile}    plans for MODEL from the profile {profile}",
             ),
+            field="profile",
+            action=ErrorAction.CORRECT,
         )
     raise AdvisorError(
         "bad-profile-name",
@@ -47,6 +49,8 @@ def read_model_and_profile(model: str | None, profile: str) -> ModelAndProfile:
         exit_code=ExitCode.USAGE,
         notes=("a name is lower-case letters, digits and hyphens; a file has a slash or ends in .yaml",),
         help=(f"advisor plan {model} --profile=NAME", "advisor profile list   lists the stored ones"),
+        field="profile",
+        action=ErrorAction.CORRECT,
     )
 
 
@@ -71,5 +75,7 @@ def _needed(model: str | None) -> str:
             exit_code=ExitCode.USAGE,
             notes=("MODEL is a folder, a config.json, or an id such as meta-llama/Meta-Llama-3.1-8B",),
             help=("advisor plan meta-llama/Meta-Llama-3.1-8B", "advisor models   lists the shipped ones"),
+            field="model",
+            action=ErrorAction.GIVE,
         )
     return model

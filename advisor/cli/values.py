@@ -2,8 +2,21 @@
 
 import click
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.parsing import Quantity
+
+QUESTION_FIELDS = {
+    "model_option": "model",
+    "throughput": "throughput_tok_s",
+    "quality_loss": "quality_loss_pct",
+    "quality_drop": "quality_loss_pct",
+    "context": "context_tokens",
+    "shared_prefix": "shared_prefix_tokens",
+    "request_rate": "request_rate_per_s",
+    "load_trace": "trace",
+    "techniques": "with",
+}
+"""Parameters of the commands that are called otherwise than the field that they fill."""
 
 
 class QuantityType(click.ParamType[float | int]):
@@ -28,8 +41,20 @@ class QuantityType(click.ParamType[float | int]):
                 f"{flag} {error}",
                 exit_code=ExitCode.USAGE,
                 help=(f"write {flag} {self.quantity.example}{alternative}",),
+                field=field_of(param),
+                action=ErrorAction.CORRECT,
             ) from error
         return int(number) if self.quantity.whole else number
+
+
+def field_of(param: click.Parameter | None) -> str | None:
+    """The field of the question that an option or argument fills; `None` where click names none."""
+    return None if param is None or param.name is None else question_field(param.name)
+
+
+def question_field(name: str) -> str:
+    """The field of `PlanQuestion` or `EstimateQuestion` that a parameter of a command fills; the parameter's name where it fills none."""
+    return QUESTION_FIELDS.get(name, name)
 
 
 def flag_of(param: click.Parameter | None) -> str:

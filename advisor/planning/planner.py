@@ -15,7 +15,7 @@ from advisor.planning.pricing import PricedStacks, StackPricer
 from advisor.planning.ranking import FINALISTS, OBJECTIVES, Verdicts, columns_of, evaluate, frontier, misses, order, representatives, status
 from advisor.planning.search import Stack, stacks, why_nothing_is_left
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import Hardware
@@ -141,6 +141,8 @@ class Planner:
                 f"{name}: {sentence}" for name, sentence in why_nothing_is_left(self.model, request, self.estimator.engine.name).items()
             ),
             help=("drop a --require",),
+            field="require",
+            action=ErrorAction.DROP,
         )
 
     def _ordered(self, candidates: Sequence[Candidate], request: Request) -> list[Candidate]:

@@ -8,7 +8,7 @@ from advisor.backends.technique_names import full_words
 from advisor.backends.techniques import by_name
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.formats import check_cache_format, parse_weights
 from advisor.profiles.request import Limits, Load, Prefer, Request, Workload
 from advisor.profiles.technique_name import technique_in
@@ -133,6 +133,9 @@ def _longest(question: PlanQuestion, model: ModelSpec) -> int:
             f"{model.id} was made for {model.max_context_tokens} tokens, {longest} are asked for",
             exit_code=ExitCode.USAGE,
             help=(f"write --context {model.max_context_tokens} or less",),
+            field="context_tokens",
+            action=ErrorAction.LOWER,
+            value=model.max_context_tokens,
         )
     if trace is not None and trace.longest_tokens > longest:
         raise AdvisorError(
@@ -140,6 +143,9 @@ def _longest(question: PlanQuestion, model: ModelSpec) -> int:
             f"the longest request of {trace.name} has {trace.longest_tokens} tokens, the context {longest}",
             exit_code=ExitCode.USAGE,
             help=(f"write --context {trace.longest_tokens} or more",),
+            field="context_tokens",
+            action=ErrorAction.RAISE,
+            value=trace.longest_tokens,
         )
     return longest
 
@@ -154,6 +160,9 @@ def _lengths(question: PlanQuestion, longest: int) -> tuple[int, int]:
             f"a prompt of {max(prompt, 0)} and an answer of {output} tokens do not fit in a context of {longest}",
             exit_code=ExitCode.USAGE,
             help=(f"write --context {max(prompt, 1) + output} or more",),
+            field="context_tokens",
+            action=ErrorAction.RAISE,
+            value=max(prompt, 1) + output,
         )
     return prompt, output
 
@@ -161,7 +170,7 @@ def _lengths(question: PlanQuestion, longest: int) -> tuple[int, int]:
 def _check_techniques(required: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
     """Raise `AdvisorError` for an unknown technique, and for two that are required where there is room for one."""
     for name in forbidden:
-        by_name(name)
+        by_name(name, field="forbid")
     taken: dict[Slot, str] = {}
     for word in required:
         slot = by_name(technique_in(word)).slot
@@ -171,6 +180,8 @@ def _check_techniques(required: tuple[str, ...], forbidden: tuple[str, ...]) -> 
                 f"`{taken[slot]}` and `{word}` are both required, and a plan holds one of them",
                 exit_code=ExitCode.USAGE,
                 help=(f"drop --require {taken[slot]} or --require {word}",),
+                field="require",
+                action=ErrorAction.DROP,
             )
         taken[slot] = word
 
@@ -218,6 +229,9 @@ def _check_prefix(shared: int | None, prompt: int) -> None:
             f"prompts of {prompt} tokens cannot begin with {shared} that they share",
             exit_code=ExitCode.USAGE,
             help=(f"write --shared-prefix {prompt} or less, or longer --prompt-tokens",),
+            field="shared_prefix_tokens",
+            action=ErrorAction.LOWER,
+            value=prompt,
         )
 
 
@@ -231,6 +245,9 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
             f"{question.devices} devices cannot be split into groups of {question.tp} x {question.pp}",
             exit_code=ExitCode.USAGE,
             help=(f"write --devices {shards} or a multiple of it",),
+            field="devices",
+            action=ErrorAction.CHOOSE,
+            value=shards,
         )
     if model.hidden_size % question.tp or question.pp > len(model.layers):
         raise AdvisorError(
@@ -239,6 +256,8 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
             f"{len(model.layers)} layers by --pp {question.pp}",
             exit_code=ExitCode.USAGE,
             help=("choose a --tp that divides the hidden size and no more --pp than layers",),
+            field="tp" if model.hidden_size % question.tp else "pp",
+            action=ErrorAction.LOWER,
         )
     kv = check_cache_format(question.kv) if question.kv else engine.kv_format_for(format)
     return Deployment(

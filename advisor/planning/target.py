@@ -11,7 +11,7 @@ from advisor.estimate.machines.profiled import ProfiledMachine
 from advisor.planning.planner import Planner
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.hardware import Hardware, hardware_id, load_hardware
 from advisor.profiles.machine import MachineProfile
@@ -67,6 +67,8 @@ def check_is_this_machine(hardware: str | None) -> None:
             f"`--profile` measures this machine, which is {local.id}, not {hardware_id(hardware)}",
             exit_code=ExitCode.MISSING,
             help=("drop --profile to plan from the data sheet", "or --profile=NAME for a profile taken there"),
+            field="profile",
+            action=ErrorAction.DROP,
         )
 
 
@@ -88,5 +90,7 @@ def _target_of_named(profile: str, hardware: str | None) -> Target:
             f"the profile {profile} was taken on {loaded.hardware.id}, not on {hardware}",
             exit_code=ExitCode.MISSING,
             help=(f"drop --hardware {hardware}, or drop --profile to plan from the data sheet",),
+            field="hardware",
+            action=ErrorAction.DROP,
         )
     return target_of_profile(loaded)

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from advisor.profiles.engine_parts import Kernels, Reserve, SmallDevice, Trial
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.formats import GIB
 from advisor.profiles.frozen import Frozen
@@ -206,6 +206,8 @@ def load_engine(name: str) -> EngineProfile:
             f"unknown engine `{name}`",
             exit_code=ExitCode.MISSING,
             help=("choose from " + ", ".join(shipped_engines()),),
+            field="engine",
+            action=ErrorAction.CHOOSE,
         )
     try:
         return EngineProfile.model_validate(read_yaml(_FOLDER / f"{name}.yaml", what="engine"))

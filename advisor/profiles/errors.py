@@ -1,6 +1,6 @@
 """The one error type of the project and the exit codes that it carries."""
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
@@ -19,11 +19,31 @@ class ExitCode(IntEnum):
     TERMINATED = 143
 
 
+class ErrorAction(StrEnum):
+    """What a caller can do with the field at fault."""
+
+    DROP = "drop"
+    """Leave the field out."""
+    GIVE = "give"
+    """Give the field a value: it has none."""
+    CHOOSE = "choose"
+    """Choose one of the listed values, or keep one of the fields that exclude each other."""
+    CORRECT = "correct"
+    """Write the value in the form in which it is read."""
+    LOWER = "lower"
+    """Give a smaller number."""
+    RAISE = "raise"
+    """Give a larger number."""
+
+
 class AdvisorError(Exception):
-    """A failure that a person can act on.
+    """A failure that a person can act on. Front ends render it; nothing else prints it.
 
     `code` is a stable word such as `model-not-found`; `message` one lower-case sentence without a full stop; `notes` are
-    facts; `help` are lines to type next. Front ends render it; nothing else prints.
+    facts; `help` are lines to type next; `file` and `line` say where a file is wrong.
+    `field` names the field of `PlanQuestion` or `EstimateQuestion` at fault (`tpot_ms`, `context_tokens`), or the option of a
+    command that asks no such question (`out`); `action` says what can be done with it, and `value` is the nearest number that
+    is accepted, where it is known.
     """
 
     def __init__(
@@ -34,6 +54,9 @@ class AdvisorError(Exception):
         exit_code: ExitCode = ExitCode.FAILED,
         notes: tuple[str, ...] = (),
         help: tuple[str, ...] = (),
+        field: str | None = None,
+        action: ErrorAction | None = None,
+        value: float | None = None,
         file: str | None = None,
         line: int | None = None,
     ) -> None:
@@ -43,6 +66,9 @@ class AdvisorError(Exception):
         self.exit_code = exit_code
         self.notes = notes
         self.help = help
+        self.field = field
+        self.action = action
+        self.value = value
         self.file = file
         self.line = line
 
@@ -53,6 +79,9 @@ class AdvisorError(Exception):
             "message": self.message,
             "notes": list(self.notes),
             "help": list(self.help),
+            "field": self.field,
+            "action": self.action,
+            "value": self.value,
             "file": self.file,
             "line": self.line,
             "exit_code": int(self.exit_code),

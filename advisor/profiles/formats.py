@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,8 @@ def weight_format(name: str) -> Format:
         f"unknown weight format `{name}`",
         exit_code=ExitCode.USAGE,
         help=(*([f"did you mean {', '.join(near)}?"] if near else []), f"choose from {', '.join(sorted(FORMATS))}, int4-gN, exl2-Nbpw"),
+        field="weights",
+        action=ErrorAction.CHOOSE,
     )
 
 
@@ -92,6 +94,8 @@ def check_cache_format(name: str) -> str:
             f"unknown cache format `{name}`",
             exit_code=ExitCode.USAGE,
             help=("choose from " + ", ".join(CACHE_FORMATS),),
+            field="kv",
+            action=ErrorAction.CHOOSE,
         )
     return name
 

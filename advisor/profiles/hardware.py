@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.frozen import Frozen
 
@@ -132,6 +132,8 @@ def load_hardware(name: str) -> Hardware:
             f"unknown hardware `{name}`",
             exit_code=ExitCode.MISSING,
             help=(*help_lines, "advisor hardware   lists every id"),
+            field="hardware",
+            action=ErrorAction.CHOOSE,
         )
     return parse_hardware(read_yaml(_FOLDER / f"{id}.yaml", what="hardware"), what=f"hardware {id}")
 

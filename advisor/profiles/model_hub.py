@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import write_whole
 
 TIMEOUT_S = 15.0
@@ -27,6 +27,8 @@ def fetch_config(id: str, folder: Path) -> Path:
             exit_code=ExitCode.MISSING,
             notes=(f"{_url(id, 'config.json')} does not exist",),
             help=("check the id, or type a folder with a config.json",),
+            field="model",
+            action=ErrorAction.CORRECT,
         )
     modelopt = _fetch(id, "hf_quant_config.json")
     if modelopt is not None:
@@ -61,11 +63,13 @@ def _fetch(id: str, name: str) -> str | None:
             exit_code=ExitCode.MISSING,
             notes=(f"{url}: {getattr(error, 'reason', error)}",),
             help=("try again with a network, or type a folder with a config.json",),
+            field="model",
+            action=ErrorAction.CHOOSE,
         ) from error
     try:
         json.loads(text)
     except ValueError as error:
-        raise AdvisorError("model-config", f"{url}: not JSON", exit_code=ExitCode.MISSING) from error
+        raise AdvisorError("model-config", f"{url}: not JSON", exit_code=ExitCode.MISSING, field="model") from error
     return text
 
 
@@ -77,7 +81,13 @@ def _refused(id: str, url: str, status: int) -> AdvisorError:
             exit_code=ExitCode.MISSING,
             notes=(f"{url} answered {status}: no such model, or one whose licence must be accepted first",),
             help=("accept the licence on the model's page and set HF_TOKEN, or type a folder with a config.json",),
+            field="model",
+            action=ErrorAction.CHOOSE,
         )
     return AdvisorError(
-        "hub-unreachable", f"cannot fetch the config of `{id}`", exit_code=ExitCode.MISSING, notes=(f"{url} answered {status}",)
+        "hub-unreachable",
+        f"cannot fetch the config of `{id}`",
+        exit_code=ExitCode.MISSING,
+        notes=(f"{url} answered {status}",),
+        field="model",
     )

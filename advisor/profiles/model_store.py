@@ -10,7 +10,7 @@ from typing import Any
 
 from advisor.profiles.architectures.read import read_config
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec, shipped_models
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
 MAX_CONFIG_BYTES = 16 * 1024**2
 ZOO = Path(__file__).resolve().parent.parent / "backends" / "zoo"
@@ -88,7 +88,7 @@ def load_json(path: Path) -> dict[str, Any]:
         problem = "nested too deeply"
     except OSError as error:
         problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
-    raise AdvisorError("model-config", f"{path}: {problem}", exit_code=ExitCode.USAGE, file=str(path), line=line)
+    raise AdvisorError("model-config", f"{path}: {problem}", exit_code=ExitCode.USAGE, file=str(path), line=line, field="model")
 
 
 def cached_models() -> tuple[str, ...]:
@@ -112,6 +112,7 @@ def _of_folder(folder: Path, *, id: str, weights: bool = True) -> ModelSpec:
             exit_code=ExitCode.MISSING,
             notes=(f"{config} is missing",),
             help=("install the package again",),
+            field="model",
         )
     modelopt = folder / "hf_quant_config.json"
     return read_config(
@@ -195,6 +196,8 @@ def _not_found(reference: str, path: Path, offline: bool) -> AdvisorError:
         exit_code=ExitCode.MISSING,
         notes=tuple(notes),
         help=("type a folder with a config.json, or an id that `advisor models` lists",),
+        field="model",
+        action=ErrorAction.CHOOSE,
     )
 
 

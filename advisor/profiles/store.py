@@ -10,7 +10,7 @@ from textwrap import indent
 import yaml
 from pydantic import ValidationError
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml, write_whole
 from advisor.profiles.machine import AttentionPoint, GemmPoint, MachineProfile, render_table
 
@@ -46,6 +46,8 @@ def check_name(name: str) -> str:
         f"`{name}` cannot name a profile",
         exit_code=ExitCode.USAGE,
         notes=("a name is lower-case letters, digits and hyphens, and none of now, auto, none",),
+        field="name",
+        action=ErrorAction.CORRECT,
     )
 
 
@@ -100,6 +102,8 @@ def load_profile(name_or_path: str | Path) -> MachineProfile:
             f"no stored profile `{given}`",
             exit_code=ExitCode.MISSING,
             help=(*help_lines, "advisor profile list   lists the stored ones"),
+            field="profile",
+            action=ErrorAction.CHOOSE,
         )
     return _read(path)
 
@@ -112,7 +116,7 @@ def _read(path: Path) -> MachineProfile:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise AdvisorError(
-            "bad-profile", f"profile {path}: {field}: {_sentence(first['msg'])}", exit_code=ExitCode.USAGE, file=str(path)
+            "bad-profile", f"profile {path}: {field}: {_sentence(first['msg'])}", exit_code=ExitCode.USAGE, file=str(path), field="profile"
         ) from error
 
 
@@ -149,7 +153,9 @@ def remove_profile(name: str) -> None:
     try:
         path.unlink()
     except FileNotFoundError as error:
-        raise AdvisorError("profile-not-found", f"no stored profile `{name}`", exit_code=ExitCode.MISSING) from error
+        raise AdvisorError(
+            "profile-not-found", f"no stored profile `{name}`", exit_code=ExitCode.MISSING, field="name", action=ErrorAction.CHOOSE
+        ) from error
 
 
 def fresh_profile(fingerprint: str, now: datetime | None = None) -> MachineProfile | None:

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.frozen import Frozen
 
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
@@ -130,4 +130,6 @@ def _arrival(path: Path, line: int, row: Mapping[str, Any]) -> Arrival:
 
 
 def _bad(path: Path, problem: str, *help_lines: str, exit_code: ExitCode = ExitCode.USAGE) -> AdvisorError:
-    return AdvisorError("bad-trace", f"{path}: {problem}", exit_code=exit_code, help=help_lines, file=str(path))
+    return AdvisorError(
+        "bad-trace", f"{path}: {problem}", exit_code=exit_code, help=help_lines, file=str(path), field="trace", action=ErrorAction.CORRECT
+    )

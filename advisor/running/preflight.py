@@ -19,7 +19,7 @@ from advisor.planning.search import Stack
 from advisor.planning.target import Target, planner_for, resolve_target
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import load_engine
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import load_evidence
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
@@ -98,6 +98,8 @@ def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
             f"{model.id} is known by its config only; its weights are needed",
             exit_code=ExitCode.MISSING,
             help=("give the folder that holds them: --model DIR",),
+            field="model",
+            action=ErrorAction.CHOOSE,
         )
     folder = Path(model.folder)
     weights_on_disk(folder)
@@ -118,6 +120,8 @@ def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
             f"the weights of the draft model {known or 'of this plan'} are not on this machine",
             exit_code=ExitCode.MISSING,
             help=("name their folder as `apply.speculative.draft_folder` in the plan", "or plan again with --forbid decode-draft"),
+            field="forbid",
+            action=ErrorAction.GIVE,
         )
     check_draft(folder, Path(found))
     return Path(found)
@@ -167,11 +171,19 @@ def check_disk(out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise AdvisorError("not-writable", f"cannot write to {out}: {reason}", help=("choose another folder with --out DIR",)) from error
+        raise AdvisorError(
+            "not-writable",
+            f"cannot write to {out}: {reason}",
+            help=("choose another folder with --out DIR",),
+            field="out",
+            action=ErrorAction.CHOOSE,
+        ) from error
     free = shutil.disk_usage(out).free
     if free < DISK_BYTES:
         raise AdvisorError(
             "disk-full",
             f"{out} has {free / 2**20:.0f} MiB free, a run needs about {DISK_BYTES / 2**20:.0f}",
             help=("choose another folder with --out DIR",),
+            field="out",
+            action=ErrorAction.CHOOSE,
         )

@@ -11,7 +11,7 @@ from advisor.backends.processes.events import OnEvent
 from advisor.backends.processes.jobs import Chosen, QualityJob
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES, by_name
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.model_store import find_model
 from advisor.profiles.quality import QualityReport
 from advisor.profiles.run import RungStatus
@@ -36,7 +36,14 @@ def measure_techniques(
     for each in chosen:
         check_measurable(each)
     if text is not None and not text.is_file():
-        raise AdvisorError("text-not-found", f"cannot read the text {text}: no such file", exit_code=ExitCode.MISSING, file=str(text))
+        raise AdvisorError(
+            "text-not-found",
+            f"cannot read the text {text}: no such file",
+            exit_code=ExitCode.MISSING,
+            file=str(text),
+            field="text",
+            action=ErrorAction.CORRECT,
+        )
     found = find_model(model)
     if found.folder is None:
         raise AdvisorError(
@@ -44,6 +51,8 @@ def measure_techniques(
             f"{found.id} is known by its config only; its weights are needed",
             exit_code=ExitCode.MISSING,
             help=("give the folder that holds them as MODEL",),
+            field="model",
+            action=ErrorAction.CHOOSE,
         )
     weights_on_disk(Path(found.folder))
     check_tokenizer(Path(found.folder))
@@ -71,11 +80,13 @@ def measure_techniques(
 
 def check_measurable(chosen: Chosen) -> None:
     """Raise `AdvisorError` for a technique that is unknown or does something else than change what attention reads."""
-    technique = by_name(chosen.name, dict(chosen.options))
+    technique = by_name(chosen.name, dict(chosen.options), field="with")
     if technique.slot not in MEASURABLE_SLOTS:
         raise AdvisorError(
             "not-measurable",
             f"{chosen.name} does not change what attention reads; its quality shows when a plan with it is applied",
             exit_code=ExitCode.USAGE,
             help=("choose among those whose names begin with kv- or attention-",),
+            field="with",
+            action=ErrorAction.CHOOSE,
         )

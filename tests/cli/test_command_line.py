@@ -117,7 +117,7 @@ def test_wrong_usage_says_what_and_what_to_type(advisor: Callable[..., Any], wor
 @pytest.mark.parametrize("where", [("--error-format", "json", "plam"), ("plan", "--error-format=json", "--nonsense")])
 def test_errors_can_be_json(advisor: Callable[..., Any], where: tuple[str, ...]) -> None:
     error = advisor(*where).error
-    assert set(error) == {"code", "message", "notes", "help", "file", "line", "exit_code"}
+    assert set(error) == {"code", "message", "notes", "help", "field", "action", "value", "file", "line", "exit_code"}
     assert (error["code"], error["exit_code"]) == ("usage", 2)
 
 

@@ -101,22 +101,22 @@ def test_estimate_splits_weights_over_devices(advisor: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "exit_code"),
+    ("words", "code", "exit_code", "field"),
     [
-        (("--concurrency", "2", "--offline"), "usage", ExitCode.USAGE),
-        (("--concurrency", "0"), "bad-value", ExitCode.USAGE),
-        (("--weights", "int5"), "unknown-format", ExitCode.USAGE),
-        (("--kv", "gguf-q4_0"), "unknown-format", ExitCode.USAGE),
-        (("--tp", "3"), "usage", ExitCode.USAGE),
-        (("--pp", "33"), "usage", ExitCode.USAGE),
-        (("--engine", "nope"), "engine-not-found", ExitCode.MISSING),
-        (("--devices", "3", "--tp", "2"), "usage", ExitCode.USAGE),
+        (("--concurrency", "2", "--offline"), "usage", ExitCode.USAGE, "concurrency"),
+        (("--concurrency", "0"), "bad-value", ExitCode.USAGE, "concurrency"),
+        (("--weights", "int5"), "unknown-format", ExitCode.USAGE, "weights"),
+        (("--kv", "gguf-q4_0"), "unknown-format", ExitCode.USAGE, "kv"),
+        (("--tp", "3"), "usage", ExitCode.USAGE, "devices"),
+        (("--pp", "33"), "usage", ExitCode.USAGE, "devices"),
+        (("--engine", "nope"), "engine-not-found", ExitCode.MISSING, "engine"),
+        (("--devices", "3", "--tp", "2"), "usage", ExitCode.USAGE, "devices"),
     ],
     ids=str,
 )
-def test_estimate_refuses_what_makes_no_sense(advisor: Run, words: tuple[str, ...], code: str, exit_code: ExitCode) -> None:
+def test_estimate_refuses_what_makes_no_sense(advisor: Run, words: tuple[str, ...], code: str, exit_code: ExitCode, field: str) -> None:
     ended = advisor(*ESTIMATE, *words, "--error-format", "json")
-    assert (ended.error["code"], ended.code, ended.out) == (code, exit_code, "")
+    assert (ended.error["code"], ended.error["field"], ended.code, ended.out) == (code, field, exit_code, "")
 
 
 def test_compare_prints_predicted_beside_measured(advisor: Run, tmp_path: Path) -> None:

@@ -5,9 +5,12 @@ from typing import Any
 import pytest
 import yaml
 
+from advisor.cli.plan import command as plan_command
 from advisor.cli.profile_choice import read_model_and_profile
+from advisor.cli.values import QuantityType, question_field
 from advisor.planfile.store import read_plan
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.planning.question import PlanQuestion
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.machine import MachineProfile, RuntimeOverheads
 from advisor.profiles.store import save_profile
@@ -146,6 +149,49 @@ def test_limits_that_limit_nothing_are_refused_with_what_to_type(advisor: Run, f
     assert any(line.startswith(f"write {flag} ") for line in error["help"])
 
 
+@pytest.mark.parametrize("name", [param.name for param in plan_command.params if isinstance(param.type, QuantityType)])
+def test_an_error_about_a_quantity_names_the_field_of_the_question(advisor: Run, name: str) -> None:
+    error = advisor("plan", LLAMA, f"--{name.replace('_', '-')}=abc", "--error-format=json").error
+    assert error["field"] in PlanQuestion.__dataclass_fields__
+    assert (error["field"], error["action"]) == (question_field(name), ErrorAction.CORRECT)
+
+
+@pytest.mark.parametrize(
+    ("words", "field", "action", "value"),
+    [
+        ((), "model", "give", None),
+        (("no-such/model",), "model", "choose", None),
+        ((LLAMA, "-m", LLAMA), "model", "drop", None),
+        ((LLAMA, "--hardware", "h1000"), "hardware", "choose", None),
+        ((LLAMA, "--hardware", "h100-sxm", "--profile"), "profile", "drop", None),
+        ((LLAMA, "--profile=never-taken"), "profile", "choose", None),
+        ((LLAMA, "--profile=No_Name"), "profile", "correct", None),
+        ((LLAMA, *HERE, "--require", "weights-int5"), "require", "choose", None),
+        ((LLAMA, *HERE, "--forbid", "weights-int5"), "forbid", "choose", None),
+        ((LLAMA, "--require", "kv-int8", "--forbid", "kv-int8"), "require", "drop", None),
+        ((LLAMA, *HERE, "--require", "kv-window:length=128"), "require", "correct", None),
+        ((LLAMA, *HERE, "--require", "kv-window:"), "require", "correct", None),
+        ((LLAMA, *HERE, "--require", "weights-int8", "--require", "weights-int4"), "require", "drop", None),
+        ((LLAMA, *HERE, "--context", "1m"), "context_tokens", "lower", 131072),
+        ((LLAMA, *HERE, "--prompt-tokens", "5000"), "context_tokens", "raise", 5256),
+        ((LLAMA, *HERE, "--shared-prefix", "100000"), "shared_prefix_tokens", "lower", 1024),
+        ((LLAMA, "--context", "1k", "--output-tokens", "1k"), "output_tokens", "lower", None),
+        ((LLAMA, "--concurrency", "2", "--request-rate", "2"), "concurrency", "choose", None),
+        ((LLAMA, "--request-rate", "2", "--burst", "2"), "request_rate_per_s", "choose", None),
+        ((LLAMA, "--load-trace", "t.csv", "--output-tokens", "2"), "output_tokens", "drop", None),
+        ((LLAMA, *HERE, "--load-trace", "/no/trace.csv"), "trace", "correct", None),
+        ((LLAMA, "--prefer", "speed"), "prefer", "correct", None),
+        ((LLAMA, *HERE, "--choose", "no-such-id"), "choose", "choose", None),
+    ],
+    ids=str,
+)
+def test_an_error_says_which_field_of_the_question_is_at_fault_and_what_to_do(
+    advisor: Run, words: tuple[str, ...], field: str, action: str, value: float | None
+) -> None:
+    error = advisor("plan", *words, "--offline", "--error-format", "json").error
+    assert (error["field"], error["action"], error["value"]) == (field, action, value)
+
+
 def test_a_negative_value_may_stand_apart_from_its_flag(advisor: Run) -> None:
     assert "error[bad-value]: --ttft-ms must be greater than 0" in advisor("plan", LLAMA, "--ttft-ms", "-5").err
 
@@ -237,6 +283,7 @@ def test_when_nothing_fits_the_nearest_plan_is_shown_and_saved(advisor: Run, tmp
     assert plan.verdict.relax
     error = ended.error
     assert error["code"] == "no-plan"
+    assert (error["field"], error["action"]) in (("tpot_ms", "raise"), ("tpot_ms", "drop"), ("memory_gib", "drop"))
     assert any("the limit that binds is " in note for note in error["notes"])
     flags = {"ttft_ms_p95": "--ttft-ms", "tpot_ms_p95": "--tpot-ms", "context_tokens": "--context", "concurrency": "--concurrency"}
     for relax in plan.verdict.relax:

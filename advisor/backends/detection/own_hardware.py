@@ -3,7 +3,7 @@
 from advisor.backends.detection.accelerator_names import match_accelerator_name
 from advisor.backends.detection.gpus import DetectedGpu
 from advisor.backends.detection.host import Cpu, Host
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.hardware import Hardware, load_hardware
 
 ASSUMED_HERTZ = 2.5e9
@@ -27,6 +27,8 @@ def cpu_hardware(host: Host) -> Hardware:
             f"the memory of this {host.platform} machine cannot be read",
             exit_code=ExitCode.MISSING,
             help=("name a device of the catalogue with --hardware ID",),
+            field="hardware",
+            action=ErrorAction.CHOOSE,
         )
     cpu = host.cpu
     peaks, peak_sources = cpu_peaks(cpu)
@@ -143,6 +145,8 @@ def gpu_hardware(gpu: DetectedGpu) -> Hardware:
             f"`{gpu.name}` is not in the catalogue and its driver tells too little to plan for it",
             exit_code=ExitCode.MISSING,
             help=("name the nearest device with --hardware ID", "advisor hardware   lists every id"),
+            field="hardware",
+            action=ErrorAction.CHOOSE,
         )
     told = f"driver of this machine ({gpu.via})"
     peaks = _gpu_peaks(gpu, capability, gpu.sm_count * gpu.sm_hertz)

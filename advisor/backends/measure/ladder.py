@@ -11,7 +11,7 @@ from pathlib import Path
 from advisor.backends.processes.child import JobResult, run_job
 from advisor.backends.processes.events import Event, Log
 from advisor.backends.processes.jobs import Chosen, RungJob
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
@@ -108,6 +108,8 @@ def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
             exit_code=ExitCode.STALE,
             notes=(f"there: {_told(earlier)}", f"here: {_told(fresh)}"),
             help=("choose another --out",),
+            field="out",
+            action=ErrorAction.CHOOSE,
         )
     needs_reference = not (out / REFERENCE_FILE).is_file() and not all(_is_finished(rung, has_scores=True) for rung in earlier.rungs)
     rungs = tuple(

@@ -22,7 +22,7 @@ from advisor.backends.techniques.kv_sinks import KvSinks
 from advisor.backends.techniques.kv_window import KvWindow
 from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.backends.techniques.weights_int8 import WeightsInt8
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
 TECHNIQUES: tuple[type[Technique], ...] = (
     AttentionSlidingWindow,
@@ -46,28 +46,37 @@ TECHNIQUES: tuple[type[Technique], ...] = (
 )
 
 
-def by_name(name: str, options: dict[str, object] | None = None) -> Technique:
-    """The technique `name` with these options. Raises `AdvisorError` for an unknown name or option."""
+def by_name(name: str, options: dict[str, object] | None = None, *, field: str = "require") -> Technique:
+    """The technique `name` with these options. Raises `AdvisorError` for an unknown name or option; `field` is where it was named."""
     for technique in TECHNIQUES:
         if technique.name == name:
-            return _with_options(technique, options or {})
+            return _with_options(technique, options or {}, field)
     known = [technique.name for technique in TECHNIQUES]
     near = get_close_matches(name, known, n=3)
     meant = (f"did you mean {', '.join(near)}?",) if near else ()
     help_lines = (*meant, f"choose from {', '.join(known)}")
-    raise AdvisorError("unknown-technique", f"unknown technique `{name}`", exit_code=ExitCode.USAGE, help=help_lines)
+    raise AdvisorError(
+        "unknown-technique",
+        f"unknown technique `{name}`",
+        exit_code=ExitCode.USAGE,
+        help=help_lines,
+        field=field,
+        action=ErrorAction.CHOOSE,
+    )
 
 
-def _with_options(technique: type[Technique], options: dict[str, object]) -> Technique:
-    fields = {field.name: field for field in dataclasses.fields(technique)}
+def _with_options(technique: type[Technique], options: dict[str, object], field: str) -> Technique:
+    fields = {option.name: option for option in dataclasses.fields(technique)}
     for option, value in options.items():
         if option not in fields or not _allowed(fields[option], value):
-            allowed = ", ".join(f"{name} ({_kind(field)})" for name, field in fields.items()) or "no options"
+            allowed = ", ".join(f"{name} ({_kind(item)})" for name, item in fields.items()) or "no options"
             raise AdvisorError(
                 "technique-option",
                 f"{technique.name} does not take `{option}: {value}`",
                 exit_code=ExitCode.USAGE,
                 help=(f"it takes {allowed}", *_example(technique)),
+                field=field,
+                action=ErrorAction.CORRECT,
             )
     return technique(**options)
 

@@ -8,7 +8,7 @@ from advisor.backends.detection.compiler import why_not_compiled
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
-from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.request import Request
 
@@ -51,5 +51,7 @@ class AttentionFlex(Technique):
                 f"flex_attention cannot be compiled for {session.device.type}: {lacking[0]}",
                 exit_code=ExitCode.MISSING,
                 help=(lacking[1], "or plan again with --forbid attention-flex"),
+                field="forbid",
+                action=ErrorAction.GIVE,
             )
         return replace(session, attention="flex")

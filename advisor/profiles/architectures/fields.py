@@ -75,7 +75,7 @@ class Fields:
 
     def problem(self, what: str, *help_lines: str) -> AdvisorError:
         """An error about this config."""
-        return AdvisorError("model-config", f"{self.where}: {what}", exit_code=ExitCode.USAGE, help=help_lines)
+        return AdvisorError("model-config", f"{self.where}: {what}", exit_code=ExitCode.USAGE, help=help_lines, field="model")
 
     def _first(self, names: tuple[str, ...]) -> tuple[str, Any]:
         return next(((name, self.values[name]) for name in names if self.values.get(name) is not None), (names[0], None))
