@@ -1,10 +1,22 @@
-"""Fixtures that many tests share."""
+"""The machine that every test plans for, and fixtures that many tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from advisor.backends.detection.host import HOST_ROOT
+from tests.paths import HOSTS, set_folders
+
+HOST = HOSTS / os.environ.get("ADVISOR_TEST_HOST", "avx2")
+if not HOST.is_dir():
+    raise pytest.UsageError(f"no host {HOST.name} in {HOSTS}; choose from {', '.join(sorted(path.name for path in HOSTS.iterdir()))}")
+
+# No test detects the machine that it runs on: every process of the suite reads a folder of `hosts`, which is a machine's `proc` and `sys`.
+# The suite passes on each of them: `ADVISOR_TEST_HOST=avx512-bf16 pytest`.
+os.environ[HOST_ROOT] = str(HOST)
 
 # Before any kernel is imported: without a GPU, Triton's functions run in its interpreter. `make test-gpu` sets it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
@@ -15,6 +27,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Tests never judge wall time: a busy machine is no failure.
 settings.register_profile("no-deadline", deadline=None)
 settings.load_profile("no-deadline")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def folders_of_the_suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test finds the user's profiles, runs, models or settings."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_folders(patch, tmp_path_factory.mktemp("suite"))
+        yield
 
 
 @pytest.fixture(scope="session")

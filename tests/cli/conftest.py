@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.paths import set_folders
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -32,12 +34,8 @@ Advisor = Callable[..., Ended]
 def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Data and state of the test's own, and no settings from outside."""
     folder = tmp_path_factory.mktemp("home")
-    for name in ("DATA", "STATE", "CACHE", "CONFIG"):
-        monkeypatch.setenv(f"XDG_{name}_HOME", str(folder / name.lower()))
-    monkeypatch.setenv("HF_HOME", str(folder / "huggingface"))
+    set_folders(monkeypatch, folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    for name in ("ADVISOR_ERROR_FORMAT", "ADVISOR_PLAN_PROFILE", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
     return folder
 
 

@@ -1,43 +1,49 @@
-"""Whether others use this machine's processors, and what the threads of ours do about it while they wait for each other."""
+"""Whether other processes use this machine's processors, and how the threads of ours should wait for each other then."""
 
 import os
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
+
+from advisor.backends.detection.cgroup import file_text
+from advisor.backends.detection.host import host_root
 
 WATCH_S = 0.3
 BUSY_SHARE = 0.15
-"""Of the usable processors: when others use more while we wait, timings are disturbed."""
+"""Share of the usable processors above which other processes disturb timings."""
 WAIT_POLICY = "OMP_WAIT_POLICY"
-ASLEEP = "PASSIVE"
+PASSIVE = "PASSIVE"
 
 
-def processors_busy(usable_cores: int) -> bool:
-    """Watch for `WATCH_S` while this process waits; `False` where the system does not count."""
-    before = busy_ticks()
-    time.sleep(WATCH_S)
-    after = busy_ticks()
-    if before is None or after is None:
-        return False
-    return (after - before) / os.sysconf("SC_CLK_TCK") > BUSY_SHARE * WATCH_S * usable_cores
+def processors_busy(usable_cores: int, ticks: Callable[[], int | None] | None = None) -> bool:
+    """Whether other processes use more than `BUSY_SHARE` of `usable_cores` while this one sleeps for `WATCH_S`.
 
-
-def wait_policy(environ: Mapping[str, str], usable_cores: int) -> dict[str, str]:
-    """What to add to the environment of a process that computes, so that its threads wait as suits this machine just now.
-
-    Threads that wait awake make small products up to three times faster, and fifty times slower once others want the same
-    processors: a thread then waits for one that does not run. So they sleep where processors are shared. What the user has set stays.
+    `ticks` counts as `busy_ticks` does. `False` where the system does not count.
     """
-    if WAIT_POLICY in environ or not processors_busy(usable_cores):
+    ticks = ticks or busy_ticks
+    before = ticks()
+    if before is None:
+        return False
+    time.sleep(WATCH_S)
+    after = ticks()
+    return after is not None and (after - before) / os.sysconf("SC_CLK_TCK") > BUSY_SHARE * WATCH_S * usable_cores
+
+
+def wait_policy(environ: Mapping[str, str], usable_cores: int, ticks: Callable[[], int | None] | None = None) -> dict[str, str]:
+    """What to add to the environment of a process that computes: `OMP_WAIT_POLICY=PASSIVE` where processors are shared.
+
+    OpenMP threads that spin while they wait make small products up to three times faster on an idle machine, and fifty times slower
+    on a busy one, where they take the processor from the thread that they wait for. A policy in `environ` is left as it is.
+    """
+    if WAIT_POLICY in environ or not processors_busy(usable_cores, ticks):
         return {}
-    return {WAIT_POLICY: ASLEEP}
+    return {WAIT_POLICY: PASSIVE}
 
 
 def busy_ticks() -> int | None:
-    """Clock ticks that all processors together have spent on work; `None` where the system does not count."""
+    """Clock ticks that all processors together have spent on work since boot; `None` where the system does not count."""
     try:
-        fields = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
-    except (OSError, ValueError):
+        fields = [int(word) for word in file_text(host_root() / "proc/stat").split("\n", 1)[0].split()[1:]]
+        user, nice, system, _idle, _wait, irq, soft_irq, *_ = fields
+    except ValueError:
         return None
-    user, nice, system, _idle, _wait, irq, soft_irq, *_ = fields
     return user + nice + system + irq + soft_irq

@@ -9,7 +9,7 @@ from typing import Any
 
 from advisor.backends.detection.accelerator_names import match_accelerator_name
 from advisor.backends.detection.gpus import DetectedGpu, DetectedTorch, nvml_gpus, torch_gpus, visible_gpus
-from advisor.backends.detection.host import Host, read_host
+from advisor.backends.detection.host import Host, host_root, read_host
 from advisor.backends.detection.own_hardware import cpu_hardware, gpu_hardware
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import Hardware, load_hardware
@@ -31,12 +31,13 @@ class Detected:
         return sum(gpu.name == self.gpus[0].name for gpu in self.gpus) if self.gpus else 1
 
 
-def detect(*, with_torch: bool = False, root: Path = Path("/"), nvml: Any = None, environ: Mapping[str, str] = os.environ) -> Detected:
-    """Look at this machine; nothing but a CPU is fine.
+def detect(*, with_torch: bool = False, root: Path | None = None, nvml: Any = None, environ: Mapping[str, str] = os.environ) -> Detected:
+    """Detect GPUs, processor and memory. A machine without a GPU is no error.
 
-    `with_torch` imports torch (about a second) and adds what NVML does not know, such as AMD's GPUs. `root`, `nvml` (a module
-    such as pynvml) and `environ` say where to look.
+    `with_torch` imports torch (about a second) and adds what NVML does not report, such as AMD's GPUs. `root` is the folder with
+    `proc`, `sys` and `dev`, by default `host_root(environ)`; `nvml` is a module such as pynvml.
     """
+    root = root or host_root(environ)
     gpus, notes = nvml_gpus(root, nvml)
     gpus, hidden = visible_gpus(gpus, environ.get("CUDA_VISIBLE_DEVICES"))
     torch = None

@@ -4,13 +4,16 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.backends.detection.cgroup import cgroup_limits, file_text
 
+HOST_ROOT = "ADVISOR_HOST_ROOT"
+"""Environment variable: the folder whose `proc`, `sys` and `dev` describe the machine, instead of `/`."""
 KIB = 1024
-# Linux's names on the left; where ours differs, it is the word that people use.
+# Linux's names on the left; the right one is the usual word where the two differ.
 _FEATURES = {
     "avx": "avx", "avx2": "avx2", "fma": "fma", "f16c": "f16c", "avx_vnni": "avx_vnni", "avx512f": "avx512f",
     "avx512_vnni": "avx512_vnni", "avx512_bf16": "avx512_bf16", "avx512_fp16": "avx512_fp16", "amx_tile": "amx_tile",
@@ -61,17 +64,29 @@ class Host:
     memory_limit_bytes: int | None
 
 
-def read_host(root: Path = Path("/")) -> Host:
-    """Read this machine; `root` is where `proc` and `sys` hang."""
+def host_root(environ: Mapping[str, str] = os.environ) -> Path:
+    """The folder that holds the machine's `proc`, `sys` and `dev`.
+
+    `/`, unless `ADVISOR_HOST_ROOT` names another: where a container mounts the files of its host, or a copy of another machine's.
+    """
+    return Path(environ.get(HOST_ROOT) or "/")
+
+
+def read_host(root: Path | None = None) -> Host:
+    """Read the processor and the memory below `root`, by default `host_root()`; macOS and others are asked directly."""
+    root = root or host_root()
     system = "Linux" if (root / "proc/cpuinfo").exists() else platform.system()
     if system == "Linux":
-        return linux_host(root, affinity=_affinity())
+        return linux_host(root, affinity=_affinity(root))
     if system == "Darwin":
         return mac_host(_output("sysctl", "hw", "machdep.cpu"), _output("vm_stat"))
     return _unknown_host()
 
 
-def _affinity() -> frozenset[int]:
+def _affinity(root: Path) -> frozenset[int]:
+    """Logical processors that this process may run on."""
+    if allowed := re.search(r"^Cpus_allowed_list:\s*(\S+)$", file_text(root / "proc/self/status"), re.MULTILINE):
+        return parse_cpu_list(allowed[1])
     if hasattr(os, "sched_getaffinity"):
         return frozenset(os.sched_getaffinity(0))
     return frozenset(range(os.cpu_count() or 1))
@@ -87,7 +102,7 @@ def linux_host(root: Path, affinity: frozenset[int]) -> Host:
         total = limit
         available = min(available, max(0, limit - used))
     return Host(
-        platform=f"linux-{platform.machine()}",
+        platform=f"linux-{file_text(root / 'proc/sys/kernel/arch').strip() or platform.machine()}",
         cpu=linux_cpu(root, affinity, quota),
         ram_total_bytes=total,
         ram_available_bytes=available,

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from advisor.backends.detection.cgroup import cgroup_limits
-from advisor.backends.detection.host import core_of_processor, linux_host, mac_host, parse_cpu_list, parse_meminfo, read_host
+from advisor.backends.detection.host import HOST_ROOT, core_of_processor, linux_host, mac_host, parse_cpu_list, parse_meminfo, read_host
 
 MEMINFO = """MemTotal:       24684092 kB
 MemFree:        20381776 kB
@@ -230,7 +230,14 @@ def test_a_mac_that_answers_nothing_is_no_crash() -> None:
 
 
 def test_this_machine_is_read() -> None:
-    host = read_host()
+    host = read_host(Path("/"))
     assert host.ram_total_bytes > 2**28
     assert 0 < host.ram_available_bytes <= host.ram_total_bytes
     assert 1 <= host.cpu.usable_cores <= host.cpu.cores <= host.cpu.threads
+
+
+def test_another_root_is_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = _write(_xeon(tmp_path), {"proc/self/status": "Name:\tpython\nCpus_allowed_list:\t0,8,1\n", "proc/sys/kernel/arch": "x86_64\n"})
+    monkeypatch.setenv(HOST_ROOT, str(root))
+    host = read_host()
+    assert (host.cpu.usable_cores, host.cpu.usable_threads, host.platform) == (2, 3, "linux-x86_64")
