@@ -15,7 +15,6 @@ def idle_in_trace(work: Callable[[], object], device: torch.device) -> float | N
     if device.type != "cuda":
         return None
     # only a GPU is traced
-    from torch._C._autograd import DeviceType
     from torch.profiler import ProfilerActivity, profile
 
     try:
@@ -24,8 +23,7 @@ def idle_in_trace(work: Callable[[], object], device: torch.device) -> float | N
             torch.cuda.synchronize(device)
     except RuntimeError:
         return None
-    kind = DeviceType.CUDA
-    return idle_share([(event.time_range.start, event.time_range.end) for event in trace.events() if event.device_type == kind])
+    return idle_share([(event.time_range.start, event.time_range.end) for event in trace.events() if event.device_type.name == "CUDA"])
 
 
 def idle_share(spans: Iterable[Span], settled: float = SETTLED) -> float | None:

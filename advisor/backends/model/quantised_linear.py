@@ -7,10 +7,12 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import nn
 
+from advisor.kernels import torch_private
 from advisor.kernels.linear import int8_linear as int8
 from advisor.kernels.linear import int8_packing
 from advisor.kernels.linear.int4_linear import PACKED_ROWS, int4_linear, int4_product
-from advisor.kernels.linear.int4_packing import GROUP_SIZES, Layout, lay_out, quantise_int4
+from advisor.kernels.linear.int4_packing import Layout, lay_out, quantise_int4
+from advisor.kernels.torch_private import INT4_GROUP_SIZES
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.formats import FORMATS
 
@@ -109,8 +111,7 @@ class Int8Linear(QuantisedLinear):
         q, scale = self.q, self.scale
         if q.dtype != torch.int8 or not self._is_bare(q.shape[1]):
             return None
-        run: Any = torch.ops.aten._weight_int8pack_mm.default
-        return int8.PACKED_ROWS, lambda x: run(x, q, scale)
+        return int8.PACKED_ROWS, torch_private.int8_product(q, scale)
 
 
 class Int4Linear(QuantisedLinear):
@@ -145,9 +146,8 @@ class Int4Linear(QuantisedLinear):
         packed, scale_zero = self.packed, self.scale_zero.contiguous()
         if packed.dtype != torch.uint8 or not self._is_bare(2 * packed.shape[1]):
             return None
-        run: Any = torch.ops.aten._weight_int4pack_mm_for_cpu.default
         group_size = self.in_features // scale_zero.shape[0]
-        return PACKED_ROWS, lambda x: run(x, packed, group_size, scale_zero)
+        return PACKED_ROWS, torch_private.int4_product(packed, group_size, scale_zero)
 
     def extra_repr(self) -> str:
         """As `nn.Linear` prints itself, with the group."""
@@ -209,8 +209,8 @@ def _checked_group(weight_format: str, group_size: int | None) -> int:
             "unknown-format", f"linears cannot be stored in `{weight_format}`", exit_code=ExitCode.USAGE, help=("choose from int8, int4",)
         )
     group = FORMATS["int4"].group_size if group_size is None else group_size
-    if group not in GROUP_SIZES:
-        allowed = "choose from " + ", ".join(map(str, GROUP_SIZES))
+    if group not in INT4_GROUP_SIZES:
+        allowed = "choose from " + ", ".join(map(str, INT4_GROUP_SIZES))
         raise AdvisorError("bad-group-size", f"int4 weights have no groups of {group_size}", exit_code=ExitCode.USAGE, help=(allowed,))
     return group
 

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.attention.flex_attention import AuxRequest, BlockMask, flex_attention
 
+from advisor.kernels.torch_private import recompile_limit
+
 QUERY_BLOCK = 128
 KEY_BLOCK = 128
 """What flex skips by; a cache in blocks is skipped by its own."""
@@ -101,7 +103,7 @@ def compiled(device: str) -> Callable[..., Any]:
     kernel: Callable[..., Any] = torch.compile(flex_attention, dynamic=device == "cuda")
 
     def run(*tensors: Tensor, **asked: Any) -> Any:
-        with torch._dynamo.config.patch(recompile_limit=MOST_SHAPES):
+        with recompile_limit(MOST_SHAPES):
             return kernel(*tensors, **asked)
 
     return run

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.utils._pytree import tree_map
 
 from advisor.kernels import arguments
 from advisor.kernels.cache import kv_formats
@@ -178,7 +177,7 @@ def _inputs(kv_format: str, tokens: int, kv_heads: int, groups: int, width: int,
 
 def _after(function: Callable[..., None], key: Tensor, *given: Any) -> Tensor:
     """Everything that `function` has written, as one row of numbers: the call on copies of the cache, the query and the ring."""
-    value, slots, keys, values, options = tree_map(lambda given: given.clone() if isinstance(given, Tensor) else given, given)
+    value, slots, keys, values, options = (_cloned(argument) for argument in given)
     function(key.to(value.dtype), value, slots, keys, values, **options)
     cache = [(keys, options["key_scales"]), (values, options["value_scales"])]
     if options["kv_format"] != "bf16":
@@ -186,6 +185,15 @@ def _after(function: Callable[..., None], key: Tensor, *given: Any) -> Tensor:
     else:
         rows = [stored for stored, _ in cache]
     return torch.cat([part.double().flatten() for part in (*rows, options["query"], *options.get("recent", ())[:2])])
+
+
+def _cloned(argument: Any) -> Any:
+    """A tensor, or the tensors in a tuple or dictionary, copied; everything else as it is."""
+    if isinstance(argument, Tensor):
+        return argument.clone()
+    if isinstance(argument, tuple):
+        return tuple(_cloned(part) for part in argument)
+    return {name: _cloned(part) for name, part in argument.items()} if isinstance(argument, dict) else argument
 
 
 def _bytes(kv_format: str, tokens: int, kv_heads: int, groups: int, width: int, value_width: int, rotary: int) -> int:

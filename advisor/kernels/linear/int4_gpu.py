@@ -12,10 +12,11 @@ from torch import Tensor
 
 from advisor.kernels import arguments
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
-from advisor.kernels.linear.int4_packing import GROUP_SIZES, K_BLOCK, quantise_int4, unpack_words
+from advisor.kernels.linear.int4_packing import K_BLOCK, quantise_int4, unpack_words
 from advisor.kernels.linear.int4_tiles import combine, dequantise, product, product_of_weights
 from advisor.kernels.linear.int8_packing import as_rows
 from advisor.kernels.linear.split_k import TileConfig, add, adder, splits_of
+from advisor.kernels.torch_private import INT4_GROUP_SIZES
 
 FEW = (
     TileConfig(channels=128, rows=8, warps=4, stages=4),
@@ -105,8 +106,8 @@ def _check(x: Tensor, words: Tensor, scale_zero: Tensor) -> None:
     if words.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 4 * words.shape[1] or scale_zero.shape[2] != 2:
         raise ValueError(f"int4_words_linear takes x [.., K], words [N, K/4] and scale_zero [K/G, N, 2]; got {got}")
     groups, n, _ = scale_zero.shape
-    if n != words.shape[0] or groups * next((g for g in GROUP_SIZES if g * groups == x.shape[-1]), 0) != x.shape[-1]:
-        raise ValueError(f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, GROUP_SIZES))}; got {got}")
+    if n != words.shape[0] or groups * next((g for g in INT4_GROUP_SIZES if g * groups == x.shape[-1]), 0) != x.shape[-1]:
+        raise ValueError(f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, INT4_GROUP_SIZES))}; got {got}")
     if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous():
         raise ValueError(f"int4_words_linear takes contiguous words with K a multiple of {K_BLOCK}; got {got}, strides {words.stride()}")
     if not x.device == words.device == scale_zero.device:

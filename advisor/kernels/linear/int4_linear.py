@@ -7,10 +7,11 @@ processor, so they are never stored in a file. On a GPU they are 16-bit words [N
 
 import torch
 
-from advisor.kernels import arguments
+from advisor.kernels import arguments, torch_private
 from advisor.kernels.kernel import Kernel
-from advisor.kernels.linear.int4_packing import GROUP_SIZES, N_MULTIPLE, _row_chunks, dequantise_int4, quantise_int4
+from advisor.kernels.linear.int4_packing import _row_chunks, dequantise_int4, quantise_int4
 from advisor.kernels.linear.int8_packing import as_rows
+from advisor.kernels.torch_private import INT4_CHANNELS, INT4_GROUP_SIZES
 
 PACKED_ROWS = 96
 """Most rows for which the packed operator is used. It unpacks the weights again for every 4 rows, so for more rows unpacking
@@ -45,7 +46,7 @@ def int4_product(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor
     few = rows.shape[0] <= PACKED_ROWS
     # the operator reads scales and zeros as if they were contiguous: for those of a view it needs a copy
     scale_zero = scale_zero.contiguous()
-    out = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, packed, group_size, scale_zero) if few else _unpacked(rows, packed, scale_zero)
+    out = torch_private.int4_product(packed, group_size, scale_zero)(rows) if few else _unpacked(rows, packed, scale_zero)
     return out if x is rows else out.view(*x.shape[:-1], packed.shape[0]).to(x.dtype)
 
 
@@ -67,10 +68,13 @@ def _check(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> N
         raise ValueError(f"int4_linear takes floating x, uint8 packed and bf16 scale_zero; got {got}")
     if packed.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 2 * packed.shape[1]:
         raise ValueError(f"int4_linear takes x [.., K], packed [N, K/2] and scale_zero [K/G, N, 2]; got {got}")
-    if scale_zero.shape[1:] != (packed.shape[0], 2) or packed.shape[0] % N_MULTIPLE:
-        raise ValueError(f"int4_linear takes N a multiple of {N_MULTIPLE} and scale_zero [K/G, N, 2]; got {got}")
-    if scale_zero.shape[0] * next((g for g in GROUP_SIZES if g * scale_zero.shape[0] == x.shape[-1]), 0) != x.shape[-1] or not x.shape[-1]:
-        raise ValueError(f"int4_linear takes groups of {', '.join(map(str, GROUP_SIZES))}; got {got}")
+    if scale_zero.shape[1:] != (packed.shape[0], 2) or packed.shape[0] % INT4_CHANNELS:
+        raise ValueError(f"int4_linear takes N a multiple of {INT4_CHANNELS} and scale_zero [K/G, N, 2]; got {got}")
+    if (
+        scale_zero.shape[0] * next((g for g in INT4_GROUP_SIZES if g * scale_zero.shape[0] == x.shape[-1]), 0) != x.shape[-1]
+        or not x.shape[-1]
+    ):
+        raise ValueError(f"int4_linear takes groups of {', '.join(map(str, INT4_GROUP_SIZES))}; got {got}")
     if not packed.is_contiguous() or not x.device == packed.device == scale_zero.device:
         raise ValueError(f"int4_linear takes contiguous packed and tensors of one device; got {got}, strides {packed.stride()}")
 

@@ -5,11 +5,8 @@ from typing import Literal
 
 import torch
 
-GROUP_SIZES = (32, 64, 128, 256)
-"""What `aten::_weight_int4pack_mm_for_cpu` accepts."""
-
-N_MULTIPLE = 64
-"""Rows of the operator's widest block; a remainder is packed in another order and multiplied slowly."""
+from advisor.kernels import torch_private
+from advisor.kernels.torch_private import INT4_CHANNELS, INT4_GROUP_SIZES
 
 K_BLOCK = 128
 """Input channels of a block of words."""
@@ -26,8 +23,8 @@ def quantise_int4(weight: torch.Tensor, group_size: int, layout: Layout = "opera
     N and K are padded as the layout needs. The range of a group spans its 16 levels, and each weight takes the nearest: off by
     scale / 2, plus the rounding of zero to bf16. Raises `ValueError` for a group size that the operator lacks.
     """
-    if group_size not in GROUP_SIZES:
-        raise ValueError(f"int4 takes a group size of {', '.join(map(str, GROUP_SIZES))}; got {group_size}")
+    if group_size not in INT4_GROUP_SIZES:
+        raise ValueError(f"int4 takes a group size of {', '.join(map(str, INT4_GROUP_SIZES))}; got {group_size}")
     n, k = weight.shape
     padded_n, padded_k = padded_shape(n, k, group_size, layout)
     words = layout == "words"
@@ -46,7 +43,7 @@ def quantise_int4(weight: torch.Tensor, group_size: int, layout: Layout = "opera
 
 def padded_shape(n: int, k: int, group_size: int, layout: Layout) -> tuple[int, int]:
     """N and K of the packed weights."""
-    of_n, of_k = (1, max(K_BLOCK, group_size)) if layout == "words" else (N_MULTIPLE, group_size)
+    of_n, of_k = (1, max(K_BLOCK, group_size)) if layout == "words" else (INT4_CHANNELS, group_size)
     return -(-n // of_n) * of_n, -(-k // of_k) * of_k
 
 
@@ -69,8 +66,7 @@ def unpack_words(words: torch.Tensor) -> torch.Tensor:
 
 def pack_int4(nibbles: torch.Tensor) -> torch.Tensor:
     """Pack `nibbles` [N, K] of 0 to 15 into the operator's bytes [N, K/2]."""
-    packed: torch.Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(nibbles.to("cpu", torch.int32), 1)
-    return packed.to(nibbles.device)
+    return torch_private.pack_int4(nibbles.to("cpu", torch.int32)).to(nibbles.device)
 
 
 def unpack_int4(packed: torch.Tensor) -> torch.Tensor:
@@ -120,7 +116,7 @@ def _nearest(groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _row_chunks(n: int, k: int) -> list[tuple[int, int]]:
     """Ranges of whole blocks of channels, about `CHUNK_WEIGHTS` weights each."""
-    step = max(1, CHUNK_WEIGHTS // (k * N_MULTIPLE)) * N_MULTIPLE
+    step = max(1, CHUNK_WEIGHTS // (k * INT4_CHANNELS)) * INT4_CHANNELS
     return [(start, min(start + step, n)) for start in range(0, n, step)]
 
 
@@ -130,7 +126,7 @@ def _layout() -> tuple[int, tuple[int, ...] | None]:
 
     `None` for the order as is. Read off by packing 7-bit element numbers, four bits at a time.
     """
-    number = torch.arange(2 * N_MULTIPLE).view(N_MULTIPLE, 2)
+    number = torch.arange(2 * INT4_CHANNELS).view(INT4_CHANNELS, 2)
     parts = [pack_int4((number >> shift) & 15).view(-1).int() for shift in (0, 4)]
     low = [int(a & 15 | (b & 15) << 4) for a, b in zip(*parts, strict=True)]
     high = [int(a >> 4 | (b >> 4) << 4) for a, b in zip(*parts, strict=True)]

@@ -6,9 +6,10 @@ GPU (`int8_gpu`).
 
 import torch
 
-from advisor.kernels import arguments
+from advisor.kernels import arguments, torch_private
 from advisor.kernels.kernel import Kernel
-from advisor.kernels.linear.int8_packing import CHUNK_WEIGHTS, K_MULTIPLE, as_rows, quantise_int8
+from advisor.kernels.linear.int8_packing import CHUNK_WEIGHTS, as_rows, quantise_int8
+from advisor.kernels.torch_private import INT8_INPUTS
 
 PACKED_ROWS = 8
 """Most rows for which the packed operator is used. It reads the weights again for every 4 rows, so from 16 rows on converting
@@ -40,7 +41,7 @@ def int8_product(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch
     # bf16 because the operator's fp32 and fp16 forms are not vectorised (ten times slower)
     rows = as_rows(x)
     packed = rows.shape[0] <= PACKED_ROWS
-    out = torch.ops.aten._weight_int8pack_mm(rows, q, scale) if packed else _converted(rows, q, scale)
+    out = torch_private.int8_product(q, scale)(rows) if packed else _converted(rows, q, scale)
     return out if x is rows else out.view(*x.shape[:-1], q.shape[0]).to(x.dtype)
 
 
@@ -61,8 +62,8 @@ def _check(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> None:
         raise ValueError(f"int8_linear takes floating x, int8 q and bf16 scale; got {got}")
     if q.dim() != 2 or x.dim() < 1 or x.shape[-1] != q.shape[1] or scale.shape != q.shape[:1]:
         raise ValueError(f"int8_linear takes x [.., K], q [N, K] and scale [N]; got {got}")
-    if q.shape[1] == 0 or q.shape[1] % K_MULTIPLE or not q.is_contiguous() or not scale.is_contiguous():
-        raise ValueError(f"int8_linear takes contiguous q with K a multiple of {K_MULTIPLE}; got {got}, strides {q.stride()}")
+    if q.shape[1] == 0 or q.shape[1] % INT8_INPUTS or not q.is_contiguous() or not scale.is_contiguous():
+        raise ValueError(f"int8_linear takes contiguous q with K a multiple of {INT8_INPUTS}; got {got}, strides {q.stride()}")
     if not x.device == q.device == scale.device:
         raise ValueError(f"int8_linear takes tensors of one device; got {got}")
 

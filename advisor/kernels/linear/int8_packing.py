@@ -2,8 +2,7 @@
 
 import torch
 
-K_MULTIPLE = 16
-"""`aten::_weight_int8pack_mm` reads 16 columns at a time and does not check: other K read past the end and crash."""
+from advisor.kernels.torch_private import INT8_INPUTS
 
 CHUNK_WEIGHTS = 2**20
 """Weights converted to bf16 at a time: 2 MiB of scratch, allocated once per call because fresh pages cost more than the work."""
@@ -15,7 +14,7 @@ K_BLOCK = 128
 def quantise_int8(weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Round `weight` [N, K] to int8 [N, K padded with zeros to 16] and bf16 scales [N], |weight − q·scale| ≤ scale / 2."""
     n, k = weight.shape
-    q = weight.new_zeros(n, -(-k // K_MULTIPLE) * K_MULTIPLE, dtype=torch.int8)
+    q = weight.new_zeros(n, -(-k // INT8_INPUTS) * INT8_INPUTS, dtype=torch.int8)
     scale = weight.new_empty(n, dtype=torch.bfloat16)
     rows = max(1, CHUNK_WEIGHTS // max(k, 1))
     for start in range(0, n, rows):

@@ -12,7 +12,8 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.model.forward import Prepared, TransformersForward, _ProbeRun, prepared
-from advisor.backends.runtime.model.linears import pack, packed_product, packs, product
+from advisor.backends.runtime.model.linears import packs, product
+from advisor.kernels.torch_private import blocked_product, reorder_linear_weight
 
 OURS: dict[str, dict[str, object]] = {
     "llama": {},
@@ -137,12 +138,12 @@ def test_tied_weights_are_left_where_they_are() -> None:
 def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) -> None:
     draw = torch.Generator().manual_seed(n * k)
     weight, bias = torch.randn(n, k, generator=draw).bfloat16(), torch.randn(n, generator=draw).bfloat16()
-    packed = pack(weight)
+    packed = reorder_linear_weight(weight)
     assert torch.equal(packed.to_dense(), weight)
     for rows in (1, 5, 64):
         x = torch.randn(rows, k, generator=draw).bfloat16()
         exact = x.double() @ weight.double().T + bias.double()
-        error = float((packed_product(packed, bias)(x).double() - exact).norm() / exact.norm())
+        error = float((blocked_product(packed, bias)(x).double() - exact).norm() / exact.norm())
         assert error < 5e-3, (rows, error)
 
 

@@ -13,6 +13,7 @@ from advisor.kernels.kernel import Kernel, relative_error
 from advisor.kernels.linear import int4_linear as int4
 from advisor.kernels.linear import int4_packing, int8_packing
 from advisor.kernels.linear import int8_linear as int8
+from advisor.kernels.torch_private import INT4_GROUP_SIZES
 
 LINEARS = (int8.KERNEL, int4.KERNEL)
 ROUNDING = 2**-8
@@ -103,7 +104,7 @@ def test_int8_error_is_half_a_step(n: int, k: int, size: float, offset: float, s
     assert not bool(q[:, k:].any()), "padded columns must be zero"
 
 
-@given(st.integers(1, 70), st.integers(1, 100), WILD, WILD, st.sampled_from(int4_packing.GROUP_SIZES), st.integers(0, 2**31))
+@given(st.integers(1, 70), st.integers(1, 100), WILD, WILD, st.sampled_from(INT4_GROUP_SIZES), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_int4_error_is_half_a_step_and_the_rounding_of_zero(n: int, k: int, size: float, offset: float, group: int, seed: int) -> None:
     weight = torch.randn(n, k, generator=torch.Generator().manual_seed(seed)) * size + offset
@@ -123,7 +124,7 @@ def test_int4_keeps_constant_groups_exactly() -> None:
 
 def test_smaller_groups_lose_less() -> None:
     weight = torch.randn(64, 512, generator=torch.Generator().manual_seed(0))
-    losses = [float((dequantised(*int4_packing.quantise_int4(weight, group)) - weight).norm()) for group in int4_packing.GROUP_SIZES]
+    losses = [float((dequantised(*int4_packing.quantise_int4(weight, group)) - weight).norm()) for group in INT4_GROUP_SIZES]
     assert losses == sorted(losses)
     # a uniform error over a step of (range of 32 normals ≈ 4.1)/15 has deviation 0.079
     assert losses[0] / weight.norm() == pytest.approx(0.079, rel=0.05)

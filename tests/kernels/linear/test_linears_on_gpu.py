@@ -16,6 +16,7 @@ from advisor.kernels.linear.int4_gpu import int4_words_linear
 from advisor.kernels.linear.int8_gpu import KERNEL as INT8
 from advisor.kernels.linear.int8_gpu import int8_words_linear
 from advisor.kernels.linear.split_k import MOST_SPLITS, splits_of
+from advisor.kernels.torch_private import INT4_GROUP_SIZES
 
 LINEARS = (INT8, INT4)
 EVERY = pytest.mark.parametrize("kernel", LINEARS, ids=lambda kernel: kernel.name)
@@ -110,7 +111,7 @@ def test_int8_words_unpack_to_what_was_packed(n: int, blocks: int, seed: int) ->
     assert torch.equal(int8_packing.unpack_words(words), q)
 
 
-@given(st.integers(1, 130), st.integers(1, 300), st.sampled_from(int4_packing.GROUP_SIZES), st.integers(0, 2**31))
+@given(st.integers(1, 130), st.integers(1, 300), st.sampled_from(INT4_GROUP_SIZES), st.integers(0, 2**31))
 def test_int4_layouts_turn_into_each_other_exactly(n: int, k: int, group: int, seed: int) -> None:
     weight = torch.randn(n, k, generator=torch.Generator().manual_seed(seed))
     packed, scale_zero = int4_packing.quantise_int4(weight, group)

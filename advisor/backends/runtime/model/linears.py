@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.nn import functional
 
 from advisor.backends.model.fused_linear import joined
 from advisor.backends.model.quantised_linear import Product, QuantisedLinear
+from advisor.kernels.torch_private import blocked_product, has_bf16_blocks, reorder_linear_weight
 
 
 def product(linears: Sequence[nn.Module], kept: frozenset[int], undo: ExitStack) -> Product:
@@ -34,19 +34,7 @@ def product(linears: Sequence[nn.Module], kept: frozenset[int], undo: ExitStack)
 
 def packs(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether weights of that type are put in oneDNN's block order there: it saves the rearranging that every product does otherwise."""
-    return device.type == "cpu" and dtype == torch.bfloat16 and torch._C._has_mkldnn and _has_bfloat16()
-
-
-def pack(weight: Tensor) -> Tensor:
-    """`weight` [N, K] in oneDNN's block order; `to_dense` gives the same values back."""
-    packed: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight, None)
-    return packed
-
-
-def packed_product(packed: Tensor, bias: Tensor | None) -> Product:
-    """The product with a weight of `pack`."""
-    run: Any = torch.ops.mkldnn._linear_pointwise.default
-    return lambda x: run(x, packed, bias, "none", [], None)
+    return device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_blocks()
 
 
 def _quantised(linears: Sequence[nn.Module]) -> Product:
@@ -74,20 +62,16 @@ def _packs(weight: Tensor) -> bool:
     return packs(weight.device, weight.dtype) and weight.numel() > 0
 
 
-def _has_bfloat16() -> bool:
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-
-
 def _packed(linears: Sequence[nn.Linear], bias: Tensor | None, undo: ExitStack) -> Product:
     """Weights in block order in place of the linears' own, whose memory is given back until `undo`."""
     with torch.inference_mode(False), torch.no_grad():
         weights: list[Tensor] = [linear.weight for linear in linears]
-        packed = pack(torch.cat(weights) if len(weights) > 1 else weights[0])
+        packed = reorder_linear_weight(torch.cat(weights) if len(weights) > 1 else weights[0])
         rows = [len(linear.weight) for linear in linears]
         for weight in weights:
             weight.data = weight.new_empty((0, weight.shape[1]))
     undo.callback(_unpack, weights, packed, rows)
-    return packed_product(packed, bias)
+    return blocked_product(packed, bias)
 
 
 def _unpack(weights: Sequence[Tensor], packed: Tensor, rows: Sequence[int]) -> None:
