@@ -43,7 +43,7 @@ def structure_of(model: ModelSpec) -> Structure:
         vector_parameters=model.vector_parameters + sum(count * layer.vector_parameters for layer, count in layers),
         widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
         kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
-        kept_kinds=model.kept_kinds,
+        kept_kinds=model.unquantised_kinds,
         expert_layers=sum(count for layer, count in layers if any(is_routed(matrix) for matrix in layer.matrices)),
         recurrent_layers=sum(count for layer, count in layers if isinstance(layer.mixer, RecurrentMixer)),
         experts_per_token=max((matrix.active for matrix, _ in matrices if is_routed(matrix)), default=0),

@@ -1,1 +1,1 @@
-"""Reading a config.json into layers and sizes."""
+"""Reads a Hugging Face `config.json` into a `ModelSpec`: layers, matrices, cache and state sizes. One reader per `model_type`."""

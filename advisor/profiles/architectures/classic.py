@@ -1,4 +1,9 @@
-"""Layers of earlier decoders: plain MLPs, norms and projections with biases, learned or linear positions."""
+"""Readers of earlier dense decoders: MLPs without a gate, norms and projections with biases, learned, ALiBi or rotary positions.
+
+Families: Falcon, MPT, GPT-J, GPT-2, BLOOM, OPT, GPT-NeoX (Pythia), Phi 1 and 2, StarCoder 2. Sizes are read from each family's own keys:
+`n_embd`, `n_head`, `n_layer`, `n_positions` (GPT-2, GPT-J), `d_model`, `n_heads`, `n_layers`, `max_seq_len` (MPT), `hidden_size`,
+`n_head`, `n_layer`, `seq_length` (BLOOM), `ffn_dim` (OPT), else `hidden_size`, `num_attention_heads`, `num_hidden_layers`.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,14 +14,14 @@ from advisor.profiles.architectures.parts import Blocks, attention_matrices, blo
 
 
 def falcon(fields: Fields) -> Blocks:
-    """Falcon: fused projections, plain MLP, one or two layer norms before parallel attention."""
+    """Falcon: ungated MLP parallel to attention after decoder_layer or two_norms norms; `multi_query` or `num_kv_heads` set the key-value heads."""
     hidden, heads, count = fields.count("hidden_size"), fields.count("num_attention_heads"), fields.layer_count()
-    new, bias = fields.flag("new_decoder_architecture", default=False), fields.flag("bias", default=False)
+    new_architecture, bias = fields.flag("new_decoder_architecture", default=False), fields.flag("bias", default=False)
     shared_keys = fields.flag("multi_query", default=True)
-    kv_heads = fields.count("num_kv_heads", default=heads) if new or not shared_keys else 1
+    kv_heads = fields.count("num_kv_heads", default=heads) if new_architecture or not shared_keys else 1
     dim = head_size(fields, "hidden_size", "num_attention_heads")
     attention = SelfAttention(q_heads=heads, kv_heads=kv_heads, head_dim=dim, value_dim=dim)
-    two = (new and fields.size("num_ln_in_parallel_attn", 2) == 2) or not fields.flag("parallel_attn", default=True)
+    two_norms = (new_architecture and fields.size("num_ln_in_parallel_attn", 2) == 2) or not fields.flag("parallel_attn", default=True)
     mlp = plain_mlp(hidden, fields.count("ffn_hidden_size", default=4 * hidden), bias=bias)
     projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
     return Blocks(
@@ -24,14 +29,14 @@ def falcon(fields: Fields) -> Blocks:
         hidden_size=hidden,
         vocab_size=fields.count("vocab_size"),
         max_context_tokens=fields.count("max_position_embeddings", default=2048),
-        layers=(layer(attention, projections, mlp, vectors=2 * hidden * (1 + two)),) * count,
+        layers=(layer(attention, projections, mlp, vectors=2 * hidden * (1 + two_norms)),) * count,
         vector_parameters=2 * hidden,
         tied=fields.flag("tie_word_embeddings", default=True),
     )
 
 
 def mpt(fields: Fields) -> Blocks:
-    """MPT: plain MLP, ALiBi positions, norms without bias. transformers builds no bias at all, whatever `no_bias` says."""
+    """MPT: ungated MLP, ALiBi positions, norms without bias. transformers builds no bias, whatever `no_bias` says."""
     hidden, heads = fields.count("d_model"), fields.count("n_heads")
     dim = head_size(fields, "d_model", "n_heads")
     attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
@@ -48,7 +53,7 @@ def mpt(fields: Fields) -> Blocks:
 
 
 def gptj(fields: Fields) -> Blocks:
-    """GPT-J: one norm, attention and a plain MLP with biases side by side."""
+    """GPT-J: attention parallel to an ungated MLP with biases after decoder_layer norm, a head with bias."""
     hidden, heads = fields.count("n_embd"), fields.count("n_head")
     dim = head_size(fields, "n_embd", "n_head")
     attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
@@ -84,7 +89,7 @@ def gpt2(fields: Fields) -> Blocks:
 
 
 def bloom(fields: Fields) -> Blocks:
-    """BLOOM: linear position biases and a norm after the embedding. The training length is not in its configs; 2048 by its paper."""
+    """BLOOM: ALiBi positions and a norm after the embedding. Its configs do not state the training length; the paper has 2048."""
     hidden, heads = fields.count("hidden_size", "n_embed"), fields.count("n_head", "num_attention_heads")
     if hidden < heads:
         raise fields.problem(f"`n_head` is {heads}, more than `hidden_size`")
@@ -103,41 +108,41 @@ def bloom(fields: Fields) -> Blocks:
 
 
 def opt(fields: Fields) -> Blocks:
-    """OPT: learned positions with an offset of two, biases everywhere."""
+    """OPT: learned positions with an offset of two_norms, biases everywhere."""
     hidden = fields.count("hidden_size")
     if fields.count("word_embed_proj_dim", default=hidden) != hidden:
-        raise fields.problem("`word_embed_proj_dim` differs from `hidden_size`, which is not known")
+        raise fields.problem("`word_embed_proj_dim` differs from `hidden_size`, which is not supported")
     bias = fields.flag("enable_bias", default=True)
     attention = grouped_attention(Fields({**fields.values, "num_key_value_heads": None, "head_dim": None}, fields.where))
     projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
-    one = layer(attention, projections, plain_mlp(hidden, fields.count("ffn_dim"), bias=bias), vectors=4 * hidden)
+    decoder_layer = layer(attention, projections, plain_mlp(hidden, fields.count("ffn_dim"), bias=bias), vectors=4 * hidden)
     last_norm = fields.flag("do_layer_norm_before", default=True) and not fields.flag("_remove_final_layer_norm", default=False)
     vectors = (fields.count("max_position_embeddings") + 2) * hidden + (2 * hidden if last_norm else 0)
-    return blocks(fields, "dense", [one] * fields.layer_count(), tied=True, vectors=vectors)
+    return blocks(fields, "dense", [decoder_layer] * fields.layer_count(), tied=True, vectors=vectors)
 
 
 def gpt_neox(fields: Fields) -> Blocks:
-    """GPT-NeoX and Pythia: rotary positions, biases everywhere, head apart."""
+    """GPT-NeoX and Pythia: rotary positions, biases everywhere, an untied head."""
     hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=True)
     attention = grouped_attention(Fields({**fields.values, "num_key_value_heads": None, "head_dim": None}, fields.where))
     projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
-    one = layer(attention, projections, plain_mlp(hidden, fields.count("intermediate_size"), bias=True), vectors=4 * hidden)
-    return blocks(fields, "dense", [one] * fields.layer_count(), vectors=2 * hidden)
+    decoder_layer = layer(attention, projections, plain_mlp(hidden, fields.count("intermediate_size"), bias=True), vectors=4 * hidden)
+    return blocks(fields, "dense", [decoder_layer] * fields.layer_count(), vectors=2 * hidden)
 
 
 def phi(fields: Fields) -> Blocks:
-    """Phi 1 and 2: one norm, attention and MLP side by side, a head with bias."""
+    """Phi 1 and 2: attention parallel to the MLP after decoder_layer norm, a head with bias."""
     hidden = fields.count("hidden_size")
     if fields.flag("qk_layernorm", default=False):
-        raise fields.problem("`qk_layernorm` is true, which is not known")
+        raise fields.problem("`qk_layernorm` is true, which is not supported")
     attention = grouped_attention(fields)
     projections = attention_matrices(attention, hidden, qkv_bias=True, out_bias=True)
-    one = layer(attention, projections, plain_mlp(hidden, fields.count("intermediate_size"), bias=True), vectors=2 * hidden)
-    return replace(blocks(fields, "dense", [one] * fields.layer_count(), vectors=2 * hidden), head_bias=True)
+    decoder_layer = layer(attention, projections, plain_mlp(hidden, fields.count("intermediate_size"), bias=True), vectors=2 * hidden)
+    return replace(blocks(fields, "dense", [decoder_layer] * fields.layer_count(), vectors=2 * hidden), head_bias=True)
 
 
 def starcoder2(fields: Fields) -> Blocks:
-    """StarCoder 2: grouped attention with a plain MLP, biases everywhere, a window where the config has one."""
+    """StarCoder 2: grouped attention with an ungated MLP, biases everywhere, a window where `sliding_window` is set."""
     hidden, bias = fields.count("hidden_size"), fields.flag("use_bias", default=True)
     mlp = plain_mlp(hidden, fields.count("intermediate_size"), bias=bias)
     layers = []

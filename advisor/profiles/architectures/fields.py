@@ -6,11 +6,11 @@ from typing import Any
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 MAX_LAYERS = 10_000
-"""No model comes near; a longer list would only be a mistake that costs memory."""
+"""Far above any real model; a larger number is taken for a mistake rather than allocated."""
 
 
 class Fields:
-    """The fields of one config, read by name. `where` names the file in errors."""
+    """The keys of one config, read by name and checked. `where` names the file in errors."""
 
     def __init__(self, values: Mapping[str, Any], where: str) -> None:
         self.values = values
@@ -28,14 +28,14 @@ class Fields:
         return value
 
     def layer_count(self, name: str = "num_hidden_layers") -> int:
-        """The number of layers under `name`, of a believable size."""
+        """The number of layers under `name`. Raises `AdvisorError` above `MAX_LAYERS`."""
         value = self.count(name)
         if value > MAX_LAYERS:
-            raise self.problem(f"`{name}` is {value}; at most {MAX_LAYERS} are believed")
+            raise self.problem(f"`{name}` is {value}; at most {MAX_LAYERS} are supported")
         return value
 
     def size(self, name: str, default: int = 0) -> int:
-        """The whole number under `name`, zero allowed; `default` if it is not set."""
+        """The whole number from 0 under `name`; `default` if it is not set. Raises `AdvisorError` for anything else."""
         value = self.values.get(name)
         if value is None:
             return default
@@ -74,7 +74,7 @@ class Fields:
         return Fields(value, f"{self.where}: {name}")
 
     def problem(self, what: str, *help_lines: str) -> AdvisorError:
-        """An error about this config."""
+        """The error `model-config` of this config: `what` is wrong, and lines to type next."""
         return AdvisorError("model-config", f"{self.where}: {what}", exit_code=ExitCode.USAGE, help=help_lines, field="model")
 
     def _first(self, names: tuple[str, ...]) -> tuple[str, Any]:

@@ -1,4 +1,8 @@
-"""Layers of decoders with latent attention and routed experts: DeepSeek V2 to V4, Kimi K2, GLM 5."""
+"""Readers of decoders with multi-head latent attention (MLA) and routed experts: DeepSeek V2 to V4, Kimi K2, GLM 5.
+
+Keys: `kv_lora_rank`, `q_lora_rank`, `qk_rope_head_dim`, `qk_nope_head_dim`, `v_head_dim`, `n_routed_experts`, `n_shared_experts`,
+`first_k_dense_replace`; of the sparse indexer `index_topk`, `index_n_heads`, `index_head_dim`; of V4 `layer_types` or `compress_ratios`.
+"""
 
 from collections.abc import Callable
 
@@ -7,6 +11,7 @@ from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix
 from advisor.profiles.architectures.parts import Blocks, blocks, experts, gated_mlp, kinds, layer, router, sparse_layers
 
 _RATIOS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
+"""Tokens per compressed entry of DeepSeek V4's layer types; 0 has a window only."""
 
 
 def deepseek(fields: Fields) -> Blocks:
@@ -43,7 +48,7 @@ def latent_attention(fields: Fields, *, indexer: str = "none") -> LatentAttentio
 
 
 def latent_matrices(fields: Fields, mixer: LatentAttention, hidden: int) -> tuple[Matrix, ...]:
-    """Projections into and out of the latent space; queries pass through a rank of their own where `q_lora_rank` is set."""
+    """Projections into and out of the latent space; queries are compressed too where `q_lora_rank` is set."""
     bias, rank = fields.flag("attention_bias", default=False), fields.size("q_lora_rank")
     queries = mixer.heads * (mixer.nope_dim + mixer.rope_dim)
     compressed = (
@@ -61,7 +66,7 @@ def latent_matrices(fields: Fields, mixer: LatentAttention, hidden: int) -> tupl
 
 
 def latent_vectors(fields: Fields) -> int:
-    """Norms of the compressed queries and keys."""
+    """Parameters of the norms of compressed queries and keys."""
     return fields.size("q_lora_rank") + fields.count("kv_lora_rank")
 
 
@@ -76,7 +81,7 @@ def latent_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
 
 
 def _indexers(fields: Fields) -> list[str]:
-    """How each layer chooses what it attends to: `none`, `full` (its own indexer) or `shared`."""
+    """The indexer of each layer: `none`, `full` (its own) or `shared` (that of an earlier layer)."""
     count = fields.layer_count()
     if fields.values["model_type"] not in ("deepseek_v32", "glm_moe_dsa"):
         return ["none"] * count
@@ -90,30 +95,30 @@ def _indexers(fields: Fields) -> list[str]:
 def _index_matrices(fields: Fields, mixer: LatentAttention, hidden: int) -> tuple[Matrix, ...]:
     if not mixer.index_heads:
         return ()
-    wide = mixer.index_heads * mixer.index_dim
+    width = mixer.index_heads * mixer.index_dim
     return (
-        Matrix(name="indexer.wq_b", n=wide, k=fields.count("q_lora_rank"), kind="attention"),
+        Matrix(name="indexer.wq_b", n=width, k=fields.count("q_lora_rank"), kind="attention"),
         Matrix(name="indexer.wk", n=mixer.index_dim, k=hidden, kind="attention"),
         Matrix(name="indexer.weights_proj", n=mixer.index_heads, k=hidden, kind="router"),
     )
 
 
 def deepseek_v4(fields: Fields) -> Blocks:
-    """DeepSeek V4: keys that are values, a window plus compressed context, grouped output projection, several residual streams."""
+    """DeepSeek V4: keys that are the values, a window plus compressed context, grouped output projection, `hc_mult` residual streams."""
     hidden, streams = fields.count("hidden_size"), fields.count("hc_mult", default=4)
     moe = latent_experts(fields, hidden)
-    made: dict[int, Layer] = {}
+    by_ratio: dict[int, Layer] = {}
     layers = []
     for ratio in _compression(fields):
-        if ratio not in made:
-            made[ratio] = _v4_layer(fields, hidden, streams, ratio, moe)
-        layers.append(made[ratio])
+        if ratio not in by_ratio:
+            by_ratio[ratio] = _v4_layer(fields, hidden, streams, ratio, moe)
+        layers.append(by_ratio[ratio])
     head = streams * streams * hidden + streams + 1
     return blocks(fields, "mla-moe", layers, vectors=hidden + head)
 
 
 def _compression(fields: Fields) -> list[int]:
-    """Tokens per compressed entry in each layer; 0 keeps the window only."""
+    """Tokens per compressed entry of each layer; 0 caches the window only."""
     count = fields.layer_count()
     types = kinds(fields, "layer_types", count, set(_RATIOS))
     if types is not None:
@@ -161,7 +166,7 @@ def _v4_attention(fields: Fields, ratio: int) -> LatentAttention:
 
 
 def _v4_compressor(mixer: LatentAttention, hidden: int, rank: int, ratio: int) -> tuple[tuple[Matrix, ...], int]:
-    """Matrices and vector parameters that compress the context; the sparse kind overlaps its windows, hence twice as wide."""
+    """Matrices and vector parameters that compress the context; with an indexer compressed spans overlap, so they are twice as width."""
     if not ratio:
         return (), 0
     dim, overlap = mixer.kv_rank, 2 if mixer.index_heads else 1
@@ -171,11 +176,11 @@ def _v4_compressor(mixer: LatentAttention, hidden: int, rank: int, ratio: int) -
     ]
     vectors = ratio * overlap * dim + dim
     if mixer.index_heads:
-        wide = mixer.index_heads * mixer.index_dim
+        width = mixer.index_heads * mixer.index_dim
         matrices += [
             Matrix(name="indexer.kv_proj", n=overlap * mixer.index_dim, k=hidden, kind="attention"),
             Matrix(name="indexer.gate_proj", n=overlap * mixer.index_dim, k=hidden, kind="attention"),
-            Matrix(name="indexer.q_b_proj", n=wide, k=rank, kind="attention"),
+            Matrix(name="indexer.q_b_proj", n=width, k=rank, kind="attention"),
             Matrix(name="indexer.weights_proj", n=mixer.index_heads, k=hidden, kind="router"),
         ]
         vectors += ratio * overlap * mixer.index_dim + mixer.index_dim

@@ -1,4 +1,4 @@
-"""Shapes of a Transformer's layers: matrices, attention and recurrent mixers. No sizes in bytes of weights, no times."""
+"""Shapes of a decoder's layers: matrices, attention and recurrent mixers. Counts of elements; no storage formats, no times."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class Matrix:
     `router` is any small matrix that decides where activations go and stays unquantised: expert routers, gates, residual mixing.
     """
     copies: int = 1
-    """Experts hold many copies of one shape."""
+    """Matrices of this shape in the layer: the number of routed experts, else 1."""
     active: int = 1
     """Copies that one token passes through."""
     bias: bool = False
@@ -36,29 +36,31 @@ class Matrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelfAttention:
-    """Softmax attention with grouped keys and values: MHA, GQA or MQA, over the full context, a window, chunks or a chosen part."""
+    """Softmax attention with grouped keys and values: MHA, GQA or MQA, over all tokens, a window, chunks or an indexer's selection."""
 
     q_heads: int
     kv_heads: int
     head_dim: int
     value_dim: int
     window: int | None = None
-    """Tokens that a query sees at most; `None` is the full context."""
+    """Tokens that a query attends to at most; `None` is the full context."""
     chunked: bool = False
     """The window is a chunk with fixed borders (Llama 4), not one that slides."""
     sinks: bool = False
+    """Each head has a learned sink logit in the softmax (gpt-oss)."""
     index_topk: int | None = None
-    """Tokens that a query attends to after an indexer chose them (MiniMax M3: blocks times block size)."""
+    """Tokens that an indexer selects for a query (MiniMax M3: blocks times block size); `None` has no indexer."""
     index_heads: int = 0
     index_dim: int = 0
+    """Elements of the indexer's key of one token, and of each of its query heads."""
 
     @property
     def cache_elements(self) -> int:
-        """Elements kept of one token: keys, values and the indexer's key."""
+        """Cached elements of one token: keys, values and the indexer's key."""
         return self.kv_heads * (self.head_dim + self.value_dim) + self.index_dim
 
     def cached_elements(self, tokens: int) -> int:
-        """Elements kept of a sequence of `tokens` tokens."""
+        """Cached elements of a sequence of `tokens` tokens."""
         return self.cache_elements * (min(tokens, self.window) if self.window else tokens)
 
     def attended_tokens(self, tokens: int) -> int:
@@ -68,10 +70,10 @@ class SelfAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LatentAttention:
-    """Multi-head latent attention: all heads read one compressed vector per token, possibly of a chosen part of the context.
+    """Multi-head latent attention: all heads read one compressed vector per token, possibly of the tokens that an indexer selects.
 
-    DeepSeek V4 keeps the vectors of a window and one vector for every `compression` tokens of the whole context; its keys are
-    its values (`kv_rank` is the head's size, `rope_dim` 0).
+    DeepSeek V4 caches the vectors of a window and one vector for every `compression` tokens of the whole context; its keys are
+    its values (`kv_rank` is the size of a head, `rope_dim` 0).
     """
 
     heads: int
@@ -80,29 +82,29 @@ class LatentAttention:
     nope_dim: int
     value_dim: int
     window: int | None = None
-    """Last tokens that are kept uncompressed; `None` keeps every token and compresses none."""
+    """Last tokens that are cached uncompressed; `None` caches every token and compresses none."""
     compression: int | None = None
-    """Tokens behind one entry outside the window; `None` keeps no such entries."""
+    """Tokens of one compressed entry; `None` has no such entries."""
     sinks: bool = False
     index_topk: int | None = None
-    """Entries that a query attends to outside the window, after an indexer chose them."""
+    """Compressed entries that an indexer selects for a query; `None` has no indexer."""
     index_heads: int = 0
-    """0 with `index_topk` set: this layer reuses the choice of an earlier one."""
+    """0 with `index_topk` set: this layer reuses the selection of an earlier one."""
     index_dim: int = 0
 
     @property
     def cache_elements(self) -> int:
-        """Elements kept of one entry: the latent vector, its rotary part and the indexer's key."""
+        """Cached elements of one entry: the latent vector, its rotary part and the indexer's key."""
         return self.kv_rank + self.rope_dim + self.index_dim
 
     def entries(self, tokens: int) -> int:
-        """Entries kept of the whole context of `tokens` tokens, the window's own not counted."""
+        """Cached entries of a context of `tokens` tokens, without those of the window."""
         if self.window is None:
             return tokens
         return tokens // self.compression if self.compression else 0
 
     def cached_elements(self, tokens: int) -> int:
-        """Elements kept of a sequence of `tokens` tokens."""
+        """Cached elements of a sequence of `tokens` tokens."""
         in_window = min(tokens, self.window or 0) * (self.kv_rank + self.rope_dim)
         return in_window + self.entries(tokens) * self.cache_elements
 
@@ -117,13 +119,14 @@ class RecurrentMixer:
     """A mixer with a state of fixed size per sequence: Mamba, gated delta rule, linear attention, RWKV."""
 
     kind: str
+    """`mamba`, `mamba2`, `rwkv4`, `gated-delta` or `kimi-delta`."""
     state_elements: int
     """Elements of the recurrent state of one sequence in one layer."""
     state_bytes_per_element: int
     conv_elements: int
-    """Elements of the convolution's state of one sequence in one layer, kept in the model's format."""
+    """Elements of the convolution's state of one sequence in one layer, in the model's format."""
     flops_per_token: int
-    """Operations of the recurrence itself, projections excluded."""
+    """Floating-point operations of the recurrence and its convolution, projections excluded."""
 
     @property
     def state_bytes(self) -> int:
@@ -136,7 +139,7 @@ Mixer = SelfAttention | LatentAttention | RecurrentMixer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layer:
-    """One residual block or a pair of mixer and MLP. Equal layers of a model are one shared object."""
+    """A mixer and an MLP or experts, or one of them alone. Equal layers of a model are one shared object."""
 
     mixer: Mixer | None
     matrices: tuple[Matrix, ...]

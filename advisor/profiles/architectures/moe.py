@@ -1,4 +1,10 @@
-"""Layers of decoders with self-attention and routed experts."""
+"""Readers of decoders with grouped attention and routed experts.
+
+Families: Mixtral, Qwen 2 and 3 MoE, GLM 4.5 to 4.7, MiniMax M2 and M3, gpt-oss, Llama 4, MiMo V2, Step 3.5 and 3.7, Gemma 4. Keys besides
+those of dense decoders: `num_experts`, `num_local_experts` or `n_routed_experts`, `num_experts_per_tok`, `moe_intermediate_size`, the width
+of a shared expert, and the layers with experts: `decoder_sparse_step`, `mlp_only_layers`, `first_k_dense_replace`, `moe_layer_freq`,
+`mlp_layer_types`.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +13,6 @@ from advisor.profiles.architectures.fields import Fields
 from advisor.profiles.architectures.layers import Layer, Matrix, SelfAttention
 from advisor.profiles.architectures.parts import (
     Blocks,
-    asked_windows,
     attention_matrices,
     blocks,
     experts,
@@ -15,6 +20,7 @@ from advisor.profiles.architectures.parts import (
     grouped_attention,
     kinds,
     layer,
+    qwen_windows,
     router,
     sparse_layers,
     windows,
@@ -22,17 +28,17 @@ from advisor.profiles.architectures.parts import (
 
 
 def mixtral(fields: Fields) -> Blocks:
-    """Mixtral: every layer has experts."""
+    """Mixtral: experts in every layer."""
     hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size")
     attention = grouped_attention(fields, kv_heads=8, window=fields.size("sliding_window") or None)
     copies, active = fields.count("num_local_experts", default=8), fields.count("num_experts_per_tok", default=2)
     moe = (*router(hidden, copies), *experts(hidden, inner, copies=copies, active=active))
-    one = layer(attention, attention_matrices(attention, hidden), moe, vectors=2 * hidden)
-    return blocks(fields, "moe", [one] * fields.layer_count())
+    decoder_layer = layer(attention, attention_matrices(attention, hidden), moe, vectors=2 * hidden)
+    return blocks(fields, "moe", [decoder_layer] * fields.layer_count())
 
 
 def qwen3_moe(fields: Fields) -> Blocks:
-    """Qwen 3 with experts: head norms, dense layers where `mlp_only_layers` and `decoder_sparse_step` say so."""
+    """Qwen 3 MoE: head norms; `mlp_only_layers` and `decoder_sparse_step` name the dense layers."""
     hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=False)
     attention = grouped_attention(fields, kv_heads=4)
     copies = fields.count("num_experts", "num_local_experts", default=128)
@@ -49,7 +55,7 @@ def qwen3_moe(fields: Fields) -> Blocks:
 
 
 def qwen2_moe(fields: Fields) -> Blocks:
-    """Qwen 2 with experts: biased queries, keys and values, a gated shared expert."""
+    """Qwen 2 MoE: biases of queries, keys and values, a gated shared expert."""
     hidden, bias = fields.count("hidden_size"), fields.flag("qkv_bias", default=True)
     copies, active = fields.count("num_experts", default=60), fields.count("num_experts_per_tok", default=4)
     moe = (
@@ -60,7 +66,7 @@ def qwen2_moe(fields: Fields) -> Blocks:
     )
     step, dense = fields.count("decoder_sparse_step", default=1), fields.items("mlp_only_layers") or []
     layers = []
-    for index, window in enumerate(asked_windows(fields)):
+    for index, window in enumerate(qwen_windows(fields)):
         attention = grouped_attention(fields, kv_heads=16, window=window)
         sparse = index not in dense and (index + 1) % step == 0
         mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"))
@@ -69,7 +75,7 @@ def qwen2_moe(fields: Fields) -> Blocks:
 
 
 def glm4_moe(fields: Fields) -> Blocks:
-    """GLM 4.5 to 4.7: dense layers first, then routed and shared experts; head norms where `use_qk_norm` asks for them."""
+    """GLM 4.5 to 4.7: dense layers first, then routed and shared experts; head norms where `use_qk_norm` is set."""
     hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=False)
     copies, active = fields.count("n_routed_experts", default=128), fields.count("num_experts_per_tok", default=8)
     inner = fields.count("moe_intermediate_size", default=1408)
@@ -95,22 +101,22 @@ def minimax_m2(fields: Fields) -> Blocks:
     copies, active = fields.count("num_local_experts", default=256), fields.count("num_experts_per_tok", default=8)
     moe = (*router(hidden, copies), *experts(hidden, inner, copies=copies, active=active))
     vectors = 2 * hidden + (attention.q_heads + attention.kv_heads) * attention.head_dim
-    one = layer(attention, attention_matrices(attention, hidden), moe, vectors=vectors)
-    return blocks(fields, "moe", [one] * fields.layer_count())
+    decoder_layer = layer(attention, attention_matrices(attention, hidden), moe, vectors=vectors)
+    return blocks(fields, "moe", [decoder_layer] * fields.layer_count())
 
 
 def minimax_m3(fields: Fields) -> Blocks:
     """MiniMax M3: head norms, a shared expert, and layers in which an indexer chooses blocks of keys."""
     hidden, count = fields.count("hidden_size"), fields.layer_count()
     sparse_attention = fields.inner("sparse_attention_config")
-    chooses = (sparse_attention.items("sparse_attention_freq") if sparse_attention else None) or [0] * count
-    if len(chooses) < count:
-        raise fields.problem(f"`sparse_attention_config.sparse_attention_freq` has {len(chooses)} entries for {count} layers")
+    indexed = (sparse_attention.items("sparse_attention_freq") if sparse_attention else None) or [0] * count
+    if len(indexed) < count:
+        raise fields.problem(f"`sparse_attention_config.sparse_attention_freq` has {len(indexed)} entries for {count} layers")
     layers = []
-    for sparse, chosen in zip(sparse_layers(fields), chooses, strict=False):
+    for sparse, has_indexer in zip(sparse_layers(fields), indexed, strict=False):
         attention = grouped_attention(fields, head_dim=128, kv_heads=4)
         index: tuple[Matrix, ...] = ()
-        if chosen and sparse_attention:
+        if has_indexer and sparse_attention:
             attention = _with_block_index(attention, sparse_attention)
             index = (
                 Matrix(name="indexer.q_proj", n=attention.index_heads * attention.index_dim, k=hidden, kind="attention"),
@@ -123,9 +129,9 @@ def minimax_m3(fields: Fields) -> Blocks:
 
 
 def _with_block_index(attention: SelfAttention, fields: Fields) -> SelfAttention:
-    chosen = fields.count("sparse_topk_blocks", default=16) * fields.count("sparse_block_size", default=128)
+    top_k = fields.count("sparse_topk_blocks", default=16) * fields.count("sparse_block_size", default=128)
     heads, dim = fields.count("sparse_num_index_heads", default=4), fields.count("sparse_index_dim", default=128)
-    return replace(attention, index_topk=chosen, index_heads=heads, index_dim=dim)
+    return replace(attention, index_topk=top_k, index_heads=heads, index_dim=dim)
 
 
 def _m3_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
@@ -139,14 +145,14 @@ def _m3_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
 
 
 def gpt_oss(fields: Fields) -> Blocks:
-    """gpt-oss: biases everywhere, attention sinks, sliding and full layers in turn."""
+    """gpt-oss: biases everywhere, attention sinks, alternating sliding and full layers."""
     hidden, inner = fields.count("hidden_size"), fields.count("intermediate_size", default=2880)
     copies = fields.count("num_local_experts", default=128)
     active = fields.count("num_experts_per_tok", "experts_per_token", default=4)
     moe = (*router(hidden, copies, bias=True), *experts(hidden, inner, copies=copies, active=active, bias=True))
     bias = fields.flag("attention_bias", default=True)
     layers = []
-    for window in windows(fields, full_every=2, usual=128):
+    for window in windows(fields, full_every=2, default=128):
         attention = replace(grouped_attention(fields, head_dim=64, kv_heads=8, window=window), sinks=True)
         projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
         layers.append(layer(attention, projections, moe, vectors=2 * hidden + attention.q_heads))
@@ -154,7 +160,7 @@ def gpt_oss(fields: Fields) -> Blocks:
 
 
 def llama4(fields: Fields) -> Blocks:
-    """Llama 4: chunked attention except in every fourth layer; one shared expert beside the routed ones."""
+    """Llama 4: chunked attention except in every fourth layer; one shared expert and routed ones."""
     hidden, count = fields.count("hidden_size"), fields.layer_count()
     bias = fields.flag("attention_bias", default=False)
     copies, active = fields.count("num_local_experts", default=16), fields.count("num_experts_per_tok", default=1)
@@ -241,16 +247,16 @@ def step3(fields: Fields) -> Blocks:
 
 
 def gemma4(fields: Fields) -> Blocks:
-    """Gemma 4 without per-layer embeddings: wider heads and shared key-value projections in full layers, experts beside an MLP."""
+    """Gemma 4 without per-layer embeddings: wider heads and shared key-value projections in full layers, experts parallel to an MLP."""
     for name in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
         if fields.size(name):
-            raise fields.problem(f"`{name}` is {fields.size(name)}; only 0 is known")
+            raise fields.problem(f"`{name}` is {fields.size(name)}; only 0 is supported")
     hidden = fields.count("hidden_size")
     moe = _gemma4_experts(fields, hidden) if fields.flag("enable_moe_block", default=False) else ()
     copies = fields.count("num_experts") if moe else 0
     norms = 7 if moe else 4
     layers: list[Layer] = []
-    for window in windows(fields, full_every=6, usual=512):
+    for window in windows(fields, full_every=6, default=512):
         attention, projections = _gemma4_attention(fields, hidden, window)
         mlp = gated_mlp(hidden, fields.count("intermediate_size"))
         vectors = norms * hidden + 2 * attention.head_dim + (hidden + copies if moe else 0)

@@ -1,4 +1,4 @@
-"""Parts that the readers of all families share: projections, MLPs, experts, and which layers have which."""
+"""What the readers of all families share: projections, MLPs, experts, windows and which layers have experts."""
 
 from dataclasses import dataclass
 
@@ -8,20 +8,25 @@ from advisor.profiles.architectures.layers import Layer, Matrix, Mixer, SelfAtte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """What a family's reader returns: the layers and what belongs to none of them."""
+    """What a family's reader returns: the layers, and the sizes that belong to none of them."""
 
     family: str
+    """`dense`, `moe`, `mla-moe`, `mamba`, `rwkv`, `hybrid` or `hybrid-moe`."""
     hidden_size: int
     vocab_size: int
     max_context_tokens: int
     layers: tuple[Layer, ...]
     vector_parameters: int
+    """Parameters outside the layers that belong to no matrix of the embedding or head: final norm, learned positions."""
     tied: bool
     head_bias: bool = False
 
 
 def blocks(fields: Fields, family: str, layers: list[Layer], *, tied: bool = False, vectors: int | None = None) -> Blocks:
-    """Blocks with the usual field names; one norm of `hidden_size` after the layers unless `vectors` says otherwise."""
+    """Blocks from `hidden_size`, `vocab_size`, `max_position_embeddings` and `tie_word_embeddings`.
+
+    `vectors` are the parameters outside layers and matrices; without it, one norm of `hidden_size`.
+    """
     hidden = fields.count("hidden_size")
     return Blocks(
         family=family,
@@ -35,20 +40,20 @@ def blocks(fields: Fields, family: str, layers: list[Layer], *, tied: bool = Fal
 
 
 def shared(layers: list[Layer]) -> tuple[Layer, ...]:
-    """The same layers with equal ones made one object."""
+    """The layers in order, equal ones as one object."""
     unique: dict[Layer, Layer] = {}
     return tuple(unique.setdefault(layer, layer) for layer in layers)
 
 
 def layer(mixer: Mixer | None, *parts: tuple[Matrix, ...], vectors: int) -> Layer:
-    """A layer of the matrices of `parts`."""
+    """A layer with the matrices of all `parts` and `vectors` other parameters."""
     return Layer(mixer=mixer, matrices=tuple(matrix for part in parts for matrix in part), vector_parameters=vectors)
 
 
 def grouped_attention(
     fields: Fields, *, head_dim: int | None = None, kv_heads: int | None = None, window: int | None = None
 ) -> SelfAttention:
-    """Attention with `num_key_value_heads` groups; `head_dim` and `kv_heads` are the defaults of the family."""
+    """Attention from `num_attention_heads`, `num_key_value_heads` and `head_dim`; the arguments are defaults for the last two."""
     heads = fields.count("num_attention_heads")
     dim = fields.count("head_dim", default=head_dim or head_size(fields, "hidden_size", "num_attention_heads"))
     groups = fields.count("num_key_value_heads", default=kv_heads or heads)
@@ -56,7 +61,7 @@ def grouped_attention(
 
 
 def head_size(fields: Fields, hidden: str, heads: str) -> int:
-    """The size of a head where the heads divide the hidden state among them. Raises `AdvisorError` for more heads than elements."""
+    """`hidden` / `heads`, both given as names of keys. Raises `AdvisorError` for more heads than elements."""
     size = fields.count(hidden) // fields.count(heads)
     if not size:
         raise fields.problem(f"`{heads}` is {fields.count(heads)}, more than `{hidden}`")
@@ -66,7 +71,7 @@ def head_size(fields: Fields, hidden: str, heads: str) -> int:
 def attention_matrices(
     attention: SelfAttention, hidden: int, *, qkv_bias: bool = False, out_bias: bool = False, gated: bool = False
 ) -> tuple[Matrix, ...]:
-    """The four projections of self-attention; `gated` doubles the queries' for an output gate."""
+    """The four projections of self-attention; `gated` doubles the query projection, for an output gate."""
     queries, keys = attention.q_heads * attention.head_dim, attention.kv_heads * attention.head_dim
     values, mixed = attention.kv_heads * attention.value_dim, attention.q_heads * attention.value_dim
     return (
@@ -104,21 +109,21 @@ def experts(hidden: int, inner: int, *, copies: int, active: int, gated: bool = 
     )
 
 
-def windows(fields: Fields, *, full_every: int | None = None, usual: int | None = None) -> list[int | None]:
+def windows(fields: Fields, *, full_every: int | None = None, default: int | None = None) -> list[int | None]:
     """The sliding window of each layer; `None` is the full context.
 
-    Without `layer_types` every `full_every`-th layer sees all of it, or none does if that is not set; without `sliding_window`
-    the window is the family's `usual` one.
+    Without `layer_types` every `full_every`-th layer attends to the full context, or none if that is not set; without
+    `sliding_window` the window is `default`.
     """
-    count, window = fields.layer_count(), fields.size("sliding_window", usual or 0) or None
+    count, window = fields.layer_count(), fields.size("sliding_window", default or 0) or None
     types = kinds(fields, "layer_types", count, {"full_attention", "sliding_attention"})
     if types is None:
         return [None if full_every and (index + 1) % full_every == 0 else window for index in range(count)]
-    return [fields.count("sliding_window", default=usual) if kind == "sliding_attention" else None for kind in types]
+    return [fields.count("sliding_window", default=default) if kind == "sliding_attention" else None for kind in types]
 
 
-def asked_windows(fields: Fields) -> list[int | None]:
-    """The windows of Qwen: only with `use_sliding_window`, from layer `max_window_layers` on."""
+def qwen_windows(fields: Fields) -> list[int | None]:
+    """The window of each layer as Qwen sets it: only with `use_sliding_window`, from layer `max_window_layers` on."""
     count = fields.layer_count()
     if not fields.flag("use_sliding_window", default=False):
         return [None] * count
@@ -128,16 +133,16 @@ def asked_windows(fields: Fields) -> list[int | None]:
     return [window if index >= first else None for index in range(count)]
 
 
-def kinds(fields: Fields, name: str, count: int, known: set[str]) -> list[str] | None:
-    """The list of each layer's type under `name`, cut to `count`. Raises `AdvisorError` if too short or of unknown types."""
+def kinds(fields: Fields, name: str, count: int, allowed: set[str]) -> list[str] | None:
+    """The type of each of `count` layers under `name`; `None` if unset. Raises `AdvisorError` if too short or not among `allowed`."""
     types = fields.items(name)
     if types is None:
         return None
     if len(types) < count:
         raise fields.problem(f"`{name}` has {len(types)} entries for {count} layers")
     for kind in types[:count]:
-        if not isinstance(kind, str) or kind not in known:
-            raise fields.problem(f"`{name}` holds {kind!r}", "known layer types: " + ", ".join(sorted(known)))
+        if not isinstance(kind, str) or kind not in allowed:
+            raise fields.problem(f"`{name}` holds {kind!r}", "known layer types: " + ", ".join(sorted(allowed)))
     return types[:count]
 
 

@@ -1,29 +1,35 @@
-"""How a model tells places apart, by its type and the fields of its rotary embedding."""
+"""The position encoding of a model, by its `model_type` and the keys of its rotary embedding."""
 
 from advisor.profiles.architectures.fields import Fields
 
 LEARNED = frozenset({"gpt2", "opt"})
+"""Learned position embeddings."""
 LINEAR = frozenset({"mpt", "bloom"})
+"""ALiBi: biases of the scores that are linear in the distance."""
 INTERLEAVED = frozenset(
     {"gptj", "deepseek_ref", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "kimi_k2", "kimi_linear", "glm_moe_dsa"}
 )
-"""Neighbouring elements are pairs; elsewhere element i pairs with i + R/2."""
+"""Rotary over neighbouring elements 2i and 2i + 1; elsewhere element i pairs with i + R/2."""
 SOME_LAYERS = frozenset({"llama4_text", "smollm3"})
+"""Rotary in some layers, no position encoding in the others (NoPE)."""
 BY_LENGTH = frozenset({"dynamic", "longrope", "su"})
-"""Rotary angles that depend on how long the sequence is."""
+"""Values of `rope_type` whose angles depend on the length of the sequence."""
 
 
 def positions_of(fields: Fields) -> str:
-    """`rotary` for halves that turn by fixed angles in every layer, else what it is, in words."""
-    kind = fields.word("model_type")
-    if kind in LEARNED:
+    """`rotary` where every layer rotates halves of a head by fixed angles, else a description such as `learned` or `rotary by length`.
+
+    Reads `model_type`, `alibi`, and `rope_type` or `type` of `rope_parameters` or `rope_scaling`.
+    """
+    model_type = fields.word("model_type")
+    if model_type in LEARNED:
         return "learned"
-    if kind in LINEAR or (kind == "falcon" and fields.flag("alibi", default=False)):
+    if model_type in LINEAR or (model_type == "falcon" and fields.flag("alibi", default=False)):
         return "linear"
-    if kind in INTERLEAVED:
+    if model_type in INTERLEAVED:
         return "rotary of neighbouring pairs"
-    if kind in SOME_LAYERS:
+    if model_type in SOME_LAYERS:
         return "rotary in some layers only"
     angles = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
-    told = angles.get("rope_type", angles.get("type")) if isinstance(angles, dict) else None
-    return "rotary by length" if told in BY_LENGTH else "rotary"
+    rope_type = angles.get("rope_type", angles.get("type")) if isinstance(angles, dict) else None
+    return "rotary by length" if rope_type in BY_LENGTH else "rotary"

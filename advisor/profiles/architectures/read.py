@@ -1,4 +1,4 @@
-"""Turns a `config.json` into a `ModelSpec`: one reader per `model_type`."""
+"""Turns a `config.json` into a `ModelSpec` with the reader of its `model_type`."""
 
 import hashlib
 import json
@@ -38,13 +38,14 @@ def read_config(
     folder: str | None = None,
     modelopt: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    """The spec of the model that `config` describes; `modelopt` is the content of `hf_quant_config.json`, if there.
+    """The spec of the model that the parsed `config.json` describes.
 
-    Raises `AdvisorError` (`model-config`) naming the field at fault.
+    `where` names the file in errors, `folder` is where the weights are, `modelopt` the content of `hf_quant_config.json`.
+    Raises `AdvisorError` (`model-config`) naming the key at fault.
     """
     whole = Fields(config, where)
     text = whole.inner("text_config")
-    fields = _with_outer_tying(text, whole) if text else whole
+    fields = _with_outer_keys(text, whole) if text else whole
     blocks = _reader(fields)(fields)
     storage = read_storage(whole, fields, id=id, modelopt=Fields(modelopt, "hf_quant_config.json") if modelopt else None)
     embedding = Matrix(name="embed_tokens", n=blocks.vocab_size, k=blocks.hidden_size, kind="embedding")
@@ -79,8 +80,8 @@ def _reader(fields: Fields) -> Callable[[Fields], Blocks]:
     return READERS[kind]
 
 
-def _with_outer_tying(text: Fields, whole: Fields) -> Fields:
-    """The language model's fields; whether its head is tied stands outside, as does the format."""
+def _with_outer_keys(text: Fields, whole: Fields) -> Fields:
+    """`text_config` with the outer config's dtype, and its `tie_word_embeddings`, which overrides."""
     outer = {name: whole.values[name] for name in ("dtype", "torch_dtype") if name in whole.values}
     inner = {**outer, **text.values}
     if "tie_word_embeddings" in whole.values:

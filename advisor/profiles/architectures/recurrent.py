@@ -1,5 +1,7 @@
-"""Layers of decoders with a state of fixed size: Mamba 1 and 2, RWKV 4, and hybrids with attention (Nemotron-H, Qwen 3.5, Kimi Linear).
+"""Readers of decoders with a state of fixed size: Mamba 1 and 2, RWKV 4, and hybrids with attention (Nemotron-H, Qwen 3.5, Kimi Linear).
 
+Keys: `state_size`, `conv_kernel`, `time_step_rank` (Mamba), `hybrid_override_pattern` (Nemotron-H), `linear_num_value_heads`,
+`linear_key_head_dim`, `full_attention_interval` (Qwen), `linear_attn_config` (Kimi), `mamba_ssm_cache_dtype` for the state's format.
 Operations per token of a recurrence are counted per element of its state: decay, update and read-out, two for a multiply-add.
 """
 
@@ -51,29 +53,29 @@ def mamba2(fields: Fields) -> Blocks:
     """Mamba 2: heads with a matrix state, no attention, no MLP."""
     hidden = fields.count("hidden_size")
     heads, dim = fields.count("num_heads"), fields.count("head_dim", default=64)
-    one = _mamba2_layer(fields, hidden, heads=heads, dim=dim, states=fields.count("state_size", default=128))
-    return _stateful(fields, "mamba", [one] * fields.layer_count(), tied=False)
+    decoder_layer = _mamba2_layer(fields, hidden, heads=heads, dim=dim, states=fields.count("state_size", default=128))
+    return _stateful(fields, "mamba", [decoder_layer] * fields.layer_count(), tied=False)
 
 
 def rwkv(fields: Fields) -> Blocks:
-    """RWKV 4: time mixing with three values per channel, channel mixing, a norm more in the first layer."""
+    """RWKV 4: time mixing with three values per channel, channel mixing, an additional norm in the first layer."""
     hidden = fields.count("hidden_size")
-    wide = fields.count("attention_hidden_size", default=hidden)
+    width = fields.count("attention_hidden_size", default=hidden)
     inner = fields.count("intermediate_size", default=4 * hidden)
     time = (
-        *(Matrix(name=name, n=wide, k=hidden, kind="mixer") for name in ("key", "value", "receptance")),
-        Matrix(name="output", n=hidden, k=wide, kind="mixer"),
+        *(Matrix(name=name, n=width, k=hidden, kind="mixer") for name in ("key", "value", "receptance")),
+        Matrix(name="output", n=hidden, k=width, kind="mixer"),
     )
     channel = (
         Matrix(name="ffn_key", n=inner, k=hidden, kind="mlp"),
         Matrix(name="ffn_receptance", n=hidden, k=hidden, kind="mlp"),
         Matrix(name="ffn_value", n=hidden, k=inner, kind="mlp"),
     )
-    # Numerator, denominator and running maximum; the last inputs of both mixings stand where a convolution's would.
+    # Numerator, denominator and running maximum; the previous inputs of both mixings count as a convolution's state.
     mixer = RecurrentMixer(
-        kind="rwkv4", state_elements=3 * wide, state_bytes_per_element=4, conv_elements=2 * hidden, flops_per_token=14 * wide
+        kind="rwkv4", state_elements=3 * width, state_bytes_per_element=4, conv_elements=2 * hidden, flops_per_token=14 * width
     )
-    vectors = 4 * hidden + 2 * wide + 5 * hidden
+    vectors = 4 * hidden + 2 * width + 5 * hidden
     first = layer(mixer, time, channel, vectors=vectors + 2 * hidden)
     rest = layer(mixer, time, channel, vectors=vectors)
     layers = [first] + [rest] * (fields.layer_count() - 1)
@@ -89,9 +91,9 @@ def rwkv(fields: Fields) -> Blocks:
 
 
 def nemotron_h(fields: Fields) -> Blocks:
-    """Nemotron-H: each layer is one of Mamba 2, attention, MLP or experts, as the pattern says."""
+    """Nemotron-H: each layer is one of Mamba 2, attention, MLP or experts, as `hybrid_override_pattern` lists."""
     hidden = fields.count("hidden_size")
-    makers: dict[str, Callable[[], Layer]] = {
+    readers: dict[str, Callable[[], Layer]] = {
         "mamba": lambda: _mamba2_layer(
             fields,
             hidden,
@@ -104,9 +106,9 @@ def nemotron_h(fields: Fields) -> Blocks:
         "moe": lambda: _nemotron_experts(fields, hidden),
     }
     pattern = _nemotron_pattern(fields)
-    made = {kind: makers[kind]() for kind in set(pattern)}
-    family = "hybrid-moe" if "moe" in made else "hybrid"
-    return blocks(fields, family, [made[kind] for kind in pattern])
+    by_kind = {kind: readers[kind]() for kind in set(pattern)}
+    family = "hybrid-moe" if "moe" in by_kind else "hybrid"
+    return blocks(fields, family, [by_kind[kind] for kind in pattern])
 
 
 def _nemotron_pattern(fields: Fields) -> list[str]:
@@ -135,13 +137,13 @@ def _nemotron_experts(fields: Fields, hidden: int) -> Layer:
     copies, active = fields.count("n_routed_experts"), fields.count("num_experts_per_tok")
     inner, bias = fields.count("moe_intermediate_size"), fields.flag("mlp_bias", default=False)
     routed = experts(latent or hidden, inner, copies=copies, active=active, gated=False)
-    # transformers builds one shared MLP of this width however many `n_shared_experts` names.
+    # transformers builds one shared MLP of this width, whatever `n_shared_experts` is.
     shared_part = plain_mlp(hidden, fields.count("moe_shared_expert_intermediate_size"), kind="shared-expert", bias=bias)
     return layer(None, router(hidden, copies), routed, shared_part, _latent_projections(hidden, latent, bias), vectors=hidden)
 
 
 def _latent_projections(hidden: int, latent: int, bias: bool = False) -> tuple[Matrix, ...]:
-    """Into and out of the smaller space in which the routed experts work."""
+    """Projections into and out of the latent space of the routed experts."""
     if not latent:
         return ()
     return (
@@ -161,10 +163,10 @@ def qwen3_5(fields: Fields) -> Blocks:
     attention = grouped_attention(fields, head_dim=256, kv_heads=2)
     bias = fields.flag("attention_bias", default=False)
     projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias, gated=True)
-    attending = layer(attention, projections, mlp, vectors=2 * hidden + 2 * attention.head_dim)
-    remembering = _delta_layer(fields, hidden, mlp)
+    attention_layer = layer(attention, projections, mlp, vectors=2 * hidden + 2 * attention.head_dim)
+    delta_layer = _delta_layer(fields, hidden, mlp)
     family = "hybrid-moe" if copies else "hybrid"
-    return blocks(fields, family, [attending if is_full else remembering for is_full in full])
+    return blocks(fields, family, [attention_layer if is_full else delta_layer for is_full in full])
 
 
 def _qwen3_5_experts(fields: Fields, hidden: int, copies: int) -> tuple[Matrix, ...]:
@@ -199,7 +201,7 @@ def kimi_linear(fields: Fields) -> Blocks:
     """Kimi Linear: delta rule with a decay per channel, latent attention in every fourth layer, experts.
 
     Kimi K3 adds experts in a latent space and gates of full rank (`routed_expert_hidden_size`, `use_full_rank_gate`,
-    `mla_use_output_gate`), taken here from the names of its fields.
+    `mla_use_output_gate`), as far as the names of its keys say.
     """
     hidden, count = fields.count("hidden_size"), fields.layer_count()
     linear = fields.inner("linear_attn_config")
@@ -242,22 +244,22 @@ def _kimi_attention(fields: Fields, hidden: int, mlp: tuple[Matrix, ...]) -> Lay
 
 def _kimi_delta(fields: Fields, linear: Fields, hidden: int, mlp: tuple[Matrix, ...]) -> Layer:
     heads, dim = linear.count("num_heads"), linear.count("head_dim")
-    kernel, wide = linear.count("short_conv_kernel_size", default=4), heads * dim
+    kernel, width = linear.count("short_conv_kernel_size", default=4), heads * dim
     full_rank = linear.flag("use_full_rank_gate", default=False)
     gate = (
-        (Matrix(name="g_proj", n=wide, k=hidden, kind="mixer"),)
+        (Matrix(name="g_proj", n=width, k=hidden, kind="mixer"),)
         if full_rank
-        else (Matrix(name="g_a_proj", n=dim, k=hidden, kind="mixer"), Matrix(name="g_b_proj", n=wide, k=dim, kind="mixer"))
+        else (Matrix(name="g_a_proj", n=dim, k=hidden, kind="mixer"), Matrix(name="g_b_proj", n=width, k=dim, kind="mixer"))
     )
     matrices = (
-        *(Matrix(name=name, n=wide, k=hidden, kind="mixer") for name in ("q_proj", "k_proj", "v_proj")),
+        *(Matrix(name=name, n=width, k=hidden, kind="mixer") for name in ("q_proj", "k_proj", "v_proj")),
         Matrix(name="f_a_proj", n=dim, k=hidden, kind="mixer"),
-        Matrix(name="f_b_proj", n=wide, k=dim, kind="mixer"),
+        Matrix(name="f_b_proj", n=width, k=dim, kind="mixer"),
         Matrix(name="b_proj", n=heads, k=hidden, kind="mixer"),
-        Matrix(name="o_proj", n=hidden, k=wide, kind="mixer"),
+        Matrix(name="o_proj", n=hidden, k=width, kind="mixer"),
     )
-    mixer = _recurrent("kimi-delta", fields, state=heads * dim * dim, channels=3 * wide, kernel=kernel, operations=7)
-    return layer(mixer, matrices, gate, mlp, vectors=2 * hidden + wide + heads + 3 * wide * kernel + dim)
+    mixer = _recurrent("kimi-delta", fields, state=heads * dim * dim, channels=3 * width, kernel=kernel, operations=7)
+    return layer(mixer, matrices, gate, mlp, vectors=2 * hidden + width + heads + 3 * width * kernel + dim)
 
 
 def _mamba2_layer(fields: Fields, hidden: int, *, heads: int, dim: int, states: int) -> Layer:
@@ -289,7 +291,7 @@ def _recurrent(kind: str, fields: Fields, *, state: int, channels: int, kernel: 
 
 
 def _stateful(fields: Fields, family: str, layers: list[Layer], *, tied: bool) -> Blocks:
-    """Blocks of a model without positions: any context fits, so the limit is what the config states or a million tokens."""
+    """Blocks of a model without positions, whose context is unlimited: `max_position_embeddings` if set, else 2**20 tokens."""
     context = fields.count("max_position_embeddings", default=1 << 20)
     described = Fields({**fields.values, "max_position_embeddings": context}, fields.where)
     return blocks(described, family, layers, tied=tied)

@@ -1,4 +1,4 @@
-"""The architecture of a model as planning sees it: layers, parameter counts and cache sizes."""
+"""The architecture of a decoder: layers, parameter counts, cache and state sizes."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class ModelSpec:
     head: Matrix | None
     """`None` when the embedding serves as the head."""
     vector_parameters: int
-    """Final norm, position embeddings and whatever else belongs to no layer."""
+    """Parameters outside the layers and matrices: final norm, position embeddings."""
     weight_format: str
     """Format of the checkpoint's weights, in the names of `formats.py`."""
     weight_format_reason: str
@@ -37,12 +37,12 @@ class ModelSpec:
     language_model_only: bool = False
     """The config describes more, such as a vision tower; only its language model is planned for."""
     positions: str = "rotary"
-    """How places are told apart: `rotary` for halves that turn by fixed angles in every layer, else what it is, in words."""
+    """Position encoding, as `positions_of` names it."""
     unchecked: str | None = None
     """Why the parameter count has not been checked against an implementation."""
 
     def __hash__(self) -> int:
-        """By identity of the config: cheap, as deployments are keys in the planner's tables."""
+        """Of id and digest only: deployments are keys of the planner's tables, and hashing every layer is slow."""
         return hash((self.id, self.config_digest))
 
     @property
@@ -58,17 +58,17 @@ class ModelSpec:
 
     @property
     def attention_layers(self) -> tuple[Layer, ...]:
-        """The layers that keep a cache which grows with the context."""
+        """The layers with a cache that grows with the context."""
         return tuple(layer for layer in self.layers if isinstance(layer.mixer, SelfAttention | LatentAttention))
 
     @property
     def recurrent_layers(self) -> tuple[Layer, ...]:
-        """The layers that keep a state of fixed size."""
+        """The layers with a state of fixed size."""
         return tuple(layer for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
 
     @property
-    def kept_kinds(self) -> frozenset[str]:
-        """Kinds of matrices that a quantised checkpoint keeps in bf16, fp16 or fp32 in every layer."""
+    def unquantised_kinds(self) -> frozenset[str]:
+        """Kinds of matrices (`Matrix.kind`) that a quantised checkpoint stores in bf16, fp16 or fp32 in every layer."""
         formats: dict[str, set[str | None]] = {}
         outside = [matrix for matrix in (self.embedding, self.head) if matrix]
         for matrix in (*outside, *(matrix for matrix, _ in self.matrices())):
@@ -91,13 +91,13 @@ class ModelSpec:
 
     def layer_counts(self) -> Iterator[tuple[Layer, int]]:
         """Each distinct layer with the number of times it occurs, in the order of first occurrence."""
-        # Equal layers are one object, so identity tells them apart without hashing their matrices.
+        # Equal layers are one object: comparing ids avoids hashing their matrices.
         first = {id(layer): layer for layer in reversed(self.layers)}
         counts = Counter(id(layer) for layer in self.layers)
         yield from ((first[key], count) for key, count in counts.items())
 
     def matrices(self) -> Iterator[tuple[Matrix, int]]:
-        """Each distinct matrix of the layers with the number of layers that hold it; without embedding and head."""
+        """Each distinct matrix of the layers with the number of layers that have it; without embedding and head."""
         counts: Counter[Matrix] = Counter()
         for layer, count in self.layer_counts():
             for matrix in layer.matrices:
@@ -105,7 +105,7 @@ class ModelSpec:
         yield from counts.items()
 
     def cache_elements(self, tokens: int) -> int:
-        """Cached elements of one sequence of `tokens` tokens, windows and compression respected; recurrent states excluded."""
+        """Cached elements of one sequence of `tokens` tokens, with windows and compression; recurrent states excluded."""
         return sum(
             count * layer.mixer.cached_elements(tokens)
             for layer, count in self.layer_counts()
@@ -114,7 +114,7 @@ class ModelSpec:
 
     @property
     def kv_elements_per_token(self) -> float:
-        """Cached elements that one more token adds once every window is full."""
+        """Cached elements per additional token once every window is full."""
         # Beyond any window, and a multiple of any compression.
         tokens = 1 << 24
         return (self.cache_elements(2 * tokens) - self.cache_elements(tokens)) / tokens
@@ -126,7 +126,7 @@ class ModelSpec:
 
 
 def describe(spec: ModelSpec) -> dict[str, object]:
-    """The facts of a model that a person asks for first, ready for JSON. Bytes of the cache are for keys and values in bf16."""
+    """The main figures of a model, ready for JSON. Cache sizes are in bytes of bf16 keys and values."""
     return {
         "id": spec.id,
         "architecture": spec.architecture,
@@ -152,7 +152,7 @@ def describe(spec: ModelSpec) -> dict[str, object]:
 
 
 def _kind(layer: Layer) -> str:
-    """What a layer mixes tokens with and what it computes on each, in words."""
+    """A layer's mixer and block in words, such as `sliding attention + experts`."""
     mixer = layer.mixer
     kinds = {matrix.kind for matrix in layer.matrices}
     block = "experts" if "expert" in kinds else "mlp" if "mlp" in kinds else ""

@@ -1,4 +1,7 @@
-"""How a checkpoint stores its weights: the quantised format, and which matrices keep another."""
+"""How a checkpoint stores its weights: the quantised format, and the matrices in other formats.
+
+Reads `quantization_config` (fp8, mxfp4, compressed-tensors, GPTQ, AWQ, bitsandbytes) and ModelOpt's `hf_quant_config.json`.
+"""
 
 import re
 from collections import Counter
@@ -10,10 +13,10 @@ from advisor.profiles.architectures.fields import Fields
 from advisor.profiles.architectures.layers import Layer, Matrix
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
-# ModelOpt's names of what it does to weights and activations.
+# Values of ModelOpt's `quant_algo`.
 _MODELOPT = {"FP8": "fp8", "NVFP4": "nvfp4", "INT4_AWQ": "int4-g128", "W4A16_AWQ": "int4-g128", "W4A8_AWQ": "w4a8", "MXFP4": "mxfp4"}
 _NEVER_QUANTISED = frozenset({"router", "embedding", "head"})
-# Modules of a layer in which checkpoints keep matrices of a kind.
+# Modules of a layer that hold matrices of a kind, as checkpoints of the families name them.
 _MODULES = {
     "attention": ("self_attn", "attn", "mixer", "attention"),
     "mixer": ("linear_attn", "mixer", "self_attn", "attention"),
@@ -40,28 +43,31 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storage:
-    """The formats of a checkpoint: `weight_format` for what no rule names, `plain` for what is never quantised."""
+    """The formats of a checkpoint: `weight_format` of quantised matrices, `plain` of unquantised ones."""
 
     weight_format: str
     plain: str
     reason: str
+    """Where the format is from, or that it is assumed."""
     experts_only: bool = False
+    """Only experts are quantised."""
     rest: str | None = None
-    """Format of everything but the experts, where the experts have one of their own."""
+    """Format of quantised matrices other than experts, where it differs."""
     rules: tuple[Rule, ...] = ()
+    """Exceptions by module; the first that matches holds."""
 
     @property
     def quantised(self) -> bool:
-        """Whether the checkpoint is quantised at all."""
+        """Whether any matrix is quantised."""
         return self.weight_format != self.plain
 
     def matrix(self, matrix: Matrix, rules: Iterable[Rule] = ()) -> Matrix:
-        """The matrix with its format where that differs from `weight_format`."""
+        """The matrix with `stored` set where its format differs from `weight_format`."""
         stored = self._format(matrix, rules)
         return matrix if stored == self.weight_format else replace(matrix, stored=stored)
 
     def layers(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
-        """The layers with the formats of their matrices; equal ones stay one object."""
+        """The layers with the formats of their matrices; equal ones are one object."""
         if not self.quantised:
             return layers
         everywhere = [rule for rule in self.rules if rule.layer is None]
@@ -69,15 +75,15 @@ class Storage:
         for rule in self.rules:
             if rule.layer is not None:
                 named.setdefault(rule.layer, []).append(rule)
-        made: dict[tuple[int, tuple[tuple[str, str], ...]], Layer] = {}
+        by_key: dict[tuple[int, tuple[tuple[str, str], ...]], Layer] = {}
         for index, layer in enumerate(layers):
             key = self._key(layer, named.get(index, []))
-            if key not in made:
+            if key not in by_key:
                 rules = (*named.get(index, []), *everywhere)
-                made[key] = replace(layer, matrices=tuple(self.matrix(matrix, rules) for matrix in layer.matrices))
+                by_key[key] = replace(layer, matrices=tuple(self.matrix(matrix, rules) for matrix in layer.matrices))
         unique: dict[Layer, Layer] = {}
         return tuple(
-            unique.setdefault(made[key], made[key])
+            unique.setdefault(by_key[key], by_key[key])
             for key in (self._key(layer, named.get(index, [])) for index, layer in enumerate(layers))
         )
 
@@ -98,9 +104,9 @@ class Storage:
 
 
 def read_storage(whole: Fields, text: Fields, *, id: str, modelopt: Fields | None = None) -> Storage:
-    """The storage that `quantization_config`, ModelOpt's own file or, failing both, the id's ending names.
+    """The storage of a checkpoint: from `quantization_config`, else from ModelOpt's file, else from the ending of the model's id.
 
-    Raises `AdvisorError` (`model-config`) for a method that is not known.
+    Raises `AdvisorError` (`model-config`) for an unknown method.
     """
     plain, reason = _plain(text)
     quantization = whole.inner("quantization_config") or text.inner("quantization_config")
@@ -122,7 +128,7 @@ def _plain(text: Fields) -> tuple[str, str]:
 
 
 def _by_id(id: str, plain: str) -> Storage | None:
-    """ModelOpt's checkpoints say how they are stored in a file of their own, which a lone `config.json` lacks; their ids end in it."""
+    """The format that the id of a ModelOpt checkpoint ends in, for a `config.json` without its `hf_quant_config.json`."""
     for ending, name in (("-nvfp4", "nvfp4"), ("-fp8", "fp8")):
         if id.lower().endswith(ending):
             return Storage(
@@ -137,21 +143,21 @@ def _quantised(fields: Fields, text: Fields, plain: str) -> Storage:
     method, reason = fields.word("quant_method"), "`quantization_config` of config.json"
     if fields.word("quant_algo") is not None or method == "modelopt":
         return _modelopt(fields, plain, reason)
-    kept = _kept(fields, plain)
+    excluded = _excluded_rules(fields, plain)
     if method in ("fp8", "fbgemm_fp8"):
         fp4 = (text.word("expert_dtype") or fields.word("expert_dtype")) == "fp4"
-        return Storage(weight_format="mxfp4" if fp4 else "fp8", rest="fp8", plain=plain, reason=reason, rules=kept)
+        return Storage(weight_format="mxfp4" if fp4 else "fp8", rest="fp8", plain=plain, reason=reason, rules=excluded)
     if method == "mxfp4":
-        return Storage(weight_format="mxfp4", plain=plain, reason=reason, experts_only=True, rules=kept)
+        return Storage(weight_format="mxfp4", plain=plain, reason=reason, experts_only=True, rules=excluded)
     if method == "compressed-tensors":
-        return Storage(weight_format=_compressed(fields), plain=plain, reason=reason, rules=kept)
+        return Storage(weight_format=_compressed(fields), plain=plain, reason=reason, rules=excluded)
     if method in ("gptq", "awq"):
         bits = fields.count("bits", "w_bit")
-        return Storage(weight_format=_integers(fields, bits, _group(fields)), plain=plain, reason=reason, rules=kept)
+        return Storage(weight_format=_integers(fields, bits, _group(fields)), plain=plain, reason=reason, rules=excluded)
     if method == "bitsandbytes":
         # Four-bit blocks of 64 share one fp32 scale, the bytes of int4 in groups of 64.
         name = "int8" if fields.flag("load_in_8bit", default=False) else "int4-g64"
-        return Storage(weight_format=name, plain=plain, reason=reason, rules=kept)
+        return Storage(weight_format=name, plain=plain, reason=reason, rules=excluded)
     raise fields.problem(
         f"unknown `quant_method` {method!r}", "known methods: fp8, mxfp4, modelopt, compressed-tensors, gptq, awq, bitsandbytes"
     )
@@ -161,13 +167,13 @@ def _modelopt(fields: Fields, plain: str, reason: str) -> Storage:
     algorithm = fields.word("quant_algo") or "NVFP4"
     if algorithm != "MIXED_PRECISION":
         name = _algorithm(fields, algorithm)
-        return Storage(weight_format=name, plain=plain, reason=reason, rules=_kept(fields, plain))
+        return Storage(weight_format=name, plain=plain, reason=reason, rules=_excluded_rules(fields, plain))
     quantised = fields.inner("quantized_layers")
     if quantised is None or not quantised.values:
         raise fields.problem("`quantized_layers` is missing, though `quant_algo` is MIXED_PRECISION")
     rules = tuple(_rule(fields, str(module), _algorithm(fields, _named(quantised, module))) for module in quantised.values)
     usual = Counter(rule.format for rule in rules).most_common(1)[0][0]
-    # What ModelOpt left alone keeps the format that the checkpoint had before: fp8 where `quant_method` says so.
+    # Layers that ModelOpt did not quantise have the format of the checkpoint before it: fp8 where `quant_method` is fp8.
     rest = "fp8" if fields.word("quant_method") == "fp8" else plain
     return Storage(weight_format=usual, rest=rest, plain=plain, reason=reason, rules=rules)
 
@@ -181,8 +187,8 @@ def _named(quantised: Fields, module: str) -> str:
 
 
 def _algorithm(fields: Fields, name: str) -> str:
-    for known, format in _MODELOPT.items():
-        if name == known or name.startswith(f"{known}_"):
+    for prefix, format in _MODELOPT.items():
+        if name == prefix or name.startswith(f"{prefix}_"):
             return format
     raise fields.problem(f"unknown `quant_algo` {name!r}", "known are " + ", ".join(_MODELOPT) + ", MIXED_PRECISION")
 
@@ -208,7 +214,7 @@ def _compressed(fields: Fields) -> str:
 
 def _integers(fields: Fields, bits: int, group: int | None) -> str:
     if bits not in (4, 8):
-        raise fields.problem(f"{bits}-bit integers are not known", "known are 4 and 8 bits")
+        raise fields.problem(f"{bits}-bit integers are not supported", "known are 4 and 8 bits")
     return "int8" if bits == 8 else f"int4-g{group or 128}"
 
 
@@ -220,7 +226,7 @@ def _group(fields: Fields) -> int | None:
     return None
 
 
-def _kept(fields: Fields, plain: str) -> tuple[Rule, ...]:
+def _excluded_rules(fields: Fields, plain: str) -> tuple[Rule, ...]:
     names: list[Any] = []
     for name in ("modules_to_not_convert", "ignore", "exclude_modules", "llm_int8_skip_modules", "ignored_layers"):
         names += fields.items(name) or []
@@ -228,13 +234,13 @@ def _kept(fields: Fields, plain: str) -> tuple[Rule, ...]:
 
 
 def _rule(fields: Fields, module: str, format: str) -> Rule:
-    """The rule of one entry of an ignore list: a module's path, with `*` for anything, or an expression after `re:`."""
+    """The rule of one entry of an ignore list: a module's path, with `*` for anything, or a regular expression after `re:`."""
     if module.startswith("re:"):
         try:
             return Rule(layer=None, pattern=re.compile(module[3:]), format=format)
         except re.error as error:
             raise fields.problem(f"`{module}` is no regular expression ({error})") from error
-    found = re.search(r"(?:^|\.)layers\.(\d+)\.", module)
-    path = module[found.end() :] if found else re.sub(r"^.*?layers\.\*\.", "", module)
+    match = re.search(r"(?:^|\.)layers\.(\d+)\.", module)
+    path = module[match.end() :] if match else re.sub(r"^.*?layers\.\*\.", "", module)
     expression = re.escape(path.strip(".")).replace(r"\*", ".*")
-    return Rule(layer=int(found[1]) if found else None, pattern=re.compile(rf"(?:.*\.)?{expression}(?:\..*)?$"), format=format)
+    return Rule(layer=int(match[1]) if match else None, pattern=re.compile(rf"(?:.*\.)?{expression}(?:\..*)?$"), format=format)

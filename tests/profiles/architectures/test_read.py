@@ -67,7 +67,7 @@ def test_the_digest_depends_on_the_content_and_not_on_the_order() -> None:
         ({"model_type": "gpt_oss", "layer_types": ["full_attention"]}, "config.json: `layer_types` has 1 entries for 2 layers"),
         ({"model_type": "gpt_oss", "layer_types": ["odd", "odd"]}, "config.json: `layer_types` holds 'odd'"),
         ({"model_type": "nemotron_h", "hybrid_override_pattern": "MX"}, "config.json: `hybrid_override_pattern` holds 'X'"),
-        ({"num_hidden_layers": 10**9}, "config.json: `num_hidden_layers` is 1000000000; at most 10000 are believed"),
+        ({"num_hidden_layers": 10**9}, "config.json: `num_hidden_layers` is 1000000000; at most 10000 are supported"),
     ],
 )
 def test_a_wrong_config_is_refused_by_the_name_of_its_field(change: dict[str, Any], message: str) -> None:

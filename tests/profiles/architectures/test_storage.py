@@ -59,7 +59,7 @@ def test_a_quantisation_is_named_as_the_formats_are(config: dict[str, Any], form
     spec = quantised(config)
     assert spec.weight_format == format
     assert weight_format(format)
-    assert {"embedding", "head", "router"} <= spec.kept_kinds
+    assert {"embedding", "head", "router"} <= spec.unquantised_kinds
 
 
 def test_modules_left_out_keep_their_format_in_their_layer_only() -> None:
@@ -67,13 +67,13 @@ def test_modules_left_out_keep_their_format_in_their_layer_only() -> None:
     assert formats(spec, 1)["o_proj"] == "bf16"
     assert formats(spec, 1)["q_proj"] == "fp8"
     assert formats(spec, 2)["o_proj"] == "fp8"
-    assert "attention" not in spec.kept_kinds
+    assert "attention" not in spec.unquantised_kinds
 
 
 @pytest.mark.parametrize("pattern", ["model.layers.*.self_attn", "re:.*self_attn.*", "*self_attn*", "self_attn"])
 def test_a_pattern_keeps_a_module_in_every_layer(pattern: str) -> None:
     spec = quantised({"quant_method": "fp8", "modules_to_not_convert": [pattern]})
-    assert "attention" in spec.kept_kinds
+    assert "attention" in spec.unquantised_kinds
     assert formats(spec, 2)["gate_proj"] == "fp8"
 
 
@@ -94,7 +94,7 @@ def test_a_gate_left_out_is_the_router_and_no_expert() -> None:
 def test_mxfp4_of_gpt_oss_is_for_experts_only() -> None:
     spec = find_model("openai/gpt-oss-120b")
     assert spec.weight_format == "mxfp4"
-    assert spec.kept_kinds == {"attention", "embedding", "head", "router"}
+    assert spec.unquantised_kinds == {"attention", "embedding", "head", "router"}
     assert spec.checkpoint_bytes == pytest.approx(65.2e9, rel=0.01), "the published files are 65.2 GB"
 
 
@@ -114,7 +114,7 @@ def test_modelopts_own_file_is_read_before_the_id() -> None:
     modelopt = {"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head", "model.layers.*.self_attn*"]}}
     spec = read_config(MOE, id="someone/Model-FP8", modelopt=modelopt)
     assert spec.weight_format == "nvfp4"
-    assert "attention" in spec.kept_kinds
+    assert "attention" in spec.unquantised_kinds
     assert spec.weight_format_reason == "hf_quant_config.json"
 
 
