@@ -14,7 +14,7 @@ from advisor.profiles.architectures.parts import Blocks, attention_matrices, blo
 
 
 def falcon(fields: Fields) -> Blocks:
-    """Falcon: ungated MLP parallel to attention after decoder_layer or two_norms norms; `multi_query` or `num_kv_heads` set the key-value heads."""
+    """Falcon: ungated MLP parallel to attention after one or two norms; `multi_query` or `num_kv_heads` give key-value heads."""
     hidden, heads, count = fields.count("hidden_size"), fields.count("num_attention_heads"), fields.layer_count()
     new_architecture, bias = fields.flag("new_decoder_architecture", default=False), fields.flag("bias", default=False)
     shared_keys = fields.flag("multi_query", default=True)
@@ -53,7 +53,7 @@ def mpt(fields: Fields) -> Blocks:
 
 
 def gptj(fields: Fields) -> Blocks:
-    """GPT-J: attention parallel to an ungated MLP with biases after decoder_layer norm, a head with bias."""
+    """GPT-J: attention parallel to an ungated MLP with biases after one norm, a head with bias."""
     hidden, heads = fields.count("n_embd"), fields.count("n_head")
     dim = head_size(fields, "n_embd", "n_head")
     attention = SelfAttention(q_heads=heads, kv_heads=heads, head_dim=dim, value_dim=dim)
@@ -108,7 +108,7 @@ def bloom(fields: Fields) -> Blocks:
 
 
 def opt(fields: Fields) -> Blocks:
-    """OPT: learned positions with an offset of two_norms, biases everywhere."""
+    """OPT: learned positions with an offset of two, biases everywhere."""
     hidden = fields.count("hidden_size")
     if fields.count("word_embed_proj_dim", default=hidden) != hidden:
         raise fields.problem("`word_embed_proj_dim` differs from `hidden_size`, which is not supported")
@@ -131,7 +131,7 @@ def gpt_neox(fields: Fields) -> Blocks:
 
 
 def phi(fields: Fields) -> Blocks:
-    """Phi 1 and 2: attention parallel to the MLP after decoder_layer norm, a head with bias."""
+    """Phi 1 and 2: attention parallel to the MLP after one norm, a head with bias."""
     hidden = fields.count("hidden_size")
     if fields.flag("qk_layernorm", default=False):
         raise fields.problem("`qk_layernorm` is true, which is not supported")

@@ -166,7 +166,7 @@ def _v4_attention(fields: Fields, ratio: int) -> LatentAttention:
 
 
 def _v4_compressor(mixer: LatentAttention, hidden: int, rank: int, ratio: int) -> tuple[tuple[Matrix, ...], int]:
-    """Matrices and vector parameters that compress the context; with an indexer compressed spans overlap, so they are twice as width."""
+    """Matrices and vector parameters that compress the context; with an indexer compressed spans overlap, so they are twice as wide."""
     if not ratio:
         return (), 0
     dim, overlap = mixer.kv_rank, 2 if mixer.index_heads else 1
