@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger
 from advisor.estimate.uncertainty.domain import names_of, sizes_of
 from advisor.estimate.uncertainty.ranges import OUTSIDE, POOL, model_kind, stratum_of
@@ -161,8 +161,8 @@ def _pool_score(row: dict[str, str]) -> Score:
     deployment = Deployment(
         model=find_model(row["model"]),
         weights=Weights(row["weights"]),
-        kv=KvCache("paged", engine.block_tokens, row["kv"]),
-        batching=Batching("continuous", slots, budget),
+        kv=KvCache(KvLayout.PAGED, engine.block_tokens, row["kv"]),
+        batching=Batching(BatchPolicy.CONTINUOUS, slots, budget),
         parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
         engine=engine.name,
     )

@@ -24,7 +24,7 @@ from advisor.estimate.machines.gemm_time import measured_format
 from advisor.estimate.machines.machine import operator_s, term_of
 from advisor.estimate.operators.build import step_operators
 from advisor.estimate.operators.structure import structure_of
-from advisor.estimate.operators.types import Gemm, Operator, StepPart
+from advisor.estimate.operators.types import Gemm, Operator, Phase, StepPart
 from advisor.estimate.serving import simulate as serving
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer, prefill_steps
@@ -182,7 +182,7 @@ class LoggedRun:
     def step_terms(self, parts: tuple[StepPart, ...]) -> Vector:
         """Terms of one step."""
         terms, structure = np.zeros(len(NAMES)), structure_of(self.deployment.model)
-        prefills = any(part.phase == "prefill" for part in parts)
+        prefills = any(part.phase == Phase.PREFILL for part in parts)
         phase = "prefill" if prefills else "decode"
         for operator in step_operators(self.pricer.blueprint, parts):
             seconds = operator.count * self.kernels.seconds(operator)

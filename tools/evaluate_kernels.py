@@ -14,7 +14,7 @@ from statistics import median
 from advisor.estimate.machines.attention_time import attention_constants
 from advisor.estimate.machines.collective_time import collective_s, curves, link_rate
 from advisor.estimate.machines.gemm_time import product_constants, product_work
-from advisor.estimate.operators.types import AttentionCall
+from advisor.estimate.operators.types import AttentionCall, Phase
 from advisor.profiles.files import write_whole
 from tools.fit_kernels import SIZES, collective_rows, fit_attention, fit_products
 from tools.kernel_samples import (
@@ -102,7 +102,7 @@ def _score_calls(errors: Errors, label: str, samples: CallSamples, rows: list[di
     for key, calls in samples.items():
         hardware = device(key)
         known, _ = attention_constants(hardware, key[1], rows)
-        pairs = (((known.prefill_s if c.phase == "prefill" else known.decode_s)(hardware, c), s) for c, s in calls.items())
+        pairs = (((known.prefill_s if c.phase == Phase.PREFILL else known.decode_s)(hardware, c), s) for c, s in calls.items())
         errors.setdefault(label, []).extend(_errors(pairs))
 
 

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from advisor.backends.deployment import AttentionBackend, KvLayout
 from advisor.estimate.machines.machine import attention_bytes, gemm_bytes
-from advisor.estimate.operators.types import AttentionCall, Gemm
+from advisor.estimate.operators.types import AttentionCall, Gemm, Phase
 from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware, load_hardware
 
@@ -70,7 +71,7 @@ def read_attention(folder: Path, phase: str) -> CallSamples:
         )
         kv = "fp8" if row["kv_cache_dtype"] == "fp8" else "bf16"
         shape = (sequences, tokens, seen + tokens, heads, kv_heads, size, size)
-        call = AttentionCall("prefill" if phase == "prefill" else "decode", *shape, "sdpa", "paged", kv, 1)
+        call = AttentionCall(Phase.PREFILL if phase == "prefill" else Phase.DECODE, *shape, AttentionBackend.SDPA, KvLayout.PAGED, kv, 1)
         _keep(found.setdefault((DEVICES[row["system"]], kv), {}), call, float(row["latency"]) * 1e-3)
     return found
 

@@ -4,8 +4,53 @@ A deployment says what, never how long or how much: times and sizes are the esti
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from advisor.profiles.architectures.spec import ModelSpec
+
+
+class AttentionBackend(StrEnum):
+    """What computes attention. Values as plan files and profiles write them."""
+
+    EAGER = "eager"
+    """Scores written to memory."""
+    SDPA = "sdpa"
+    """torch's scaled_dot_product_attention."""
+    FLEX = "flex"
+    """torch's flex_attention, compiled."""
+    AUTO = "flash"
+    """The fastest exact backend for each shape, by timing them once."""
+    UNSHARED = "unshared"
+    """Fused; in decoding every query head reads its own keys and values, whether heads are grouped or not."""
+
+
+class KvLayout(StrEnum):
+    """How the KV cache is allocated."""
+
+    CONTIGUOUS = "contiguous"
+    """Every slot reserves the longest sequence."""
+    PAGED = "paged"
+    """Blocks are allocated as sequences grow (PagedAttention, arXiv 2309.06180)."""
+
+
+class DecodeMethod(StrEnum):
+    """How the tokens of a decoding step are proposed."""
+
+    PLAIN = "plain"
+    """One token a step."""
+    PROMPT_LOOKUP = "prompt-lookup"
+    """Speculative, from the n-grams of the text."""
+    DRAFT = "draft"
+    """Speculative, by a draft model."""
+
+
+class BatchPolicy(StrEnum):
+    """When waiting requests are admitted."""
+
+    STATIC = "static"
+    """When all requests of the batch before have finished."""
+    CONTINUOUS = "continuous"
+    """Whenever a slot and cache blocks are free (Orca, OSDI 2022)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +86,9 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Attention:
-    """Which implementation computes attention: `eager` (scores written out), `sdpa` or `flex` (fused), `flash` or `unshared`.
+    """What computes attention, and which of the past tokens each token attends to."""
 
-    `flash` is whichever exact one is fastest for a shape.
-
-    `unshared` is fused too, but every query head reads its keys and values for itself when decoding, grouped or not.
-    """
-
-    backend: str = "eager"
+    backend: AttentionBackend = AttentionBackend.EAGER
     window: int | None = None
     """Newest tokens that a token sees, itself included, where that is fewer than the model's own; `None` leaves the model as it is."""
     pattern: Pattern | None = None
@@ -59,8 +99,7 @@ class Attention:
 class KvCache:
     """Where keys and values of past tokens live."""
 
-    layout: str = "contiguous"
-    """`contiguous` reserves the longest sequence for each slot; `paged` hands out blocks as sequences grow."""
+    layout: KvLayout = KvLayout.CONTIGUOUS
     block_tokens: int = 0
     """Tokens per block; 0 for the contiguous layout."""
     format: str = "bf16"
@@ -77,8 +116,7 @@ class KvCache:
 class Decoding:
     """How the next tokens are found."""
 
-    method: str = "plain"
-    """`plain`, `prompt-lookup` or `draft`."""
+    method: DecodeMethod = DecodeMethod.PLAIN
     draft_tokens: int = 0
     """Positions proposed and verified in one step."""
     acceptance: float = 0.0
@@ -93,8 +131,7 @@ class Decoding:
 class Batching:
     """Which requests share a step."""
 
-    policy: str = "static"
-    """`static` admits a batch and waits until all of it is done; `continuous` admits whenever there is room."""
+    policy: BatchPolicy = BatchPolicy.STATIC
     max_sequences: int = 1
     token_budget: int = 0
     """Most tokens in one step; 0 for the engine's usual number."""

@@ -1,6 +1,6 @@
 """Reasons to refuse that several techniques share."""
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Deployment, KvLayout
 from advisor.profiles.architectures.layers import LatentAttention, SelfAttention
 from advisor.profiles.engines import load_engine
 from advisor.profiles.request import Load, Request
@@ -58,7 +58,7 @@ def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int)
 
 def not_evictable(deployment: Deployment) -> str | None:
     """Why blocks cannot leave this cache."""
-    if deployment.kv.layout != "paged":
+    if deployment.kv.layout != KvLayout.PAGED:
         return "A contiguous cache has no blocks to give back: it needs kv-paged."
     if deployment.attention.window is not None:
         return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
-from advisor.backends.deployment import Attention, Batching, Deployment
+from advisor.backends.deployment import Attention, Batching, Deployment, KvLayout
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.machines.machine import Machine
 from advisor.estimate.memory.ledger import (
@@ -177,7 +177,7 @@ class Estimator:
         """
         held, block = self.footprint(deployment, workload), block_tokens(deployment, self.engine)
         endless = not self.engine.preempts and workload.load is not Load.TRACE
-        if endless or deployment.kv.layout == "contiguous" or self.max_sequences(deployment, workload) == 0:
+        if endless or deployment.kv.layout == KvLayout.CONTIGUOUS or self.max_sequences(deployment, workload) == 0:
             return UNLIMITED_POOL
         shortest, longest = (-(-tokens // block) for tokens in (workload.prompt_tokens, workload.longest_tokens))
         longest, shared = max(longest, shortest + 1), self.shared_tokens(deployment, workload)
@@ -220,7 +220,7 @@ class Estimator:
         """Everything that is predicted of a deployment. `lengths` are the requests of a concrete run."""
         served = self.simulate(deployment, workload, lengths)
         metrics = self.metrics_of(deployment, workload, served, quality)
-        if lengths is None or deployment.kv.layout == "contiguous":
+        if lengths is None or deployment.kv.layout == KvLayout.CONTIGUOUS:
             return metrics
         cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
         cache += self.slots(deployment, workload) * recent_bytes(deployment)

@@ -2,10 +2,24 @@
 
 import dataclasses
 import os
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Pattern, Weights
+from advisor.backends.deployment import (
+    Attention,
+    AttentionBackend,
+    Batching,
+    BatchPolicy,
+    DecodeMethod,
+    Decoding,
+    Deployment,
+    KvCache,
+    KvLayout,
+    Parallel,
+    Pattern,
+    Weights,
+)
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.planfile import decision
@@ -13,8 +27,11 @@ from advisor.planfile.decision import TechniqueChoice
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planning.advice import Candidate
 from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.model_store import find_model, is_shipped
 from advisor.quantities.formatting import three_digits
+
+Member = TypeVar("Member", bound=StrEnum)
 
 
 def apply_of(candidate: Candidate) -> decision.Apply:
@@ -33,7 +50,7 @@ def apply_of(candidate: Candidate) -> decision.Apply:
             policy=found.batching.policy,
             max_num_seqs=found.batching.max_sequences,
             max_batched_tokens=found.batching.token_budget or None,
-            chunked_prefill=found.batching.chunked if found.batching.policy == "continuous" else None,
+            chunked_prefill=found.batching.chunked if found.batching.policy == BatchPolicy.CONTINUOUS else None,
         ),
         techniques=tuple(_technique(technique) for technique in candidate.techniques),
     )
@@ -49,7 +66,7 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
         kv=_kept(chosen.kv_cache),
         decoding=_decoding(chosen.speculative),
         batching=Batching(
-            policy=chosen.batching.policy,
+            policy=_member(BatchPolicy, chosen.batching.policy, "batching.policy"),
             max_sequences=chosen.batching.max_num_seqs,
             token_budget=chosen.batching.max_batched_tokens or 0,
             chunked=is_chunked(plan),
@@ -59,6 +76,19 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
         ),
         engine=chosen.engine.name,
     )
+
+
+def _member(choices: type[Member], value: str, key: str) -> Member:
+    """The member that a plan names. Raises `AdvisorError` `plan-field` for an unknown one."""
+    try:
+        return choices(value)
+    except ValueError as error:
+        raise AdvisorError(
+            "plan-field",
+            f"the plan says `{value}` under `apply.{key}`",
+            exit_code=ExitCode.USAGE,
+            help=(f"choose from {', '.join(choices)}",),
+        ) from error
 
 
 def techniques_of(plan: PlanFile) -> tuple[Technique, ...]:
@@ -92,7 +122,7 @@ def _attention(attention: Attention) -> decision.AttentionChoice:
 def _seen(chosen: decision.AttentionChoice) -> Attention:
     told = chosen.pattern
     pattern = Pattern(told.window, told.global_tokens, told.random_blocks, told.block_tokens) if told is not None else None
-    return Attention(backend=chosen.backend, window=chosen.window, pattern=pattern)
+    return Attention(backend=_member(AttentionBackend, chosen.backend, "attention.backend"), window=chosen.window, pattern=pattern)
 
 
 def _cache(kv: KvCache) -> decision.CacheChoice:
@@ -108,7 +138,7 @@ def _cache(kv: KvCache) -> decision.CacheChoice:
 
 def _kept(chosen: decision.CacheChoice) -> KvCache:
     return KvCache(
-        layout=chosen.layout,
+        layout=_member(KvLayout, chosen.layout, "kv_cache.layout"),
         block_tokens=chosen.block_tokens or 0,
         format=chosen.dtype,
         window=chosen.window,
@@ -118,7 +148,7 @@ def _kept(chosen: decision.CacheChoice) -> KvCache:
 
 
 def _speculation(decoding: Decoding) -> decision.Speculation | None:
-    if decoding.method == "plain":
+    if decoding.method == DecodeMethod.PLAIN:
         return None
     low, high = decoding.acceptance_spread
     return decision.Speculation(
@@ -135,7 +165,7 @@ def _decoding(chosen: decision.Speculation | None) -> Decoding:
     folder = str(Path(chosen.draft_folder).expanduser()) if chosen.draft_folder else None
     acceptance = chosen.acceptance or decision.Acceptance(value=0.0, range=(0.0, 0.0))
     return Decoding(
-        method=chosen.method,
+        method=_member(DecodeMethod, chosen.method, "speculative.method"),
         draft_tokens=chosen.draft_tokens,
         acceptance=acceptance.value,
         acceptance_spread=acceptance.range,

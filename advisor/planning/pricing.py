@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from advisor.backends.deployment import Batching, Deployment
+from advisor.backends.deployment import Batching, BatchPolicy, Deployment
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.estimator import Estimator
@@ -267,7 +267,7 @@ def _group_ids(deployments: Sequence[Deployment], estimator: Estimator) -> _Grou
 
 
 def _policy(batching: Batching) -> int:
-    if batching.policy != "continuous":
+    if batching.policy != BatchPolicy.CONTINUOUS:
         return STATIC
     return CHUNKED if batching.chunked else WHOLE
 

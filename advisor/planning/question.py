@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.backends.technique import Slot
 from advisor.backends.technique_names import full_words
 from advisor.backends.techniques import by_name
@@ -263,9 +263,9 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
     return Deployment(
         model=model,
         weights=Weights(format, group),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
-        batching=Batching("continuous", workload.concurrency or engine.max_sequences, 0),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
+        batching=Batching(BatchPolicy.CONTINUOUS, workload.concurrency or engine.max_sequences, 0),
         parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
         engine=engine.name,
     )

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from advisor.backends.deployment import Deployment, baseline
+from advisor.backends.deployment import DecodeMethod, Deployment, baseline
 from advisor.backends.detection.detect import Detected, detect
 from advisor.backends.measure.ladder import LadderRung
 from advisor.backends.model.load import check_draft, check_tokenizer
@@ -110,7 +110,7 @@ def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
 def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
     """The folder of the draft model, checked: the one that the plan names, or the one that is known to go with its model."""
     decoding = deployment_of(plan, model).decoding
-    if decoding.method != "draft":
+    if decoding.method != DecodeMethod.DRAFT:
         return None
     known = load_evidence().draft_for(plan.model.name)
     found = decoding.draft_folder or (find_model(known).folder if known else None)

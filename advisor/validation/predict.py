@@ -9,7 +9,19 @@ from multiprocessing import active_children
 from pathlib import Path
 from time import monotonic
 
-from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import (
+    Attention,
+    AttentionBackend,
+    Batching,
+    BatchPolicy,
+    DecodeMethod,
+    Decoding,
+    Deployment,
+    KvCache,
+    KvLayout,
+    Parallel,
+    Weights,
+)
 from advisor.backends.processes.events import OnEvent, Progress
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import catalogue_machine
@@ -125,15 +137,15 @@ def deployment_of(setting: RunSetting, model: ModelSpec, engine: EngineProfile) 
     return Deployment(
         model=model,
         weights=_weights(model, format, group),
-        attention=Attention(engine.attention),
-        kv=KvCache("paged", engine.block_tokens, kv),
+        attention=Attention(AttentionBackend(engine.attention)),
+        kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv),
         batching=Batching(
-            "continuous",
+            BatchPolicy.CONTINUOUS,
             setting.concurrency or engine.max_sequences,
             run.token_budget or 0,
             run.wait_steps(setting.concurrency, prompt, output),
         ),
-        decoding=Decoding("draft", run.draft_tokens, *SELF_DRAFT) if run.draft_tokens else Decoding(),
+        decoding=Decoding(DecodeMethod.DRAFT, run.draft_tokens, *SELF_DRAFT) if run.draft_tokens else Decoding(),
         parallel=_parallel(setting),
         engine=engine.name,
     )

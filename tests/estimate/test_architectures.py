@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.deployment import Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger, weight_bytes
 from advisor.estimate.operators.build import PricingModel, step_operators
 from advisor.estimate.operators.types import AttentionCall, Gemm, Phase, StepPart
@@ -18,7 +18,10 @@ from advisor.profiles.request import Workload
 
 LAYOUTS = (Parallel(), Parallel(tensor=8), Parallel(tensor=2, pipeline=4), Parallel(data=8, expert=8), Parallel(tensor=4, data=2, expert=8))
 FAMILIES = ("int4-g64", "exl2-4.0bpw", "exl2-2.5bpw")
-PARTS: tuple[tuple[Phase, StepPart], ...] = (("prefill", StepPart("prefill", 1, 2048, 6144)), ("decode", StepPart("decode", 32, 1, 4096)))
+PARTS: tuple[tuple[Phase, StepPart], ...] = (
+    (Phase.PREFILL, StepPart(Phase.PREFILL, 1, 2048, 6144)),
+    (Phase.DECODE, StepPart(Phase.DECODE, 32, 1, 4096)),
+)
 COUNTS = Path(__file__).parents[1] / "profiles/published_counts.csv"
 
 
@@ -26,7 +29,7 @@ def deployments(id: str, formats: tuple[str, ...]) -> Iterator[Deployment]:
     model = find_model(id)
     for format in formats:
         for layout in LAYOUTS:
-            yield Deployment(model=model, weights=Weights(*parse_weights(format)), kv=KvCache("paged", 16, "fp8"), parallel=layout)
+            yield Deployment(model=model, weights=Weights(*parse_weights(format)), kv=KvCache(KvLayout.PAGED, 16, "fp8"), parallel=layout)
 
 
 @pytest.mark.parametrize("id", shipped_models())
@@ -45,7 +48,7 @@ def test_both_phases_have_operators_in_every_layout(id: str) -> None:
 def test_sparse_attention_reads_what_it_chose_and_windows_what_they_keep() -> None:
     def read(id: str) -> list[int]:
         plain = Deployment(model=find_model(id), weights=Weights("bf16"))
-        step = step_operators(PricingModel.of(plain), (StepPart("decode", 1, 1, 65_536),))
+        step = step_operators(PricingModel.of(plain), (StepPart(Phase.DECODE, 1, 1, 65_536),))
         return sorted({call.kv_tokens for call in step if isinstance(call, AttentionCall) and call.value_dim})
 
     assert read("MiniMaxAI/MiniMax-M3") == [2048, 65_536], "three layers see everything"
@@ -55,7 +58,7 @@ def test_sparse_attention_reads_what_it_chose_and_windows_what_they_keep() -> No
 
 def test_heads_that_do_not_divide_go_to_the_fullest_device() -> None:
     plain = Deployment(model=find_model("meta-llama/Meta-Llama-3.1-8B"), weights=Weights("bf16"), parallel=Parallel(tensor=6))
-    step = step_operators(PricingModel.of(plain), (StepPart("decode", 1, 1, 128),))
+    step = step_operators(PricingModel.of(plain), (StepPart(Phase.DECODE, 1, 1, 128),))
     assert {(call.q_heads, call.kv_heads) for call in step if isinstance(call, AttentionCall)} == {(6, 2)}
 
 
@@ -64,7 +67,7 @@ def test_products_of_one_token_are_the_active_parameters(id: str) -> None:
     """Counted from the operators of a step: what a token passes through, the embedding's row left out."""
     model = find_model(id)
     plain = Deployment(model=model, weights=Weights(model.weight_format))
-    step = step_operators(PricingModel.of(plain), (StepPart("decode", 1, 1, 128),))
+    step = step_operators(PricingModel.of(plain), (StepPart(Phase.DECODE, 1, 1, 128),))
     multiplied = sum(one.count * one.groups * one.n * one.k for one in step if isinstance(one, Gemm))
     outside = model.embedding.parameters if model.head is not None else 0
     vectors = model.active_parameters - outside - multiplied

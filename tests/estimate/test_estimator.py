@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import device_weight_bytes, kv_bytes_of_sequence, ledger
@@ -40,9 +40,9 @@ def deployment(
     return Deployment(
         model=find_model(model),
         weights=Weights(weights),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", 16, kv),
-        batching=Batching("continuous", slots, 0),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, 16, kv),
+        batching=Batching(BatchPolicy.CONTINUOUS, slots, 0),
         parallel=parallel or Parallel(),
     )
 
@@ -122,7 +122,7 @@ def test_experts_may_be_spread_wider_than_attention() -> None:
 def test_experts_are_one_grouped_product_over_those_that_are_touched() -> None:
     """One token of Qwen3-30B-A3B meets 8 of 128 experts; 1000 tokens meet all."""
     for rows, groups in ((1, 8.0), (1000, 128.0)):
-        operators = step_operators(PricingModel.of(deployment(EXPERTS)), (StepPart("decode", rows, 1, 100),))
+        operators = step_operators(PricingModel.of(deployment(EXPERTS)), (StepPart(Phase.DECODE, rows, 1, 100),))
         routed = [op for op in operators if isinstance(op, Gemm) and op.routed]
         assert {round(op.groups, 3) for op in routed} == {groups}
 
@@ -137,7 +137,7 @@ def test_touched_experts_grow_towards_all() -> None:
 
 def test_collectives_follow_the_layout() -> None:
     def kinds(parallel: Parallel) -> set[str]:
-        operators = step_operators(PricingModel.of(deployment(EXPERTS, parallel=parallel)), (StepPart("decode", 8, 1, 100),))
+        operators = step_operators(PricingModel.of(deployment(EXPERTS, parallel=parallel)), (StepPart(Phase.DECODE, 8, 1, 100),))
         return {type(op).__name__ for op in operators if isinstance(op, AllReduce | Exchange)}
 
     assert kinds(Parallel()) == set()
@@ -188,7 +188,7 @@ def test_what_does_not_fit_holds_no_request() -> None:
 
 def test_prices_are_the_same_on_every_batching_policy() -> None:
     stack = deployment()
-    assert SHARED.pricer(stack) is SHARED.pricer(replace(stack, batching=Batching("static", 4, 0)))
+    assert SHARED.pricer(stack) is SHARED.pricer(replace(stack, batching=Batching(BatchPolicy.STATIC, 4, 0)))
 
 
 @pytest.mark.parametrize("name", shipped_engines())
@@ -210,7 +210,7 @@ SHARED = estimator()
 def test_an_indexer_scores_every_cached_token() -> None:
     model = find_model("zai-org/GLM-5")
     blueprint = PricingModel.of(Deployment(model, Weights("fp8")))
-    operators = [one for one in step_operators(blueprint, (StepPart("decode", 4, 1, 8000),)) if isinstance(one, AttentionCall)]
+    operators = [one for one in step_operators(blueprint, (StepPart(Phase.DECODE, 4, 1, 8000),)) if isinstance(one, AttentionCall)]
     chosen, scored = (next(one for one in operators if (one.value_dim == 0) is indexer) for indexer in (False, True))
     assert (scored.kv_tokens, scored.q_heads, scored.head_dim) == (8000, 32, 128)
     assert chosen.kv_tokens == 2048
@@ -221,8 +221,8 @@ def test_an_indexer_scores_every_cached_token() -> None:
 @pytest.mark.parametrize("shape", [(1, 1, 300), (32, 1, 4096), (1, 2048, 2048)])
 def test_the_fastest_attention_takes_no_longer_than_any_exact_one(hardware: str, engine: str, shape: tuple[int, int, int]) -> None:
     machine = CatalogueMachine(load_hardware(hardware), load_engine(engine).gpu)
-    phase: Phase = "decode" if shape[1] == 1 else "prefill"
-    call = AttentionCall(phase, *shape, 32, 8, 128, 128, "flash", "paged", "bf16", 1)
+    phase: Phase = Phase.DECODE if shape[1] == 1 else Phase.PREFILL
+    call = AttentionCall(phase, *shape, 32, 8, 128, 128, AttentionBackend.AUTO, KvLayout.PAGED, "bf16", 1)
     others = [machine.attention_s(replace(call, backend=name)) for name in EXACT]
     assert machine.attention_s(call) == min(others)
-    assert machine.attention_s(replace(call, backend=machine.priced_as("flash"))) == min(others)
+    assert machine.attention_s(replace(call, backend=machine.priced_as(AttentionBackend.AUTO))) == min(others)

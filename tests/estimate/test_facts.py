@@ -6,7 +6,19 @@ from statistics import fmean
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import (
+    Attention,
+    AttentionBackend,
+    Batching,
+    BatchPolicy,
+    DecodeMethod,
+    Decoding,
+    Deployment,
+    KvCache,
+    KvLayout,
+    Parallel,
+    Weights,
+)
 from advisor.backends.technique import Technique, acceptance_prior, quality_prior
 from advisor.backends.techniques import by_name
 from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
@@ -36,9 +48,9 @@ def deployment(model: str, weights: str = "bf16", *, kv: str = "bf16", tp: int =
     return Deployment(
         model=find_model(model),
         weights=Weights(weights, 128 if weights == "int4" else None),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", 16, kv),
-        batching=Batching("continuous", slots, 0),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, 16, kv),
+        batching=Batching(BatchPolicy.CONTINUOUS, slots, 0),
         parallel=Parallel(tensor=tp, data=data),
     )
 
@@ -131,7 +143,7 @@ def drafting_gain(batch: int, draft_tokens: int = 3) -> float:
     """Speed-up of a 70B model on four devices by a draft of 1B with the published acceptance."""
     prior = acceptance_prior(load_evidence(), "decode:draft")
     plain = deployment(LLAMA_70B, tp=4)
-    decoding = Decoding("draft", draft_tokens, prior.middle, (prior.low, prior.high), draft_model=find_model(LLAMA_1B))
+    decoding = Decoding(DecodeMethod.DRAFT, draft_tokens, prior.middle, (prior.low, prior.high), draft_model=find_model(LLAMA_1B))
     engine = estimator("h100-sxm")
     alone, drafting = engine.pricer(plain), engine.pricer(replace(plain, decoding=decoding))
     return alone.decode_s(batch, 512) / drafting.decode_s(batch, 512) * drafting.tokens_per_decode

@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.deployment import Batching, Deployment, baseline
+from advisor.backends.deployment import Batching, BatchPolicy, Deployment, baseline
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name, options_of
 from advisor.cli.schema import schema_of
@@ -167,7 +167,7 @@ def test_the_id_follows_the_decision_and_not_the_prediction() -> None:
     asked = advice()
     slower = dataclasses.replace(asked.chosen, metrics=Metrics(tpot_ms_p95=value(14.0)))
     smaller = dataclasses.replace(
-        asked.chosen, deployment=dataclasses.replace(asked.chosen.deployment, batching=Batching("continuous", 8, 2048))
+        asked.chosen, deployment=dataclasses.replace(asked.chosen.deployment, batching=Batching(BatchPolicy.CONTINUOUS, 8, 2048))
     )
     assert plan(chosen=slower).id == plan().id
     assert plan(chosen=smaller).id != plan().id
@@ -225,7 +225,7 @@ def test_a_plan_from_before_chunked_prefill_had_its_own_name_means_what_it_did(
     assert earlier.edited is bool(prompt_tokens), "what it reads as is not an edit"
     last = techniques_of(earlier)[-1]
     assert (last.name, options_of(last)) == (name, options)
-    assert deployment_of(earlier, MODEL).batching == Batching("continuous", 16, 512, chunked=name == "batching-chunked-prefill")
+    assert deployment_of(earlier, MODEL).batching == Batching(BatchPolicy.CONTINUOUS, 16, 512, chunked=name == "batching-chunked-prefill")
     check_decision(earlier, MODEL)
 
 

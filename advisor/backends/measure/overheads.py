@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from advisor.backends.deployment import KvLayout
 from advisor.backends.measure.interleave import MeasurementKind
 from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
 from advisor.backends.model.loaded_model import LoadedModel
@@ -172,7 +173,7 @@ def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tu
         max_tokens=batch.prompt_tokens + OUTPUT_TOKENS,
         attention=stack.attention,
         kv_layout=stack.layout,
-        kv_block_tokens=BLOCK_TOKENS if stack.layout == "paged" else 0,
+        kv_block_tokens=BLOCK_TOKENS if stack.layout == KvLayout.PAGED else 0,
         kv_capacity_tokens=2 * batch.sequences * (batch.prompt_tokens + OUTPUT_TOKENS),
         max_sequences=batch.sequences,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from advisor.backends.deployment import CacheRetention
+from advisor.backends.deployment import CacheRetention, KvLayout
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.rotary import rotary_frequencies
 from advisor.backends.runtime.attention.visibility import PLAIN, Visibility
@@ -94,7 +94,7 @@ def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPatt
 
 def room_of(session: LoadedModel, kept: CacheRetention | None = None) -> CacheConfig:
     """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
-    block = session.max_tokens if session.kv_layout == "contiguous" else session.kv_block_tokens
+    block = session.max_tokens if session.kv_layout == KvLayout.CONTIGUOUS else session.kv_block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
     capacity = session.kv_capacity_tokens

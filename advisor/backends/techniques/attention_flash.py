@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import AttentionBackend, Deployment
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -39,7 +39,7 @@ class AttentionFlash(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """The fastest attention."""
-        return replace(deployment, attention=replace(deployment.attention, backend="flash"))
+        return replace(deployment, attention=replace(deployment.attention, backend=AttentionBackend.AUTO))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import AttentionBackend, Deployment
 from advisor.backends.detection.compiler import why_not_compiled
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
@@ -36,7 +36,7 @@ class AttentionFlex(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Attention by flex."""
-        return replace(deployment, attention=replace(deployment.attention, backend="flex"))
+        return replace(deployment, attention=replace(deployment.attention, backend=AttentionBackend.FLEX))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import AttentionBackend, Deployment
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -34,7 +34,7 @@ class AttentionSdpa(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Fused attention."""
-        return replace(deployment, attention=replace(deployment.attention, backend="sdpa"))
+        return replace(deployment, attention=replace(deployment.attention, backend=AttentionBackend.SDPA))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""

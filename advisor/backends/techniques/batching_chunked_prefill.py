@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Batching, Deployment
+from advisor.backends.deployment import Batching, BatchPolicy, Deployment
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import nothing_to_batch
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -45,7 +45,7 @@ class BatchingChunkedPrefill(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Continuous batches with this budget."""
-        return deployment.batched(Batching("continuous", deployment.batching.max_sequences, self.token_budget))
+        return deployment.batched(Batching(BatchPolicy.CONTINUOUS, deployment.batching.max_sequences, self.token_budget))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""

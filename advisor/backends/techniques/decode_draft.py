@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import ClassVar
 
-from advisor.backends.deployment import Decoding, Deployment
+from advisor.backends.deployment import DecodeMethod, Decoding, Deployment
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_speculative
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
@@ -45,7 +45,7 @@ class DecodeDraft(Technique):
         draft = _draft_of(deployment.model.id)
         assert draft is not None, "sketch is asked only where refuse had nothing to say"
         prior = acceptance_prior(load_evidence(), "decode:draft")
-        decoding = Decoding("draft", self.draft_tokens, prior.middle, (prior.low, prior.high), draft, draft.folder)
+        decoding = Decoding(DecodeMethod.DRAFT, self.draft_tokens, prior.middle, (prior.low, prior.high), draft, draft.folder)
         return replace(deployment, decoding=decoding)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Decoding, Deployment
+from advisor.backends.deployment import DecodeMethod, Decoding, Deployment
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_speculative
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
@@ -37,7 +37,7 @@ class DecodePromptLookup(Technique):
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """Verify so many positions a step."""
         prior = acceptance_prior(load_evidence(), "decode:prompt-lookup")
-        return replace(deployment, decoding=Decoding("prompt-lookup", self.draft_tokens, prior.middle, (prior.low, prior.high)))
+        return replace(deployment, decoding=Decoding(DecodeMethod.PROMPT_LOOKUP, self.draft_tokens, prior.middle, (prior.low, prior.high)))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact: every token is the model's own."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Deployment, KvLayout
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -36,7 +36,7 @@ class KvPaged(Technique):
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
         """The same cache in blocks."""
-        return replace(deployment, kv=replace(deployment.kv, layout="paged", block_tokens=self.block_tokens))
+        return replace(deployment, kv=replace(deployment.kv, layout=KvLayout.PAGED, block_tokens=self.block_tokens))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""

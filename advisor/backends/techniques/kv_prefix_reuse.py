@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import Deployment, KvLayout
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -39,7 +39,7 @@ class KvPrefixReuse(Technique):
             return "Nothing is known to be shared by the prompts: say how many tokens with --shared-prefix."
         if lacking := without_attention(deployment) or self._beside_states(deployment):
             return lacking
-        if kv.layout != "paged":
+        if kv.layout != KvLayout.PAGED:
             return "Prefixes are shared in blocks, and the cache is contiguous: it takes kv-paged."
         if (window := kv.window or deployment.attention.window) is not None:
             return f"The cache gives back what stands {window:,} tokens behind: a prefix would not stay whole."

@@ -2,12 +2,13 @@
 
 from dataclasses import replace
 
+from advisor.backends.deployment import AttentionBackend
 from advisor.estimate.machines.attention_time import AttentionConstants, attention_constants
 from advisor.estimate.machines.collective_time import Fabric
 from advisor.estimate.machines.engine_kernels import attention_s, product_s
 from advisor.estimate.machines.gemm_time import ProductConstants, measured_format, peak, product_constants, product_work
 from advisor.estimate.machines.machine import STREAM_EFFICIENCY, score_bytes
-from advisor.estimate.operators.types import EXACT, FASTEST, AllReduce, AttentionCall, Exchange, Gemm, Traffic
+from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Phase, Traffic
 from advisor.profiles.engines import EngineProfile, Overheads
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
@@ -51,23 +52,23 @@ class CatalogueMachine:
 
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer; the fastest of all exact implementations is the fused one, or the engine's own."""
-        if call.backend == FASTEST:
+        if call.backend == AttentionBackend.AUTO:
             return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
-        if self._own is not None and call.backend == "eager":
+        if self._own is not None and call.backend == AttentionBackend.EAGER:
             return attention_s(self.hardware, self._own, call)
         known = self._attention.get(call.kv_format)
         if known is None:
             known = self._attention[call.kv_format] = attention_constants(self.hardware, call.kv_format)
         constants, _ = known
-        seconds = constants.prefill_s(self.hardware, call) if call.phase == "prefill" else constants.decode_s(self.hardware, call)
-        if call.backend == "eager":
+        seconds = constants.prefill_s(self.hardware, call) if call.phase == Phase.PREFILL else constants.decode_s(self.hardware, call)
+        if call.backend == AttentionBackend.EAGER:
             seconds += EAGER_LAUNCHES * KERNEL_FLOOR_S + score_bytes(call) / self._stream_bytes_per_s
         return seconds
 
-    def priced_as(self, implementation: str) -> str:
+    def priced_as(self, implementation: AttentionBackend) -> AttentionBackend:
         """No published constants tell exact implementations apart but by what they add to the fused one."""
-        alike = implementation == "flex" or (implementation == FASTEST and self._own is None)
-        return "sdpa" if alike else implementation
+        alike = implementation == AttentionBackend.FLEX or (implementation == AttentionBackend.AUTO and self._own is None)
+        return AttentionBackend.SDPA if alike else implementation
 
     def traffic_s(self, traffic: Traffic) -> float:
         """Bytes over bandwidth, or operations over the scalar peak."""

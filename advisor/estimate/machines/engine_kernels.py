@@ -2,7 +2,7 @@
 
 from advisor.estimate.machines.gemm_time import peak
 from advisor.estimate.machines.machine import STREAM_EFFICIENCY, attention_bytes, gemm_bytes
-from advisor.estimate.operators.types import AttentionCall, Gemm
+from advisor.estimate.operators.types import AttentionCall, Gemm, Phase
 from advisor.profiles.engine_parts import Kernels
 from advisor.profiles.formats import weight_format
 from advisor.profiles.hardware import Hardware
@@ -36,7 +36,7 @@ def attention_s(hardware: Hardware, kernels: Kernels, call: AttentionCall) -> fl
     scores = float(call.sequences) * call.q_heads * call.q_tokens * call.kv_tokens
     products_s = _flops_s(hardware, kernels, "fp16", 2.0 * scores * (call.head_dim + call.value_dim))
     bandwidth = hardware.memory_bandwidth_bytes_per_s
-    if call.phase == "prefill":
+    if call.phase == Phase.PREFILL:
         return products_s + scores * kernels.score_bytes / (STREAM_EFFICIENCY * bandwidth)
     repeats = 1.0 if call.latent else call.q_heads / call.kv_heads
     return max(attention_bytes(call) * repeats / (kernels.attention_read * bandwidth), products_s)

@@ -4,7 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, Traffic
+from advisor.backends.deployment import AttentionBackend
+from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, Phase, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
@@ -32,7 +33,7 @@ class Machine(Protocol):
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer."""
 
-    def priced_as(self, implementation: str) -> str:
+    def priced_as(self, implementation: AttentionBackend) -> AttentionBackend:
         """The implementation of attention by whose times this one is priced, whatever the call; itself unless that is so."""
 
     def traffic_s(self, traffic: Traffic) -> float:
@@ -136,8 +137,8 @@ def attention_flops(call: AttentionCall) -> float:
 def attention_bytes(call: AttentionCall) -> float:
     """Bytes of the cache that one layer reads."""
     per_element = weight_format(call.kv_format).bytes_per_element(row_elements=call.head_dim)
-    elements = call.head_dim if call.latent and call.phase == "decode" else call.head_dim + call.value_dim
-    heads = call.q_heads if call.backend == "unshared" and call.phase == "decode" else call.kv_heads
+    elements = call.head_dim if call.latent and call.phase == Phase.DECODE else call.head_dim + call.value_dim
+    heads = call.q_heads if call.backend == AttentionBackend.UNSHARED and call.phase == Phase.DECODE else call.kv_heads
     return call.sequences * call.kv_tokens * heads * elements * per_element
 
 

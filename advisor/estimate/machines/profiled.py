@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
+from advisor.backends.deployment import AttentionBackend, KvLayout
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.machine import attention_bytes
-from advisor.estimate.operators.types import EXACT, FASTEST, AllReduce, AttentionCall, Exchange, Gemm, Traffic
+from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.interpolate import AttentionTable, GemmTable
@@ -59,14 +60,14 @@ class ProfiledMachine:
         A cache format borrows from another implementation or layout that it was measured in, times what the two differ by in bf16.
         The fastest of all takes what the fastest of those that were measured takes.
         """
-        if call.backend == FASTEST:
+        if call.backend == AttentionBackend.AUTO:
             return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
         if _variant(call) in self._attention.variants:
             return call.computed_share * self._measured_s(call)
         lender = self._stand_ins_by_variant.get(_variant(call))
         if lender is None:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
-        known = replace(call, backend=lender[0], layout=lender[1])
+        known = replace(call, backend=AttentionBackend(lender[0]), layout=KvLayout(lender[1]))
         ours, theirs = (self._measured_s(replace(each, kv_format="bf16")) for each in (call, known))
         return call.computed_share * self._measured_s(known) * ours / theirs
 
@@ -81,7 +82,7 @@ class ProfiledMachine:
             head_dim=call.head_dim,
         )
 
-    def priced_as(self, implementation: str) -> str:
+    def priced_as(self, implementation: AttentionBackend) -> AttentionBackend:
         """Each has its own table; the fastest of all is another one from shape to shape."""
         return implementation
 

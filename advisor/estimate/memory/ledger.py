@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from advisor.backends.deployment import Deployment, Parallel, Weights
+from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
 from advisor.estimate.memory.activations import activation_bytes
 from advisor.estimate.memory.retention import kept_of, kept_tokens, passing_tokens
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
@@ -234,7 +234,7 @@ def shared_bytes(deployment: Deployment, workload: Workload, engine: EngineProfi
 def sequence_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
     """Tokens of the pool that one request may need: the longest, or its own rounded to blocks where a paged pool may run dry."""
     slack = deployment.decoding.draft_tokens
-    if deployment.kv.layout == "contiguous":
+    if deployment.kv.layout == KvLayout.CONTIGUOUS:
         return workload.longest_tokens + slack
     block = block_tokens(deployment, engine)
     needed = workload.context_tokens if workload.oversubscribe else workload.longest_tokens

@@ -1,6 +1,6 @@
 """What the caches of a deployment keep of a sequence: all of it, or a window and first tokens in whole blocks."""
 
-from advisor.backends.deployment import CacheRetention, Deployment
+from advisor.backends.deployment import BatchPolicy, CacheRetention, Deployment, KvLayout
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.request import Workload
 
@@ -8,7 +8,7 @@ from advisor.profiles.request import Workload
 def kept_of(deployment: Deployment) -> CacheRetention | None:
     """The rule by which blocks are given back; `None` where a sequence keeps all that its layers may see."""
     kv = deployment.kv
-    if kv.layout == "contiguous":
+    if kv.layout == KvLayout.CONTIGUOUS:
         return None
     if kv.window is not None:
         return CacheRetention(kv.window, kv.sink_tokens)
@@ -26,6 +26,6 @@ def kept_tokens(deployment: Deployment, tokens: int) -> int:
 def passing_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
     """Tokens that prompts hold beyond what stays of them while they pass: one whole prompt, or one step's chunks."""
     prompt, batching = workload.prompt_tokens, deployment.batching
-    whole = batching.policy == "static" or not batching.chunked
+    whole = batching.policy == BatchPolicy.STATIC or not batching.chunked
     step = prompt if whole else batching.token_budget or engine.token_budget
     return min(step, max(prompt - kept_tokens(deployment, prompt), 0))

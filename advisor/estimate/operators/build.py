@@ -6,10 +6,10 @@ Counts and shapes only; what they take is the machine's to say.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import AttentionBackend, Deployment
 from advisor.estimate.operators.fusion import fused
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of, touched_experts
-from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, StepPart, Traffic
+from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Operator, Phase, StepPart, Traffic
 from advisor.estimate.operators.visible import computed_share, read_tokens
 from advisor.profiles.architectures.layers import LatentAttention, Matrix, Mixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
@@ -132,10 +132,10 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) ->
     return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
 
 
-def _implementation(deployment: Deployment, part: StepPart) -> str:
+def _implementation(deployment: Deployment, part: StepPart) -> AttentionBackend:
     """Patterns of blocks are never written out in prompts: a block is too small for that to matter."""
     attention = deployment.attention
-    return "sdpa" if part.phase == "prefill" and attention.pattern is not None else attention.backend
+    return AttentionBackend.SDPA if part.phase == Phase.PREFILL and attention.pattern is not None else attention.backend
 
 
 def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: StepPart, count: int) -> AttentionCall:
@@ -143,7 +143,7 @@ def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, pa
     entries = max(mixer.entries(part.kv_tokens) if isinstance(mixer, LatentAttention) else part.kv_tokens, 1)
     shape = (mixer.index_heads, 1, mixer.index_dim, 0)
     return AttentionCall(
-        part.phase, part.sequences, part.q_tokens, entries, *shape, "sdpa", deployment.kv.layout, "fp8", count, latent=True
+        part.phase, part.sequences, part.q_tokens, entries, *shape, AttentionBackend.SDPA, deployment.kv.layout, "fp8", count, latent=True
     )
 
 
@@ -152,7 +152,7 @@ def _keys_read(deployment: Deployment, mixer: SelfAttention | LatentAttention, p
     kv, most = deployment.kv, mixer.attended_tokens(part.kv_tokens)
     if kv.window is not None:
         most = min(most, kv.window + kv.sink_tokens)
-    if part.phase == "decode":
+    if part.phase == Phase.DECODE:
         most = min(most, read_tokens(deployment, part.kv_tokens))
     return min(part.kv_tokens, most + part.q_tokens - 1)
 
@@ -161,7 +161,7 @@ def _mla_call(deployment: Deployment, mixer: LatentAttention, part: StepPart, co
     """Decoding works on the compressed vectors; prefilling expands them to full heads."""
     ranks = deployment.parallel.tensor
     heads = -(-mixer.heads // ranks)
-    if part.phase == "decode":
+    if part.phase == Phase.DECODE:
         shape = (heads, 1, mixer.kv_rank + mixer.rope_dim, mixer.kv_rank)
     else:
         shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)

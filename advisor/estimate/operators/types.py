@@ -1,15 +1,21 @@
 """The operators of one step as records: counts and shapes only; what they take is the machine's to say."""
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import StrEnum
 
-EXACT = ("sdpa", "eager")
-"""Implementations of attention that compute the same."""
+from advisor.backends.deployment import AttentionBackend, KvLayout
 
-FASTEST = "flash"
-"""Whichever of them takes least."""
+EXACT = (AttentionBackend.SDPA, AttentionBackend.EAGER)
+"""Backends that compute the same values; `AttentionBackend.AUTO` is priced as the faster of them."""
 
-Phase = Literal["prefill", "decode"]
+
+class Phase(StrEnum):
+    """What a step computes for a sequence."""
+
+    PREFILL = "prefill"
+    """Tokens of its prompt."""
+    DECODE = "decode"
+    """The next output token, and draft tokens to verify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,7 @@ class StepPart:
         """Rows that the head computes."""
         if not self.sampled:
             return 0
-        return self.rows if self.phase == "decode" else self.sequences
+        return self.rows if self.phase == Phase.DECODE else self.sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +68,8 @@ class AttentionCall:
     kv_heads: int
     head_dim: int
     value_dim: int
-    backend: str
-    layout: str
+    backend: AttentionBackend
+    layout: KvLayout
     kv_format: str
     count: int
     latent: bool = False

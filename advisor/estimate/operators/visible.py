@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from advisor.backends.deployment import Deployment
+from advisor.backends.deployment import AttentionBackend, Deployment, KvLayout
+from advisor.estimate.operators.types import Phase
 
 if TYPE_CHECKING:  # operators ask for densities
     from advisor.estimate.operators.types import StepPart
@@ -14,7 +15,7 @@ WINDOW_BLOCK = 64
 def read_tokens(deployment: Deployment, tokens: int) -> int:
     """Most keys that decoding reads of `tokens`: all of a contiguous cache, whose unseen part is only masked."""
     attention, kv = deployment.attention, deployment.kv
-    if kv.layout == "contiguous":
+    if kv.layout == KvLayout.CONTIGUOUS:
         return tokens
     if attention.pattern is not None:
         return min(tokens, attention.pattern.seen_tokens + attention.pattern.block_tokens)
@@ -24,7 +25,9 @@ def read_tokens(deployment: Deployment, tokens: int) -> int:
 def computed_share(deployment: Deployment, part: "StepPart") -> float:
     """Share of a prompt's causal scores that are computed: blocks in which nobody sees anything are skipped."""
     attention = deployment.attention
-    if part.phase == "decode" or (attention.pattern is None and (attention.window is None or attention.backend == "eager")):
+    if part.phase == Phase.DECODE or (
+        attention.pattern is None and (attention.window is None or attention.backend == AttentionBackend.EAGER)
+    ):
         return 1.0
     pattern = attention.pattern
     span = (attention.window or 0) + WINDOW_BLOCK if pattern is None else pattern.seen_tokens + pattern.block_tokens

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from advisor.estimate.operators.types import StepPart
+from advisor.estimate.operators.types import Phase, StepPart
 from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS
 from advisor.estimate.steps.batched import Family
 from advisor.profiles.request import Load, Workload
@@ -153,7 +153,7 @@ class ServingLoop:
     def mixed_s(self, decoding: int, prompts: int, tokens: int) -> "Numbers":
         """A step with chunks of `tokens` of so many prompts, half-way through, beside so many that decode."""
         middle = max((self.reused + self.prompt + tokens) // 2, tokens)
-        parts = [StepPart("prefill", prompts, tokens, middle)]
+        parts = [StepPart(Phase.PREFILL, prompts, tokens, middle)]
         if not decoding:
             return self.family.step_s(tuple(parts))
         context = self.prompt + self.output / 2

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
-from advisor.backends.deployment import CacheRetention
+from advisor.backends.deployment import BatchPolicy, CacheRetention
 from advisor.estimate.cancellation import checkpoint
 from advisor.estimate.memory.ledger import full_blocks, reused_tokens
 from advisor.estimate.operators.types import StepPart
@@ -47,7 +47,7 @@ class Scheduler:
 
     def __init__(self, pricer: StepPricer, rules: SchedulerRules, *, exact_cache: bool = False) -> None:
         self._pricer = pricer
-        self._static = rules.policy == "static"
+        self._static = rules.policy == BatchPolicy.STATIC
         self._slots = max(rules.slots, 1)
         self._budget = rules.token_budget
         self._request_s = rules.request_s

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING
 
-from advisor.estimate.operators.types import StepPart
+from advisor.estimate.operators.types import Phase, StepPart
 from advisor.estimate.steps.pricer import StepPricer, rounded
 
 if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
@@ -43,7 +43,7 @@ class Family:
 
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> "Numbers":
         """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
-        own = self.step_s((StepPart("prefill", 1, tokens, kv_tokens, sampled),))
+        own = self.step_s((StepPart(Phase.PREFILL, 1, tokens, kv_tokens, sampled),))
         return own + self._draft.prefill_s(tokens, kv_tokens, False) if self._draft is not None else own
 
     def decode_s(self, sequences: int, context: float) -> "Numbers":
@@ -60,7 +60,7 @@ class Family:
         # Deferred: see above.
         import numpy as np
 
-        prefills = any(part.phase == "prefill" for part in parts)
+        prefills = any(part.phase == Phase.PREFILL for part in parts)
         rows, logit_rows = sum(part.rows for part in parts), sum(part.logit_rows for part in parts)
         tokens = [pricer.token_shares(rows, logit_rows, prefills) for pricer in self._by_weights]
         device_s = np.array([shares.total_s for shares in tokens])[self._weights]

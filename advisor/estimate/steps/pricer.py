@@ -9,7 +9,7 @@ from advisor.estimate.machines.machine import Machine, Shares, price
 from advisor.estimate.memory.ledger import device_weight_bytes
 from advisor.estimate.operators.build import PricingModel, mixing_operators, token_operators
 from advisor.estimate.operators.structure import structure_of
-from advisor.estimate.operators.types import StepPart
+from advisor.estimate.operators.types import Phase, StepPart
 from advisor.profiles.evidence import expected_tokens
 
 
@@ -66,7 +66,7 @@ class StepPricer:
 
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
         """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
-        own = self.step_s((StepPart("prefill", 1, tokens, kv_tokens, sampled),))
+        own = self.step_s((StepPart(Phase.PREFILL, 1, tokens, kv_tokens, sampled),))
         return own + (self.draft.prefill_s(tokens, kv_tokens, False) if self.draft else 0.0)
 
     def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
@@ -78,12 +78,12 @@ class StepPricer:
 
     def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> StepPart:
         """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
-        return rounded(StepPart("prefill", 1, tokens, kv_tokens, sampled))
+        return rounded(StepPart(Phase.PREFILL, 1, tokens, kv_tokens, sampled))
 
     def decode_part(self, sequences: int, context: float) -> StepPart:
         """The part of a step that decodes: a verified draft adds its positions."""
         positions = self.deployment.decoding.draft_tokens + 1
-        return StepPart("decode", sequences, positions, max(int(context), 1) + positions - 1)
+        return StepPart(Phase.DECODE, sequences, positions, max(int(context), 1) + positions - 1)
 
     def decode_s(self, sequences: int, context: float) -> float:
         """Seconds of a decoding step of `sequences` at mean length `context`, drafting included."""
@@ -100,7 +100,7 @@ class StepPricer:
         return self.deployment.decoding.draft_tokens * self.draft.decode_s(sequences, context)
 
     def _price(self, parts: tuple[StepPart, ...]) -> Shares:
-        prefills = any(part.phase == "prefill" for part in parts)
+        prefills = any(part.phase == Phase.PREFILL for part in parts)
         rows = sequences = logit_rows = 0
         attention_s = other_s = 0.0
         for part in parts:
@@ -156,13 +156,13 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
 def prefill_steps(prompt: int, sequences: int, budget: int) -> list[StepPart]:
     """The steps that prefill a prompt in chunks of the budget, or one step for all of `sequences` prompts where it holds them."""
     if sequences > 1 and prompt * sequences <= budget:
-        return [StepPart("prefill", sequences, prompt, prompt)]
-    return [StepPart("prefill", 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
+        return [StepPart(Phase.PREFILL, sequences, prompt, prompt)]
+    return [StepPart(Phase.PREFILL, 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
 
 
 def rounded(part: StepPart) -> StepPart:
     """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
-    q_tokens = _on_grid(part.q_tokens) if part.phase == "prefill" else part.q_tokens
+    q_tokens = _on_grid(part.q_tokens) if part.phase == Phase.PREFILL else part.q_tokens
     sequences, kv_tokens = _on_grid(part.sequences), max(_on_grid(part.kv_tokens), q_tokens)
     if (q_tokens, sequences, kv_tokens) == (part.q_tokens, part.sequences, part.kv_tokens):
         return part

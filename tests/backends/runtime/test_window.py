@@ -8,7 +8,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.deployment import Attention, Batching, CacheRetention, Deployment, KvCache, Weights
+from advisor.backends.deployment import (
+    Attention,
+    AttentionBackend,
+    Batching,
+    BatchPolicy,
+    CacheRetention,
+    Deployment,
+    KvCache,
+    KvLayout,
+    Weights,
+)
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import GenerationRequest, serve
@@ -204,9 +214,9 @@ def test_the_cache_holds_what_was_predicted(
 ) -> None:
     """The prediction counts the worst place of every window in its blocks, and prompts that pass at once: it bounds what is held."""
     spec = read_config(llama.config.to_dict(), id="tiny")
-    batching = Batching("continuous" if budget else "static", 3, budget, chunked=budget > 0)
-    kv = KvCache("paged", BLOCK, window=12, sink_tokens=first)
-    deployment = Deployment(spec, Weights("fp32"), Attention("sdpa"), kv, batching=batching)
+    batching = Batching(BatchPolicy.CONTINUOUS if budget else BatchPolicy.STATIC, 3, budget, chunked=budget > 0)
+    kv = KvCache(KvLayout.PAGED, BLOCK, window=12, sink_tokens=first)
+    deployment = Deployment(spec, Weights("fp32"), Attention(AttentionBackend.SDPA), kv, batching=batching)
     engine, workload = load_engine("advisor"), Workload(prompt_tokens=40, output_tokens=20, concurrency=3)
     machine = CatalogueMachine(load_hardware("h100-sxm"), engine.gpu)
     predicted = Estimator(machine, engine).metrics(deployment, workload, lengths=[(40, 20)] * 3).kv_cache_gib

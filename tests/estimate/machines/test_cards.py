@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from advisor.backends.deployment import Attention, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.gemm_time import FLOPS_PER_JOULE, product_constants, product_work
 from advisor.estimate.memory.ledger import ledger
-from advisor.estimate.operators.types import Gemm, StepPart
+from advisor.estimate.operators.types import Gemm, Phase, StepPart
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import Overheads, load_engine
 from advisor.profiles.formats import weight_format
@@ -54,9 +54,9 @@ def test_game_cards_gain_from_sums_in_fp16_and_others_do_not() -> None:
 def test_launches_of_the_host_hide_behind_a_slow_device_and_hold_a_fast_one() -> None:
     """0.3 ms a layer: less than an RTX 3090 takes to read a layer of 7B in fp16, far more than an H200 does."""
     model = find_model("meta-llama/Llama-2-7b-hf")
-    deployment = Deployment(model, Weights("fp16"), Attention("sdpa"), KvCache("paged", 16, "bf16"))
+    deployment = Deployment(model, Weights("fp16"), Attention(AttentionBackend.SDPA), KvCache(KvLayout.PAGED, 16, "bf16"))
     eager = BARE.model_copy(update={"host_layer_s": 0.0003})
-    part = (StepPart("decode", 1, 1, 128),)
+    part = (StepPart(Phase.DECODE, 1, 1, 128),)
     step_s = {
         (id, overheads.host_layer_s): StepPricer(deployment, CatalogueMachine(load_hardware(id), overheads)).step_s(part)
         for id in ("rtx-3090", "h200-sxm")
@@ -72,7 +72,9 @@ def test_llama_cpp_leaves_the_embedding_on_the_host(id: str, format: str, stages
     """Both were measured with 8,192 and 1,024 tokens of Llama-3-70B."""
     engine, hardware = load_engine("llama.cpp-2024"), load_hardware(id)
     model = find_model("meta-llama/Meta-Llama-3-70B")
-    deployment = Deployment(model, Weights(format), Attention("eager"), KvCache("paged", 1, "bf16"), parallel=Parallel(pipeline=stages))
+    deployment = Deployment(
+        model, Weights(format), Attention(AttentionBackend.EAGER), KvCache(KvLayout.PAGED, 1, "bf16"), parallel=Parallel(pipeline=stages)
+    )
     workload = Workload(prompt_tokens=1, output_tokens=8192 if stages == 1 else 1024, concurrency=1)
     held = ledger(deployment, workload, engine, 1)
     whole = ledger(deployment, workload, engine.model_copy(update={"embedding_on_host": False}), 1)
@@ -84,8 +86,8 @@ def test_llama_cpp_leaves_the_embedding_on_the_host(id: str, format: str, stages
 
 def test_stages_of_a_pipeline_add_a_hop_each() -> None:
     model = find_model("meta-llama/Llama-2-7b-hf")
-    deployment = Deployment(model, Weights("fp16"), Attention("sdpa"), KvCache("paged", 16, "bf16"))
+    deployment = Deployment(model, Weights("fp16"), Attention(AttentionBackend.SDPA), KvCache(KvLayout.PAGED, 16, "bf16"))
     machine = CatalogueMachine(load_hardware("rtx-3090"), BARE.model_copy(update={"hop_s": 0.001}))
-    part = (StepPart("decode", 1, 1, 128),)
+    part = (StepPart(Phase.DECODE, 1, 1, 128),)
     alone, staged = (StepPricer(replace(deployment, parallel=Parallel(pipeline=n)), machine).step_s(part) for n in (1, 4))
     assert staged - alone == pytest.approx(0.003)

@@ -4,19 +4,20 @@ from dataclasses import replace
 
 import pytest
 
+from advisor.backends.deployment import AttentionBackend, KvLayout
 from advisor.estimate.machines.attention_time import attention_constants
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.collective_time import Fabric
 from advisor.estimate.machines.gemm_time import product_constants, product_work
-from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm
+from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Phase
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import CACHE_FORMATS, FORMATS, weight_format
 from advisor.profiles.hardware import load_hardware, shipped_hardware
 from advisor.profiles.metrics import Basis
 
 EVERY_FORMAT = (*FORMATS, "int4-g32", "int4-g128", "exl2-2.5bpw", "exl2-4.0bpw", "exl2-8.0bpw")
-DECODE = AttentionCall("decode", 1, 1, 4096, 32, 8, 128, 128, "sdpa", "paged", "bf16", 1)
-PREFILL = AttentionCall("prefill", 1, 2048, 2048, 32, 8, 128, 128, "sdpa", "paged", "bf16", 1)
+DECODE = AttentionCall(Phase.DECODE, 1, 1, 4096, 32, 8, 128, 128, AttentionBackend.SDPA, KvLayout.PAGED, "bf16", 1)
+PREFILL = AttentionCall(Phase.PREFILL, 1, 2048, 2048, 32, 8, 128, 128, AttentionBackend.SDPA, KvLayout.PAGED, "bf16", 1)
 
 
 def machine(id: str) -> CatalogueMachine:

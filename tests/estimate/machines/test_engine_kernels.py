@@ -4,17 +4,18 @@ from dataclasses import replace
 
 import pytest
 
+from advisor.backends.deployment import AttentionBackend, KvLayout
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.engine_kernels import attention_s, product_s
 from advisor.estimate.machines.gemm_time import product_constants
-from advisor.estimate.operators.types import AttentionCall, Gemm
+from advisor.estimate.operators.types import AttentionCall, Gemm, Phase
 from advisor.profiles.engine_parts import Kernels
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 
 PLAIN = Kernels(layer_s=0, read=1, unpack_flops=0, product=1)
-DECODE = AttentionCall("decode", 1, 1, 4096, 32, 8, 128, 128, "eager", "paged", "bf16", 1)
-PREFILL = AttentionCall("prefill", 1, 512, 4096, 32, 8, 128, 128, "eager", "paged", "bf16", 1)
+DECODE = AttentionCall(Phase.DECODE, 1, 1, 4096, 32, 8, 128, 128, AttentionBackend.EAGER, KvLayout.PAGED, "bf16", 1)
+PREFILL = AttentionCall(Phase.PREFILL, 1, 512, 4096, 32, 8, 128, 128, AttentionBackend.EAGER, KvLayout.PAGED, "bf16", 1)
 
 
 def product(m: int, format: str) -> Gemm:

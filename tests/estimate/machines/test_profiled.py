@@ -2,8 +2,9 @@
 
 import pytest
 
+from advisor.backends.deployment import AttentionBackend, KvLayout
 from advisor.estimate.machines.profiled import ProfiledMachine
-from advisor.estimate.operators.types import AttentionCall
+from advisor.estimate.operators.types import AttentionCall, Phase
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.machine import AttentionPoint, GemmPoint, MachineProfile, RuntimeOverheads
 
@@ -46,7 +47,9 @@ def machine() -> ProfiledMachine:
 
 
 def priced(machine: ProfiledMachine, implementation: str, layout: str, kv_format: str) -> float:
-    return machine.attention_s(AttentionCall("decode", 4, 1, 256, 8, 4, 32, 32, implementation, layout, kv_format, 1))
+    return machine.attention_s(
+        AttentionCall(Phase.DECODE, 4, 1, 256, 8, 4, 32, 32, AttentionBackend(implementation), KvLayout(layout), kv_format, 1)
+    )
 
 
 @pytest.mark.parametrize("variant", SECONDS)

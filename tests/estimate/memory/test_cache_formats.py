@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from advisor.backends.deployment import Deployment, KvCache, baseline
+from advisor.backends.deployment import Deployment, KvCache, KvLayout, baseline
 from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 from advisor.estimate.memory.ledger import device_kv_bytes, kv_bytes_of_sequence, recent_bytes
 from advisor.profiles.architectures.layers import SelfAttention
@@ -21,7 +21,7 @@ def deployment(kv: KvCache, *, engine: str = "advisor") -> Deployment:
 @pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 @pytest.mark.parametrize(("layout", "block"), [("contiguous", 0), ("paged", 16)])
 def test_the_cache_of_our_runtime_takes_the_bytes_that_are_predicted(kv_format: str, layout: str, block: int) -> None:
-    predicted = deployment(KvCache(layout=layout, block_tokens=block, format=kv_format))
+    predicted = deployment(KvCache(layout=KvLayout(layout), block_tokens=block, format=kv_format))
     mixers = [layer.mixer for layer in predicted.model.layers]
     heads = tuple(KvShape(each.kv_heads, each.head_dim, each.value_dim) for each in mixers if isinstance(each, SelfAttention))
     size = block or TOKENS
@@ -31,14 +31,16 @@ def test_the_cache_of_our_runtime_takes_the_bytes_that_are_predicted(kv_format: 
 
 
 def test_newest_pages_are_kept_by_engines_that_say_so_and_shrink_with_the_block() -> None:
-    small, large = (recent_bytes(deployment(KvCache("paged", block, "int4"))) for block in (16, 64))
+    small, large = (recent_bytes(deployment(KvCache(KvLayout.PAGED, block, "int4"))) for block in (16, 64))
     assert large == 4 * small > 0
-    assert recent_bytes(deployment(KvCache("paged", 16, "int8"))) == 0
-    assert recent_bytes(deployment(KvCache("paged", 16, "int4"), engine="lmdeploy")) == 0
+    assert recent_bytes(deployment(KvCache(KvLayout.PAGED, 16, "int8"))) == 0
+    assert recent_bytes(deployment(KvCache(KvLayout.PAGED, 16, "int4"), engine="lmdeploy")) == 0
 
 
 def test_scales_are_counted_where_an_engine_keeps_them() -> None:
     """Our fp8 rows have one each, those of vLLM have none."""
-    ours, theirs = (kv_bytes_of_sequence(deployment(KvCache("paged", 16, "fp8"), engine=engine), 100) for engine in ("advisor", "vllm"))
+    ours, theirs = (
+        kv_bytes_of_sequence(deployment(KvCache(KvLayout.PAGED, 16, "fp8"), engine=engine), 100) for engine in ("advisor", "vllm")
+    )
     elements = theirs
     assert ours == elements * (1 + 2 / 64), "two bytes for every row of 64"

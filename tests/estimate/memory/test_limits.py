@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.planning.advice import Status
@@ -28,9 +28,9 @@ def deployment(model: str, weights: str, *, tp: int = 1, slots: int = 256, budge
     return Deployment(
         model=find_model(model),
         weights=Weights(weights),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", 16),
-        batching=Batching("continuous", slots, budget),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, 16),
+        batching=Batching(BatchPolicy.CONTINUOUS, slots, budget),
         parallel=Parallel(tensor=tp),
     )
 
@@ -88,8 +88,8 @@ def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:
     """An engine that tries its largest step before it sizes its cache keeps that much free."""
     known, base = estimator("h100-sxm", "vllm"), deployment("meta-llama/Meta-Llama-3.1-8B", "bf16")
     small = known.max_sequences(base, SHORT)
-    assert known.max_sequences(replace(base, batching=Batching("continuous", 2048, 0)), SHORT) < small
-    assert known.max_sequences(replace(base, batching=Batching("continuous", 256, 65_536)), SHORT) < small
+    assert known.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 2048, 0)), SHORT) < small
+    assert known.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 256, 65_536)), SHORT) < small
 
 
 def test_small_devices_take_smaller_steps() -> None:

@@ -5,7 +5,7 @@ from statistics import median
 
 import pytest
 
-from advisor.backends.deployment import Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import block_tokens, device_kv_bytes, device_weight_bytes
@@ -36,8 +36,8 @@ def predicted_pool(row: Row) -> tuple[Deployment, float]:
     deployment = Deployment(
         model=find_model(row["model"]),
         weights=Weights(row["weights"]),
-        kv=KvCache("paged", known.block_tokens, row["kv"]),
-        batching=Batching("continuous", int(row["max_sequences"] or known.max_sequences), int(row["token_budget"] or 0)),
+        kv=KvCache(KvLayout.PAGED, known.block_tokens, row["kv"]),
+        batching=Batching(BatchPolicy.CONTINUOUS, int(row["max_sequences"] or known.max_sequences), int(row["token_budget"] or 0)),
         parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
         engine=known.name,
     )
@@ -93,7 +93,7 @@ def test_weights_of_a_device_are_what_vllm_loaded(model: str, tp: int, pp: int, 
 
 def test_a_block_of_a_hybrid_grows_until_it_holds_a_state() -> None:
     """vLLM, 27B with these layers and an fp8 cache: 1,568 tokens a block (github.com/mitchross/talos-argocd-proxmox/pull/1995)."""
-    hybrid = Deployment(model=find_model("Qwen/Qwen3.5-27B"), weights=Weights("fp8"), kv=KvCache("paged", 16, "fp8"))
+    hybrid = Deployment(model=find_model("Qwen/Qwen3.5-27B"), weights=Weights("fp8"), kv=KvCache(KvLayout.PAGED, 16, "fp8"))
     assert block_tokens(hybrid, load_engine("vllm")) == 1568
     assert block_tokens(hybrid, load_engine("sglang")) == 16
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Weights
 from advisor.backends.measure.spread import quantile
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
@@ -35,9 +35,9 @@ def deployment(*, reuse: bool, batching: Batching | None = None) -> Deployment:
     return Deployment(
         model=find_model("meta-llama/Meta-Llama-3.1-8B"),
         weights=Weights("bf16"),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", BLOCK, "bf16", prefix_reuse=reuse),
-        batching=batching or Batching("continuous", 16, 2048, chunked=False),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, BLOCK, "bf16", prefix_reuse=reuse),
+        batching=batching or Batching(BatchPolicy.CONTINUOUS, 16, 2048, chunked=False),
     )
 
 
@@ -87,7 +87,7 @@ WORKLOADS = [
     {"prompt_tokens": 4000, "output_tokens": 64, "concurrency": 16, "shared_prefix_tokens": 3900},
     {"prompt_tokens": 1024, "output_tokens": 128, "load": Load.OPEN, "request_rate_per_s": 2.0, "shared_prefix_tokens": 900},
 ]
-BATCHINGS = [Batching("static", 16), Batching("continuous", 16, 512), Batching("continuous", 16, 2048, chunked=False)]
+BATCHINGS = [Batching(BatchPolicy.STATIC, 16), Batching(BatchPolicy.CONTINUOUS, 16, 512), Batching(BatchPolicy.CONTINUOUS, 16, 2048, chunked=False)]
 
 
 @pytest.mark.parametrize("shape", WORKLOADS, ids=lambda shape: f"{shape['prompt_tokens']}-{shape['shared_prefix_tokens']}")

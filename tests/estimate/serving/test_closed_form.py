@@ -7,7 +7,18 @@ from typing import Any
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Weights
+from advisor.backends.deployment import (
+    Attention,
+    AttentionBackend,
+    Batching,
+    BatchPolicy,
+    DecodeMethod,
+    Decoding,
+    Deployment,
+    KvCache,
+    KvLayout,
+    Weights,
+)
 from advisor.backends.measure.spread import quantile
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
@@ -67,10 +78,10 @@ def deployment(budget: int, decoding: Decoding | None = None) -> Deployment:
     return Deployment(
         model=find_model("Qwen/Qwen3-8B"),
         weights=Weights("bf16"),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", 16),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, 16),
         decoding=decoding or Decoding(),
-        batching=Batching("continuous", 64, budget),
+        batching=Batching(BatchPolicy.CONTINUOUS, 64, budget),
     )
 
 
@@ -98,7 +109,7 @@ def test_waiting_grows_with_the_rate_up_to_the_capacity() -> None:
 
 def test_prompt_lookup_beside_prompts_is_told_as_late_as_it_is_simulated() -> None:
     pricing, workload = estimator("l40s"), Workload(prompt_tokens=1024, output_tokens=256, concurrency=8)
-    speculative = deployment(512, Decoding("prompt-lookup", 4, 0.3, (0.2, 0.4)))
+    speculative = deployment(512, Decoding(DecodeMethod.PROMPT_LOOKUP, 4, 0.3, (0.2, 0.4)))
     quick, served = pricing.steady(speculative, workload), pricing.simulate(speculative, workload)
     assert quick.ttft_ms_p95 == pytest.approx(1e3 * quantile(list(served.ttft_s), 0.95), rel=0.35)
 

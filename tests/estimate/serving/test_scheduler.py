@@ -8,7 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from advisor.backends.deployment import Attention, Batching, Decoding, Deployment, KvCache, Weights
+from advisor.backends.deployment import (
+    Attention,
+    AttentionBackend,
+    Batching,
+    BatchPolicy,
+    DecodeMethod,
+    Decoding,
+    Deployment,
+    KvCache,
+    KvLayout,
+    Weights,
+)
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.operators.types import StepPart
 from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool, SimRequest
@@ -35,10 +46,10 @@ def pricer(decoding: Decoding | None = None) -> EqualSteps:
     stack = Deployment(
         model=find_model("meta-llama/Meta-Llama-3.1-8B"),
         weights=Weights("bf16"),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", BLOCK, "bf16"),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, BLOCK, "bf16"),
         decoding=decoding or Decoding(),
-        batching=Batching("continuous", 8, BUDGET),
+        batching=Batching(BatchPolicy.CONTINUOUS, 8, BUDGET),
     )
     return EqualSteps(stack, CatalogueMachine(load_hardware("h100-sxm"), load_engine("vllm").gpu))
 
@@ -264,14 +275,14 @@ def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
 
 def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     """Three tokens a step when both drafts are always right."""
-    drafted = pricer(Decoding("prompt-lookup", draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
+    drafted = pricer(Decoding(DecodeMethod.PROMPT_LOOKUP, draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
     run = Scheduler(drafted, SchedulerRules(policy="continuous", slots=1, token_budget=BUDGET))
     assert run.serve([(16, 31)], in_flight=1)[0].last_s == 11 * STEP_S
 
 
 def test_a_draft_that_goes_past_the_end_holds_no_more_of_the_cache() -> None:
     """Four sequences of 256 + 64 tokens hold 319 at most: twenty blocks of 16 each, whatever the last step was worth."""
-    drafting = pricer(Decoding("prompt-lookup", draft_tokens=4, acceptance=0.6))
+    drafting = pricer(Decoding(DecodeMethod.PROMPT_LOOKUP, draft_tokens=4, acceptance=0.6))
     run = Scheduler(drafting, SchedulerRules(policy="static", slots=4, token_budget=8192), exact_cache=True)
     run.serve([(256, 64)] * 4, in_flight=4)
     assert run.peak_cache_tokens == 4 * 320

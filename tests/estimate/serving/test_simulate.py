@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.planning.question import workload_of
@@ -23,9 +23,9 @@ def deployment(*, slots: int = 64, data: int = 1, model: str = "meta-llama/Meta-
     return Deployment(
         model=find_model(model),
         weights=Weights("bf16"),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", 16, "bf16"),
-        batching=Batching("continuous", slots, 2048),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, 16, "bf16"),
+        batching=Batching(BatchPolicy.CONTINUOUS, slots, 2048),
         parallel=Parallel(data=data),
         engine="vllm",
     )

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Weights
 from advisor.backends.measure.spread import STATISTICS
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
@@ -47,9 +47,9 @@ def simulated(name: str, hardware: str, slots: int, pool: SimPool | None, pricer
     stack = Deployment(
         model=find_model("meta-llama/Meta-Llama-3.1-8B"),
         weights=Weights("bf16"),
-        attention=Attention("sdpa"),
-        kv=KvCache("paged", 16, "bf16"),
-        batching=Batching("continuous", slots, 2048),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, 16, "bf16"),
+        batching=Batching(BatchPolicy.CONTINUOUS, slots, 2048),
         engine="vllm",
     )
     estimator = Estimator(CatalogueMachine(load_hardware(hardware), engine.gpu), engine)

@@ -6,10 +6,10 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from advisor.backends.deployment import Attention, Decoding, Deployment, KvCache, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, DecodeMethod, Decoding, Deployment, KvCache, KvLayout, Weights
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.machine import Machine, price
-from advisor.estimate.operators.types import StepPart
+from advisor.estimate.operators.types import Phase, StepPart
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
 from advisor.profiles.engines import load_engine
@@ -18,9 +18,9 @@ from advisor.profiles.model_store import find_model
 
 MODEL = find_model("Qwen/Qwen3-8B")
 PLAIN = Decoding()
-DRAFTED = Decoding("draft", 3, 0.7, (0.6, 0.8), find_model("Qwen/Qwen3-0.6B"))
-DECODING = StepPart("decode", 8, 1, 1500)
-CHUNK = StepPart("prefill", 1, 500, 1000)
+DRAFTED = Decoding(DecodeMethod.DRAFT, 3, 0.7, (0.6, 0.8), find_model("Qwen/Qwen3-0.6B"))
+DECODING = StepPart(Phase.DECODE, 8, 1, 1500)
+CHUNK = StepPart(Phase.PREFILL, 1, 500, 1000)
 STEPS = {"decode": (DECODING,), "prefill": (CHUNK,), "mixed": (CHUNK, DECODING)}
 
 
@@ -31,9 +31,9 @@ def machine(engine: str = "advisor") -> Machine:
 def pricers(decoding: Decoding, on: Machine) -> list[StepPricer]:
     """Three ways to store weights, two kernels, two caches: twelve deployments."""
     shared = SharedPrices()
-    ways = itertools.product(("bf16", "int8", "int4"), ("eager", "sdpa"), ("bf16", "int8"))
+    ways = itertools.product(("bf16", "int8", "int4"), (AttentionBackend.EAGER, AttentionBackend.SDPA), ("bf16", "int8"))
     return [
-        StepPricer(Deployment(MODEL, Weights(weights), Attention(kernel), KvCache("paged", 16, cache), decoding), on, shared)
+        StepPricer(Deployment(MODEL, Weights(weights), Attention(kernel), KvCache(KvLayout.PAGED, 16, cache), decoding), on, shared)
         for weights, kernel, cache in ways
     ]
 

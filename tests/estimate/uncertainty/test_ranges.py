@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvCache, Parallel, Weights
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.uncertainty.domain import compared, domain, gaps_of
@@ -21,7 +21,8 @@ BUSY = Workload(prompt_tokens=1000, output_tokens=500, concurrency=16)
 
 def deployment(model: str = "meta-llama/Meta-Llama-3.1-70B", engine: str = "vllm", **parallel: int) -> Deployment:
     return Deployment(
-        find_model(model), Weights("fp8"), Attention("sdpa"), KvCache("paged", 16, "fp8"), batching=Batching("continuous", 16, 0),
+        find_model(model), Weights("fp8"), Attention(AttentionBackend.SDPA), KvCache(KvLayout.PAGED, 16, "fp8"),
+        batching=Batching(BatchPolicy.CONTINUOUS, 16, 0),
         parallel=Parallel(**parallel), engine=engine,
     )  # fmt: skip
 
