@@ -87,7 +87,11 @@ WORKLOADS = [
     {"prompt_tokens": 4000, "output_tokens": 64, "concurrency": 16, "shared_prefix_tokens": 3900},
     {"prompt_tokens": 1024, "output_tokens": 128, "load": Load.OPEN, "request_rate_per_s": 2.0, "shared_prefix_tokens": 900},
 ]
-BATCHINGS = [Batching(BatchPolicy.STATIC, 16), Batching(BatchPolicy.CONTINUOUS, 16, 512), Batching(BatchPolicy.CONTINUOUS, 16, 2048, chunked=False)]
+BATCHINGS = [
+    Batching(BatchPolicy.STATIC, 16),
+    Batching(BatchPolicy.CONTINUOUS, 16, 512),
+    Batching(BatchPolicy.CONTINUOUS, 16, 2048, chunked=False),
+]
 
 
 @pytest.mark.parametrize("shape", WORKLOADS, ids=lambda shape: f"{shape['prompt_tokens']}-{shape['shared_prefix_tokens']}")

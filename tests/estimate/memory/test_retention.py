@@ -110,7 +110,11 @@ def test_prompts_under_a_window_take_a_share_of_dense_attention(estimator: Estim
     whole = StepPart(Phase.PREFILL, 1, 16384, 16384)
     dense, sliding, eager = (
         attention_of(deployed(attention=attention), whole)
-        for attention in (Attention(AttentionBackend.SDPA), Attention(AttentionBackend.SDPA, window=1024), Attention(AttentionBackend.EAGER, window=1024))
+        for attention in (
+            Attention(AttentionBackend.SDPA),
+            Attention(AttentionBackend.SDPA, window=1024),
+            Attention(AttentionBackend.EAGER, window=1024),
+        )
     )
     assert (dense.computed_share, eager.computed_share) == (1.0, 1.0)
     assert sliding.computed_share == pytest.approx(causal_scores(16384, 16384, 1024 + 64) / causal_scores(16384, 16384, 16384))
