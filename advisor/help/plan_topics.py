@@ -10,10 +10,10 @@ from advisor.planfile.deployment import deployment_of, techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planning.advice import Candidate, TechniqueState
 from advisor.planning.planner import Planner
-from advisor.planning.ranking import MEMORY
 from advisor.planning.reasons import reason_for
 from advisor.planning.search import Stack
 from advisor.planning.target import planner_for, resolve_target
+from advisor.planning.violations import MEMORY
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request

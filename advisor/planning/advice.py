@@ -5,7 +5,7 @@ from enum import StrEnum
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.technique import Technique
-from advisor.estimate.uncertainty.probability import all_kept
+from advisor.estimate.uncertainty.probability import joint_probability
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Metrics, Value
@@ -65,7 +65,7 @@ class Candidate:
     @property
     def probability(self) -> float:
         """How likely all limits are kept."""
-        return all_kept(dict(self.probabilities))
+        return joint_probability(dict(self.probabilities))
 
     @property
     def worst_miss(self) -> Violation | None:

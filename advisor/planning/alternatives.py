@@ -1,24 +1,21 @@
 """Every plan worth a look: the frontier as simulated, and of all others one of each kind, priced in closed form. For screens."""
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+import numpy as np
+
+from advisor.estimate.arrays import Indices
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.planner import Planner, candidate_id
-from advisor.planning.ranking import Verdicts, misses, status
+from advisor.planning.pricing import PricedStacks
+from advisor.planning.ranking import Verdicts
 from advisor.planning.reasons import reasons
 from advisor.planning.search import stack_of
+from advisor.planning.violations import status, violations_of
 from advisor.profiles.request import Request
-
-if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
-    from collections.abc import Sequence
-
-    from numpy import intp
-    from numpy.typing import NDArray
-
-    from advisor.planning.pricing import PricedStacks
 
 MOST_EACH = 48
 """Plans of each standing beside the frontier: more than a hundred rows nobody reads, and a table draws itself no faster than they are."""
@@ -91,7 +88,7 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
     )
 
 
-def with_simulated(spots: "Sequence[Alternative]", candidate: Candidate) -> tuple[Alternative, ...]:
+def with_simulated(spots: Sequence[Alternative], candidate: Candidate) -> tuple[Alternative, ...]:
     """The same plans, one of them with the numbers of its simulation in place of the closed form's."""
     return tuple(_simulated(spot, candidate) if spot.id == candidate.id else spot for spot in spots)
 
@@ -106,7 +103,7 @@ def _zone(candidate: Candidate, best: bool) -> Feasibility:
     return Feasibility.FRONTIER if best else Feasibility.FEASIBLE
 
 
-def _others(planner: Planner, request: Request, priced: "PricedStacks", judged: Verdicts, known: set[str]) -> list[Alternative]:
+def _others(planner: Planner, request: Request, priced: PricedStacks, judged: Verdicts, known: set[str]) -> list[Alternative]:
     """One of each kind in closed form, those that fit before those that do not, each best first."""
     order = judged.order
     fits = ~judged.infeasible[order]
@@ -118,21 +115,18 @@ def _others(planner: Planner, request: Request, priced: "PricedStacks", judged: 
     ]
 
 
-def _candidate(priced: "PricedStacks", judged: Verdicts, place: int, planner: Planner, request: Request) -> Candidate:
+def _candidate(priced: PricedStacks, judged: Verdicts, place: int, planner: Planner, request: Request) -> Candidate:
     stack = priced.stacks[place]
     if place not in priced.rows:
         priced.rows[place] = candidate_id(stack), priced.metrics(place)
     id, metrics = priced.rows[place]
-    missed = misses(metrics, request.limits, planner.budget_gib(request))
+    missed = violations_of(metrics, request.limits, planner.budget_gib(request))
     chances = tuple((limit, float(chance[place])) for limit, chance in judged.probabilities.items())
     verdict = status(float(judged.probability[place]), missed)
     return Candidate(id, stack.techniques, stack.deployment, metrics, verdict, missed, chances)
 
 
-def _distinct(priced: "PricedStacks", places: "NDArray[intp]") -> list[int]:
+def _distinct(priced: PricedStacks, places: Indices) -> list[int]:
     """The first places, of stacks of one kind only the first."""
-    # Deferred: see above.
-    import numpy as np
-
-    _, first = np.unique(priced.kinds[places], return_index=True)
+    _, first = np.unique(priced.similarity_groups[places], return_index=True)
     return [int(places[at]) for at in np.sort(first)[:MOST_EACH]]

@@ -12,8 +12,9 @@ from advisor.estimate.serving.times import ServingTimes
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.losses import Losses
 from advisor.planning.pricing import PricedStacks, StackPricer
-from advisor.planning.ranking import FINALISTS, OBJECTIVES, Verdicts, columns_of, evaluate, frontier, misses, order, representatives, status
+from advisor.planning.ranking import FINALISTS, OBJECTIVES, Verdicts, columns_of, evaluate, frontier, order, representatives
 from advisor.planning.search import Stack, stacks, why_nothing_is_left
+from advisor.planning.violations import status, violations_of
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import Evidence
@@ -151,7 +152,7 @@ class Planner:
     def _evaluate(self, stack: Stack, metrics: Metrics, request: Request) -> Candidate:
         budget_gib = self.budget_gib(request)
         judged = evaluate(columns_of([metrics], [len(stack.techniques)]), request, budget_gib)
-        missed = misses(metrics, request.limits, budget_gib)
+        missed = violations_of(metrics, request.limits, budget_gib)
         chances = tuple((limit, float(chance[0])) for limit, chance in judged.probabilities.items())
         verdict = status(float(judged.probability[0]), missed)
         return Candidate(candidate_id(stack), stack.techniques, stack.deployment, metrics, verdict, missed, chances)

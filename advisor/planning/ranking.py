@@ -1,24 +1,23 @@
-"""Limits, frontier and preference: how likely each stack keeps the limits, which are worth a look, which comes first.
+"""Rank stacks against the limits and the preference of one request, in columns: an entry for each of tens of thousands of stacks.
 
-Works on columns, a number per stack, so that tens of thousands are ranked at once.
+Feasible stacks come first, by the logarithm of a weighted product of metrics; the others follow by how far they violate limits.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from advisor.estimate.uncertainty.probability import all_kept_each, keeps_probabilities
-from advisor.planning.advice import LIKELY, Candidate, Status, Violation
+import numpy as np
+from numpy import bool_
+from numpy.typing import NDArray
+
+from advisor.estimate.arrays import Indices, Numbers
+from advisor.estimate.uncertainty.probability_columns import joint_probabilities, probabilities_of_meeting
+from advisor.planning.advice import Candidate
+from advisor.planning.violations import bounds
 from advisor.profiles.metrics import Metrics, Value
-from advisor.profiles.request import Limits, Prefer, Request
-from advisor.quantities.metrics import BY_LIMIT, keeps, limit_of
-
-if TYPE_CHECKING:  # numpy takes a tenth of a second to import; the functions that need it do
-    from numpy import bool_, float64, intp
-    from numpy.typing import NDArray
-
-    Numbers = NDArray[float64]
+from advisor.profiles.request import Prefer, Request
+from advisor.quantities.metrics import BY_LIMIT
 
 WEIGHTS: dict[Prefer, dict[str, float]] = {
     Prefer.LATENCY: {"tpot_ms_mean": 0.65, "ttft_ms_mean": 0.3, "peak_memory_gib": 0.05},
@@ -26,136 +25,111 @@ WEIGHTS: dict[Prefer, dict[str, float]] = {
     Prefer.MEMORY: {"peak_memory_gib": 0.9, "tpot_ms_mean": 0.1},
     Prefer.BALANCED: {"tpot_ms_mean": 0.35, "ttft_ms_mean": 0.2, "throughput_tok_s": -0.3, "peak_memory_gib": 0.15},
 }
-"""Exponents of each metric in what is minimised."""
+"""Exponents of the metrics in the product that is minimised."""
 RISK_WEIGHT = 3.0
-"""A plan that keeps the limits half as likely must be eight times better by preference to come first."""
+"""Weight of the logarithm of the probability: a plan half as likely to meet the limits must be eight times better otherwise."""
 LEAST_PROBABILITY = 1e-6
-"""Below it, chances are all alike; how far a limit is missed then tells more."""
+"""Lower probabilities count as this one: how far a limit is violated then says more."""
 QUALITY_WEIGHT = 0.05
-"""A percent of perplexity weighs as much as 5 % of speed."""
+"""Weight of one percent of perplexity: as much as 5 % of speed."""
 QUALITY_GUARD = 3.0
-"""What a loss that nobody agreed to weighs at the most: as much as limits that are kept with a probability of 0.37."""
+"""Most that is added for a quality loss without a stated limit: as much as for meeting the limits with a probability of 0.37."""
 GUARDED_LOSS_PCT = (1.0, 5.0)
-"""Where the guard begins and where it is complete."""
+"""Losses at which the guard starts to be added, and from which it is added in full."""
 TECHNIQUE_WEIGHT = 0.005
-"""Each technique must earn half a percent: of two equal stacks the simpler one is better."""
+"""Weight of one technique: it must gain half a percent, so that of two equal stacks the one with fewer techniques ranks first."""
 FINALISTS = 12
-"""Stacks that are simulated: at least so many, and all that the closed form cannot tell from the first."""
+"""Fewest stacks that are simulated, where there are as many; those close to the best in closed form are added."""
 MOST_FINALISTS = 20
 CLOSED_FORM_ERROR = 0.05
-"""How far the closed form moves what is minimised, half of the time."""
+"""Median difference between the objective in closed form and as simulated."""
 SAME_RANK_TOLERANCE = 0.02
-"""Stacks whose closed forms all agree within 2 % stand for one another."""
+"""Stacks whose metrics in closed form all agree within 2 % are represented by the first of them."""
 FRONTIER_TOLERANCE = 1.03
-"""Plans within 3 % of each other are one point of the frontier."""
-MEMORY = "memory_gib_per_device"
+"""Plans within 3 % of each other in every objective are one point of the frontier."""
 OBJECTIVES = {"tpot_ms_mean": 1, "ttft_ms_mean": 1, "peak_memory_gib": 1, "throughput_tok_s": -1}
-"""Each with 1 where less is better, -1 where more is."""
+"""Metrics of the Pareto frontier: 1 where less is better, -1 where more is."""
 _FARTHEST = math.log(1e6)
 
 
 @dataclass(frozen=True, slots=True)
 class MetricColumn:
-    """One metric of many stacks with its ranges; `nan` where a stack has none."""
+    """One metric of many stacks, with the ends of its range; `nan` for a stack without it."""
 
-    low: "Numbers"
-    value: "Numbers"
-    high: "Numbers"
+    low: Numbers
+    value: Numbers
+    high: Numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What is known of many stacks, by metric."""
+    """Metrics of many stacks, by name."""
 
     count: int
-    techniques: "Numbers"
-    """How many each one has."""
+    techniques: Numbers
+    """Number of techniques of each stack."""
     metrics: dict[str, MetricColumn]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """How many stacks stand against the limits of one request."""
+    """How many stacks do against the limits and the preference of one request, an entry for each stack."""
 
-    probabilities: dict[str, "Numbers"]
-    probability: "Numbers"
-    missed: dict[str, "NDArray[bool_]"]
-    violation: "Numbers"
-    """Sum of the logarithms of what is missed by."""
-    cost: "Numbers"
-    """What is minimised among those that miss nothing."""
+    probabilities: dict[str, Numbers]
+    """Probability of meeting each limit, by field of `Limits`."""
+    probability: Numbers
+    """Probability of meeting all of them."""
+    missed: dict[str, NDArray[bool_]]
+    """Whether the predicted value violates each limit."""
+    violation: Numbers
+    """Sum of the absolute logarithms of predicted over limit, over the violated limits."""
+    cost: Numbers
+    """The objective that is minimised among feasible stacks."""
 
     @property
-    def infeasible(self) -> "NDArray[bool_]":
-        """Whether some limit is missed."""
+    def infeasible(self) -> NDArray[bool_]:
+        """Whether some limit is violated."""
         return self.violation > 0
 
     def misses_only(self, limit: str) -> int | None:
-        """The stack that misses this limit and no other, and by least."""
-        # Deferred: see above.
-        import numpy as np
-
+        """Index of the stack that violates this limit alone, by least; `None` where none does."""
         others = [missed for name, missed in self.missed.items() if name != limit]
         only = self.missed[limit] & ~np.logical_or.reduce(others) if others else self.missed[limit]
         return int(np.where(only, self.violation, np.inf).argmin()) if only.any() else None
 
     @property
-    def order(self) -> "NDArray[intp]":
-        """Best first: what misses nothing by cost, then what misses least."""
-        # Deferred: see above.
-        import numpy as np
-
+    def order(self) -> Indices:
+        """Indices of the stacks, best first: feasible ones by cost, then the others by violation."""
         return np.lexsort((self.cost, self.violation))
 
 
 def evaluate(columns: Columns, request: Request, budget_gib: float) -> Verdicts:
-    """Hold every stack against the limits, of which the memory that there is always is one."""
-    # Deferred: see above.
-    import numpy as np
-
-    chances, missed, distance = {}, {}, np.zeros(columns.count)
-    for limit, asked in bounds(request.limits, budget_gib).items():
-        shown = BY_LIMIT[limit]
-        column = columns.metrics.get(shown.name)
+    """Compare every stack with the limits of a request and with the memory budget of a device."""
+    probabilities, missed, violation = {}, {}, np.zeros(columns.count)
+    for limit, bound in bounds(request.limits, budget_gib).items():
+        metric = BY_LIMIT[limit]
+        column = columns.metrics.get(metric.name)
         if column is None:
             continue
-        known = ~np.isnan(column.value)
-        chance = keeps_probabilities(column.low, column.value, column.high, asked, higher_is_better=shown.higher_is_better)
-        chances[limit] = np.where(known, chance, 1.0)
-        off = asked - column.value if shown.higher_is_better else column.value - asked
-        missed[limit] = known & (off > 0)
-        distance += np.where(missed[limit], _missed_by(column.value, asked), 0.0)
-    probability = all_kept_each(chances, columns.count)
-    return Verdicts(chances, probability, missed, distance, objective(columns, probability, request))
+        predicted = ~np.isnan(column.value)
+        met = probabilities_of_meeting(column.low, column.value, column.high, bound, higher_is_better=metric.higher_is_better)
+        probabilities[limit] = np.where(predicted, met, 1.0)
+        excess = bound - column.value if metric.higher_is_better else column.value - bound
+        missed[limit] = predicted & (excess > 0)
+        violation += np.where(missed[limit], _log_distance(column.value, bound), 0.0)
+    probability = joint_probabilities(probabilities, columns.count)
+    return Verdicts(probabilities, probability, missed, violation, objective(columns, probability, request))
 
 
-def representatives(columns: Columns, ordered: "NDArray[intp]", costs: "Numbers | None") -> list[int]:
-    """The first places of an order, of stacks that are alike only the first; more where `costs` in that order lie close together."""
-    # Deferred: see above.
-    import numpy as np
-
-    near = ordered[: 50 * MOST_FINALISTS]
-    logs = [np.log(np.maximum(column.value[near], 1e-9)) / SAME_RANK_TOLERANCE for column in columns.metrics.values()]
-    seen: dict[tuple[float, ...], int] = {}
-    for place, (key, stack) in enumerate(zip(map(tuple, np.round(np.array(logs).T)), near, strict=True)):
-        close = costs is not None and costs[place] < costs[0] + CLOSED_FORM_ERROR
-        if len(seen) >= (MOST_FINALISTS if close else FINALISTS):
-            break
-        seen.setdefault(key, int(stack))
-    return list(seen.values())
+def _log_distance(value: Numbers, bound: float) -> Numbers:
+    """Absolute logarithm of value over bound, above zero and at most that of a million."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        distance: Numbers = np.abs(np.log(value) - (math.log(bound) if bound > 0 else -math.inf))
+    return np.clip(np.nan_to_num(distance, nan=_FARTHEST, posinf=_FARTHEST), 1e-12, _FARTHEST)
 
 
-def bounds(limits: Limits, budget_gib: float) -> dict[str, float]:
-    """Every limit that holds, by field name."""
-    asked = {limit: bound for limit, shown in BY_LIMIT.items() if (bound := limit_of(shown, limits)) is not None}
-    return asked | {MEMORY: budget_gib}
-
-
-def objective(columns: Columns, probability: "Numbers", request: Request) -> "Numbers":
-    """What is minimised: the logarithm of a weighted product of metrics; quality, risk and complication added."""
-    # Deferred: see above.
-    import numpy as np
-
+def objective(columns: Columns, probability: Numbers, request: Request) -> Numbers:
+    """The objective that is minimised: the logarithm of a weighted product of metrics, plus terms for quality, risk and techniques."""
     total: Numbers = TECHNIQUE_WEIGHT * columns.techniques - RISK_WEIGHT * np.log(np.maximum(probability, LEAST_PROBABILITY))
     for metric, weight in WEIGHTS[request.prefer].items():
         if metric in columns.metrics:
@@ -169,73 +143,60 @@ def objective(columns: Columns, probability: "Numbers", request: Request) -> "Nu
     return total
 
 
-def _missed_by(value: "Numbers", asked: float) -> "Numbers":
-    # Deferred: see above.
-    import numpy as np
+def representatives(columns: Columns, ordered: Indices, costs: Numbers | None) -> list[int]:
+    """The first indices of an order, one for each group of stacks that agree within `SAME_RANK_TOLERANCE`.
 
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratio: Numbers = np.abs(np.log(value) - (math.log(asked) if asked > 0 else -math.inf))
-    return np.clip(np.nan_to_num(ratio, nan=_FARTHEST, posinf=_FARTHEST), 1e-12, _FARTHEST)
-
-
-def misses(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[Violation, ...]:
-    """Every limit that the predicted value does not keep."""
-    found = []
-    for limit, asked in bounds(limits, budget_gib).items():
-        shown = BY_LIMIT[limit]
-        value = getattr(metrics, shown.name)
-        if value is not None and not keeps(shown, value.value, asked):
-            found.append(Violation(limit, asked, value))
-    return tuple(found)
-
-
-def status(probability: float, missed: Sequence[Violation]) -> Status:
-    """In a word, how the limits are kept."""
-    if missed:
-        return Status.INFEASIBLE
-    return Status.MEETS if probability >= LIKELY else Status.AT_RISK
+    At most `FINALISTS`, or `MOST_FINALISTS` while `costs`, given in that order, stay within `CLOSED_FORM_ERROR` of the first.
+    """
+    near = ordered[: 50 * MOST_FINALISTS]
+    logs = [np.log(np.maximum(column.value[near], 1e-9)) / SAME_RANK_TOLERANCE for column in columns.metrics.values()]
+    first_of: dict[tuple[float, ...], int] = {}
+    for rank, (key, index) in enumerate(zip(map(tuple, np.round(np.array(logs).T)), near, strict=True)):
+        close = costs is not None and costs[rank] < costs[0] + CLOSED_FORM_ERROR
+        if len(first_of) >= (MOST_FINALISTS if close else FINALISTS):
+            break
+        first_of.setdefault(key, int(index))
+    return list(first_of.values())
 
 
 def columns_of(metrics: Sequence[Metrics], techniques: Sequence[int]) -> Columns:
-    """The columns of stacks whose metrics are known one by one."""
-    # Deferred: see above.
-    import numpy as np
-
-    found = {}
-    for name in {shown.name for shown in BY_LIMIT.values()} | {name for weights in WEIGHTS.values() for name in weights}:
-        values: list[Value | None] = [getattr(known, name) for known in metrics]
+    """Columns of stacks from the metrics and the number of techniques of each."""
+    columns = {}
+    for name in {metric.name for metric in BY_LIMIT.values()} | {name for weights in WEIGHTS.values() for name in weights}:
+        values: list[Value | None] = [getattr(record, name) for record in metrics]
         if any(value is not None for value in values):
             ends = ([getattr(value, end) if value else math.nan for value in values] for end in ("low", "value", "high"))
-            found[name] = MetricColumn(*(np.array(numbers) for numbers in ends))
-    return Columns(count=len(metrics), techniques=np.array(techniques, float), metrics=found)
+            columns[name] = MetricColumn(*(np.array(numbers) for numbers in ends))
+    return Columns(count=len(metrics), techniques=np.array(techniques, float), metrics=columns)
 
 
 def order(candidates: Sequence[Candidate], request: Request, budget_gib: float) -> list[Candidate]:
-    """Best first."""
+    """The candidates, best first."""
     columns = columns_of([c.metrics for c in candidates], [len(c.techniques) for c in candidates])
-    return [candidates[place] for place in evaluate(columns, request, budget_gib).order]
+    return [candidates[index] for index in evaluate(columns, request, budget_gib).order]
 
 
 def frontier(ordered: Sequence[Candidate]) -> list[Candidate]:
-    """Candidates that no earlier one beats or equals, within a few percent, in every objective."""
-    kept: list[Candidate] = []
+    """The candidates that no earlier one equals or beats in every objective, within `FRONTIER_TOLERANCE`."""
+    retained: list[Candidate] = []
     for candidate in ordered:
-        if not any(_dominates(other, candidate) for other in kept):
-            kept.append(candidate)
-    return kept
+        if not any(_dominates(other, candidate) for other in retained):
+            retained.append(candidate)
+    return retained
 
 
-def _dominates(one: Candidate, other: Candidate) -> bool:
+def _dominates(candidate: Candidate, other: Candidate) -> bool:
+    """Whether the first equals or beats the other in every objective, and loses at most 0.1 % more quality."""
     for metric, sign in OBJECTIVES.items():
-        mine, theirs = getattr(one.metrics, metric), getattr(other.metrics, metric)
-        if mine is None or theirs is None:
+        own, others = getattr(candidate.metrics, metric), getattr(other.metrics, metric)
+        if own is None or others is None:
             continue
-        ratio = (mine.value / theirs.value) ** sign if theirs.value > 0 and mine.value > 0 else 1.0
+        ratio = (own.value / others.value) ** sign if others.value > 0 and own.value > 0 else 1.0
         if ratio > FRONTIER_TOLERANCE:
             return False
-    return _quality(one) <= _quality(other) + 0.1
+    return _quality_loss(candidate) <= _quality_loss(other) + 0.1
 
 
-def _quality(candidate: Candidate) -> float:
+def _quality_loss(candidate: Candidate) -> float:
     loss = candidate.metrics.quality_loss_pct
     return loss.value if loss is not None else 0.0

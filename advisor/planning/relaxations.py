@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate.uncertainty.probability import all_kept, limit_kept
+from advisor.estimate.uncertainty.probability import joint_probability, limit_met_with
 from advisor.planning.advice import LIKELY, Candidate, Relaxation, Status, Violation
 from advisor.planning.planner import Planner
 from advisor.planning.pricing import PricedStacks
@@ -40,9 +40,9 @@ def relaxations(planner: Planner, priced: PricedStacks, judged: Verdicts, chosen
 
 def _likely(missed: Violation, candidate: Candidate) -> float:
     """Where the limit would have to be for all limits to be kept with `LIKELY`; for it alone where the others leave no room for that."""
-    others = all_kept({limit: 1.0 if limit == missed.limit else chance for limit, chance in candidate.probabilities})
+    others = joint_probability({limit: 1.0 if limit == missed.limit else chance for limit, chance in candidate.probabilities})
     wanted = LIKELY / others if LIKELY / others < MOST_LIKELY else LIKELY
-    return limit_kept(missed.predicted, wanted, higher_is_better=BY_LIMIT[missed.limit].higher_is_better)
+    return limit_met_with(missed.predicted, wanted, higher_is_better=BY_LIMIT[missed.limit].higher_is_better)
 
 
 def _slower_arrivals(planner: Planner, chosen: Candidate, request: Request) -> list[Relaxation]:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 from advisor.backends.technique import Technique
 from advisor.planning.advice import Candidate
-from advisor.planning.ranking import MEMORY
 from advisor.planning.reasons import changed_noticeably
+from advisor.planning.violations import MEMORY
 from advisor.profiles.request import Prefer, Request
 from advisor.quantities.formatting import on_the_safe_side
 from advisor.quantities.metrics import BY_LIMIT, worse_end

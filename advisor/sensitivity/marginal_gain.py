@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advisor.planning.advice import Candidate
-from advisor.planning.ranking import MEMORY
 from advisor.planning.reasons import EXPLAINED_METRICS, changed_noticeably
+from advisor.planning.violations import MEMORY
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits, Request

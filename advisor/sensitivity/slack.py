@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from advisor.planning.advice import Candidate
-from advisor.planning.ranking import MEMORY, bounds
+from advisor.planning.violations import MEMORY, bounds
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Request
 from advisor.quantities.metrics import BY_LIMIT, used_up

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from advisor.backends.techniques import TECHNIQUES
-from advisor.estimate.uncertainty.probability import keeps_probability
+from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.planning.advice import LIKELY, Advice, Status, TechniqueState
 from advisor.planning.question import PlanQuestion
 from advisor.planning.ranking import columns_of, evaluate, frontier
@@ -56,7 +56,7 @@ def test_at_the_likely_limit_its_plan_keeps_it_with_90_percent(answered: tuple[d
         shown = BY_LIMIT[relaxation.limit]
         assert (relaxation.likely < relaxation.needed) == shown.higher_is_better
         value = getattr(relaxation.candidate.metrics, shown.name)
-        assert keeps_probability(value, relaxation.likely, higher_is_better=shown.higher_is_better) >= LIKELY - 1e-9
+        assert probability_of_meeting(value, relaxation.likely, higher_is_better=shown.higher_is_better) >= LIKELY - 1e-9
 
 
 def test_every_technique_has_a_reason_with_a_number_or_a_fact(answered: tuple[dict[str, Any], Advice]) -> None:

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from advisor.estimate.uncertainty.probability import keeps_probability
+from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.alternatives import Alternative, Feasibility
-from advisor.planning.ranking import bounds
+from advisor.planning.violations import bounds
 from advisor.profiles.request import Limits
 from advisor.quantities.metrics import BY_LIMIT
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
@@ -62,7 +62,7 @@ def _with_chances(advice: Advice) -> Advice:
 def _chances(candidate: Candidate, limits: Limits) -> tuple[tuple[str, float], ...]:
     known = ((limit, bound, BY_LIMIT[limit]) for limit, bound in bounds(limits, 20.0).items())
     return tuple(
-        (limit, keeps_probability(value, bound, higher_is_better=shown.higher_is_better))
+        (limit, probability_of_meeting(value, bound, higher_is_better=shown.higher_is_better))
         for limit, bound, shown in known
         if (value := getattr(candidate.metrics, shown.name)) is not None
     )

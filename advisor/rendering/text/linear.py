@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import options_of
-from advisor.estimate.uncertainty.probability import keeps_probability
+from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
@@ -45,7 +45,7 @@ def metric_sentence(shown: MetricInfo, value: Value, limits: Limits) -> str:
     parts = [f"{shown.label}: {with_range(value, shown.unit)}"]
     limit = limit_of(shown, limits)
     if limit is not None:
-        chance = percent(keeps_probability(value, limit, higher_is_better=shown.higher_is_better))
+        chance = percent(probability_of_meeting(value, limit, higher_is_better=shown.higher_is_better))
         bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(limit, shown.unit, trim=True)}"
         parts.append(f"limit {bound}, {_WORDS[limit_status(shown, value, limits)]}, kept with {chance} probability")
     return "; ".join((*parts, f"basis {value.basis.value}")) + "."

@@ -1,6 +1,6 @@
 """Metrics as text: value, range, limit, verdict word, gauge and basis, one line each."""
 
-from advisor.estimate.uncertainty.probability import keeps_probability
+from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, percent, quantity, scale, spread
@@ -62,7 +62,7 @@ def _chance(shown: MetricInfo, value: Value, limits: Limits) -> str:
 
 def _kept(shown: MetricInfo, value: Value, limits: Limits) -> float | None:
     limit = limit_of(shown, limits)
-    return None if limit is None else keeps_probability(value, limit, higher_is_better=shown.higher_is_better)
+    return None if limit is None else probability_of_meeting(value, limit, higher_is_better=shown.higher_is_better)
 
 
 def limit_status(shown: MetricInfo, value: Value, limits: Limits) -> str:

@@ -8,7 +8,8 @@ from advisor.backends.deployment import Attention, AttentionBackend, Batching, B
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.planning.advice import Status
-from advisor.planning.ranking import columns_of, evaluate, misses, status
+from advisor.planning.ranking import columns_of, evaluate
+from advisor.planning.violations import status, violations_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import load_hardware
@@ -81,7 +82,7 @@ def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expecte
     metrics = known.metrics(held, asked).model_copy(update={"peak_memory_gib": needed})
     budget_gib = needed.value * (1 + spare)
     judged = evaluate(columns_of([metrics], [0]), request, budget_gib)
-    assert status(float(judged.probability[0]), misses(metrics, request.limits, budget_gib)) is expected
+    assert status(float(judged.probability[0]), violations_of(metrics, request.limits, budget_gib)) is expected
 
 
 def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:

@@ -22,7 +22,7 @@ from advisor.backends.deployment import (
 from advisor.backends.measure.spread import quantile
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.serving.closed_form import late_place
+from advisor.estimate.serving.closed_form import burst_position_p95
 from advisor.planning.search import stacks
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -116,4 +116,4 @@ def test_prompt_lookup_beside_prompts_is_told_as_late_as_it_is_simulated() -> No
 
 @pytest.mark.parametrize("in_flight", [1, 2, 7, 8, 64, 500])
 def test_the_late_request_is_one_of_the_burst(in_flight: int) -> None:
-    assert 0 < late_place(in_flight) <= in_flight
+    assert 0 < burst_position_p95(in_flight) <= in_flight

@@ -1,0 +1,35 @@
+"""The limits of a request as bounds, and which of them a stack violates, one stack at a time. `ranking` does the same in columns."""
+
+from collections.abc import Sequence
+
+from advisor.planning.advice import LIKELY, Status, Violation
+from advisor.profiles.metrics import Metrics
+from advisor.profiles.request import Limits
+from advisor.quantities.metrics import BY_LIMIT, keeps, limit_of
+
+MEMORY = "memory_gib_per_device"
+"""The limit that always holds: the usable memory of a device, or the request's own limit where that is less."""
+
+
+def bounds(limits: Limits, budget_gib: float) -> dict[str, float]:
+    """Every limit that is set, by field of `Limits`, and the memory budget of a device, GiB."""
+    stated = {limit: bound for limit, metric in BY_LIMIT.items() if (bound := limit_of(metric, limits)) is not None}
+    return stated | {MEMORY: budget_gib}
+
+
+def violations_of(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[Violation, ...]:
+    """The limits that predicted values violate, in the order of `bounds`; a metric that was not predicted violates none."""
+    violations = []
+    for limit, bound in bounds(limits, budget_gib).items():
+        metric = BY_LIMIT[limit]
+        value = getattr(metrics, metric.name)
+        if value is not None and not keeps(metric, value.value, bound):
+            violations.append(Violation(limit, bound, value))
+    return tuple(violations)
+
+
+def status(probability: float, violations: Sequence[Violation]) -> Status:
+    """The status of a stack that meets all limits with this probability and has these violations."""
+    if violations:
+        return Status.INFEASIBLE
+    return Status.MEETS if probability >= LIKELY else Status.AT_RISK
