@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from advisor.backends.deployment import BatchPolicy
 from advisor.estimate.arrays import Indices, Numbers
 from advisor.estimate.operators.types import Phase, StepPart
 from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS
@@ -76,7 +77,7 @@ def _columns(record: SteadyStates | _BusyPeriod) -> list[Numbers]:
 
 
 def steady_state(
-    family: Family, workload: Workload, *, policy: str, slots: int, token_budget: int, chunked: bool = True, reused: int = 0
+    family: Family, workload: Workload, *, policy: BatchPolicy, slots: int, token_budget: int, chunked: bool = True, reused: int = 0
 ) -> SteadyStates:
     """TPOT, throughput and 95th percentile of TTFT of a workload on each member.
 
@@ -84,7 +85,7 @@ def steady_state(
     Prompts are cut to fit in the budget where `chunked`; prefix caching finds `reused` tokens of each in the cache.
     """
     overheads, replicas = family.first.machine.overheads, family.first.deployment.parallel.data
-    loop = ServingLoop(family, policy == "static", workload.prompt_tokens, workload.output_tokens, token_budget, chunked, reused)
+    loop = ServingLoop(family, policy == BatchPolicy.STATIC, workload.prompt_tokens, workload.output_tokens, token_budget, chunked, reused)
     if workload.arrivals_per_s is not None:
         states = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:

@@ -24,7 +24,7 @@ from advisor.estimate.steps.pricer import StepPricer
 class SchedulerRules:
     """How an engine schedules a deployment."""
 
-    policy: str
+    policy: BatchPolicy
     """`static` or `continuous`; see `Batching`."""
     slots: int
     """Most requests that run at once on a replica."""
