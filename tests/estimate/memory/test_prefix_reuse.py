@@ -46,7 +46,7 @@ def estimator(hardware: str = "l40s") -> Estimator:
     return Estimator(CatalogueMachine(load_hardware(hardware), engine.gpu), engine)
 
 
-def scheduler(policy: str, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: SimPool = UNLIMITED_POOL) -> Scheduler:
+def scheduler(policy: BatchPolicy, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: SimPool = UNLIMITED_POOL) -> Scheduler:
     pricer = TokensTake(deployment(reuse=True), estimator().machine)
     rules = SchedulerRules(
         policy=policy, slots=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool
@@ -54,8 +54,8 @@ def scheduler(policy: str, budget: int = 64, *, chunked: bool = True, shared: in
     return Scheduler(pricer, rules)
 
 
-@pytest.mark.parametrize(("policy", "chunked"), [("static", True), ("continuous", True), ("continuous", False)])
-def test_the_first_prompt_is_computed_and_later_ones_only_from_where_they_differ(policy: str, chunked: bool) -> None:
+@pytest.mark.parametrize(("policy", "chunked"), [(BatchPolicy.STATIC, True), (BatchPolicy.CONTINUOUS, True), (BatchPolicy.CONTINUOUS, False)])
+def test_the_first_prompt_is_computed_and_later_ones_only_from_where_they_differ(policy: BatchPolicy, chunked: bool) -> None:
     run = scheduler(policy, chunked=chunked)
     done = sorted(run.serve([(120, 1)] * 3, in_flight=1), key=lambda one: one.number)
     assert [round(1e3 * (one.first_s - one.arrival_s)) for one in done] == [120, 24, 24]
@@ -63,19 +63,19 @@ def test_the_first_prompt_is_computed_and_later_ones_only_from_where_they_differ
 
 
 def test_prompts_of_the_first_step_share_nothing_yet() -> None:
-    run = scheduler("continuous", budget=300)
+    run = scheduler(BatchPolicy.CONTINUOUS, budget=300)
     done = sorted(run.serve([(120, 4)] * 4, in_flight=None), key=lambda one: one.number)
     assert [one.reused for one in done] == [0, 0, 0, 96], "the third has begun, and stands in the middle of a block"
 
 
 def test_the_last_token_of_a_prompt_is_always_computed() -> None:
-    run = scheduler("continuous", shared=96)
+    run = scheduler(BatchPolicy.CONTINUOUS, shared=96)
     run.serve([(96, 1)] * 2, in_flight=1)
     assert [one.reused for one in run._done] == [0, 80]
 
 
 def test_a_preempted_request_finds_the_prefix_again() -> None:
-    run = scheduler("continuous", pool=SimPool(6, BLOCK, fixed_blocks=-6))
+    run = scheduler(BatchPolicy.CONTINUOUS, pool=SimPool(6, BLOCK, fixed_blocks=-6))
     done = {one.number: one for one in run.serve([(120, 40)] * 2, in_flight=None)}
     assert run.preemptions > 0
     assert done[1].reused == 96
