@@ -46,7 +46,9 @@ def estimator(hardware: str = "l40s") -> Estimator:
     return Estimator(CatalogueMachine(load_hardware(hardware), engine.gpu), engine)
 
 
-def scheduler(policy: BatchPolicy, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: SimPool = UNLIMITED_POOL) -> Scheduler:
+def scheduler(
+    policy: BatchPolicy, budget: int = 64, *, chunked: bool = True, shared: int = 96, pool: SimPool = UNLIMITED_POOL
+) -> Scheduler:
     pricer = TokensTake(deployment(reuse=True), estimator().machine)
     rules = SchedulerRules(
         policy=policy, slots=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool
@@ -54,7 +56,9 @@ def scheduler(policy: BatchPolicy, budget: int = 64, *, chunked: bool = True, sh
     return Scheduler(pricer, rules)
 
 
-@pytest.mark.parametrize(("policy", "chunked"), [(BatchPolicy.STATIC, True), (BatchPolicy.CONTINUOUS, True), (BatchPolicy.CONTINUOUS, False)])
+@pytest.mark.parametrize(
+    ("policy", "chunked"), [(BatchPolicy.STATIC, True), (BatchPolicy.CONTINUOUS, True), (BatchPolicy.CONTINUOUS, False)]
+)
 def test_the_first_prompt_is_computed_and_later_ones_only_from_where_they_differ(policy: BatchPolicy, chunked: bool) -> None:
     run = scheduler(policy, chunked=chunked)
     done = sorted(run.serve([(120, 1)] * 3, in_flight=1), key=lambda one: one.number)
