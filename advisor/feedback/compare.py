@@ -10,7 +10,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.quantities.formatting import three_digits
-from advisor.quantities.metrics import METRICS, MetricInfo, keeps, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo, satisfies, limit_of
 
 HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gib", "weights_gib", "kv_cache_gib")
 """Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""
@@ -155,7 +155,7 @@ def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limi
         error_unit="%" if shown.relative_error else "points" if shown.unit == "%" else shown.unit,
         verdict=_verdict(shown, predicted, measured),
         limit=limit,
-        limit_met=keeps(shown, measured.value, limit) if measured and limit is not None else None,
+        limit_met=satisfies(shown, measured.value, limit) if measured and limit is not None else None,
     )
 
 

@@ -23,7 +23,7 @@ from advisor.profiles.model_store import is_shipped
 from advisor.profiles.request import Load, Request
 from advisor.profiles.store import load_profile
 from advisor.quantities.formatting import number, on_the_safe_side, three_digits
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, keeps
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, satisfies
 
 _MEMORY_PARTS = {"weights_gib": "weights", "kv_cache_gib": "kv_pool", "peak_memory_gib": "total"}
 _MOST_ALTERNATIVES = 3
@@ -178,7 +178,7 @@ def _metric(shown: MetricInfo, value: Value, limit: float | None) -> sections.Pl
         range=(three_digits(value.low), three_digits(value.high)),
         basis=value.basis.value,
         limit=limit,
-        ok=None if limit is None else keeps(shown, value.value, limit),
+        ok=None if limit is None else satisfies(shown, value.value, limit),
     )
 
 

@@ -8,7 +8,7 @@ from advisor.planfile import sections
 from advisor.planning.advice import Advice, Candidate, Violation
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, on_the_safe_side, percent
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, keeps, limit_of, used_up, worse_end
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, satisfies, limit_of, utilisation, worse_end
 
 FILE_NAMES = {
     "quality_loss_pct": "quality_drop_pct",
@@ -39,9 +39,9 @@ def summary(advice: Advice) -> str:
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not judged:
         return f"No limits were set; the best by preference {advice.request.prefer.value}; fits in memory {chance}."
-    shown, value, limit = max(judged, key=lambda item: used_up(*item))
+    shown, value, limit = max(judged, key=lambda item: utilisation(*item))
     tight = f"the tightest is {file_name(shown.name)}, {number(value.value)} of {number(limit, trim=True)} {shown.unit}"
-    risk = " and its range crosses the limit" if not keeps(shown, worse_end(shown, value), limit) else ""
+    risk = " and its range crosses the limit" if not satisfies(shown, worse_end(shown, value), limit) else ""
     return f"Meets all limits {chance}; {tight}{risk}."
 
 

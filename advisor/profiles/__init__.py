@@ -1,1 +1,1 @@
-"""Facts, records, and the frozen types they parse into."""
+"""Hardware, engine, model and evidence data, records of profiles and runs, and the frozen types that they parse into."""

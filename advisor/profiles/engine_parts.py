@@ -1,4 +1,4 @@
-"""How an engine shares out a device's memory: its trial step, what it leaves free, and its defaults on small devices."""
+"""Parts of an engine profile: how it sizes its cache on a device, and the efficiency of its own kernels. A source per record."""
 
 from statistics import geometric_mean
 
@@ -9,32 +9,34 @@ from advisor.profiles.frozen import Frozen
 
 
 class Trial(Frozen):
-    """A trial step of the engine's largest size that runs before the cache is sized: what it takes is kept free ever after."""
+    """The profiling run of the largest step with which an engine sizes its cache; the memory that it peaks at stays reserved."""
 
     logit_bytes: float = Field(ge=0)
-    """Per logit of one row for every sequence: the logits, their copies in fp32, probabilities and whatever sampling sorts."""
+    """Bytes per logit, one row of logits per sequence: the logits, fp32 copies, probabilities and buffers of sampling."""
     expert_workspace: bool = False
-    """Whether inputs and outputs of the experts have buffers of their own that stay."""
+    """Whether inputs and outputs of the experts have buffers that stay allocated."""
     peers_gib: float = Field(default=0, ge=0)
-    """What each device of a tensor-parallel group holds for talking to the others."""
+    """Buffers of collectives, in GiB on each device of a tensor-parallel group."""
     beside_share: bool = False
-    """The trial's memory is taken from what `memory_share` leaves, not from the share itself."""
+    """The run's memory is outside `memory_share`, not part of it."""
     source: str
+    """The engine's code or documentation."""
 
 
 class Reserve(Frozen):
-    """What an engine leaves free instead of a fixed share of a GPU's memory."""
+    """Memory that an engine leaves free on a GPU, where it has no fixed share of it: `fixed_gib` + `token_mib` * tokens of a step."""
 
     fixed_gib: float = Field(ge=0)
     token_mib: float = Field(ge=0)
-    """Per token of the largest step."""
+    """MiB per token of the largest step."""
     least_gib: float = Field(ge=0)
-    """At least so much from `least_from_gib` of memory on."""
+    """Lower bound on devices of `least_from_gib` or more."""
     least_from_gib: float = Field(ge=0)
     source: str
+    """The engine's code or documentation."""
 
     def share(self, memory_bytes: float, token_budget: int) -> float:
-        """The share of the device's memory that is left to weights and caches; at least a tenth."""
+        """The share of `memory_bytes` for weights and cache, at least 0.1; `token_budget` is the largest step in tokens."""
         total_gib = memory_bytes / GIB
         reserved_gib = self.fixed_gib + self.token_mib * token_budget / 1024
         if total_gib >= self.least_from_gib:
@@ -43,7 +45,7 @@ class Reserve(Frozen):
 
 
 class SmallDevice(Frozen):
-    """Other defaults where a device has less memory than `below_gib`."""
+    """Defaults on devices with less memory than `below_gib`: most tokens of a step, most sequences at once."""
 
     below_gib: float = Field(gt=0)
     token_budget: int = Field(ge=1)
@@ -52,33 +54,33 @@ class SmallDevice(Frozen):
 
 
 class Kernels(Frozen):
-    """Products and attention of one backend of an engine. Shares are of the data sheet's figures."""
+    """Efficiency of matrix products and attention on one kind of device (`tools/fit_kernels.py`); shares are of data-sheet figures."""
 
     layer_s: float = Field(ge=0)
-    """Launches and element-wise operators of a layer that decodes."""
+    """Seconds of launches and element-wise operators per layer of a decoding step."""
     read: float = Field(gt=0, le=1)
-    """Share of the bandwidth at which weights are read."""
+    """Share of the memory bandwidth at which weights are read."""
     wide_bytes_per_s: float | None = Field(default=None, gt=0)
-    """Most that one processor reads of weights in two bytes: its loads in flight over the latency of memory."""
+    """Most bytes/s that one multiprocessor reads of 16-bit weights: its loads in flight over the latency of memory."""
     narrow_bytes_per_s: float | None = Field(default=None, gt=0)
-    """The same of quantised weights, whose loads are wider."""
+    """The same for quantised weights, whose loads are wider."""
     unpack_flops: float = Field(ge=0)
-    """Operations at the fp32 rate to unpack a quantised weight and multiply one row by it."""
+    """Operations, at the fp32 peak, to unpack one quantised weight and multiply one row by it."""
     product: float = Field(gt=0, le=1)
-    """Share of the peak in products of many rows; adding up in fp16, where tensor units can."""
+    """Share of peak FLOP/s in products of many rows, with fp16 accumulation where tensor cores have it."""
     quantised: float = Field(default=1, gt=0)
-    """What such a product takes by quantised weights, as a multiple of one by weights in two bytes."""
+    """Time of such a product with quantised weights, as a multiple of one with 16-bit weights."""
     flops_per_joule: dict[str, float] = Field(default_factory=dict)
-    """Most operations for the energy that the board may draw, by architecture, or by architecture and
-    compute capability where one name covers two processes (`Ampere 8.0`); others get the geometric mean. Empty: no limit."""
+    """Most operations per joule of board power, by architecture, or by architecture and compute capability where one name covers
+    two chips (`Ampere 8.0`); other architectures get the geometric mean. Empty: no power limit."""
     attention_read: float = Field(default=1, gt=0)
-    """Bandwidth at which heads of queries read their keys and values, each for itself; above 1 where a cache serves the repeats."""
+    """Share of the bandwidth at which each query head reads its keys and values; above 1 where a cache serves repeated reads."""
     score_bytes: float = Field(default=0, ge=0)
-    """Bytes moved for every score of a prompt: those that are written out, masked, normalised, read again; 0 if they are fused."""
+    """Bytes moved per attention score in a prefill: written, masked, normalised, read; 0 in fused kernels."""
 
     def flops_limit(self, arch: str, capability: str | None, watts: float | None) -> float:
-        """Operations per second that the board's power allows."""
-        known = self.flops_per_joule
-        if watts is None or not known:
+        """FLOP/s that a board power of `watts` allows; infinite where either is unknown. `capability` is such as `8.0`."""
+        limits = self.flops_per_joule
+        if watts is None or not limits:
             return float("inf")
-        return watts * known.get(f"{arch} {capability}", known.get(arch, geometric_mean(known.values())))
+        return watts * limits.get(f"{arch} {capability}", limits.get(arch, geometric_mean(limits.values())))

@@ -1,4 +1,4 @@
-"""Serving engines as the planner sees them: overheads, their share of memory, and what they can express."""
+"""Serving engines: overheads, use of memory, defaults and supported formats. One YAML file an engine, a source per record."""
 
 from functools import cache
 from pathlib import Path
@@ -16,148 +16,160 @@ _FOLDER = Path(__file__).with_name("engines")
 
 
 class Scales(Frozen):
-    """How long an engine's operators take as a multiple of the measured kernels: fusion, choice of kernels, overlap, imbalance."""
+    """Time of an engine's operators as a multiple of the measured kernels: fusion, choice of kernels, overlap, imbalance."""
 
     products: float = Field(default=1, gt=0)
+    """Dense matrix products."""
     experts: float = Field(default=1, gt=0)
-    """Grouped products, where `ExpertKernels` has none for the architecture and format."""
+    """Grouped products, where no `ExpertKernels` names the architecture and format."""
     attention: float = Field(default=1, gt=0)
+    """Softmax attention."""
     latent: float = Field(default=1, gt=0)
     """Attention over compressed keys and values (MLA), which no measured kernel covers."""
     recurrent: float = Field(default=1, gt=0)
     """Linear attention and state-space layers."""
     collectives: float = Field(default=1, gt=0)
+    """All-reduces and all-to-alls between devices."""
     traffic: float = Field(default=1, gt=0)
-    """Element-wise work and the way of tokens to their experts."""
+    """Element-wise operators, and dispatch of tokens to experts."""
 
 
 class ExpertKernels(Frozen):
-    """Grouped products of experts: no kernel measurements cover them, and engines' kernels differ by architecture and format."""
+    """Time of an engine's grouped products of experts as a multiple of dense ones, by GPU architecture and weight format."""
 
     arch: str
     format: str
-    """The measured format that stands for the weights' one; see `measured_format`."""
+    """The measured format that represents the format of the weights; see `measured_format`."""
     decode: float = Field(gt=0)
+    """In steps that only decode."""
     prefill: float = Field(gt=0)
+    """In steps that prefill."""
 
 
 class Overheads(Frozen):
-    """What an engine adds to the operators, in seconds, and how its operators compare with the measured kernels."""
+    """Overheads of an engine on one kind of device, in seconds, and the time of its operators relative to the measured kernels.
+
+    Fitted to published measurements by `tools/fit_engines.py` unless `source` says otherwise.
+    """
 
     step_s: float = Field(ge=0)
-    """Per step."""
+    """Seconds per step."""
     layer_s: float = Field(ge=0)
-    """Per layer and step."""
+    """Seconds per layer and step."""
     sequence_s: float = Field(ge=0)
-    """Per sequence and step."""
+    """Seconds per sequence and step."""
     element_s: float = Field(ge=0)
-    """Per row, layer and hidden element; 0 lets memory bandwidth price the element-wise work."""
+    """Seconds per row, layer and hidden element; at 0 element-wise operators are priced by memory bandwidth."""
     request_s: float = Field(default=0, ge=0)
-    """Per request, before its first step: tokenising, queueing, transport."""
+    """Seconds per request before its first step: tokenising, queueing, transport."""
     expert_layer_s: float = Field(default=0, ge=0)
-    """Per layer with routed experts and step: routing, sorting tokens, and back."""
+    """Seconds per layer with routed experts and step: routing, sorting tokens and restoring their order."""
     prefill_step_s: float = Field(default=0, ge=0)
-    """Per step that prefills: such steps run outside captured graphs."""
+    """Additional seconds per step that prefills: such steps run outside captured graphs."""
     prefill_layer_s: float = Field(default=0, ge=0)
-    """Per layer and step that prefills."""
+    """Additional seconds per layer and step that prefills."""
     prefill_recurrent_layer_s: float = Field(default=0, ge=0)
-    """Per recurrent layer and step that prefills: its scan runs as a dozen small kernels that are launched one by one."""
+    """Additional seconds per recurrent layer and step that prefills: its scan is a dozen small kernels launched one by one."""
     host_layer_s: float = Field(default=0, ge=0)
-    """Per layer and step, spent by the host on launching operators one by one; hidden where the device takes longer."""
+    """Seconds per layer and step in which the host launches operators one by one; hidden where the device takes longer."""
     hop_s: float = Field(default=0, ge=0)
-    """Per boundary between the stages of a pipeline and step."""
+    """Seconds per boundary between pipeline stages and step."""
     wait_steps: float = Field(default=0, ge=0)
-    """Decoding steps that a new request waits for, and a first token for its transport: how often the scheduler looks and sends."""
+    """Decoding steps that a new request waits before it is scheduled, and a first token before it is sent."""
     joins: bool = False
-    """Projections of the same input are one product: queries, keys and values; gate and up."""
+    """Whether projections of the same input are fused into one product: query, key and value; gate and up."""
     latency: float = Field(default=1, ge=0)
-    """Share of a product's latency that is left when kernels follow one another: replayed graphs and early launches hide the rest."""
+    """Share of a product's latency that remains when kernels follow each other: graph replay and early launches hide the rest."""
     decode: Scales = Scales()
-    """Of steps that only decode."""
+    """Multiples in steps that only decode."""
     prefill: Scales = Scales()
-    """Of steps that prefill."""
+    """Multiples in steps that prefill."""
     experts: tuple[ExpertKernels, ...] = ()
     sums: Literal["fp32", "fp16"] = "fp32"
-    """What its products add up in: fp16 sums run at full rate on game cards."""
+    """Accumulation format of its products: consumer GPUs run fp16 accumulation at twice the rate of fp32."""
     kernels: dict[str, Kernels] = Field(default_factory=dict)
-    """The engine's own kernels by the maker of the device, or for any `other`; where there are none, the measured ones."""
+    """The engine's own kernels by vendor of the device, or for any `other`; without an entry, the measured kernels."""
     source: str
+    """What the constants were fitted to, or that they are assumed."""
 
     def kernels_on(self, vendor: str) -> Kernels | None:
-        """The engine's own kernels on devices of a maker."""
+        """The engine's own kernels on devices of `vendor`; `None` where the measured kernels are used."""
         return self.kernels.get(vendor, self.kernels.get("other"))
 
     def scales(self, prefills: bool) -> Scales:
-        """The scales of a step."""
+        """The multiples of a step that prefills, or of one that only decodes."""
         return self.prefill if prefills else self.decode
 
     def expert_scale(self, arch: str, format: str, prefills: bool) -> float:
-        """How long grouped products over weights of a measured format take as a multiple of plain ones."""
-        for known in self.experts:
-            if known.arch == arch and known.format == format:
-                return known.prefill if prefills else known.decode
+        """Time of grouped products over weights of a measured format as a multiple of dense ones, on GPU architecture `arch`."""
+        for kernel in self.experts:
+            if kernel.arch == arch and kernel.format == format:
+                return kernel.prefill if prefills else kernel.decode
         return self.scales(prefills).experts
 
 
 class CacheRows(Frozen):
-    """How an engine keeps the rows of a quantised cache: formats by what they have."""
+    """How an engine stores the rows of a quantised KV cache: the formats with each property."""
 
     scaled: tuple[str, ...] = ("int8", "int4")
-    """A scale for every token and head; the others have one per layer or none."""
+    """One scale for every token and head; other formats have one per layer or none."""
     rotated: tuple[str, ...] = ()
-    """Rows are rotated before they are rounded, which spreads outliers."""
+    """Rows are rotated before rounding, which spreads outliers."""
     recent: tuple[str, ...] = ()
-    """The newest pages of each sequence stay in the model's own format; see `RECENT_PAGES`."""
+    """The newest pages of each sequence are in the model's own format; see `RECENT_PAGES`."""
 
 
 class EngineProfile(Frozen):
-    """One engine and a range of its versions."""
+    """One engine in a range of its versions."""
 
     name: str
     versions: str
     gpu: Overheads
     cpu: Overheads
     memory_share: float | None = Field(default=None, gt=0, le=1)
-    """Share of the device's memory that the engine may use, or of what is free beside weights and activations."""
+    """Share of the device's memory that the engine uses, or of what weights and activations leave free; see `memory_share_of`."""
     memory_share_of: Literal["total", "free"] = "total"
     memory_share_source: str
     memory_reserve: Reserve | None = None
-    """What is left free where there is no fixed `memory_share`."""
+    """Memory left free where there is no fixed `memory_share`."""
     context_gib: float = Field(ge=0)
-    """Held by the process and its libraries before any weight is loaded."""
+    """GiB on the device of the process and its libraries before any weight is loaded."""
     context_source: str
     embedding_on_host: bool = False
-    """The host looks embeddings up, and only what follows is on the device."""
+    """The embedding is in host memory and looked up there."""
     trial: Trial | None = None
-    """How much a trial step takes before the cache is sized; without one, steps take what the workload needs."""
+    """The profiling run that sizes the cache; `None` reserves the activations of the workload instead."""
     states_in_pool: bool = False
-    """States of recurrent layers live in the pages of the cache, which are all of one size."""
+    """States of recurrent layers are in pages of the cache, which are all of one size."""
     small_devices: tuple[SmallDevice, ...] = ()
-    """Defaults of devices with less memory, smallest first."""
+    """Defaults on devices with less memory, smallest first."""
     token_budget: int = Field(ge=1)
-    """Most tokens of one step where a plan does not say."""
+    """Default of the most tokens in one step."""
     block_tokens: int = Field(ge=1)
+    """Tokens of a block of the paged cache."""
     weight_formats: tuple[str, ...]
-    """Formats it runs; a name that ends in `*` is a family."""
+    """Weight formats that it loads; a name that ends in `*` is a prefix."""
     kv_formats: tuple[str, ...]
+    """Formats of its KV cache."""
     kv_rows: CacheRows = CacheRows()
     decoding: tuple[str, ...]
+    """Its methods of speculative decoding."""
     narrows: tuple[str, ...] = ()
-    """Techniques by which it can be made to see or keep less of a context than the model would."""
+    """Techniques it supports that attend to or cache less of the context than the model."""
     rounds_head: bool = False
-    """Whether an output head that is a matrix of its own can be stored in few bits like the layers' matrices."""
+    """Whether an untied output head can be quantised like the layers' matrices."""
     chooses_attention: bool = False
-    """Whether it times the exact kernels that it has and takes the fastest for each shape."""
+    """Whether it times its exact attention kernels and takes the fastest for each shape."""
     prefix_reuse: bool = False
-    """Whether requests that begin alike can share cached blocks."""
+    """Whether requests with a common prefix can share cached blocks."""
     attention: Literal["sdpa", "unshared", "eager"] = "sdpa"
-    """How it computes attention; see `Attention`."""
+    """Its default attention; see `Attention`."""
     preempts: bool = False
-    """Admits requests as long as their prompts fit, and takes memory back from the youngest when it runs dry; else reserves all."""
+    """Admits requests whose prompts fit and preempts the newest when memory runs out; `False` reserves prompt and output at once."""
     max_sequences: int = Field(default=256, ge=1)
-    """Requests that run at once where a plan does not say."""
+    """Default of the most requests that run at once."""
     kv_with_quantised: str = "bf16"
-    """Format of the cache under fp8 and fp4 weights where a plan does not say."""
+    """Default format of the KV cache with fp8 and fp4 weights."""
 
     @model_validator(mode="after")
     def _shares_memory(self) -> Self:
@@ -166,19 +178,19 @@ class EngineProfile(Frozen):
         return self
 
     def kv_format_for(self, weight_format: str) -> str:
-        """The cache's format where a plan does not say."""
+        """Default format of the KV cache with weights of this format."""
         return self.kv_with_quantised if weight_format in ("fp8", "nvfp4") else "bf16"
 
     def on(self, memory_bytes: float) -> "EngineProfile":
-        """The engine with the defaults that it takes on a device of that size."""
-        small = next((known for known in self.small_devices if memory_bytes < known.below_gib * GIB), None)
+        """The engine with its defaults on a device of `memory_bytes`."""
+        small = next((device for device in self.small_devices if memory_bytes < device.below_gib * GIB), None)
         changed: dict[str, object] = {"small_devices": ()}
         if small is not None:
             changed |= {"token_budget": small.token_budget, "max_sequences": small.max_sequences}
         return self.model_copy(update=changed)
 
     def share_on(self, memory_bytes: float) -> float:
-        """The share of a device's memory that the engine may use."""
+        """The share of a device's `memory_bytes` that the engine uses."""
         if self.memory_share is not None:
             return self.memory_share
         assert self.memory_reserve is not None, "checked when the profile was read"
@@ -186,9 +198,7 @@ class EngineProfile(Frozen):
 
     def runs(self, weight_format: str) -> bool:
         """Whether the engine loads weights of this format."""
-        return any(
-            weight_format == known or (known.endswith("*") and weight_format.startswith(known[:-1])) for known in self.weight_formats
-        )
+        return any(weight_format == name or (name.endswith("*") and weight_format.startswith(name[:-1])) for name in self.weight_formats)
 
 
 @cache

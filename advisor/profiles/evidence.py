@@ -1,4 +1,4 @@
-"""Published effects of techniques: what they cost in quality and how often drafts are accepted. A source per row."""
+"""Published effects of techniques: quality loss and acceptance of drafts. A source per row of the tables in `evidence/`."""
 
 import csv
 import math
@@ -10,20 +10,20 @@ from pathlib import Path
 
 FOLDER = Path(__file__).with_name("evidence")
 SIZE_SCALE = 1.0
-"""Distance in size, as the natural logarithm of the ratio, over which the weight of a row falls to 1/e."""
+"""Natural logarithm of the ratio of model sizes at which the weight of a row falls to 1/e."""
 TOKENS_SCALE = 0.5
-"""The same for the tokens that a model was trained on: weights that hold more lose more when they are rounded."""
+"""The same for the ratio of training tokens: models trained on more tokens lose more when their weights are quantised."""
 FEW_ROWS = 3
-"""Fewer rows say nothing of the spread between models: the range is then from a half to twice the middle, at least."""
-HELD_BY_WEIGHTS = "weights:"
-"""Effects on weights, which hold what was learnt; a cache holds a prompt, and how it rounds does not depend on that."""
+"""With fewer rows the range is at least from half to twice the median, as they do not show the spread between models."""
+WEIGHT_EFFECTS = "weights:"
+"""Prefix of effects on weights, whose loss depends on training tokens; that of cache formats does not."""
 UNKNOWN_TOKENS = 1.0
-"""Distance in that scale to a model that nobody told the tokens of."""
+"""Distance, in units of `TOKENS_SCALE`, to a model whose training tokens are unpublished."""
 
 
 @dataclass(frozen=True, slots=True)
 class QualityRow:
-    """One published before-and-after. `loss_pct` is the perplexity increase, or the relative loss of an accuracy."""
+    """One published comparison with an unmodified model. `loss_pct` is the increase of perplexity or the relative loss of accuracy."""
 
     effect: str
     model: str
@@ -31,12 +31,12 @@ class QualityRow:
     loss_pct: float
     source: str
     task: str
-    """What was measured: `perplexity`, or the benchmark whose accuracy it is."""
+    """`perplexity`, or the benchmark whose accuracy was measured."""
 
     def distance(self, parameters: int, tokens_t: float | None) -> float:
-        """How unlike the row's model is one of that size and, where weights are changed, trained on so many trillions of tokens."""
+        """Distance of the row's model to one of `parameters`, trained on `tokens_t` trillions of tokens; the latter only for weights."""
         size = abs(math.log(parameters / 1e9) - math.log(self.parameters_b)) / SIZE_SCALE
-        if not self.effect.startswith(HELD_BY_WEIGHTS):
+        if not self.effect.startswith(WEIGHT_EFFECTS):
             return size
         own = trained_tokens(self.model)
         if own is None or tokens_t is None:
@@ -46,7 +46,7 @@ class QualityRow:
 
 @dataclass(frozen=True, slots=True)
 class AcceptanceRow:
-    """One published speculation: tokens gained per verification step of `draft_tokens` positions."""
+    """One published measurement of speculative decoding: tokens per verification step of `draft_tokens` drafted positions."""
 
     effect: str
     draft_tokens: int
@@ -55,20 +55,20 @@ class AcceptanceRow:
 
     @property
     def acceptance(self) -> float:
-        """The share `a` that solves tokens_per_step = (1 − a^(k+1))/(1 − a), positions independent (Leviathan et al. 2023)."""
+        """The acceptance rate a that solves tokens_per_step = (1 − a^(k+1))/(1 − a) (Leviathan et al. 2023, equation 1)."""
         return _acceptance(self.tokens_per_step, self.draft_tokens)
 
 
 @dataclass(frozen=True, slots=True)
 class Prior:
-    """Median and 90 % range of an effect, with the sources it was read from."""
+    """Median and 90 % range of an effect, with its sources."""
 
     middle: float
     low: float
     high: float
     sources: tuple[str, ...]
     tasks: tuple[str, ...] = ()
-    """What it was measured on."""
+    """Benchmarks of the rows, or `perplexity`."""
 
 
 @lru_cache(maxsize=1024)
@@ -84,7 +84,7 @@ def _acceptance(tokens_per_step: float, draft_tokens: int) -> float:
 
 
 def expected_tokens(acceptance: float, draft_tokens: int) -> float:
-    """Tokens per verification step: (1 − a^(k+1))/(1 − a) (Leviathan et al. 2023, equation 1)."""
+    """Tokens per verification step of k = `draft_tokens` at acceptance a: (1 − a^(k+1))/(1 − a) (Leviathan et al. 2023, equation 1)."""
     if acceptance >= 1:
         return draft_tokens + 1.0
     return (1 - acceptance ** (draft_tokens + 1)) / (1 - acceptance)
@@ -100,9 +100,9 @@ class Evidence:
     """Target model and the draft model that shares its tokenizer."""
 
     def quality(self, effect: str, parameters: int, *, model: str = "", task: str | None = None) -> Prior | None:
-        """Loss in percent to expect of `effect` on a model of that size and name, on `task` where one is given.
+        """Loss in percent of `effect` on a model of that size and name, on `task` if given; `None` where nothing was published.
 
-        Models of a like size count most, and for weights those trained on as many tokens. `None` when nothing was published.
+        Weighted quantiles of the rows: the weight falls exponentially with `QualityRow.distance`.
         """
         rows = [row for row in self.quality_rows if row.effect == effect and task in (None, row.task)]
         if not rows:
@@ -113,11 +113,11 @@ class Evidence:
         middle, low, high = (weighted_quantile(losses, weights, q) for q in (0.5, 0.05, 0.95))
         if len(rows) < FEW_ROWS:
             low, high = min(low, middle / 2), max(high, 2 * middle)
-        sources, tasks = (tuple(dict.fromkeys(told)) for told in zip(*((row.source, row.task) for row in rows), strict=True))
+        sources, tasks = (tuple(dict.fromkeys(column)) for column in zip(*((row.source, row.task) for row in rows), strict=True))
         return Prior(max(middle, 0.0), max(low, 0.0), max(high, 0.0), sources, tasks)
 
     def acceptance(self, effect: str) -> Prior | None:
-        """Share of drafted positions accepted; `None` when nothing was published."""
+        """Acceptance rate of drafted positions under `effect`; `None` where nothing was published."""
         rows = [row for row in self.acceptance_rows if row.effect == effect]
         if not rows:
             return None
@@ -127,17 +127,17 @@ class Evidence:
         return Prior(middle, 0.75 * low, min(1.25 * high, 0.95), tuple(dict.fromkeys(row.source for row in rows)))
 
     def draft_for(self, model: str) -> str | None:
-        """The draft model that is known to share the tokenizer of `model`."""
+        """The draft model with the tokenizer of `model`; `None` where the tables name none."""
         return dict(self.drafts).get(model)
 
 
 def weighted_quantile(values: Sequence[float], weights: Sequence[float], q: float) -> float:
     """The q-quantile of weighted values, linear between the midpoints of their weights."""
     order = sorted(range(len(values)), key=values.__getitem__)
-    total, passed, points = sum(weights), 0.0, []
+    total, cumulative, points = sum(weights), 0.0, []
     for i in order:
-        points.append(((passed + weights[i] / 2) / total, values[i]))
-        passed += weights[i]
+        points.append(((cumulative + weights[i] / 2) / total, values[i]))
+        cumulative += weights[i]
     if q <= points[0][0]:
         return points[0][1]
     for (q0, v0), (q1, v1) in pairwise(points):
@@ -158,22 +158,22 @@ def _task(metric: str) -> str:
 
 @lru_cache(maxsize=512)
 def trained_tokens(model: str) -> float | None:
-    """Trillions of tokens that a model was trained on, by the longest published name its own begins with; `None` where untold."""
+    """Trillions of tokens that a model was trained on, by the longest listed name that its own begins with; `None` if unpublished."""
     name = model.rsplit("/", 1)[-1].lower()
-    known = [row for row in table("training_tokens.csv") if name.startswith(row["model"])]
-    return float(max(known, key=lambda row: len(row["model"]))["tokens_t"]) if known else None
+    matches = [row for row in table("training_tokens.csv") if name.startswith(row["model"])]
+    return float(max(matches, key=lambda row: len(row["model"]))["tokens_t"]) if matches else None
 
 
 @lru_cache(maxsize=8)
 def table(name: str) -> list[dict[str, str]]:
-    """The rows of a shipped table, by column."""
+    """The rows of the CSV file `name` in `evidence/`, by column."""
     with (FOLDER / name).open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 @lru_cache(maxsize=1)
 def load_evidence() -> Evidence:
-    """Read the shipped tables."""
+    """All published effects from the tables that ship with the package; read once."""
     quality = tuple(
         QualityRow(
             row["effect"],

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and YAML read safely: bounded, no anchors, no duplicate keys, UTF-8."""
+"""Atomic writes, and YAML that is read safely: bounded size and depth, no anchors, no duplicate keys, UTF-8."""
 
 import csv
 import errno
@@ -20,10 +20,10 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write `text` to `path` whole or not at all, making its folder; give back the path.
+    """Write `text` to `path` atomically, creating its folder, and return the path.
 
-    The text goes to a temporary file in the same folder, is synced and then renamed over `path`, so a reader sees the old
-    file or the new one. A path that is not a regular file (a device or pipe) is written directly.
+    The text goes to a temporary file in the same folder, is synced and then renamed over `path`, so that a reader sees either
+    the old file or the new one. A path that is not a regular file (a device or pipe) is written directly.
     Raises `AdvisorError` `disk-full` or `not-writable`; the old file is then untouched.
     """
     target = path.resolve()
@@ -39,7 +39,7 @@ def write_whole(path: Path, text: str) -> Path:
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
-    """Write a table as CSV, whole or not at all; give back the path. Raises `AdvisorError` as `write_whole` does."""
+    """Write a table as CSV atomically and return the path. Raises `AdvisorError` as `write_whole` does."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([columns, *rows])
     return write_whole(path, text.getvalue())
@@ -68,8 +68,8 @@ def _write_error(path: Path, error: OSError) -> AdvisorError:
             help=("free some space or choose another folder",),
             file=str(path),
         )
-    way_out = ("choose a folder that you may write to",) if error.errno in _FORBIDDEN else ()
-    return AdvisorError("not-writable", f"cannot write {path}: {reason}", help=way_out, file=str(path))
+    remedy = ("choose a folder that you may write to",) if error.errno in _FORBIDDEN else ()
+    return AdvisorError("not-writable", f"cannot write {path}: {reason}", help=remedy, file=str(path))
 
 
 def read_yaml(source: Path | str, *, what: str) -> object:
@@ -82,8 +82,8 @@ def read_yaml(source: Path | str, *, what: str) -> object:
     if len(text) > MAX_YAML_BYTES:
         raise AdvisorError("too-large", f"{what} is larger than {MAX_YAML_BYTES // 1024**2} MiB", exit_code=ExitCode.USAGE, file=file)
     try:
-        if found := _forbidden(text):
-            raise _bad_yaml(what, found[0], file, found[1])
+        if problem := _forbidden(text):
+            raise _bad_yaml(what, problem[0], file, problem[1])
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
@@ -93,7 +93,7 @@ def read_yaml(source: Path | str, *, what: str) -> object:
 
 
 def read_text(path: Path, *, what: str, limit_bytes: int = MAX_YAML_BYTES) -> str:
-    """The text of a UTF-8 file of bounded size. Raises `AdvisorError` as `read_yaml` does."""
+    """The text of a UTF-8 file of at most `limit_bytes`. Raises `AdvisorError` as `read_yaml` does."""
     try:
         with path.open("rb") as file:
             content = file.read(limit_bytes + 1)
@@ -114,17 +114,17 @@ def read_text(path: Path, *, what: str, limit_bytes: int = MAX_YAML_BYTES) -> st
 
 
 def _bad_yaml(what: str, problem: str, file: str | None, line: int | None) -> AdvisorError:
-    place = f" {file}" if file else ""
+    name = f" {file}" if file else ""
     at = f", line {line}" if line else ""
-    return AdvisorError("bad-yaml", f"{what}{place}{at}: {problem}", exit_code=ExitCode.USAGE, file=file, line=line)
+    return AdvisorError("bad-yaml", f"{what}{name}{at}: {problem}", exit_code=ExitCode.USAGE, file=file, line=line)
 
 
-# libyaml's parser where it was built in: about eight times faster.
+# libyaml's parser where PyYAML was built with it: about eight times faster.
 _SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]  # chosen at run time
-    """The safe loader, minus duplicate keys, merge keys, dates and YAML 1.1's other words for booleans."""
+    """The safe loader without duplicate keys, merge keys, dates and the booleans of YAML 1.1 other than `true` and `false`."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
         seen: set[str] = set()
@@ -148,8 +148,7 @@ _Loader.yaml_implicit_resolvers = {
 def _forbidden(text: str) -> tuple[str, int] | None:
     """The first anchor, alias, tag or too deep nesting, with its line.
 
-    libyaml's loader recurses, so depth is bounded before it sees the text. Where none of the signs that could make any of
-    these occur, the pass over the events is spared.
+    libyaml's loader recurses, so depth is checked before loading. Texts without any character that these need are not parsed here.
     """
     if not re.search(rf"[&*!]|^[\s?:-]{{{MAX_DEPTH // 2}}}", text, re.MULTILINE) and len(re.findall(r"[\[{]", text)) < MAX_DEPTH // 2:
         return None
@@ -170,7 +169,7 @@ def _event_problem(event: yaml.Event, depth: int) -> str | None:
 
 
 def check_writable(path: Path) -> None:
-    """Raise `AdvisorError` `not-writable` for a path in no folder, a folder, or one that may not be written to."""
+    """Raise `AdvisorError` `not-writable` for a folder, a path in no folder, or one without permission to write."""
     parent = path.resolve().parent
     if path.is_dir():
         problem = "is a folder"

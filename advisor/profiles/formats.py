@@ -1,4 +1,4 @@
-"""Storage formats of weights and caches: bytes per element, scales included. One table for the whole project."""
+"""Storage formats of weights and caches: bytes per element, scales included; names as in engines and GGUF files."""
 
 import re
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A storage format. `bits` is the payload; `scale_bits` belong to each group of `group_size` elements."""
+    """A storage format: `bits` per element, and `scale_bits` for each group of `group_size` elements."""
 
     name: str
     bits: float
     scale_bits: int = 0
     group_size: int | None = None
     compute: str = "bf16"
-    """Format of the multiplications: the data-sheet peak that bounds a product of these weights."""
+    """Format in which products of these weights are computed: the data-sheet peak that bounds them."""
 
     def bytes_per_element(self, group_size: int | None = None, row_elements: int | None = None) -> float:
         """Bytes of one element with its share of the scales.
@@ -42,13 +42,13 @@ _INT4 = re.compile(r"int4-g([1-9]\d{0,5})")
 CACHE_FORMATS = ("bf16", "fp16", "fp32", "fp8", "int8", "int4")
 """Formats of keys and values."""
 RECENT_PAGES = 2
-"""Newest pages of each sequence that our own int4 cache keeps in the model's format: the last one, and the one that drafts may reach."""
+"""Newest pages of each sequence that this project's int4 cache stores in the model's format: the last, and one for drafts."""
 CONTIGUOUS_PAGE_TOKENS = 64
-"""Tokens of such a page where a sequence is not cut into blocks."""
+"""Tokens of such a page in a contiguous layout."""
 
 FORMATS: dict[str, Format] = {
-    known.name: known
-    for known in (
+    format.name: format
+    for format in (
         Format("fp32", 32, compute="fp32"),
         Format("bf16", 16),
         Format("fp16", 16, compute="fp16"),
@@ -66,7 +66,7 @@ FORMATS: dict[str, Format] = {
 
 @lru_cache(maxsize=256)
 def weight_format(name: str) -> Format:
-    """The format named `name`; `int4-gN` and `exl2-Nbpw` are families. Raises `AdvisorError` for an unknown name."""
+    """The format named `name`; `int4-gN` has groups of N, `exl2-Nbpw` N bits a weight. Raises `AdvisorError` for an unknown name."""
     if name in FORMATS:
         return FORMATS[name]
     if grouped := _INT4.fullmatch(name):
@@ -87,7 +87,7 @@ def weight_format(name: str) -> Format:
 
 
 def check_cache_format(name: str) -> str:
-    """Give back the name of a cache format. Raises `AdvisorError` `unknown-format` for any other."""
+    """Return the name of a cache format. Raises `AdvisorError` `unknown-format` for any other."""
     if name not in CACHE_FORMATS:
         raise AdvisorError(
             "unknown-format",
@@ -101,7 +101,7 @@ def check_cache_format(name: str) -> str:
 
 
 def parse_weights(name: str) -> tuple[str, int | None]:
-    """Format and group size of a weight format's name. Raises `AdvisorError` `unknown-format`."""
+    """The format and group size in a name such as `int4-g64`. Raises `AdvisorError` `unknown-format`."""
     weight_format(name)
     if name.startswith("int4-g"):
         return "int4", int(name[6:])

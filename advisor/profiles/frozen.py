@@ -1,4 +1,4 @@
-"""The base of every value that is a file: frozen, strict about unknown keys, validated once."""
+"""The base of every record in a file: immutable, strict about unknown keys, validated once."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,4 @@
-"""Accelerators and processors: what their makers or drivers say they can do, a source per figure."""
+"""Accelerators and processors: peak rates and sizes from data sheets or drivers, a source per figure."""
 
 import re
 from functools import cache
@@ -13,7 +13,7 @@ from advisor.profiles.frozen import Frozen
 
 COMPUTE_FORMATS = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4", "int8", "int4")
 
-# What runs instead where a format has no units of its own: the operands are converted to the first one present.
+# Where a device has no units for a format, operands are converted to the first of these that it has.
 _FALLBACKS = {
     "fp32": (),
     "tf32": ("fp32",),
@@ -24,9 +24,9 @@ _FALLBACKS = {
     "int8": ("bf16", "fp16", "fp32"),
     "int4": ("int8", "bf16", "fp16", "fp32"),
 }
-# A product of fp32 operands on units that only know bf16 takes six passes (XLA's Precision.HIGHEST on a TPU).
+# A product of fp32 operands on units that only have bf16 takes six passes (XLA's Precision.HIGHEST on a TPU).
 _FP32_PASSES = 6
-_MAKERS = {"nvidia", "geforce", "tesla", "amd", "radeon", "instinct", "intel"}
+_VENDORS = {"nvidia", "geforce", "tesla", "amd", "radeon", "instinct", "intel"}
 _FIGURES = (
     "memory_bytes",
     "memory_bandwidth_bytes_per_s",
@@ -44,7 +44,7 @@ _FOLDER = Path(__file__).with_name("hardware")
 
 
 class Hardware(Frozen):
-    """One device as its data sheet or its driver describes it."""
+    """One device by its data sheet or its driver."""
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
     name: str
@@ -55,23 +55,23 @@ class Hardware(Frozen):
     memory_bytes: int = Field(gt=0)
     """Bytes that a process may allocate on an idle device.
 
-    The total that the driver reports, where a source gives it. Otherwise the maker's GB read as GiB, as every driver total
-    found shows it to be, less what the driver or error correction keeps on cards of that kind; `sources` says which.
-    On Apple's chips what Metal gives the GPU by default. A CPU of the catalogue has an assumed 32 GiB per memory channel.
+    The total that the driver reports, where a source gives it. Otherwise the vendor's GB read as GiB, as in every driver total
+    found, less what the driver or error correction reserves on cards of that kind; `sources` says which.
+    On Apple's chips what Metal allocates to the GPU by default. A CPU of the catalogue has an assumed 32 GiB per memory channel.
     """
     memory_bandwidth_bytes_per_s: float = Field(gt=0)
-    """Of the data sheet; what a kernel reaches is measured or a default efficiency elsewhere."""
+    """Of the data sheet; the share that a kernel reaches is in profiles and kernel measurements."""
     peak_flops: dict[str, float]
-    """Dense FLOP/s (integer op/s) by compute format, fp32 accumulation; an absent format has no units of its own."""
+    """Dense FLOP/s (integer op/s) by compute format, fp32 accumulation; a format without units on the device is absent."""
     link_bytes_per_s: float | None = Field(default=None, gt=0)
-    """Link between devices (NVLink or like), one direction, all links of a device together."""
+    """Interconnect of devices (NVLink or similar), one direction, all links of a device together."""
     pcie_bytes_per_s: float | None = Field(default=None, gt=0)
-    """Link to the host, one direction, line encoding taken off."""
+    """Link to the host, one direction, without line encoding."""
     compute_capability: str | None = None
     """NVIDIA's `9.0`, AMD's `gfx942`."""
     tdp_w: float | None = Field(default=None, gt=0)
     sm_count: int | None = Field(default=None, gt=0)
-    """Streaming multiprocessors, compute units or what the maker calls them."""
+    """Streaming multiprocessors or compute units."""
     l2_bytes: int | None = Field(default=None, gt=0)
     cores: int | None = Field(default=None, gt=0)
     instruction_sets: tuple[str, ...] = ()
@@ -81,9 +81,9 @@ class Hardware(Frozen):
     notes: str | None = None
 
     def peak(self, compute: str) -> float:
-        """FLOP/s of products in format `compute`, or of the format that stands in for it on this device.
+        """FLOP/s of products in format `compute`, or in the format that it is converted to on this device.
 
-        Raises `AdvisorError` for a word that is no compute format.
+        Raises `AdvisorError` `unknown-format`.
         """
         if compute not in _FALLBACKS:
             raise AdvisorError(
@@ -92,9 +92,9 @@ class Hardware(Frozen):
                 exit_code=ExitCode.USAGE,
                 help=("choose from " + ", ".join(COMPUTE_FORMATS),),
             )
-        for known in (compute, *_FALLBACKS[compute]):
-            if known in self.peak_flops:
-                return self.peak_flops[known]
+        for format in (compute, *_FALLBACKS[compute]):
+            if format in self.peak_flops:
+                return self.peak_flops[format]
         return self.peak_flops["bf16"] / _FP32_PASSES
 
     @model_validator(mode="after")
@@ -120,7 +120,7 @@ def shipped_hardware() -> tuple[str, ...]:
 
 
 def load_hardware(name: str) -> Hardware:
-    """The accelerator of an id, or of its name as people write it. Raises `AdvisorError` `hardware-not-found` with the nearest ids."""
+    """The device with an id, or with a name such as `RTX 4090`. Raises `AdvisorError` `hardware-not-found` with the nearest ids."""
     id = hardware_id(name)
     if id not in shipped_hardware():
         from difflib import get_close_matches  # only an error needs it
@@ -139,19 +139,19 @@ def load_hardware(name: str) -> Hardware:
 
 
 def hardware_id(name: str) -> str:
-    """The id in the catalogue of a device named as people write it; a name that is not in it stays as it is.
+    """The catalogue's id of a device name; a name that is not in the catalogue is returned unchanged.
 
     >>> hardware_id("NVIDIA GeForce RTX 4090"), hardware_id("rtx4090"), hardware_id("H100 SXM"), hardware_id("some-cpu")
     ('rtx-4090', 'rtx-4090', 'h100-sxm', 'some-cpu')
     """
     by_letters = {id.replace("-", ""): id for id in shipped_hardware()}
     words = re.findall(r"[a-z0-9]+", name.lower())
-    full, bare = "".join(words), "".join(word for word in words if word not in _MAKERS)
-    return by_letters.get(full) or by_letters.get(bare, name)
+    full, without_vendor = "".join(words), "".join(word for word in words if word not in _VENDORS)
+    return by_letters.get(full) or by_letters.get(without_vendor, name)
 
 
 def parse_hardware(record: object, *, what: str) -> Hardware:
-    """Validate a parsed record. Raises `AdvisorError` `bad-hardware` naming the first wrong field."""
+    """The device of a parsed record; `what` names it in errors. Raises `AdvisorError` `bad-hardware` naming the first wrong key."""
     try:
         return Hardware.model_validate(record)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""The measured profile of one machine: what its products, attention and runtime really take."""
+"""The measured profile of one machine: times of matrix products, attention and the runtime's overheads."""
 
 from datetime import datetime
 from typing import Annotated, Literal
@@ -8,29 +8,29 @@ from pydantic import Field, field_validator
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.hardware import Hardware
 
-Word = Annotated[str, Field(pattern=r"^\S+$")]
-"""A name without spaces, since points stand in tables."""
+TableWord = Annotated[str, Field(pattern=r"^\S+$")]
+"""A name without spaces, as points are rows of a table."""
 
 
 class GemmPoint(Frozen):
     """One measured product: m tokens, n outputs, k inputs, weights in `format`."""
 
-    format: Word
+    format: TableWord
     m: int = Field(ge=1)
     n: int = Field(ge=1)
     k: int = Field(ge=1)
     working_set_bytes: int = Field(ge=0)
-    """Bytes of all the weights cycled through while timing, so that a cache hit shows as such."""
+    """Bytes of all the weights cycled through while timing; small ones fit in the processor's caches."""
     seconds: float = Field(gt=0)
-    """Of one product."""
+    """Time of one product."""
 
 
 class AttentionPoint(Frozen):
-    """One measured attention call of one layer, the write to the cache included."""
+    """One measured attention call of one layer, with the write to the cache."""
 
-    implementation: Word
-    layout: Word
-    kv_format: Word
+    implementation: TableWord
+    layout: TableWord
+    kv_format: TableWord
     phase: Literal["prefill", "decode"]
     batch: int = Field(ge=1)
     q_tokens: int = Field(ge=1)
@@ -39,28 +39,29 @@ class AttentionPoint(Frozen):
     kv_heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
     seconds: float = Field(gt=0)
+    """Time of one call."""
 
 
 class RuntimeOverheads(Frozen):
-    """What the runtime adds to the operators, fitted, in seconds."""
+    """Overheads of the runtime in addition to the operators, in seconds; fitted to measured steps."""
 
     step_s: float = Field(ge=0)
-    """Per step."""
+    """Seconds per step."""
     layer_s: float = Field(ge=0)
-    """Per layer and step."""
+    """Seconds per layer and step."""
     sequence_s: float = Field(ge=0)
-    """Per sequence and step."""
+    """Seconds per sequence and step."""
     element_s: float = Field(ge=0)
-    """Per row, layer and hidden element: the element-wise work."""
+    """Seconds per row, layer and hidden element: element-wise operators."""
 
 
 class Refit(Frozen):
-    """What finished runs have taught about this machine: factors on what was measured, which itself stays as it was."""
+    """Factors fitted to finished runs; the measured points are unchanged and multiplied by them."""
 
     operators: float = Field(gt=0)
-    """On the time of products and attention."""
+    """Factor on the time of products and attention."""
     overheads: float = Field(gt=0)
-    """On the fitted overheads."""
+    """Factor on the fitted overheads."""
     runs: tuple[str, ...]
     """Ids of the runs, oldest first."""
 
@@ -68,8 +69,8 @@ class Refit(Frozen):
 class MachineProfile(Frozen):
     """Everything measured on one machine at one time.
 
-    In its file, points stand as a table in one text: a line of column names, then a line per point. Hundreds of points
-    parse in a few milliseconds that way, and a changed point is a changed line.
+    In its file, points are a table in one block of text: a line of column names, then a line per point. Hundreds of points
+    parse in a few milliseconds, and a changed point is a changed line.
     """
 
     kind: Literal["MachineProfile"] = "MachineProfile"
@@ -77,20 +78,20 @@ class MachineProfile(Frozen):
     name: str
     hardware: Hardware
     fingerprint: str
-    """Of the machine: two profiles of one machine share it."""
+    """Identifies the machine: profiles of one machine have the same."""
     taken: str = Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
-    """UTC, ISO 8601."""
+    """When it was measured: UTC, ISO 8601."""
     threads: int = Field(ge=1)
     shared: bool
-    """Others were using the machine while it was measured."""
+    """Other processes used the machine while it was measured."""
     process_bytes: int = Field(default=0, ge=0)
     """Resident memory of a process that has loaded the libraries and no model; 0 where it was not measured."""
     copy_bytes_per_s: float = Field(gt=0)
     read_bytes_per_s: float = Field(gt=0)
     launch_s: float = Field(ge=0)
-    """Of the smallest operator."""
+    """Time to launch the smallest operator, in seconds."""
     pace_s: float | None = Field(default=None, gt=0)
-    """Mean time of a fixed piece of work of the processor while all this was timed; `None` where the device is not the processor."""
+    """Mean seconds of a fixed loop on the CPU during the measurements, which shows its clock; `None` on other devices."""
     gemm: tuple[GemmPoint, ...]
     attention: tuple[AttentionPoint, ...]
     runtime: RuntimeOverheads
@@ -98,7 +99,7 @@ class MachineProfile(Frozen):
     residual_pct: float = Field(ge=0)
     """Median absolute residual of the fit, percent of the measured time."""
     environment: dict[str, str]
-    """Versions that the timings depend on."""
+    """Versions of the libraries that the timings depend on."""
 
     @field_validator("taken")
     @classmethod
@@ -113,7 +114,7 @@ class MachineProfile(Frozen):
 
 
 def parse_table(text: str) -> list[dict[str, str]]:
-    """The rows of a table as `render_table` writes it. Raises `ValueError` naming the row of the wrong length."""
+    """The rows of a table that `render_table` wrote, by column. Raises `ValueError` naming a row of the wrong length."""
     head, *rows = (line.split() for line in text.splitlines() if line.strip())
     for number, row in enumerate(rows, 1):
         if len(row) != len(head):
@@ -122,7 +123,7 @@ def parse_table(text: str) -> list[dict[str, str]]:
 
 
 def render_table(columns: tuple[str, ...], points: tuple[Frozen, ...]) -> str:
-    """Column names, then a line per point, columns aligned."""
+    """A line of column names, then a line per point; columns aligned."""
     rows = [columns, *(tuple(str(getattr(point, name)) for name in columns) for point in points)]
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() + "\n" for row in rows)

@@ -1,4 +1,4 @@
-"""Numbers shown to a user: value, range and basis; one shape for predicted and measured."""
+"""Metrics of a deployment: value, range and basis; one shape for predicted and measured."""
 
 from enum import StrEnum
 from typing import Self
@@ -16,7 +16,7 @@ class Basis(StrEnum):
     EXACT = "exact"
     """Follows from shapes and formats alone."""
     PROFILED = "profiled"
-    """Computed from efficiency measured on this very machine."""
+    """Computed from efficiency measured on this machine."""
     CATALOGUE = "catalogue"
     """Computed from efficiency measured on the same accelerator elsewhere."""
     ARCHITECTURE = "architecture"
@@ -28,17 +28,17 @@ class Basis(StrEnum):
 
     @property
     def rank(self) -> int:
-        """0 for the best; a sum of numbers is as weak as its weakest part."""
+        """0 for the best."""
         return list(Basis).index(self)
 
 
 def weakest(*bases: Basis) -> Basis:
-    """The basis of a number computed from others."""
+    """The basis of a number that is computed from numbers of these bases: the one of the highest rank."""
     return max(bases, key=lambda basis: basis.rank)
 
 
 class Value(Frozen):
-    """A number with its 90 % range and its basis. The unit stands in the field's name."""
+    """A number with its 90 % range and its basis. The unit is in the name of the field that holds it."""
 
     value: float
     low: float
@@ -53,11 +53,11 @@ class Value(Frozen):
 
     @classmethod
     def exact(cls, value: float, basis: Basis = Basis.EXACT) -> "Value":
-        """A number that has no spread."""
+        """A number without spread: both ends of the range are `value`."""
         return cls(value=value, low=value, high=value, basis=basis)
 
     def scaled(self, factor: float) -> "Value":
-        """The same in another unit, or of so many: range and all. `factor` is positive."""
+        """Value and range times `factor`, which is positive: another unit, or a multiple."""
         return Value(value=self.value * factor, low=self.low * factor, high=self.high * factor, basis=self.basis)
 
     def as_dict(self) -> dict[str, object]:
@@ -66,7 +66,7 @@ class Value(Frozen):
 
 
 class Metrics(Frozen):
-    """What a deployment does under a workload, predicted or measured. `None` means not asked or not known.
+    """Performance and quality of a deployment under a workload, predicted or measured. `None`: not asked or not known.
 
     TTFT runs from submission to the first token, end-to-end latency (E2E) to the last one. TPOT is
     (last token − first token)/(tokens − 1) of a request.
@@ -88,23 +88,23 @@ class Metrics(Frozen):
     e2e_ms_p99: Value | None = None
     throughput_tok_s: Value | None = None
     request_rate_per_s: Value | None = None
-    """Most arrivals per second that can be served for as long as they come; under an open load."""
+    """Most arrivals per second that can be sustained; under an open load."""
     goodput_per_s: Value | None = None
-    """Requests per second that keep the limits on TTFT and TPOT, each on its own; with such a limit."""
+    """Requests per second whose own TTFT and TPOT are within the limits; where one of them is limited."""
     decode_tok_s: Value | None = None
-    """Decode speed that one request sees: 1000 / TPOT."""
+    """Decode speed of one request: 1000 / TPOT."""
     prefill_tok_s: Value | None = None
     """Prompt tokens per second of one prefill."""
     peak_memory_gib: Value | None = None
-    """Per device, everything the process holds there."""
+    """Per device: everything that the process allocates on it."""
     weights_gib: Value | None = None
     kv_cache_gib: Value | None = None
     max_concurrency: Value | None = None
-    """Requests of the workload's length that fit in memory at once."""
+    """Requests of the workload's length that fit in memory together."""
     acceptance: Value | None = None
-    """Tokens beyond the first that a sequence gains per decoding step, by draft positions of a step; absent without speculation."""
+    """Accepted draft tokens per drafted position of a decoding step; absent without speculation."""
     prefix_hits: Value | None = None
-    """Prompt tokens that were in the cache already, by all prompt tokens; absent where no prefix is reused."""
+    """Share of prompt tokens that were in the prefix cache; absent where no prefix is reused."""
     quality_loss_pct: Value | None = None
     perplexity: Value | None = None
     nll_difference: Value | None = None
@@ -113,16 +113,16 @@ class Metrics(Frozen):
     top1_agreement: Value | None = None
 
     def present(self) -> dict[str, Value]:
-        """Every metric that is known, in the order above."""
+        """The known metrics by name, in the order above."""
         return {name: value for name in type(self).model_fields if (value := getattr(self, name)) is not None}
 
     def as_dict(self) -> dict[str, object]:
-        """The published form of every metric that is known."""
+        """The published form of the known metrics, by name."""
         return {name: value.as_dict() for name, value in self.present().items()}
 
 
 class Sample(Frozen):
-    """One served request as it was observed. Times in seconds from the start of the run."""
+    """One served request as observed. Times are in seconds from the start of the run."""
 
     prompt_tokens: int = Field(ge=1)
     output_tokens: int = Field(ge=1)

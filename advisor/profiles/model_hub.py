@@ -1,4 +1,4 @@
-"""Fetches a model's config from the hub. The only part of planning that uses a network, and only when asked."""
+"""Fetches a model's config from the Hugging Face hub. Nothing else in planning uses a network."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _MAX_BYTES = 16 * 1024**2
 
 
 def fetch_config(id: str, folder: Path) -> Path:
-    """Store the hub's `config.json` of `id`, and ModelOpt's file beside it, in `folder`; give back the config's path.
+    """Store the hub's `config.json` of `id` in `folder`, with `hf_quant_config.json` if there is one; return the config's path.
 
     Raises `AdvisorError`: `model-not-found`, `model-gated`, `hub-unreachable`, `model-config`, and those of `write_whole`.
     """
@@ -42,12 +42,12 @@ def _url(id: str, name: str) -> str:
 
 
 def _fetch(id: str, name: str) -> str | None:
-    """The JSON text of a file of a model, or `None` where there is none."""
+    """The JSON text of a file in a model's repository; `None` if it does not exist."""
     url = _url(id, name)
     request = urllib.request.Request(url, headers={"User-Agent": "advisor"})
     token = os.environ.get("HF_TOKEN")
     if token:
-        # Not repeated on a redirect, which may lead to another host.
+        # Not sent again on a redirect, which may lead to another host.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
@@ -77,7 +77,7 @@ def _refused(id: str, url: str, status: int) -> AdvisorError:
     if status in (401, 403):
         return AdvisorError(
             "model-gated",
-            f"the hub does not give out `{id}`",
+            f"the hub refuses access to `{id}`",
             exit_code=ExitCode.MISSING,
             notes=(f"{url} answered {status}: no such model, or one whose licence must be accepted first",),
             help=("accept the licence on the model's page and set HF_TOKEN, or type a folder with a config.json",),

@@ -1,4 +1,4 @@
-"""Finds a model by folder, file or id and reads its architecture. Weights stay where they are."""
+"""Finds a model by folder, file or id and reads its architecture from its config. Weights are not read."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 MAX_CONFIG_BYTES = 16 * 1024**2
 ZOO = Path(__file__).resolve().parent.parent / "backends" / "zoo"
 DEMO = {"demo": "target", "demo-draft": "draft"}
-# Models whose config equals a shipped one but for token ids and generation defaults.
+# Models whose config differs from a shipped one only in token ids and generation defaults.
 SAME_SHAPE = {
     "meta-llama/Llama-3.1-8B": "meta-llama/Meta-Llama-3.1-8B",
     "meta-llama/Llama-3.1-8B-Instruct": "meta-llama/Meta-Llama-3.1-8B",
@@ -41,7 +41,7 @@ def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
     """The model that `reference` names.
 
     Tried in this order: `demo` and `demo-draft`, a folder or `config.json`, the Hugging Face cache, a shipped snapshot by id or
-    by an unambiguous last part of it, a config fetched earlier, and, unless `offline`, the hub.
+    by the unambiguous part of it after the slash, a config fetched earlier, and, unless `offline`, the hub.
     Raises `AdvisorError`: `model-not-found`, `model-config`, and those of `fetch_config`.
     """
     if reference in DEMO:
@@ -53,9 +53,9 @@ def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
         return _of_folder(path.parent, id=path.resolve().parent.name)
     if path.suffix == ".json" and path.is_file():
         return read_config(load_json(path), id=path.stem, where=str(path))
-    found = _by_id(reference)
-    if found is not None:
-        return found
+    spec = _by_id(reference)
+    if spec is not None:
+        return spec
     if not offline and _HUB_ID.fullmatch(reference) and not path.exists():
         from advisor.profiles.model_hub import fetch_config  # urllib takes tens of milliseconds to import
 
@@ -65,12 +65,12 @@ def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
 
 
 def is_shipped(folder: str | None) -> bool:
-    """Whether a folder of weights is one that comes with the package."""
+    """Whether a folder of weights ships with the package."""
     return folder is not None and Path(folder).resolve() in {(ZOO / name).resolve() for name in DEMO.values()}
 
 
 def load_json(path: Path) -> dict[str, Any]:
-    """The mapping in a JSON file. Raises `AdvisorError` `model-config` saying what is wrong with it and where."""
+    """The mapping in a JSON file. Raises `AdvisorError` `model-config` with the problem and its line."""
     problem, line = "", None
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -99,7 +99,7 @@ def cached_models() -> tuple[str, ...]:
 
 
 def fetched_models() -> Path:
-    """Where configs from the hub are kept: `$XDG_CACHE_HOME/advisor/models`."""
+    """The folder of configs fetched from the hub: `$XDG_CACHE_HOME/advisor/models`."""
     return _cache_home() / "advisor" / "models"
 
 
@@ -125,26 +125,26 @@ def _of_folder(folder: Path, *, id: str, weights: bool = True) -> ModelSpec:
 
 
 def _by_id(reference: str) -> ModelSpec | None:
-    """A model in the Hugging Face cache, shipped, or fetched earlier."""
-    known = {id.lower(): id for id in (*shipped_models(), *SAME_SHAPE)}
+    """The model in the Hugging Face cache, shipped, or fetched earlier; `None` otherwise."""
+    ids = {id.lower(): id for id in (*shipped_models(), *SAME_SHAPE)}
     tails: dict[str, list[str]] = {}
-    for id in known.values():
+    for id in ids.values():
         tails.setdefault(id.lower().partition("/")[2], []).append(id)
-    ends = tails.get(reference.lower(), [])
-    id = known.get(reference.lower()) or (ends[0] if len(ends) == 1 else reference)
+    matches = tails.get(reference.lower(), [])
+    id = ids.get(reference.lower()) or (matches[0] if len(matches) == 1 else reference)
     if not _HUB_ID.fullmatch(id):
         return None
     cached = _cached_snapshot(id)
     if cached is not None:
         return _of_folder(cached, id=id, weights=any(cached.glob("*.safetensors")))
-    if id.lower() in known:
+    if id.lower() in ids:
         return _shipped(id)
     return _of_fetched(id) if (fetched_models() / f"{id.replace('/', '--', 1)}.json").is_file() else None
 
 
 @lru_cache(maxsize=256)
 def _shipped(id: str) -> ModelSpec:
-    """One object for each shipped model: those that remember prices by model then tell at a glance that it is the same."""
+    """A shipped model; one object for each, so that caches keyed by model compare by identity."""
     snapshot = SNAPSHOTS / f"{SAME_SHAPE.get(id, id).replace('/', '--', 1)}.json"
     return read_config(load_json(snapshot), id=id, where=snapshot.name)
 
@@ -166,9 +166,9 @@ def _cached_snapshot(id: str) -> Path | None:
 
 
 def _hub_cache() -> Path:
-    for name, below in (("HF_HUB_CACHE", ""), ("HF_HOME", "hub")):
+    for name, subfolder in (("HF_HUB_CACHE", ""), ("HF_HOME", "hub")):
         if os.environ.get(name):
-            return Path(os.environ[name]).expanduser() / below
+            return Path(os.environ[name]).expanduser() / subfolder
     return _cache_home() / "huggingface" / "hub"
 
 
@@ -183,11 +183,11 @@ def _not_found(reference: str, path: Path, offline: bool) -> AdvisorError:
         notes.append(f"{path} is a folder without a config.json")
     elif path.is_file():
         notes.append(f"{path} is a file, but no config.json" + ("; GGUF files are not read" if path.suffix == ".gguf" else ""))
-    known = (*shipped_models(), *SAME_SHAPE, *DEMO)
-    ends = [id for id in known if id.lower().endswith("/" + reference.lower())]
-    near = ends or _near(reference, known)
+    ids = (*shipped_models(), *SAME_SHAPE, *DEMO)
+    matches = [id for id in ids if id.lower().endswith("/" + reference.lower())]
+    near = matches or _near(reference, ids)
     if near:
-        notes.append(("several models end so: " if ends else "near matches: ") + ", ".join(near))
+        notes.append(("several models have that name: " if matches else "near matches: ") + ", ".join(near))
     if offline and _HUB_ID.fullmatch(reference) and not path.exists():
         notes.append("the hub was not asked")
     return AdvisorError(
@@ -201,9 +201,11 @@ def _not_found(reference: str, path: Path, offline: bool) -> AdvisorError:
     )
 
 
-def _near(reference: str, known: tuple[str, ...]) -> list[str]:
-    """Known ids that read like `reference`, with or without the owner."""
-    spelled = {id.lower(): id for id in known} | {id.lower().partition("/")[2]: id for id in known if "/" in id}
+def _near(reference: str, ids: tuple[str, ...]) -> list[str]:
+    """At most four ids with a spelling near `reference`, with or without the owner."""
+    by_spelling = {id.lower(): id for id in ids} | {id.lower().partition("/")[2]: id for id in ids if "/" in id}
     wanted = reference.lower()
-    close = get_close_matches(wanted, spelled, n=4, cutoff=0.6) + get_close_matches(wanted.rpartition("/")[2], spelled, n=4, cutoff=0.6)
-    return list(dict.fromkeys(spelled[name] for name in close))[:4]
+    close = get_close_matches(wanted, by_spelling, n=4, cutoff=0.6) + get_close_matches(
+        wanted.rpartition("/")[2], by_spelling, n=4, cutoff=0.6
+    )
+    return list(dict.fromkeys(by_spelling[name] for name in close))[:4]

@@ -1,4 +1,4 @@
-"""What techniques cost in quality on one model and text, as a file: whole-model measures, and the error of every head's attention."""
+"""Quality loss of techniques on one model and text, as a file: metrics of the whole model and the error of every attention head."""
 
 from statistics import median
 
@@ -9,29 +9,29 @@ from advisor.profiles.metrics import Metrics
 
 
 class HeadError(Frozen):
-    """How far one head's attention is from exact, every other layer and head being exact."""
+    """Error of one head's attention output while all other layers and heads are exact."""
 
     layer: int = Field(ge=0)
     head: int = Field(ge=0)
     error: float = Field(ge=0)
-    """Norm of the difference of its outputs over the norm of the exact ones, all tokens together."""
+    """Relative error: norm of the difference from the exact outputs over the norm of these, over all tokens."""
 
 
 class TechniqueQuality(Frozen):
-    """One technique by itself."""
+    """Quality of one technique on its own."""
 
     technique: str
     options: dict[str, int | float | str | bool] = Field(default_factory=dict)
     reach_tokens: int | None = Field(default=None, ge=1)
-    """Tokens that one sees or that are kept, at the most; `None` where nothing is dropped however long a text is."""
+    """Most tokens that a query attends to or that are cached; `None` where no token is dropped."""
     metrics: Metrics
-    """Perplexity and what compares the predictions with those of the unmodified model."""
+    """Perplexity, and the comparison of predictions with those of the unmodified model."""
     heads: tuple[HeadError, ...]
     """Every head of every layer, in order."""
 
     @property
     def name(self) -> str:
-        """The technique and its options, in words."""
+        """The technique and its options: `kv-window window=128`."""
         return " ".join([self.technique, *(f"{name}={value}" for name, value in self.options.items())])
 
     @property
@@ -53,11 +53,11 @@ class QualityReport(Frozen):
     tokens: int = Field(ge=1)
     """Tokens of the text that were scored."""
     stretch_tokens: int = Field(ge=1)
-    """Tokens of each stretch of it: no token sees beyond its own."""
+    """Tokens of each segment that is scored: no token attends beyond its own segment."""
     perplexity: float
-    """Of the unmodified model."""
+    """Perplexity of the unmodified model."""
     techniques: tuple[TechniqueQuality, ...]
 
     def dropped_nothing(self, technique: TechniqueQuality) -> bool:
-        """Whether a technique that drops what is far away had nothing to drop, as no stretch is longer than its reach."""
+        """Whether a technique that drops distant tokens dropped none, as no segment is longer than its reach."""
         return technique.reach_tokens is not None and technique.reach_tokens >= self.stretch_tokens

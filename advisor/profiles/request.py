@@ -1,4 +1,4 @@
-"""What a person asks for: the workload, the limits, the machine and the preference."""
+"""A request to the planner: workload, limits, preference, and required or forbidden techniques."""
 
 from enum import StrEnum
 from math import ceil
@@ -15,19 +15,19 @@ class Load(StrEnum):
     """How requests arrive."""
 
     CLOSED = "closed"
-    """A fixed number of requests is always in flight."""
+    """A fixed number of requests is always in flight (closed loop)."""
     OPEN = "open"
-    """Requests arrive at a rate, whether or not earlier ones are done (Poisson)."""
+    """Requests arrive at a rate, independent of completions (open loop, Poisson)."""
     OFFLINE = "offline"
-    """Everything is there at the start; as many run as fit."""
+    """All requests are queued at the start; as many run as fit."""
     BURST = "burst"
-    """So many requests come at once, and nobody follows."""
+    """A number of requests arrives at once and none after it."""
     TRACE = "trace"
-    """Requests with their own lengths arrive when a recorded trace says."""
+    """Requests arrive at the times and with the lengths of a recorded trace."""
 
 
 class Prefer(StrEnum):
-    """What to rank feasible plans by."""
+    """The objective by which feasible plans are ranked."""
 
     LATENCY = "latency"
     THROUGHPUT = "throughput"
@@ -36,25 +36,25 @@ class Prefer(StrEnum):
 
 
 class Workload(Frozen):
-    """Lengths and load of the requests that a deployment serves."""
+    """Lengths in tokens and arrivals of the requests that a deployment serves."""
 
     prompt_tokens: int = Field(ge=1)
     output_tokens: int = Field(ge=1)
     load: Load = Load.CLOSED
     concurrency: int | None = Field(default=None, ge=1)
-    """Requests in flight, or of a burst; required for a closed loop and a burst."""
+    """Requests in flight in a closed loop, or of a burst; required for both."""
     request_rate_per_s: float | None = Field(default=None, gt=0)
     """Arrivals per second; required for an open loop."""
     context_limit_tokens: int | None = Field(default=None, ge=1)
-    """Longest sequence that must be possible, where it is longer than the usual one."""
+    """Longest sequence that must be supported, prompt and output; `None`: prompt and output of the mean lengths."""
     length_spread: float = Field(default=0.1, ge=0, lt=1)
-    """Lengths vary evenly by this share either way; equal ones would finish and start in step for ever."""
+    """Lengths are uniform within ± this share; requests of equal length would start and finish in lockstep."""
     shared_prefix_tokens: int | None = Field(default=None, ge=1)
-    """Tokens with which every prompt begins: instructions, examples. Of a shorter prompt in a trace, all but its last."""
+    """Length of a prefix that all prompts share, such as instructions. Of a shorter prompt in a trace, all but its last token."""
     trace: Trace | None = None
-    """The requests of a trace; the lengths above are then their means."""
+    """The requests of a trace; the lengths above are then means."""
     oversubscribe: bool = False
-    """Size a paged cache for the usual length and preempt when it runs dry; else all requests may be longest at once."""
+    """Size a paged cache for mean lengths and preempt when it runs out of blocks; else for all requests at their longest."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -75,12 +75,12 @@ class Workload(Frozen):
 
     @property
     def context_tokens(self) -> int:
-        """How long a sequence becomes."""
+        """Prompt and output of mean length."""
         return self.prompt_tokens + self.output_tokens
 
     @property
     def longest_prompt_tokens(self) -> int:
-        """The longest prompt that comes, as lengths vary."""
+        """The longest prompt, with the spread of lengths."""
         if self.trace is not None:
             return self.trace.longest_prompt_tokens
         alone = self.load is Load.CLOSED and self.concurrency == 1
@@ -88,39 +88,39 @@ class Workload(Frozen):
 
     @property
     def arrivals_per_s(self) -> float | None:
-        """Requests that arrive per second, on average; `None` where arrivals wait for others, or all come at once."""
+        """Mean arrivals per second; `None` in a closed loop, and where all arrive at once."""
         return self.trace.rate_per_s if self.trace is not None else self.request_rate_per_s
 
     @property
     def longest_tokens(self) -> int:
-        """How long a sequence may become: what a contiguous cache reserves."""
+        """The longest sequence that must be supported: what a contiguous cache reserves."""
         return self.context_limit_tokens or self.context_tokens
 
 
 class Limits(Frozen):
-    """Bounds that a plan must keep. `None` means not limited."""
+    """Limits on the metrics of a plan, p95 over requests for times. `None` means not limited."""
 
     ttft_ms_p95: float | None = Field(default=None, gt=0)
     tpot_ms_p95: float | None = Field(default=None, gt=0)
     throughput_tok_s: float | None = Field(default=None, gt=0)
-    """At least so many output tokens per second, all requests together."""
+    """Minimum of output tokens per second, all requests together."""
     request_rate_per_s: float | None = Field(default=None, gt=0)
-    """At least so many requests per second for as long as they come: the arrival rate of an open loop."""
+    """Minimum of requests per second that are sustained: the arrival rate of an open loop."""
     memory_gib_per_device: float | None = Field(default=None, gt=0)
     quality_loss_pct: float | None = Field(default=None, ge=0)
 
 
 class Request(Frozen):
-    """One question to the planner. Model and hardware are resolved elsewhere."""
+    """One request to the planner, for a model on given hardware."""
 
     workload: Workload
     limits: Limits = Limits()
     prefer: Prefer = Prefer.BALANCED
     devices: int = Field(default=1, ge=1)
     require: tuple[str, ...] = ()
-    """Techniques that must be in, each with the options that it must have: `kv-window`, `kv-window:window=128`."""
+    """Techniques that a plan must have, with options that they must have: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
 
     def requires(self, technique: str) -> bool:
-        """Whether a technique is asked for by name, with whatever options."""
+        """Whether a technique is required, with any options."""
         return any(technique_in(word) == technique for word in self.require)

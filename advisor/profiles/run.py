@@ -1,4 +1,4 @@
-"""The record of an applied plan: every rung of the ladder, predicted beside measured. Written as `run.json`."""
+"""The record of an applied plan: every rung of the ladder, predicted and measured. Written as `run.json`."""
 
 import json
 from enum import StrEnum
@@ -14,11 +14,11 @@ from advisor.profiles.request import Request
 
 RUN_FILE = "run.json"
 _MAX_BYTES = 256 * 2**20
-"""Runs hold raw samples; a thousand requests take about 200 kB."""
+"""Runs contain raw samples: about 200 kB for a thousand requests."""
 
 
 class RungStatus(StrEnum):
-    """How a rung ended."""
+    """The outcome of a rung."""
 
     DONE = "done"
     FAILED = "failed"
@@ -28,21 +28,21 @@ class RungStatus(StrEnum):
 
 
 class Environment(Frozen):
-    """What the numbers were taken on."""
+    """Machine and software that a run was measured on."""
 
     fingerprint: str
     device: str
     threads: int
     python: str
     packages: dict[str, str]
-    """Package name to version: torch, transformers and the like."""
+    """Package name to version, of torch, transformers and others that measurements depend on."""
     profiled_pace_s: float | None = Field(default=None, gt=0)
-    """The processor's pace when the profile behind the predictions was measured; `None` where there is none."""
+    """`pace_s` of the machine profile behind the predictions; `None` without one."""
     commit: str | None = None
 
 
 class Recipe(Frozen):
-    """How a rung was measured."""
+    """How every rung is measured."""
 
     requests: int
     warmup_requests: int
@@ -54,7 +54,7 @@ class Recipe(Frozen):
 
 
 class Rung(Frozen):
-    """One step of the ladder: the baseline, or the techniques so far."""
+    """One step of the ladder: the baseline, or a technique added to those before it."""
 
     name: str
     """`baseline`, or the technique that this rung adds."""
@@ -64,9 +64,9 @@ class Rung(Frozen):
     measured: Metrics | None = None
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
-    """What was chosen by measuring while it ran, each with its reason."""
+    """Kernels and settings that were chosen by timing them in the run, each with its reason."""
     pace_s: float | None = Field(default=None, gt=0)
-    """Mean time of the processor's fixed piece of work while this rung was served."""
+    """Mean seconds of the fixed loop of `MachineProfile.pace_s` while this rung was served."""
     error: str | None = None
     seconds: float | None = None
     """Wall time of the child process."""
@@ -89,7 +89,7 @@ class Run(Frozen):
 
     @property
     def paces(self) -> tuple[float, ...]:
-        """How fast the processor ran in each rung that was served, relative to when it was profiled; empty where that is not known."""
+        """CPU speed in each rung that was served, relative to the profile's; empty where it was not profiled."""
         profiled = self.environment.profiled_pace_s
         return () if profiled is None else tuple(profiled / rung.pace_s for rung in self.rungs if rung.pace_s is not None)
 
@@ -97,7 +97,7 @@ class Run(Frozen):
 def read_run(path: Path) -> Run:
     """The run in a file, or in the folder that `advisor apply` wrote.
 
-    Raises `AdvisorError`: what `read_text` raises, and `run-file` for what is no run.
+    Raises `AdvisorError`: what `read_text` raises, and `run-file` for a file that is no run.
     """
     file = path / RUN_FILE if path.is_dir() else path
     text = read_text(file, what="run", limit_bytes=_MAX_BYTES)
@@ -114,10 +114,10 @@ def read_run(path: Path) -> Run:
 
 
 def _no_run(file: Path, problem: str, line: int | None) -> AdvisorError:
-    place = f"{file}:{line}" if line else str(file)
+    where = f"{file}:{line}" if line else str(file)
     return AdvisorError(
         "run-file",
-        f"{place} is no run file: {problem}",
+        f"{where} is no run file: {problem}",
         exit_code=ExitCode.USAGE,
         help=("advisor apply plan.yaml   writes one",),
         file=str(file),

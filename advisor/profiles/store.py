@@ -1,4 +1,4 @@
-"""Measured profiles on disk: save, load, list, remove, and find a fresh one of this machine."""
+"""Machine profiles on disk: save, load, list, remove, and find a fresh one of a machine."""
 
 import os
 import re
@@ -15,6 +15,7 @@ from advisor.profiles.files import read_yaml, write_whole
 from advisor.profiles.machine import AttentionPoint, GemmPoint, MachineProfile, render_table
 
 FRESH_FOR = timedelta(days=30)
+"""Age up to which a profile is used without being named."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 _RESERVED = {"now", "auto", "none"}
 
@@ -32,13 +33,13 @@ class StoredProfile:
 
 
 def profiles_folder() -> Path:
-    """Where this user's profiles live: `$XDG_DATA_HOME/advisor/profiles`."""
+    """The folder of the user's profiles: `$XDG_DATA_HOME/advisor/profiles`."""
     data = os.environ.get("XDG_DATA_HOME")
     return (Path(data) if data else Path.home() / ".local" / "share") / "advisor" / "profiles"
 
 
 def check_name(name: str) -> str:
-    """Give back a good profile name. Raises `AdvisorError` `bad-profile-name` otherwise."""
+    """Return a valid profile name. Raises `AdvisorError` `bad-profile-name` otherwise."""
     if _NAME.fullmatch(name) and name not in _RESERVED:
         return name
     raise AdvisorError(
@@ -52,7 +53,7 @@ def check_name(name: str) -> str:
 
 
 def check_writable() -> None:
-    """Raise `AdvisorError` `not-writable` where no profile can be stored: better before a minute of measuring than after."""
+    """Raise `AdvisorError` `not-writable` where no profile can be stored; called before measuring."""
     folder = profiles_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,12 +69,12 @@ def check_writable() -> None:
 
 
 def save_profile(profile: MachineProfile) -> Path:
-    """Store a profile under its name, over an older one of that name. Raises as `write_whole` does."""
+    """Store a profile under its name, replacing one of that name; return its path. Raises as `write_whole` does."""
     return write_whole(profiles_folder() / f"{check_name(profile.name)}.yaml", profile_yaml(profile))
 
 
 def profile_yaml(profile: MachineProfile) -> str:
-    """The profile as the text of its file: facts first, then the measured points as tables."""
+    """The text of a profile's file: scalars first, then the measured points as tables."""
     record = profile.model_dump(mode="json", exclude_none=True, exclude={"gemm", "attention"})
     head: str = yaml.safe_dump(record, sort_keys=False, allow_unicode=True, width=120)
     tables = {
@@ -84,22 +85,22 @@ def profile_yaml(profile: MachineProfile) -> str:
 
 
 def load_profile(name_or_path: str | Path) -> MachineProfile:
-    """The stored profile of that name, or the one in that file.
+    """The stored profile of a name, or the profile in a file: a `Path`, or a string with a slash or ending in `.yaml`.
 
-    A `Path`, and a string with a slash or ending in `.yaml`, is a file. Raises `AdvisorError` `profile-not-found` or `bad-profile`.
+    Raises `AdvisorError` `profile-not-found` or `bad-profile`.
     """
-    given = str(name_or_path)
-    if isinstance(name_or_path, Path) or os.sep in given or given.endswith((".yaml", ".yml")):
+    name = str(name_or_path)
+    if isinstance(name_or_path, Path) or os.sep in name or name.endswith((".yaml", ".yml")):
         return _read(Path(name_or_path))
-    path = profiles_folder() / f"{check_name(given)}.yaml"
+    path = profiles_folder() / f"{check_name(name)}.yaml"
     if not path.is_file():
         from difflib import get_close_matches  # only an error needs it
 
-        near = get_close_matches(given, [item.stem for item in profiles_folder().glob("*.yaml")], n=3)
+        near = get_close_matches(name, [item.stem for item in profiles_folder().glob("*.yaml")], n=3)
         help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
         raise AdvisorError(
             "profile-not-found",
-            f"no stored profile `{given}`",
+            f"no stored profile `{name}`",
             exit_code=ExitCode.MISSING,
             help=(*help_lines, "advisor profile list   lists the stored ones"),
             field="profile",
@@ -128,13 +129,13 @@ def _sentence(message: str) -> str:
 
 def list_profiles() -> tuple[StoredProfile, ...]:
     """Every readable stored profile, by name."""
-    found = []
+    profiles = []
     for path in sorted(profiles_folder().glob("*.yaml")):
         try:
             profile = _read(path)
         except AdvisorError:
             continue
-        found.append(
+        profiles.append(
             StoredProfile(
                 name=path.stem,
                 path=path,
@@ -144,7 +145,7 @@ def list_profiles() -> tuple[StoredProfile, ...]:
                 shared=profile.shared,
             )
         )
-    return tuple(found)
+    return tuple(profiles)
 
 
 def remove_profile(name: str) -> None:

@@ -1,8 +1,8 @@
-"""A technique as people type it and requests hold it: a name, and options after a colon, as `kv-window:window=128`."""
+"""Names of techniques in requests: a name, and options after a colon, as `kv-window:window=128`."""
 
 
 def technique_in(word: str) -> str:
-    """The name in such a word.
+    """The name of a technique without its options.
 
     >>> technique_in("kv-window:window=128")
     'kv-window'

@@ -1,4 +1,4 @@
-"""Recorded arrivals: when each request of a trace came and how long it was."""
+"""Request traces: arrival time, prompt and output length of each request."""
 
 import csv
 import json
@@ -15,7 +15,7 @@ from advisor.profiles.frozen import Frozen
 
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 MOST_REQUESTS = 100_000
-"""Requests of a trace; each finalist of a plan serves all of them on paper."""
+"""Longest trace that is accepted; the simulation of every finalist of a plan serves all of it."""
 MOST_TOKENS = 10**9
 
 
@@ -23,7 +23,7 @@ class Arrival(Frozen):
     """One request of a trace."""
 
     arrival_s: float = Field(ge=0, allow_inf_nan=False)
-    """From the start of the trace."""
+    """Seconds from the start of the trace."""
     prompt_tokens: int = Field(ge=1, le=MOST_TOKENS)
     output_tokens: int = Field(ge=1, le=MOST_TOKENS)
 
@@ -43,40 +43,40 @@ class Trace(Frozen):
         return self
 
     def __hash__(self) -> int:
-        """Cheap: a workload is asked for in every price."""
+        """Of name, length and last arrival only: workloads are keys of the planner's caches."""
         return hash((self.name, len(self.requests), self.requests[-1].arrival_s))
 
     @property
     def prompt_tokens(self) -> int:
-        """Mean prompt, to a token."""
+        """Mean prompt length, rounded."""
         return round(fmean(request.prompt_tokens for request in self.requests))
 
     @property
     def output_tokens(self) -> int:
-        """Mean answer, to a token."""
+        """Mean output length, rounded."""
         return round(fmean(request.output_tokens for request in self.requests))
 
     @property
     def longest_tokens(self) -> int:
-        """The longest request, answer included."""
+        """Prompt and output of the longest request."""
         return max(request.prompt_tokens + request.output_tokens for request in self.requests)
 
     @cached_property
     def longest_prompt_tokens(self) -> int:
-        """The longest prompt."""
+        """Length of the longest prompt."""
         return max(request.prompt_tokens for request in self.requests)
 
     @property
     def rate_per_s(self) -> float | None:
-        """Mean arrivals per second; `None` where all come at once."""
+        """Mean arrivals per second; `None` where all arrive at once."""
         last = self.requests[-1].arrival_s
         return (len(self.requests) - 1) / last if last > 0 else None
 
 
 def read_trace(path: Path) -> Trace:
-    """A CSV table with a header, or JSON lines, with `arrival_s`, `prompt_tokens` and `output_tokens`; other columns are left alone.
+    """The trace in a file: CSV with a header, or JSON lines, with `arrival_s`, `prompt_tokens` and `output_tokens`.
 
-    Requests are put in order and the first arrival becomes 0. Raises `AdvisorError` `bad-trace`.
+    Other columns are ignored. Requests are sorted by arrival and the first arrival becomes 0. Raises `AdvisorError` `bad-trace`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -85,13 +85,15 @@ def read_trace(path: Path) -> Trace:
     except UnicodeDecodeError as error:
         raise _bad(path, f"not UTF-8 text at byte {error.start}") from error
     rows = _json_rows(path, text) if text.lstrip().startswith("{") else _csv_rows(path, text)
-    found = sorted((_arrival(path, line, row) for line, row in rows), key=lambda one: one.arrival_s)
-    if not found:
+    arrivals = sorted((_arrival(path, line, row) for line, row in rows), key=lambda arrival: arrival.arrival_s)
+    if not arrivals:
         raise _bad(path, "it holds no request")
-    if len(found) > MOST_REQUESTS:
-        raise _bad(path, f"{len(found)} requests are more than the {MOST_REQUESTS} that are simulated", "cut it to the busiest hours")
-    first = found[0].arrival_s
-    return Trace(name=str(path), requests=tuple(one.model_copy(update={"arrival_s": one.arrival_s - first}) for one in found))
+    if len(arrivals) > MOST_REQUESTS:
+        raise _bad(path, f"{len(arrivals)} requests are more than the {MOST_REQUESTS} that are simulated", "cut it to the busiest hours")
+    first = arrivals[0].arrival_s
+    return Trace(
+        name=str(path), requests=tuple(arrival.model_copy(update={"arrival_s": arrival.arrival_s - first}) for arrival in arrivals)
+    )
 
 
 def _csv_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]:

@@ -1,4 +1,4 @@
-"""Weights on disk: reads the headers of safetensors files and checks them against the files' sizes. Loads no tensor."""
+"""Weights on disk: reads headers of safetensors files and checks them against the sizes of the files. Loads no tensor."""
 
 import json
 from collections import Counter
@@ -21,7 +21,7 @@ _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsOnDisk:
-    """What a folder's safetensors files hold, by dtype as the files name them (`BF16`, `F8_E4M3`, ...)."""
+    """The tensors in a folder's safetensors files, by dtype as the files name them (`BF16`, `F8_E4M3`, ...)."""
 
     files: tuple[str, ...]
     elements_by_dtype: Mapping[str, int]
@@ -30,7 +30,7 @@ class WeightsOnDisk:
 
     @property
     def parameters(self) -> int:
-        """Elements of all tensors; packed formats count a packed byte or word as one, and scales count."""
+        """Elements of all tensors; a byte or word of a packed format counts as one, and scales count."""
         return sum(self.elements_by_dtype.values())
 
     @property
@@ -40,7 +40,7 @@ class WeightsOnDisk:
 
 
 def weights_on_disk(folder: str | Path) -> WeightsOnDisk:
-    """What the weights of a model folder are, from their headers alone.
+    """The weights of a model's folder, from their headers alone.
 
     Follows `model.safetensors.index.json` where there is one. Raises `AdvisorError`: `weights-missing`, `weights-truncated` when
     a file is shorter than its header says or no safetensors file, `weights-pickled` when there are only pickles.
@@ -57,9 +57,9 @@ def weights_on_disk(folder: str | Path) -> WeightsOnDisk:
             begin, end = tensor["data_offsets"]
             elements[tensor["dtype"]] += prod(tensor["shape"])
             sizes[tensor["dtype"]] += end - begin
-    lost = [name for name, file in listed.items() if names.get(name) != folder / file]
-    if lost:
-        raise _broken(folder / INDEX, f"names {len(lost)} tensors that its files lack, such as `{lost[0]}` in {listed[lost[0]]}")
+    missing = [name for name, file in listed.items() if names.get(name) != folder / file]
+    if missing:
+        raise _broken(folder / INDEX, f"names {len(missing)} tensors that its files lack, such as `{missing[0]}` in {listed[missing[0]]}")
     return WeightsOnDisk(files=tuple(path.name for path in paths), elements_by_dtype=elements, bytes_by_dtype=sizes, tensors=len(names))
 
 
@@ -91,43 +91,43 @@ def read_header(path: Path) -> dict[str, Any]:
 _REFETCH = "download the weights again"
 
 
-def _check(path: Path, header: dict[str, Any], held: int) -> None:
-    """Every tensor has a known dtype, the bytes of its shape, and a place in the `held` bytes; together they fill them."""
+def _check(path: Path, header: dict[str, Any], data_bytes: int) -> None:
+    """Check that every tensor has a known dtype and the bytes of its shape, and that together they fill the `data_bytes` of the file."""
     end_of_all = used = 0
     for name, tensor in header.items():
         bits, begin, end, count = _claims(path, name, tensor)
         if (end - begin) * 8 != bits * count:
             raise _broken(path, f"gives `{name}` {end - begin} bytes, but its shape needs {bits * count // 8}")
         end_of_all, used = max(end_of_all, end), used + end - begin
-    if end_of_all > held:
-        raise _broken(path, f"lacks its last {end_of_all - held} of {end_of_all} bytes of weights")
-    if used != held:
-        raise _broken(path, f"holds {held} bytes of weights, its header describes {used}")
+    if end_of_all > data_bytes:
+        raise _broken(path, f"lacks its last {end_of_all - data_bytes} of {end_of_all} bytes of weights")
+    if used != data_bytes:
+        raise _broken(path, f"holds {data_bytes} bytes of weights, its header describes {used}")
 
 
 def _claims(path: Path, name: str, tensor: Any) -> tuple[int, int, int, int]:
     """Bits per element, first and last byte, and elements of one tensor, as the header claims."""
     try:
         bits, (begin, end), shape = _BITS[tensor["dtype"]], tensor["data_offsets"], tensor["shape"]
-        sound = all(isinstance(entry, int) and entry >= 0 for entry in (begin, end, *shape)) and begin <= end
+        valid = all(isinstance(entry, int) and entry >= 0 for entry in (begin, end, *shape)) and begin <= end
     except (KeyError, TypeError, ValueError) as error:
         raise _broken(path, f"describes `{name}` wrongly ({type(error).__name__}: {error})") from error
-    if not sound:
+    if not valid:
         raise _broken(path, f"describes `{name}` with a negative or reversed size")
     return bits, begin, end, prod(shape)
 
 
 def _listed(folder: Path) -> dict[str, str]:
-    """Tensor to file, from the index; empty without one. File names with a path are refused: weights stand in the folder."""
+    """Tensor to file, from the index; empty without one. Raises `AdvisorError` for files outside the folder."""
     path = folder / INDEX
     if not path.is_file():
         return {}
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
-        sound = bool(listed) and all(isinstance(file, str) and Path(file).name == file for file in listed.values())
+        valid = bool(listed) and all(isinstance(file, str) and Path(file).name == file for file in listed.values())
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _broken(path, "is no index of weights: it needs a mapping `weight_map`") from error
-    if not sound:
+    if not valid:
         raise _broken(path, "names files outside its folder, or none")
     return dict(listed)
 
@@ -136,9 +136,9 @@ def _files(folder: Path) -> list[Path]:
     """The safetensors files of a folder without an index. Raises `AdvisorError` if there is none."""
     if (folder / "model.safetensors").is_file():
         return [folder / "model.safetensors"]
-    found = sorted(folder.glob("*.safetensors"))
-    if found:
-        return found
+    files = sorted(folder.glob("*.safetensors"))
+    if files:
+        return files
     pickles = sorted(path.name for path in folder.glob("*") if path.suffix in _PICKLES)
     if pickles:
         raise AdvisorError(

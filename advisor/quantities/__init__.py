@@ -1,1 +1,1 @@
-"""What each metric is called, and how numbers are read and written."""
+"""The metrics' labels and units, and how numbers are parsed and formatted."""

@@ -1,4 +1,4 @@
-"""How numbers are written, everywhere: three significant digits, one unit, and the same unit down a column."""
+"""Formats numbers: three significant digits, and one unit for all numbers of a column."""
 
 import math
 from collections.abc import Iterable
@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from advisor.profiles.metrics import Value
 
 ABSENT = "-"
+"""Text of a number that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """The unit that numbers are written in, and what to multiply them by to get there."""
+    """A unit to write numbers in, and the factor from the unit of the data to it."""
 
     unit: str
     factor: float = 1.0
 
 
-# Per unit of the data: the units to write it in, each from the magnitude (in the unit of the data) where it starts.
+# Unit of the data to the units it is written in, each with the magnitude, in the unit of the data, from which it is used.
 _LADDERS: dict[str, tuple[tuple[float, Scale], ...]] = {
     "GiB": (
         (1024.0, Scale("TiB", 1 / 1024)),
@@ -36,11 +37,11 @@ _LADDERS: dict[str, tuple[tuple[float, Scale], ...]] = {
 
 
 _COUNTED = {"at once"}
-"""Units of things that come in whole numbers."""
+"""Units of whole numbers."""
 
 
 def percent(probability: float) -> str:
-    """A probability in whole percent, never rounded up: what falls short of a threshold does not read as if it reached it.
+    """A probability in whole percent, rounded down, so that one below a threshold is not shown as if it reached it.
 
     >>> percent(0.834), percent(0.8999), percent(0.9999), percent(1.0), percent(0.001)
     ('83 %', '89 %', '>99 %', '100 %', '<1 %')
@@ -55,7 +56,7 @@ def percent(probability: float) -> str:
 def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
     """Write `value` with three significant digits.
 
-    `signed` shows a plus; `trim` drops zeros behind the point, for numbers that a person typed.
+    `signed` writes a plus; `trim` drops zeros after the decimal point, for numbers that a user typed.
 
     >>> number(4919.0), number(21.0), number(0.04567), number(30.0, trim=True)
     ('4920', '21.0', '0.0457', '30')
@@ -79,7 +80,7 @@ def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
 
 
 def one_digit(percent: float) -> str:
-    """Write a signed percentage for a column: one digit behind the point, and three digits in all from a thousand on.
+    """Write a signed percentage for a column: one decimal below 1000, three significant digits from there.
 
     >>> one_digit(-37.64), one_digit(-0.01), one_digit(1234.0)
     ('-37.6', '0.0', '+1230')
@@ -90,7 +91,7 @@ def one_digit(percent: float) -> str:
 
 
 def scale(unit: str, values: Iterable[float]) -> Scale:
-    """The unit to write all of `values` in, chosen for the largest of them."""
+    """The unit to write `values`, given in `unit`, in: the one for the largest of them."""
     steps = _LADDERS.get(unit)
     if steps is None:
         return Scale(unit)
@@ -101,7 +102,7 @@ def scale(unit: str, values: Iterable[float]) -> Scale:
 
 
 def quantity(value: float, unit: str, *, signed: bool = False, trim: bool = False) -> str:
-    """Write `value`, given in `unit`, with the unit that suits its size.
+    """Write `value`, given in `unit`, in the unit for its magnitude.
 
     >>> quantity(0.0093, "GiB"), quantity(302.4, "ms"), quantity(0.987, "fraction")
     ('9.52 MiB', '302 ms', '98.7 %')
@@ -111,7 +112,7 @@ def quantity(value: float, unit: str, *, signed: bool = False, trim: bool = Fals
 
 
 def enough(value: float, unit: str, *, up: bool) -> str:
-    """Write a bound so that the three digits shown are still on the safe side: rounded up, or down.
+    """Write a bound in three digits that is not stricter than `value`: rounded `up`, or down.
 
     >>> enough(21.341, "ms", up=True), enough(21.341, "ms", up=False)
     ('21.4 ms', '21.3 ms')
@@ -121,7 +122,7 @@ def enough(value: float, unit: str, *, up: bool) -> str:
 
 
 def on_the_safe_side(value: float, *, up: bool) -> float:
-    """Round a bound to three significant digits: never below itself, or never above.
+    """Round a bound to three significant digits, `up` or down.
 
     >>> on_the_safe_side(21.341, up=True), on_the_safe_side(21.341, up=False)
     (21.4, 21.3)
@@ -130,7 +131,7 @@ def on_the_safe_side(value: float, *, up: bool) -> float:
         return value
     step = 10.0 ** (math.floor(math.log10(abs(value))) - 2)
     cells = value / step
-    # A number that is three digits already must not be pushed on by binary rounding.
+    # The tolerance keeps a number that has three digits already, in spite of binary rounding.
     return three_digits(step * (math.ceil(cells - 1e-9) if up else math.floor(cells + 1e-9)))
 
 
@@ -140,13 +141,13 @@ def three_digits(value: float) -> float:
 
 
 def spread(value: Value, scaled: Scale) -> str:
-    """The range `[low, high]` in that scale; empty when the number has no spread."""
+    """The range `[low, high]` in the unit of `scaled`; empty where it has no width."""
     if value.low == value.high:
         return ""
     return f"[{number(value.low * scaled.factor)}, {number(value.high * scaled.factor)}]"
 
 
 def value_text(value: Value, unit: str) -> str:
-    """A number with its unit and its range, as in `302 ms [262, 345]`."""
+    """A value, given in `unit`, with its range: `302 ms [262, 345]`."""
     scaled = scale(unit, (value.value,))
     return f"{number(value.value * scaled.factor)} {scaled.unit} {spread(value, scaled)}".strip().replace("  ", " ")

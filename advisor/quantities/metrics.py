@@ -1,4 +1,4 @@
-"""What each metric is called, its unit, which way is better, and which limit bounds it."""
+"""Label, unit, direction and limit of each metric."""
 
 import math
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ from advisor.profiles.request import Limits
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MetricInfo:
-    """How one metric of `Metrics` is shown and judged."""
+    """Label, unit and direction of one metric of `Metrics`."""
 
     name: str
     label: str
     unit: str
-    """A unit that `numbers.scale` knows, or any other word."""
+    """A unit of `formatting.scale`, or any other, which is then written unscaled."""
     higher_is_better: bool = False
     limit: str | None = None
     """Field of `Limits` that bounds it."""
     relative_error: bool = True
-    """False where values near zero make a percentage meaningless: errors are then plain differences."""
+    """`False` where values near zero make a relative error meaningless; errors are then differences."""
 
 
 METRICS: dict[str, MetricInfo] = {
-    shown.name: shown
-    for shown in (
+    metric.name: metric
+    for metric in (
         MetricInfo(name="ttft_ms_mean", label="TTFT mean", unit="ms"),
         MetricInfo(name="ttft_ms_p50", label="TTFT p50", unit="ms"),
         MetricInfo(name="ttft_ms_p95", label="TTFT p95", unit="ms", limit="ttft_ms_p95"),
@@ -56,27 +56,27 @@ METRICS: dict[str, MetricInfo] = {
     )
 }
 
-BY_LIMIT: dict[str, MetricInfo] = {shown.limit: shown for shown in METRICS.values() if shown.limit}
+BY_LIMIT: dict[str, MetricInfo] = {metric.limit: metric for metric in METRICS.values() if metric.limit}
 
 
-def limit_of(shown: MetricInfo, limits: Limits) -> float | None:
-    """The bound that was asked for this metric, if any."""
-    bound: float | None = getattr(limits, shown.limit) if shown.limit else None
+def limit_of(metric: MetricInfo, limits: Limits) -> float | None:
+    """The limit on this metric; `None` where it has none."""
+    bound: float | None = getattr(limits, metric.limit) if metric.limit else None
     return bound
 
 
-def keeps(shown: MetricInfo, value: float, limit: float) -> bool:
-    """Whether `value` is on the right side of `limit`."""
-    return value >= limit if shown.higher_is_better else value <= limit
+def satisfies(metric: MetricInfo, value: float, limit: float) -> bool:
+    """Whether `value` is within `limit`."""
+    return value >= limit if metric.higher_is_better else value <= limit
 
 
-def worse_end(shown: MetricInfo, value: Value) -> float:
-    """The end of the range that breaks a limit first."""
-    return value.low if shown.higher_is_better else value.high
+def worse_end(metric: MetricInfo, value: Value) -> float:
+    """The end of the range that violates a limit first."""
+    return value.low if metric.higher_is_better else value.high
 
 
-def used_up(shown: MetricInfo, value: Value, limit: float) -> float:
-    """How much of the limit is used up: 1 at the limit, less where there is room; endless at a limit of zero."""
-    if shown.higher_is_better:
+def utilisation(metric: MetricInfo, value: Value, limit: float) -> float:
+    """Utilisation of a limit: 1 at the limit, less within it; infinite at a limit of zero."""
+    if metric.higher_is_better:
         return limit / value.value if value.value else math.inf
     return value.value / limit if limit else math.inf

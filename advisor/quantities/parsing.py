@@ -1,32 +1,33 @@
-"""Quantities as people type them: `500ms`, `0.5s`, `8k`, `24GB`, `1%`."""
+"""Parses quantities with units: `500ms`, `0.5s`, `8k`, `24GB`, `1%`."""
 
 import math
 import re
 from dataclasses import dataclass, replace
 
 MOST_QUOTED = 30
-"""Letters of a value that a message repeats."""
+"""Characters of a value that a message quotes."""
 _TYPED = re.compile(r"([+-]?(?:\d[\d_]*\.?\d*|\.\d+))\s*([^\d\s].*)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quantity:
-    """What may be typed for one kind of number, and how it is turned into our unit."""
+    """How one kind of number is parsed: units, range, and words for its errors."""
 
     what: str
-    """As in "must be <what>"."""
+    """Completes "must be ..."."""
     example: str
-    """Something to type."""
+    """An accepted text."""
     factors: dict[str, float]
-    """Lower-case suffix to factor; the empty suffix is our unit."""
+    """Lower-case suffix to the factor into the base unit, which is the empty suffix."""
     zero: bool = False
-    """Zero is allowed."""
+    """Whether zero is allowed."""
     whole: bool = False
+    """Whether only whole numbers are allowed."""
     most: float = math.inf
-    """Larger numbers are refused."""
+    """The largest number that is allowed."""
 
     def read(self, text: str) -> float:
-        """The number in our unit. Raises `ValueError` with the sentence of what is wrong, without the subject."""
+        """The number in the base unit. Raises `ValueError` with a predicate: `must be a time in ms, got "abc"`."""
         match = _TYPED.fullmatch(text.strip())
         suffix = (match.group(2) or "").strip().lower() if match else ""
         if match is None or suffix not in self.factors:
@@ -35,7 +36,7 @@ class Quantity:
         return self.check(number, text)
 
     def check(self, number: float, text: str) -> float:
-        """Give back a number in range. Raises `ValueError` as `read` does."""
+        """Return a number in range. Raises `ValueError` as `read` does."""
         if math.isinf(number):
             raise ValueError(f"must be a smaller number, got {quoted(text)}")
         if math.isnan(number) or number < 0 or (number == 0 and not self.zero):
@@ -55,7 +56,7 @@ TOKENS = Quantity(
 COUNT = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True, most=2**17)
 DEVICES = replace(COUNT, example="2")
 REQUESTS = Quantity(what="a whole number", example="16", factors={"": 1}, whole=True, most=8192)
-"""In flight at once: a search simulates each of them a few times for every finalist."""
+"""Requests in flight; bounded because the search simulates each of them for every finalist."""
 RATE = Quantity(what="a number of requests per second", example="4", factors={"": 1, "/s": 1, "/min": 1 / 60})
 THROUGHPUT = Quantity(
     what="a number of tokens per second", example="600",
@@ -73,7 +74,7 @@ PERCENT = Quantity(what="a percentage", example="1", factors={"": 1, "%": 1, "pc
 
 
 def quoted(text: str) -> str:
-    """What was typed, in quotes, and no more of it than a message has room for.
+    """The text in quotes, cut to `MOST_QUOTED` characters.
 
     >>> quoted("abc"), quoted("x" * 50)
     ('"abc"', '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx..."')

@@ -7,7 +7,7 @@ from advisor.planning.advice import Candidate
 from advisor.planning.violations import MEMORY, bounds
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Request
-from advisor.quantities.metrics import BY_LIMIT, used_up
+from advisor.quantities.metrics import BY_LIMIT, utilisation
 
 ALIKE = 0.01
 """Chances that differ by less are told apart by how much of the limit is used up."""
@@ -34,7 +34,7 @@ class LimitSlack:
     @property
     def utilisation(self) -> float:
         """How much of the limit is used up: 1 at the limit."""
-        return used_up(BY_LIMIT[self.limit], self.predicted, self.asked)
+        return utilisation(BY_LIMIT[self.limit], self.predicted, self.asked)
 
 
 def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tuple[LimitSlack, ...]:

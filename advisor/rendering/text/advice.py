@@ -4,7 +4,7 @@ from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxatio
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
-from advisor.quantities.metrics import BY_LIMIT, METRICS, limit_of, used_up
+from advisor.quantities.metrics import BY_LIMIT, METRICS, limit_of, utilisation
 from advisor.rendering.text.memory import memory_bar
 from advisor.rendering.text.metrics import limit_status, limit_words, metric_lines
 from advisor.rendering.text.plans import describe, plan_lines
@@ -68,7 +68,7 @@ def verdict(advice: Advice) -> str:
     if risky:
         risk = ", at RISK: the" if advice.chosen.status is Status.AT_RISK else "; the"
         return f"meets all limits {chance}{risk} range of {', '.join(risky)} crosses its limit"
-    shown, value, limit = max(limited, key=lambda item: used_up(*item))
+    shown, value, limit = max(limited, key=lambda item: utilisation(*item))
     tightest = f"{shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
     return f"meets all limits {chance}; the tightest is {tightest}"
 

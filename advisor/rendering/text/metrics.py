@@ -4,7 +4,7 @@ from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, percent, quantity, scale, spread
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, keeps, limit_of
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, satisfies, limit_of
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.style import Look, pad, shown_width, wrap
 from advisor.rendering.text.table import Column, Group, table
@@ -70,10 +70,10 @@ def limit_status(shown: MetricInfo, value: Value, limits: Limits) -> str:
     limit = limit_of(shown, limits)
     if limit is None:
         return ""
-    if not keeps(shown, value.value, limit):
+    if not satisfies(shown, value.value, limit):
         return "FAIL"
     worst = value.low if shown.higher_is_better else value.high
-    return "ok" if keeps(shown, worst, limit) else "risk"
+    return "ok" if satisfies(shown, worst, limit) else "risk"
 
 
 def _ranges(known: list[tuple[MetricInfo, Value]]) -> Column:
