@@ -10,7 +10,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.quantities.formatting import three_digits
-from advisor.quantities.metrics import METRICS, MetricInfo, satisfies, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo, limit_of, satisfies
 
 HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gib", "weights_gib", "kv_cache_gib")
 """Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""

@@ -8,7 +8,7 @@ from advisor.planfile import sections
 from advisor.planning.advice import Advice, Candidate, Violation
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, on_the_safe_side, percent
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, satisfies, limit_of, utilisation, worse_end
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, limit_of, satisfies, utilisation, worse_end
 
 FILE_NAMES = {
     "quality_loss_pct": "quality_drop_pct",

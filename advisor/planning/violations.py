@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advisor.planning.advice import LIKELY, Status, Violation
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Limits
-from advisor.quantities.metrics import BY_LIMIT, keeps, limit_of
+from advisor.quantities.metrics import BY_LIMIT, limit_of, satisfies
 
 MEMORY = "memory_gib_per_device"
 """The limit that always holds: the usable memory of a device, or the request's own limit where that is less."""
@@ -23,7 +23,7 @@ def violations_of(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[
     for limit, bound in bounds(limits, budget_gib).items():
         metric = BY_LIMIT[limit]
         value = getattr(metrics, metric.name)
-        if value is not None and not keeps(metric, value.value, bound):
+        if value is not None and not satisfies(metric, value.value, bound):
             violations.append(Violation(limit, bound, value))
     return tuple(violations)
 

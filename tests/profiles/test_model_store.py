@@ -115,7 +115,7 @@ def test_an_unknown_model_comes_with_near_ones(reference: str, note: str) -> Non
 
 def test_a_last_part_that_two_models_share_is_not_guessed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(model_store, "SAME_SHAPE", {"someone/Qwen3-8B": "Qwen/Qwen3-8B"})
-    assert "several models end so: Qwen/Qwen3-8B, someone/Qwen3-8B" in refusal("qwen3-8b").notes
+    assert "several models have that name: Qwen/Qwen3-8B, someone/Qwen3-8B" in refusal("qwen3-8b").notes
 
 
 def test_a_folder_without_a_config_is_named(home: Path) -> None:

@@ -4,7 +4,7 @@ from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, percent, quantity, scale, spread
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, satisfies, limit_of
+from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, limit_of, satisfies
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.style import Look, pad, shown_width, wrap
 from advisor.rendering.text.table import Column, Group, table
