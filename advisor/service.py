@@ -116,7 +116,7 @@ def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Est
     estimator = Estimator(target.machine, engine)
     served = estimator.simulate(deployment, workload)
     metrics = estimator.metrics_of(deployment, workload, served)
-    metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.limits)})
+    metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.all_limits)})
     doubts = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
     for doubt in doubts:
         if on_event is not None:

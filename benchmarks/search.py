@@ -21,7 +21,7 @@ from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Request
+from advisor.profiles.request import Limits, Request
 
 
 def main() -> None:
@@ -34,7 +34,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     asked = parser.parse_args()
     question = PlanQuestion(
-        model=asked.model, hardware=asked.hardware, devices=asked.devices, concurrency=asked.concurrency, profile="none", tpot_ms=10
+        model=asked.model,
+        hardware=asked.hardware,
+        devices=asked.devices,
+        concurrency=asked.concurrency,
+        profile="none",
+        limits=Limits(tpot_ms_p95=10),
     )
     runs = [_run(question) for _ in range(asked.repeats)]
     best = {name: round(min(run[name] for run in runs), 4) for name in runs[0]}

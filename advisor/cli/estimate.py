@@ -4,11 +4,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from advisor.cli.limit_options import with_limits
 from advisor.cli.load_options import LENGTHS, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.quantities.parsing import COUNT, MILLISECONDS
+from advisor.quantities.parsing import COUNT
 
 if TYPE_CHECKING:  # the estimator is loaded when the command runs
     from advisor.planning.question import EstimateQuestion
@@ -25,8 +26,7 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @click.option("--pp", type=QuantityType(COUNT), default=1, show_default=True, help="Pipeline parallel stages.")
 @with_load
 @click.option("--offline", "offline_load", is_flag=True, help="All requests are there at the start; as many run as fit.")
-@click.option("--ttft-ms", type=QuantityType(MILLISECONDS), help="Most time to the first token, p95; counts in the goodput.")
-@click.option("--tpot-ms", type=QuantityType(MILLISECONDS), help="Most time per output token after the first, p95; likewise.")
+@with_limits(lambda limit: limit.in_goodput, note="; counts in the goodput")
 @click.option("--profile", "-P", default="auto", show_default=True, metavar="NAME", help="Stored profile; `none` for the data sheet.")
 @with_output
 def command(output: Output, **asked: Any) -> ExitCode:
@@ -53,13 +53,13 @@ def command(output: Output, **asked: Any) -> ExitCode:
             "model": question.model,
             "hardware": question.hardware,
             "metrics": priced.metrics.as_dict(),
-            "chances": limit_probabilities(priced.metrics, question.limits),
+            "chances": limit_probabilities(priced.metrics, question.all_limits),
             "outside": priced.extrapolation_warning,
             "notes": list(priced.warnings),
         },
         lambda: "\n".join(
             (
-                metrics_text(priced.metrics, question.limits, **output.look),
+                metrics_text(priced.metrics, question.all_limits, **output.look),
                 *extrapolation_lines(priced.extrapolation_warning, **output.look),
             )
         ),
@@ -87,7 +87,6 @@ def _question(asked: dict[str, Any]) -> "EstimateQuestion":
         burst=asked["burst"],
         trace=asked["trace"],
         offline_load=asked["offline_load"],
-        ttft_ms=asked["ttft_ms"],
-        tpot_ms=asked["tpot_ms"],
+        limits=asked["limits"],
         profile=asked["profile"],
     )

@@ -9,11 +9,13 @@ import click
 
 from advisor.cli.values import QuantityType, question_field
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.quantities.parsing import RATE, REQUESTS, TOKENS
+from advisor.quantities.limits import LIMITS
+from advisor.quantities.parsing import REQUESTS, TOKENS
 
 if TYPE_CHECKING:  # parsing what a trace holds waits until a command runs
     from advisor.profiles.trace import Trace
 
+_RATE = LIMITS["request_rate_per_s"]
 FLAGS = {
     "concurrency": "--concurrency",
     "request_rate": "--request-rate",
@@ -33,7 +35,7 @@ def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
     @click.option("--shared-prefix", type=QuantityType(TOKENS), help="Tokens with which every prompt begins, such as instructions.")
     @click.option("--concurrency", type=QuantityType(REQUESTS), help="Requests in flight at once.")
-    @click.option("--request-rate", type=QuantityType(RATE), help="Requests arriving per second, at random.")
+    @click.option(_RATE.flag, type=QuantityType(_RATE.quantity), help=f"{_RATE.help}.")
     @click.option("--burst", type=QuantityType(REQUESTS), metavar="N", help="So many requests at once, and nobody follows.")
     @click.option(
         "--load-trace", type=click.Path(path_type=Path), metavar="FILE",

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
+from advisor.cli.limit_options import read_limits, with_limits
 from advisor.cli.load_options import read_load, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, read_model_and_profile
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.technique_name import technique_in
-from advisor.quantities.parsing import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS
+from advisor.quantities.limits import LIMITS
+from advisor.quantities.parsing import COUNT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
     from advisor.planfile.file import PlanFile
@@ -29,12 +31,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
     "--profile", "-P", is_flag=False, flag_value="now", default="auto", show_default=True, metavar="[NAME]",
     help="Plan from measurements: alone, measure this machine first; =NAME or =FILE, that profile; =none, the data sheet.",
 )  # fmt: skip
-@click.option("--ttft-ms", type=QuantityType(MILLISECONDS), help="Most time to the first token, p95.")
-@click.option("--tpot-ms", type=QuantityType(MILLISECONDS), help="Most time per output token after the first, p95.")
-@click.option("--throughput", type=QuantityType(THROUGHPUT), help="Least output tokens per second, all requests together.")
-@click.option("--memory-gib", type=QuantityType(GIB), help="Most memory per device.")
-@click.option("--quality-loss", type=QuantityType(PERCENT), help="Most perplexity increase, percent.")
-@click.option("--quality-drop", type=QuantityType(PERCENT), hidden=True)
+@with_limits()
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
 @with_load
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
@@ -85,7 +82,7 @@ def command(
 def question_of(words: Sequence[str]) -> "PlanQuestion":
     """The question that `advisor plan WORDS` puts. Raises `AdvisorError` as the command does, and what click raises for unknown words."""
     with command.make_context("plan", list(words)) as context:
-        asked = read_load(context.params)
+        asked = read_limits(read_load(context.params))
     wanted = read_model_and_profile(asked["model"] or asked["model_option"], asked["profile"])
     _check(asked)
     return _question(wanted, asked)
@@ -100,10 +97,7 @@ def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":
         hardware=asked["hardware"],
         devices=asked["devices"],
         profile=wanted.profile,
-        ttft_ms=asked["ttft_ms"],
-        tpot_ms=asked["tpot_ms"],
-        throughput_tok_s=asked["throughput"],
-        memory_gib=asked["memory_gib"],
+        limits=asked["limits"],
         context_tokens=asked["context"],
         prompt_tokens=asked["prompt_tokens"],
         output_tokens=asked["output_tokens"],
@@ -112,7 +106,6 @@ def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":
         request_rate_per_s=asked["request_rate"],
         burst=asked["burst"],
         trace=asked["trace"],
-        quality_loss_pct=asked["quality_drop"] if asked["quality_loss"] is None else asked["quality_loss"],
         prefer=asked["prefer"],
         require=asked["require"],
         forbid=asked["forbid"],
@@ -198,10 +191,6 @@ def no_plan(advice: "Advice") -> AdvisorError:
     )
 
 
-_LIMIT_FIELDS = {"ttft_ms_p95": "ttft_ms", "tpot_ms_p95": "tpot_ms", "memory_gib_per_device": "memory_gib"}
-"""Limits of the planner that the question calls otherwise."""
-
-
 class _Correction(TypedDict):
     field: str | None
     action: ErrorAction | None
@@ -214,7 +203,7 @@ def _change_of_binding(advice: "Advice") -> _Correction:
 
     if advice.binding is None:
         return {"field": None, "action": None, "value": None}
-    field = _LIMIT_FIELDS.get(advice.binding.limit, advice.binding.limit)
+    field = advice.binding.limit
     for change in advice.relaxations:
         if change.limit == advice.binding.limit:
             action = ErrorAction.RAISE if change.needed > change.asked else ErrorAction.LOWER
@@ -224,7 +213,6 @@ def _change_of_binding(advice: "Advice") -> _Correction:
 
 def _way_out(item: "Relaxation", advice: "Advice") -> str:
     """What to type for one relaxation; what the device itself lacks, no flag can give."""
-    from advisor.planfile.command import LIMIT_FLAGS
     from advisor.planfile.summary import round_enough
     from advisor.quantities.formatting import number
 
@@ -235,4 +223,4 @@ def _way_out(item: "Relaxation", advice: "Advice") -> str:
     limited = advice.request.limits.memory_gib_per_device
     if item.limit == "memory_gib_per_device" and (limited is None or limited > item.asked):
         return f"take a device with {needed} GiB for use, not {asked} GiB (with {stack}); advisor hardware   lists them"
-    return f"allow {LIMIT_FLAGS[item.limit]} {needed} instead of {asked} (with {stack})"
+    return f"allow {LIMITS[item.limit].flag} {needed} instead of {asked} (with {stack})"

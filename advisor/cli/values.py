@@ -3,18 +3,17 @@
 import click
 
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import Quantity
 
 QUESTION_FIELDS = {
     "model_option": "model",
-    "throughput": "throughput_tok_s",
-    "quality_loss": "quality_loss_pct",
     "quality_drop": "quality_loss_pct",
     "context": "context_tokens",
     "shared_prefix": "shared_prefix_tokens",
-    "request_rate": "request_rate_per_s",
     "load_trace": "trace",
     "techniques": "with",
+    **{limit.parameter: limit.name for limit in LIMITS.values()},
 }
 """Parameters of the commands that are called otherwise than the field that they fill."""
 
@@ -53,7 +52,7 @@ def field_of(param: click.Parameter | None) -> str | None:
 
 
 def question_field(name: str) -> str:
-    """The field of `PlanQuestion` or `EstimateQuestion` that a parameter of a command fills; the parameter's name where it fills none."""
+    """The field of a question or of its `Limits` that a parameter of a command fills; the parameter's name where it fills none."""
     return QUESTION_FIELDS.get(name, name)
 
 

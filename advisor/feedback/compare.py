@@ -10,7 +10,7 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run, Rung, RungStatus
 from advisor.quantities.formatting import three_digits
-from advisor.quantities.metrics import METRICS, MetricInfo, limit_of, satisfies
+from advisor.quantities.metrics import METRICS, MetricInfo, satisfies
 
 HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gib", "weights_gib", "kv_cache_gib")
 """Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""
@@ -146,7 +146,7 @@ def _step(rung: Rung, limits: Limits) -> ComparedRung:
 def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> ComparedMetric:
     predicted: Value | None = getattr(predicted_all, shown.name)
     measured: Value | None = getattr(measured_all, shown.name)
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     return ComparedMetric(
         metric=shown.name,
         predicted=predicted,

@@ -18,6 +18,7 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.run import Run, RungStatus, read_run
 from advisor.profiles.store import load_profile
 from advisor.quantities.formatting import three_digits
+from advisor.quantities.limits import LIMIT_OF
 from advisor.quantities.metrics import METRICS
 from advisor.running.preflight import PLAN_FILE, target_of_plan
 
@@ -96,12 +97,10 @@ def _too_good(line: ComparedMetric) -> bool:
 
 
 def _tightened(line: ComparedMetric) -> tuple[str, float]:
-    limit = METRICS[line.metric].limit
-    assert limit is not None
     assert line.limit is not None
     assert line.predicted is not None
     assert line.measured is not None
-    return limit, three_digits(line.limit * line.predicted.value / line.measured.value)
+    return LIMIT_OF[line.metric].name, three_digits(line.limit * line.predicted.value / line.measured.value)
 
 
 def _others(plan: PlanFile, target: Target, tightened: dict[str, float]) -> tuple[Candidate, ...]:

@@ -13,9 +13,18 @@ from pydantic import BaseModel
 
 def field_docs(record: type[BaseModel]) -> dict[str, dict[str, str]]:
     """Class name to field name to text, for the record and every record below it."""
-    modules = {sys.modules[part.__module__] for part in records_under(record)}
+    records = set(records_under(record))
+    modules = {sys.modules[part.__module__] for part in records}
     trees = [ast.parse(inspect.getsource(module)) for module in modules]
-    return {node.name: _of_class(node) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+    written = {node.name: _of_class(node) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+    return written | {part.__name__: _with_bases(part, written) for part in records}
+
+
+def _with_bases(record: type[BaseModel], written: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The texts of a record's own fields, of those of its bases, and of fields that were made from a table, which carry theirs."""
+    carried = {name: field.description for name, field in record.model_fields.items() if field.description}
+    inherited = [written.get(base.__name__, {}) for base in reversed(record.__mro__)]
+    return carried | {name: text for texts in inherited for name, text in texts.items()}
 
 
 def records_under(annotation: object) -> Iterator[type[BaseModel]]:

@@ -13,10 +13,10 @@ from advisor.planning.planner import Planner
 from advisor.planning.reasons import reason_for
 from advisor.planning.search import Stack
 from advisor.planning.target import planner_for, resolve_target
-from advisor.planning.violations import MEMORY
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
+from advisor.quantities.limits import MEMORY
 from advisor.rendering.text.why import NO_CHANGE_HELPS, change_words, gain_words, slack_words
 from advisor.sensitivity.counterfactuals import counterfactuals
 from advisor.sensitivity.marginal_gain import first_improving_step, marginal_gain, movable

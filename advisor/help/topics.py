@@ -9,10 +9,10 @@ from pydantic import BaseModel
 
 from advisor.help.error_topics import ERROR_PAGES
 from advisor.help.field_docs import field_docs, records_under
-from advisor.planfile.command import LIMIT_FLAGS
 from advisor.planfile.file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits
+from advisor.quantities.limits import LIMIT_OF, LIMITS, METRIC_OF
 from advisor.quantities.metrics import METRICS, MetricInfo
 
 _METRICS = {
@@ -153,23 +153,24 @@ def _better(shown: MetricInfo) -> str:
 
 
 def _bound(shown: MetricInfo) -> tuple[tuple[str, str], ...]:
-    return (("Limit", f"{LIMIT_FLAGS[shown.limit]} of `advisor plan`"),) if shown.limit else ()
+    limit = LIMIT_OF.get(shown.name)
+    return () if limit is None else (("Limit", f"{limit.flag} of `advisor plan`"),)
 
 
 def limit_named(name: str) -> str | None:
     """The field of `Limits` that a field name or a flag stands for."""
-    return next((field for field, flag in LIMIT_FLAGS.items() if name in (field, flag, flag.removeprefix("--"))), None)
+    return next((limit.name for limit in LIMITS.values() if name in (limit.name, limit.flag, limit.flag.removeprefix("--"))), None)
 
 
 def _limit(name: str) -> Page | None:
     field = limit_named(name)
     if field is None:
         return None
-    shown = next(shown for shown in METRICS.values() if shown.limit == field)
+    shown = METRIC_OF[field]
     bound = "at least" if shown.higher_is_better else "at most"
     told = _metric(shown.name)
     assert told is not None
-    return Page(name, "limit", (("", f"`{LIMIT_FLAGS[field]} X`: {shown.label} must be {bound} X {shown.unit}."), *told.parts))
+    return Page(name, "limit", (("", f"`{LIMITS[field].flag} X`: {shown.label} must be {bound} X {shown.unit}."), *told.parts))
 
 
 def _plan_field(name: str) -> Page | None:

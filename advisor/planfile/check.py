@@ -7,14 +7,14 @@ from pathlib import Path
 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.detection.detect import Detected, detected_hardware, fingerprint
-from advisor.planfile.command import LIMIT_FLAGS, plan_command
+from advisor.planfile.command import plan_command
 from advisor.planfile.deployment import deployment_of, techniques_of
 from advisor.planfile.file import PlanFile, request_of
-from advisor.planfile.summary import file_name
 from advisor.planning.search import apply_on_paper
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Load, Prefer
+from advisor.quantities.limits import LIMITS
 
 
 def warn_unknown_keys(plan: PlanFile, path: Path, say: Callable[[str], None]) -> None:
@@ -114,7 +114,7 @@ def _shown(value: object) -> str:
 def replan_command(plan: PlanFile) -> str:
     """What to type to make the same plan for the machine at hand."""
     asked = plan.limits
-    limits = {flag: getattr(asked, file_name(limit)) for limit, flag in LIMIT_FLAGS.items()}
+    limits = {limit.flag: asked.bound(limit.name) for limit in LIMITS.values()}
     options = limits | {
         "--context": asked.context_tokens,
         "--prompt-tokens": asked.prompt_tokens if not asked.load_trace else None,

@@ -1,17 +1,7 @@
-"""The `advisor plan` line that asks a question, and the flag of each limit."""
+"""The `advisor plan` line that asks a question, quoted for a shell."""
 
 import shlex
 from collections.abc import Iterable, Mapping
-
-LIMIT_FLAGS = {
-    "ttft_ms_p95": "--ttft-ms",
-    "tpot_ms_p95": "--tpot-ms",
-    "throughput_tok_s": "--throughput",
-    "request_rate_per_s": "--request-rate",
-    "memory_gib_per_device": "--memory-gib",
-    "quality_loss_pct": "--quality-loss",
-}
-"""Field of `Limits` to the flag that sets it."""
 
 
 def plan_command(model: str, options: Mapping[str, float | str | None], *, require: Iterable[str], forbid: Iterable[str]) -> str:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Whole = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, strict=True)]
 Number = Annotated[float, Field(strict=True)]
 Chance = Annotated[float, Field(ge=0, le=1, strict=True)]
 

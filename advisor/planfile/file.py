@@ -25,6 +25,7 @@ from advisor.planfile.sections import (
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.request import Limits, Load, Request, Workload
 from advisor.profiles.trace import read_trace
+from advisor.quantities.limits import LIMITS
 
 FORMAT = "1.0"
 MAJOR = FORMAT.split(".")[0]
@@ -114,14 +115,7 @@ def _request(plan: PlanFile) -> Request:
             context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
             oversubscribe=bool(asked.oversubscribe),
         ),
-        limits=Limits(
-            ttft_ms_p95=asked.ttft_ms_p95,
-            tpot_ms_p95=asked.tpot_ms_p95,
-            throughput_tok_s=asked.throughput_tok_s,
-            request_rate_per_s=asked.request_rate_per_s,
-            memory_gib_per_device=asked.memory_gib_per_gpu,
-            quality_loss_pct=asked.quality_drop_pct,
-        ),
+        limits=Limits(**{limit: asked.bound(limit) for limit in LIMITS}),
         prefer=asked.prefer,
         devices=max(plan.machine.gpus, 1),
         require=full_words(asked.require),

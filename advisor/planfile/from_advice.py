@@ -23,7 +23,8 @@ from advisor.profiles.model_store import is_shipped
 from advisor.profiles.request import Load, Request
 from advisor.profiles.store import load_profile
 from advisor.quantities.formatting import number, on_the_safe_side, three_digits
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, satisfies
+from advisor.quantities.limits import LIMITS
+from advisor.quantities.metrics import METRICS, MetricInfo, satisfies
 
 _MEMORY_PARTS = {"weights_gib": "weights", "kv_cache_gib": "kv_pool", "peak_memory_gib": "total"}
 _MOST_ALTERNATIVES = 3
@@ -119,18 +120,14 @@ def _limits(request: Request) -> sections.PlanLimits:
         concurrency=workload.concurrency,
         request_rate_per_s=workload.request_rate_per_s,
         load_trace=workload.trace.name if workload.trace is not None else None,
-        ttft_ms_p95=limits.ttft_ms_p95,
-        tpot_ms_p95=limits.tpot_ms_p95,
-        throughput_tok_s=limits.throughput_tok_s,
-        memory_gib_per_gpu=limits.memory_gib_per_device,
-        quality_drop_pct=limits.quality_loss_pct,
         require=request.require,
         forbid=request.forbid,
+        **{limit.file_key: limits.bound(limit.name) for limit in LIMITS.values() if not limit.is_load},
     )
 
 
 def _relax(item: Relaxation) -> sections.Relax:
-    asked = three_digits(item.asked) if item.limit in BY_LIMIT else item.asked
+    asked = three_digits(item.asked) if item.limit in LIMITS else item.asked
     return sections.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
 
 
@@ -187,7 +184,7 @@ def _reason(reason: Reason) -> sections.PlanReason:
         id=reason.technique,
         state=reason.state.value,
         why=reason.why,
-        would_need={file_name(name): round_enough(name, value) if name in BY_LIMIT else value for name, value in reason.would_need} or None,
+        would_need={file_name(name): round_enough(name, value) if name in LIMITS else value for name, value in reason.would_need} or None,
         effect={file_name(name): three_digits(value) for name, value in reason.effect} or None,
         sources=reason.sources,
     )

@@ -3,20 +3,21 @@
 The text under each field is what `advisor explain` and the schema say.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, create_model
 
-from advisor.planfile.decision import Chance, Number, PlanPart, Positive, Whole
+from advisor.planfile.decision import Chance, NotNegative, Number, PlanPart, Positive, Whole
 from advisor.profiles.request import Load, Prefer
+from advisor.quantities.limits import LIMITS
 
 Basis = Literal[
     "exact", "setting", "measured", "profiled", "catalogue", "architecture", "literature", "datasheet", "simulated", "sum"
 ]  # fmt: skip
 
 
-class PlanLimits(PlanPart):
-    """What was asked. `null` is not limited."""
+class _Load(PlanPart):
+    """The workload, and what plans are ranked by."""
 
     task: Literal["inference", "training"] = "inference"
     prefer: Prefer = Prefer.BALANCED
@@ -24,35 +25,54 @@ class PlanLimits(PlanPart):
     context_tokens: Whole
     """The longest that a sequence may become, output included."""
     prompt_tokens: Whole | None = None
-    """Usual length of a prompt; absent: all of the context but the output."""
+    """Mean length of a prompt; absent: all of the context but the output."""
     output_tokens: Whole
-    """Tokens of an answer."""
+    """Mean length of an answer."""
     shared_prefix_tokens: Whole | None = None
-    """Tokens with which every prompt begins; absent: none that are known."""
+    """Length of the prefix that all prompts share; absent: none that is known."""
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
     oversubscribe: bool | None = None
-    """Size the cache for the usual length and preempt when it runs dry; absent: all requests may be longest at once."""
+    """Size the cache for the mean length and preempt when it runs out; absent: for all requests at their longest."""
     concurrency: Whole | None = None
     """Requests in flight at once, or of a burst."""
-    request_rate_per_s: Positive | None = None
-    """Requests arriving per second; the least that must be served for as long as they come."""
+    request_rate_per_s: Positive | None = Field(default=None, description=LIMITS["request_rate_per_s"].description)
     load_trace: str | None = None
     """File of the requests that arrive, with their lengths; `prompt_tokens` and `output_tokens` are then their means."""
-    ttft_ms_p95: Positive | None = None
-    """Maximum time to the first token, 95th percentile."""
-    tpot_ms_p95: Positive | None = None
-    """Maximum time per output token after the first, 95th percentile."""
-    throughput_tok_s: Positive | None = None
-    """Minimum, output tokens, all requests together."""
-    memory_gib_per_gpu: Positive | None = None
-    """Maximum per device; of the process's memory on a CPU."""
-    quality_drop_pct: Annotated[float, Field(ge=0, strict=True)] | None = None
-    """Maximum perplexity increase over the unmodified model."""
+
+
+if TYPE_CHECKING:
+
+    class _Bounded(_Load):
+        def __getattr__(self, key: str) -> Any: ...
+
+else:
+    _Bounded = create_model(
+        "_Bounded",
+        __base__=_Load,
+        **{
+            limit.file_key: (
+                (NotNegative if limit.quantity.zero else Positive) | None,
+                Field(default=None, description=limit.description),
+            )
+            for limit in LIMITS.values()
+            if not limit.is_load
+        },
+    )
+
+
+class PlanLimits(_Bounded):
+    """What was asked: the workload, the preference, a key for each row of `LIMITS`, and techniques. `null` is not limited."""
+
     require: tuple[str, ...] = ()
     """Techniques that must be in the plan, each with the options that it must have: `name:option=value,option=value`."""
     forbid: tuple[str, ...] = ()
     """Techniques that must not be in the plan."""
+
+    def bound(self, limit: str) -> float | None:
+        """The bound of a limit, by its name in `LIMITS`; `None` where it is not limited."""
+        value: float | None = getattr(self, LIMITS[limit].file_key)
+        return value
 
 
 class PlanAlternative(PlanPart):

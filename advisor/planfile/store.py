@@ -12,16 +12,11 @@ from advisor.planfile.file import FORMAT, MAJOR, PlanFile
 from advisor.planfile.yaml import to_yaml
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_text, read_yaml, write_whole
-from advisor.quantities.parsing import COUNT, GIB, MILLISECONDS, PERCENT, THROUGHPUT, TOKENS, Quantity
+from advisor.quantities.limits import LIMITS
+from advisor.quantities.parsing import COUNT, TOKENS, Quantity
 
-_QUANTITIES = {
-    "_ms_p95": MILLISECONDS,
-    "_tokens": TOKENS,
-    "_tok_s": THROUGHPUT,
-    "_gib_per_gpu": GIB,
-    "_pct": PERCENT,
-    "concurrency": COUNT,
-}
+_QUANTITIES = {"_tokens": TOKENS, "concurrency": COUNT} | {limit.file_key: limit.quantity for limit in LIMITS.values() if not limit.is_load}
+"""Endings of the keys under `limits`, each with what may be typed there."""
 _MOST_SHOWN = 20
 
 

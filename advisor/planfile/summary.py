@@ -8,26 +8,22 @@ from advisor.planfile import sections
 from advisor.planning.advice import Advice, Candidate, Violation
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, on_the_safe_side, percent
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, limit_of, satisfies, utilisation, worse_end
+from advisor.quantities.limits import LIMITS, METRIC_OF
+from advisor.quantities.metrics import METRICS, MetricInfo, satisfies, utilisation, worse_end
 
-FILE_NAMES = {
-    "quality_loss_pct": "quality_drop_pct",
-    "memory_gib_per_device": "memory_gib_per_gpu",
-    "peak_memory_gib": "memory_gib_per_gpu",
-}
-"""Metrics and limits that the plan file calls by another name than the code does."""
+_FILE_KEYS = {limit.name: limit.file_key for limit in LIMITS.values()} | {limit.metric.name: limit.file_key for limit in LIMITS.values()}
 
 
 def file_name(name: str) -> str:
-    """What the plan file calls a metric or a limit."""
-    return FILE_NAMES.get(name, name)
+    """The key of a metric or a limit in a plan file: a metric with a limit has the limit's."""
+    return _FILE_KEYS.get(name, name)
 
 
 def round_enough(limit: str, needed: float) -> float:
     """A bound in three digits that still lets the plan in: rounded up for a maximum, down for a minimum."""
-    if limit not in BY_LIMIT:  # a number of tokens or of requests is whole as it is
+    if limit not in LIMITS:  # a number of tokens or of requests is whole as it is
         return needed
-    return on_the_safe_side(needed, up=not BY_LIMIT[limit].higher_is_better)
+    return on_the_safe_side(needed, up=not METRIC_OF[limit].higher_is_better)
 
 
 def summary(advice: Advice) -> str:
@@ -47,12 +43,12 @@ def summary(advice: Advice) -> str:
 
 def asked_limits(limits: Limits) -> list[tuple[MetricInfo, float]]:
     """The metrics that a limit was asked for, with the limit."""
-    return [(shown, limit) for shown in METRICS.values() if (limit := limit_of(shown, limits)) is not None]
+    return [(shown, limit) for shown in METRICS.values() if (limit := limits.on(shown.name)) is not None]
 
 
 def told_miss(miss: Violation) -> str:
     """A missed limit with its numbers, as in `tpot_ms_p95: 21 [19, 24] ms, limit 15`."""
-    shown = BY_LIMIT[miss.limit]
+    shown = METRIC_OF[miss.limit]
     predicted = f"{number(miss.predicted.value)} [{number(miss.predicted.low)}, {number(miss.predicted.high)}]"
     return f"{file_name(miss.limit)}: {predicted} {shown.unit}, limit {number(miss.asked, trim=True)}"
 

@@ -10,7 +10,7 @@ from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.formats import check_cache_format, parse_weights
-from advisor.profiles.request import Limits, Load, Prefer, Request, Workload
+from advisor.profiles.request import UNLIMITED, Limits, Load, Prefer, Request, Workload
 from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
 
@@ -29,10 +29,8 @@ class PlanQuestion:
     devices: int = 1
     profile: str = "auto"
     engine: str = "advisor"
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
-    throughput_tok_s: float | None = None
-    memory_gib: float | None = None
+    limits: Limits = UNLIMITED
+    """What a plan must keep; the arrival rate need not be repeated here."""
     context_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
@@ -44,7 +42,6 @@ class PlanQuestion:
     """Requests that come at once, and nobody follows."""
     trace: Trace | None = None
     """Requests that come, with their lengths."""
-    quality_loss_pct: float | None = None
     prefer: str = "balanced"
     require: tuple[str, ...] = ()
     """Techniques that must be in, as typed: `kv-window`, `kv-window:window=128`."""
@@ -52,16 +49,9 @@ class PlanQuestion:
     offline: bool = False
 
     @property
-    def limits(self) -> Limits:
-        """What a plan must keep."""
-        return Limits(
-            ttft_ms_p95=self.ttft_ms,
-            tpot_ms_p95=self.tpot_ms,
-            throughput_tok_s=self.throughput_tok_s,
-            request_rate_per_s=self.request_rate_per_s,
-            memory_gib_per_device=self.memory_gib,
-            quality_loss_pct=self.quality_loss_pct,
-        )
+    def all_limits(self) -> Limits:
+        """The limits, and the arrival rate as the least rate that must be sustained."""
+        return _with_rate(self.limits, self.request_rate_per_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,14 +76,18 @@ class EstimateQuestion:
     burst: int | None = None
     trace: Trace | None = None
     offline_load: bool = False
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
+    limits: Limits = UNLIMITED
+    """Bounds that requests keep to count in the goodput."""
     profile: str = "auto"
 
     @property
-    def limits(self) -> Limits:
-        """What goodput and verdicts are told by."""
-        return Limits(ttft_ms_p95=self.ttft_ms, tpot_ms_p95=self.tpot_ms, request_rate_per_s=self.request_rate_per_s)
+    def all_limits(self) -> Limits:
+        """The limits, and the arrival rate as the least rate that must be sustained."""
+        return _with_rate(self.limits, self.request_rate_per_s)
+
+
+def _with_rate(limits: Limits, request_rate_per_s: float | None) -> Limits:
+    return limits if request_rate_per_s is None else limits.model_copy(update={"request_rate_per_s": request_rate_per_s})
 
 
 def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
@@ -113,7 +107,7 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     )
     return Request(
         workload=workload.model_copy(update={"context_limit_tokens": longest}),
-        limits=question.limits,
+        limits=question.all_limits,
         prefer=Prefer(question.prefer),
         devices=question.devices,
         require=required,

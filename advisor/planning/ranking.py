@@ -17,7 +17,7 @@ from advisor.planning.advice import Candidate
 from advisor.planning.violations import bounds
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Prefer, Request
-from advisor.quantities.metrics import BY_LIMIT
+from advisor.quantities.limits import METRIC_OF
 
 WEIGHTS: dict[Prefer, dict[str, float]] = {
     Prefer.LATENCY: {"tpot_ms_mean": 0.65, "ttft_ms_mean": 0.3, "peak_memory_gib": 0.05},
@@ -107,7 +107,7 @@ def evaluate(columns: Columns, request: Request, budget_gib: float) -> Verdicts:
     """Compare every stack with the limits of a request and with the memory budget of a device."""
     probabilities, missed, violation = {}, {}, np.zeros(columns.count)
     for limit, bound in bounds(request.limits, budget_gib).items():
-        metric = BY_LIMIT[limit]
+        metric = METRIC_OF[limit]
         column = columns.metrics.get(metric.name)
         if column is None:
             continue
@@ -162,7 +162,7 @@ def representatives(columns: Columns, ordered: Indices, costs: Numbers | None) -
 def columns_of(metrics: Sequence[Metrics], techniques: Sequence[int]) -> Columns:
     """Columns of stacks from the metrics and the number of techniques of each."""
     columns = {}
-    for name in {metric.name for metric in BY_LIMIT.values()} | {name for weights in WEIGHTS.values() for name in weights}:
+    for name in {metric.name for metric in METRIC_OF.values()} | {name for weights in WEIGHTS.values() for name in weights}:
         values: list[Value | None] = [getattr(record, name) for record in metrics]
         if any(value is not None for value in values):
             ends = ([getattr(value, end) if value else math.nan for value in values] for end in ("low", "value", "high"))

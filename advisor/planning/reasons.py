@@ -12,17 +12,11 @@ from advisor.planning.search import apply_on_paper
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
 from advisor.quantities.formatting import number, scale
-from advisor.quantities.metrics import BY_LIMIT, METRICS
+from advisor.quantities.limits import METRIC_OF
+from advisor.quantities.metrics import METRICS
 
-EXPLAINED_METRICS = {
-    "tpot_ms_mean": "TPOT",
-    "ttft_ms_mean": "TTFT",
-    "throughput_tok_s": "throughput",
-    "request_rate_per_s": "sustained rate",
-    "peak_memory_gib": "memory",
-    "quality_loss_pct": "quality loss",
-}
-"""Metrics whose change is told, each with its name in a sentence."""
+EXPLAINED_METRICS = ("tpot_ms_mean", "ttft_ms_mean", "throughput_tok_s", "request_rate_per_s", "peak_memory_gib", "quality_loss_pct")
+"""Metrics whose change a reason states."""
 NOTICEABLE = 0.01
 """Relative change below which a metric counts as unchanged."""
 
@@ -56,7 +50,7 @@ def _measured_on(planner: Planner, technique: Technique, deployment: Deployment,
 
 
 def _healing(miss: Violation) -> str:
-    unit = BY_LIMIT[miss.limit].unit
+    unit = METRIC_OF[miss.limit].unit
     predicted, asked = _figure(miss.predicted.value), _figure(miss.asked)
     return f"Without it {_name_of(miss.limit)} would be {predicted} {unit}, {_side(miss.limit)} the limit of {asked} {unit}"
 
@@ -69,7 +63,7 @@ def _left_out(planner: Planner, chosen: Candidate, kind: type[Technique], reques
     new = [miss for miss in best.violations if miss.limit not in {miss.limit for miss in chosen.violations}]
     task = _measured_on(planner, kind(), best.deployment, request)
     if new:
-        miss, unit = new[0], BY_LIMIT[new[0].limit].unit
+        miss, unit = new[0], METRIC_OF[new[0].limit].unit
         predicted = f"{_figure(miss.predicted.value)} [{_figure(miss.predicted.low)}, {_figure(miss.predicted.high)}]"
         why = f"{_name_of(miss.limit)} {predicted} {unit} is {_side(miss.limit)} the limit of {_figure(miss.asked)} {unit}."
         why += task if miss.limit == "quality_loss_pct" else ""
@@ -117,11 +111,11 @@ def effects(before: Metrics, after: Metrics) -> tuple[tuple[str, float], ...]:
 
 def _changes(before: Metrics, after: Metrics) -> str:
     parts = []
-    for metric, name in EXPLAINED_METRICS.items():
+    for metric in EXPLAINED_METRICS:
         old, new = getattr(before, metric), getattr(after, metric)
         if old is not None and new is not None and changed_noticeably(old.value, new.value):
             unit = scale(METRICS[metric].unit, (old.value, new.value))
-            parts.append(f"{name} {_figure(old.value * unit.factor)} -> {_figure(new.value * unit.factor)} {unit.unit}")
+            parts.append(f"{METRICS[metric].phrase} {_figure(old.value * unit.factor)} -> {_figure(new.value * unit.factor)} {unit.unit}")
     return ", ".join(parts) or "no metric moves by 1 % or more"
 
 
@@ -133,7 +127,7 @@ def changed_noticeably(old: float, new: float) -> bool:
 def _would_win(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]:
     """Limits, tighter than what the plan reaches, under which only the other stack passes."""
     found = []
-    for limit, shown in BY_LIMIT.items():
+    for limit, shown in METRIC_OF.items():
         mine, theirs = getattr(chosen, shown.name), getattr(other, shown.name)
         if mine is None or theirs is None or not changed_noticeably(mine.value, theirs.value):
             continue
@@ -143,12 +137,12 @@ def _would_win(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]
 
 
 def _name_of(limit: str) -> str:
-    return EXPLAINED_METRICS[BY_LIMIT[limit].name.replace("_p95", "_mean")]
+    return METRIC_OF[limit].phrase
 
 
 def _side(limit: str) -> str:
     """Where a value that misses the limit lies."""
-    return "under" if BY_LIMIT[limit].higher_is_better else "over"
+    return "under" if METRIC_OF[limit].higher_is_better else "over"
 
 
 def _figure(value: float) -> str:

@@ -11,7 +11,7 @@ from advisor.planning.ranking import Verdicts, representatives
 from advisor.planning.search import Stack, apply_on_paper, baselines, stack_of
 from advisor.profiles.formats import GIB
 from advisor.profiles.request import Load, Request, Workload
-from advisor.quantities.metrics import BY_LIMIT
+from advisor.quantities.limits import METRIC_OF
 
 MOST_DEVICES = 8
 """Of one machine; more are a cluster."""
@@ -42,7 +42,7 @@ def _likely(missed: Violation, candidate: Candidate) -> float:
     """Where the limit would have to be for all limits to be kept with `LIKELY`; for it alone where the others leave no room for that."""
     others = joint_probability({limit: 1.0 if limit == missed.limit else chance for limit, chance in candidate.probabilities})
     wanted = LIKELY / others if LIKELY / others < MOST_LIKELY else LIKELY
-    return limit_met_with(missed.predicted, wanted, higher_is_better=BY_LIMIT[missed.limit].higher_is_better)
+    return limit_met_with(missed.predicted, wanted, higher_is_better=METRIC_OF[missed.limit].higher_is_better)
 
 
 def _slower_arrivals(planner: Planner, chosen: Candidate, request: Request) -> list[Relaxation]:

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from advisor.planning.advice import LIKELY, Status, Violation
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Limits
-from advisor.quantities.metrics import BY_LIMIT, limit_of, satisfies
-
-MEMORY = "memory_gib_per_device"
-"""The limit that always holds: the usable memory of a device, or the request's own limit where that is less."""
+from advisor.quantities.limits import LIMITS, MEMORY, METRIC_OF
+from advisor.quantities.metrics import satisfies
 
 
 def bounds(limits: Limits, budget_gib: float) -> dict[str, float]:
     """Every limit that is set, by field of `Limits`, and the memory budget of a device, GiB."""
-    stated = {limit: bound for limit, metric in BY_LIMIT.items() if (bound := limit_of(metric, limits)) is not None}
+    stated = {limit: bound for limit in LIMITS if (bound := limits.bound(limit)) is not None}
     return stated | {MEMORY: budget_gib}
 
 
@@ -21,7 +19,7 @@ def violations_of(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[
     """The limits that predicted values violate, in the order of `bounds`; a metric that was not predicted violates none."""
     violations = []
     for limit, bound in bounds(limits, budget_gib).items():
-        metric = BY_LIMIT[limit]
+        metric = METRIC_OF[limit]
         value = getattr(metrics, metric.name)
         if value is not None and not satisfies(metric, value.value, bound):
             violations.append(Violation(limit, bound, value))

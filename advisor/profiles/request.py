@@ -2,13 +2,14 @@
 
 from enum import StrEnum
 from math import ceil
-from typing import Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, create_model, model_validator
 
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
+from advisor.quantities.limits import LIMIT_OF, LIMITS, LimitInfo
 
 
 class Load(StrEnum):
@@ -97,24 +98,51 @@ class Workload(Frozen):
         return self.context_limit_tokens or self.context_tokens
 
 
-class Limits(Frozen):
-    """Limits on the metrics of a plan, p95 over requests for times. `None` means not limited."""
+def _bounded(limit: LimitInfo) -> Any:
+    return Annotated[float, Field(ge=0)] if limit.quantity.zero else Annotated[float, Field(gt=0)]
 
-    ttft_ms_p95: float | None = Field(default=None, gt=0)
-    tpot_ms_p95: float | None = Field(default=None, gt=0)
-    throughput_tok_s: float | None = Field(default=None, gt=0)
-    """Minimum of output tokens per second, all requests together."""
-    request_rate_per_s: float | None = Field(default=None, gt=0)
-    """Minimum of requests per second that are sustained: the arrival rate of an open loop."""
-    memory_gib_per_device: float | None = Field(default=None, gt=0)
-    quality_loss_pct: float | None = Field(default=None, ge=0)
+
+if TYPE_CHECKING:
+
+    class _Bounds(Frozen):
+        """One field for each row of `LIMITS`; `None` means not limited."""
+
+        def __getattr__(self, limit: str) -> float | None: ...
+
+else:
+    _Bounds = create_model(
+        "_Bounds",
+        __base__=Frozen,
+        **{limit.name: (_bounded(limit) | None, Field(default=None, description=limit.description)) for limit in LIMITS.values()},
+    )
+
+
+class Limits(_Bounds):
+    """Bounds that a plan must keep, a field for each row of `LIMITS`. `None` means not limited."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, **bounds: float | None) -> None: ...
+
+    def on(self, metric: str) -> float | None:
+        """The bound on a metric, if there is one."""
+        limit = LIMIT_OF.get(metric)
+        return None if limit is None else self.bound(limit.name)
+
+    def bound(self, limit: str) -> float | None:
+        """The bound of a limit by its name; `None` where it is not limited."""
+        value: float | None = getattr(self, limit)
+        return value
+
+
+UNLIMITED = Limits()
 
 
 class Request(Frozen):
     """One request to the planner, for a model on given hardware."""
 
     workload: Workload
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     prefer: Prefer = Prefer.BALANCED
     devices: int = Field(default=1, ge=1)
     require: tuple[str, ...] = ()

@@ -3,11 +3,26 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-from advisor.profiles.metrics import Value
+from typing import Protocol
 
 ABSENT = "-"
 """Text of a number that is not known."""
+
+
+class Ranged(Protocol):
+    """A number with its range, such as `profiles.metrics.Value`."""
+
+    @property
+    def value(self) -> float:
+        """The middle."""
+
+    @property
+    def low(self) -> float:
+        """The lower end."""
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,14 +155,14 @@ def three_digits(value: float) -> float:
     return float(f"{value:.2e}")
 
 
-def spread(value: Value, scaled: Scale) -> str:
+def spread(value: Ranged, scaled: Scale) -> str:
     """The range `[low, high]` in the unit of `scaled`; empty where it has no width."""
     if value.low == value.high:
         return ""
     return f"[{number(value.low * scaled.factor)}, {number(value.high * scaled.factor)}]"
 
 
-def value_text(value: Value, unit: str) -> str:
+def value_text(value: Ranged, unit: str) -> str:
     """A value, given in `unit`, with its range: `302 ms [262, 345]`."""
     scaled = scale(unit, (value.value,))
     return f"{number(value.value * scaled.factor)} {scaled.unit} {spread(value, scaled)}".strip().replace("  ", " ")

@@ -1,10 +1,9 @@
-"""Label, unit, direction and limit of each metric."""
+"""Label, unit and direction of each metric. The limits on metrics are in `limits.py`."""
 
 import math
 from dataclasses import dataclass
 
-from advisor.profiles.metrics import Value
-from advisor.profiles.request import Limits
+from advisor.quantities.formatting import Ranged
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,43 +11,50 @@ class MetricInfo:
     """Label, unit and direction of one metric of `Metrics`."""
 
     name: str
+    """Field of `Metrics`."""
     label: str
+    """Name in tables."""
     unit: str
     """A unit of `formatting.scale`, or any other, which is then written unscaled."""
+    noun: str = ""
+    """Name in a sentence; the label where it is empty."""
     higher_is_better: bool = False
-    limit: str | None = None
-    """Field of `Limits` that bounds it."""
     relative_error: bool = True
     """`False` where values near zero make a relative error meaningless; errors are then differences."""
+
+    @property
+    def phrase(self) -> str:
+        """The name of the metric in a sentence."""
+        return self.noun or self.label
 
 
 METRICS: dict[str, MetricInfo] = {
     metric.name: metric
     for metric in (
-        MetricInfo(name="ttft_ms_mean", label="TTFT mean", unit="ms"),
-        MetricInfo(name="ttft_ms_p50", label="TTFT p50", unit="ms"),
-        MetricInfo(name="ttft_ms_p95", label="TTFT p95", unit="ms", limit="ttft_ms_p95"),
-        MetricInfo(name="ttft_ms_p99", label="TTFT p99", unit="ms"),
-        MetricInfo(name="tpot_ms_mean", label="TPOT mean", unit="ms"),
-        MetricInfo(name="tpot_ms_p50", label="TPOT p50", unit="ms"),
-        MetricInfo(name="tpot_ms_p95", label="TPOT p95", unit="ms", limit="tpot_ms_p95"),
-        MetricInfo(name="tpot_ms_p99", label="TPOT p99", unit="ms"),
-        MetricInfo(name="e2e_ms_mean", label="E2E mean", unit="ms"),
-        MetricInfo(name="e2e_ms_p50", label="E2E p50", unit="ms"),
-        MetricInfo(name="e2e_ms_p95", label="E2E p95", unit="ms"),
-        MetricInfo(name="e2e_ms_p99", label="E2E p99", unit="ms"),
-        MetricInfo(name="throughput_tok_s", label="Throughput", unit="tok/s", higher_is_better=True, limit="throughput_tok_s"),
-        MetricInfo(name="request_rate_per_s", label="Sustained rate", unit="req/s", higher_is_better=True, limit="request_rate_per_s"),
+        MetricInfo(name="ttft_ms_mean", label="TTFT mean", unit="ms", noun="TTFT"),
+        MetricInfo(name="ttft_ms_p50", label="TTFT p50", unit="ms", noun="TTFT"),
+        MetricInfo(name="ttft_ms_p95", label="TTFT p95", unit="ms", noun="TTFT"),
+        MetricInfo(name="ttft_ms_p99", label="TTFT p99", unit="ms", noun="TTFT"),
+        MetricInfo(name="tpot_ms_mean", label="TPOT mean", unit="ms", noun="TPOT"),
+        MetricInfo(name="tpot_ms_p50", label="TPOT p50", unit="ms", noun="TPOT"),
+        MetricInfo(name="tpot_ms_p95", label="TPOT p95", unit="ms", noun="TPOT"),
+        MetricInfo(name="tpot_ms_p99", label="TPOT p99", unit="ms", noun="TPOT"),
+        MetricInfo(name="e2e_ms_mean", label="E2E mean", unit="ms", noun="end-to-end latency"),
+        MetricInfo(name="e2e_ms_p50", label="E2E p50", unit="ms", noun="end-to-end latency"),
+        MetricInfo(name="e2e_ms_p95", label="E2E p95", unit="ms", noun="end-to-end latency"),
+        MetricInfo(name="e2e_ms_p99", label="E2E p99", unit="ms", noun="end-to-end latency"),
+        MetricInfo(name="throughput_tok_s", label="Throughput", unit="tok/s", noun="throughput", higher_is_better=True),
+        MetricInfo(name="request_rate_per_s", label="Sustained rate", unit="req/s", noun="sustained rate", higher_is_better=True),
         MetricInfo(name="goodput_per_s", label="Goodput", unit="req/s", higher_is_better=True),
         MetricInfo(name="decode_tok_s", label="Decode speed", unit="tok/s", higher_is_better=True),
         MetricInfo(name="prefill_tok_s", label="Prefill speed", unit="tok/s", higher_is_better=True),
-        MetricInfo(name="peak_memory_gib", label="Peak memory", unit="GiB", limit="memory_gib_per_device"),
+        MetricInfo(name="peak_memory_gib", label="Peak memory", unit="GiB", noun="memory"),
         MetricInfo(name="weights_gib", label="Weights", unit="GiB"),
         MetricInfo(name="kv_cache_gib", label="KV cache", unit="GiB"),
         MetricInfo(name="max_concurrency", label="Most requests", unit="at once", higher_is_better=True),
         MetricInfo(name="acceptance", label="Acceptance", unit="fraction", higher_is_better=True, relative_error=False),
         MetricInfo(name="prefix_hits", label="Prefix hits", unit="fraction", higher_is_better=True, relative_error=False),
-        MetricInfo(name="quality_loss_pct", label="Quality loss", unit="%", limit="quality_loss_pct", relative_error=False),
+        MetricInfo(name="quality_loss_pct", label="Quality loss", unit="%", noun="quality loss", relative_error=False),
         MetricInfo(name="perplexity", label="Perplexity", unit=""),
         MetricInfo(name="nll_difference", label="NLL difference", unit="nats", relative_error=False),
         MetricInfo(name="kl_divergence", label="KL divergence", unit="nats", relative_error=False),
@@ -56,26 +62,18 @@ METRICS: dict[str, MetricInfo] = {
     )
 }
 
-BY_LIMIT: dict[str, MetricInfo] = {metric.limit: metric for metric in METRICS.values() if metric.limit}
-
-
-def limit_of(metric: MetricInfo, limits: Limits) -> float | None:
-    """The limit on this metric; `None` where it has none."""
-    bound: float | None = getattr(limits, metric.limit) if metric.limit else None
-    return bound
-
 
 def satisfies(metric: MetricInfo, value: float, limit: float) -> bool:
     """Whether `value` is within `limit`."""
     return value >= limit if metric.higher_is_better else value <= limit
 
 
-def worse_end(metric: MetricInfo, value: Value) -> float:
+def worse_end(metric: MetricInfo, value: Ranged) -> float:
     """The end of the range that violates a limit first."""
     return value.low if metric.higher_is_better else value.high
 
 
-def utilisation(metric: MetricInfo, value: Value, limit: float) -> float:
+def utilisation(metric: MetricInfo, value: Ranged, limit: float) -> float:
     """Utilisation of a limit: 1 at the limit, less within it; infinite at a limit of zero."""
     if metric.higher_is_better:
         return limit / value.value if value.value else math.inf

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from advisor.backends.technique import Technique
 from advisor.planning.advice import Candidate
 from advisor.planning.reasons import changed_noticeably
-from advisor.planning.violations import MEMORY
 from advisor.profiles.request import Prefer, Request
 from advisor.quantities.formatting import on_the_safe_side
-from advisor.quantities.metrics import BY_LIMIT, worse_end
+from advisor.quantities.limits import MEMORY, METRIC_OF
+from advisor.quantities.metrics import worse_end
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, judged_beside, new_misses
@@ -69,7 +69,7 @@ def by_limits(case: Scenario) -> Iterator[Change]:
     if len(missed) == 1:
         yield from _loosened(case, found, *next(iter(missed.items())))
     elif not missed:
-        for limit in BY_LIMIT:
+        for limit in METRIC_OF:
             yield from _tightened(case, found, limit)
 
 
@@ -107,7 +107,7 @@ def _loosened(case: Scenario, found: Candidate, limit: str, needed: float) -> It
     """The limit at the end of the range, if planning again then takes the technique; else at the value that it would have."""
     if limit == MEMORY and needed > case.planner.budget_gib(with_limit(case.request, MEMORY, None)):
         return  # no limit gives what the device lacks
-    shown, before = BY_LIMIT[limit], getattr(case.request.limits, limit)
+    shown, before = METRIC_OF[limit], getattr(case.request.limits, limit)
     value = getattr(found.metrics, shown.name)
     for bound in (needed, worse_end(shown, value)):
         bound = on_the_safe_side(bound, up=not shown.higher_is_better)
@@ -133,7 +133,7 @@ def _loosened(case: Scenario, found: Candidate, limit: str, needed: float) -> It
 
 def _tightened(case: Scenario, found: Candidate, limit: str) -> Iterator[Change]:
     """The limit where only the technique keeps it: as little as does, of half the way and all of it."""
-    shown = BY_LIMIT[limit]
+    shown = METRIC_OF[limit]
     mine, theirs = (getattr(candidate.metrics, shown.name) for candidate in (case.chosen, found))
     if mine is None or theirs is None or not changed_noticeably(mine.value, theirs.value):
         return

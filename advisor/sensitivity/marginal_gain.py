@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING
 
 from advisor.planning.advice import Candidate
 from advisor.planning.reasons import EXPLAINED_METRICS, changed_noticeably
-from advisor.planning.violations import MEMORY
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits, Request
-from advisor.quantities.metrics import BY_LIMIT
+from advisor.quantities.limits import LIMITS, MEMORY, METRIC_OF
 
 if TYPE_CHECKING:
     from advisor.planning.planner import Planner
 
-STEPS = {"ttft_ms_p95": 1.0, "tpot_ms_p95": 1.0, "throughput_tok_s": 1.0, MEMORY: 1.0, "quality_loss_pct": 0.1}
-"""The unit of each limit that may be moved: ms, ms, tok/s, GiB and percent. An arrival rate is no limit to be moved."""
+STEPS = {limit.name: limit.step for limit in LIMITS.values() if limit.step is not None}
+"""Step of each limit that can be loosened, in the metric's unit."""
 GROWTH = 4.0
 FARTHEST = 2.0
 """A limit is loosened up to so many times itself in search of a gain."""
@@ -69,7 +68,7 @@ def marginal_gain(planner: "Planner", chosen: Candidate, request: Request, limit
         raise ValueError(f"{limit} is not a limit of the request that can be moved")
     step = STEPS[limit] if step is None else step
     asked = planner.budget_gib(request) if limit == MEMORY else getattr(request.limits, limit)
-    moved_to = max(asked - step, 1e-9) if BY_LIMIT[limit].higher_is_better else asked + step
+    moved_to = max(asked - step, 1e-9) if METRIC_OF[limit].higher_is_better else asked + step
     wider, loosened = _loosened(planner, request, limit, moved_to)
     then = wider.choose(loosened)
     return Gain(

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from advisor.planning.advice import Candidate
-from advisor.planning.violations import MEMORY, bounds
+from advisor.planning.violations import bounds
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Request
-from advisor.quantities.metrics import BY_LIMIT, utilisation
+from advisor.quantities.limits import MEMORY, METRIC_OF
+from advisor.quantities.metrics import utilisation
 
 ALIKE = 0.01
 """Chances that differ by less are told apart by how much of the limit is used up."""
@@ -29,12 +30,12 @@ class LimitSlack:
     def room(self) -> float:
         """What is left to the limit; negative where it is missed."""
         left = self.asked - self.predicted.value
-        return -left if BY_LIMIT[self.limit].higher_is_better else left
+        return -left if METRIC_OF[self.limit].higher_is_better else left
 
     @property
     def utilisation(self) -> float:
         """How much of the limit is used up: 1 at the limit."""
-        return utilisation(BY_LIMIT[self.limit], self.predicted, self.asked)
+        return utilisation(METRIC_OF[self.limit], self.predicted, self.asked)
 
 
 def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tuple[LimitSlack, ...]:
@@ -63,5 +64,5 @@ def by_limit(found: tuple[LimitSlack, ...]) -> Mapping[str, LimitSlack]:
 
 
 def _predicted(chosen: Candidate, limit: str) -> Value | None:
-    value: Value | None = getattr(chosen.metrics, BY_LIMIT[limit].name)
+    value: Value | None = getattr(chosen.metrics, METRIC_OF[limit].name)
     return value

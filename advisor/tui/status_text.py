@@ -110,14 +110,15 @@ def _binding(planned: Planned) -> str | None:
     """Which of the asked limits binds a plan that meets all of them; `None` where none was asked."""
     from advisor.planning.advice import Status
     from advisor.quantities.formatting import percent, quantity
-    from advisor.quantities.metrics import BY_LIMIT
     from advisor.sensitivity.slack import limit_slacks
 
     chosen = planned.advice.chosen
     asked = [found for found in limit_slacks(chosen, planned.advice.request, planned.budget_gib) if not found.of_the_device]
     if not asked:
         return None
-    unit, label = BY_LIMIT[asked[0].limit].unit, BY_LIMIT[asked[0].limit].label
+    from advisor.quantities.limits import METRIC_OF
+
+    unit, label = METRIC_OF[asked[0].limit].unit, METRIC_OF[asked[0].limit].label
     of = f"{quantity(asked[0].predicted.value, unit)} of {quantity(asked[0].asked, unit, trim=True)}"
     risk = ", at RISK" if chosen.status is Status.AT_RISK else ""
     return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}"

@@ -313,7 +313,9 @@ def llama_plan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from advisor.service import plan
 
     path = tmp_path_factory.mktemp("plans") / "plan.yaml"
-    advice = plan(PlanQuestion(model=LLAMA, hardware="rtx-4090", profile="none", ttft_ms=500, concurrency=4, offline=True))
+    advice = plan(
+        PlanQuestion(model=LLAMA, hardware="rtx-4090", profile="none", limits=Limits(ttft_ms_p95=500), concurrency=4, offline=True)
+    )
     save_plan(plan_of(advice), path)
     return path
 

@@ -16,6 +16,7 @@ from advisor.planfile.store import save_plan
 from advisor.planning.question import PlanQuestion
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
+from advisor.profiles.request import Limits
 from advisor.profiles.run import RUN_FILE, Run, Rung, RungStatus
 from advisor.profiles.store import load_profile, save_profile
 from advisor.rendering.text.next_plans import next_plan_lines
@@ -87,7 +88,7 @@ def test_without_a_profile_a_missed_limit_is_tightened_by_measured_over_predicte
     first = advise(QUESTION).chosen.metrics.tpot_ms_p95
     assert first is not None
     limit = first.value * 1.2
-    ran(dataclasses.replace(QUESTION, tpot_ms=limit), tmp_path / "run", times=SLOWER)
+    ran(dataclasses.replace(QUESTION, limits=Limits(tpot_ms_p95=limit)), tmp_path / "run", times=SLOWER)
     following = next_plans(tmp_path / "run")
     assert following.profile_source is ProfileSource.AS_PLANNED
     assert dict(following.tightened)["tpot_ms_p95"] == pytest.approx(limit / SLOWER, rel=0.01)

@@ -27,7 +27,8 @@ from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Limits, Prefer, Request, Workload
-from advisor.quantities.metrics import BY_LIMIT, satisfies
+from advisor.quantities.limits import METRIC_OF
+from advisor.quantities.metrics import satisfies
 from tests.paths import ROOT
 
 GOLDEN = ROOT / "tests/golden"
@@ -396,10 +397,10 @@ def test_numbers_never_take_an_exponent(number: float) -> None:
     assert float(text) == number
 
 
-@given(st.sampled_from(sorted(BY_LIMIT)), st.floats(min_value=sys.float_info.min * 1e6, max_value=1e12))
+@given(st.sampled_from(sorted(METRIC_OF)), st.floats(min_value=sys.float_info.min * 1e6, max_value=1e12))
 def test_a_rounded_limit_still_lets_the_plan_in(limit: str, needed: float) -> None:
     rounded = round_enough(limit, needed)
-    assert satisfies(BY_LIMIT[limit], needed, rounded * (1 - 1e-9 if BY_LIMIT[limit].higher_is_better else 1 + 1e-9))
+    assert satisfies(METRIC_OF[limit], needed, rounded * (1 - 1e-9 if METRIC_OF[limit].higher_is_better else 1 + 1e-9))
     assert rounded == pytest.approx(needed, rel=0.0101)
 
 

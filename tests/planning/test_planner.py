@@ -14,7 +14,8 @@ from advisor.planning.advice import LIKELY, Advice, Status, TechniqueState
 from advisor.planning.question import PlanQuestion
 from advisor.planning.ranking import columns_of, evaluate, frontier
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.quantities.metrics import BY_LIMIT
+from advisor.profiles.request import Limits
+from advisor.quantities.limits import METRIC_OF
 from advisor.service import plan
 from tests.paths import ROOT
 
@@ -25,7 +26,9 @@ PLANS = sorted((ROOT / "tests/planning/plans").glob("*.yaml"))
 @pytest.fixture(scope="module", params=PLANS, ids=lambda path: path.stem)
 def answered(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Advice]:
     expected = yaml.safe_load(request.param.read_text(encoding="utf-8"))
-    return expected, plan(PlanQuestion(**expected["question"], profile="none", offline=True))
+    question = dict(expected["question"])
+    limits = Limits(**question.pop("limits", {}))
+    return expected, plan(PlanQuestion(**question, limits=limits, profile="none", offline=True))
 
 
 def test_fits_as_expected(answered: tuple[dict[str, Any], Advice]) -> None:
@@ -53,7 +56,7 @@ def test_at_the_likely_limit_its_plan_keeps_it_with_90_percent(answered: tuple[d
     for relaxation in answered[1].relaxations:
         if relaxation.likely is None:
             continue
-        shown = BY_LIMIT[relaxation.limit]
+        shown = METRIC_OF[relaxation.limit]
         assert (relaxation.likely < relaxation.needed) == shown.higher_is_better
         value = getattr(relaxation.candidate.metrics, shown.name)
         assert probability_of_meeting(value, relaxation.likely, higher_is_better=shown.higher_is_better) >= LIKELY - 1e-9
@@ -84,7 +87,7 @@ def test_a_relaxed_limit_lets_a_plan_in() -> None:
         model="meta-llama/Meta-Llama-3.1-8B",
         hardware="rtx-4090",
         profile="none",
-        tpot_ms=10,
+        limits=Limits(tpot_ms_p95=10),
         context_tokens=32768,
         concurrency=16,
         offline=True,
@@ -230,15 +233,17 @@ def test_the_same_question_has_the_same_answer() -> None:
 
 
 def test_distance_grows_with_what_is_missed() -> None:
-    question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=4, tpot_ms=0.5, offline=True)
-    near, far = plan(question), plan(replace(question, tpot_ms=0.1))
+    question = PlanQuestion(
+        model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=4, limits=Limits(tpot_ms_p95=0.5), offline=True
+    )
+    near, far = plan(question), plan(replace(question, limits=Limits(tpot_ms_p95=0.1)))
 
     def missed(advice: Advice) -> float:
         columns = columns_of([advice.chosen.metrics], [len(advice.chosen.techniques)])
         return float(evaluate(columns, advice.request, math.inf).violation[0])
 
     assert 0 < missed(near) < missed(far)
-    assert set(BY_LIMIT) >= {miss.limit for miss in far.chosen.violations}
+    assert set(METRIC_OF) >= {miss.limit for miss in far.chosen.violations}
 
 
 @pytest.mark.parametrize("name", ["kv-window", "kv-sinks", "attention-sliding-window"])

@@ -17,11 +17,11 @@ from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Load, Request, Workload
+from advisor.profiles.request import Limits, Load, Request, Workload
 
 WIDE = PlanQuestion(
     model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", devices=8, concurrency=16, prompt_tokens=3500, output_tokens=256,
-    profile="none", tpot_ms=10, offline=True,
+    profile="none", limits=Limits(tpot_ms_p95=10), offline=True,
 )  # fmt: skip
 
 
@@ -107,7 +107,7 @@ def test_the_same_limit_simulates_nothing_again(searched: tuple[Planner, Request
 
 def test_a_lossy_plan_needs_more_than_speed_to_come_first() -> None:
     planner, request = planner_of(
-        PlanQuestion(model=WIDE.model, hardware="h100-sxm", concurrency=16, profile="none", tpot_ms=10, offline=True)
+        PlanQuestion(model=WIDE.model, hardware="h100-sxm", concurrency=16, profile="none", limits=Limits(tpot_ms_p95=10), offline=True)
     )
     free = advise(planner, request).chosen
     assert free.metrics.quality_loss_pct is not None

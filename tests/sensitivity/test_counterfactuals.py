@@ -13,15 +13,21 @@ from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Request
+from advisor.profiles.request import UNLIMITED, Limits, Request
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
 from advisor.sensitivity.counterfactual import ChangeKind, CounterfactualOutcome, Scenario, new_misses
 from advisor.sensitivity.counterfactuals import by_limits, by_name, by_permission, counterfactuals
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
-ROOMY = PlanQuestion(model=LLAMA, hardware="rtx-4090", ttft_ms=500.0, tpot_ms=30.0, concurrency=4, offline=True)
-TIGHT = PlanQuestion(model=LLAMA, hardware="rtx-4090", tpot_ms=30.0, memory_gib=12.0, quality_loss_pct=1.0, concurrency=8, offline=True)
+ROOMY = PlanQuestion(model=LLAMA, hardware="rtx-4090", limits=Limits(ttft_ms_p95=500.0, tpot_ms_p95=30.0), concurrency=4, offline=True)
+TIGHT = PlanQuestion(
+    model=LLAMA,
+    hardware="rtx-4090",
+    limits=Limits(tpot_ms_p95=30.0, memory_gib_per_device=12.0, quality_loss_pct=1.0),
+    concurrency=8,
+    offline=True,
+)
 KINDS = {kind.name: kind for kind in TECHNIQUES}
 
 
@@ -91,7 +97,7 @@ def test_no_load_and_no_machine_is_offered_for_a_loss_of_quality(tight: Planned)
 
 
 def test_what_the_device_lacks_is_no_limit_to_be_moved_but_a_larger_machine() -> None:
-    full = planned(dataclasses.replace(ROOMY, ttft_ms=None, tpot_ms=None, concurrency=64))
+    full = planned(dataclasses.replace(ROOMY, limits=UNLIMITED, concurrency=64))
     case = full.case("kv-int8")
     found = case.beside(full.request)
     assert not isinstance(found, str)

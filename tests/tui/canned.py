@@ -8,7 +8,7 @@ from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.alternatives import Alternative, Feasibility
 from advisor.planning.violations import bounds
 from advisor.profiles.request import Limits
-from advisor.quantities.metrics import BY_LIMIT
+from advisor.quantities.limits import METRIC_OF
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
 from advisor.sensitivity.findings import Finding
 from advisor.sensitivity.marginal_gain import Gain
@@ -60,7 +60,7 @@ def _with_chances(advice: Advice) -> Advice:
 
 
 def _chances(candidate: Candidate, limits: Limits) -> tuple[tuple[str, float], ...]:
-    known = ((limit, bound, BY_LIMIT[limit]) for limit, bound in bounds(limits, 20.0).items())
+    known = ((limit, bound, METRIC_OF[limit]) for limit, bound in bounds(limits, 20.0).items())
     return tuple(
         (limit, probability_of_meeting(value, bound, higher_is_better=shown.higher_is_better))
         for limit, bound, shown in known

@@ -41,10 +41,16 @@ def test_values_are_read_as_the_command_line_reads_them() -> None:
         {"model": "demo", "context": "8k", "ttft_ms": "0.5s", "memory_gib": "24GB", "request_rate": "30/min", "quality_loss": "1%"}
     )
     question = question_of(asked.words())
-    assert (question.context_tokens, question.ttft_ms, question.request_rate_per_s, question.quality_loss_pct) == (8192, 500, 0.5, 1)
+    assert (question.context_tokens, question.limits.ttft_ms_p95, question.request_rate_per_s, question.limits.quality_loss_pct) == (
+        8192,
+        500,
+        0.5,
+        1,
+    )
     for field in FIELDS:
         if field.quantity and asked.text(field.name):
-            assert field.read(asked.text(field.name)) in [getattr(question, name) for name in question.__dataclass_fields__]
+            numbers = [getattr(question, name) for name in question.__dataclass_fields__] + list(question.limits.model_dump().values())
+            assert field.read(asked.text(field.name)) in numbers
 
 
 @pytest.mark.parametrize(

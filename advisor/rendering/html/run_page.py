@@ -7,12 +7,13 @@ from string import Template
 from advisor.backends.measure.spread import quantile
 from advisor.feedback.causes import likely_cause
 from advisor.feedback.compare import HEADLINES, ComparedMetric, Comparison, RangeVerdict, compare
-from advisor.planfile.command import LIMIT_FLAGS, plan_command
+from advisor.planfile.command import plan_command
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
 from advisor.profiles.request import Load
 from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import number, one_digit, quantity, scale
+from advisor.quantities.limits import LIMITS
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, joined, tag
 from advisor.rendering.html.plots import Dots, Row, StackedBar, distribution_plot, ladder_plot, memory_plot, scatter_plot
@@ -347,7 +348,7 @@ def _plan_command(run: Run) -> str:
         "--concurrency": workload.concurrency if workload.load is not Load.BURST else None,
         "--burst": workload.concurrency if workload.load is Load.BURST else None,
         "--load-trace": workload.trace.name if workload.trace is not None else None,
-        **{flag: getattr(request.limits, limit) for limit, flag in LIMIT_FLAGS.items()},
+        **{limit.flag: request.limits.bound(limit.name) for limit in LIMITS.values()},
         "--request-rate": workload.request_rate_per_s,
         "--prefer": request.prefer.value,
     }

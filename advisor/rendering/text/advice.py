@@ -4,7 +4,8 @@ from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxatio
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
-from advisor.quantities.metrics import BY_LIMIT, METRICS, limit_of, utilisation
+from advisor.quantities.limits import METRIC_OF
+from advisor.quantities.metrics import METRICS, utilisation
 from advisor.rendering.text.memory import memory_bar
 from advisor.rendering.text.metrics import limit_status, limit_words, metric_lines
 from advisor.rendering.text.plans import describe, plan_lines
@@ -59,7 +60,7 @@ def verdict(advice: Advice) -> str:
     limited = [
         (shown, value, limit)
         for name, value in advice.chosen.metrics.present().items()
-        if (limit := limit_of(shown := METRICS[name], limits)) is not None
+        if (limit := limits.on((shown := METRICS[name]).name)) is not None
     ]
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not limited:
@@ -120,7 +121,7 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
 
 def binding_words(miss: Violation) -> str:
     """The limit that is missed by most, with both numbers."""
-    shown = BY_LIMIT[miss.limit]
+    shown = METRIC_OF[miss.limit]
     off = "too little" if shown.higher_is_better else "too much"
     return (
         f"{shown.label} {value_text(miss.predicted, shown.unit)}, limit {quantity(miss.asked, shown.unit, trim=True)}: "
@@ -136,7 +137,7 @@ def relaxation_words(relaxation: Relaxation) -> str:
     """The change of one limit, and the stack that it lets in."""
     if relaxation.limit in _ASKED_FOR:
         return f"{_ASKED_FOR[relaxation.limit]} from {relaxation.asked:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
-    shown = BY_LIMIT[relaxation.limit]
+    shown = METRIC_OF[relaxation.limit]
     needed = enough(relaxation.needed, shown.unit, up=not shown.higher_is_better)
     asked = quantity(relaxation.asked, shown.unit, trim=True)
     likely = enough(relaxation.likely, shown.unit, up=not shown.higher_is_better) if relaxation.likely is not None else needed
@@ -186,7 +187,7 @@ def _effect(name: str, change: float) -> str:
 
 
 def _need(name: str, bound: float) -> str:
-    shown = BY_LIMIT.get(name)
+    shown = METRIC_OF.get(name)
     if shown is None:
         return f"{name.replace('_', ' ')} {number(bound, trim=True)}"
     word = "at least" if shown.higher_is_better else "at most"

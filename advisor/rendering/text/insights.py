@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from advisor.planning.advice import Advice, Candidate, Reason, TechniqueState
 from advisor.profiles.request import Limits
-from advisor.quantities.metrics import BY_LIMIT
+from advisor.quantities.limits import METRIC_OF
 from advisor.rendering.text.advice import MARKS, SECTIONS, TONES, extrapolation_lines, reason_words
 from advisor.rendering.text.metrics import verdict_lines
 from advisor.rendering.text.plans import describe
@@ -67,13 +67,13 @@ def plan_paragraphs(candidate: Candidate, limits: Limits, look: Look) -> tuple[P
 def _buys(known: ExplainedPlan, look: Look) -> Iterator[Paragraph]:
     """What more of each limit buys, as far as it is known."""
     limits = [standing.limit for standing in known.slacks if standing.limit in known.insights.gains]
-    if known.pending_topic in BY_LIMIT or limits:
+    if known.pending_topic in METRIC_OF or limits:
         yield Paragraph(("", look.paint("What more would buy", "title")))
     for limit in limits:
         lines = [line for gain in known.insights.gains[limit] for line in wrap(gain_words(gain), look, first="- ", rest="  ")]
         yield Paragraph(tuple(lines), limit)
-    if known.pending_topic in BY_LIMIT:
-        yield Paragraph((f"  {look.paint(f'working out what more of {BY_LIMIT[known.pending_topic].label} buys ...', 'dim')}",))
+    if known.pending_topic in METRIC_OF:
+        yield Paragraph((f"  {look.paint(f'working out what more of {METRIC_OF[known.pending_topic].label} buys ...', 'dim')}",))
 
 
 def _reason(reason: Reason, known: ExplainedPlan, look: Look) -> Iterator[str]:

@@ -11,7 +11,7 @@ from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import percent, quantity
-from advisor.quantities.metrics import METRICS, MetricInfo, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.advice import SECTIONS, binding_words, budget_gib, facts, reason_words, relaxation_words, verdict
 from advisor.rendering.text.memory import memory_parts
 from advisor.rendering.text.metrics import limit_status
@@ -43,7 +43,7 @@ def linear_text(advice: Advice, *, ascii: bool = False) -> str:
 def metric_sentence(shown: MetricInfo, value: Value, limits: Limits) -> str:
     """One metric: value, unit, range, limit, verdict word, probability and basis."""
     parts = [f"{shown.label}: {with_range(value, shown.unit)}"]
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     if limit is not None:
         chance = percent(probability_of_meeting(value, limit, higher_is_better=shown.higher_is_better))
         bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(limit, shown.unit, trim=True)}"

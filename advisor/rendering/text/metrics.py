@@ -4,7 +4,8 @@ from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import number, percent, quantity, scale, spread
-from advisor.quantities.metrics import BY_LIMIT, METRICS, MetricInfo, limit_of, satisfies
+from advisor.quantities.limits import METRIC_OF
+from advisor.quantities.metrics import METRICS, MetricInfo, satisfies
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.style import Look, pad, shown_width, wrap
 from advisor.rendering.text.table import Column, Group, table
@@ -61,13 +62,13 @@ def _chance(shown: MetricInfo, value: Value, limits: Limits) -> str:
 
 
 def _kept(shown: MetricInfo, value: Value, limits: Limits) -> float | None:
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     return None if limit is None else probability_of_meeting(value, limit, higher_is_better=shown.higher_is_better)
 
 
 def limit_status(shown: MetricInfo, value: Value, limits: Limits) -> str:
     """`ok`, `risk` when the range crosses the limit, `FAIL`; empty without a limit."""
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     if limit is None:
         return ""
     if not satisfies(shown, value.value, limit):
@@ -81,7 +82,7 @@ def _ranges(known: list[tuple[MetricInfo, Value]]) -> Column:
 
 
 def _limit(shown: MetricInfo, limits: Limits) -> str:
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     if limit is None:
         return ""
     return f"{'min' if shown.higher_is_better else 'max'} {quantity(limit, shown.unit, trim=True)}"
@@ -89,19 +90,20 @@ def _limit(shown: MetricInfo, limits: Limits) -> str:
 
 def limit_gauge(shown: MetricInfo, value: Value, limits: Limits, **size: int) -> str:
     """The value's range against its limit, drawn; empty without a limit. `size` as of `gauge`."""
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     return "" if limit is None else gauge(value.low, value.high, value.value, limit=limit, **size)
 
 
 def limit_words(name: str, bound: float) -> str:
     """A field of `Limits` with a bound, as in `TPOT p95 at most 30 ms`."""
-    shown = BY_LIMIT.get(name)
+    shown = METRIC_OF.get(name)
     if shown is None:
         return f"{name.replace('_', ' ')} {number(bound, trim=True)}"
     return f"{shown.label} {'at least' if shown.higher_is_better else 'at most'} {quantity(bound, shown.unit, trim=True)}"
 
 
-SUMMARY_METRICS = ("ttft_ms_p95", "tpot_ms_p95", "throughput_tok_s", "request_rate_per_s", "peak_memory_gib", "quality_loss_pct")
+SUMMARY_METRICS = tuple(metric.name for metric in METRIC_OF.values())
+"""The metrics that a limit bounds."""
 _TONES = {"ok": "good", "risk": "risk", "FAIL": "bad", "": ""}
 _GAUGE_CELLS = 16
 _GAP = "  "
@@ -145,7 +147,7 @@ def _lines(cells: list[str], widths: list[int], look: Look, *, breaks: bool) -> 
 
 
 def _limit_sign(shown: MetricInfo, limits: Limits) -> str:
-    limit = limit_of(shown, limits)
+    limit = limits.on(shown.name)
     if limit is None:
         return ""
     return f"{'≥' if shown.higher_is_better else '≤'} {quantity(limit, shown.unit, trim=True)}"

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from advisor.feedback.next_plans import NextPlans, ProfileSource
 from advisor.planning.advice import Candidate
 from advisor.quantities.formatting import percent, quantity, value_text
-from advisor.quantities.metrics import BY_LIMIT, METRICS
+from advisor.quantities.limits import METRIC_OF
+from advisor.quantities.metrics import METRICS
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look, wrap
 
@@ -35,7 +36,7 @@ def _predicted_with(next_plans: NextPlans) -> str:
     limits = (
         f"{METRICS[metric.name].label} {'at least' if metric.higher_is_better else 'at most'} {quantity(bound, metric.unit, trim=True)}"
         for limit, bound in next_plans.tightened
-        for metric in (BY_LIMIT[limit],)
+        for metric in (METRIC_OF[limit],)
     )
     return f"with {' and '.join(limits)}: tightened by as much as this run was worse than predicted"
 

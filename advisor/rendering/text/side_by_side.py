@@ -9,7 +9,7 @@ from advisor.planning.advice import Candidate
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import ABSENT, number, percent, scale, spread
-from advisor.quantities.metrics import METRICS, MetricInfo, limit_of
+from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.metrics import limit_status
 from advisor.rendering.text.plans import SLOT_HEADS, describe
 from advisor.rendering.text.style import Look, pad
@@ -75,7 +75,7 @@ def _numbers(first: Candidate, second: Candidate, limits: Limits, *, ranges: boo
 def _says_more(name: str, mine: Metrics, theirs: Metrics, limits: Limits) -> bool:
     """Whether a metric has a limit, or is known of both plans and is not just the mean that stands above it."""
     values = [_known(metrics, name) for metrics in (mine, theirs)]
-    if limit_of(METRICS[name], limits) is not None:
+    if limits.on(name) is not None:
         return any(values)
     mean = f"{name.rpartition('_')[0]}_mean"
     means = [_known(metrics, mean) for metrics in (mine, theirs)] if mean in METRICS and mean != name else None

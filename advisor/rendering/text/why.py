@@ -2,12 +2,11 @@
 
 import re
 
-from advisor.planfile.command import LIMIT_FLAGS
 from advisor.planning.advice import Candidate, Violation
-from advisor.planning.reasons import EXPLAINED_METRICS
 from advisor.profiles.metrics import Value
 from advisor.quantities.formatting import number, percent, quantity, scale
-from advisor.quantities.metrics import BY_LIMIT, METRICS
+from advisor.quantities.limits import LIMITS, METRIC_OF
+from advisor.quantities.metrics import METRICS
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.sensitivity.marginal_gain import MetricChange as Moved
@@ -42,7 +41,7 @@ def with_range(value: Value, unit: str) -> str:
 
 def slack_words(standing: LimitSlack) -> str:
     """How near a plan is to one limit, in a sentence."""
-    shown = BY_LIMIT[standing.limit]
+    shown = METRIC_OF[standing.limit]
     bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(standing.asked, shown.unit, trim=True)}"
     whose = ", what the device has for use" if standing.of_the_device else ""
     word = "of room" if standing.room >= 0 else "missing" if shown.higher_is_better else "too much"
@@ -53,7 +52,7 @@ def slack_words(standing: LimitSlack) -> str:
 
 def gain_words(gain: Gain) -> str:
     """What a step of a limit buys, in a sentence."""
-    shown = BY_LIMIT[gain.limit]
+    shown = METRIC_OF[gain.limit]
     asked, step, to = (quantity(value, shown.unit, trim=True) for value in (gain.asked, gain.step, gain.moved_to))
     begin = f"{step} {'less' if shown.higher_is_better else 'more'} of {shown.label}, {asked} to {to}, buys"
     before, after = map(percent, gain.chance)
@@ -68,7 +67,7 @@ def gain_words(gain: Gain) -> str:
 def moved_words(change: Moved) -> str:
     """One metric before and after, the latter with its range."""
     unit = METRICS[change.metric].unit
-    return f"{EXPLAINED_METRICS[change.metric]} {quantity(change.before.value, unit)} to {with_range(change.after, unit)}"
+    return f"{METRICS[change.metric].phrase} {quantity(change.before.value, unit)} to {with_range(change.after, unit)}"
 
 
 def change_words(change: Change, *, flags: bool = True) -> str:
@@ -113,22 +112,22 @@ def _exchange(change: Change) -> str:
 
 
 def _limit(change: Change) -> str:
-    shown = BY_LIMIT[change.name]
+    shown = METRIC_OF[change.name]
     assert isinstance(change.after, float)
     bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(change.after, shown.unit, trim=True)}"
     now = f", now {quantity(change.before, shown.unit, trim=True)}" if isinstance(change.before, float) else ", not limited now"
-    return f"A limit of {bound} on {shown.label} ({LIMIT_FLAGS[change.name]} {number(change.after, trim=True)}{now})"
+    return f"A limit of {bound} on {shown.label} ({LIMITS[change.name].flag} {number(change.after, trim=True)}{now})"
 
 
 def _figures(change: Change) -> str:
     """The plan with the technique: what it is predicted to do, and the limits that it misses."""
     metrics = change.candidate.metrics
     values = ((name, getattr(metrics, name)) for name in SUMMARY_METRICS)
-    told = [f"{EXPLAINED_METRICS[name]} {quantity(value.value, METRICS[name].unit)}" for name, value in values if value is not None]
+    told = [f"{METRICS[name].phrase} {quantity(value.value, METRICS[name].unit)}" for name, value in values if value is not None]
     return f" ({', '.join((*map(miss_words, change.candidate.violations), *told))})"
 
 
 def miss_words(miss: Violation) -> str:
     """A limit that a plan misses, with both numbers."""
-    shown = BY_LIMIT[miss.limit]
+    shown = METRIC_OF[miss.limit]
     return f"{shown.label} {quantity(miss.predicted.value, shown.unit)} misses {quantity(miss.asked, shown.unit, trim=True)}"

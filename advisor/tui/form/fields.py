@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from advisor.quantities.parsing import DEVICES, GIB, MILLISECONDS, PERCENT, RATE, REQUESTS, THROUGHPUT, TOKENS, Quantity
+from advisor.quantities.limits import LIMITS
+from advisor.quantities.parsing import DEVICES, RATE, REQUESTS, TOKENS, Quantity
 
 PREFERENCES = ("balanced", "latency", "throughput", "memory")
 
@@ -50,21 +51,15 @@ FIELDS = (
     Field(name="request_rate", label="or requests/s", flag="--request-rate", quantity=RATE, empty="none"),
     Field(name="burst", label="or burst of, requests", flag="--burst", quantity=REQUESTS, empty="none"),
     Field(name="load_trace", label="or trace file", flag="--load-trace", empty="none"),
-    Field(name="ttft_ms", label="TTFT max, ms", flag="--ttft-ms", quantity=MILLISECONDS, empty="no limit", ranks_only=True),
-    Field(name="tpot_ms", label="TPOT max, ms", flag="--tpot-ms", quantity=MILLISECONDS, empty="no limit", ranks_only=True),
-    Field(name="throughput", label="Throughput min, tok/s", flag="--throughput", quantity=THROUGHPUT, empty="no limit", ranks_only=True),
-    Field(name="memory_gib", label="Memory max, GiB", flag="--memory-gib", quantity=GIB, empty="no limit", ranks_only=True),
-    Field(name="quality_loss", label="Quality loss max, %", flag="--quality-loss", quantity=PERCENT, empty="no limit", ranks_only=True),
+    *(
+        Field(name=limit.parameter, label=limit.form_label, flag=limit.flag, quantity=limit.quantity, empty="no limit", ranks_only=True)
+        for limit in LIMITS.values()
+        if not limit.is_load
+    ),
     Field(name="prefer", label="Prefer", flag="--prefer", choices=PREFERENCES, ranks_only=True),
 )
 BY_NAME = {field.name: field for field in FIELDS}
-OF_LIMIT = {
-    "ttft_ms_p95": "ttft_ms",
-    "tpot_ms_p95": "tpot_ms",
-    "throughput_tok_s": "throughput",
-    "request_rate_per_s": "request_rate",
-    "memory_gib_per_device": "memory_gib",
-    "quality_loss_pct": "quality_loss",
+OF_LIMIT = {limit.name: limit.parameter for limit in LIMITS.values()} | {
     "context_tokens": "context",
     "concurrency": "concurrency",
     "devices": "devices",

@@ -6,6 +6,7 @@ from advisor.planfile.file import PlanFile
 from advisor.planfile.store import read_plan
 from advisor.planfile.yaml import plain_number
 from advisor.profiles.request import Load, Prefer
+from advisor.quantities.limits import LIMITS
 from advisor.tui.form.values import FormValues
 
 
@@ -36,10 +37,6 @@ def _values(plan: PlanFile) -> dict[str, str | int | float | None]:
         "request_rate": limits.request_rate_per_s,
         "burst": limits.concurrency if burst else None,
         "load_trace": limits.load_trace,
-        "ttft_ms": limits.ttft_ms_p95,
-        "tpot_ms": limits.tpot_ms_p95,
-        "throughput": limits.throughput_tok_s,
-        "memory_gib": limits.memory_gib_per_gpu,
-        "quality_loss": limits.quality_drop_pct,
+        **{limit.parameter: limits.bound(limit.name) for limit in LIMITS.values() if not limit.is_load},
         "prefer": limits.prefer.value if limits.prefer is not Prefer.BALANCED else None,
     }

@@ -1,0 +1,127 @@
+"""Every limit that a plan can be asked to keep: the one table from which options, form fields, records and messages are made.
+
+To add a limit, add a row, and see that the planner predicts its metric. Nothing else names limits one by one.
+"""
+
+from dataclasses import dataclass
+
+from advisor.quantities.metrics import METRICS, MetricInfo
+from advisor.quantities.parsing import GIB, MILLISECONDS, PERCENT, RATE, THROUGHPUT, Quantity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitInfo:
+    """One limit: a bound on one metric. Its unit and its direction are the metric's."""
+
+    name: str
+    """Field of `profiles.request.Limits`."""
+    metric: MetricInfo
+    """What is bounded: from below where higher is better, else from above."""
+    flag: str
+    """Option of `advisor plan`."""
+    quantity: Quantity
+    """What may be typed, and how it is read."""
+    help: str
+    """Text of the option, without the full stop."""
+    file_key: str
+    """Key under `limits` in a plan file."""
+    description: str
+    """What the schemas of plan files and runs say of it."""
+    step: float | None = None
+    """What a marginal gain is computed for, in the metric's unit; `None` for a limit that is not loosened."""
+    alias: str | None = None
+    """Another spelling of the option, not shown."""
+    is_load: bool = False
+    """Given as part of the load, which has an option and a form field for it already."""
+    in_goodput: bool = False
+    """Whether a request has to keep it to count in the goodput."""
+
+    @property
+    def parameter(self) -> str:
+        """Name of the option's value and of the form's field: `--memory-gib` is `memory_gib`."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    @property
+    def form_label(self) -> str:
+        """What the form calls it, as in `TTFT max, ms`."""
+        phrase, bound = self.metric.phrase, "min" if self.metric.higher_is_better else "max"
+        return f"{phrase[0].upper()}{phrase[1:]} {bound}, {self.metric.unit}"
+
+
+MEMORY = "memory_gib_per_device"
+"""The one limit that always holds: without a bound, it is the memory of the device."""
+
+LIMITS: dict[str, LimitInfo] = {
+    limit.name: limit
+    for limit in (
+        LimitInfo(
+            name="ttft_ms_p95",
+            metric=METRICS["ttft_ms_p95"],
+            flag="--ttft-ms",
+            quantity=MILLISECONDS,
+            help="Most time to the first token, p95",
+            file_key="ttft_ms_p95",
+            description="Maximum time to the first token, 95th percentile.",
+            step=1.0,
+            in_goodput=True,
+        ),
+        LimitInfo(
+            name="tpot_ms_p95",
+            metric=METRICS["tpot_ms_p95"],
+            flag="--tpot-ms",
+            quantity=MILLISECONDS,
+            help="Most time per output token after the first, p95",
+            file_key="tpot_ms_p95",
+            description="Maximum time per output token after the first, 95th percentile.",
+            step=1.0,
+            in_goodput=True,
+        ),
+        LimitInfo(
+            name="throughput_tok_s",
+            metric=METRICS["throughput_tok_s"],
+            flag="--throughput",
+            quantity=THROUGHPUT,
+            help="Least output tokens per second, all requests together",
+            file_key="throughput_tok_s",
+            description="Minimum, output tokens, all requests together.",
+            step=1.0,
+        ),
+        LimitInfo(
+            name="request_rate_per_s",
+            metric=METRICS["request_rate_per_s"],
+            flag="--request-rate",
+            quantity=RATE,
+            help="Requests arriving per second, at random",
+            file_key="request_rate_per_s",
+            description="Requests arriving per second; the least that must be served for as long as they come.",
+            is_load=True,
+        ),
+        LimitInfo(
+            name=MEMORY,
+            metric=METRICS["peak_memory_gib"],
+            flag="--memory-gib",
+            quantity=GIB,
+            help="Most memory per device",
+            file_key="memory_gib_per_gpu",
+            description="Maximum per device; of the process's memory on a CPU.",
+            step=1.0,
+        ),
+        LimitInfo(
+            name="quality_loss_pct",
+            metric=METRICS["quality_loss_pct"],
+            flag="--quality-loss",
+            quantity=PERCENT,
+            help="Most perplexity increase, percent",
+            file_key="quality_drop_pct",
+            description="Maximum perplexity increase over the unmodified model.",
+            step=0.1,
+            alias="--quality-drop",
+        ),
+    )
+}
+"""By name, in the order in which options, fields and columns stand."""
+
+METRIC_OF: dict[str, MetricInfo] = {name: limit.metric for name, limit in LIMITS.items()}
+"""By name of the limit, the metric that it bounds."""
+LIMIT_OF: dict[str, LimitInfo] = {limit.metric.name: limit for limit in LIMITS.values()}
+"""By name of the metric, the limit that bounds it; no metric has two."""
