@@ -112,10 +112,10 @@ def _times_of(setting: RunSetting) -> dict[str, Vector]:
     estimator = estimator_for(setting.hardware, engine.name, setting.run.memory_share)
     deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
     capacity = estimator.capacity(deployment, workload)
-    if capacity.sequences == 0 or workload.load is Load.OPEN:
+    if capacity.max_sequences == 0 or workload.load is Load.OPEN:
         return {}
-    workload = as_run(workload, setting, capacity.slots * deployment.parallel.data)
-    streams, rules = serving.streams(deployment, estimator.rules(deployment, workload))
+    workload = as_run(workload, setting, capacity.running_sequences * deployment.parallel.data)
+    streams, rules = serving.independent_streams(deployment, estimator.rules(deployment, workload))
     run = LoggedRun(deployment, estimator, rules, workload, streams)
     alone = workload.load is Load.CLOSED and workload.concurrency == 1
     times = run.times(0.0 if alone else rules.wait_steps, waits=not alone)
@@ -133,10 +133,10 @@ class LoggedRun:
         scheduler = _Scheduler(self.pricer, rules)
         if workload.load is Load.BURST:
             self.in_flight = None
-            lengths = serving.varied(workload, serving.share(workload, streams))
+            lengths = serving.request_lengths(workload, serving.requests_per_replica(workload, streams))
         else:
             self.in_flight = serving.in_flight_of(workload, rules, streams)
-            lengths = serving.varied_lengths(workload, self.in_flight)
+            lengths = serving.closed_loop_lengths(workload, self.in_flight)
         self.done = scheduler.serve(lengths, in_flight=self.in_flight)
         self._nows = [now for now, _, _ in scheduler.log]
         kinds = list(dict.fromkeys(parts for _, parts, _ in scheduler.log))
@@ -161,7 +161,7 @@ class LoggedRun:
         step_s = [seconds for one in counted if (seconds := one.tpot_s) is not None]
         ttft[PLACE["wait_steps"]] = fmean(step_s) if waits and step_s else 0.0
         times["ttft"] = ttft
-        times["output"] = self._per_token() / serving.busy(self.workload, self.streams)
+        times["output"] = self._per_token() / serving.busy_replicas(self.workload, self.streams)
         return times
 
     def _per_token(self) -> Vector:

@@ -15,7 +15,7 @@ from advisor.estimate.machines import gemm_time as products
 from advisor.estimate.machines.attention_time import AttentionConstants
 from advisor.estimate.machines.collective_time import link_rate
 from advisor.estimate.machines.gemm_time import ProductConstants, product_work
-from advisor.estimate.machines.nearest_rows import device_class, middle
+from advisor.estimate.machines.nearest_rows import device_class, log_median
 from advisor.estimate.operators.types import AttentionCall
 from advisor.profiles.evidence import FOLDER
 from advisor.profiles.files import write_csv
@@ -105,7 +105,7 @@ def published_rows(rows: Rows) -> Rows:
     for key, (known, source) in UNMEASURED.items():
         hardware = device(key)
         mates = [row for row in rows if row["build"] == device_class(hardware) and row["format"] == key[1]]
-        constants = {name: middle(mates, name) for name in products.CONSTANTS} | known
+        constants = {name: log_median(mates, name) for name in products.CONSTANTS} | known
         found.append(_row(hardware, "format", key[1], constants, 0) | {"source": source})
     return found
 

@@ -19,7 +19,7 @@ from advisor.estimate.memory.ledger import (
     shared_bytes,
     shared_tokens,
 )
-from advisor.estimate.memory.retention import kept_of
+from advisor.estimate.memory.retention import retention_of
 from advisor.estimate.serving.closed_form import SteadyState, steady_state
 from advisor.estimate.serving.metrics import goodput, serving_metrics
 from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool
@@ -28,7 +28,7 @@ from advisor.estimate.serving.simulate import simulate
 from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
-from advisor.estimate.uncertainty.domain import domain
+from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
@@ -45,9 +45,9 @@ class Capacity:
     """What fits in memory: the ledger at work and the most requests at once."""
 
     ledger: Ledger
-    sequences: int
+    max_sequences: int
     """Requests of the workload that one replica holds at once; 0 when not even one fits."""
-    slots: int
+    running_sequences: int
     """Requests that one replica really runs at once."""
 
 
@@ -72,25 +72,25 @@ class Estimator:
 
     def pricer(self, deployment: Deployment) -> StepPricer:
         """The step prices of a deployment."""
-        key = replace(deployment, batching=ANY_BATCHING, attention=self.priced_attention(deployment))
+        key = replace(deployment, batching=ANY_BATCHING, attention=self.cost_equivalent_attention(deployment))
         known = self._pricers.get(key)
         if known is None:
             known = self._pricers[key] = StepPricer(key, self.machine, self._shared)
         return known
 
-    def priced_attention(self, deployment: Deployment) -> Attention:
+    def cost_equivalent_attention(self, deployment: Deployment) -> Attention:
         """The attention whose times this deployment's takes: the same for those that no price tells apart."""
         asked = deployment.attention
-        name = self.machine.priced_as(asked.backend)
+        name = self.machine.cost_equivalent(asked.backend)
         return asked if name == asked.backend else replace(asked, backend=name)
 
-    def steady(self, deployment: Deployment, workload: Workload) -> SteadyState:
+    def steady_state(self, deployment: Deployment, workload: Workload) -> SteadyState:
         """Steady state in closed form: cheap enough for every stack of a search."""
         steadies = steady_state(
             Family([self.pricer(deployment)]),
             workload,
             policy=deployment.batching.policy,
-            slots=self.slots(deployment, workload),
+            slots=self.running_sequences(deployment, workload),
             token_budget=self.token_budget(deployment),
             chunked=deployment.batching.chunked,
             reused=self.reused_tokens(deployment, workload),
@@ -113,13 +113,13 @@ class Estimator:
             known = self._footprints[key] = footprint(deployment, workload, self.engine)
         return known
 
-    def slots(self, deployment: Deployment, workload: Workload) -> int:
+    def running_sequences(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica usually runs at once: what is wanted, or what fits, half written where the engine preempts."""
         return self.running_sequences_within(self.footprint(deployment, self.average_workload(workload)), deployment, workload)
 
     def running_sequences_within(self, held: Footprint, deployment: Deployment, workload: Workload) -> int:
         """The same where the footprint of the usual workload is known."""
-        return max(min(self._requested(deployment, workload), held.fitting(self._usable_bytes(held))), 1)
+        return max(min(self._requested(deployment, workload), held.max_sequences(self._usable_bytes(held))), 1)
 
     def average_workload(self, workload: Workload) -> Workload:
         """The workload by whose memory requests are let in: half written where the engine preempts."""
@@ -128,7 +128,7 @@ class Estimator:
     def max_sequences(self, deployment: Deployment, workload: Workload) -> int:
         """Requests that one replica can hold at once; 0 when not even one fits."""
         held = self.footprint(deployment, workload)
-        return held.fitting(self._usable_bytes(held))
+        return held.max_sequences(self._usable_bytes(held))
 
     def _usable_bytes(self, held: Footprint) -> float:
         """Bytes of each device that the engine gives out in all."""
@@ -145,7 +145,7 @@ class Estimator:
     def capacity(self, deployment: Deployment, workload: Workload) -> Capacity:
         """How many requests fit and run."""
         fitting = self.max_sequences(deployment, workload)
-        slots = self.slots(deployment, workload)
+        slots = self.running_sequences(deployment, workload)
         whole = min(slots, max(fitting, 1)) if self.engine.preempts else slots  # half-written ones share what whole ones would take
         return Capacity(ledger(deployment, workload, self.engine, whole), fitting, slots)
 
@@ -158,7 +158,7 @@ class Estimator:
         pool = self.pool(deployment, workload)
         return SchedulerRules(
             policy=deployment.batching.policy,
-            slots=self._requested(deployment, workload) if pool is not UNLIMITED_POOL else self.slots(deployment, workload),
+            max_sequences=self._requested(deployment, workload) if pool is not UNLIMITED_POOL else self.running_sequences(deployment, workload),
             token_budget=self.token_budget(deployment),
             request_s=self.machine.overheads.request_s,
             wait_steps=deployment.batching.wait_steps,
@@ -166,7 +166,7 @@ class Estimator:
             shared_tokens=self.shared_tokens(deployment, workload),
             block_tokens=block_tokens(deployment, self.engine),
             pool=pool,
-            kept=kept_of(deployment),
+            retention=retention_of(deployment),
         )
 
     def pool(self, deployment: Deployment, workload: Workload) -> SimPool:
@@ -185,7 +185,7 @@ class Estimator:
         per_block = (most - least) / (longest - shortest)
         if per_block <= 0:
             return UNLIMITED_POOL
-        running, once = self.slots(deployment, workload), shared_bytes(deployment, workload, self.engine)
+        running, once = self.running_sequences(deployment, workload), shared_bytes(deployment, workload, self.engine)
         each = held.sequence_bytes + once - self._cache_bytes(deployment, workload, workload.longest_tokens)
         return SimPool(
             blocks=max(self._usable_bytes(held) - held.fixed_bytes - running * each, 0.0) / per_block,
@@ -207,7 +207,7 @@ class Estimator:
         """Bytes per device of one request's cache when it holds so many tokens."""
         one = workload.model_copy(update={"prompt_tokens": tokens, "output_tokens": 0, "context_limit_tokens": None})
         held = ledger(deployment, one, self.engine, 1)
-        return held.kv_bytes - held.passing_bytes
+        return held.kv_bytes - held.transient_bytes
 
     def metrics(
         self,
@@ -223,7 +223,7 @@ class Estimator:
         if lengths is None or deployment.kv.layout == KvLayout.CONTIGUOUS:
             return metrics
         cache = kv_bytes_of_sequence(deployment, served.peak_cache_tokens)
-        cache += self.slots(deployment, workload) * recent_bytes(deployment)
+        cache += self.running_sequences(deployment, workload) * recent_bytes(deployment)
         return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
 
     def ranges(self, deployment: Deployment, workload: Workload | None = None) -> Ranges:
@@ -232,7 +232,7 @@ class Estimator:
 
     def domain(self, deployment: Deployment, workload: Workload) -> str | None:
         """A sentence when the setting is unlike what was compared with measurements: its ranges are wider."""
-        return domain(self.machine.basis, deployment, workload)
+        return extrapolation_warning(self.machine.basis, deployment, workload)
 
     def requested_memory(self, deployment: Deployment, workload: Workload) -> Value:
         """GiB per device with every wanted request in flight, whether they fit or not."""
@@ -257,7 +257,7 @@ class Estimator:
             peak_memory_gib=ranges.memory_gib(held),
             weights_gib=Value.exact((held.weights_bytes + held.draft_bytes) / GIB),
             kv_cache_gib=Value.exact(held.kv_bytes / GIB),
-            max_concurrency=ranges.concurrency(capacity.sequences, self.footprint(deployment, workload)),
+            max_concurrency=ranges.concurrency(capacity.max_sequences, self.footprint(deployment, workload)),
             acceptance=_acceptance(deployment),
             prefix_hits=None if served.prefix_hits is None else Value.exact(served.prefix_hits),
             quality_loss_pct=_quality(quality) if quality is not None else None,

@@ -88,7 +88,7 @@ def _cost_keys(deployment: Deployment, estimator: Estimator) -> tuple[Hashable, 
     """The records that prices depend on; of the cache first without the size of its blocks, which no time depends on."""
     kv = deployment.kv
     cache = (kv.layout, kv.format, kv.window, kv.sink_tokens)
-    return deployment.weights, estimator.priced_attention(deployment), cache, deployment.decoding, deployment.parallel, kv
+    return deployment.weights, estimator.cost_equivalent_attention(deployment), cache, deployment.decoding, deployment.parallel, kv
 
 
 def _batching_numbers(batching: Batching, default_budget: int) -> tuple[int, int, int]:

@@ -102,7 +102,7 @@ class StackPricer:
         longest = footprint(deployment, self.workload, engine)
         usual = longest if average is self.workload else footprint(deployment, average, engine)
         running = self.estimator.running_sequences_within(usual, deployment, self.workload)
-        return running, longest.total_bytes(requested) / GIB, longest.rest_bytes(requested) / GIB, longest.weights_bytes / GIB
+        return running, longest.total_bytes(requested) / GIB, longest.inexact_bytes(requested) / GIB, longest.weights_bytes / GIB
 
     def _times(self, groups: PriceGroups, slots: Indices) -> tuple[Numbers, int]:
         """Closed forms, [times, stacks] in the order of `TIMES`, and how many were computed.

@@ -117,10 +117,10 @@ def answer(setting: RunSetting) -> Answer:
         deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
         estimator = estimator_for(setting.hardware, setting.engine, setting.run.memory_share)
         capacity = estimator.capacity(deployment, workload)
-        if capacity.sequences == 0:
+        if capacity.max_sequences == 0:
             needed, budget = estimator.footprint(deployment, workload).total_bytes(1) / GIB, estimator.budget_bytes / GIB
             return Answer(None, None, setting.devices, _kind(model), f"does not fit: {needed:.0f} GiB a device of {budget:.0f} usable")
-        workload = as_run(workload, setting, capacity.slots * deployment.parallel.data)
+        workload = as_run(workload, setting, capacity.running_sequences * deployment.parallel.data)
         metrics = estimator.metrics(deployment, workload)
         return Answer(metrics, estimator.prefill_rate(deployment, workload), setting.devices, _kind(model))
     except AdvisorError as error:

@@ -150,7 +150,7 @@ def test_collectives_follow_the_layout() -> None:
 def test_simulation_and_closed_form_agree_in_the_steady_state(concurrency: int) -> None:
     workload = Workload(prompt_tokens=1024, output_tokens=512, concurrency=concurrency)
     stack = deployment(slots=concurrency)
-    steady, served = SHARED.steady(stack, workload), SHARED.simulate(stack, workload)
+    steady, served = SHARED.steady_state(stack, workload), SHARED.simulate(stack, workload)
     assert steady.throughput_tok_s == pytest.approx(served.throughput_tok_s, rel=0.12)
     assert steady.tpot_ms == pytest.approx(1e3 * sum(served.tpot_s) / len(served.tpot_s), rel=0.12)
 
@@ -183,7 +183,7 @@ def test_engines_that_share_what_is_free_hold_more_beside_large_weights() -> Non
 
 def test_what_does_not_fit_holds_no_request() -> None:
     workload = Workload(prompt_tokens=100, output_tokens=100, concurrency=1)
-    assert SHARED.capacity(deployment("meta-llama/Meta-Llama-3.1-70B"), workload).sequences == 0
+    assert SHARED.capacity(deployment("meta-llama/Meta-Llama-3.1-70B"), workload).max_sequences == 0
 
 
 def test_prices_are_the_same_on_every_batching_policy() -> None:
@@ -225,4 +225,4 @@ def test_the_fastest_attention_takes_no_longer_than_any_exact_one(hardware: str,
     call = AttentionCall(phase, *shape, 32, 8, 128, 128, AttentionBackend.AUTO, KvLayout.PAGED, "bf16", 1)
     others = [machine.attention_s(replace(call, backend=name)) for name in EXACT]
     assert machine.attention_s(call) == min(others)
-    assert machine.attention_s(replace(call, backend=machine.priced_as(AttentionBackend.AUTO))) == min(others)
+    assert machine.attention_s(replace(call, backend=machine.cost_equivalent(AttentionBackend.AUTO))) == min(others)

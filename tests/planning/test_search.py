@@ -52,7 +52,7 @@ def test_sharing_changes_no_number(searched: tuple[Planner, Request, PricedStack
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
     for place in random.Random(3).sample(range(len(priced.stacks)), 60):
         deployment, metrics = priced.stacks[place].deployment, priced.metrics(place)
-        steady, memory = alone.steady(deployment, request.workload), alone.requested_memory(deployment, request.workload)
+        steady, memory = alone.steady_state(deployment, request.workload), alone.requested_memory(deployment, request.workload)
         assert metrics.ttft_ms_p95 is not None
         assert metrics.tpot_ms_p95 is not None
         assert metrics.throughput_tok_s is not None
@@ -75,7 +75,7 @@ def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
     times = ("ttft_ms_p95", "tpot_ms_mean", "tpot_ms_p95", "throughput_tok_s")
     for place in random.Random(5).sample(range(len(priced.stacks)), 40):
-        steady = alone.steady(priced.stacks[place].deployment, workload)
+        steady = alone.steady_state(priced.stacks[place].deployment, workload)
         expected = [steady.ttft_ms_p95, steady.tpot_ms, steady.tpot_ms_p95, steady.throughput_tok_s]
         assert [priced.columns.metrics[name].value[place] for name in times] == pytest.approx(expected, rel=1e-6)
 

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass, fields
 
 from advisor.estimate.machines.machine import attention_bytes, attention_flops
-from advisor.estimate.machines.nearest_rows import Rows, middle, nearest_rows
+from advisor.estimate.machines.nearest_rows import Rows, log_median, nearest_rows
 from advisor.estimate.operators.types import AttentionCall
 from advisor.profiles.evidence import table
 from advisor.profiles.hardware import Hardware
@@ -67,4 +67,4 @@ def attention_constants(hardware: Hardware, kv_format: str, rows: Rows | None = 
     rows = table("attention_efficiency.csv") if rows is None else rows
     known = "fp8" if kv_format in ("fp8", "int8", "int4") else "bf16"
     found, basis = nearest_rows([row for row in rows if row["kv"] == known], hardware)
-    return AttentionConstants(**{name: middle(found, name) for name in CONSTANTS}), basis
+    return AttentionConstants(**{name: log_median(found, name) for name in CONSTANTS}), basis

@@ -65,7 +65,7 @@ class CatalogueMachine:
             seconds += EAGER_LAUNCHES * KERNEL_FLOOR_S + score_bytes(call) / self._stream_bytes_per_s
         return seconds
 
-    def priced_as(self, implementation: AttentionBackend) -> AttentionBackend:
+    def cost_equivalent(self, implementation: AttentionBackend) -> AttentionBackend:
         """No published constants tell exact implementations apart but by what they add to the fused one."""
         alike = implementation == AttentionBackend.FLEX or (implementation == AttentionBackend.AUTO and self._own is None)
         return AttentionBackend.SDPA if alike else implementation

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from advisor.estimate.machines.machine import gemm_bytes
-from advisor.estimate.machines.nearest_rows import Rows, device_class, middle, nearest_rows
+from advisor.estimate.machines.nearest_rows import Rows, device_class, log_median, nearest_rows
 from advisor.estimate.operators.types import Gemm
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
@@ -118,7 +118,7 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None,
         # At full rate a game card is as any other card.
         of_format = [row for row in of_format if row["build"] != "game"]
     found, basis = nearest_rows(of_format, hardware)
-    constants = ProductConstants(**{name: middle(found, name) for name in CONSTANTS})
+    constants = ProductConstants(**{name: log_median(found, name) for name in CONSTANTS})
     plain = (
         nearest_rows([row for row in rows if row["format"] == "bf16"], hardware)[0]
         if device_class(hardware) == "game" and sums == "fp32"
@@ -126,7 +126,7 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None,
     )
     if all(row["build"] != "game" for row in found) and any(row["build"] == "game" for row in plain):
         # Half of the work for the same power and the same other units: tensor units are as busy as in bf16.
-        constants = replace(constants, product=max(constants.product, middle(plain, "product")))
+        constants = replace(constants, product=max(constants.product, log_median(plain, "product")))
     if basis is not Basis.CATALOGUE:
         constants = replace(constants, product=min(constants.product, _power_share(hardware, sums)))
     return constants, basis if known == format else weakest(basis, Basis.ARCHITECTURE)

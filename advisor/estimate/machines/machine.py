@@ -33,7 +33,7 @@ class Machine(Protocol):
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds of one layer."""
 
-    def priced_as(self, implementation: AttentionBackend) -> AttentionBackend:
+    def cost_equivalent(self, implementation: AttentionBackend) -> AttentionBackend:
         """The implementation of attention by whose times this one is priced, whatever the call; itself unless that is so."""
 
     def traffic_s(self, traffic: Traffic) -> float:

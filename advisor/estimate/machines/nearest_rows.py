@@ -40,6 +40,6 @@ def device_class(hardware: Hardware) -> str:
     return "game" if halved else "card"
 
 
-def middle(rows: Rows, column: str) -> float:
+def log_median(rows: Rows, column: str) -> float:
     """Median of a column of logarithms: of two rows the geometric mean."""
     return exp(median(log(max(float(row[column]), 1e-9)) for row in rows))

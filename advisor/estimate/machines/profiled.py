@@ -82,7 +82,7 @@ class ProfiledMachine:
             head_dim=call.head_dim,
         )
 
-    def priced_as(self, implementation: AttentionBackend) -> AttentionBackend:
+    def cost_equivalent(self, implementation: AttentionBackend) -> AttentionBackend:
         """Each has its own table; the fastest of all is another one from shape to shape."""
         return implementation
 

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
 from advisor.estimate.memory.activations import activation_bytes
-from advisor.estimate.memory.retention import kept_of, kept_tokens, passing_tokens
+from advisor.estimate.memory.retention import retention_of, retained_tokens, transient_tokens
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
 from advisor.profiles.architectures.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
@@ -27,7 +27,7 @@ class Ledger:
     kv_bytes: float
     activation_bytes: float
     context_bytes: float
-    passing_bytes: float = 0.0
+    transient_bytes: float = 0.0
     """The part of the cache that does not grow with the requests: what prompts hold beyond what stays of them."""
 
     @property
@@ -202,9 +202,9 @@ def recent_bytes(deployment: Deployment) -> float:
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
     """What one device holds while `sequences` requests of the workload are in flight on its replica."""
     held_tokens = sequence_tokens(deployment, workload, engine)
-    passing = device_kv_bytes(deployment, passing_tokens(deployment, workload, engine)) if kept_of(deployment) is not None else 0.0
+    passing = device_kv_bytes(deployment, transient_tokens(deployment, workload, engine)) if retention_of(deployment) is not None else 0.0
     shared = shared_bytes(deployment, workload, engine) if sequences else 0.0
-    kv = sequences * (device_kv_bytes(deployment, kept_tokens(deployment, held_tokens)) - shared) + shared + passing
+    kv = sequences * (device_kv_bytes(deployment, retained_tokens(deployment, held_tokens)) - shared) + shared + passing
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
@@ -216,7 +216,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),
         context_bytes=_context_bytes(deployment, engine),
-        passing_bytes=passing,
+        transient_bytes=passing,
     )
 
 
@@ -267,21 +267,21 @@ class Footprint:
 
     fixed_bytes: float
     sequence_bytes: float
-    rest_fixed_bytes: float = 0.0
-    rest_sequence_bytes: float = 0.0
+    inexact_fixed_bytes: float = 0.0
+    inexact_sequence_bytes: float = 0.0
     """The part of each that shapes do not give exactly: activations, libraries."""
     weights_bytes: float = 0.0
     """A draft's included."""
 
-    def rest_bytes(self, sequences: int) -> float:
+    def inexact_bytes(self, sequences: int) -> float:
         """The part of the total that is not exact."""
-        return self.rest_fixed_bytes + sequences * self.rest_sequence_bytes
+        return self.inexact_fixed_bytes + sequences * self.inexact_sequence_bytes
 
     def total_bytes(self, sequences: int) -> float:
         """Bytes with so many requests in flight."""
         return self.fixed_bytes + sequences * self.sequence_bytes
 
-    def fitting(self, budget_bytes: float) -> int:
+    def max_sequences(self, budget_bytes: float) -> int:
         """Most requests within a budget; 0 when not even one fits."""
         if self.total_bytes(1) > budget_bytes:
             return 0
@@ -292,10 +292,10 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
     """The ledger's totals at any number of requests: every part of it is linear."""
     one = ledger(deployment, workload, engine, 1)
     exact_bytes = one.weights_bytes + one.draft_bytes
-    rest_bytes = activation_bytes(deployment, workload, engine, 0) + one.context_bytes
-    fixed_bytes = exact_bytes + one.passing_bytes + rest_bytes + shared_bytes(deployment, workload, engine)
+    inexact_bytes = activation_bytes(deployment, workload, engine, 0) + one.context_bytes
+    fixed_bytes = exact_bytes + one.transient_bytes + inexact_bytes + shared_bytes(deployment, workload, engine)
     total_bytes = one.total_bytes
-    return Footprint(fixed_bytes, total_bytes - fixed_bytes, rest_bytes, total_bytes - one.exact_bytes - rest_bytes, exact_bytes)
+    return Footprint(fixed_bytes, total_bytes - fixed_bytes, inexact_bytes, total_bytes - one.exact_bytes - inexact_bytes, exact_bytes)
 
 
 def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:

@@ -7,7 +7,7 @@ from advisor.backends.deployment import Deployment, Parallel
 from advisor.profiles.architectures.layers import Matrix, Mixer, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
 
-EXL2_HEAD = "exl2-6.0bpw"
+EXL2_HEAD_FORMAT = "exl2-6.0bpw"
 """What ExLlamaV2's converter stores the head in unless told otherwise (`-hb 6`)."""
 
 
@@ -69,7 +69,7 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
         # Bits of a GGUF type are of whole files: embedding and head are quantised too.
         return format
     if format.startswith("exl2-") and matrix.kind == "head":
-        return EXL2_HEAD
+        return EXL2_HEAD_FORMAT
     native = "bf16" if matrix.kind in structure_of(model).kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
     if deployment.weights.format == model.weight_format:
         return native if model.weight_format not in ("fp32", "fp16") else model.weight_format

@@ -18,9 +18,9 @@ def serving_metrics(ranges: Ranges, workload: Workload, served: ServingTimes) ->
         known["decode_tok_s"] = inverse(known["tpot_ms_mean"])
     known |= _end_to_end(ranges, served)
     known["throughput_tok_s"] = ranges.value("throughput", served.throughput_tok_s)
-    if workload.request_rate_per_s is not None and served.most_requests_per_s is not None:
-        known["request_rate_per_s"] = _within(ranges, math.inf, served.most_requests_per_s)
-        kept = _within(ranges, workload.request_rate_per_s, served.most_requests_per_s)
+    if workload.request_rate_per_s is not None and served.max_requests_per_s is not None:
+        known["request_rate_per_s"] = _within(ranges, math.inf, served.max_requests_per_s)
+        kept = _within(ranges, workload.request_rate_per_s, served.max_requests_per_s)
         known["throughput_tok_s"] = kept.scaled(workload.output_tokens)
     return known
 
@@ -32,7 +32,7 @@ def goodput(ranges: Ranges, workload: Workload, served: ServingTimes, limits: Li
     """
     if limits.ttft_ms_p95 is None and limits.tpot_ms_p95 is None:
         return None
-    rate = _within(ranges, workload.arrivals_per_s or math.inf, served.most_requests_per_s or served.requests_per_s)
+    rate = _within(ranges, workload.arrivals_per_s or math.inf, served.max_requests_per_s or served.requests_per_s)
     ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))
     value = rate.value * served.share_within(limits)
     low = rate.low * served.share_within(limits, ttft_factor=ttft[1], tpot_factor=tpot[1])

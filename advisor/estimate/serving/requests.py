@@ -50,7 +50,7 @@ class SimRequest:
         return (self.last_s - self.first_s) / (self.output - 1) if self.output > 1 else None
 
     @property
-    def todo(self) -> int:
+    def prefill_tokens(self) -> int:
         """Tokens to prefill before it decodes: the prompt, and what it had written when it was preempted."""
         return self.prompt + self.produced
 
@@ -79,7 +79,7 @@ class DecodeSet:
         return self._context_sum / self._count
 
     @property
-    def shortest(self) -> float:
+    def next_completion(self) -> float:
         """Tokens until the next one is done."""
         self._drop_stale()
         return self._heap[0][0] - self._counter
@@ -100,7 +100,7 @@ class DecodeSet:
         active.ends_at = -1.0
         return min(written, active.output - 1)
 
-    def gain(self, tokens: float) -> None:
+    def advance(self, tokens: float) -> None:
         """Every sequence writes so many tokens."""
         self._counter += tokens
         self._context_sum += tokens * self._count
@@ -122,7 +122,7 @@ class DecodeSet:
         past = sum(self._offset_counts[int(self.block - rest) + 1 :])
         return self._whole_blocks + self._count * int(turn + 1) + past - (self._offset_counts[0] if rest == 0 else 0)
 
-    def kept_blocks(self, kept: CacheRetention) -> int:
+    def retained_blocks(self, kept: CacheRetention) -> int:
         """Blocks that all hold at the most where each keeps only so much of itself."""
         current = (active for ends_at, _, active in self._heap if ends_at == active.ends_at)
         lengths = (active.prompt + active.produced + int(self._counter - active.joined_at) - 1 for active in current)

@@ -26,7 +26,7 @@ class SchedulerRules:
 
     policy: BatchPolicy
     """`static` or `continuous`; see `Batching`."""
-    slots: int
+    max_sequences: int
     """Most requests that run at once on a replica."""
     token_budget: int
     request_s: float = 0.0
@@ -38,7 +38,7 @@ class SchedulerRules:
     """Tokens in full blocks with which every prompt begins: those that come after the first find them in the cache."""
     block_tokens: int = 1
     pool: SimPool = UNLIMITED_POOL
-    kept: CacheRetention | None = None
+    retention: CacheRetention | None = None
     """What stays of a sequence in a cache that forgets."""
 
 
@@ -48,7 +48,7 @@ class Scheduler:
     def __init__(self, pricer: StepPricer, rules: SchedulerRules, *, exact_cache: bool = False) -> None:
         self._pricer = pricer
         self._static = rules.policy == BatchPolicy.STATIC
-        self._slots = max(rules.slots, 1)
+        self._slots = max(rules.max_sequences, 1)
         self._budget = rules.token_budget
         self._request_s = rules.request_s
         self._wait_steps = rules.wait_steps
@@ -70,7 +70,7 @@ class Scheduler:
         self._running = DecodeSet(pool.block_tokens if self._bounded else max(pricer.deployment.kv.block_tokens, 1))
         self._done: list[SimRequest] = []
         self._exact_cache = exact_cache
-        self._kept = rules.kept
+        self._kept = rules.retention
         self.peak_cache_tokens = 0
         """Most tokens that the cache held at once, each sequence rounded up to its blocks; kept where `exact_cache` asks for it."""
         self.peak_blocks = 0.0
@@ -115,7 +115,7 @@ class Scheduler:
             prefix_hits=min(self._spared / sum(one.prompt for one in self._done), 1.0) if self._shared else None,
         )
 
-    def steady_tok_s(self, in_flight: int) -> float:
+    def steady_state_tok_s(self, in_flight: int) -> float:
         """Output tokens per second while so many are in flight, by Little's law: a run's last requests finish in company of few."""
         steady = [active for active in self._done if active.number >= in_flight] or self._done
         held_s = sum(active.last_s - active.arrival_s for active in steady)
@@ -222,7 +222,7 @@ class Scheduler:
         """Chunks of the next step for the prompts that are prefilled already in part."""
         chunks, room = [], self._room()
         for active in self._prefilling:
-            chunks.append((active, min(active.todo - active.prefilled, room)))
+            chunks.append((active, min(active.prefill_tokens - active.prefilled, room)))
             room -= chunks[-1][1]
             if room <= 0:
                 break
@@ -238,13 +238,13 @@ class Scheduler:
         chunks: list[tuple[SimRequest, int]] = []
         while self._waiting and room > 0 and len(self._order) < self._slots:
             active = self._waiting[0]
-            if not self._chunked and active.todo > room and chunks:
+            if not self._chunked and active.prefill_tokens > room and chunks:
                 break
-            free -= self._reserved(active) if self._pool.reserves else self._pool.fixed_blocks + self._pool.blocks_of(active.todo)
+            free -= self._reserved(active) if self._pool.reserves else self._pool.fixed_blocks + self._pool.blocks_of(active.prefill_tokens)
             if free < 0 and self._order:
                 break
             self._start(self._waiting.popleft())
-            left = active.todo - active.prefilled
+            left = active.prefill_tokens - active.prefilled
             chunks.append((active, min(left, room) if self._chunked else left))
             room -= chunks[-1][1]
         return chunks
@@ -258,7 +258,7 @@ class Scheduler:
     def _decode(self) -> None:
         """Decode until the next request finishes, blocks run out, or one arrives that may start."""
         running = self._running
-        steps = self._fitting(max(ceil(running.shortest / self._gain - 1e-9), 1))
+        steps = self._fitting(max(ceil(running.next_completion / self._gain - 1e-9), 1))
         seconds = self._pricer.decode_s(len(running), running.mean_context + steps * self._gain / 2)
         if self._arrivals and not self._waiting and (self._static or len(self._order) < self._slots):
             steps = min(steps, max(ceil((self._arrivals[0] - self._now) / seconds), 1))
@@ -279,9 +279,9 @@ class Scheduler:
     def _mixed(self, chunks: list[tuple[SimRequest, int]]) -> None:
         """One kind of step with prompt chunks, repeated while it stays the same."""
         first, chunk = chunks[0]
-        repeats = max((first.todo - first.prefilled) // chunk, 1) if len(chunks) == 1 else 1
+        repeats = max((first.prefill_tokens - first.prefilled) // chunk, 1) if len(chunks) == 1 else 1
         if len(self._running):
-            repeats = max(min(repeats, int(self._running.shortest / self._gain)), 1)
+            repeats = max(min(repeats, int(self._running.next_completion / self._gain)), 1)
         if self._bounded and repeats > 1:
             grown = self._pool.blocks_of(first.prefilled + chunk * repeats) - self._pool.blocks_of(first.prefilled)
             repeats = repeats if self._needed(repeats) + grown <= self._pool.blocks else 1
@@ -292,7 +292,7 @@ class Scheduler:
         self._note_blocks(repeats)
         self._advance_decodes(repeats)
         for active, _ in chunks:
-            if active.prefilled >= active.todo:
+            if active.prefilled >= active.prefill_tokens:
                 self._prefilling.remove(active)
                 self._first_token(active)
         self._note_cache()
@@ -301,7 +301,7 @@ class Scheduler:
         parts: dict[StepPart, int] = {}
         for active, tokens in chunks:
             middle = active.prefilled + tokens * (repeats + 1) // 2
-            part = self._pricer.chunk_part(tokens, max(middle, tokens), active.prefilled + tokens * repeats >= active.todo)
+            part = self._pricer.chunk_part(tokens, max(middle, tokens), active.prefilled + tokens * repeats >= active.prefill_tokens)
             parts[part] = parts.get(part, 0) + 1
         step = [StepPart(part.phase, count, part.q_tokens, part.kv_tokens, part.sampled) for part, count in parts.items()]
         drafting = 0.0
@@ -324,7 +324,7 @@ class Scheduler:
             self._finish()
 
     def _advance_decodes(self, steps: int) -> None:
-        self._running.gain(steps * self._gain)
+        self._running.advance(steps * self._gain)
         self._note_cache()
         self._finish()
 
@@ -345,13 +345,13 @@ class Scheduler:
         if self._exact_cache:
             block = self._running.block
             # A last step may be worth more tokens than were still to be written.
-            held = (self._running.blocks(min(self._running.shortest, 0.0) - 1) if len(self._running) else 0) + sum(
-                -(-active.todo // block) for active in self._prefilling
+            held = (self._running.blocks(min(self._running.next_completion, 0.0) - 1) if len(self._running) else 0) + sum(
+                -(-active.prefill_tokens // block) for active in self._prefilling
             )
             if self._kept is not None:  # one prompt at a time takes more than what stays of it, those behind it nothing yet
                 whole = self._static or not self._chunked
-                passing = (self._kept.blocks(one.todo, block, one.todo if whole else self._budget) for one in self._prefilling)
-                held = self._running.kept_blocks(self._kept) + max(passing, default=0)
+                passing = (self._kept.blocks(one.prefill_tokens, block, one.prefill_tokens if whole else self._budget) for one in self._prefilling)
+                held = self._running.retained_blocks(self._kept) + max(passing, default=0)
             self.peak_cache_tokens = max(self.peak_cache_tokens, held * block - self._held_twice())
 
     def _held_twice(self) -> int:

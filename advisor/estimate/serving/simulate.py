@@ -22,7 +22,7 @@ OPEN_REQUESTS = 1000
 """Requests simulated in an open loop: eight of those that count lie beyond the p99."""
 OPEN_EDGE = 0.1
 """Share of an open loop's requests that do not count at either end: the system fills, and empties."""
-CROWD = 1.25
+BACKLOG_FACTOR = 1.25
 """Requests that are always there when nobody should wait for arrivals, as a multiple of those that usually run."""
 
 
@@ -35,44 +35,44 @@ def simulate(
     time, so a pipeline serves like as many replicas as it has stages, each with a share of slots and memory, in the time of
     all layers one after another.
     """
-    replicas, rules = streams(deployment, rules)
+    replicas, rules = independent_streams(deployment, rules)
     if workload.load is Load.TRACE or lengths is not None:
         served = _concrete(pricer, workload, rules, replicas, lengths)
     elif workload.load is Load.OPEN:
         served = _open(pricer, workload, rules, replicas)
     elif workload.load is Load.BURST:
-        burst = varied(workload, share(workload, replicas))
+        burst = request_lengths(workload, requests_per_replica(workload, replicas))
         served = _whole(_scheduler(pricer, workload, rules), burst, in_flight=None)
     else:
         served = _loop(pricer, workload, rules, in_flight_of(workload, rules, replicas))
-    most, at_work = served.most_requests_per_s, busy(workload, replicas)
+    most, at_work = served.max_requests_per_s, busy_replicas(workload, replicas)
     return replace(
         served,
         throughput_tok_s=served.throughput_tok_s * at_work,
         requests_per_s=served.requests_per_s * at_work,
-        most_requests_per_s=None if most is None else most * replicas,
+        max_requests_per_s=None if most is None else most * replicas,
     )
 
 
-def streams(deployment: Deployment, rules: SchedulerRules) -> tuple[int, SchedulerRules]:
+def independent_streams(deployment: Deployment, rules: SchedulerRules) -> tuple[int, SchedulerRules]:
     """Streams of requests that do not meet, and the rules of one."""
     parallel, pool = deployment.parallel, rules.pool
     stages = parallel.pipeline
     if stages == 1:
         return parallel.data, rules
-    return parallel.data * stages, replace(rules, slots=-(-rules.slots // stages), pool=replace(pool, blocks=pool.blocks / stages))
+    return parallel.data * stages, replace(rules, max_sequences=-(-rules.max_sequences // stages), pool=replace(pool, blocks=pool.blocks / stages))
 
 
-def busy(workload: Workload, replicas: int) -> float:
+def busy_replicas(workload: Workload, replicas: int) -> float:
     """Replicas that are at work: fewer than there are where there are fewer requests."""
     if workload.load not in (Load.CLOSED, Load.BURST):
         return replicas
-    return (workload.concurrency or 1) / share(workload, replicas)
+    return (workload.concurrency or 1) / requests_per_replica(workload, replicas)
 
 
-def varied_lengths(workload: Workload, in_flight: int) -> list[tuple[int, int]]:
+def closed_loop_lengths(workload: Workload, in_flight: int) -> list[tuple[int, int]]:
     """Lengths of the requests of a simulated loop; a single stream is one request."""
-    return varied(workload, ROUNDS * in_flight if in_flight > 1 else 1)
+    return request_lengths(workload, ROUNDS * in_flight if in_flight > 1 else 1)
 
 
 def counted_requests(done: Sequence[SimRequest], in_flight: int) -> list[SimRequest]:
@@ -83,9 +83,9 @@ def counted_requests(done: Sequence[SimRequest], in_flight: int) -> list[SimRequ
 def in_flight_of(workload: Workload, rules: SchedulerRules, replicas: int) -> int:
     """Requests on one replica at once; offline, so many that some always wait."""
     if workload.load is Load.CLOSED:
-        return share(workload, replicas)
+        return requests_per_replica(workload, replicas)
     crowd = _crowd(workload, rules)
-    return crowd if workload.concurrency is None else min(share(workload, replicas), crowd)
+    return crowd if workload.concurrency is None else min(requests_per_replica(workload, replicas), crowd)
 
 
 def _scheduler(pricer: StepPricer, workload: Workload, rules: SchedulerRules, *, exact_cache: bool = False) -> Scheduler:
@@ -117,9 +117,9 @@ def _whole(
 
 def _loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flight: int) -> ServingTimes:
     """The steady state of so many in flight, who are followed by others."""
-    scheduler, lengths = _scheduler(pricer, workload, rules), varied_lengths(workload, in_flight)
+    scheduler, lengths = _scheduler(pricer, workload, rules), closed_loop_lengths(workload, in_flight)
     served = scheduler.served(counted_requests(scheduler.serve(lengths, in_flight=in_flight), in_flight))
-    rate = scheduler.steady_tok_s(in_flight)
+    rate = scheduler.steady_state_tok_s(in_flight)
     return replace(served, throughput_tok_s=rate, requests_per_s=rate / workload.output_tokens)
 
 
@@ -127,32 +127,32 @@ def _open(pricer: StepPricer, workload: Workload, rules: SchedulerRules, replica
     """Poisson arrivals; what a replica that is never idle serves bounds the rate that lasts."""
     rate, most = _rate(workload, replicas), _loop(pricer, workload, rules, _crowd(workload, rules)).requests_per_s
     scheduler = _scheduler(pricer, workload, rules)
-    done = scheduler.serve(varied(workload, OPEN_REQUESTS), in_flight=None, arrivals_s=_poisson(rate, OPEN_REQUESTS))
+    done = scheduler.serve(request_lengths(workload, OPEN_REQUESTS), in_flight=None, arrivals_s=_poisson(rate, OPEN_REQUESTS))
     edge = int(OPEN_EDGE * OPEN_REQUESTS)
     served = scheduler.served([one for one in done if edge <= one.number < OPEN_REQUESTS - edge])
     kept = min(rate, most)
-    return replace(served, throughput_tok_s=kept * workload.output_tokens, requests_per_s=kept, most_requests_per_s=most)
+    return replace(served, throughput_tok_s=kept * workload.output_tokens, requests_per_s=kept, max_requests_per_s=most)
 
 
-def share(workload: Workload, replicas: int) -> int:
+def requests_per_replica(workload: Workload, replicas: int) -> int:
     """Requests of one replica, of those that are in flight or come at once."""
     return max(-(-(workload.concurrency or 1) // replicas), 1)
 
 
 def _crowd(workload: Workload, rules: SchedulerRules) -> int:
-    pool, slots = rules.pool, rules.slots
+    pool, slots = rules.pool, rules.max_sequences
     if pool.blocks == float("inf"):
         return slots
     tokens = workload.prompt_tokens + (workload.output_tokens if pool.reserves else workload.output_tokens // 2)
     usual = pool.blocks / (pool.blocks_of(tokens) + pool.fixed_blocks)
-    return max(min(slots, ceil(CROWD * usual)), 1)
+    return max(min(slots, ceil(BACKLOG_FACTOR * usual)), 1)
 
 
 def _rate(workload: Workload, replicas: int) -> float:
     return (workload.request_rate_per_s or 1.0) / replicas
 
 
-def varied(workload: Workload, count: int) -> list[tuple[int, int]]:
+def request_lengths(workload: Workload, count: int) -> list[tuple[int, int]]:
     """Prompts and outputs of `count` requests, the usual ones on average; one alone has just those."""
     if count == 1:
         return [(workload.prompt_tokens, workload.output_tokens)]

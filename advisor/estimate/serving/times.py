@@ -27,7 +27,7 @@ class ServingTimes:
     """Output tokens per second of all replicas: of the whole run where it is a concrete one, else of its steady state."""
     requests_per_s: float = 0.0
     """Requests per second of all replicas, likewise."""
-    most_requests_per_s: float | None = None
+    max_requests_per_s: float | None = None
     """Under arrivals at a rate: requests per second at which every replica is busy all the time."""
     peak_cache_tokens: int = 0
     """Most tokens that the cache held at once, of one replica, each sequence rounded up to its blocks; 0 where nobody asked."""

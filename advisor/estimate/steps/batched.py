@@ -63,7 +63,7 @@ class Family:
             mixed = [pricer.mixing_shares(part, prefills).total_s for pricer in self._by_mixing]
             device_s = device_s + np.array(mixed)[self._mixing]
         fixed_s = self.first.fixed_s(rows, sum(part.sequences for part in parts), prefills)
-        total: Numbers = device_s + fixed_s + np.maximum(self.first.launching_s - device_s, 0.0)
+        total: Numbers = device_s + fixed_s + np.maximum(self.first.host_launch_s - device_s, 0.0)
         return total
 
 

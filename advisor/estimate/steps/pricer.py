@@ -40,7 +40,7 @@ class StepPricer:
         self._working_set = device_weight_bytes(deployment)
         self._structure = structure_of(deployment.model)
         # What the host takes to hand a step to the device; it is waited for where the device does not take longer.
-        self.launching_s = len(model.layers) * machine.overheads.host_layer_s
+        self.host_launch_s = len(model.layers) * machine.overheads.host_layer_s
         self._memo: dict[tuple[StepPart, ...], Shares] = {}
         self._decode_s: dict[tuple[int, float], float] = {}
         draft = deployment.decoding.draft_model
@@ -109,7 +109,7 @@ class StepPricer:
             attention_s, other_s = attention_s + mixed.attention_s, other_s + mixed.other_s
         priced = self.token_shares(rows, logit_rows, prefills)
         device_s = priced.products_s + attention_s + priced.other_s + other_s + priced.collectives_s
-        overhead = self.fixed_s(rows, sequences, prefills) + max(self.launching_s - device_s, 0.0)
+        overhead = self.fixed_s(rows, sequences, prefills) + max(self.host_launch_s - device_s, 0.0)
         return Shares(priced.products_s, attention_s, priced.other_s + other_s, priced.collectives_s, overhead)
 
     def fixed_s(self, rows: int, sequences: int, prefills: bool) -> float:

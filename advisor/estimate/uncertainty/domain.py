@@ -28,7 +28,7 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class CalibrationDomain:
     """Everything that predictions were compared on."""
 
     names: frozenset[tuple[str, str]]
@@ -37,19 +37,19 @@ class Compared:
     """Dimension, its least and its most."""
 
 
-def domain(basis: Basis, deployment: Deployment, workload: Workload) -> str | None:
+def extrapolation_warning(basis: Basis, deployment: Deployment, workload: Workload) -> str | None:
     """A sentence when the setting is unlike what was compared with measurements, `None` when it is not."""
-    gaps = list(gaps_of(basis, deployment, workload))
+    gaps = list(extrapolations(basis, deployment, workload))
     if basis is Basis.DATASHEET:
         gaps.append("this device, none of whose architecture's kernels were measured")
     return f"never compared with measurements: {'; '.join(gaps)}" if gaps else None
 
 
-def gaps_of(basis: Basis, deployment: Deployment, workload: Workload) -> Iterator[str]:
+def extrapolations(basis: Basis, deployment: Deployment, workload: Workload) -> Iterator[str]:
     """What of a setting was never compared, a phrase each: ranges are wider for it."""
     if basis is Basis.PROFILED:
         return
-    known = compared()
+    known = calibration_domain()
     for dimension, name in names_of(deployment):
         if (dimension, name) not in known.names:
             yield _WORDS[dimension].format(name)
@@ -76,8 +76,8 @@ def sizes_of(deployment: Deployment, workload: Workload) -> Iterator[tuple[str, 
 
 
 @lru_cache(maxsize=1)
-def compared() -> Compared:
+def calibration_domain() -> CalibrationDomain:
     """What the shipped ranges were set from."""
     rows = table("domain.csv")
     names = frozenset((row["dimension"], row["name"]) for row in rows if row["name"])
-    return Compared(names, tuple((row["dimension"], float(row["least"]), float(row["most"])) for row in rows if not row["name"]))
+    return CalibrationDomain(names, tuple((row["dimension"], float(row["least"]), float(row["most"])) for row in rows if not row["name"]))

@@ -18,7 +18,7 @@ from advisor.profiles.request import Load, Workload
 
 WIDEST = (0.4, 2.5)
 """For a metric and a basis that were never compared with measurements."""
-ONE_STREAM = "one stream"
+SINGLE_STREAM = "one stream"
 """Nothing waits for anything else: latency of weights and launches alone."""
 SPREAD_EXPERTS = "spread experts"
 """Replicas that share experts wait for the slowest of them, and how uneven they are depends on the requests."""
@@ -39,7 +39,7 @@ def spread(metric: str, basis: Basis, stratum: str = "", *, outside: bool = Fals
     return wider(factors, _table().get((metric, "", OUTSIDE), WIDEST)) if outside else factors
 
 
-def disturbed(metric: str, basis: Basis, stratum: str = "") -> Factors:
+def contended_spread(metric: str, basis: Basis, stratum: str = "") -> Factors:
     """The factors where other load ran while the machine was measured: at least those of the next weaker tier."""
     tiers = list(Basis)
     weaker = tiers[min(basis.rank + 1, len(tiers) - 1)]
@@ -59,7 +59,7 @@ def stratum_of(metric: str, deployment: Deployment, workload: Workload | None) -
         return ""
     alone = workload is not None and workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency == 1
     if alone and metric in ("ttft", "tpot"):
-        return ONE_STREAM
+        return SINGLE_STREAM
     if deployment.parallel.data > 1 and deployment.parallel.expert > 1:
         return SPREAD_EXPERTS
     return model_kind(deployment.model)

@@ -7,8 +7,8 @@ from advisor.backends.deployment import Deployment
 from advisor.estimate.machines.machine import Machine
 from advisor.estimate.machines.profiled import ProfiledMachine
 from advisor.estimate.memory.ledger import Footprint, Ledger
-from advisor.estimate.uncertainty.domain import gaps_of
-from advisor.estimate.uncertainty.ranges import Factors, disturbed, spread, stratum_of, wider
+from advisor.estimate.uncertainty.domain import extrapolations
+from advisor.estimate.uncertainty.ranges import Factors, contended_spread, spread, stratum_of, wider
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Value, weakest
@@ -32,7 +32,7 @@ class Ranges:
         stratum = stratum_of(metric, self.deployment, self.workload)
         known = spread(metric, self.basis, stratum, outside=self.outside)
         if self.shared:
-            known = wider(known, disturbed(metric, self.basis, stratum))
+            known = wider(known, contended_spread(metric, self.basis, stratum))
         return _speculated(known, metric, self.deployment)
 
     @property
@@ -61,7 +61,7 @@ class Ranges:
     def concurrency(self, fitting: int, held: Footprint) -> Value:
         """Whole requests that fit at once on all replicas: what memory is not sure of is taken from the cache, or left to it."""
         over, under = self._rests()
-        rest, replicas = held.rest_bytes(fitting) / max(held.sequence_bytes, 1.0), self.deployment.parallel.data
+        rest, replicas = held.inexact_bytes(fitting) / max(held.sequence_bytes, 1.0), self.deployment.parallel.data
         fewest, most = math.floor(max(fitting - under * rest, 0.0)), math.ceil(fitting + over * rest)
         return Value(value=float(fitting * replicas), low=float(fewest * replicas), high=float(most * replicas), basis=self.basis)
 
@@ -69,7 +69,7 @@ class Ranges:
 def ranges_of(machine: Machine, deployment: Deployment, workload: Workload | None = None) -> Ranges:
     """The ranges of a deployment under a workload."""
     shared = isinstance(machine, ProfiledMachine) and machine.profile.shared
-    outside = workload is not None and any(True for _ in gaps_of(machine.basis, deployment, workload))
+    outside = workload is not None and any(True for _ in extrapolations(machine.basis, deployment, workload))
     return Ranges(machine.basis, shared, outside, deployment, workload)
 
 

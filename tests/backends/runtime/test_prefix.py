@@ -234,7 +234,7 @@ def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, ll
     machine = CatalogueMachine(load_hardware("h100-sxm"), load_engine("advisor").gpu)
     rules = SchedulerRules(
         policy=BatchPolicy.STATIC if batching == "static" else BatchPolicy.CONTINUOUS,
-        slots=3, token_budget=10, chunked=batching != "whole",
+        max_sequences=3, token_budget=10, chunked=batching != "whole",
         shared_tokens=20, block_tokens=4,
     )  # fmt: skip
     done = Scheduler(StepPricer(stack, machine), rules).serve([(24, 5)] * 9, in_flight=concurrency)

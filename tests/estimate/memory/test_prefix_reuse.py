@@ -51,7 +51,7 @@ def scheduler(
 ) -> Scheduler:
     pricer = TokensTake(deployment(reuse=True), estimator().machine)
     rules = SchedulerRules(
-        policy=policy, slots=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool
+        policy=policy, max_sequences=4, token_budget=budget, chunked=chunked, shared_tokens=shared, block_tokens=BLOCK, pool=pool
     )
     return Scheduler(pricer, rules)
 
@@ -114,7 +114,7 @@ def test_sharing_makes_nothing_slower_and_nothing_larger(shape: dict[str, int], 
 @pytest.mark.parametrize("batching", BATCHINGS, ids=["static", "chunks", "whole"])
 def test_the_closed_form_stands_for_the_simulation(shape: dict[str, int], batching: Batching) -> None:
     pricing, workload, stack = estimator("h100-sxm"), Workload.model_validate(shape), deployment(reuse=True, batching=batching)
-    quick, served = pricing.steady(stack, workload), pricing.simulate(stack, workload)
+    quick, served = pricing.steady_state(stack, workload), pricing.simulate(stack, workload)
     assert abs(math.log(quick.tpot_ms_p95 / (1e3 * quantile(list(served.tpot_s), 0.95)))) < 0.35
     assert abs(math.log(quick.throughput_tok_s / served.throughput_tok_s)) < 0.3
     assert abs(math.log(quick.ttft_ms_p95 / (1e3 * quantile(list(served.ttft_s), 0.95)))) < 1.2

@@ -21,7 +21,7 @@ from advisor.backends.techniques import by_name
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.ledger import footprint, ledger
-from advisor.estimate.memory.retention import kept_tokens, passing_tokens
+from advisor.estimate.memory.retention import retained_tokens, transient_tokens
 from advisor.estimate.operators.build import PricingModel, mixing_operators
 from advisor.estimate.operators.types import AttentionCall, Phase, StepPart
 from advisor.estimate.operators.visible import causal_scores
@@ -55,32 +55,32 @@ def estimator() -> Estimator:
 def test_every_sequence_keeps_its_window_in_whole_blocks_and_one_prompt_passes_through_whole() -> None:
     """1,024 newest tokens touch at most 65 blocks of 16, four first ones one more; the rest of one prompt is held while it passes."""
     deployment = deployed(replace(PAGED, window=1024, sink_tokens=4))
-    assert kept_tokens(deployment, 17408) == 66 * 16
+    assert retained_tokens(deployment, 17408) == 66 * 16
     held = ledger(deployment, LONG, ENGINE, 8)
-    assert held.passing_bytes == (16384 - 66 * 16) * TOKEN_BYTES
-    assert held.kv_bytes == 8 * 66 * 16 * TOKEN_BYTES + held.passing_bytes
+    assert held.transient_bytes == (16384 - 66 * 16) * TOKEN_BYTES
+    assert held.kv_bytes == 8 * 66 * 16 * TOKEN_BYTES + held.transient_bytes
     line = footprint(deployment, LONG, ENGINE)
     assert line.total_bytes(8) == pytest.approx(held.total_bytes, rel=1e-12)
 
 
 def test_chunks_of_a_prompt_hold_no_more_than_the_budget_beside_the_windows() -> None:
     chunked = deployed(replace(PAGED, window=1024), batching=Batching(BatchPolicy.CONTINUOUS, 8, 512, chunked=True))
-    assert passing_tokens(chunked, LONG, ENGINE) == 512
+    assert transient_tokens(chunked, LONG, ENGINE) == 512
     short = LONG.model_copy(update={"prompt_tokens": 800})
-    assert passing_tokens(chunked, short, ENGINE) == 0
+    assert transient_tokens(chunked, short, ENGINE) == 0
 
 
 def test_drafts_need_their_places_beside_the_window() -> None:
     plain = deployed(replace(PAGED, window=1024))
     drafted = replace(plain, decoding=replace(plain.decoding, method=DecodeMethod.PROMPT_LOOKUP, draft_tokens=17))
-    assert kept_tokens(drafted, 9000) - kept_tokens(plain, 9000) == 16
+    assert retained_tokens(drafted, 9000) - retained_tokens(plain, 9000) == 16
 
 
 def test_a_sliding_window_frees_a_paged_cache_and_leaves_a_contiguous_one() -> None:
     sliding = Attention(AttentionBackend.SDPA, window=4096)
-    assert kept_tokens(deployed(attention=sliding), 17408) == CacheRetention(4096).blocks(17408, 16) * 16
-    assert kept_tokens(deployed(KvCache(), sliding), 17408) == 17408
-    assert kept_tokens(deployed(attention=Attention(AttentionBackend.SDPA, pattern=Pattern(1024))), 17408) == 17408
+    assert retained_tokens(deployed(attention=sliding), 17408) == CacheRetention(4096).blocks(17408, 16) * 16
+    assert retained_tokens(deployed(KvCache(), sliding), 17408) == 17408
+    assert retained_tokens(deployed(attention=Attention(AttentionBackend.SDPA, pattern=Pattern(1024))), 17408) == 17408
 
 
 def test_what_decoding_reads_is_what_stays(estimator: Estimator) -> None:
@@ -140,7 +140,7 @@ def test_closed_form_and_simulation_agree_that_it_is_no_slower(name: str, estima
     technique = by_name(name)
     assert technique.refuse(request, start) is None
     after = technique.sketch(start, request)
-    assert estimator.steady(after, LONG).tpot_ms < estimator.steady(start, LONG).tpot_ms
+    assert estimator.steady_state(after, LONG).tpot_ms < estimator.steady_state(start, LONG).tpot_ms
     simulated = [estimator.metrics(one, LONG).tpot_ms_mean for one in (after, start)]
     assert simulated[0] is not None
     assert simulated[1] is not None

@@ -50,7 +50,7 @@ def errors(hardware: str, shape: dict[str, Any]) -> dict[str, list[float]]:
     found = list(stacks(find_model("Qwen/Qwen3-8B"), Request(workload=workload), "advisor"))
     compared: dict[str, list[float]] = {"ttft": [], "tpot": [], "throughput": []}
     for stack in random.Random(7).sample(found, STACKS):
-        quick, served = pricing.steady(stack.deployment, workload), pricing.simulate(stack.deployment, workload)
+        quick, served = pricing.steady_state(stack.deployment, workload), pricing.simulate(stack.deployment, workload)
         compared["ttft"].append(math.log(quick.ttft_ms_p95 / (1e3 * quantile(list(served.ttft_s), 0.95))))
         compared["tpot"].append(math.log(quick.tpot_ms_p95 / (1e3 * quantile(list(served.tpot_s), 0.95))))
         compared["throughput"].append(math.log(quick.throughput_tok_s / served.throughput_tok_s))
@@ -87,10 +87,10 @@ def deployment(budget: int, decoding: Decoding | None = None) -> Deployment:
 
 def test_a_rate_that_cannot_be_kept_looks_like_it() -> None:
     pricing, workload = estimator("l40s"), Workload(prompt_tokens=1024, output_tokens=256, load=Load.OPEN, request_rate_per_s=1.0)
-    within = pricing.steady(deployment(2048), workload)
+    within = pricing.steady_state(deployment(2048), workload)
     assert within.throughput_tok_s == pytest.approx(256.0)
     most = within.capacity_tok_s / 256
-    over = pricing.steady(deployment(2048), workload.model_copy(update={"request_rate_per_s": 2 * most}))
+    over = pricing.steady_state(deployment(2048), workload.model_copy(update={"request_rate_per_s": 2 * most}))
     assert over.throughput_tok_s == pytest.approx(within.capacity_tok_s), "no more is produced than can be"
     assert over.ttft_ms_p95 > 60_000, "the queue grows as long as requests come"
     assert over.ttft_ms_p95 > 20 * within.ttft_ms_p95
@@ -99,7 +99,7 @@ def test_a_rate_that_cannot_be_kept_looks_like_it() -> None:
 def test_waiting_grows_with_the_rate_up_to_the_capacity() -> None:
     pricing = estimator("l40s")
     waits = [
-        pricing.steady(
+        pricing.steady_state(
             deployment(2048), Workload(prompt_tokens=1024, output_tokens=256, load=Load.OPEN, request_rate_per_s=rate)
         ).ttft_ms_p95
         for rate in (0.5, 1.0, 2.0, 3.0, 20.0)
@@ -110,7 +110,7 @@ def test_waiting_grows_with_the_rate_up_to_the_capacity() -> None:
 def test_prompt_lookup_beside_prompts_is_told_as_late_as_it_is_simulated() -> None:
     pricing, workload = estimator("l40s"), Workload(prompt_tokens=1024, output_tokens=256, concurrency=8)
     speculative = deployment(512, Decoding(DecodeMethod.PROMPT_LOOKUP, 4, 0.3, (0.2, 0.4)))
-    quick, served = pricing.steady(speculative, workload), pricing.simulate(speculative, workload)
+    quick, served = pricing.steady_state(speculative, workload), pricing.simulate(speculative, workload)
     assert quick.ttft_ms_p95 == pytest.approx(1e3 * quantile(list(served.ttft_s), 0.95), rel=0.35)
 
 

@@ -58,7 +58,7 @@ PRICER = pricer()
 
 
 def scheduler(pool: SimPool = UNLIMITED_POOL, slots: int = 8) -> Scheduler:
-    return Scheduler(PRICER, SchedulerRules(policy=BatchPolicy.CONTINUOUS, slots=slots, token_budget=BUDGET, pool=pool))
+    return Scheduler(PRICER, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=slots, token_budget=BUDGET, pool=pool))
 
 
 @dataclass
@@ -241,7 +241,7 @@ def test_blocks_are_as_large_as_the_pool_says() -> None:
 @given(shapes, gaps)
 def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
     """So the time to the first token holds no more than the step of its own prompt and those of whoever stands before."""
-    run = Scheduler(PRICER, SchedulerRules(policy=BatchPolicy.CONTINUOUS, slots=14, token_budget=BUDGET, chunked=False))
+    run = Scheduler(PRICER, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=14, token_budget=BUDGET, chunked=False))
     done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
     assert sorted(one.number for one in done) == list(range(len(lengths)))
     for one in done:
@@ -262,7 +262,7 @@ def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
     took = {}
     for chunked in (True, False):
         pricing = TokensTake(PRICER.deployment, PRICER.machine)
-        run = Scheduler(pricing, SchedulerRules(policy=BatchPolicy.CONTINUOUS, slots=2, token_budget=BUDGET, chunked=chunked))
+        run = Scheduler(pricing, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=2, token_budget=BUDGET, chunked=chunked))
         first, second = sorted(run.serve([(16, 5), (1024, 2)], in_flight=None, arrivals_s=[0.0, 0.017]), key=lambda one: one.number)
         took[chunked] = first.tpot_s, second.first_s
     whole, chunks = took[False], took[True]
@@ -276,13 +276,13 @@ def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
 def test_tokens_that_a_draft_adds_shorten_the_run() -> None:
     """Three tokens a step when both drafts are always right."""
     drafted = pricer(Decoding(DecodeMethod.PROMPT_LOOKUP, draft_tokens=2, acceptance=1.0, acceptance_spread=(1.0, 1.0)))
-    run = Scheduler(drafted, SchedulerRules(policy=BatchPolicy.CONTINUOUS, slots=1, token_budget=BUDGET))
+    run = Scheduler(drafted, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=1, token_budget=BUDGET))
     assert run.serve([(16, 31)], in_flight=1)[0].last_s == 11 * STEP_S
 
 
 def test_a_draft_that_goes_past_the_end_holds_no_more_of_the_cache() -> None:
     """Four sequences of 256 + 64 tokens hold 319 at most: twenty blocks of 16 each, whatever the last step was worth."""
     drafting = pricer(Decoding(DecodeMethod.PROMPT_LOOKUP, draft_tokens=4, acceptance=0.6))
-    run = Scheduler(drafting, SchedulerRules(policy=BatchPolicy.STATIC, slots=4, token_budget=8192), exact_cache=True)
+    run = Scheduler(drafting, SchedulerRules(policy=BatchPolicy.STATIC, max_sequences=4, token_budget=8192), exact_cache=True)
     run.serve([(256, 64)] * 4, in_flight=4)
     assert run.peak_cache_tokens == 4 * 320

@@ -7,8 +7,8 @@ import pytest
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.uncertainty.domain import compared, domain, gaps_of
-from advisor.estimate.uncertainty.ranges import ONE_STREAM, SPREAD_EXPERTS, disturbed, model_kind, spread, stratum_of
+from advisor.estimate.uncertainty.domain import calibration_domain, extrapolation_warning, extrapolations
+from advisor.estimate.uncertainty.ranges import SINGLE_STREAM, SPREAD_EXPERTS, contended_spread, model_kind, spread, stratum_of
 from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -48,7 +48,7 @@ def test_a_model_is_as_uncertain_as_its_least_certain_part(model: str, kind: str
 def test_strata_are_one_stream_replicas_that_share_experts_and_kinds_of_models() -> None:
     stack = deployment("mistralai/Mixtral-8x7B-v0.1")
     assert stratum_of("tpot", stack, BUSY) == "experts"
-    assert stratum_of("tpot", stack, BUSY.model_copy(update={"concurrency": 1})) == ONE_STREAM
+    assert stratum_of("tpot", stack, BUSY.model_copy(update={"concurrency": 1})) == SINGLE_STREAM
     assert stratum_of("tpot", replace(stack, parallel=Parallel(data=4, expert=4)), BUSY) == SPREAD_EXPERTS
     assert stratum_of("memory", stack, BUSY) == "pool"
     assert stratum_of("memory", replace(stack, engine="llama.cpp"), BUSY) == ""
@@ -63,10 +63,10 @@ def test_a_tier_without_comparisons_takes_a_weaker_one() -> None:
 def test_what_was_never_compared_and_what_was_disturbed_is_less_certain(metric: str) -> None:
     for basis in (Basis.PROFILED, Basis.CATALOGUE, Basis.ARCHITECTURE):
         below, above = spread(metric, basis)
-        for wide in (spread(metric, basis, outside=True), disturbed(metric, basis)):
+        for wide in (spread(metric, basis, outside=True), contended_spread(metric, basis)):
             assert wide[0] <= below
             assert wide[1] >= above
-    assert disturbed(metric, Basis.PROFILED) != spread(metric, Basis.PROFILED)
+    assert contended_spread(metric, Basis.PROFILED) != spread(metric, Basis.PROFILED)
 
 
 def test_a_setting_within_what_was_compared_says_nothing() -> None:
@@ -75,19 +75,19 @@ def test_a_setting_within_what_was_compared_says_nothing() -> None:
 
 def test_every_gap_is_named() -> None:
     long = Workload(prompt_tokens=10_000_000, output_tokens=1, concurrency=2**17)
-    said = domain(Basis.CATALOGUE, deployment(engine="advisor"), long)
+    said = extrapolation_warning(Basis.CATALOGUE, deployment(engine="advisor"), long)
     assert said is not None
     for words in ("engine advisor", "131,072 requests in flight", "10,000,001 tokens"):
         assert words in said, said
 
 
 def test_a_device_whose_kernels_nobody_measured_says_so() -> None:
-    assert "kernels" in str(domain(Basis.DATASHEET, deployment(), BUSY))
-    assert not list(gaps_of(Basis.DATASHEET, deployment(), BUSY)), "its tier has ranges of its own"
+    assert "kernels" in str(extrapolation_warning(Basis.DATASHEET, deployment(), BUSY))
+    assert not list(extrapolations(Basis.DATASHEET, deployment(), BUSY)), "its tier has ranges of its own"
 
 
 def test_a_profile_of_this_machine_is_compared_where_it_is_used() -> None:
-    assert domain(Basis.PROFILED, deployment(engine="advisor"), BUSY) is None
+    assert extrapolation_warning(Basis.PROFILED, deployment(engine="advisor"), BUSY) is None
 
 
 def test_an_engine_that_was_never_compared_widens_every_time() -> None:
@@ -96,7 +96,7 @@ def test_an_engine_that_was_never_compared_widens_every_time() -> None:
     for metric in ("ttft", "tpot", "throughput"):
         assert strange.factors(metric)[0] <= known.factors(metric)[0]
         assert strange.factors(metric)[1] >= known.factors(metric)[1]
-    assert ("engine", "vllm") in compared().names
+    assert ("engine", "vllm") in calibration_domain().names
 
 
 def test_memory_is_uncertain_only_beyond_weights_and_cache() -> None:
