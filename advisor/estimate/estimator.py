@@ -158,7 +158,9 @@ class Estimator:
         pool = self.pool(deployment, workload)
         return SchedulerRules(
             policy=deployment.batching.policy,
-            max_sequences=self._requested(deployment, workload) if pool is not UNLIMITED_POOL else self.running_sequences(deployment, workload),
+            max_sequences=self._requested(deployment, workload)
+            if pool is not UNLIMITED_POOL
+            else self.running_sequences(deployment, workload),
             token_budget=self.token_budget(deployment),
             request_s=self.machine.overheads.request_s,
             wait_steps=deployment.batching.wait_steps,

@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
 from advisor.estimate.memory.activations import activation_bytes
-from advisor.estimate.memory.retention import retention_of, retained_tokens, transient_tokens
+from advisor.estimate.memory.retention import retained_tokens, retention_of, transient_tokens
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
 from advisor.profiles.architectures.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec

@@ -350,7 +350,9 @@ class Scheduler:
             )
             if self._kept is not None:  # one prompt at a time takes more than what stays of it, those behind it nothing yet
                 whole = self._static or not self._chunked
-                passing = (self._kept.blocks(one.prefill_tokens, block, one.prefill_tokens if whole else self._budget) for one in self._prefilling)
+                passing = (
+                    self._kept.blocks(one.prefill_tokens, block, one.prefill_tokens if whole else self._budget) for one in self._prefilling
+                )
                 held = self._running.retained_blocks(self._kept) + max(passing, default=0)
             self.peak_cache_tokens = max(self.peak_cache_tokens, held * block - self._held_twice())
 

@@ -60,7 +60,9 @@ def independent_streams(deployment: Deployment, rules: SchedulerRules) -> tuple[
     stages = parallel.pipeline
     if stages == 1:
         return parallel.data, rules
-    return parallel.data * stages, replace(rules, max_sequences=-(-rules.max_sequences // stages), pool=replace(pool, blocks=pool.blocks / stages))
+    return parallel.data * stages, replace(
+        rules, max_sequences=-(-rules.max_sequences // stages), pool=replace(pool, blocks=pool.blocks / stages)
+    )
 
 
 def busy_replicas(workload: Workload, replicas: int) -> float:
