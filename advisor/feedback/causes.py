@@ -1,4 +1,4 @@
-"""Where the largest miss of a run comes from, as far as the run's own numbers say."""
+"""The likely cause of the largest miss of a run, from the numbers of the run alone."""
 
 import math
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ from advisor.quantities.formatting import one_digit, quantity, value_text
 from advisor.quantities.metrics import METRICS
 
 _SAME_ERROR = 0.5
-"""An error counts as there from the start when the baseline shows this share of it, in the logarithm of the ratio."""
+"""The baseline shares an error if its own is at least this fraction of it, in logarithms of predicted over measured."""
 
-_MOST = 700.0
-"""Beyond this, the exponential of a logarithm leaves the range of a float."""
+_MAX_EXPONENT = 700.0
+"""`exp` of more overflows a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The largest miss, and what the other numbers say about it."""
+    """The largest miss: the rung, the metric, both values in a sentence, and the evidence for its cause, a sentence each."""
 
     rung: str
     metric: str
@@ -25,102 +25,102 @@ class Cause:
 
 
 def likely_cause(comparison: Comparison) -> Cause | None:
-    """Name the largest miss and the part or the technique it comes from; `None` when every value is within its range."""
-    found = comparison.largest_miss
-    if found is None:
+    """Name the largest miss and the part or the technique that causes it; `None` where every value is within its predicted range."""
+    largest = comparison.largest_miss
+    if largest is None:
         return None
-    step, line = found
-    assert line.predicted is not None
-    assert line.measured is not None
-    shown = METRICS[line.metric]
-    predicted, measured = value_text(line.predicted, shown.unit), value_text(line.measured, shown.unit)
-    miss = f"{shown.label} of {step.name}: predicted {predicted}, measured {measured}{_off(line)}"
-    evidence = (_noise(line), _part(step, line), _acceptance(step), _origin(comparison, step, line))
-    return Cause(rung=step.name, metric=line.metric, miss=miss, evidence=tuple(text for text in evidence if text))
+    rung, metric = largest
+    assert metric.predicted is not None
+    assert metric.measured is not None
+    info = METRICS[metric.metric]
+    predicted, measured = value_text(metric.predicted, info.unit), value_text(metric.measured, info.unit)
+    miss = f"{info.label} of {rung.name}: predicted {predicted}, measured {measured}{_error_text(metric)}"
+    evidence = (_noise(metric), _part(rung, metric), _acceptance(rung), _origin(comparison, rung, metric))
+    return Cause(rung=rung.name, metric=metric.metric, miss=miss, evidence=tuple(text for text in evidence if text))
 
 
-def _off(line: ComparedMetric) -> str:
-    return "" if line.error is None else f", error {one_digit(line.error)} %"
+def _error_text(metric: ComparedMetric) -> str:
+    return "" if metric.error is None else f", error {one_digit(metric.error)} %"
 
 
-def _noise(line: ComparedMetric) -> str:
-    assert line.predicted is not None
-    assert line.measured is not None
-    low, high = line.measured.low, line.measured.high
-    if low < high and low <= line.predicted.value <= high:
-        return "the measured range holds the predicted value: the spread of the repeats may be all of it"
+def _noise(metric: ComparedMetric) -> str:
+    assert metric.predicted is not None
+    assert metric.measured is not None
+    low, high = metric.measured.low, metric.measured.high
+    if low < high and low <= metric.predicted.value <= high:
+        return "the predicted value lies within the spread of the repeats: noise may explain all of the miss"
     return ""
 
 
-def _part(step: ComparedRung, line: ComparedMetric) -> str:
-    """For a sum, the part that is off by most."""
-    if line.metric == "peak_memory_gib":
-        return _memory_part(step, line)
-    if line.metric == "throughput_tok_s":
-        parts = [part for name in ("ttft_ms_mean", "tpot_ms_mean") if (part := step.metric(name)) and part.error is not None]
+def _part(rung: ComparedRung, metric: ComparedMetric) -> str:
+    """Of a metric that is a sum or a quotient, the part with the largest error."""
+    if metric.metric == "peak_memory_gib":
+        return _memory_part(rung, metric)
+    if metric.metric == "throughput_tok_s":
+        parts = [part for name in ("ttft_ms_mean", "tpot_ms_mean") if (part := rung.metric(name)) and part.error is not None]
         if len(parts) < 2:
             return ""
         first, second = sorted(parts, key=lambda part: -abs(part.error or 0.0))
         return (
-            f"of its parts, {METRICS[first.metric].label} is off by {one_digit(first.error or 0.0)} % "
-            f"and {METRICS[second.metric].label} by {one_digit(second.error or 0.0)} %"
+            f"of its parts, {METRICS[first.metric].label} has an error of {one_digit(first.error or 0.0)} % "
+            f"and {METRICS[second.metric].label} of {one_digit(second.error or 0.0)} %"
         )
     return ""
 
 
-def _memory_part(step: ComparedRung, line: ComparedMetric) -> str:
+def _memory_part(rung: ComparedRung, metric: ComparedMetric) -> str:
     misses: dict[str, float] = {}
     for name in ("weights_gib", "kv_cache_gib"):
-        part = step.metric(name)
+        part = rung.metric(name)
         if part is None or part.predicted is None or part.measured is None:
             return ""
         misses[METRICS[name].label.lower()] = part.predicted.value - part.measured.value
-    assert line.predicted is not None
-    assert line.measured is not None
-    total = line.predicted.value - line.measured.value
+    assert metric.predicted is not None
+    assert metric.measured is not None
+    total = metric.predicted.value - metric.measured.value
     misses["everything else (activations, libraries, runtime)"] = total - sum(misses.values())
     name, most = max(misses.items(), key=lambda item: abs(item[1]))
-    return f"of {quantity(total, 'GiB', signed=True)} in all, {quantity(most, 'GiB', signed=True)} is {name}"
+    return f"of an error of {quantity(total, 'GiB', signed=True)}, {quantity(most, 'GiB', signed=True)} is {name}"
 
 
-def _acceptance(step: ComparedRung) -> str:
-    line = step.metric("acceptance")
-    if line is None or line.verdict is not RangeVerdict.OUTSIDE or line.predicted is None or line.measured is None:
+def _acceptance(rung: ComparedRung) -> str:
+    metric = rung.metric("acceptance")
+    if metric is None or metric.verdict is not RangeVerdict.OUTSIDE or metric.predicted is None or metric.measured is None:
         return ""
-    return (
-        f"acceptance of proposed tokens was {quantity(line.measured.value, 'fraction')}, predicted {value_text(line.predicted, 'fraction')}"
-    )
+    measured, predicted = quantity(metric.measured.value, "fraction"), value_text(metric.predicted, "fraction")
+    return f"acceptance of proposed tokens was {measured}, predicted {predicted}"
 
 
-def _origin(comparison: Comparison, step: ComparedRung, line: ComparedMetric) -> str:
-    """Where along the ladder the error comes in: at the baseline, or with one technique."""
-    errors = _errors_up_to(comparison, step, line.metric)
+def _origin(comparison: Comparison, rung: ComparedRung, metric: ComparedMetric) -> str:
+    """The rung at which the error first appears: the baseline, or one technique."""
+    errors = _errors_up_to(comparison, rung, metric.metric)
     if not errors:
         return ""
     (base_name, base), (_, here) = errors[0], errors[-1]
     if len(errors) == 1:
-        return "this is the first rung with both numbers: the cost of a plain step is off, not a technique"
+        return "this is the first rung with both values: the basic decoding step is mispredicted, not a technique"
     if base * here > 0 and abs(base) >= _SAME_ERROR * abs(here):
-        percent = one_digit(math.expm1(min(base, _MOST)) * 100)
-        return f"{base_name} is off the same way ({percent} %): most of it is the cost of a plain step, not a technique"
+        percent = one_digit(math.expm1(min(base, _MAX_EXPONENT)) * 100)
+        return f"{base_name} has most of the same error ({percent} %): the basic decoding step is mispredicted, not a technique"
     jumps = [(name, error - errors[index][1]) for index, (name, error) in enumerate(errors[1:])]
     name, _ = max(jumps, key=lambda jump: jump[1] * math.copysign(1, here))
-    share = next((share for share in comparison.contributions if share.technique == name and share.metric == line.metric), None)
-    return f"it comes in with {name}{_credited(share)}"
+    own = (change for change in comparison.contributions if change.technique == name and change.metric == metric.metric)
+    contribution = next(own, None)
+    return f"it appears with {name}{_contribution_text(contribution)}"
 
 
-def _errors_up_to(comparison: Comparison, step: ComparedRung, metric: str) -> list[tuple[str, float]]:
-    """The logarithm of predicted over measured at each rung up to `step` that has both."""
+def _errors_up_to(comparison: Comparison, last: ComparedRung, name: str) -> list[tuple[str, float]]:
+    """The logarithm of predicted over measured at each rung up to `last` that has both values of the metric."""
     errors = []
-    for rung in comparison.rungs[: comparison.rungs.index(step) + 1]:
-        line = rung.metric(metric)
-        if line and line.predicted and line.measured and line.predicted.value > 0 and line.measured.value > 0:
-            errors.append((rung.name, math.log(line.predicted.value) - math.log(line.measured.value)))
+    for rung in comparison.rungs[: comparison.rungs.index(last) + 1]:
+        metric = rung.metric(name)
+        if metric and metric.predicted and metric.measured and metric.predicted.value > 0 and metric.measured.value > 0:
+            errors.append((rung.name, math.log(metric.predicted.value) - math.log(metric.measured.value)))
     return errors
 
 
-def _credited(share: Contribution | None) -> str:
-    if share is None or share.predicted_pct is None or share.measured_pct is None:
+def _contribution_text(contribution: Contribution | None) -> str:
+    if contribution is None or contribution.predicted_pct is None or contribution.measured_pct is None:
         return ""
-    predicted, measured = one_digit(share.predicted_pct), one_digit(share.measured_pct)
-    return f": its own share was predicted as {predicted} %, measured as {measured} % against {share.previous}"
+    predicted, measured = one_digit(contribution.predicted_pct), one_digit(contribution.measured_pct)
+    return f": its change from {contribution.previous} was predicted as {predicted} % and measured as {measured} %"

@@ -1,4 +1,4 @@
-"""Predicted against measured: per rung and metric, the technique's own share, medians of the error, and the limits."""
+"""Compares a run with its predictions: errors by rung and metric, each technique's contribution, median errors, limits met or missed."""
 
 import math
 import statistics
@@ -13,11 +13,11 @@ from advisor.quantities.formatting import three_digits
 from advisor.quantities.metrics import METRICS, MetricInfo, satisfies
 
 HEADLINES = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s", "peak_memory_gib", "weights_gib", "kv_cache_gib")
-"""Metrics whose median error over the ladder is stated first, and whose change each technique is credited with."""
+"""Metrics whose median error over the ladder is reported first, and whose change is attributed to each technique."""
 
 
 class RangeVerdict(StrEnum):
-    """Where a measured value lies against its predicted range."""
+    """Whether a measured value lies within its predicted range."""
 
     WITHIN = "within range"
     OUTSIDE = "outside range"
@@ -27,23 +27,23 @@ class RangeVerdict(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedMetric:
-    """One metric of one rung."""
+    """One metric of one rung: the key in `METRICS`, both values in that metric's unit, and their difference."""
 
     metric: str
     predicted: Value | None
     measured: Value | None
     error: float | None
-    """Predicted less measured, so that + is predicted too high: in percent of the measured value, or in `error_unit`."""
+    """Predicted minus measured, in `error_unit`: percent of the measured value, or the metric's own unit where a ratio has no meaning."""
     error_unit: str
     verdict: RangeVerdict
     limit: float | None = None
     limit_met: bool | None = None
-    """Whether the measured value keeps the limit; `None` where none was asked or nothing was measured."""
+    """Whether the measured value meets the limit; `None` without a limit or without a measurement."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedRung:
-    """One rung: how it ended, and a line for every metric that was predicted or measured."""
+    """One rung: how it ended, and every metric that was predicted or measured."""
 
     name: str
     techniques: tuple[str, ...]
@@ -52,18 +52,18 @@ class ComparedRung:
     metrics: tuple[ComparedMetric, ...]
 
     def metric(self, metric: str) -> ComparedMetric | None:
-        """The line of `metric`, if it was predicted or measured."""
-        return next((line for line in self.metrics if line.metric == metric), None)
+        """The metric of that name; `None` where it was neither predicted nor measured."""
+        return next((compared for compared in self.metrics if compared.metric == metric), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """What one technique changed, against the last measured rung before it, in percent of that rung's value."""
+    """How one technique changed one metric, in percent of the value at the nearest earlier rung that was measured."""
 
     technique: str
     metric: str
     previous: str
-    """Name of the rung that it is compared with."""
+    """Name of that earlier rung."""
     predicted_pct: float | None
     measured_pct: float | None
 
@@ -79,7 +79,7 @@ class MedianError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """A run, judged."""
+    """A run compared with what was predicted for it."""
 
     run_id: str
     plan_id: str
@@ -88,136 +88,137 @@ class Comparison:
     contributions: tuple[Contribution, ...]
     median_errors: tuple[MedianError, ...]
     within: int
-    """Values inside their predicted range, over the whole ladder."""
+    """Number of measured values inside their predicted range, over all rungs."""
     compared: int
-    """Values both predicted and measured, over the whole ladder."""
+    """Number of values both predicted and measured, over all rungs."""
     paces: tuple[float, ...] = ()
-    """How fast the processor ran in each rung, relative to when it was profiled."""
+    """Speed of the processor in each rung, relative to its speed when it was profiled."""
 
     @property
     def full_stack(self) -> ComparedRung | None:
-        """The full stack: the rung that the plan's limits are for."""
+        """The last rung, which has every technique; the plan's limits apply to it."""
         return self.rungs[-1] if self.rungs else None
 
     @property
     def limits_missed(self) -> tuple[ComparedMetric, ...]:
-        """Lines of the full stack whose measured value misses its limit."""
-        return tuple(line for line in self.full_stack.metrics if line.limit_met is False) if self.full_stack else ()
+        """Metrics of the full stack whose measured value misses its limit."""
+        return tuple(metric for metric in self.full_stack.metrics if metric.limit_met is False) if self.full_stack else ()
 
     @property
     def largest_miss(self) -> tuple[ComparedRung, ComparedMetric] | None:
-        """The headline value furthest outside its range, as a factor; another one only where every headline is within."""
-        outside = [(step, line) for step in self.rungs for line in step.metrics if line.verdict is RangeVerdict.OUTSIDE]
-        relative = [found for found in outside if METRICS[found[1].metric].relative_error]
-        headlines = [found for found in relative if found[1].metric in HEADLINES]
-        return max(headlines or relative, key=lambda found: _factor(found[1]), default=None)
+        """The rung and headline metric furthest outside its predicted range, as a ratio; another metric where no headline is outside."""
+        outside = [(rung, metric) for rung in self.rungs for metric in rung.metrics if metric.verdict is RangeVerdict.OUTSIDE]
+        relative = [miss for miss in outside if METRICS[miss[1].metric].relative_error]
+        headlines = [miss for miss in relative if miss[1].metric in HEADLINES]
+        return max(headlines or relative, key=lambda miss: _log_ratio(miss[1]), default=None)
 
     def exit_code(self, *, strict: bool = False) -> ExitCode:
-        """`LIMIT_MISSED` when the full stack misses a limit (or, `strict`, leaves a range); `DIED` when it did not finish."""
+        """`DIED` if the full stack did not finish, `LIMIT_MISSED` if it misses a limit or, with `strict`, leaves a predicted range."""
         if self.full_stack is None or self.full_stack.status is not RungStatus.DONE:
             return ExitCode.DIED
-        left_range = any(line.verdict is RangeVerdict.OUTSIDE for line in self.full_stack.metrics)
+        left_range = any(metric.verdict is RangeVerdict.OUTSIDE for metric in self.full_stack.metrics)
         return ExitCode.LIMIT_MISSED if self.limits_missed or (strict and left_range) else ExitCode.OK
 
 
 def compare(run: Run) -> Comparison:
-    """Judge every rung of a run against its prediction."""
-    steps = tuple(_step(rung, run.request.limits) for rung in run.rungs)
-    judged = [line.verdict for step in steps for line in step.metrics if line.verdict in (RangeVerdict.WITHIN, RangeVerdict.OUTSIDE)]
+    """Compare every rung of a run with its prediction."""
+    rungs = tuple(_compare_rung(rung, run.request.limits) for rung in run.rungs)
+    verdicts = [metric.verdict for rung in rungs for metric in rung.metrics]
+    within, outside = verdicts.count(RangeVerdict.WITHIN), verdicts.count(RangeVerdict.OUTSIDE)
     return Comparison(
         run_id=run.id,
         plan_id=run.plan_id,
         title=run.title,
-        rungs=steps,
-        contributions=tuple(share for here in range(1, len(steps)) for share in _shares(steps[: here + 1])),
-        median_errors=tuple(median for metric in METRICS if (median := _median(metric, steps)) is not None),
-        within=judged.count(RangeVerdict.WITHIN),
-        compared=len(judged),
+        rungs=rungs,
+        contributions=tuple(change for end in range(2, len(rungs) + 1) for change in _contributions(rungs[:end])),
+        median_errors=tuple(median for metric in METRICS if (median := _median_error(metric, rungs)) is not None),
+        within=within,
+        compared=within + outside,
         paces=run.paces,
     )
 
 
-def _step(rung: Rung, limits: Limits) -> ComparedRung:
-    lines = (_line(shown, rung.predicted, rung.measured or Metrics(), limits) for shown in METRICS.values())
-    known = tuple(line for line in lines if line.predicted or line.measured)
-    return ComparedRung(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, metrics=known)
+def _compare_rung(rung: Rung, limits: Limits) -> ComparedRung:
+    compared = (_compare_metric(info, rung.predicted, rung.measured or Metrics(), limits) for info in METRICS.values())
+    metrics = tuple(metric for metric in compared if metric.predicted or metric.measured)
+    return ComparedRung(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, metrics=metrics)
 
 
-def _line(shown: MetricInfo, predicted_all: Metrics, measured_all: Metrics, limits: Limits) -> ComparedMetric:
-    predicted: Value | None = getattr(predicted_all, shown.name)
-    measured: Value | None = getattr(measured_all, shown.name)
-    limit = limits.on(shown.name)
+def _compare_metric(info: MetricInfo, predictions: Metrics, measurements: Metrics, limits: Limits) -> ComparedMetric:
+    predicted: Value | None = getattr(predictions, info.name)
+    measured: Value | None = getattr(measurements, info.name)
+    limit = limits.on(info.name)
     return ComparedMetric(
-        metric=shown.name,
+        metric=info.name,
         predicted=predicted,
         measured=measured,
-        error=_error(shown, predicted, measured),
-        error_unit="%" if shown.relative_error else "points" if shown.unit == "%" else shown.unit,
-        verdict=_verdict(shown, predicted, measured),
+        error=_error(info, predicted, measured),
+        error_unit="%" if info.relative_error else "points" if info.unit == "%" else info.unit,
+        verdict=_verdict(info, predicted, measured),
         limit=limit,
-        limit_met=satisfies(shown, measured.value, limit) if measured and limit is not None else None,
+        limit_met=satisfies(info, measured.value, limit) if measured and limit is not None else None,
     )
 
 
-def _verdict(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> RangeVerdict:
+def _verdict(info: MetricInfo, predicted: Value | None, measured: Value | None) -> RangeVerdict:
     if measured is None:
         return RangeVerdict.NOT_MEASURED
     if predicted is None:
         return RangeVerdict.NOT_PREDICTED
-    # A difference that is predicted as exactly 0 is never measured as that: there the measured range has to reach the predicted one.
-    least, most = (measured.value, measured.value) if shown.relative_error else (measured.low, measured.high)
-    # Judged on the three digits that are shown: an exact prediction has no spread, and shown equal must read as within.
+    # A difference predicted as exactly 0 is never measured as 0: for those metrics the two ranges have to overlap.
+    least, most = (measured.value, measured.value) if info.relative_error else (measured.low, measured.high)
+    # Compared at the three digits that are printed: an exact prediction has no range, and numbers printed as equal are within it.
     low, high, least, most = (three_digits(number) for number in (predicted.low, predicted.high, least, most))
     return RangeVerdict.WITHIN if least <= high and most >= low else RangeVerdict.OUTSIDE
 
 
-def _error(shown: MetricInfo, predicted: Value | None, measured: Value | None) -> float | None:
+def _error(info: MetricInfo, predicted: Value | None, measured: Value | None) -> float | None:
     if predicted is None or measured is None:
         return None
     difference = predicted.value - measured.value
-    if not shown.relative_error:
+    if not info.relative_error:
         return _finite(difference)
     return _finite(difference / measured.value * 100) if measured.value else None
 
 
-def _factor(line: ComparedMetric) -> float:
-    """How far measured lies from predicted, as a logarithm of their ratio; endless where one of them is zero."""
-    assert line.predicted is not None
-    assert line.measured is not None
-    predicted, measured = line.predicted.value, line.measured.value
+def _log_ratio(metric: ComparedMetric) -> float:
+    """Absolute logarithm of predicted over measured; infinite where either is zero or negative."""
+    assert metric.predicted is not None
+    assert metric.measured is not None
+    predicted, measured = metric.predicted.value, metric.measured.value
     return abs(math.log(measured) - math.log(predicted)) if predicted > 0 and measured > 0 else math.inf
 
 
-def _shares(steps: tuple[ComparedRung, ...]) -> list[Contribution]:
-    """What the last of `steps` changed against the nearest rung below it that was measured."""
-    here = steps[-1]
-    before = next((step for step in reversed(steps[:-1]) if step.status is RungStatus.DONE), steps[-2])
-    shares = (_share(metric, here, before) for metric in HEADLINES)
-    return [share for share in shares if share.predicted_pct is not None or share.measured_pct is not None]
+def _contributions(rungs: tuple[ComparedRung, ...]) -> list[Contribution]:
+    """What the last of `rungs` changed against the nearest earlier rung that was measured."""
+    previous = next((rung for rung in reversed(rungs[:-1]) if rung.status is RungStatus.DONE), rungs[-2])
+    changes = (_contribution(metric, previous, rungs[-1]) for metric in HEADLINES)
+    return [change for change in changes if change.predicted_pct is not None or change.measured_pct is not None]
 
 
-def _share(metric: str, here: ComparedRung, before: ComparedRung) -> Contribution:
-    now, then = here.metric(metric), before.metric(metric)
+def _contribution(metric: str, previous: ComparedRung, rung: ComparedRung) -> Contribution:
+    before, after = previous.metric(metric), rung.metric(metric)
     return Contribution(
-        technique=here.name,
+        technique=rung.name,
         metric=metric,
-        previous=before.name,
-        predicted_pct=_change(then.predicted, now.predicted) if then and now else None,
-        measured_pct=_change(then.measured, now.measured) if then and now else None,
+        previous=previous.name,
+        predicted_pct=_change_pct(before.predicted, after.predicted) if before and after else None,
+        measured_pct=_change_pct(before.measured, after.measured) if before and after else None,
     )
 
 
-def _change(then: Value | None, now: Value | None) -> float | None:
-    """From `then` to `now` in percent; `None` where a percentage has no meaning."""
-    if then is None or now is None or not then.value:
+def _change_pct(before: Value | None, after: Value | None) -> float | None:
+    """Relative change from `before` to `after` in percent; `None` where one is missing or `before` is zero."""
+    if before is None or after is None or not before.value:
         return None
-    return _finite((now.value / then.value - 1) * 100)
+    return _finite((after.value / before.value - 1) * 100)
 
 
 def _finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _median(metric: str, steps: tuple[ComparedRung, ...]) -> MedianError | None:
-    errors = [abs(line.error) for step in steps if (line := step.metric(metric)) and line.error is not None and line.error_unit == "%"]
+def _median_error(metric: str, rungs: tuple[ComparedRung, ...]) -> MedianError | None:
+    compared = (rung.metric(metric) for rung in rungs)
+    errors = [abs(value.error) for value in compared if value and value.error is not None and value.error_unit == "%"]
     return MedianError(metric=metric, error_pct=statistics.median(errors), rungs=len(errors)) if errors else None

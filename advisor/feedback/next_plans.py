@@ -1,4 +1,4 @@
-"""Which plans to try after a run: the best others of its question, priced with what the run has taught."""
+"""The plans to try after a run: the best other plans of its question, predicted with what the run measured."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -26,86 +26,88 @@ MAX_CANDIDATES = 2
 
 
 class ProfileSource(StrEnum):
-    """What they are predicted with."""
+    """What the next plans are predicted with."""
 
-    AS_PLANNED = "the profile or data sheet of the plan"
-    REFITTED = "the plan's profile as the run refits it; that is not stored"
-    STORED = "the plan's profile, which was refitted by the run"
+    AS_PLANNED = "the plan's own profile or data sheet"
+    REFITTED = "the plan's profile, refitted with the run and not stored"
+    STORED = "the plan's profile, already refitted with the run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NextPlans:
-    """The best plans of a run's question that are not the one that was run; none where no other meets it."""
+    """The best plans of a run's question other than the plan that was run; empty where no other plan meets the limits."""
 
     candidates: tuple[Candidate, ...]
     profile_source: ProfileSource
     tightened: tuple[tuple[str, float], ...]
-    """Limits by field name that stand in for the asked ones, since predictions of this run were that much too good."""
+    """Limits (field of `Limits`, bound) that replace those of the question, because the run was worse than predicted by that much."""
 
 
 def next_plans(folder: Path) -> NextPlans:
-    """Plan again after a run: with its refit where that helps, else with limits that it missed tightened by measured over predicted.
+    """Plan again after a run: with the refitted profile where that reduces the error, else with each missed limit tightened.
+
+    A missed limit is multiplied by predicted over measured.
 
     Raises `AdvisorError`: those of `read_run` and `read_plan`, and those of planning.
     """
     run, plan = read_run(folder), read_plan(folder / PLAN_FILE)
     if not _has_ended(run):
         return NextPlans(candidates=(), profile_source=ProfileSource.AS_PLANNED, tightened=())
-    if _is_taught(run, plan):
-        return NextPlans(candidates=_others(plan, target_of_plan(plan), {}), profile_source=ProfileSource.STORED, tightened=())
-    taught = _taught(folder)
-    if taught is not None:
+    if _is_in_stored_profile(run, plan):
+        return NextPlans(candidates=_best_others(plan, target_of_plan(plan), {}), profile_source=ProfileSource.STORED, tightened=())
+    refitted = _helpful_refit(folder)
+    if refitted is not None:
         return NextPlans(
-            candidates=_others(plan, target_of_profile(taught.profile), {}), profile_source=ProfileSource.REFITTED, tightened=()
+            candidates=_best_others(plan, target_of_profile(refitted.profile), {}), profile_source=ProfileSource.REFITTED, tightened=()
         )
-    tightened = dict(_tightened(line) for line in compare(run).limits_missed if _too_good(line))
+    tightened = dict(_tightened_limit(metric) for metric in compare(run).limits_missed if _is_optimistic(metric))
     return NextPlans(
-        candidates=_others(plan, target_of_plan(plan), tightened),
+        candidates=_best_others(plan, target_of_plan(plan), tightened),
         profile_source=ProfileSource.AS_PLANNED,
         tightened=tuple(tightened.items()),
     )
 
 
 def _has_ended(run: Run) -> bool:
-    """Whether the full stack was tried: of a run that was stopped before, the rest comes next."""
+    """Whether a rung was measured and the full stack was tried: a run that was stopped earlier is resumed before anything else."""
     statuses = [rung.status for rung in run.rungs]
     return RungStatus.DONE in statuses and statuses[-1] in (RungStatus.DONE, RungStatus.FAILED, RungStatus.OUT_OF_MEMORY)
 
 
-def _is_taught(run: Run, plan: PlanFile) -> bool:
-    """Whether what the run teaches is in the stored profile already."""
+def _is_in_stored_profile(run: Run, plan: PlanFile) -> bool:
+    """Whether the stored profile is already refitted with this run."""
     refit = load_profile(plan.machine.profile).refit if plan.machine.profile else None
     return refit is not None and run.id in refit.runs
 
 
-def _taught(folder: Path) -> RefitResult | None:
-    """What the run teaches the profile behind it; `None` where that is nothing, or makes predictions of the run no better."""
+def _helpful_refit(folder: Path) -> RefitResult | None:
+    """The plan's profile refitted with the run; `None` where it cannot be refitted or where that does not reduce the error."""
     try:
-        taught = refit_profile(folder)
+        refitted = refit_profile(folder)
     except AdvisorError as error:
         if error.code != "nothing-to-refit":
             raise
         return None
-    return taught if taught.helps else None
+    return refitted if refitted.helps else None
 
 
-def _too_good(line: ComparedMetric) -> bool:
-    """Whether the limit was missed since the prediction was better than what was measured."""
-    if line.predicted is None or line.measured is None or min(line.predicted.value, line.measured.value) <= 0:
+def _is_optimistic(metric: ComparedMetric) -> bool:
+    """Whether the prediction was better than the measured value."""
+    if metric.predicted is None or metric.measured is None or min(metric.predicted.value, metric.measured.value) <= 0:
         return False
-    return (line.measured.value < line.predicted.value) is METRICS[line.metric].higher_is_better
+    return (metric.measured.value < metric.predicted.value) is METRICS[metric.metric].higher_is_better
 
 
-def _tightened(line: ComparedMetric) -> tuple[str, float]:
-    assert line.limit is not None
-    assert line.predicted is not None
-    assert line.measured is not None
-    return LIMIT_OF[line.metric].name, three_digits(line.limit * line.predicted.value / line.measured.value)
+def _tightened_limit(metric: ComparedMetric) -> tuple[str, float]:
+    assert metric.limit is not None
+    assert metric.predicted is not None
+    assert metric.measured is not None
+    return LIMIT_OF[metric.metric].name, three_digits(metric.limit * metric.predicted.value / metric.measured.value)
 
 
-def _others(plan: PlanFile, target: Target, tightened: dict[str, float]) -> tuple[Candidate, ...]:
-    model, request, ran = find_model(plan.model.path or plan.model.name), request_of(plan), techniques_of(plan)
+def _best_others(plan: PlanFile, target: Target, tightened: dict[str, float]) -> tuple[Candidate, ...]:
+    model, request = find_model(plan.model.path or plan.model.name), request_of(plan)
     planner = planner_for(model, target, load_engine(plan.apply.engine.name))
-    asked = request.model_copy(update={"limits": request.limits.model_copy(update=dict(tightened))})
-    ranked = advise(planner, asked).ranked
-    return tuple(one for one in ranked if one.status is not Status.INFEASIBLE and one.techniques != ran)[:MAX_CANDIDATES]
+    request = request.model_copy(update={"limits": request.limits.model_copy(update=dict(tightened))})
+    feasible = (candidate for candidate in advise(planner, request).ranked if candidate.status is not Status.INFEASIBLE)
+    return tuple(candidate for candidate in feasible if candidate.techniques != techniques_of(plan))[:MAX_CANDIDATES]

@@ -124,14 +124,14 @@ def test_a_miss_that_the_baseline_shares_is_laid_on_the_plain_step() -> None:
     cause = likely_cause(judged(tpot("baseline", 10.0, 15.0), tpot("weights-int8", 7.0, 11.0)))
     assert cause is not None
     assert cause.rung == "weights-int8"
-    assert "baseline is off the same way (-33.3 %)" in cause.evidence[-1]
+    assert "baseline has most of the same error (-33.3 %)" in cause.evidence[-1]
 
 
 def test_a_miss_that_comes_in_with_a_technique_is_laid_on_it() -> None:
     cause = likely_cause(judged(tpot("baseline", 10.0, 10.2), tpot("a", 9.0, 9.1), tpot("b", 4.0, 8.0), tpot("c", 3.8, 7.9)))
     assert cause is not None
     assert cause.rung == "c"
-    assert cause.evidence[-1] == "it comes in with b: its own share was predicted as -55.6 %, measured as -12.1 % against a"
+    assert cause.evidence[-1] == "it appears with b: its change from a was predicted as -55.6 % and measured as -12.1 %"
 
 
 def test_memory_miss_names_the_part_that_is_off() -> None:
@@ -139,7 +139,7 @@ def test_memory_miss_names_the_part_that_is_off() -> None:
     measured = Metrics(peak_memory_gib=seen(12.0), weights_gib=seen(6.0), kv_cache_gib=seen(3.1))
     cause = likely_cause(judged(rung("baseline", predicted, measured)))
     assert cause is not None
-    assert cause.evidence[0] == "of -2.00 GiB in all, -1.90 GiB is everything else (activations, libraries, runtime)"
+    assert cause.evidence[0] == "of an error of -2.00 GiB, -1.90 GiB is everything else (activations, libraries, runtime)"
 
 
 def test_throughput_miss_names_the_latency_it_comes_from() -> None:
@@ -147,14 +147,14 @@ def test_throughput_miss_names_the_latency_it_comes_from() -> None:
     measured = Metrics(throughput_tok_s=seen(120.0), ttft_ms_mean=seen(101.0), tpot_ms_mean=seen(8.0))
     cause = likely_cause(judged(rung("baseline", predicted, measured)))
     assert cause is not None
-    assert cause.evidence[0] == "of its parts, TPOT mean is off by -37.5 % and TTFT mean by -1.0 %"
+    assert cause.evidence[0] == "of its parts, TPOT mean has an error of -37.5 % and TTFT mean of -1.0 %"
 
 
 def test_a_spread_that_holds_the_prediction_is_named_as_noise() -> None:
     noisy = Metrics(tpot_ms_mean=Value(value=14.0, low=9.0, high=19.0, basis=Basis.MEASURED))
     cause = likely_cause(judged(rung("baseline", Metrics(tpot_ms_mean=guess(10.0)), noisy)))
     assert cause is not None
-    assert "the spread of the repeats may be all of it" in cause.evidence[0]
+    assert "within the spread of the repeats: noise may explain all of the miss" in cause.evidence[0]
 
 
 def test_nothing_outside_has_no_cause() -> None:

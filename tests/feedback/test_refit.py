@@ -9,7 +9,7 @@ import pytest
 
 from advisor.backends.deployment import baseline
 from advisor.backends.detection.detect import detect
-from advisor.feedback.refit import Vector, least, refit, refit_profile
+from advisor.feedback.refit import Vector, minimise, refit, refit_profile
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.from_advice import plan_of
@@ -142,8 +142,8 @@ def test_noise_in_one_value_moves_the_factors_less_than_a_miss_of_all() -> None:
         found: Vector = miss + slopes @ at
         return found
 
-    one = least(lambda at: misses(at, np.array([0.4, 0.0, 0.0, 0.0])))
-    every = least(lambda at: misses(at, np.array([0.4, 0.4, 0.4, 0.4])))
+    one = minimise(lambda at: misses(at, np.array([0.4, 0.0, 0.0, 0.0])))
+    every = minimise(lambda at: misses(at, np.array([0.4, 0.4, 0.4, 0.4])))
     assert np.abs(one).max() < np.abs(every).max() < 0.5
 
 
