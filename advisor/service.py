@@ -1,4 +1,7 @@
-"""The one door behind the command line and the session: questions in, frozen answers out. Prints nothing."""
+"""The verbs behind the command line and the terminal interface: plan, estimate, apply, validate, profile, quality.
+
+Each takes a question and returns a frozen value. They compose the packages below and write the files; they print nothing.
+"""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -33,9 +36,10 @@ if TYPE_CHECKING:  # loaded by the one question that needs it
 
 
 def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str | None = None) -> Advice:
-    """Find the best stack. Raises `AdvisorError` for what cannot be resolved; a request that nothing meets is an answer.
+    """Find the best stack of techniques; where no stack meets the limits, the advice holds the nearest one.
 
-    `choose` is the id of another plan of the landscape, which then leads: as it is kept there, or as plan files call it.
+    `choose` is the id of another plan of the same question, which then becomes the chosen one. Raises `AdvisorError`: `no-such-plan` for
+    an unknown id, and those of resolving the model, the hardware, the profile and the engine.
     """
     planner, request = PlannerCache().prepare(question, on_event)
     advice = advise(planner, request)
@@ -43,62 +47,65 @@ def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str
 
 
 def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advice:
-    # Deferred: most plans are the best one.
+    # Imported here because few calls choose a plan, and they need the plan file.
     from advisor.planfile.from_advice import plan_ids
     from advisor.planning.alternatives import advice_for, alternatives
 
-    spots = {spot.id: spot.candidate for spot in alternatives(planner, advice)}
+    candidates = {alternative.id: alternative.candidate for alternative in alternatives(planner, advice)}
     file = Path(profile) if Path(profile).is_file() else None
-    named = plan_ids(advice, list(spots.values()), profile_file=file)
-    spots |= dict(zip(named, spots.values(), strict=True))
-    if choose not in spots:
-        shown = ", ".join(named[: len(advice.ranked)])
+    ids = plan_ids(advice, list(candidates.values()), profile_file=file)
+    candidates |= dict(zip(ids, candidates.values(), strict=True))
+    if choose not in candidates:
+        frontier = ", ".join(ids[: len(advice.ranked)])
         raise AdvisorError(
             "no-such-plan",
             f"none of the plans for this question is called {choose}",
             exit_code=ExitCode.USAGE,
-            help=(f"--choose with one of the frontier: {shown}", "an id belongs to one question: give the same model, machine and limits"),
+            help=(
+                f"--choose with an id of the frontier: {frontier}",
+                "an id belongs to one question: give the same model, machine and limits",
+            ),
             field="choose",
             action=ErrorAction.CHOOSE,
         )
-    return advice_for(planner, advice, spots[choose])
+    return advice_for(planner, advice, candidates[choose])
 
 
 class PlannerCache:
-    """Planners that are kept between questions, with all that they have priced."""
+    """Planners by model, hardware, profile and engine, so that a later question reuses what an earlier one has priced."""
 
     def __init__(self) -> None:
-        self._kept: dict[tuple[object, ...], Planner] = {}
+        self._planners: dict[tuple[object, ...], Planner] = {}
 
     def prepare(self, question: PlanQuestion, on_event: OnEvent | None = None) -> tuple[Planner, Request]:
-        """The planner that answers a question, and the request to put to it. Raises `AdvisorError` for what cannot be resolved."""
+        """The planner for a question, and the request to give it. Raises `AdvisorError` where model, hardware or profile is unknown."""
         model = find_model(question.model, offline=question.offline)
         request = request_for(question, model)
         key = (model, question.hardware, question.profile, question.engine)
-        if key not in self._kept:
+        if key not in self._planners:
             engine = load_engine(question.engine)
             target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
-            self._kept[key] = planner_for(model, target, engine)
-        return self._kept[key], request
+            self._planners[key] = planner_for(model, target, engine)
+        return self._planners[key], request
 
     def clear(self) -> None:
-        """Let all of them go, as after this machine was measured."""
-        self._kept.clear()
+        """Discard every planner, as after this machine was measured again."""
+        self._planners.clear()
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one explicit stack is predicted to do."""
+    """The predicted metrics of one explicit stack."""
 
     metrics: Metrics
     extrapolation_warning: str | None
-    """Why the setting is unlike all that was compared with measurements: its ranges are wider."""
+    """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
     warnings: tuple[str, ...] = ()
-    """What makes the numbers hypothetical, a sentence each."""
+    """Reasons why this stack could not be run as priced, a sentence each."""
 
 
 def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Estimate:
-    """Price one explicit stack: no search. What makes the numbers hypothetical, such as too little memory, is said as a note."""
+    """Predict the metrics of one explicit stack, without a search; warnings also go to `on_event` as notes."""
     model = find_model(question.model)
     engine = load_engine(question.engine)
     target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
@@ -117,18 +124,18 @@ def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Est
     served = estimator.simulate(deployment, workload)
     metrics = estimator.metrics_of(deployment, workload, served)
     metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.all_limits)})
-    doubts = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
-    for doubt in doubts:
+    warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
+    for warning in warnings:
         if on_event is not None:
-            on_event(f"note: {doubt}")
-    return Estimate(metrics, estimator.domain(deployment, workload), doubts)
+            on_event(f"note: {warning}")
+    return Estimate(metrics, estimator.domain(deployment, workload), warnings)
 
 
 def apply(
     plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
 ) -> Run:
-    """Run baseline and ladder for real, write `run.json` and `report.html` into `out`."""
-    # Deferred: planning needs none of it.
+    """Measure the baseline and each technique of a plan, and write `run.json` and `report.html` into `out`. Raises as `apply_plan` does."""
+    # Imported here because planning does not need it.
     from advisor.rendering.html.run_page import write_report
     from advisor.running.apply import apply_plan
     from advisor.running.preflight import REPORT_FILE
@@ -141,25 +148,25 @@ def apply(
 def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *, html: Path | None = None) -> "ValidationReport":
     """Predict every row of a table of published measurements and report the errors.
 
-    `rows` gets one line per row of the table, `html` a page. Raises `AdvisorError`: `bad-cases` for a file that is no table of cases,
-    `not-writable` for `rows` and `html`, before anything is predicted where it can be told.
+    `rows` is a CSV file to write, one line per row of the table; `html` is a page to write. Raises `AdvisorError`: `bad-cases` for a file
+    that is not a table of cases, `not-writable` for `rows` and `html`, if possible before anything is predicted.
     """
-    # Deferred: planning needs none of it.
+    # Imported here because planning does not need it.
     from advisor.profiles.files import check_writable
     from advisor.validation.cases import read_cases
     from advisor.validation.predict import compare_all, write_rows
     from advisor.validation.report import report_of
 
-    known = read_cases(cases)
+    published = read_cases(cases)
     for path in (rows, html):
         if path is not None:
             check_writable(path)
-    compared = compare_all(known, on_event)
+    compared = compare_all(published, on_event)
     report = report_of(str(cases), compared)
     if rows is not None:
         write_rows(rows, compared)
     if html is not None:
-        from advisor.rendering.html.validation_page import write_page  # needed for the page alone
+        from advisor.rendering.html.validation_page import write_page  # only needed with `html`
 
         write_page(report, compared, html)
     return report
@@ -168,8 +175,8 @@ def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *,
 def measure_profile(
     name: str | None, on_event: OnEvent | None = None, *, budget_s: float | None = None, cancel: threading.Event | None = None
 ) -> MachineProfile:
-    """Measure this machine in a child process and store what was found."""
-    # Deferred: planning needs none of it.
+    """Measure this machine in a child process within `budget_s` seconds and store the profile. Raises as `profile_this_machine` does."""
+    # Imported here because planning does not need it.
     from advisor.running.profile import profile_this_machine
 
     return profile_this_machine(name, on_event, budget_s=budget_s, cancel=cancel)
@@ -178,8 +185,11 @@ def measure_profile(
 def measure_quality(
     model: str, techniques: "Sequence[Chosen]", on_event: OnEvent | None = None, *, text: Path | None = None, tokens: int = 4096
 ) -> "QualityReport":
-    """Measure what techniques of attention and cache cost on a model of this machine, each by itself, in a child process."""
-    # Deferred: planning needs none of it.
+    """Measure the quality loss of attention and cache techniques on a local model, each alone, in a child process.
+
+    Raises as `measure_techniques` does.
+    """
+    # Imported here because planning does not need it.
     from advisor.running.quality import measure_techniques
 
     return measure_techniques(model, techniques, on_event, text=text, tokens=tokens)
@@ -194,27 +204,27 @@ def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | 
 
 
 def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
-    """What speaks against running the stack that was priced."""
+    """Reasons why the stack that was priced could not be run, or would not last."""
     if workload.longest_tokens > model.max_context_tokens:
-        yield f"{model.id} was made for {model.max_context_tokens} tokens, {workload.longest_tokens} are asked for"
+        yield f"{model.id} supports {model.max_context_tokens} tokens of context; the workload needs {workload.longest_tokens}"
     fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib
     if fitting is not None and needed is not None and fitting.value < 1:
         yield (
-            f"not even one request fits: {quantity(needed.value, 'GiB')} are needed on each device, "
-            f"{quantity(budget_bytes / GIB, 'GiB')} are there for use; the times are as if they were"
+            f"one request does not fit: it needs {quantity(needed.value, 'GiB')} on each device, of which "
+            f"{quantity(budget_bytes / GIB, 'GiB')} are usable; the times assume that it fits"
         )
-    asked, lasting = workload.request_rate_per_s, metrics.request_rate_per_s
-    if asked is not None and lasting is not None and lasting.value < asked:
+    rate, sustained = workload.request_rate_per_s, metrics.request_rate_per_s
+    if rate is not None and sustained is not None and sustained.value < rate:
         yield (
-            f"requests come faster than the {quantity(lasting.value, 'req/s')} that are served: the queue grows as long as they come, "
-            "and waiting with it"
+            f"requests arrive faster than the {quantity(sustained.value, 'req/s')} that can be sustained: the queue and the waiting time "
+            "grow without bound"
         )
 
 
 def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]:
-    """What the engine does not run."""
-    told = f"{engine.name} {engine.versions}" if engine.versions != "any" else engine.name
+    """The formats of the stack that the engine is not known to support."""
+    name = f"{engine.name} {engine.versions}" if engine.versions != "any" else engine.name
     if not engine.runs(deployment.weights.format):
-        yield f"{told} is not known to run {deployment.weights.format} weights; the numbers are as if it did"
-    if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine has a cache of 16 bits
-        yield f"{told} is not known to keep a cache in {deployment.kv.format}; the numbers are as if it did"
+        yield f"{name} is not known to support {deployment.weights.format} weights; the numbers assume that it does"
+    if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine supports a 16-bit cache
+        yield f"{name} is not known to support a KV cache in {deployment.kv.format}; the numbers assume that it does"

@@ -1,4 +1,4 @@
-"""Applies a plan for real: predicts each rung of the ladder, measures it in a fresh process, writes the run and its report."""
+"""Applies a plan: predicts each rung of the ladder, measures it in a fresh process, and writes the plan and `run.json`."""
 
 import platform
 import threading
@@ -21,29 +21,29 @@ PACKAGES = ("torch", "transformers", "triton", "numpy")
 def apply_plan(
     plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
 ) -> Run:
-    """Measure the baseline and every technique of the plan, one more at a time.
+    """Measure the baseline and then the plan's techniques, added one at a time, and write the run into `out`.
 
-    Raises `AdvisorError`: those of `ready` before any process starts, `disk-full` before anything is measured, and those of loading
-    and running.
+    A run of the same plan that was stopped in `out` is resumed. Raises `AdvisorError`: those of `prepare_run` before any process starts,
+    `disk-full` and `not-writable` before anything is measured, then those of loading and running.
     """
-    made = prepare_run(plan, model_folder=model_folder, quick=quick)
+    prepared = prepare_run(plan, model_folder=model_folder, quick=quick)
     check_disk(out)
     save_plan(plan, out / PLAN_FILE)
-    on_event(f"writing to {out}; with the same --out, a run that was stopped goes on")
+    on_event(f"writing to {out}; a run that was stopped is resumed with the same --out")
     return run_ladder(
         Ladder(
             plan_id=plan.id,
             title=plan.title,
-            model=made.model.id,
-            folder=made.model_folder,
-            draft_folder=made.draft_folder,
+            model=prepared.model.id,
+            folder=prepared.model_folder,
+            draft_folder=prepared.draft_folder,
             text_file=HELDOUT_TEXT,
-            request=made.request,
-            environment=environment_of(made.detected, plan.machine.profile),
-            recipe=made.recipe,
-            steps=made.rungs,
+            request=prepared.request,
+            environment=environment_of(prepared.detected, plan.machine.profile),
+            recipe=prepared.recipe,
+            steps=prepared.rungs,
             max_sequences=plan.apply.batching.max_num_seqs,
-            device="cuda" if detected_hardware(made.detected).kind == "gpu" else "cpu",
+            device="cuda" if detected_hardware(prepared.detected).kind == "gpu" else "cpu",
         ),
         out,
         _prefix_with_rung(on_event),
@@ -51,12 +51,15 @@ def apply_plan(
     )
 
 
-def environment_of(here: Detected, profile: str | None) -> Environment:
-    """What the numbers are taken on, and the pace at which it was profiled. Raises what `load_profile` raises."""
+def environment_of(detected: Detected, profile: str | None) -> Environment:
+    """The machine and the packages that a run is measured with; `profile` names the stored profile whose processor speed is recorded.
+
+    Raises as `load_profile` does.
+    """
     return Environment(
-        fingerprint=fingerprint(here),
-        device=detected_hardware(here).name,
-        threads=here.host.cpu.usable_cores,
+        fingerprint=fingerprint(detected),
+        device=detected_hardware(detected).name,
+        threads=detected.host.cpu.usable_cores,
         python=platform.python_version(),
         packages=versions(PACKAGES),
         profiled_pace_s=load_profile(profile).pace_s if profile else None,
@@ -64,9 +67,9 @@ def environment_of(here: Detected, profile: str | None) -> Environment:
 
 
 def _prefix_with_rung(on_event: OnEvent) -> Callable[[str, Event], None]:
-    """Put the rung's name before its steps and before why it failed."""
+    """Pass events on with the rung's name in front of its steps and failures."""
 
-    def say(rung: str, event: Event) -> None:
+    def forward(rung: str, event: Event) -> None:
         match event:
             case Progress():
                 event = event.model_copy(update={"step": f"{rung}: {event.step}"})
@@ -74,4 +77,4 @@ def _prefix_with_rung(on_event: OnEvent) -> Callable[[str, Event], None]:
                 event = event.model_copy(update={"message": f"{rung}: {event.message}"})
         on_event(event)
 
-    return say
+    return forward

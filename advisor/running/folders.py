@@ -1,4 +1,4 @@
-"""Where runs and state are stored."""
+"""The folders of runs and logs."""
 
 import os
 from datetime import UTC, datetime
@@ -6,16 +6,16 @@ from pathlib import Path
 
 
 def runs_folder() -> Path:
-    """Where runs are kept: `$XDG_STATE_HOME/advisor/runs`."""
+    """The folder of all runs: `$XDG_STATE_HOME/advisor/runs`."""
     return state_folder() / "runs"
 
 
 def new_run_folder(plan_id: str) -> Path:
-    """A folder for a run of a plan that begins now; it is not made."""
+    """The path for a run of a plan that starts now, named by time and plan; the folder is not created."""
     return runs_folder() / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{plan_id}"
 
 
 def state_folder() -> Path:
-    """Where logs and runs are kept: `$XDG_STATE_HOME/advisor`."""
+    """The folder of logs and runs: `$XDG_STATE_HOME/advisor`, by default under `~/.local/state`."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "advisor"

@@ -1,4 +1,4 @@
-"""What must hold before a plan is applied: the machine, the model, the disk, and what each rung is predicted to do."""
+"""Checks before a plan is applied: machine, model, draft model, disk space; and the predictions for each rung."""
 
 import shutil
 from dataclasses import dataclass, replace
@@ -28,20 +28,20 @@ from advisor.profiles.run import Recipe
 from advisor.profiles.weight_files import weights_on_disk
 
 HELDOUT_TEXT = Path(__file__).parents[1] / "backends" / "zoo" / "heldout.txt"
-"""The text that prompts are cut from and quality is measured on; no shipped model was trained on it."""
+"""Source of the prompts and of the quality measurement; no shipped model was trained on it."""
 
 REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
 
 ROUNDS, QUICK_ROUNDS = 3, 2
-"""Requests of a recipe, as a multiple of those in flight."""
+"""Requests measured per repeat, as a multiple of the concurrency."""
 
 DISK_BYTES = 256 * 2**20
-"""The baseline's scores and the logs need about so much room."""
+"""Disk space that a run needs for the baseline's scores and the logs, roughly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedRun:
-    """A plan that can be run here, with all that running it takes."""
+    """A plan that was checked against this machine, with everything needed to run it."""
 
     plan: PlanFile
     detected: Detected
@@ -51,22 +51,22 @@ class PreparedRun:
     request: Request
     recipe: Recipe
     rungs: tuple[LadderRung, ...]
-    """The baseline and each technique added, with what is predicted."""
+    """The baseline, then one rung per technique, each with its predicted metrics."""
 
 
 def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False) -> PreparedRun:
-    """Check that a plan can be run here, and price its rungs; nothing is started or written.
+    """Check that a plan can be run on this machine, and predict its rungs; nothing is started or written.
 
-    Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine that is not run here,
-    `weights-not-found` without a folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like.
+    Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine other than advisor's own,
+    `weights-not-found` without a model folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like.
     """
     check_installed()
-    here = detect()
-    check_machine(plan, here)
+    detected = detect()
+    check_machine(plan, detected)
     if plan.apply.engine.name != "advisor":
         raise AdvisorError(
             "engine-not-applied",
-            f"the plan is for {plan.apply.engine.name}; only this project's own runtime is run from here",
+            f"the plan is for {plan.apply.engine.name}; only plans for advisor's own runtime can be applied",
             exit_code=ExitCode.MISSING,
             help=("make the plan again: advisor plan MODEL -o plan.yaml",),
         )
@@ -76,7 +76,7 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
     return PreparedRun(
         plan=plan,
-        detected=here,
+        detected=detected,
         model=model,
         model_folder=folder,
         draft_folder=_draft_of(plan, model, folder),
@@ -87,17 +87,17 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
 
 
 def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
-    """The plan's model by the plan's name and the folder with its weights, all checked; `given` stands in for the plan's folder."""
-    found = find_model(str(given) if given is not None else plan.model.path or plan.model.name)
-    check_model(plan, found)
-    model = replace(found, id=plan.model.name)
+    """The plan's model under the plan's name, and its checked weights folder; `given` replaces the folder that the plan names."""
+    local = find_model(str(given) if given is not None else plan.model.path or plan.model.name)
+    check_model(plan, local)
+    model = replace(local, id=plan.model.name)
     check_decision(plan, model)
     if model.folder is None:
         raise AdvisorError(
             "weights-not-found",
-            f"{model.id} is known by its config only; its weights are needed",
+            f"only the config of {model.id} was found; its weights are needed",
             exit_code=ExitCode.MISSING,
-            help=("give the folder that holds them: --model DIR",),
+            help=("give the folder with the weights: --model DIR",),
             field="model",
             action=ErrorAction.CHOOSE,
         )
@@ -108,27 +108,30 @@ def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
 
 
 def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
-    """The folder of the draft model, checked: the one that the plan names, or the one that is known to go with its model."""
+    """The checked folder of the draft model: the plan's, else the known draft for its model; `None` where the plan has no draft."""
     decoding = deployment_of(plan, model).decoding
     if decoding.method != DecodeMethod.DRAFT:
         return None
-    known = load_evidence().draft_for(plan.model.name)
-    found = decoding.draft_folder or (find_model(known).folder if known else None)
-    if found is None:
+    draft_id = load_evidence().draft_for(plan.model.name)
+    draft_folder = decoding.draft_folder or (find_model(draft_id).folder if draft_id else None)
+    if draft_folder is None:
         raise AdvisorError(
             "draft-not-found",
-            f"the weights of the draft model {known or 'of this plan'} are not on this machine",
+            f"the weights of the draft model {draft_id or 'of this plan'} are not on this machine",
             exit_code=ExitCode.MISSING,
             help=("name their folder as `apply.speculative.draft_folder` in the plan", "or plan again with --forbid decode-draft"),
             field="forbid",
             action=ErrorAction.GIVE,
         )
-    check_draft(folder, Path(found))
-    return Path(found)
+    check_draft(folder, Path(draft_folder))
+    return Path(draft_folder)
 
 
 def recipe_of(request: Request, *, quick: bool) -> Recipe:
-    """How often and on what: a burst or a trace as it is, else three rounds of the requests in flight, twice; two once when quick."""
+    """How many requests, repeats and quality tokens a run measures: a burst or trace as given, else `ROUNDS` times the concurrency.
+
+    `quick` takes fewer rounds, one repeat and fewer tokens.
+    """
     workload = request.workload
     in_flight = workload.concurrency or 8
     rounds = max(in_flight * (QUICK_ROUNDS if quick else ROUNDS), 6)
@@ -143,14 +146,14 @@ def recipe_of(request: Request, *, quick: bool) -> Recipe:
 
 
 def target_of_plan(plan: PlanFile) -> Target:
-    """The machine as the plan knew it: by its profile, or by its data sheet. Raises as `resolve_target` does."""
+    """The machine that the plan was made for: its profile, or its data sheet. Raises as `resolve_target` does."""
     return resolve_target(None, plan.machine.profile or "none", load_engine(plan.apply.engine.name), None)
 
 
 def predicted_rungs(
     target: Target, start: Deployment, techniques: tuple[Technique, ...], request: Request, recipe: Recipe
 ) -> tuple[LadderRung, ...]:
-    """The baseline and each technique added, with what is predicted for exactly the requests of the recipe."""
+    """The rungs of `techniques` on top of the deployment `start`, predicted for exactly the requests of the recipe."""
     planner = planner_for(start.model, target, load_engine(start.engine))
     lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
 
@@ -158,15 +161,15 @@ def predicted_rungs(
         return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack, request), lengths=lengths)
 
     stack = Stack((), start)
-    steps = [LadderRung(None, predicted(stack))]
+    rungs = [LadderRung(None, predicted(stack))]
     for technique in techniques:
         stack = Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))
-        steps.append(LadderRung(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
-    return tuple(steps)
+        rungs.append(LadderRung(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
+    return tuple(rungs)
 
 
 def check_disk(out: Path) -> None:
-    """Make the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` where a run would not find room."""
+    """Create the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` with less than `DISK_BYTES` free."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,10 +22,10 @@ _LOG = "profile.log"
 def profile_this_machine(
     name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None, cancel: threading.Event | None = None
 ) -> MachineProfile:
-    """Measure, store under `name` (or one made from the machine) and return the profile.
+    """Measure this machine, store the profile under `name` (default: the id of its hardware) and return it.
 
-    Raises `AdvisorError`: `not-writable` before anything is measured, `profile-failed` with what the child said; nothing is
-    stored then.
+    Raises `AdvisorError`: `not-writable` before anything is measured; `profile-failed` with the last lines of the child's log, and
+    nothing is stored.
     """
     check_writable()
     profile = measure_this_machine(name, on_event, budget_s=budget_s, cancel=cancel)
@@ -36,12 +36,12 @@ def profile_this_machine(
 def measure_this_machine(
     name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None, cancel: threading.Event | None = None
 ) -> MachineProfile:
-    """The same without storing it. Raises `AdvisorError` `profile-failed`, also where `cancel` was set; the child is gone then."""
-    here = detect()
-    hardware = detected_hardware(here)
+    """Measure this machine without storing the profile. Raises `AdvisorError` `profile-failed`, also after `cancel` was set."""
+    detected = detect()
+    hardware = detected_hardware(detected)
     job = ProfileJob(
         name=name or hardware.id,
-        threads=here.host.cpu.usable_cores,
+        threads=detected.host.cpu.usable_cores,
         budget_s=budget_s or BUDGET_S,
     )
     with tempfile.TemporaryDirectory(prefix="advisor-profile-") as folder:
@@ -52,22 +52,22 @@ def measure_this_machine(
                 "profile-failed",
                 f"this machine could not be measured: {result.error or result.status.value}",
                 exit_code=ExitCode.DIED,
-                notes=(*_lasting(result.notes), *_last_lines(log)),
+                notes=(*_without_log_path(result.notes), *_last_lines(log)),
                 help=("plan from the data sheet with --profile=none",),
             )
     return result.profile
 
 
 def _without_log(on_event: OnEvent | None) -> Callable[[Event], None]:
-    def say(event: Event) -> None:
+    def forward(event: Event) -> None:
         if on_event is not None:
-            on_event(event.model_copy(update={"notes": _lasting(event.notes)}) if isinstance(event, Failed) else event)
+            on_event(event.model_copy(update={"notes": _without_log_path(event.notes)}) if isinstance(event, Failed) else event)
 
-    return say
+    return forward
 
 
-def _lasting(notes: Iterable[str]) -> tuple[str, ...]:
-    """Without those that point to the log: it goes with its folder, and its last lines are told."""
+def _without_log_path(notes: Iterable[str]) -> tuple[str, ...]:
+    """Notes without the path of the log, which is deleted with its folder."""
     return tuple(note for note in notes if _LOG not in note)
 
 

@@ -1,4 +1,4 @@
-"""Measures what techniques cost in quality on a model of this machine, in a child process."""
+"""Measures the quality loss of techniques on a local model, in a child process."""
 
 import tempfile
 from collections.abc import Sequence
@@ -19,22 +19,22 @@ from advisor.profiles.weight_files import weights_on_disk
 from advisor.running.preflight import HELDOUT_TEXT
 
 DEFAULT_TECHNIQUES = tuple(technique.name for technique in TECHNIQUES if technique.slot is Slot.KV_FORMAT)
-"""Measured where nobody says which."""
+"""Techniques that are measured when none is given."""
 MEASURABLE_SLOTS = frozenset({Slot.ARCHITECTURE, Slot.ATTENTION, Slot.KV_FORMAT, Slot.KV_EVICTION})
-"""Slots whose techniques change what attention reads and leave the model as it is."""
+"""Slots whose techniques change what attention reads and do not change the model."""
 
 
 def measure_techniques(
     model: str, techniques: Sequence[Chosen], on_event: OnEvent | None, *, text: Path | None = None, tokens: int = 4096
 ) -> QualityReport:
-    """Compare each technique by itself with the unmodified model; those of cache formats where none is named.
+    """Compare each technique, alone, with the unmodified model on `tokens` tokens of `text`; default: every KV cache format.
 
     Raises `AdvisorError`: `text-not-found`, `weights-not-found`, `unknown-technique`, `not-measurable` before any process starts,
-    `quality-failed` with what the child said.
+    `quality-failed` with the child's notes.
     """
     chosen = tuple(techniques) or tuple(Chosen(name=name) for name in DEFAULT_TECHNIQUES)
-    for each in chosen:
-        check_measurable(each)
+    for technique in chosen:
+        check_measurable(technique)
     if text is not None and not text.is_file():
         raise AdvisorError(
             "text-not-found",
@@ -44,27 +44,27 @@ def measure_techniques(
             field="text",
             action=ErrorAction.CORRECT,
         )
-    found = find_model(model)
-    if found.folder is None:
+    spec = find_model(model)
+    if spec.folder is None:
         raise AdvisorError(
             "weights-not-found",
-            f"{found.id} is known by its config only; its weights are needed",
+            f"only the config of {spec.id} was found; its weights are needed",
             exit_code=ExitCode.MISSING,
-            help=("give the folder that holds them as MODEL",),
+            help=("give the folder with the weights as MODEL",),
             field="model",
             action=ErrorAction.CHOOSE,
         )
-    weights_on_disk(Path(found.folder))
-    check_tokenizer(Path(found.folder))
-    here = detect()
+    weights_on_disk(Path(spec.folder))
+    check_tokenizer(Path(spec.folder))
+    detected = detect()
     job = QualityJob(
-        model=found.id,
-        folder=found.folder,
+        model=spec.id,
+        folder=spec.folder,
         techniques=chosen,
         text_file=str(text or HELDOUT_TEXT),
         tokens=tokens,
-        device="cuda" if detected_hardware(here).kind == "gpu" else "cpu",
-        threads=here.host.cpu.usable_cores,
+        device="cuda" if detected_hardware(detected).kind == "gpu" else "cpu",
+        threads=detected.host.cpu.usable_cores,
     )
     with tempfile.TemporaryDirectory(prefix="advisor-quality-") as folder:
         result = run_job(job, on_event or (lambda event: None), log_file=Path(folder) / "quality.log")
@@ -79,7 +79,7 @@ def measure_techniques(
 
 
 def check_measurable(chosen: Chosen) -> None:
-    """Raise `AdvisorError` for a technique that is unknown or does something else than change what attention reads."""
+    """Raise `AdvisorError` where a technique is unknown, or is not of a measurable slot."""
     technique = by_name(chosen.name, dict(chosen.options), field="with")
     if technique.slot not in MEASURABLE_SLOTS:
         raise AdvisorError(

@@ -1,4 +1,4 @@
-"""What applying a plan would start, write and take, told before anything is done."""
+"""A preview of applying a plan: processes, files, memory and time, before anything is done."""
 
 import shutil
 from dataclasses import dataclass
@@ -13,23 +13,24 @@ from advisor.profiles.run import RUN_FILE, Recipe, Run, RungStatus, read_run
 from advisor.running.preflight import DISK_BYTES, PLAN_FILE, REPORT_FILE, PreparedRun, prepare_run
 
 START_S = 8.0
-"""Loading the libraries and the model into a fresh process."""
+"""Time to load the libraries and the model in a fresh process, roughly."""
 FILES = (RUN_FILE, REPORT_FILE, PLAN_FILE, f"{LOGS_FOLDER}/")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Review:
-    """A plan that can be run here, where it would be run to, and what it would take."""
+    """A plan that can be run here, its run folder, and the resources it would take."""
 
     prepared: PreparedRun
     out: Path
     finished: tuple[str, ...]
-    """Rungs that an earlier run in that folder has finished; they are not measured again."""
+    """Names of the rungs that an earlier run in that folder has finished; they are not measured again."""
     memory: Value | None
     """Predicted peak of the largest rung, GiB."""
     free_memory_bytes: int | None
     free_disk_bytes: int
     seconds: float
+    """Predicted time of the rungs that are left."""
 
     @property
     def rungs(self) -> tuple[str, ...]:
@@ -38,29 +39,29 @@ class Review:
 
     @property
     def disk_is_short(self) -> bool:
-        """Whether the run would be refused for lack of room."""
+        """Whether the run would be refused for lack of disk space."""
         return self.free_disk_bytes < DISK_BYTES
 
 
 def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Review:
-    """Look at all that applying would do, and do none of it. Raises `AdvisorError` as `application.ready` does."""
-    made = prepare_run(plan, model_folder=model_folder)
-    kept = finished_rungs(out) if out.is_dir() else ()
-    peaks = [step.predicted.peak_memory_gib for step in made.rungs if step.predicted.peak_memory_gib is not None]
-    left = [step.predicted for step in made.rungs if step.name not in kept]
+    """Preview applying `plan` into `out`, without side effects. Raises `AdvisorError` as `prepare_run` does."""
+    prepared = prepare_run(plan, model_folder=model_folder)
+    finished = finished_rungs(out) if out.is_dir() else ()
+    peaks = [step.predicted.peak_memory_gib for step in prepared.rungs if step.predicted.peak_memory_gib is not None]
+    left = [step.predicted for step in prepared.rungs if step.name not in finished]
     return Review(
-        prepared=made,
+        prepared=prepared,
         out=out,
-        finished=kept,
+        finished=finished,
         memory=max(peaks, key=lambda peak: peak.value, default=None),
-        free_memory_bytes=free_memory_bytes(made.detected),
+        free_memory_bytes=free_memory_bytes(prepared.detected),
         free_disk_bytes=shutil.disk_usage(_existing_parent(out)).free,
-        seconds=sum(rung_seconds(predicted, made.request.workload, made.recipe) for predicted in left),
+        seconds=sum(rung_seconds(predicted, prepared.request.workload, prepared.recipe) for predicted in left),
     )
 
 
 def finished_rungs(folder: Path) -> tuple[str, ...]:
-    """What an earlier run in a folder has finished; without the baseline's scores the baseline is measured again."""
+    """Names of the rungs that a run in `folder` has finished; the baseline only counts with its scores, which later rungs need."""
     if not (folder / RUN_FILE).is_file():
         return ()
     run = read_run(folder)
@@ -69,7 +70,7 @@ def finished_rungs(folder: Path) -> tuple[str, ...]:
 
 
 def can_resume(review: Review) -> bool:
-    """Whether the run in the reviewed folder was measured as this one would be, so that what it has can be kept."""
+    """Whether the run in the folder has the same recipe and rungs, so that it can be resumed."""
     run = read_run(review.out)
     return run.recipe == review.prepared.recipe and [rung.name for rung in run.rungs] == list(review.rungs)
 
@@ -79,13 +80,13 @@ def is_finished(run: Run) -> bool:
     return all(rung.status is RungStatus.DONE for rung in run.rungs)
 
 
-def free_memory_bytes(here: Detected) -> int | None:
-    """Memory that a run may take now: of the first GPU, or of the host."""
-    return here.gpus[0].free_bytes if here.gpus else here.host.ram_available_bytes
+def free_memory_bytes(detected: Detected) -> int | None:
+    """Free memory of the first GPU, or of the host without one."""
+    return detected.gpus[0].free_bytes if detected.gpus else detected.host.ram_available_bytes
 
 
 def rung_seconds(predicted: Metrics, workload: Workload, recipe: Recipe) -> float:
-    """About how long one rung takes, as far as predicted: the start, every repeat, and scoring the text."""
+    """Predicted time of one rung: start, warm-up, every repeat, and scoring the quality text; parts without a prediction count as zero."""
     served = 0.0
     if predicted.throughput_tok_s is not None and predicted.throughput_tok_s.value > 0:
         answers = workload.output_tokens * (recipe.warmup_requests + recipe.requests * recipe.repeats)
