@@ -13,6 +13,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, KvCache, KvLayout
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from benchmarks.cases.continuous import batched_seconds
@@ -23,8 +24,8 @@ from benchmarks.harness.record import Timing
 
 OURS: Mapping[str, dict[str, Any]] = {
     "advisor contiguous": {},
-    "advisor paged": {"kv_layout": "paged", "kv_block_tokens": 16},
-    "advisor paged sdpa": {"kv_layout": "paged", "kv_block_tokens": 16, "attention": "sdpa"},
+    "advisor paged": {"kv": KvCache(KvLayout.PAGED, 16)},
+    "advisor paged sdpa": {"kv": KvCache(KvLayout.PAGED, 16), "attention": Attention(AttentionBackend.SDPA)},
 }
 THEIRS: Mapping[str, dict[str, int]] = {
     "transformers 256": {"num_blocks": 64, "page_size": 32, "max_batch_tokens": 256},
@@ -56,7 +57,7 @@ def time_mixed(shape: Shape, make_jobs: Callable[[int], list[GenerationRequest]]
     model = make_model(shape, bench.device)
     jobs = make_jobs(model.config.vocab_size)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
-    session = session_of(model, max_tokens=longest, max_sequences=REQUESTS, batching="continuous", token_budget=256, chunked=True)
+    session = session_of(model, max_tokens=longest, batching=Batching(BatchPolicy.CONTINUOUS, REQUESTS, token_budget=256))
     runs = {name: partial(our_seconds, replace(session, **settings)) for name, settings in OURS.items()}
     runs |= {name: partial(batched_seconds, model, settings=settings) for name, settings in THEIRS.items()}
     for run in runs.values():

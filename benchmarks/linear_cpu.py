@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 
+from advisor.backends.deployment import Batching
 from advisor.backends.measure.products import Stored, linear, stored_bytes
 from advisor.backends.model.quantised_linear import quantise_linears, weight_bytes
 from advisor.backends.runtime.engine import serve
 from benchmarks.cases.continuous import decoding_steps, equal_jobs
 from benchmarks.cases.linear import copies
-from benchmarks.cases.models import LLAMA_207M, Shape, make_model, session_of
+from benchmarks.cases.models import LLAMA_207M, Shape, make_model, recorded, session_of
 from benchmarks.cases.one_sequence import ON_CPU
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import KERNELS, RUNTIME
@@ -82,7 +83,7 @@ def time_step(shape: Shape, phase: str, batch: int, tokens: int, bench: Bench) -
     """Decoding steps, or first tokens, of the runtime over the model in every format, formats in turn."""
     models = models_of(shape, bench.device)
     output_tokens = OUTPUT_TOKENS if phase == "decode" else 1
-    settings = {"max_tokens": tokens + output_tokens, "max_sequences": batch, **ON_CPU}
+    settings = {"max_tokens": tokens + output_tokens, "batching": Batching(max_sequences=batch), **ON_CPU}
     taken: dict[str, list[float]] = {form: [] for form in models}
     for turn in range(min(ROUNDS, bench.samples) + 1):
         for form, model in models.items():
@@ -92,7 +93,7 @@ def time_step(shape: Shape, phase: str, batch: int, tokens: int, bench: Bench) -
                 taken[form] += decoding_steps(outcome) if phase == "decode" else [outcome.finished[0].sample.ttft_ms / 1e3]
     held = {form: weight_bytes(model) for form, model in models.items()}
     return Measured(
-        settings={"model": shape.name, "batch": batch, "prompt_tokens": tokens, "output_tokens": output_tokens, **ON_CPU},
+        settings={"model": shape.name, "batch": batch, "prompt_tokens": tokens, "output_tokens": output_tokens, **recorded(ON_CPU)},
         work={form: Work(bytes=sum(kinds[kind] for kind in ("linear", "scales", "head", "other"))) for form, kinds in held.items()},
         timings=tuple(Timing(name=form, how="loop", seconds=tuple(seconds)) for form, seconds in taken.items()),
     )

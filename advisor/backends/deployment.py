@@ -5,6 +5,7 @@ A deployment says what, never how long or how much: times and sizes are the esti
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from advisor.profiles.architectures.spec import ModelSpec
 
@@ -169,9 +170,18 @@ class Deployment:
         """Tokens of a step in which every slot decodes, drafts included."""
         return self.batching.max_sequences * (self.decoding.draft_tokens + 1)
 
-    def batched(self, batching: Batching) -> "Deployment":
-        """The same in other batches: a search asks for tens of thousands, and `replace` takes more than twice as long."""
-        return Deployment(self.model, self.weights, self.attention, self.kv, self.decoding, batching, self.parallel, self.engine)
+    def with_record(self, name: str, record: Any) -> "Deployment":
+        """The same with another record in the field `name`. A search makes tens of thousands, and `replace` takes twice as long."""
+        return Deployment(
+            self.model,
+            record if name == "weights" else self.weights,
+            record if name == "attention" else self.attention,
+            record if name == "kv" else self.kv,
+            record if name == "decoding" else self.decoding,
+            record if name == "batching" else self.batching,
+            record if name == "parallel" else self.parallel,
+            self.engine,
+        )
 
 
 def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None = None, engine: str = "advisor") -> Deployment:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from advisor.backends.deployment import Deployment
 from advisor.profiles.architectures.spec import ModelSpec
@@ -31,6 +31,25 @@ class Slot(IntEnum):
     BATCHING = 8
     PARALLEL = 9
     TRAINING = 10
+
+    @property
+    def record(self) -> str:
+        """The field of `Deployment`, and of a loaded model, that techniques of this slot change."""
+        return _RECORDS[self]
+
+
+_RECORDS = {
+    Slot.ARCHITECTURE: "attention",
+    Slot.WEIGHTS: "weights",
+    Slot.ATTENTION: "attention",
+    Slot.KV_LAYOUT: "kv",
+    Slot.KV_FORMAT: "kv",
+    Slot.KV_EVICTION: "kv",
+    Slot.KV_REUSE: "kv",
+    Slot.DECODING: "decoding",
+    Slot.BATCHING: "batching",
+    Slot.PARALLEL: "parallel",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +113,32 @@ class Technique:
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
         """A sentence with the numbers that rule the technique out here, or `None`."""
 
-    @abstractmethod
+    def change(self, record: Any, /) -> Any:
+        """The record of the technique's slot, with the technique in it.
+
+        `record` is the part of a deployment that `Slot.record` names: a `Weights`, `Attention`, `KvCache`, `Decoding` or `Batching`.
+        Must not change anything else. Techniques that need the rest of the deployment override `sketch` and `apply` instead.
+        """
+        raise NotImplementedError(f"{type(self).__name__} implements neither `change` nor `sketch` and `apply`")
+
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
-        """The deployment with this technique in its slot."""
+        """The deployment with this technique in its slot. Called only where `refuse` returned `None`.
+
+        Pure: no file is read but the published evidence, and no time or size is computed.
+        """
+        return deployment.with_record(self.slot.record, self.change(getattr(deployment, self.slot.record)))
 
     @abstractmethod
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """What the technique is expected to cost in quality, until it is measured."""
 
-    @abstractmethod
     def apply(self, session: "LoadedModel") -> "LoadedModel":
-        """The same change for real: rewrites only the field of the technique's slot."""
+        """The loaded model with the same change, by default `change` of the record of its slot.
+
+        Techniques that change modules or load more (quantised weights, a draft model) override it. Raises `AdvisorError` where the
+        machine lacks what the technique needs.
+        """
+        return replace(session, **{self.slot.record: self.change(getattr(session, self.slot.record))})
 
     def variants(self) -> "tuple[Technique, ...]":
         """The settings of this technique that a search tries; just itself unless overridden."""

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from advisor.backends.deployment import Batching, BatchPolicy
 from advisor.backends.runtime.engine import GenerationRequest, ServingResult, serve
 from benchmarks.cases.idle import idle_in_trace
-from benchmarks.cases.models import LLAMA_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
+from benchmarks.cases.models import LLAMA_8B, QWEN3_30B_A3B, Shape, make_model, recorded, session_of, step_bytes
 from benchmarks.cases.one_sequence import ON_CPU, ON_GPU, against_floor, notes_of
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import CEILINGS, RUNTIME
@@ -47,10 +48,7 @@ def time_continuous(shape: Shape, sequences: int, prompt_tokens: int, output_tok
     session = session_of(
         model,
         max_tokens=prompt_tokens + output_tokens,
-        max_sequences=sequences,
-        batching="continuous",
-        token_budget=max(4096, 2 * sequences),
-        chunked=True,
+        batching=Batching(BatchPolicy.CONTINUOUS, sequences, token_budget=max(4096, 2 * sequences)),
         **settings,
     )
     jobs = equal_jobs(model.config.vocab_size, sequences, prompt_tokens, output_tokens)
@@ -81,7 +79,13 @@ def time_continuous(shape: Shape, sequences: int, prompt_tokens: int, output_tok
         lambda: serve(session, [replace(job, output_tokens=min(24, output_tokens)) for job in jobs], concurrency=None), bench.device
     )
     return Measured(
-        settings={"model": shape.name, "sequences": sequences, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, **settings},
+        settings={
+            "model": shape.name,
+            "sequences": sequences,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output_tokens,
+            **recorded(settings),
+        },
         timings=timings,
         values={
             "output_tokens_per_s": 1 / median(ours),

@@ -5,9 +5,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from advisor.backends.deployment import Batching, BatchPolicy
 from advisor.backends.runtime.engine import serve
 from benchmarks.cases.continuous import decoding_steps, equal_jobs
-from benchmarks.cases.models import DEMO_MODEL, Shape, make_model, session_of
+from benchmarks.cases.models import DEMO_MODEL, Shape, make_model, recorded, session_of
 from benchmarks.cases.one_sequence import ON_CPU, ON_GPU
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import RUNTIME
@@ -37,18 +38,27 @@ def time_formats(shape: Shape, sequences: int, prompt_tokens: int, output_tokens
     model = make_model(shape, bench.device)
     settings: dict[str, Any] = ON_GPU if bench.device.type == "cuda" else ON_CPU
     session = session_of(
-        model, max_tokens=prompt_tokens + output_tokens, max_sequences=sequences, batching="continuous", token_budget=1024, **settings
+        model,
+        max_tokens=prompt_tokens + output_tokens,
+        batching=Batching(BatchPolicy.CONTINUOUS, sequences, token_budget=1024),
+        **settings,
     )
     jobs = equal_jobs(model.config.vocab_size, sequences, prompt_tokens, output_tokens)
     taken: dict[str, list[float]] = {kv_format: [] for kv_format in FORMATS}
     held: dict[str, float] = {}
     for _ in range(min(ROUNDS, bench.samples)):
         for kv_format in FORMATS:
-            outcome = serve(replace(session, kv_format=kv_format), jobs, concurrency=None)
+            outcome = serve(replace(session, kv=replace(session.kv, format=kv_format)), jobs, concurrency=None)
             taken[kv_format] += decoding_steps(outcome)
             held[f"{kv_format}_kv_bytes"] = float(outcome.kv_used_bytes_peak)
     return Measured(
-        settings={"model": shape.name, "sequences": sequences, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, **settings},
+        settings={
+            "model": shape.name,
+            "sequences": sequences,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output_tokens,
+            **recorded(settings),
+        },
         timings=tuple(Timing(name=kv_format, how="loop", seconds=tuple(steps)) for kv_format, steps in taken.items()),
         values=held,
     )

@@ -2,12 +2,14 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from advisor.backends.deployment import Attention, KvCache
 from advisor.backends.model.load import load_model
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import weight_bytes
@@ -81,6 +83,13 @@ def make_model(shape: Shape, device: torch.device) -> Any:
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
     return model.eval()
+
+
+def recorded(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a session as results name them."""
+    attention: Attention = settings.get("attention", Attention())
+    kv: KvCache = settings.get("kv", KvCache())
+    return {"attention": attention.backend.value, "kv_layout": kv.layout.value, "kv_block_tokens": kv.block_tokens}
 
 
 def session_of(model: Any, **settings: Any) -> LoadedModel:

@@ -7,9 +7,10 @@ from typing import Any
 
 import torch
 
+from advisor.backends.deployment import Attention, AttentionBackend, KvCache, KvLayout
 from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.runtime.engine import GenerationRequest, ServingResult, serve
-from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, session_of, step_bytes
+from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, Shape, make_model, recorded, session_of, step_bytes
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.checks import gpu_checks
 from benchmarks.harness.parts import CEILINGS, RUNTIME
@@ -17,8 +18,8 @@ from benchmarks.harness.record import Record, Timing
 from benchmarks.harness.timing import absent
 
 FORMATS: dict[str, tuple[str, int | None] | None] = {"bf16": None, "int8": ("int8", None), "int4": ("int4", 128)}
-ON_GPU: dict[str, Any] = {"attention": "sdpa", "kv_layout": "paged", "kv_block_tokens": 64}
-ON_CPU: dict[str, Any] = {"attention": "sdpa", "kv_layout": "paged", "kv_block_tokens": 16}
+ON_GPU: dict[str, Any] = {"attention": Attention(AttentionBackend.SDPA), "kv": KvCache(KvLayout.PAGED, 64)}
+ON_CPU: dict[str, Any] = {"attention": Attention(AttentionBackend.SDPA), "kv": KvCache(KvLayout.PAGED, 16)}
 ROUNDS = 5
 WANTED = (
     *((LLAMA_8B, form) for form in FORMATS),
@@ -76,7 +77,13 @@ def time_one_sequence(shape: Shape, form: str, prompt_tokens: int, output_tokens
     )
     moved = step_bytes(model, shape.spec(), 1).total(1, prompt_tokens + output_tokens // 2)
     return Measured(
-        settings={"model": shape.name, "weights": form, "prompt_tokens": prompt_tokens, "output_tokens": output_tokens, **settings},
+        settings={
+            "model": shape.name,
+            "weights": form,
+            "prompt_tokens": prompt_tokens,
+            "output_tokens": output_tokens,
+            **recorded(settings),
+        },
         timings=timings,
         values=against_floor(timings[0], moved, bench.record(CEILINGS, "read")) | {"captured_share": outcome.captured_share},
         notes=notes_of(outcome),

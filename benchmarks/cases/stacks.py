@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from advisor.backends.deployment import baseline
+from advisor.backends.deployment import Batching, baseline
 from advisor.backends.measure.latency import serve_workload
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.technique import Slot, Technique
@@ -198,7 +198,7 @@ def applied(stack: Stack, device: torch.device) -> LoadedModel:
     """The model with every technique applied. What swaps weights swaps them once, for all stacks that share it."""
     on_weights = tuple(islice((technique for technique in chain(stack) if technique.slot is Slot.WEIGHTS), 1))
     session = _model(stack.shape, on_weights, device)
-    session = replace(session, max_tokens=stack.request.workload.longest_tokens, max_sequences=stack.concurrency)
+    session = replace(session, max_tokens=stack.request.workload.longest_tokens, batching=Batching(max_sequences=stack.concurrency))
     for technique in chain(stack):
         if technique.slot is not Slot.WEIGHTS:
             session = technique.apply(session)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from advisor.backends.deployment import Decoding
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.cache.pool import Pool
@@ -46,7 +47,12 @@ class _Passage:
 
     def __init__(self, session: LoadedModel, ready: Prepared, length: int) -> None:
         alone = replace(
-            session, max_tokens=length, max_sequences=1, kv_capacity_tokens=None, kv_prefix_reuse=False, decoding="plain", draft_tokens=0
+            session,
+            max_tokens=length,
+            kv=replace(session.kv, prefix_reuse=False),
+            decoding=Decoding(),
+            batching=replace(session.batching, max_sequences=1),
+            kv_capacity_tokens=None,
         )
         kept = kept_of(alone, ready.windows)
         room = room_of(alone, kept)

@@ -59,7 +59,7 @@ def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tok
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
     return MeasuredServing(
-        workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.draft_tokens, reuses=session.kv_prefix_reuse),
+        workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.decoding.draft_tokens, reuses=session.kv.prefix_reuse),
         tuple(done.sample for outcome in outcomes for done in outcome.finished),
         pace.mean_s,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from advisor.backends.deployment import KvLayout
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, KvCache, KvLayout
 from advisor.backends.measure.interleave import MeasurementKind
 from advisor.backends.measure.overhead_fit import Fit, ObservedStep, fit_overheads
 from advisor.backends.model.loaded_model import LoadedModel
@@ -54,8 +54,8 @@ class Shape:
 class LayerStack:
     """Settings of the runtime that steps are observed under."""
 
-    attention: str
-    layout: str
+    attention: AttentionBackend
+    layout: KvLayout
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ SHAPES = (
     Shape(layers=8, hidden=512, feed_forward=1408, heads=8, kv_heads=4),
 )
 """Different depth and width, so that what belongs to a step, a layer and an element can be told apart."""
-STACKS = (LayerStack("eager", "contiguous"), LayerStack("sdpa", "paged"))
+STACKS = (LayerStack(AttentionBackend.EAGER, KvLayout.CONTIGUOUS), LayerStack(AttentionBackend.SDPA, KvLayout.PAGED))
 BATCHES = (TimedBatch(1, 64), TimedBatch(4, 256), TimedBatch(16, 64), TimedBatch(8, 128), TimedBatch(1, 512))
 
 
@@ -171,11 +171,10 @@ def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tu
         tokenizer=None,
         device=model.device,
         max_tokens=batch.prompt_tokens + OUTPUT_TOKENS,
-        attention=stack.attention,
-        kv_layout=stack.layout,
-        kv_block_tokens=BLOCK_TOKENS if stack.layout == KvLayout.PAGED else 0,
+        attention=Attention(stack.attention),
+        kv=KvCache(stack.layout, BLOCK_TOKENS if stack.layout == KvLayout.PAGED else 0),
         kv_capacity_tokens=2 * batch.sequences * (batch.prompt_tokens + OUTPUT_TOKENS),
-        max_sequences=batch.sequences,
+        batching=Batching(max_sequences=batch.sequences),
     )
     jobs = [GenerationRequest(prompt, OUTPUT_TOKENS)] * batch.sequences
     serve(session, jobs, concurrency=None)

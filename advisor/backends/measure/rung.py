@@ -34,7 +34,7 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
     clock.tell("load", 1, 1)
     forget_peak(session.device)
     served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.tell)
-    choices = session.fastest.reasons if session.fastest is not None else ()
+    choices = session.autotuner.reasons if session.autotuner is not None else ()
     for choice in choices:
         emit(Log(text=f"attention of {choice}"))
     metrics = served.metrics.model_copy(update=_memory(session))
@@ -106,5 +106,5 @@ def _measure_quality(job: RungJob, session: LoadedModel, tokens: "torch.Tensor",
 
 def _in_sight(session: LoadedModel) -> int | None:
     """The most tokens that one sees of its past by what was applied; `None` for all."""
-    kept = None if session.kv_window is None else session.kv_window + session.kv_first_tokens
-    return min((seen for seen in (kept, session.attention_window) if seen is not None), default=None)
+    kept = None if session.kv.window is None else session.kv.window + session.kv.sink_tokens
+    return min((seen for seen in (kept, session.attention.window) if seen is not None), default=None)

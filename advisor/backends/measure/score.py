@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from advisor.backends.deployment import Decoding
 from advisor.backends.model.loaded_model import LoadedModel
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
@@ -26,10 +27,12 @@ def window_log_probs(session: LoadedModel, windows: "torch.Tensor", on_window: C
     from advisor.backends.runtime.prepare import prepared_session, room_of
 
     length = windows.shape[1]
-    alone = replace(session, max_tokens=length, max_sequences=1, kv_capacity_tokens=None, decoding="plain", draft_tokens=0)
+    alone = replace(
+        session, max_tokens=length, batching=replace(session.batching, max_sequences=1), kv_capacity_tokens=None, decoding=Decoding()
+    )
     room = room_of(alone)
     together = min(TOGETHER, max(MOST_LOGITS // (length * vocabulary(session)), 1)) if room.has_ring else 1
-    with prepared_session(replace(alone, max_sequences=together)) as ready:
+    with prepared_session(replace(alone, batching=replace(alone.batching, max_sequences=together))) as ready:
         done = 0
         for start in range(0, len(windows), together):
             chosen = windows[start : start + together]

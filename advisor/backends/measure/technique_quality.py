@@ -63,10 +63,10 @@ def judge(job: QualityJob, emit: Callable[[Event], None]) -> None:
 
 def _reach(session: LoadedModel) -> int | None:
     """Tokens that one sees or that the cache keeps, at the most; `None` where that is all of them."""
-    pattern = session.attention_pattern
-    seen = pattern.window + pattern.first + pattern.random_blocks * pattern.block if pattern is not None else None
-    kept = session.kv_window + session.kv_first_tokens if session.kv_window is not None else None
-    return min((tokens for tokens in (session.attention_window, seen, kept) if tokens is not None), default=None)
+    pattern = session.attention.pattern
+    seen = pattern.seen_tokens if pattern is not None else None
+    kept = session.kv.window + session.kv.sink_tokens if session.kv.window is not None else None
+    return min((tokens for tokens in (session.attention.window, seen, kept) if tokens is not None), default=None)
 
 
 def _altered(session: LoadedModel, chosen: Chosen) -> LoadedModel:

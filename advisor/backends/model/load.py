@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from advisor.backends.deployment import Batching
 from advisor.backends.detection.host import read_host
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -38,7 +39,7 @@ def load_session(
         device=model.device,
         draft_folder=draft_folder,
         max_tokens=max_tokens,
-        max_sequences=max_sequences,
+        batching=Batching(max_sequences=max_sequences),
     )
 
 

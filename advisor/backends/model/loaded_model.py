@@ -1,53 +1,39 @@
-"""The same thing as a deployment, for real: a loaded model with one field per slot."""
+"""A deployment for real: a model in memory and the settings that the runtime serves it with."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:  # loaded only by those who apply
-    import torch
+from advisor.backends.deployment import Attention, Batching, Decoding, KvCache
+from advisor.backends.model.tuned_attention import TunedAttention
 
-    from advisor.backends.runtime.attention.autotune import Fastest
+if TYPE_CHECKING:  # loading torch takes seconds, and planning needs the techniques but not torch
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A loaded model and the runtime settings that `advisor.backends.runtime` runs it with."""
+    """A model with its tokenizer, and the deployment's own records of how the runtime serves it.
+
+    How weights are stored is the model's modules' to say; a draft model's is `draft_model`.
+    """
 
     folder: Path
     model: Any
-    """The `transformers` model, on its device; the weights slot swaps modules of it."""
+    """The `transformers` model, on `device`. Techniques of the weights slot replace modules of it in place."""
     tokenizer: Any
     device: "torch.device"
     max_tokens: int
-    """Longest sequence that a slot must hold, prompt and output together."""
-    attention: str = "eager"
-    """`eager`, `sdpa`, `flex` or `flash`: the fastest of all ways that are exact, as `fastest` finds them."""
-    fastest: "Fastest | None" = None
-    """What was measured of ways to attend; kept from one serving to the next."""
-    attention_window: int | None = None
-    """Newest tokens that each one sees; `None` for what the model itself says."""
-    attention_pattern: Any = None
-    """An `advisor.kernels.attention.block_pattern.BlockPattern` of what each token sees; `None` for everything."""
-    kv_layout: str = "contiguous"
-    kv_block_tokens: int = 0
-    kv_format: str = "bf16"
-    kv_prefix_reuse: bool = False
-    """Whether requests that begin alike share blocks of a paged cache."""
-    kv_window: int | None = None
-    """Newest tokens that stay in the cache; `None` for all."""
-    kv_first_tokens: int = 0
-    """First tokens that stay too, at their places within what is kept."""
-    draft_folder: Path | None = None
-    """Where the draft model is; `None` to look for the one that is known to go with the model in `folder`."""
+    """Longest sequence of a slot, prompt and output together."""
+    attention: Attention = field(default_factory=Attention)
+    kv: KvCache = field(default_factory=KvCache)
+    decoding: Decoding = field(default_factory=Decoding)
+    batching: Batching = field(default_factory=Batching)
     kv_capacity_tokens: int | None = None
-    """Tokens that the pool holds; `None` for `max_sequences` times `max_tokens`."""
-    decoding: str = "plain"
-    draft_tokens: int = 0
+    """Tokens of the whole cache; `None` for `batching.max_sequences` times `max_tokens`."""
+    draft_folder: Path | None = None
+    """Where the draft model is; `None` for the one that published evidence names for the model in `folder`."""
     draft_model: Any = None
-    batching: str = "static"
-    max_sequences: int = 1
-    token_budget: int = 0
-    """Most tokens in one step; 0 for whole prompts, one step each."""
-    chunked: bool = True
-    """Whether prompts are cut into chunks to fit."""
+    """The `transformers` model of the draft, where `decoding.method` is `DRAFT`."""
+    autotuner: TunedAttention | None = None
+    """Backends chosen by timing, kept from one serving to the next, where `attention.backend` is `AUTO`."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from advisor.backends.deployment import BatchPolicy
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.decode_program import DecodeProgram, bucket
 from advisor.backends.runtime.device.clock import DeviceClock
@@ -46,13 +47,19 @@ def serve(
 
 def _loop(session: LoadedModel, ready: PreparedSession, load: RequestQueue, sampler: Sampler, drive: DeviceOptions) -> Loop:
     device = session.device
-    drafts = session.draft_tokens if ready.drafter is not None else 0
-    policy = Policy(session.batching == "continuous", session.max_sequences, session.token_budget, drafts, session.chunked)
-    lanes = Lanes(bucket(session.max_sequences), device)
+    drafts = session.decoding.draft_tokens if ready.drafter is not None else 0
+    policy = Policy(
+        session.batching.policy == BatchPolicy.CONTINUOUS,
+        session.batching.max_sequences,
+        session.batching.token_budget,
+        drafts,
+        session.batching.chunked,
+    )
+    lanes = Lanes(bucket(session.batching.max_sequences), device)
     program = DecodeProgram(ready.runner.forward, ready.runner.decoding, sampler, lanes, padded=ready.runner.kernels)
     if drive.captured and ready.runner.kernels:
-        program.capture(session.max_sequences)
-    ring = TokenRing(session.max_sequences * (drafts + 1), device)
+        program.capture(session.batching.max_sequences)
+    ring = TokenRing(session.batching.max_sequences * (drafts + 1), device)
     launcher = Launcher(ready.runner, program, sampler, ring, DeviceClock(device))
     return Loop(load, Scheduler(policy, ready.runner.pool), launcher, ready.drafter, two_slots=drive.two_slots)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from advisor.backends.deployment import CacheRetention, KvLayout
+from advisor.backends.deployment import AttentionBackend, CacheRetention, DecodeMethod, KvLayout
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.rotary import rotary_frequencies
 from advisor.backends.runtime.attention.visibility import PLAIN, Visibility
@@ -70,31 +70,33 @@ def kept_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetenti
 
     Blocks that others may go on with stay whole: windows alone take nothing back then. Raises `AdvisorError` for eviction beside it.
     """
-    if session.kv_window is not None:
-        if session.kv_prefix_reuse:
+    if session.kv.window is not None:
+        if session.kv.prefix_reuse:
             raise AdvisorError("bad-run", "a cache that evicts tokens cannot share their blocks", exit_code=ExitCode.USAGE)
-        return CacheRetention(session.kv_window, session.kv_first_tokens)
-    seen = [min(window or session.max_tokens, session.attention_window or session.max_tokens) for window in windows]
-    return CacheRetention(max(seen)) if max(seen) < session.max_tokens and not session.kv_prefix_reuse else None
+        return CacheRetention(session.kv.window, session.kv.sink_tokens)
+    seen = [min(window or session.max_tokens, session.attention.window or session.max_tokens) for window in windows]
+    return CacheRetention(max(seen)) if max(seen) < session.max_tokens and not session.kv.prefix_reuse else None
 
 
 def sight_of(session: LoadedModel, target: Prepared, kept: CacheRetention | None) -> Visibility:
     """What a session's tokens see, in a cache that keeps `kept`."""
     turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
-    return Visibility(session.attention_window, pattern_of(session, target.windows), turns)
+    return Visibility(session.attention.window, pattern_of(session, target.windows), turns)
 
 
 def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPattern | None:
     """The session's pattern. Raises `AdvisorError` for layers that have windows of their own."""
-    pattern: BlockPattern | None = session.attention_pattern
-    if pattern is not None and any(window is not None for window in windows):
+    pattern = session.attention.pattern
+    if pattern is None:
+        return None
+    if any(window is not None for window in windows):
         raise AdvisorError("bad-run", "a pattern of blocks replaces full attention, and layers of the model have windows of their own")
-    return pattern
+    return BlockPattern(window=pattern.window, first=pattern.global_tokens, random_blocks=pattern.random_blocks, block=pattern.block_tokens)
 
 
 def room_of(session: LoadedModel, kept: CacheRetention | None = None) -> CacheConfig:
     """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
-    block = session.max_tokens if session.kv_layout == KvLayout.CONTIGUOUS else session.kv_block_tokens
+    block = session.max_tokens if session.kv.layout == KvLayout.CONTIGUOUS else session.kv.block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
     capacity = session.kv_capacity_tokens
@@ -102,17 +104,17 @@ def room_of(session: LoadedModel, kept: CacheRetention | None = None) -> CacheCo
     room = CacheConfig(
         blocks=blocks,
         block_tokens=block,
-        sequences=session.max_sequences,
+        sequences=session.batching.max_sequences,
         max_tokens=session.max_tokens,
-        kv_format=session.kv_format,
-        prefix_reuse=session.kv_prefix_reuse,
+        kv_format=session.kv.format,
+        prefix_reuse=session.kv.prefix_reuse,
         kept=kept,
     )
-    if room.has_ring and session.draft_tokens > room.page_tokens:
+    if room.has_ring and session.decoding.draft_tokens > room.page_tokens:
         raise AdvisorError(
             "bad-run",
             f"an {room.kv_format} cache keeps its newest page of {room.page_tokens} tokens exact: drafts may have at most "
-            f"{room.page_tokens} tokens, not {session.draft_tokens}",
+            f"{room.page_tokens} tokens, not {session.decoding.draft_tokens}",
             exit_code=ExitCode.USAGE,
         )
     return room
@@ -122,11 +124,11 @@ def _most_blocks(session: LoadedModel, kept: CacheRetention | None, block: int) 
     """Blocks that hold every sequence at its longest, one prompt or one step's chunks of prompts included."""
     whole = -(-session.max_tokens // block)
     if kept is None:
-        return session.max_sequences * whole
-    most = kept.blocks(session.max_tokens, block, new=1 + session.draft_tokens)
-    step = session.token_budget if session.token_budget and session.chunked else session.max_tokens
+        return session.batching.max_sequences * whole
+    most = kept.blocks(session.max_tokens, block, new=1 + session.decoding.draft_tokens)
+    step = session.batching.token_budget if session.batching.token_budget and session.batching.chunked else session.max_tokens
     passing = min(-(-step // block) + 1, whole)
-    return min(session.max_sequences * most + passing, session.max_sequences * whole)
+    return min(session.batching.max_sequences * most + passing, session.batching.max_sequences * whole)
 
 
 def _runner(
@@ -135,8 +137,8 @@ def _runner(
     pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
     suits = kernels and _why_not_kernels(pool, ready.windows, sight) is None
-    runner = Runner(ready.forward, pool, session.attention, sight, session.fastest, kernels=suits)
-    if session.fastest is not None or session.attention == "flex":
+    runner = Runner(ready.forward, pool, session.attention.backend, sight, session.autotuner, kernels=suits)
+    if session.autotuner is not None or session.attention.backend == AttentionBackend.FLEX:
         try_out(runner, ready, session)
     return runner
 
@@ -155,9 +157,9 @@ def _why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Visibilit
 
 def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kernels: bool) -> Drafter | None:
     """The drafter; `ready` is its model where that is prepared already. Raises `AdvisorError` for one of another vocabulary."""
-    if session.decoding == "plain" or session.draft_tokens < 1:
+    if session.decoding.method == DecodeMethod.PLAIN or session.decoding.draft_tokens < 1:
         return None
-    if session.decoding == "prompt-lookup":
+    if session.decoding.method == DecodeMethod.PROMPT_LOOKUP:
         return PromptLookup()
     theirs, ours = (model.config.get_text_config().vocab_size for model in (session.draft_model, session.model))
     if theirs != ours:
@@ -165,7 +167,10 @@ def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kern
             "vocabulary-differs", f"the draft model has {theirs} tokens and the model {ours}; drafts need the same vocabulary"
         )
     room = CacheConfig(
-        blocks=session.max_sequences, block_tokens=session.max_tokens, sequences=session.max_sequences, max_tokens=session.max_tokens
+        blocks=session.batching.max_sequences,
+        block_tokens=session.max_tokens,
+        sequences=session.batching.max_sequences,
+        max_tokens=session.max_tokens,
     )
     with torch.inference_mode(False):
         ready = ready or prepared(session.draft_model, undo, _fused_operators() if kernels else None)

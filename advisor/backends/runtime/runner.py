@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.model.tuned_attention import TunedAttention
 from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.attention.visibility import PLAIN, Visibility
 from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
@@ -32,7 +32,7 @@ class Runner:
         pool: Pool,
         implementation: str,
         sight: Visibility = PLAIN,
-        fastest: Fastest | None = None,
+        autotuner: TunedAttention | None = None,
         *,
         kernels: bool = False,
     ) -> None:
@@ -40,7 +40,7 @@ class Runner:
         self.pool = pool
         self.implementation = implementation
         self.sight = sight
-        self.fastest = fastest
+        self.autotuner = autotuner
         self.kernels = kernels
         self._step = _kernel_step() if kernels else AttentionStep
 
@@ -49,7 +49,7 @@ class Runner:
 
         The first `grouped` feeds have a past and few new tokens each.
         """
-        step = self._step(self.pool, feeds, grouped, self.implementation, self.sight, self.fastest)
+        step = self._step(self.pool, feeds, grouped, self.implementation, self.sight, self.autotuner)
         if carried is not None:
             step.ids.index_copy_(0, carried.rows, carried.tokens)
         logits = self.forward(step, step.ids, step.positions, upload(wanted, self.pool.device))
@@ -60,7 +60,9 @@ class Runner:
     def decoding(self, lanes: Lanes, count: int, held: Sequence[SequenceBlocks]) -> Attends:
         """What answers attention for one new token in each of the first `count` lanes, which hold those sequences and padding."""
         if not self.kernels:
-            return self._step(self.pool, [SequenceInput(each, (0,)) for each in held], count, self.implementation, self.sight, self.fastest)
+            return self._step(
+                self.pool, [SequenceInput(each, (0,)) for each in held], count, self.implementation, self.sight, self.autotuner
+            )
         from advisor.backends.runtime.attention.kernels import LaneAttention  # loads Triton
 
         return LaneAttention(self.pool, self.sight, lanes, count)

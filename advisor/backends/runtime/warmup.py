@@ -27,11 +27,11 @@ def try_out(runner: Runner, ready: Prepared, session: LoadedModel) -> None:
     """
     layers = {(heads, asked.query_heads, asked.options.window, asked.options.softcap): layer
               for layer, (heads, asked) in reversed(list(enumerate(zip(ready.heads, ready.asked, strict=True))))}  # fmt: skip
-    fastest = runner.fastest
-    with nullcontext() if fastest is None else fastest.trying(TRY_S):
-        for shape in _shapes(session, GRAIN if fastest is not None else 2):
+    autotuner = runner.autotuner
+    with nullcontext() if autotuner is None else autotuner.tuning(TRY_S):
+        for shape in _shapes(session, GRAIN if autotuner is not None else 2):
             for layer in layers.values():
-                if fastest is None or fastest.is_trying:
+                if autotuner is None or autotuner.is_tuning:
                     _try(runner, layer, ready, shape)
     runner.pool.peak_blocks = runner.pool.peak_rows = 0
 
@@ -48,10 +48,10 @@ class _Shape:
 
 def _shapes(session: LoadedModel, grain: int) -> Iterator[_Shape]:
     """Steps that decode and steps that prefill, small ones first."""
-    widths = {1, 1 + session.draft_tokens}
-    chunks = {SHORTEST, session.token_budget} if session.token_budget and session.chunked else {SHORTEST}
+    widths = {1, 1 + session.decoding.draft_tokens}
+    chunks = {SHORTEST, session.batching.token_budget} if session.batching.token_budget and session.batching.chunked else {SHORTEST}
     for tokens in _growing(SHORTEST, session.max_tokens, grain):
-        for sequences in _growing(1, session.max_sequences, 2):
+        for sequences in _growing(1, session.batching.max_sequences, 2):
             yield from (_Shape(sequences, new, tokens, True) for new in sorted(widths) if new < tokens)
         yield _Shape(1, tokens, tokens, False)
         yield from (_Shape(1, new, tokens, False) for new in sorted(chunks) if new < tokens)
@@ -76,7 +76,7 @@ def _try(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
                 return
             helds[-1].tokens = shape.tokens - shape.new
         feeds = [SequenceInput(held, [0] * shape.new) for held in helds]
-        step = AttentionStep(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.fastest)
+        step = AttentionStep(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.autotuner)
         rows = shape.sequences * shape.new
         step.attend_rows(layer, *_tensors(pool, ready.heads[layer], asked.query_heads, rows), asked.options)
     finally:

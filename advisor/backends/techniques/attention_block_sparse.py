@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment, Pattern
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Attention, Deployment, Pattern
 from advisor.backends.refusals import not_narrowed, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.architectures.layers import SelfAttention
@@ -58,22 +57,14 @@ class AttentionBlockSparse(Technique):
         own = sum(not isinstance(mixer, SelfAttention) or mixer.window is not None for mixer in mixers)
         return f"{own} layers have windows of their own or compressed keys; a pattern replaces full attention." if own else None
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, attention: Attention, /) -> Attention:
         """Every layer with this pattern."""
-        return replace(deployment, attention=replace(deployment.attention, pattern=self.pattern))
+        return replace(attention, pattern=self.pattern)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published scores of models that were not trained so, on prompts of which each token saw first and newest ones."""
         longest, reach = request.workload.longest_tokens, self.pattern.seen_tokens
         return forgetting_prior(evidence, deployment.model, "attention:local-global", reach=reach, longest=longest)
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the pattern."""
-        # Deferred: torch belongs to those who apply.
-        from advisor.kernels.attention.block_pattern import BlockPattern
-
-        pattern = BlockPattern(window=self.window, first=self.global_tokens, random_blocks=self.random_blocks, block=self.block_tokens)
-        return replace(session, attention_pattern=pattern)
 
     def variants(self) -> tuple[Technique, ...]:
         """As Longformer has it, and with BigBird's random blocks."""

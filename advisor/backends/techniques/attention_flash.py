@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import AttentionBackend, Deployment
+from advisor.backends.deployment import Attention, AttentionBackend, Deployment
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
@@ -37,16 +37,16 @@ class AttentionFlash(Technique):
         """Refuses a model without softmax attention, and engines that choose their kernels themselves."""
         return attention_not_ours(deployment) or without_attention(deployment)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, attention: Attention, /) -> Attention:
         """The fastest attention."""
-        return replace(deployment, attention=replace(deployment.attention, backend=AttentionBackend.AUTO))
+        return replace(attention, backend=AttentionBackend.AUTO)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime times the ways before it serves; what it found stays with the session."""
-        from advisor.backends.runtime.attention.autotune import Fastest  # loads torch
+        """As sketched, with an autotuner that times the backends before the first serving and keeps its choices for later ones."""
+        from advisor.backends.runtime.attention.autotune import Autotuner  # loads torch
 
-        return replace(session, attention="flash", fastest=Fastest())
+        return replace(super().apply(session), autotuner=Autotuner())

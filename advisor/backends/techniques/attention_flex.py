@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import AttentionBackend, Deployment
+from advisor.backends.deployment import Attention, AttentionBackend, Deployment
 from advisor.backends.detection.compiler import why_not_compiled
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import attention_not_ours, without_attention
@@ -34,16 +34,16 @@ class AttentionFlex(Technique):
         """Refuses a model without softmax attention, and engines that choose their kernels themselves."""
         return attention_not_ours(deployment) or without_attention(deployment)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, attention: Attention, /) -> Attention:
         """Attention by flex."""
-        return replace(deployment, attention=replace(deployment.attention, backend=AttentionBackend.FLEX))
+        return replace(attention, backend=AttentionBackend.FLEX)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime compiles before it serves. Raises `AdvisorError` `compiler-not-found`."""
+        """As sketched; the runtime compiles before it serves. Raises `AdvisorError` `compiler-not-found`."""
         lacking = why_not_compiled(session.device.type)
         if lacking is not None:
             raise AdvisorError(
@@ -54,4 +54,4 @@ class AttentionFlex(Technique):
                 field="forbid",
                 action=ErrorAction.GIVE,
             )
-        return replace(session, attention="flex")
+        return super().apply(session)

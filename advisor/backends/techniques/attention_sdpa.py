@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import AttentionBackend, Deployment
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Attention, AttentionBackend, Deployment
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -32,14 +31,10 @@ class AttentionSdpa(Technique):
         """Refuses a model without softmax attention."""
         return without_attention(deployment)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, attention: Attention, /) -> Attention:
         """Fused attention."""
-        return replace(deployment, attention=replace(deployment.attention, backend=AttentionBackend.SDPA))
+        return replace(attention, backend=AttentionBackend.SDPA)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, attention="sdpa")

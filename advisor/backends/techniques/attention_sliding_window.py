@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Attention, Deployment
 from advisor.backends.refusals import not_narrowed, own_window, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.evidence import Evidence
@@ -42,18 +41,14 @@ class AttentionSlidingWindow(Technique):
             return f"The model's own layers see {own:,} tokens at the most."
         return sentence
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, attention: Attention, /) -> Attention:
         """Every layer with this window, or its own shorter one."""
-        return replace(deployment, attention=replace(deployment.attention, window=self.window))
+        return replace(attention, window=self.window)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of a model that was not trained so, once its first tokens are out of sight."""
         longest = request.workload.longest_tokens
         return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, attention_window=self.window)
 
     def variants(self) -> tuple[Technique, ...]:
         """A short and a long window."""

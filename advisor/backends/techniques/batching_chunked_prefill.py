@@ -1,10 +1,9 @@
 """Batches that change at every step, prompts cut to fit."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from advisor.backends.deployment import Batching, BatchPolicy, Deployment
-from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import nothing_to_batch
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -43,17 +42,13 @@ class BatchingChunkedPrefill(Technique):
             )
         return nothing_to_batch(request, deployment, self.token_budget)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, batching: Batching, /) -> Batching:
         """Continuous batches with this budget."""
-        return deployment.batched(Batching(BatchPolicy.CONTINUOUS, deployment.batching.max_sequences, self.token_budget))
+        return Batching(BatchPolicy.CONTINUOUS, batching.max_sequences, self.token_budget)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, batching="continuous", token_budget=self.token_budget, chunked=True)
 
     def variants(self) -> tuple[Technique, ...]:
         """Small budgets for TPOT, large ones for TTFT."""

@@ -1,10 +1,9 @@
 """Batches that change at every step."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from advisor.backends.deployment import Batching, BatchPolicy, Deployment
-from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import nothing_to_batch
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -35,17 +34,13 @@ class BatchingContinuous(Technique):
         """Refuses a single request at a time, and steps that the decoding sequences alone fill."""
         return nothing_to_batch(request, deployment, self.step_tokens)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, batching: Batching, /) -> Batching:
         """Continuous batches of whole prompts."""
-        return deployment.batched(Batching(BatchPolicy.CONTINUOUS, deployment.batching.max_sequences, self.step_tokens, chunked=False))
+        return Batching(BatchPolicy.CONTINUOUS, batching.max_sequences, self.step_tokens, chunked=False)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, batching="continuous", token_budget=self.step_tokens, chunked=False)
 
     def variants(self) -> tuple[Technique, ...]:
         """Few prompts at a time for TPOT, many for the TTFT of a burst."""

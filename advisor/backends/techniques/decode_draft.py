@@ -57,7 +57,7 @@ class DecodeDraft(Technique):
         # Deferred: torch belongs to those who apply.
         from advisor.backends.model.load import load_draft
 
-        return replace(session, decoding="draft", draft_tokens=self.draft_tokens, draft_model=load_draft(session))
+        return replace(session, decoding=Decoding(DecodeMethod.DRAFT, self.draft_tokens), draft_model=load_draft(session))
 
     def variants(self) -> tuple[Technique, ...]:
         """Few positions for large batches, more for single streams."""

@@ -1,10 +1,9 @@
 """Speculation from the text itself."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from advisor.backends.deployment import DecodeMethod, Decoding, Deployment
-from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.refusals import not_speculative
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique, acceptance_prior
 from advisor.profiles.evidence import Evidence, load_evidence
@@ -34,18 +33,14 @@ class DecodePromptLookup(Technique):
         """Refuses states that cannot be rolled back, and single tokens."""
         return not_speculative(request, deployment, "prompt-lookup")
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, decoding: Decoding, /) -> Decoding:
         """Verify so many positions a step."""
         prior = acceptance_prior(load_evidence(), "decode:prompt-lookup")
-        return replace(deployment, decoding=Decoding(DecodeMethod.PROMPT_LOOKUP, self.draft_tokens, prior.middle, (prior.low, prior.high)))
+        return Decoding(DecodeMethod.PROMPT_LOOKUP, self.draft_tokens, prior.middle, (prior.low, prior.high))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact: every token is the model's own."""
         return LOSSLESS
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, decoding="prompt-lookup", draft_tokens=self.draft_tokens)
 
     def variants(self) -> tuple[Technique, ...]:
         """Few positions for large batches, more for single streams."""

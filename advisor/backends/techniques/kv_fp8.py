@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Deployment, KvCache
 from advisor.backends.refusals import not_cacheable
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
 from advisor.profiles.evidence import Evidence
@@ -32,14 +31,10 @@ class KvFp8(Technique):
         """Refuses models without a cache of keys and values, and engines without the format."""
         return not_cacheable(deployment, "fp8")
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, kv: KvCache, /) -> KvCache:
         """The same cache in fp8."""
-        return replace(deployment, kv=replace(deployment.kv, format="fp8"))
+        return replace(kv, format="fp8")
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published accuracy with e4m3 keys and values."""
         return quality_prior(evidence, deployment.model, "kv:fp8")
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, kv_format="fp8")

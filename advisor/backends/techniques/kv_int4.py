@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Deployment, KvCache
 from advisor.backends.refusals import not_cacheable
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, quality_prior
 from advisor.profiles.architectures.layers import SelfAttention
@@ -39,18 +38,14 @@ class KvInt4(Technique):
             return f"A byte holds two int4 elements, and heads are {odd} wide."
         return not_cacheable(deployment, "int4")
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, kv: KvCache, /) -> KvCache:
         """The same cache in int4."""
-        return replace(deployment, kv=replace(deployment.kv, format="int4"))
+        return replace(kv, format="int4")
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity with rotated int4 rows, accuracy with plain ones, as the engine keeps them."""
         rotated = "int4" in load_engine(deployment.engine).kv_rows.rotated
         return quality_prior(evidence, deployment.model, "kv:int4-rotated" if rotated else "kv:int4")
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, kv_format="int4")
 
 
 def _widths(model: ModelSpec) -> tuple[int, ...]:

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment, KvLayout
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Deployment, KvCache, KvLayout
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.evidence import Evidence
@@ -34,17 +33,13 @@ class KvPaged(Technique):
         """Refuses a model without a growing cache."""
         return without_attention(deployment)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, kv: KvCache, /) -> KvCache:
         """The same cache in blocks."""
-        return replace(deployment, kv=replace(deployment.kv, layout=KvLayout.PAGED, block_tokens=self.block_tokens))
+        return replace(kv, layout=KvLayout.PAGED, block_tokens=self.block_tokens)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, kv_layout="paged", kv_block_tokens=self.block_tokens)
 
     def variants(self) -> tuple[Technique, ...]:
         """Small blocks waste less, large ones gather faster."""

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment, KvLayout
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Deployment, KvCache, KvLayout
 from advisor.backends.refusals import without_attention
 from advisor.backends.technique import LOSSLESS, Case, QualityEffect, Slot, Technique
 from advisor.profiles.engines import load_engine
@@ -48,17 +47,13 @@ class KvPrefixReuse(Technique):
         engine = load_engine(deployment.engine)
         return None if engine.prefix_reuse else f"{engine.name} {engine.versions} shares no prefixes."
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, kv: KvCache, /) -> KvCache:
         """The same cache, its blocks shared."""
-        return replace(deployment, kv=replace(deployment.kv, prefix_reuse=True))
+        return replace(kv, prefix_reuse=True)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Exact."""
         return LOSSLESS
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, kv_prefix_reuse=True)
 
     def _beside_states(self, deployment: Deployment) -> str | None:
         recurrent = len(deployment.model.recurrent_layers)

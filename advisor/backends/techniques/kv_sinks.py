@@ -3,8 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Deployment, KvCache
 from advisor.backends.refusals import not_evictable, not_narrowed, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.architectures.layers import SelfAttention
@@ -52,18 +51,14 @@ class KvSinks(Technique):
         own = sum(not isinstance(mixer, SelfAttention) or mixer.window is not None for mixer in mixers)
         return f"{own} layers have windows of their own or compressed keys, out of which first tokens fall." if own else None
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, kv: KvCache, /) -> KvCache:
         """The same cache with a window and first tokens."""
-        return replace(deployment, kv=replace(deployment.kv, window=self.window, sink_tokens=self.first_tokens))
+        return replace(kv, window=self.window, sink_tokens=self.first_tokens)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published scores on long prompts of which a quarter or half was kept."""
         longest, reach = request.workload.longest_tokens, self.first_tokens + self.window
         return forgetting_prior(evidence, deployment.model, "kv:sinks", reach=reach, longest=longest)
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, kv_window=self.window, kv_first_tokens=self.first_tokens)
 
     def variants(self) -> tuple[Technique, ...]:
         """A short and a long window."""

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from advisor.backends.deployment import Deployment
-from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.deployment import Deployment, KvCache
 from advisor.backends.refusals import not_evictable, not_narrowed, own_window, without_attention
 from advisor.backends.technique import Case, QualityEffect, Slot, Technique, forgetting_prior
 from advisor.profiles.evidence import Evidence
@@ -44,18 +43,14 @@ class KvWindow(Technique):
         own = own_window(deployment)
         return f"The model's own layers see {own:,} tokens at the most." if own is not None and own <= self.window else None
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, kv: KvCache, /) -> KvCache:
         """The same cache with a window."""
-        return replace(deployment, kv=replace(deployment.kv, window=self.window))
+        return replace(kv, window=self.window)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity once the first tokens have left the cache."""
         longest = request.workload.longest_tokens
         return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
-
-    def apply(self, session: LoadedModel) -> LoadedModel:
-        """The runtime reads the choice."""
-        return replace(session, kv_window=self.window)
 
     def variants(self) -> tuple[Technique, ...]:
         """A short and a long window."""

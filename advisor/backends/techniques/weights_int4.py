@@ -1,6 +1,6 @@
 """Weights in four bits."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Weights
@@ -41,10 +41,10 @@ class WeightsInt4(Technique):
             return f"Groups of {self.group_size} are longer than the shortest row, {shortest}."
         return not_quantisable(deployment, "int4") or (head_not_quantisable(deployment) if self.head else None)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, weights: Weights, /) -> Weights:
         """Weights in int4 groups."""
-        kept = deployment.weights.kept_kinds - ({"head"} if self.head else set())
-        return replace(deployment, weights=Weights("int4", self.group_size, kept))
+        kept = weights.kept_kinds - ({"head"} if self.head else set())
+        return Weights("int4", self.group_size, kept)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of round-to-nearest int4 at the nearest group size.

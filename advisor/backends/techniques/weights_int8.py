@@ -1,6 +1,6 @@
 """Weights in eight bits."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from advisor.backends.deployment import Deployment, Weights
@@ -35,10 +35,10 @@ class WeightsInt8(Technique):
         """Refuses a checkpoint that is quantised already, and an engine without the format."""
         return not_quantisable(deployment, "int8") or (head_not_quantisable(deployment) if self.head else None)
 
-    def sketch(self, deployment: Deployment, request: Request) -> Deployment:
+    def change(self, weights: Weights, /) -> Weights:
         """Weights in int8."""
-        kept = deployment.weights.kept_kinds - ({"head"} if self.head else set())
-        return replace(deployment, weights=Weights("int8", kept_kinds=kept))
+        kept = weights.kept_kinds - ({"head"} if self.head else set())
+        return Weights("int8", kept_kinds=kept)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of weight-only int8, round to nearest; in torchao's rows the output head is rounded too."""

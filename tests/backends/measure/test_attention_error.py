@@ -1,6 +1,5 @@
 """Errors of attention outputs, head by head, are those of the session's own cache and sight, and of nothing else."""
 
-from dataclasses import replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from advisor.backends.techniques import by_name
 from advisor.kernels.attention.paged_attention import reference
 from advisor.kernels.cache.kv_formats import dequantise, quantise
 from advisor.profiles.quality import HeadError
+from tests.backends.sessions import with_settings
 
 LAYERS, HEADS = 2, 4
 
@@ -41,14 +41,14 @@ def test_every_head_of_every_layer_is_told_and_an_exact_cache_has_no_error(sessi
 
 
 def test_errors_grow_as_formats_keep_fewer_bits(session: LoadedModel, stretches: torch.Tensor) -> None:
-    formats = {name: replace(session, kv_format=name) for name in ("int8", "fp8", "int4")}
+    formats = {name: with_settings(session, kv_format=name) for name in ("int8", "fp8", "int4")}
     found = errors_of(session, stretches, **formats)
     worst = [max(each.error for each in found[name]) for name in formats]
     assert 0 < worst[0] < worst[1] < worst[2] < 0.5, worst
 
 
 def test_a_window_as_long_as_the_text_costs_nothing_and_a_short_one_does(session: LoadedModel, stretches: torch.Tensor) -> None:
-    found = errors_of(session, stretches, short=replace(session, kv_window=8), whole=replace(session, kv_window=48))
+    found = errors_of(session, stretches, short=with_settings(session, kv_window=8), whole=with_settings(session, kv_window=48))
     assert max(each.error for each in found["whole"]) == 0
     assert min(each.error for each in found["short"]) > 0.01
 
@@ -68,7 +68,7 @@ def test_an_error_is_the_norm_of_the_difference_over_the_norm(
         return attend(self, layer, queries, keys, values, options)
 
     monkeypatch.setattr(attention_error._Watch, "attend_rows", note)
-    found = errors_of(session, stretches[:1], int8=replace(session, kv_format="int8"))["int8"][:HEADS]
+    found = errors_of(session, stretches[:1], int8=with_settings(session, kv_format="int8"))["int8"][:HEADS]
     (queries, keys, values, options), places = seen[0], torch.arange(48)
 
     def defined(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -83,8 +83,8 @@ def test_an_error_is_the_norm_of_the_difference_over_the_norm(
 
 def test_int4_keeps_what_fits_in_its_newest_page(session: LoadedModel, stretches: torch.Tensor) -> None:
     """In the contiguous layout a page is longer than the text."""
-    contiguous = replace(session, kv_layout="contiguous", kv_format="int4")
-    found = errors_of(session, stretches, near=contiguous, far=replace(session, kv_format="int4"))
+    contiguous = with_settings(session, kv_layout="contiguous", kv_format="int4")
+    found = errors_of(session, stretches, near=contiguous, far=with_settings(session, kv_format="int4"))
     near, far = (max(each.error for each in found[name]) for name in ("near", "far"))
     assert near < 1e-5 < far
     assert all(isfinite(each.error) for each in found["far"])

@@ -1,6 +1,5 @@
 """Quality is measured against the baseline, in pairs, through what the candidate runs with."""
 
-from dataclasses import replace
 from math import exp, log
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from advisor.backends.measure.score import window_log_probs
 from advisor.backends.model.load import load_session
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.errors import AdvisorError
+from tests.backends.sessions import with_settings
 
 
 def quiet(done: int, total: int) -> None:
@@ -71,9 +71,9 @@ def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
     session: LoadedModel, windows: torch.Tensor, tmp_path: Path
 ) -> None:
     measure_baseline(session, windows, tmp_path / "reference", quiet)
-    paged = replace(session, kv_layout="paged", kv_block_tokens=8)
+    paged = with_settings(session, kv_layout="paged", kv_block_tokens=8)
     formats = ("bf16", "int8", "fp8", "int4")
-    sessions = [replace(paged, kv_format=kv_format) for kv_format in formats]
+    sessions = [with_settings(paged, kv_format=kv_format) for kv_format in formats]
     distances = [measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in sessions]
     assert distances == sorted(distances), dict(zip(formats, distances, strict=True))
     assert distances[1] > 2 * distances[0], distances
@@ -83,7 +83,9 @@ def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
 def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: LoadedModel, windows: torch.Tensor, tmp_path: Path) -> None:
     """In the contiguous layout a page is 64 tokens, as long as these windows: nothing that is read was rounded to four bits."""
     measure_baseline(session, windows, tmp_path / "reference", quiet)
-    contiguous, paged = (replace(session, kv_format="int4", kv_layout=layout, kv_block_tokens=8) for layout in ("contiguous", "paged"))
+    contiguous, paged = (
+        with_settings(session, kv_format="int4", kv_layout=layout, kv_block_tokens=8) for layout in ("contiguous", "paged")
+    )
     near, far = (measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in (contiguous, paged))
     assert near < far / 5, (near, far)
 

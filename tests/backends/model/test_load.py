@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from advisor.backends.deployment import Attention
 from advisor.backends.measure.memory import held_weight_bytes
 from advisor.backends.model import load
 from advisor.backends.model.load import load_draft, load_session, trained_tokens
@@ -36,7 +37,7 @@ def test_a_good_folder_loads_in_the_checkpoint_s_format(tiny_model_folder: Path)
     session = load_session(tiny_model_folder, max_tokens=64, max_sequences=3)
     assert session.model.dtype is torch.bfloat16
     assert not session.model.training
-    assert (session.max_tokens, session.max_sequences, session.attention) == (64, 3, "eager")
+    assert (session.max_tokens, session.batching.max_sequences, session.attention) == (64, 3, Attention())
     on_disk = (tiny_model_folder / "model.safetensors").stat().st_size
     assert 0.9 * on_disk < held_weight_bytes(session) < on_disk, "tied embeddings count once"
 

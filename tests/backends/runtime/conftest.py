@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.step import SequenceInput
 from advisor.backends.runtime.engine import GenerationRequest
 from advisor.backends.runtime.prepare import prepared_session
+from advisor.kernels.attention.block_pattern import BlockPattern
+from tests.backends.sessions import with_settings
 
 Tokens = list[tuple[int, ...]]
 BLOCK = 4
@@ -51,8 +54,8 @@ def open_session() -> Callable[..., LoadedModel]:
     """A session around a model, four slots of 80 tokens unless told otherwise."""
 
     def build(model: Any, **settings: Any) -> LoadedModel:
-        known = {"folder": Path(), "tokenizer": None, "device": torch.device("cpu"), "max_tokens": 80, "max_sequences": 4}
-        return LoadedModel(model=model, **{**known, **settings})
+        session = LoadedModel(folder=Path(), model=model, tokenizer=None, device=torch.device("cpu"), max_tokens=80)
+        return with_settings(session, **{"max_sequences": 4, **settings})
 
     return build
 
@@ -92,9 +95,13 @@ def text() -> Callable[..., tuple[int, ...]]:
 def cached_logits() -> Callable[..., tuple[torch.Tensor, int]]:
     """Logits [T, V] of a text through a session's cache, passed in pieces from one place to another, and the most blocks held."""
 
-    def run(session: LoadedModel, tokens: Sequence[int], passes: Sequence[tuple[int, int]]) -> tuple[torch.Tensor, int]:
+    def run(
+        session: LoadedModel, tokens: Sequence[int], passes: Sequence[tuple[int, int]], pattern: BlockPattern | None = None
+    ) -> tuple[torch.Tensor, int]:
         rows = []
         with prepared_session(session) as ready:
+            if pattern is not None:
+                ready.runner.sight = replace(ready.runner.sight, pattern=pattern)
             pool = ready.runner.pool
             held = pool.open()
             for start, end in passes:

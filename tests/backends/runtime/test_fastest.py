@@ -12,7 +12,7 @@ from torch.nn.attention import flex_attention
 from advisor.backends.detection.compiler import cpp_compiler
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention import exact
-from advisor.backends.runtime.attention.autotune import Fastest, kind_of
+from advisor.backends.runtime.attention.autotune import Autotuner, kind_of
 from advisor.backends.runtime.attention.exact import Call, Way, ways
 from advisor.backends.runtime.cache.store import KvBatch
 from advisor.backends.runtime.engine import GenerationRequest, serve
@@ -62,7 +62,7 @@ class Sundial:
 
 
 @pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Fastest, dict[str, int], Callable[[str, float], None]]:
+def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Autotuner, dict[str, int], Callable[[str, float], None]]:
     """A chooser whose ways take as long as they are told to, and how often each was used."""
     clock, used, lasting = Sundial(), {"sdpa": 0, "written-out": 0}, {"sdpa": 1.0, "written-out": 1.0}
 
@@ -75,70 +75,70 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Fastest, dict[str, int], Cal
         return run
 
     monkeypatch.setattr("advisor.backends.runtime.attention.autotune.ways", lambda asked: {name: way(name) for name in used})
-    return Fastest(clock=clock), used, lasting.__setitem__
+    return Autotuner(clock=clock), used, lasting.__setitem__
 
 
 def test_the_way_that_took_least_is_taken_and_nothing_is_measured_while_serving(timed: Any) -> None:
-    fastest, used, takes = timed
+    autotuner, used, takes = timed
     takes("sdpa", 3.0)
-    with fastest.trying(100.0):
-        fastest.compute(call())
-    assert fastest.choices[kind_of(call())].way == "written-out"
+    with autotuner.tuning(100.0):
+        autotuner.compute(call())
+    assert autotuner.choices[kind_of(call())].way == "written-out"
     before = dict(used)
-    fastest.compute(call(keys=19))
-    fastest.compute(call(sequences=8, keys=500))
+    autotuner.compute(call(keys=19))
+    autotuner.compute(call(sequences=8, keys=500))
     assert used == {"sdpa": before["sdpa"], "written-out": before["written-out"] + 2}, "the nearest kind that was measured decides"
-    assert len(fastest.choices) == 1
+    assert len(autotuner.choices) == 1
 
 
 def test_without_a_measurement_the_first_way_is_taken(timed: Any) -> None:
-    fastest, used, _ = timed
-    fastest.compute(call())
+    autotuner, used, _ = timed
+    autotuner.compute(call())
     assert used == {"sdpa": 1, "written-out": 0}
 
 
 def test_one_token_says_nothing_about_whole_prompts(timed: Any) -> None:
-    fastest, used, takes = timed
+    autotuner, used, takes = timed
     takes("sdpa", 3.0)
-    with fastest.trying(100.0):
-        fastest.compute(call())
+    with autotuner.tuning(100.0):
+        autotuner.compute(call())
     measured = used["sdpa"]
-    fastest.compute(call(1, 20, 20, is_causal=True))
+    autotuner.compute(call(1, 20, 20, is_causal=True))
     assert used["sdpa"] == measured + 1
 
 
 def test_measuring_ends_when_its_time_is_up(timed: Any) -> None:
-    fastest, _, _ = timed
-    with fastest.trying(1.0):
-        fastest.compute(call())
-        fastest.compute(call(sequences=16))
-    assert len(fastest.choices) == 1
+    autotuner, _, _ = timed
+    with autotuner.tuning(1.0):
+        autotuner.compute(call())
+        autotuner.compute(call(sequences=16))
+    assert len(autotuner.choices) == 1
 
 
 def test_a_way_that_fails_is_not_taken_and_the_reason_says_so(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    fastest, _, _ = timed
+    autotuner, _, _ = timed
 
     def broken(_: Call) -> Tensor:
         raise RuntimeError("No available kernel")
 
     monkeypatch.setattr("advisor.backends.runtime.attention.autotune.ways", lambda _: {"sdpa": broken, "written-out": exact.written_out})
-    with fastest.trying(1.0):
-        fastest.compute(call())
-    (reason,) = fastest.reasons
+    with autotuner.tuning(1.0):
+        autotuner.compute(call())
+    (reason,) = autotuner.reasons
     assert reason.startswith("steps of up to 4 x 1 tokens that see up to 32: written-out (")
     assert reason.endswith("not able: sdpa)")
 
 
 def test_a_session_tries_before_it_serves_and_remembers(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
-    fastest = Fastest()
-    session = open_session(llama, attention="flash", fastest=fastest, kv_layout="paged", kv_block_tokens=8, kv_prefix_reuse=True)
+    autotuner = Autotuner()
+    session = open_session(llama, attention="flash", autotuner=autotuner, kv_layout="paged", kv_block_tokens=8, kv_prefix_reuse=True)
     jobs = [GenerationRequest(tuple(range(3, 40)), 5) for _ in range(3)]
     first = serve(session, jobs, concurrency=None)
-    known = dict(fastest.choices)
+    known = dict(autotuner.choices)
     assert any(kind.is_causal for kind in known)
     assert any(kind.tokens == 1 and kind.sequences == 4 for kind in known)
     again = serve(session, jobs, concurrency=None)
-    assert fastest.choices == known
+    assert autotuner.choices == known
     assert first.kv_used_bytes_peak == again.kv_used_bytes_peak < first.kv_bytes, "trials leave no trace in the pool"
 
 

@@ -72,9 +72,9 @@ def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
     "changes",
     [
         {"kv_window": 8},
-        {"kv_window": 8, "kv_first_tokens": 4},
+        {"kv_window": 8, "kv_sink_tokens": 4},
         {"attention_window": 6},
-        {"kv_window": 8, "kv_first_tokens": 4, "kv_format": "int4"},
+        {"kv_window": 8, "kv_sink_tokens": 4, "kv_format": "int4"},
     ],
 )
 def test_a_cache_that_forgets_is_read_as_on_the_plain_path(

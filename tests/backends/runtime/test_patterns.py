@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from advisor.backends.deployment import CacheRetention
+from advisor.backends.deployment import CacheRetention, Pattern
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import GenerationRequest, serve
+from advisor.backends.runtime.prepare import prepared_session
 from advisor.kernels.attention.block_pattern import BlockPattern
 from advisor.profiles.errors import AdvisorError
 
@@ -19,6 +20,13 @@ PATTERNS = {
     "bigbird": BlockPattern(window=9, first=5, random_blocks=1, seed=3, block=16),
     "global-places": BlockPattern(window=5, global_tokens=(3, 40), block=16),
 }
+
+BIGBIRD = Pattern(window=9, global_tokens=5, random_blocks=1, block_tokens=16)
+
+
+def test_the_pattern_of_a_session_is_the_one_that_kernels_take(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    with prepared_session(open_session(llama, attention_pattern=BIGBIRD)) as ready:
+        assert ready.runner.sight.pattern == BlockPattern(window=9, first=5, random_blocks=1, block=16)
 
 
 def under_mask(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Tensor:
@@ -45,10 +53,8 @@ def test_a_pattern_of_blocks_is_the_model_under_its_mask(
     attention: str,
 ) -> None:
     tokens, places, pattern = text(80), torch.arange(80), PATTERNS[name]
-    session = open_session(
-        llama, attention=attention, attention_pattern=pattern, kv_layout=layout, kv_block_tokens=BLOCK, max_sequences=1, max_tokens=96
-    )
-    found, _ = cached_logits(session, tokens, passes_of(80, sizes))
+    session = open_session(llama, attention=attention, kv_layout=layout, kv_block_tokens=BLOCK, max_sequences=1, max_tokens=96)
+    found, _ = cached_logits(session, tokens, passes_of(80, sizes), pattern)
     seen = pattern.allows(places[:, None], places[None])
     torch.testing.assert_close(found, under_mask(llama, tokens, seen), atol=2e-4, rtol=2e-4)
 
@@ -81,7 +87,7 @@ def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_
 
 
 @pytest.mark.parametrize("kv_format", ["bf16", "int4"])
-@pytest.mark.parametrize("settings", [{"attention_pattern": PATTERNS["bigbird"]}, {"attention_window": 9}], ids=["pattern", "window"])
+@pytest.mark.parametrize("settings", [{"attention_pattern": BIGBIRD}, {"attention_window": 9}], ids=["pattern", "window"])
 def test_sequences_of_a_batch_see_each_its_own_part(
     settings: dict[str, Any], kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
@@ -94,7 +100,7 @@ def test_sequences_of_a_batch_see_each_its_own_part(
     assert kv_format == "int4" or [done.tokens for done in drafted.finished] == alone
 
 
-@pytest.mark.parametrize("settings", [{"attention_pattern": BlockPattern(window=80)}, {"attention_window": 80}], ids=["pattern", "window"])
+@pytest.mark.parametrize("settings", [{"attention_pattern": Pattern(window=80)}, {"attention_window": 80}], ids=["pattern", "window"])
 def test_seeing_the_whole_text_changes_no_token(
     settings: dict[str, Any],
     llama: Any,
@@ -112,6 +118,6 @@ def test_seeing_the_whole_text_changes_no_token(
 def test_a_pattern_beside_windows_of_the_model_is_refused(
     build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
-    session = open_session(build_model("mistral", sliding_window=7), attention_pattern=PATTERNS["longformer"])
+    session = open_session(build_model("mistral", sliding_window=7), attention_pattern=Pattern(window=9, global_tokens=5, block_tokens=16))
     with pytest.raises(AdvisorError, match="windows of their own"):
         serve(session, [GenerationRequest((5, 6, 7), 2)], concurrency=None)

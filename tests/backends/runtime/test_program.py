@@ -1,7 +1,6 @@
 """The decoding program: buckets and padding, capture where there is a GPU, and what is said where a model cannot be captured."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from advisor.backends.runtime.device.decode_batch import Lanes, Placed
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
+from tests.backends.sessions import with_settings
 
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching": "continuous"}
 CPU = torch.device("cpu")
@@ -118,5 +118,5 @@ def test_a_gpu_is_driven_with_graphs_and_two_slots(build_model: Callable[..., An
     assert outcome.fallback_reason is None
     assert outcome.captured_steps >= 36
     assert 0 <= outcome.host_gap_share < 1
-    contiguous = serve(replace(session, kv_layout="contiguous"), [GenerationRequest((3, 4, 5), 10)] * 2, concurrency=2)
+    contiguous = serve(with_settings(session, kv_layout="contiguous"), [GenerationRequest((3, 4, 5), 10)] * 2, concurrency=2)
     assert contiguous.captured_steps > 0

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import torch
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling, uniform
+from tests.backends.sessions import with_settings
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]])
 
@@ -104,7 +104,7 @@ def test_speculation_keeps_the_distribution_of_sampling(llama: Any, draft: Any, 
         {"decoding": "draft", "draft_tokens": 2, "draft_model": draft},
         {"decoding": "draft", "draft_tokens": 2, "draft_model": llama},
     ):
-        outcome = serve(replace(session, **decoding), jobs, concurrency=None, sampling=sampling)
+        outcome = serve(with_settings(session, **decoding), jobs, concurrency=None, sampling=sampling)
         seen = Counter(done.tokens[1] for done in outcome.finished)
         distance = sum(abs(seen[token] / count - chance) for token, chance in enumerate(exact)) / 2
         assert distance < 0.07, f"{decoding.get('decoding', 'plain')}: total variation {distance:.3f}"

@@ -69,7 +69,7 @@ def rotated(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def sinks(open_session: Callable[..., LoadedModel], model: Any, kept: CacheRetention, **changes: Any) -> LoadedModel:
-    known: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": kept.window, "kv_first_tokens": kept.first}
+    known: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": kept.window, "kv_sink_tokens": kept.first}
     return open_session(model, **{**known, **changes})
 
 

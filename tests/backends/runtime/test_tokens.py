@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -11,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.runtime.attention.autotune import Autotuner
 from advisor.backends.runtime.engine import GenerationRequest, serve
+from tests.backends.sessions import with_settings
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -65,7 +65,7 @@ def test_every_lossless_stack_generates_the_same_tokens(
         "draft": {"decoding": "draft", "draft_tokens": 3, "draft_model": draft},
         "draft-itself": {"decoding": "draft", "draft_tokens": 4, "draft_model": llama},
     }[decoding]
-    ways: dict[str, Any] = {"attention": attention} | ({"fastest": Fastest()} if attention == "flash" else {})
+    ways: dict[str, Any] = {"attention": attention} | ({"autotuner": Autotuner()} if attention == "flash" else {})
     session = open_session(llama, **ways, **LAYOUTS[layout], **BATCHINGS[batching], **drafting)
     outcome = serve(session, expected[0], concurrency=None)
     assert [done.tokens for done in outcome.finished] == expected[1]
@@ -169,7 +169,7 @@ def test_speculation_needs_fewer_steps(llama: Any, open_session: Callable[..., L
     jobs = [GenerationRequest((5, 6, 7, 8) * 6, 40)]
     session = open_session(llama)
     plain = serve(session, jobs, concurrency=None)
-    itself = serve(replace(session, decoding="draft", draft_tokens=4, draft_model=llama), jobs, concurrency=None)
+    itself = serve(with_settings(session, decoding="draft", draft_tokens=4, draft_model=llama), jobs, concurrency=None)
     assert itself.steps <= 1 + -(-39 // 5)
     assert plain.steps == 40
     assert itself.finished[0].tokens == plain.finished[0].tokens

@@ -223,7 +223,7 @@ def test_the_cache_holds_what_was_predicted(
     assert predicted is not None
     bytes_per_token = 2 * 2 * 2 * 16 * 2
     blocks = predicted.value * GIB / bytes_per_token / BLOCK
-    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_first_tokens": first}
+    settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_sink_tokens": first}
     session = open_session(llama, **settings, batching=batching.policy, token_budget=budget, chunked=budget > 0, max_sequences=3)
     outcome = serve(session, [GenerationRequest(text(40, seed), 20) for seed in range(3)], concurrency=3)
     held = outcome.kv_used_bytes_peak / (outcome.kv_bytes / outcome_blocks(session))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from advisor.backends.deployment import Attention, AttentionBackend
 from advisor.backends.detection.compiler import cpp_compiler
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.techniques.attention_flex import AttentionFlex
@@ -24,7 +25,7 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(monkeypatch: pytes
 
 def test_with_a_compiler_only_the_attention_changes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("advisor.backends.detection.compiler.shutil.which", lambda name: f"/usr/bin/{name}")
-    assert AttentionFlex().apply(SESSION) == dataclasses.replace(SESSION, attention="flex")
+    assert AttentionFlex().apply(SESSION) == dataclasses.replace(SESSION, attention=Attention(AttentionBackend.FLEX))
 
 
 def test_the_compiler_that_is_named_in_the_environment_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ class TunedChoice:
 
 
 @dataclass(slots=True)
-class Fastest:
+class Autotuner:
     """Remembers the fastest way for each kind of call. Measures only while it is told to, so that no request waits for it."""
 
     clock: Callable[[], float] = time.perf_counter
@@ -84,7 +84,7 @@ class Fastest:
         return able[self._way(kind, able)](call)
 
     @contextmanager
-    def trying(self, seconds: float) -> Iterator[None]:
+    def tuning(self, seconds: float) -> Iterator[None]:
         """Time kinds that are new, for so long at the most; one that has begun is finished."""
         self._until = self.clock() + seconds
         try:
@@ -99,7 +99,7 @@ class Fastest:
         return tuple(choice.reason for choice in self.choices.values())
 
     @property
-    def is_trying(self) -> bool:
+    def is_tuning(self) -> bool:
         """Whether there is time left to measure."""
         return self.clock() < self._until
 

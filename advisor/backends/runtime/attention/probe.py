@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.runtime.attention.autotune import Autotuner
 from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 from advisor.backends.runtime.model.attention_hook import Options
@@ -49,8 +49,8 @@ def attention_layer_callable(
         pool.allocate(held, kv_tokens)
         held.tokens = kv_tokens - q_tokens
         feeds.append(SequenceInput(held, [0] * q_tokens))
-    fastest = Fastest() if implementation == "flash" else None
-    step = AttentionStep(pool, feeds, batch if phase == "decode" else 0, implementation, fastest=fastest)
+    autotuner = Autotuner() if implementation == "flash" else None
+    step = AttentionStep(pool, feeds, batch if phase == "decode" else 0, implementation, autotuner=autotuner)
     rows = batch * q_tokens
     draw = torch.Generator(device=where).manual_seed(0)
     query, key, value = (
@@ -63,6 +63,6 @@ def attention_layer_callable(
     def run() -> None:
         step.attend(0, query, key, value, options)
 
-    with nullcontext() if fastest is None else fastest.trying(inf):
+    with nullcontext() if autotuner is None else autotuner.tuning(inf):
         run()
     return run

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention.autotune import Fastest
+from advisor.backends.model.tuned_attention import TunedAttention
 from advisor.backends.runtime.attention.exact import Call, can_flex, flex, sdpa, written_out
 from advisor.backends.runtime.attention.rotary import rerotate
 from advisor.backends.runtime.attention.visibility import PLAIN, Visibility, last_evicted, of_blocks, rerotations, visited
@@ -50,10 +50,10 @@ class AttentionStep:
         grouped: int,
         implementation: str,
         sight: Visibility = PLAIN,
-        fastest: Fastest | None = None,
+        autotuner: TunedAttention | None = None,
     ) -> None:
         self.pool = pool
-        self.fastest = fastest
+        self.autotuner = autotuner
         self.implementation = implementation
         self.sight = sight
         self.group, self.chunks = feeds[:grouped], feeds[grouped:]
@@ -181,8 +181,9 @@ class AttentionStep:
         )
 
     def _compute(self, call: Call) -> Tensor:
-        if self.fastest is not None:
-            return self.fastest.compute(call)
+        if self.autotuner is not None:
+            out: Tensor = self.autotuner.compute(call)
+            return out
         if self.implementation == "flex" and can_flex(call):
             return flex(call)
         return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
@@ -225,7 +226,7 @@ class AttentionStep:
         """What the group sees, or one of the chunks; with scales for those who apply them to scores and not to keys."""
         is_plain = options.softcap is None and options.sinks is None and self._turns is None
         at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
-        return self.pool.read(layer, at, apart=self.fastest is not None or self.implementation != "sdpa" or not is_plain)
+        return self.pool.read(layer, at, apart=self.autotuner is not None or self.implementation != "sdpa" or not is_plain)
 
     def _reading(self, kv_heads: int, chunk: int | None) -> Reading:
         if chunk is None:
