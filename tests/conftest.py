@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from advisor.backends.detection.host import HOST_ROOT
 from tests.paths import HOSTS, set_folders
@@ -25,8 +25,25 @@ os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # Tests never judge wall time: a busy machine is no failure.
-settings.register_profile("no-deadline", deadline=None)
-settings.load_profile("no-deadline")
+settings.register_profile("few-examples", deadline=None, max_examples=20)
+settings.register_profile("many-examples", deadline=None, max_examples=100)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Property tests run on few examples, in the run of slow tests on many."""
+    settings.load_profile("many-examples" if _selects_slow(config) else "few-examples")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The run of slow tests has every property test, too."""
+    for item in items:
+        if _selects_slow(config) and is_hypothesis_test(getattr(item, "function", None)):
+            item.add_marker("slow")
+
+
+def _selects_slow(config: pytest.Config) -> bool:
+    return str(config.getoption("markexpr")).startswith("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)
