@@ -1,4 +1,4 @@
-"""The child process: one job in on standard input, events out as JSON lines, everything else printed to standard error."""
+"""The child process: reads one job from standard input and writes events as JSON lines; other output goes to standard error."""
 
 import ctypes
 import os
@@ -24,7 +24,7 @@ Emit = Callable[[Event], None]
 
 
 def main() -> ExitCode:
-    """Do the job on standard input; every way to fail ends as a `Failed` event."""
+    """Do the job on standard input and return the exit code; every failure is reported as a `Failed` event."""
     emit = _take_standard_output()
     _die_with_parent()
     started = time.monotonic()
@@ -33,7 +33,7 @@ def main() -> ExitCode:
         emit(Started(pid=os.getpid(), threads=job.threads, packages=versions(PACKAGES)))
         if isinstance(job, RungJob):
             check_folder(Path(job.folder), job.workload.longest_tokens)
-        _settle(job)
+        _prepare(job)
         _work(job, emit, started)
     except AdvisorError as error:
         emit(Failed(code=error.code, message=error.message, notes=error.notes))
@@ -57,13 +57,13 @@ def _work(job: Job, emit: Emit, started: float) -> None:
 
             profile_here(job, emit, started)
         case QualityJob():
-            from advisor.backends.measure.technique_quality import judge
+            from advisor.backends.measure.technique_quality import measure_techniques
 
-            judge(job, emit)
+            measure_techniques(job, emit)
 
 
 def _take_standard_output() -> Emit:
-    """Keep descriptor 1 for events and point it at the log, so that a library's stray print cannot break a line."""
+    """Write events to a copy of descriptor 1 and redirect that to the log, so that a library's print cannot break a line."""
     channel = os.dup(1)
     os.dup2(2, 1)
 
@@ -76,7 +76,7 @@ def _take_standard_output() -> Emit:
 
 
 def _die_with_parent() -> None:
-    """Have Linux end this process when its parent ends, also when that happened a moment ago."""
+    """Have Linux kill this process when its parent ends; exit if the parent has ended already."""
     if sys.platform != "linux":
         return
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -84,8 +84,8 @@ def _die_with_parent() -> None:
         raise SystemExit(ExitCode.DIED)
 
 
-def _settle(job: Job) -> None:
-    """Load the libraries, set the threads and, last, the limit on memory beyond what the libraries took."""
+def _prepare(job: Job) -> None:
+    """Import the libraries, set the threads and, last, limit the address space to what is mapped now plus the job's limit."""
     import torch
     import transformers
 
@@ -103,7 +103,9 @@ def _address_space_bytes() -> int:
 
 
 def _failure(error: Exception) -> Failed:
-    from advisor.backends.runtime.device.memory import is_out_of_memory  # loads torch, as every job does before it can run out
+    from advisor.backends.runtime.device.memory import (
+        is_out_of_memory,  # imports torch, which every job has done before it can run out of memory
+    )
 
     if is_out_of_memory(error):
         return Failed(code="out-of-memory", message=f"out of memory: {_first_line(error)}")

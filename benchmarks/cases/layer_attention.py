@@ -5,19 +5,19 @@ from functools import partial
 
 import torch
 
-from advisor.backends.measure.attention_times import VARIANTS, HeadShape, Work
+from advisor.backends.measure.attention_times import VARIANTS, AttentionShape, HeadShape
 from benchmarks.harness.case import Bench, Case, Measured
 from benchmarks.harness.parts import KERNELS
 from benchmarks.harness.timing import Candidate, interleaved
 
 HEADS = HeadShape(16, 8, 64)
 WORKS = (
-    Work("decode", 4, 1, 1024),
-    Work("decode", 16, 1, 1024),
-    Work("decode", 1, 1, 4096),
-    Work("decode", 16, 1, 256),
-    Work("prefill", 1, 512, 512),
-    Work("prefill", 1, 256, 1024),
+    AttentionShape("decode", 4, 1, 1024),
+    AttentionShape("decode", 16, 1, 1024),
+    AttentionShape("decode", 1, 1, 4096),
+    AttentionShape("decode", 16, 1, 256),
+    AttentionShape("prefill", 1, 512, 512),
+    AttentionShape("prefill", 1, 256, 1024),
 )
 FIRST = ("sdpa", "paged", "bf16")
 """What the others are compared with."""
@@ -26,10 +26,10 @@ MORE = (
     *((implementation, "paged", kv_format) for implementation in ("sdpa", "eager") for kv_format in ("fp8", "int4")),
 )
 TINY_HEADS = HeadShape(2, 1, 32)
-TINY_WORKS = (Work("decode", 2, 1, 32), Work("prefill", 1, 16, 16))
+TINY_WORKS = (AttentionShape("decode", 2, 1, 32), AttentionShape("prefill", 1, 16, 16))
 
 
-def layer_cases(works: Sequence[Work] = WORKS, heads: HeadShape = HEADS, *, seconds: float = 8.0) -> list[Case]:
+def layer_cases(works: Sequence[AttentionShape] = WORKS, heads: HeadShape = HEADS, *, seconds: float = 8.0) -> list[Case]:
     """A case for each piece of work."""
     return [
         Case(
@@ -42,7 +42,7 @@ def layer_cases(works: Sequence[Work] = WORKS, heads: HeadShape = HEADS, *, seco
     ]
 
 
-def time_layer(work: Work, heads: HeadShape, bench: Bench) -> Measured:
+def time_layer(work: AttentionShape, heads: HeadShape, bench: Bench) -> Measured:
     """Candidates are back end, layout and format; the first is the one that others are compared with."""
     order = dict.fromkeys((FIRST, *VARIANTS, *MORE))
     candidates = [Candidate(" ".join(variant), [_layer(work, heads, variant, bench.device)]) for variant in order]
@@ -57,7 +57,7 @@ def time_layer(work: Work, heads: HeadShape, bench: Bench) -> Measured:
     )  # fmt: skip
 
 
-def _layer(work: Work, heads: HeadShape, variant: tuple[str, str, str], device: torch.device) -> partial[None]:
+def _layer(work: AttentionShape, heads: HeadShape, variant: tuple[str, str, str], device: torch.device) -> partial[None]:
     from advisor.backends.runtime.attention.probe import attention_layer_callable
 
     implementation, layout, kv_format = variant

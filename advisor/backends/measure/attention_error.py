@@ -1,7 +1,7 @@
-"""How far each head's attention is from exact when its keys and values go through a session's cache, or its sight is narrowed.
+"""Relative error of each head's attention output under a session's cache format, eviction or attention mask.
 
-The model runs exactly; at every layer its queries, keys and values are also given to each session's own attention step, in single
-precision, with a cache of its own. So whatever a technique does to cache or sight shows, and nothing else.
+The model runs exactly; at every layer its queries, keys and values are also given to each altered session's attention step, in single
+precision and with a cache of its own. Errors of earlier layers do not propagate.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,27 +23,27 @@ from advisor.profiles.quality import HeadError
 
 
 def attention_errors(
-    session: LoadedModel, altered: Mapping[str, LoadedModel], stretches: Tensor, on_stretch: Callable[[int, int], None]
+    session: LoadedModel, altered: Mapping[str, LoadedModel], windows: Tensor, on_window: Callable[[int, int], None]
 ) -> dict[str, tuple[HeadError, ...]]:
-    """‖altered − exact‖ / ‖exact‖ of every head's outputs on the tokens [W, T], by the name of the altered session.
+    """‖altered − exact‖ / ‖exact‖ of every head's outputs on the token ids `windows` [W, T], by the name of the altered session.
 
-    Works on any model that the runtime runs, trained or not. Raises `AdvisorError` for the others.
+    `on_window` is called with the windows done and their number. Raises `AdvisorError` for models that the runtime cannot run.
     """
     with ExitStack() as undo:
         undo.enter_context(memory_errors("measuring attention"))
         ready = prepared(session.model, undo)
         undo.enter_context(torch.inference_mode())
-        length = stretches.shape[1]
-        watch = _Watch(_Passage(session, ready, length), {name: _Passage(each, ready, length) for name, each in altered.items()})
-        places = torch.arange(length, device=session.device)
-        for done, stretch in enumerate(stretches):
-            ready.forward(watch, stretch.to(session.device), places, places[-1:])
-            on_stretch(done + 1, len(stretches))
+        length = windows.shape[1]
+        watch = _Watch(_Passage(session, ready, length), {name: _Passage(other, ready, length) for name, other in altered.items()})
+        positions = torch.arange(length, device=session.device)
+        for done, window in enumerate(windows):
+            ready.forward(watch, window.to(session.device), positions, positions[-1:])
+            on_window(done + 1, len(windows))
         return {name: watch.errors(name) for name in altered}
 
 
 class _Passage:
-    """One sequence through the attention of a session, from an empty cache, for one layer after the other."""
+    """One sequence through the attention of a session, layer by layer, starting with an empty cache."""
 
     def __init__(self, session: LoadedModel, ready: Prepared, length: int) -> None:
         alone = replace(
@@ -54,29 +54,30 @@ class _Passage:
             batching=replace(session.batching, max_sequences=1),
             kv_capacity_tokens=None,
         )
-        kept = kept_of(alone, ready.windows)
-        room = room_of(alone, kept)
-        pool = Pool(ready.heads, room, torch.float32, session.device)
-        self._held = pool.open()
-        pool.allocate(self._held, length)
-        sight, piece = sight_of(alone, ready, kept), room.page_tokens if room.has_ring else length
-        self._pieces = [slice(start, min(start + piece, length)) for start in range(0, length, piece)]
+        retention = kept_of(alone, ready.windows)
+        cache = room_of(alone, retention)
+        pool = Pool(ready.heads, cache, torch.float32, session.device)
+        self._blocks = pool.open()
+        pool.allocate(self._blocks, length)
+        visibility, chunk = sight_of(alone, ready, retention), cache.page_tokens if cache.has_ring else length
+        self._chunks = [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
         self._steps = []
-        for tokens in self._pieces:
-            self._held.tokens = tokens.start
-            self._steps.append(AttentionStep(pool, [SequenceInput(self._held, [0] * (tokens.stop - tokens.start))], 1, "eager", sight))
+        for tokens in self._chunks:
+            self._blocks.tokens = tokens.start
+            inputs = [SequenceInput(self._blocks, [0] * (tokens.stop - tokens.start))]
+            self._steps.append(AttentionStep(pool, inputs, 1, "eager", visibility))
 
     def attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
-        """[T, H, D] to [T, H, E], each token finding its past as in decoding."""
+        """Attention outputs [T, H, E] of queries, keys and values [T, H, D], with the cache read back as in decoding."""
         parts = []
-        for tokens, step in zip(self._pieces, self._steps, strict=True):
-            self._held.tokens = tokens.start
+        for tokens, step in zip(self._chunks, self._steps, strict=True):
+            self._blocks.tokens = tokens.start
             parts.append(step.attend_rows(layer, queries[tokens], keys[tokens], values[tokens], options))
         return torch.cat(parts)
 
 
 class _Watch:
-    """Answers a model's attention exactly, and adds up what others would have answered."""
+    """Computes a model's attention exactly, and accumulates the squared errors of the altered sessions."""
 
     def __init__(self, exact: _Passage, altered: Mapping[str, _Passage]) -> None:
         self._exact = exact
@@ -93,15 +94,15 @@ class _Watch:
         return exact.to(queries.dtype)
 
     def errors(self, name: str) -> tuple[HeadError, ...]:
-        """Every head of every layer, in order."""
-        found = []
+        """Relative errors of the named session: every head of every layer, in order."""
+        errors = []
         for layer in sorted(layer for kind, layer in self._squares if kind == name):
-            whole = self._squares["", layer].clamp(min=torch.finfo(torch.float64).tiny)
-            shares = (self._squares[name, layer] / whole).sqrt().tolist()
-            found += [HeadError(layer=layer, head=head, error=share) for head, share in enumerate(shares)]
-        return tuple(found)
+            exact = self._squares["", layer].clamp(min=torch.finfo(torch.float64).tiny)
+            shares = (self._squares[name, layer] / exact).sqrt().tolist()
+            errors += [HeadError(layer=layer, head=head, error=share) for head, share in enumerate(shares)]
+        return tuple(errors)
 
     def _add(self, name: str, layer: int, rows: Tensor) -> None:
-        """Squares of [T, H, E] summed for each head."""
+        """Add the squares of `rows` [T, H, E], summed for each head."""
         squares = rows.double().square().sum((0, 2))
         self._squares[name, layer] = self._squares.get((name, layer), torch.zeros_like(squares)) + squares

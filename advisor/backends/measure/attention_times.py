@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
 
 @dataclass(frozen=True, slots=True)
 class HeadShape:
-    """Heads of the queries, heads of keys and values, and their width."""
+    """Numbers of query heads and of key-value heads, and their width."""
 
     q_heads: int
     kv_heads: int
@@ -23,8 +23,8 @@ class HeadShape:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """So many sequences, each with so many new and so many tokens in all."""
+class AttentionShape:
+    """A batch of sequences with `q_tokens` new tokens and `kv_tokens` tokens in all each."""
 
     phase: Literal["prefill", "decode"]
     batch: int
@@ -47,40 +47,41 @@ VARIANTS = (
         for kv_format in ("int8", "fp8", "int4")
     ),
 )
-"""Implementation, layout and cache format. Both most telling first: what there is no time for is left out.
+"""Implementation, layout and cache format, most informative first: variants beyond the time budget are skipped.
 
-A format that was measured in one way is priced in the others by what they differ by in bf16, so each is measured in one at least.
+Every format is measured under at least one implementation and layout; the estimate for the others scales it by their ratio in bf16.
 """
-WORKS = (
-    *(Work("decode", batch, 1, kv) for batch in (1, 4, 16) for kv in (64, 256, 1024)),
-    *(Work("decode", batch, 4, 256) for batch in (1, 8)),
-    *(Work("prefill", 1, tokens, tokens) for tokens in (16, 64, 256, 1024)),
-    *(Work("prefill", 1, tokens, kv) for tokens, kv in ((64, 256), (256, 1024))),
+SHAPES = (
+    *(AttentionShape("decode", batch, 1, kv) for batch in (1, 4, 16) for kv in (64, 256, 1024)),
+    *(AttentionShape("decode", batch, 4, 256) for batch in (1, 8)),
+    *(AttentionShape("prefill", 1, tokens, tokens) for tokens in (16, 64, 256, 1024)),
+    *(AttentionShape("prefill", 1, tokens, kv) for tokens, kv in ((64, 256), (256, 1024))),
 )
 
 
-NEEDED_SETS = 7
-"""Timed even when the time is up."""
+REQUIRED_SETS = 7
+"""Variants that are timed even after the deadline."""
 MOST_SCORES = 2**31
-"""Work with more products of new tokens, tokens and width than this would take seconds and tell little."""
+"""Most products of new tokens, tokens, heads and width in one call; larger shapes take seconds and add little."""
 
 
 def attention_timings(device: "torch.device", share: float) -> MeasurementKind[AttentionPoint]:
-    """The first shape of heads in the variants that plans use most, then the rest, in whole sets."""
+    """The timings of the first head shape in every variant, then of the other head shapes; a set is one head shape in one variant."""
     first, *others = HEAD_SHAPES
     sets = [(first, variant) for variant in VARIANTS] + [(heads, variant) for variant in VARIANTS for heads in others]
-    return MeasurementKind(works=[partial(time_set, heads, variant, device) for heads, variant in sets], share=share, needed=NEEDED_SETS)
+    tasks = [partial(time_set, heads, variant, device) for heads, variant in sets]
+    return MeasurementKind(tasks=tasks, share=share, required=REQUIRED_SETS)
 
 
 def time_set(heads: HeadShape, variant: tuple[str, str, str], device: "torch.device") -> Iterator[AttentionPoint]:
-    """One variant on one shape of heads."""
-    for work in WORKS:
-        if work.q_tokens * work.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
-            yield time_attention(heads, variant, work, device)
+    """One variant on one head shape: a point for each shape of `SHAPES` within `MOST_SCORES`."""
+    for shape in SHAPES:
+        if shape.q_tokens * shape.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
+            yield time_attention(heads, variant, shape, device)
 
 
-def time_attention(heads: HeadShape, variant: tuple[str, str, str], work: Work, device: "torch.device") -> AttentionPoint:
-    """One measured point."""
+def time_attention(heads: HeadShape, variant: tuple[str, str, str], shape: AttentionShape, device: "torch.device") -> AttentionPoint:
+    """Time one layer's attention in the given variant, head shape and batch."""
     import torch
 
     from advisor.backends.runtime.attention.probe import attention_layer_callable
@@ -90,10 +91,10 @@ def time_attention(heads: HeadShape, variant: tuple[str, str, str], work: Work, 
         implementation=implementation,
         layout=layout,
         kv_format=kv_format,
-        phase=work.phase,
-        batch=work.batch,
-        q_tokens=work.q_tokens,
-        kv_tokens=work.kv_tokens,
+        phase=shape.phase,
+        batch=shape.batch,
+        q_tokens=shape.q_tokens,
+        kv_tokens=shape.kv_tokens,
         q_heads=heads.q_heads,
         kv_heads=heads.kv_heads,
         head_dim=heads.head_dim,
@@ -104,10 +105,10 @@ def time_attention(heads: HeadShape, variant: tuple[str, str, str], work: Work, 
         implementation=implementation,
         layout=layout,
         kv_format=kv_format,
-        phase=work.phase,
-        batch=work.batch,
-        q_tokens=work.q_tokens,
-        kv_tokens=work.kv_tokens,
+        phase=shape.phase,
+        batch=shape.batch,
+        q_tokens=shape.q_tokens,
+        kv_tokens=shape.kv_tokens,
         q_heads=heads.q_heads,
         kv_heads=heads.kv_heads,
         head_dim=heads.head_dim,

@@ -1,4 +1,4 @@
-"""Memory bandwidth and the cost of the smallest operator."""
+"""Memory bandwidth, and the launch cost of an operator."""
 
 from typing import TYPE_CHECKING
 
@@ -10,14 +10,14 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
 DEFAULT_CACHE_BYTES = 32 * 1024**2
-"""Last-level cache where the system does not tell it."""
+"""Assumed last-level cache where the system does not report it."""
 BEYOND_CACHE = 4
-"""A buffer so many times the last-level cache does not live in it."""
+"""Size of a buffer that is read from memory, as a multiple of the last-level cache."""
 MAX_BUFFER_BYTES = GIB
 
 
 def cache_bytes(device: "torch.device") -> int:
-    """The last-level cache of the device."""
+    """Size of the device's last-level cache."""
     if device.type == "cuda":
         import torch
 
@@ -26,12 +26,12 @@ def cache_bytes(device: "torch.device") -> int:
 
 
 def beyond_cache_bytes(device: "torch.device") -> int:
-    """Size of a buffer that is read from memory, not from a cache."""
+    """Size of a buffer that does not fit in any cache of the device, at most `MAX_BUFFER_BYTES`."""
     return min(MAX_BUFFER_BYTES, max(64 * 1024**2, BEYOND_CACHE * cache_bytes(device)))
 
 
 def copy_bytes_per_s(device: "torch.device") -> float:
-    """Bytes read and written per second by a copy of a large buffer; both directions count."""
+    """Bytes read plus bytes written per second by a copy of a large buffer (as STREAM counts)."""
     import torch
 
     size = beyond_cache_bytes(device)
@@ -40,7 +40,7 @@ def copy_bytes_per_s(device: "torch.device") -> float:
 
 
 def read_bytes_per_s(device: "torch.device") -> float:
-    """Bytes per second of a sum over a large buffer, which only reads."""
+    """Bytes read per second by a sum over a large buffer."""
     import torch
 
     size = beyond_cache_bytes(device)
@@ -49,8 +49,8 @@ def read_bytes_per_s(device: "torch.device") -> float:
 
 
 def launch_s(device: "torch.device") -> float:
-    """Time of an operator on one element, one after another."""
+    """Seconds of an operator on one element, called back to back."""
     import torch
 
-    one = torch.zeros(1, device=device)
-    return seconds_per_call(lambda _: one.add_(1.0), device)
+    element = torch.zeros(1, device=device)
+    return seconds_per_call(lambda _: element.add_(1.0), device)

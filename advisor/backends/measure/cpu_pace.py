@@ -1,45 +1,46 @@
-"""How fast the processor runs just now: its clock and what its neighbours leave it, from a fixed piece of work timed over and over.
+"""The processor's current speed, by timing a fixed loop repeatedly.
 
-A virtual machine's core runs up to twice as slow while its sibling thread is busy, for seconds or minutes, and no counter tells. What was
-timed at one pace misses at another; the ratio of the two paces says how much of a miss is the machine's.
+A virtual machine's core runs up to twice as slow for seconds or minutes while its sibling thread is busy, and no counter shows it. The
+ratio of the paces during two measurements says how much of their difference is the machine's.
 """
 
 import time
 from statistics import fmean, median
 
 EVERY_S = 0.05
+"""Least time between two samples."""
 ITERATIONS = 500
-"""About 30 µs: under a thousandth of the time between two samples."""
+"""Of the fixed loop, about 30 µs: under a thousandth of the time between two samples."""
 HICCUP = 4.0
-"""A sample that took so many times the median was interrupted, and says nothing of the pace."""
+"""Samples above this multiple of the median were interrupted by the scheduler and are ignored."""
 
 
 class Pace:
-    """Samples of the pace."""
+    """Samples of the time that the fixed loop takes."""
 
     def __init__(self) -> None:
         self._due = 0.0
         self._samples: list[float] = []
 
     def tick(self) -> None:
-        """Take a sample, if the last is `EVERY_S` old."""
+        """Take a sample if the last one is at least `EVERY_S` old."""
         if time.perf_counter() >= self._due:
             self._samples.append(time_fixed_loop())
             self._due = time.perf_counter() + EVERY_S
 
     @property
     def mean_s(self) -> float | None:
-        """Mean seconds of the fixed work, interrupted samples left out; `None` before the first."""
+        """Mean time of the fixed loop in seconds without interrupted samples; `None` before the first sample."""
         if not self._samples:
             return None
-        most = HICCUP * median(self._samples)
-        return fmean(sample for sample in self._samples if sample <= most)
+        limit = HICCUP * median(self._samples)
+        return fmean(sample for sample in self._samples if sample <= limit)
 
 
 def time_fixed_loop() -> float:
-    """What the fixed work takes once: integer arithmetic in the interpreter, which stays within the first cache."""
+    """Seconds of the fixed loop: integer arithmetic in the interpreter, whose data stay in the first-level cache."""
     started = time.perf_counter()
     total = 0
-    for turn in range(ITERATIONS):
-        total += turn * turn
+    for index in range(ITERATIONS):
+        total += index * index
     return time.perf_counter() - started

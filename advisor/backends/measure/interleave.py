@@ -1,4 +1,4 @@
-"""Kinds of measurement take turns over the whole time there is, so that what the machine does meanwhile disturbs all alike."""
+"""Interleaves kinds of measurement over the whole time budget, so that a disturbance of the machine affects all of them equally."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -13,39 +13,39 @@ T = TypeVar("T")
 
 @dataclass(slots=True, kw_only=True)
 class MeasurementKind(Generic[T]):
-    """One kind of measurement: pieces of work, the most telling first, and what those done have found."""
+    """One kind of measurement: its tasks, the most informative first, and the samples of those that are done."""
 
-    works: Sequence[Callable[[], Iterable[T]]]
+    tasks: Sequence[Callable[[], Iterable[T]]]
     share: float
-    """Of the time, relative to the other kinds."""
-    needed: int
-    """Pieces that are done even when the time is up."""
-    found: list[T] = field(default_factory=list)
+    """Share of the time, relative to the other kinds."""
+    required: int
+    """Tasks that are done even after the deadline."""
+    samples: list[T] = field(default_factory=list)
     done: int = 0
     spent_s: float = 0.0
 
     def step(self) -> None:
-        """Do the next piece."""
+        """Do the next task and add its samples."""
         started = time.monotonic()
-        self.found += self.works[self.done]()
+        self.samples += self.tasks[self.done]()
         self.done += 1
         self.spent_s += time.monotonic() - started
 
-    def goes_on(self, deadline: Deadline) -> bool:
-        """Whether there is a piece left that may or must be done."""
-        return self.done < min(self.needed, len(self.works)) or (self.done < len(self.works) and not deadline.passed)
+    def has_work(self, deadline: Deadline) -> bool:
+        """Whether a task is left that must be done, or that may be done before `deadline`."""
+        return self.done < min(self.required, len(self.tasks)) or (self.done < len(self.tasks) and not deadline.passed)
 
 
 def interleave(kinds: Sequence[MeasurementKind[Any]], clock: Clock, deadline: Deadline, step: str) -> float | None:
-    """Work until the deadline, next at the kind that is furthest behind its share; what one leaves over, the others use.
+    """Do tasks until `deadline`, each time one of the kind that has used the least of its share, and report progress under the name `step`.
 
-    Returns the processor's mean pace meanwhile, as `Pace` gives it.
+    Returns the mean of the processor's pace meanwhile in seconds, as `Pace.mean_s`.
     """
     pace = Pace()
-    total = sum(len(kind.works) for kind in kinds)
-    while waiting := [kind for kind in kinds if kind.goes_on(deadline)]:
-        clock.tell(step, sum(kind.done for kind in kinds), total)
+    total = sum(len(kind.tasks) for kind in kinds)
+    while unfinished := [kind for kind in kinds if kind.has_work(deadline)]:
+        clock.report(step, sum(kind.done for kind in kinds), total)
         pace.tick()
-        min(waiting, key=lambda kind: kind.spent_s / kind.share).step()
-    clock.tell(step, total, total)
+        min(unfinished, key=lambda kind: kind.spent_s / kind.share).step()
+    clock.report(step, total, total)
     return pace.mean_s

@@ -1,4 +1,4 @@
-"""The ladder: the baseline, then one technique more at a time, each in a fresh child, one child at a time."""
+"""The ladder: measures the baseline, then adds one technique at a time; every rung runs in a fresh child process, one at a time."""
 
 import hashlib
 import threading
@@ -22,12 +22,12 @@ REFERENCE_FILE = "baseline-logprobs.safetensors"
 BASELINE = "baseline"
 
 OnEvent = Callable[[str, Event], None]
-"""Called with the rung's name and what its child said."""
+"""Called with the rung's name and an event of its child."""
 
 
 @dataclass(frozen=True, slots=True)
 class LadderRung:
-    """One rung to be measured: the technique it adds (`None` for the baseline) and what was predicted for it."""
+    """A rung to measure: the technique that it adds, `None` for the baseline, and its predicted metrics."""
 
     technique: Chosen | None
     predicted: Metrics
@@ -40,7 +40,7 @@ class LadderRung:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ladder:
-    """Everything that `run_ladder` needs. `steps` start with the baseline and follow the order of application."""
+    """What `run_ladder` measures. `steps` start with the baseline and follow the order in which techniques are applied."""
 
     plan_id: str
     title: str
@@ -48,14 +48,14 @@ class Ladder:
     """The model's name, as shown."""
     folder: Path
     draft_folder: Path | None = None
-    """Where the draft model is, for a technique that needs one."""
+    """Folder of the draft model, for techniques that need one."""
     text_file: Path
     request: Request
     environment: Environment
     recipe: Recipe
     steps: tuple[LadderRung, ...]
     max_sequences: int
-    """Slots of the baseline's batch."""
+    """Most sequences in the baseline's batch."""
     device: str = "cpu"
     memory_limit_bytes: int | None = None
 
@@ -63,17 +63,18 @@ class Ladder:
 def run_ladder(
     ladder: Ladder, out: Path, on_event: OnEvent, *, cancel: threading.Event | None = None, rung_timeout_s: float = 1800.0
 ) -> Run:
-    """Measure every step that an earlier run of the same plan on this machine did not finish; keep `run.json` in `out` whole.
+    """Measure every rung that an earlier run of the same plan on this machine did not finish, and return the run.
 
-    The file is written after every rung, so nothing measured is lost. A rung that fails is recorded and the next one tried.
-    Where the baseline failed, the others have no quality: they are measured again once a later run has the baseline's scores.
-    Raises `AdvisorError` `run-exists` when `out` holds another plan's run, and what `read_run` and `write_whole` raise.
+    `run.json` in `out` is written after every rung. A rung that fails is recorded, and the next one is measured. Without a baseline the
+    other rungs have no quality: they are measured again once a later run has the baseline's scores.
+    Raises `AdvisorError` `run-exists` when `out` contains the run of another plan, and the errors of `read_run` and `write_whole`.
     """
-    run, kept = _opened(ladder, out)
+    run, finished = _resumed(ladder, out)
     cancel = cancel or threading.Event()
-    if kept:
+    if finished:
         on_event(
-            BASELINE, Log(text=f"{len(kept)} of {len(run.rungs)} rungs were finished by an earlier run and are kept: {', '.join(kept)}")
+            BASELINE,
+            Log(text=f"{len(finished)} of {len(run.rungs)} rungs were finished by an earlier run and are kept: {', '.join(finished)}"),
         )
     write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
     for index, step in enumerate(ladder.steps):
@@ -95,8 +96,8 @@ def run_ladder(
     return run
 
 
-def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
-    """The run to go on with, and the names of the rungs that it already has."""
+def _resumed(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
+    """The run to continue, and the names of its rungs that are finished."""
     fresh = _fresh(ladder)
     if not (out / RUN_FILE).exists():
         return fresh, ()
@@ -106,7 +107,7 @@ def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
             "run-exists",
             f"{out / RUN_FILE} holds a run of another plan, machine or recipe; nothing was changed",
             exit_code=ExitCode.STALE,
-            notes=(f"there: {_told(earlier)}", f"here: {_told(fresh)}"),
+            notes=(f"there: {_description(earlier)}", f"here: {_description(fresh)}"),
             help=("choose another --out",),
             field="out",
             action=ErrorAction.CHOOSE,
@@ -118,18 +119,18 @@ def _opened(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
         else new
         for old, new in zip(earlier.rungs, fresh.rungs, strict=True)
     )
-    kept = tuple(rung.name for rung in rungs if _is_finished(rung, has_scores=True))
-    return fresh.model_copy(update={"id": earlier.id, "created": earlier.created, "rungs": rungs}), kept
+    finished = tuple(rung.name for rung in rungs if _is_finished(rung, has_scores=True))
+    return fresh.model_copy(update={"id": earlier.id, "created": earlier.created, "rungs": rungs}), finished
 
 
 def _is_finished(rung: Rung, *, has_scores: bool) -> bool:
-    """Whether nothing of a rung is left to measure; with the baseline's scores at hand, its quality belongs to it."""
+    """Whether a rung is fully measured; with `has_scores`, the baseline's scores exist, its quality must be too."""
     if rung.status is not RungStatus.DONE:
         return False
     return not has_scores or (rung.measured is not None and rung.measured.kl_divergence is not None)
 
 
-def _told(run: Run) -> str:
+def _description(run: Run) -> str:
     recipe = run.recipe
     return (
         f"{run.plan_id} on {run.environment.fingerprint}, {len(run.rungs)} rungs, {recipe.requests} requests {recipe.repeats} times, "

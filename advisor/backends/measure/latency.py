@@ -1,4 +1,4 @@
-"""Serves a workload through the runtime and turns the observed times into metrics."""
+"""Serves a workload through the runtime and computes its latency and throughput metrics."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:  # the runtime loads torch
 LONE_PREFILLS = 5
 """Prompts that are prefilled one at a time for `prefill_tok_s`."""
 
-Tell = Callable[[str, int, int], None]
-"""Step, done, total."""
+OnProgress = Callable[[str, int, int], None]
+"""Called with the step's name, how many of its items are done, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,26 +35,28 @@ class MeasuredServing:
     metrics: Metrics
     samples: tuple[Sample, ...]
     pace_s: float | None
-    """The processor's mean pace meanwhile."""
+    """Mean of the processor's pace while serving, as `Pace.mean_s`."""
 
 
-def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tokens: Sequence[int], tell: Tell) -> MeasuredServing:
+def serve_workload(
+    session: LoadedModel, workload: Workload, recipe: Recipe, tokens: Sequence[int], on_progress: OnProgress
+) -> MeasuredServing:
     """Warm up, serve the workload `recipe.repeats` times and prefill a few prompts alone.
 
-    Prompts are cut from `tokens` at places drawn from the recipe's seed, others in every repeat; those of a repeat begin with one
-    common stretch where the workload says so.
+    Prompts are cut from `tokens` at random positions drawn from the recipe's seed, different ones in every repeat; those of one repeat
+    share a prefix of `workload.shared_prefix_tokens`. `on_progress` is called after every step of the engine.
     Raises `AdvisorError` `text-too-short`, and what `serve` raises.
     """
     check_text(tokens, workload)
     pace = Pace()
 
-    def told(step: str, done: int, total: int) -> None:
+    def sample_pace(step: str, done: int, total: int) -> None:
         pace.tick()
-        tell(step, done, total)
+        on_progress(step, done, total)
 
-    _serve(session, workload, recipe.warmup_requests, tokens, recipe.seed - 1, partial(tell, "warm-up"))
+    _serve(session, workload, recipe.warmup_requests, tokens, recipe.seed - 1, partial(on_progress, "warm-up"))
     outcomes = [
-        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(told, repeat_step(repeat, recipe)))
+        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(sample_pace, repeat_step(repeat, recipe)))
         for repeat in range(recipe.repeats)
     ]
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
@@ -66,35 +68,35 @@ def serve_workload(session: LoadedModel, workload: Workload, recipe: Recipe, tok
 
 
 def check_text(tokens: Sequence[int], workload: Workload) -> None:
-    """Raise `AdvisorError` `text-too-short` when no two different prompts can be cut."""
+    """Raise `AdvisorError` `text-too-short` when `tokens` are too few for two different prompts of the workload's longest length."""
     longest = max(prompt for prompt, _ in request_lengths(workload, 1 if workload.trace is None else len(workload.trace.requests)))
     if len(tokens) <= longest:
         raise AdvisorError("text-too-short", f"the text has {len(tokens)} tokens; prompts of {longest} cannot be cut from it")
 
 
 def cut_prompts(tokens: Sequence[int], length: int, count: int, seed: int) -> list[tuple[int, ...]]:
-    """So many stretches of `tokens`, at places drawn from `seed`."""
+    """`count` prompts of `length` tokens, cut from `tokens` at random positions drawn from `seed`."""
     draw = random.Random(seed)
     return [_cut(tokens, length, draw) for _ in range(count)]
 
 
 def shared_prompts(tokens: Sequence[int], lengths: Sequence[int], shared: int, seed: int) -> list[tuple[int, ...]]:
-    """A stretch of `tokens` for each length, at places drawn from `seed`; all begin with the same `shared` tokens, so far as they go.
+    """A prompt of each length, cut from `tokens` at random positions drawn from `seed`; all begin with the same `shared` tokens.
 
-    The last token of a prompt is never of the common part.
+    The last token of a prompt is never part of the shared prefix.
     """
     draw = random.Random(seed)
-    common = _cut(tokens, shared, draw) if shared else ()
-    return [(*common[: length - 1], *_cut(tokens, max(length - shared, 1), draw)) for length in lengths]
+    prefix = _cut(tokens, shared, draw) if shared else ()
+    return [(*prefix[: length - 1], *_cut(tokens, max(length - shared, 1), draw)) for length in lengths]
 
 
 def _cut(tokens: Sequence[int], length: int, draw: random.Random) -> tuple[int, ...]:
-    place = draw.randrange(len(tokens) - length + 1)
-    return tuple(tokens[place : place + length])
+    start = draw.randrange(len(tokens) - length + 1)
+    return tuple(tokens[start : start + length])
 
 
 def _serve(
-    session: LoadedModel, workload: Workload, requests: int, tokens: Sequence[int], seed: int, tell: Callable[[int, int], None]
+    session: LoadedModel, workload: Workload, requests: int, tokens: Sequence[int], seed: int, on_progress: Callable[[int, int], None]
 ) -> "ServingResult":
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
@@ -105,20 +107,20 @@ def _serve(
         session,
         jobs,
         concurrency=workload.concurrency if workload.load is Load.CLOSED else None,
-        on_step=lambda progress: tell(progress.finished, progress.jobs),
+        on_step=lambda progress: on_progress(progress.finished, progress.jobs),
         arrivals_s=arrival_times(workload, requests, seed),
     )
 
 
 def request_lengths(workload: Workload, requests: int) -> list[tuple[int, int]]:
-    """Prompt and answer of so many requests: those of a trace from its start on, else all of the usual lengths."""
+    """Prompt and output tokens of `requests` requests: the first ones of the trace, else all of the workload's lengths."""
     if workload.trace is None:
         return [(workload.prompt_tokens, workload.output_tokens)] * requests
     return [(request.prompt_tokens, request.output_tokens) for request in workload.trace.requests[:requests]]
 
 
 def arrival_times(workload: Workload, requests: int, seed: int) -> list[float] | None:
-    """When requests arrive, seconds from the start: as a trace says, or at random at a rate (Poisson); `None` unless the load is open."""
+    """Arrival times in seconds from the start: the trace's, or a Poisson process's at the workload's rate; `None` for a closed load."""
     if workload.trace is not None:
         return [request.arrival_s for request in workload.trace.requests[:requests]]
     if workload.load is not Load.OPEN or workload.request_rate_per_s is None:
@@ -128,7 +130,7 @@ def arrival_times(workload: Workload, requests: int, seed: int) -> list[float] |
 
 
 def _lone_prefills(session: LoadedModel, workload: Workload, tokens: Sequence[int], seed: int) -> list[float]:
-    """Prompt tokens per second of prompts that have the machine to themselves."""
+    """Prompt tokens per second of prompts that are prefilled one at a time."""
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
     jobs: list[GenerationRequest] = [
@@ -140,7 +142,10 @@ def _lone_prefills(session: LoadedModel, workload: Workload, tokens: Sequence[in
 def workload_metrics(
     outcomes: "Sequence[ServingResult]", prefills: Sequence[float], seed: int, *, draft_tokens: int = 0, reuses: bool = False
 ) -> Metrics:
-    """Metrics of repeated runs. A range holds both the bootstrap over requests and the spread over repeats."""
+    """Metrics of repeated runs; `prefills` are prompt tokens per second.
+
+    A range covers the bootstrap interval over requests and the spread over repeats.
+    """
     repeats = [[done.sample for done in outcome.finished] for outcome in outcomes]
     ttft = [[sample.ttft_ms for sample in samples] for samples in repeats]
     tpot = [[ms for sample in samples if (ms := sample.tpot_ms) is not None] for samples in repeats]
@@ -155,43 +160,43 @@ def workload_metrics(
         decode_tok_s=_rate(latencies["tpot_ms_mean"]) if all(tpot) else None,
         prefill_tok_s=mean_value(prefills, least=0.0),
         kv_cache_gib=Value.exact(max(outcome.kv_used_bytes_peak for outcome in outcomes) / GIB, Basis.MEASURED),
-        acceptance=mean_value([_gained(each, draft_tokens) for each in proposed], least=0.0, most=1.0) if proposed else None,
-        prefix_hits=mean_value([_hits(each) for each in outcomes], least=0.0, most=1.0) if reuses else None,
+        acceptance=mean_value([_acceptance(outcome, draft_tokens) for outcome in proposed], least=0.0, most=1.0) if proposed else None,
+        prefix_hits=mean_value([_prefix_hits(outcome) for outcome in outcomes], least=0.0, most=1.0) if reuses else None,
     )
 
 
-def _hits(outcome: "ServingResult") -> float:
-    """Share of the prompts that was in the cache, also when they were fed again after a preemption."""
+def _prefix_hits(outcome: "ServingResult") -> float:
+    """Share of the prompt tokens that were cached; tokens recomputed after a preemption count too."""
     prompts = sum(done.sample.prompt_tokens for done in outcome.finished)
     return min(outcome.reused_tokens / prompts, 1.0)
 
 
-def _gained(outcome: "ServingResult", draft_tokens: int) -> float:
-    """Tokens beyond the first that a sequence gained per step, by the draft positions that a step may hold."""
+def _acceptance(outcome: "ServingResult", draft_tokens: int) -> float:
+    """Accepted draft tokens per decode step of a sequence, as a share of `draft_tokens`."""
     steps = outcome.decode_tokens - len(outcome.finished) - outcome.accepted
     return outcome.accepted / (steps * draft_tokens) if steps and draft_tokens else 0.0
 
 
 def _latencies(metric: str, repeats: Sequence[Sequence[float]], seed: int) -> dict[str, Value]:
-    return {f"{metric}_{name}": _over(repeats, statistic, seed) for name, statistic in STATISTICS.items()}
+    return {f"{metric}_{name}": _pooled(repeats, statistic, seed) for name, statistic in STATISTICS.items()}
 
 
-def _over(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[float]], float], seed: int) -> Value:
+def _pooled(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[float]], float], seed: int) -> Value:
     pooled = bootstrap_value([value for values in repeats for value in values], statistic, seed=seed)
-    each = [statistic(values) for values in repeats]
-    return pooled.model_copy(update={"low": min(pooled.low, *each), "high": max(pooled.high, *each)})
+    by_repeat = [statistic(values) for values in repeats]
+    return pooled.model_copy(update={"low": min(pooled.low, *by_repeat), "high": max(pooled.high, *by_repeat)})
 
 
 def _throughput(outcomes: "Sequence[ServingResult]", seed: int) -> Value:
-    """Output tokens over wall time. With so many requests in flight it goes with one over their mean duration (Little's law)."""
+    """Output tokens per second of wall time. Its range is that of one over the mean duration of a request (Little's law)."""
     rates = [sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s for outcome in outcomes]
     spans = [[done.sample.last_token_s - done.sample.submitted_s for done in outcome.finished] for outcome in outcomes]
-    rate, span = fmean(rates), _over(spans, fmean, seed)
+    rate, span = fmean(rates), _pooled(spans, fmean, seed)
     return Value(
         value=rate, low=min(*rates, rate * span.value / span.high), high=max(*rates, rate * span.value / span.low), basis=Basis.MEASURED
     )
 
 
 def _rate(per_token: Value) -> Value:
-    """Tokens per second that one request sees, from ms per token."""
+    """Tokens per second of one request, from milliseconds per token."""
     return Value(value=1e3 / per_token.value, low=1e3 / per_token.high, high=1e3 / per_token.low, basis=per_token.basis)

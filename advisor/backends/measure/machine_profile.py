@@ -24,58 +24,58 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
 PRODUCTS_SHARE, ATTENTION_SHARE, STEPS_SHARE = 0.5, 0.23, 0.27
-"""Of the time for timings; what one kind leaves over, the others use."""
+"""Shares of the time for timings; time that one kind leaves unused goes to the others."""
 
 
 def profile_here(job: ProfileJob, emit: Callable[[Event], None], started: float) -> None:
-    """Measure in this process and report the profile. `started` is when the process began, by the monotonic clock."""
+    """Measure this machine in this process and emit its profile. `started` is when the process began, by the monotonic clock."""
     import torch
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    found = detect(with_torch=True)
+    machine = detect(with_torch=True)
     if device.type == "cpu":
-        found = replace(found, gpus=())
+        machine = replace(machine, gpus=())
     process_bytes = resident_bytes()
-    shared = is_shared(found)
+    shared = is_shared(machine)
     if shared:
         emit(Log(text="other processes are using this machine: timings will be too long; the profile is marked as shared"))
     clock = Clock(started, job.budget_s, emit)
     with torch.inference_mode():
-        profile = _measure(job, found, device, clock, process_bytes, shared)
+        profile = _measure(job, machine, device, clock, process_bytes, shared)
     emit(Profiled(profile=profile))
 
 
-def _measure(job: ProfileJob, found: Detected, device: "torch.device", clock: Clock, process_bytes: int, shared: bool) -> MachineProfile:
+def _measure(job: ProfileJob, machine: Detected, device: "torch.device", clock: Clock, process_bytes: int, shared: bool) -> MachineProfile:
     bandwidth, timings = PROFILE_STEPS
-    clock.tell(bandwidth, 0, 1)
-    copied, read, launched = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
-    clock.tell(bandwidth, 1, 1)
+    clock.report(bandwidth, 0, 1)
+    copied_per_s, read_per_s, launched_s = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
+    clock.report(bandwidth, 1, 1)
     products, attention = product_timings(device, PRODUCTS_SHARE), attention_timings(device, ATTENTION_SHARE)
     steps = step_timings(device, STEPS_SHARE)
     pace_s = interleave((products, attention, steps), clock, clock.until(1.0), timings)
-    fit = overheads_of(steps.found, Tables(GemmTable(products.found), AttentionTable(attention.found)))
+    fit = overheads_of(steps.samples, Tables(GemmTable(products.samples), AttentionTable(attention.samples)))
     return MachineProfile(
         name=job.name,
-        hardware=detected_hardware(found),
-        fingerprint=fingerprint(found),
+        hardware=detected_hardware(machine),
+        fingerprint=fingerprint(machine),
         taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         threads=job.threads,
         shared=shared,
         process_bytes=process_bytes,
-        copy_bytes_per_s=copied,
-        read_bytes_per_s=read,
-        launch_s=launched,
+        copy_bytes_per_s=copied_per_s,
+        read_bytes_per_s=read_per_s,
+        launch_s=launched_s,
         pace_s=pace_s if device.type == "cpu" else None,
-        gemm=tuple(products.found),
-        attention=tuple(attention.found),
+        gemm=tuple(products.samples),
+        attention=tuple(attention.samples),
         runtime=fit.overheads,
         residual_pct=fit.residual_pct,
         environment={name: version(name) for name in ("torch", "transformers")},
     )
 
 
-def is_shared(found: Detected) -> bool:
-    """Whether others keep the device busy: a GPU by its driver, processors by watching them for a moment."""
-    if found.gpus:
-        return found.gpus[0].busy
-    return processors_busy(found.host.cpu.usable_cores)
+def is_shared(machine: Detected) -> bool:
+    """Whether other processes keep the device busy: a GPU according to its driver, processors by watching them for a moment."""
+    if machine.gpus:
+        return machine.gpus[0].busy
+    return processors_busy(machine.host.cpu.usable_cores)

@@ -1,4 +1,4 @@
-"""What a process holds: weights exactly, and its high-water mark as the system counts it."""
+"""Memory of this process: weights exactly, and the high-water mark as the operating system or the driver counts it."""
 
 import ctypes
 import gc
@@ -15,10 +15,10 @@ RESET_PEAK = "5"
 """What `/proc/PID/clear_refs` takes to reset the high-water mark. Source: proc(5)."""
 
 
-def held_weight_bytes(session: LoadedModel) -> int:
+def weight_bytes(session: LoadedModel) -> int:
     """Bytes of every parameter and buffer of the model and of its draft, shared storage counted once."""
     models = [model for model in (session.model, session.draft_model) if model is not None]
-    return sum({where: size for model in models for where, size in _storages(model)}.values())
+    return sum({storage: size for model in models for storage, size in _storages(model)}.values())
 
 
 def _storages(model: Any) -> "list[tuple[tuple[str, int], int]]":
@@ -26,8 +26,8 @@ def _storages(model: Any) -> "list[tuple[tuple[str, int], int]]":
     return [((str(tensor.device), tensor.untyped_storage().data_ptr()), tensor.untyped_storage().nbytes()) for tensor in tensors]
 
 
-def forget_peak(device: "torch.device") -> None:
-    """Give back what loading left over and start the high-water mark anew, where the system lets us."""
+def reset_peak(device: "torch.device") -> None:
+    """Return freed memory to the system and reset the high-water mark, where the system allows it."""
     gc.collect()
     if device.type == "cuda":
         import torch
@@ -43,14 +43,14 @@ def forget_peak(device: "torch.device") -> None:
 
 
 def peak_bytes(device: "torch.device") -> int:
-    """The most that this process held on `device`: resident memory on the CPU; torch's pool and the driver's context on a GPU."""
+    """Peak memory of this process on `device` in bytes: resident memory on the CPU; torch's pool and the driver's context on a GPU."""
     if device.type == "cuda":
         return _cuda_peak_bytes(device)
     return resident_bytes("VmHWM")
 
 
 def resident_bytes(field: str = "VmRSS") -> int:
-    """Resident memory now (`VmRSS`) or at its highest (`VmHWM`)."""
+    """Resident memory in bytes, now (`VmRSS`) or at its peak (`VmHWM`)."""
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(field + ":"))
@@ -60,7 +60,7 @@ def resident_bytes(field: str = "VmRSS") -> int:
 
 
 def _cuda_peak_bytes(device: "torch.device") -> int:
-    """Torch's highest reservation, and what the driver holds for this process besides."""
+    """Torch's peak reservation, and what the driver allocates for this process outside of it."""
     import os
 
     import pynvml
@@ -70,7 +70,7 @@ def _cuda_peak_bytes(device: "torch.device") -> int:
     try:
         pynvml.nvmlInit()
         handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
-        mine = [each.usedGpuMemory for each in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if each.pid == os.getpid()]
+        mine = [process.usedGpuMemory for process in pynvml.nvmlDeviceGetComputeRunningProcesses(handle) if process.pid == os.getpid()]
     except pynvml.NVMLError:
         mine = []
     return peak + max(0, (mine[0] or 0) - now) if mine else peak

@@ -1,4 +1,4 @@
-"""Fits what the runtime adds to its operators: non-negative least squares over observed steps, weighted by relative error."""
+"""Fits the runtime's overheads beyond its operators: non-negative least squares over observed steps, relative errors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ from advisor.profiles.machine import RuntimeOverheads
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObservedStep:
-    """One kind of step of one model: its size, what its operators take by the tables, and what it took in all."""
+    """A kind of step of a model: its size, the time of its operators according to the tables, and its measured time."""
 
     layers: int
     sequences: int
     rows: int
-    """New tokens of all sequences."""
+    """New tokens of all sequences together."""
     hidden_size: int
     operators_s: float
     seconds: float
@@ -31,7 +31,7 @@ class ObservedStep:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The overheads and how far the steps are from them."""
+    """The fitted overheads and the residual."""
 
     overheads: RuntimeOverheads
     residual_pct: float
@@ -39,29 +39,32 @@ class Fit:
 
 
 def fit_overheads(steps: Sequence[ObservedStep]) -> Fit:
-    """The non-negative overheads that bring operators and observed steps together."""
-    taken = np.array([step.seconds for step in steps])
+    """The non-negative overheads that minimise the squared relative error of `operators_s` plus overheads against `seconds`."""
+    measured = np.array([step.seconds for step in steps])
     operators = np.array([step.operators_s for step in steps])
     counts = np.array([step.counts for step in steps])
-    costs = non_negative_least_squares(counts / taken[:, None], (taken - operators) / taken)
-    missed = np.abs(counts @ costs + operators - taken) / taken
+    costs = non_negative_least_squares(counts / measured[:, None], (measured - operators) / measured)
+    residual = np.abs(counts @ costs + operators - measured) / measured
     step_s, layer_s, sequence_s, element_s = (float(cost) for cost in costs)
     overheads = RuntimeOverheads(step_s=step_s, layer_s=layer_s, sequence_s=sequence_s, element_s=element_s)
-    return Fit(overheads, 100 * median(missed.tolist()))
+    return Fit(overheads, 100 * median(residual.tolist()))
 
 
-def non_negative_least_squares(rows: NDArray[np.float64], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The non-negative `x` with the least |rows·x − wanted|, by trying every set of columns: exact, and cheap for a few."""
+def non_negative_least_squares(rows: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The non-negative `x` [C] that minimises |rows·x − target| for `rows` [N, C], by least squares over every subset of the columns.
+
+    Exact, and fast for few columns.
+    """
     columns = rows.shape[1]
-    best, least = np.zeros(columns), float(wanted @ wanted)
+    best, least = np.zeros(columns), float(target @ target)
     for size in range(1, columns + 1):
         for chosen in map(list, combinations(range(columns), size)):
-            part = rows[:, chosen]
-            scale = np.linalg.norm(part, axis=0)
+            subset = rows[:, chosen]
+            scale = np.linalg.norm(subset, axis=0)
             scale[scale == 0] = 1.0
-            solved = np.linalg.lstsq(part / scale, wanted, rcond=None)[0] / scale
-            missed = part @ solved - wanted
-            if (solved >= 0).all() and float(missed @ missed) < least:
-                best, least = np.zeros(columns), float(missed @ missed)
+            solved = np.linalg.lstsq(subset / scale, target, rcond=None)[0] / scale
+            residual = subset @ solved - target
+            if (solved >= 0).all() and float(residual @ residual) < least:
+                best, least = np.zeros(columns), float(residual @ residual)
                 best[chosen] = solved
     return best

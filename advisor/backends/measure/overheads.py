@@ -1,4 +1,4 @@
-"""Runs the runtime's own steps on random-weight Llamas and fits what they take beyond their products and attention."""
+"""Times whole steps of the runtime on random-weight Llamas and fits their time beyond matrix products and attention."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
 VOCABULARY = 2048
 OUTPUT_TOKENS = 12
 BLOCK_TOKENS = 16
-NEEDED_BATCHES = 4
-"""Observed even when the time is up, two kinds of step each: fewer do not hold four overheads apart."""
+REQUIRED_BATCHES = 4
+"""Timed even after the deadline, with two kinds of step each: fewer do not determine four overheads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +29,7 @@ class Shape:
 
     layers: int
     hidden: int
-    feed_forward: int
+    intermediate: int
     heads: int
     kv_heads: int
 
@@ -40,19 +40,19 @@ class Shape:
 
     @property
     def matrices(self) -> tuple[tuple[int, int], ...]:
-        """Outputs and inputs of the products of one layer; those of one input are one."""
-        kv, hidden, wide = self.kv_heads * self.head_dim, self.hidden, self.feed_forward
+        """Outputs and inputs of one layer's matrix products, those with the same input fused."""
+        kv, hidden, wide = self.kv_heads * self.head_dim, self.hidden, self.intermediate
         return ((hidden + 2 * kv, hidden), (hidden, hidden), (2 * wide, hidden), (hidden, wide))
 
     @property
     def weight_bytes(self) -> int:
-        """Of all matrices and the embedding, in bf16."""
+        """Bytes of all matrices and the embedding in bf16."""
         return 2 * (self.layers * sum(n * k for n, k in self.matrices) + VOCABULARY * self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerStack:
-    """Settings of the runtime that steps are observed under."""
+    """Attention backend and cache layout that steps are timed with."""
 
     attention: AttentionBackend
     layout: KvLayout
@@ -60,26 +60,26 @@ class LayerStack:
 
 @dataclass(frozen=True, slots=True)
 class TimedBatch:
-    """Sequences of one prompt length that start together."""
+    """Sequences of one prompt length that are served as a static batch."""
 
     sequences: int
     prompt_tokens: int
 
 
 SHAPES = (
-    Shape(layers=4, hidden=256, feed_forward=768, heads=8, kv_heads=4),
-    Shape(layers=2, hidden=128, feed_forward=384, heads=4, kv_heads=2),
-    Shape(layers=4, hidden=1024, feed_forward=2816, heads=16, kv_heads=8),
-    Shape(layers=8, hidden=512, feed_forward=1408, heads=8, kv_heads=4),
+    Shape(layers=4, hidden=256, intermediate=768, heads=8, kv_heads=4),
+    Shape(layers=2, hidden=128, intermediate=384, heads=4, kv_heads=2),
+    Shape(layers=4, hidden=1024, intermediate=2816, heads=16, kv_heads=8),
+    Shape(layers=8, hidden=512, intermediate=1408, heads=8, kv_heads=4),
 )
-"""Different depth and width, so that what belongs to a step, a layer and an element can be told apart."""
+"""Different depth and width, so that the overheads of a step, a layer and an element can be separated."""
 STACKS = (LayerStack(AttentionBackend.EAGER, KvLayout.CONTIGUOUS), LayerStack(AttentionBackend.SDPA, KvLayout.PAGED))
 BATCHES = (TimedBatch(1, 64), TimedBatch(4, 256), TimedBatch(16, 64), TimedBatch(8, 128), TimedBatch(1, 512))
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What products and attention were measured to take."""
+    """Measured times of matrix products and attention."""
 
     gemm: GemmTable
     attention: AttentionTable
@@ -87,7 +87,7 @@ class Tables:
 
 @dataclass(frozen=True, slots=True)
 class TimedPart:
-    """What a step does: so many sequences with so many new tokens each."""
+    """The work of a step: its phase, sequences, and the new tokens and tokens in all of each."""
 
     phase: str
     sequences: int
@@ -97,7 +97,7 @@ class TimedPart:
 
 @dataclass(frozen=True, slots=True)
 class TimedStep:
-    """A timed step of a model under a stack."""
+    """A timed step: the model, the settings of the runtime, the work and the time."""
 
     shape: Shape
     stack: LayerStack
@@ -106,24 +106,24 @@ class TimedStep:
 
 
 def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> MeasurementKind[TimedStep]:
-    """Every model under every batch and stack; a model is made once and kept until the next."""
-    made = lru_cache(maxsize=1)(partial(random_llama, device=device))
-    works = [partial(_steps_of, made, shape, stack, batch) for shape in shapes for batch in BATCHES for stack in STACKS]
-    return MeasurementKind(works=works, share=share, needed=NEEDED_BATCHES)
+    """The timings of every shape under every batch and stack, on `device`; only one model is in memory at a time."""
+    model_of = lru_cache(maxsize=1)(partial(random_llama, device=device))
+    tasks = [partial(_steps_of, model_of, shape, stack, batch) for shape in shapes for batch in BATCHES for stack in STACKS]
+    return MeasurementKind(tasks=tasks, share=share, required=REQUIRED_BATCHES)
 
 
-def _steps_of(made: Callable[[Shape], Any], shape: Shape, stack: LayerStack, batch: TimedBatch) -> Iterator[TimedStep]:
-    for part, seconds in timed_steps(made(shape), stack, batch):
+def _steps_of(model_of: Callable[[Shape], Any], shape: Shape, stack: LayerStack, batch: TimedBatch) -> Iterator[TimedStep]:
+    for part, seconds in timed_steps(model_of(shape), stack, batch):
         yield TimedStep(shape, stack, part, seconds)
 
 
 def overheads_of(steps: Iterable[TimedStep], tables: Tables) -> Fit:
-    """What steps take beyond their operators, fitted."""
+    """The fitted overheads of the runtime: the time of steps beyond their operators."""
     return fit_overheads([observed(step, tables) for step in steps])
 
 
 def observed(step: TimedStep, tables: Tables) -> ObservedStep:
-    """A step with what its operators take by the tables."""
+    """A timed step together with the time of its operators according to the tables."""
     part = step.part
     return ObservedStep(
         layers=step.shape.layers,
@@ -136,14 +136,14 @@ def observed(step: TimedStep, tables: Tables) -> ObservedStep:
 
 
 def random_llama(shape: Shape, device: "torch.device") -> Any:
-    """A model of that shape with random weights in bf16."""
+    """A Llama of the given shape with random weights in bf16, on `device`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=VOCABULARY,
         hidden_size=shape.hidden,
-        intermediate_size=shape.feed_forward,
+        intermediate_size=shape.intermediate,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
@@ -152,15 +152,14 @@ def random_llama(shape: Shape, device: "torch.device") -> Any:
         tie_word_embeddings=True,
         attn_implementation="eager",
     )
-    with torch.inference_mode(False):  # the runtime moves the weights of what it serves, which tensors made for inference do not allow
+    with torch.inference_mode(False):  # the runtime replaces the weights of what it serves, which inference tensors do not allow
         return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
 
 
 def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tuple[TimedPart, float]]:
-    """The median prefill step of one prompt, and the median decoding step of the whole batch.
+    """The median time of a prefill step of one prompt, and of a decode step of the whole batch, in seconds.
 
-    They are served twice and timed the second time: a library that makes code for every new shape, as oneDNN does for each length that
-    `eager` attention meets, makes it once, and a server that runs for longer than a moment has met its lengths.
+    The batch is served twice and timed the second time, since libraries such as oneDNN generate code for every new shape once.
     """
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
@@ -187,7 +186,7 @@ def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tu
 
 
 def operator_seconds(shape: Shape, stack: LayerStack, part: TimedPart, tables: Tables) -> float:
-    """What the products and the attention of a step take by the tables."""
+    """Seconds of the products and the attention of a step according to the tables."""
     rows, gemm = part.sequences * part.q_tokens, tables.gemm
     products = sum(gemm.seconds("bf16", rows, n, k, shape.weight_bytes) for n, k in shape.matrices)
     head = gemm.seconds("bf16", part.sequences, VOCABULARY, shape.hidden, shape.weight_bytes)

@@ -18,14 +18,14 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     from advisor.backends.model.quantised_linear import Product
 
 CACHED_SHARE = 4
-"""A working set of the last-level cache over this lives in it."""
+"""A working set of this fraction (1/4) of the last-level cache stays in it."""
 MOST_COPIES = 256
-"""Making more copies of small weights than a model has of them would cost time and tell nothing."""
+"""Most copies of a small weight: no model has more layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A weight format as the tables name it, and how the quantiser is asked for it."""
+    """A weight format: its name in the tables, and the scheme and group size that the quantiser takes."""
 
     name: str
     scheme: str | None
@@ -34,7 +34,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class GemmCase:
-    """Outputs and inputs of a matrix, the rows to time, and whether its copies are to live in the cache."""
+    """A product [m, k] x [k, n] with the numbers of rows m to time; `cached` where the weight's copies fit in the cache."""
 
     n: int
     k: int
@@ -50,64 +50,64 @@ CASES = (
     *(GemmCase(n, k, FEW, True) for n, k in ((128, 256), (384, 128), (128, 384), (1408, 512), (512, 1408), (2048, 2048))),
     *(GemmCase(n, k, (2, 8, 32), True) for n, k in ((256, 256), (1024, 1024))),
 )
-"""Most telling first: what there is no time for is left out, and the tables interpolate over the gap."""
+"""Most informative first: cases beyond the time budget are skipped, and the tables interpolate."""
 
 
 def product_timings(device: "torch.device", share: float) -> MeasurementKind[GemmPoint]:
-    """Every case in every format that divides it; the first case of each format is always timed."""
-    works = [
+    """The timings of every case in every format whose group size divides `k`; the first case is timed in every format in any case."""
+    tasks = [
         partial(time_case, case, stored, device)
         for case in CASES
         for stored in FORMATS
         if stored.group_size is None or case.k % stored.group_size == 0
     ]
-    return MeasurementKind(works=works, share=share, needed=len(FORMATS))
+    return MeasurementKind(tasks=tasks, share=share, required=len(FORMATS))
 
 
 def time_case(case: GemmCase, stored: Stored, device: "torch.device") -> Iterator[GemmPoint]:
-    """One point for each number of rows; calls go round over copies of the weight, so that it comes from where a model's would."""
+    """One point for each number of rows. Calls alternate over copies of the weight, so that it is read from cache or from memory."""
     import torch
 
     from advisor.backends.runtime.model.linears import product
 
     modules = weight_copies(case, stored, device)
-    held, seconds = sum(stored_bytes(module) for module in modules), {}
+    working_set, seconds = sum(stored_bytes(module) for module in modules), {}
     with ExitStack() as undo, torch.inference_mode():
         products = [product([module], frozenset(), undo) for module in modules]
         for rows in case.rows:
-            given = torch.randn(rows, case.k, device=device).to(torch.bfloat16)
-            seconds[rows] = seconds_per_call(_round_robin(products, given), device, cycle=_cycle(case, rows, len(modules)))
-    for rows, took in seconds.items():
-        yield GemmPoint(format=stored.name, m=rows, n=case.n, k=case.k, working_set_bytes=held, seconds=took)
+            inputs = torch.randn(rows, case.k, device=device).to(torch.bfloat16)
+            seconds[rows] = seconds_per_call(_round_robin(products, inputs), device, cycle=_cycle(case, rows, len(modules)))
+    for rows, measured in seconds.items():
+        yield GemmPoint(format=stored.name, m=rows, n=case.n, k=case.k, working_set_bytes=working_set, seconds=measured)
 
 
-def _round_robin(products: "list[Product]", given: "torch.Tensor") -> Callable[[int], object]:
-    return lambda call: products[call % len(products)](given)
+def _round_robin(products: "list[Product]", inputs: "torch.Tensor") -> Callable[[int], object]:
+    return lambda call: products[call % len(products)](inputs)
 
 
 def _cycle(case: GemmCase, rows: int, copies: int) -> int:
-    """Calls that make a round whole: every copy once, but where arithmetic outweighs the weights a few will do."""
+    """Calls in a cycle: every copy once; any number where arithmetic dominates reading the weights."""
     return copies if rows <= 16 and not case.cached else 1
 
 
 def weight_copies(case: GemmCase, stored: Stored, device: "torch.device") -> list[Any]:
-    """The same matrix so often that all of it fits in the cache, or that it surely does not."""
+    """Copies of one matrix that together fit in the cache, or together exceed it."""
     first = linear(case.n, case.k, stored, device)
-    wanted = cache_bytes(device) // CACHED_SHARE if case.cached else beyond_cache_bytes(device)
-    copies = max(1, min(MOST_COPIES, wanted // stored_bytes(first)))
+    target = cache_bytes(device) // CACHED_SHARE if case.cached else beyond_cache_bytes(device)
+    copies = max(1, min(MOST_COPIES, target // stored_bytes(first)))
     return [first, *(deepcopy(first) for _ in range(copies - 1))]
 
 
 def linear(n: int, k: int, stored: Stored, device: "torch.device") -> Any:
-    """A linear module of that shape, quantised as a model's would be."""
+    """A linear module with random weights [n, k] in the given format."""
     import torch
 
-    holder = torch.nn.Sequential(torch.nn.Linear(k, n, bias=False, device=device, dtype=torch.bfloat16))
+    parent = torch.nn.Sequential(torch.nn.Linear(k, n, bias=False, device=device, dtype=torch.bfloat16))
     if stored.scheme is not None:
         from advisor.backends.model.quantised_linear import quantise_linears
 
-        quantise_linears(holder, stored.scheme, stored.group_size)
-    return holder[0].eval()
+        quantise_linears(parent, stored.scheme, stored.group_size)
+    return parent[0].eval()
 
 
 def stored_bytes(module: Any) -> int:

@@ -1,7 +1,7 @@
-"""The baseline's log-probabilities on a text, kept in one file so that every later rung is compared with the same numbers.
+"""The baseline's log-probabilities on a text, in one file that every later rung is compared with.
 
-Small vocabularies are kept whole, in half precision. Large ones keep the likeliest tokens of each position and the mass of the
-rest: the divergence computed from those is a lower bound of the true one, short of it by what happens inside the rest.
+Small vocabularies are stored whole, in half precision. Of large ones the likeliest tokens of each position and the mass of the
+others are stored: the divergence computed from those is a lower bound of the true one.
 """
 
 from collections.abc import Iterable
@@ -15,47 +15,47 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
 WHOLE_VOCABULARY = 16_384
-"""Vocabularies up to this size are kept whole."""
-KEPT_TOKENS = 512
-"""Of larger ones, so many per position."""
+"""Vocabularies up to this size are stored whole."""
+STORED_TOKENS = 512
+"""Likeliest tokens per position that are stored of a larger vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """Windows [W, T] of token ids and, for each of their W·(T−1) next-token positions P, what the baseline thought."""
+    """Windows [W, T] of token ids and the baseline's predictions at their T-1 next-token positions."""
 
     windows: "torch.Tensor"
     nll: "torch.Tensor"
-    """[W, T-1], nats, of the token that followed."""
+    """[W, T-1] negative log-likelihood of the next token, in nats."""
     top1: "torch.Tensor"
-    """[W, T-1], the likeliest token."""
-    kept: "torch.Tensor"
-    """[W, T-1, K] log-probabilities in half precision; K is the vocabulary, or `KEPT_TOKENS` and one for the rest."""
+    """[W, T-1] the likeliest token."""
+    log_probs: "torch.Tensor"
+    """[W, T-1, K] log-probabilities in half precision; K is the vocabulary, or `STORED_TOKENS` and one for all others."""
     ids: "torch.Tensor | None"
-    """[W, T-1, K-1] tokens that `kept` belongs to; `None` when it holds the whole vocabulary."""
+    """[W, T-1, K-1] tokens of `log_probs`; `None` when it covers the whole vocabulary."""
 
     def divergence(self, window: int, log_probs: "torch.Tensor") -> "torch.Tensor":
         """KL(baseline || candidate) at each position of `window`, nats [T-1]; `log_probs` [T-1, V] is the candidate's."""
-        base = self.kept[window].float().log_softmax(-1)
+        base = self.log_probs[window].float().log_softmax(-1)
         other = log_probs if self.ids is None else _shortened(log_probs, self.ids[window].long())
         return (base.exp() * (base - other)).sum(-1)
 
 
 def collect(windows: "torch.Tensor", log_probs: "Iterable[torch.Tensor]") -> Reference:
-    """Put together from the log-probabilities [T-1, V] of each window, in order."""
+    """The reference of `windows` [W, T] from the log-probabilities [T-1, V] of each window, in order."""
     import torch
 
-    nll, top1, kept, ids = [], [], [], []
+    nll, top1, stored, ids = [], [], [], []
     for window, scores in zip(windows, log_probs, strict=True):
         nll.append(token_nll(window, scores))
         top1.append(scores.argmax(-1))
         if scores.shape[-1] <= WHOLE_VOCABULARY:
-            kept.append(scores.half())
+            stored.append(scores.half())
         else:
-            likeliest = scores.topk(KEPT_TOKENS).indices
+            likeliest = scores.topk(STORED_TOKENS).indices
             ids.append(likeliest.int())
-            kept.append(_shortened(scores, likeliest).half())
-    return Reference(windows, torch.stack(nll), torch.stack(top1), torch.stack(kept), torch.stack(ids) if ids else None)
+            stored.append(_shortened(scores, likeliest).half())
+    return Reference(windows, torch.stack(nll), torch.stack(top1), torch.stack(stored), torch.stack(ids) if ids else None)
 
 
 def token_nll(window: "torch.Tensor", log_probs: "torch.Tensor") -> "torch.Tensor":
@@ -73,11 +73,11 @@ def _shortened(log_probs: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor"
 
 
 def save_reference(reference: Reference, file: Path) -> None:
-    """Write `reference` whole or not at all. Raises `AdvisorError` `not-writable`."""
+    """Write `reference` to `file` atomically. Raises `AdvisorError` `not-writable`."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    tensors = {name: getattr(reference, name) for name in ("windows", "nll", "top1", "kept")}
+    tensors = {"windows": reference.windows, "nll": reference.nll, "top1": reference.top1, "kept": reference.log_probs}
     if reference.ids is not None:
         tensors["ids"] = reference.ids
     draft = file.with_name(f".{file.name}.tmp")
@@ -91,7 +91,7 @@ def save_reference(reference: Reference, file: Path) -> None:
 
 
 def load_reference(file: Path) -> Reference:
-    """Read what `save_reference` wrote. Raises `AdvisorError` `reference-missing`."""
+    """Read the file that `save_reference` wrote. Raises `AdvisorError` `reference-missing`."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

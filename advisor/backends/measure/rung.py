@@ -1,4 +1,4 @@
-"""One rung of the ladder, inside the child: load, apply, serve, weigh, score."""
+"""Measures one rung of the ladder, inside the child: load, apply techniques, serve, measure memory and quality."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.backends.measure.latency import serve_workload
-from advisor.backends.measure.memory import forget_peak, held_weight_bytes, peak_bytes
+from advisor.backends.measure.memory import peak_bytes, reset_peak, weight_bytes
 from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.timing import Clock
 from advisor.backends.model.load import load_session, read_model_config, trained_tokens
@@ -22,18 +22,18 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
 MAX_TEXT_BYTES = 8 * 1024**2
-"""Longer texts are cut: prompts and quality windows need no more."""
+"""Longer texts are truncated: prompts and quality windows need no more."""
 
 
 def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
-    """Measure speed and memory, then quality; each is reported as soon as it stands."""
+    """Measure speed and memory, then quality, and emit each as soon as it is known."""
     clock = Clock(time.monotonic(), None, emit)
-    clock.tell("load", 0, 1)
+    clock.report("load", 0, 1)
     session = prepare(job)
     tokens = tokenise(session, Path(job.text_file))
-    clock.tell("load", 1, 1)
-    forget_peak(session.device)
-    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.tell)
+    clock.report("load", 1, 1)
+    reset_peak(session.device)
+    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.report)
     choices = session.autotuner.reasons if session.autotuner is not None else ()
     for choice in choices:
         emit(Log(text=f"attention of {choice}"))
@@ -43,7 +43,7 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
 
 
 def prepare(job: RungJob) -> LoadedModel:
-    """The model loaded and every technique of the job applied, in order."""
+    """Load the model and apply the job's techniques in order."""
     session = load_session(
         Path(job.folder),
         device=job.device,
@@ -57,13 +57,13 @@ def prepare(job: RungJob) -> LoadedModel:
 
 
 def _technique(chosen: Chosen) -> Technique:
-    from advisor.backends.techniques import by_name  # the registry knows every technique; only a job with some needs it
+    from advisor.backends.techniques import by_name  # imports every technique; a job without techniques needs none
 
     return by_name(chosen.name, dict(chosen.options))
 
 
 def tokenise(session: LoadedModel, text_file: Path) -> "torch.Tensor":
-    """Token ids [N] of the text. Raises `AdvisorError` `text-not-found`."""
+    """Token ids [N] of the text, at most `MAX_TEXT_BYTES` of it. Raises `AdvisorError` `text-not-found`."""
     import torch
 
     try:
@@ -82,29 +82,29 @@ def tokenise(session: LoadedModel, text_file: Path) -> "torch.Tensor":
 def _memory(session: LoadedModel) -> dict[str, Value]:
     return {
         "peak_memory_gib": Value.exact(peak_bytes(session.device) / GIB, Basis.MEASURED),
-        "weights_gib": Value.exact(held_weight_bytes(session) / GIB, Basis.MEASURED),
+        "weights_gib": Value.exact(weight_bytes(session) / GIB, Basis.MEASURED),
     }
 
 
 def _measure_quality(job: RungJob, session: LoadedModel, tokens: "torch.Tensor", clock: Clock, emit: Callable[[Event], None]) -> None:
-    """Against the baseline's scores, which the baseline itself writes; without them only speed and memory are known."""
+    """Compare with the scores that the baseline's rung wrote; without them no quality is measured."""
     file = Path(job.reference_file)
     if job.is_baseline:
         longest = trained_tokens(read_model_config(session.folder)) or len(tokens)
         windows = token_windows(tokens, tokens_wanted=job.recipe.quality_tokens, longest=longest)
-        metrics: Metrics = measure_baseline(session, windows, file, lambda done, total: clock.tell("quality", done, total))
-    elif (seen := _in_sight(session)) is not None and seen >= WINDOW_TOKENS:
-        emit(Log(text=f"quality is not measured: texts of {WINDOW_TOKENS} tokens stay within the {seen:,} that are seen"))
+        metrics: Metrics = measure_baseline(session, windows, file, lambda done, total: clock.report("quality", done, total))
+    elif (attended := _attended_tokens(session)) is not None and attended >= WINDOW_TOKENS:
+        emit(Log(text=f"quality is not measured: texts of {WINDOW_TOKENS} tokens stay within the {attended:,} that are attended to"))
         return
     elif file.is_file():
-        metrics = measure_candidate(session, file, lambda done, total: clock.tell("quality", done, total))
+        metrics = measure_candidate(session, file, lambda done, total: clock.report("quality", done, total))
     else:
         emit(Log(text="quality is not measured: the baseline left no scores to compare with"))
         return
     emit(Measured(metrics=metrics))
 
 
-def _in_sight(session: LoadedModel) -> int | None:
-    """The most tokens that one sees of its past by what was applied; `None` for all."""
-    kept = None if session.kv.window is None else session.kv.window + session.kv.sink_tokens
-    return min((seen for seen in (kept, session.attention.window) if seen is not None), default=None)
+def _attended_tokens(session: LoadedModel) -> int | None:
+    """The most earlier tokens that a token attends to under the applied techniques; `None` for all of them."""
+    retained = None if session.kv.window is None else session.kv.window + session.kv.sink_tokens
+    return min((tokens for tokens in (retained, session.attention.window) if tokens is not None), default=None)

@@ -1,4 +1,4 @@
-"""Measured values with their 90 % range: by Student's t where the mean of independent parts is asked, else by bootstrap."""
+"""Measured values with a 90 % confidence interval: Student's t for a mean of independent samples, else the bootstrap."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -10,16 +10,19 @@ from advisor.profiles.metrics import Basis, Value
 
 RESAMPLES = 500
 Z_95 = 1.6448536269514722
-"""The normal distribution's 95 % point: a two-sided 90 % range lies between its negative and itself."""
+"""95 % quantile of the normal distribution."""
 
 
-def mean_value(parts: Sequence[float], *, least: float | None = None, most: float | None = None) -> Value:
-    """The mean of independent parts; its range is cut to [`least`, `most`]. One part alone has no range."""
-    mean = fmean(parts)
-    if len(parts) < 2:
+def mean_value(samples: Sequence[float], *, least: float | None = None, most: float | None = None) -> Value:
+    """The mean of independent samples with its 90 % interval (Student's t), clipped to [`least`, `most`].
+
+    A single sample is returned without a range.
+    """
+    mean = fmean(samples)
+    if len(samples) < 2:
         return Value.exact(mean, Basis.MEASURED)
-    reach = t_95(len(parts) - 1) * stdev(parts) / len(parts) ** 0.5
-    low, high = mean - reach, mean + reach
+    half_width = t_95(len(samples) - 1) * stdev(samples) / len(samples) ** 0.5
+    low, high = mean - half_width, mean + half_width
     return Value(
         value=mean,
         low=min(mean, low if least is None else max(least, low)),
@@ -29,7 +32,7 @@ def mean_value(parts: Sequence[float], *, least: float | None = None, most: floa
 
 
 def t_95(degrees: int) -> float:
-    """95 % point of Student's t. Source: Abramowitz and Stegun 26.7.5, good to 3 % from two degrees on; exact for one."""
+    """95 % quantile of Student's t. Source: Abramowitz and Stegun 26.7.5, good to 3 % from two degrees on; exact for one."""
     if degrees == 1:
         return 6.313751514675043
     z, v = Z_95, degrees
@@ -39,22 +42,22 @@ def t_95(degrees: int) -> float:
 
 
 def bootstrap_value(values: Sequence[float], statistic: Callable[[Sequence[float]], float], *, seed: int) -> Value:
-    """`statistic` of the values; its range from the same statistic over seeded resamples."""
-    found, draw = statistic(values), random.Random(seed)
+    """`statistic` of the values, with its 90 % percentile interval over `RESAMPLES` bootstrap resamples seeded by `seed`."""
+    point, draw = statistic(values), random.Random(seed)
     resampled = sorted(statistic(draw.choices(values, k=len(values))) for _ in range(RESAMPLES))
     low, high = quantile(resampled, 0.05), quantile(resampled, 0.95)
-    return Value(value=found, low=min(low, found), high=max(high, found), basis=Basis.MEASURED)
+    return Value(value=point, low=min(low, point), high=max(high, point), basis=Basis.MEASURED)
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value below which `share` of the values lie, linear between neighbours; not-a-number where there are none."""
+    """The `share` quantile of the values by linear interpolation (Hyndman and Fan type 7); NaN of none."""
     if not values:
         return nan
     ordered = sorted(values)
-    place = share * (len(ordered) - 1)
-    index = min(int(place), max(len(ordered) - 2, 0))
+    position = share * (len(ordered) - 1)
+    index = min(int(position), max(len(ordered) - 2, 0))
     right = ordered[min(index + 1, len(ordered) - 1)]
-    return ordered[index] + (place - index) * (right - ordered[index])
+    return ordered[index] + (position - index) * (right - ordered[index])
 
 
 STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
@@ -63,4 +66,4 @@ STATISTICS: dict[str, Callable[[Sequence[float]], float]] = {
     "p95": partial(quantile, share=0.95),
     "p99": partial(quantile, share=0.99),
 }
-"""What is told of the latencies of requests, by the ending of the metric."""
+"""Statistics that are reported of request latencies, by the suffix of the metric."""

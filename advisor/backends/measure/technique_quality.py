@@ -1,4 +1,4 @@
-"""What techniques cost in quality, each by itself, inside the child: whole-model measures and the error of every head."""
+"""Measures the quality loss of techniques, each alone, inside the child: metrics of the whole model and the error of every head."""
 
 import tempfile
 import time
@@ -12,62 +12,62 @@ from advisor.backends.measure.rung import tokenise
 from advisor.backends.measure.timing import Clock
 from advisor.backends.model.load import load_session, read_model_config, trained_tokens
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.processes.events import Event, Judged
+from advisor.backends.processes.events import Event, QualityMeasured
 from advisor.backends.processes.jobs import Chosen, QualityJob
 from advisor.backends.techniques import by_name
 from advisor.profiles.quality import QualityReport, TechniqueQuality
 
-UNDERNEATH = "kv-paged"
-"""Lossless, and what eviction needs."""
+PREREQUISITE = "kv-paged"
+"""Applied before every technique: lossless, and required by eviction."""
 
 
-def judge(job: QualityJob, emit: Callable[[Event], None]) -> None:
-    """Score the unmodified model, then every technique, and report all at once."""
+def measure_techniques(job: QualityJob, emit: Callable[[Event], None]) -> None:
+    """Score the unmodified model, then every technique of the job, and emit one report."""
     clock = Clock(time.monotonic(), None, emit)
-    clock.tell("load", 0, 1)
+    clock.report("load", 0, 1)
     config = read_model_config(Path(job.folder))
     longest = min(trained_tokens(config) or WINDOW_TOKENS, WINDOW_TOKENS)
     session = load_session(Path(job.folder), device=job.device, max_tokens=longest)
-    stretches = token_windows(tokenise(session, Path(job.text_file)), tokens_wanted=job.tokens, longest=longest)
-    clock.tell("load", 1, 1)
+    windows = token_windows(tokenise(session, Path(job.text_file)), tokens_wanted=job.tokens, longest=longest)
+    clock.report("load", 1, 1)
     altered = [_altered(session, chosen) for chosen in job.techniques]
-    names = {str(place): each for place, each in enumerate(altered)}
-    errors = attention_errors(session, names, stretches, partial(clock.tell, "attention"))
+    names = {str(index): session for index, session in enumerate(altered)}
+    errors = attention_errors(session, names, windows, partial(clock.report, "attention"))
     with tempfile.TemporaryDirectory(prefix="advisor-quality-") as folder:
         reference = Path(folder) / "reference.safetensors"
-        base = measure_baseline(session, stretches, reference, partial(clock.tell, "unmodified model"))
-        found = [
+        base = measure_baseline(session, windows, reference, partial(clock.report, "unmodified model"))
+        qualities = [
             TechniqueQuality(
                 technique=chosen.name,
                 options=chosen.options,
-                reach_tokens=_reach(names[place]),
-                metrics=measure_candidate(names[place], reference, partial(clock.tell, chosen.name)),
-                heads=errors[place],
+                reach_tokens=_reach(names[name]),
+                metrics=measure_candidate(names[name], reference, partial(clock.report, chosen.name)),
+                heads=errors[name],
             )
-            for place, chosen in zip(names, job.techniques, strict=True)
+            for name, chosen in zip(names, job.techniques, strict=True)
         ]
     assert base.perplexity is not None, "a baseline has one"
     emit(
-        Judged(
+        QualityMeasured(
             report=QualityReport(
                 model=job.model,
                 text=Path(job.text_file).name,
-                tokens=stretches.numel(),
-                stretch_tokens=stretches.shape[1],
+                tokens=windows.numel(),
+                stretch_tokens=windows.shape[1],
                 perplexity=base.perplexity.value,
-                techniques=tuple(found),
+                techniques=tuple(qualities),
             )
         )
     )
 
 
 def _reach(session: LoadedModel) -> int | None:
-    """Tokens that one sees or that the cache keeps, at the most; `None` where that is all of them."""
+    """The most earlier tokens that a token attends to; `None` for all of them."""
     pattern = session.attention.pattern
-    seen = pattern.seen_tokens if pattern is not None else None
-    kept = session.kv.window + session.kv.sink_tokens if session.kv.window is not None else None
-    return min((tokens for tokens in (session.attention.window, seen, kept) if tokens is not None), default=None)
+    attended = pattern.seen_tokens if pattern is not None else None
+    retained = session.kv.window + session.kv.sink_tokens if session.kv.window is not None else None
+    return min((tokens for tokens in (session.attention.window, attended, retained) if tokens is not None), default=None)
 
 
 def _altered(session: LoadedModel, chosen: Chosen) -> LoadedModel:
-    return by_name(chosen.name, dict(chosen.options)).apply(by_name(UNDERNEATH).apply(session))
+    return by_name(chosen.name, dict(chosen.options)).apply(by_name(PREREQUISITE).apply(session))

@@ -1,4 +1,4 @@
-"""Timing a piece of work on a device: warmed up, synchronised, repeated until the answer is steady or the time is up."""
+"""Timing a function on a device: warmed up, synchronised, repeated; and the time budget of a job."""
 
 import time
 from collections.abc import Callable
@@ -12,23 +12,27 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
 ROUNDS = 5
+"""Rounds of calls, unless one takes longer than `SLOW_S`."""
 ROUND_S = 1e-3
-"""A round lasts at least this long, so that the clock's own cost does not count."""
+"""Least duration of a round, so that reading the clock costs nothing in comparison."""
 FEW_ROUNDS = 2
-DEAR_S = 0.03
-"""A round that takes longer is repeated less often."""
-VERY_DEAR_S = 0.1
-"""Work that takes longer is timed twice, and that is all."""
+SLOW_S = 0.03
+"""A round that takes longer is done `FEW_ROUNDS` times."""
+VERY_SLOW_S = 0.1
+"""A call that takes longer is timed twice, without rounds."""
 
 
 class Clock:
-    """The time that a job may take, and who hears how it is going."""
+    """The time budget of a job, and its progress events.
+
+    `started` is when the job began, by the monotonic clock; `budget_s` is `None` without a limit; `emit` receives the events.
+    """
 
     def __init__(self, started: float, budget_s: float | None, emit: Callable[[Event], None]) -> None:
         self._started = started
         self._budget_s = budget_s
         self._emit = emit
-        self._told = 0.0
+        self._last_report_s = 0.0
 
     @property
     def spent_s(self) -> float:
@@ -41,56 +45,56 @@ class Clock:
         return None if self._budget_s is None else round(max(0.0, self._budget_s - self.spent_s), 1)
 
     def until(self, share: float) -> "Deadline":
-        """The moment when `share` of the whole budget is used up; never, without a budget."""
+        """The moment when `share` of the budget is used up; without a budget, one that never passes."""
         return Deadline(inf if self._budget_s is None else self._started + share * self._budget_s)
 
-    def tell(self, step: str, done: int, total: int) -> None:
-        """Report progress, at most five times a second, and always the end of a step."""
-        if done < total and self.spent_s - self._told < 0.2:
+    def report(self, step: str, done: int, total: int) -> None:
+        """Emit a `Progress` event, at most five times a second, but always when a step is done."""
+        if done < total and self.spent_s - self._last_report_s < 0.2:
             return
-        self._told = self.spent_s
+        self._last_report_s = self.spent_s
         self._emit(Progress(step=step, done=done, total=total, left_s=self.left_s))
 
 
 class Deadline:
-    """A moment after which optional work is left out."""
+    """The moment, by the monotonic clock, after which optional work is skipped."""
 
     def __init__(self, at: float) -> None:
         self._at = at
 
     @property
     def passed(self) -> bool:
-        """Whether it is over."""
+        """Whether the moment is over."""
         return time.monotonic() >= self._at
 
 
-def seconds_per_call(work: Callable[[int], object], device: "torch.device", *, cycle: int = 1) -> float:
-    """Time of `work(i)`, i counting up: the lower quartile of rounds, which others on the machine disturb least.
+def seconds_per_call(call: Callable[[int], object], device: "torch.device", *, cycle: int = 1) -> float:
+    """Seconds of `call(i)` with i = 0, 1, 2, ...: the lower quartile over rounds, which other processes disturb least.
 
-    A round is whole cycles of `cycle` calls and lasts `ROUND_S` at least.
+    A round is a multiple of `cycle` calls and takes at least `ROUND_S`.
     """
-    work(0)
-    first = _round(work, device, 1, 1)
-    if first > VERY_DEAR_S:
-        return min(first, _round(work, device, 2, 1))
-    first = min(first, _round(work, device, 2, 1), _round(work, device, 3, 1))
+    call(0)
+    first = _round(call, device, 1, 1)
+    if first > VERY_SLOW_S:
+        return min(first, _round(call, device, 2, 1))
+    first = min(first, _round(call, device, 2, 1), _round(call, device, 3, 1))
     calls = max(1, min(10_000, int(ROUND_S / max(first, 1e-7))))
     calls = -(-calls // cycle) * cycle
-    rounds = FEW_ROUNDS if calls * first > DEAR_S else ROUNDS
-    return quantile([_round(work, device, turn * calls, calls) / calls for turn in range(rounds)], 0.25)
+    rounds = FEW_ROUNDS if calls * first > SLOW_S else ROUNDS
+    return quantile([_round(call, device, index * calls, calls) / calls for index in range(rounds)], 0.25)
 
 
-def _round(work: Callable[[int], object], device: "torch.device", first: int, calls: int) -> float:
+def _round(call: Callable[[int], object], device: "torch.device", first: int, calls: int) -> float:
     synchronise(device)
     started = time.perf_counter()
     for index in range(first, first + calls):
-        work(index)
+        call(index)
     synchronise(device)
     return time.perf_counter() - started
 
 
 def synchronise(device: "torch.device") -> None:
-    """Wait until the device has done everything it was given."""
+    """Wait until the device has finished all submitted work."""
     if device.type == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""Runs one job in a fresh child process and turns whatever becomes of it into a result."""
+"""Runs one job in a fresh child process and returns its result, also when it crashes."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from advisor.backends.detection.contention import wait_policy
-from advisor.backends.processes.events import Event, Failed, Finished, Judged, Log, Measured, Profiled, Started, parse_event
+from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, Profiled, QualityMeasured, Started, parse_event
 from advisor.backends.processes.jobs import Job
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.machine import MachineProfile
@@ -23,16 +23,16 @@ from advisor.profiles.quality import QualityReport
 from advisor.profiles.run import RungStatus
 
 WORKER = ("-m", "advisor.backends.worker")
-NEEDED = ("torch", "transformers", "safetensors", "tokenizers")
+REQUIRED = ("torch", "transformers", "safetensors", "tokenizers")
 POLL_S = 0.1
 GRACE_S = 3.0
-"""From the polite signal to the one that cannot be refused."""
+"""Seconds from SIGTERM to SIGKILL."""
 MAX_LINE_BYTES = 64 * 1024**2
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """How a job ended, with every number that it reported before it ended."""
+    """How a job ended, and everything that it reported before."""
 
     status: RungStatus
     seconds: float
@@ -42,7 +42,7 @@ class JobResult:
     metrics: Metrics | None = None
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
-    """What the job chose by measuring, each with its reason."""
+    """Choices made by measuring (autotuning), each with its reason."""
     pace_s: float | None = None
     profile: MachineProfile | None = None
     quality: QualityReport | None = None
@@ -52,25 +52,25 @@ class JobResult:
 def run_job(
     job: Job, on_event: Callable[[Event], None], *, log_file: Path, timeout_s: float = 3600.0, cancel: threading.Event | None = None
 ) -> JobResult:
-    """Run `job` in a child and give back how it ended; a crash, a kill, a time-out or a cancellation is a result too.
+    """Run `job` in a child process and return how it ended; a crash, a kill, a time-out and a cancellation are results too.
 
-    Every event goes to `on_event` as it comes; what the child prints otherwise goes to `log_file`. When this returns or
-    raises, no process of the job is left. Raises `AdvisorError` `not-writable` when the log cannot be opened.
+    `on_event` receives every event as it arrives; other output of the child goes to `log_file`. When this returns or raises, no
+    process of the job is left. Raises `AdvisorError` `runtime-not-installed`, and `not-writable` when the log cannot be opened.
     """
     check_installed()
     started, kills_before = time.monotonic(), _oom_kills()
     child = _start(job, log_file)
-    heard = _Heard(on_event)
+    collected = _Collected(on_event)
     try:
-        reason = _follow(child, heard, started + timeout_s, cancel or threading.Event())
+        reason = _follow(child, collected, started + timeout_s, cancel or threading.Event())
     finally:
         returncode = _stop(child)
-    return heard.result(reason, returncode, time.monotonic() - started, _oom_kills() > kills_before, log_file)
+    return collected.result(reason, returncode, time.monotonic() - started, _oom_kills() > kills_before, log_file)
 
 
 def check_installed() -> None:
-    """Raise `AdvisorError` `runtime-not-installed` where the extra `run` is missing; nothing heavy is imported to find out."""
-    missing = [package for package in NEEDED if find_spec(package) is None]
+    """Raise `AdvisorError` `runtime-not-installed` where packages of the extra `run` are missing, without importing any."""
+    missing = [package for package in REQUIRED if find_spec(package) is None]
     if missing:
         raise AdvisorError(
             "runtime-not-installed",
@@ -101,12 +101,12 @@ def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
         child.stdin.write(job.model_dump_json().encode())
         child.stdin.close()
     except BrokenPipeError:
-        pass  # it died before it read its job; following it tells how
+        pass  # it died before it read its job; `_follow` and `_stop` find out why
     return child
 
 
 def _environment(threads: int) -> dict[str, str]:
-    """The parent's environment; threads set, waiting as suits the machine, no network, this very package importable."""
+    """The parent's environment with the number of threads, a wait policy, no network, and this package importable."""
     package_parent = str(Path(__file__).resolve().parents[3])
     paths = [package_parent, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     return (
@@ -123,8 +123,8 @@ def _environment(threads: int) -> dict[str, str]:
     )
 
 
-class _Heard:
-    """What a child has said so far."""
+class _Collected:
+    """What a child has reported so far."""
 
     def __init__(self, on_event: Callable[[Event], None]) -> None:
         self._on_event = on_event
@@ -138,8 +138,8 @@ class _Heard:
         self._failed: Failed | None = None
         self._finished = False
 
-    def line(self, line: bytes) -> None:
-        """Take in one line; one that is no event becomes a `Log`."""
+    def add(self, line: bytes) -> None:
+        """Add a line of output and pass its event on; a line that is no event becomes a `Log`."""
         try:
             event = parse_event(line)
         except ValueError:
@@ -154,7 +154,7 @@ class _Heard:
                 self._pace_s = event.pace_s or self._pace_s
             case Profiled():
                 self._profile = event.profile
-            case Judged():
+            case QualityMeasured():
                 self._quality = event.report
             case Failed():
                 self._failed = event
@@ -163,7 +163,7 @@ class _Heard:
         self._on_event(event)
 
     def result(self, reason: str | None, returncode: int, seconds: float, oom_killed: bool, log_file: Path) -> JobResult:
-        """Put it together. `reason` is why the parent ended the child, if it did."""
+        """The job's result. `reason` is why the parent ended the child: `cancelled`, `timed-out`, or `None` if it did not."""
         status, code, error, notes = self._ending(reason, returncode, seconds, oom_killed, log_file)
         if error and not self._failed:
             self._on_event(Failed(code=code or "child-died", message=error, notes=notes))
@@ -209,8 +209,8 @@ def _death(returncode: int) -> str:
         return f"was killed by signal {-returncode}"
 
 
-def _follow(child: "subprocess.Popen[bytes]", heard: _Heard, deadline: float, cancel: threading.Event) -> str | None:
-    """Hand on lines until the child is gone; give back why it has to be ended, or `None` when it ended itself."""
+def _follow(child: "subprocess.Popen[bytes]", collected: _Collected, deadline: float, cancel: threading.Event) -> str | None:
+    """Collect lines until the child has ended (returns `None`) or has to be ended (returns why: `cancelled` or `timed-out`)."""
     assert child.stdout
     buffer = b""
     for chunk in _chunks(child):
@@ -220,15 +220,15 @@ def _follow(child: "subprocess.Popen[bytes]", heard: _Heard, deadline: float, ca
             return "timed-out"
         *lines, buffer = (buffer + chunk).split(b"\n")
         for line in filter(None, lines):
-            heard.line(line)
+            collected.add(line)
         buffer = buffer[:MAX_LINE_BYTES]
     if buffer:
-        heard.line(buffer)
+        collected.add(buffer)
     return None
 
 
 def _chunks(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
-    """What the child writes, and an empty chunk whenever nothing came for a while, until it has ended."""
+    """The child's output until it has ended, and an empty chunk after every `POLL_S` without output."""
     assert child.stdout
     descriptor = child.stdout.fileno()
     with selectors.DefaultSelector() as selector:
@@ -247,7 +247,7 @@ def _chunks(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
 
 
 def _has_ended(child: "subprocess.Popen[bytes]") -> bool:
-    """Whether the child is gone, without reaping it, so that its process group stays ours to signal."""
+    """Whether the child has ended, without reaping it, so that its process group's id stays valid."""
     return os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
@@ -261,7 +261,7 @@ def _ends_within(child: "subprocess.Popen[bytes]", seconds: float) -> bool:
 
 
 def _stop(child: "subprocess.Popen[bytes]") -> int:
-    """End the child's whole process group, politely first, and reap it; give back its return code."""
+    """End the child's process group, SIGTERM first, reap it and return its exit code."""
     if not _has_ended(child):
         _signal_group(child.pid, signal.SIGTERM)
         _ends_within(child, GRACE_S)
@@ -272,12 +272,12 @@ def _stop(child: "subprocess.Popen[bytes]") -> int:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left in it
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # the group is empty
         os.killpg(group, number)
 
 
 def _oom_kills() -> int:
-    """How many processes the kernel has ended for lack of memory, here and in this control group."""
+    """Processes that the kernel has killed for lack of memory, on this machine and in this control group."""
     total = 0
     for file in (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events")):
         try:

@@ -1,4 +1,4 @@
-"""What a child process says while it works: one JSON object a line, parsed and validated at the parent's edge."""
+"""Events of a child process: one JSON object a line, parsed and validated by the parent."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -12,7 +12,7 @@ from advisor.profiles.quality import QualityReport
 
 
 class Started(Frozen):
-    """The child is up and has read its job."""
+    """The child has started and has read its job."""
 
     event: Literal["started"] = "started"
     pid: int
@@ -22,7 +22,7 @@ class Started(Frozen):
 
 
 class Progress(Frozen):
-    """How far a step is. `left_s` is the time left of the whole job, when it can be told."""
+    """Progress of a step. `left_s` is the time left of the whole job in seconds, `None` where unknown."""
 
     event: Literal["progress"] = "progress"
     step: str
@@ -32,22 +32,22 @@ class Progress(Frozen):
 
 
 class Log(Frozen):
-    """A sentence for a person."""
+    """A message for the user."""
 
     event: Literal["log"] = "log"
     text: str
 
 
 class Measured(Frozen):
-    """Numbers that stand, whatever happens to the child afterwards. Later ones add to earlier ones."""
+    """Measured numbers, which stay valid if the child fails later. Metrics of later events add to those of earlier ones."""
 
     event: Literal["measured"] = "measured"
     metrics: Metrics
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
-    """What was chosen by measuring while it ran, each with its reason."""
+    """Choices made by measuring (autotuning), each with its reason."""
     pace_s: float | None = None
-    """The processor's mean pace while it served."""
+    """Mean of the processor's pace while serving, in seconds."""
 
 
 class Profiled(Frozen):
@@ -57,15 +57,15 @@ class Profiled(Frozen):
     profile: MachineProfile
 
 
-class Judged(Frozen):
-    """What techniques cost in quality."""
+class QualityMeasured(Frozen):
+    """The quality loss of techniques."""
 
     event: Literal["judged"] = "judged"
     report: QualityReport
 
 
 class Failed(Frozen):
-    """The job cannot be done. `code` is a stable word such as `out-of-memory`."""
+    """The job failed. `code` is a stable identifier such as `out-of-memory`."""
 
     event: Literal["failed"] = "failed"
     code: str
@@ -74,20 +74,20 @@ class Failed(Frozen):
 
 
 class Finished(Frozen):
-    """The job is done; nothing follows."""
+    """The job is done; this is the last event."""
 
     event: Literal["finished"] = "finished"
     seconds: float
 
 
-Event = Started | Progress | Log | Measured | Profiled | Judged | Failed | Finished
+Event = Started | Progress | Log | Measured | Profiled | QualityMeasured | Failed | Finished
 
 OnEvent = Callable[[Event | str], None]
-"""Who hears of long work: what children say, and plain sentences."""
+"""Receives the events of child processes, and messages in plain text."""
 
 _EVENT: TypeAdapter[Event] = TypeAdapter(Annotated[Event, Field(discriminator="event")])
 
 
 def parse_event(line: str | bytes) -> Event:
-    """Read one line of a child's output. Raises `ValueError` when it is not an event."""
+    """Parse one line of a child's output. Raises `ValueError` when it is not an event."""
     return _EVENT.validate_json(line)

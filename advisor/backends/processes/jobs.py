@@ -1,4 +1,4 @@
-"""What a child process is asked to do: read from its standard input, validated once."""
+"""Jobs of a child process, read from its standard input as JSON and validated once."""
 
 import json
 from typing import Annotated, Literal
@@ -17,62 +17,62 @@ class Chosen(Frozen):
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
     @property
-    def options_told(self) -> str:
-        """The options as a plan file has them, in a line: `group_size=128 head=false`; empty where there are none."""
-        told = ((name, json.dumps(value).strip('"')) for name, value in self.options.items() if value is not None)
-        return " ".join(f"{name}={value}" for name, value in told)
+    def options_line(self) -> str:
+        """The options in one line, written as in a plan file: `group_size=128 head=false`; empty without options."""
+        pairs = ((name, json.dumps(value).strip('"')) for name, value in self.options.items() if value is not None)
+        return " ".join(f"{name}={value}" for name, value in pairs)
 
 
 class RungJob(Frozen):
-    """Load a model, apply techniques, measure speed, memory and quality."""
+    """Load a model, apply techniques and measure speed, memory and quality."""
 
     kind: Literal["rung"] = "rung"
     folder: str
     draft_folder: str | None = None
-    """Where the draft model is, for a technique that needs one."""
+    """Folder of the draft model, for techniques that need one."""
     techniques: tuple[Chosen, ...]
     workload: Workload
     max_sequences: int = Field(ge=1)
-    """Slots of the unmodified model; a batching technique may set its own."""
+    """Most sequences in the unmodified model's batch; a batching technique may set another number."""
     recipe: Recipe
     text_file: str
-    """Held-out text: prompts are cut from it, quality is measured on it."""
+    """Held-out text that prompts are cut from and quality is measured on."""
     reference_file: str
-    """The baseline's log-probabilities: written when `is_baseline`, else read."""
+    """File of the baseline's log-probabilities: written when `is_baseline`, else read."""
     is_baseline: bool
     device: str = "cpu"
     threads: int = Field(ge=1)
     memory_limit_bytes: int | None = Field(default=None, gt=0)
-    """Most address space the child may take; `None` for no limit of ours."""
+    """Most address space that the job may add; `None` for no limit."""
 
 
 def rung_steps(recipe: Recipe) -> tuple[str, ...]:
-    """What a rung does in turn, as it names its progress."""
+    """The steps of a rung in order, by their names in `Progress`."""
     return ("load", "warm-up", *(repeat_step(repeat, recipe) for repeat in range(recipe.repeats)), "quality")
 
 
 def repeat_step(repeat: int, recipe: Recipe) -> str:
-    """The name of one repeat, counted from 0."""
+    """The step's name of a repeat, counted from 0."""
     return f"repeat {repeat + 1} of {recipe.repeats}"
 
 
 PROFILE_STEPS = ("memory bandwidth", "products, attention, whole steps")
-"""What a profile measures in turn, as it names its progress."""
+"""The steps of a profile in order, by their names in `Progress`."""
 
 
 class ProfileJob(Frozen):
-    """Measure this machine."""
+    """Measure this machine's profile."""
 
     kind: Literal["profile"] = "profile"
     name: str
     threads: int = Field(ge=1)
     budget_s: float = Field(gt=0)
-    """Wall time for everything, the loading of libraries included."""
+    """Wall time of the whole job, including the import of libraries."""
     memory_limit_bytes: int | None = Field(default=None, gt=0)
 
 
 class QualityJob(Frozen):
-    """Measure what techniques of attention and cache cost in quality, each by itself."""
+    """Measure the quality loss of attention and cache techniques, each alone."""
 
     kind: Literal["quality"] = "quality"
     model: str
@@ -93,5 +93,5 @@ _JOB: TypeAdapter[Job] = TypeAdapter(Annotated[Job, Field(discriminator="kind")]
 
 
 def parse_job(text: str | bytes) -> Job:
-    """Read a job. Raises `ValueError`."""
+    """Parse a job from JSON. Raises `ValueError` when it is none."""
     return _JOB.validate_json(text)

@@ -46,7 +46,7 @@ def minutes(seconds: float) -> str:
 def _rung(number: int, name: str, review: Review, look: Look) -> list[str]:
     """A rung with what it adds; one that is there already says so."""
     added = review.prepared.rungs[number - 1].technique
-    what = "the unmodified model" if added is None else f"adds {added.name} {added.options_told}".rstrip()
+    what = "the unmodified model" if added is None else f"adds {added.name} {added.options_line}".rstrip()
     kept = " (measured before, kept)" if name in review.finished else ""
     return _entry("", f"{number}  {what}{kept}", look)
 

@@ -99,7 +99,7 @@ class MachineTasks:
         stages = tuple(
             Stage(
                 name=step.name,
-                options=step.technique.options_told if step.technique else "",
+                options=step.technique.options_line if step.technique else "",
                 standing=Standing.KEPT if step.name in review.finished else Standing.WAITING,
             )
             for step in made.rungs

@@ -36,8 +36,8 @@ class Until:
 
 
 def kind(hands: Hands, name: str, seconds: float, *, pieces: int, share: float, needed: int = 0) -> MeasurementKind[str]:
-    works: list[Callable[[], Iterator[str]]] = [partial(hands.work, name, seconds)] * pieces
-    return MeasurementKind(works=works, share=share, needed=needed)
+    tasks: list[Callable[[], Iterator[str]]] = [partial(hands.work, name, seconds)] * pieces
+    return MeasurementKind(tasks=tasks, share=share, required=needed)
 
 
 def run(hands: Hands, kinds: tuple[MeasurementKind[str], ...], at: float, monkeypatch: object) -> list[Event]:
@@ -59,7 +59,7 @@ def test_what_is_needed_is_done_after_the_time_is_up(monkeypatch: object) -> Non
     hands = Hands()
     first, second = kind(hands, "a", 5.0, pieces=4, share=0.5, needed=1), kind(hands, "b", 1.0, pieces=4, share=0.5, needed=3)
     run(hands, (first, second), 0.0, monkeypatch)
-    assert (first.found, second.found) == (["a"], ["b"] * 3)
+    assert (first.samples, second.samples) == (["a"], ["b"] * 3)
 
 
 def test_what_one_kind_leaves_over_is_used_by_the_others(monkeypatch: object) -> None:

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from advisor.backends.measure import attention_times, products
-from advisor.backends.measure.attention_times import HEAD_SHAPES, NEEDED_SETS, VARIANTS, Work, attention_timings
+from advisor.backends.measure.attention_times import HEAD_SHAPES, REQUIRED_SETS, VARIANTS, AttentionShape, attention_timings
 from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.interleave import MeasurementKind, T, interleave
 from advisor.backends.measure.overheads import (
-    NEEDED_BATCHES,
+    REQUIRED_BATCHES,
     STACKS,
     Shape,
     Tables,
@@ -36,14 +36,14 @@ from advisor.profiles.store import list_profiles
 from advisor.running.profile import profile_this_machine
 
 CPU = torch.device("cpu")
-FEW_WORKS = (Work("decode", 1, 1, 64), Work("prefill", 1, 16, 16))
+FEW_WORKS = (AttentionShape("decode", 1, 1, 64), AttentionShape("prefill", 1, 16, 16))
 SMALL = GemmCase(256, 256, (1, 16), cached=True)
 
 
 def finished(kind: MeasurementKind[T], clock: Clock) -> list[T]:
     """What a kind finds when there is no time for more than is needed."""
     interleave((kind,), clock, clock.until(0.0), "timings")
-    return kind.found
+    return kind.samples
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_a_working_set_beyond_the_cache_is_larger_than_one_within(monkeypatch: p
 def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
     monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
     points = finished(attention_timings(CPU, 1.0), clock)
-    assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:NEEDED_SETS])
-    assert len(points) == 2 * NEEDED_SETS
+    assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:REQUIRED_SETS])
+    assert len(points) == 2 * REQUIRED_SETS
     assert {point.q_heads for point in points} == {HEAD_SHAPES[0].q_heads}
 
 
@@ -91,16 +91,16 @@ def test_overheads_are_what_steps_take_beyond_their_operators(monkeypatch: pytes
     monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
     monkeypatch.setattr(attention_times, "VARIANTS", VARIANTS[:3])
     tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(attention_timings(CPU, 1.0), clock)))
-    shape = Shape(layers=2, hidden=64, feed_forward=128, heads=4, kv_heads=2)
+    shape = Shape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=2)
     timed = finished(step_timings(CPU, 1.0, (shape,)), clock)
     steps = [observed(step, tables) for step in timed]
-    assert [(step.layers, step.hidden_size) for step in steps] == [(2, 64)] * 2 * NEEDED_BATCHES
+    assert [(step.layers, step.hidden_size) for step in steps] == [(2, 64)] * 2 * REQUIRED_BATCHES
     assert all(step.operators_s > 0 for step in steps)
     assert {1, 64, 4, 256} <= {step.rows for step in steps}
 
 
 def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
-    shape = Shape(layers=1, hidden=64, feed_forward=128, heads=4, kv_heads=2)
+    shape = Shape(layers=1, hidden=64, intermediate=128, heads=4, kv_heads=2)
     found = list(timed_steps(random_llama(shape, CPU), STACKS[1], TimedBatch(3, 20)))
     assert [(part.phase, part.sequences, part.q_tokens) for part, _ in found] == [("prefill", 1, 20), ("decode", 3, 1)]
     assert all(seconds > 0 for _, seconds in found)
@@ -108,7 +108,7 @@ def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
 
 def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_and_again() -> None:
     with torch.inference_mode():
-        model = random_llama(Shape(layers=1, hidden=128, feed_forward=256, heads=4, kv_heads=2), CPU)
+        model = random_llama(Shape(layers=1, hidden=128, intermediate=256, heads=4, kv_heads=2), CPU)
         assert [len(list(timed_steps(model, stack, TimedBatch(1, 8)))) for stack in STACKS] == [2, 2]
 
 
@@ -117,7 +117,7 @@ def test_more_layers_have_more_operators() -> None:
     attention = AttentionTable(
         [attention_times.time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_WORKS[0], CPU)],
     )
-    few, many = (Shape(layers=layers, hidden=256, feed_forward=768, heads=8, kv_heads=4) for layers in (2, 4))
+    few, many = (Shape(layers=layers, hidden=256, intermediate=768, heads=8, kv_heads=4) for layers in (2, 4))
     part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], TimedBatch(2, 16))))[0]
     decode = part.__class__("decode", 2, 1, 16)
     times = [operator_seconds(shape, STACKS[1], decode, Tables(gemm, attention)) for shape in (few, many)]
@@ -138,7 +138,7 @@ def test_a_machine_is_measured_and_told_along_the_way(tmp_path: Path) -> None:
     assert profile is not None, result
     assert MachineProfile.model_validate_json(profile.model_dump_json()) == profile
     assert {point.format for point in profile.gemm} == {stored.name for stored in FORMATS}
-    assert {(point.implementation, point.layout, point.kv_format) for point in profile.attention} >= set(VARIANTS[:NEEDED_SETS])
+    assert {(point.implementation, point.layout, point.kv_format) for point in profile.attention} >= set(VARIANTS[:REQUIRED_SETS])
     assert profile.runtime.step_s + profile.runtime.layer_s > 0
     assert profile.process_bytes > 2**26
     left = [event.left_s for event in events if isinstance(event, Progress)]

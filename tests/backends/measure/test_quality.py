@@ -96,7 +96,7 @@ def test_kept_tokens_and_the_rest_bound_the_divergence_from_below(monkeypatch: p
     base, other = (torch.randn(1, 8, 50).mul(2).log_softmax(-1) for _ in range(2))
     whole = collect(window, base).divergence(0, other[0])
     monkeypatch.setattr(reference, "WHOLE_VOCABULARY", 10)
-    monkeypatch.setattr(reference, "KEPT_TOKENS", 20)
+    monkeypatch.setattr(reference, "STORED_TOKENS", 20)
     part = collect(window, base).divergence(0, other[0])
     truth = (base[0].exp() * (base[0] - other[0])).sum(-1)
     assert torch.allclose(whole, truth, atol=2e-3)
@@ -108,7 +108,7 @@ def test_a_reference_survives_the_disk_and_a_broken_one_is_an_error(windows: tor
     made = collect(windows, window_log_probs(session, windows, quiet))
     save_reference(made, tmp_path / "reference")
     read = load_reference(tmp_path / "reference")
-    assert torch.equal(read.kept, made.kept)
+    assert torch.equal(read.log_probs, made.log_probs)
     assert torch.equal(read.nll, made.nll)
     (tmp_path / "reference").write_bytes(b"\x00" * 40)
     with pytest.raises(AdvisorError, match="cannot be read"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from advisor.backends.deployment import Attention
-from advisor.backends.measure.memory import held_weight_bytes
+from advisor.backends.measure.memory import weight_bytes
 from advisor.backends.model import load
 from advisor.backends.model.load import load_draft, load_session, trained_tokens
 from advisor.profiles.errors import AdvisorError
@@ -39,7 +39,7 @@ def test_a_good_folder_loads_in_the_checkpoint_s_format(tiny_model_folder: Path)
     assert not session.model.training
     assert (session.max_tokens, session.batching.max_sequences, session.attention) == (64, 3, Attention())
     on_disk = (tiny_model_folder / "model.safetensors").stat().st_size
-    assert 0.9 * on_disk < held_weight_bytes(session) < on_disk, "tied embeddings count once"
+    assert 0.9 * on_disk < weight_bytes(session) < on_disk, "tied embeddings count once"
 
 
 def test_a_folder_without_a_model_is_not_found(tmp_path: Path) -> None:
