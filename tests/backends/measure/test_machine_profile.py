@@ -28,7 +28,7 @@ from advisor.backends.measure.timing import Clock, seconds_per_call
 from advisor.backends.processes import child as launch
 from advisor.backends.processes.child import run_job
 from advisor.backends.processes.events import Event, Failed, Progress, Started
-from advisor.backends.processes.jobs import ProfileJob
+from advisor.backends.processes.jobs import PROFILE_STEPS, ProfileJob
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
@@ -36,7 +36,7 @@ from advisor.profiles.store import list_profiles
 from advisor.running.profile import profile_this_machine
 
 CPU = torch.device("cpu")
-FEW_WORKS = (AttentionShape("decode", 1, 1, 64), AttentionShape("prefill", 1, 16, 16))
+FEW_SHAPES = (AttentionShape("decode", 1, 1, 64), AttentionShape("prefill", 1, 16, 16))
 SMALL = GemmCase(256, 256, (1, 16), cached=True)
 
 
@@ -80,7 +80,7 @@ def test_a_working_set_beyond_the_cache_is_larger_than_one_within(monkeypatch: p
 
 
 def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
+    monkeypatch.setattr(attention_times, "SHAPES", FEW_SHAPES)
     points = finished(attention_timings(CPU, 1.0), clock)
     assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:REQUIRED_SETS])
     assert len(points) == 2 * REQUIRED_SETS
@@ -88,7 +88,7 @@ def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypa
 
 
 def test_overheads_are_what_steps_take_beyond_their_operators(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(attention_times, "WORKS", FEW_WORKS)
+    monkeypatch.setattr(attention_times, "SHAPES", FEW_SHAPES)
     monkeypatch.setattr(attention_times, "VARIANTS", VARIANTS[:3])
     tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(attention_timings(CPU, 1.0), clock)))
     shape = Shape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=2)
@@ -115,7 +115,7 @@ def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_an
 def test_more_layers_have_more_operators() -> None:
     gemm = GemmTable(time_case(SMALL, FORMATS[0], CPU))
     attention = AttentionTable(
-        [attention_times.time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_WORKS[0], CPU)],
+        [attention_times.time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_SHAPES[0], CPU)],
     )
     few, many = (Shape(layers=layers, hidden=256, intermediate=768, heads=8, kv_heads=4) for layers in (2, 4))
     part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], TimedBatch(2, 16))))[0]
@@ -144,7 +144,7 @@ def test_a_machine_is_measured_and_told_along_the_way(tmp_path: Path) -> None:
     left = [event.left_s for event in events if isinstance(event, Progress)]
     assert left == sorted(left, key=lambda seconds: -(seconds or 0))
     steps = list(dict.fromkeys(event.step for event in events if isinstance(event, Progress)))
-    assert steps == ["memory bandwidth", "matrix products", "attention", "runtime overheads"]
+    assert steps == list(PROFILE_STEPS)
 
 
 def test_a_profile_that_is_cancelled_leaves_no_child_and_stores_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
