@@ -13,9 +13,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _open_session(*, ascii: bool, light: bool, resume: bool) -> int:
     # Deferred: no command needs it.
-    from advisor.tui.launch import open_session
+    from advisor.tui.launch import open_interface
 
-    return open_session(ascii=ascii, light=light, resume=resume)
+    return open_interface(ascii=ascii, light=light, resume=resume)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,11 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from advisor.profiles.architectures.spec import shipped_models
-from advisor.tui.app import AppSettings, SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.history import History
-from advisor.tui.form.saved_state import SessionState
+from advisor.tui.form.saved_state import SavedState
 from advisor.tui.form.values import FormValues
+from advisor.tui.settings import AppSettings
 from advisor.tui.workers.planning_client import PlanningClient
 from benchmarks.harness.parts import SESSION
 
@@ -114,37 +115,43 @@ def launched_s() -> float:
 
 async def _typed_into(asked: FormValues, model: str, load: str) -> Typed:
     """Every key of `TYPED` into a session that has planned once."""
-    app = SessionApp(PlanningClient(), SessionState(History(asked)), AppSettings(resume=True))
+    app = AdvisorApp(PlanningClient(), SavedState(History(asked)), AppSettings(resume=True))
     found: list[Pressed] = []
     async with app.run_test(size=SIZE) as pilot:
-        await _until(lambda: not app.waiting and (app.planned is not None or app.problem is not None))
-        if app.planned is None:
+        await _until(lambda: not app.planning.waiting and (app.planning.planned is not None or app.planning.problem is not None))
+        if app.planning.planned is None:
             return Typed((), None)  # no machine of this size, or no cache of this kind
         for field, text in TYPED:
             await _enter(app, pilot, field)
             found += [Pressed(model, load, *await _pressed(app, field, key)) for key in text]
         start = time.perf_counter()
-        await _until(lambda: not app.waiting)
+        await _until(lambda: not app.planning.waiting)
         await _drawn(app)
         return Typed(tuple(found), found[-1].frame_s + time.perf_counter() - start)
 
 
-async def _enter(app: SessionApp, pilot: Pilot[None], field: str) -> None:
+async def _enter(app: AdvisorApp, pilot: Pilot[None], field: str) -> None:
     app.screen.query_one(f"#field-{field}", Input).focus()
     await pilot.pause()
 
 
-async def _pressed(app: SessionApp, field: str, key: str) -> tuple[float, float]:
+async def _pressed(app: AdvisorApp, field: str, key: str) -> tuple[float, float]:
     """Seconds from a key to the frame whose plans stand for what the field then says: by the clock, and of the processor."""
-    text = app.state.asked.text(field) + key
+    text = app.store.state.values.text(field) + key
     start, worked = time.perf_counter(), time.process_time()
     app.post_message(Key(key, key))
-    await _until(lambda: app.state.asked.text(field) == text and app.planned is not None and app.planned.asked == app.state.asked)
+    await _until(
+        lambda: (
+            app.store.state.values.text(field) == text
+            and app.planning.planned is not None
+            and app.planning.planned.values == app.store.state.values
+        )
+    )
     await _drawn(app)
     return time.perf_counter() - start, time.process_time() - worked
 
 
-async def _drawn(app: SessionApp) -> None:
+async def _drawn(app: AdvisorApp) -> None:
     """The next frame is on the screen."""
     done = asyncio.Event()
     app.screen.call_after_refresh(done.set)

@@ -23,19 +23,20 @@ ASKED = {
 
 async def draw() -> str:
     """The picture, once the plan is there and its reasons are worked out."""
-    from advisor.tui.app import AppSettings, SessionApp
+    from advisor.tui.app import AdvisorApp
     from advisor.tui.form.history import History
-    from advisor.tui.form.saved_state import SessionState
+    from advisor.tui.form.saved_state import SavedState
     from advisor.tui.form.values import FormValues
-    from advisor.tui.workers.planning_client import Here, PlanningClient
+    from advisor.tui.settings import AppSettings
+    from advisor.tui.workers.planning_client import PlanningClient, ThisMachine
 
-    class AnyDesk(PlanningClient):
+    class AnyClient(PlanningClient):
         """The planner on whichever machine: what is drawn does not follow from where it is drawn."""
 
-        def here(self) -> Here:
-            return Here("", "")
+        def this_machine(self) -> ThisMachine:
+            return ThisMachine("", "")
 
-    app = SessionApp(AnyDesk(), SessionState(History(FormValues(ASKED))), AppSettings(resume=True))
+    app = AdvisorApp(AnyClient(), SavedState(History(FormValues(ASKED))), AppSettings(resume=True))
     async with app.run_test(size=SIZE) as pilot:
         await _rest(pilot)
         await pilot.press("escape", "2")
@@ -45,15 +46,15 @@ async def draw() -> str:
 
 async def _rest(pilot: "Pilot[None]") -> None:
     """Wait for what runs in threads, and for what follows from it."""
-    from advisor.tui.app import SessionApp
+    from advisor.tui.app import AdvisorApp
 
     app = pilot.app
-    assert isinstance(app, SessionApp)
+    assert isinstance(app, AdvisorApp)
     while True:
         await pilot.pause()
         await app.workers.wait_for_complete()
         await pilot.pause()
-        if not app.waiting:
+        if not app.planning.waiting:
             return
 
 

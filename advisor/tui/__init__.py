@@ -1,1 +1,1 @@
-"""The planning session: a terminal interface over the service. `state.py` and below know no Textual; `app.py` begins the screens."""
+"""The terminal interface. `form` and `workers` import no Textual; `app` owns the controllers, which open the screens."""

@@ -1,59 +1,43 @@
-"""The session's app: holds the state, and tells the screens through what they watch."""
+"""The app of the terminal interface: owns the controllers, the screens, the theme and the keys."""
 
-import contextlib
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from textual.app import App
+from textual.app import App, SystemCommand
 from textual.binding import BindingType
 from textual.events import Event, Key
-from textual.timer import Timer
+from textual.screen import Screen
+from textual.worker import Worker, WorkerState
 
-from advisor.profiles.errors import AdvisorError
-from advisor.tui import gc_control as garbage
-from advisor.tui.app_jobs import Jobs
-from advisor.tui.app_planning import Planning
-from advisor.tui.commands import Commands
-from advisor.tui.form.fields import BY_NAME
-from advisor.tui.form.history import History
-from advisor.tui.form.saved_state import SessionState, save_session, with_mark
-from advisor.tui.form.values import FormValues
+from advisor.cli.failures import describe
+from advisor.tui import gc_control
+from advisor.tui.app_jobs import JobsController
+from advisor.tui.app_planning import PlanningController
+from advisor.tui.app_state import StateStore
+from advisor.tui.commands import open_palette, system_commands
+from advisor.tui.form.saved_state import SavedState
 from advisor.tui.key_queue import KeyQueue
 from advisor.tui.keys import APP_KEYS
-from advisor.tui.screens import MODES
-from advisor.tui.status_text import Problem
+from advisor.tui.screens.help import HelpScreen
+from advisor.tui.screens.plan import PlanScreen
+from advisor.tui.screens.start import StartScreen
+from advisor.tui.settings import AppSettings
+from advisor.tui.status_text import problem_of
+from advisor.tui.themes import use_theme
 from advisor.tui.workers.planning_client import PlanningClient
 
 if TYPE_CHECKING:
     from advisor.rendering.text.style import Look
 
-PAUSE_S = 0.2
-"""How long typing must rest before stacks are priced anew; a limit, which only ranks them, waits for nothing."""
-SAVED_AFTER_S = 0.3
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppSettings:
-    """How a session is drawn and where it is kept."""
-
-    ascii: bool = False
-    no_colour: bool = False
-    light: bool = False
-    file: Path | None = None
-    """Where the session is saved; `None`: nowhere."""
-    resume: bool = False
-    """Whether to begin with the plan instead of the choice of a model."""
-    notice: str = ""
-    """Something to say when the first screen is there."""
-
-
-class SessionApp(KeyQueue, Commands, Planning, Jobs, App[None]):
+class AdvisorApp(App[None]):
     """Start and Plan screens over one question."""
 
     TITLE = "advisor"
     CSS_PATH = "app.tcss"
-    MODES = MODES
     BINDINGS: ClassVar[list[BindingType]] = [*APP_KEYS]
     HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - an instance variable by Textual's declaration
         (0, "-tiny"),
@@ -62,116 +46,110 @@ class SessionApp(KeyQueue, Commands, Planning, Jobs, App[None]):
         (170, "-wide"),
     ]
 
-    def __init__(self, desk: PlanningClient, state: SessionState, setting: AppSettings) -> None:
-        super().__init__(ansi_color=setting.no_colour)
-        self.desk = desk
-        self.state = state
-        self.setting = setting
-        self._joined: str | None = None
-        self._unsaved = False
-        self._saving: Timer | None = None
+    def __init__(self, client: PlanningClient, state: SavedState, settings: AppSettings) -> None:
+        super().__init__(ansi_color=settings.no_colour)
+        self.settings = settings
+        self.store = StateStore(self, state, settings.file)
+        self.planning = PlanningController(self, client, self.store)
+        self.jobs = JobsController(self, self)
+        self._key_queue = KeyQueue(self, super().on_event)
+        self.add_mode("start", partial(StartScreen, self))
+        self.add_mode("plan", partial(PlanScreen, self))
 
     def on_mount(self) -> None:
-        """Show the first screen, and look at the machine meanwhile."""
-        self._thresholds = garbage.hold_back()
-        if not self.setting.no_colour:
-            self.use_theme("light" if self.setting.light else "dark")
-        self.set_class(self.setting.ascii, "-ascii")
-        self.switch_mode("plan" if self.setting.resume else "start")
-        if self.setting.notice:
-            self.notify(self.setting.notice, severity="warning", markup=False)
-        self._look_here()
-        if self.state.asked.text("model"):
-            self.plan_soon(0)
+        """Show the first screen, and detect the machine meanwhile."""
+        self._gc_thresholds = gc_control.defer_full_collections()
+        if not self.settings.no_colour:
+            use_theme(self, "light" if self.settings.light else "dark")
+        self.set_class(self.settings.ascii, "-ascii")
+        self.go_to("plan" if self.settings.resume else "start")
+        if self.settings.notice:
+            self.notify(self.settings.notice, severity="warning", markup=False)
+        self.planning.detect_machine()
+        if self.store.state.values.text("model"):
+            self.planning.plan_soon(0)
+
+    def on_unmount(self) -> None:
+        """Save the state, and end the work that runs."""
+        gc_control.restore(self._gc_thresholds)
+        self.store.close()
+        self.jobs.close()
 
     @property
     def palette(self) -> str:
         """The colours of texts: `dark`, `light` or `none`."""
-        if self.setting.no_colour:
+        if self.settings.no_colour:
             return "none"
         return "light" if not self.current_theme.dark else "dark"
 
     def look(self, width: int) -> "Look":
-        """How views draw into so many columns."""
-        from advisor.rendering.text.style import Look  # views load the planner's types, which the first frame does not wait for
+        """How `advisor.rendering.text` draws into `width` columns."""
+        from advisor.rendering.text.style import Look  # loads the planner's types, which the first frame does not wait for
 
-        return Look(width, colour=True, ascii=self.setting.ascii)
+        return Look(width, colour=True, ascii=self.settings.ascii)
 
     def ascii_only(self, line: str) -> str:
-        """A line as it may be shown: no signs beyond ASCII where none are wanted."""
-        if not self.setting.ascii:
+        """The line, in ASCII where the settings ask for it."""
+        if not self.settings.ascii:
             return line
         return self.look(max(len(line), 1)).finish([line]).rstrip("\n")
 
-    def titled(self, line: str) -> str:
-        """A line as the title of a box: brackets in it are text, never markup."""
+    def box_title(self, line: str) -> str:
+        """The line as the title of a box, its brackets escaped."""
         return self.ascii_only(line).replace("[", "\\[")
 
-    def say(self, field: str, text: str) -> None:
-        """A person typed into a field: one step of undo for as long as it is the same field."""
-        self.ask(self.state.asked.with_text(field, text), join=field)
+    def open_screen(self, screen: Screen[Result], then: Callable[[Result | None], None] | None = None) -> None:
+        """Show a screen over the present one; `then` receives its result, `None` where it was left with Esc."""
+        self.push_screen(screen, then)
 
-    def ask(self, asked: FormValues, *, join: str | None = None) -> None:
-        """Change the question and plan again; what cannot be read leaves the last plan on the screen."""
-        history = self.state.history.changed(asked, join=join is not None and join == self._joined)
-        if history is self.state.history:
-            return
-        self._joined = join
-        self.take(history)
-        field = BY_NAME.get(join or "")
-        self.plan_soon(0 if field is not None and field.ranks_only else PAUSE_S)
+    def go_to(self, mode: str) -> None:
+        """Show the screen `start` or `plan`."""
+        self.switch_mode(mode)
 
-    def take(self, history: History) -> None:
-        """Put the question of this history in place of the present one."""
-        if any(history.present.text(name) != self.state.asked.text(name) for name in ("model", "hardware", "profile")):
-            self.state = replace(self.state, selected=None, marked=())  # they were plans of another model, or for another machine
-        self.keep(replace(self.state, history=history))
-        errors = self.state.asked.errors()
-        self.problem = Problem(next(iter(errors.values())), next(iter(errors))) if errors else None
+    def show_message(self, sentence: str) -> None:
+        """Show a sentence in the message line of the Plan screen, elsewhere in a notification."""
+        if isinstance(self.screen, PlanScreen):
+            self.screen.say(sentence)
+        else:
+            self.notify(sentence, markup=False)
 
-    def keep(self, state: SessionState) -> None:
-        """Remember a state, and save it a moment later."""
-        self.state = state
-        if self.setting.file is not None:
-            if self._saving is not None:
-                self._saving.stop()
-            self._saving = self.set_timer(SAVED_AFTER_S, self.save)
+    def show_fault(self, error: BaseException) -> None:
+        """Log an unexpected error of a thread and show it as a message."""
+        self.show_message(problem_of(describe(error)).sentences())
 
-    def save(self) -> None:
-        """Save the session now."""
-        if self.setting.file is not None:
-            try:
-                save_session(self.state, self.setting.file)
-            except AdvisorError as error:
-                if not self._unsaved:  # once is enough: it is saved after each change
-                    self.notify(f"this session is not kept: {error.message}", severity="warning", markup=False)
-                self._unsaved = True
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Log an unexpected error of a thread of a controller, and show it as the problem of the question."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.planning.show_problem(problem_of(describe(event.worker.error)))
 
     async def on_event(self, event: Event) -> None:
-        """The frame after a key goes before what is worked out meanwhile."""
+        """Queue keys, and let the frame after a key be drawn before planning continues."""
         if isinstance(event, Key):
-            self.desk.be_quiet()
-            self.put_off_tidying()
-        await super().on_event(event)
+            self.planning.client.pause_for_frame()
+            self.planning.defer_collection()
+        await self._key_queue.on_event(event)
 
-    def on_unmount(self) -> None:
-        """Nothing that was typed is lost."""
-        garbage.let_go(self._thresholds)
-        if self.setting.file is not None:
-            with contextlib.suppress(AdvisorError):
-                save_session(self.state, self.setting.file)
+    def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
+        """Every key of the screen as a command, and the other theme."""
+        return system_commands(self, screen)
 
-    def travel(self, history: History) -> None:
-        """Undo or redo: another question as a whole."""
-        if history is not self.state.history:
-            self._joined = None
-            self.take(history)
-            self.plan_soon(0)
+    def action_command_palette(self) -> None:
+        """Open the command palette."""
+        open_palette(self)
 
-    def end_step(self) -> None:
-        """The next change is a step of undo of its own."""
-        self._joined = None
+    def action_help(self) -> None:
+        """Show every key of the screen below."""
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self, self.screen))
 
-    def mark(self, plan: str) -> None:
-        """Mark a plan for comparison, or take its mark away."""
-        self.keep(replace(self.state, marked=with_mark(self.state.marked, plan)))
+    def action_profile(self) -> None:
+        """Measure this machine."""
+        self.jobs.profile()
+
+    def action_apply(self) -> None:
+        """Review the selected plan and apply it."""
+        self.jobs.apply()
+
+    async def action_quit(self) -> None:
+        """Leave the app, after a question where work runs."""
+        self.jobs.quit()

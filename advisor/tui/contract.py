@@ -1,31 +1,109 @@
-"""What every screen of the session knows: its app, by type, and whom to tell of faults."""
+"""What a screen may ask of the app, and the screens that have such an app. Screens import this, never the app or its jobs."""
 
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from textual.screen import Screen
-from textual.widget import Widget
+from textual.screen import ModalScreen, Screen
 from textual.worker import Worker, WorkerState
 
-from advisor.cli.failures import describe
-from advisor.tui.status_text import problem_of
+from advisor.tui.app_planning import PlanningController
+from advisor.tui.app_state import StateStore
+from advisor.tui.observers import Observers
+from advisor.tui.settings import AppSettings
 
-if TYPE_CHECKING:
-    from advisor.tui.app import SessionApp
+if TYPE_CHECKING:  # loaded with the planner and with the first long work, after the first frame
+    from advisor.rendering.text.style import Look
+    from advisor.tui.workers.machine_tasks import MachineTasks
 
-    _Base = Screen[Any]
-else:
-    _Base = object
-
-
-def session_of(widget: Widget) -> "SessionApp":
-    """The app that a widget belongs to."""
-    return cast("SessionApp", widget.app)
+Result = TypeVar("Result")
 
 
-class TellsFaults(_Base):
-    """A screen with threads of its own: Textual tells their faults to the screen alone, and nobody would hear of them."""
+class Jobs(Protocol):
+    """What a screen may ask about long work and finished runs."""
+
+    chip_changed: Observers
+
+    @property
+    def chip(self) -> str:
+        """The work in the background in a few words; empty where there is none."""
+
+    @property
+    def tasks(self) -> "MachineTasks":
+        """The tasks on this machine: measure, apply, read runs, refit profiles."""
+
+    def compare_run(self) -> None:
+        """Show predicted against measured for the latest run of the selected plan, or a list of runs."""
+
+    def pick_run(self) -> None:
+        """Show the list of runs on this machine."""
+
+
+class Interface(Protocol):
+    """The app as its screens see it."""
+
+    @property
+    def settings(self) -> AppSettings:
+        """How the interface is drawn."""
+
+    @property
+    def store(self) -> StateStore:
+        """The saved state."""
+
+    @property
+    def planning(self) -> PlanningController:
+        """The question and its answers."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """Long work and finished runs."""
+
+    @property
+    def palette(self) -> str:
+        """The colours of texts: `dark`, `light` or `none`."""
+
+    def look(self, width: int) -> "Look":
+        """How `advisor.rendering.text` draws into `width` columns."""
+
+    def ascii_only(self, line: str) -> str:
+        """The line, in ASCII where the settings ask for it."""
+
+    def box_title(self, line: str) -> str:
+        """The line as the title of a box, its brackets escaped."""
+
+    def open_screen(self, screen: Screen[Result], then: Callable[[Result | None], None] | None = None) -> None:
+        """Show a screen over the present one; `then` receives its result, `None` where it was left with Esc."""
+
+    def go_to(self, mode: str) -> None:
+        """Show the screen `start` or `plan`."""
+
+    def show_message(self, sentence: str) -> None:
+        """Show a sentence in the message line of the Plan screen, elsewhere in a notification."""
+
+    def show_fault(self, error: BaseException) -> None:
+        """Log an unexpected error of a thread and show it as a message."""
+
+
+class AdvisorScreen(Screen[Result]):
+    """A screen with the app that it may ask."""
+
+    def __init__(self, ui: Interface) -> None:
+        super().__init__()
+        self.ui = ui
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """A fault of our own in a thread: kept in a log, told in a line; the session goes on."""
+        """Show an unexpected error of a thread that this screen started: Textual reports it to the screen alone."""
         if event.state is WorkerState.ERROR and event.worker.error is not None:
-            session_of(self).tell(problem_of(describe(event.worker.error)).sentences())
+            self.ui.show_fault(event.worker.error)
+
+
+class AdvisorModal(ModalScreen[Result]):
+    """Such a screen in a box over another one. Textual styles a class by its first base, so this one cannot extend `AdvisorScreen`."""
+
+    def __init__(self, ui: Interface) -> None:
+        super().__init__()
+        self.ui = ui
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Show an unexpected error of a thread that this screen started: Textual reports it to the screen alone."""
+        if event.state is WorkerState.ERROR and event.worker.error is not None:
+            self.ui.show_fault(event.worker.error)

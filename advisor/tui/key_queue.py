@@ -1,73 +1,72 @@
-"""Keys in the order in which they were pressed: the next one is taken up when the last one has done all that it does.
+"""A queue of key presses: a key is handled after the previous one has had all of its effects.
 
-Textual forwards each key to what has the focus at that moment, and acts on one that no widget takes only when it has gone all the way
-back up: `24`, Tab, `350` typed faster than the screen is drawn would all stand in the first field. What is pasted waits its turn too.
+Textual forwards a key to the widget that has the focus at that moment, and runs a key binding only after the key has bubbled from
+that widget to the app. With `24`, Tab, `350` typed faster than a frame, all digits would reach the first field. Pasted text is queued too.
 """
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.app import App
 from textual.dom import DOMNode
 from textual.events import Event, Key, Paste
 from textual.screen import Screen
 
-if TYPE_CHECKING:
-    _Base = App[Any]
-else:
-    _Base = object
-
-PATIENCE_S = 1.0
-"""After so long the next key is taken up whatever became of the last one: its widget may be gone."""
-_WALKS = {"enter": 3}
-"""How often to go up from the widget to the app until a key's last message is through: a field passes its Enter on twice."""
+TIMEOUT_S = 1.0
+"""Longest wait for the effects of a key: its widget may have been removed."""
+_BUBBLES = {"enter": 3}
+"""Times that a message bubbles from the widget to the app before a key is done: a field posts two further messages for Enter."""
 
 
-class KeyQueue(_Base):
-    """Holds keys and what is pasted back while one of them is on its way."""
+class KeyQueue:
+    """Holds back keys and pasted text while one of them is being handled."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._held: deque[Key | Paste] = deque()
-        self._on_its_way: Key | Paste | None = None
+    def __init__(self, app: App[Any], handle: Callable[[Event], Awaitable[None]]) -> None:
+        self._app = app
+        self._handle = handle
+        self._queue: deque[Key | Paste] = deque()
+        self._current: Key | Paste | None = None
 
     async def on_event(self, event: Event) -> None:
-        """Take a key up, or hold it back; all else as ever."""
+        """Handle an event now, or queue it where it is a key or pasted text and another one is being handled."""
         if not isinstance(event, Key | Paste) or event.is_forwarded:
-            await super().on_event(event)
-        elif self._on_its_way is not None:
-            self._held.append(event)
+            await self._handle(event)
+        elif self._current is not None:
+            self._queue.append(event)
         else:
-            await self._take_up(event)
+            await self._begin(event)
 
-    async def _take_up(self, event: Key | Paste) -> None:
-        self._on_its_way = event
-        self.set_timer(PATIENCE_S, partial(self._done, event))
-        target, screen = self.focused or self.screen, self.screen
-        await super().on_event(event)
-        self._follow(event, screen, target, _WALKS.get(event.key, 1) if isinstance(event, Key) else 1)
+    async def _begin(self, event: Key | Paste) -> None:
+        app = self._app
+        self._current = event
+        app.set_timer(TIMEOUT_S, partial(self._done, event))
+        target, screen = app.focused or app.screen, app.screen
+        await self._handle(event)
+        self._follow(event, screen, target, _BUBBLES.get(event.key, 1) if isinstance(event, Key) else 1)
 
-    def _follow(self, event: Key | Paste, screen: Screen[Any], target: DOMNode, walks: int) -> None:
-        """Queue up behind the key in each widget on its way, so as to come out behind it."""
+    def _follow(self, event: Key | Paste, screen: Screen[Any], target: DOMNode, bubbles: int) -> None:
+        """Bubble a callback behind the key, from its widget to the app."""
+        app = self._app
 
         async def up(node: DOMNode) -> None:
             parent = node.parent
-            if node is not self and parent is not None and parent.call_later(up, parent):
+            if node is not app and parent is not None and parent.call_later(up, parent):
                 return
-            if walks > 1:
-                self._follow(event, screen, target, walks - 1)
-            elif self.screen is not screen:
-                self.screen.call_after_refresh(self.call_later, self._done, event)  # the new screen has its focus by then
+            if bubbles > 1:
+                self._follow(event, screen, target, bubbles - 1)
+            elif app.screen is not screen:
+                app.screen.call_after_refresh(app.call_later, self._done, event)  # the new screen has its focus by then
             else:
-                self.call_later(self._done, event)
+                app.call_later(self._done, event)
 
         if not target.call_later(up, target):
-            self.call_later(self._done, event)
+            app.call_later(self._done, event)
 
     async def _done(self, event: Key | Paste) -> None:
-        if self._on_its_way is not event:
+        if self._current is not event:
             return
-        self._on_its_way = None
-        if self._held:
-            await self._take_up(self._held.popleft())
+        self._current = None
+        if self._queue:
+            await self._begin(self._queue.popleft())

@@ -1,4 +1,4 @@
-"""Every key of the session, each with an id, and the user's own keymap file. Digits and letters act outside text fields only."""
+"""Every key of the terminal interface with its id, and the user's keymap file. Digits and letters are keys outside text fields only."""
 
 import os
 from pathlib import Path
@@ -9,8 +9,8 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 
 WORDS = {
     "help": "Help: every key of this screen",
-    "quit": "Quit; the session is kept",
-    "leave": "Leave the field: letters act again",
+    "quit": "Quit; the state is saved",
+    "leave": "Leave the field: letters are keys",
     "view.limits": "Go to the limits",
     "view.plans": "Go to the table of plans",
     "view.why": "Go to the reasons",
@@ -20,8 +20,8 @@ WORDS = {
     "view.compare": "Compare plans, or with measured",
     "plans.relax": "Relax: which limit to move",
     "machine.profile": "Profile: measure this machine",
-    "why.force": "What if: a technique in or out",
-    "why.take": "What would let it in, or move it",
+    "why.force": "Require or forbid a technique",
+    "why.take": "Changes that admit or move it",
     "limits.undo": "Undo the last change",
     "limits.redo": "Redo what was undone",
     "plan.mark": "Mark a plan to compare",
@@ -35,17 +35,17 @@ WORDS = {
     "view.start": "Choose another model",
     "start.back": "Back to the plan",
     "work.cancel": "Cancel this work",
-    "work.again": "Go on from what is finished",
+    "work.again": "Resume at what is unfinished",
     "work.compare": "Compare predicted with measured",
     "compare.refit": "Refit the predictions to this run",
     "compare.runs": "Choose another run",
     "modal.back": "Go back",
 }
-"""Every key by its id, with what it does: in the help page and in the palette."""
+"""Id of each key, with what it does: for the help page and the command palette."""
 
 
 def _key(keys: str, action: str, id: str, footer: str = "", *, display: str | None = None) -> Binding:
-    """A key; `footer` is its word in the last line, where it has one."""
+    """A key; `footer` is its word in the footer, empty for none."""
     return Binding(keys, action, footer or WORDS[id], show=bool(footer), key_display=display or keys.split(",")[0], id=id)
 
 
@@ -89,20 +89,20 @@ MODAL_KEYS = [_key("escape", "dismiss", "modal.back", display="esc")]
 
 
 def keymap_file() -> Path:
-    """Where a user's own keys are: `$XDG_CONFIG_HOME/advisor/keymap.yaml`, ids to keys."""
+    """The user's keymap, `$XDG_CONFIG_HOME/advisor/keymap.yaml`: a mapping of ids to keys."""
     config = os.environ.get("XDG_CONFIG_HOME")
     return (Path(config) if config else Path.home() / ".config") / "advisor" / "keymap.yaml"
 
 
 def load_keymap(path: Path) -> dict[str, str]:
-    """The user's keys by id; none where there is no file. Raises `AdvisorError` `bad-keymap`, and what `read_yaml` raises."""
+    """The user's keys by id; empty where there is no file. Raises `AdvisorError` `bad-keymap`, and as `read_yaml` does."""
     if not path.is_file():
         return {}
     from advisor.profiles.files import read_yaml  # only a keymap file needs it
 
     record = read_yaml(path, what="keymap")
     if not isinstance(record, dict) or not all(isinstance(keys, str | int) for keys in record.values()):
-        raise _bad_keymap(f"{path} is no mapping of ids to keys", path)
+        raise _bad_keymap(f"{path} is not a mapping of ids to keys", path)
     if unknown := [str(id) for id in record if id not in WORDS]:
         raise _bad_keymap(f"{path} names an unknown key `{unknown[0]}`", path)
     return {str(id): str(keys) for id, keys in record.items()}

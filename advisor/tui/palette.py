@@ -1,4 +1,4 @@
-"""The views' text in the session's colours: blue and orange after Okabe and Ito, a darker set on light ground."""
+"""Texts of `advisor.rendering.text` in the colours of a theme: blue and orange after Okabe and Ito, darker on a light ground."""
 
 import re
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ _LIGHT = {"34": "#005A8C", "33": "#7A4F00", "1;33": "bold #7A4F00", "36": "#005A
 _PLAIN = {"34": "", "33": "bold", "1;33": "bold reverse", "36": "", "2": "dim", "1": "bold"}
 PALETTES = {"dark": _DARK, "light": _LIGHT, "none": _PLAIN}
 TONES = {"title": "1", "dim": "2", "good": "34", "risk": "33", "bad": "1;33", "mark": "36", "": ""}
-"""As in `views.style`."""
+"""SGR codes of tones, as in `advisor.rendering.text.style`."""
 
 
-def toned(lines: Iterable[str], palette: str) -> Text:
-    """Lines that a view painted, as text in a palette. Brackets in them are text, never markup."""
+def styled(lines: Iterable[str], palette: str) -> Text:
+    """Lines with SGR codes as text in the colours of a palette. Brackets in them are text, not markup."""
     styles, text = PALETTES[palette], Text(no_wrap=True, end="")
     for number, line in enumerate(lines):
         text.append("\n" if number else "")
@@ -29,5 +29,5 @@ def toned(lines: Iterable[str], palette: str) -> Text:
 
 
 def tone_style(tone: str, palette: str) -> str:
-    """The style of one tone."""
+    """The Rich style of a tone."""
     return PALETTES[palette].get(TONES[tone], "")

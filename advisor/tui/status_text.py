@@ -1,4 +1,4 @@
-"""What the session is told: problems in the form's words, and the sentences of the header and of the message line. Knows no screen."""
+"""Sentences of the header and the message line, and problems in the words of the form. Imports no Textual."""
 
 import re
 from collections.abc import Mapping
@@ -7,91 +7,91 @@ from dataclasses import dataclass
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import GIB
 from advisor.tui.form.fields import BY_NAME, field_of_error, in_form_words
-from advisor.tui.workers.planning_client import Here, Planned
+from advisor.tui.workers.planning_client import Planned, ThisMachine
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why there is no answer to what was asked."""
+    """Why there is no answer."""
 
     message: str
     field: str | None = None
-    """The field to correct; `None` where it is none of them."""
+    """Name of the field at fault; `None` where no field is."""
     help: tuple[str, ...] = ()
 
     def sentences(self, helps: int | None = None) -> str:
-        """The message and so much of the help as running text."""
-        said = (self.message, *(_begun(re.sub(r" {2,}", " ", line)) for line in self.help[:helps]))
-        return " ".join(part if part[-1:] in ".?!" else f"{part}." for part in said).removesuffix(".")
+        """The message and the first `helps` lines of help (all by default) as running text."""
+        parts = (self.message, *(_capitalised(re.sub(r" {2,}", " ", line)) for line in self.help[:helps]))
+        return " ".join(part if part[-1:] in ".?!" else f"{part}." for part in parts).removesuffix(".")
 
 
 def problem_of(error: AdvisorError) -> Problem:
-    """A failure of the planner, in the words of the form."""
+    """An error of the planner, in the words of the form."""
     facts = [in_form_words(fact) for fact in (error.message, *error.notes)]
     return Problem(
-        ". ".join(map(_begun, facts)), field_of_error(error.code, error.message, error.help), tuple(map(in_form_words, error.help))
+        ". ".join(map(_capitalised, facts)), field_of_error(error.code, error.message, error.help), tuple(map(in_form_words, error.help))
     )
 
 
-def _begun(sentence: str) -> str:
-    """With a capital, unless it begins with a name: a path, an id."""
+def _capitalised(sentence: str) -> str:
+    """The sentence with a capital, unless it begins with a path or an id."""
     return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
 
 
-def header(planned: Planned | None, here: Here | None, model: str, *, busy: bool, chip: str = "", width: int = 120) -> str:
-    """One line: model, machine with how well it is known, and what goes on; `chip` tells of work in the background.
+def header(planned: Planned | None, machine: ThisMachine | None, model: str, *, busy: bool, chip: str = "", width: int = 120) -> str:
+    """One line of at most `width` columns: work in the background (`chip`), planning, model, machine with the source of its numbers.
 
-    Where it is narrow, the model's name is shortened, so that the machine stays to be seen.
+    In a narrow terminal the name of the model is shortened before the machine.
     """
-    machine = "detecting this machine ..." if here is None else here.words
+    machine_label = "detecting this machine ..." if machine is None else machine.label
     doing = "planning ..." if busy else "planned" if planned is not None else "ready"
     doing = f"{chip} │ {doing}" if chip else doing
     if planned is None:
-        return f" advisor │ {doing} │ {model or 'no model yet'} │ {machine}"
+        return f" advisor │ {doing} │ {model or 'no model yet'} │ {machine_label}"
     from advisor.quantities.formatting import quantity  # the planner is loaded by now
     from advisor.rendering.text.style import clip
 
     advice = planned.advice
     spec, hardware = advice.model, advice.hardware
     count = f"{advice.request.devices} x " if advice.request.devices > 1 else ""
-    known = f"PROFILED {advice.profile}" if advice.profile else "DATASHEET" if planned.here else "WHAT-IF"
-    device = f"{count}{hardware.name} {quantity(hardware.memory_bytes / GIB, 'GiB')} [{known}]"
+    source = f"PROFILED {advice.profile}" if advice.profile else "DATASHEET" if planned.on_this_machine else "WHAT-IF"
+    device = f"{count}{hardware.name} {quantity(hardware.memory_bytes / GIB, 'GiB')} [{source}]"
     size, short = quantity(spec.parameters, "count"), spec.id.rsplit("/", 1)[-1]
     whole = f" advisor │ {doing} │ {spec.id} {size} │ {device}"
     for line in (whole, f" {doing} │ {spec.id} {size} │ {device}", f" {doing} │ {short} {size} │ {device}"):
         if len(line) <= width:
             return line
-    room = width - len(f" {doing} │  │ {device}")
-    return f" {doing} │ {clip(short, max(room, 8))} │ {device}"
+    left = width - len(f" {doing} │  │ {device}")
+    return f" {doing} │ {clip(short, max(left, 8))} │ {device}"
 
 
 def unreadable_line(planned: Planned | None, errors: Mapping[str, str]) -> str:
-    """What is wrong with the first field that cannot be read, and what the plan on the screen is for meanwhile."""
+    """The error of the first field that cannot be read, and the value of that field in the plan on the screen."""
     name, error = next(iter(errors.items()))
     label = BY_NAME[name].label.split(",")[0]
     if planned is None:
         return f"{label} {error}"
-    text = planned.asked.text(name)
+    text = planned.values.text(name)
     return f"{label} {error}. The plan shown is for {f'{label} {text}' if text else f'an empty {label}'}."
 
 
 def effective_values(planned: Planned) -> dict[str, str]:
-    """What the planner took for fields that are empty: lengths, devices and load."""
+    """The values that the planner used for empty fields: lengths, devices and load, by field name."""
     from advisor.profiles.request import Load  # the planner is loaded by now
 
     workload = planned.advice.request.workload
-    taken = {
+    values = {
         "context": workload.longest_tokens,
         "prompt_tokens": workload.prompt_tokens,
         "output_tokens": workload.output_tokens,
         "devices": planned.advice.request.devices,
         "concurrency": workload.concurrency if workload.load is Load.CLOSED else None,
     }
-    return {name: "none" if value is None else f"{value}, assumed" for name, value in taken.items()}
+    return {name: "none" if value is None else f"{value}, assumed" for name, value in values.items()}
 
 
 def summary_line(planned: Planned) -> str:
-    """The answer in a sentence: how the best plan stands, or what the nearest one misses and the key that helps."""
+    """The answer in a sentence: the verdict on the best plan, or what the nearest one misses and the key that helps."""
     from advisor.rendering.text.advice import verdict  # the planner is loaded by now
     from advisor.rendering.text.why import miss_words
 
@@ -102,30 +102,29 @@ def summary_line(planned: Planned) -> str:
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     if not planned.final:
         return f"No plan seems to meet every limit; in the nearest {miss_words(advice.binding)}. Simulating it ... ({nearest})"
-    way_out = "r shows which limit to move." if advice.relaxations else "No change of a single limit lets a plan in."
-    return f"No plan meets every limit; in the nearest {miss_words(advice.binding)}. {way_out} ({nearest})"
+    next_step = "r shows which limit to move." if advice.relaxations else "No change of a single limit makes a plan feasible."
+    return f"No plan meets every limit; in the nearest {miss_words(advice.binding)}. {next_step} ({nearest})"
 
 
 def _binding(planned: Planned) -> str | None:
-    """Which of the asked limits binds a plan that meets all of them; `None` where none was asked."""
+    """The binding limit of a plan that meets all limits; `None` without limits."""
     from advisor.planning.advice import Status
     from advisor.quantities.formatting import percent, quantity
+    from advisor.quantities.limits import METRIC_OF
     from advisor.sensitivity.slack import limit_slacks
 
     chosen = planned.advice.chosen
-    asked = [found for found in limit_slacks(chosen, planned.advice.request, planned.budget_gib) if not found.of_the_device]
-    if not asked:
+    slacks = [slack for slack in limit_slacks(chosen, planned.advice.request, planned.budget_gib) if not slack.of_the_device]
+    if not slacks:
         return None
-    from advisor.quantities.limits import METRIC_OF
-
-    unit, label = METRIC_OF[asked[0].limit].unit, METRIC_OF[asked[0].limit].label
-    of = f"{quantity(asked[0].predicted.value, unit)} of {quantity(asked[0].asked, unit, trim=True)}"
+    unit, label = METRIC_OF[slacks[0].limit].unit, METRIC_OF[slacks[0].limit].label
+    of = f"{quantity(slacks[0].predicted.value, unit)} of {quantity(slacks[0].asked, unit, trim=True)}"
     risk = ", at RISK" if chosen.status is Status.AT_RISK else ""
     return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}"
 
 
 def counts_line(planned: Planned) -> str:
-    """How many plans stand how."""
+    """Number of plans on the frontier, feasible and rejected."""
     advice = planned.advice
     frontier = len(advice.ranked) if advice.binding is None else 0
     return f"{frontier} on the frontier · {advice.feasible} feasible · {advice.considered - advice.feasible} rejected"

@@ -1,5 +1,11 @@
-"""The session's own themes, dark and light: on their grounds every tone of `toned` can be read. Colours after Okabe and Ito."""
+"""The dark and the light theme.
 
+Every tone of `palette.styled` has a contrast of 4.5 to 1 or more on their grounds. Colours after Okabe and Ito.
+"""
+
+from typing import Any
+
+from textual.app import App
 from textual.theme import Theme
 
 THEMES = (
@@ -55,3 +61,10 @@ THEMES = (
         },
     ),
 )
+
+
+def use_theme(app: App[Any], name: str) -> None:
+    """Draw the app in the `dark` or in the `light` theme."""
+    for theme in THEMES:
+        app.register_theme(theme)
+    app.theme = f"advisor-{name}"

@@ -110,15 +110,15 @@ def test_a_run_that_was_stopped_has_no_next_plan_yet(tmp_path: Path, last: RungS
 
 def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
     ran(with_a_profile(), tmp_path / "run", times=SLOWER)
-    workshop = MachineTasks()
-    following, words = workshop.next_plans(tmp_path / "run")
-    workshop.keep(workshop.taught(tmp_path / "run"))
+    tasks = MachineTasks()
+    following, words = tasks.next_plans(tmp_path / "run")
+    tasks.store(tasks.refit(tmp_path / "run"))
     for candidate in following.candidates:
         chosen = advise(question_of(words), choose=candidate.id).chosen
         assert (chosen.techniques, chosen.metrics) == (candidate.techniques, candidate.metrics)
         told = " ".join(Look(80).finish(next_plan_lines(following, words, Look(80))).split())
         assert f"--choose={candidate.id}" in told
-    stored, _ = workshop.next_plans(tmp_path / "run")
+    stored, _ = tasks.next_plans(tmp_path / "run")
     assert (stored.profile_source, stored.candidates) == (ProfileSource.STORED, following.candidates)
 
 

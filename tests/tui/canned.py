@@ -1,4 +1,4 @@
-"""A desk whose answers are canned: nothing in them was predicted, so that frames stay the same."""
+"""A client whose answers are canned: nothing in them was predicted, so that frames stay the same."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,29 +14,29 @@ from advisor.sensitivity.findings import Finding
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.sensitivity.marginal_gain import MetricChange as Moved
 from advisor.tui.form.values import FormValues
-from advisor.tui.workers.planning_client import Here, Planned, PlanningClient
+from advisor.tui.workers.planning_client import Planned, PlanningClient, ThisMachine
 from tests.rendering.text.test_text import FITS, NOTHING_FITS
 
 ASKED = FormValues({"model": "canned/llama-8b", "hardware": "canned-24g", "ttft_ms": "0.5s", "tpot_ms": "20", "memory_gib": "20"})
 IMPOSSIBLE = ASKED.with_text("tpot_ms", "10")
 
 
-class CannedDesk(PlanningClient):
+class CannedClient(PlanningClient):
     """Answers `ASKED` with three plans, of which one misses a limit, and `IMPOSSIBLE` with two that miss."""
 
     def answer(self, asked: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
         advice = _with_chances(NOTHING_FITS if asked.text("tpot_ms") == "10" else FITS)
         return Planned(asked, advice, tuple(map(_spot, advice.ranked)), 20.0, False)
 
-    def sketch(self, asked: FormValues) -> Planned | None:
+    def preview(self, asked: FormValues) -> Planned | None:
         return None
 
     def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Advice | None:
-        chosen = next(spot.candidate for spot in planned.spots if spot.id == plan)
+        chosen = next(alternative.candidate for alternative in planned.alternatives if alternative.id == plan)
         return replace(planned.advice, chosen=chosen)
 
     def simulated(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Candidate | None:
-        return next(spot.candidate for spot in planned.spots if spot.id == plan)
+        return next(alternative.candidate for alternative in planned.alternatives if alternative.id == plan)
 
     def findings(
         self, planned: Planned, advice: Advice, wanted: Sequence[str], abandoned: Callable[[], bool] = lambda: False
@@ -49,8 +49,8 @@ class CannedDesk(PlanningClient):
                 yield Finding(topic, _change(advice))
             yield Finding(topic, None)
 
-    def here(self) -> Here:
-        return Here("canned-cpu", "Canned CPU, 64.0 GiB")
+    def this_machine(self) -> ThisMachine:
+        return ThisMachine("canned-cpu", "Canned CPU, 64.0 GiB")
 
 
 def _with_chances(advice: Advice) -> Advice:

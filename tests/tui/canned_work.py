@@ -1,4 +1,4 @@
-"""A workshop whose reviews and work are canned: nothing is measured, and time left stands still, so that frames stay the same."""
+"""A tasks whose reviews and work are canned: nothing is measured, and time left stands still, so that frames stay the same."""
 
 import threading
 from pathlib import Path
@@ -93,7 +93,7 @@ NO_PROFILE = AdvisorError(
 )
 
 
-class CannedWorkshop(MachineTasks):
+class CannedTasks(MachineTasks):
     """Tasks that say `events` once the test lets them, and then wait to be cancelled, or `end`."""
 
     def __init__(self, events: tuple[Event, ...], *, end: AdvisorError | bool = False) -> None:
@@ -103,7 +103,7 @@ class CannedWorkshop(MachineTasks):
         self._events = events
         self._end = end
 
-    def busy(self) -> str | None:
+    def other_load(self) -> str | None:
         return None
 
     def review(self, plan: PlanFile) -> Review:

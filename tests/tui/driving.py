@@ -1,4 +1,4 @@
-"""Drives the session without a terminal: a desk with canned answers, text frames of the screen, and waiting for planning."""
+"""Drives the session without a terminal: a client with canned answers, text frames of the screen, and waiting for planning."""
 
 import io
 from collections.abc import AsyncIterator
@@ -7,31 +7,32 @@ from contextlib import asynccontextmanager
 from rich.console import Console
 from textual.pilot import Pilot
 
-from advisor.tui.app import AppSettings, SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.history import History
-from advisor.tui.form.saved_state import SessionState
+from advisor.tui.form.saved_state import SavedState
 from advisor.tui.form.values import FormValues
 from advisor.tui.panels.plans import PlansPanel
-from advisor.tui.workers.planning_client import Here, PlanningClient
+from advisor.tui.settings import AppSettings
+from advisor.tui.workers.planning_client import PlanningClient, ThisMachine
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 ON_A_CARD = FormValues({"model": LLAMA, "hardware": "rtx-4090"})
 
 
-class SomewhereDesk(PlanningClient):
+class LocalClient(PlanningClient):
     """The real planner on a machine that is the same everywhere."""
 
-    def here(self) -> Here:
-        return Here("some-cpu", "Some CPU, 64.0 GiB")
+    def this_machine(self) -> ThisMachine:
+        return ThisMachine("some-cpu", "Some CPU, 64.0 GiB")
 
 
-def an_app(asked: FormValues = ON_A_CARD, setting: AppSettings | None = None, desk: PlanningClient | None = None) -> SessionApp:
+def an_app(asked: FormValues = ON_A_CARD, setting: AppSettings | None = None, client: PlanningClient | None = None) -> AdvisorApp:
     """A session that is in the plan already."""
-    return SessionApp(desk or SomewhereDesk(), SessionState(History(asked)), setting or AppSettings(resume=True))
+    return AdvisorApp(client or LocalClient(), SavedState(History(asked)), setting or AppSettings(resume=True))
 
 
 @asynccontextmanager
-async def driven(app: SessionApp, size: tuple[int, int] = (120, 40)) -> AsyncIterator[Pilot[None]]:
+async def driven(app: AdvisorApp, size: tuple[int, int] = (120, 40)) -> AsyncIterator[Pilot[None]]:
     """The app running in a terminal of that size, its first plan there."""
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
@@ -41,12 +42,12 @@ async def driven(app: SessionApp, size: tuple[int, int] = (120, 40)) -> AsyncIte
 async def settled(pilot: Pilot[None]) -> None:
     """Wait for what runs in threads, and for what follows from it."""
     app = pilot.app
-    assert isinstance(app, SessionApp)
+    assert isinstance(app, AdvisorApp)
     for _ in range(200):
         await pilot.pause()
         await app.workers.wait_for_complete()
         await pilot.pause()
-        if not app.waiting:
+        if not app.planning.waiting:
             return
         await pilot.pause(0.05)
     raise AssertionError("the session never came to rest")
@@ -63,7 +64,7 @@ async def typed(pilot: Pilot[None], field: str, text: str) -> None:
     await settled(pilot)
 
 
-def frame(app: SessionApp) -> str:
+def frame(app: AdvisorApp) -> str:
     """What stands on the screen, as text without trailing blanks."""
     console = Console(
         file=io.StringIO(), record=True, width=app.size.width, height=app.size.height, force_terminal=True, legacy_windows=False
@@ -73,13 +74,13 @@ def frame(app: SessionApp) -> str:
     return "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n"
 
 
-def rows_of(app: SessionApp) -> list[list[str]]:
+def rows_of(app: AdvisorApp) -> list[list[str]]:
     """The cells of the table of plans."""
     table = app.screen.query_one(PlansPanel)
     return [[cell.plain for cell in table.get_row_at(row)] for row in range(table.row_count)]
 
 
-def message_of(app: SessionApp) -> str:
+def message_of(app: AdvisorApp) -> str:
     """The message line."""
     from textual.widgets import Static
 

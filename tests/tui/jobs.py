@@ -1,4 +1,4 @@
-"""A workshop whose work is done by the test: each step of a task happens when the test says so."""
+"""A tasks whose work is done by the test: each step of a task happens when the test says so."""
 
 import queue
 import threading
@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from advisor.backends.processes.events import Event, OnEvent, Progress
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.app import SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.workers.job import Task
 from advisor.tui.workers.job_progress import Stage
 from advisor.tui.workers.machine_tasks import MachineTasks
@@ -29,7 +29,7 @@ class ByHand(MachineTasks):
         self.begun: list[str] = []
         self.gone = threading.Event()
 
-    def busy(self) -> str | None:
+    def other_load(self) -> str | None:
         return self._busy
 
     def profile(self, *, wait: bool = False) -> Task:
@@ -77,7 +77,7 @@ async def until(pilot: Pilot[None], holds: Callable[[], object], seconds: float 
         if holds():
             return
         await pilot.pause(0.05)
-    assert isinstance(pilot.app, SessionApp)
+    assert isinstance(pilot.app, AdvisorApp)
     from tests.tui.driving import frame
 
     raise AssertionError(f"it never held:\n{frame(pilot.app)}")

@@ -10,14 +10,14 @@ from textual.pilot import Pilot
 
 from advisor.profiles.run import RungStatus
 from advisor.running.folders import runs_folder
-from advisor.tui.app import SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.values import FormValues
 from advisor.tui.screens.compare import CompareScreen
 from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
-from advisor.tui.workers.job_progress import Standing
+from advisor.tui.workers.job_progress import StageStatus
 from advisor.tui.workers.machine_tasks import MachineTasks
-from tests.tui.driving import SomewhereDesk, an_app, driven, frame
+from tests.tui.driving import LocalClient, an_app, driven, frame
 from tests.tui.jobs import until
 
 WORKER = "advisor.backends.worker"
@@ -43,7 +43,7 @@ def children() -> list[int]:
     return found
 
 
-async def begun(pilot: Pilot[None], app: SessionApp) -> None:
+async def begun(pilot: Pilot[None], app: AdvisorApp) -> None:
     """Review the plan and apply it."""
     await pilot.press("escape", "a")
     await until(pilot, lambda: isinstance(app.screen, ReviewScreen))
@@ -51,18 +51,18 @@ async def begun(pilot: Pilot[None], app: SessionApp) -> None:
     await until(pilot, lambda: isinstance(app.screen, WorkScreen))
 
 
-def standings(app: SessionApp) -> list[Standing]:
-    assert app.job is not None
-    return [stage.standing for stage in app.job.work.stages]
+def statuses(app: AdvisorApp) -> list[StageStatus]:
+    assert app.jobs.job is not None
+    return [stage.status for stage in app.jobs.job.progress.stages]
 
 
 @pytest.mark.slow
 def test_an_apply_that_is_cancelled_leaves_no_process_and_goes_on_later(tiny_model_folder: Path) -> None:
     async def drive() -> None:
-        app = an_app(of_this_machine(tiny_model_folder), desk=SomewhereDesk())
+        app = an_app(of_this_machine(tiny_model_folder), client=LocalClient())
         async with driven(app) as pilot:
             await begun(pilot, app)
-            await until(pilot, lambda: standings(app)[:2] == [Standing.DONE, Standing.RUNNING], 240)
+            await until(pilot, lambda: statuses(app)[:2] == [StageStatus.DONE, StageStatus.RUNNING], 240)
             assert len(children()) == 1
             await pilot.press("ctrl+x")
             await until(pilot, lambda: "apply cancelled" in frame(app), 60)
@@ -87,16 +87,16 @@ def test_a_child_that_is_killed_and_its_noise_leave_the_screen_whole(
     monkeypatch.setenv("PYTHONVERBOSE", "1")  # the child says every import on its standard error
 
     async def drive() -> None:
-        app = an_app(of_this_machine(tiny_model_folder), desk=SomewhereDesk())
+        app = an_app(of_this_machine(tiny_model_folder), client=LocalClient())
         async with driven(app) as pilot:
             await begun(pilot, app)
             await until(pilot, children, 60)
             (child,) = children()
             os.kill(child, signal.SIGKILL)
             await until(pilot, lambda: "killed by SIGKILL" in " ".join(frame(app).split()), 60)
-            assert standings(app)[0] is Standing.FAILED
+            assert statuses(app)[0] is StageStatus.FAILED
             await pilot.press("ctrl+x")
-            await until(pilot, lambda: app.job is not None and not app.job.running, 60)
+            await until(pilot, lambda: app.jobs.job is not None and not app.jobs.job.running, 60)
             assert children() == []
             assert app.is_running
 
@@ -108,18 +108,18 @@ def test_a_child_that_is_killed_and_its_noise_leave_the_screen_whole(
 @pytest.mark.slow
 def test_a_rung_whose_child_was_killed_is_measured_again_with_one_key(tiny_model_folder: Path) -> None:
     async def drive() -> None:
-        app = an_app(of_this_machine(tiny_model_folder), desk=SomewhereDesk())
+        app = an_app(of_this_machine(tiny_model_folder), client=LocalClient())
         async with driven(app) as pilot:
             await begun(pilot, app)
-            await until(pilot, lambda: standings(app)[:2] == [Standing.DONE, Standing.RUNNING] and children(), 240)
+            await until(pilot, lambda: statuses(app)[:2] == [StageStatus.DONE, StageStatus.RUNNING] and children(), 240)
             (child,) = children()
             os.kill(child, signal.SIGKILL)
-            await until(pilot, lambda: app.job is not None and not app.job.running, 240)
-            assert standings(app)[:2] == [Standing.DONE, Standing.FAILED]
-            await until(pilot, lambda: "r goes on from attention-flash" in frame(app))
+            await until(pilot, lambda: app.jobs.job is not None and not app.jobs.job.running, 240)
+            assert statuses(app)[:2] == [StageStatus.DONE, StageStatus.FAILED]
+            await until(pilot, lambda: "r resumes at attention-flash" in frame(app))
             await pilot.press("r")
-            await until(pilot, lambda: app.job is not None and app.job.running and standings(app)[0] is Standing.KEPT)
-            await until(pilot, lambda: app.job is not None and not app.job.running, 240)
+            await until(pilot, lambda: app.jobs.job is not None and app.jobs.job.running and statuses(app)[0] is StageStatus.REUSED)
+            await until(pilot, lambda: app.jobs.job is not None and not app.jobs.job.running, 240)
             (folder,) = runs_folder().iterdir()
             assert {rung.status for rung in MachineTasks().open(folder).rungs} == {RungStatus.DONE}
 

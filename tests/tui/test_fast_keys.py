@@ -10,13 +10,13 @@ from textual.events import Event, Key, Paste
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from advisor.tui import key_queue as in_order
-from advisor.tui.app import SessionApp
+from advisor.tui import key_queue
+from advisor.tui.app import AdvisorApp
 from advisor.tui.key_queue import KeyQueue
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.screens.modals import PathScreen
 from advisor.tui.screens.start import StartScreen
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, settled
 
 PASTED = "paste "
@@ -42,7 +42,7 @@ async def _at_once(pilot: Pilot[None], *keys: str) -> None:
         await settled(pilot)
 
 
-def _fields(app: SessionApp) -> tuple[Input, Input]:
+def _fields(app: AdvisorApp) -> tuple[Input, Input]:
     first, second = (app.screen.query_one(f"#field-{name}", Input) for name in ("ttft_ms", "tpot_ms"))
     return first, second
 
@@ -51,7 +51,7 @@ def _fields(app: SessionApp) -> tuple[Input, Input]:
 @pytest.mark.parametrize("follows", [("3", "5", "0"), (f"{PASTED}350",)], ids=["typed", "pasted"])
 def test_what_comes_behind_the_key_that_leaves_a_field_stands_in_the_next(leaves: str, follows: tuple[str, ...]) -> None:
     async def drive() -> None:
-        app = an_app(BOTH_EMPTY, desk=CannedDesk())
+        app = an_app(BOTH_EMPTY, client=CannedClient())
         async with driven(app) as pilot:
             first, second = _fields(app)
             first.focus()
@@ -64,38 +64,38 @@ def test_what_comes_behind_the_key_that_leaves_a_field_stands_in_the_next(leaves
 
 def test_what_is_typed_behind_a_key_that_opens_a_box_stands_in_it() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2")
             await _at_once(pilot, *"efs1")
             assert isinstance(app.screen, PathScreen)
             assert app.screen.query_one(Input).value == "fs1"
-            assert app.state.filter == "frontier"
+            assert app.store.state.filter == "frontier"
 
     asyncio.run(drive())
 
 
 def test_a_key_behind_one_that_moves_the_cursor_acts_where_the_cursor_is_then() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "f")
             await settled(pilot)
             await _at_once(pilot, "down", "space", "down", "space")
             table = app.screen.query_one(PlansPanel)
             second, third = (str(table.coordinate_to_cell_key((row, 0)).row_key.value) for row in (1, 2))  # type: ignore[arg-type]
-            assert app.state.marked == (second, third)
+            assert app.store.state.marked == (second, third)
 
     asyncio.run(drive())
 
 
 def test_a_key_that_no_widget_has_the_focus_for_acts_and_lets_the_next_one_act() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             app.screen.set_focus(None)
             await _at_once(pilot, *"ff0", *"xy")
-            assert app.state.filter == "all"
+            assert app.store.state.filter == "all"
             assert isinstance(app.screen, StartScreen)
             assert app.screen.query_one(Input).value == "xy"
 
@@ -103,7 +103,7 @@ def test_a_key_that_no_widget_has_the_focus_for_acts_and_lets_the_next_one_act()
 
 
 def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(in_order, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(key_queue, "TIMEOUT_S", 0.05)
 
     class Loses(Input):
         loses = False
@@ -112,7 +112,14 @@ def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.Mon
             """Drops it, as a widget that is gone before it comes to it."""
             return self.loses or super().call_later(callback, *args, **kwargs)
 
-    class Small(KeyQueue, App[None]):
+    class Small(App[None]):
+        def __init__(self) -> None:
+            super().__init__()
+            self._key_queue = KeyQueue(self, super().on_event)
+
+        async def on_event(self, event: Event) -> None:
+            await self._key_queue.on_event(event)
+
         def compose(self) -> ComposeResult:
             yield Loses()
 
@@ -134,30 +141,30 @@ def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.Mon
 
 def test_what_is_typed_behind_the_key_that_quits_is_let_go() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2")
             _send(app, "f", "ctrl+q", "f", "f")
             while app.is_running:
                 await asyncio.sleep(0.01)
         assert app.return_code == 0
-        assert app.state.filter == "feasible"
+        assert app.store.state.filter == "feasible"
 
     asyncio.run(drive())
 
 
 def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "down")
             await settled(pilot)
-            assert app.detail is not None
-            assert app.planned is not None
-            late, best = app.detail, app.planned.advice.chosen.id
+            assert app.planning.detail is not None
+            assert app.planning.planned is not None
+            late, best = app.planning.detail, app.planning.planned.advice.chosen.id
             await pilot.press("up")
             await settled(pilot)
-            app._detailed(app.planned, late)
-            assert app.selected == app.detail.chosen.id == best
+            app.planning.show_detail(app.planning.planned, late)
+            assert app.planning.selected == app.planning.detail.chosen.id == best
 
     asyncio.run(drive())

@@ -2,31 +2,31 @@
 
 import asyncio
 
-from advisor.tui.app import SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.panels.why import WhyPanel
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, frame, settled
 
 
-def _names(app: SessionApp) -> tuple[str, ...]:
-    assert app.planned is not None
-    return next(spot.candidate.names for spot in app.planned.spots if spot.id == app.selected)
+def _names(app: AdvisorApp) -> tuple[str, ...]:
+    assert app.planning.planned is not None
+    return next(plan.candidate.names for plan in app.planning.planned.alternatives if plan.id == app.planning.selected)
 
 
 def test_a_plan_is_found_by_a_technique_also_where_the_filter_hides_it() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2")
-            first = app.selected
+            first = app.planning.selected
             await pilot.press("slash", *"weights-int8")
             await settled(pilot)
             assert "weights-int8" in _names(app)
             assert app.screen_stack[0].query_one(PlansPanel).has_focus
             await pilot.press("escape")
             await settled(pilot)
-            assert app.selected == first
+            assert app.planning.selected == first
             await pilot.press("slash", *"weights-int8", "enter")
             await settled(pilot)
             assert "weights-int8" in _names(app)
@@ -37,28 +37,28 @@ def test_a_plan_is_found_by_a_technique_also_where_the_filter_hides_it() -> None
 
 def test_up_and_down_go_through_all_that_is_found_and_nothing_found_is_said() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2", "slash", *"int4")
             await settled(pilot)
-            first = app.selected
+            first = app.planning.selected
             await pilot.press("down")
             await settled(pilot)
-            assert app.selected != first
+            assert app.planning.selected != first
             await pilot.press("up")
             await settled(pilot)
-            assert app.selected == first
+            assert app.planning.selected == first
             await pilot.press(*"xyz")
             await settled(pilot)
-            assert "none has it" in frame(app)
-            assert app.selected == first
+            assert "no match" in frame(app)
+            assert app.planning.selected == first
 
     asyncio.run(drive())
 
 
 def test_in_the_reasons_the_next_technique_of_that_name_is_found() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "3", "slash", *"quality loss 1.3")
             await settled(pilot)
@@ -73,7 +73,7 @@ def test_in_the_reasons_the_next_technique_of_that_name_is_found() -> None:
 
 def test_home_and_end_go_to_the_first_and_the_last_plan() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2", "f", "f", "end")
             await settled(pilot)
@@ -88,11 +88,11 @@ def test_home_and_end_go_to_the_first_and_the_last_plan() -> None:
 
 def test_the_palette_does_what_the_keys_do() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2", "ctrl+p", *"filter", "enter")
             await settled(pilot)
-            assert app.state.filter == "feasible"
+            assert app.store.state.filter == "feasible"
             await pilot.press("ctrl+p", *"theme", "enter")
             await settled(pilot)
             assert app.palette == "light"

@@ -6,13 +6,13 @@ from textual.widgets import Input, Static
 
 from advisor.tui.form.choices import models
 from advisor.tui.panels.field_row import FieldRow
-from tests.tui.canned import ASKED, IMPOSSIBLE, CannedDesk
+from tests.tui.canned import ASKED, IMPOSSIBLE, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled, typed
 
 
 def test_arrows_go_from_field_to_field_and_stay_at_the_ends() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             app.screen.query_one("#field-ttft_ms", Input).focus()
             visited = []
@@ -28,7 +28,7 @@ def test_arrows_go_from_field_to_field_and_stay_at_the_ends() -> None:
 
 def test_two_fields_that_cannot_be_read_each_say_so() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "devices", "two")
             await typed(pilot, "tpot_ms", "fast")
@@ -42,13 +42,13 @@ def test_two_fields_that_cannot_be_read_each_say_so() -> None:
 
 def test_a_model_that_is_picked_on_the_start_screen_stands_in_the_form() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "0", *"demo")
             await settled(pilot)
             await pilot.press("enter")
             await settled(pilot)
-            assert app.screen.query_one("#field-model", Input).value == app.state.asked.text("model") == "demo"
+            assert app.screen.query_one("#field-model", Input).value == app.store.state.values.text("model") == "demo"
 
     asyncio.run(drive())
 
@@ -61,21 +61,21 @@ def test_a_name_that_begins_as_typed_stands_before_those_that_hold_it() -> None:
 
 def test_a_mark_is_told_with_the_key_that_goes_on() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space")
             assert message_of(app).startswith("Marked: ")
             await pilot.press("down", "space")
             assert message_of(app) == "Two plans are marked: c compares them."
             await pilot.press("space")
-            assert message_of(app) == "The mark is taken away."
+            assert message_of(app) == "The mark is removed."
 
     asyncio.run(drive())
 
 
 def test_where_nothing_fits_the_title_names_no_filter_that_would_be_empty() -> None:
     async def drive() -> None:
-        app = an_app(IMPOSSIBLE, desk=CannedDesk())
+        app = an_app(IMPOSSIBLE, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f")
             await settled(pilot)
@@ -87,12 +87,12 @@ def test_where_nothing_fits_the_title_names_no_filter_that_would_be_empty() -> N
 
 def test_plans_that_were_marked_for_another_model_are_marked_no_more() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space", "down", "space")
-            assert len(app.state.marked) == 2
+            assert len(app.store.state.marked) == 2
             await typed(pilot, "model", "demo")
-            assert not app.state.marked
-            assert app.state.selected is None
+            assert not app.store.state.marked
+            assert app.store.state.selected is None
 
     asyncio.run(drive())

@@ -9,12 +9,13 @@ from rich.segment import Segment
 
 from advisor.feedback.next_plans import NextPlans, ProfileSource
 from advisor.running.folders import runs_folder
-from advisor.tui.app import AppSettings, SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.values import FormValues
+from advisor.tui.settings import AppSettings
 from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
 from tests.rendering.text.test_text import FITS
-from tests.tui.canned import ASKED, IMPOSSIBLE, CannedDesk
+from tests.tui.canned import ASKED, IMPOSSIBLE, CannedClient
 from tests.tui.driving import an_app, driven, frame, settled
 from tests.tui.golden import is_golden
 from tests.tui.jobs import run_folder
@@ -76,9 +77,9 @@ def pictured(name: str) -> tuple[str, list[Segment]]:
         run_folder(runs_folder() / "a-run", CANNED_RUN.read_text(encoding="utf-8"))
 
     async def drive() -> tuple[str, list[Segment]]:
-        app = an_app(asked, setting, CannedDesk())
+        app = an_app(asked, setting, CannedClient())
         if name.startswith("run-next"):
-            app.use_workshop(WithNextPlans())
+            app.jobs.use_tasks(WithNextPlans())
         async with driven(app, size) as pilot:
             for key in keys:
                 await pilot.press(key)
@@ -88,7 +89,7 @@ def pictured(name: str) -> tuple[str, list[Segment]]:
     return asyncio.run(drive())
 
 
-def segments(app: SessionApp) -> Iterator[Segment]:
+def segments(app: AdvisorApp) -> Iterator[Segment]:
     """What stands on the screen, piece by piece with its style."""
     for strip in app.screen._compositor.render_strips():
         yield from strip

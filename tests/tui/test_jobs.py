@@ -13,7 +13,7 @@ from advisor.backends.processes.events import Finished, Log
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run, RungStatus
 from advisor.running.folders import runs_folder
-from advisor.tui.app import SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.values import FormValues
 from advisor.tui.screens.asking import AskScreen
 from advisor.tui.screens.compare import CompareScreen
@@ -21,14 +21,14 @@ from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Ending
 from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled
 from tests.tui.jobs import ByHand, progress, run_folder, until
 
 CANNED_RUN = (ROOT / "tests/canned/run.json").read_text(encoding="utf-8")
 
 
-class CountingDesk(CannedDesk):
+class CountingClient(CannedClient):
     def __init__(self) -> None:
         super().__init__()
         self.forgotten = 0
@@ -37,14 +37,14 @@ class CountingDesk(CannedDesk):
         self.forgotten += 1
 
 
-def working(workshop: MachineTasks, asked: FormValues = ASKED) -> SessionApp:
-    app = an_app(asked, desk=CountingDesk())
-    app.use_workshop(workshop)
+def working(tasks: MachineTasks, asked: FormValues = ASKED) -> AdvisorApp:
+    app = an_app(asked, client=CountingClient())
+    app.jobs.use_tasks(tasks)
     return app
 
 
 @asynccontextmanager
-async def profiling(hands: ByHand) -> AsyncIterator[tuple[SessionApp, Pilot[None]]]:
+async def profiling(hands: ByHand) -> AsyncIterator[tuple[AdvisorApp, Pilot[None]]]:
     """A session in which a profile has just begun, its screen in front."""
     app = working(hands)
     async with driven(app) as pilot:
@@ -53,7 +53,7 @@ async def profiling(hands: ByHand) -> AsyncIterator[tuple[SessionApp, Pilot[None
         yield app, pilot
 
 
-def header_of(app: SessionApp) -> str:
+def header_of(app: AdvisorApp) -> str:
     return str(app.screen_stack[0].query_one("#header", Static).content)
 
 
@@ -70,11 +70,11 @@ def test_a_profile_shows_its_steps_and_plans_anew_when_it_is_done() -> None:
             hands.say(progress("products", 2, 2), Finished(seconds=1))
             hands.finish()
             await until(pilot, lambda: "profile done" in frame(app))
-            assert isinstance(app.desk, CountingDesk)
-            assert app.desk.forgotten == 1
+            assert isinstance(app.planning.client, CountingClient)
+            assert app.planning.client.forgotten == 1
             await pilot.press("escape")
             await settled(pilot)
-            assert app.chip == ""
+            assert app.jobs.chip == ""
             assert len(app.screen_stack) == 1
 
     asyncio.run(drive())
@@ -89,7 +89,7 @@ def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back()
             await until(pilot, lambda: "profile 50 %" in header_of(app))
             assert not isinstance(app.screen, WorkScreen)
             await pilot.press("s")
-            assert app.state.sort == "memory"
+            assert app.store.state.sort == "memory"
             await pilot.press("p")
             await until(pilot, lambda: isinstance(app.screen, WorkScreen))
             assert hands.begun == ["profile"]
@@ -127,7 +127,7 @@ def test_r_does_failed_work_again() -> None:
             hands.fail(AdvisorError("profile-failed", "this machine could not be measured"))
             await until(pilot, lambda: "r tries again" in frame(app))
             await pilot.press("r")
-            await until(pilot, lambda: app.job is not None and app.job.running and "memory bandwidth  starting" in frame(app))
+            await until(pilot, lambda: app.jobs.job is not None and app.jobs.job.running and "memory bandwidth  starting" in frame(app))
             assert isinstance(app.screen, WorkScreen)
             hands.finish()
             await until(pilot, lambda: "profile done" in frame(app))
@@ -144,8 +144,8 @@ def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
             await pilot.press("ctrl+x")
             await until(pilot, lambda: "profile cancelled" in frame(app))
             assert hands.gone.is_set()
-            assert app.job is not None
-            assert app.job.work.ended is Ending.CANCELLED
+            assert app.jobs.job is not None
+            assert app.jobs.job.progress.ended is Ending.CANCELLED
 
     asyncio.run(drive())
 
@@ -196,8 +196,8 @@ def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, WorkScreen))
-            assert app.job is not None
-            assert app.job.running
+            assert app.jobs.job is not None
+            assert app.jobs.job.running
             await pilot.press("ctrl+q")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             await pilot.press("down", "enter")
@@ -280,7 +280,7 @@ def test_a_run_cancelled_before_its_first_rung_was_done_is_said_to_have_measured
         folder = run_folder(runs_folder() / "20261122T000000Z-plan-x", stopped_run("plan-x", first=RungStatus.CANCELLED))
         app = working(MachineTasks())
         async with driven(app, (80, 24)) as pilot:
-            app.open_run(folder)
+            app.jobs.open_run(folder)
             await until(pilot, lambda: "Nothing was measured" in frame(app))
             assert "not measured" not in frame(app)
             assert "0 of 0" not in frame(app)
@@ -297,16 +297,16 @@ def test_a_resumed_session_says_once_that_a_run_can_be_gone_on_with(tiny_model_f
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "down", "up")
             await settled(pilot)
-            assert app.planned is not None
-            assert app.detail is not None
-            plan = app.desk.plan_file(app.planned.asked, app.detail).id
+            assert app.planning.planned is not None
+            assert app.planning.detail is not None
+            plan = app.planning.client.plan_file(app.planning.planned.values, app.planning.detail).id
             return plan, [notice.message for notice in app._notifications]
 
     plan, before = asyncio.run(resumed())
     assert before == []
     run_folder(runs_folder() / f"20261122T000000Z-{plan}", stopped_run(plan, first=first))
     _, after = asyncio.run(resumed())
-    assert after == [f"This plan was being applied: {done} of 7 rungs are finished. a goes on with the rest."]
+    assert after == [f"A run of this plan is unfinished: {done} of 7 rungs are finished. a runs the rest."]
 
 
 def test_without_a_run_c_says_how_to_get_one() -> None:
@@ -314,6 +314,6 @@ def test_without_a_run_c_says_how_to_get_one() -> None:
         app = working(MachineTasks())
         async with driven(app) as pilot:
             await pilot.press("escape", "c")
-            await until(pilot, lambda: "Nothing was run yet" in message_of(app))
+            await until(pilot, lambda: "No runs yet" in message_of(app))
 
     asyncio.run(drive())

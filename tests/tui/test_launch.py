@@ -13,13 +13,13 @@ from textual.widgets import Input, Static
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.sensitivity.findings import Finding
-from advisor.tui.app import AppSettings
 from advisor.tui.form.values import FormValues
 from advisor.tui.keys import load_keymap
 from advisor.tui.launch import check_terminal
-from advisor.tui.workers.planning_client import Here
+from advisor.tui.settings import AppSettings
+from advisor.tui.workers.planning_client import ThisMachine
 from tests.paths import ROOT
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, frame, settled
 
 
@@ -31,7 +31,7 @@ class Terminal:
 def test_off_a_terminal_it_says_what_to_type_instead() -> None:
     done = subprocess.run([sys.executable, "-m", "advisor"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
-    assert done.stderr.startswith("error[not-a-terminal]: the session needs a terminal, and stdin is none")
+    assert done.stderr.startswith("error[not-a-terminal]: the terminal interface needs a terminal, and stdin is none")
     assert "help: advisor plan MODEL" in done.stderr
 
 
@@ -48,13 +48,13 @@ def test_a_closed_stream_and_a_dumb_terminal_are_refused(monkeypatch: pytest.Mon
 def test_the_first_frame_comes_before_the_machine_is_known() -> None:
     found = threading.Event()
 
-    class SlowDesk(CannedDesk):
-        def here(self) -> Here:
+    class SlowClient(CannedClient):
+        def this_machine(self) -> ThisMachine:
             assert found.wait(60)
-            return super().here()
+            return super().this_machine()
 
     async def drive() -> None:
-        app = an_app(FormValues(), AppSettings(), SlowDesk())
+        app = an_app(FormValues(), AppSettings(), SlowClient())
         async with app.run_test(size=(80, 24)) as pilot:
             await pilot.pause()
             assert "detecting this machine" in str(app.screen.query_one("#header", Static).content)
@@ -75,7 +75,7 @@ assert not {"advisor.planning.planner", "pydantic", "numpy"} & set(sys.modules),
 from tests.tui.driving import an_app, driven
 async def drive():
     async with driven(an_app()) as pilot:
-        assert pilot.app.planned is not None
+        assert pilot.app.planning.planned is not None
 asyncio.run(drive())
 heavy = {"torch", "transformers", "triton"} & set(sys.modules)
 assert not heavy, heavy
@@ -92,13 +92,13 @@ def test_a_keymap_file_gives_an_action_another_key(tmp_path: Path) -> None:
     file.write_text("plans.sort: t\n")
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         app.set_keymap(load_keymap(file))
         async with driven(app) as pilot:
             await pilot.press("escape", "t")
-            assert app.state.sort == "memory"
+            assert app.store.state.sort == "memory"
             await pilot.press("s")
-            assert app.state.sort == "memory"
+            assert app.store.state.sort == "memory"
 
     asyncio.run(drive())
 
@@ -108,7 +108,7 @@ def test_every_key_that_the_help_names_can_be_another(panel: str, tmp_path: Path
     file = tmp_path / "keymap.yaml"
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", panel, "?")
             await settled(pilot)
@@ -131,15 +131,15 @@ def test_an_unknown_key_id_is_refused_with_the_known_ones(tmp_path: Path) -> Non
 
 
 def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
-    class FaultyDesk(CannedDesk):
+    class FaultyClient(CannedClient):
         def answer(self, asked: FormValues, abandoned: object = None) -> None:
             raise RuntimeError("boom")
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=FaultyDesk())
+        app = an_app(ASKED, client=FaultyClient())
         async with driven(app):
-            assert app.problem is not None
-            assert "boom" in app.problem.message
+            assert app.planning.problem is not None
+            assert "boom" in app.planning.problem.message
             assert app.is_running
 
     asyncio.run(drive())
@@ -147,17 +147,17 @@ def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
 
 @pytest.mark.parametrize("keys", [("3",), ("3", "down", "down", "enter")], ids=["reasons", "technique"])
 def test_a_fault_in_a_thread_of_a_screen_is_told_and_the_session_goes_on(keys: tuple[str, ...]) -> None:
-    class FaultyDesk(CannedDesk):
+    class FaultyClient(CannedClient):
         def findings(self, *asked: object) -> Iterator[Finding]:
             raise RuntimeError("boom")
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=FaultyDesk())
+        app = an_app(ASKED, client=FaultyClient())
         async with driven(app) as pilot:
             await pilot.press("escape", *keys)
             await settled(pilot)
             assert "boom" in frame(app)
-            assert "working out" not in frame(app)
+            assert "computing" not in frame(app)
             assert app.is_running
 
     asyncio.run(drive())
@@ -167,12 +167,12 @@ def test_a_session_that_cannot_be_kept_says_so_once_and_goes_on(tmp_path: Path) 
     (tmp_path / "state").write_text("a file where the folder should be")
 
     async def drive() -> list[str]:
-        app = an_app(ASKED, AppSettings(resume=True, file=tmp_path / "state" / "session.json"), CannedDesk())
+        app = an_app(ASKED, AppSettings(resume=True, file=tmp_path / "state" / "session.json"), CannedClient())
         async with driven(app) as pilot:
-            app.save()
-            app.save()
+            app.store.save()
+            app.store.save()
             await pilot.pause()
             return [notice.message for notice in app._notifications]
 
     (message,) = asyncio.run(drive())
-    assert message.startswith("this session is not kept: cannot write ")
+    assert message.startswith("the state is not saved: cannot write ")

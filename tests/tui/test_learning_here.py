@@ -12,7 +12,7 @@ from advisor.profiles.machine import MachineProfile, Refit
 from advisor.profiles.metrics import Basis, Value
 from advisor.profiles.store import list_profiles, load_profile, save_profile
 from advisor.running import profile as profiling
-from advisor.tui.app import SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.values import FormValues
 from advisor.tui.screens.asking import AskScreen
 from advisor.tui.screens.compare import CompareScreen
@@ -20,7 +20,7 @@ from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Ending
 from advisor.tui.workers.machine_tasks import MachineTasks
 from tests.paths import ROOT
-from tests.tui.driving import SomewhereDesk, an_app, driven, frame, settled
+from tests.tui.driving import LocalClient, an_app, driven, frame, settled
 from tests.tui.jobs import until
 from tests.tui.test_apply_here import begun, children, of_this_machine
 
@@ -31,26 +31,26 @@ SHORT_BUDGET_S = 2.0
 class Quiet(MachineTasks):
     """Does not ask whether others use the machine."""
 
-    def busy(self) -> str | None:
+    def other_load(self) -> str | None:
         return None
 
 
-def header_of(app: SessionApp) -> str:
+def header_of(app: AdvisorApp) -> str:
     return frame(app).splitlines()[0]
 
 
-def tpot_of(app: SessionApp) -> Value:
-    assert app.planned is not None
-    value = app.planned.advice.chosen.metrics.tpot_ms_mean
+def tpot_of(app: AdvisorApp) -> Value:
+    assert app.planning.planned is not None
+    value = app.planning.planned.advice.chosen.metrics.tpot_ms_mean
     assert value is not None
     return value
 
 
-async def done(pilot: Pilot[None], app: SessionApp) -> None:
+async def done(pilot: Pilot[None], app: AdvisorApp) -> None:
     """Wait for the end of the work in front, which is no failure."""
-    await until(pilot, lambda: app.job is not None and not app.job.running, 240)
-    assert app.job is not None
-    assert (app.job.work.ended, app.job.work.failed) == (Ending.DONE, ()), app.job.work
+    await until(pilot, lambda: app.jobs.job is not None and not app.jobs.job.running, 240)
+    assert app.jobs.job is not None
+    assert (app.jobs.job.progress.ended, app.jobs.job.progress.failed) == (Ending.DONE, ()), app.jobs.job.progress
     assert children() == []
 
 
@@ -62,8 +62,8 @@ def test_plans_follow_a_profile_that_was_measured_with_p(tiny_model_folder: Path
     monkeypatch.setattr(profiling, "BUDGET_S", SHORT_BUDGET_S)
 
     async def drive() -> None:
-        app = an_app(with_profile(tiny_model_folder), desk=SomewhereDesk())
-        app.use_workshop(Quiet())
+        app = an_app(with_profile(tiny_model_folder), client=LocalClient())
+        app.jobs.use_tasks(Quiet())
         async with driven(app) as pilot:
             assert "[DATASHEET]" in header_of(app)
             assert tpot_of(app).basis is not Basis.PROFILED
@@ -94,8 +94,8 @@ def test_a_real_run_refits_the_profile_with_f_and_later_plans_follow_it(tiny_mod
     before = stored_profile()
 
     async def drive() -> None:
-        app = an_app(with_profile(tiny_model_folder), desk=SomewhereDesk())
-        app.use_workshop(Quiet())
+        app = an_app(with_profile(tiny_model_folder), client=LocalClient())
+        app.jobs.use_tasks(Quiet())
         async with driven(app) as pilot:
             assert "[PROFILED taught]" in header_of(app)
             expected = tpot_of(app).value
@@ -108,7 +108,7 @@ def test_a_real_run_refits_the_profile_with_f_and_later_plans_follow_it(tiny_mod
             assert "Refit the machine's profile" in frame(app)
             assert load_profile("taught") == before
             await pilot.press("down", "enter")
-            await until(pilot, lambda: "Stored in taught; plans follow it now." in frame(app))
+            await until(pilot, lambda: "Stored in taught; plans use it now." in frame(app))
             taught = load_profile("taught").refit
             assert taught is not None
             assert len(taught.runs) == 2

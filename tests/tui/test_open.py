@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 from advisor.tui.form.choices import plan_files
 from tests.paths import ROOT
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled
 
 GOLDEN_PLAN = ROOT / "tests/golden/plan.yaml"
@@ -41,7 +41,7 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
     (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "o")
             await settled(pilot)
@@ -50,8 +50,8 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
             await pilot.press("enter")
             await settled(pilot)
             assert said in message_of(app)
-            assert message_of(app).endswith("o opens another; the question is as it was.")
-            assert app.state.asked == ASKED
+            assert message_of(app).endswith("o opens another; the question is unchanged.")
+            assert app.store.state.values == ASKED
 
     asyncio.run(drive())
 
@@ -75,11 +75,11 @@ def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tm
         async with driven(app) as pilot:
             await pilot.press("escape")
             await _saved(pilot, kept)
-            assert "is there already: a file that is no plan." in " ".join(frame(app).split())
+            assert "exists: a file that is no plan." in " ".join(frame(app).split())
             await pilot.press("enter")
             await settled(pilot)
             assert kept.read_text(encoding="utf-8") == "not a plan\n"
-            assert message_of(app).endswith("is as it was. e saves under another name.")
+            assert message_of(app).endswith("is unchanged. e saves under another name.")
             await _saved(pilot, gone)
             assert "another plan, plan-" in " ".join(frame(app).split())
             await pilot.press("down", "enter")
@@ -87,7 +87,7 @@ def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tm
             assert message_of(app) == f"saved {gone}"
             written = gone.read_bytes()
             await _saved(pilot, gone)
-            assert message_of(app).endswith("already says this; left as it is")
+            assert message_of(app).endswith("has this plan already; unchanged")
             assert gone.read_bytes() == written
 
     asyncio.run(drive())

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from textual.screen import Screen
 
-from advisor.tui import gc_control as garbage
+from advisor.tui import gc_control
 from advisor.tui.workers.priority_lock import PriorityLock
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, settled, typed
 
 
@@ -24,14 +24,14 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
         lay_out(self, *arguments, **named)
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "ttft_ms", "44")
             monkeypatch.setattr(Screen, "_refresh_layout", counted)
             await pilot.press("4")
             await settled(pilot)
-            assert app.planned is not None
-            assert app.planned.asked.text("ttft_ms") == "444"
+            assert app.planning.planned is not None
+            assert app.planning.planned.values.text("ttft_ms") == "444"
 
             assert not laid_out
             await pilot.resize_terminal(100, 30)
@@ -44,7 +44,7 @@ def test_full_collections_wait_for_a_rest_and_are_as_before_when_the_session_end
     before = gc.get_threshold()
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app):
             assert gc.get_threshold()[:2] == before[:2]
             assert gc.get_threshold()[2] > 1000 * before[2]
@@ -61,10 +61,10 @@ def test_garbage_of_before_a_rest_is_still_collected_at_the_next() -> None:
 
     gone = threading.Event()
     ring: Ring | None = Ring()
-    garbage.collect()
+    gc_control.collect()
     weakref.finalize(ring, gone.set)
     ring = None
-    garbage.collect()
+    gc_control.collect()
     gc.unfreeze()
     assert gone.is_set()
 

@@ -14,7 +14,7 @@ from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.technique import TechniqueScreen
 from advisor.tui.workers.planning_client import PlanningClient
 from advisor.tui.workers.priority_lock import PriorityLock
-from tests.tui.canned import ASKED, CannedDesk
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled
 
 LIMITED = FormValues({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
@@ -25,16 +25,16 @@ LOADED = FormValues(
 
 @pytest.mark.parametrize("asked", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
 def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValues) -> None:
-    desk = PlanningClient()
-    planned = desk.answer(asked)
+    client = PlanningClient()
+    planned = client.answer(asked)
     assert planned is not None
     kinds = set()
     wanted = [reason.technique for reason in planned.advice.reasons if reason.technique not in planned.advice.chosen.names]
-    for finding in desk.findings(planned, planned.advice, wanted):
+    for finding in client.findings(planned, planned.advice, wanted):
         if not isinstance(finding.found, Change) or finding.found.kind in (ChangeKind.MACHINE, ChangeKind.TECHNIQUE):
             continue
         kinds.add(finding.found.kind)
-        again = desk.answer(with_change(asked, finding.topic, finding.found))
+        again = client.answer(with_change(asked, finding.topic, finding.found))
         assert again is not None
         told = finding.found.request
         assert again.advice.request == told.model_copy(update={"require": tuple(sorted(told.require))}), finding.topic
@@ -42,29 +42,29 @@ def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValue
 
 
 def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
-    desk = PlanningClient()
-    planned = desk.answer(LIMITED)
+    client = PlanningClient()
+    planned = client.answer(LIMITED)
     assert planned is not None
     change = next(
         finding.found
-        for finding in desk.findings(planned, planned.advice, ["kv-int8"])
+        for finding in client.findings(planned, planned.advice, ["kv-int8"])
         if isinstance(finding.found, Change) and finding.found.kind is ChangeKind.MACHINE
     )
     assert with_change(LIMITED, "kv-int8", change).text("hardware") == change.after != "rtx-4090"
 
 
 def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none() -> None:
-    desk = PlanningClient()
-    planned = desk.answer(LIMITED)
+    client = PlanningClient()
+    planned = client.answer(LIMITED)
     assert planned is not None
-    (gain, *_) = (f.found for f in desk.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.found, Gain))
+    (gain, *_) = (f.found for f in client.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.found, Gain))
     moved = with_gain(LIMITED, gain)
     assert moved is not None
     assert moved.text("tpot_ms") == "31"
     free = LIMITED.with_text("memory_gib", "")
-    planned = desk.answer(free)
+    planned = client.answer(free)
     assert planned is not None
-    (gain, *_) = (f.found for f in desk.findings(planned, planned.advice, ["memory_gib_per_device"]) if isinstance(f.found, Gain))
+    (gain, *_) = (f.found for f in client.findings(planned, planned.advice, ["memory_gib_per_device"]) if isinstance(f.found, Gain))
     assert with_gain(free, gain) is None
 
 
@@ -103,34 +103,34 @@ def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
             place = next(place for place, prompt in enumerate(prompts) if "on TPOT p95" in prompt)
             await pilot.press(*["down"] * place, "enter")
             await settled(pilot)
-            assert app.planned is not None
-            assert "kv-int4" in app.planned.advice.chosen.names
-            assert app.state.asked.text("tpot_ms") != "30"
+            assert app.planning.planned is not None
+            assert "kv-int4" in app.planning.planned.advice.chosen.names
+            assert app.store.state.values.text("tpot_ms") != "30"
             await pilot.press("u")
             await settled(pilot)
-            assert app.state.asked == LIMITED
+            assert app.store.state.values == LIMITED
 
     asyncio.run(drive())
 
 
 def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "3")
             await settled(pilot)
             app.screen.query_one(WhyPanel).topic = "weights-int4"
             await pilot.press("w")
             await settled(pilot)
-            assert app.state.asked.forbid == ("weights-int4",)
-            assert message_of(app).startswith("weights-int4 is forced out (u takes it back).")
+            assert app.store.state.values.forbid == ("weights-int4",)
+            assert message_of(app).startswith("weights-int4 is forbidden (u undoes this).")
             await pilot.press("w")
             await settled(pilot)
-            assert app.state.asked == ASKED
+            assert app.store.state.values == ASKED
             app.screen.query_one(WhyPanel).topic = "kv-int8"
             await pilot.press("w")
             await settled(pilot)
-            assert app.state.asked.require == ("kv-int8",)
+            assert app.store.state.values.require == ("kv-int8",)
 
     asyncio.run(drive())
 
@@ -139,7 +139,7 @@ def test_leaving_the_panel_stops_the_work() -> None:
     bits: list[str] = []
     more = threading.Event()
 
-    class SlowDesk(CannedDesk):
+    class SlowClient(CannedClient):
         def findings(self, *args):  # type: ignore[no-untyped-def]
             for finding in super().findings(*args):
                 bits.append(finding.topic)
@@ -147,7 +147,7 @@ def test_leaving_the_panel_stops_the_work() -> None:
                 yield finding
 
     async def drive() -> None:
-        app = an_app(ASKED, desk=SlowDesk())
+        app = an_app(ASKED, client=SlowClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "3")
             await pilot.pause()
@@ -181,7 +181,7 @@ def test_who_waits_for_an_answer_goes_before_what_is_worked_out_meanwhile() -> N
     for thread in threads:
         thread.start()
     assert inside.wait(60)
-    while not turns._awaited:
+    while not turns._urgent_waiting:
         pass
     waiting.set()
     for thread in threads:

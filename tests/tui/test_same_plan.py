@@ -28,36 +28,36 @@ QUESTIONS = {
 def test_the_session_saves_the_bytes_of_the_command_line(asked: FormValues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     main(["plan", *asked.words(), "-o", str(tmp_path / "cli.yaml"), "--quiet"])
-    desk = PlanningClient()
-    desk.answer(asked.with_text("tpot_ms", "17"))  # a desk that has answered others answers the same
-    planned = desk.answer(asked)
+    client = PlanningClient()
+    client.answer(asked.with_text("tpot_ms", "17"))  # a client that has answered others answers the same
+    planned = client.answer(asked)
     assert planned is not None
-    save_plan(desk.plan_file(asked, planned.advice), tmp_path / "session.yaml")
+    save_plan(client.plan_file(asked, planned.advice), tmp_path / "session.yaml")
     assert (tmp_path / "session.yaml").read_bytes() == (tmp_path / "cli.yaml").read_bytes()
 
 
 def test_what_is_known_at_once_is_of_the_limits_asked_and_says_that_it_is_not_the_answer() -> None:
-    desk, asked = PlanningClient(), QUESTIONS["nothing fits"].with_text("tpot_ms", "30")
-    assert desk.sketch(asked) is None  # stacks have to be priced first
-    desk.answer(asked)
+    client, asked = PlanningClient(), QUESTIONS["nothing fits"].with_text("tpot_ms", "30")
+    assert client.preview(asked) is None  # stacks have to be priced first
+    client.answer(asked)
     tighter = asked.with_text("tpot_ms", "5")
-    sketched = desk.sketch(tighter)
+    sketched = client.preview(tighter)
     assert sketched is not None
     assert not sketched.final
     assert sketched.advice.request.limits.tpot_ms_p95 == 5
-    assert any(not spot.simulated for spot in sketched.spots)
-    answer = desk.answer(tighter)
+    assert any(not plan.simulated for plan in sketched.alternatives)
+    answer = client.answer(tighter)
     assert answer is not None
     assert answer.final
-    assert desk.answer(tighter, abandoned=lambda: True) is None
+    assert client.answer(tighter, abandoned=lambda: True) is None
 
 
 def test_an_answer_that_is_abandoned_half_way_leaves_the_next_one_whole() -> None:
     asked, calls = QUESTIONS["limits as people write them"], iter([False] * 40)
-    desk = PlanningClient()
-    assert desk.answer(asked, lambda: next(calls, True)) is None
+    client = PlanningClient()
+    assert client.answer(asked, lambda: next(calls, True)) is None
     assert next(calls, None) is None, "it was asked often enough to end in the middle of a simulation"
-    whole, fresh = desk.answer(asked), PlanningClient().answer(asked)
+    whole, fresh = client.answer(asked), PlanningClient().answer(asked)
     assert whole is not None
     assert fresh is not None
     assert whole.advice == fresh.advice
@@ -68,15 +68,15 @@ def test_any_plan_that_the_session_can_save_the_command_line_can_choose(
     asked: FormValues, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    desk = PlanningClient()
-    planned = desk.answer(asked)
+    client = PlanningClient()
+    planned = client.answer(asked)
     assert planned is not None
-    for place, spot in enumerate((planned.spots[0], planned.spots[1], planned.spots[-1])):
-        advice = desk.advice_for(planned, spot.id)
+    for place, alternative in enumerate((planned.alternatives[0], planned.alternatives[1], planned.alternatives[-1])):
+        advice = client.advice_for(planned, alternative.id)
         assert advice is not None
-        plan = desk.plan_file(asked, advice)
+        plan = client.plan_file(asked, advice)
         save_plan(plan, tmp_path / f"session-{place}.yaml")
-        for choose in (spot.id, plan.id):
+        for choose in (alternative.id, plan.id):
             main(["plan", *asked.words(), "--choose", choose, "-o", str(tmp_path / "cli.yaml"), "--quiet"])
             assert (tmp_path / "cli.yaml").read_bytes() == (tmp_path / f"session-{place}.yaml").read_bytes()
 

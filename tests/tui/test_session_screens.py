@@ -7,13 +7,14 @@ import pytest
 from textual.widgets import Input
 
 from advisor.planfile.store import read_plan
-from advisor.tui.app import AppSettings, SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.form.history import History
-from advisor.tui.form.saved_state import SessionState, load_session
+from advisor.tui.form.saved_state import SavedState, load_state
 from advisor.tui.form.values import FormValues
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.plans import PlansPanel
-from tests.tui.driving import LLAMA, ON_A_CARD, SomewhereDesk, an_app, driven, frame, message_of, rows_of, settled, typed
+from advisor.tui.settings import AppSettings
+from tests.tui.driving import LLAMA, ON_A_CARD, LocalClient, an_app, driven, frame, message_of, rows_of, settled, typed
 
 
 def test_a_limit_that_is_typed_is_planned_for() -> None:
@@ -21,9 +22,9 @@ def test_a_limit_that_is_typed_is_planned_for() -> None:
         app = an_app()
         async with driven(app) as pilot:
             await typed(pilot, "ttft_ms", "0.5s")
-            assert app.planned is not None
-            assert app.planned.advice.request.limits.ttft_ms_p95 == 500
-            assert app.state.asked.text("ttft_ms") == "0.5s"
+            assert app.planning.planned is not None
+            assert app.planning.planned.advice.request.limits.ttft_ms_p95 == 500
+            assert app.store.state.values.text("ttft_ms") == "0.5s"
             assert "≤ 500 ms" in frame(app)
 
     asyncio.run(drive())
@@ -46,15 +47,15 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
 
 def test_a_session_saved_with_a_field_that_cannot_be_read_plans_with_what_stood_there_before() -> None:
     async def drive() -> None:
-        state = SessionState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
-        app = SessionApp(SomewhereDesk(), state, AppSettings(resume=True))
+        state = SavedState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
+        app = AdvisorApp(LocalClient(), state, AppSettings(resume=True))
         async with driven(app) as pilot:
-            assert app.planned is not None
-            assert app.planned.asked.text("context") == "8k"
+            assert app.planning.planned is not None
+            assert app.planning.planned.values.text("context") == "8k"
             assert "The plan shown is for Context 8k." in message_of(app)
             await typed(pilot, "tpot_ms", "30")
-            assert app.planned.advice.request.limits.tpot_ms_p95 == 30
-            assert app.planned.advice.request.workload.longest_tokens == 8192
+            assert app.planning.planned.advice.request.limits.tpot_ms_p95 == 30
+            assert app.planning.planned.advice.request.workload.longest_tokens == 8192
 
     asyncio.run(drive())
 
@@ -85,10 +86,10 @@ def test_where_nothing_fits_the_nearest_plans_stay_and_a_relaxation_can_be_taken
             await settled(pilot)
             await pilot.press("enter")
             await settled(pilot)
-            assert app.state.asked.text("tpot_ms") not in ("", "1")
-            assert app.planned is not None
-            assert app.planned.advice.binding is None
-            assert app.screen.query_one("#field-tpot_ms", Input).value == app.state.asked.text("tpot_ms")
+            assert app.store.state.values.text("tpot_ms") not in ("", "1")
+            assert app.planning.planned is not None
+            assert app.planning.planned.advice.binding is None
+            assert app.screen.query_one("#field-tpot_ms", Input).value == app.store.state.values.text("tpot_ms")
 
     asyncio.run(drive())
 
@@ -99,7 +100,7 @@ def test_letters_do_not_fire_while_typing() -> None:
         async with driven(app) as pilot:
             await typed(pilot, "hardware", "sfmceu")
             assert app.screen.query_one("#field-hardware", Input).value == "sfmceu"
-            assert (app.state.sort, app.state.filter, len(app.screen_stack)) == ("rank", "frontier", 1)
+            assert (app.store.state.sort, app.store.state.filter, len(app.screen_stack)) == ("rank", "frontier", 1)
 
     asyncio.run(drive())
 
@@ -111,11 +112,11 @@ def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
             await typed(pilot, "tpot_ms", "25")
             await pilot.press("escape", "u")
             await settled(pilot)
-            assert app.state.asked == ON_A_CARD
+            assert app.store.state.values == ON_A_CARD
             assert app.screen.query_one("#field-tpot_ms", Input).value == ""
             await pilot.press("ctrl+r")
             await settled(pilot)
-            assert app.state.asked.text("tpot_ms") == "25"
+            assert app.store.state.values.text("tpot_ms") == "25"
 
     asyncio.run(drive())
 
@@ -141,12 +142,12 @@ def test_resizing_keeps_the_selected_plan() -> None:
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "down")
             await settled(pilot)
-            chosen = app.selected
+            chosen = app.planning.selected
             for size in ((80, 24), (200, 50), (120, 40)):
                 await pilot.resize_terminal(*size)
                 await settled(pilot)
                 table = app.screen.query_one(PlansPanel)
-                assert app.selected == chosen == table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
+                assert app.planning.selected == chosen == table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
 
     asyncio.run(drive())
 
@@ -155,15 +156,15 @@ def test_a_technique_that_is_forced_out_is_in_no_plan() -> None:
     async def drive() -> None:
         app = an_app()
         async with driven(app) as pilot:
-            assert app.planned is not None
-            assert "weights-int8" in app.planned.advice.chosen.names
+            assert app.planning.planned is not None
+            assert "weights-int8" in app.planning.planned.advice.chosen.names
             await pilot.press("escape", "w")
             await settled(pilot)
             await pilot.press("down", "down", "enter")
             await settled(pilot)
-            assert app.state.asked.forbid == ("weights-int8",)
-            assert app.planned is not None
-            assert all("weights-int8" not in spot.candidate.names for spot in app.planned.spots)
+            assert app.store.state.values.forbid == ("weights-int8",)
+            assert app.planning.planned is not None
+            assert all("weights-int8" not in plan.candidate.names for plan in app.planning.planned.alternatives)
 
     asyncio.run(drive())
 
@@ -174,7 +175,7 @@ def test_two_marked_plans_are_compared_side_by_side() -> None:
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space", "down", "space", "c")
             await settled(pilot)
-            assert len(app.state.marked) == 2
+            assert len(app.store.state.marked) == 2
             text = frame(app)
             assert "first" in text
             assert "second" in text
@@ -188,16 +189,16 @@ def test_arrows_in_the_plot_walk_the_frontier_and_move_the_cursor() -> None:
     async def drive() -> None:
         app = an_app()
         async with driven(app) as pilot:
-            assert app.planned is not None
-            best = app.selected
+            assert app.planning.planned is not None
+            best = app.planning.selected
             await pilot.press("escape", "4", "left")
             await settled(pilot)
-            if app.selected == best:
+            if app.planning.selected == best:
                 await pilot.press("right")
                 await settled(pilot)
-            assert app.selected != best
+            assert app.planning.selected != best
             table = app.screen.query_one(PlansPanel)
-            assert table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value == app.selected
+            assert table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value == app.planning.selected
 
     asyncio.run(drive())
 
@@ -219,9 +220,9 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
             app.screen.query_one(Input).value = str(file)
             await pilot.press("enter")
             await settled(pilot)
-            assert app.state.asked.text("model") == LLAMA
-            assert app.planned is not None
-            assert app.desk.plan_file(app.state.asked, app.planned.advice).id == plan.id
+            assert app.store.state.values.text("model") == LLAMA
+            assert app.planning.planned is not None
+            assert app.planning.client.plan_file(app.store.state.values, app.planning.planned.advice).id == plan.id
 
     asyncio.run(drive())
 
@@ -232,10 +233,10 @@ def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
         app = an_app(setting=AppSettings(resume=True, file=file))
         async with driven(app) as pilot:
             await typed(pilot, "tpot_ms", "25ms")
-        resumed = load_session(file)
+        resumed = load_state(file)
         assert resumed is not None
-        assert resumed == app.state
-        assert resumed.asked.text("tpot_ms") == "25ms"
+        assert resumed == app.store.state
+        assert resumed.values.text("tpot_ms") == "25ms"
 
     asyncio.run(drive())
 
@@ -246,8 +247,8 @@ def test_the_start_screen_leads_to_a_plan() -> None:
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)
-            assert app.state.asked.text("model") == "meta-llama/Llama-3.1-8B-Instruct"
-            assert app.planned is not None
+            assert app.store.state.values.text("model") == "meta-llama/Llama-3.1-8B-Instruct"
+            assert app.planning.planned is not None
 
     asyncio.run(drive())
 
@@ -288,10 +289,10 @@ def test_plans_that_were_not_simulated_are_marked_and_the_mark_is_explained() ->
             assert not any("~" in row[0] for row in rows_of(app))
             await pilot.press("escape", "f")
             await settled(pilot)
-            assert app.planned is not None
-            shown = [spot for spot in app.planned.spots if spot.zone.value != "rejected"]
+            assert app.planning.planned is not None
+            shown = [plan for plan in app.planning.planned.alternatives if plan.zone.value != "rejected"]
             marked = ["~" in row[0] for row in rows_of(app)]
-            assert marked == [not spot.simulated for spot in shown]
+            assert marked == [not plan.simulated for plan in shown]
             assert any(marked)
             assert "closed form, not simulated yet" in frame(app)
 

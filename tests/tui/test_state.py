@@ -12,9 +12,9 @@ from advisor.cli.plan import command, question_of
 from advisor.profiles.errors import AdvisorError
 from advisor.tui.form.fields import FIELDS, OF_LIMIT, field_of_error, in_form_words
 from advisor.tui.form.history import MOST_STEPS, History
-from advisor.tui.form.saved_state import SessionState, load_session, save_session, with_mark
-from advisor.tui.form.values import Force, FormValues
-from advisor.tui.launch import kept_state
+from advisor.tui.form.saved_state import SavedState, load_state, save_state, with_mark
+from advisor.tui.form.values import Constraint, FormValues
+from advisor.tui.launch import restore_state
 from advisor.tui.status_text import problem_of
 from advisor.tui.workers.planning_client import PlanningClient
 
@@ -101,16 +101,16 @@ def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_sessi
 
 
 def test_a_technique_is_forced_one_way_at_a_time() -> None:
-    asked = FormValues().with_constraint("kv-int8", Force.REQUIRED).with_constraint("kv-int8", Force.FORBIDDEN)
-    assert (asked.require, asked.forbid, asked.constraint_of("kv-int8")) == ((), ("kv-int8",), Force.FORBIDDEN)
-    assert asked.with_constraint("kv-int8", Force.FREE) == FormValues()
+    asked = FormValues().with_constraint("kv-int8", Constraint.REQUIRED).with_constraint("kv-int8", Constraint.FORBIDDEN)
+    assert (asked.require, asked.forbid, asked.constraint_of("kv-int8")) == ((), ("kv-int8",), Constraint.FORBIDDEN)
+    assert asked.with_constraint("kv-int8", Constraint.FREE) == FormValues()
 
 
 def test_a_technique_forced_in_with_options_is_forced_in() -> None:
     asked = FormValues({}, ("kv-window:window=128",))
-    assert asked.constraint_of("kv-window") is Force.REQUIRED
+    assert asked.constraint_of("kv-window") is Constraint.REQUIRED
     assert "--require=kv-window:window=128" in asked.words()
-    assert asked.with_constraint("kv-window", Force.FORBIDDEN) == FormValues({}, (), ("kv-window",))
+    assert asked.with_constraint("kv-window", Constraint.FORBIDDEN) == FormValues({}, (), ("kv-window",))
 
 
 @given(st.lists(questions, max_size=8), st.integers(0, 10))
@@ -140,9 +140,9 @@ def test_a_session_comes_back_from_its_file(
 ) -> None:
     file = tmp_path_factory.mktemp("state") / "session.json"
     history = History().changed(one).changed(two).undone()
-    state = SessionState(history, "plan-1", marked, "all", "TPOT")
-    save_session(state, file)
-    assert load_session(file) == state
+    state = SavedState(history, "plan-1", marked, "all", "TPOT")
+    save_state(state, file)
+    assert load_state(file) == state
 
 
 @pytest.mark.parametrize(
@@ -152,21 +152,21 @@ def test_what_is_no_session_is_refused_by_name(tmp_path: Path, text: str) -> Non
     file = tmp_path / "session.json"
     file.write_text(text)
     with pytest.raises(AdvisorError) as raised:
-        load_session(file)
+        load_state(file)
     assert raised.value.code == "bad-session"
-    assert load_session(tmp_path / "none.json") is None
+    assert load_state(tmp_path / "none.json") is None
 
 
 def test_a_session_that_cannot_be_read_is_set_aside_and_a_new_one_begins(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     file.write_text('{"kind": 5, garbage')
     with pytest.raises(AdvisorError, match="line 1 is not JSON"):
-        kept_state(file, resume=True)
-    state, notice = kept_state(file, resume=False)
-    assert (state, file.exists()) == (SessionState(), False)
-    assert "A new session begins" in notice
+        restore_state(file, resume=True)
+    state, notice = restore_state(file, resume=False)
+    assert (state, file.exists()) == (SavedState(), False)
+    assert "The form starts empty" in notice
     assert (tmp_path / "session.unread.json").read_text() == '{"kind": 5, garbage'
-    assert kept_state(file, resume=False) == (SessionState(), "")
+    assert restore_state(file, resume=False) == (SavedState(), "")
 
 
 def test_a_third_mark_takes_that_of_the_oldest() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from advisor.profiles.errors import ExitCode
-from advisor.tui.form.saved_state import SessionState, load_session
+from advisor.tui.form.saved_state import SavedState, load_state
 from tests.paths import ROOT
 from tests.tui.tmux import Terminal, needs_tmux, terminal
 
@@ -81,8 +81,8 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         held.press("w")
         held.wait("What if: techniques", "weights-int4", "Enter")
         held.press("Down", "Down", "Down", "Enter")
-        held.wait("weights-int4 is forced", gone="What if: techniques")
-        held.wait("weights-int4 is forced out (u takes it back).")
+        held.wait("weights-int4 is forbidden", gone="What if: techniques")
+        held.wait("weights-int4 is forbidden (u undoes this).")
 
         held.press("2")
         held.wait("No plan meets every limit", "planned", gone="planning")
@@ -115,8 +115,8 @@ def _plans_marked(held: Terminal, marks: int) -> bool:
     return len(_saved(held.folder).marked) == marks
 
 
-def _saved(folder: Path) -> SessionState:
-    state = load_session(folder / "state" / "advisor" / "session.json")
+def _saved(folder: Path) -> SavedState:
+    state = load_state(folder / "state" / "advisor" / "session.json")
     assert state is not None
     return state
 
@@ -124,9 +124,9 @@ def _saved(folder: Path) -> SessionState:
 def _saved_question(folder: Path) -> tuple[str, ...]:
     """The words of the command line for what was asked when the session ended."""
     state = _saved(folder)
-    assert state.asked.text("hardware") == "rtx-4090"
-    assert state.asked.forbid == ("weights-int4",)
-    return state.asked.words()
+    assert state.values.text("hardware") == "rtx-4090"
+    assert state.values.forbid == ("weights-int4",)
+    return state.values.words()
 
 
 def test_leaving_restores_the_terminal(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def _apply(held: Terminal) -> None:
     held.press("a")
     held.wait("to this machine", "+ start", "+ write", "undo", "Cancel")
     held.press("Down", "Enter")
-    held.wait("Esc leaves it running, ctrl+x cancels; what is finished is kept.")
+    held.wait("Esc leaves it running, ctrl+x cancels; finished rungs are saved.")
 
 
 @pytest.mark.slow

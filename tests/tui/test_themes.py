@@ -10,11 +10,11 @@ from rich.text import Text
 from textual.theme import Theme
 from textual.widgets import Static
 
-from advisor.tui.app import SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.palette import PALETTES
 from advisor.tui.screens.plan import PlanScreen
-from advisor.tui.themes import THEMES
-from tests.tui.canned import ASKED, CannedDesk
+from advisor.tui.themes import THEMES, use_theme
+from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, settled
 from tests.tui.test_frames import FRAMES, segments
 
@@ -52,7 +52,7 @@ def test_every_text_on_the_screen_can_be_read(name: str, light: bool) -> None:
     asked, setting, size, keys = FRAMES[name]
 
     async def drive() -> list[tuple[float, str]]:
-        app = an_app(asked, replace(setting, light=light), CannedDesk())
+        app = an_app(asked, replace(setting, light=light), CannedClient())
         async with driven(app, size) as pilot:
             for key in keys:
                 await pilot.press(key)
@@ -64,11 +64,11 @@ def test_every_text_on_the_screen_can_be_read(name: str, light: bool) -> None:
 
 def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_over_it() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, desk=CannedDesk())
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space", "down", "c")
             await settled(pilot)
-            app.use_theme("light")
+            use_theme(app, "light")
             await settled(pilot)
             told = app.screen.query_one("#text", Static).content
             assert isinstance(told, Text)
@@ -78,7 +78,7 @@ def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_ov
             assert isinstance(app.screen, PlanScreen)
             assert _faint(app) == []
             await pilot.press("0")
-            app.use_theme("dark")
+            use_theme(app, "dark")
             await pilot.press("escape")
             await settled(pilot)
             assert isinstance(app.screen, PlanScreen)
@@ -87,7 +87,7 @@ def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_ov
     asyncio.run(drive())
 
 
-def _faint(app: SessionApp) -> list[tuple[float, str]]:
+def _faint(app: AdvisorApp) -> list[tuple[float, str]]:
     """What cannot be read on the screen, with its contrast."""
     read = [(_of(segment.style), segment.text) for segment in segments(app) if segment.style and segment.text.strip(f" {DRAWN}")]
     return [(ratio, text) for ratio, text in read if ratio < LEAST]

@@ -12,11 +12,11 @@ def test_a_plan_in_closed_form_is_simulated_while_it_is_compared() -> None:
     async def drive() -> None:
         app = an_app()
         async with driven(app) as pilot:
-            assert app.planned is not None
-            spots = app.planned.spots
-            guessed = next(spot for spot in spots if not spot.simulated)
+            assert app.planning.planned is not None
+            plans = app.planning.planned.alternatives
+            guessed = next(plan for plan in plans if not plan.simulated)
             assert guessed.candidate.metrics.e2e_ms_mean is None
-            app.push_screen(TwoPlansScreen(app.planned, (spots[0], guessed)))
+            app.push_screen(TwoPlansScreen(app, app.planning.planned, (plans[0], guessed)))
             await settled(pilot)
             box = app.screen.query_one(".box")
             assert box.border_subtitle != SIMULATING
@@ -30,9 +30,9 @@ def test_leaving_the_comparison_abandons_the_simulation() -> None:
     async def drive() -> None:
         app = an_app()
         async with driven(app) as pilot:
-            assert app.planned is not None
-            spots = app.planned.spots
-            app.push_screen(TwoPlansScreen(app.planned, [spot for spot in spots if not spot.simulated][-2:]))
+            assert app.planning.planned is not None
+            plans = app.planning.planned.alternatives
+            app.push_screen(TwoPlansScreen(app, app.planning.planned, [plan for plan in plans if not plan.simulated][-2:]))
             await pilot.press("escape")
             await settled(pilot)
             assert not isinstance(app.screen, TwoPlansScreen)
@@ -45,13 +45,13 @@ def test_the_table_shows_what_was_simulated_of_a_plan_as_soon_as_its_reasons_do(
     async def drive() -> None:
         app = an_app()
         async with driven(app) as pilot:
-            assert app.planned is not None
-            guessed = next(spot for spot in app.planned.spots if not spot.simulated)
-            app.select(guessed.id)
+            assert app.planning.planned is not None
+            guessed = next(plan for plan in app.planning.planned.alternatives if not plan.simulated)
+            app.planning.select(guessed.id)
             await settled(pilot)
-            assert app.detail is not None
-            shown = next(spot for spot in app.planned.spots if spot.id == guessed.id)
+            assert app.planning.detail is not None
+            shown = next(plan for plan in app.planning.planned.alternatives if plan.id == guessed.id)
             assert shown.simulated
-            assert shown.candidate == app.detail.chosen
+            assert shown.candidate == app.planning.detail.chosen
 
     asyncio.run(drive())

@@ -11,11 +11,11 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.rendering.text.style import Look
 from advisor.tui.workers.job import Job, Task, again
-from advisor.tui.workers.job_progress import MOST_LINES, Ending, JobProgress, Stage, Standing
+from advisor.tui.workers.job_progress import MOST_LINES, Ending, JobProgress, Stage, StageStatus
 from advisor.tui.workers.job_text import about, chip, job_lines
 
-W, R, D, K, F, C = Standing.WAITING, Standing.RUNNING, Standing.DONE, Standing.KEPT, Standing.FAILED, Standing.CANCELLED
-M = Standing.OUT_OF_MEMORY
+W, R, D, K, F, C = StageStatus.WAITING, StageStatus.RUNNING, StageStatus.DONE, StageStatus.REUSED, StageStatus.FAILED, StageStatus.CANCELLED
+M = StageStatus.OUT_OF_MEMORY
 FRESH = JobProgress(stages=(Stage(name="baseline"), Stage(name="kv-int8"), Stage(name="weights-int4")), steps=("load", "serve"))
 TPOT = Metrics(tpot_ms_mean=Value.exact(4.2, Basis.MEASURED))
 
@@ -30,7 +30,7 @@ def after(*events: Event | str, work: JobProgress = FRESH) -> JobProgress:
     return work
 
 
-CASES: list[tuple[str, tuple[Event | str, ...], tuple[Standing, Standing, Standing], float]] = [
+CASES: list[tuple[str, tuple[Event | str, ...], tuple[StageStatus, StageStatus, StageStatus], float]] = [
     ("nothing was said", (), (W, W, W), 0),
     ("a child is up", (Started(pid=1, threads=1),), (W, W, W), 0),
     ("half of the first step", (progress("baseline: load", 1, 2),), (R, W, W), 1 / 12),
@@ -55,10 +55,10 @@ CASES: list[tuple[str, tuple[Event | str, ...], tuple[Standing, Standing, Standi
 ]
 
 
-@pytest.mark.parametrize(("events", "standings", "share"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
-def test_stages_follow_what_the_children_say(events: tuple[Event, ...], standings: tuple[Standing, ...], share: float) -> None:
+@pytest.mark.parametrize(("events", "statuses", "share"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_stages_follow_what_the_children_say(events: tuple[Event, ...], statuses: tuple[StageStatus, ...], share: float) -> None:
     work = after(*events)
-    assert tuple(stage.standing for stage in work.stages) == standings
+    assert tuple(stage.status for stage in work.stages) == statuses
     assert work.share == pytest.approx(share)
 
 
@@ -80,7 +80,7 @@ def test_time_left_is_what_the_child_says_less_what_went_by_since() -> None:
 
 
 def test_without_a_word_of_the_child_time_left_is_at_the_pace_so_far() -> None:
-    work = JobProgress(stages=FRESH.stages, begun_s=0.0).on_event(progress("baseline", 3, 4), 10.0)
+    work = JobProgress(stages=FRESH.stages, started_s=0.0).on_event(progress("baseline", 3, 4), 10.0)
     assert work.left(10.0) == pytest.approx(30.0)
     assert FRESH.left(10.0) is None
 
@@ -99,7 +99,7 @@ def test_a_rung_whose_child_is_being_started_is_said_to_start() -> None:
 def test_that_a_rung_was_cancelled_is_said_once() -> None:
     heard = (progress("kv-int8: serve", 0, 1), Failed(code="cancelled", message="kv-int8: cancelled after 40 s"))
     job = Job(Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None))
-    job.work = after(*heard).end(Ending.CANCELLED)
+    job.progress = after(*heard).end(Ending.CANCELLED)
     (line,) = (line for line in job_lines(job, Look(100), 0) if "kv-int8" in line)
     assert line.endswith("cancelled in serve after 40 s")
 
@@ -113,7 +113,7 @@ def test_only_the_last_lines_are_kept() -> None:
 @pytest.mark.parametrize("ending", list(Ending))
 def test_an_end_leaves_no_stage_running(ending: Ending) -> None:
     work = after(progress("kv-int8: load", 0, 1)).end(ending)
-    assert R not in {stage.standing for stage in work.stages}
+    assert R not in {stage.status for stage in work.stages}
     assert work.left(99.0) is None
 
 
@@ -146,8 +146,8 @@ def test_a_job_ends_as_its_task_does(does: str, ending: Ending, words: str) -> N
     job = Job(task(does))
     assert job.running
     job.run()
-    assert (job.running, job.work.ended) == (False, ending)
-    assert words in job.work.why
+    assert (job.running, job.progress.ended) == (False, ending)
+    assert words in job.progress.why
     assert job.result == (does if does == "works" else None)
 
 
@@ -161,8 +161,8 @@ def test_a_cancelled_job_is_gone_when_it_no_longer_runs() -> None:
     job.cancel()
     assert job.wait(60)
     thread.join(60)
-    assert (job.work.ended, job.work.why, chip(job)) == (Ending.CANCELLED, "", "profile cancelled")
-    assert [stage.standing for stage in job.work.stages] == [C, W]
+    assert (job.progress.ended, job.progress.why, chip(job)) == (Ending.CANCELLED, "", "profile cancelled")
+    assert [stage.status for stage in job.progress.stages] == [C, W]
 
 
 def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
@@ -172,9 +172,9 @@ def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
         return None
 
     job = Job(Task(verb="apply", title="A", stages=(Stage(name="only"),), do=do))
-    job.work = job.work.on_event(progress("only", 1, 1), 0.0)
+    job.progress = job.progress.on_event(progress("only", 1, 1), 0.0)
     job.run()
-    assert job.work.ended is Ending.DONE
+    assert job.progress.ended is Ending.DONE
 
 
 @pytest.mark.parametrize("width", [0, 20, 60, 80, 200])
@@ -182,7 +182,7 @@ def test_a_job_that_finished_as_it_was_cancelled_is_done() -> None:
 def test_the_lines_of_a_job_fit_the_width_and_are_ascii_where_asked(does: str, width: int) -> None:
     job = Job(task(does))
     job.run()
-    job.work = job.work.on_event("a line of the log " * 20, 0.0)
+    job.progress = job.progress.on_event("a line of the log " * 20, 0.0)
     look = Look(width, ascii=True)
     text = look.finish(job_lines(job, look, 3))
     assert text.isascii()
@@ -198,17 +198,17 @@ def test_time_left_is_told_as_coarsely_as_it_is_known(seconds: float, words: str
 
 
 def test_again_keeps_what_a_folder_has_and_begins_all_else_anew() -> None:
-    stages = tuple(replace(stage, standing=standing, result="told") for stage, standing in zip(FRESH.stages, (D, F, K), strict=True))
+    stages = tuple(replace(stage, status=status, result="told") for stage, status in zip(FRESH.stages, (D, F, K), strict=True))
     made = Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None, folder=Path("run"))
-    assert [stage.standing for stage in again(made, replace(FRESH, stages=stages)).stages] == [K, W, K]
+    assert [stage.status for stage in again(made, replace(FRESH, stages=stages)).stages] == [K, W, K]
     nowhere = again(replace(made, folder=None), replace(FRESH, stages=stages))
-    assert [(stage.standing, stage.result) for stage in nowhere.stages] == [(W, "")] * 3
+    assert [(stage.status, stage.result) for stage in nowhere.stages] == [(W, "")] * 3
 
 
 def test_running_out_of_memory_is_a_result_and_names_the_step() -> None:
     work = after(progress("kv-int8: serve", 0, 1), Failed(code="out-of-memory", message="kv-int8: 2 GiB were asked for", notes=("a note",)))
-    assert work.stages[1].standing is Standing.OUT_OF_MEMORY
+    assert work.stages[1].status is StageStatus.OUT_OF_MEMORY
     assert work.lines == ("kv-int8: 2 GiB were asked for", "a note")
     job = Job(Task(verb="apply", title="A", stages=FRESH.stages, do=lambda on_event, cancel: None))
-    job.work = work
+    job.progress = work
     assert any("out of memory in serve: 2 GiB were asked for" in line for line in job_lines(job, Look(100), 3))

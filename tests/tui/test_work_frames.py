@@ -8,13 +8,14 @@ from textual.pilot import Pilot
 
 from advisor.backends.processes.events import Event
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.app import AppSettings, SessionApp
+from advisor.tui.app import AdvisorApp
 from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
+from advisor.tui.settings import AppSettings
 from advisor.tui.workers.job import Job
 from advisor.tui.workers.job_text import chip
-from tests.tui.canned import ASKED, CannedDesk
-from tests.tui.canned_work import APPLY_RUNNING, KILLED, MEMORY, NO_PROFILE, PROFILE_RUNNING, PROFILED, REST, CannedWorkshop
+from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned_work import APPLY_RUNNING, KILLED, MEMORY, NO_PROFILE, PROFILE_RUNNING, PROFILED, REST, CannedTasks
 from tests.tui.driving import an_app, driven, frame
 from tests.tui.golden import is_golden
 from tests.tui.jobs import until
@@ -62,7 +63,7 @@ def test_the_screen_is_as_the_golden_frame(name: str, variant: str, setting: App
         is_golden("-".join(filter(None, (name, size, variant))), text, ascii=setting.ascii)
 
 
-async def at_every_size(app: SessionApp, pilot: Pilot[None], sizes: Sizes) -> dict[str, str]:
+async def at_every_size(app: AdvisorApp, pilot: Pilot[None], sizes: Sizes) -> dict[str, str]:
     """The frame at each size; the same screen is dragged from one to the next."""
     frames = {}
     for name, size in sizes.items():
@@ -75,7 +76,7 @@ async def at_every_size(app: SessionApp, pilot: Pilot[None], sizes: Sizes) -> di
     return frames
 
 
-def box_of(app: SessionApp) -> str:
+def box_of(app: AdvisorApp) -> str:
     """The box alone: the screen below it is redrawn whenever it comes to that."""
     region = app.screen.query_one(".box").region
     lines = frame(app).splitlines()[region.y : region.bottom]
@@ -84,8 +85,8 @@ def box_of(app: SessionApp) -> str:
 
 async def reviewed(setting: AppSettings, sizes: Sizes) -> dict[str, str]:
     """The review as it stands before anything is done."""
-    app = an_app(ASKED, setting, CannedDesk())
-    app.use_workshop(CannedWorkshop(()))
+    app = an_app(ASKED, setting, CannedClient())
+    app.jobs.use_tasks(CannedTasks(()))
     async with driven(app) as pilot:
         await pilot.press("escape", "a")
         await until(pilot, lambda: isinstance(app.screen, ReviewScreen))
@@ -94,30 +95,30 @@ async def reviewed(setting: AppSettings, sizes: Sizes) -> dict[str, str]:
 
 async def worked(case: Case, setting: AppSettings, sizes: Sizes) -> dict[str, str]:
     """The work after all of its events."""
-    app = an_app(ASKED, setting, CannedDesk())
-    workshop = CannedWorkshop(case.events, end=case.end)
-    app.use_workshop(workshop)
+    app = an_app(ASKED, setting, CannedClient())
+    tasks = CannedTasks(case.events, end=case.end)
+    app.jobs.use_tasks(tasks)
     async with driven(app) as pilot:
         job = await begun(app, pilot, case.key)
         job.clock = lambda: 0.0
-        workshop.let.set()
-        await until(pilot, workshop.said.is_set)
+        tasks.let.set()
+        await until(pilot, tasks.said.is_set)
         if case.cancelled:
             await pilot.press("ctrl+x")
         if case.cancelled or case.end:
             await until(pilot, lambda: not job.running)
-        await until(pilot, lambda: app.chip == chip(job))
+        await until(pilot, lambda: app.jobs.chip == chip(job))
         frames = await at_every_size(app, pilot, sizes)
         job.cancel()
         return frames
 
 
-async def begun(app: SessionApp, pilot: Pilot[None], key: str) -> Job:
+async def begun(app: AdvisorApp, pilot: Pilot[None], key: str) -> Job:
     """The job that a key begins, its screen in front."""
     await pilot.press("escape", key)
     if key == "a":
         await until(pilot, lambda: isinstance(app.screen, ReviewScreen))
         await pilot.press("down", "enter")
     await until(pilot, lambda: isinstance(app.screen, WorkScreen))
-    assert app.job is not None
-    return app.job
+    assert app.jobs.job is not None
+    return app.jobs.job

@@ -1,4 +1,4 @@
-"""What can be picked from a list: models, machines and plan files. Knows no screen."""
+"""Lists to pick from: models, machines and plan files. Imports no Textual."""
 
 import itertools
 from collections.abc import Iterable
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MOST_FILES = 30
-_STANDS = {"meets": "meets all limits", "at-risk": "meets them at RISK", "misses": "misses a limit"}
+_VERDICT_WORDS = {"meets": "meets all limits", "at-risk": "meets them at RISK", "misses": "misses a limit"}
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One line of a list, and what it stands for."""
+    """One line of a list, and its value."""
 
     value: str
     label: str
@@ -24,10 +24,10 @@ class Choices:
     options: tuple[Option, ...] = ()
 
     def matching(self, text: str) -> tuple[Option, ...]:
-        """The options that hold every word of the text, the nearest to it first."""
+        """The options that have every word of `text`, the nearest to the first word first."""
         words = text.lower().split()
-        found = [option for option in self.options if all(word in f"{option.value} {option.label}".lower() for word in words)]
-        return tuple(sorted(found, key=lambda option: _distance(option.value.lower(), words[0])) if words else found)
+        matches = [option for option in self.options if all(word in f"{option.value} {option.label}".lower() for word in words)]
+        return tuple(sorted(matches, key=lambda option: _distance(option.value.lower(), words[0])) if words else matches)
 
 
 def models(last: str) -> Choices:
@@ -35,11 +35,11 @@ def models(last: str) -> Choices:
     from advisor.profiles.architectures.spec import shipped_models
     from advisor.profiles.model_store import SAME_SHAPE, cached_models
 
-    known = {"demo": "shipped with its weights: plan, apply and compare on this machine"}
-    known |= dict.fromkeys(cached_models(), "on this machine")
-    known |= dict.fromkeys((*shipped_models(), *SAME_SHAPE), "")
+    notes = {"demo": "shipped with its weights: plan, apply and compare on this machine"}
+    notes |= dict.fromkeys(cached_models(), "on this machine")
+    notes |= dict.fromkeys((*shipped_models(), *SAME_SHAPE), "")
     first = {last: "last used"} if last else {}
-    ordered = first | {id: note for id, note in known.items() if id != last}
+    ordered = first | {id: note for id, note in notes.items() if id != last}
     return Choices(tuple(Option(id, f"{id}   {note}".rstrip()) for id, note in ordered.items()))
 
 
@@ -53,9 +53,9 @@ def machines(here: str) -> Choices:
 
 
 def plan_files(folders: Iterable[Path]) -> Choices:
-    """The newest plan files of some folders: model, machine and how each stands; one that cannot be read says so."""
-    found = itertools.chain.from_iterable(sorted(folder.glob("*.y*ml")) for folder in dict.fromkeys(folders))
-    newest = sorted((file for file in found if _is_plan(file)), key=lambda file: -file.stat().st_mtime)
+    """The newest plan files of some folders with model, machine and verdict; a file that cannot be read is listed as such."""
+    files = itertools.chain.from_iterable(sorted(folder.glob("*.y*ml")) for folder in dict.fromkeys(folders))
+    newest = sorted((file for file in files if _is_plan(file)), key=lambda file: -file.stat().st_mtime)
     return Choices(tuple(Option(str(file), f"{file}   {_plan_words(file)}") for file in newest[:MOST_FILES]))
 
 
@@ -76,11 +76,11 @@ def _plan_words(file: Path) -> str:
     except AdvisorError:
         return "cannot be read; Enter says why"
     count = f"{plan.machine.gpus} x " if plan.machine.gpus > 1 else ""
-    return f"{plan.model.name} on {count}{plan.machine.hardware}, {_STANDS[plan.verdict.status]}"
+    return f"{plan.model.name} on {count}{plan.machine.hardware}, {_VERDICT_WORDS[plan.verdict.status]}"
 
 
 def _distance(value: str, word: str) -> tuple[int, int]:
-    """Nearest is what begins with a word, then what does so after its owner or folder; the less follows, the nearer."""
+    """Sort key: values that begin with `word` first, then those that do after their owner or folder; shorter ones first."""
     begins = (value.startswith(word), value.rpartition("/")[2].startswith(word), True)
     return begins.index(True), len(value)
 

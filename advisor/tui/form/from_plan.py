@@ -1,4 +1,4 @@
-"""The question that a plan file answers, as texts of the form."""
+"""The question of a plan file, as texts of the form."""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ from advisor.quantities.limits import LIMITS
 from advisor.tui.form.values import FormValues
 
 
-def asked_of_file(path: Path) -> FormValues:
-    """Model, machine, lengths, load, limits and forced techniques of a plan file. Raises `AdvisorError` as `read_plan` does."""
+def values_of_file(path: Path) -> FormValues:
+    """Model, machine, lengths, load, limits and constraints on techniques of a plan file. Raises `AdvisorError` as `read_plan` does."""
     plan = read_plan(path)
-    asked = FormValues({}, tuple(sorted(plan.limits.require)), tuple(sorted(plan.limits.forbid)))
+    values = FormValues({}, tuple(sorted(plan.limits.require)), tuple(sorted(plan.limits.forbid)))
     for name, value in _values(plan).items():
         if value is not None:
-            asked = asked.with_text(name, plain_number(value) if isinstance(value, float) else str(value))
-    return asked
+            values = values.with_text(name, plain_number(value) if isinstance(value, float) else str(value))
+    return values
 
 
 def _values(plan: PlanFile) -> dict[str, str | int | float | None]:

@@ -1,4 +1,4 @@
-"""The state of a session, saved whole at each change and resumed from one file. Holds texts as typed; knows no screen."""
+"""The state of the terminal interface: texts as typed, marks, filter and order; saved to one file and read from it. Imports no Textual."""
 
 import json
 from collections.abc import Mapping
@@ -19,44 +19,44 @@ MOST_MARKED = 2
 
 
 @dataclass(frozen=True, slots=True)
-class SessionState:
-    """All that a person would miss if it were gone."""
+class SavedState:
+    """What is saved at each change, and restored at the next start."""
 
     history: History = field(default_factory=History)
     selected: str | None = None
-    """Id of the plan under the cursor; `None`: the best one."""
+    """Id of the selected plan; `None`: the best one."""
     marked: tuple[str, ...] = ()
-    """Ids of plans to compare, at most two, the older first."""
+    """Ids of plans to compare, at most two, the first marked first."""
     filter: str = "frontier"
     sort: str = "rank"
 
     @property
-    def asked(self) -> FormValues:
-        """The question as it stands."""
+    def values(self) -> FormValues:
+        """The present question."""
         return self.history.present
 
 
 def with_mark(marked: tuple[str, ...], plan: str) -> tuple[str, ...]:
-    """Mark a plan, or take its mark away; a third mark takes that of the oldest."""
+    """The marks after one of `plan` is set or removed; a third mark removes the oldest."""
     if plan in marked:
         return tuple(other for other in marked if other != plan)
     return (*marked, plan)[-MOST_MARKED:]
 
 
-def session_file() -> Path:
-    """Where the session is kept: `$XDG_STATE_HOME/advisor/session.json`."""
+def state_file() -> Path:
+    """The file of the saved state: `$XDG_STATE_HOME/advisor/session.json`."""
     return state_folder() / "session.json"
 
 
-def save_session(state: SessionState, path: Path) -> None:
-    """Write the session, whole or not at all. Raises `AdvisorError` as `write_whole` does."""
+def save_state(state: SavedState, path: Path) -> None:
+    """Write the state, whole or not at all. Raises `AdvisorError` as `write_whole` does."""
     from advisor.profiles.files import write_whole  # loads yaml, which the first frame does not wait for
 
     write_whole(path, json.dumps(_record(state), ensure_ascii=False, indent=1) + "\n")
 
 
-def load_session(path: Path) -> SessionState | None:
-    """The session in a file; `None` where there is none. Raises `AdvisorError` `bad-session` for what is no session."""
+def load_state(path: Path) -> SavedState | None:
+    """The state in a file; `None` where there is no file. Raises `AdvisorError` `bad-session` where it cannot be read."""
     if not path.is_file():
         return None
     try:
@@ -64,15 +64,15 @@ def load_session(path: Path) -> SessionState | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdvisorError(
             "bad-session",
-            f"{path} is no saved session: {_fault(error)}",
+            f"{path} is not a saved state: {_fault(error)}",
             exit_code=ExitCode.USAGE,
-            help=("advisor   starts a new session and keeps that file aside",),
+            help=("advisor   starts with an empty form and renames that file",),
             file=str(path),
         ) from error
 
 
 def set_aside(path: Path) -> Path:
-    """Rename a file that is no session, so that a new one can be saved in its place; its new name."""
+    """Rename a file that cannot be read, so that a new one can be saved in its place; returns its new path."""
     return path.replace(path.with_suffix(".unread.json"))
 
 
@@ -84,31 +84,31 @@ def _fault(error: Exception) -> str:
     return "it was edited, or another version wrote it"
 
 
-def _record(state: SessionState) -> dict[str, object]:
+def _record(state: SavedState) -> dict[str, object]:
     history = state.history
     return {
         "kind": "Session",
         "format": FORMAT,
-        "asked": _asked_record(history.present),
+        "asked": _values_record(history.present),
         "selected": state.selected,
         "marked": list(state.marked),
         "filter": state.filter,
         "sort": state.sort,
-        "past": [_asked_record(asked) for asked in history.past],
-        "future": [_asked_record(asked) for asked in history.future],
+        "past": [_values_record(values) for values in history.past],
+        "future": [_values_record(values) for values in history.future],
     }
 
 
-def _asked_record(asked: FormValues) -> dict[str, object]:
-    return {"texts": dict(asked.texts), "require": list(asked.require), "forbid": list(asked.forbid)}
+def _values_record(values: FormValues) -> dict[str, object]:
+    return {"texts": dict(values.texts), "require": list(values.require), "forbid": list(values.forbid)}
 
 
-def _state(record: Mapping[str, Any]) -> SessionState:
+def _state(record: Mapping[str, Any]) -> SavedState:
     if record["kind"] != "Session" or str(record["format"]).split(".")[0] != FORMAT.split(".")[0]:
         raise ValueError(record["kind"])
-    past, future = ([_asked(step) for step in record[name]][-MOST_STEPS:] for name in ("past", "future"))
-    return SessionState(
-        history=History(_asked(record["asked"]), tuple(past), tuple(future)),
+    past, future = ([_values(step) for step in record[name]][-MOST_STEPS:] for name in ("past", "future"))
+    return SavedState(
+        history=History(_values(record["asked"]), tuple(past), tuple(future)),
         selected=record["selected"] and str(record["selected"]),
         marked=tuple(map(str, record["marked"]))[-MOST_MARKED:],
         filter=record["filter"] if record["filter"] in FILTERS else FILTERS[0],
@@ -116,9 +116,9 @@ def _state(record: Mapping[str, Any]) -> SessionState:
     )
 
 
-def _asked(record: Mapping[str, Any]) -> FormValues:
-    asked = FormValues({}, tuple(map(str, record["require"])), tuple(map(str, record["forbid"])))
+def _values(record: Mapping[str, Any]) -> FormValues:
+    values = FormValues({}, tuple(map(str, record["require"])), tuple(map(str, record["forbid"])))
     for name, text in record["texts"].items():
         if name in BY_NAME:
-            asked = asked.with_text(name, str(text))
-    return asked
+            values = values.with_text(name, str(text))
+    return values

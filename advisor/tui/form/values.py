@@ -1,4 +1,4 @@
-"""What a person has said so far: the texts of the form, and techniques forced in or out. Knows no screen and no planner."""
+"""The form's values: texts as typed, and techniques that are required or forbidden. Imports no planner and no Textual."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,8 +8,8 @@ from advisor.profiles.technique_name import technique_in
 from advisor.tui.form.fields import BY_NAME, FIELDS
 
 
-class Force(StrEnum):
-    """What was said of a technique."""
+class Constraint(StrEnum):
+    """Whether plans must have a technique, must not have it, or may have it."""
 
     FREE = "free"
     REQUIRED = "required"
@@ -18,38 +18,39 @@ class Force(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FormValues:
-    """The question as it was typed. Two equal ones are the same question."""
+    """A question as typed. Equal values are the same question."""
 
     texts: Mapping[str, str] = field(default_factory=dict)
     """By field name; an empty field is absent."""
     require: tuple[str, ...] = ()
-    """Each with its options, as `kv-window:window=128`."""
+    """Techniques with their options, as in `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
+    """Names of techniques."""
 
     def text(self, name: str) -> str:
-        """What stands in a field."""
+        """The text of a field; empty where nothing was typed."""
         return self.texts.get(name, "")
 
     def with_text(self, name: str, text: str) -> "FormValues":
         """The same question with another text in one field."""
         text = text.strip()
         changed = {**self.texts, name: text}
-        kept = {field.name: changed[field.name] for field in FIELDS if changed.get(field.name)}
-        return replace(self, texts=kept)
+        texts = {field.name: changed[field.name] for field in FIELDS if changed.get(field.name)}
+        return replace(self, texts=texts)
 
-    def constraint_of(self, technique: str) -> Force:
-        """Whether a technique is forced in, forced out, or free."""
+    def constraint_of(self, technique: str) -> Constraint:
+        """The constraint of a technique."""
         if technique in map(technique_in, self.require):
-            return Force.REQUIRED
-        return Force.FORBIDDEN if technique in self.forbid else Force.FREE
+            return Constraint.REQUIRED
+        return Constraint.FORBIDDEN if technique in self.forbid else Constraint.FREE
 
-    def with_constraint(self, technique: str, force: Force) -> "FormValues":
-        """The same question with a technique forced in, out, or free again."""
+    def with_constraint(self, technique: str, constraint: Constraint) -> "FormValues":
+        """The same question with another constraint of a technique."""
         require = tuple(word for word in self.require if technique_in(word) != technique)
         forbid = tuple(name for name in self.forbid if name != technique)
-        if force is Force.REQUIRED:
+        if constraint is Constraint.REQUIRED:
             require = tuple(sorted((*require, technique)))
-        elif force is Force.FORBIDDEN:
+        elif constraint is Constraint.FORBIDDEN:
             forbid = tuple(sorted((*forbid, technique)))
         return replace(self, require=require, forbid=forbid)
 
@@ -62,11 +63,11 @@ class FormValues:
         return (*model, *options)
 
     def errors(self) -> dict[str, str]:
-        """Every field that cannot be read, with what to type."""
-        found = {}
-        for each in FIELDS:
+        """The fields that cannot be read, each with a sentence on what to type."""
+        errors = {}
+        for name, row in BY_NAME.items():
             try:
-                each.read(self.text(each.name))
+                row.read(self.text(name))
             except ValueError as error:
-                found[each.name] = str(error)
-        return found
+                errors[name] = str(error)
+        return errors

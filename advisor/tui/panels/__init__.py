@@ -1,1 +1,1 @@
-"""The panels of the Plan screen, one a file: each shows frozen values and sends what a person does as messages."""
+"""The panels of the Plan screen, one a file: each shows frozen values and posts what a user does as messages."""

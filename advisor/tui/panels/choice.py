@@ -1,4 +1,4 @@
-"""A field with a few words to choose from, walked with left and right."""
+"""A field with a few values to choose from by the left and right keys."""
 
 from typing import ClassVar
 
@@ -10,7 +10,7 @@ from advisor.tui.panels.field_row import FieldRow
 
 
 class Choice(Static, can_focus=True):
-    """One line; the chosen word stands between marks."""
+    """One line: label and chosen value."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "move(-1)", "Previous", show=False),
@@ -23,17 +23,17 @@ class Choice(Static, can_focus=True):
         self.chosen = text or field.choices[0]
 
     def render(self) -> str:
-        """The label, and the chosen word between arrows."""
+        """The label, and the chosen value between angle brackets."""
         return f"{self.field.label:<22}< {self.chosen} >"
 
     def show(self, text: str) -> None:
-        """Choose a word without saying so."""
+        """Choose a value without a message."""
         self.chosen = text if text in self.field.choices else self.field.choices[0]
         self.refresh()
 
     def action_move(self, step: int) -> None:
-        """The next or the previous word; the first is what is meant by nothing."""
+        """Choose the next or the previous value; the first one is the default and posted as an empty text."""
         choices = self.field.choices
         self.chosen = choices[(choices.index(self.chosen) + step) % len(choices)]
         self.refresh()
-        self.post_message(FieldRow.Typed(self.field.name, "" if self.chosen == choices[0] else self.chosen))
+        self.post_message(FieldRow.Changed(self.field.name, "" if self.chosen == choices[0] else self.chosen))

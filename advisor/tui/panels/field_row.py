@@ -1,4 +1,4 @@
-"""One field of the form: label, what is typed, what it was read as, and below it what is wrong with it."""
+"""One field of the form: label, text, the number that was read, and an error below."""
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -10,9 +10,9 @@ from advisor.tui.panels.stable_text import TextField
 
 
 class FieldRow(Vertical):
-    """Sends every change of its text; says on a line of its own what is wrong."""
+    """Posts every change of its text; shows an error on a line of its own."""
 
-    class Typed(Message):
+    class Changed(Message):
         """The text of a field changed."""
 
         def __init__(self, name: str, text: str) -> None:
@@ -31,54 +31,54 @@ class FieldRow(Vertical):
         super().__init__(id=f"row-{field.name}")
         self.field = field
         self._text = text
-        self._error = self._reading = ""
+        self._error = self._number_text = ""
 
     def compose(self) -> ComposeResult:
-        """Label, field and reading side by side; the error below."""
+        """Label, text and number side by side; the error below."""
         with Horizontal(classes="field"):
             yield Label(self.field.label)
             yield TextField(self._text, placeholder=self.field.empty, compact=True, select_on_focus=False, id=f"field-{self.field.name}")
-            yield Static("", classes="reading", markup=False)
+            yield Static("", classes="number", markup=False)
         yield Static("", classes="error", markup=False)
 
     @property
     def input(self) -> Input:
-        """Where the text is typed."""
+        """The text field."""
         return self.query_one(Input)
 
     def show(self, text: str) -> None:
-        """Put a text into the field, unless it says so already."""
+        """Put a text into the field, unless it is there already."""
         if self.input.value.strip() != text:
             self.input.value = text
 
     def show_error(self, sentence: str) -> None:
-        """Say what is wrong; nothing where nothing is."""
-        if sentence != self._error:  # an update lays the whole screen out again
+        """Show an error; an empty sentence removes it."""
+        if sentence != self._error:  # an update computes the layout of the whole screen
             self._error = sentence
             self.query_one(".error", Static).update(sentence)
             self.set_class(bool(sentence), "-wrong")
 
     def on_descendant_focus(self) -> None:
-        """A mark stands before the field that is typed into."""
+        """Mark the focused field."""
         self.query_one(Label).update(f"{self.field.label:<21}>", layout=False)
 
     def on_descendant_blur(self) -> None:
-        """And nowhere else."""
+        """Remove the mark."""
         self.query_one(Label).update(self.field.label, layout=False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Pass a change on."""
+        """Post the change."""
         event.stop()
         self._read(event.value)
-        self.post_message(self.Typed(self.field.name, event.value))
+        self.post_message(self.Changed(self.field.name, event.value))
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Pass Enter on."""
+        """Post that Enter was pressed."""
         event.stop()
         self.post_message(self.Entered(self.field.name))
 
     def _read(self, text: str) -> None:
-        """Show the number where it is written otherwise than typed."""
+        """Show the number that was read where its text differs."""
         from advisor.quantities.formatting import number  # loads what metrics are, which the first frame does not wait for
 
         try:
@@ -86,7 +86,7 @@ class FieldRow(Vertical):
         except ValueError:
             value = None
         plain = "" if value is None else str(value) if isinstance(value, int) else number(value, trim=True)
-        reading = f" = {plain} " if plain and plain != text.strip() else ""
-        if reading != self._reading:
-            self._reading = reading
-            self.query_one(".reading", Static).update(reading)
+        number_text = f" = {plain} " if plain and plain != text.strip() else ""
+        if number_text != self._number_text:
+            self._number_text = number_text
+            self.query_one(".number", Static).update(number_text)

@@ -1,4 +1,4 @@
-"""The form: model, machine, lengths, load and limits, each field checked as it is typed."""
+"""The form: model, machine, lengths, load and limits, each field checked while it is typed into."""
 
 from collections.abc import Mapping
 from typing import ClassVar
@@ -15,7 +15,7 @@ from advisor.tui.panels.stable_text import TextField
 
 
 class LimitsPanel(VerticalScroll, can_focus=True):
-    """Every field of the form; what is typed goes out as `FieldRow.Typed`."""
+    """Every field of the form; each posts `FieldRow.Changed`."""
 
     BORDER_TITLE = "1 Limits"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -23,43 +23,43 @@ class LimitsPanel(VerticalScroll, can_focus=True):
         Binding("up", "walk(-1)", "Previous field", show=False),
     ]
 
-    def __init__(self, asked: FormValues) -> None:
+    def __init__(self, values: FormValues) -> None:
         super().__init__(id="limits", classes="panel")
-        self._asked = asked
+        self._values = values
 
     def compose(self) -> ComposeResult:
-        """One row for each field that is shown."""
+        """One row for each field."""
         for field in FIELDS:
             if field.shown:
-                text = self._asked.text(field.name)
+                text = self._values.text(field.name)
                 yield Choice(field, text) if field.choices else FieldRow(field, text)
 
-    def show(self, asked: FormValues) -> None:
-        """Put the texts of a question into the form, as after undo."""
+    def show(self, values: FormValues) -> None:
+        """Show a question in the form."""
         for row in self.query(FieldRow):
-            row.show(asked.text(row.field.name))
+            row.show(values.text(row.field.name))
         for choice in self.query(Choice):
-            choice.show(asked.text(choice.field.name))
-        self.border_subtitle = " ".join((*(f"+{name}" for name in asked.require), *(f"-{name}" for name in asked.forbid)))
+            choice.show(values.text(choice.field.name))
+        self.border_subtitle = " ".join((*(f"+{name}" for name in values.require), *(f"-{name}" for name in values.forbid)))
 
-    def show_meant(self, meant: Mapping[str, str]) -> None:
-        """Say in empty fields what they were taken for."""
+    def show_effective(self, effective: Mapping[str, str]) -> None:
+        """Show in empty fields the values that the planner used for them."""
         for row in self.query(FieldRow):
-            row.input.placeholder = meant.get(row.field.name, row.field.empty)
+            row.input.placeholder = effective.get(row.field.name, row.field.empty)
 
     def show_errors(self, errors: Mapping[str, str]) -> None:
-        """Say under each field what is wrong with it."""
+        """Show the error of each field below it."""
         for row in self.query(FieldRow):
             row.show_error(errors.get(row.field.name, ""))
 
     def focus_first(self) -> None:
-        """Go to the first field that is empty among model and limits, else to the first."""
+        """Focus the first empty field, else the first one."""
         rows = list(self.query(FieldRow))
-        wanted = next((row for row in rows if not row.input.value), rows[0])
-        wanted.input.focus()
+        first = next((row for row in rows if not row.input.value), rows[0])
+        first.input.focus()
 
     def action_walk(self, step: int) -> None:
-        """Go to the next or the previous field; to the first from none."""
-        stops = list(self.query(f"{TextField.__name__}, {Choice.__name__}"))
-        place = next((place + step for place, stop in enumerate(stops) if stop.has_focus), 0)
-        stops[min(max(place, 0), len(stops) - 1)].focus()
+        """Focus the next or the previous field; the first one where none has the focus."""
+        fields = list(self.query(f"{TextField.__name__}, {Choice.__name__}"))
+        index = next((index + step for index, field in enumerate(fields) if field.has_focus), 0)
+        fields[min(max(index, 0), len(fields) - 1)].focus()

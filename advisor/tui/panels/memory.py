@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from textual.widgets import Static
 
 from advisor.profiles.formats import GIB
-from advisor.tui.palette import toned
+from advisor.tui.palette import styled
 from advisor.tui.panels.stable_text import LEAST_WIDTH
 
 if TYPE_CHECKING:
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
 
 
 class MemoryPanel(Static):
-    """What fills a device, with the budget's mark."""
+    """Memory of one device by kind, with a mark at the budget."""
 
     def __init__(self) -> None:
         super().__init__("", id="memory", markup=False)
         self._lines = 0
         self._fit: Callable[[], None] | None = None
-        """Draws what is shown into the room that there is."""
+        """Draws the present content into the present width."""
 
     def show(self, advice: "Advice", budget_gib: float, look: "Callable[[int], Look]", palette: str) -> None:
-        """Draw the chosen plan's memory."""
+        """Draw the memory of the chosen plan of `advice`."""
         from advisor.rendering.text.memory import memory_bar
 
         def fit() -> None:
-            device_gib, room = advice.hardware.memory_bytes / GIB, look(max(self.scrollable_content_region.width, LEAST_WIDTH))
-            lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=room)
-            shown, self._lines = self._lines, len(lines)
-            self.update(toned(room.finish(lines).splitlines(), palette), layout=len(lines) != shown)
+            device_gib, sized = advice.hardware.memory_bytes / GIB, look(max(self.scrollable_content_region.width, LEAST_WIDTH))
+            lines = memory_bar(advice.chosen.metrics, device_gib=device_gib, budget_gib=budget_gib, look=sized)
+            before, self._lines = self._lines, len(lines)
+            self.update(styled(sized.finish(lines).splitlines(), palette), layout=len(lines) != before)
 
         self._fit = fit
         fit()
 
     def on_resize(self) -> None:
-        """Lines follow the width."""
+        """Draw into the new width."""
         if self._fit is not None:
             self._fit()

@@ -1,4 +1,4 @@
-"""A list to pick from, narrowed by typing; one widget for models and machines."""
+"""A list to pick from, filtered by a text."""
 
 from typing import ClassVar
 
@@ -16,7 +16,10 @@ MOST_LINES = 200
 
 
 class Picker(Vertical):
-    """A text field over the options that match it. Sends what was picked; what matches nothing is picked as typed, if that is allowed."""
+    """A text field over the options that match it. Posts the value that was picked.
+
+    `other` is the line for a text that matches no option, such as `use {text}`; empty where such a text cannot be picked.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "move(1)", "Next", show=False),
@@ -24,71 +27,71 @@ class Picker(Vertical):
     ]
 
     class Picked(Message):
-        """A line was taken."""
+        """A line was picked."""
 
         def __init__(self, value: str) -> None:
             super().__init__()
             self.value = value
 
-    def __init__(self, choices: Choices, *, typed: str = "", empty: str = "") -> None:
+    def __init__(self, choices: Choices, *, other: str = "", placeholder: str = "") -> None:
         super().__init__(classes="picker")
         self._choices = choices
-        self._typed = typed
-        self._empty = empty or "type to search"
+        self._other = other
+        self._placeholder = placeholder or "type to search"
         self._shown: tuple[Option, ...] = ()
 
     def compose(self) -> ComposeResult:
         """The field over the list."""
-        yield TextField(placeholder=self._empty, compact=True)
+        yield TextField(placeholder=self._placeholder, compact=True)
         yield OptionList(compact=True)
 
     def on_mount(self) -> None:
-        """Show all."""
-        self._narrow("")
+        """Show all options."""
+        self._filter("")
 
     def fill(self, choices: Choices) -> None:
-        """Offer other options."""
+        """Replace the options."""
         self._choices = choices
-        self._narrow(self.query_one(Input).value)
+        self._filter(self.query_one(Input).value)
 
     def focus_text(self) -> None:
-        """Ready to type."""
+        """Focus the text."""
         self.query_one(Input).focus()
 
-    def begin_anew(self) -> None:
-        """Ready to type, nothing typed yet."""
+    def clear(self) -> None:
+        """Empty the text and focus it."""
         self.query_one(Input).clear()
         self.focus_text()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Narrow the list."""
+        """Filter the list."""
         event.stop()
-        self._narrow(event.value)
+        self._filter(event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take the marked line."""
+        """Pick the marked line."""
         event.stop()
-        place = self.query_one(OptionList).highlighted
-        if place is not None and place < len(self._shown):
-            self.post_message(self.Picked(self._shown[place].value))
+        index = self.query_one(OptionList).highlighted
+        if index is not None and index < len(self._shown):
+            self.post_message(self.Picked(self._shown[index].value))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Take a line."""
+        """Pick a line."""
         event.stop()
         self.post_message(self.Picked(self._shown[event.option_index].value))
 
     def action_move(self, step: int) -> None:
-        """Move the mark while the field keeps the focus."""
+        """Move the mark; the text keeps the focus."""
         lines = self.query_one(OptionList)
         if lines.option_count:
             lines.highlighted = ((lines.highlighted or 0) + step) % lines.option_count
 
-    def _narrow(self, text: str) -> None:
-        found = self._choices.matching(text)[:MOST_LINES]
-        if not found and self._typed and text.strip():
-            found = (Option(text.strip(), self._typed.format(text=text.strip())),)
-        self._shown = found
+    def _filter(self, text: str) -> None:
+        options = self._choices.matching(text)[:MOST_LINES]
+        if not options and self._other and text.strip():
+            options = (Option(text.strip(), self._other.format(text=text.strip())),)
+        self._shown = options
         lines = self.query_one(OptionList)
         lines.clear_options()
-        lines.add_options([Text(option.label) for option in found])
-        lines.highlighted = 0 if found else None
+        lines.add_options([Text(option.label) for option in options])
+        lines.highlighted = 0 if options else None

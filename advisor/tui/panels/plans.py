@@ -1,4 +1,4 @@
-"""The table of plans: a column per slot in which they differ, then numbers; filtered, sorted, the cursor kept by plan."""
+"""The table of plans: a column for each slot in which they differ, then numbers. The cursor stays on its plan when rows change."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.widgets import DataTable
 
 from advisor.tui.palette import tone_style
-from advisor.tui.panels.stable_text import Steady
+from advisor.tui.panels.stable_text import StableWidget
 
 if TYPE_CHECKING:
     from advisor.planning.alternatives import Alternative
@@ -26,23 +26,25 @@ _SORTED_BY = {
     "quality": ("quality_loss_pct", 1),
 }
 CLOSED_FORM = "~"
-"""Beside the glyph of a plan whose numbers come from the closed form."""
+"""Mark of a plan whose numbers come from the closed form."""
 GLYPHS = {"frontier": "◆", "feasible": "o", "rejected": "×"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What the table is to show."""
+    """Content of the table."""
 
-    spots: "Sequence[Alternative]"
+    plans: "Sequence[Alternative]"
     selected: str
+    """Id of a plan."""
     marked: Sequence[str]
+    """Ids of plans."""
     look: "Look"
     palette: str
 
 
-class PlansPanel(DataTable[Text], Steady):
-    """One row for each plan; sends the one that the cursor is moved to."""
+class PlansPanel(DataTable[Text], StableWidget):
+    """One row for each plan; posts the one that the cursor is moved to."""
 
     BORDER_TITLE = "2 Plans"
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -60,72 +62,72 @@ class PlansPanel(DataTable[Text], Steady):
     def __init__(self) -> None:
         super().__init__(id="plans", classes="panel", cursor_type="row", cell_padding=1, fixed_columns=1)
         self._ids: list[str] = []
-        self._intended = ""
+        self._expected = ""
 
     def fill(self, rows: Rows) -> None:
-        """Show these plans, the cursor on the selected one, which is shown whatever the filter."""
+        """Show these plans, the cursor on the selected one."""
         from advisor.rendering.text.plans import plan_columns
 
         self.clear(columns=True)
-        self._ids = [spot.id for spot in rows.spots]
-        self._intended = rows.selected
-        if not rows.spots:
+        self._ids = [plan.id for plan in rows.plans]
+        self._expected = rows.selected
+        if not rows.plans:
             return
-        glyph, *columns = plan_columns([spot.candidate for spot in rows.spots], rows.look)
-        marks = [_mark(spot, rows) for spot in rows.spots]
+        glyph, *columns = plan_columns([plan.candidate for plan in rows.plans], rows.look)
+        marks = [_mark(plan, rows) for plan in rows.plans]
         texts = [[_shown(cell, rows.look) for cell in column.cells] for column in columns]
         self.add_column("", key="zone", width=_widest(marks))
-        for column, cells in zip(columns, texts, strict=True):  # told how wide: the table would draw itself before it had measured
+        for column, cells in zip(columns, texts, strict=True):  # explicit widths: the table draws itself before it has measured cells
             head = _shown(column.head, rows.look)
             self.add_column(Text(head), key=column.head, width=_widest([head, *cells]))
-        for place, spot in enumerate(rows.spots):
-            tone = tone_style(glyph.tones[place], rows.palette)
-            row = [
-                Text(cells[place], tone, justify="left" if column.left else "right") for column, cells in zip(columns, texts, strict=True)
+        for row, plan in enumerate(rows.plans):
+            tone = tone_style(glyph.tones[row], rows.palette)
+            cells_of_row = [
+                Text(cells[row], tone, justify="left" if column.left else "right") for column, cells in zip(columns, texts, strict=True)
             ]
-            self.add_row(Text(marks[place], tone), *row, key=spot.id)
-        self.border_subtitle = "" if all(spot.simulated for spot in rows.spots) else f"{CLOSED_FORM} closed form, not simulated yet"
+            self.add_row(Text(marks[row], tone), *cells_of_row, key=plan.id)
+        self.border_subtitle = "" if all(plan.simulated for plan in rows.plans) else f"{CLOSED_FORM} closed form, not simulated yet"
         self.move_to(rows.selected)
 
     def move_to(self, plan: str) -> None:
-        """Put the cursor on a plan without saying so."""
-        self._intended = plan
+        """Move the cursor to a plan without a message."""
+        self._expected = plan
         if plan in self._ids:
             self.move_cursor(row=self._ids.index(plan), animate=False)
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
-        """Send where the cursor is, unless it was put there; what has been overtaken by a later move is let go."""
+        """Post the plan under the cursor, unless `move_to` moved it there or the cursor has moved on."""
         event.stop()
         if not self.has_focus or event.cursor_row != self.cursor_row or not 0 <= event.cursor_row < len(self._ids):
             return
         plan = self._ids[event.cursor_row]
-        if plan != self._intended:
-            self._intended = plan
+        if plan != self._expected:
+            self._expected = plan
             self.post_message(self.Selected(plan))
 
 
-def _mark(spot: "Alternative", rows: Rows) -> str:
-    """How a plan stands, whether it is marked, and whether its numbers are the closed form's."""
-    marked, how = "m" if spot.id in rows.marked else " ", "" if spot.simulated else CLOSED_FORM
-    return _shown(GLYPHS[spot.zone.value], rows.look) + marked + how
+def _mark(plan: "Alternative", rows: Rows) -> str:
+    """Glyph of feasibility, mark for comparison, and mark of the closed form."""
+    marked, source = "m" if plan.id in rows.marked else " ", "" if plan.simulated else CLOSED_FORM
+    return _shown(GLYPHS[plan.zone.value], rows.look) + marked + source
 
 
 def _widest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts))
 
 
-def filtered(spots: "Sequence[Alternative]", filter: str, sort: str) -> "list[Alternative]":
-    """The plans that a filter lets through, in an order; where nothing fits all of them, as no table may be empty."""
-    wanted = {"frontier": ("frontier",), "feasible": ("frontier", "feasible")}.get(filter, ("frontier", "feasible", "rejected"))
-    kept = [spot for spot in spots if spot.zone.value in wanted] or list(spots)
+def filtered(plans: "Sequence[Alternative]", filter: str, sort: str) -> "list[Alternative]":
+    """The plans of a filter (`frontier`, `feasible`, `all`) in an order of `SORTS`; all plans where the filter has none."""
+    allowed = {"frontier": ("frontier",), "feasible": ("frontier", "feasible")}.get(filter, ("frontier", "feasible", "rejected"))
+    passing = [plan for plan in plans if plan.zone.value in allowed] or list(plans)
     if sort in _SORTED_BY:
         metric, sign = _SORTED_BY[sort]
-        kept.sort(key=lambda spot: _number(spot, metric) * sign)
-    return kept
+        passing.sort(key=lambda plan: _number(plan, metric) * sign)
+    return passing
 
 
-def _number(spot: "Alternative", metric: str) -> float:
-    value = getattr(spot.candidate.metrics, metric)
+def _number(plan: "Alternative", metric: str) -> float:
+    value = getattr(plan.candidate.metrics, metric)
     return value.value if value is not None else math.inf
 
 

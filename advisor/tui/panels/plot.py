@@ -1,11 +1,11 @@
-"""The plot: TPOT against throughput, both logarithmic; the selected plan walks along the frontier."""
+"""The plot of TPOT against throughput on logarithmic axes; keys walk along the frontier."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from textual.widgets import Static
 
-from advisor.tui.palette import toned
+from advisor.tui.palette import styled
 
 if TYPE_CHECKING:
     from advisor.planning.alternatives import Alternative
@@ -17,7 +17,7 @@ _LEGEND = "◆ best  o ok  × out"
 
 
 class PlotPanel(Static, can_focus=True):
-    """Characters over two axes; says the same as the table."""
+    """A character for each plan of the table."""
 
     BORDER_TITLE = "4 Plot"
 
@@ -26,23 +26,23 @@ class PlotPanel(Static, can_focus=True):
         self._draw: Callable[[], None] | None = None
 
     def on_resize(self) -> None:
-        """Draw into the new room."""
+        """Draw into the new size."""
         if self._draw is not None:
             self._draw()
 
-    def show(self, spots: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
-        """Draw these plans, the selected one over all others, now and whenever there is other room."""
-        self._draw = lambda: self._show(spots, selected, limits, look(self.content_size.width), palette)
+    def show(self, plans: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
+        """Draw these plans, the selected one on top, now and after each resize."""
+        self._draw = lambda: self._show(plans, selected, limits, look(self.content_size.width), palette)
         self._draw()
 
-    def _show(self, spots: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Look", palette: str) -> None:
+    def _show(self, plans: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Look", palette: str) -> None:
         from advisor.rendering.text.charts import Axes, Point, scatter
 
-        this = "@" if look.ascii else "●"
+        selected_glyph = "@" if look.ascii else "●"
         points = []
-        for spot in spots:
-            glyph, rank = (this, 4) if spot.id == selected else _DRAWN[spot.zone.value]
-            tpot, speed = spot.candidate.metrics.tpot_ms_p95, spot.candidate.metrics.throughput_tok_s
+        for plan in plans:
+            glyph, rank = (selected_glyph, 4) if plan.id == selected else _DRAWN[plan.zone.value]
+            tpot, speed = plan.candidate.metrics.tpot_ms_p95, plan.candidate.metrics.throughput_tok_s
             if tpot is not None and speed is not None:
                 points.append(Point(tpot.value, speed.value, glyph, rank))
         axes = Axes(
@@ -51,20 +51,25 @@ class PlotPanel(Static, can_focus=True):
             x_limit=limits.tpot_ms_p95,
             y_limit=limits.throughput_tok_s,
         )
-        self.border_subtitle = look.finish([f"{this} this  ┃ limit"]).rstrip()
+        self.border_subtitle = look.finish([f"{selected_glyph} this  ┃ limit"]).rstrip()
         lines = scatter(points, axes, look.width, max(self.content_size.height, 0))
-        self.update(toned(look.finish(lines).splitlines(), palette), layout=False)
+        self.update(styled(look.finish(lines).splitlines(), palette), layout=False)
 
 
-def frontier_step(spots: "Sequence[Alternative]", selected: str, step: int) -> str | None:
-    """The next plan of the frontier by TPOT, from the selected one; `None` at the end. From off the frontier, the nearest on that side."""
-    known = [(spot.candidate.metrics.tpot_ms_p95.value, spot) for spot in spots if spot.candidate.metrics.tpot_ms_p95 is not None]
-    best = any(spot.zone.value == "frontier" for _, spot in known)
-    on_it = sorted((item for item in known if item[1].simulated or (best and item[1].zone.value == "frontier")), key=lambda item: item[0])
-    at = next((tpot for tpot, spot in known if spot.id == selected), None)
-    ids = [spot.id for _, spot in on_it]
+def frontier_step(plans: "Sequence[Alternative]", selected: str, step: int) -> str | None:
+    """Id of the next plan of the frontier by TPOT, in the direction of `step`; `None` at the end.
+
+    From a plan off the frontier, the nearest one on that side.
+    """
+    points = [(plan.candidate.metrics.tpot_ms_p95.value, plan) for plan in plans if plan.candidate.metrics.tpot_ms_p95 is not None]
+    any_best = any(plan.zone.value == "frontier" for _, plan in points)
+    frontier = sorted(
+        (item for item in points if item[1].simulated or (any_best and item[1].zone.value == "frontier")), key=lambda item: item[0]
+    )
+    own_tpot = next((tpot for tpot, plan in points if plan.id == selected), None)
+    ids = [plan.id for _, plan in frontier]
     if selected in ids:
-        place = ids.index(selected) + step
-        return ids[place] if 0 <= place < len(ids) else None
-    beyond = [spot.id for tpot, spot in on_it if at is None or (tpot - at) * step > 0]
+        index = ids.index(selected) + step
+        return ids[index] if 0 <= index < len(ids) else None
+    beyond = [plan.id for tpot, plan in frontier if own_tpot is None or (tpot - own_tpot) * step > 0]
     return (beyond[0] if step > 0 else beyond[-1]) if beyond else None

@@ -1,4 +1,4 @@
-"""A line at the foot of the screen to find something by: each letter moves the cursor below it, Esc puts it back."""
+"""A line at the foot of the screen to find something by name: each letter moves the cursor of the screen below, Esc moves it back."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -14,53 +14,53 @@ from advisor.tui.panels.stable_text import TextField
 
 
 class FindScreen(ModalScreen[str]):
-    """Gives back where it was left with Enter, nothing on Esc. Goes to what is found while it is typed."""
+    """Returns the match that is shown when Enter is pressed; `None` after Esc. Shows matches while a text is typed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *MODAL_KEYS,
-        Binding("down", "move(1)", "Next found", show=False),
-        Binding("up", "move(-1)", "Previous found", show=False),
+        Binding("down", "move(1)", "Next match", show=False),
+        Binding("up", "move(-1)", "Previous match", show=False),
     ]
 
-    def __init__(self, what: str, find: Callable[[str], Sequence[str]], go: Callable[[str], None]) -> None:
+    def __init__(self, what: str, find: Callable[[str], Sequence[str]], show: Callable[[str], None]) -> None:
         super().__init__()
         self._what = what
         self._find = find
-        self._go = go
-        self._found: Sequence[str] = ()
-        self._place = 0
+        self._show_match = show
+        self._matches: Sequence[str] = ()
+        self._index = 0
 
     def compose(self) -> ComposeResult:
-        """What is looked for, and how much of it there is."""
+        """What is searched, the text, and the number of matches."""
         with Horizontal(id="find"):
             yield Label(f" Find {self._what}: ")
             yield TextField(placeholder="a part of a name", compact=True)
-            yield Static("", id="found", markup=False)
+            yield Static("", id="matches", markup=False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Go to the first that has all these words."""
+        """Show the first match."""
         event.stop()
-        self._found, self._place = self._find(event.value) if event.value.strip() else (), 0
-        self._show(none="none has it" if event.value.strip() else "")
+        self._matches, self._index = self._find(event.value) if event.value.strip() else (), 0
+        self._update(none="no match" if event.value.strip() else "")
 
     def action_move(self, step: int) -> None:
-        """Go to the next or the previous one."""
-        if self._found:
-            self._place = (self._place + step) % len(self._found)
-            self._show()
+        """Show the next or the previous match."""
+        if self._matches:
+            self._index = (self._index + step) % len(self._matches)
+            self._update()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Stay there."""
+        """Return the match that is shown."""
         event.stop()
-        self.dismiss(self._found[self._place] if self._found else None)
+        self.dismiss(self._matches[self._index] if self._matches else None)
 
-    def _show(self, *, none: str = "") -> None:
-        count = f"{self._place + 1} of {len(self._found)}  up, down: others" if self._found else none
-        self.query_one("#found", Static).update(count)
-        if self._found:
-            self._go(self._found[self._place])
+    def _update(self, *, none: str = "") -> None:
+        count = f"{self._index + 1} of {len(self._matches)}  up, down: others" if self._matches else none
+        self.query_one("#matches", Static).update(count)
+        if self._matches:
+            self._show_match(self._matches[self._index])
 
 
-def holds(text: str, wanted: str) -> bool:
-    """Whether a text has every word of another, whatever the case."""
-    return all(word in text.lower() for word in wanted.lower().split())
+def has_words(text: str, words: str) -> bool:
+    """Whether `text` has each of the words, in any case."""
+    return all(word in text.lower() for word in words.lower().split())

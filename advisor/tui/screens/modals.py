@@ -1,4 +1,4 @@
-"""What stands over a screen for a moment: a list to pick from, a file to name, a text to read."""
+"""Boxes over a screen: a list to pick from, a file name to type, a text to read."""
 
 from collections.abc import Callable, Sequence
 from typing import ClassVar
@@ -11,12 +11,13 @@ from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Input, OptionList, Static
 
+from advisor.tui.contract import AdvisorModal, Interface
 from advisor.tui.form.choices import Choices
 from advisor.tui.keys import MODAL_KEYS
 from advisor.tui.panels.picker import Picker
 from advisor.tui.panels.stable_text import LEAST_WIDTH
 
-TAKES = "Enter takes the marked line, Esc goes back."
+PICK_HINT = "Enter takes the marked line, Esc goes back."
 
 
 class _Modal(ModalScreen[str]):
@@ -30,11 +31,11 @@ class _Modal(ModalScreen[str]):
 
 
 class PickScreen(_Modal):
-    """A list narrowed by typing; gives back what was picked."""
+    """A list filtered by a text; returns the value of the line that was picked."""
 
-    def __init__(self, title: str, choices: Choices, *, typed: str = "", empty: str = "", hint: str = TAKES) -> None:
+    def __init__(self, title: str, choices: Choices, *, other: str = "", placeholder: str = "", hint: str = PICK_HINT) -> None:
         super().__init__(title)
-        self._picker = Picker(choices, typed=typed, empty=empty)
+        self._picker = Picker(choices, other=other, placeholder=placeholder)
         self._hint = hint
 
     def compose(self) -> ComposeResult:
@@ -45,20 +46,20 @@ class PickScreen(_Modal):
             yield Static(self._hint, classes="hint", markup=False)
 
     def on_mount(self) -> None:
-        """Ready to type."""
+        """Focus the text."""
         self._picker.focus_text()
 
     def fill(self, choices: Choices) -> None:
-        """Offer what was found meanwhile."""
+        """Replace the lines of the list."""
         self._picker.fill(choices)
 
     def on_picker_picked(self, event: Picker.Picked) -> None:
-        """Give it back."""
+        """Return the value."""
         self.dismiss(event.value)
 
 
 class ListScreen(_Modal):
-    """Lines of which one is taken; gives back its number as text."""
+    """Lines to pick from; returns the index of the picked line, as text."""
 
     def __init__(self, title: str, lines: Sequence[str], hint: str) -> None:
         super().__init__(title)
@@ -73,12 +74,12 @@ class ListScreen(_Modal):
             yield Static(self._hint, classes="hint", markup=False)
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Give back which."""
+        """Return the index."""
         self.dismiss(str(event.option_index))
 
 
 class PathScreen(_Modal):
-    """A file's name; gives it back."""
+    """A file name to type; returns it."""
 
     def __init__(self, title: str, path: str, hint: str) -> None:
         super().__init__(title)
@@ -93,16 +94,19 @@ class PathScreen(_Modal):
             yield Static(self._hint, classes="hint", markup=False)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Give it back, unless it is empty."""
+        """Return the name, unless it is empty."""
         if event.value.strip():
             self.dismiss(event.value.strip())
 
 
-class TextScreen(_Modal):
-    """A text to read, drawn at the width that it has."""
+class TextScreen(AdvisorModal[str]):
+    """A text to read, drawn by a function of its width in columns."""
 
-    def __init__(self, title: str, text: Callable[[int], Text]) -> None:
-        super().__init__(title)
+    BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS]
+
+    def __init__(self, ui: Interface, title: str, text: Callable[[int], Text]) -> None:
+        super().__init__(ui)
+        self._title = title
         self._text = text
 
     def compose(self) -> ComposeResult:
@@ -112,11 +116,11 @@ class TextScreen(_Modal):
             yield Static("", id="text", markup=False)
 
     def on_mount(self) -> None:
-        """Follow the theme."""
+        """Draw again when the theme changes."""
         self.watch(self.app, "theme", self.redraw, init=False)
 
     def on_resize(self, event: Resize) -> None:
-        """The text follows the width."""
+        """Wrap the text again."""
         self.call_after_refresh(self.redraw)
 
     def redraw(self) -> None:

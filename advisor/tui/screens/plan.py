@@ -1,223 +1,173 @@
-"""The Plan screen: Limits, Plans, Memory, Why and Plot over one question; side by side, or one at a time where it is narrow."""
+"""The Plan screen: its keys and the messages of its panels, and what each of them does."""
 
 from typing import ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import BindingType
-from textual.containers import Container, Horizontal, Vertical
-from textual.events import Resize
-from textual.screen import Screen
-from textual.widget import Widget
-from textual.widgets import Footer, Input, Static
+from textual.widgets import Input
 
-from advisor.tui.contract import session_of
+from advisor.tui.contract import Interface
 from advisor.tui.keys import PLAN_KEYS
 from advisor.tui.panels.field_row import FieldRow
-from advisor.tui.panels.limits import LimitsPanel
-from advisor.tui.panels.memory import MemoryPanel
-from advisor.tui.panels.plans import PlansPanel, Rows, filtered
-from advisor.tui.panels.plot import PlotPanel, frontier_step
+from advisor.tui.panels.plans import PlansPanel
+from advisor.tui.panels.plot import frontier_step
 from advisor.tui.panels.why import WhyPanel
-from advisor.tui.screens.plan_files import PlanFiles
-from advisor.tui.screens.plan_reasons import PlanReasons
-from advisor.tui.status_text import counts_line, effective_values, header, summary_line, unreadable_line
-
-NO_MODEL = [
-    "No model yet. Type a Hugging Face id or a folder in Model, or press 0 for a list.",
-    "",
-    "m plans for a machine that you do not have.",
-]
-_RANGES_FROM = 170
-_BARE = 80
-"""Columns for which the table is without ranges and ids."""
+from advisor.tui.screens.plan_files import FileActions
+from advisor.tui.screens.plan_question import QuestionActions
+from advisor.tui.screens.plan_reasons import ReasonActions
+from advisor.tui.screens.plan_table import TableActions
+from advisor.tui.screens.plan_view import PlanView
 
 
-class PlanScreen(PlanReasons, PlanFiles, Screen[None]):
-    """Shows what the app knows; what a person does goes to the app."""
+class PlanScreen(PlanView):
+    """Follows the planning controller; every key goes to one of its groups of actions."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*PLAN_KEYS]
 
-    def compose(self) -> ComposeResult:
-        """Header, form beside the four other panels, message, keys."""
-        yield Static("", id="header", markup=False)
-        yield Static("This needs 60 columns and 16 rows.", id="too-small", markup=False)
-        with Horizontal(id="body"):
-            yield LimitsPanel(session_of(self).state.asked)
-            with Vertical(id="answers"):
-                yield PlansPanel()
-                yield MemoryPanel()
-                with Container(id="below"):
-                    yield PlotPanel()
-                    yield WhyPanel()
-        yield Static("", id="message", markup=False)
-        yield Footer(compact=True, show_command_palette=False)
+    def __init__(self, ui: Interface) -> None:
+        super().__init__(ui)
+        self._question = QuestionActions(self)
+        self._files = FileActions(self, self._question)
+        self._reasons = ReasonActions(self, self._question)
+        self._table = TableActions(self)
 
     def on_mount(self) -> None:
-        """Follow the app."""
-        session = session_of(self)
-        for name, show in {
-            "planned": self.change_plans,
-            "detail": self.change_detail,
-            "problem": self.show_problem,
-            "busy": self.show_header,
-            "here": self.show_header,
-            "chip": self.show_header,
-        }.items():
-            self.watch(session, name, show)
-        self.watch(session, "theme", self.redraw, init=False)
-        self.query_one(LimitsPanel).show(session.state.asked)
-        self.open_panel("limits" if session.planned is None else "plans")
-
-    def on_resize(self, event: Resize) -> None:
-        """Columns and drawings follow the width once the panels have theirs."""
-        self.call_after_refresh(self.redraw)
+        """Follow the controllers."""
+        planning = self.ui.planning
+        planning.plans_changed.subscribe(self, self.change_plans)
+        planning.detail_changed.subscribe(self, self.change_detail)
+        planning.problem_changed.subscribe(self, self.show_problem)
+        planning.status_changed.subscribe(self, self.show_header)
+        self.ui.jobs.chip_changed.subscribe(self, self.show_header)
+        self.watch(self.app, "theme", self.redraw, init=False)
+        self.change_plans()
+        self.show_problem()
+        self.show_values(self.ui.store.state.values)
+        self.open_panel("limits" if planning.planned is None else "plans")
 
     def on_screen_resume(self) -> None:
-        """The question may have been changed on another screen."""
-        self.query_one(LimitsPanel).show(session_of(self).state.asked)
-
-    def redraw(self) -> None:
-        """Draw everything anew."""
-        self.show_header()
-        self.show_plans()
-
-    def show_header(self) -> None:
-        """Model, machine, and what goes on."""
-        session = session_of(self)
-        model = session.state.asked.text("model")
-        line = header(session.planned, session.here, model, busy=session.busy, chip=session.chip, width=self.size.width)
-        self.query_one("#header", Static).update(session.ascii_only(line), layout=False)
+        """Show the question: it may have been changed on another screen."""
+        self.show_values(self.ui.store.state.values)
 
     def change_plans(self) -> None:
-        """Another answer is shown: what was being worked out about the last one is of no use."""
-        self.read_on()
+        """Show another answer, and compute its findings."""
+        self._reasons.restart()
         self.show_plans()
 
-    def show_plans(self) -> None:
-        """The table, and all that follows the selected plan."""
-        session = session_of(self)
-        self.show_header()
-        table, planned, plan = self.query_one(PlansPanel), session.planned, session.selected
-        if planned is None or plan is None:
-            self.query_one(WhyPanel).say(NO_MODEL if not session.state.asked.text("model") else [])
-            return
-        state = session.state
-        shown = filtered(planned.spots, state.filter, state.sort)
-        if plan not in {spot.id for spot in shown}:
-            shown += [spot for spot in planned.spots if spot.id == plan]
-        self.query_one(LimitsPanel).show_meant(effective_values(planned))
-        look = session.look(self.size.width if self.size.width >= _RANGES_FROM else _BARE)
-        table.fill(Rows(spots=shown, selected=plan, marked=state.marked, look=look, palette=session.palette))
-        by = "" if state.sort == "rank" else f", by {state.sort}"
-        lets_through = state.filter if planned.advice.binding is None else "all"
-        table.border_title = session.titled(f"2 Plans  {counts_line(planned)}  [{lets_through}{by}]")
-        self.show_detail()
-        self.show_problem()
-
     def change_detail(self) -> None:
-        """Another plan is shown, or its reasons are known now."""
-        self.read_on()
+        """Show another plan or its reasons, and compute its findings."""
+        self._reasons.restart()
         self.show_detail()
 
-    def show_detail(self) -> None:
-        """Memory, reasons and the place in the plot of the selected plan."""
-        session = session_of(self)
-        planned, plan = session.planned, session.selected
-        if planned is None or plan is None:
-            return
-        self.query_one(PlansPanel).move_to(plan)
-        limits, palette = planned.advice.request.limits, session.palette
-        if session.detail is not None:
-            self.query_one(MemoryPanel).show(session.detail, planned.budget_gib, session.look, palette)
-        self.show_why()
-        self.query_one(PlotPanel).show(planned.spots, plan, limits, session.look, palette)
-
-    def show_why(self) -> None:
-        """Reasons of the selected plan, as far as they are known."""
-        session, why = session_of(self), self.query_one(WhyPanel)
-        planned, plan = session.planned, session.selected
-        if planned is None or plan is None:
-            return
-        if session.detail is not None:
-            why.show(self.known(planned, session.detail), session.look, session.palette)
-        else:
-            spot = next(spot for spot in planned.spots if spot.id == plan)
-            why.show_soon(spot.candidate, planned.advice.request.limits, session.look, session.palette)
-
-    def show_problem(self) -> None:
-        """What is wrong, under its field where it is a field's; else how the best plan stands."""
-        session = session_of(self)
-        unreadable, problem = session.state.asked.errors(), session.problem
-        errors = dict(unreadable)
-        if problem is not None and problem.field is not None and problem.field not in errors:
-            errors[problem.field] = problem.sentences(1)
-        self.query_one(LimitsPanel).show_errors(errors)
-        if unreadable:
-            self.say(unreadable_line(session.planned, unreadable))
-        elif problem is not None:
-            self.say(problem.sentences())
-        elif session.planned is not None:
-            self.say(f"{self.note} {summary_line(session.planned)}".lstrip())
-
-    def say(self, sentence: str) -> None:
-        """The message line."""
-        message, line = self.query_one("#message", Static), session_of(self).ascii_only(f" {sentence}")
-        message.update(line, layout=message.styles.is_auto_height)
-
-    def on_field_row_typed(self, event: FieldRow.Typed) -> None:
-        """A field changed."""
-        session, self.note = session_of(self), ""
-        session.say(event.field, event.text)
+    def on_field_row_changed(self, event: FieldRow.Changed) -> None:
+        """Plan for the text of a field."""
+        self.note = ""
+        self.ui.planning.type_into(event.field, event.text)
         self.show_problem()
 
     def on_field_row_entered(self, event: FieldRow.Entered) -> None:
-        """Enter in a field: the step is done; a model that is not known here is looked for on the network."""
-        session = session_of(self)
-        session.end_step()
+        """End a step of undo; a model that was not found is looked for on the network, any other field passes the focus on."""
+        self.ui.planning.end_step()
         if event.field == "model":
-            session.fetch_model()
+            self.ui.planning.fetch_model()
         else:
             self.focus_next()
 
+    def on_plans_panel_selected(self, event: PlansPanel.Selected) -> None:
+        """Select the plan under the cursor."""
+        self.ui.planning.select(event.plan)
+        self.show_detail()
+
+    def on_why_panel_entered(self, event: WhyPanel.Entered) -> None:
+        """Compute findings while the reasons have the focus."""
+        self._reasons.restart()
+        self.show_why()
+
+    def on_why_panel_taken(self, event: WhyPanel.Taken) -> None:
+        """Open the changes for a technique, or move a limit."""
+        self._reasons.take(event.topic)
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Where a field owns all letters, the footer begins with the key that leaves it."""
+        """Offer the key that leaves a field only in a field."""
         if action == "leave":
             return isinstance(self.focused, Input)
         return super().check_action(action, parameters)
 
     def on_descendant_focus(self) -> None:
-        """The footer follows."""
+        """Show the keys of the focused panel in the footer."""
         self.refresh_bindings()
 
     def on_descendant_blur(self) -> None:
-        """Leaving a field ends a step of undo."""
-        session_of(self).end_step()
+        """End a step of undo."""
+        self.ui.planning.end_step()
 
-    def on_plans_panel_selected(self, event: PlansPanel.Selected) -> None:
-        """The cursor moved."""
-        session = session_of(self)
-        session.select(event.plan)
-        self.show_detail()
+    def action_panel(self, name: str) -> None:
+        """Go to a panel."""
+        self.open_panel(name)
 
-    def open_panel(self, name: str) -> None:
-        """Give a panel the focus; where it is narrow, only it is shown."""
-        for panel in self.query(".panel"):
-            panel.set_class(panel.id == name, "-open")
-        answers = self.query_one("#answers")
-        for flag, panels in {"-closed": ("limits",), "-plans": ("plans",), "-below": ("why", "plot")}.items():
-            answers.set_class(name in panels, flag)
-        panel = self.query_one(f"#{name}", Widget)
-        if isinstance(panel, LimitsPanel):
-            panel.focus_first()
-        else:
-            panel.focus()
-        self.call_after_refresh(self.show_detail)
+    def action_leave(self) -> None:
+        """Leave the focused field."""
+        self.limits.focus()
+
+    def action_start(self) -> None:
+        """Choose another model."""
+        self.ui.go_to("start")
 
     def action_step(self, step: int) -> None:
-        """Walk the frontier by TPOT."""
-        session = session_of(self)
-        if session.planned is not None and session.selected is not None:
-            following = frontier_step(session.planned.spots, session.selected, step)
+        """Select the next plan of the frontier by TPOT."""
+        planning = self.ui.planning
+        if planning.planned is not None and planning.selected is not None:
+            following = frontier_step(planning.planned.alternatives, planning.selected, step)
             if following is not None:
-                session.select(following)
+                planning.select(following)
                 self.show_detail()
+
+    def action_force(self) -> None:
+        """Require or forbid the technique under the cursor of Why, else one of a list."""
+        if self.why.has_focus and self.why.technique is not None:
+            self._question.next_constraint(self.why.technique)
+        else:
+            self._question.choose_constraint()
+
+    def action_undo(self) -> None:
+        """Undo the last change of the question."""
+        self._question.undo()
+
+    def action_redo(self) -> None:
+        """Redo what was undone."""
+        self._question.redo()
+
+    def action_machine(self) -> None:
+        """Choose the machine to plan for."""
+        self._question.choose_machine()
+
+    def action_relax(self) -> None:
+        """Choose a limit to relax."""
+        self._question.choose_relaxation()
+
+    def action_save(self) -> None:
+        """Save the selected plan."""
+        self._files.save()
+
+    def action_open(self) -> None:
+        """Open a plan file."""
+        self._files.open()
+
+    def action_sort(self) -> None:
+        """Sort by the next metric."""
+        self._table.sort()
+
+    def action_filter(self) -> None:
+        """Show the frontier, all feasible plans, or all plans."""
+        self._table.filter()
+
+    def action_mark(self) -> None:
+        """Mark the selected plan."""
+        self._table.mark()
+
+    def action_compare(self) -> None:
+        """Compare two plans, or a run with its prediction."""
+        self._table.compare()
+
+    def action_find(self) -> None:
+        """Find a plan or a reason."""
+        self._table.find()

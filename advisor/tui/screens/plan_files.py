@@ -1,51 +1,61 @@
 """Plan files of the Plan screen: saved and opened."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from textual import work
-
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.contract import session_of
 from advisor.tui.form.choices import Choices, plan_files
 from advisor.tui.screens.asking import AskScreen
 from advisor.tui.screens.modals import PathScreen, PickScreen
-from advisor.tui.screens.plan_actions import PlanActions
+from advisor.tui.screens.plan_question import QuestionActions
+from advisor.tui.screens.plan_view import PlanView
 from advisor.tui.status_text import problem_of
 
 if TYPE_CHECKING:
     from advisor.planfile.file import PlanFile
 
-_LEAVE, _REPLACE = "Leave it as it is", "Put this plan in its place"
+_LEAVE, _REPLACE = "Leave it as it is", "Replace it by this plan"
 
 
-class PlanFiles(PlanActions):
-    """What `e` and `o` do."""
+class FileActions:
+    """What the keys `e` and `o` do."""
 
-    _saved_in = Path()
+    def __init__(self, view: PlanView, question: QuestionActions) -> None:
+        self._view = view
+        self._ui = view.ui
+        self._question = question
+        self._last_folder = Path()
 
-    def action_save(self) -> None:
-        """Save the selected plan as `advisor plan` would."""
-        if session_of(self).detail is None:
-            self.say("No plan to save yet.")
+    def save(self) -> None:
+        """Ask for a file name and save the selected plan, as `advisor plan -o` does."""
+        if self._ui.planning.detail is None:
+            self._view.say("No plan to save yet.")
             return
-        self.app.push_screen(
-            PathScreen("Save the plan", "plan.yaml", "Enter saves; advisor apply runs the file. Esc goes back."), self._save
-        )
+        hint = "Enter saves; advisor apply runs the file. Esc goes back."
+        self._ui.open_screen(PathScreen("Save the plan", "plan.yaml", hint), self._save)
+
+    def open(self) -> None:
+        """Ask the question of a plan file: one of the list, or any by its path."""
+        hint = "Enter asks the file's question: model, machine and limits. Esc goes back."
+        screen = PickScreen("Open a plan", Choices(), other="open {text}", placeholder="a path, or a part of a name", hint=hint)
+        self._ui.open_screen(screen, self._open)
+        work = partial(self._list_files, screen)
+        self._view.run_worker(work, thread=True, exclusive=True, group="files", exit_on_error=False)
 
     def _save(self, path: str | None) -> None:
-        session = session_of(self)
-        if path is None or session.detail is None or session.planned is None:
+        planning = self._ui.planning
+        if path is None or planning.detail is None or planning.planned is None:
             return
         from advisor.planfile.store import replaced_by
 
         try:
-            plan = session.desk.plan_file(session.planned.asked, session.detail)
+            plan = planning.client.plan_file(planning.planned.values, planning.detail)
         except AdvisorError as error:
             self._say_problem(error, "e saves another one.")
             return
-        there = replaced_by(plan, Path(path).expanduser())
-        if there is None:
+        existing = replaced_by(plan, Path(path).expanduser())
+        if existing is None:
             self._write(plan, path)
             return
 
@@ -53,9 +63,9 @@ class PlanFiles(PlanActions):
             if answer == _REPLACE:
                 self._write(plan, path)
             else:
-                self.say(f"{path} is as it was. e saves under another name.")
+                self._view.say(f"{path} is unchanged. e saves under another name.")
 
-        self.app.push_screen(AskScreen("Save the plan", [f"{path} is there already: {there}."], (_LEAVE, _REPLACE)), take)
+        self._ui.open_screen(AskScreen(self._ui, "Save the plan", [f"{path} exists: {existing}."], (_LEAVE, _REPLACE)), take)
 
     def _write(self, plan: "PlanFile", path: str) -> None:
         from advisor.planfile.store import save_plan
@@ -65,31 +75,23 @@ class PlanFiles(PlanActions):
         except AdvisorError as error:
             self._say_problem(error, "e saves under another name.")
             return
-        self._saved_in = Path(path).expanduser().parent
-        self.say(f"saved {path}" if written else f"{path} already says this; left as it is")
+        self._last_folder = Path(path).expanduser().parent
+        self._view.say(f"saved {path}" if written else f"{path} has this plan already; unchanged")
 
-    def action_open(self) -> None:
-        """Ask again what a plan file answers: one of those that are here, or any by its path."""
-        hint = "Enter takes the file's question: model, machine and limits. Esc goes back."
-        screen = PickScreen("Open a plan", Choices(), typed="open {text}", empty="a path, or a part of a name", hint=hint)
-        self.app.push_screen(screen, self._open)
-        self._look_for_plans(screen)
-
-    @work(thread=True, exclusive=True, group="files", exit_on_error=False)
-    def _look_for_plans(self, screen: PickScreen) -> None:
-        self.app.call_from_thread(screen.fill, plan_files((Path(), self._saved_in)))
+    def _list_files(self, screen: PickScreen) -> None:
+        self._view.app.call_from_thread(screen.fill, plan_files((Path(), self._last_folder)))
 
     def _open(self, path: str | None) -> None:
         if path is None:
             return
-        from advisor.tui.form.from_plan import asked_of_file
+        from advisor.tui.form.from_plan import values_of_file
 
         try:
-            asked = asked_of_file(Path(path).expanduser())
+            values = values_of_file(Path(path).expanduser())
         except AdvisorError as error:
-            self._say_problem(error, "o opens another; the question is as it was.")
+            self._say_problem(error, "o opens another; the question is unchanged.")
         else:
-            self.take_question(asked, f"Opened {path} (u takes it back).")
+            self._question.change(values, f"Opened {path} (u undoes this).")
 
     def _say_problem(self, error: AdvisorError, then: str) -> None:
-        self.say(f"{problem_of(error).sentences()}. {then}")
+        self._view.say(f"{problem_of(error).sentences()}. {then}")

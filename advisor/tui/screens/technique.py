@@ -1,4 +1,4 @@
-"""What can be done about one technique: force it in or out, or make one of the changes that would let it in, as they are found."""
+"""Changes for one technique: require it, forbid it, or make one of the changes with which it is admitted, as they are found."""
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
@@ -8,13 +8,12 @@ from textual import work
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import OptionList, Static
 from textual.worker import get_current_worker
 
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.contract import TellsFaults, session_of
-from advisor.tui.form.values import Force, FormValues
+from advisor.tui.contract import AdvisorModal, Interface
+from advisor.tui.form.values import Constraint, FormValues
 from advisor.tui.keys import MODAL_KEYS
 
 if TYPE_CHECKING:
@@ -22,37 +21,37 @@ if TYPE_CHECKING:
     from advisor.sensitivity.findings import Finding
     from advisor.tui.workers.planning_client import Planned
 
-FORCES = {
-    Force.REQUIRED: "Force it in: only plans with it",
-    Force.FORBIDDEN: "Force it out: no plan with it",
-    Force.FREE: "Leave it free: where it earns its place",
+CONSTRAINTS = {
+    Constraint.REQUIRED: "Require it: only plans with it",
+    Constraint.FORBIDDEN: "Forbid it: no plan with it",
+    Constraint.FREE: "Leave it free: only where it helps",
 }
-HINT = "Enter makes the change, u takes it back, Esc goes back."
-WORKING = "working out what would let it in ..."
+HINT = "Enter makes the change, u undoes it, Esc goes back."
+WORKING = "computing what would admit it ..."
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """The question after what was taken, and what that is, in words."""
+class ChangedQuestion:
+    """A question, and in words the change that leads to it."""
 
-    asked: FormValues
+    values: FormValues
     words: str
 
 
-class TechniqueScreen(TellsFaults, ModalScreen[Taken]):
-    """A list of changes that grows; gives back the question after the one that is taken."""
+class TechniqueScreen(AdvisorModal[ChangedQuestion]):
+    """A growing list of changes; returns the one that is chosen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [*MODAL_KEYS]
 
-    def __init__(self, technique: str, planned: "Planned", advice: "Advice") -> None:
-        super().__init__()
+    def __init__(self, ui: Interface, technique: str, planned: "Planned", advice: "Advice") -> None:
+        super().__init__(ui)
         self._technique = technique
         self._planned = planned
         self._advice = advice
-        self._choices: list[Taken] = []
+        self._changes: list[ChangedQuestion] = []
 
     def compose(self) -> ComposeResult:
-        """Why it is in or out, and below it the list."""
+        """Why it is chosen or rejected, and below it the list."""
         with Vertical(classes="box technique") as box:
             box.border_title = self._technique
             yield Static(id="reason", markup=False)
@@ -61,58 +60,60 @@ class TechniqueScreen(TellsFaults, ModalScreen[Taken]):
             yield Static(HINT, classes="hint", markup=False)
 
     def on_mount(self) -> None:
-        """What can be done at once; then what is found out."""
+        """List the constraints, then the changes that are found."""
         from advisor.planning.advice import TechniqueState
         from advisor.rendering.text.advice import reason_words
 
         reason = next(reason for reason in self._advice.reasons if reason.technique == self._technique)
-        self.query_one("#reason", Static).update(session_of(self).ascii_only(reason_words(replace(reason, would_need=()))))
-        asked, name = self._planned.asked, self._technique
-        for force, words in FORCES.items():
-            if force is not asked.constraint_of(name):
-                self._offer(Taken(asked.with_constraint(name, force), words))
+        self.query_one("#reason", Static).update(self.ui.ascii_only(reason_words(replace(reason, would_need=()))))
+        values, name = self._planned.values, self._technique
+        for constraint, words in CONSTRAINTS.items():
+            if constraint is not values.constraint_of(name):
+                self._add(ChangedQuestion(values.with_constraint(name, constraint), words))
         lines = self.query_one(OptionList)
         lines.highlighted = 0
         lines.focus()
         if reason.state is not TechniqueState.CHOSEN:
             self.query_one("#working", Static).update(WORKING)
-            self._find_out()
+            self._find_changes()
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
-        """Give it back."""
-        self.dismiss(self._choices[event.option_index])
+        """Return the change."""
+        self.dismiss(self._changes[event.option_index])
 
     @work(thread=True, exclusive=True, group="technique", exit_on_error=False)
-    def _find_out(self) -> None:
+    def _find_changes(self) -> None:
         worker, end = get_current_worker(), ""
+        client = self.ui.planning.client
         try:
-            for finding in session_of(self).desk.findings(self._planned, self._advice, [self._technique], lambda: worker.is_cancelled):
+            for finding in client.findings(self._planned, self._advice, [self._technique], lambda: worker.is_cancelled):
                 if worker.is_cancelled:
                     return
-                end = self.app.call_from_thread(self._found, finding)
+                end = self.app.call_from_thread(self._add_finding, finding)
         except AdvisorError as error:
             end = error.message
         finally:
             if not worker.is_cancelled:
                 self.app.call_from_thread(self._end, end)
 
-    def _found(self, finding: "Finding") -> str:
-        """Offer a change that was found; what to say if nothing follows it."""
+    def _add_finding(self, finding: "Finding") -> str:
+        """List a change that was found; returns the sentence to show if it is the last one."""
         from advisor.rendering.text.why import NO_CHANGE_HELPS, change_words
-        from advisor.sensitivity.counterfactual import Change, ChangeKind
+        from advisor.sensitivity import counterfactual
         from advisor.tui.form.suggestions import with_change
 
-        if not isinstance(finding.found, Change):
-            forces = len(FORCES) - 1
-            return "" if len(self._choices) > forces else NO_CHANGE_HELPS
-        if finding.found.kind not in (ChangeKind.ALLOW, ChangeKind.REQUIRE):  # these two stand at the top already
-            asked = with_change(self._planned.asked, self._technique, finding.found)
-            self._offer(Taken(asked, change_words(finding.found, flags=False)))
+        if not isinstance(finding.found, counterfactual.Change):
+            constraints = len(CONSTRAINTS) - 1
+            return "" if len(self._changes) > constraints else NO_CHANGE_HELPS
+        listed = (counterfactual.ChangeKind.ALLOW, counterfactual.ChangeKind.REQUIRE)  # the constraints at the top
+        if finding.found.kind not in listed:
+            values = with_change(self._planned.values, self._technique, finding.found)
+            self._add(ChangedQuestion(values, change_words(finding.found, flags=False)))
         return ""
 
-    def _offer(self, taken: Taken) -> None:
-        self._choices.append(taken)
-        self.query_one(OptionList).add_option(Text(session_of(self).ascii_only(taken.words)))
+    def _add(self, change: ChangedQuestion) -> None:
+        self._changes.append(change)
+        self.query_one(OptionList).add_option(Text(self.ui.ascii_only(change.words)))
 
     def _end(self, sentence: str) -> None:
-        self.query_one("#working", Static).update(session_of(self).ascii_only(sentence))
+        self.query_one("#working", Static).update(self.ui.ascii_only(sentence))

@@ -1,4 +1,4 @@
-"""Two plans side by side; one that is known in closed form only is simulated meanwhile."""
+"""Two plans side by side; one whose numbers are of the closed form is simulated meanwhile."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -8,8 +8,8 @@ from rich.text import Text
 from textual import work
 from textual.worker import get_current_worker
 
-from advisor.tui.contract import TellsFaults, session_of
-from advisor.tui.palette import toned
+from advisor.tui.contract import Interface
+from advisor.tui.palette import styled
 from advisor.tui.screens.modals import TextScreen
 
 if TYPE_CHECKING:
@@ -17,48 +17,46 @@ if TYPE_CHECKING:
     from advisor.planning.alternatives import Alternative
     from advisor.tui.workers.planning_client import Planned
 
-SIMULATING = "the closed form's numbers are being simulated ..."
+SIMULATING = "simulating the closed form's numbers ..."
 
 
-class TwoPlansScreen(TellsFaults, TextScreen):
-    """What each is made of, and every number of both."""
+class TwoPlansScreen(TextScreen):
+    """Techniques and every number of both plans."""
 
-    def __init__(self, planned: "Planned", pair: "Sequence[Alternative]") -> None:
-        super().__init__("Two plans", self._drawn)
+    def __init__(self, ui: Interface, planned: "Planned", pair: "Sequence[Alternative]") -> None:
+        super().__init__(ui, "Two plans", self._side_by_side)
         self._planned = planned
         self._pair = list(pair)
 
     def on_mount(self) -> None:
-        """Have simulated what is not yet."""
-        if not self._told():
+        """Simulate what has not been simulated."""
+        if not self._show_progress():
             self._simulate()
 
-    def _told(self) -> bool:
-        """Say whether all numbers are simulated."""
-        known = all(spot.simulated for spot in self._pair)
-        self.query_one(".box").border_subtitle = "" if known else SIMULATING
-        return known
+    def _show_progress(self) -> bool:
+        """Show whether a plan is being simulated; returns whether both have been."""
+        complete = all(plan.simulated for plan in self._pair)
+        self.query_one(".box").border_subtitle = "" if complete else SIMULATING
+        return complete
 
-    def _drawn(self, width: int) -> Text:
-        from advisor.rendering.text.side_by_side import (
-            side_by_side,  # views load the planner's types, which the first frame does not wait for
-        )
+    def _side_by_side(self, width: int) -> Text:
+        from advisor.rendering.text.side_by_side import side_by_side  # loads the planner's types, which the first frame does not wait for
 
-        session, limits = session_of(self), self._planned.advice.request.limits
-        look = session.look(width)
-        first, second = (spot.candidate for spot in self._pair)
-        return toned(look.finish(side_by_side(first, second, limits, look)).splitlines(), session.palette)
+        look = self.ui.look(width)
+        first, second = (plan.candidate for plan in self._pair)
+        lines = side_by_side(first, second, self._planned.advice.request.limits, look)
+        return styled(look.finish(lines).splitlines(), self.ui.palette)
 
     @work(thread=True, exclusive=True, group="two", exit_on_error=False)
     def _simulate(self) -> None:
-        worker, desk = get_current_worker(), session_of(self).desk
-        for place, spot in enumerate(self._pair):
-            candidate = spot.candidate if spot.simulated else desk.simulated(self._planned, spot.id, lambda: worker.is_cancelled)
+        worker, client = get_current_worker(), self.ui.planning.client
+        for index, plan in enumerate(self._pair):
+            candidate = plan.candidate if plan.simulated else client.simulated(self._planned, plan.id, lambda: worker.is_cancelled)
             if candidate is None or worker.is_cancelled:
                 return
-            self.app.call_from_thread(self._put, place, candidate)
+            self.app.call_from_thread(self._replace, index, candidate)
 
-    def _put(self, place: int, candidate: "Candidate") -> None:
-        self._pair[place] = replace(self._pair[place], candidate=candidate, simulated=True)
-        self._told()
+    def _replace(self, index: int, candidate: "Candidate") -> None:
+        self._pair[index] = replace(self._pair[index], candidate=candidate, simulated=True)
+        self._show_progress()
         self.redraw()

@@ -1,1 +1,1 @@
-"""What runs in threads: planning, machine tasks, jobs."""
+"""What runs in threads: planning, tasks on this machine, and long work. Imports no Textual."""

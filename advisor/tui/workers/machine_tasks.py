@@ -1,4 +1,4 @@
-"""What the session does to this machine: measures it, applies plans, opens finished runs, teaches profiles. Knows no screen."""
+"""Tasks on this machine: measure it, apply plans, read finished runs, refit profiles. Imports no Textual."""
 
 import threading
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.running.folders import new_run_folder, runs_folder
 from advisor.tui.workers.job import Task
-from advisor.tui.workers.job_progress import Stage, Standing
+from advisor.tui.workers.job_progress import Stage, StageStatus
 
 if TYPE_CHECKING:  # loaded by the first thing that is done
     from advisor.backends.processes.events import OnEvent
@@ -19,41 +19,42 @@ if TYPE_CHECKING:  # loaded by the first thing that is done
     from advisor.running.review import Review
 
 MOST_RUNS = 50
-QUIET = "wait until the machine is quiet"
-_LOOK_AGAIN_S = 1.0
+WAIT_STEP = "wait until the machine is idle"
+_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PastRun:
-    """A run that lies on this machine."""
+    """A run stored on this machine."""
 
     folder: Path
     plan_id: str
     title: str
     created: str
     done: int
+    """Rungs that are finished."""
     rungs: int
 
 
 class MachineTasks:
-    """The doors to the service, each as the command line opens it."""
+    """The calls that the commands `profile`, `apply` and `profile refit` make."""
 
-    def busy(self) -> str | None:
-        """Who else keeps this machine busy, in words; `None` while it is quiet. Watches for a moment."""
+    def other_load(self) -> str | None:
+        """Other load on this machine, in words; `None` where there is none. Samples for a moment."""
         from advisor.backends.detection.contention import processors_busy
         from advisor.backends.detection.detect import detect
 
-        here = detect()
-        for gpu in here.gpus[:1]:
+        machine = detect()
+        for gpu in machine.gpus[:1]:
             if gpu.busy:
                 pids = f" (pid {', '.join(map(str, gpu.busy_pids))})" if gpu.busy_pids else ""
                 return f"GPU {gpu.index} is {gpu.utilisation_pct or 0} % busy{pids}"
-        if not here.gpus and processors_busy(here.host.cpu.usable_cores):
+        if not machine.gpus and processors_busy(machine.host.cpu.usable_cores):
             return "other processes keep the processors of this machine busy"
         return None
 
     def profile(self, *, wait: bool = False) -> Task:
-        """Measure this machine under its own name; `wait` until others leave it alone."""
+        """Measure this machine under its own name; with `wait`, once there is no other load."""
         from advisor.backends.processes.jobs import PROFILE_STEPS
         from advisor.service import measure_profile
 
@@ -62,22 +63,22 @@ class MachineTasks:
                 self._wait(on_event, cancel)
             return measure_profile(None, on_event, cancel=cancel)
 
-        names = (QUIET, *PROFILE_STEPS) if wait else PROFILE_STEPS
+        names = (WAIT_STEP, *PROFILE_STEPS) if wait else PROFILE_STEPS
         return Task(verb="profile", title="Profile this machine", stages=tuple(Stage(name=name) for name in names), do=do)
 
     def _wait(self, on_event: "OnEvent", cancel: threading.Event) -> None:
-        """Until nobody else uses the machine. Raises `AdvisorError` `cancelled` where `cancel` was set meanwhile."""
+        """Wait until there is no other load. Raises `AdvisorError` `cancelled` where `cancel` is set meanwhile."""
         from advisor.backends.processes.events import Progress
 
-        while (told := self.busy()) is not None:
-            on_event(Progress(step=QUIET, done=0, total=1))
-            on_event(told)
-            if cancel.wait(_LOOK_AGAIN_S):
+        while (load := self.other_load()) is not None:
+            on_event(Progress(step=WAIT_STEP, done=0, total=1))
+            on_event(load)
+            if cancel.wait(_POLL_S):
                 raise AdvisorError("cancelled", "cancelled before anything was measured", exit_code=ExitCode.INTERRUPTED)
-        on_event(Progress(step=QUIET, done=1, total=1))
+        on_event(Progress(step=WAIT_STEP, done=1, total=1))
 
     def review(self, plan: "PlanFile") -> "Review":
-        """What applying would do; it goes on with an unfinished run of the plan. Raises `AdvisorError` where it cannot be applied here."""
+        """What applying would do; an unfinished run of the plan is resumed. Raises `AdvisorError` where it cannot be applied here."""
         from advisor.running.review import can_resume, review
 
         earlier = self.unfinished(plan.id)
@@ -86,43 +87,43 @@ class MachineTasks:
         return review(plan, new_run_folder(plan.id))
 
     def apply(self, review: "Review") -> Task:
-        """Apply what was reviewed."""
+        """Apply a reviewed plan."""
         from advisor.backends.processes.jobs import rung_steps
         from advisor.service import apply
 
-        made = review.prepared
+        prepared = review.prepared
 
         def do(on_event: "OnEvent", cancel: threading.Event) -> object:
-            return apply(made.plan, model_folder=None, out=review.out, on_event=on_event, cancel=cancel)
+            return apply(prepared.plan, model_folder=None, out=review.out, on_event=on_event, cancel=cancel)
 
-        title = f"Apply {made.plan.id}: {made.plan.title}"
+        title = f"Apply {prepared.plan.id}: {prepared.plan.title}"
         stages = tuple(
             Stage(
                 name=step.name,
                 options=step.technique.options_line if step.technique else "",
-                standing=Standing.KEPT if step.name in review.finished else Standing.WAITING,
+                status=StageStatus.REUSED if step.name in review.finished else StageStatus.WAITING,
             )
-            for step in made.rungs
+            for step in prepared.rungs
         )
-        return Task(verb="apply", title=title, stages=stages, steps=rung_steps(made.recipe), do=do, folder=review.out)
+        return Task(verb="apply", title=title, stages=stages, steps=rung_steps(prepared.recipe), do=do, folder=review.out)
 
     def runs(self) -> tuple[PastRun, ...]:
-        """The runs on this machine, the latest first; folders that hold none are passed over."""
+        """The runs on this machine, the latest first; folders without a readable run are skipped."""
         folders = sorted((file.parent for file in runs_folder().glob("*/run.json")), reverse=True)[:MOST_RUNS]
         return tuple(run for folder in folders if (run := _past(folder)) is not None)
 
     def run_of(self, plan_id: str) -> Path | None:
-        """Folder of the latest run of a plan that measured anything."""
+        """Folder of the latest run of a plan with a finished rung."""
         return next((run.folder for run in self.runs() if run.plan_id == plan_id and run.done), None)
 
     def open(self, folder: Path) -> "Run":
-        """A run as it stands. Raises `AdvisorError` as `read_run` does."""
+        """The run in a folder. Raises `AdvisorError` as `read_run` does."""
         from advisor.profiles.run import read_run
 
         return read_run(folder)
 
-    def taught(self, folder: Path) -> "RefitResult":
-        """What a run would teach the profile that its plan was made with; stores nothing. Raises as `refit_from` does."""
+    def refit(self, folder: Path) -> "RefitResult":
+        """The profile of a run's plan, refitted from the run; stores nothing. Raises as `refit_profile` does."""
         from advisor.feedback.refit import refit_profile
 
         return refit_profile(folder)
@@ -133,23 +134,23 @@ class MachineTasks:
         from advisor.planfile.yaml import plain_number
         from advisor.running.preflight import PLAN_FILE
         from advisor.tui.form.fields import OF_LIMIT
-        from advisor.tui.form.from_plan import asked_of_file
+        from advisor.tui.form.from_plan import values_of_file
 
-        following, asked = next_plans(folder), asked_of_file(folder / PLAN_FILE)
-        if not asked.text("hardware") and not asked.text("profile"):
-            asked = asked.with_text("profile", "none")
+        following, values = next_plans(folder), values_of_file(folder / PLAN_FILE)
+        if not values.text("hardware") and not values.text("profile"):
+            values = values.with_text("profile", "none")
         for limit, bound in following.tightened:
-            asked = asked.with_text(OF_LIMIT[limit], plain_number(bound))
-        return following, asked.words()
+            values = values.with_text(OF_LIMIT[limit], plain_number(bound))
+        return following, values.words()
 
-    def keep(self, taught: "RefitResult") -> Path:
-        """Store what was taught. Raises as `save_profile` does."""
+    def store(self, result: "RefitResult") -> Path:
+        """Store a refitted profile. Raises as `save_profile` does."""
         from advisor.profiles.store import save_profile
 
-        return save_profile(taught.profile)
+        return save_profile(result.profile)
 
     def unfinished(self, plan_id: str) -> PastRun | None:
-        """The latest run of a plan, if it was stopped before its end."""
+        """The latest run of a plan, if it has unfinished rungs."""
         latest = next((run for run in self.runs() if run.plan_id == plan_id), None)
         return latest if latest is not None and latest.done < latest.rungs else None
 

@@ -1,4 +1,4 @@
-"""Whose turn it is at the planner: one at a time, and what a person waits for goes before what is worked out meanwhile."""
+"""A lock with two priorities: answers that a user waits for go before background work."""
 
 import threading
 from collections.abc import Iterator
@@ -6,47 +6,47 @@ from contextlib import contextmanager
 
 
 class PriorityLock:
-    """Taken and given back by threads."""
+    """Held by one thread at a time."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._taken = False
-        self._awaited = 0
+        self._locked = False
+        self._urgent_waiting = 0
 
     @contextmanager
     def urgent(self) -> Iterator[None]:
-        """The next turn, for what a person waits for."""
+        """Hold the lock as soon as it is free, before any background work."""
         with self._changed:
-            self._awaited += 1
-            self._changed.wait_for(lambda: not self._taken)
-            self._awaited -= 1
-            self._taken = True
+            self._urgent_waiting += 1
+            self._changed.wait_for(lambda: not self._locked)
+            self._urgent_waiting -= 1
+            self._locked = True
         try:
             yield
         finally:
-            self._give_back()
+            self._release()
 
     @contextmanager
     def background(self) -> Iterator[None]:
-        """A turn when nobody waits for one."""
+        """Hold the lock when it is free and no urgent work waits for it."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._taken and not self._awaited)
-            self._taken = True
+            self._changed.wait_for(lambda: not self._locked and not self._urgent_waiting)
+            self._locked = True
         try:
             yield
         finally:
-            self._give_back()
+            self._release()
 
     def yield_to_urgent(self) -> None:
-        """Whoever has a turn when idle lets those go first who wait for one at once, and has it again after them."""
-        if self._awaited:
+        """Called by the background holder: release the lock to urgent work that waits, and hold it again afterwards."""
+        if self._urgent_waiting:
             with self._changed:
-                self._taken = False
+                self._locked = False
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: not self._taken and not self._awaited)
-                self._taken = True
+                self._changed.wait_for(lambda: not self._locked and not self._urgent_waiting)
+                self._locked = True
 
-    def _give_back(self) -> None:
+    def _release(self) -> None:
         with self._changed:
-            self._taken = False
+            self._locked = False
             self._changed.notify_all()
