@@ -14,6 +14,7 @@ from tools.structure import ambiguous_classes, entries, import_graph, layers, ri
 PACKAGE = Path(advisor.__file__).parent
 KERNELS_MAY_IMPORT = {"torch", "triton", "advisor"}
 HEAVY = ("torch", "triton", "transformers", "textual", "rich", "accelerate")
+HEAVY_WITHOUT_PLANNING = (*HEAVY, "numpy")
 
 
 def test_no_ring_of_imports_at_any_level() -> None:
@@ -96,13 +97,13 @@ def test_kernels_has_no_init_file() -> None:
     assert not (PACKAGE / "kernels" / "__init__.py").exists()
 
 
-def heavy_modules_after(*arguments: str) -> list[str]:
+def heavy_modules_after(*arguments: str, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     code = (
         "import sys\n"
         "from advisor.__main__ import main\n"
         f"sys.argv = ['advisor', *{list(arguments)!r}]\n"
         "try:\n    main()\nexcept SystemExit:\n    pass\n"
-        f"print('HEAVY', [name for name in {HEAVY!r} if name in sys.modules])\n"
+        f"print('HEAVY', [name for name in {heavy!r} if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     line = next(line for line in done.stdout.splitlines() if line.startswith("HEAVY"))
@@ -112,16 +113,27 @@ def heavy_modules_after(*arguments: str) -> list[str]:
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--help",),
         ("plan", "meta-llama/Meta-Llama-3.1-8B", "--hardware", "h100-sxm", "--tpot-ms", "10", "--context", "32768", "--concurrency", "16"),
         ("estimate", "Qwen/Qwen3-8B", "--hardware", "l40s", "--prompt-tokens", "512", "--output-tokens", "64"),
-        ("models", "list"),
-        ("hardware", "list"),
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )
 def test_planning_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
     assert heavy_modules_after(*arguments) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("plan", "--help"), ("models",), ("models", "show", "Qwen/Qwen3-8B"), ("hardware",), ("hardware", "show", "h100-sxm")],
+    ids=" ".join,
+)
+def test_help_and_the_catalogues_load_no_numpy_either(arguments: tuple[str, ...]) -> None:
+    assert heavy_modules_after(*arguments, heavy=HEAVY_WITHOUT_PLANNING) == []
+
+
+def test_profiles_do_not_import_numpy() -> None:
+    for path in (PACKAGE / "profiles").rglob("*.py"):
+        assert "numpy" not in {name.split(".")[0] for name in imported_by(path)}, path.name
 
 
 def test_transformers_imports_from_the_repository_root_beside_a_distribution_called_kernels(tmp_path: Path) -> None:
