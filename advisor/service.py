@@ -154,14 +154,14 @@ def validate(cases: Path, rows: Path | None, on_event: OnEvent | None = None, *,
     # Imported here because planning does not need it.
     from advisor.profiles.files import check_writable
     from advisor.validation.cases import read_cases
-    from advisor.validation.predict import compare_all, write_rows
+    from advisor.validation.predict import compare_cases, write_rows
     from advisor.validation.report import report_of
 
     published = read_cases(cases)
     for path in (rows, html):
         if path is not None:
             check_writable(path)
-    compared = compare_all(published, on_event)
+    compared = compare_cases(published, on_event)
     report = report_of(str(cases), compared)
     if rows is not None:
         write_rows(rows, compared)

@@ -24,7 +24,7 @@ from advisor.profiles.files import write_whole
 from advisor.rendering.text.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
 from advisor.validation.cases import read_cases
 from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
-from advisor.validation.predict import compare_all
+from advisor.validation.predict import compare_cases
 from advisor.validation.report import ValidationReport, report_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -57,7 +57,7 @@ def main() -> None:
         current = PAGE.exists() and is_current(PAGE.read_text(encoding="utf-8"))
         sys.exit(None if current else "docs/accuracy.md is not current: make accuracy")
     with ProgressLines() as progress:
-        compared = compare_all(read_cases(CASES), progress)
+        compared = compare_cases(read_cases(CASES), progress)
     write_whole(PAGE, page(report_of(str(CASES.relative_to(ROOT)), compared), compared))
 
 

@@ -36,7 +36,7 @@ from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validation.cases import PublishedCase, RunSetting, UnclearError, read_cases
+from advisor.validation.cases import CaseConfiguration, PublishedCase, UnpredictableCaseError, read_cases
 from advisor.validation.errors import grouped
 from advisor.validation.predict import GB, deployment_of, estimator_for, workload_of
 
@@ -121,7 +121,7 @@ def scored(cases: Iterable[PublishedCase], predicted: Iterable[dict[str, str]]) 
     known = {(case.case_id, case.metric): case for case in cases if case.precision_stated and case.metric in METRICS}
     for row in predicted:
         case = known.get((row["case_id"], row["metric"]))
-        if case is None or case.setting is None or (priced := _priced(case.setting)) is None:
+        if case is None or case.configuration is None or (priced := _priced(case.configuration)) is None:
             continue
         deployment, workload = priced
         metric = METRICS[case.metric]
@@ -173,11 +173,11 @@ def _pool_score(row: dict[str, str]) -> Score:
 
 
 @lru_cache(maxsize=8192)
-def _priced(setting: RunSetting) -> tuple[Deployment, Workload] | None:
+def _priced(setting: CaseConfiguration) -> tuple[Deployment, Workload] | None:
     try:
         model, engine = find_model(setting.model), load_engine(setting.engine)
         return deployment_of(setting, model, engine), workload_of(setting)
-    except (AdvisorError, UnclearError):
+    except (AdvisorError, UnpredictableCaseError):
         return None
 
 

@@ -124,9 +124,9 @@ def main() -> None:
     parser.add_argument("--rows", type=Path, help="write the predictions without the row's source as CSV")
     parser.add_argument("--fast", action="store_true", help="a tenth of the settings, the largest parts")
     options = parser.parse_args()
-    cases = [case for case in read_cases(options.cases) if case.setting is not None and was_fitted(case.setting.engine)]
+    cases = [case for case in read_cases(options.cases) if case.configuration is not None and was_fitted(case.configuration.engine)]
     if options.fast:
-        cases = [case for case in cases if zlib.crc32(repr(case.setting).encode()) % FAST_SHARE == 0]
+        cases = [case for case in cases if zlib.crc32(repr(case.configuration).encode()) % FAST_SHARE == 0]
     rows = rows_of(cases)
     most = FAST_PARTS if options.fast else None
     lines = []

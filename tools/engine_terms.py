@@ -33,8 +33,8 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validation.cases import PublishedCase, RunSetting, UnclearError
-from advisor.validation.predict import as_neighbours, as_run, deployment_of, estimator_for, workload_of
+from advisor.validation.cases import CaseConfiguration, PublishedCase, UnpredictableCaseError
+from advisor.validation.predict import cache_friendly_order, deployment_of, estimator_for, with_stated_requests, workload_of
 
 Vector = npt.NDArray[np.float64]
 
@@ -80,16 +80,16 @@ class Row:
 
 def rows_of(cases: Sequence[PublishedCase], workers: int = 2) -> list[Row]:
     """Rows of every case that is simulated as a loop, an offline run or a burst, and whose weights' precision is stated."""
-    known = [case for case in cases if case.setting is not None and case.precision_stated and case.metric in METRICS]
-    settings = as_neighbours(dict.fromkeys(case.setting for case in known if case.setting is not None))
+    known = [case for case in cases if case.configuration is not None and case.precision_stated and case.metric in METRICS]
+    settings = cache_friendly_order(dict.fromkeys(case.configuration for case in known if case.configuration is not None))
     with ProcessPoolExecutor(workers) as pool:
         times = dict(zip(settings, pool.map(times_of, settings, chunksize=20), strict=True))
     rows = []
     for case in known:
-        assert case.setting is not None
-        found = times[case.setting].get(METRICS[case.metric])
+        assert case.configuration is not None
+        found = times[case.configuration].get(METRICS[case.metric])
         if found is not None and case.measured > 0:
-            rows.append(Row(case, found, _seconds(case, case.setting.devices)))
+            rows.append(Row(case, found, _seconds(case, case.configuration.devices)))
     return rows
 
 
@@ -99,22 +99,22 @@ def _seconds(case: PublishedCase, devices: int) -> float:
     return 1 / (case.measured * (devices if case.metric == "output_tok_s_per_gpu" else 1))
 
 
-def times_of(setting: RunSetting) -> dict[str, Vector]:
+def times_of(setting: CaseConfiguration) -> dict[str, Vector]:
     """Terms of every time of a setting; none where it does not fit, or arrives at a rate."""
     try:
         return _times_of(setting)
-    except (AdvisorError, UnclearError):
+    except (AdvisorError, UnpredictableCaseError):
         return {}
 
 
-def _times_of(setting: RunSetting) -> dict[str, Vector]:
+def _times_of(setting: CaseConfiguration) -> dict[str, Vector]:
     model, engine = find_model(setting.model), load_engine(setting.engine)
     estimator = estimator_for(setting.hardware, engine.name, setting.run.memory_share)
     deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
     capacity = estimator.capacity(deployment, workload)
     if capacity.max_sequences == 0 or workload.load is Load.OPEN:
         return {}
-    workload = as_run(workload, setting, capacity.running_sequences * deployment.parallel.data)
+    workload = with_stated_requests(workload, setting, capacity.running_sequences * deployment.parallel.data)
     streams, rules = serving.independent_streams(deployment, estimator.rules(deployment, workload))
     run = LoggedRun(deployment, estimator, rules, workload, streams)
     alone = workload.load is Load.CLOSED and workload.concurrency == 1

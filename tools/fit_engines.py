@@ -114,8 +114,8 @@ def fit_all(rows: Sequence[Row]) -> dict[str, Vector]:
 
 def engine_of(row: Row) -> str:
     """The profile that predicts a row."""
-    assert row.case.setting is not None
-    return row.case.setting.engine
+    assert row.case.configuration is not None
+    return row.case.configuration.engine
 
 
 def fit(rows: Sequence[Row], prior: Vector, stiffness: float) -> Vector:
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("engines", nargs="+")
     parser.add_argument("--write", action="store_true", help="put the constants into the engines' files")
     options = parser.parse_args()
-    cases = [case for case in read_cases(options.cases) if case.setting is not None and case.setting.engine in options.engines]
+    cases = [case for case in read_cases(options.cases) if case.configuration is not None and case.configuration.engine in options.engines]
     known = usable(rows_of(cases))
     for engine, found in fit_all(known).items():
         rows = [row for row in known if engine_of(row) == engine]

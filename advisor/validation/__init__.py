@@ -1,1 +1,1 @@
-"""Predicts published measurements and reports the errors."""
+"""Predicts published measurements and reports the errors of the predictions."""

@@ -1,4 +1,4 @@
-"""Published measurements as rows of a table: parsed, with a reason for each row that says too little or something unknown."""
+"""Reads a CSV table of published measurements; rows that cannot be predicted get the reason."""
 
 import csv
 import re
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.validation.run_settings import NOTHING, RunSettings, run_settings
+from advisor.validation.run_settings import NO_SETTINGS, RunSettings, run_settings
 
 METRICS = (
     "ttft_ms",
@@ -25,27 +25,29 @@ COLUMNS = (
 )
 REQUIRED = ("case_id", "metric", "value", "hardware", "engine", "model")
 SHORT_ANSWER_TOKENS = 128
-"""Length of an answer where a latency was published without one: what llama-bench and most READMEs generate."""
+"""Output length where a latency was published without one: the default of llama-bench and most READMEs."""
 
 _PART_OF_SOURCE = re.compile(r'[ ,;]@|\s+"|\s\d{4}-\d\d-\d\d|\s+\(deleted')
 MOST_REQUESTS = 2**17
-"""In flight at once; each is simulated a few times."""
+"""Most requests in flight; each is simulated several times."""
 
 
-class UnclearError(Exception):
-    """A row that cannot be predicted; the reason is its text."""
+class UnpredictableCaseError(Exception):
+    """A row that cannot be predicted; the text is the reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunSetting:
-    """What was measured: everything of a row but its metric. Rows with one setting share one prediction."""
+class CaseConfiguration:
+    """What was measured: everything in a row but its metric. Rows with one configuration share one prediction."""
 
     hardware: str
     devices: int
     tp: int
     pp: int
     attention_dp: int
+    """Replicas of attention (data-parallel attention)."""
     expert_devices: int
+    """Devices among which the experts of a layer are divided."""
     engine: str
     model: str
     weights: str
@@ -55,8 +57,9 @@ class RunSetting:
     concurrency: int | None
     request_rate: float | None
     load: str
-    run: RunSettings = NOTHING
-    """What the row leaves to the launch script of its benchmark."""
+    """`closed`, `max` (offline), `open` or `burst`."""
+    run: RunSettings = NO_SETTINGS
+    """Settings of the benchmark's launch script that the row does not state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +74,19 @@ class PublishedCase:
     hardware: str
     model: str
     precision_stated: bool
-    setting: RunSetting | None
+    """Whether the row states the format of the weights."""
+    configuration: CaseConfiguration | None
     unclear: str
-    """Why there is no setting."""
+    """Why there is no configuration; empty where there is one."""
 
     @property
     def publication(self) -> str:
-        """The page or data set that the source is a part of: without commit, table and date."""
+        """The page or data set of the source, without commit, table and date."""
         return _PART_OF_SOURCE.split(self.source, maxsplit=1)[0].strip() or "not stated"
 
 
 def read_cases(path: Path) -> list[PublishedCase]:
-    """Every row of a CSV of cases. Raises `AdvisorError` `bad-cases` for a file that is no such table."""
+    """Every row of a CSV table with `COLUMNS`, of which `REQUIRED` must be there. Raises `AdvisorError` `bad-cases`."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
@@ -106,11 +110,11 @@ def _bad(path: Path, problem: str, *help_lines: str, exit_code: ExitCode = ExitC
 
 
 def _case(row: dict[str, str]) -> PublishedCase:
-    setting, unclear, measured = None, "", float("nan")
+    configuration, unclear, measured = None, "", float("nan")
     try:
         measured = _number(row, "value")
-        setting = setting_of(row)
-    except UnclearError as reason:
+        configuration = configuration_of(row)
+    except UnpredictableCaseError as reason:
         unclear = str(reason)
     stated = bool(row["weights"])
     return PublishedCase(
@@ -122,31 +126,31 @@ def _case(row: dict[str, str]) -> PublishedCase:
         row["hardware"],
         row["model"],
         stated,
-        setting,
+        configuration,
         unclear,
     )
 
 
-def setting_of(row: dict[str, str]) -> RunSetting:
-    """The setting that a row describes. Raises `UnclearError` with the reason where it says too little."""
+def configuration_of(row: dict[str, str]) -> CaseConfiguration:
+    """The configuration in a row. Raises `UnpredictableCaseError` where the row is incomplete or has unknown values."""
     if row["metric"] not in METRICS:
-        raise UnclearError(f"unknown metric `{row['metric']}`")
+        raise UnpredictableCaseError(f"unknown metric `{row['metric']}`")
     load = row["load"] or "closed"
     if load not in LOADS:
-        raise UnclearError(f"unknown load `{load}`")
+        raise UnpredictableCaseError(f"unknown load `{load}`")
     prompt, output = _lengths(row)
     tp, pp = _count(row, "tp", 1), _count(row, "pp", 1)
     layout = _layout(_count(row, "devices", tp * pp), tp, pp, _notes(row["notes"]))
     rate = _number(row, "request_rate") if row["request_rate"] else None
     if load == "open" and rate is None:
-        raise UnclearError("an open load without a request rate")
+        raise UnpredictableCaseError("an open load without a request rate")
     concurrency = _count(row, "concurrency", 0) or None
     if concurrency is not None and concurrency > MOST_REQUESTS:
-        raise UnclearError(f"{concurrency} requests in flight are more than the {MOST_REQUESTS} that are simulated")
+        raise UnpredictableCaseError(f"{concurrency} requests in flight are more than the {MOST_REQUESTS} that are simulated")
     if load in ("closed", "burst") and concurrency is None:
         concurrency = 1
     run = run_settings(row)
-    return RunSetting(
+    return CaseConfiguration(
         hardware=row["hardware"],
         devices=layout[0],
         tp=layout[1],
@@ -167,40 +171,40 @@ def setting_of(row: dict[str, str]) -> RunSetting:
 
 
 def _lengths(row: dict[str, str]) -> tuple[int, int]:
-    """Prompt and answer. A rate of one stream hardly depends on lengths that were left out; a throughput does."""
+    """Prompt and output length. Defaults only for the rate of one stream, which hardly depends on them; a throughput does."""
     prompt, output = (_count(row, name, -1) for name in ("prompt_tokens", "output_tokens"))
     serving = row["metric"] in ("output_tok_s_total", "output_tok_s_per_gpu", "max_batch") or _count(row, "concurrency", 1) > 1
     if serving and row["metric"] != "peak_memory_gb" and (prompt < 0 or output < 0):
-        raise UnclearError("prompt and output lengths are not stated")
+        raise UnpredictableCaseError("prompt and output lengths are not stated")
     if row["metric"] in ("ttft_ms", "prefill_tok_s") and prompt < 0:
-        raise UnclearError("the prompt's length is not stated")
+        raise UnpredictableCaseError("the prompt's length is not stated")
     if row["metric"] in ("ttft_ms", "prefill_tok_s", "peak_memory_gb") and output < 0:
         output = 1
     return max(prompt, 1), output if output > 0 else 1 if output == 0 else SHORT_ANSWER_TOKENS
 
 
 def _layout(devices: int, tp: int, pp: int, notes: dict[str, int]) -> tuple[int, int, int, int]:
-    """Devices, tensor parallelism, attention replicas and devices that share the experts.
+    """Devices, tensor parallelism, attention replicas and devices among which experts are divided.
 
-    Three readings of the published benchmarks that count a group twice, two supported by rows with equal or close measurements,
-    the last inferred from memory fit and speed:
+    Corrects three notations of the published benchmarks that count a group twice; two are supported by rows with equal or close
+    measurements, the last is inferred from memory and speed:
     `moe_tp=8;moe_ep=8` on 64 devices and `moe_tp=1;moe_ep=8` on 8 are one run on 8; `attention_dp=4` with `tp=4` on 16 and
-    `moe_ep=4` on 4 are one run on 4; experts on more devices than tp times attention_dp means replicas that were not stated.
+    `moe_ep=4` on 4 are one run on 4; experts on more devices than tp times attention_dp mean replicas that were not stated.
     """
     replicas, moe_tp, moe_ep = (notes.get(name, 1) for name in ("attention_dp", "moe_tp", "moe_ep"))
-    holders = moe_tp * moe_ep
-    if moe_tp == moe_ep > 1 and devices == holders:
-        devices = holders = moe_tp
+    expert_devices = moe_tp * moe_ep
+    if moe_tp == moe_ep > 1 and devices == expert_devices:
+        devices = expert_devices = moe_tp
         tp, replicas = min(tp, devices), min(replicas, devices)
-    elif replicas == tp > 1 and devices == holders == tp * replicas:
-        devices, tp, holders = replicas, 1, replicas
-    elif holders > devices * pp:
-        devices, replicas = holders * pp, max(holders // tp, 1)
-    return devices, tp, replicas, holders
+    elif replicas == tp > 1 and devices == expert_devices == tp * replicas:
+        devices, tp, expert_devices = replicas, 1, replicas
+    elif expert_devices > devices * pp:
+        devices, replicas = expert_devices * pp, max(expert_devices // tp, 1)
+    return devices, tp, replicas, expert_devices
 
 
 def _notes(notes: str) -> dict[str, int]:
-    """Counts such as `moe_ep=8` between semicolons."""
+    """Counts in notes such as `moe_ep=8;attention_dp=4`."""
     pairs = (part.split("=", 1) for part in notes.split(";") if part.count("=") == 1)
     return {key.strip(): int(value) for key, value in pairs if value.strip().isdigit() and int(value) > 0}
 
@@ -210,7 +214,7 @@ def _count(row: dict[str, str], name: str, absent: int) -> int:
         return absent
     value = _number(row, name)
     if value != int(value) or value < 0 or (value == 0 and name in ("devices", "tp", "pp")):
-        raise UnclearError(f"{name} is `{row[name]}`, not a count")
+        raise UnpredictableCaseError(f"{name} is `{row[name]}`, not a count")
     return int(value)
 
 
@@ -218,7 +222,7 @@ def _number(row: dict[str, str], name: str) -> float:
     try:
         value = float(row[name])
     except ValueError:
-        raise UnclearError(f"{name} is `{row[name]}`, not a number") from None
+        raise UnpredictableCaseError(f"{name} is `{row[name]}`, not a number") from None
     if not 0 <= value < float("inf"):
-        raise UnclearError(f"{name} is `{row[name]}`, not a positive number")
+        raise UnpredictableCaseError(f"{name} is `{row[name]}`, not a positive number")
     return value

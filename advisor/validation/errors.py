@@ -1,31 +1,30 @@
-"""How far predictions are from measurements: errors by group, ranking, coverage, targets. Knows no estimator."""
+"""Errors of predictions by group: bias, coverage of ranges, rank correlation. Knows no estimator."""
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from advisor.profiles.metrics import Value
 from advisor.validation.cases import PublishedCase
-
-if TYPE_CHECKING:
-    pass
 
 Item = TypeVar("Item")
 Key = TypeVar("Key", bound=Hashable)
 
 MIN_RANKED = 4
-"""Fewest configurations of a workload that a ranking is judged on."""
+"""Fewest configurations of a workload for which a rank correlation is computed."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparedCase:
-    """One measurement beside its prediction, or the reason why there is none."""
+    """One measurement with its prediction, or with the reason why there is none."""
 
     case: PublishedCase
     predicted: Value | None
     model_kind: str
+    """`dense` or `experts`, with `latent` or `recurrent` layers; empty where the model is unknown."""
     refused: str
+    """Why there is no prediction; empty where there is one."""
 
     @property
     def error(self) -> float:
@@ -35,14 +34,14 @@ class ComparedCase:
 
     @property
     def covered(self) -> bool:
-        """Whether the range holds the measurement."""
+        """Whether the measurement is in the predicted 90 % range."""
         assert self.predicted is not None
         return self.predicted.low <= self.case.measured <= self.predicted.high
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """The errors of one group of comparisons, in percent."""
+    """Errors of one group of comparisons, in percent; `None` without a prediction in the group."""
 
     name: str
     answered: int
@@ -52,10 +51,11 @@ class ErrorRow:
     median_bias_pct: float | None
     """Median of the signed error: positive when predictions are too high."""
     coverage_pct: float | None
+    """Share of measurements in the predicted 90 % range."""
     ranking: float | None
-    """Mean Spearman correlation within workloads: one model, prompt, answer and kind of load; `None` where none has enough rows."""
+    """Mean Spearman correlation within workloads of one model, lengths and kind of load; `None` where none has `MIN_RANKED` rows."""
     ranking_same_hardware: float | None
-    """The same within workloads on one kind of hardware: engines, layouts, formats and concurrency put in order."""
+    """The same within workloads on one kind of hardware: the order of engines, layouts, formats and concurrency."""
 
     def as_dict(self) -> dict[str, object]:
         """The published form."""
@@ -63,14 +63,14 @@ class ErrorRow:
 
 
 def error_row(name: str, compared: Sequence[ComparedCase]) -> ErrorRow:
-    """Summarise one group."""
-    answered = [one for one in compared if one.predicted is not None]
+    """The errors of one group."""
+    answered = [item for item in compared if item.predicted is not None]
     refused = len(compared) - len(answered)
     if not answered:
         return ErrorRow(name, 0, refused, None, None, None, None, None, None)
-    errors = [100 * one.error for one in answered]
+    errors = [100 * item.error for item in answered]
     sizes = [abs(error) for error in errors]
-    covered = 100 * fmean(one.covered for one in answered)
+    covered = 100 * fmean(item.covered for item in answered)
     ranks = (ranking(answered), ranking(answered, same_hardware=True))
     return ErrorRow(name, len(answered), refused, median(sizes), fmean(sizes), median(errors), covered, *ranks)
 
@@ -78,16 +78,16 @@ def error_row(name: str, compared: Sequence[ComparedCase]) -> ErrorRow:
 def ranking(compared: Iterable[ComparedCase], *, same_hardware: bool = False) -> float | None:
     """Mean Spearman correlation over workloads, weighted by their configurations."""
     scores = []
-    for found in grouped(compared, _workload_on_hardware if same_hardware else _workload).values():
-        measured = [one.case.measured for one in found]
-        if len(found) >= MIN_RANKED and len(set(measured)) > 1:
-            predicted = [one.predicted.value for one in found if one.predicted is not None]
-            scores += [spearman(measured, predicted)] * len(found)
+    for group in grouped(compared, _workload_on_hardware if same_hardware else _workload).values():
+        measured = [item.case.measured for item in group]
+        if len(group) >= MIN_RANKED and len(set(measured)) > 1:
+            predicted = [item.predicted.value for item in group if item.predicted is not None]
+            scores += [spearman(measured, predicted)] * len(group)
     return fmean(scores) if scores else None
 
 
 def spearman(left: Sequence[float], right: Sequence[float]) -> float:
-    """Rank correlation, ties at their mean rank; 0 where one side does not vary.
+    """Spearman's rank correlation, ties at their mean rank; 0 where one side does not vary.
 
     >>> spearman([1, 2, 3], [10, 20, 30])
     1.0
@@ -105,25 +105,26 @@ def _ranks(values: Sequence[float]) -> list[float]:
         end = start
         while end + 1 < len(order) and values[order[end + 1]] == values[order[start]]:
             end += 1
-        for place in order[start : end + 1]:
-            ranks[place] = (start + end) / 2 + 1
+        for index in order[start : end + 1]:
+            ranks[index] = (start + end) / 2 + 1
         start = end + 1
     return ranks
 
 
-def _workload(one: ComparedCase) -> str:
-    setting = one.case.setting
-    assert setting is not None
-    return f"{one.case.metric} {setting.model} {setting.prompt_tokens} {setting.output_tokens} {setting.load}"
+def _workload(item: ComparedCase) -> str:
+    configuration = item.case.configuration
+    assert configuration is not None, "only cases with a prediction are ranked"
+    lengths = f"{configuration.prompt_tokens} {configuration.output_tokens}"
+    return f"{item.case.metric} {configuration.model} {lengths} {configuration.load}"
 
 
-def _workload_on_hardware(one: ComparedCase) -> str:
-    return f"{_workload(one)} {one.case.hardware}"
+def _workload_on_hardware(item: ComparedCase) -> str:
+    return f"{_workload(item)} {item.case.hardware}"
 
 
 def grouped(items: Iterable[Item], key: Callable[[Item], Key]) -> dict[Key, list[Item]]:
     """Items by `key`, the largest group first."""
     groups: dict[Key, list[Item]] = {}
-    for one in items:
-        groups.setdefault(key(one), []).append(one)
-    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return dict(sorted(groups.items(), key=lambda group: -len(group[1])))

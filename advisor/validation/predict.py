@@ -1,4 +1,4 @@
-"""Predicts published measurements with the one estimator and compares."""
+"""Predicts published measurements with the estimator and compares."""
 
 import signal
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,54 +35,59 @@ from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Workload
-from advisor.validation.cases import PublishedCase, RunSetting, UnclearError
+from advisor.validation.cases import CaseConfiguration, PublishedCase, UnpredictableCaseError
 from advisor.validation.errors import ComparedCase
 
 ROW_COLUMNS = ("case_id", "metric", "measured", "predicted", "low", "high", "basis", "refused")
 PROGRESS_EVERY = 50
 CHUNK = 25
-"""Settings that a process takes at a time: few enough that a stop is soon, and that neither process ends long before the other."""
+"""Configurations that a process takes at a time; few, so that an interrupt is quick and the processes end together."""
 SMALL_JOB = 200
-"""Settings below which starting another process is not worth it."""
+"""Number of configurations below which one process is used."""
 SELF_DRAFT = (0.62, (0.45, 0.85))
-"""Acceptance of tokens that DeepSeek's own head drafts (85-90 % of second tokens: DeepSeek-V3 report 5.4.3; used again for a third
-and a fourth, TensorRT-LLM reports 2.2-2.4 tokens a step) and its range."""
+"""Acceptance of multi-token prediction and its range: 85-90 % of second tokens (DeepSeek-V3 report, 5.4.3); for a third and a fourth
+token the same head is used again, and TensorRT-LLM reports 2.2-2.4 tokens a step."""
 ENDLESS_ROUNDS = 10
-"""Rounds of requests from which a run is as good as endless."""
+"""Rounds of requests from which filling and draining are negligible."""
 GB = 1e9
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What is predicted of one setting, or why not."""
+class CasePrediction:
+    """What is predicted for one configuration, or why it is refused."""
 
     metrics: Metrics | None
     prefill_tok_s: Value | None
     devices: int
+    """Devices of the configuration, for rates per device."""
     model_kind: str
     refused: str = ""
 
 
-def compare_all(cases: Sequence[PublishedCase], on_event: OnEvent | None = None, *, workers: int = 2) -> list[ComparedCase]:
-    """Every case beside its prediction."""
-    answers = answer_all(list(dict.fromkeys(case.setting for case in cases if case.setting is not None)), on_event, workers=workers)
-    return [compare(case, answers[case.setting] if case.setting is not None else None) for case in cases]
+def compare_cases(cases: Sequence[PublishedCase], on_event: OnEvent | None = None, *, workers: int = 2) -> list[ComparedCase]:
+    """Every case with its prediction."""
+    answers = predict_all(
+        list(dict.fromkeys(case.configuration for case in cases if case.configuration is not None)), on_event, workers=workers
+    )
+    return [compare_case(case, answers[case.configuration] if case.configuration is not None else None) for case in cases]
 
 
-def answer_all(settings: list[RunSetting], on_event: OnEvent | None = None, *, workers: int = 2) -> dict[RunSetting, Answer]:
-    """A prediction for each setting, in two processes where there are many."""
-    ordered = as_neighbours(settings)
-    answers: dict[RunSetting, Answer] = {}
+def predict_all(
+    configurations: list[CaseConfiguration], on_event: OnEvent | None = None, *, workers: int = 2
+) -> dict[CaseConfiguration, CasePrediction]:
+    """A prediction for each configuration, in `workers` processes from `SMALL_JOB` configurations on; events tell the progress."""
+    ordered = cache_friendly_order(configurations)
+    answers: dict[CaseConfiguration, CasePrediction] = {}
     if len(ordered) < SMALL_JOB or workers < 2:
-        found: Iterator[Answer] = map(answer, ordered)
-        _collect(ordered, found, answers, on_event)
+        predictions: Iterator[CasePrediction] = map(predict, ordered)
+        _collect(ordered, predictions, answers, on_event)
         return answers
     others = set(active_children())
     with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_the_parent) as pool:
         try:
-            _collect(ordered, pool.map(answer, ordered, chunksize=CHUNK), answers, on_event)
+            _collect(ordered, pool.map(predict, ordered, chunksize=CHUNK), answers, on_event)
         except BaseException:
-            # Whoever stops does not wait for what is at work: nothing of it is kept.
+            # An interrupt does not wait for running predictions, whose results are discarded.
             pool.shutdown(wait=False, cancel_futures=True)
             for process in set(active_children()) - others:
                 process.terminate()
@@ -90,50 +95,57 @@ def answer_all(settings: list[RunSetting], on_event: OnEvent | None = None, *, w
     return answers
 
 
-def as_neighbours(settings: Iterable[RunSetting]) -> list[RunSetting]:
-    """Sorted so that those follow one another that share a model, a machine and prices of steps."""
-    return sorted(settings, key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
+def cache_friendly_order(configurations: Iterable[CaseConfiguration]) -> list[CaseConfiguration]:
+    """Sorted so that configurations that share a model, a machine and step prices are adjacent, for the caches."""
+    return sorted(configurations, key=lambda s: (s.model, s.engine, s.hardware, s.weights, s.kv, s.tp, s.attention_dp, s.expert_devices))
 
 
 def _leave_interrupts_to_the_parent() -> None:
-    """Ctrl-C reaches every process of the terminal; a worker that dies of it would print its own trace."""
+    """Ignore Ctrl-C, which reaches every process of the terminal: a worker that ends by it would print a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _collect(ordered: list[RunSetting], found: Iterator[Answer], answers: dict[RunSetting, Answer], on_event: OnEvent | None) -> None:
+def _collect(
+    ordered: list[CaseConfiguration],
+    predictions: Iterator[CasePrediction],
+    answers: dict[CaseConfiguration, CasePrediction],
+    on_event: OnEvent | None,
+) -> None:
     started = monotonic()
-    for done, (setting, one) in enumerate(zip(ordered, found, strict=True), 1):
-        answers[setting] = one
+    for done, (configuration, prediction) in enumerate(zip(ordered, predictions, strict=True), 1):
+        answers[configuration] = prediction
         if on_event is not None and (done % PROGRESS_EVERY == 0 or done == len(ordered)):
             left_s = (monotonic() - started) / done * (len(ordered) - done)
             on_event(Progress(step="predicting", done=done, total=len(ordered), left_s=left_s))
 
 
-def answer(setting: RunSetting) -> Answer:
-    """Predict one setting; what cannot be predicted is refused with its reason."""
+def predict(configuration: CaseConfiguration) -> CasePrediction:
+    """Predict one configuration; one that cannot be predicted is refused with the reason."""
     try:
-        model = _model(setting.model)
-        engine = load_engine(setting.engine)
-        deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
-        estimator = estimator_for(setting.hardware, setting.engine, setting.run.memory_share)
+        model = _model(configuration.model)
+        engine = load_engine(configuration.engine)
+        deployment, workload = deployment_of(configuration, model, engine), workload_of(configuration)
+        estimator = estimator_for(configuration.hardware, configuration.engine, configuration.run.memory_share)
         capacity = estimator.capacity(deployment, workload)
         if capacity.max_sequences == 0:
             needed, budget = estimator.footprint(deployment, workload).total_bytes(1) / GIB, estimator.budget_bytes / GIB
-            return Answer(None, None, setting.devices, _kind(model), f"does not fit: {needed:.0f} GiB a device of {budget:.0f} usable")
-        workload = as_run(workload, setting, capacity.running_sequences * deployment.parallel.data)
+            return CasePrediction(
+                None, None, configuration.devices, _kind(model), f"does not fit: {needed:.0f} GiB a device of {budget:.0f} usable"
+            )
+        workload = with_stated_requests(workload, configuration, capacity.running_sequences * deployment.parallel.data)
         metrics = estimator.metrics(deployment, workload)
-        return Answer(metrics, estimator.prefill_rate(deployment, workload), setting.devices, _kind(model))
+        return CasePrediction(metrics, estimator.prefill_rate(deployment, workload), configuration.devices, _kind(model))
     except AdvisorError as error:
-        return Answer(None, None, setting.devices, "", error.message)
-    except UnclearError as error:
-        return Answer(None, None, setting.devices, "", str(error))
+        return CasePrediction(None, None, configuration.devices, "", error.message)
+    except UnpredictableCaseError as error:
+        return CasePrediction(None, None, configuration.devices, "", str(error))
 
 
-def deployment_of(setting: RunSetting, model: ModelSpec, engine: EngineProfile) -> Deployment:
-    """The deployment that a row describes; what it leaves out is the engine's default."""
-    format, group = parse_weights(setting.weights or model.weight_format)
-    run, kv = setting.run, setting.kv or setting.run.kv or engine.kv_format_for(format)
-    prompt, output = _lengths(setting)
+def deployment_of(configuration: CaseConfiguration, model: ModelSpec, engine: EngineProfile) -> Deployment:
+    """The deployment of a configuration; what it does not state is the engine's default."""
+    format, group = parse_weights(configuration.weights or model.weight_format)
+    run, kv = configuration.run, configuration.kv or configuration.run.kv or engine.kv_format_for(format)
+    prompt, output = _lengths(configuration)
     return Deployment(
         model=model,
         weights=_weights(model, format, group),
@@ -141,80 +153,83 @@ def deployment_of(setting: RunSetting, model: ModelSpec, engine: EngineProfile) 
         kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv),
         batching=Batching(
             BatchPolicy.CONTINUOUS,
-            setting.concurrency or engine.max_sequences,
+            configuration.concurrency or engine.max_sequences,
             run.token_budget or 0,
-            run.wait_steps(setting.concurrency, prompt, output),
+            run.wait_steps(configuration.concurrency, prompt, output),
         ),
         decoding=Decoding(DecodeMethod.DRAFT, run.draft_tokens, *SELF_DRAFT) if run.draft_tokens else Decoding(),
-        parallel=_parallel(setting),
+        parallel=_parallel(configuration),
         engine=engine.name,
     )
 
 
 def _weights(model: ModelSpec, format: str, group: int | None) -> Weights:
-    """Published 4-bit checkpoints of models with experts leave attention in bf16 (ignore lists of NVIDIA's NVFP4 ones, Kimi, gpt-oss)."""
+    """The weights; attention is bf16 in 4-bit checkpoints of models with experts (ignore lists of NVIDIA's NVFP4, Kimi, gpt-oss)."""
     if format != model.weight_format and structure_of(model).expert_layers and weight_format(format).bits <= 4:
         return Weights(format, group, frozenset({"embedding", "head", "attention"}), "bf16")
     return Weights(format, group)
 
 
-def _parallel(setting: RunSetting) -> Parallel:
-    tp, pp, devices = setting.tp, setting.pp, setting.devices
+def _parallel(configuration: CaseConfiguration) -> Parallel:
+    tp, pp, devices = configuration.tp, configuration.pp, configuration.devices
     groups = tp * pp
-    data = max(setting.attention_dp, devices // groups)
-    if devices % groups or (setting.attention_dp > 1 and setting.attention_dp * groups > devices):
-        raise UnclearError(f"{devices} devices in groups of {tp} x {pp}, {setting.attention_dp} replicas")
-    if setting.run.attention_dp:
-        replicas = max(int(devices * setting.run.decode_share) // pp, 1)
+    data = max(configuration.attention_dp, devices // groups)
+    if devices % groups or (configuration.attention_dp > 1 and configuration.attention_dp * groups > devices):
+        raise UnpredictableCaseError(f"{devices} devices in groups of {tp} x {pp}, {configuration.attention_dp} replicas")
+    if configuration.run.attention_dp:
+        replicas = max(int(devices * configuration.run.decode_share) // pp, 1)
         return Parallel(pipeline=pp, data=replicas, expert=replicas)
-    wide = setting.attention_dp > 1 and setting.expert_devices > tp
-    return Parallel(tensor=tp, pipeline=pp, data=data, expert=setting.expert_devices if wide else 1)
+    wide = configuration.attention_dp > 1 and configuration.expert_devices > tp
+    return Parallel(tensor=tp, pipeline=pp, data=data, expert=configuration.expert_devices if wide else 1)
 
 
-def _lengths(setting: RunSetting) -> tuple[int, int]:
-    """Mean prompt and answer of a run whose script draws them from a range below the stated ones."""
-    share = setting.run.length_share
-    return max(round(share * setting.prompt_tokens), 1), max(round(share * setting.output_tokens), 1)
+def _lengths(configuration: CaseConfiguration) -> tuple[int, int]:
+    """Mean prompt and output length; some scripts draw them from a range below the stated ones."""
+    share = configuration.run.length_share
+    return max(round(share * configuration.prompt_tokens), 1), max(round(share * configuration.output_tokens), 1)
 
 
-def workload_of(setting: RunSetting) -> Workload:
-    """The load that a row describes."""
-    load = {"max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}.get(setting.load, Load.CLOSED)
-    if setting.run.static and load is Load.CLOSED:
-        load = Load.BURST  # one batch: nobody follows
-    prompt, output = _lengths(setting)
-    spread = {} if setting.run.length_spread is None else {"length_spread": setting.run.length_spread}
+def workload_of(configuration: CaseConfiguration) -> Workload:
+    """The workload of a configuration."""
+    load = {"max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}.get(configuration.load, Load.CLOSED)
+    if configuration.run.static and load is Load.CLOSED:
+        load = Load.BURST  # one batch, no later arrivals
+    prompt, output = _lengths(configuration)
+    spread = {} if configuration.run.length_spread is None else {"length_spread": configuration.run.length_spread}
     return Workload(
         prompt_tokens=prompt,
         output_tokens=output,
         load=load,
-        concurrency=setting.concurrency if load is not Load.OPEN else None,
-        request_rate_per_s=setting.request_rate if load is Load.OPEN else None,
+        concurrency=configuration.concurrency if load is not Load.OPEN else None,
+        request_rate_per_s=configuration.request_rate if load is Load.OPEN else None,
         **spread,
     )
 
 
-def as_run(workload: Workload, setting: RunSetting, running: int) -> Workload:
-    """An offline run of so few requests that filling up and draining count; more are as good as endless."""
-    requests = setting.run.requests
+def with_stated_requests(workload: Workload, configuration: CaseConfiguration, running: int) -> Workload:
+    """An offline run with its number of requests, where they are few enough that filling and draining matter; else as it is.
+
+    `running` is the number of sequences that fit.
+    """
+    requests = configuration.run.requests
     if workload.load is not Load.OFFLINE or requests is None or requests > ENDLESS_ROUNDS * running:
         return workload
     return workload.model_copy(update={"load": Load.BURST, "concurrency": requests})
 
 
-def compare(case: PublishedCase, found: Answer | None) -> ComparedCase:
-    """A row beside its prediction."""
-    refused = case.unclear or (found.refused if found else "")
-    value = _predicted(case.metric, found) if found is not None and not refused else None
+def compare_case(case: PublishedCase, prediction: CasePrediction | None) -> ComparedCase:
+    """A case with its prediction."""
+    refused = case.unclear or (prediction.refused if prediction else "")
+    value = _predicted(case.metric, prediction) if prediction is not None and not refused else None
     if value is None and not refused:
         refused = f"no {case.metric} for this load"
     if value is not None and case.measured <= 0:
         value, refused = None, "the measured value is not positive"
-    return ComparedCase(case, value, found.model_kind if found else "", refused)
+    return ComparedCase(case, value, prediction.model_kind if prediction else "", refused)
 
 
-def _predicted(metric: str, found: Answer) -> Value | None:
-    metrics = found.metrics
+def _predicted(metric: str, prediction: CasePrediction) -> Value | None:
+    metrics = prediction.metrics
     if metrics is None:
         return None
     match metric:
@@ -225,11 +240,11 @@ def _predicted(metric: str, found: Answer) -> Value | None:
         case "output_tok_s_total":
             return metrics.throughput_tok_s
         case "output_tok_s_per_gpu":
-            return metrics.throughput_tok_s and metrics.throughput_tok_s.scaled(1 / found.devices)
+            return metrics.throughput_tok_s and metrics.throughput_tok_s.scaled(1 / prediction.devices)
         case "decode_tok_s_single_stream":
             return metrics.decode_tok_s
         case "prefill_tok_s":
-            return found.prefill_tok_s
+            return prediction.prefill_tok_s
         case "peak_memory_gb":
             return metrics.peak_memory_gib and metrics.peak_memory_gib.scaled(GIB / GB)
         case _:
@@ -237,12 +252,12 @@ def _predicted(metric: str, found: Answer) -> Value | None:
 
 
 def write_rows(path: Path, compared: list[ComparedCase]) -> None:
-    """One line per case."""
+    """Write a CSV table with one line per case; raises as `write_whole` does."""
     lines = []
-    for one in compared:
-        value = one.predicted
+    for item in compared:
+        value = item.predicted
         numbers = (f"{value.value:.6g}", f"{value.low:.6g}", f"{value.high:.6g}", value.basis.value) if value else ("", "", "", "")
-        lines.append((one.case.case_id, one.case.metric, f"{one.case.measured:.6g}", *numbers, one.refused))
+        lines.append((item.case.case_id, item.case.metric, f"{item.case.measured:.6g}", *numbers, item.refused))
     write_csv(path, ROW_COLUMNS, lines)
 
 
@@ -260,7 +275,7 @@ def _model(name: str) -> ModelSpec:
 
 @lru_cache(maxsize=4)
 def estimator_for(hardware_id: str, engine_name: str, memory_share: float | None) -> Estimator:
-    """An engine on a device by its data sheet, with the share of the memory that a run gave it; `None` leaves the engine's own.
+    """The estimator of an engine on a catalogue device; `memory_share` replaces the engine's own share of memory.
 
     Raises `AdvisorError` `hardware-not-found` or `engine-not-found`.
     """

@@ -1,4 +1,4 @@
-"""Errors of all published rows as one report."""
+"""The report of a validation: errors by metric and group, targets, refusals."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from advisor.validation.targets import AccuracyTarget, targets_of
 
 @dataclass(frozen=True, slots=True)
 class ValidationReport:
-    """Errors by metric, and of each metric by engine, hardware, kind of model, basis and publication."""
+    """Errors by metric, and of each metric by engine, hardware, kind of model, basis and source."""
 
     cases: str
     targets: tuple[AccuracyTarget, ...]
@@ -18,8 +18,9 @@ class ValidationReport:
     groups: tuple[tuple[str, str, tuple[ErrorRow, ...]], ...]
     """Metric, what it is grouped by, and the groups."""
     unstated: tuple[ErrorRow, ...]
-    """Rows that do not state the weights' precision: predicted with the checkpoint's own, and in no other table."""
+    """Rows that do not state the weights' precision; predicted with the checkpoint's own, and not part of the other tables."""
     refusals: tuple[tuple[str, int], ...]
+    """Reasons without a prediction and the number of rows of each, most frequent first."""
 
     def as_dict(self) -> dict[str, object]:
         """The published form."""
@@ -35,28 +36,28 @@ class ValidationReport:
 
 
 def report_of(cases: str, compared: Sequence[ComparedCase]) -> ValidationReport:
-    """Put comparisons into groups."""
-    stated = [one for one in compared if one.case.precision_stated]
-    unstated = [one for one in compared if not one.case.precision_stated]
-    by_metric = grouped(stated, lambda one: one.case.metric)
+    """The report of compared cases; `cases` names their table."""
+    stated = [item for item in compared if item.case.precision_stated]
+    unstated = [item for item in compared if not item.case.precision_stated]
+    by_metric = grouped(stated, lambda item: item.case.metric)
     keys: tuple[tuple[str, Callable[[ComparedCase], str]], ...] = (
-        ("engine", lambda one: one.case.engine),
-        ("hardware", lambda one: one.case.hardware),
-        ("model kind", lambda one: one.model_kind or "unknown"),
-        ("basis", lambda one: one.predicted.basis.value if one.predicted else "refused"),
-        ("source", lambda one: one.case.publication),
+        ("engine", lambda item: item.case.engine),
+        ("hardware", lambda item: item.case.hardware),
+        ("model kind", lambda item: item.model_kind or "unknown"),
+        ("basis", lambda item: item.predicted.basis.value if item.predicted else "refused"),
+        ("source", lambda item: item.case.publication),
     )
     groups = tuple(
-        (metric, by, tuple(error_row(name, rows) for name, rows in grouped(found, key).items()))
-        for metric, found in by_metric.items()
+        (metric, by, tuple(error_row(name, members) for name, members in grouped(rows, key).items()))
+        for metric, rows in by_metric.items()
         for by, key in keys
     )
-    refusals = Counter(one.refused for one in compared if one.refused)
+    refusals = Counter(item.refused for item in compared if item.refused)
     return ValidationReport(
         cases,
         targets_of(compared),
-        tuple(error_row(metric, found) for metric, found in by_metric.items()),
+        tuple(error_row(metric, rows) for metric, rows in by_metric.items()),
         groups,
-        tuple(error_row(metric, found) for metric, found in grouped(unstated, lambda one: one.case.metric).items()),
+        tuple(error_row(metric, rows) for metric, rows in grouped(unstated, lambda item: item.case.metric).items()),
         tuple(refusals.most_common()),
     )

@@ -1,4 +1,4 @@
-"""How published measurements were run, where their rows do not say: rules read from launch scripts and documents."""
+"""Settings of published runs that their rows do not state, by rules with sources: `profiles/evidence/published_runs.yaml`."""
 
 import re
 from dataclasses import dataclass, replace
@@ -20,68 +20,69 @@ Choices = str | int | tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSettings:
-    """What a run set that its row does not state. `None` means the engine's default."""
+    """Settings of a run that its row does not state. `None` means the engine's default."""
 
     engine: str | None = None
-    """The profile of the engine at that version."""
+    """Name of the engine profile for the version of the run."""
     length_share: float = 1.0
     """Mean length of prompts and answers as a share of the stated one."""
     length_spread: float | None = None
-    """Lengths vary evenly by this share either way."""
+    """Lengths are uniform within ± this share."""
     token_budget: int | None = None
+    """Most tokens of a step."""
     poll_steps: int = 1
-    """Decoding steps between two looks at the queue."""
+    """Decoding steps between polls of the queue."""
     hold_steps: int = 0
-    """Most decoding steps that waiting prompts are held back for others to join them."""
+    """Most decoding steps that waiting prompts are delayed to be batched with later ones."""
     hold_share: float = 0.0
-    """Share of the token budget that ends the holding."""
+    """Share of the token budget from which waiting prompts are not delayed."""
     kv: str | None = None
     memory_share: float | None = None
     attention_dp: bool = False
-    """Attention is replicated on every device, and experts are spread over all of them."""
+    """Attention is replicated on every device, and experts are divided among all of them."""
     draft_tokens: int = 0
-    """Tokens that the model's own extra heads draft in each step (multi-token prediction)."""
+    """Tokens drafted per step by the model's multi-token prediction."""
     decode_share: float = 1.0
-    """Share of the devices that decode where others prefill."""
+    """Share of the devices that decode in a disaggregated deployment."""
     requests: int | None = None
     """Requests of an offline run."""
     static: bool = False
-    """One batch is prefilled, then decoded to its end."""
+    """Static batching: one batch is prefilled, then decoded to its end."""
 
     def wait_steps(self, concurrency: int | None, prompt: int, output: int) -> float:
-        """Decoding steps that a request waits for on average: half of a polling interval, and the time that prompts are held.
+        """Mean decoding steps that a request waits: half of a polling interval, and the delay for batching.
 
-        Requests come when others end, `concurrency` in `output` steps. Who comes first waits for all of the holding, those who
-        join for half of it on average; it ends early when the prompts fill the share of the budget.
+        Requests arrive when others finish, `concurrency` in `output` steps. The first waits for the whole delay, those that join
+        it for half of it on average; the delay ends early when prompts reach `hold_share` of the token budget.
         """
         polling = self.poll_steps / 2 if self.poll_steps > 1 else 0.0
         if not self.hold_steps or not concurrency or concurrency < 2:
             return polling
         rate = concurrency / output
         needed = max(self.hold_share * (self.token_budget or 0) / prompt - 1, 0.0)
-        held = min(float(self.hold_steps), needed / rate)
-        joined = rate * held
-        return polling + held * (1 + joined / 2) / (1 + joined)
+        delay = min(float(self.hold_steps), needed / rate)
+        joined = rate * delay
+        return polling + delay * (1 + joined / 2) / (1 + joined)
 
 
 class SettingRule(Frozen):
-    """Settings of all rows that match, and where they were read."""
+    """Settings of all rows that match `when`, and their source."""
 
     when: dict[str, Choices | bool]
     set: dict[str, Any]
     cite: str
 
 
-NOTHING = RunSettings()
+NO_SETTINGS = RunSettings()
 
 
 def run_settings(row: dict[str, str]) -> RunSettings:
-    """What is known of the run behind a row of published measurements."""
-    found = NOTHING
+    """The settings of the run behind a row: of all rules that match, later ones override."""
+    settings = NO_SETTINGS
     for rule in _rules():
-        if all(_holds(name, wanted, row) for name, wanted in rule.when.items()):
-            found = replace(found, **{name: _settled(name, value, row) for name, value in rule.set.items()})
-    return found
+        if all(_matches(name, wanted, row) for name, wanted in rule.when.items()):
+            settings = replace(settings, **{name: _resolved(name, value, row) for name, value in rule.set.items()})
+    return settings
 
 
 @cache
@@ -90,7 +91,7 @@ def _rules() -> tuple[SettingRule, ...]:
     return TypeAdapter(tuple[SettingRule, ...]).validate_python(read_yaml(path, what="published runs"))
 
 
-def _holds(name: str, wanted: Choices | bool, row: dict[str, str]) -> bool:
+def _matches(name: str, wanted: Choices | bool, row: dict[str, str]) -> bool:
     choices = wanted if isinstance(wanted, tuple) else (wanted,)
     match name:
         case "source":
@@ -111,7 +112,7 @@ def _holds(name: str, wanted: Choices | bool, row: dict[str, str]) -> bool:
             return row[name].lower() in {str(choice).lower() for choice in choices}
 
 
-def _settled(name: str, value: Any, row: dict[str, str]) -> Any:
+def _resolved(name: str, value: Any, row: dict[str, str]) -> Any:
     if name != "token_budget":
         return value
     lengths = {"prompt": "prompt_tokens", "output": "output_tokens", "concurrency": "concurrency"}
@@ -126,9 +127,9 @@ def _number(text: str, absent: float) -> float:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    """The first dotted number in a text; newer than any where there is none."""
-    found = re.search(r"\d+(?:\.\d+)+", text)
-    return tuple(int(part) for part in found.group().split(".")) if found else (1 << 30,)
+    """The first dotted number in a text; where there is none, one above any version."""
+    match = re.search(r"\d+(?:\.\d+)+", text)
+    return tuple(int(part) for part in match.group().split(".")) if match else (1 << 30,)
 
 
 @cache

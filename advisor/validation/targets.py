@@ -1,4 +1,4 @@
-"""What the estimator aims at on published measurements, and what it reaches."""
+"""Accuracy targets on published measurements, and whether they are met."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from advisor.profiles.hardware import load_hardware
 from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
 
 LONGEST_TTFT_MS = 8000.0
-"""A longer wait in a closed loop is a queue."""
+"""A longer TTFT in a closed loop is a queueing delay."""
 COVERED_PCT = (86.0, 94.0)
+"""Coverage of the 90 % ranges that is aimed at."""
 TORCH_ENGINES = ("transformers", "gpt-fast", "autoawq", "tinychat", "advisor")
 """Engines that run one stream in modelling code written with torch."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccuracyTarget:
-    """One thing that is aimed at, and how it stands. `None` in `low` or `high` is no bound, in `reached` no rows."""
+    """Bounds on one measure of error. `low` or `high` `None` is no bound; `reached` `None` is no rows."""
 
     metric: str
     measure: str
@@ -29,7 +30,7 @@ class AccuracyTarget:
 
     @property
     def met(self) -> bool | None:
-        """Whether it is reached; `None` without rows."""
+        """Whether `reached` is within the bounds; `None` without rows."""
         if self.reached is None:
             return None
         return (self.low is None or self.reached >= self.low) and (self.high is None or self.reached <= self.high)
@@ -40,29 +41,29 @@ class AccuracyTarget:
 
 
 def targets_of(compared: Sequence[ComparedCase]) -> tuple[AccuracyTarget, ...]:
-    """Every target, judged on the rows whose precision is stated."""
-    stated = [one for one in compared if one.case.precision_stated]
+    """Every target, on rows that state the weights' precision; the share of answered rows on all."""
+    stated = [item for item in compared if item.case.precision_stated]
     return (*_times(stated), *_single_stream(stated), *_rates_and_memory(stated), *_coverage(stated), _answered(compared))
 
 
 def _times(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
-    tpot = error_row("TPOT, closed loop", [one for one in stated if one.case.metric == "tpot_ms" and _load(one) == "closed"])
+    tpot = error_row("TPOT, closed loop", [item for item in stated if item.case.metric == "tpot_ms" and _load(item) == "closed"])
     yield _median(tpot, 9)
     yield _target(tpot, "mean |error|", tpot.mean_abs_pct, high=16)
     yield _target(tpot, "Spearman", tpot.ranking, low=0.97, unit="")
-    waits = [one for one in stated if one.case.metric == "ttft_ms" and _load(one) == "closed" and one.case.measured < LONGEST_TTFT_MS]
+    waits = [item for item in stated if item.case.metric == "ttft_ms" and _load(item) == "closed" and item.case.measured < LONGEST_TTFT_MS]
     ttft = error_row("TTFT, closed loop, below 8 s", waits)
     yield _median(ttft, 20)
     yield _target(ttft, "bias", ttft.median_bias_pct, low=-8, high=8)
 
 
 def _single_stream(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
-    found = [one for one in stated if one.case.metric == "decode_tok_s_single_stream"]
-    yield _median(error_row("single-stream decode", found), 10)
-    for family, rows in grouped(found, lambda one: _family(one.case.hardware)).items():
+    decoding = [item for item in stated if item.case.metric == "decode_tok_s_single_stream"]
+    yield _median(error_row("single-stream decode", decoding), 10)
+    for family, rows in grouped(decoding, lambda item: _family(item.case.hardware)).items():
         yield _median(error_row(f"single-stream decode, {family}", rows), 10)
-    for name, is_one in _ENGINES:
-        yield _median(error_row(f"single-stream decode, {name}", [one for one in found if is_one(one.case.engine)]), 10)
+    for name, is_member in _ENGINES:
+        yield _median(error_row(f"single-stream decode, {name}", [item for item in decoding if is_member(item.case.engine)]), 10)
 
 
 _ENGINES: tuple[tuple[str, Callable[[str], bool]], ...] = (
@@ -79,19 +80,19 @@ def _rates_and_memory(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget
         ("maximum batch", ("max_batch",), None, 15),
     )
     for name, metrics, load, most in wanted:
-        yield _median(error_row(name, [one for one in stated if one.case.metric in metrics and load in (None, _load(one))]), most)
+        yield _median(error_row(name, [item for item in stated if item.case.metric in metrics and load in (None, _load(item))]), most)
 
 
 def _coverage(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
-    answered = (one for one in stated if one.predicted is not None)
+    answered = (item for item in stated if item.predicted is not None)
     for name, rows in grouped(answered, _metric_and_basis).items():
         row = error_row(name, rows)
         yield _target(row, "covered", row.coverage_pct, low=COVERED_PCT[0], high=COVERED_PCT[1])
 
 
-def _metric_and_basis(one: ComparedCase) -> str:
-    assert one.predicted is not None
-    return f"{one.case.metric}, {one.predicted.basis.value}"
+def _metric_and_basis(item: ComparedCase) -> str:
+    assert item.predicted is not None
+    return f"{item.case.metric}, {item.predicted.basis.value}"
 
 
 def _answered(compared: Iterable[ComparedCase]) -> AccuracyTarget:
@@ -110,13 +111,13 @@ def _target(
     return AccuracyTarget(metric=row.name, measure=measure, low=low, high=high, unit=unit, reached=reached, rows=row.answered)
 
 
-def _load(one: ComparedCase) -> str:
-    return one.case.setting.load if one.case.setting else ""
+def _load(item: ComparedCase) -> str:
+    return item.case.configuration.load if item.case.configuration else ""
 
 
 @lru_cache(maxsize=256)
 def _family(hardware: str) -> str:
-    """The architecture's first word, Apple for all of Apple's; what is not in the catalogue stands alone."""
+    """First word of the architecture, `Apple` for all of Apple's; hardware outside the catalogue is a family of its own."""
     if hardware.startswith("apple-"):
         return "Apple"
     try:

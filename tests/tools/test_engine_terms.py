@@ -8,7 +8,7 @@ import pytest
 
 from advisor.profiles.engines import load_engine
 from advisor.validation.cases import PublishedCase, read_cases
-from advisor.validation.predict import answer, compare
+from advisor.validation.predict import compare_case, predict
 from tools.cross_validate import held_out, model_of, source_of, summary
 from tools.engine_terms import NAMES, Row, constants_of, rows_of
 from tools.fit_engines import HIGHEST, LOWEST, TYPICAL, fit, fit_all
@@ -17,7 +17,11 @@ CASES = Path(__file__).parents[2] / "benchmarks" / "published" / "cases.csv"
 
 
 def cut(step: int, engines: tuple[str, ...] = ("vllm", "sglang", "tensorrt-llm")) -> list[PublishedCase]:
-    known = [case for case in read_cases(CASES) if case.setting is not None and case.setting.engine in engines and case.precision_stated]
+    known = [
+        case
+        for case in read_cases(CASES)
+        if case.configuration is not None and case.configuration.engine in engines and case.precision_stated
+    ]
     return known[::step]
 
 
@@ -29,9 +33,9 @@ def rows() -> list[Row]:
 def test_terms_times_constants_are_what_the_estimator_predicts(rows: list[Row]) -> None:
     off = []
     for row in rows:
-        setting = row.case.setting
+        setting = row.case.configuration
         assert setting is not None
-        predicted = compare(row.case, answer(setting)).predicted
+        predicted = compare_case(row.case, predict(setting)).predicted
         assert predicted is not None
         seconds = float(row.terms @ constants_of(load_engine(setting.engine).gpu))
         mine = 1 / seconds if row.rate else 1e3 * seconds

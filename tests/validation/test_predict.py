@@ -128,7 +128,7 @@ def test_layouts_that_count_a_group_twice_are_read_once(tmp_path: Path) -> None:
     layouts = (("64", "64"), ("8", "8"), ("16", "4"), ("2", "2"))
     rows = [{"devices": devices, "tp": tp, "notes": note} for note, (devices, tp) in zip(notes, layouts, strict=True)]
     cases = read_cases(table(tmp_path / "cases.csv", *rows))
-    found = [(s.devices, s.tp, s.attention_dp, s.expert_devices) for case in cases if (s := case.setting)]
+    found = [(s.devices, s.tp, s.attention_dp, s.expert_devices) for case in cases if (s := case.configuration)]
     assert found == [(8, 8, 1, 8), (8, 8, 1, 8), (4, 1, 4, 4), (4, 2, 2, 4)]
 
 

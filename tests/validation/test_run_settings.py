@@ -5,9 +5,9 @@ import pytest
 from advisor.backends.deployment import Parallel
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model
-from advisor.validation.cases import COLUMNS, setting_of
+from advisor.validation.cases import COLUMNS, configuration_of
 from advisor.validation.predict import deployment_of, workload_of
-from advisor.validation.run_settings import NOTHING, RunSettings, run_settings
+from advisor.validation.run_settings import NO_SETTINGS, RunSettings, run_settings
 
 DATED = "aiconfigurator silicon sample (Apache-2.0) 2026-03-25T00:00:00.000Z"
 
@@ -19,7 +19,7 @@ def row(**given: str) -> dict[str, str]:
 
 
 def test_rows_of_unknown_publications_keep_the_engines_defaults() -> None:
-    assert run_settings(row(source="a blog")) == NOTHING
+    assert run_settings(row(source="a blog")) == NO_SETTINGS
 
 
 @pytest.mark.parametrize(("concurrency", "steps"), [("8", 10), ("16", 30), ("64", 30)])
@@ -34,7 +34,7 @@ def test_budgets_are_sums_of_lengths_and_constants() -> None:
 
 
 def test_lengths_are_drawn_below_the_stated_ones() -> None:
-    setting = setting_of(row())
+    setting = configuration_of(row())
     workload = workload_of(setting)
     assert (workload.prompt_tokens, workload.output_tokens, workload.length_spread) == (922, 922, 0.111)
 
@@ -47,7 +47,7 @@ def test_old_versions_have_their_own_profile() -> None:
 
 def test_attention_is_replicated_where_the_run_says_so() -> None:
     source = "NVIDIA/TensorRT-LLM docs/source/performance/perf-overview.md @00f37686 (v1.0) Qwen3-30B-A3B"
-    setting = setting_of(
+    setting = configuration_of(
         row(
             engine="tensorrt-llm",
             model="Qwen/Qwen3-30B-A3B",
@@ -60,7 +60,7 @@ def test_attention_is_replicated_where_the_run_says_so() -> None:
     )
     deployment = deployment_of(setting, find_model(setting.model), load_engine(setting.engine))
     assert deployment.parallel == Parallel(data=8, expert=8)
-    dense = setting_of(
+    dense = configuration_of(
         row(engine="tensorrt-llm", model="meta-llama/Llama-3.3-70B-Instruct", load="max", source=source, metric="output_tok_s_total")
     )
     assert deployment_of(dense, find_model(dense.model), load_engine(dense.engine)).parallel == Parallel(tensor=8)

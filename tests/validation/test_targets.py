@@ -32,11 +32,11 @@ def target(rows: list[ComparedCase], metric: str, measure: str) -> AccuracyTarge
 
 
 def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: PublishedCase) -> None:
-    assert case.setting is not None
+    assert case.configuration is not None
     rows = [
         compared(case, 100, 110, metric="ttft_ms"),
         compared(case, 9000, 90_000, metric="ttft_ms"),
-        compared(case, 100, 900, metric="ttft_ms", setting=replace(case.setting, load="open")),
+        compared(case, 100, 900, metric="ttft_ms", setting=replace(case.configuration, load="open")),
         compared(case, 100, 900, metric="ttft_ms", precision_stated=False),
     ]
     found = target(rows, "TTFT, closed loop, below 8 s", "median |error|")
@@ -57,8 +57,8 @@ def test_too_wide_a_range_misses_as_one_too_narrow_does(case: PublishedCase) -> 
 
 
 def test_offline_throughput_is_not_that_of_a_closed_loop(case: PublishedCase) -> None:
-    assert case.setting is not None
-    offline = replace(case.setting, load="max")
+    assert case.configuration is not None
+    offline = replace(case.configuration, load="max")
     rows = [
         compared(case, 100, 150, metric="output_tok_s_total"),
         compared(case, 100, 110, metric="output_tok_s_total", setting=offline),
