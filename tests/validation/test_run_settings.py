@@ -34,8 +34,8 @@ def test_budgets_are_sums_of_lengths_and_constants() -> None:
 
 
 def test_lengths_are_drawn_below_the_stated_ones() -> None:
-    setting = configuration_of(row())
-    workload = workload_of(setting)
+    configuration = configuration_of(row())
+    workload = workload_of(configuration)
     assert (workload.prompt_tokens, workload.output_tokens, workload.length_spread) == (922, 922, 0.111)
 
 
@@ -47,7 +47,7 @@ def test_old_versions_have_their_own_profile() -> None:
 
 def test_attention_is_replicated_where_the_run_says_so() -> None:
     source = "NVIDIA/TensorRT-LLM docs/source/performance/perf-overview.md @00f37686 (v1.0) Qwen3-30B-A3B"
-    setting = configuration_of(
+    configuration = configuration_of(
         row(
             engine="tensorrt-llm",
             model="Qwen/Qwen3-30B-A3B",
@@ -58,7 +58,7 @@ def test_attention_is_replicated_where_the_run_says_so() -> None:
             concurrency="",
         )
     )
-    deployment = deployment_of(setting, find_model(setting.model), load_engine(setting.engine))
+    deployment = deployment_of(configuration, find_model(configuration.model), load_engine(configuration.engine))
     assert deployment.parallel == Parallel(data=8, expert=8)
     dense = configuration_of(
         row(engine="tensorrt-llm", model="meta-llama/Llama-3.3-70B-Instruct", load="max", source=source, metric="output_tok_s_total")

@@ -36,7 +36,7 @@ def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: PublishedCase) ->
     rows = [
         compared(case, 100, 110, metric="ttft_ms"),
         compared(case, 9000, 90_000, metric="ttft_ms"),
-        compared(case, 100, 900, metric="ttft_ms", setting=replace(case.configuration, load="open")),
+        compared(case, 100, 900, metric="ttft_ms", configuration=replace(case.configuration, load="open")),
         compared(case, 100, 900, metric="ttft_ms", precision_stated=False),
     ]
     found = target(rows, "TTFT, closed loop, below 8 s", "median |error|")
@@ -61,8 +61,8 @@ def test_offline_throughput_is_not_that_of_a_closed_loop(case: PublishedCase) ->
     offline = replace(case.configuration, load="max")
     rows = [
         compared(case, 100, 150, metric="output_tok_s_total"),
-        compared(case, 100, 110, metric="output_tok_s_total", setting=offline),
-        compared(case, 100, 110, metric="output_tok_s_per_gpu", setting=offline),
+        compared(case, 100, 110, metric="output_tok_s_total", configuration=offline),
+        compared(case, 100, 110, metric="output_tok_s_per_gpu", configuration=offline),
     ]
     assert target(rows, "maximum throughput, offline", "median |error|").rows == 2
 
