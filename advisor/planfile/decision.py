@@ -1,9 +1,12 @@
 """The decision in a plan file, which `advisor apply` runs; the text under each field is what `advisor explain` and the schema say."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from advisor.backends.deployment import Attention, Batching, KvCache
 
 Whole = Annotated[int, Field(ge=1, strict=True)]
 Positive = Annotated[float, Field(gt=0, strict=True)]
@@ -16,6 +19,8 @@ class PlanPart(BaseModel):
     """A frozen section that keeps the keys it does not know."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
+    record_keys: ClassVar[Mapping[str, str]] = {}
+    """Fields of the deployment's record that the section mirrors, and their keys here."""
 
     def unknown_keys(self, path: str = "") -> Iterator[str]:
         """Dotted names of every key that this version of advisor does not know."""
@@ -26,6 +31,30 @@ class PlanPart(BaseModel):
             for part in parts:
                 if isinstance(part, PlanPart):
                     yield from part.unknown_keys(f"{path}{name}.")
+
+
+Section = TypeVar("Section", bound=PlanPart)
+
+
+def mirrors(record: type, **keys: str | None) -> Callable[[type[Section]], type[Section]]:
+    """Declare that a section holds the fields of a deployment's record.
+
+    `keys` gives the key of a field where it is not the field's name, and `None` for a field that plan files leave out. A field for which
+    the section declares no key gets an optional one of the field's type, so that a new option of a technique needs no change here.
+    """
+    named = {field.name: keys.get(field.name, field.name) for field in dataclasses.fields(record)}
+    record_keys = {name: key for name, key in named.items() if key is not None}
+
+    def complete(section: type[Section]) -> type[Section]:
+        undeclared = {name: key for name, key in record_keys.items() if key not in section.model_fields}
+        if undeclared:
+            types = get_type_hints(record)
+            added: dict[str, Any] = {key: (types[name] | None, None) for name, key in undeclared.items()}
+            section = create_model(section.__name__, __base__=section, __doc__=section.__doc__, __module__=section.__module__, **added)
+        section.record_keys = record_keys
+        return section
+
+    return complete
 
 
 class Engine(PlanPart):
@@ -61,6 +90,7 @@ class WeightsChoice(PlanPart):
     """Kinds of matrices that stay in the model's own format."""
 
 
+@mirrors(KvCache, format="dtype", sink_tokens="first_tokens")
 class CacheChoice(PlanPart):
     """Where keys and values live."""
 
@@ -91,6 +121,7 @@ class PatternChoice(PlanPart):
     """Tokens of a block."""
 
 
+@mirrors(Attention)
 class AttentionChoice(PlanPart):
     """What computes attention."""
 
@@ -102,6 +133,7 @@ class AttentionChoice(PlanPart):
     """What a token sees of a cache that keeps everything; all of it where this is absent."""
 
 
+@mirrors(Batching, max_sequences="max_num_seqs", token_budget="max_batched_tokens", wait_steps=None, chunked="chunked_prefill")
 class BatchingChoice(PlanPart):
     """Which requests share a step."""
 

@@ -8,14 +8,12 @@ from typing import Any, TypeVar
 
 from advisor.backends.deployment import (
     Attention,
-    AttentionBackend,
     Batching,
     BatchPolicy,
     DecodeMethod,
     Decoding,
     Deployment,
     KvCache,
-    KvLayout,
     Parallel,
     Pattern,
     Weights,
@@ -23,7 +21,7 @@ from advisor.backends.deployment import (
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import by_name
 from advisor.planfile import decision
-from advisor.planfile.decision import TechniqueChoice
+from advisor.planfile.decision import PlanPart, Section, TechniqueChoice
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planning.advice import Candidate
 from advisor.profiles.architectures.spec import ModelSpec
@@ -32,6 +30,7 @@ from advisor.profiles.model_store import find_model, is_shipped
 from advisor.quantities.formatting import three_digits
 
 Member = TypeVar("Member", bound=StrEnum)
+Record = TypeVar("Record")
 
 
 def apply_of(candidate: Candidate) -> decision.Apply:
@@ -43,13 +42,12 @@ def apply_of(candidate: Candidate) -> decision.Apply:
         weights=decision.WeightsChoice(
             dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
         ),
-        attention=_attention(found.attention),
-        kv_cache=_cache(found.kv),
+        attention=_section(decision.AttentionChoice, found.attention, pattern=_pattern_choice(found.attention.pattern)),
+        kv_cache=_section(decision.CacheChoice, found.kv),
         speculative=_speculation(found.decoding),
-        batching=decision.BatchingChoice(
-            policy=found.batching.policy,
-            max_num_seqs=found.batching.max_sequences,
-            max_batched_tokens=found.batching.token_budget or None,
+        batching=_section(
+            decision.BatchingChoice,
+            found.batching,
             chunked_prefill=found.batching.chunked if found.batching.policy == BatchPolicy.CONTINUOUS else None,
         ),
         techniques=tuple(_technique(technique) for technique in candidate.techniques),
@@ -62,15 +60,10 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
     return Deployment(
         model=model,
         weights=Weights(format=chosen.weights.dtype, group_size=chosen.weights.group_size, kept_kinds=frozenset(chosen.weights.keep)),
-        attention=_seen(chosen.attention),
-        kv=_kept(chosen.kv_cache),
+        attention=_record(Attention, chosen.attention, "attention", pattern=_pattern(chosen.attention.pattern)),
+        kv=_record(KvCache, chosen.kv_cache, "kv_cache"),
         decoding=_decoding(chosen.speculative),
-        batching=Batching(
-            policy=_member(BatchPolicy, chosen.batching.policy, "batching.policy"),
-            max_sequences=chosen.batching.max_num_seqs,
-            token_budget=chosen.batching.max_batched_tokens or 0,
-            chunked=is_chunked(plan),
-        ),
+        batching=_record(Batching, chosen.batching, "batching", chunked=is_chunked(plan)),
         parallel=Parallel(
             tensor=chosen.parallel.tensor, pipeline=chosen.parallel.pipeline, data=chosen.parallel.data, expert=chosen.parallel.expert
         ),
@@ -114,37 +107,43 @@ def kept_path(folder: str | None) -> str | None:
     return None if folder is None or is_shipped(folder) else shorter_home(folder)
 
 
-def _attention(attention: Attention) -> decision.AttentionChoice:
-    pattern = decision.PatternChoice(**dataclasses.asdict(attention.pattern)) if attention.pattern is not None else None
-    return decision.AttentionChoice(backend=attention.backend, window=attention.window, pattern=pattern)
+def _pattern_choice(pattern: Pattern | None) -> decision.PatternChoice | None:
+    return None if pattern is None else decision.PatternChoice(**dataclasses.asdict(pattern))
 
 
-def _seen(chosen: decision.AttentionChoice) -> Attention:
-    told = chosen.pattern
-    pattern = Pattern(told.window, told.global_tokens, told.random_blocks, told.block_tokens) if told is not None else None
-    return Attention(backend=_member(AttentionBackend, chosen.backend, "attention.backend"), window=chosen.window, pattern=pattern)
+def _pattern(chosen: decision.PatternChoice | None) -> Pattern | None:
+    return None if chosen is None else Pattern(**{field.name: getattr(chosen, field.name) for field in dataclasses.fields(Pattern)})
 
 
-def _cache(kv: KvCache) -> decision.CacheChoice:
-    return decision.CacheChoice(
-        dtype=kv.format,
-        layout=kv.layout,
-        block_tokens=kv.block_tokens or None,
-        window=kv.window,
-        first_tokens=kv.sink_tokens or None,
-        prefix_reuse=kv.prefix_reuse or None,
-    )
+def _section(section: type[Section], record: Any, **given: Any) -> Section:
+    """The section that mirrors a deployment's record; `given` values stand for what the record holds.
+
+    Optional keys are left out where the record has its default.
+    """
+    defaults = _defaults(type(record))
+    values = {key: getattr(record, name) for name, key in section.record_keys.items()}
+    is_absent = {
+        key: section.model_fields[key].default is None and values[key] == defaults[name] for name, key in section.record_keys.items()
+    }
+    return section(**{key: None if is_absent[key] else value for key, value in values.items()} | given)
 
 
-def _kept(chosen: decision.CacheChoice) -> KvCache:
-    return KvCache(
-        layout=_member(KvLayout, chosen.layout, "kv_cache.layout"),
-        block_tokens=chosen.block_tokens or 0,
-        format=chosen.dtype,
-        window=chosen.window,
-        sink_tokens=chosen.first_tokens or 0,
-        prefix_reuse=bool(chosen.prefix_reuse),
-    )
+def _record(record: type[Record], section: PlanPart, path: str, **given: Any) -> Record:
+    """The deployment's record that a section at `path` describes; absent keys give the record's defaults.
+
+    Raises `AdvisorError` `plan-field` for a word that the record does not know.
+    """
+    defaults = _defaults(record)
+    values: dict[str, Any] = {}
+    for name, key in section.record_keys.items():
+        value = getattr(section, key)
+        if value is not None and name not in given:
+            values[name] = _member(type(defaults[name]), value, f"{path}.{key}") if isinstance(defaults[name], StrEnum) else value
+    return record(**values | given)
+
+
+def _defaults(record: type) -> dict[str, Any]:
+    return {field.name: field.default for field in dataclasses.fields(record)}
 
 
 def _speculation(decoding: Decoding) -> decision.Speculation | None:

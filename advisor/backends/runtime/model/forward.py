@@ -14,6 +14,7 @@ from advisor.backends.runtime.cache.pool import KvShape
 from advisor.backends.runtime.model.attention_hook import NAME, Attends, Options, attending, register, unsupported
 from advisor.backends.runtime.model.row_operators import RowOperators, plain
 from advisor.backends.runtime.model.structure import build, unsupported_reason
+from advisor.backends.runtime.model.transformers_private import attention_name, calls_attention_interface, is_stateful
 from advisor.kernels.attention.paged_attention import additive_mask, widen_mask, written_out
 
 PROBE_TOKENS = 8
@@ -74,9 +75,9 @@ def patched_attention(model: Any) -> Iterator[None]:
     """Route the model's attention to ours for the duration. Raises `AdvisorError` for models that do not let us."""
     _refuse_unsuitable(model)
     register()
-    before = model.config._attn_implementation
+    before = attention_name(model)
     model.set_attn_implementation(NAME)
-    if model.config._attn_implementation != NAME:
+    if attention_name(model) != NAME:
         raise unsupported(type(model).__name__, "it does not use transformers' AttentionInterface")
     try:
         yield
@@ -170,12 +171,12 @@ def _refuse_unsuitable(model: Any) -> None:
     name, config = type(model).__name__, model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         raise unsupported(name, "it is an encoder-decoder model")
-    if getattr(model, "_is_stateful", False):
+    if is_stateful(model):
         raise unsupported(name, "it keeps a recurrent state besides keys and values")
     if getattr(config, "num_kv_shared_layers", None):
         raise unsupported(name, "its layers share caches")
     odd = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
     if odd:
         raise unsupported(name, f"it has layers of kind {', '.join(sorted(odd))}")
-    if not model._can_set_attn_implementation():
+    if not calls_attention_interface(model):
         raise unsupported(name, "it does not call attention through transformers' AttentionInterface")

@@ -12,6 +12,7 @@ from advisor.backends.runtime.model.attention_hook import Options
 from advisor.backends.runtime.model.decoder import Decoder, DecoderLayer, GatedProducts
 from advisor.backends.runtime.model.linears import product
 from advisor.backends.runtime.model.row_operators import Norm, RowOperators
+from advisor.backends.runtime.model.transformers_private import has_accelerate_hook
 
 _LAYER = {"self_attn", "mlp", "input_layernorm", "post_attention_layernorm"}
 _ATTENTION = {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -136,7 +137,7 @@ def _eps(norm: Any) -> Any:
 
 
 def _is_hooked(model: nn.Module) -> bool:
-    return any(module._forward_hooks or module._forward_pre_hooks or hasattr(module, "_hf_hook") for module in model.modules())
+    return any(module._forward_hooks or module._forward_pre_hooks or has_accelerate_hook(module) for module in model.modules())
 
 
 def _is_linear(module: object) -> bool:
