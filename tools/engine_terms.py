@@ -222,7 +222,7 @@ class _Pricer(StepPricer):
     @property
     def blueprint(self) -> Any:
         """The prepared deployment."""
-        return self._blueprint
+        return self._pricing_model
 
     def step_s(self, parts: tuple[StepPart, ...]) -> float:
         self.last = parts

@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from advisor.estimate.machines.attention_time import attention_constants
-from advisor.estimate.machines.collective_time import collective_s, curves, link_rate
+from advisor.estimate.machines.collective_time import collective_s, link_rate, measured_curves
 from advisor.estimate.machines.gemm_time import product_constants, product_work
 from advisor.estimate.operators.types import AttentionCall, Phase
 from advisor.profiles.files import write_whole
@@ -122,7 +122,7 @@ def _collective_errors(samples: CollectiveSamples) -> Errors:
 
 def _score_curves(errors: Errors, label: str, key: Key, found: dict[tuple[int, int], float], rows: list[dict[str, str]]) -> None:
     hardware = device(key)
-    known = curves(hardware, key[1], rows)
+    known = measured_curves(hardware, key[1], rows)
     if known:
         pairs = ((collective_s(known, link_rate(hardware), size, ranks), s) for (ranks, size), s in found.items())
         errors.setdefault(label, []).extend(_errors(pairs))

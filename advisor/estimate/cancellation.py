@@ -1,22 +1,22 @@
-"""Long work asks between two small steps whether it may go on. Nobody keeps it waiting unless they said so around the call."""
+"""Checkpoints of long work: a caller can cancel it, or make it wait, between two small steps."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_asked: ContextVar[Callable[[], None]] = ContextVar("asked", default=lambda: None)
+_check: ContextVar[Callable[[], None]] = ContextVar("check", default=lambda: None)
 
 
 def checkpoint() -> None:
-    """To be called between two steps: it may wait, and what it raises ends the work."""
-    _asked.get()()
+    """Run the caller's check, which may wait, and may raise to end the work. Without `cancellable` it does nothing."""
+    _check.get()()
 
 
 @contextmanager
 def cancellable(check: Callable[[], None]) -> Iterator[None]:
-    """Let the work of this thread ask `check` while the context lasts."""
-    token = _asked.set(check)
+    """Run `check` at every checkpoint of this thread, or of this task, while the context lasts."""
+    token = _check.set(check)
     try:
         yield
     finally:
-        _asked.reset(token)
+        _check.reset(token)

@@ -1,6 +1,6 @@
 """Seconds of matrix products on a device: launch, a serial pass over k, reading, and tiles in waves over its processors.
 
-Seven constants for every device and format, fitted to measured kernels by `tools/fit_kernels.py`.
+Seven constants for each device and format, fitted to measured kernels by `tools/fit_kernels.py`.
 """
 
 import math
@@ -16,55 +16,56 @@ from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis, weakest
 
 Sums = Literal["fp32", "fp16"]
-"""What tensor units add up in."""
+"""Format in which tensor cores accumulate."""
 FLOPS_PER_JOULE = {"Ada": 0.76e12, "Ampere": 0.42e12}
-"""Most bf16 operations for the energy that a card may draw: what L40S reaches at 350 W, and a Jetson AGX Orin at 60 W with TinyChat."""
+"""Most bf16 operations per joule by architecture: what an L40S reaches at 350 W, and a Jetson AGX Orin at 60 W with TinyChat."""
 TILE_ROWS = (16, 32, 64, 128, 256)
 TILE_COLUMNS = (64, 128, 256)
 TILE_SETUP = 64
-"""Loading a tile of activations costs as much as so many more columns."""
+"""Columns whose products take as long as loading a tile's activations."""
 LARGEST_TILE = (TILE_COLUMNS[-1] + TILE_SETUP) / TILE_COLUMNS[-1]
-"""What a row of the largest tile takes, set-up included, in rows without any."""
+"""Time of a row of the largest tile with its set-up, relative to one without."""
 VECTOR_SHARE = 0.5
-"""Share of the fp32 peak that matrix-vector kernels reach; products of few rows need no tiles (TensorRT-LLM's int4 kernel on H200)."""
+"""Share of the fp32 peak that matrix-vector kernels reach, which compute few rows without tiles (TensorRT-LLM's int4 kernel on H200)."""
 MANY_ROWS = 64
-"""Rows from which the kernels for many rows read the weights."""
+"""Rows from which weights are read at `read_many`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProductWork:
-    """What a product asks of a device, at the figures of its data sheet."""
+    """Least times of a product by the data sheet of a device."""
 
     m: int
     k: int
     read_s: float
+    """Of reading weights and activations at peak bandwidth."""
     tiles: tuple[tuple[int, float], ...]
-    """Rows of a tile, and the seconds that each of its rows takes over all waves."""
+    """Rows of each size of tile, and the seconds of one of its rows over all waves."""
     vector_s: float
-    """On vector units, at the share they reach."""
+    """On vector units, at `VECTOR_SHARE` of their peak."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProductConstants:
-    """How kernels of one format fall short of the data sheet."""
+    """Constants of the product kernels of one device and format, relative to its data sheet."""
 
     launch_us: float
-    """Launch, and in some formats the quantisation of activations."""
+    """Of every call; in some formats with the quantisation of activations."""
     pass_ns: float
-    """Serial nanoseconds for each of the k steps of the longest chain."""
+    """Nanoseconds for each element of k: the serial part of the accumulation."""
     read_few: float
-    """Share of the bandwidth when one row is multiplied."""
+    """Share of the peak bandwidth reached with one row."""
     read_many: float
-    """The same from `MANY_ROWS` rows on."""
+    """Share of the peak bandwidth reached from `MANY_ROWS` rows on; interpolated between, in the logarithm of rows."""
     unpack_rows: float
-    """Unpacking a tile of weights costs as much as multiplying so many rows by it."""
+    """Rows whose products take as long as unpacking a tile of weights."""
     product: float
-    """Share of the peak in large tiles."""
+    """Share of the peak reached in large tiles."""
     sharpness: float
-    """Exponent that joins reading, multiplying and the serial pass: large where they overlap perfectly."""
+    """Exponent of the norm that combines reading, products and the serial pass: large where they overlap perfectly."""
 
     def seconds(self, work: ProductWork) -> float:
-        """What the work takes."""
+        """Seconds of a product."""
         return self.launch_us * 1e-6 + self._running_s(work, self.pass_ns)
 
     def _running_s(self, work: ProductWork, pass_ns: float) -> float:
@@ -77,11 +78,11 @@ class ProductConstants:
         return float(longest * sum([(part / longest) ** power for part in parts]) ** (1.0 / power))
 
     def latency_s(self, work: ProductWork) -> float:
-        """The part of `seconds` that no byte and no operation explains: the launch, and what the serial pass adds."""
+        """The part of `seconds` that is latency: the launch, and what the serial pass adds."""
         return self.seconds(work) - self._running_s(work, 0.0)
 
     def fused(self, plain: "ProductConstants") -> "ProductConstants":
-        """As engines run the product: activations are quantised in the operator before it, so it launches as fast as a bf16 one."""
+        """The constants with activations quantised in the preceding operator, as engines do: the launch is at most that of bf16."""
         return replace(self, launch_us=min(self.launch_us, plain.launch_us))
 
 
@@ -89,7 +90,7 @@ CONSTANTS = tuple(field.name for field in fields(ProductConstants))
 
 
 def product_work(hardware: Hardware, gemm: Gemm, sums: Sums = "fp32") -> ProductWork:
-    """Bytes, tiles and operations of a product on a device. All groups run in one kernel."""
+    """The work of a product on a device; all groups run in one kernel. `sums` is the accumulation format."""
     processors = hardware.sm_count or 1
     top = peak(hardware, gemm.format, sums)
     cell_s = 2.0 * gemm.k * processors / top
@@ -101,7 +102,7 @@ def product_work(hardware: Hardware, gemm: Gemm, sums: Sums = "fp32") -> Product
 
 
 def peak(hardware: Hardware, format: str, sums: Sums = "fp32") -> float:
-    """Operations per second. Sums in fp16 run at half of the int8 rate, twice that of sums in fp32 on game cards."""
+    """Peak operations per second of products in a format. fp16 accumulation runs at half of the int8 rate: twice fp32's on game cards."""
     if format == "fp32":
         return hardware.peak("fp32")
     compute = weight_format(format).compute
@@ -110,30 +111,30 @@ def peak(hardware: Hardware, format: str, sums: Sums = "fp32") -> float:
 
 
 def product_constants(hardware: Hardware, format: str, rows: Rows | None = None, sums: Sums = "fp32") -> tuple[ProductConstants, Basis]:
-    """The device's own where it has the format, else its architecture's, else the median of all devices; and the tier."""
+    """Constants of a device and a format with their tier, from `nearest_rows`; the median where several rows are as near."""
     rows = table("gemm_efficiency.csv") if rows is None else rows
-    known = measured_format(hardware, format)
-    of_format = [row for row in rows if row["format"] == known]
+    measured = measured_format(hardware, format)
+    of_format = [row for row in rows if row["format"] == measured]
     if sums == "fp16" and device_class(hardware) == "game":
-        # At full rate a game card is as any other card.
+        # With fp16 accumulation game cards run at full rate, as other cards do.
         of_format = [row for row in of_format if row["build"] != "game"]
-    found, basis = nearest_rows(of_format, hardware)
-    constants = ProductConstants(**{name: log_median(found, name) for name in CONSTANTS})
+    nearest, basis = nearest_rows(of_format, hardware)
+    constants = ProductConstants(**{name: log_median(nearest, name) for name in CONSTANTS})
     plain = (
         nearest_rows([row for row in rows if row["format"] == "bf16"], hardware)[0]
         if device_class(hardware) == "game" and sums == "fp32"
         else ()
     )
-    if all(row["build"] != "game" for row in found) and any(row["build"] == "game" for row in plain):
-        # Half of the work for the same power and the same other units: tensor units are as busy as in bf16.
+    if all(row["build"] != "game" for row in nearest) and any(row["build"] == "game" for row in plain):
+        # At half rate, power and other units limit no more than in bf16: tensor cores reach at least the same share of their peak.
         constants = replace(constants, product=max(constants.product, log_median(plain, "product")))
     if basis is not Basis.CATALOGUE:
         constants = replace(constants, product=min(constants.product, _power_share(hardware, sums)))
-    return constants, basis if known == format else weakest(basis, Basis.ARCHITECTURE)
+    return constants, basis if measured == format else weakest(basis, Basis.ARCHITECTURE)
 
 
 def _power_share(hardware: Hardware, sums: Sums) -> float:
-    """Share of the peak that a card's power allows; the operations and the peak of narrower formats are both twice as many."""
+    """Most of the peak that a card's power allows, as a share: the same in narrower formats, whose rate and efficiency both double."""
     per_joule = FLOPS_PER_JOULE.get(hardware.arch.split()[0])
     if per_joule is None or hardware.tdp_w is None or device_class(hardware) == "server":
         return 1.0
@@ -141,15 +142,15 @@ def _power_share(hardware: Hardware, sums: Sums) -> float:
 
 
 def measured_format(hardware: Hardware, format: str) -> str:
-    """The measured format whose kernels stand for `format`: the same bits, unpacked where the device lacks units for the format."""
-    known = weight_format(format)
-    if known.compute in ("fp8", "fp4") and known.compute not in hardware.peak_flops:
-        return "int8" if known.bits > 4 else "int4"
+    """The measured format whose constants price `format`: of about as many bits, a weight-only one where the device lacks its units."""
+    weights = weight_format(format)
+    if weights.compute in ("fp8", "fp4") and weights.compute not in hardware.peak_flops:
+        return "int8" if weights.bits > 4 else "int4"
     if format in ("fp8", "nvfp4", "int8-w8a8"):
         return format
-    if known.bits >= 16:
+    if weights.bits >= 16:
         return "bf16"
-    return "int8" if known.bits >= 6 else "int4"
+    return "int8" if weights.bits >= 6 else "int4"
 
 
 def _in_tiles(hardware: Hardware) -> bool:
@@ -157,10 +158,10 @@ def _in_tiles(hardware: Hardware) -> bool:
 
 
 def _tiles(gemm: Gemm, processors: int, cell_s: float) -> tuple[tuple[int, float], ...]:
-    """For each number of rows, what one of them takes over all waves, columns cut where that is quickest."""
+    """For each `TILE_ROWS`, the seconds of one row over all waves, with the fastest of `TILE_COLUMNS`."""
     across = [(math.ceil(gemm.n / columns), (columns + TILE_SETUP) * cell_s) for columns in TILE_COLUMNS]
-    found = []
+    times = []
     for rows in TILE_ROWS:
         down = gemm.groups * math.ceil(gemm.m / rows)
-        found.append((rows, min([math.ceil(down * tiles / processors) * row_s for tiles, row_s in across])))
-    return tuple(found)
+        times.append((rows, min([math.ceil(down * tiles / processors) * row_s for tiles, row_s in across])))
+    return tuple(times)

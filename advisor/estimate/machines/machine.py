@@ -1,4 +1,7 @@
-"""What operators take on a machine: measured tables where there are some, rooflines with published efficiency elsewhere."""
+"""Seconds of operators on a machine: what a machine must answer, and the price of a step's operators from its answers.
+
+`profiled.py` answers from tables measured on the machine, `catalogue.py` from its data sheet and published kernel measurements.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,46 +18,51 @@ STREAM_EFFICIENCY = 0.8
 
 
 class Machine(Protocol):
-    """A device that prices operators."""
+    """A device that prices operators. Every time is that of one operator, whatever its `count`."""
 
     overheads: Overheads
+    """Seconds that an engine adds to its operators on this device."""
 
     @property
     def basis(self) -> Basis:
-        """How well its times are known."""
+        """What the times rest on: `profiled`, `catalogue`, `architecture` or `datasheet`."""
+
+    @property
+    def contended(self) -> bool:
+        """Whether other processes used the device while its times were measured."""
 
     @property
     def working_memory_bytes(self) -> int:
         """Usable memory of one device."""
 
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
-        """Seconds of one of the products, the step touching so many bytes of weights in all."""
+        """Seconds of a matrix product in a step that reads `working_set_bytes` of weights in all."""
 
     def attention_s(self, call: AttentionCall) -> float:
-        """Seconds of one layer."""
+        """Seconds of attention in one layer."""
 
-    def cost_equivalent(self, implementation: AttentionBackend) -> AttentionBackend:
-        """The implementation of attention by whose times this one is priced, whatever the call; itself unless that is so."""
+    def cost_equivalent(self, backend: AttentionBackend) -> AttentionBackend:
+        """A backend whose times equal this one's for every call: the same for all such backends, or `backend` itself."""
 
     def traffic_s(self, traffic: Traffic) -> float:
-        """Seconds of one place."""
+        """Seconds of one operator that is bound by bandwidth or by scalar operations."""
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
-        """Seconds of one sum."""
+        """Seconds of one all-reduce."""
 
     def exchange_s(self, exchange: Exchange) -> float:
-        """Seconds of one exchange of tokens between the holders of experts."""
+        """Seconds of one all-to-all between devices that hold experts."""
 
     def latency_s(self, gemm: Gemm) -> float:
-        """Seconds of `gemm_s` that are latency: kernels that follow one another hide a part of it."""
+        """The part of `gemm_s` that is latency, of which back-to-back kernels hide some."""
 
     def expert_scale(self, format: str, prefills: bool) -> float:
-        """How long grouped products over weights of a format take as a multiple of what `gemm_s` says."""
+        """Time of grouped expert products over weights of a format, as a multiple of `gemm_s`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """Where the time of a step goes, seconds."""
+    """Seconds of a step by kind of work."""
 
     products_s: float = 0.0
     attention_s: float = 0.0
@@ -64,12 +72,15 @@ class Shares:
 
     @property
     def total_s(self) -> float:
-        """The whole step."""
+        """Seconds of the whole step."""
         return self.products_s + self.attention_s + self.other_s + self.collectives_s + self.overhead_s
 
 
 def price(machine: Machine, operators: Iterable[Operator], working_set_bytes: float, prefills: bool) -> Shares:
-    """Seconds of operators that run one after another in a step that prefills or only decodes, without the engine's overheads."""
+    """Seconds of operators that run one after another; `prefills` says whether their step has prompt tokens. Overheads are left out.
+
+    Kernel times are scaled by the engine's own factors: `Overheads.scales`.
+    """
     overheads = machine.overheads
     scales = overheads.scales(prefills)
     products = attention = other = collectives = 0.0
@@ -95,7 +106,7 @@ def price(machine: Machine, operators: Iterable[Operator], working_set_bytes: fl
 
 
 def term_of(operator: Operator) -> str:
-    """The field of `Scales` that says how an engine's operators of this kind compare with the measured kernels."""
+    """The field of `Scales` by which the time of an operator is multiplied."""
     match operator:
         case Gemm():
             return "experts" if operator.routed else "products"
@@ -108,7 +119,7 @@ def term_of(operator: Operator) -> str:
 
 
 def operator_s(machine: Machine, operator: Operator, working_set_bytes: float) -> float:
-    """Seconds of an operator once, as measured kernels take them."""
+    """Seconds of one operator, whatever its count, before the engine's scales."""
     match operator:
         case Gemm():
             return machine.gemm_s(operator, working_set_bytes)
@@ -123,19 +134,19 @@ def operator_s(machine: Machine, operator: Operator, working_set_bytes: float) -
 
 
 def gemm_bytes(gemm: Gemm) -> float:
-    """Bytes of one product, all its groups: weights once, activations in and out in two bytes."""
+    """Bytes of one product over all groups: weights once, activations in and out in two bytes an element."""
     per_weight = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k)
     return gemm.groups * (gemm.n * gemm.k * per_weight + 2.0 * gemm.m * (gemm.n + gemm.k))
 
 
 def attention_flops(call: AttentionCall) -> float:
-    """Operations of scores and their product with the values; a prefill sees the causal half of its own tokens."""
-    seen = call.kv_tokens - (call.q_tokens - 1) / 2
-    return 2.0 * call.computed_share * call.sequences * call.q_tokens * max(seen, 1.0) * call.q_heads * (call.head_dim + call.value_dim)
+    """Operations of scores and of their product with the values; a new token attends to the new tokens before it only."""
+    keys = call.kv_tokens - (call.q_tokens - 1) / 2
+    return 2.0 * call.computed_share * call.sequences * call.q_tokens * max(keys, 1.0) * call.q_heads * (call.head_dim + call.value_dim)
 
 
 def attention_bytes(call: AttentionCall) -> float:
-    """Bytes of the cache that one layer reads."""
+    """Bytes of the cache that attention reads in one layer; once per query head for the backend that shares no heads."""
     per_element = weight_format(call.kv_format).bytes_per_element(row_elements=call.head_dim)
     elements = call.head_dim if call.latent and call.phase == Phase.DECODE else call.head_dim + call.value_dim
     heads = call.q_heads if call.backend == AttentionBackend.UNSHARED and call.phase == Phase.DECODE else call.kv_heads
@@ -143,8 +154,8 @@ def attention_bytes(call: AttentionCall) -> float:
 
 
 def score_bytes(call: AttentionCall) -> float:
-    """Bytes that scores move when they are written out: made, masked and normalised in fp32, read again for the values.
+    """Bytes that materialised scores move, as in llama.cpp without -fa or transformers' eager attention.
 
-    Sixteen bytes a score: written, read and written by the softmax, read (llama.cpp without -fa, transformers' eager attention).
+    Sixteen bytes a score in fp32: written, read and written by the softmax, read for the product with the values.
     """
     return 16.0 * call.sequences * call.q_heads * call.q_tokens * call.kv_tokens

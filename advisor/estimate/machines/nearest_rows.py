@@ -1,4 +1,4 @@
-"""Which measured rows stand for a device: its own, else those of its architecture, else those of devices built like it."""
+"""Choose the measured rows for a device: its own, else those of its architecture, else those of devices of its class."""
 
 from collections.abc import Sequence
 from math import exp, log
@@ -10,36 +10,37 @@ from advisor.profiles.metrics import Basis
 Rows = Sequence[dict[str, str]]
 
 SERVER_LINK_BYTES_PER_S = 100e9
-"""Accelerators with links from here on have stacked memory and kernels of their own; the others are cards (FlashAttention 2)."""
-HALVED = 3.0
-"""Ratio of the int8 peak to the bf16 one from which sums in fp32 run at half rate: it is 4 then, else 2."""
+"""Link rate from which a device counts as a server accelerator, with stacked memory and kernels of its own; others are cards."""
+HALF_RATE_RATIO = 3.0
+"""Ratio of int8 to bf16 peak from which fp32 accumulation runs at half rate: the ratio is 4 on such cards, 2 on others."""
 
 
 def nearest_rows(rows: Rows, hardware: Hardware) -> tuple[Rows, Basis]:
-    """Rows of the device, of its compute capability, of its architecture and build, or of its build, with the tier.
+    """The first of these that exist, with the tier: rows of the device, of its compute capability, of its architecture, of its class.
 
-    A row names its `hardware`, `arch`, `capability` and `build`. The maker gives one name to chips that run different kernels:
-    Blackwell's B200 and GeForce, Ampere's A100 and GeForce. Game cards run the kernels of other cards, at other shares of the peak:
-    among equals they borrow from game cards, and the others from the others. A row of no kernels holds published shares.
+    A row has `hardware`, `arch`, `capability` and `build`, the device class; `kernels` is 0 where it holds published shares of the peak.
+    Server accelerators and cards never share rows, as one architecture name covers chips that run different kernels (Ampere's A100 and
+    GeForce). Game cards run the kernels of other cards at other shares of the peak: they use rows of game cards where there are any.
     """
     own = [row for row in rows if row["hardware"] == hardware.id]
     if own:
         return own, Basis.ARCHITECTURE if all(row.get("kernels") == "0" for row in own) else Basis.CATALOGUE
-    mates = [row for row in rows if (row["build"] == "server") == (device_class(hardware) == "server")]
-    kin = [row for row in mates if row["arch"] == hardware.arch.split()[0]]
-    alike = [row for row in kin if row["capability"] == (hardware.compute_capability or "")]
-    found = alike or kin or mates or rows
-    return [row for row in found if row["build"] == device_class(hardware)] or found, Basis.ARCHITECTURE if kin else Basis.DATASHEET
+    same_class = [row for row in rows if (row["build"] == "server") == (device_class(hardware) == "server")]
+    same_arch = [row for row in same_class if row["arch"] == hardware.arch.split()[0]]
+    same_capability = [row for row in same_arch if row["capability"] == (hardware.compute_capability or "")]
+    nearest = same_capability or same_arch or same_class or rows
+    of_class = [row for row in nearest if row["build"] == device_class(hardware)]
+    return of_class or nearest, Basis.ARCHITECTURE if same_arch else Basis.DATASHEET
 
 
 def device_class(hardware: Hardware) -> str:
-    """`server`, `card`, or `game` for a card whose tensor units add up in fp32 at half of their rate, at 4 int8 operations for one."""
+    """`server`, `card`, or `game` for a card whose tensor cores accumulate in fp32 at half rate."""
     if (hardware.link_bytes_per_s or 0.0) >= SERVER_LINK_BYTES_PER_S:
         return "server"
-    halved = hardware.peak_flops.get("int8", 0.0) >= HALVED * hardware.peak("bf16")
+    halved = hardware.peak_flops.get("int8", 0.0) >= HALF_RATE_RATIO * hardware.peak("bf16")
     return "game" if halved else "card"
 
 
 def log_median(rows: Rows, column: str) -> float:
-    """Median of a column of logarithms: of two rows the geometric mean."""
+    """Median of the logarithms of a column, as a number: of two rows the geometric mean."""
     return exp(median(log(max(float(row[column]), 1e-9)) for row in rows))

@@ -1,4 +1,4 @@
-"""A machine with a measured profile: products, attention and overheads read from its tables."""
+"""A machine with a measured profile: products, attention and overheads are interpolated in its tables."""
 
 from dataclasses import replace
 
@@ -14,18 +14,18 @@ from advisor.profiles.metrics import Basis
 
 
 class ProfiledMachine:
-    """Prices operators from measured points; a format that was not measured borrows the nearest one's efficiency."""
+    """Prices operators from measured points. A format that was not measured uses the times of the nearest one, scaled by bytes."""
 
     def __init__(self, profile: MachineProfile) -> None:
         self.profile = profile
-        fitted, taught = profile.runtime, profile.refit
-        self._operators = taught.operators if taught else 1.0
-        beyond = taught.overheads if taught else 1.0
+        fitted, refit = profile.runtime, profile.refit
+        self._operators = refit.operators if refit else 1.0
+        scale = refit.overheads if refit else 1.0
         self.overheads = Overheads(
-            step_s=beyond * fitted.step_s,
-            layer_s=beyond * fitted.layer_s,
-            sequence_s=beyond * fitted.sequence_s,
-            element_s=beyond * fitted.element_s,
+            step_s=scale * fitted.step_s,
+            layer_s=scale * fitted.layer_s,
+            sequence_s=scale * fitted.sequence_s,
+            element_s=scale * fitted.element_s,
             joins=True,
             source=f"profile {profile.name}",
         )
@@ -40,12 +40,17 @@ class ProfiledMachine:
         return Basis.PROFILED
 
     @property
+    def contended(self) -> bool:
+        """Whether other processes used the machine while it was measured."""
+        return self.profile.shared
+
+    @property
     def working_memory_bytes(self) -> int:
-        """Usable memory of one device."""
+        """Bytes of usable memory of one device."""
         return self.profile.hardware.memory_bytes
 
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
-        """The table's time; for a format that was not measured, the nearest measured one scaled by its bytes."""
+        """Seconds by the table of the format; of the nearest measured format, scaled by bytes, where it was not measured."""
         if gemm.format in self._gemm.formats:
             return self._operators * gemm.groups * self._gemm.seconds(gemm.format, gemm.m, gemm.n, gemm.k, working_set_bytes)
         nearest = self._nearest(gemm.format)
@@ -55,21 +60,21 @@ class ProfiledMachine:
         return self._operators * gemm.groups * max(ratio, 0.5) * self._gemm.seconds(nearest, gemm.m, gemm.n, gemm.k, working_set_bytes)
 
     def attention_s(self, call: AttentionCall) -> float:
-        """The table's time for this implementation, layout and cache format; a stand-in where none was measured.
+        """Seconds by the table of this backend, layout and cache format.
 
-        A cache format borrows from another implementation or layout that it was measured in, times what the two differ by in bf16.
-        The fastest of all takes what the fastest of those that were measured takes.
+        Where it was not measured, another backend or layout with that cache format stands in, times the ratio of the two in bf16.
+        `AUTO` is the faster of the exact backends.
         """
         if call.backend == AttentionBackend.AUTO:
             return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
         if _variant(call) in self._attention.variants:
             return call.computed_share * self._measured_s(call)
-        lender = self._stand_ins_by_variant.get(_variant(call))
-        if lender is None:
+        stand_in = self._stand_ins_by_variant.get(_variant(call))
+        if stand_in is None:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
-        known = replace(call, backend=AttentionBackend(lender[0]), layout=KvLayout(lender[1]))
-        ours, theirs = (self._measured_s(replace(each, kv_format="bf16")) for each in (call, known))
-        return call.computed_share * self._measured_s(known) * ours / theirs
+        measured = replace(call, backend=AttentionBackend(stand_in[0]), layout=KvLayout(stand_in[1]))
+        own_s, stand_in_s = (self._measured_s(replace(variant, kv_format="bf16")) for variant in (call, measured))
+        return call.computed_share * self._measured_s(measured) * own_s / stand_in_s
 
     def _measured_s(self, call: AttentionCall) -> float:
         return self._operators * self._attention.seconds(
@@ -82,39 +87,40 @@ class ProfiledMachine:
             head_dim=call.head_dim,
         )
 
-    def cost_equivalent(self, implementation: AttentionBackend) -> AttentionBackend:
-        """Each has its own table; the fastest of all is another one from shape to shape."""
-        return implementation
+    def cost_equivalent(self, backend: AttentionBackend) -> AttentionBackend:
+        """The backend itself: each has its own table, and which is fastest depends on the shape."""
+        return backend
 
     def traffic_s(self, traffic: Traffic) -> float:
-        """Recurrent states at the measured copy bandwidth; element-wise work is in the fitted overheads."""
+        """Seconds of recurrent states at the measured copy bandwidth; 0 for element-wise work, which the fitted overheads contain."""
         if traffic.flops == 0:
             return 0.0
         return max(traffic.moved_bytes / self.profile.copy_bytes_per_s, traffic.flops / self.profile.hardware.peak("fp32"))
 
     def all_reduce_s(self, reduce: AllReduce) -> float:
-        """Not measured on one machine: as the data sheet has it."""
+        """Seconds of one all-reduce by the catalogue: profiles are of one device."""
         return self._fallback.all_reduce_s(reduce)
 
     def exchange_s(self, exchange: Exchange) -> float:
-        """Not measured on one machine: as the data sheet has it."""
+        """Seconds of one all-to-all by the catalogue: profiles are of one device."""
         return self._fallback.exchange_s(exchange)
 
     def latency_s(self, gemm: Gemm) -> float:
-        """Not told apart in the measured tables."""
+        """0: the measured tables do not separate latency."""
         return 0.0
 
     def expert_scale(self, format: str, prefills: bool) -> float:
-        """Grouped products were measured as plain ones."""
+        """Time of grouped expert products as a multiple of `gemm_s`."""
         return self.overheads.expert_scale(self.profile.hardware.arch, format, prefills)
 
     def _nearest(self, format: str) -> str:
-        wanted = weight_format(format).bits
-        return min(sorted(self._gemm.formats), key=lambda known: abs(weight_format(known).bits - wanted))
+        """The measured format with the nearest number of bits."""
+        bits = weight_format(format).bits
+        return min(sorted(self._gemm.formats), key=lambda measured: abs(weight_format(measured).bits - bits))
 
 
 Variant = tuple[str, str, str, str]
-"""Implementation, layout, cache format and phase of attention."""
+"""Backend, layout, cache format and phase of attention."""
 
 
 def _variant(call: AttentionCall) -> Variant:
@@ -122,16 +128,18 @@ def _variant(call: AttentionCall) -> Variant:
 
 
 def _stand_ins(measured: frozenset[Variant]) -> dict[Variant, tuple[str, str]]:
-    """For each variant that was not measured, the way in which its format was: the same implementation first, then the same layout.
+    """For each variant that was not measured, the backend and layout that stand in: the same backend first, then the same layout.
 
-    Both ways must be known in bf16.
+    Both must have been measured in bf16.
     """
     plain = {(name, layout, phase) for name, layout, kv_format, phase in measured if kv_format == "bf16"}
     narrow = sorted(variant for variant in measured if variant[2] != "bf16" and (variant[0], variant[1], variant[3]) in plain)
-    found: dict[Variant, tuple[str, str]] = {}
+    stand_ins: dict[Variant, tuple[str, str]] = {}
     for name, layout, phase in sorted(plain):
         for kv_format in {variant[2] for variant in narrow}:
-            known = [(each[0], each[1]) for each in narrow if each[2:] == (kv_format, phase)]
-            if known and (name, layout) not in known:
-                found[name, layout, kv_format, phase] = min(known, key=lambda way: (way[0] != name, way[1] != layout, way))
-    return found
+            options = [(variant[0], variant[1]) for variant in narrow if variant[2:] == (kv_format, phase)]
+            if options and (name, layout) not in options:
+                stand_ins[name, layout, kv_format, phase] = min(
+                    options, key=lambda option: (option[0] != name, option[1] != layout, option)
+                )
+    return stand_ins

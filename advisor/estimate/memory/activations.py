@@ -1,4 +1,4 @@
-"""Memory that a step works in, beside weights and caches: activations, logits, buffers of experts."""
+"""Working memory of a step, in addition to weights and caches: activations, logits, buffers of experts."""
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.operators.structure import is_routed, structure_of
@@ -7,14 +7,18 @@ from advisor.profiles.engines import EngineProfile
 from advisor.profiles.request import Workload
 
 ACTIVATION_PASSES = 11
-"""Hidden-sized buffers alive at once per token of a step (aiconfigurator's c = 11 for Llama at TP 1)."""
+"""Buffers of hidden size that are live at once, per token of a step (aiconfigurator: c = 11 for Llama at TP 1)."""
 TRIAL_PASSES = 4
-"""The same while an MLP runs, its own three buffers not counted: input, residual, and the two of the norm before."""
+"""Buffers of hidden size that are live while an MLP runs, without its own three: input, residual, and two of the norm before."""
 LOGIT_BYTES = 4
+"""Logits are fp32."""
 
 
 def activation_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> float:
-    """Bytes that steps need on one device: those of the engine's trial step, or else of the workload's own with `sequences` in flight."""
+    """Bytes that the largest step needs on one device while `sequences` run.
+
+    An engine that reserves memory by a trial step at start-up (vLLM's profile run) reserves that step's, whatever the workload.
+    """
     if engine.trial is not None:
         return 0.0 if engine.trial.beside_share else trial_bytes(deployment, engine.trial, most_step_tokens(deployment, workload, engine))
     tokens = min(workload.prompt_tokens, most_step_tokens(deployment, workload, engine)) + sequences
@@ -25,25 +29,25 @@ def activation_bytes(deployment: Deployment, workload: Workload, engine: EngineP
 
 
 def most_step_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
-    """Tokens that a step must hold: the budget, or the longest sequence where prompts are not cut."""
+    """Tokens of the largest step: the token budget, or the longest sequence where prompts are not chunked."""
     budget = deployment.batching.token_budget or engine.token_budget
     return budget if deployment.batching.chunked else max(budget, workload.longest_tokens)
 
 
 def trial_bytes(deployment: Deployment, trial: Trial, tokens: int) -> float:
-    """Bytes of a step of `tokens` tokens, and of sampling for every sequence after it, whichever is more; experts' buffers stay.
+    """Bytes of a trial step of `tokens` tokens: the larger of an MLP and of sampling for every sequence, plus buffers of experts.
 
-    An MLP holds its two inner inputs and their product beside the hidden states. Sampling sees all logits on every device.
+    An MLP holds gate, up and their product besides hidden states. Every device holds the logits of the whole vocabulary.
     """
     model, ranks = deployment.model, deployment.parallel.tensor
-    layers = 2.0 * tokens * (3 * _inner(deployment) / ranks + TRIAL_PASSES * model.hidden_size)
+    layers = 2.0 * tokens * (3 * _inner_features(deployment) / ranks + TRIAL_PASSES * model.hidden_size)
     rows = min(deployment.batching.max_sequences * (deployment.decoding.draft_tokens + 1), tokens)
     sampling = 2.0 * tokens * model.hidden_size + trial.logit_bytes * rows * model.vocab_size
     return max(layers, sampling) + (_expert_bytes(deployment, tokens) if trial.expert_workspace else 0.0)
 
 
-def _inner(deployment: Deployment) -> int:
-    """Features inside the widest MLP, or of the widest projection where that is wider."""
+def _inner_features(deployment: Deployment) -> int:
+    """Inner features of the widest MLP, or a third of the widest other projection where that is more."""
     matrices = structure_of(deployment.model).matrices
     inner = max((matrix.n for matrix, _ in matrices if matrix.kind in ("mlp", "shared-expert")), default=0)
     others = max((matrix.n for matrix, _ in matrices if matrix.kind in ("attention", "mixer")), default=0)
@@ -51,7 +55,7 @@ def _inner(deployment: Deployment) -> int:
 
 
 def _expert_bytes(deployment: Deployment, tokens: int) -> float:
-    """Two buffers of fused experts, for a row per token and expert: into and out of their activation, each reused at the hidden width."""
+    """Bytes of the two buffers of fused experts, a row for each token and expert: before and after the activation, reused for outputs."""
     routed = [matrix for matrix, _ in structure_of(deployment.model).matrices if is_routed(matrix)]
     if not routed:
         return 0.0

@@ -1,4 +1,7 @@
-"""The memory ledger: what each device holds, part by part, and how many requests fit."""
+"""Memory of a deployment on its fullest device, part by part, and how many requests fit.
+
+`ledger` adds up the parts; the functions below it compute each.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -15,42 +18,45 @@ from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, GIB, RECENT_PAGES, 
 from advisor.profiles.request import Workload
 
 KV_SCALE_BITS = 16
-"""One fp16 scale per token, head and side of a quantised cache, where an engine keeps one for every row."""
+"""An fp16 scale for each token and head of the keys, and of the values, where the engine stores scales by row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """Bytes per device."""
+    """Bytes on the fullest device."""
 
     weights_bytes: float
     draft_bytes: float
+    """Weights of a draft model."""
     kv_bytes: float
+    """Caches and recurrent states of all sequences, a draft's included."""
     activation_bytes: float
     context_bytes: float
+    """Driver context, libraries and communication buffers."""
     transient_bytes: float = 0.0
-    """The part of the cache that does not grow with the requests: what prompts hold beyond what stays of them."""
+    """The part of `kv_bytes` that does not grow with the sequences: prompts being prefilled, beyond what their caches retain."""
 
     @property
     def total_bytes(self) -> float:
-        """Everything the process holds."""
+        """Sum of all parts."""
         return self.exact_bytes + self.activation_bytes + self.context_bytes
 
     @property
     def exact_bytes(self) -> float:
-        """What follows from shapes and formats alone."""
+        """The parts that follow from shapes and formats alone: weights and caches."""
         return self.weights_bytes + self.draft_bytes + self.kv_bytes
 
 
 def weight_bytes(deployment: Deployment) -> float:
-    """Bytes of all weights of one replica, scales included, before they are spread over devices."""
+    """Bytes of all weights of one replica, scales included, before they are divided over devices."""
     return sum(_weight_bytes(deployment.model, deployment.weights))
 
 
 def device_weight_bytes(deployment: Deployment) -> float:
     """Bytes of the weights on the fullest device.
 
-    Experts may be spread over more devices than the rest; heads of keys and values that do not divide are repeated; stages of a
-    pipeline hold whole layers, the first one the embedding, the last one the head.
+    Experts may be divided over more devices than the other weights; key-value heads are replicated where there are fewer than ranks;
+    a pipeline stage holds whole layers, the first one also the embedding, the last one the head.
     """
     return _device_weight_bytes(deployment.model, deployment.weights, deployment.parallel)
 
@@ -59,21 +65,21 @@ def device_weight_bytes(deployment: Deployment) -> float:
 def _device_weight_bytes(model: ModelSpec, weights: Weights, parallel: Parallel) -> float:
     deployment = Deployment(model, weights, parallel=parallel)
     experts, others = _weight_bytes(model, weights)
-    ends = [_outside_bytes(deployment, matrix) for matrix in (model.embedding, model.head) if matrix is not None]
-    inside = others - sum(ends) + _repeated_bytes(model, deployment.weights, parallel.tensor)
+    ends = [_stored_bytes(deployment, matrix) for matrix in (model.embedding, model.head) if matrix is not None]
+    inside = others - sum(ends) + _replicated_bytes(model, deployment.weights, parallel.tensor)
     layers = (inside / parallel.tensor + experts / expert_devices(parallel)) * stage_share(deployment)
     return layers + (sum(ends) if parallel.pipeline == 1 else max(ends)) / parallel.tensor
 
 
-def _left_on_host_bytes(deployment: Deployment) -> float:
-    """Bytes that the fullest device does without when the host looks embeddings up; a tied head stays.
+def _embedding_on_host_bytes(deployment: Deployment) -> float:
+    """Bytes that the fullest device saves where the host holds the embedding (llama.cpp); none where the head is tied to it.
 
-    Of several stages the last one holds the head in the place of a layer, where layers do not divide.
+    With several stages, the last one holds the head, and one layer less where layers do not divide evenly.
     """
     model, parallel = deployment.model, deployment.parallel
     if model.head is None or model.embedding is None:
         return 0.0
-    embedding, head = (_outside_bytes(deployment, matrix) / parallel.tensor for matrix in (model.embedding, model.head))
+    embedding, head = (_stored_bytes(deployment, matrix) / parallel.tensor for matrix in (model.embedding, model.head))
     if parallel.pipeline == 1:
         return embedding
     if len(model.layers) % parallel.pipeline == 0:
@@ -83,35 +89,35 @@ def _left_on_host_bytes(deployment: Deployment) -> float:
 
 
 def stage_share(deployment: Deployment) -> float:
-    """The share of the layers that the fullest stage of a pipeline holds: whole layers only."""
+    """Share of the layers on the fullest pipeline stage, which holds whole layers only."""
     layers = len(deployment.model.layers)
     return math.ceil(layers / deployment.parallel.pipeline) / layers
 
 
-def _outside_bytes(deployment: Deployment, matrix: Matrix) -> float:
+def _stored_bytes(deployment: Deployment, matrix: Matrix) -> float:
     return _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
 
 
 @lru_cache(maxsize=1024)
-def _repeated_bytes(model: ModelSpec, weights: Weights, ranks: int) -> float:
-    """Bytes of key and value projections that a group holds more than once, as it has more devices than there are heads."""
+def _replicated_bytes(model: ModelSpec, weights: Weights, ranks: int) -> float:
+    """Bytes of the copies of key and value projections in a tensor-parallel group with more ranks than key-value heads."""
     deployment, total = Deployment(model, weights), 0.0
     for layer, count in model.layer_counts() if ranks > 1 else ():
         if isinstance(layer.mixer, SelfAttention):
             surplus = heads_per_rank(layer.mixer.kv_heads, ranks) * ranks / layer.mixer.kv_heads - 1
             pair = (matrix for matrix in layer.matrices if matrix.name in ("k_proj", "v_proj"))
-            total += surplus * count * sum(_outside_bytes(deployment, matrix) for matrix in pair)
+            total += surplus * count * sum(_stored_bytes(deployment, matrix) for matrix in pair)
     return total
 
 
 def heads_per_rank(heads: int, ranks: int) -> int:
-    """Heads that one device of a tensor-parallel group holds: whole ones, repeated where there are fewer than devices."""
+    """Heads on one device of a tensor-parallel group: whole ones, at least one, so that they are replicated over surplus ranks."""
     return math.ceil(heads / ranks)
 
 
 @lru_cache(maxsize=1024)
 def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
-    """Bytes of routed experts and of everything else."""
+    """Bytes of routed experts, and of all other weights."""
     deployment, structure = Deployment(model, weights), structure_of(model)
     experts = others = 0.0
     for matrix, count in structure.matrices:
@@ -121,77 +127,77 @@ def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
             experts += size
         else:
             others += size
-    for outside in (model.embedding, model.head):
-        if outside is not None:
-            others += _matrix_bytes(outside.n, outside.k, stored_format(deployment, outside))
+    for end in (model.embedding, model.head):
+        if end is not None:
+            others += _stored_bytes(deployment, end)
     native = 4.0 if model.weight_format == "fp32" else 2.0
     return experts, others + native * structure.vector_parameters
 
 
 def shared_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
-    """Tokens of the shared prefix that stand in full blocks, and so in the cache once for all requests; 0 where none are shared."""
+    """Tokens of the shared prefix in full blocks, which the cache holds once for all requests; 0 without prefix caching."""
     if workload.shared_prefix_tokens is None or not deployment.kv.prefix_reuse:
         return 0
     return full_blocks(workload.shared_prefix_tokens, block_tokens(deployment, engine))
 
 
 def reused_tokens(shared: int, prompt: int, block: int) -> int:
-    """Tokens of a prompt that it finds in the cache, of so many that are shared: the last one is always computed."""
+    """Tokens of a prompt that prefix caching finds, where the cache holds `shared` tokens: in full blocks, never the last token."""
     return min(shared, full_blocks(prompt - 1, block))
 
 
 def full_blocks(tokens: int, block: int) -> int:
-    """Tokens in full blocks."""
+    """`tokens` rounded down to whole blocks."""
     return tokens // block * block
 
 
 def kv_bytes_per_token(deployment: Deployment) -> float:
-    """Bytes that one more token of one sequence takes in the layers that keep the whole context."""
+    """Bytes of one more token of a sequence, in layers that cache the whole context."""
     return kv_bytes_of_sequence(deployment, 2) - kv_bytes_of_sequence(deployment, 1)
 
 
 def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
-    """Bytes of one sequence's cache and states, windows respected, without rounding to blocks."""
+    """Bytes of the cache and recurrent states of a sequence, over all devices; sliding windows count, rounding to blocks does not."""
     model = deployment.model
     states = sum(count * mixer.state_bytes for mixer, count in structure_of(model).mixers if isinstance(mixer, RecurrentMixer))
     return model_kv_bytes(model, tokens, deployment.kv.format, has_scales=_has_scales(deployment)) + states
 
 
 def _has_scales(deployment: Deployment) -> bool:
-    """Whether the engine keeps a scale for every row of this cache."""
+    """Whether the engine stores a scale for each row of a cache in this format."""
     return deployment.kv.format in load_engine(deployment.engine).kv_rows.scaled
 
 
 @lru_cache(maxsize=4096)
 def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, ranks: int = 1, *, has_scales: bool = False) -> float:
-    """Bytes of the keys and values of one sequence of `tokens` tokens, on one device of a tensor-parallel group of `ranks`.
+    """Bytes of the keys and values of a sequence of `tokens` tokens, on one device of a tensor-parallel group of `ranks`.
 
-    A group splits heads, never one head; compressed vectors of latent attention are kept whole by every device. `has_scales` adds
+    A group divides heads, never one head; every device holds the compressed vectors of latent attention whole. `has_scales` adds
     a scale for each token and head.
     """
     format, total = weight_format(kv_format), 0.0
     for mixer, count in structure_of(model).mixers:
         if isinstance(mixer, SelfAttention):
-            kept = min(tokens, mixer.window) if mixer.window else tokens
+            cached = min(tokens, mixer.window) if mixer.window else tokens
             heads = heads_per_rank(mixer.kv_heads, ranks)
             scales = 2 * heads * KV_SCALE_BITS / 8 if has_scales else 0.0
             elements = heads * (mixer.head_dim + mixer.value_dim) + mixer.index_dim
-            total += count * kept * (elements * format.bits / 8 + scales)
+            total += count * cached * (elements * format.bits / 8 + scales)
         elif isinstance(mixer, LatentAttention):
             total += count * mixer.cached_elements(tokens) * format.bits / 8
     return total
 
 
 def device_kv_bytes(deployment: Deployment, tokens: int) -> float:
-    """Bytes of one sequence's cache and states on the fullest device of its replica."""
+    """Bytes of the cache and recurrent states of a sequence on the fullest device of its replica."""
     ranks = deployment.parallel.tensor
     states = sum(count * mixer.state_bytes for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, RecurrentMixer))
-    kept = model_kv_bytes(deployment.model, tokens, deployment.kv.format, ranks, has_scales=_has_scales(deployment))
-    return (kept + recent_bytes(deployment) / ranks + states / ranks) * stage_share(deployment)
+    cache = model_kv_bytes(deployment.model, tokens, deployment.kv.format, ranks, has_scales=_has_scales(deployment))
+    return (cache + recent_bytes(deployment) / ranks + states / ranks) * stage_share(deployment)
 
 
 def recent_bytes(deployment: Deployment) -> float:
-    """Bytes of the newest pages of one sequence that its engine keeps in 16 bits beside this cache."""
+    """Bytes of the newest pages of a sequence where the engine keeps them in 16 bits in addition to a quantised cache."""
     if deployment.kv.format not in load_engine(deployment.engine).kv_rows.recent:
         return 0.0
     tokens = RECENT_PAGES * (deployment.kv.block_tokens or CONTIGUOUS_PAGE_TOKENS)
@@ -200,23 +206,23 @@ def recent_bytes(deployment: Deployment) -> float:
 
 
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
-    """What one device holds while `sequences` requests of the workload are in flight on its replica."""
-    held_tokens = sequence_tokens(deployment, workload, engine)
-    passing = device_kv_bytes(deployment, transient_tokens(deployment, workload, engine)) if retention_of(deployment) is not None else 0.0
+    """Bytes on the fullest device while `sequences` requests of the workload run on its replica."""
+    tokens = sequence_tokens(deployment, workload, engine)
+    transient = device_kv_bytes(deployment, transient_tokens(deployment, workload, engine)) if retention_of(deployment) is not None else 0.0
     shared = shared_bytes(deployment, workload, engine) if sequences else 0.0
-    kv = sequences * (device_kv_bytes(deployment, retained_tokens(deployment, held_tokens)) - shared) + shared + passing
+    kv = sequences * (device_kv_bytes(deployment, retained_tokens(deployment, tokens)) - shared) + shared + transient
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
         draft_weights = 2.0 * _parameters(draft)
-        draft_kv = sequences * model_kv_bytes(draft, held_tokens, "bf16")
+        draft_kv = sequences * model_kv_bytes(draft, tokens, "bf16")
     return Ledger(
-        weights_bytes=device_weight_bytes(deployment) - (_left_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
+        weights_bytes=device_weight_bytes(deployment) - (_embedding_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),
         context_bytes=_context_bytes(deployment, engine),
-        transient_bytes=passing,
+        transient_bytes=transient,
     )
 
 
@@ -226,13 +232,13 @@ def _parameters(model: ModelSpec) -> int:
 
 
 def shared_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile) -> float:
-    """Bytes per device of the blocks that all requests share."""
+    """Bytes on a device of the blocks of a shared prefix."""
     shared = shared_tokens(deployment, workload, engine)
     return device_kv_bytes(deployment, shared) if shared else 0.0
 
 
 def sequence_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
-    """Tokens of the pool that one request may need: the longest, or its own rounded to blocks where a paged pool may run dry."""
+    """Cache tokens that one request reserves: those of the longest request, or its own in whole blocks where the pool is oversubscribed."""
     slack = deployment.decoding.draft_tokens
     if deployment.kv.layout == KvLayout.CONTIGUOUS:
         return workload.longest_tokens + slack
@@ -244,15 +250,15 @@ def sequence_tokens(deployment: Deployment, workload: Workload, engine: EnginePr
 def block_tokens(deployment: Deployment, engine: EngineProfile) -> int:
     """Tokens of one block of a paged cache.
 
-    Where states and keys share one pool, all its pages have one size: a block of keys and values grows until it holds a state.
+    Where recurrent states share a pool with keys and values, all pages have the size of the larger (vLLM's hybrid cache manager).
     """
-    usual = max(deployment.kv.block_tokens, 1)
-    return max(usual, _state_tokens(deployment.model, deployment.kv.format, usual)) if engine.states_in_pool else usual
+    block = max(deployment.kv.block_tokens, 1)
+    return max(block, _state_tokens(deployment.model, deployment.kv.format, block)) if engine.states_in_pool else block
 
 
 @lru_cache(maxsize=256)
 def _state_tokens(model: ModelSpec, kv_format: str, block: int) -> int:
-    """Tokens, in whole usual blocks, whose keys and values of one layer take as much as the largest state; 0 without either."""
+    """Tokens, in whole blocks, whose keys and values in one layer take at least as much as the largest state; 0 without either."""
     mixers = [mixer for mixer, _ in structure_of(model).mixers]
     states = [mixer.state_bytes for mixer in mixers if isinstance(mixer, RecurrentMixer)]
     keys = [mixer.cache_elements for mixer in mixers if isinstance(mixer, SelfAttention | LatentAttention)]
@@ -263,39 +269,40 @@ def _state_tokens(model: ModelSpec, kv_format: str, block: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Bytes of each device as a straight line over the requests in flight."""
+    """Bytes on the fullest device as a linear function of the sequences that run."""
 
     fixed_bytes: float
     sequence_bytes: float
     inexact_fixed_bytes: float = 0.0
+    """The part of `fixed_bytes` that does not follow from shapes alone: activations, libraries."""
     inexact_sequence_bytes: float = 0.0
-    """The part of each that shapes do not give exactly: activations, libraries."""
+    """The part of `sequence_bytes` that does not."""
     weights_bytes: float = 0.0
-    """A draft's included."""
+    """Weights of the model and of a draft model."""
 
     def inexact_bytes(self, sequences: int) -> float:
-        """The part of the total that is not exact."""
+        """The part of `total_bytes` that does not follow from shapes alone."""
         return self.inexact_fixed_bytes + sequences * self.inexact_sequence_bytes
 
     def total_bytes(self, sequences: int) -> float:
-        """Bytes with so many requests in flight."""
+        """Bytes while `sequences` run."""
         return self.fixed_bytes + sequences * self.sequence_bytes
 
     def max_sequences(self, budget_bytes: float) -> int:
-        """Most requests within a budget; 0 when not even one fits."""
+        """Most sequences whose total stays within a budget; 0 where not even one does."""
         if self.total_bytes(1) > budget_bytes:
             return 0
         return max(int((budget_bytes - self.fixed_bytes) / max(self.sequence_bytes, 1.0)), 1)
 
 
 def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile) -> Footprint:
-    """The ledger's totals at any number of requests: every part of it is linear."""
-    one = ledger(deployment, workload, engine, 1)
-    exact_bytes = one.weights_bytes + one.draft_bytes
-    inexact_bytes = activation_bytes(deployment, workload, engine, 0) + one.context_bytes
-    fixed_bytes = exact_bytes + one.transient_bytes + inexact_bytes + shared_bytes(deployment, workload, engine)
-    total_bytes = one.total_bytes
-    return Footprint(fixed_bytes, total_bytes - fixed_bytes, inexact_bytes, total_bytes - one.exact_bytes - inexact_bytes, exact_bytes)
+    """The totals of `ledger` at any number of sequences: every part of it is linear in them."""
+    single = ledger(deployment, workload, engine, 1)
+    exact_bytes = single.weights_bytes + single.draft_bytes
+    inexact_bytes = activation_bytes(deployment, workload, engine, 0) + single.context_bytes
+    fixed_bytes = exact_bytes + single.transient_bytes + inexact_bytes + shared_bytes(deployment, workload, engine)
+    total_bytes = single.total_bytes
+    return Footprint(fixed_bytes, total_bytes - fixed_bytes, inexact_bytes, total_bytes - single.exact_bytes - inexact_bytes, exact_bytes)
 
 
 def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:

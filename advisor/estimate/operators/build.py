@@ -1,6 +1,6 @@
 """The operators of one step of a deployment: matrix products, attention, recurrences, element-wise work, collectives.
 
-Counts and shapes only; what they take is the machine's to say.
+Counts and shapes follow from the model's configuration and the deployment; `machines/machine.py` turns them into seconds.
 """
 
 from collections.abc import Iterator
@@ -17,18 +17,20 @@ from advisor.profiles.architectures.spec import ModelSpec
 
 @dataclass(frozen=True, slots=True)
 class PricingModel:
-    """A deployment prepared for pricing: every matrix with the format it is stored in."""
+    """A deployment prepared for pricing, once for all of its steps."""
 
     deployment: Deployment
     products: tuple[tuple[Matrix, int, str], ...]
+    """Each distinct matrix, how often it occurs, and the format it is stored in."""
     head: Matrix
+    """The language-model head, or the embedding that it is tied to."""
     head_format: str
     mixers: tuple[tuple[Mixer, int], ...]
     expert_layers: int
 
     @classmethod
     def of(cls, deployment: Deployment, *, joins: bool = False) -> "PricingModel":
-        """Settle the formats; `joins` projections of the same input into one product."""
+        """Look up formats; `joins` says whether the engine computes projections of the same input as one product."""
         structure = structure_of(deployment.model)
         products = tuple((matrix, count, stored_format(deployment, matrix)) for matrix, count in structure.matrices)
         products = fused(products) if joins else products
@@ -36,37 +38,40 @@ class PricingModel:
         return cls(deployment, products, head, stored_format(deployment, head), structure.mixers, structure.expert_layers)
 
 
-def step_operators(blueprint: PricingModel, parts: tuple[StepPart, ...]) -> Iterator[Operator]:
-    """Every operator of one step on one device of a tensor-parallel group. Weights are charged once per step."""
-    yield from token_operators(blueprint, sum(part.rows for part in parts), sum(part.logit_rows for part in parts))
+def step_operators(pricing_model: PricingModel, parts: tuple[StepPart, ...]) -> Iterator[Operator]:
+    """Every operator of a step with these parts, on one device of a tensor-parallel group. All parts share one reading of the weights."""
+    yield from token_operators(pricing_model, sum(part.rows for part in parts), sum(part.logit_rows for part in parts))
     for part in parts:
-        yield from mixing_operators(blueprint, part)
+        yield from mixing_operators(pricing_model, part)
 
 
-def token_operators(blueprint: PricingModel, rows: int, logit_rows: int) -> Iterator[Operator]:
-    """What every new token passes through alike, whatever its sequence: products, element-wise work, collectives."""
-    deployment = blueprint.deployment
+def token_operators(pricing_model: PricingModel, rows: int, logit_rows: int) -> Iterator[Operator]:
+    """Operators whose cost depends only on the number of new tokens: matrix products, element-wise work, collectives.
+
+    `rows` new tokens, of which the head computes logits for `logit_rows`.
+    """
+    deployment = pricing_model.deployment
     model, ranks = deployment.model, deployment.parallel.tensor
-    for matrix, count, format in blueprint.products:
+    for matrix, count, format in pricing_model.products:
         yield _product(deployment, matrix, rows, count, format)
     if logit_rows:
-        yield Gemm(logit_rows, max(blueprint.head.n // ranks, 1), blueprint.head.k, blueprint.head_format, 1)
+        yield Gemm(logit_rows, max(pricing_model.head.n // ranks, 1), pricing_model.head.k, pricing_model.head_format, 1)
     yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
-    if blueprint.expert_layers:
-        yield Traffic(_routing_bytes(deployment, rows), 0.0, blueprint.expert_layers)
+    if pricing_model.expert_layers:
+        yield Traffic(_routing_bytes(deployment, rows), 0.0, pricing_model.expert_layers)
     yield from _collectives(deployment, rows)
 
 
-def mixing_operators(blueprint: PricingModel, part: StepPart) -> Iterator[Operator]:
-    """Attention and recurrences of one part: they depend on its sequences and their lengths, not on how weights are stored."""
-    for mixer, count in blueprint.mixers:
-        yield _mixing(blueprint.deployment, mixer, part, count)
+def mixing_operators(pricing_model: PricingModel, part: StepPart) -> Iterator[Operator]:
+    """Attention and recurrences of one part: their cost depends on its sequences and lengths, not on the format of the weights."""
+    for mixer, count in pricing_model.mixers:
+        yield _mixer_call(pricing_model.deployment, mixer, part, count)
         if isinstance(mixer, SelfAttention | LatentAttention) and mixer.index_heads:
-            yield _indexing(blueprint.deployment, mixer, part, count)
+            yield _indexer_call(pricing_model.deployment, mixer, part, count)
 
 
 def _collectives(deployment: Deployment, rows: int) -> Iterator[Operator]:
-    """Two sums a layer within a group; tokens travel to experts and back where experts are spread over several groups."""
+    """Two all-reduces a layer within a tensor-parallel group (Megatron-LM); two all-to-alls where several groups share experts."""
     model, parallel = deployment.model, deployment.parallel
     ranks, holders = parallel.tensor, expert_devices(parallel)
     moe = structure_of(model).expert_layers if holders > ranks else 0
@@ -85,30 +90,31 @@ def elementwise_bytes(model: ModelSpec, rows: int) -> float:
 
 
 def _routing_bytes(deployment: Deployment, rows: int) -> float:
-    """Bytes that bringing tokens to experts and adding up their outputs moves on one device, in one layer.
+    """Bytes that permuting tokens to experts and combining their outputs moves on one device, in one layer.
 
     Six passes over a hidden state per token and expert, in two bytes: sorting reads and writes, quantising and the products read
-    and write, adding up reads. Devices that slice every expert all handle every token; those that hold whole experts share.
+    and write, combining reads. Under tensor parallelism every device handles every token; expert parallelism divides them.
     """
     structure, parallel = structure_of(deployment.model), deployment.parallel
-    held = max(parallel.expert // parallel.tensor, 1)
-    everyone = rows * held / max(parallel.expert, 1)
-    return 6.0 * 2.0 * everyone * structure.experts_per_token * deployment.model.hidden_size
+    groups = max(parallel.expert // parallel.tensor, 1)
+    device_rows = rows * groups / max(parallel.expert, 1)
+    return 6.0 * 2.0 * device_rows * structure.experts_per_token * deployment.model.hidden_size
 
 
 def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, format: str) -> Gemm:
+    """The product of a matrix on one device: output features are divided over the ranks, whole experts over `expert_devices`."""
     ranks = deployment.parallel.tensor
     if is_routed(matrix):
-        holders = expert_devices(deployment.parallel)
-        everyone = rows * max(holders // ranks, 1)
-        experts = touched_experts(matrix, everyone)
-        per_expert = max(round(everyone * matrix.active / experts), 1)
-        return Gemm(per_expert, matrix.n, matrix.k, format, count, experts / holders, routed=True)
+        devices = expert_devices(deployment.parallel)
+        all_rows = rows * max(devices // ranks, 1)
+        experts = touched_experts(matrix, all_rows)
+        rows_per_expert = max(round(all_rows * matrix.active / experts), 1)
+        return Gemm(rows_per_expert, matrix.n, matrix.k, format, count, experts / devices, routed=True)
     split = 1 if matrix.kind == "router" else ranks
     return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active))
 
 
-def _mixing(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) -> Operator:
+def _mixer_call(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) -> Operator:
     ranks = deployment.parallel.tensor
     if isinstance(mixer, SelfAttention):
         return AttentionCall(
@@ -120,7 +126,7 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) ->
             -(-mixer.kv_heads // ranks),
             mixer.head_dim,
             mixer.value_dim,
-            _implementation(deployment, part),
+            _backend(deployment, part),
             deployment.kv.layout,
             deployment.kv.format,
             count,
@@ -132,14 +138,17 @@ def _mixing(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) ->
     return Traffic(state / ranks, float(mixer.flops_per_token) * part.rows / ranks, count)
 
 
-def _implementation(deployment: Deployment, part: StepPart) -> AttentionBackend:
-    """Patterns of blocks are never written out in prompts: a block is too small for that to matter."""
+def _backend(deployment: Deployment, part: StepPart) -> AttentionBackend:
+    """The backend that a part is priced as: fused attention for prompts under a block pattern, else the deployment's own."""
     attention = deployment.attention
     return AttentionBackend.SDPA if part.phase == Phase.PREFILL and attention.pattern is not None else attention.backend
 
 
-def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: StepPart, count: int) -> AttentionCall:
-    """Scores of every cached entry, by which the attended ones are chosen: fp8 keys that all index heads share, whole on every rank."""
+def _indexer_call(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: StepPart, count: int) -> AttentionCall:
+    """The indexer of sparse attention (DeepSeek-V3.2): scores of every cached entry against fp8 keys that all index heads share.
+
+    Every rank computes all of it.
+    """
     entries = max(mixer.entries(part.kv_tokens) if isinstance(mixer, LatentAttention) else part.kv_tokens, 1)
     shape = (mixer.index_heads, 1, mixer.index_dim, 0)
     return AttentionCall(
@@ -148,7 +157,7 @@ def _indexing(deployment: Deployment, mixer: SelfAttention | LatentAttention, pa
 
 
 def _keys_read(deployment: Deployment, mixer: SelfAttention | LatentAttention, part: StepPart) -> int:
-    """Cached tokens that the queries of a part read: each its window, what an indexer chose for it, or what the cache keeps."""
+    """Cached tokens that the queries of a part read: at most the layer's window or top-k, the cache's window, and the pattern's blocks."""
     kv, most = deployment.kv, mixer.attended_tokens(part.kv_tokens)
     if kv.window is not None:
         most = min(most, kv.window + kv.sink_tokens)
@@ -158,7 +167,7 @@ def _keys_read(deployment: Deployment, mixer: SelfAttention | LatentAttention, p
 
 
 def _mla_call(deployment: Deployment, mixer: LatentAttention, part: StepPart, count: int) -> AttentionCall:
-    """Decoding works on the compressed vectors; prefilling expands them to full heads."""
+    """Multi-head latent attention: decoding works on compressed vectors (absorbed weights), prefill expands them to full heads."""
     ranks = deployment.parallel.tensor
     heads = -(-mixer.heads // ranks)
     if part.phase == Phase.DECODE:
@@ -166,7 +175,7 @@ def _mla_call(deployment: Deployment, mixer: LatentAttention, part: StepPart, co
     else:
         shape = (heads, heads, mixer.nope_dim + mixer.rope_dim, mixer.value_dim)
     kv, attention = deployment.kv, deployment.attention
-    seen = _keys_read(deployment, mixer, part)
+    keys = _keys_read(deployment, mixer, part)
     return AttentionCall(
-        part.phase, part.sequences, part.q_tokens, seen, *shape, attention.backend, kv.layout, kv.format, count, latent=True
+        part.phase, part.sequences, part.q_tokens, keys, *shape, attention.backend, kv.layout, kv.format, count, latent=True
     )

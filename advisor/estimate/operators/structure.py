@@ -8,12 +8,12 @@ from advisor.profiles.architectures.layers import Matrix, Mixer, RecurrentMixer,
 from advisor.profiles.architectures.spec import ModelSpec
 
 EXL2_HEAD_FORMAT = "exl2-6.0bpw"
-"""What ExLlamaV2's converter stores the head in unless told otherwise (`-hb 6`)."""
+"""Format in which ExLlamaV2's converter stores the head by default (`-hb 6`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Structure:
-    """The distinct matrices and mixers of a model with their counts: counted once, as models have hundreds of layers."""
+    """The distinct matrices and mixers of a model with their counts, over all layers."""
 
     matrices: tuple[tuple[Matrix, int], ...]
     mixers: tuple[tuple[Mixer, int], ...]
@@ -22,19 +22,19 @@ class Structure:
     """Most output features of one matrix."""
     kv_heads: int
     """Most key-value heads of a layer; 1 without attention."""
-    kept_kinds: frozenset[str]
-    """Kinds of matrices that the checkpoint keeps in bf16 or fp16."""
+    unquantised_kinds: frozenset[str]
+    """Kinds of matrices that the checkpoint stores in bf16 or fp16, its format notwithstanding."""
     expert_layers: int
     """Layers with routed experts."""
     recurrent_layers: int
-    """Layers with a state of fixed size in place of a cache."""
+    """Layers with a recurrent state of fixed size in place of a key-value cache."""
     experts_per_token: int
-    """Routed experts that one token passes through in such a layer; 0 without any."""
+    """Routed experts of one token in a layer (top-k); 0 without routed experts."""
 
 
 @lru_cache(maxsize=64)
 def structure_of(model: ModelSpec) -> Structure:
-    """Count the layers of a model."""
+    """The structure of a model, cached."""
     layers = tuple(model.layer_counts())
     matrices = tuple(model.matrices())
     return Structure(
@@ -43,7 +43,7 @@ def structure_of(model: ModelSpec) -> Structure:
         vector_parameters=model.vector_parameters + sum(count * layer.vector_parameters for layer, count in layers),
         widest=max((matrix.n for matrix, _ in matrices if matrix.copies == 1), default=model.hidden_size),
         kv_heads=max((layer.mixer.kv_heads for layer, _ in layers if isinstance(layer.mixer, SelfAttention)), default=1),
-        kept_kinds=model.unquantised_kinds,
+        unquantised_kinds=model.unquantised_kinds,
         expert_layers=sum(count for layer, count in layers if any(is_routed(matrix) for matrix in layer.matrices)),
         recurrent_layers=sum(count for layer, count in layers if isinstance(layer.mixer, RecurrentMixer)),
         experts_per_token=max((matrix.active for matrix, _ in matrices if is_routed(matrix)), default=0),
@@ -51,26 +51,26 @@ def structure_of(model: ModelSpec) -> Structure:
 
 
 def is_routed(matrix: Matrix) -> bool:
-    """Whether tokens choose among copies of the matrix."""
+    """Whether a router sends each token to some of the copies of the matrix."""
     return matrix.copies > matrix.active
 
 
 def expert_devices(parallel: Parallel) -> int:
-    """Devices that the experts of one layer are spread over: the tensor-parallel group, or more where `expert` says so."""
+    """Devices over which the experts of one layer are divided: the expert-parallel group, at least the tensor-parallel one."""
     return max(parallel.expert, parallel.tensor)
 
 
 def stored_format(deployment: Deployment, matrix: Matrix) -> str:
-    """The format that a matrix is stored in under this deployment."""
+    """The name of the format that a matrix is stored in under this deployment, e.g. `bf16` or `int4-g128`."""
     if matrix.stored is not None:
         return matrix.stored
     model, format = deployment.model, deployment.weights.format
     if format.startswith("gguf-"):
-        # Bits of a GGUF type are of whole files: embedding and head are quantised too.
+        # A GGUF type states the bits per weight of whole files: embedding and head are quantised too.
         return format
     if format.startswith("exl2-") and matrix.kind == "head":
         return EXL2_HEAD_FORMAT
-    native = "bf16" if matrix.kind in structure_of(model).kept_kinds or matrix.kind in ("embedding", "head") else model.weight_format
+    native = "bf16" if matrix.kind in structure_of(model).unquantised_kinds or matrix.kind in ("embedding", "head") else model.weight_format
     if deployment.weights.format == model.weight_format:
         return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
     if matrix.kind in deployment.weights.kept_kinds:
@@ -80,5 +80,5 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
 
 
 def touched_experts(matrix: Matrix, rows: int) -> float:
-    """Experts that at least one of `rows` tokens is sent to, routing uniform."""
+    """Expected number of experts that at least one of `rows` tokens is routed to, under uniform routing."""
     return matrix.copies * (1.0 - (1.0 - matrix.active / matrix.copies) ** rows)

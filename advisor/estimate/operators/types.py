@@ -1,4 +1,4 @@
-"""The operators of one step as records: counts and shapes only; what they take is the machine's to say."""
+"""The operators of one step as records of counts and shapes. How long each takes depends on the machine: `machines/machine.py`."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,23 +20,23 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StepPart:
-    """Sequences that take part in a step alike: `q_tokens` new ones each, `kv_tokens` in all once they are written."""
+    """Sequences of one shape in a step: each has `q_tokens` new tokens, and `kv_tokens` in the cache once those are written."""
 
     phase: Phase
     sequences: int
     q_tokens: int
     kv_tokens: int
     sampled: bool = True
-    """Whether logits are wanted: of all new tokens when decoding, of the last one when prefilling."""
+    """Whether logits are computed: of every new token when decoding, of the last one when prefilling."""
 
     @property
     def rows(self) -> int:
-        """New tokens of the part."""
+        """New tokens of all sequences: rows of the matrix products."""
         return self.sequences * self.q_tokens
 
     @property
     def logit_rows(self) -> int:
-        """Rows that the head computes."""
+        """Rows of the product with the language-model head."""
         if not self.sampled:
             return 0
         return self.rows if self.phase == Phase.DECODE else self.sequences
@@ -44,7 +44,7 @@ class StepPart:
 
 @dataclass(frozen=True, slots=True)
 class Gemm:
-    """`count` products of `m` rows with `n` by `k` weights stored in `format`, or of `groups` experts with `m` rows each."""
+    """`count` matrix products of `[m, k]` activations with `[k, n]` weights stored in `format`, each for `groups` experts."""
 
     m: int
     n: int
@@ -52,13 +52,14 @@ class Gemm:
     format: str
     count: int
     groups: float = 1.0
+    """Experts that are computed, each with `m` rows; 1 for a dense layer."""
     routed: bool = False
-    """Tokens choose among the groups."""
+    """Whether a router sends each token to some of the experts."""
 
 
 @dataclass(frozen=True, slots=True)
 class AttentionCall:
-    """Attention of `count` layers over `sequences` sequences; windows are already applied to `kv_tokens`."""
+    """Attention in `count` layers, each over `sequences` sequences; `kv_tokens` are those inside the layer's window."""
 
     phase: Phase
     sequences: int
@@ -73,14 +74,14 @@ class AttentionCall:
     kv_format: str
     count: int
     latent: bool = False
-    """One compressed vector serves as key and value (MLA)."""
+    """Whether one compressed vector is both key and value (multi-head latent attention, DeepSeek-V2)."""
     computed_share: float = 1.0
-    """Share of a prompt's scores that are computed, of those that causal attention has."""
+    """Share of a prompt's causal scores that are computed; below 1 with a window or a block pattern."""
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """Bytes moved and operations done outside products and attention, in `count` places."""
+    """`count` operators that are neither matrix products nor attention, each by the bytes it moves and the operations it does."""
 
     moved_bytes: float
     flops: float
@@ -89,7 +90,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class AllReduce:
-    """`count` sums of `payload_bytes` over `ranks` devices."""
+    """`count` all-reduces of `payload_bytes` over `ranks` devices."""
 
     payload_bytes: float
     ranks: int
@@ -98,7 +99,7 @@ class AllReduce:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """`count` times, every device sends `payload_bytes` to the devices that hold its tokens' experts, or gets them back."""
+    """`count` all-to-alls in which each of `ranks` devices sends `payload_bytes`: tokens to their experts, or outputs back."""
 
     payload_bytes: float
     ranks: int

@@ -1,4 +1,4 @@
-"""What one step of a deployment takes on a machine, remembered so that a search asks each question once."""
+"""Seconds of one step of a deployment on a machine. Prices are cached, as a search asks for the same steps many times."""
 
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,15 +15,15 @@ from advisor.profiles.evidence import expected_tokens
 
 @dataclass(frozen=True, slots=True)
 class SharedPrices:
-    """Prices on one machine that deployments with the same weights, or with the same attention and cache, have in common."""
+    """Prices on one machine that deployments share: those of tokens by weights, those of mixing by attention and cache."""
 
     tokens: dict[object, dict[tuple[int, int, bool], Shares]] = field(default_factory=dict)
     mixing: dict[object, dict[tuple[StepPart, bool], Shares]] = field(default_factory=dict)
-    blueprints: dict[object, PricingModel] = field(default_factory=dict)
+    pricing_models: dict[object, PricingModel] = field(default_factory=dict)
 
 
 class StepPricer:
-    """Prices steps of one deployment; lengths are rounded to 1/16 octaves to share answers."""
+    """Prices steps of one deployment. Lengths are rounded to 1/16 octave, so that similar steps share a price."""
 
     def __init__(self, deployment: Deployment, machine: Machine, shared: SharedPrices | None = None) -> None:
         self.deployment = deployment
@@ -33,68 +33,68 @@ class StepPricer:
         self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
         attention = (model, deployment.attention, kv.layout, kv.format, kv.window, kv.sink_tokens, parallel)
         self.mixing_prices = shared.mixing.setdefault(attention, {})
-        known = shared.blueprints.get((attention, deployment.weights))
-        self._blueprint = known or shared.blueprints.setdefault(
-            (attention, deployment.weights), PricingModel.of(deployment, joins=machine.overheads.joins)
-        )
+        key = (attention, deployment.weights)
+        if key not in shared.pricing_models:
+            shared.pricing_models[key] = PricingModel.of(deployment, joins=machine.overheads.joins)
+        self._pricing_model = shared.pricing_models[key]
         self._working_set = device_weight_bytes(deployment)
         self._structure = structure_of(deployment.model)
-        # What the host takes to hand a step to the device; it is waited for where the device does not take longer.
         self.host_launch_s = len(model.layers) * machine.overheads.host_layer_s
-        self._memo: dict[tuple[StepPart, ...], Shares] = {}
+        """Seconds in which the host launches a step; the device waits where its work takes less."""
+        self._steps: dict[tuple[StepPart, ...], Shares] = {}
         self._decode_s: dict[tuple[int, float], float] = {}
         draft = deployment.decoding.draft_model
         self.draft = StepPricer(_draft_deployment(deployment), machine, shared) if draft is not None else None
 
     @property
     def tokens_per_decode(self) -> float:
-        """Tokens that one sequence gains per decoding step."""
+        """Expected output tokens of one sequence in a decoding step: 1, or more with accepted draft tokens."""
         decoding = self.deployment.decoding
         return expected_tokens(decoding.acceptance, decoding.draft_tokens) if decoding.draft_tokens else 1.0
 
     def shares(self, parts: tuple[StepPart, ...]) -> Shares:
         """Seconds of one step by kind of work."""
         key = tuple([rounded(part) for part in parts])
-        known = self._memo.get(key)
-        if known is None:
-            known = self._memo[key] = self._price(key)
-        return known
+        shares = self._steps.get(key)
+        if shares is None:
+            shares = self._steps[key] = self._price(key)
+        return shares
 
     def step_s(self, parts: tuple[StepPart, ...]) -> float:
         """Seconds of one step."""
         return self.shares(parts).total_s
 
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
-        """Seconds of a step that prefills `tokens` of one prompt, `kv_tokens` in all after it; the draft's prefill included."""
+        """Seconds of a step that prefills `tokens` of one prompt, after which the cache holds `kv_tokens`; a draft's prefill included."""
         own = self.step_s((StepPart(Phase.PREFILL, 1, tokens, kv_tokens, sampled),))
         return own + (self.draft.prefill_s(tokens, kv_tokens, False) if self.draft else 0.0)
 
     def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
-        """Tokens per second while `sequences` prompts are prefilled together in steps of at most `budget` tokens."""
+        """Prompt tokens per second while `sequences` prompts are prefilled in steps of at most `budget` tokens."""
         steps, stages = prefill_steps(prompt, sequences, budget), self.deployment.parallel.pipeline
         seconds = sum(self.step_s((part,)) for part in steps)
-        # Chunks follow one another through the stages of a pipeline.
+        # Chunks overlap in the stages of a pipeline: of n chunks over p stages, n in every n + p - 1 stage times.
         return sum(part.rows for part in steps) / seconds * len(steps) * stages / (len(steps) + stages - 1)
 
     def chunk_part(self, tokens: int, kv_tokens: int, sampled: bool) -> StepPart:
-        """The part of a step that prefills `tokens` of one prompt, on the grid that prices are shared on."""
+        """The part of a step that prefills `tokens` of one prompt, rounded to the grid of prices."""
         return rounded(StepPart(Phase.PREFILL, 1, tokens, kv_tokens, sampled))
 
     def decode_part(self, sequences: int, context: float) -> StepPart:
-        """The part of a step that decodes: a verified draft adds its positions."""
+        """The part of a step in which `sequences` decode at a mean of `context` tokens; draft tokens are verified with them."""
         positions = self.deployment.decoding.draft_tokens + 1
         return StepPart(Phase.DECODE, sequences, positions, max(int(context), 1) + positions - 1)
 
     def decode_s(self, sequences: int, context: float) -> float:
-        """Seconds of a decoding step of `sequences` at mean length `context`, drafting included."""
+        """Seconds of a decoding step of `sequences` with a mean of `context` tokens, drafting included."""
         key = (sequences, context)
-        known = self._decode_s.get(key)
-        if known is None:
-            known = self._decode_s[key] = self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
-        return known
+        seconds = self._decode_s.get(key)
+        if seconds is None:
+            seconds = self._decode_s[key] = self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
+        return seconds
 
     def draft_s(self, sequences: int, context: float) -> float:
-        """Seconds that a draft model takes to propose its tokens; 0 without one."""
+        """Seconds in which a draft model proposes its tokens; 0 without one."""
         if self.draft is None:
             return 0.0
         return self.deployment.decoding.draft_tokens * self.draft.decode_s(sequences, context)
@@ -107,13 +107,13 @@ class StepPricer:
             rows, sequences, logit_rows = rows + part.rows, sequences + part.sequences, logit_rows + part.logit_rows
             mixed = self.mixing_shares(part, prefills)
             attention_s, other_s = attention_s + mixed.attention_s, other_s + mixed.other_s
-        priced = self.token_shares(rows, logit_rows, prefills)
-        device_s = priced.products_s + attention_s + priced.other_s + other_s + priced.collectives_s
+        tokens = self.token_shares(rows, logit_rows, prefills)
+        device_s = tokens.products_s + attention_s + tokens.other_s + other_s + tokens.collectives_s
         overhead = self.fixed_s(rows, sequences, prefills) + max(self.host_launch_s - device_s, 0.0)
-        return Shares(priced.products_s, attention_s, priced.other_s + other_s, priced.collectives_s, overhead)
+        return Shares(tokens.products_s, attention_s, tokens.other_s + other_s, tokens.collectives_s, overhead)
 
     def fixed_s(self, rows: int, sequences: int, prefills: bool) -> float:
-        """Seconds of a step that no operator takes: of the engine's own work."""
+        """Seconds of a step outside operators: the engine's scheduling, launches and sampling, by its `Overheads`."""
         overheads, model = self.machine.overheads, self.deployment.model
         layer_s = overheads.layer_s + overheads.element_s * rows * model.hidden_size
         fixed = overheads.step_s + overheads.sequence_s * sequences + overheads.expert_layer_s * self._structure.expert_layers
@@ -123,25 +123,25 @@ class StepPricer:
         return fixed + len(model.layers) * layer_s + overheads.hop_s * (self.deployment.parallel.pipeline - 1)
 
     def token_shares(self, rows: int, logit_rows: int, prefills: bool) -> Shares:
-        """What all new tokens of a step take alike, whatever their sequences."""
+        """Seconds of `token_operators`, cached. `prefills` says whether the step has prompt tokens."""
         key = (rows, logit_rows, prefills)
-        known = self.token_prices.get(key)
-        if known is None:
-            operators = token_operators(self._blueprint, rows, logit_rows)
-            known = self.token_prices[key] = price(self.machine, operators, self._working_set, prefills)
-        return known
+        shares = self.token_prices.get(key)
+        if shares is None:
+            operators = token_operators(self._pricing_model, rows, logit_rows)
+            shares = self.token_prices[key] = price(self.machine, operators, self._working_set, prefills)
+        return shares
 
     def mixing_shares(self, part: StepPart, prefills: bool) -> Shares:
-        """What attention and recurrences of one part take, on the grid that prices are shared on."""
-        known = self.mixing_prices.get((part, prefills))
-        if known is None:
-            operators = mixing_operators(self._blueprint, part)
-            known = self.mixing_prices[(part, prefills)] = price(self.machine, operators, self._working_set, prefills)
-        return known
+        """Seconds of `mixing_operators` of one part, cached; the part must be rounded to the grid of prices."""
+        shares = self.mixing_prices.get((part, prefills))
+        if shares is None:
+            operators = mixing_operators(self._pricing_model, part)
+            shares = self.mixing_prices[(part, prefills)] = price(self.machine, operators, self._working_set, prefills)
+        return shares
 
 
 def _draft_deployment(deployment: Deployment) -> Deployment:
-    """The draft sees and keeps everything."""
+    """The draft model as a deployment on one device: with the cache of the target model, but no window."""
     draft = deployment.decoding.draft_model
     assert draft is not None
     return Deployment(
@@ -154,14 +154,14 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
 
 
 def prefill_steps(prompt: int, sequences: int, budget: int) -> list[StepPart]:
-    """The steps that prefill a prompt in chunks of the budget, or one step for all of `sequences` prompts where it holds them."""
+    """The steps that prefill one prompt in chunks of the budget, or all of `sequences` prompts where one step holds them."""
     if sequences > 1 and prompt * sequences <= budget:
         return [StepPart(Phase.PREFILL, sequences, prompt, prompt)]
     return [StepPart(Phase.PREFILL, 1, end - start, end, end == prompt) for start, end in pairwise((*range(0, prompt, budget), prompt))]
 
 
 def rounded(part: StepPart) -> StepPart:
-    """Lengths and batches on a grid of a sixteenth octave (at most 3.1 % off), so that those that grow and vary share prices."""
+    """Round lengths and batch sizes to a grid of 1/16 octave (at most 3.1 % off), so that growing sequences share prices."""
     q_tokens = _on_grid(part.q_tokens) if part.phase == Phase.PREFILL else part.q_tokens
     sequences, kv_tokens = _on_grid(part.sequences), max(_on_grid(part.kv_tokens), q_tokens)
     if (q_tokens, sequences, kv_tokens) == (part.q_tokens, part.sequences, part.kv_tokens):

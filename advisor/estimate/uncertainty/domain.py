@@ -1,7 +1,7 @@
-"""Whether a setting lies within what predictions were compared with, and what of it does not.
+"""The calibration domain: the settings whose predictions were compared with measurements, and what of a setting lies outside.
 
-`profiles/evidence/domain.csv` says what was compared, written by `tools/calibrate.py`. It is about predictions from catalogues and data
-sheets: a machine's own profile is measured where it is used.
+`tools/calibrate.py` writes it to `profiles/evidence/domain.csv`. It concerns predictions from catalogue and data sheet: a profile was
+measured on the machine that is planned for.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from advisor.profiles.request import Load, Workload
 
 ENGINE, MODEL, WEIGHTS = "engine", "model", "weights"
 IN_FLIGHT, CONTEXT, DEVICES = "in_flight", "context_tokens", "devices"
-"""Dimensions of a setting: three with names, three with extents."""
-_WORDS = {
+"""Dimensions of a setting: names, then sizes."""
+_PHRASES = {
     ENGINE: "engine {}",
     MODEL: "{} models",
     WEIGHTS: "{} weights",
@@ -29,45 +29,45 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class CalibrationDomain:
-    """Everything that predictions were compared on."""
+    """The settings whose predictions were compared with measurements."""
 
     names: frozenset[tuple[str, str]]
     """Dimension and name."""
     extents: tuple[tuple[str, float, float], ...]
-    """Dimension, its least and its most."""
+    """Dimension of a size, its smallest and its largest value."""
 
 
 def extrapolation_warning(basis: Basis, deployment: Deployment, workload: Workload) -> str | None:
-    """A sentence when the setting is unlike what was compared with measurements, `None` when it is not."""
-    gaps = list(extrapolations(basis, deployment, workload))
+    """A sentence that names what of a setting lies outside of the calibration domain; `None` where nothing does."""
+    outside = list(extrapolations(basis, deployment, workload))
     if basis is Basis.DATASHEET:
-        gaps.append("this device, none of whose architecture's kernels were measured")
-    return f"never compared with measurements: {'; '.join(gaps)}" if gaps else None
+        outside.append("this device, none of whose architecture's kernels were measured")
+    return f"never compared with measurements: {'; '.join(outside)}" if outside else None
 
 
 def extrapolations(basis: Basis, deployment: Deployment, workload: Workload) -> Iterator[str]:
-    """What of a setting was never compared, a phrase each: ranges are wider for it."""
+    """A phrase for each dimension of a setting outside of the calibration domain; none for a profiled machine."""
     if basis is Basis.PROFILED:
         return
-    known = calibration_domain()
+    domain = calibration_domain()
     for dimension, name in names_of(deployment):
-        if (dimension, name) not in known.names:
-            yield _WORDS[dimension].format(name)
+        if (dimension, name) not in domain.names:
+            yield _PHRASES[dimension].format(name)
     sizes = dict(sizes_of(deployment, workload))
-    for dimension, least, most in known.extents:
+    for dimension, least, most in domain.extents:
         if dimension in sizes and not least <= sizes[dimension] <= most:
-            yield _WORDS[dimension].format(sizes[dimension], least, most)
+            yield _PHRASES[dimension].format(sizes[dimension], least, most)
 
 
 def names_of(deployment: Deployment) -> Iterator[tuple[str, str]]:
-    """The dimensions of a setting that have names."""
+    """Dimension and name of a setting's engine, kind of model and format of weights."""
     yield ENGINE, deployment.engine
     yield MODEL, model_kind(deployment.model)
     yield WEIGHTS, deployment.weights.format
 
 
 def sizes_of(deployment: Deployment, workload: Workload) -> Iterator[tuple[str, int]]:
-    """The dimensions of a setting that are sizes."""
+    """Dimension and value of a setting's sizes; requests in flight only where the workload states them."""
     if workload.load in (Load.CLOSED, Load.BURST) and workload.concurrency is not None:
         yield IN_FLIGHT, workload.concurrency
     yield CONTEXT, workload.context_tokens
@@ -77,7 +77,7 @@ def sizes_of(deployment: Deployment, workload: Workload) -> Iterator[tuple[str, 
 
 @lru_cache(maxsize=1)
 def calibration_domain() -> CalibrationDomain:
-    """What the shipped ranges were set from."""
+    """The calibration domain of the shipped ranges."""
     rows = table("domain.csv")
     names = frozenset((row["dimension"], row["name"]) for row in rows if row["name"])
     return CalibrationDomain(names, tuple((row["dimension"], float(row["least"]), float(row["most"])) for row in rows if not row["name"]))

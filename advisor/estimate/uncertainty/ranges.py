@@ -1,8 +1,8 @@
-"""How far predictions have been off: factors around a predicted value that hold 90 % of the measurements, by metric, tier and stratum.
+"""Errors of predictions: factors around a predicted value that contain 90 % of the measurements, by metric, tier and stratum.
 
-`profiles/evidence/ranges.csv` holds them, written by `tools/calibrate.py`. A stratum is what physics makes less certain; a metric and
-tier too rarely compared to be split has one line for all. Memory's factors say how many times the part that shapes do not give exactly
-a prediction may be off: 1/below − 1 times too high, above − 1 times too low.
+`tools/calibrate.py` writes them to `profiles/evidence/ranges.csv`. A stratum is a kind of setting with errors of its own; a metric and
+tier with few comparisons has one row for all strata. Factors of memory apply to its inexact part: a prediction may be 1/below − 1 times
+that part too high, or above − 1 times too low.
 """
 
 from functools import lru_cache
@@ -17,42 +17,42 @@ from advisor.profiles.metrics import Basis
 from advisor.profiles.request import Load, Workload
 
 WIDEST = (0.4, 2.5)
-"""For a metric and a basis that were never compared with measurements."""
+"""Factors of a metric and basis that were never compared with measurements."""
 SINGLE_STREAM = "one stream"
-"""Nothing waits for anything else: latency of weights and launches alone."""
+"""A single request at a time: no batching, no queueing."""
 SPREAD_EXPERTS = "spread experts"
-"""Replicas that share experts wait for the slowest of them, and how uneven they are depends on the requests."""
+"""Replicas that share experts: each step waits for the most loaded device, and the imbalance depends on the requests."""
 POOL = "pool"
-"""The engine measures a trial step and gives the rest to its cache: published pools say how right the ledger's rest is."""
+"""Engines that measure a trial step and give the remaining memory to the cache: compared by published sizes of that pool."""
 OUTSIDE = "outside"
-"""Of a setting unlike all that was compared: every engine, kind of model and device weighs the same, however often it was compared."""
+"""Settings outside of those compared: each engine, kind of model and device has the same weight, however often it was compared."""
 
 Factors = tuple[float, float]
 
 
-def spread(metric: str, basis: Basis, stratum: str = "", *, outside: bool = False) -> Factors:
-    """Factors below and above a predicted value that hold 90 % of the measurements it was compared with.
+def spread(metric: str, basis: Basis, stratum: str = "", *, extrapolated: bool = False) -> Factors:
+    """Factors below and above a predicted value between which 90 % of the measurements lie.
 
-    A tier without comparisons takes the next weaker one's; `outside` of what was compared, the range is at least that of a stranger.
+    A tier without comparisons uses those of the next weaker one; with `extrapolated`, they are at least those of `OUTSIDE`.
     """
-    factors = _known(metric, basis, stratum)
-    return wider(factors, _table().get((metric, "", OUTSIDE), WIDEST)) if outside else factors
+    factors = _calibrated(metric, basis, stratum)
+    return wider(factors, _table().get((metric, "", OUTSIDE), WIDEST)) if extrapolated else factors
 
 
 def contended_spread(metric: str, basis: Basis, stratum: str = "") -> Factors:
-    """The factors where other load ran while the machine was measured: at least those of the next weaker tier."""
+    """`spread` where other processes used the machine while it was measured: at least that of the next weaker tier."""
     tiers = list(Basis)
     weaker = tiers[min(basis.rank + 1, len(tiers) - 1)]
-    return wider(_known(metric, basis, stratum), _known(metric, weaker, stratum))
+    return wider(_calibrated(metric, basis, stratum), _calibrated(metric, weaker, stratum))
 
 
-def wider(one: Factors, other: Factors) -> Factors:
-    """A range that holds both."""
-    return min(one[0], other[0]), max(one[1], other[1])
+def wider(first: Factors, second: Factors) -> Factors:
+    """The narrowest range that contains both."""
+    return min(first[0], second[0]), max(first[1], second[1])
 
 
 def stratum_of(metric: str, deployment: Deployment, workload: Workload | None) -> str:
-    """What a prediction of `metric` is grouped with."""
+    """The stratum of a prediction of `metric`, a name of `ranges.csv`; empty where the metric has none."""
     if metric == "memory":
         return POOL if load_engine(deployment.engine).trial is not None else ""
     if metric == "prefill":
@@ -67,7 +67,7 @@ def stratum_of(metric: str, deployment: Deployment, workload: Workload | None) -
 
 @lru_cache(maxsize=256)
 def model_kind(model: ModelSpec) -> str:
-    """The least certain of a model's parts: `recurrent` states, `latent` caches, routed `experts`, or `dense`."""
+    """The kind of a model by its least certain part: `recurrent`, `latent` (MLA), `experts` or `dense`."""
     structure = structure_of(model)
     mixers = {type(mixer) for mixer, _ in structure.mixers}
     if RecurrentMixer in mixers:
@@ -77,7 +77,8 @@ def model_kind(model: ModelSpec) -> str:
     return "experts" if structure.expert_layers else "dense"
 
 
-def _known(metric: str, basis: Basis, stratum: str) -> Factors:
+def _calibrated(metric: str, basis: Basis, stratum: str) -> Factors:
+    """The factors of the strongest tier, from `basis` on, that has a row for the stratum or for all strata."""
     for tier in list(Basis)[basis.rank :]:
         for name in (stratum, ""):
             if (metric, tier.value, name) in _table():

@@ -78,7 +78,7 @@ class RecordedLayers(StepPricer):
         per_layer = ("qkv_proj", "o_proj", "gate_up_proj", "down_proj", "act_fn", "rotary_emb", "layernorm", "layernorm")
         dense = self.LAYERS * sum(_layer_us(name, rows) for name in per_layer) + _layer_us("embedding", rows)
         head_s = 2.0 * 128256 * 4096 / self.BYTES_PER_S
-        return dense * 1e-6 + head_s + sum(self._attention_s(call) for call in step_operators(self._blueprint, parts))
+        return dense * 1e-6 + head_s + sum(self._attention_s(call) for call in step_operators(self._pricing_model, parts))
 
     def _attention_s(self, operator: object) -> float:
         if not isinstance(operator, AttentionCall):

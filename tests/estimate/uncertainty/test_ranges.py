@@ -63,7 +63,7 @@ def test_a_tier_without_comparisons_takes_a_weaker_one() -> None:
 def test_what_was_never_compared_and_what_was_disturbed_is_less_certain(metric: str) -> None:
     for basis in (Basis.PROFILED, Basis.CATALOGUE, Basis.ARCHITECTURE):
         below, above = spread(metric, basis)
-        for wide in (spread(metric, basis, outside=True), contended_spread(metric, basis)):
+        for wide in (spread(metric, basis, extrapolated=True), contended_spread(metric, basis)):
             assert wide[0] <= below
             assert wide[1] >= above
     assert contended_spread(metric, Basis.PROFILED) != spread(metric, Basis.PROFILED)
@@ -92,7 +92,7 @@ def test_a_profile_of_this_machine_is_compared_where_it_is_used() -> None:
 
 def test_an_engine_that_was_never_compared_widens_every_time() -> None:
     known = ranges_of(estimator().machine, deployment(tensor=2), BUSY)
-    strange = Ranges(known.basis, known.shared, True, known.deployment, known.workload)
+    strange = Ranges(known.basis, known.contended, True, known.deployment, known.workload)
     for metric in ("ttft", "tpot", "throughput"):
         assert strange.factors(metric)[0] <= known.factors(metric)[0]
         assert strange.factors(metric)[1] >= known.factors(metric)[1]
