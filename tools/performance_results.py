@@ -56,14 +56,22 @@ class Device:
 
 
 def read_devices(root: Path) -> tuple[Device, ...]:
-    """Every device that has results, GPUs first. Trials of the flow do not count."""
+    """Every device that has results, GPUs first. Trials of the flow do not count, nor do records of a commit with uncommitted changes."""
     found = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
-        parts = {part: read_results(folder / f"{part}.json") for part in PARTS if (folder / f"{part}.json").exists()}
+        parts = {part: _clean(read_results(folder / f"{part}.json")) for part in PARTS if (folder / f"{part}.json").exists()}
         device = Device(folder.name, parts)
-        if parts and not any(environment.dry for environment in device.environments):
+        if any(results.records for results in parts.values()) and not any(environment.dry for environment in device.environments):
             found.append(device)
     return tuple(sorted(found, key=lambda device: not device.is_gpu))
+
+
+def _clean(results: Results) -> Results:
+    """The records that were taken at a commit without uncommitted changes, with their environments."""
+    environments = tuple(one for one in results.environments if not (one.commit or "").endswith("-dirty"))
+    clean = {environment.id for environment in environments}
+    records = tuple(record for record in results.records if record.environment in clean)
+    return results.model_copy(update={"environments": environments, "records": records})
 
 
 def share(record: Record, candidate: str, device: Device, ceiling: str = "copy") -> float | None:
