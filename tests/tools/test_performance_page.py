@@ -21,7 +21,9 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def environment() -> Environment:
     here = read_environment(torch.device("cpu"))
-    return here.model_copy(update={"fingerprint": "gpu:test*1/sm90/drv570", "driver": "570.1", "device": "Test GPU", "dry": False})
+    return here.model_copy(
+        update={"fingerprint": "gpu:test*1/sm90/drv570", "driver": "570.1", "device": "Test GPU", "dry": False, "commit": "0123456789ab"}
+    )
 
 
 def timing(name: str, seconds: float) -> Timing:
