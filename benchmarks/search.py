@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable
 
-from advisor.planning.advise import advise
+from advisor.planning.advise import advise, price_all
 from advisor.planning.planner import Planner
 from advisor.planning.question import PlanQuestion, request_for
 from advisor.planning.ranking import evaluate
@@ -59,10 +59,10 @@ def _run(question: PlanQuestion) -> dict[str, float]:
     crowded = request.model_copy(update={"workload": workload.model_copy(update={"concurrency": 2 * (workload.concurrency or 1)})})
     longer = request.model_copy(update={"workload": workload.model_copy(update={"prompt_tokens": 2 * workload.prompt_tokens})})
     return {
-        "stacks": len(planner.price_all(request).stacks),
-        "closed_forms": planner.price_all(request).closed_forms,
+        "stacks": len(price_all(planner, request).stacks),
+        "closed_forms": price_all(planner, request).closed_forms,
         "search_s": search_s,
-        "search_s_per_20000": search_s * 20_000 / len(planner.price_all(request).stacks),
+        "search_s_per_20000": search_s * 20_000 / len(price_all(planner, request).stacks),
         "answer_s": answer_s,
         "changed_limit_s": replan_s,
         "changed_limit_again_s": _seconds(lambda: advise(planner, changed)),
@@ -72,7 +72,7 @@ def _run(question: PlanQuestion) -> dict[str, float]:
 
 
 def _ranked(planner: Planner, request: Request) -> int:
-    judged = evaluate(planner.price_all(request).columns, request, planner.estimator.budget_bytes / GIB)
+    judged = evaluate(price_all(planner, request).columns, request, planner.estimator.budget_bytes / GIB)
     return int(judged.order[0])
 
 

@@ -38,7 +38,7 @@ def reprice(plan: PlanFile) -> RepricedPlan:
     engine = load_engine(plan.apply.engine.name)
     planner = planner_for(model, resolve_target(plan.machine.hardware, plan.machine.profile or "none", engine), engine)
     request = request_of(plan)
-    return RepricedPlan(planner, request, planner.candidate(Stack(techniques_of(plan), deployment_of(plan, model)), request))
+    return RepricedPlan(planner, request, planner.simulate(Stack(techniques_of(plan), deployment_of(plan, model)), request))
 
 
 def explain_in_plan(topic: str | None, plan: PlanFile) -> Page:

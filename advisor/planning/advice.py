@@ -68,9 +68,9 @@ class Candidate:
         return joint_probability(dict(self.probabilities))
 
     @property
-    def worst_miss(self) -> Violation | None:
+    def worst_violation(self) -> Violation | None:
         """The limit that it is furthest from keeping; `None` where it keeps all."""
-        return max(self.violations, key=lambda miss: miss.ratio, default=None)
+        return max(self.violations, key=lambda violation: violation.ratio, default=None)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
-"""Every plan worth a look: the frontier as simulated, and of all others one of each kind, priced in closed form. For screens."""
+"""All plans worth showing: the frontier as simulated, and of all other stacks one of each similarity group, priced in closed form."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -9,34 +9,34 @@ import numpy as np
 
 from advisor.estimate.arrays import Indices
 from advisor.planning.advice import Advice, Candidate, Status
-from advisor.planning.planner import Planner, candidate_id
+from advisor.planning.advise import finalist_indices, frontier_plans, price_all, rank, unexplained
+from advisor.planning.candidates import closed_form_candidate, stack_of
+from advisor.planning.planner import Planner
 from advisor.planning.pricing import PricedStacks
 from advisor.planning.ranking import Verdicts
 from advisor.planning.reasons import reasons
-from advisor.planning.search import stack_of
-from advisor.planning.violations import status, violations_of
 from advisor.profiles.request import Request
 
-MOST_EACH = 48
-"""Plans of each standing beside the frontier: more than a hundred rows nobody reads, and a table draws itself no faster than they are."""
+MOST_PER_FEASIBILITY = 48
+"""Most feasible and most infeasible plans outside the frontier: a table of more than a hundred rows is not read, and slow to draw."""
 
 
 class Feasibility(StrEnum):
-    """How a plan stands among all others."""
+    """Where a plan stands among all others."""
 
     FRONTIER = "frontier"
     FEASIBLE = "feasible"
-    REJECTED = "rejected"
+    INFEASIBLE = "rejected"
 
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """One plan of the landscape."""
+    """One plan that a request can be answered with."""
 
     candidate: Candidate
-    zone: Feasibility
+    feasibility: Feasibility
     simulated: bool
-    """Whether its numbers come from a simulation, as a plan file's do; else from the closed form."""
+    """Whether its metrics come from a simulation, as those of a plan file do, and not from the closed form."""
 
     @property
     def id(self) -> str:
@@ -45,30 +45,26 @@ class Alternative:
 
 
 def alternatives(planner: Planner, advice: Advice) -> tuple[Alternative, ...]:
-    """The frontier in the order of rank, then feasible plans by rank, then rejected ones by how little they miss."""
-    priced, judged = planner.evaluated(advice.request)
-    top = [Alternative(candidate, _zone(candidate, True), True) for candidate in advice.ranked]
-    return (*top, *_others(planner, advice.request, priced, judged, {spot.id for spot in top}))
+    """The frontier by rank, then feasible plans by rank, then infeasible ones by how far they violate the limits."""
+    request = advice.request
+    priced = price_all(planner, request)
+    return _with_others(
+        planner, request, priced, rank(planner, priced, request), _frontier(advice.ranked, {plan.id for plan in advice.ranked})
+    )
 
 
 def preview(planner: Planner, request: Request) -> tuple[Advice, tuple[Alternative, ...]]:
-    """What is known before anything is simulated: the same landscape in closed form, and an answer without reasons and ways out.
-
-    Plans that were simulated before stand with those numbers. Raises as `advise` does.
-    """
-    priced, judged = planner.evaluated(request)
+    """An answer without simulations and without reasons, and its alternatives. Cached simulations are used. Raises as `advise` does."""
+    priced = price_all(planner, request)
+    verdicts = rank(planner, priced, request)
     candidates, simulated = [], set()
-    for place in planner.finalist_indices(priced, judged):
-        known = planner.simulated(priced.stacks[place], request)
-        candidates.append(known or _candidate(priced, judged, place, planner, request))
-        if known is not None:
-            simulated.add(known.id)
-    ranked = planner.frontier_of(candidates, request)
-    top = [Alternative(candidate, _zone(candidate, True), candidate.id in simulated) for candidate in ranked]
-    return planner.advice_without_reasons(request, ranked, judged), (
-        *top,
-        *_others(planner, request, priced, judged, {spot.id for spot in top}),
-    )
+    for index in finalist_indices(priced, verdicts):
+        cached = planner.cached_simulation(priced.stacks[index], request)
+        candidates.append(cached or closed_form_candidate(priced, verdicts, index, request, planner.budget_gib(request)))
+        if cached is not None:
+            simulated.add(cached.id)
+    plans = frontier_plans(planner, candidates, request)
+    return unexplained(planner, verdicts, plans, request), _with_others(planner, request, priced, verdicts, _frontier(plans, simulated))
 
 
 def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice:
@@ -76,57 +72,53 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
     if candidate.id == advice.chosen.id:
         return advice
     request = advice.request
-    chosen = planner.candidate(stack_of(candidate), request)
+    chosen = planner.simulate(stack_of(candidate), request)
     others = tuple(other for other in advice.ranked if other.id != chosen.id)
     return dataclasses.replace(
         advice,
         chosen=chosen,
         ranked=(chosen, *others),
         reasons=tuple(reasons(planner, chosen, request)),
-        binding=chosen.worst_miss,
+        binding=chosen.worst_violation,
         extrapolation_warning=planner.estimator.domain(chosen.deployment, request.workload),
     )
 
 
-def with_simulated(spots: Sequence[Alternative], candidate: Candidate) -> tuple[Alternative, ...]:
-    """The same plans, one of them with the numbers of its simulation in place of the closed form's."""
-    return tuple(_simulated(spot, candidate) if spot.id == candidate.id else spot for spot in spots)
+def with_simulated(plans: Sequence[Alternative], candidate: Candidate) -> tuple[Alternative, ...]:
+    """The same plans, with the simulated metrics of one of them in place of those in closed form."""
+    return tuple(_simulated(plan, candidate) if plan.id == candidate.id else plan for plan in plans)
 
 
-def _simulated(spot: Alternative, candidate: Candidate) -> Alternative:
-    return Alternative(candidate, spot.zone if spot.simulated else _zone(candidate, False), True)
+def _simulated(plan: Alternative, candidate: Candidate) -> Alternative:
+    return Alternative(candidate, plan.feasibility if plan.simulated else _feasibility(candidate, on_frontier=False), True)
 
 
-def _zone(candidate: Candidate, best: bool) -> Feasibility:
+def _frontier(plans: Sequence[Candidate], simulated: Collection[str]) -> list[Alternative]:
+    return [Alternative(plan, _feasibility(plan, on_frontier=True), plan.id in simulated) for plan in plans]
+
+
+def _feasibility(candidate: Candidate, *, on_frontier: bool) -> Feasibility:
     if candidate.status is Status.INFEASIBLE:
-        return Feasibility.REJECTED
-    return Feasibility.FRONTIER if best else Feasibility.FEASIBLE
+        return Feasibility.INFEASIBLE
+    return Feasibility.FRONTIER if on_frontier else Feasibility.FEASIBLE
 
 
-def _others(planner: Planner, request: Request, priced: PricedStacks, judged: Verdicts, known: set[str]) -> list[Alternative]:
-    """One of each kind in closed form, those that fit before those that do not, each best first."""
-    order = judged.order
-    fits = ~judged.infeasible[order]
-    return [
-        Alternative(candidate, _zone(candidate, False), False)
-        for places in (order[fits], order[~fits])
-        for place in _distinct(priced, places)
-        if (candidate := _candidate(priced, judged, place, planner, request)).id not in known
+def _with_others(
+    planner: Planner, request: Request, priced: PricedStacks, verdicts: Verdicts, frontier: Sequence[Alternative]
+) -> tuple[Alternative, ...]:  # fmt: skip
+    """The frontier, then other stacks in closed form: the feasible before the infeasible, each best first."""
+    shown, budget_gib = {plan.id for plan in frontier}, planner.budget_gib(request)
+    feasible = ~verdicts.infeasible[verdicts.order]
+    others = [
+        Alternative(candidate, _feasibility(candidate, on_frontier=False), False)
+        for indices in (verdicts.order[feasible], verdicts.order[~feasible])
+        for index in _representatives(priced, indices)
+        if (candidate := closed_form_candidate(priced, verdicts, index, request, budget_gib)).id not in shown
     ]
+    return (*frontier, *others)
 
 
-def _candidate(priced: PricedStacks, judged: Verdicts, place: int, planner: Planner, request: Request) -> Candidate:
-    stack = priced.stacks[place]
-    if place not in priced.rows:
-        priced.rows[place] = candidate_id(stack), priced.metrics(place)
-    id, metrics = priced.rows[place]
-    missed = violations_of(metrics, request.limits, planner.budget_gib(request))
-    chances = tuple((limit, float(chance[place])) for limit, chance in judged.probabilities.items())
-    verdict = status(float(judged.probability[place]), missed)
-    return Candidate(id, stack.techniques, stack.deployment, metrics, verdict, missed, chances)
-
-
-def _distinct(priced: PricedStacks, places: Indices) -> list[int]:
-    """The first places, of stacks of one kind only the first."""
-    _, first = np.unique(priced.similarity_groups[places], return_index=True)
-    return [int(places[at]) for at in np.sort(first)[:MOST_EACH]]
+def _representatives(priced: PricedStacks, indices: Indices) -> list[int]:
+    """The first index of each similarity group, at most `MOST_PER_FEASIBILITY`."""
+    _, first = np.unique(priced.similarity_groups[indices], return_index=True)
+    return [int(indices[position]) for position in np.sort(first)[:MOST_PER_FEASIBILITY]]

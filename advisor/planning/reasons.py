@@ -7,6 +7,7 @@ from advisor.backends.technique import Technique, explanation
 from advisor.backends.technique_names import settings_of
 from advisor.backends.techniques import TECHNIQUES
 from advisor.planning.advice import Candidate, Reason, TechniqueState, Violation
+from advisor.planning.candidates import best_of
 from advisor.planning.planner import Planner
 from advisor.planning.search import apply_on_paper
 from advisor.profiles.metrics import Metrics
@@ -18,130 +19,135 @@ from advisor.quantities.metrics import METRICS
 EXPLAINED_METRICS = ("tpot_ms_mean", "ttft_ms_mean", "throughput_tok_s", "request_rate_per_s", "peak_memory_gib", "quality_loss_pct")
 """Metrics whose change a reason states."""
 NOTICEABLE = 0.01
-"""Relative change below which a metric counts as unchanged."""
+"""Relative change from which a metric counts as changed."""
 
 
 def reasons(planner: Planner, chosen: Candidate, request: Request) -> Iterator[Reason]:
-    """One reason for each technique, in catalogue order."""
+    """Why each technique is in the chosen plan or not, in the order of `TECHNIQUES`."""
     return (reason_for(planner, chosen, kind, request) for kind in TECHNIQUES)
 
 
+def reason_for(planner: Planner, chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
+    """Why one technique is in the chosen plan or not."""
+    in_plan = next((technique for technique in chosen.techniques if technique.name == kind.name), None)
+    if in_plan is not None:
+        return _chosen(planner, chosen, in_plan, request)
+    if kind.name in request.forbid:
+        return Reason(kind.name, TechniqueState.REJECTED, "Forbidden by the request.", sources=kind.sources)
+    return _rejected(planner, chosen, kind, request)
+
+
 def _chosen(planner: Planner, chosen: Candidate, technique: Technique, request: Request) -> Reason:
+    """What the plan without the technique violates or does worse."""
     rest = tuple(other for other in chosen.techniques if other is not technique)
     without = apply_on_paper(rest, baseline_of(chosen.deployment), request)
     if isinstance(without, str):
         why = f"{explanation(technique).does} The plan does not go without it: {without[0].lower()}{without[1:]}"
         return Reason(technique.name, TechniqueState.CHOSEN, why, sources=technique.sources)
-    before = planner.candidate(without, request)
-    deltas = effects(before.metrics, chosen.metrics)
-    healed = [miss for miss in before.violations if miss.limit not in {left.limit for left in chosen.violations}]
+    before = planner.simulate(without, request)
+    avoided = _new_violations(chosen, before)
     why = _changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment, request)
-    if healed:
-        why = f"{_healing(healed[0])}; {why}"
+    if avoided:
+        why = f"{_without_it(avoided[0])}; {why}"
     elif request.requires(technique.name):
         why = f"Required by the request; {why}"
-    return Reason(technique.name, TechniqueState.CHOSEN, why[0].upper() + why[1:], effect=deltas, sources=technique.sources)
+    effect = effects(before.metrics, chosen.metrics)
+    return Reason(technique.name, TechniqueState.CHOSEN, why[0].upper() + why[1:], effect=effect, sources=technique.sources)
+
+
+def _rejected(planner: Planner, chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
+    """What refuses the technique, what limit the plan with it violates, or in what it is worse."""
+    best = best_stack_with(planner, chosen.techniques, baseline_of(chosen.deployment), kind, request)
+    if isinstance(best, str):
+        return Reason(kind.name, TechniqueState.NOT_APPLICABLE, best, sources=kind.sources)
+    effect = effects(chosen.metrics, best.metrics)
+    violated = _new_violations(chosen, best)
+    measured_on = _measured_on(planner, kind(), best.deployment, request)
+    if violated:
+        first, unit = violated[0], METRIC_OF[violated[0].limit].unit
+        predicted = f"{_figure(first.predicted.value)} [{_figure(first.predicted.low)}, {_figure(first.predicted.high)}]"
+        why = f"{METRIC_OF[first.limit].phrase} {predicted} {unit} is {_side(first.limit)} the limit of {_figure(first.asked)} {unit}."
+        why += measured_on if first.limit == "quality_loss_pct" else ""
+        return Reason(kind.name, TechniqueState.REJECTED, why, ((first.limit, first.predicted.value),), effect, kind.sources)
+    replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
+    how = f"Instead of {replaced}: " if replaced else "Added to the plan: "
+    why = f"{how}{_changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}.{measured_on}"
+    return Reason(kind.name, TechniqueState.REJECTED, why, _limits_that_admit(chosen.metrics, best.metrics), effect, kind.sources)
+
+
+def _new_violations(before: Candidate, after: Candidate) -> list[Violation]:
+    """The limits that only the second candidate violates."""
+    violated = {violation.limit for violation in before.violations}
+    return [violation for violation in after.violations if violation.limit not in violated]
+
+
+def _without_it(violation: Violation) -> str:
+    metric = METRIC_OF[violation.limit]
+    predicted, bound = _figure(violation.predicted.value), _figure(violation.asked)
+    return f"Without it {metric.phrase} would be {predicted} {metric.unit}, {_side(violation.limit)} the limit of {bound} {metric.unit}"
 
 
 def _measured_on(planner: Planner, technique: Technique, deployment: Deployment, request: Request) -> str:
-    """A sentence that says what text or task a published loss was measured on; empty for a technique that loses nothing."""
+    """A sentence with the texts or tasks that a published loss was measured on; empty for a technique without loss."""
     tasks = technique.quality(deployment, planner.evidence, request).tasks
     return f" The quality loss is one of {', '.join(tasks)}." if tasks else ""
 
 
-def _healing(miss: Violation) -> str:
-    unit = METRIC_OF[miss.limit].unit
-    predicted, asked = _figure(miss.predicted.value), _figure(miss.asked)
-    return f"Without it {_name_of(miss.limit)} would be {predicted} {unit}, {_side(miss.limit)} the limit of {asked} {unit}"
-
-
-def _left_out(planner: Planner, chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
-    best = best_stack_with(planner, chosen.techniques, baseline_of(chosen.deployment), kind, request)
-    if isinstance(best, str):
-        return Reason(kind.name, TechniqueState.NOT_APPLICABLE, best, sources=kind.sources)
-    deltas = effects(chosen.metrics, best.metrics)
-    new = [miss for miss in best.violations if miss.limit not in {miss.limit for miss in chosen.violations}]
-    task = _measured_on(planner, kind(), best.deployment, request)
-    if new:
-        miss, unit = new[0], METRIC_OF[new[0].limit].unit
-        predicted = f"{_figure(miss.predicted.value)} [{_figure(miss.predicted.low)}, {_figure(miss.predicted.high)}]"
-        why = f"{_name_of(miss.limit)} {predicted} {unit} is {_side(miss.limit)} the limit of {_figure(miss.asked)} {unit}."
-        why += task if miss.limit == "quality_loss_pct" else ""
-        return Reason(kind.name, TechniqueState.REJECTED, why, ((miss.limit, miss.predicted.value),), deltas, kind.sources)
-    replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
-    instead = f"Instead of {replaced}: " if replaced else "Added to the plan: "
-    why = f"{instead}{_changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}.{task}"
-    return Reason(kind.name, TechniqueState.REJECTED, why, _would_win(chosen.metrics, best.metrics), deltas, kind.sources)
-
-
 def best_stack_with(
     planner: Planner, techniques: tuple[Technique, ...], start: Deployment, kind: type[Technique], request: Request
-) -> Candidate | str:
-    """The best stack of these techniques with one of the kind in its slot; the sentence that refuses it where there is none."""
-    refusals, found = [], []
+) -> Candidate | str:  # fmt: skip
+    """The best stack of these techniques with `kind`, in any of its settings, in its slot; a reason where each is refused."""
+    refusals, candidates = [], []
     for technique in settings_of(kind, request):
         others = tuple(other for other in techniques if other.slot is not technique.slot)
         stack = apply_on_paper((*others, technique), start, request)
         if isinstance(stack, str):
             refusals.append(stack)
         else:
-            found.append(planner.candidate(stack, request))
-    return planner.best(found, request) if found else refusals[0]
-
-
-def reason_for(planner: Planner, chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
-    """Why one technique is in the plan or out of it."""
-    in_plan = next((technique for technique in chosen.techniques if technique.name == kind.name), None)
-    if in_plan is not None:
-        return _chosen(planner, chosen, in_plan, request)
-    if kind.name in request.forbid:
-        return Reason(kind.name, TechniqueState.REJECTED, "Forbidden by the request.", sources=kind.sources)
-    return _left_out(planner, chosen, kind, request)
+            candidates.append(planner.simulate(stack, request))
+    return best_of(candidates, request, planner.budget_gib(request)) if candidates else refusals[0]
 
 
 def effects(before: Metrics, after: Metrics) -> tuple[tuple[str, float], ...]:
-    """Absolute change of each compared metric that moved noticeably."""
-    found = []
-    for metric in EXPLAINED_METRICS:
-        old, new = getattr(before, metric), getattr(after, metric)
-        if old is not None and new is not None and changed_noticeably(old.value, new.value):
-            found.append((metric, new.value - old.value))
-    return tuple(found)
+    """The absolute change of each explained metric that changes noticeably."""
+    return tuple((metric, new - old) for metric, old, new in _changed(before, after))
 
 
 def _changes(before: Metrics, after: Metrics) -> str:
     parts = []
-    for metric in EXPLAINED_METRICS:
-        old, new = getattr(before, metric), getattr(after, metric)
-        if old is not None and new is not None and changed_noticeably(old.value, new.value):
-            unit = scale(METRICS[metric].unit, (old.value, new.value))
-            parts.append(f"{METRICS[metric].phrase} {_figure(old.value * unit.factor)} -> {_figure(new.value * unit.factor)} {unit.unit}")
+    for metric, old, new in _changed(before, after):
+        unit = scale(METRICS[metric].unit, (old, new))
+        parts.append(f"{METRICS[metric].phrase} {_figure(old * unit.factor)} -> {_figure(new * unit.factor)} {unit.unit}")
     return ", ".join(parts) or "no metric moves by 1 % or more"
 
 
+def _changed(before: Metrics, after: Metrics) -> Iterator[tuple[str, float, float]]:
+    """Each explained metric that changes noticeably, with its value before and after."""
+    for metric in EXPLAINED_METRICS:
+        old, new = getattr(before, metric), getattr(after, metric)
+        if old is not None and new is not None and changed_noticeably(old.value, new.value):
+            yield metric, old.value, new.value
+
+
 def changed_noticeably(old: float, new: float) -> bool:
-    """Whether a change of a metric is worth a word."""
+    """Whether a metric changes by more than `NOTICEABLE`."""
     return abs(new - old) > NOTICEABLE * max(abs(old), abs(new), 1e-9)
 
 
-def _would_win(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]:
-    """Limits, tighter than what the plan reaches, under which only the other stack passes."""
+def _limits_that_admit(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]:
+    """For each metric in which the other stack is better, the limit that it meets and the chosen one violates."""
     found = []
-    for limit, shown in METRIC_OF.items():
-        mine, theirs = getattr(chosen, shown.name), getattr(other, shown.name)
-        if mine is None or theirs is None or not changed_noticeably(mine.value, theirs.value):
+    for limit, metric in METRIC_OF.items():
+        own, others = getattr(chosen, metric.name), getattr(other, metric.name)
+        if own is None or others is None or not changed_noticeably(own.value, others.value):
             continue
-        if (theirs.value > mine.value) == shown.higher_is_better:
-            found.append((limit, theirs.value))
+        if (others.value > own.value) == metric.higher_is_better:
+            found.append((limit, others.value))
     return tuple(found)
 
 
-def _name_of(limit: str) -> str:
-    return METRIC_OF[limit].phrase
-
-
 def _side(limit: str) -> str:
-    """Where a value that misses the limit lies."""
+    """On which side of the limit a violating value is."""
     return "under" if METRIC_OF[limit].higher_is_better else "over"
 
 
@@ -150,7 +156,7 @@ def _figure(value: float) -> str:
 
 
 def baseline_of(deployment: Deployment) -> Deployment:
-    """The unmodified model, spread and filled as this deployment is."""
+    """The unmodified model in the parallel layout and with the sequences of a deployment."""
     return baseline(
         deployment.model, max_sequences=deployment.batching.max_sequences, parallel=deployment.parallel, engine=deployment.engine
     )

@@ -10,6 +10,8 @@ from advisor.backends.technique import Technique
 from advisor.backends.technique_names import settings_of
 from advisor.backends.techniques import TECHNIQUES
 from advisor.planning.advice import Candidate
+from advisor.planning.advise import choose, finalists
+from advisor.planning.candidates import best_of
 from advisor.planning.reasons import baseline_of, best_stack_with
 from advisor.planning.search import Stack, apply_on_paper, max_concurrent
 from advisor.profiles.request import Request
@@ -89,7 +91,7 @@ class Scenario:
     def alone(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | None:
         """The plan as it is under a changed question, or on another machine; `None` where one of its techniques refuses that."""
         stack = apply_on_paper(self.chosen.techniques, start or self.start(request), request)
-        return (planner or self.planner).candidate(stack, request) if isinstance(stack, Stack) else None
+        return (planner or self.planner).simulate(stack, request) if isinstance(stack, Stack) else None
 
     def start(self, request: Request) -> Deployment:
         """The unmodified model as the plan spreads it, with as many sequences as the question wants."""
@@ -115,10 +117,10 @@ class Scenario:
             if len(found) == MOST_PARTNERS:
                 break
             if (partner := after or before or "") not in found:
-                found[partner] = (before, after, self.planner.candidate(stack, request))
+                found[partner] = (before, after, self.planner.simulate(stack, request))
         if not found:
             return None
-        best = self.planner.best([candidate for _, _, candidate in found.values()], request)
+        best = best_of([candidate for _, _, candidate in found.values()], request, self.planner.budget_gib(request))
         return next(told for told in found.values() if told[2] is best)
 
     def _partners(self, request: Request) -> Iterator[tuple[str | None, str | None, Stack]]:
@@ -141,9 +143,9 @@ class Scenario:
 
     def planned_again(self, request: Request) -> Candidate | None:
         """What the whole search chooses for a changed question, where that has the technique."""
-        if not any(self.kind.name in stack.names for stack in self.planner.finalists(request)):
+        if not any(self.kind.name in stack.names for stack in finalists(self.planner, request)):
             return None
-        again = self.planner.choose(request)
+        again = choose(self.planner, request)
         return again if self.kind.name in again.names else None
 
 
@@ -152,7 +154,7 @@ def judged_beside(planner: "Planner", found: Candidate, alone: Candidate | None,
     kept = {miss.limit for miss in alone.violations} if alone is not None else set()
     if any(miss.limit not in kept for miss in found.violations):
         return CounterfactualOutcome.MISSES
-    if alone is None or planner.best([alone, found], request) is found:
+    if alone is None or best_of([alone, found], request, planner.budget_gib(request)) is found:
         return CounterfactualOutcome.AHEAD
     return CounterfactualOutcome.ALLOWED
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from advisor.planning.advice import Candidate
+from advisor.planning.advise import choose
 from advisor.planning.reasons import EXPLAINED_METRICS, changed_noticeably
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
@@ -70,7 +71,7 @@ def marginal_gain(planner: "Planner", chosen: Candidate, request: Request, limit
     asked = planner.budget_gib(request) if limit == MEMORY else getattr(request.limits, limit)
     moved_to = max(asked - step, 1e-9) if METRIC_OF[limit].higher_is_better else asked + step
     wider, loosened = _loosened(planner, request, limit, moved_to)
-    then = wider.choose(loosened)
+    then = choose(wider, loosened)
     return Gain(
         limit=limit,
         asked=asked,

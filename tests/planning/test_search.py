@@ -8,11 +8,11 @@ import pytest
 
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.serving.closed_form import steady_state
-from advisor.planning.advise import advise
+from advisor.planning.advise import advise, price_all
 from advisor.planning.planner import Planner
 from advisor.planning.pricing import PricedStacks
 from advisor.planning.question import PlanQuestion, request_for
-from advisor.planning.search import stacks
+from advisor.planning.search import search
 from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
@@ -33,7 +33,7 @@ def planner_of(question: PlanQuestion) -> tuple[Planner, Request]:
 @pytest.fixture(scope="module")
 def searched() -> tuple[Planner, Request, PricedStacks]:
     planner, request = planner_of(WIDE)
-    return planner, request, planner.price_all(request)
+    return planner, request, price_all(planner, request)
 
 
 def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched: tuple[Planner, Request, PricedStacks]) -> None:
@@ -71,7 +71,7 @@ def test_sharing_changes_no_number(searched: tuple[Planner, Request, PricedStack
 def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None:
     planner, _ = planner_of(WIDE)
     workload = Workload(prompt_tokens=1500, output_tokens=200, **load)
-    priced = planner.price_all(Request(workload=workload, devices=1))
+    priced = price_all(planner, Request(workload=workload, devices=1))
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
     times = ("ttft_ms_p95", "tpot_ms_mean", "tpot_ms_p95", "throughput_tok_s")
     for place in random.Random(5).sample(range(len(priced.stacks)), 40):
@@ -83,7 +83,7 @@ def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None
 def test_stacks_that_batch_decode_and_spread_alike_are_priced_together() -> None:
     planner, request = planner_of(WIDE)
     with patch("advisor.planning.pricing.steady_state", wraps=steady_state) as asked:
-        priced = planner.price_all(request)
+        priced = price_all(planner, request)
     assert asked.call_count < priced.closed_forms / 20
 
 
@@ -91,7 +91,7 @@ def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Plan
     planner, request, priced = searched
     tighter = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0, "ttft_ms_p95": 900.0})})
     with patch("advisor.planning.pricing.steady_state") as asked:
-        assert planner.price_all(tighter) is priced
+        assert price_all(planner, tighter) is priced
         advice = advise(planner, tighter)
     assert not asked.called
     assert advice.considered == len(priced.stacks)
@@ -129,7 +129,7 @@ def test_a_covered_technique_is_tried_only_where_the_other_is_not() -> None:
     request, model = request_for(WIDE, find_model(WIDE.model)), find_model(WIDE.model)
 
     def names(asked: Request, engine: str = "advisor") -> set[str]:
-        return {name for stack in stacks(model, asked, engine) for name in stack.names}
+        return {name for stack in search(model, asked, engine) for name in stack.names}
 
     assert "attention-flash" in names(request)
     assert "attention-sdpa" not in names(request)

@@ -6,7 +6,8 @@ import pytest
 
 from advisor.backends.techniques import TECHNIQUES
 from advisor.planning.advice import Candidate
-from advisor.planning.advise import advise
+from advisor.planning.advise import advise, choose
+from advisor.planning.candidates import best_of
 from advisor.planning.planner import Planner
 from advisor.planning.question import PlanQuestion, request_for
 from advisor.planning.target import planner_for, resolve_target
@@ -45,7 +46,7 @@ def planned(question: PlanQuestion) -> Planned:
     model, engine = find_model(question.model, offline=True), load_engine(question.engine)
     planner = planner_for(model, resolve_target(question.hardware, "none", engine), engine)
     request = request_for(question, model)
-    return Planned(planner, request, planner.choose(request))
+    return Planned(planner, request, choose(planner, request))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, tech
     assert {change.kind for change in changes} >= {ChangeKind.LIMIT, ChangeKind.REQUIRE}
     for change in changes:
         assert technique not in roomy.chosen.names
-        assert technique in roomy.planner.choose(change.request).names, change
+        assert technique in choose(roomy.planner, change.request).names, change
 
 
 def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned) -> None:
@@ -78,7 +79,7 @@ def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned)
     without = roomy.case("kv-int8").alone(change.request)
     assert without is not None
     assert "kv-int8" not in without.names
-    assert roomy.planner.best([without, change.candidate], change.request) is change.candidate
+    assert best_of([without, change.candidate], change.request, roomy.planner.budget_gib(change.request)) is change.candidate
     assert getattr(change.request.workload, change.name) == change.after != change.before
 
 
@@ -113,7 +114,7 @@ def test_a_technique_that_needs_another_is_let_in_with_it(roomy: Planned) -> Non
     assert "kv-paged" not in roomy.chosen.names
     change = next(by_name(roomy.case("kv-window")))
     assert {"kv-window", "kv-paged"} <= set(change.candidate.names)
-    assert "kv-window" in roomy.planner.choose(change.request).names
+    assert "kv-window" in choose(roomy.planner, change.request).names
 
 
 def test_reuse_of_prefixes_asks_for_a_prefix(roomy: Planned) -> None:
@@ -129,7 +130,7 @@ def test_a_forbidden_technique_is_let_in_by_allowing_it(roomy: Planned) -> None:
     case = Scenario(forbidden.planner, forbidden.chosen, forbidden.request, KINDS[best])
     (change,) = by_permission(case)
     assert change.outcome is CounterfactualOutcome.CHOSEN
-    assert best in forbidden.planner.choose(change.request).names
+    assert best in choose(forbidden.planner, change.request).names
     assert not list(by_permission(Scenario(roomy.planner, roomy.chosen, roomy.request, KINDS["kv-int4"])))
 
 

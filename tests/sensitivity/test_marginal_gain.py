@@ -2,6 +2,7 @@
 
 import pytest
 
+from advisor.planning.advise import choose
 from advisor.planning.planner import Planner
 from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.engines import load_engine
@@ -26,7 +27,7 @@ def asking(concurrency: int = 4, **limits: float) -> Request:
 
 def test_the_binding_limit_is_the_one_least_likely_to_be_kept(planner: Planner) -> None:
     request = asking(ttft_ms_p95=500.0, tpot_ms_p95=30.0)
-    chosen = planner.choose(request)
+    chosen = choose(planner, request)
     found = limit_slacks(chosen, request, planner.budget_gib(request))
     assert found[0].limit == "ttft_ms_p95"
     assert {standing.limit: standing.chance for standing in found} == dict(chosen.probabilities)
@@ -37,32 +38,32 @@ def test_the_binding_limit_is_the_one_least_likely_to_be_kept(planner: Planner) 
 
 def test_memory_is_a_limit_of_the_device_unless_it_was_asked_for(planner: Planner) -> None:
     for request, of_the_device in ((asking(), True), (asking(memory_gib_per_device=16.0), False)):
-        found = by_limit(limit_slacks(planner.choose(request), request, planner.budget_gib(request)))
+        found = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))
         assert found[MEMORY].of_the_device is of_the_device
     assert found[MEMORY].asked == 16.0
 
 
 def test_room_of_a_least_throughput_is_what_there_is_above_it(planner: Planner) -> None:
     request = asking(throughput_tok_s=100.0)
-    found = by_limit(limit_slacks(planner.choose(request), request, planner.budget_gib(request)))["throughput_tok_s"]
+    found = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))["throughput_tok_s"]
     assert found.room == pytest.approx(found.predicted.value - 100)
     assert 0 < found.utilisation < 1
 
 
 def test_a_millisecond_far_from_the_limit_buys_nothing(planner: Planner) -> None:
     request = asking(tpot_ms_p95=1000.0)
-    gain = marginal_gain(planner, planner.choose(request), request, "tpot_ms_p95")
+    gain = marginal_gain(planner, choose(planner, request), request, "tpot_ms_p95")
     assert gain.is_nothing
     assert (gain.asked, gain.moved_to, gain.step) == (1000.0, 1001.0, STEPS["tpot_ms_p95"])
 
 
 def test_a_gain_is_what_planning_again_with_the_moved_limit_gives(planner: Planner) -> None:
     request = asking(memory_gib_per_device=7.0, ttft_ms_p95=4000.0)
-    chosen = planner.choose(request)
+    chosen = choose(planner, request)
     gain = first_improving_step(planner, chosen, request, MEMORY)
     assert gain is not None
     assert not gain.is_nothing
-    again = planner.choose(request.model_copy(update={"limits": Limits(memory_gib_per_device=gain.moved_to, ttft_ms_p95=4000.0)}))
+    again = choose(planner, request.model_copy(update={"limits": Limits(memory_gib_per_device=gain.moved_to, ttft_ms_p95=4000.0)}))
     assert again.id == gain.chosen.id
     for change in gain.changes:
         assert change.before == getattr(chosen.metrics, change.metric)
@@ -74,7 +75,7 @@ def test_memory_beyond_the_device_is_a_device_with_more() -> None:
     model = find_model("meta-llama/Meta-Llama-3.1-8B", offline=True)
     small = planner_for(model, resolve_target("rtx-4090", "none", engine), engine)
     request = Request(workload=Workload(prompt_tokens=8192, output_tokens=512, concurrency=64))
-    chosen = small.choose(request)
+    chosen = choose(small, request)
     gain = marginal_gain(small, chosen, request, MEMORY)
     assert gain.moved_to == pytest.approx(small.budget_gib(request) + 1)
     assert gain.request == request
@@ -89,4 +90,4 @@ def test_only_limits_that_were_asked_and_memory_may_be_moved(planner: Planner) -
     request = asking(tpot_ms_p95=30.0)
     assert set(movable(request)) == {"tpot_ms_p95", MEMORY}
     with pytest.raises(ValueError, match="ttft_ms_p95"):
-        marginal_gain(planner, planner.choose(request), request, "ttft_ms_p95")
+        marginal_gain(planner, choose(planner, request), request, "ttft_ms_p95")

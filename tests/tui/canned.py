@@ -99,5 +99,5 @@ def _change(advice: Advice) -> Change:
 
 def _spot(candidate: object) -> Alternative:
     assert isinstance(candidate, Candidate)
-    zone = Feasibility.REJECTED if candidate.status is Status.INFEASIBLE else Feasibility.FRONTIER
+    zone = Feasibility.INFEASIBLE if candidate.status is Status.INFEASIBLE else Feasibility.FRONTIER
     return Alternative(candidate, zone, True)

@@ -290,7 +290,7 @@ def test_plans_that_were_not_simulated_are_marked_and_the_mark_is_explained() ->
             await pilot.press("escape", "f")
             await settled(pilot)
             assert app.planning.planned is not None
-            shown = [plan for plan in app.planning.planned.alternatives if plan.zone.value != "rejected"]
+            shown = [plan for plan in app.planning.planned.alternatives if plan.feasibility.value != "rejected"]
             marked = ["~" in row[0] for row in rows_of(app)]
             assert marked == [not plan.simulated for plan in shown]
             assert any(marked)

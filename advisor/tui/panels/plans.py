@@ -109,7 +109,7 @@ class PlansPanel(DataTable[Text], StableWidget):
 def _mark(plan: "Alternative", rows: Rows) -> str:
     """Glyph of feasibility, mark for comparison, and mark of the closed form."""
     marked, source = "m" if plan.id in rows.marked else " ", "" if plan.simulated else CLOSED_FORM
-    return _shown(GLYPHS[plan.zone.value], rows.look) + marked + source
+    return _shown(GLYPHS[plan.feasibility.value], rows.look) + marked + source
 
 
 def _widest(texts: Sequence[str]) -> int:
@@ -119,7 +119,7 @@ def _widest(texts: Sequence[str]) -> int:
 def filtered(plans: "Sequence[Alternative]", filter: str, sort: str) -> "list[Alternative]":
     """The plans of a filter (`frontier`, `feasible`, `all`) in an order of `SORTS`; all plans where the filter has none."""
     allowed = {"frontier": ("frontier",), "feasible": ("frontier", "feasible")}.get(filter, ("frontier", "feasible", "rejected"))
-    passing = [plan for plan in plans if plan.zone.value in allowed] or list(plans)
+    passing = [plan for plan in plans if plan.feasibility.value in allowed] or list(plans)
     if sort in _SORTED_BY:
         metric, sign = _SORTED_BY[sort]
         passing.sort(key=lambda plan: _number(plan, metric) * sign)

@@ -41,7 +41,7 @@ class PlotPanel(Static, can_focus=True):
         selected_glyph = "@" if look.ascii else "●"
         points = []
         for plan in plans:
-            glyph, rank = (selected_glyph, 4) if plan.id == selected else _DRAWN[plan.zone.value]
+            glyph, rank = (selected_glyph, 4) if plan.id == selected else _DRAWN[plan.feasibility.value]
             tpot, speed = plan.candidate.metrics.tpot_ms_p95, plan.candidate.metrics.throughput_tok_s
             if tpot is not None and speed is not None:
                 points.append(Point(tpot.value, speed.value, glyph, rank))
@@ -62,9 +62,9 @@ def frontier_step(plans: "Sequence[Alternative]", selected: str, step: int) -> s
     From a plan off the frontier, the nearest one on that side.
     """
     points = [(plan.candidate.metrics.tpot_ms_p95.value, plan) for plan in plans if plan.candidate.metrics.tpot_ms_p95 is not None]
-    any_best = any(plan.zone.value == "frontier" for _, plan in points)
+    any_best = any(plan.feasibility.value == "frontier" for _, plan in points)
     frontier = sorted(
-        (item for item in points if item[1].simulated or (any_best and item[1].zone.value == "frontier")), key=lambda item: item[0]
+        (item for item in points if item[1].simulated or (any_best and item[1].feasibility.value == "frontier")), key=lambda item: item[0]
     )
     own_tpot = next((tpot for tpot, plan in points if plan.id == selected), None)
     ids = [plan.id for _, plan in frontier]

@@ -111,12 +111,12 @@ class PlanningClient:
 
     def simulated(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> "Candidate | None":
         """The alternative `plan` (an id) with simulated numbers; `None` once `abandoned` returns true."""
-        from advisor.planning.search import stack_of
+        from advisor.planning.candidates import stack_of
 
         alternative = next(alternative for alternative in planned.alternatives if alternative.id == plan)
         with self._lock.urgent():
             planner, request = self._prepare(planned.values)
-            return self._unless_abandoned(abandoned, lambda: planner.candidate(stack_of(alternative.candidate), request))
+            return self._unless_abandoned(abandoned, lambda: planner.simulate(stack_of(alternative.candidate), request))
 
     def findings(
         self, planned: Planned, advice: "Advice", topics: "Sequence[str]", abandoned: Callable[[], bool] = lambda: False

@@ -23,7 +23,7 @@ from advisor.backends.measure.spread import quantile
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.serving.closed_form import burst_position_p95
-from advisor.planning.search import stacks
+from advisor.planning.search import search
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
@@ -47,7 +47,7 @@ def estimator(hardware: str) -> Estimator:
 def errors(hardware: str, shape: dict[str, Any]) -> dict[str, list[float]]:
     """Logarithms of closed form over simulation, of stacks drawn from a whole search."""
     workload, pricing = Workload(**shape), estimator(hardware)
-    found = list(stacks(find_model("Qwen/Qwen3-8B"), Request(workload=workload), "advisor"))
+    found = list(search(find_model("Qwen/Qwen3-8B"), Request(workload=workload), "advisor"))
     compared: dict[str, list[float]] = {"ttft": [], "tpot": [], "throughput": []}
     for stack in random.Random(7).sample(found, STACKS):
         quick, served = pricing.steady_state(stack.deployment, workload), pricing.simulate(stack.deployment, workload)

@@ -1,4 +1,4 @@
-"""What stacks lose in quality under one request: every technique is asked once."""
+"""Quality losses of the stacks of one search. Each technique is asked once, as tens of thousands of stacks are made of a few techniques."""
 
 from dataclasses import dataclass, field
 
@@ -9,8 +9,8 @@ from advisor.profiles.request import Request
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
-    """Losses by technique and by stack, remembered: tens of thousands of stacks are made of a few techniques."""
+class QualityTable:
+    """Quality losses under one workload, cached by technique and by stack."""
 
     evidence: Evidence
     request: Request
@@ -19,21 +19,20 @@ class Losses:
     _sums: dict[tuple[int, ...], QualityEffect] = field(default_factory=dict)
 
     def of(self, stack: Stack) -> QualityEffect:
-        """The losses of all techniques of a stack, added; the ranges as if independent."""
+        """The sum of the losses of a stack's techniques, in percent of perplexity; ranges are added as of independent variables."""
         lossy = tuple([key for key in map(id, stack.techniques) if key not in self._lossless])
-        known = self._sums.get(lossy)
-        return known if known is not None else self._sum(stack)
+        cached = self._sums.get(lossy)
+        return cached if cached is not None else self._sum(stack)
 
     def _sum(self, stack: Stack) -> QualityEffect:
-        """Ask every technique, and remember the answer by those that lose something."""
         effects = {id(technique): self._effect(technique, stack) for technique in stack.techniques}
         self._lossless.update(key for key, effect in effects.items() if not effect.sources)
         lossy = {key: effect for key, effect in effects.items() if effect.sources}
         return self._sums.setdefault(tuple(lossy), added(list(lossy.values())))
 
     def _effect(self, technique: Technique, stack: Stack) -> QualityEffect:
-        """By identity, which is quick: the technique is kept beside its effect, so that no other one takes its place."""
-        known = self._effects.get(id(technique))
-        if known is None:
-            known = self._effects[id(technique)] = (technique, technique.quality(stack.deployment, self.evidence, self.request))
-        return known[1]
+        # Keyed by identity, which is faster than hashing the technique; storing the technique prevents reuse of its id.
+        cached = self._effects.get(id(technique))
+        if cached is None:
+            cached = self._effects[id(technique)] = (technique, technique.quality(stack.deployment, self.evidence, self.request))
+        return cached[1]
