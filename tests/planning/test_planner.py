@@ -104,10 +104,10 @@ def test_a_relaxed_limit_lets_a_plan_in() -> None:
         assert plan(eased[limit](needed[limit])).chosen.status is not Status.INFEASIBLE, (limit, needed[limit])
 
 
-@pytest.mark.parametrize("limits", [{"quality_loss_pct": 0.0}, {"tpot_ms": 20.0}, {"memory_gib": 14.0}], ids=str)
-def test_what_is_likely_to_keep_the_limits_reaches_the_simulation(limits: dict[str, Any]) -> None:
+@pytest.mark.parametrize("limits", [{"quality_loss_pct": 0.0}, {"tpot_ms_p95": 20.0}, {"memory_gib_per_device": 14.0}], ids=str)
+def test_what_is_likely_to_keep_the_limits_reaches_the_simulation(limits: dict[str, float]) -> None:
     question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=8, offline=True)
-    free, limited = plan(question), plan(replace(question, **limits))
+    free, limited = plan(question), plan(replace(question, limits=Limits(**limits)))
     assert limited.chosen.status is not Status.INFEASIBLE
     assert limited.chosen.probability > 0.75
     assert "decode-prompt-lookup" in {*free.chosen.names} & {*limited.chosen.names}, "what the limit does not touch stays"
