@@ -1,7 +1,7 @@
 """Weight-only int4 linear on a GPU: bf16 activations, bf16 scale and zero for each group of input channels.
 
 Letters: M rows of activations, N output channels, K input channels, a multiple of 128, G channels per group. A weight is
-(nibble − 8)·scale + zero, laid out by `int4_linear.pack_words`: a plane of nibbles meets 32 neighbours of the activations.
+(nibble − 8)·scale + zero, in the words of `int4_packing.pack_words`: plane p of a block of 128 multiplies activations 32p to 32p + 31.
 """
 
 from typing import Any
@@ -15,22 +15,22 @@ from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.linear.int4_packing import K_BLOCK, quantise_int4, unpack_words
 from advisor.kernels.linear.int4_tiles import combine, dequantise, product, product_of_weights
 from advisor.kernels.linear.int8_packing import as_rows
-from advisor.kernels.linear.split_k import TileConfig, add, adder, splits_of
+from advisor.kernels.linear.split_k import TileConfig, add, add_variant, split_count
 from advisor.kernels.torch_private import INT4_GROUP_SIZES
 
-FEW = (
+FEW_ROWS = (
     TileConfig(channels=128, rows=8, warps=4, stages=4),
     TileConfig(channels=128, rows=16, warps=4, stages=4),
     TileConfig(channels=128, rows=32, warps=4, stages=4),
 )
-"""Forms of `product`: fewest instructions a weight. The first that holds all rows."""
-MANY = TileConfig(channels=128, rows=64, warps=4, stages=3)
-"""The form of `product_of_weights`, for more rows: half the registers for sums, and no second pass over x."""
-ONE_ROW, ROWS_16 = (64, 1), (128, 16)
-"""Channels and rows of the forms of `combine`."""
+"""Tiles of `product`, which takes the fewest instructions per weight; the first with enough rows is launched."""
+MANY_ROWS = TileConfig(channels=128, rows=64, warps=4, stages=3)
+"""The tile of `product_of_weights`, for more rows: half the registers for sums, and x is read once."""
+SINGLE_ROW, ROWS_16 = (64, 1), (128, 16)
+"""Channels and rows of a program of `combine`, for one row and for several."""
 SCRATCH_ROWS = 256
-"""Most rows for which weights are converted in registers, once for each 64 rows. For more, converting them once to bf16 in scratch and
-the vendor's product cost less, by arithmetic: not measured."""
+"""Most rows for which weights are converted in registers, once per 64 rows. For more rows, converting them once to bf16 in scratch and
+calling the vendor's product costs less (by arithmetic, not measured)."""
 SCRATCH_WEIGHTS = 2**24
 """Weights converted at a time: 32 MiB of scratch, which an L2 cache of 50 MB keeps for the product."""
 
@@ -43,9 +43,10 @@ def reference(x: Tensor, words: Tensor, scale_zero: Tensor) -> Tensor:
 
 
 def int4_words_linear(x: Tensor, words: Tensor, scale_zero: Tensor, *, splits: int | None = None) -> Tensor:
-    """`reference` on bf16-rounded activations, in Triton; `splits` cuts K into so many parts instead of a number chosen by shape.
+    """Multiply floating `x` [.., K], rounded to bf16, by int4 weights [N, K] transposed: [.., N] in the type of `x`, float32 accumulation.
 
-    Raises `ValueError` for shapes, types or devices that do not go together.
+    `words` is int16 [N, K/4], contiguous; `scale_zero` bf16 [K/G, N, 2]; K a multiple of 128, G one of `INT4_GROUP_SIZES`. `splits` is
+    the number of programs that share K, by default chosen from the shape. Raises `ValueError` for other shapes, types or devices.
     """
     _check(x, words, scale_zero)
     if x.device.type == "cpu" and not INTERPRETED:
@@ -62,18 +63,18 @@ def _in_tiles(rows: Tensor, words: Tensor, scale_zero: Tensor, splits: int | Non
     out = rows.new_empty(m, n)
     if not m:
         return out
-    few = m <= FEW[-1].rows
-    tile = next((tile for tile in FEW if tile.rows >= m), MANY)
+    few = m <= FEW_ROWS[-1].rows
+    tile = next((tile for tile in FEW_ROWS if tile.rows >= m), MANY_ROWS)
     tiles = (triton.cdiv(m, tile.rows), triton.cdiv(n, tile.channels))
-    parts = splits or splits_of(tiles[0] * tiles[1], k // K_BLOCK)
-    sums = rows.new_empty(parts, m, n, dtype=torch.float32)
+    splits = splits or split_count(tiles[0] * tiles[1], k // K_BLOCK)
+    sums = rows.new_empty(splits, m, n, dtype=torch.float32)
     launch = product if few else product_of_weights
-    launch[(*tiles, parts)](rows, words, scale_zero, sums, m, n, k // K_BLOCK, max(group // K_BLOCK, 1), **_form(tile, group))
+    launch[(*tiles, splits)](rows, words, scale_zero, sums, m, n, k // K_BLOCK, max(group // K_BLOCK, 1), **_form(tile, group))
     if not few:
         return add(sums, None, out)
-    channels, step = ONE_ROW if m == 1 else ROWS_16
+    channels, step = SINGLE_ROW if m == 1 else ROWS_16
     grid = (triton.cdiv(n, channels), triton.cdiv(m, step))
-    combine[grid](sums, rows, scale_zero, out, m, n, k // K_BLOCK, group // 32, parts, CHANNELS=channels, ROWS=step, num_warps=4)
+    combine[grid](sums, rows, scale_zero, out, m, n, k // K_BLOCK, group // 32, splits, CHANNELS=channels, ROWS=step, num_warps=4)
     return out
 
 
@@ -92,10 +93,10 @@ def _through_scratch(rows: Tensor, words: Tensor, scale_zero: Tensor) -> Tensor:
 
 
 def _form(tile: TileConfig, group: int) -> dict[str, Any]:
-    """Constants and compiler options of a product."""
+    """Constants and compiler options of a launch with `tile` and groups of `group` channels."""
     constants = {"CHANNELS": tile.channels, "ROWS": tile.rows, "PLANES": min(group, K_BLOCK) // 32, "WIDE": INTERPRETED}
     # with groups of 64 and 3 stages, 16 bytes spill on compute capability 8.0
-    stages = 2 if tile is MANY and group == 64 else tile.stages
+    stages = 2 if tile is MANY_ROWS and group == 64 else tile.stages
     return {**constants, "num_warps": tile.warps, "num_stages": stages}
 
 
@@ -106,7 +107,7 @@ def _check(x: Tensor, words: Tensor, scale_zero: Tensor) -> None:
     if words.dim() != 2 or scale_zero.dim() != 3 or x.dim() < 1 or x.shape[-1] != 4 * words.shape[1] or scale_zero.shape[2] != 2:
         raise ValueError(f"int4_words_linear takes x [.., K], words [N, K/4] and scale_zero [K/G, N, 2]; got {got}")
     groups, n, _ = scale_zero.shape
-    if n != words.shape[0] or groups * next((g for g in INT4_GROUP_SIZES if g * groups == x.shape[-1]), 0) != x.shape[-1]:
+    if n != words.shape[0] or x.shape[-1] not in (groups * size for size in INT4_GROUP_SIZES):
         raise ValueError(f"int4_words_linear takes a scale and a zero for groups of {', '.join(map(str, INT4_GROUP_SIZES))}; got {got}")
     if not x.shape[-1] or x.shape[-1] % K_BLOCK or not words.is_contiguous():
         raise ValueError(f"int4_words_linear takes contiguous words with K a multiple of {K_BLOCK}; got {got}, strides {words.stride()}")
@@ -122,7 +123,7 @@ def _inputs(m: int, n: int, k: int, group_size: int) -> tuple[Tensor, Tensor, Te
 
 def _variants() -> tuple[Variant, ...]:
     names = {"x": "*bf16", "words": "*i16", "scale_zero": "*i32", "out": "*bf16", "sums": "*fp32"}
-    sizes = dict.fromkeys(("m_rows", "n_channels", "k_blocks", "group_blocks", "group_planes", "rows", "parts"), "i32")
+    sizes = dict.fromkeys(("m_rows", "n_channels", "k_blocks", "group_blocks", "group_planes", "rows", "splits"), "i32")
 
     def variant(name: str, function: Any, constants: dict[str, Any], warps: int, stages: int, **budget: Any) -> Variant:
         types = {argument: kind for argument, kind in (names | sizes).items() if argument in function.arg_names}
@@ -134,11 +135,11 @@ def _variants() -> tuple[Variant, ...]:
         name = f"{tile.channels}x{tile.rows}-g{group}"
         return variant(name, function, constants, warps, stages, elements=tile.channels * K_BLOCK, multiplies=True, **budget)
 
-    # 4.3 TB/s leave 15.6 slots for 16 bits on 132 multiprocessors at 1.98 GHz; scales are bits too
-    few = [of_tile(product, tile, g, slots_per_element=15.6 / 16 * (4 + 32 / g)) for g in (32, 64, 128) for tile in FEW]
-    many = [of_tile(product_of_weights, MANY, g, slots_per_element=5.4) for g in (32, 64, 128)]
-    ends = [variant(f"combine-{rows}", combine, {"CHANNELS": channels, "ROWS": rows}, 4, 3) for channels, rows in (ONE_ROW, ROWS_16)]
-    return (*few, *many, *ends, adder(scaled=False), variant("dequantise", dequantise, {"CHANNELS": 32}, 4, 3))
+    # at 4.3 TB/s, 132 multiprocessors of 1.98 GHz have 15.6 issue slots per 16 bits read, scales included
+    few = [of_tile(product, tile, g, slots_per_element=15.6 / 16 * (4 + 32 / g)) for g in (32, 64, 128) for tile in FEW_ROWS]
+    many = [of_tile(product_of_weights, MANY_ROWS, g, slots_per_element=5.4) for g in (32, 64, 128)]
+    ends = [variant(f"combine-{rows}", combine, {"CHANNELS": channels, "ROWS": rows}, 4, 3) for channels, rows in (SINGLE_ROW, ROWS_16)]
+    return (*few, *many, *ends, add_variant(scaled=False), variant("dequantise", dequantise, {"CHANNELS": 32}, 4, 3))
 
 
 KERNEL = Kernel(

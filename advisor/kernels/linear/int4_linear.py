@@ -2,7 +2,7 @@
 
 Letters: M rows of activations, N output channels (a multiple of 64), K input channels, G channels per group.
 A weight is (nibble − 8)·scale + zero. The packed bytes are those of torch's CPU operator; their order depends on the
-processor, so they are never stored in a file. On a GPU they are 16-bit words [N, K/4] of any N (`int4_gpu`).
+processor, so they are never stored in a file. On a GPU the weights are 16-bit words [N, K/4] for any N (`int4_gpu`).
 """
 
 import torch
@@ -24,9 +24,11 @@ def int4_linear_reference(x: torch.Tensor, packed: torch.Tensor, scale_zero: tor
 
 
 def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
-    """The same on bf16-rounded activations, through the packed CPU operator for few rows; elsewhere the reference.
+    """Multiply floating `x` [.., K], rounded to bf16, by int4 weights [N, K] transposed: [.., N] in the type of `x`.
 
-    `packed` may be words. Raises `ValueError` for shapes, types or devices that do not go together.
+    `packed` is uint8 [N, K/2] of `pack_int4`, N a multiple of 64, or the int16 words [N, K/4] that `int4_gpu` takes; `scale_zero` is
+    bf16 [K/G, N, 2]. On a CPU, up to `PACKED_ROWS` rows go through torch's packed operator. Raises `ValueError` for other shapes, types
+    or devices.
     """
     if packed.dtype != torch.int16:
         _check(x, packed, scale_zero)
@@ -37,7 +39,7 @@ def int4_linear(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor)
 
 
 def int4_product(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
-    """`int4_linear` of bytes [N, K/2] that are known to fit: its checks take longer than a small product."""
+    """`int4_linear` of uint8 `packed` [N, K/2] without its checks, which take longer than a small product."""
     if x.device.type != "cpu":
         return int4_linear_reference(x, packed, scale_zero)
     # bf16 because the operator's fp32 and fp16 forms are not vectorised (twenty times slower)
@@ -51,7 +53,7 @@ def int4_product(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor
 
 
 def _unpacked(rows: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
-    """Many rows: unpack some channels at a time to bf16, multiply there."""
+    """For many rows: unpack some channels at a time to bf16, multiply."""
     n, k = packed.shape[0], rows.shape[1]
     out = rows.new_empty(rows.shape[0], n)
     chunks = _row_chunks(n, k)
@@ -70,10 +72,7 @@ def _check(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> N
         raise ValueError(f"int4_linear takes x [.., K], packed [N, K/2] and scale_zero [K/G, N, 2]; got {got}")
     if scale_zero.shape[1:] != (packed.shape[0], 2) or packed.shape[0] % INT4_CHANNELS:
         raise ValueError(f"int4_linear takes N a multiple of {INT4_CHANNELS} and scale_zero [K/G, N, 2]; got {got}")
-    if (
-        scale_zero.shape[0] * next((g for g in INT4_GROUP_SIZES if g * scale_zero.shape[0] == x.shape[-1]), 0) != x.shape[-1]
-        or not x.shape[-1]
-    ):
+    if not x.shape[-1] or x.shape[-1] not in (scale_zero.shape[0] * size for size in INT4_GROUP_SIZES):
         raise ValueError(f"int4_linear takes groups of {', '.join(map(str, INT4_GROUP_SIZES))}; got {got}")
     if not packed.is_contiguous() or not x.device == packed.device == scale_zero.device:
         raise ValueError(f"int4_linear takes contiguous packed and tensors of one device; got {got}, strides {packed.stride()}")

@@ -1,4 +1,4 @@
-"""Quantising weights to int4, and how they are packed."""
+"""Quantising weights to int4, and their two packed layouts: bytes of torch's CPU operator, 16-bit words of the GPU kernel."""
 
 from functools import cache
 from typing import Literal
@@ -14,14 +14,15 @@ K_BLOCK = 128
 Layout = Literal["operator", "words"]
 
 CHUNK_WEIGHTS = 2**20
-"""Weights unpacked at a time: 3 MiB of scratch, allocated once per call because fresh pages cost more than the work."""
+"""Weights unpacked at a time: 3 MiB of scratch, allocated once per call, as fresh pages cost more than the unpacking."""
 
 
 def quantise_int4(weight: torch.Tensor, group_size: int, layout: Layout = "operator") -> tuple[torch.Tensor, torch.Tensor]:
-    """Round `weight` [N, K] to packed nibbles, bytes [N, K/2] or words [N, K/4], and scale and zero [K/G, N, 2].
+    """Round floating `weight` [N, K] to 16 levels per group: packed nibbles, and bf16 scale and zero [K/G, N, 2].
 
-    N and K are padded as the layout needs. The range of a group spans its 16 levels, and each weight takes the nearest: off by
-    scale / 2, plus the rounding of zero to bf16. Raises `ValueError` for a group size that the operator lacks.
+    The nibbles are uint8 [N, K/2] in the `operator` layout, int16 [N, K/4] in `words`; N and K are padded by `padded_shape`. The levels
+    span the range of their group, so the error is at most scale / 2 plus the rounding of zero to bf16. Raises `ValueError` for a group
+    size that is not one of `INT4_GROUP_SIZES`.
     """
     if group_size not in INT4_GROUP_SIZES:
         raise ValueError(f"int4 takes a group size of {', '.join(map(str, INT4_GROUP_SIZES))}; got {group_size}")
@@ -42,7 +43,7 @@ def quantise_int4(weight: torch.Tensor, group_size: int, layout: Layout = "opera
 
 
 def padded_shape(n: int, k: int, group_size: int, layout: Layout) -> tuple[int, int]:
-    """N and K of the packed weights."""
+    """N and K of the packed weights, rounded up to the multiples that `layout` requires."""
     of_n, of_k = (1, max(K_BLOCK, group_size)) if layout == "words" else (INT4_CHANNELS, group_size)
     return -(-n // of_n) * of_n, -(-k // of_k) * of_k
 
@@ -75,14 +76,14 @@ def unpack_int4(packed: torch.Tensor) -> torch.Tensor:
     block, order = _layout()
     # flipping the top bit of a nibble turns 0..15 into the two's complement of −8..7, which signed shifts then extend
     signed = packed.bitwise_xor(0x88).view(torch.int8).view(n // block, k, block // 2)
-    lanes = torch.cat([(signed << 4) >> 4, signed >> 4], dim=-1)
+    channels = torch.cat([(signed << 4) >> 4, signed >> 4], dim=-1)
     if order is not None:
-        lanes = lanes[..., torch.tensor(order, device=packed.device)]
-    return lanes.transpose(0, 1).reshape(k, n)
+        channels = channels[..., torch.tensor(order, device=packed.device)]
+    return channels.transpose(0, 1).reshape(k, n)
 
 
 def lay_out(packed: torch.Tensor, scale_zero: torch.Tensor, layout: Layout) -> tuple[torch.Tensor, torch.Tensor]:
-    """The same weights in another layout: bytes [N, K/2] from words [N, K/4] or the reverse, N and K padded as it needs."""
+    """Convert packed weights to `layout`: bytes [N, K/2] from words [N, K/4] or the reverse, padded by `padded_shape`; and their scales."""
     words = layout == "words"
     rows, columns = packed.shape[0], packed.shape[1] * (2 if words else 4)
     group_size = columns // scale_zero.shape[0]
@@ -97,7 +98,7 @@ def lay_out(packed: torch.Tensor, scale_zero: torch.Tensor, layout: Layout) -> t
 
 
 def dequantise_int4(packed: torch.Tensor, scale_zero: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """Fill `out` [K, N] with the weights of `packed` [N, K/2] and `scale_zero` [K/G, N, 2], in its type."""
+    """Fill floating `out` [K, N] with the weights of `packed` [N, K/2] and `scale_zero` [K/G, N, 2]; returns `out`."""
     scale, zero = (part.to(out.dtype).contiguous()[:, None] for part in scale_zero.unbind(-1))  # [K/G, 1, N]
     weight = out.copy_(unpack_int4(packed)).view(scale.shape[0], -1, packed.shape[0])
     torch.addcmul(zero, weight, scale, out=weight)
@@ -122,9 +123,9 @@ def _row_chunks(n: int, k: int) -> list[tuple[int, int]]:
 
 @cache
 def _layout() -> tuple[int, tuple[int, ...] | None]:
-    """How this processor packs: channels per block, and where in (low nibbles, high nibbles) each channel of a block stands.
+    """How this processor packs: channels per block, and the index of each channel of a block in (low nibbles, high nibbles).
 
-    `None` for the order as is. Read off by packing 7-bit element numbers, four bits at a time.
+    `None` for the natural order. Determined by packing 7-bit element numbers, four bits at a time.
     """
     number = torch.arange(2 * INT4_CHANNELS).view(INT4_CHANNELS, 2)
     parts = [pack_int4((number >> shift) & 15).view(-1).int() for shift in (0, 4)]

@@ -1,4 +1,4 @@
-"""Triton functions of the int4 product on a GPU. The product is Wᵀ's: a tile of weights, made in registers, is its first operand.
+"""Triton functions of the int4 product on a GPU. They compute W·Xᵀ: a tile of weights, made in registers, is the first operand.
 
 Letters: M rows of activations, N output channels, K input channels, G channels per group. `scale_zero` is read as int32 [K/G, N], the
 bf16 scale in the low half. Constants: CHANNELS × ROWS of output a program, PLANES of 32 nibbles in a group, or in a block of 128 if the
@@ -19,7 +19,7 @@ def _biased(plane: int) -> str:
 
 
 def _dequantised(plane: int) -> str:
-    """PTX: the same less 136, exactly, times scale plus zero, rounded once."""
+    """PTX: nibble `plane` of two words minus 8, times scale, plus zero, rounded once to bf16."""
     shift = f"shr.b32 t, $1, {4 * plane};" if plane else "mov.b32 t, $1;"
     return (
         f"{{ .reg .b32 t, one, bias; {shift} lop3.b32 t, t, 0x000f000f, 0x43004300, 0xea; mov.b32 one, 0x3f803f80; "
@@ -48,13 +48,13 @@ def _biased_plane(words, PLANE: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _dequantised_plane(words, both, PLANE: tl.constexpr, WIDE: tl.constexpr):
-    """The weights of one plane; `both` is [CHANNELS] of scale and zero."""
+def _dequantised_plane(words, pair, PLANE: tl.constexpr, WIDE: tl.constexpr):
+    """The weights of one plane; `pair` is int32 [CHANNELS] of scale and zero."""
     if WIDE:
-        plane = (_biased_plane(words, PLANE, WIDE) - 136.0) * _scale(both)[:, None] + _zero(both)[:, None]
+        plane = (_biased_plane(words, PLANE, WIDE) - 136.0) * _scale(pair)[:, None] + _zero(pair)[:, None]
     else:
-        scale = tl.broadcast_to(both.to(tl.int16).to(tl.bfloat16, bitcast=True)[:, None], words.shape)
-        zero = tl.broadcast_to((both >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)[:, None], words.shape)
+        scale = tl.broadcast_to(pair.to(tl.int16).to(tl.bfloat16, bitcast=True)[:, None], words.shape)
+        zero = tl.broadcast_to((pair >> 16).to(tl.int16).to(tl.bfloat16, bitcast=True)[:, None], words.shape)
         if PLANE == 0:
             plane = tl.inline_asm_elementwise(_DEQUANTISED_0, "=r,r,r,r", [words, scale, zero], dtype=tl.bfloat16, is_pure=True, pack=2)
         elif PLANE == 1:
@@ -67,15 +67,15 @@ def _dequantised_plane(words, both, PLANE: tl.constexpr, WIDE: tl.constexpr):
 
 
 @triton.jit
-def _scale(both):
-    """The scale, in fp32."""
-    return (both << 16).to(tl.float32, bitcast=True)
+def _scale(pair):
+    """The scale of a pair (low 16 bits), in fp32."""
+    return (pair << 16).to(tl.float32, bitcast=True)
 
 
 @triton.jit
-def _zero(both):
-    """The zero, in fp32."""
-    return ((both >> 16) << 16).to(tl.float32, bitcast=True)
+def _zero(pair):
+    """The zero of a pair (high 16 bits), in fp32."""
+    return ((pair >> 16) << 16).to(tl.float32, bitcast=True)
 
 
 @triton.jit(do_not_specialize=["m_rows", "n_channels", "k_blocks", "group_blocks"])
@@ -83,68 +83,68 @@ def product(
     x, words, scale_zero, sums, m_rows, n_channels, k_blocks, group_blocks,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr, PLANES: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """fp32 `sums` [parts, M, N] of scale·(128 + nibble)·x over one part of K: what is missing, `combine` adds."""
+    """fp32 `sums` [splits, M, N] of scale·(128 + nibble)·x over one split of K; `combine` adds the constant terms."""
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     n = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     part = tl.program_id(2)
-    each = tl.cdiv(k_blocks, tl.num_programs(2))
+    blocks_per_split = tl.cdiv(k_blocks, tl.num_programs(2))
     i = tl.arange(0, 32)
     # channels beyond N read the last one's weights and are not stored
-    kept = tl.minimum(n, n_channels - 1)
-    word_at = words + kept.to(tl.int64)[:, None] * (k_blocks * 32) + i[None, :]
-    x_at = x + m.to(tl.int64)[None, :] * (k_blocks * 128) + i[:, None]
-    seen = (m < m_rows)[None, :]
+    channels = tl.minimum(n, n_channels - 1)
+    word_pointers = words + channels.to(tl.int64)[:, None] * (k_blocks * 32) + i[None, :]
+    x_pointers = x + m.to(tl.int64)[None, :] * (k_blocks * 128) + i[:, None]
+    real_rows = (m < m_rows)[None, :]
     total = tl.zeros((CHANNELS, ROWS), tl.float32)
-    for block in range(part * each, tl.minimum(part * each + each, k_blocks)):
-        quads = tl.load(word_at + block * 32, eviction_policy="evict_first")
+    for block in range(part * blocks_per_split, tl.minimum(part * blocks_per_split + blocks_per_split, k_blocks)):
+        packed = tl.load(word_pointers + block * 32, eviction_policy="evict_first")
         group = (block // group_blocks) * (4 // PLANES)
         sums_of_group = tl.zeros((CHANNELS, ROWS), tl.float32)
         for plane in tl.static_range(4):
-            columns = tl.load(x_at + block * 128 + plane * 32, mask=seen, other=0.0)
+            columns = tl.load(x_pointers + block * 128 + plane * 32, mask=real_rows, other=0.0)
             if WIDE:
                 columns = columns.to(tl.float32)
-            sums_of_group = tl.dot(_biased_plane(quads, plane, WIDE), columns, sums_of_group)
+            sums_of_group = tl.dot(_biased_plane(packed, plane, WIDE), columns, sums_of_group)
             if (plane + 1) % PLANES == 0:
-                both = tl.load(scale_zero + (group + plane // PLANES) * n_channels + kept)
-                total += sums_of_group * _scale(both)[:, None]
+                pair = tl.load(scale_zero + (group + plane // PLANES) * n_channels + channels)
+                total += sums_of_group * _scale(pair)[:, None]
                 sums_of_group = tl.zeros((CHANNELS, ROWS), tl.float32)
-    at = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
-    tl.store(at, total, mask=(n < n_channels)[:, None] & seen)
+    offsets = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
+    tl.store(offsets, total, mask=(n < n_channels)[:, None] & real_rows)
 
 
-@triton.jit(do_not_specialize=["m_rows", "n_channels", "k_blocks", "group_planes", "parts"])
+@triton.jit(do_not_specialize=["m_rows", "n_channels", "k_blocks", "group_planes", "splits"])
 def combine(
-    sums, x, scale_zero, out, m_rows, n_channels, k_blocks, group_planes, parts,
+    sums, x, scale_zero, out, m_rows, n_channels, k_blocks, group_planes, splits,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """`out` [M, N] = the sums of all parts, in order, and (zero − 136·scale)·(sum of x) of every group."""
+    """`out` [M, N]: `sums` of all splits, added in order, plus (zero − 136·scale)·(sum of x) of every group."""
     n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     m = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     inside = (m < m_rows)[:, None] & (n < n_channels)[None, :]
-    at = m.to(tl.int64)[:, None] * n_channels + n[None, :]
+    offsets = m.to(tl.int64)[:, None] * n_channels + n[None, :]
     total = tl.zeros((ROWS, CHANNELS), tl.float32)
-    sum_at = sums + at
-    for _ in range(parts):
-        total += tl.load(sum_at, mask=inside, other=0.0)
-        sum_at += m_rows * n_channels
+    sum_pointers = sums + offsets
+    for _ in range(splits):
+        total += tl.load(sum_pointers, mask=inside, other=0.0)
+        sum_pointers += m_rows * n_channels
     g, i = tl.arange(0, 16), tl.arange(0, 32)
     groups = k_blocks * 4 // group_planes
-    x_at = x + m.to(tl.int64)[:, None, None] * (k_blocks * 128) + i[None, None, :]
+    x_pointers = x + m.to(tl.int64)[:, None, None] * (k_blocks * 128) + i[None, None, :]
     for first in range(0, groups, 16):
-        known = first + g < groups
-        of_x = tl.zeros((ROWS, 16), tl.float32)
+        inside_group = first + g < groups
+        group_sums = tl.zeros((ROWS, 16), tl.float32)
         for plane in range(group_planes):
-            column_at = x_at + (((first + g) * group_planes + plane) * 32)[None, :, None]
-            values = tl.load(column_at, mask=(m < m_rows)[:, None, None] & known[None, :, None], other=0.0)
-            of_x += tl.sum(values.to(tl.float32), 2)
-        both_at = scale_zero + (first + g).to(tl.int64)[:, None] * n_channels + n[None, :]
-        both = tl.load(both_at, mask=known[:, None] & (n < n_channels)[None, :], other=0)
-        missing = _zero(both) - 136.0 * _scale(both)
+            column_pointers = x_pointers + (((first + g) * group_planes + plane) * 32)[None, :, None]
+            values = tl.load(column_pointers, mask=(m < m_rows)[:, None, None] & inside_group[None, :, None], other=0.0)
+            group_sums += tl.sum(values.to(tl.float32), 2)
+        pair_pointers = scale_zero + (first + g).to(tl.int64)[:, None] * n_channels + n[None, :]
+        pair = tl.load(pair_pointers, mask=inside_group[:, None] & (n < n_channels)[None, :], other=0)
+        correction = _zero(pair) - 136.0 * _scale(pair)
         if ROWS == 1:
-            total += tl.sum(tl.trans(of_x) * missing, 0)[None, :]
+            total += tl.sum(tl.trans(group_sums) * correction, 0)[None, :]
         else:
-            total = tl.dot(of_x, missing, total, input_precision="ieee")
-    tl.store(out + at, total, mask=inside)
+            total = tl.dot(group_sums, correction, total, input_precision="ieee")
+    tl.store(out + offsets, total, mask=inside)
 
 
 @triton.jit(do_not_specialize=["m_rows", "n_channels", "k_blocks", "group_blocks"])
@@ -152,42 +152,42 @@ def product_of_weights(
     x, words, scale_zero, sums, m_rows, n_channels, k_blocks, group_blocks,
     CHANNELS: tl.constexpr, ROWS: tl.constexpr, PLANES: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """fp32 `sums` [parts, M, N] over one part of K, of weights that are rounded to bf16 in registers."""
+    """fp32 `sums` [splits, M, N] over one split of K, of weights that are rounded to bf16 in registers."""
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     n = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     part = tl.program_id(2)
-    each = tl.cdiv(k_blocks, tl.num_programs(2))
+    blocks_per_split = tl.cdiv(k_blocks, tl.num_programs(2))
     i = tl.arange(0, 32)
-    kept = tl.minimum(n, n_channels - 1)
-    word_at = words + kept.to(tl.int64)[:, None] * (k_blocks * 32) + i[None, :]
-    both_at = scale_zero + kept
-    x_at = x + tl.minimum(m, m_rows - 1)[None, :] * (k_blocks * 128) + i[:, None]
+    channels = tl.minimum(n, n_channels - 1)
+    word_pointers = words + channels.to(tl.int64)[:, None] * (k_blocks * 32) + i[None, :]
+    pair_pointers = scale_zero + channels
+    x_pointers = x + tl.minimum(m, m_rows - 1)[None, :] * (k_blocks * 128) + i[:, None]
     total = tl.zeros((CHANNELS, ROWS), tl.float32)
-    for block in range(part * each, tl.minimum(part * each + each, k_blocks)):
-        quads = tl.load(word_at + block * 32, eviction_policy="evict_first")
+    for block in range(part * blocks_per_split, tl.minimum(part * blocks_per_split + blocks_per_split, k_blocks)):
+        packed = tl.load(word_pointers + block * 32, eviction_policy="evict_first")
         group = (block // group_blocks) * (4 // PLANES)
         for plane in tl.static_range(4):
             if plane % PLANES == 0:
-                both = tl.load(both_at + (group + plane // PLANES) * n_channels)
-            columns = tl.load(x_at + block * 128 + plane * 32)
+                pair = tl.load(pair_pointers + (group + plane // PLANES) * n_channels)
+            columns = tl.load(x_pointers + block * 128 + plane * 32)
             if WIDE:
                 columns = columns.to(tl.float32)
-            total = tl.dot(_dequantised_plane(quads, both, plane, WIDE), columns, total)
-    at = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
-    tl.store(at, total, mask=(n < n_channels)[:, None] & (m < m_rows)[None, :])
+            total = tl.dot(_dequantised_plane(packed, pair, plane, WIDE), columns, total)
+    offsets = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
+    tl.store(offsets, total, mask=(n < n_channels)[:, None] & (m < m_rows)[None, :])
 
 
 @triton.jit(do_not_specialize=["rows", "n_channels", "k_blocks", "group_planes"])
 def dequantise(words, scale_zero, out, rows, n_channels, k_blocks, group_planes, CHANNELS: tl.constexpr):
-    """The first `rows` channels of weights to bf16 `out` [rows, K]; `n_channels` is the stride of `scale_zero`."""
+    """Write the first `rows` channels as bf16 weights to `out` [rows, K]; `n_channels` is the stride of `scale_zero`."""
     n = tl.program_id(0) * CHANNELS + tl.arange(0, CHANNELS)
     block = tl.program_id(1)
     i = tl.arange(0, 32)
     inside = (n < rows)[:, None]
-    quads = tl.load(words + n.to(tl.int64)[:, None] * (k_blocks * 32) + block * 32 + i[None, :], mask=inside, other=0)
+    packed = tl.load(words + n.to(tl.int64)[:, None] * (k_blocks * 32) + block * 32 + i[None, :], mask=inside, other=0)
     for plane in tl.static_range(4):
-        both_at = scale_zero + ((block * 4 + plane) // group_planes).to(tl.int64) * n_channels + n
-        both = tl.load(both_at, mask=n < rows, other=0)
-        levels = ((quads >> (4 * plane)) & 15).to(tl.float32) - 8.0
-        weights = levels * _scale(both)[:, None] + _zero(both)[:, None]
+        pair_pointers = scale_zero + ((block * 4 + plane) // group_planes).to(tl.int64) * n_channels + n
+        pair = tl.load(pair_pointers, mask=n < rows, other=0)
+        levels = ((packed >> (4 * plane)) & 15).to(tl.float32) - 8.0
+        weights = levels * _scale(pair)[:, None] + _zero(pair)[:, None]
         tl.store(out + n.to(tl.int64)[:, None] * (k_blocks * 128) + block * 128 + plane * 32 + i[None, :], weights, mask=inside)

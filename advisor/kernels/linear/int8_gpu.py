@@ -1,8 +1,8 @@
 """Weight-only int8 linear on a GPU: bf16 activations, one symmetric bf16 scale per output channel.
 
 Letters: M rows of activations, N output channels, K input channels, a multiple of 128. Weights lie in 16-bit words [N, K/2]: word i of a
-block of 128 channels holds channel i in its low byte and channel 64 + i in its high byte, so that a plane of bytes meets 64 neighbours
-of the activations. The product is Wᵀ's: a tile of weights is turned to bf16 in registers and is the first operand.
+block of 128 channels holds channel i in its low byte and channel 64 + i in its high byte, so that a plane of bytes multiplies 64 neighbours
+of the activations. The product is W·Xᵀ: a tile of weights, converted to bf16 in registers, is the first operand.
 """
 
 # Triton's functions take blocks, which have no Python type.
@@ -17,7 +17,7 @@ from torch import Tensor
 from advisor.kernels import arguments
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.linear.int8_packing import K_BLOCK, as_rows, pack_words, quantise_int8, unpack_words
-from advisor.kernels.linear.split_k import TileConfig, add, adder, splits_of
+from advisor.kernels.linear.split_k import TileConfig, add, add_variant, split_count
 
 TILES = (
     TileConfig(channels=128, rows=8, warps=4, stages=4),
@@ -25,10 +25,10 @@ TILES = (
     TileConfig(channels=128, rows=32, warps=4, stages=4),
     TileConfig(channels=128, rows=64, warps=4, stages=3),
 )
-"""The first that holds all rows; the last, several times over, for more."""
+"""The first with enough rows is launched; for more rows, several programs of the last."""
 SCRATCH_ROWS = 256
-"""Most rows for which weights are converted in registers, once for each 64 rows. For more, converting them once to bf16 in scratch
-(5 bytes of traffic a weight) and the vendor's product cost less, by arithmetic: not measured."""
+"""Most rows for which weights are converted in registers, once per 64 rows. For more rows, converting them once to bf16 in scratch
+(5 bytes of traffic per weight) and calling the vendor's product costs less (by arithmetic, not measured)."""
 SCRATCH_WEIGHTS = 2**25
 """Weights converted at a time: 64 MiB of scratch."""
 
@@ -62,32 +62,33 @@ def _plane(words, PLANE: tl.constexpr, WIDE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["m_rows", "n_channels", "k_blocks"])
 def _product(x, words, sums, m_rows, n_channels, k_blocks, CHANNELS: tl.constexpr, ROWS: tl.constexpr, WIDE: tl.constexpr):
-    """fp32 `sums` [parts, M, N] of a tile of W·X over one part of K, without the scales."""
+    """fp32 `sums` [splits, M, N] of a tile of W·X over one split of K, without the scales."""
     m = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     n = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     part = tl.program_id(2)
-    each = tl.cdiv(k_blocks, tl.num_programs(2))
+    blocks_per_split = tl.cdiv(k_blocks, tl.num_programs(2))
     i = tl.arange(0, 64)
     # channels beyond N read the last one's weights and are not stored
-    word_at = words + tl.minimum(n, n_channels - 1).to(tl.int64)[:, None] * (k_blocks * 64) + i[None, :]
-    x_at = x + m.to(tl.int64)[None, :] * (k_blocks * 128) + i[:, None]
-    seen = (m < m_rows)[None, :]
+    word_pointers = words + tl.minimum(n, n_channels - 1).to(tl.int64)[:, None] * (k_blocks * 64) + i[None, :]
+    x_pointers = x + m.to(tl.int64)[None, :] * (k_blocks * 128) + i[:, None]
+    real_rows = (m < m_rows)[None, :]
     total = tl.zeros((CHANNELS, ROWS), tl.float32)
-    for block in range(part * each, tl.minimum(part * each + each, k_blocks)):
-        pairs = tl.load(word_at + block * 64, eviction_policy="evict_first")
+    for block in range(part * blocks_per_split, tl.minimum(part * blocks_per_split + blocks_per_split, k_blocks)):
+        pairs = tl.load(word_pointers + block * 64, eviction_policy="evict_first")
         for plane in tl.static_range(2):
-            columns = tl.load(x_at + block * 128 + plane * 64, mask=seen, other=0.0)
+            columns = tl.load(x_pointers + block * 128 + plane * 64, mask=real_rows, other=0.0)
             if WIDE:
                 columns = columns.to(tl.float32)
             total = tl.dot(_plane(pairs, plane, WIDE), columns, total)
-    at = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
-    tl.store(at, total, mask=(n < n_channels)[:, None] & seen)
+    offsets = sums + (part * m_rows + m).to(tl.int64)[None, :] * n_channels + n[:, None]
+    tl.store(offsets, total, mask=(n < n_channels)[:, None] & real_rows)
 
 
 def int8_words_linear(x: Tensor, words: Tensor, scale: Tensor, *, splits: int | None = None) -> Tensor:
-    """`reference` on bf16-rounded activations, in Triton; `splits` cuts K into so many parts instead of a number chosen by shape.
+    """Multiply floating `x` [.., K], rounded to bf16, by int8 weights [N, K] transposed: [.., N] in the type of `x`, float32 accumulation.
 
-    Raises `ValueError` for shapes, types or devices that do not go together.
+    `words` is int16 [N, K/2], contiguous; `scale` bf16 [N]; K a multiple of 128. `splits` is the number of programs that share K, by
+    default chosen from the shape. Raises `ValueError` for other shapes, types or devices.
     """
     _check(x, words, scale)
     if x.device.type == "cpu" and not INTERPRETED:
@@ -105,10 +106,10 @@ def _in_tiles(rows: Tensor, words: Tensor, scale: Tensor, splits: int | None) ->
         return out
     tile = next((tile for tile in TILES if tile.rows >= m), TILES[-1])
     tiles = (triton.cdiv(m, tile.rows), triton.cdiv(n, tile.channels))
-    parts = splits or splits_of(tiles[0] * tiles[1], k // K_BLOCK)
-    sums = rows.new_empty(parts, m, n, dtype=torch.float32)
+    splits = splits or split_count(tiles[0] * tiles[1], k // K_BLOCK)
+    sums = rows.new_empty(splits, m, n, dtype=torch.float32)
     form: dict[str, Any] = {"CHANNELS": tile.channels, "ROWS": tile.rows, "num_warps": tile.warps, "num_stages": tile.stages}
-    _product[(*tiles, parts)](rows, words, sums, m, n, k // K_BLOCK, WIDE=INTERPRETED, **form)
+    _product[(*tiles, splits)](rows, words, sums, m, n, k // K_BLOCK, WIDE=INTERPRETED, **form)
     return add(sums, scale, out)
 
 
@@ -151,13 +152,13 @@ def _variants() -> tuple[Variant, ...]:
             warps=tile.warps,
             stages=tile.stages,
             elements=tile.channels * K_BLOCK,
-            # 7.8 is what 4.3 TB/s leave for a byte on 132 multiprocessors at 1.98 GHz
+            # at 4.3 TB/s, 132 multiprocessors of 1.98 GHz have 7.8 issue slots per byte read
             slots_per_element=5.2,
             multiplies=True,
         )
         for tile in TILES
     ]
-    return (*products, adder(scaled=True))
+    return (*products, add_variant(scaled=True))
 
 
 KERNEL = Kernel(

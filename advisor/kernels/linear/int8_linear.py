@@ -22,9 +22,10 @@ def int8_linear_reference(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor)
 
 
 def int8_linear(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """The same on bf16-rounded activations, through the packed CPU operator for few rows; elsewhere the reference. `q` may be words.
+    """Multiply floating `x` [.., K], rounded to bf16, by int8 weights transposed, times bf16 `scale` [N]: [.., N] in the type of `x`.
 
-    Raises `ValueError` for shapes, types or devices that do not go together.
+    `q` is int8 [N, K], K a multiple of 16, or the int16 words [N, K/2] that `int8_gpu` takes. On a CPU, up to `PACKED_ROWS` rows go
+    through torch's packed operator. Raises `ValueError` for other shapes, types or devices.
     """
     if q.dtype != torch.int16:
         _check(x, q, scale)
@@ -35,7 +36,7 @@ def int8_linear(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.
 
 
 def int8_product(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """`int8_linear` of `q` [N, K] that is known to fit: its checks take longer than a small product."""
+    """`int8_linear` of int8 `q` [N, K] without its checks, which take longer than a small product."""
     if x.device.type != "cpu":
         return int8_linear_reference(x, q, scale)
     # bf16 because the operator's fp32 and fp16 forms are not vectorised (ten times slower)
@@ -46,7 +47,7 @@ def int8_product(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch
 
 
 def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """Many rows: convert some channels at a time (int8 is exact in bf16), multiply there, scale the result."""
+    """For many rows: convert some channels at a time to bf16 (exact for int8), multiply, scale the result."""
     n, k = q.shape
     out = rows.new_empty(rows.shape[0], n)
     scratch = rows.new_empty(max(1, CHUNK_WEIGHTS // k), k)

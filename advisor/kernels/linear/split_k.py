@@ -1,4 +1,4 @@
-"""How products of few rows keep a whole GPU reading: blocks of K go to several programs, whose sums a second pass adds in order."""
+"""Split-K: the blocks of K of a product of few rows go to several programs, so that all of a GPU reads; a second pass adds their sums."""
 
 # Triton's functions take blocks, which have no Python type.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -11,15 +11,15 @@ from torch import Tensor
 from advisor.kernels.kernel import Variant
 from advisor.kernels.launch_sizes import PROGRAMS
 
-MOST_SPLITS = 16
-"""Parts of K: each costs a float32 sum of the output, written and read."""
-ADDED = 512
-"""Elements of the output that a program of `add_parts` writes."""
+MAX_SPLITS = 16
+"""Most splits of K: each writes and reads the output once more in float32."""
+ADD_BLOCK = 512
+"""Output elements per program of `add_splits`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TileConfig:
-    """One form of a product: channels (rows of W) by rows of activations, and how Triton compiles it."""
+    """Output tile of a program, channels (rows of W) by rows of activations, and Triton's warps and stages for it."""
 
     channels: int
     rows: int
@@ -27,47 +27,56 @@ class TileConfig:
     stages: int
 
 
-def splits_of(tiles: int, k_blocks: int) -> int:
-    """Into how many parts to cut `k_blocks` so that `tiles` of output make about `PROGRAMS` programs; no part is empty.
+def split_count(tiles: int, k_blocks: int) -> int:
+    """The number of splits of `k_blocks` that makes about `PROGRAMS` programs of `tiles` output tiles; no split is empty.
 
-    Each program has three tiles of 8 KiB on their way, two a multiprocessor 48 KiB, where an H200's 4.8 TB/s at 0.7 µs of latency need
-    26 (Little's law, not measured).
+    A program loads three tiles of 8 KiB ahead, so two programs per multiprocessor have 48 KiB in flight. An H200 needs 26 KiB:
+    4.8 TB/s times 0.7 µs of latency by 132 multiprocessors (Little's law, not measured).
     """
-    wanted = min(MOST_SPLITS, -(-PROGRAMS // max(tiles, 1)))
-    each = -(-k_blocks // wanted)
-    return -(-k_blocks // each)
+    splits = min(MAX_SPLITS, -(-PROGRAMS // max(tiles, 1)))
+    blocks_per_split = -(-k_blocks // splits)
+    return -(-k_blocks // blocks_per_split)
 
 
-@triton.jit(do_not_specialize=["elements", "n_channels", "parts"])
-def add_parts(sums, scale, out, elements, n_channels, parts, SCALED: tl.constexpr, BLOCK: tl.constexpr):
-    """`out` [M, N] = the `parts` sums [parts, M, N] of each element, added in order; with SCALED, times the channel's `scale`."""
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = at < elements
+@triton.jit(do_not_specialize=["elements", "n_channels", "splits"])
+def add_splits(sums, scale, out, elements, n_channels, splits, SCALED: tl.constexpr, BLOCK: tl.constexpr):
+    """`out` [M, N]: float32 `sums` [splits, M, N] added in order; with SCALED, times `scale` [N]."""
+    offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = offsets < elements
     total = tl.zeros((BLOCK,), tl.float32)
-    sum_at = sums + at
-    for _ in range(parts):
-        total += tl.load(sum_at, mask=inside, other=0.0)
-        sum_at += elements
+    sum_pointers = sums + offsets
+    for _ in range(splits):
+        total += tl.load(sum_pointers, mask=inside, other=0.0)
+        sum_pointers += elements
     if SCALED:
-        total *= tl.load(scale + at % n_channels, mask=inside, other=0.0).to(tl.float32)
-    tl.store(out + at, total, mask=inside)
+        total *= tl.load(scale + offsets % n_channels, mask=inside, other=0.0).to(tl.float32)
+    tl.store(out + offsets, total, mask=inside)
 
 
-def adder(*, scaled: bool) -> Variant:
-    """The form of `add_parts` that a linear launches."""
+def add_variant(*, scaled: bool) -> Variant:
+    """The variant of `add_splits` that a linear launches, with or without scales."""
     return Variant(
         name="add",
-        function=add_parts,
-        types={"sums": "*fp32", "scale": "*bf16", "out": "*bf16", "elements": "i32", "n_channels": "i32", "parts": "i32"},
-        constants={"SCALED": scaled, "BLOCK": ADDED},
+        function=add_splits,
+        types={"sums": "*fp32", "scale": "*bf16", "out": "*bf16", "elements": "i32", "n_channels": "i32", "splits": "i32"},
+        constants={"SCALED": scaled, "BLOCK": ADD_BLOCK},
         warps=4,
         stages=3,
     )
 
 
 def add(sums: Tensor, scale: Tensor | None, out: Tensor) -> Tensor:
-    """Launch `add_parts` for `sums` [parts, M, N], which fills `out` [M, N]."""
-    grid = (triton.cdiv(out.numel(), ADDED),)
-    known = out if scale is None else scale
-    add_parts[grid](sums, known, out, out.numel(), out.shape[1], len(sums), SCALED=scale is not None, BLOCK=ADDED, num_warps=4)
+    """Fill bf16 `out` [M, N] with the sum of float32 `sums` [splits, M, N] over splits, times `scale` [N] if given; returns `out`."""
+    grid = (triton.cdiv(out.numel(), ADD_BLOCK),)
+    add_splits[grid](
+        sums,
+        out if scale is None else scale,
+        out,
+        out.numel(),
+        out.shape[1],
+        len(sums),
+        SCALED=scale is not None,
+        BLOCK=ADD_BLOCK,
+        num_warps=4,
+    )
     return out

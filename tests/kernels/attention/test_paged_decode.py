@@ -9,8 +9,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.harness.checks import moved
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -183,9 +181,9 @@ def test_where_blocks_lie_does_not_matter(kv_format: str, lengths: tuple[int, in
 
     query, keys, values, tables, seen, options = inputs(small(lengths=lengths, kv_format=kv_format))
     order = torch.tensor(random.sample(range(len(keys)), len(keys)))
-    moved = {name: options[name] if options[name] is None else options[name][order] for name in ("key_scales", "value_scales")}
+    scales = {name: options[name] if options[name] is None else options[name][order] for name in ("key_scales", "value_scales")}
     others = torch.where(tables < 0, -1, order.argsort()[tables.clamp_min(0).long()]).int()
-    there = paged_decode(query, keys[order], values[order], others, seen, **{**options, **moved})
+    there = paged_decode(query, keys[order], values[order], others, seen, **{**options, **scales})
     assert torch.equal(there, paged_decode(query, keys, values, tables, seen, **options))
 
 
@@ -334,6 +332,7 @@ def test_a_gpu_gives_the_same_bits_twice_and_the_right_ones(kv_format: str, opti
 
     from advisor.kernels.attention.paged_decode import paged_decode, reference
     from advisor.kernels.attention.paged_decode_inputs import PagedDecodeCase, inputs
+    from benchmarks.harness.checks import moved
 
     case = PagedDecodeCase(lengths=(1, 4097, 0, 1000), kv_format=kv_format, dtype=torch.bfloat16, key_width=128, **{"width": 1, **options})
     case = replace(case, lengths=tuple(max(length, case.width) if length else 0 for length in case.lengths), recent=kv_format == "int4")

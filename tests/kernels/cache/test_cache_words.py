@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernels.cache.unpack_words import unpack
-
 if TYPE_CHECKING:
     import torch
 
@@ -16,6 +14,7 @@ def unpacked(kv_format: str, words: torch.Tensor, assembly: bool) -> torch.Tenso
     import torch
 
     from advisor.kernels.cache.cache_words import PLANES
+    from tests.kernels.cache.unpack_words import unpack
 
     step = PLANES[kv_format]
     out = torch.full((len(words), step), float("nan"), dtype=torch.float16, device=words.device)

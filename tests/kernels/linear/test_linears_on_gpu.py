@@ -177,15 +177,15 @@ def test_launch_says_what_it_got(name: str) -> None:
 def test_few_tiles_are_cut_along_k_until_the_device_is_busy_and_many_are_not() -> None:
     # Llama-3.1-8B: q, k and v; output; gate and up; down; head
     from advisor.kernels.launch_sizes import PROGRAMS
-    from advisor.kernels.linear.split_k import MOST_SPLITS, splits_of
+    from advisor.kernels.linear.split_k import MAX_SPLITS, split_count
 
-    assert [splits_of(-(-n // 128), k // 128) for n, k in ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096))] == [
+    assert [split_count(-(-n // 128), k // 128) for n, k in ((6144, 4096), (4096, 4096), (28672, 4096), (4096, 14336), (128256, 4096))] == [
         6, 8, 2, 9, 1,
     ]  # fmt: skip
     for tiles in (1, 5, 100, 10_000):
         for blocks in (1, 2, 33, 416):
-            splits = splits_of(tiles, blocks)
-            assert 1 <= splits <= min(MOST_SPLITS, blocks)
+            splits = split_count(tiles, blocks)
+            assert 1 <= splits <= min(MAX_SPLITS, blocks)
             assert tiles * splits <= max(2 * PROGRAMS, tiles)
 
 
