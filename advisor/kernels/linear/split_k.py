@@ -68,15 +68,8 @@ def add_variant(*, scaled: bool) -> Variant:
 def add(sums: Tensor, scale: Tensor | None, out: Tensor) -> Tensor:
     """Fill bf16 `out` [M, N] with the sum of float32 `sums` [splits, M, N] over splits, times `scale` [N] if given; returns `out`."""
     grid = (triton.cdiv(out.numel(), ADD_BLOCK),)
+    scale_or_unread = out if scale is None else scale
     add_splits[grid](
-        sums,
-        out if scale is None else scale,
-        out,
-        out.numel(),
-        out.shape[1],
-        len(sums),
-        SCALED=scale is not None,
-        BLOCK=ADD_BLOCK,
-        num_warps=4,
+        sums, scale_or_unread, out, out.numel(), out.shape[1], len(sums), SCALED=scale is not None, BLOCK=ADD_BLOCK, num_warps=4
     )
     return out
