@@ -36,7 +36,7 @@ from advisor.rendering.text.models import model_text, models_text
 from advisor.rendering.text.plans import slots_in_which_they_differ
 from advisor.rendering.text.quality import quality_text
 from advisor.rendering.text.run import run_text
-from advisor.rendering.text.style import Look, shown_width, wrap
+from advisor.rendering.text.style import Look
 from tests.paths import ROOT
 
 HERE = ROOT / "tests"
@@ -208,13 +208,13 @@ QUALITY = QualityReport(
         TechniqueQuality(
             technique="kv-int8",
             metrics=Metrics(quality_loss_pct=Value.exact(0.02), kl_divergence=Value.exact(0.00031), top1_agreement=Value.exact(0.988)),
-            heads=tuple(HeadError(layer=place // 2, head=place % 2, error=0.008 - 0.001 * place) for place in range(4)),
+            heads=tuple(HeadError(layer=index // 2, head=index % 2, error=0.008 - 0.001 * index) for index in range(4)),
         ),
         TechniqueQuality(
             technique="kv-window",
             options={"window": 128},
             metrics=Metrics(quality_loss_pct=Value.exact(4.79)),
-            heads=tuple(HeadError(layer=place // 2, head=place % 2, error=0.1 * place) for place in range(4)),
+            heads=tuple(HeadError(layer=index // 2, head=index % 2, error=0.1 * index) for index in range(4)),
         ),
     ),
 )
@@ -233,9 +233,19 @@ TEXTS = {
 }
 
 
-@pytest.mark.parametrize("ascii", [False, True], ids=["plain", "ascii"])
-@pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("name", TEXTS)
+LAID_OUT_BY_WIDTH = ("advice", "advice-nothing-fits", "comparison", "metrics", "run")
+"""Views with more columns or a drawing where there is room; the others only wrap their lines."""
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "ascii"),
+    [
+        *((name, 80, False) for name in TEXTS),
+        *((name, 120, False) for name in LAID_OUT_BY_WIDTH),
+        ("advice", 120, True),
+        ("metrics", 120, True),
+    ],
+)
 def test_text_is_the_golden_one(name: str, width: int, ascii: bool) -> None:
     golden = HERE / "golden" / f"{name}-{width}{'-ascii' if ascii else ''}.txt"
     text = TEXTS[name](width=width, ascii=ascii)
@@ -243,6 +253,18 @@ def test_text_is_the_golden_one(name: str, width: int, ascii: bool) -> None:
         golden.parent.mkdir(exist_ok=True)
         golden.write_text(text, encoding="utf-8")
     assert text == golden.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", sorted(TEXTS.keys() - set(LAID_OUT_BY_WIDTH)))
+def test_a_view_that_only_wraps_says_the_same_at_every_width(name: str) -> None:
+    assert TEXTS[name](width=120).split() == TEXTS[name](width=80).split()
+
+
+@pytest.mark.parametrize("width", [80, 120])
+@pytest.mark.parametrize("name", TEXTS)
+def test_ascii_only_replaces_characters(name: str, width: int) -> None:
+    plain = TEXTS[name](width=width).splitlines()
+    assert TEXTS[name](width=width, ascii=True) == Look(width, ascii=True).finish(plain)
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -390,17 +412,6 @@ def test_no_advice_is_too_odd_to_show(width: int, known: Metrics, limits: Limits
 def test_a_gauge_never_outgrows_its_cells(numbers: tuple[float, float, float], limit: float | None, cells: int) -> None:
     low, middle, high = sorted(numbers)
     assert len(gauge(low, high, middle, limit=limit, cells=cells)) <= cells
-
-
-@given(st.text(max_size=200), st.integers(20, 120))
-def test_wrapped_text_loses_no_word(text: str, width: int) -> None:
-    lines = wrap(text, Look(width))
-    assert "".join("".join(lines).split()) == "".join(text.split())
-
-
-def test_wide_characters_take_two_columns() -> None:
-    assert shown_width("模型 a") == 6
-    assert shown_width("\x1b[1mab\x1b[0m") == 2
 
 
 def test_views_load_nothing_heavy() -> None:
