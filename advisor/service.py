@@ -4,30 +4,24 @@ Each takes a question and returns a frozen value. They compose the packages belo
 """
 
 import threading
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.backends.deployment import Deployment
 from advisor.backends.processes.events import OnEvent
-from advisor.estimate.estimator import Estimator
 from advisor.planfile.file import PlanFile
 from advisor.planning.advice import Advice
 from advisor.planning.advise import advise
+from advisor.planning.explicit import Estimate, estimate_explicit
 from advisor.planning.planner import Planner
-from advisor.planning.question import EstimateQuestion, PlanQuestion, explicit_deployment, request_for, workload_of
+from advisor.planning.question import EstimateQuestion, PlanQuestion, request_for
 from advisor.planning.target import check_is_this_machine, planner_for, resolve_target
-from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engines import EngineProfile, load_engine
+from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.profiles.formats import GIB
 from advisor.profiles.machine import MachineProfile
-from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
-from advisor.profiles.request import Request, Workload
+from advisor.profiles.request import Request
 from advisor.profiles.run import Run
-from advisor.quantities.formatting import quantity
 
 if TYPE_CHECKING:  # loaded by the one question that needs it
     from advisor.backends.processes.jobs import Chosen
@@ -93,42 +87,15 @@ class PlannerCache:
         self._planners.clear()
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """The predicted metrics of one explicit stack."""
-
-    metrics: Metrics
-    extrapolation_warning: str | None
-    """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
-    warnings: tuple[str, ...] = ()
-    """Reasons why this stack could not be run as priced, a sentence each."""
-
-
 def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Estimate:
-    """Predict the metrics of one explicit stack, without a search; warnings also go to `on_event` as notes."""
-    model = find_model(question.model)
-    engine = load_engine(question.engine)
+    """Predict the metrics of one explicit deployment, without a search; warnings also go to `on_event` as notes."""
+    model, engine = find_model(question.model), load_engine(question.engine)
     target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
-    workload = workload_of(
-        question.prompt_tokens or 1,
-        question.output_tokens or 1,
-        concurrency=question.concurrency,
-        request_rate_per_s=question.request_rate_per_s,
-        burst=question.burst,
-        trace=question.trace,
-        offline=question.offline_load,
-        shared_prefix_tokens=question.shared_prefix_tokens,
-    )
-    deployment = explicit_deployment(model, engine, question, workload)
-    estimator = Estimator(target.machine, engine)
-    served = estimator.simulate(deployment, workload)
-    metrics = estimator.metrics_of(deployment, workload, served)
-    metrics = metrics.model_copy(update={"goodput_per_s": estimator.goodput(deployment, workload, served, question.all_limits)})
-    warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
-    for warning in warnings:
+    answer = estimate_explicit(question, model, engine, target)
+    for warning in answer.warnings:
         if on_event is not None:
             on_event(f"note: {warning}")
-    return Estimate(metrics, estimator.domain(deployment, workload), warnings)
+    return answer
 
 
 def apply(
@@ -201,30 +168,3 @@ def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | 
         return question.profile
     check_is_this_machine(question.hardware)
     return measure_profile(None, on_event)
-
-
-def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
-    """Reasons why the stack that was priced could not be run, or would not last."""
-    if workload.longest_tokens > model.max_context_tokens:
-        yield f"{model.id} supports {model.max_context_tokens} tokens of context; the workload needs {workload.longest_tokens}"
-    fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib
-    if fitting is not None and needed is not None and fitting.value < 1:
-        yield (
-            f"one request does not fit: it needs {quantity(needed.value, 'GiB')} on each device, of which "
-            f"{quantity(budget_bytes / GIB, 'GiB')} are usable; the times assume that it fits"
-        )
-    rate, sustained = workload.request_rate_per_s, metrics.request_rate_per_s
-    if rate is not None and sustained is not None and sustained.value < rate:
-        yield (
-            f"requests arrive faster than the {quantity(sustained.value, 'req/s')} that can be sustained: the queue and the waiting time "
-            "grow without bound"
-        )
-
-
-def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]:
-    """The formats of the stack that the engine is not known to support."""
-    name = f"{engine.name} {engine.versions}" if engine.versions != "any" else engine.name
-    if not engine.runs(deployment.weights.format):
-        yield f"{name} is not known to support {deployment.weights.format} weights; the numbers assume that it does"
-    if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine supports a 16-bit cache
-        yield f"{name} is not known to support a KV cache in {deployment.kv.format}; the numbers assume that it does"

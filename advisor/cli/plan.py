@@ -174,13 +174,13 @@ _ASKED_FLAGS = {"context_tokens": "--context", "devices": "--devices", "concurre
 
 def no_plan(advice: "Advice") -> AdvisorError:
     """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
-    from advisor.planfile.summary import told_miss
+    from advisor.planfile.summary import violation_text
 
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     notes = [f"nearest is {nearest}"]
     if advice.binding:
-        notes.append(f"the limit that binds is {told_miss(advice.binding)}")
-    notes += [f"it also misses {told_miss(miss)}" for miss in advice.chosen.violations if miss != advice.binding]
+        notes.append(f"the limit that binds is {violation_text(advice.binding)}")
+    notes += [f"it also misses {violation_text(miss)}" for miss in advice.chosen.violations if miss != advice.binding]
     return AdvisorError(
         "no-plan",
         f"no plan meets all limits ({advice.considered} tried)",
@@ -206,7 +206,7 @@ def _change_of_binding(advice: "Advice") -> _Correction:
     field = advice.binding.limit
     for change in advice.relaxations:
         if change.limit == advice.binding.limit:
-            action = ErrorAction.RAISE if change.needed > change.asked else ErrorAction.LOWER
+            action = ErrorAction.RAISE if change.needed > change.bound else ErrorAction.LOWER
             return {"field": field, "action": action, "value": round_enough(change.limit, change.needed)}
     return {"field": field, "action": ErrorAction.DROP, "value": None}
 
@@ -218,9 +218,9 @@ def _way_out(item: "Relaxation", advice: "Advice") -> str:
 
     stack = " + ".join(item.candidate.names) or "the unmodified model"
     if item.limit in _ASKED_FLAGS:
-        return f"write {_ASKED_FLAGS[item.limit]} {item.needed:.0f} instead of {item.asked:.0f} (with {stack})"
-    needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.asked, trim=True)
+        return f"write {_ASKED_FLAGS[item.limit]} {item.needed:.0f} instead of {item.bound:.0f} (with {stack})"
+    needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.bound, trim=True)
     limited = advice.request.limits.memory_gib_per_device
-    if item.limit == "memory_gib_per_device" and (limited is None or limited > item.asked):
+    if item.limit == "memory_gib_per_device" and (limited is None or limited > item.bound):
         return f"take a device with {needed} GiB for use, not {asked} GiB (with {stack}); advisor hardware   lists them"
     return f"allow {LIMITS[item.limit].flag} {needed} instead of {asked} (with {stack})"

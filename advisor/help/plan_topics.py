@@ -85,6 +85,6 @@ def _gains(read: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
         return
     gain = marginal_gain(read.planner, read.chosen, read.request, limit)
     yield f"The next {'GiB' if limit == MEMORY else 'step'}", gain_words(gain)
-    if gain.is_nothing:
+    if gain.changes_nothing:
         first = first_improving_step(read.planner, read.chosen, read.request, limit)
         yield "The first that buys something", gain_words(first) if first else "None, up to twice the limit."

@@ -102,7 +102,7 @@ def shorter_home(path: str) -> str:
     return f"~{path[len(home) :]}" if path == home or path.startswith(home + os.sep) else path
 
 
-def kept_path(folder: str | None) -> str | None:
+def stored_path(folder: str | None) -> str | None:
     """A model's folder as a plan keeps it: not where this installation has the weights that come with it."""
     return None if folder is None or is_shipped(folder) else shorter_home(folder)
 
@@ -153,7 +153,7 @@ def _speculation(decoding: Decoding) -> decision.Speculation | None:
     return decision.Speculation(
         method=decoding.method,
         draft_tokens=decoding.draft_tokens,
-        draft_folder=kept_path(decoding.draft_folder),
+        draft_folder=stored_path(decoding.draft_folder),
         acceptance=decision.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
     )
 

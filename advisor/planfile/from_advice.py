@@ -12,9 +12,9 @@ from advisor.backends.detection.detect import detect, detected_hardware
 from advisor.backends.detection.detect import fingerprint as fingerprint_of
 from advisor.planfile import sections
 from advisor.planfile.check import sheet_fingerprint
-from advisor.planfile.deployment import apply_of, kept_path, shorter_home
+from advisor.planfile.deployment import apply_of, shorter_home, stored_path
 from advisor.planfile.file import FORMAT, PlanFile, plan_digest
-from advisor.planfile.summary import alternative, asked_limits, file_name, round_enough, summary
+from advisor.planfile.summary import alternative, bounded_metrics, file_name, round_enough, summary
 from advisor.planning.advice import Advice, Candidate, Reason, Relaxation
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.machine import MachineProfile
@@ -127,7 +127,7 @@ def _limits(request: Request) -> sections.PlanLimits:
 
 
 def _relax(item: Relaxation) -> sections.Relax:
-    asked = three_digits(item.asked) if item.limit in LIMITS else item.asked
+    asked = three_digits(item.bound) if item.limit in LIMITS else item.bound
     return sections.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
 
 
@@ -135,7 +135,7 @@ def _model(spec: ModelSpec) -> sections.PlanModel:
     return sections.PlanModel(
         source="shipped" if is_shipped(spec.folder) else "path" if spec.folder else "hf",
         name=spec.id,
-        path=kept_path(spec.folder),
+        path=stored_path(spec.folder),
         digest=spec.config_digest,
         family=spec.family,
         parameters=spec.parameters,
@@ -163,7 +163,7 @@ def _title(advice: Advice) -> str:
 
 def _predicted(advice: Advice) -> sections.Predicted:
     present = advice.chosen.metrics.present()
-    limits = {shown.name: limit for shown, limit in asked_limits(advice.request.limits)}
+    limits = {shown.name: limit for shown, limit in bounded_metrics(advice.request.limits)}
     metrics = {name: _metric(METRICS[name], value, limits.get(name)) for name, value in present.items()}
     memory = {part: metrics.pop(name) for name, part in _MEMORY_PARTS.items() if name in metrics}
     return sections.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})

@@ -28,9 +28,9 @@ def round_enough(limit: str, needed: float) -> float:
 
 def summary(advice: Advice) -> str:
     """One sentence on how the chosen candidate stands: the limit it misses by most, or the tightest one it keeps."""
-    asked = asked_limits(advice.request.limits)
+    asked = bounded_metrics(advice.request.limits)
     if advice.binding:
-        return f"No plan meets all limits; the nearest misses {told_miss(advice.binding)}."
+        return f"No plan meets all limits; the nearest misses {violation_text(advice.binding)}."
     judged = [(shown, value, limit) for shown, limit in asked if (value := getattr(advice.chosen.metrics, shown.name)) is not None]
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not judged:
@@ -41,16 +41,16 @@ def summary(advice: Advice) -> str:
     return f"Meets all limits {chance}; {tight}{risk}."
 
 
-def asked_limits(limits: Limits) -> list[tuple[MetricInfo, float]]:
+def bounded_metrics(limits: Limits) -> list[tuple[MetricInfo, float]]:
     """The metrics that a limit was asked for, with the limit."""
     return [(shown, limit) for shown in METRICS.values() if (limit := limits.on(shown.name)) is not None]
 
 
-def told_miss(miss: Violation) -> str:
+def violation_text(miss: Violation) -> str:
     """A missed limit with its numbers, as in `tpot_ms_p95: 21 [19, 24] ms, limit 15`."""
     shown = METRIC_OF[miss.limit]
     predicted = f"{number(miss.predicted.value)} [{number(miss.predicted.low)}, {number(miss.predicted.high)}]"
-    return f"{file_name(miss.limit)}: {predicted} {shown.unit}, limit {number(miss.asked, trim=True)}"
+    return f"{file_name(miss.limit)}: {predicted} {shown.unit}, limit {number(miss.bound, trim=True)}"
 
 
 def alternative(id: str, other: Candidate, advice: Advice) -> sections.PlanAlternative:

@@ -39,13 +39,13 @@ class Violation:
     """A limit that a candidate does not keep. `limit` is a field name of `Limits`."""
 
     limit: str
-    asked: float
+    bound: float
     predicted: Value
 
     @property
     def ratio(self) -> float:
         """How far off, as a factor of at least 1."""
-        ratio = self.predicted.value / self.asked if self.asked else float("inf")
+        ratio = self.predicted.value / self.bound if self.bound else float("inf")
         return max(ratio, 1 / ratio) if ratio > 0 else float("inf")
 
 
@@ -97,7 +97,7 @@ class Relaxation:
     """The smallest change of one limit that would let a plan in."""
 
     limit: str
-    asked: float
+    bound: float
     needed: float
     """From here on the plan's prediction keeps the limit."""
     candidate: Candidate

@@ -2,14 +2,11 @@
 
 from dataclasses import dataclass
 
-from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.backends.technique import Slot
 from advisor.backends.technique_names import full_words
 from advisor.backends.techniques import by_name
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engines import EngineProfile
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.profiles.formats import check_cache_format, parse_weights
 from advisor.profiles.request import UNLIMITED, Limits, Load, Prefer, Request, Workload
 from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
@@ -227,39 +224,3 @@ def _check_prefix(shared: int | None, prompt: int) -> None:
             action=ErrorAction.LOWER,
             value=prompt,
         )
-
-
-def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload) -> Deployment:
-    """The deployment that flags describe: paged, fused attention, continuous batches, as engines run by default."""
-    format, group = parse_weights(question.weights or model.weight_format)
-    shards = question.tp * question.pp
-    if question.devices % shards:
-        raise AdvisorError(
-            "usage",
-            f"{question.devices} devices cannot be split into groups of {question.tp} x {question.pp}",
-            exit_code=ExitCode.USAGE,
-            help=(f"write --devices {shards} or a multiple of it",),
-            field="devices",
-            action=ErrorAction.CHOOSE,
-            value=shards,
-        )
-    if model.hidden_size % question.tp or question.pp > len(model.layers):
-        raise AdvisorError(
-            "usage",
-            f"{model.id} cannot be split: hidden size {model.hidden_size} by --tp {question.tp}, "
-            f"{len(model.layers)} layers by --pp {question.pp}",
-            exit_code=ExitCode.USAGE,
-            help=("choose a --tp that divides the hidden size and no more --pp than layers",),
-            field="tp" if model.hidden_size % question.tp else "pp",
-            action=ErrorAction.LOWER,
-        )
-    kv = check_cache_format(question.kv) if question.kv else engine.kv_format_for(format)
-    return Deployment(
-        model=model,
-        weights=Weights(format, group),
-        attention=Attention(AttentionBackend.SDPA),
-        kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
-        batching=Batching(BatchPolicy.CONTINUOUS, workload.concurrency or engine.max_sequences, 0),
-        parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
-        engine=engine.name,
-    )

@@ -66,7 +66,7 @@ def _rejected(planner: Planner, chosen: Candidate, kind: type[Technique], reques
     if violated:
         first, unit = violated[0], METRIC_OF[violated[0].limit].unit
         predicted = f"{_figure(first.predicted.value)} [{_figure(first.predicted.low)}, {_figure(first.predicted.high)}]"
-        why = f"{METRIC_OF[first.limit].phrase} {predicted} {unit} is {_side(first.limit)} the limit of {_figure(first.asked)} {unit}."
+        why = f"{METRIC_OF[first.limit].phrase} {predicted} {unit} is {_side(first.limit)} the limit of {_figure(first.bound)} {unit}."
         why += measured_on if first.limit == "quality_loss_pct" else ""
         return Reason(kind.name, TechniqueState.REJECTED, why, ((first.limit, first.predicted.value),), effect, kind.sources)
     replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
@@ -83,7 +83,7 @@ def _new_violations(before: Candidate, after: Candidate) -> list[Violation]:
 
 def _without_it(violation: Violation) -> str:
     metric = METRIC_OF[violation.limit]
-    predicted, bound = _figure(violation.predicted.value), _figure(violation.asked)
+    predicted, bound = _figure(violation.predicted.value), _figure(violation.bound)
     return f"Without it {metric.phrase} would be {predicted} {metric.unit}, {_side(violation.limit)} the limit of {bound} {metric.unit}"
 
 

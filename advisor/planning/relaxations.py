@@ -48,7 +48,7 @@ def _loosened_limits(planner: Planner, priced: PricedStacks, verdicts: Verdicts,
         violation = next((violation for violation in candidate.violations if violation.limit == limit), None)
         if violation is not None and len(candidate.violations) == 1:
             needed, likely = violation.predicted.value, _likely(violation, candidate)
-            found.append(Relaxation(limit, violation.asked, needed, candidate, likely))
+            found.append(Relaxation(limit, violation.bound, needed, candidate, likely))
     return found
 
 

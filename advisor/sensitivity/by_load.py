@@ -5,7 +5,7 @@ from itertools import islice
 
 from advisor.planning.reasons import effects
 from advisor.profiles.request import Load, Request, Workload
-from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, judged_beside, loses_too_much
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, outcome_of, violates_quality
 
 MOST = 2
 """Multiples that are told."""
@@ -17,9 +17,9 @@ LEAPS = tuple(2**power for power in range(1, 13))
 
 def by_load(case: Scenario) -> Iterator[Change]:
     """For each number of the workload the nearest multiple, up and down, with which the technique comes first."""
-    found = case.beside(case.request)
+    found = case.with_technique(case.request)
     refused = isinstance(found, str)
-    if not isinstance(found, str) and loses_too_much(case, found):
+    if not isinstance(found, str) and violates_quality(case, found):
         return
     yield from islice(_multiples(case, refused), MOST)
     if refused and case.request.workload.shared_prefix_tokens is None:
@@ -61,7 +61,7 @@ def _scaled(case: Scenario, field: str, factor: float) -> Request | None:
 
 def _change(case: Scenario, field: str, asked: Request, refused: bool) -> Change | None:
     """The change, where the technique does better by it: allowed where it was refused, first where it was behind."""
-    tried = case.tried(asked)
+    tried = case.trial(asked)
     if tried is None:
         return None
     found, outcome = tried
@@ -69,7 +69,7 @@ def _change(case: Scenario, field: str, asked: Request, refused: bool) -> Change
         return None
     if found.violations and not case.chosen.violations:
         return None
-    alone = case.alone(asked)
+    alone = case.without_technique(asked)
     if not refused and alone is not None and not effects(alone.metrics, found.metrics):
         return None
     before, after = (getattr(request.workload, field) for request in (case.request, asked))
@@ -81,9 +81,9 @@ def _shared_prefix(case: Scenario) -> Iterator[Change]:
     workload: Workload = case.request.workload
     shared = max(workload.prompt_tokens // 2, 1)
     asked = case.request.model_copy(update={"workload": workload.model_copy(update={"shared_prefix_tokens": shared})})
-    tried = case.tried(asked)
-    if tried is None and (partner := case.with_partner(asked)):
-        tried = partner[2], judged_beside(case.planner, partner[2], case.alone(asked), asked)
+    tried = case.trial(asked)
+    if tried is None and (partner := case.with_exchange(asked)):
+        tried = partner[2], outcome_of(case.planner, partner[2], case.without_technique(asked), asked)
     if tried is not None:
         found, outcome = tried
         yield Change(

@@ -11,7 +11,7 @@ from advisor.planning.relaxations import MOST_DEVICES
 from advisor.planning.search import baselines
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import Hardware, load_hardware, shipped_hardware
-from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, loses_too_much, new_misses
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, new_violations, violates_quality
 
 MOST_MACHINES = 4
 """Others that are priced."""
@@ -19,10 +19,10 @@ MOST_MACHINES = 4
 
 def by_machine(case: Scenario) -> Iterator[Change]:
     """The fewest devices, and the nearest machine, on which the technique keeps the limits that it misses here, or comes first."""
-    found = case.beside(case.request)
-    if isinstance(found, str) or loses_too_much(case, found):
+    found = case.with_technique(case.request)
+    if isinstance(found, str) or violates_quality(case, found):
         return
-    if new_misses(case, found):
+    if new_violations(case, found):
         yield from _more_devices(case)
     yield from _other_machine(case, found)
 
@@ -32,7 +32,7 @@ def _more_devices(case: Scenario) -> Iterator[Change]:
     while devices <= MOST_DEVICES:
         wider = case.request.model_copy(update={"devices": devices})
         for start in baselines(case.planner.model, wider, case.chosen.deployment.engine):
-            tried = case.tried(wider, start=start)
+            tried = case.trial(wider, start=start)
             if tried is not None and not tried[0].violations:
                 before, after = float(case.request.devices), float(devices)
                 yield Change(
@@ -44,12 +44,12 @@ def _more_devices(case: Scenario) -> Iterator[Change]:
 
 def _other_machine(case: Scenario, found: Candidate) -> Iterator[Change]:
     """The first machine, nearest first, on which the technique comes first, or misses no limit where that is what it lacks."""
-    here, missing = case.planner.hardware, bool(new_misses(case, found))
-    for hardware in _others(here, by_memory="memory_gib_per_device" in new_misses(case, found)):
+    here, missing = case.planner.hardware, bool(new_violations(case, found))
+    for hardware in _others(here, by_memory="memory_gib_per_device" in new_violations(case, found)):
         engine = load_engine(case.chosen.deployment.engine)
         estimator = Estimator(catalogue_machine(hardware, engine), engine)
         there = Planner(case.planner.model, hardware, estimator, case.planner.evidence, None)
-        tried = case.tried(case.request, there)
+        tried = case.trial(case.request, there)
         if tried is None or (tried[0].violations and not case.chosen.violations):
             continue
         if tried[1] is CounterfactualOutcome.AHEAD or (missing and not tried[0].violations):

@@ -80,15 +80,15 @@ class Scenario:
     @property
     def refusal(self) -> str | None:
         """The sentence that refuses the technique in this plan, if one does."""
-        found = self.beside(self.request)
+        found = self.with_technique(self.request)
         return found if isinstance(found, str) else None
 
-    def beside(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | str:
+    def with_technique(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | str:
         """The plan with the technique under a changed question, or on another machine; or what refuses it there."""
         start = start or self.start(request)
         return best_stack_with(planner or self.planner, self.chosen.techniques, start, self.kind, request)
 
-    def alone(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | None:
+    def without_technique(self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None) -> Candidate | None:
         """The plan as it is under a changed question, or on another machine; `None` where one of its techniques refuses that."""
         stack = apply_on_paper(self.chosen.techniques, start or self.start(request), request)
         return (planner or self.planner).simulate(stack, request) if isinstance(stack, Stack) else None
@@ -101,16 +101,16 @@ class Scenario:
         wanted = max_concurrent(request, spread)
         return baseline(self.planner.model, max_sequences=wanted, parallel=spread, engine=self.chosen.deployment.engine)
 
-    def tried(
+    def trial(
         self, request: Request, planner: "Planner | None" = None, start: Deployment | None = None
     ) -> tuple[Candidate, CounterfactualOutcome] | None:
         """The plan with the technique, and how it does beside the plan without; `None` where it is refused."""
-        found = self.beside(request, planner, start)
+        found = self.with_technique(request, planner, start)
         if isinstance(found, str):
             return None
-        return found, judged_beside(planner or self.planner, found, self.alone(request, planner, start), request)
+        return found, outcome_of(planner or self.planner, found, self.without_technique(request, planner, start), request)
 
-    def with_partner(self, request: Request) -> tuple[str | None, str | None, Candidate] | None:
+    def with_exchange(self, request: Request) -> tuple[str | None, str | None, Candidate] | None:
         """Where the technique is refused beside the others: what is taken out and what put in for it, and the plan that this makes."""
         found: dict[str, tuple[str | None, str | None, Candidate]] = {}
         for before, after, stack in self._partners(request):
@@ -141,7 +141,7 @@ class Scenario:
         stacks = (apply_on_paper((*others, technique), self.start(request), request) for technique in settings_of(self.kind, request))
         return next((stack for stack in stacks if isinstance(stack, Stack)), None)
 
-    def planned_again(self, request: Request) -> Candidate | None:
+    def replanned(self, request: Request) -> Candidate | None:
         """What the whole search chooses for a changed question, where that has the technique."""
         if not any(self.kind.name in stack.names for stack in finalists(self.planner, request)):
             return None
@@ -149,7 +149,7 @@ class Scenario:
         return again if self.kind.name in again.names else None
 
 
-def judged_beside(planner: "Planner", found: Candidate, alone: Candidate | None, request: Request) -> CounterfactualOutcome:
+def outcome_of(planner: "Planner", found: Candidate, alone: Candidate | None, request: Request) -> CounterfactualOutcome:
     """How a plan with the technique does beside the one without."""
     kept = {miss.limit for miss in alone.violations} if alone is not None else set()
     if any(miss.limit not in kept for miss in found.violations):
@@ -159,12 +159,12 @@ def judged_beside(planner: "Planner", found: Candidate, alone: Candidate | None,
     return CounterfactualOutcome.ALLOWED
 
 
-def loses_too_much(case: Scenario, found: Candidate) -> bool:
+def violates_quality(case: Scenario, found: Candidate) -> bool:
     """Whether quality is among what rules the technique out: no machine and no load gives it back."""
-    return "quality_loss_pct" in new_misses(case, found)
+    return "quality_loss_pct" in new_violations(case, found)
 
 
-def new_misses(case: Scenario, found: Candidate) -> dict[str, float]:
+def new_violations(case: Scenario, found: Candidate) -> dict[str, float]:
     """Limits that the plan keeps and the plan with the technique misses, each with what the limit would have to be."""
     missed = {miss.limit for miss in case.chosen.violations}
     return {miss.limit: miss.predicted.value for miss in found.violations if miss.limit not in missed}

@@ -12,7 +12,7 @@ from advisor.quantities.limits import MEMORY, METRIC_OF
 from advisor.quantities.metrics import worse_end
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
-from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, judged_beside, new_misses
+from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, new_violations, outcome_of
 from advisor.sensitivity.marginal_gain import with_limit
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def by_permission(case: Scenario) -> Iterator[Change]:
     if name not in case.request.forbid:
         return
     allowed = case.request.model_copy(update={"forbid": tuple(other for other in case.request.forbid if other != name)})
-    if tried := case.tried(allowed):
+    if tried := case.trial(allowed):
         found, outcome = tried
         # The plan is the best of all without the technique: what ranks before it is what planning again would find, or better.
         outcome = CounterfactualOutcome.CHOSEN if outcome is CounterfactualOutcome.AHEAD else outcome
@@ -51,9 +51,9 @@ def by_techniques(case: Scenario) -> Iterator[Change]:
     """Where the technique is refused beside the others of the plan: the one to take out, exchange or add for it."""
     if case.refusal is None:
         return
-    if told := case.with_partner(case.request):
+    if told := case.with_exchange(case.request):
         before, after, best = told
-        outcome = judged_beside(case.planner, best, case.chosen, case.request)
+        outcome = outcome_of(case.planner, best, case.chosen, case.request)
         name = after or before or ""
         yield Change(
             kind=ChangeKind.TECHNIQUE, name=name, before=before, after=after, outcome=outcome, candidate=best, request=case.request
@@ -62,10 +62,10 @@ def by_techniques(case: Scenario) -> Iterator[Change]:
 
 def by_limits(case: Scenario) -> Iterator[Change]:
     """A limit loosened where the technique misses it; else each limit under which the technique does better, tightened."""
-    found = case.beside(case.request)
+    found = case.with_technique(case.request)
     if isinstance(found, str):
         return
-    missed = new_misses(case, found)
+    missed = new_violations(case, found)
     if len(missed) == 1:
         yield from _loosened(case, found, *next(iter(missed.items())))
     elif not missed:
@@ -79,7 +79,7 @@ def by_preference(case: Scenario) -> Iterator[Change]:
         return
     for prefer in Prefer:
         asked = case.request.model_copy(update={"prefer": prefer})
-        if prefer is not case.request.prefer and (again := case.planned_again(asked)) is not None:
+        if prefer is not case.request.prefer and (again := case.replanned(asked)) is not None:
             yield Change(
                 kind=ChangeKind.PREFERENCE,
                 name="prefer",
@@ -95,10 +95,10 @@ def by_name(case: Scenario) -> Iterator[Change]:
     """The request asks for the technique by name, which some techniques want and all obey."""
     name, request = case.kind.name, case.request
     asked = request.model_copy(update={"require": (*request.require, name), "forbid": tuple(x for x in request.forbid if x != name)})
-    tried = case.tried(asked)
-    found = tried[0] if tried else (partner[2] if (partner := case.with_partner(asked)) else None)
+    tried = case.trial(asked)
+    found = tried[0] if tried else (partner[2] if (partner := case.with_exchange(asked)) else None)
     if found is not None:
-        missed = judged_beside(case.planner, found, case.chosen, asked) is CounterfactualOutcome.MISSES
+        missed = outcome_of(case.planner, found, case.chosen, asked) is CounterfactualOutcome.MISSES
         outcome = CounterfactualOutcome.MISSES if missed else CounterfactualOutcome.CHOSEN
         yield Change(kind=ChangeKind.REQUIRE, name=name, before=None, after="required", outcome=outcome, candidate=found, request=asked)
 
@@ -114,7 +114,7 @@ def _loosened(case: Scenario, found: Candidate, limit: str, needed: float) -> It
         if bound <= 0:
             continue
         asked = with_limit(case.request, limit, bound)
-        if (again := case.planned_again(asked)) is not None:
+        if (again := case.replanned(asked)) is not None:
             yield Change(
                 kind=ChangeKind.LIMIT,
                 name=limit,
@@ -127,7 +127,7 @@ def _loosened(case: Scenario, found: Candidate, limit: str, needed: float) -> It
             return
     bound = on_the_safe_side(needed, up=not shown.higher_is_better)
     asked = with_limit(case.request, limit, bound)
-    if tried := case.tried(asked):
+    if tried := case.trial(asked):
         yield Change(kind=ChangeKind.LIMIT, name=limit, before=before, after=bound, outcome=tried[1], candidate=tried[0], request=asked)
 
 
@@ -142,7 +142,7 @@ def _tightened(case: Scenario, found: Candidate, limit: str) -> Iterator[Change]
     for bound in ((mine.value + theirs.value) / 2, theirs.value):
         bound = on_the_safe_side(bound, up=not shown.higher_is_better)
         asked = with_limit(case.request, limit, bound)
-        if (again := case.planned_again(asked)) is not None:
+        if (again := case.replanned(asked)) is not None:
             before = getattr(case.request.limits, limit)
             yield Change(
                 kind=ChangeKind.LIMIT,

@@ -21,7 +21,7 @@ class Finding:
 
     topic: str
     """A limit, by field name of `Limits`, or a technique, by name."""
-    found: Gain | Change | None
+    result: Gain | Change | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Insights:
 
     def with_finding(self, finding: Finding) -> "Insights":
         """The same with one bit more."""
-        topic, found = finding.topic, finding.found
+        topic, found = finding.topic, finding.result
         if found is None:
             return replace(self, complete=self.complete | {topic})
         if isinstance(found, Gain):
             return replace(self, gains={**self.gains, topic: (*self.gains.get(topic, ()), found)})
         return replace(self, changes={**self.changes, topic: (*self.changes.get(topic, ()), found)})
 
-    def without_part_of(self, topics: Sequence[str]) -> "Insights":
+    def without_incomplete(self, topics: Sequence[str]) -> "Insights":
         """The same without what is known of topics of which not all is told, so that they can be asked again."""
         begun = {topic for topic in topics if topic not in self.complete}
         gains = {topic: found for topic, found in self.gains.items() if topic not in begun}
@@ -80,7 +80,7 @@ def _gains(planner: "Planner", advice: Advice, limit: str) -> Iterator[Gain]:
     """The next unit, and the first step that buys something where that buys nothing."""
     gain = marginal_gain(planner, advice.chosen, advice.request, limit)
     yield gain
-    if gain.is_nothing:
+    if gain.changes_nothing:
         first = first_improving_step(planner, advice.chosen, advice.request, limit)
         if first is not None:
             yield first

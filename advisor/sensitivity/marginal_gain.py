@@ -35,24 +35,24 @@ class Gain:
     """What a limit that is looser by a step buys. The step is in the unit of the limit's metric and always positive."""
 
     limit: str
-    asked: float
+    bound: float
     step: float
-    moved_to: float
+    loosened_to: float
     request: Request
     """The question with the limit moved."""
     chosen: Candidate
     """What is then chosen."""
     changes: tuple[MetricChange, ...]
     """Metrics that move noticeably."""
-    chance: tuple[float, float]
+    probability: tuple[float, float]
     """Probability that all limits are kept, before and after."""
-    other_plan: bool
+    changes_plan: bool
     """Whether another stack is chosen then."""
 
     @property
-    def is_nothing(self) -> bool:
+    def changes_nothing(self) -> bool:
         """Whether the same plan is chosen and no metric moves."""
-        return not self.other_plan and not self.changes
+        return not self.changes_plan and not self.changes
 
 
 def movable(request: Request) -> tuple[str, ...]:
@@ -74,14 +74,14 @@ def marginal_gain(planner: "Planner", chosen: Candidate, request: Request, limit
     then = choose(wider, loosened)
     return Gain(
         limit=limit,
-        asked=asked,
+        bound=asked,
         step=step,
-        moved_to=moved_to,
+        loosened_to=moved_to,
         request=loosened,
         chosen=then,
         changes=changes(chosen, then),
-        chance=(chosen.probability, then.probability),
-        other_plan=then.id != chosen.id,
+        probability=(chosen.probability, then.probability),
+        changes_plan=then.id != chosen.id,
     )
 
 
@@ -91,7 +91,7 @@ def first_improving_step(planner: "Planner", chosen: Candidate, request: Request
     step = STEPS[limit]
     while step <= max((FARTHEST - 1) * asked, STEPS[limit]):
         gain = marginal_gain(planner, chosen, request, limit, step)
-        if not gain.is_nothing:
+        if not gain.changes_nothing:
             return gain
         step *= GROWTH
     return None

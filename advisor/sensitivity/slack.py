@@ -19,23 +19,23 @@ class LimitSlack:
     """One limit, by field name of `Limits`, and what is predicted of the metric that it bounds; in the metric's unit."""
 
     limit: str
-    asked: float
+    bound: float
     predicted: Value
-    chance: float
+    probability: float
     """Probability that the limit is kept."""
-    of_the_device: bool = False
+    is_device_memory: bool = False
     """Whether nobody asked for it: it is the memory that there is."""
 
     @property
-    def room(self) -> float:
+    def slack(self) -> float:
         """What is left to the limit; negative where it is missed."""
-        left = self.asked - self.predicted.value
+        left = self.bound - self.predicted.value
         return -left if METRIC_OF[self.limit].higher_is_better else left
 
     @property
     def utilisation(self) -> float:
         """How much of the limit is used up: 1 at the limit."""
-        return utilisation(METRIC_OF[self.limit], self.predicted, self.asked)
+        return utilisation(METRIC_OF[self.limit], self.predicted, self.bound)
 
 
 def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tuple[LimitSlack, ...]:
@@ -47,15 +47,15 @@ def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tupl
     found = [
         LimitSlack(
             limit=limit,
-            asked=asked,
+            bound=asked,
             predicted=predicted,
-            chance=chances[limit],
-            of_the_device=limit == MEMORY and asked != request.limits.memory_gib_per_device,
+            probability=chances[limit],
+            is_device_memory=limit == MEMORY and asked != request.limits.memory_gib_per_device,
         )
         for limit, asked in bounds(request.limits, budget_gib).items()
         if (predicted := _predicted(chosen, limit)) is not None
     ]
-    return tuple(sorted(found, key=lambda standing: (round(standing.chance / ALIKE), -standing.utilisation)))
+    return tuple(sorted(found, key=lambda standing: (round(standing.probability / ALIKE), -standing.utilisation)))
 
 
 def by_limit(found: tuple[LimitSlack, ...]) -> Mapping[str, LimitSlack]:

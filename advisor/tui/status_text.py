@@ -114,11 +114,11 @@ def _binding(planned: Planned) -> str | None:
     from advisor.sensitivity.slack import limit_slacks
 
     chosen = planned.advice.chosen
-    slacks = [slack for slack in limit_slacks(chosen, planned.advice.request, planned.budget_gib) if not slack.of_the_device]
+    slacks = [slack for slack in limit_slacks(chosen, planned.advice.request, planned.budget_gib) if not slack.is_device_memory]
     if not slacks:
         return None
     unit, label = METRIC_OF[slacks[0].limit].unit, METRIC_OF[slacks[0].limit].label
-    of = f"{quantity(slacks[0].predicted.value, unit)} of {quantity(slacks[0].asked, unit, trim=True)}"
+    of = f"{quantity(slacks[0].predicted.value, unit)} of {quantity(slacks[0].bound, unit, trim=True)}"
     risk = ", at RISK" if chosen.status is Status.AT_RISK else ""
     return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}"
 

@@ -17,7 +17,7 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.request import UNLIMITED, Limits, Request
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
-from advisor.sensitivity.counterfactual import ChangeKind, CounterfactualOutcome, Scenario, new_misses
+from advisor.sensitivity.counterfactual import ChangeKind, CounterfactualOutcome, Scenario, new_violations
 from advisor.sensitivity.counterfactuals import by_limits, by_name, by_permission, counterfactuals
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
@@ -76,7 +76,7 @@ def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, tech
 def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned) -> None:
     change = next(by_load(roomy.case("kv-int8")))
     assert change.outcome is CounterfactualOutcome.AHEAD
-    without = roomy.case("kv-int8").alone(change.request)
+    without = roomy.case("kv-int8").without_technique(change.request)
     assert without is not None
     assert "kv-int8" not in without.names
     assert best_of([without, change.candidate], change.request, roomy.planner.budget_gib(change.request)) is change.candidate
@@ -100,9 +100,9 @@ def test_no_load_and_no_machine_is_offered_for_a_loss_of_quality(tight: Planned)
 def test_what_the_device_lacks_is_no_limit_to_be_moved_but_a_larger_machine() -> None:
     full = planned(dataclasses.replace(ROOMY, limits=UNLIMITED, concurrency=64))
     case = full.case("kv-int8")
-    found = case.beside(full.request)
+    found = case.with_technique(full.request)
     assert not isinstance(found, str)
-    needed = new_misses(case, found)["memory_gib_per_device"]
+    needed = new_violations(case, found)["memory_gib_per_device"]
     assert needed > full.planner.budget_gib(full.request)
     assert not list(by_limits(case))
     changes = {change.name: change for change in by_machine(case)}
@@ -148,7 +148,7 @@ def test_a_machine_is_named_on_which_the_technique_is_ahead(roomy: Planned) -> N
     change = next(by_machine(roomy.case("kv-int8")))
     assert (change.name, change.before, change.outcome) == ("hardware", "rtx-4090", CounterfactualOutcome.AHEAD)
     there = planned(dataclasses.replace(ROOMY, hardware=str(change.after))).planner
-    tried = Scenario(there, roomy.chosen, roomy.request, KINDS["kv-int8"]).tried(roomy.request)
+    tried = Scenario(there, roomy.chosen, roomy.request, KINDS["kv-int8"]).trial(roomy.request)
     assert tried is not None
     assert tried[1] is CounterfactualOutcome.AHEAD
     assert tried[0].metrics == change.candidate.metrics

@@ -30,31 +30,31 @@ def test_the_binding_limit_is_the_one_least_likely_to_be_kept(planner: Planner) 
     chosen = choose(planner, request)
     found = limit_slacks(chosen, request, planner.budget_gib(request))
     assert found[0].limit == "ttft_ms_p95"
-    assert {standing.limit: standing.chance for standing in found} == dict(chosen.probabilities)
+    assert {standing.limit: standing.probability for standing in found} == dict(chosen.probabilities)
     assert chosen.metrics.ttft_ms_p95 is not None
-    assert found[0].room == pytest.approx(500 - chosen.metrics.ttft_ms_p95.value)
+    assert found[0].slack == pytest.approx(500 - chosen.metrics.ttft_ms_p95.value)
     assert found[0].utilisation == pytest.approx(chosen.metrics.ttft_ms_p95.value / 500)
 
 
 def test_memory_is_a_limit_of_the_device_unless_it_was_asked_for(planner: Planner) -> None:
     for request, of_the_device in ((asking(), True), (asking(memory_gib_per_device=16.0), False)):
         found = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))
-        assert found[MEMORY].of_the_device is of_the_device
-    assert found[MEMORY].asked == 16.0
+        assert found[MEMORY].is_device_memory is of_the_device
+    assert found[MEMORY].bound == 16.0
 
 
 def test_room_of_a_least_throughput_is_what_there_is_above_it(planner: Planner) -> None:
     request = asking(throughput_tok_s=100.0)
     found = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))["throughput_tok_s"]
-    assert found.room == pytest.approx(found.predicted.value - 100)
+    assert found.slack == pytest.approx(found.predicted.value - 100)
     assert 0 < found.utilisation < 1
 
 
 def test_a_millisecond_far_from_the_limit_buys_nothing(planner: Planner) -> None:
     request = asking(tpot_ms_p95=1000.0)
     gain = marginal_gain(planner, choose(planner, request), request, "tpot_ms_p95")
-    assert gain.is_nothing
-    assert (gain.asked, gain.moved_to, gain.step) == (1000.0, 1001.0, STEPS["tpot_ms_p95"])
+    assert gain.changes_nothing
+    assert (gain.bound, gain.loosened_to, gain.step) == (1000.0, 1001.0, STEPS["tpot_ms_p95"])
 
 
 def test_a_gain_is_what_planning_again_with_the_moved_limit_gives(planner: Planner) -> None:
@@ -62,8 +62,8 @@ def test_a_gain_is_what_planning_again_with_the_moved_limit_gives(planner: Plann
     chosen = choose(planner, request)
     gain = first_improving_step(planner, chosen, request, MEMORY)
     assert gain is not None
-    assert not gain.is_nothing
-    again = choose(planner, request.model_copy(update={"limits": Limits(memory_gib_per_device=gain.moved_to, ttft_ms_p95=4000.0)}))
+    assert not gain.changes_nothing
+    again = choose(planner, request.model_copy(update={"limits": Limits(memory_gib_per_device=gain.loosened_to, ttft_ms_p95=4000.0)}))
     assert again.id == gain.chosen.id
     for change in gain.changes:
         assert change.before == getattr(chosen.metrics, change.metric)
@@ -77,12 +77,12 @@ def test_memory_beyond_the_device_is_a_device_with_more() -> None:
     request = Request(workload=Workload(prompt_tokens=8192, output_tokens=512, concurrency=64))
     chosen = choose(small, request)
     gain = marginal_gain(small, chosen, request, MEMORY)
-    assert gain.moved_to == pytest.approx(small.budget_gib(request) + 1)
+    assert gain.loosened_to == pytest.approx(small.budget_gib(request) + 1)
     assert gain.request == request
     before, after = chosen.metrics.max_concurrency, gain.chosen.metrics.max_concurrency
     assert before is not None
     assert after is not None
-    assert gain.other_plan or after.value > before.value
+    assert gain.changes_plan or after.value > before.value
     assert small.estimator.budget_bytes < load_hardware("rtx-4090").memory_bytes, "the planner itself is left as it was"
 
 

@@ -74,14 +74,14 @@ def _gain(advice: Advice, limit: str) -> Gain:
     assert after.metrics.tpot_ms_p95 is not None
     return Gain(
         limit=limit,
-        asked=1.0,
+        bound=1.0,
         step=0.1,
-        moved_to=1.1,
+        loosened_to=1.1,
         request=advice.request,
         chosen=after,
         changes=(Moved("tpot_ms_mean", before.metrics.tpot_ms_p95, after.metrics.tpot_ms_p95),),
-        chance=(before.probability, after.probability),
-        other_plan=True,
+        probability=(before.probability, after.probability),
+        changes_plan=True,
     )
 
 

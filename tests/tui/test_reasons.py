@@ -31,12 +31,12 @@ def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValue
     kinds = set()
     wanted = [reason.technique for reason in planned.advice.reasons if reason.technique not in planned.advice.chosen.names]
     for finding in client.findings(planned, planned.advice, wanted):
-        if not isinstance(finding.found, Change) or finding.found.kind in (ChangeKind.MACHINE, ChangeKind.TECHNIQUE):
+        if not isinstance(finding.result, Change) or finding.result.kind in (ChangeKind.MACHINE, ChangeKind.TECHNIQUE):
             continue
-        kinds.add(finding.found.kind)
-        again = client.answer(with_change(asked, finding.topic, finding.found))
+        kinds.add(finding.result.kind)
+        again = client.answer(with_change(asked, finding.topic, finding.result))
         assert again is not None
-        told = finding.found.request
+        told = finding.result.request
         assert again.advice.request == told.model_copy(update={"require": tuple(sorted(told.require))}), finding.topic
     assert kinds >= {ChangeKind.REQUIRE, ChangeKind.LOAD}
 
@@ -46,9 +46,9 @@ def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
     planned = client.answer(LIMITED)
     assert planned is not None
     change = next(
-        finding.found
+        finding.result
         for finding in client.findings(planned, planned.advice, ["kv-int8"])
-        if isinstance(finding.found, Change) and finding.found.kind is ChangeKind.MACHINE
+        if isinstance(finding.result, Change) and finding.result.kind is ChangeKind.MACHINE
     )
     assert with_change(LIMITED, "kv-int8", change).text("hardware") == change.after != "rtx-4090"
 
@@ -57,14 +57,14 @@ def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none
     client = PlanningClient()
     planned = client.answer(LIMITED)
     assert planned is not None
-    (gain, *_) = (f.found for f in client.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.found, Gain))
+    (gain, *_) = (f.result for f in client.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.result, Gain))
     moved = with_gain(LIMITED, gain)
     assert moved is not None
     assert moved.text("tpot_ms") == "31"
     free = LIMITED.with_text("memory_gib", "")
     planned = client.answer(free)
     assert planned is not None
-    (gain, *_) = (f.found for f in client.findings(planned, planned.advice, ["memory_gib_per_device"]) if isinstance(f.found, Gain))
+    (gain, *_) = (f.result for f in client.findings(planned, planned.advice, ["memory_gib_per_device"]) if isinstance(f.result, Gain))
     assert with_gain(free, gain) is None
 
 

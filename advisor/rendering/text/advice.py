@@ -48,7 +48,7 @@ def extrapolation_lines(advice: Advice, look: Look) -> list[str]:
 
 def budget_gib(advice: Advice) -> float | None:
     """What may be used of a device: the limit that was asked, or the one that the plan was found to miss."""
-    missed = (miss.asked for miss in advice.chosen.violations if miss.limit == "memory_gib_per_device")
+    missed = (miss.bound for miss in advice.chosen.violations if miss.limit == "memory_gib_per_device")
     return next(missed, advice.request.limits.memory_gib_per_device)
 
 
@@ -124,7 +124,7 @@ def binding_words(miss: Violation) -> str:
     shown = METRIC_OF[miss.limit]
     off = "too little" if shown.higher_is_better else "too much"
     return (
-        f"{shown.label} {value_text(miss.predicted, shown.unit)}, limit {quantity(miss.asked, shown.unit, trim=True)}: "
+        f"{shown.label} {value_text(miss.predicted, shown.unit)}, limit {quantity(miss.bound, shown.unit, trim=True)}: "
         f"{number(miss.ratio)} times {off}"
     )
 
@@ -136,10 +136,10 @@ _ASKED_FOR = {"context_tokens": "Context", "concurrency": "Requests at once", "d
 def relaxation_words(relaxation: Relaxation) -> str:
     """The change of one limit, and the stack that it lets in."""
     if relaxation.limit in _ASKED_FOR:
-        return f"{_ASKED_FOR[relaxation.limit]} from {relaxation.asked:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
+        return f"{_ASKED_FOR[relaxation.limit]} from {relaxation.bound:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
     shown = METRIC_OF[relaxation.limit]
     needed = enough(relaxation.needed, shown.unit, up=not shown.higher_is_better)
-    asked = quantity(relaxation.asked, shown.unit, trim=True)
+    asked = quantity(relaxation.bound, shown.unit, trim=True)
     likely = enough(relaxation.likely, shown.unit, up=not shown.higher_is_better) if relaxation.likely is not None else needed
     sure = "" if likely == needed else f", or {likely} to keep it with {percent(LIKELY)}"
     return f"{shown.label} limit from {asked} to {needed}{sure}: {_stack(relaxation.candidate)}"

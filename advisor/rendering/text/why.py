@@ -42,26 +42,26 @@ def with_range(value: Value, unit: str) -> str:
 def slack_words(standing: LimitSlack) -> str:
     """How near a plan is to one limit, in a sentence."""
     shown = METRIC_OF[standing.limit]
-    bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(standing.asked, shown.unit, trim=True)}"
-    whose = ", what the device has for use" if standing.of_the_device else ""
-    word = "of room" if standing.room >= 0 else "missing" if shown.higher_is_better else "too much"
-    room = f"{quantity(abs(standing.room), shown.unit)} {word}"
+    bound = f"{'at least' if shown.higher_is_better else 'at most'} {quantity(standing.bound, shown.unit, trim=True)}"
+    whose = ", what the device has for use" if standing.is_device_memory else ""
+    word = "of room" if standing.slack >= 0 else "missing" if shown.higher_is_better else "too much"
+    room = f"{quantity(abs(standing.slack), shown.unit)} {word}"
     value = with_range(standing.predicted, shown.unit)
-    return f"{shown.label} {value}; the limit is {bound}{whose}: {room}, kept with {percent(standing.chance)} probability."
+    return f"{shown.label} {value}; the limit is {bound}{whose}: {room}, kept with {percent(standing.probability)} probability."
 
 
 def gain_words(gain: Gain) -> str:
     """What a step of a limit buys, in a sentence."""
     shown = METRIC_OF[gain.limit]
-    asked, step, to = (quantity(value, shown.unit, trim=True) for value in (gain.asked, gain.step, gain.moved_to))
+    asked, step, to = (quantity(value, shown.unit, trim=True) for value in (gain.bound, gain.step, gain.loosened_to))
     begin = f"{step} {'less' if shown.higher_is_better else 'more'} of {shown.label}, {asked} to {to}, buys"
-    before, after = map(percent, gain.chance)
+    before, after = map(percent, gain.probability)
     chance = "" if before == after else f"; all limits are then kept with {after} probability, now {before}"
-    if gain.is_nothing:
+    if gain.changes_nothing:
         return f"{begin} nothing{chance.replace(';', ' but room:', 1)}."
-    plan = f" ({stack_words(gain.chosen)})" if gain.other_plan else ""
+    plan = f" ({stack_words(gain.chosen)})" if gain.changes_plan else ""
     moves = "; ".join(map(moved_words, gain.changes)) or "no metric by 1 % or more"
-    return f"{begin}{' another plan' if gain.other_plan else ''}{plan}: {moves}{chance}."
+    return f"{begin}{' another plan' if gain.changes_plan else ''}{plan}: {moves}{chance}."
 
 
 def moved_words(change: Moved) -> str:
@@ -130,4 +130,4 @@ def _figures(change: Change) -> str:
 def miss_words(miss: Violation) -> str:
     """A limit that a plan misses, with both numbers."""
     shown = METRIC_OF[miss.limit]
-    return f"{shown.label} {quantity(miss.predicted.value, shown.unit)} misses {quantity(miss.asked, shown.unit, trim=True)}"
+    return f"{shown.label} {quantity(miss.predicted.value, shown.unit)} misses {quantity(miss.bound, shown.unit, trim=True)}"

@@ -37,7 +37,7 @@ def with_gain(values: FormValues, gain: Gain) -> FormValues | None:
     """The question with the limit of a gain moved; `None` where the limit is the memory of the device itself."""
     if getattr(gain.request.limits, gain.limit) is None:
         return None
-    return values.with_text(OF_LIMIT[gain.limit], _text(gain.moved_to))
+    return values.with_text(OF_LIMIT[gain.limit], _text(gain.loosened_to))
 
 
 def with_relaxation(values: FormValues, relaxation: Relaxation) -> FormValues:

@@ -39,7 +39,7 @@ class ReasonActions:
         insights = self._view.insights.of(planned, advice)
         missing = [topic for topic in topics(advice, planned.budget_gib) if topic not in insights.complete]
         if missing:
-            self._view.insights.put(planned, advice, insights.without_part_of(missing))
+            self._view.insights.put(planned, advice, insights.without_incomplete(missing))
             self._view.insights.in_work = missing[0]
             work = partial(self._compute, planned, advice, missing)
             self._view.run_worker(work, thread=True, exclusive=True, group="why", exit_on_error=False)

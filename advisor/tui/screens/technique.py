@@ -102,13 +102,13 @@ class TechniqueScreen(AdvisorModal[ChangedQuestion]):
         from advisor.sensitivity import counterfactual
         from advisor.tui.form.suggestions import with_change
 
-        if not isinstance(finding.found, counterfactual.Change):
+        if not isinstance(finding.result, counterfactual.Change):
             constraints = len(CONSTRAINTS) - 1
             return "" if len(self._changes) > constraints else NO_CHANGE_HELPS
         listed = (counterfactual.ChangeKind.ALLOW, counterfactual.ChangeKind.REQUIRE)  # the constraints at the top
-        if finding.found.kind not in listed:
-            values = with_change(self._planned.values, self._technique, finding.found)
-            self._add(ChangedQuestion(values, change_words(finding.found, flags=False)))
+        if finding.result.kind not in listed:
+            values = with_change(self._planned.values, self._technique, finding.result)
+            self._add(ChangedQuestion(values, change_words(finding.result, flags=False)))
         return ""
 
     def _add(self, change: ChangedQuestion) -> None:

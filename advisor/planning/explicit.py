@@ -1,0 +1,119 @@
+"""The estimate of one explicit way to run a model, without a search."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
+from advisor.estimate.estimator import Estimator
+from advisor.planning.question import EstimateQuestion, workload_of
+from advisor.planning.target import Target
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.engines import EngineProfile
+from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.formats import GIB, check_cache_format, parse_weights
+from advisor.profiles.metrics import Metrics
+from advisor.profiles.request import Workload
+from advisor.quantities.formatting import quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The predicted metrics of one explicit stack."""
+
+    metrics: Metrics
+    extrapolation_warning: str | None
+    """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
+    warnings: tuple[str, ...] = ()
+    """Reasons why this stack could not be run as priced, a sentence each."""
+
+
+def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: EngineProfile, target: Target) -> Estimate:
+    """Predict the metrics of the deployment that a question describes. Raises as `explicit_deployment` and `workload_of` do."""
+    workload = explicit_workload(question)
+    deployment = explicit_deployment(model, engine, question, workload)
+    estimator = Estimator(target.machine, engine)
+    times = estimator.simulate(deployment, workload)
+    goodput = estimator.goodput(deployment, workload, times, question.all_limits)
+    metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": goodput})
+    warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
+    return Estimate(metrics, estimator.domain(deployment, workload), warnings)
+
+
+def explicit_workload(question: EstimateQuestion) -> Workload:
+    """The workload of a question. Raises as `workload_of` does."""
+    return workload_of(
+        question.prompt_tokens or 1,
+        question.output_tokens or 1,
+        concurrency=question.concurrency,
+        request_rate_per_s=question.request_rate_per_s,
+        burst=question.burst,
+        trace=question.trace,
+        offline=question.offline_load,
+        shared_prefix_tokens=question.shared_prefix_tokens,
+    )
+
+
+def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload) -> Deployment:
+    """The deployment that a question describes, else as engines run by default: paged cache, fused attention, continuous batching.
+
+    Raises `AdvisorError` `usage` for a parallel layout that does not divide the devices, the hidden size or the layers.
+    """
+    format, group = parse_weights(question.weights or model.weight_format)
+    shards = question.tp * question.pp
+    if question.devices % shards:
+        raise AdvisorError(
+            "usage",
+            f"{question.devices} devices cannot be split into groups of {question.tp} x {question.pp}",
+            exit_code=ExitCode.USAGE,
+            help=(f"write --devices {shards} or a multiple of it",),
+            field="devices",
+            action=ErrorAction.CHOOSE,
+            value=shards,
+        )
+    if model.hidden_size % question.tp or question.pp > len(model.layers):
+        raise AdvisorError(
+            "usage",
+            f"{model.id} cannot be split: hidden size {model.hidden_size} by --tp {question.tp}, "
+            f"{len(model.layers)} layers by --pp {question.pp}",
+            exit_code=ExitCode.USAGE,
+            help=("choose a --tp that divides the hidden size and no more --pp than layers",),
+            field="tp" if model.hidden_size % question.tp else "pp",
+            action=ErrorAction.LOWER,
+        )
+    kv = check_cache_format(question.kv) if question.kv else engine.kv_format_for(format)
+    return Deployment(
+        model=model,
+        weights=Weights(format, group),
+        attention=Attention(AttentionBackend.SDPA),
+        kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
+        batching=Batching(BatchPolicy.CONTINUOUS, workload.concurrency or engine.max_sequences, 0),
+        parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
+        engine=engine.name,
+    )
+
+
+def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
+    """Reasons why the stack that was priced could not be run, or would not last."""
+    if workload.longest_tokens > model.max_context_tokens:
+        yield f"{model.id} supports {model.max_context_tokens} tokens of context; the workload needs {workload.longest_tokens}"
+    fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib
+    if fitting is not None and needed is not None and fitting.value < 1:
+        yield (
+            f"one request does not fit: it needs {quantity(needed.value, 'GiB')} on each device, of which "
+            f"{quantity(budget_bytes / GIB, 'GiB')} are usable; the times assume that it fits"
+        )
+    rate, sustained = workload.request_rate_per_s, metrics.request_rate_per_s
+    if rate is not None and sustained is not None and sustained.value < rate:
+        yield (
+            f"requests arrive faster than the {quantity(sustained.value, 'req/s')} that can be sustained: the queue and the waiting time "
+            "grow without bound"
+        )
+
+
+def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]:
+    """The formats of the stack that the engine is not known to support."""
+    name = f"{engine.name} {engine.versions}" if engine.versions != "any" else engine.name
+    if not engine.runs(deployment.weights.format):
+        yield f"{name} is not known to support {deployment.weights.format} weights; the numbers assume that it does"
+    if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine supports a 16-bit cache
+        yield f"{name} is not known to support a KV cache in {deployment.kv.format}; the numbers assume that it does"
