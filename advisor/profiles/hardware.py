@@ -119,13 +119,18 @@ def shipped_hardware() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
 
 
+def nearest_ids(name: str) -> tuple[str, ...]:
+    """At most four ids of shipped hardware that resemble an unknown name, the nearest first."""
+    from difflib import get_close_matches  # only an error needs it
+
+    return tuple(get_close_matches(hardware_id(name).lower(), shipped_hardware(), n=4, cutoff=0.4))
+
+
 def load_hardware(name: str) -> Hardware:
     """The device with an id, or with a name such as `RTX 4090`. Raises `AdvisorError` `hardware-not-found` with the nearest ids."""
     id = hardware_id(name)
     if id not in shipped_hardware():
-        from difflib import get_close_matches  # only an error needs it
-
-        near = get_close_matches(id.lower(), shipped_hardware(), n=4, cutoff=0.4)
+        near = nearest_ids(name)
         help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
         raise AdvisorError(
             "hardware-not-found",

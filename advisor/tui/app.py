@@ -16,6 +16,7 @@ from advisor.tui.app_jobs import JobsController
 from advisor.tui.app_planning import PlanningController
 from advisor.tui.app_state import StateStore
 from advisor.tui.commands import open_palette, system_commands
+from advisor.tui.form.problem import problem_of
 from advisor.tui.form.saved_state import SavedState
 from advisor.tui.key_queue import KeyQueue
 from advisor.tui.keys import APP_KEYS
@@ -23,7 +24,6 @@ from advisor.tui.screens.help import HelpScreen
 from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.screens.start import StartScreen
 from advisor.tui.settings import AppSettings
-from advisor.tui.status_text import problem_of
 from advisor.tui.themes import use_theme
 from advisor.tui.workers.planning_client import PlanningClient
 

@@ -11,8 +11,8 @@ from textual.timer import Timer
 
 from advisor.profiles.errors import AdvisorError
 from advisor.tui.contract import Interface
+from advisor.tui.form.problem import problem_of
 from advisor.tui.observers import Observers
-from advisor.tui.status_text import problem_of
 
 if TYPE_CHECKING:  # loaded by the first long work, after the first frame
     from advisor.planning.advice import Advice

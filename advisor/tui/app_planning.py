@@ -14,9 +14,9 @@ from advisor.tui import gc_control
 from advisor.tui.app_state import StateStore
 from advisor.tui.form.fields import BY_NAME
 from advisor.tui.form.history import History
+from advisor.tui.form.problem import Problem, question_problem
 from advisor.tui.form.values import FormValues
 from advisor.tui.observers import Observers
-from advisor.tui.status_text import Problem, problem_of
 from advisor.tui.workers.planning_client import Planned, PlanningClient, ThisMachine
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class PlanningController:
                 drawn.wait(DRAWN_WITHIN_S)  # a time limit, as another screen may be shown by now
             result: Planned | Problem | None = self.client.answer(values, lambda: worker.is_cancelled)
         except AdvisorError as error:
-            result = problem_of(error)
+            result = question_problem(error, values.text("hardware"))
         if result is not None and not worker.is_cancelled:
             self._app.call_from_thread(self._show_answer, result)
 
@@ -224,7 +224,7 @@ class PlanningController:
             advice = self.client.advice_for(planned, plan, lambda: worker.is_cancelled)
         except AdvisorError as error:
             if not worker.is_cancelled:
-                self._app.call_from_thread(self._set_problem, problem_of(error))
+                self._app.call_from_thread(self._set_problem, question_problem(error))
             return
         if advice is not None and not worker.is_cancelled:
             self._app.call_from_thread(self.show_detail, planned, advice)
@@ -252,7 +252,7 @@ class PlanningController:
         try:
             self.client.fetch(model)
         except AdvisorError as error:
-            self._app.call_from_thread(self._show_answer, problem_of(error))
+            self._app.call_from_thread(self._show_answer, question_problem(error))
         else:
             self._app.call_from_thread(self.plan_soon, 0)
 

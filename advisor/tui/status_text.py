@@ -1,41 +1,10 @@
-"""Sentences of the header and the message line, and problems in the words of the form. Imports no Textual."""
+"""Sentences of the header and the message line. Imports no Textual."""
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import GIB
-from advisor.tui.form.fields import BY_NAME, field_of_error, in_form_words
+from advisor.tui.form.fields import BY_NAME
 from advisor.tui.workers.planning_client import Planned, ThisMachine
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """Why there is no answer."""
-
-    message: str
-    field: str | None = None
-    """Name of the field at fault; `None` where no field is."""
-    help: tuple[str, ...] = ()
-
-    def sentences(self, helps: int | None = None) -> str:
-        """The message and the first `helps` lines of help (all by default) as running text."""
-        parts = (self.message, *(_capitalised(re.sub(r" {2,}", " ", line)) for line in self.help[:helps]))
-        return " ".join(part if part[-1:] in ".?!" else f"{part}." for part in parts).removesuffix(".")
-
-
-def problem_of(error: AdvisorError) -> Problem:
-    """An error of the planner, in the words of the form."""
-    facts = [in_form_words(fact) for fact in (error.message, *error.notes)]
-    return Problem(
-        ". ".join(map(_capitalised, facts)), field_of_error(error.code, error.message, error.help), tuple(map(in_form_words, error.help))
-    )
-
-
-def _capitalised(sentence: str) -> str:
-    """The sentence with a capital, unless it begins with a path or an id."""
-    return sentence[:1].upper() + sentence[1:] if sentence.partition(" ")[0].isalpha() else sentence
 
 
 def header(planned: Planned | None, machine: ThisMachine | None, model: str, *, busy: bool, chip: str = "", width: int = 120) -> str:
@@ -68,7 +37,7 @@ def header(planned: Planned | None, machine: ThisMachine | None, model: str, *, 
 def unreadable_line(planned: Planned | None, errors: Mapping[str, str]) -> str:
     """The error of the first field that cannot be read, and the value of that field in the plan on the screen."""
     name, error = next(iter(errors.items()))
-    label = BY_NAME[name].label.split(",")[0]
+    label = BY_NAME[name].short_label
     if planned is None:
         return f"{label} {error}"
     text = planned.values.text(name)

@@ -8,14 +8,15 @@ from hypothesis import strategies as st
 
 from advisor.cli.load_options import FLAGS
 from advisor.cli.main import cli
-from advisor.cli.plan import command, question_of
+from advisor.cli.plan import command
 from advisor.profiles.errors import AdvisorError
-from advisor.tui.form.fields import FIELDS, OF_LIMIT, field_of_error, in_form_words
+from advisor.tui.form.fields import FIELDS, OF_LIMIT
 from advisor.tui.form.history import MOST_STEPS, History
+from advisor.tui.form.problem import question_problem
+from advisor.tui.form.question import question_of
 from advisor.tui.form.saved_state import SavedState, load_state, save_state, with_mark
 from advisor.tui.form.values import Constraint, FormValues
 from advisor.tui.launch import restore_state
-from advisor.tui.status_text import problem_of
 from advisor.tui.workers.planning_client import PlanningClient
 
 texts = st.dictionaries(st.sampled_from([field.name for field in FIELDS]), st.text("0123456789kms. GB%-", min_size=1, max_size=8))
@@ -40,7 +41,7 @@ def test_values_are_read_as_the_command_line_reads_them() -> None:
     asked = FormValues(
         {"model": "demo", "context": "8k", "ttft_ms": "0.5s", "memory_gib": "24GB", "request_rate": "30/min", "quality_loss": "1%"}
     )
-    question = question_of(asked.words())
+    question = question_of(asked)
     assert (question.context_tokens, question.limits.ttft_ms_p95, question.request_rate_per_s, question.limits.quality_loss_pct) == (
         8192,
         500,
@@ -72,9 +73,10 @@ def test_what_cannot_be_read_says_what_to_type(field: str, text: str, says: str)
 
 def test_two_loads_are_told_in_the_words_of_the_form() -> None:
     with pytest.raises(AdvisorError) as raised:
-        question_of(FormValues({"model": "demo", "concurrency": "4", "burst": "8"}).words())
-    assert field_of_error(raised.value.code, raised.value.message) == "concurrency"
-    assert in_form_words(raised.value.message) == "Requests at once and or burst of exclude each other"
+        question_of(FormValues({"model": "demo", "concurrency": "4", "burst": "8"}))
+    problem = question_problem(raised.value)
+    assert problem.field == "concurrency"
+    assert problem.sentences() == "Requests at once and burst exclude each other. Keep one of them, such as Requests at once"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_two_loads_are_told_in_the_words_of_the_form() -> None:
             "model",
             "foo/bar",
             "model",
-            "No model `foo/bar`. Enter in the field asks the hub. Type a folder with a config.json, or an id; Esc and 0",
+            "No model `foo/bar`. The hub was not asked. Enter in the field looks for it on the network; Esc and 0 list models",
         ),
         ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean h20? Esc and m list every machine"),
         ("load_trace", "/nowhere/trace.csv", "load_trace", "/nowhere/trace.csv: cannot be read"),
@@ -92,10 +94,10 @@ def test_two_loads_are_told_in_the_words_of_the_form() -> None:
         ("prompt_tokens", "5000", "context", "Write Context 5256 or more"),
     ],
 )
-def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_session(field: str, text: str, wrong: str, says: str) -> None:
+def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_form(field: str, text: str, wrong: str, says: str) -> None:
     with pytest.raises(AdvisorError) as raised:
         PlanningClient().answer(FormValues({"model": "meta-llama/Llama-3.1-8B", "hardware": "rtx-4090"} | {field: text}))
-    problem = problem_of(raised.value)
+    problem = question_problem(raised.value, text)
     assert problem.field == wrong
     assert says in problem.sentences()
 

@@ -1,4 +1,4 @@
-"""The fields of the form: what each is called, its flag on the command line, and how what is typed into it is read. Knows no screen."""
+"""The fields of the form: labels, flags of the command line, and how their texts are read. Imports no Textual."""
 
 from dataclasses import dataclass
 
@@ -10,25 +10,37 @@ PREFERENCES = ("balanced", "latency", "throughput", "memory")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Field:
-    """One thing that a person may say. Left empty, it is not limited, or chosen for them."""
+    """One field of the form. An empty one is no limit, or a value that the planner chooses."""
 
     name: str
-    """Its name in a saved session; the parameter of `advisor plan`."""
+    """Name in the saved state; parameter of `advisor plan`."""
     label: str
     flag: str | None = None
-    """How `advisor plan` calls it; `None` for its argument."""
+    """Option of `advisor plan`; `None` for its argument."""
     quantity: Quantity | None = None
-    """How numbers are read; `None` for words."""
+    """How a number is read; `None` for a field of words."""
     empty: str = ""
-    """What an empty field means."""
+    """Meaning of an empty field."""
     choices: tuple[str, ...] = ()
-    """All that may stand in it, the usual one first."""
+    """Values to choose from, the default first."""
+    in_question: str = ""
+    """Its field of `PlanQuestion`, where that has another name."""
     shown: bool = True
     ranks_only: bool = False
-    """Whether a change only ranks stacks anew, which is quick, and prices none."""
+    """Whether a change only ranks priced stacks again, which is quick."""
+
+    @property
+    def question_field(self) -> str:
+        """Its field of `PlanQuestion`, as errors name it."""
+        return self.in_question or self.name
+
+    @property
+    def short_label(self) -> str:
+        """The label without its unit, for sentences."""
+        return self.label.split(",")[0].removeprefix("or ").removesuffix(" of")
 
     def read(self, text: str) -> float | int | None:
-        """The number that `text` stands for; `None` where the field is empty or holds words. Raises `ValueError` with what to type."""
+        """The number in `text`; `None` for an empty field and for a field of words. Raises `ValueError` with what to type."""
         if not text.strip() or self.quantity is None:
             return None
         try:
@@ -43,16 +55,31 @@ FIELDS = (
     Field(name="hardware", label="Machine", flag="--hardware", empty="this one"),
     Field(name="devices", label="Devices", flag="--devices", quantity=DEVICES, empty="1, assumed"),
     Field(name="profile", label="Profile", flag="--profile", empty="auto", shown=False),
-    Field(name="context", label="Context, tokens", flag="--context", quantity=TOKENS, empty="4k, assumed"),
+    Field(name="context", in_question="context_tokens", label="Context, tokens", flag="--context", quantity=TOKENS, empty="4k, assumed"),
     Field(name="prompt_tokens", label="Prompt, tokens", flag="--prompt-tokens", quantity=TOKENS, empty="1k, assumed"),
     Field(name="output_tokens", label="Answer, tokens", flag="--output-tokens", quantity=TOKENS, empty="256, assumed"),
-    Field(name="shared_prefix", label="Shared prefix, tokens", flag="--shared-prefix", quantity=TOKENS, empty="none"),
+    Field(
+        name="shared_prefix",
+        in_question="shared_prefix_tokens",
+        label="Shared prefix, tokens",
+        flag="--shared-prefix",
+        quantity=TOKENS,
+        empty="none",
+    ),
     Field(name="concurrency", label="Requests at once", flag="--concurrency", quantity=REQUESTS, empty="1, assumed"),
-    Field(name="request_rate", label="or requests/s", flag="--request-rate", quantity=RATE, empty="none"),
+    Field(name="request_rate", in_question="request_rate_per_s", label="or requests/s", flag="--request-rate", quantity=RATE, empty="none"),
     Field(name="burst", label="or burst of, requests", flag="--burst", quantity=REQUESTS, empty="none"),
-    Field(name="load_trace", label="or trace file", flag="--load-trace", empty="none"),
+    Field(name="load_trace", in_question="trace", label="or trace file", flag="--load-trace", empty="none"),
     *(
-        Field(name=limit.parameter, label=limit.form_label, flag=limit.flag, quantity=limit.quantity, empty="no limit", ranks_only=True)
+        Field(
+            name=limit.parameter,
+            in_question=limit.name,
+            label=limit.form_label,
+            flag=limit.flag,
+            quantity=limit.quantity,
+            empty="no limit",
+            ranks_only=True,
+        )
         for limit in LIMITS.values()
         if not limit.is_load
     ),
@@ -64,35 +91,6 @@ OF_LIMIT = {limit.name: limit.parameter for limit in LIMITS.values()} | {
     "concurrency": "concurrency",
     "devices": "devices",
 }
-"""What the planner calls a limit, or a number that was asked for, and the field that sets it."""
-_OF_ERROR = {"model": "model", "hardware": "hardware", "profile": "hardware", "context-too-long": "context", "bad-trace": "load_trace"}
-_KEYS = {
-    "the hub was not asked": "Enter in the field asks the hub",
-    "an id that `advisor models` lists": "an id; Esc and 0 list them",
-    "advisor hardware   lists every id": "Esc and m list every machine",
-    "advisor profile list   lists the stored ones": "Esc and m list the stored ones",
-    "name the nearest device with --hardware ID": "name the nearest device in Machine",
-}
-"""What the command line says, and the keys that do it here."""
-
-
-def field_of_error(code: str, message: str, help: tuple[str, ...] = ()) -> str | None:
-    """The field to correct after an error of the planner: by the error's code, else by the first flag that is named."""
-    for start, name in _OF_ERROR.items():
-        if code.startswith(start):
-            return name
-    for text in (message, *help):
-        named = [(place, field.name) for field in FIELDS if field.flag and (place := text.find(field.flag)) >= 0]
-        if named:
-            return min(named)[1]
-    return None
-
-
-def in_form_words(text: str) -> str:
-    """A sentence of the command line with the form's labels in place of flags, and keys in place of commands."""
-    for command, keys in _KEYS.items():
-        text = text.replace(command, keys)
-    for field in sorted(FIELDS, key=lambda field: -len(field.flag or "")):
-        if field.flag:
-            text = text.replace(field.flag, field.label.split(",")[0])
-    return text
+"""By name of a limit or of a number of the request, the field that sets it."""
+FIELD_OF_QUESTION = {field.question_field: field for field in FIELDS} | {"profile": BY_NAME["hardware"]}
+"""By field of `PlanQuestion` or `Limits`, as errors name it, the field of the form; a profile is chosen as a machine."""

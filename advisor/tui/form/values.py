@@ -55,7 +55,7 @@ class FormValues:
         return replace(self, require=require, forbid=forbid)
 
     def words(self) -> tuple[str, ...]:
-        """The same question on the command line: what follows `advisor plan`."""
+        """The same question as arguments of `advisor plan`, to show to a user."""
         flagged = [(BY_NAME[name].flag, text) for name, text in self.texts.items() if BY_NAME[name].flag]
         forced = [("--require", word) for word in self.require] + [("--forbid", name) for name in self.forbid]
         options = [f"{flag}={text}" for flag, text in (*flagged, *forced)]

@@ -11,9 +11,9 @@ from textual.events import Resize
 from textual.widgets import OptionList, Static
 
 from advisor.tui.contract import AdvisorModal, Interface
+from advisor.tui.form.problem import Problem
 from advisor.tui.keys import MODAL_KEYS
 from advisor.tui.panels.stable_text import LEAST_WIDTH
-from advisor.tui.status_text import Problem
 
 HINT = "Up, down and Enter answer, Tab goes to the text, Esc goes back."
 

@@ -20,11 +20,11 @@ from advisor.rendering.text.comparison import run_comparison_lines
 from advisor.rendering.text.next_plans import next_plan_lines
 from advisor.rendering.text.profile import refit_text
 from advisor.tui.contract import AdvisorModal, Interface
+from advisor.tui.form.problem import problem_of
 from advisor.tui.keys import COMPARE_KEYS, MODAL_KEYS
 from advisor.tui.palette import styled
 from advisor.tui.panels.stable_text import LEAST_WIDTH
 from advisor.tui.screens.asking import AskScreen, refusal
-from advisor.tui.status_text import problem_of
 
 _STORE, _LEAVE = "Store it: later plans are predicted with it", "Leave the profile as it is"
 _HINT = "f refits the profile from this run, o opens another, Esc goes back."

@@ -33,4 +33,5 @@ class InsightsCache:
 
 
 def _key(planned: "Planned", advice: "Advice") -> tuple[object, ...]:
-    return (planned.values.words(), advice.chosen.id)
+    values = planned.values
+    return (tuple(values.texts.items()), values.require, values.forbid, advice.chosen.id)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from advisor.profiles.errors import AdvisorError
 from advisor.tui.form.choices import Choices, plan_files
+from advisor.tui.form.problem import problem_of
 from advisor.tui.screens.asking import AskScreen
 from advisor.tui.screens.modals import PathScreen, PickScreen
 from advisor.tui.screens.plan_question import QuestionActions
 from advisor.tui.screens.plan_view import PlanView
-from advisor.tui.status_text import problem_of
 
 if TYPE_CHECKING:
     from advisor.planfile.file import PlanFile

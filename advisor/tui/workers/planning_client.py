@@ -180,10 +180,10 @@ class PlanningClient:
 
     def _prepare(self, values: FormValues) -> "tuple[Planner, Request]":
         """The planner and the request of a question. Never uses the network: the name of a model may be incomplete while it is typed."""
-        from advisor.cli.plan import question_of
         from advisor.service import PlannerCache
+        from advisor.tui.form.question import question_of
 
-        question = question_of((*values.words(), "--offline"))
+        question = question_of(values)
         with self._preparing:
             self._planners = self._planners or PlannerCache()
             return self._planners.prepare(question)
