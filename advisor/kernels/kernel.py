@@ -1,4 +1,4 @@
-"""The records by which tests, benchmarks and the estimator know a kernel."""
+"""Records of a kernel for tests, benchmarks and compilation ahead of time."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -16,56 +16,56 @@ The interpreter multiplies the bit patterns of bfloat16: kernels take a constant
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variant:
-    """One form of a Triton function that is launched in practice, and what its machine code may take."""
+    """A Triton function with the constants that a launch gives it, and the budget of its machine code."""
 
     name: str
     function: Any
     """The `triton.jit` function."""
     types: Mapping[str, str]
-    """Triton's types of the arguments that are not constants, as `*bf16` or `i32`; pointers are 16-byte aligned."""
+    """Triton's types of the arguments that are not constants, such as `*bf16` or `i32`; pointers are 16-byte aligned."""
     constants: Mapping[str, Any]
     warps: int
     stages: int
     aligned: tuple[str, ...] = ()
     """Integer arguments that are always multiples of 16."""
     elements: int = 0
-    """Elements of cache or weights that one trip of the longest loop handles; 0 where instructions are not counted."""
+    """Elements of cache or weights per iteration of the longest loop; 0 if instructions are not counted."""
     slots_per_element: float | None = None
-    """Most issue slots of the longest loop per such element and lane: those of memory traffic at full speed, where that is the aim."""
+    """Most issue slots of the longest loop per element and lane: as many as pass while the element is read at full memory speed."""
     registers: int = 255
     shared_bytes: int = 99 * 1024
     """Most shared memory of a block: 99 KiB on compute capability 8.9, 163 on 8.0, 227 on 9.0."""
     multiplies: bool = False
-    """Whether the code must hold matrix instructions."""
+    """Whether the code must contain matrix instructions."""
     architectures: tuple[int, ...] = (80, 89, 90)
     """Compute capabilities, times ten, that it is launched on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kernel:
-    """An operator: its meaning in plain torch, its fast form, and what it costs. A shape is a tuple as in `shapes`."""
+    """An operator: its definition in plain torch, its fast form, and its cost. A shape is a tuple of arguments of `inputs`."""
 
     name: str
     reference: Callable[..., torch.Tensor]
-    """Plain torch; with the first argument in fp64 it is the exact result."""
+    """The definition in plain torch; exact if the first argument is float64."""
     launch: Callable[..., torch.Tensor]
-    """The fast form, same arguments."""
+    """The fast form, with the same arguments."""
     inputs: Callable[..., tuple[Any, ...]]
-    """`inputs(*shape)` gives arguments for both, the same ones each time."""
+    """`inputs(*shape)`: arguments of both, the same at every call."""
     shapes: tuple[tuple[Any, ...], ...]
-    """Ordinary and odd shapes that every test and benchmark of the kernel runs."""
+    """Ordinary and odd shapes on which the kernel is tested and checked before it is timed."""
     tolerance: float
-    """Largest ‖launch − exact‖ / ‖exact‖ that counts as correct."""
+    """Largest correct ‖launch − exact‖ / ‖exact‖."""
     bytes: Callable[..., int]
     """`bytes(*shape)`: least traffic to and from memory, in bytes."""
     flops: Callable[..., int]
     """`flops(*shape)`: multiplications and additions."""
     variants: tuple[Variant, ...] = field(default=())
-    """Every form of its Triton functions that is launched; empty for operators without one."""
+    """The variants of its Triton functions that are compiled ahead of time; empty for operators without one."""
 
 
 def relative_error(kernel: Kernel, arguments: tuple[Any, ...]) -> float:
-    """‖launch − exact‖ / ‖exact‖ on `arguments`, exact being the reference in fp64; NaN stays NaN."""
+    """‖launch − exact‖ / ‖exact‖ on `arguments`, where exact is the reference in float64; NaN if either is."""
     exact = kernel.reference(arguments[0].double(), *arguments[1:])
     error = kernel.launch(*arguments).double() - exact
     return float(error.norm() / exact.norm().clamp_min(torch.finfo(torch.float64).tiny))

@@ -1,13 +1,13 @@
-"""Sizes of launches that several kernels share: programs that keep a device busy, widths that matrix instructions take."""
+"""Launch sizes that several kernels share: programs that fill a device, widths that matrix instructions take."""
 
 PROGRAMS = 2 * 132
-"""Programs that keep the largest device busy: two for each multiprocessor of an H200 (NVIDIA's data sheet counts 132)."""
+"""Programs that fill an H200: two per multiprocessor, of which it has 132 (NVIDIA's data sheet)."""
 NARROWEST = 16
-"""Least size of each side of a tile that `tl.dot` multiplies."""
+"""Smallest side of a tile that `tl.dot` multiplies."""
 
 
 def padded(width: int) -> int:
-    """The power of two, `NARROWEST` at least, that `width` is padded to for matrix instructions.
+    """`width` padded to a power of two of at least `NARROWEST`, as matrix instructions require.
 
     >>> padded(1), padded(80), padded(128)
     (16, 128, 128)
@@ -16,7 +16,7 @@ def padded(width: int) -> int:
 
 
 def power_of_two(count: int) -> int:
-    """The least power of two that is `count` at least.
+    """The smallest power of two that is not below `count`.
 
     >>> power_of_two(0), power_of_two(1), power_of_two(5)
     (1, 1, 8)

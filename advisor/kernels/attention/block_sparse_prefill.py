@@ -1,4 +1,4 @@
-"""Attention of a prompt, or of its last chunk, to the blocks of keys that a pattern lists; its reference is in `block_sparse_torch`.
+"""Block-sparse attention of a prompt or of its last chunk, in Triton; the reference and the CPU form are in `block_sparse_torch`.
 
 Letters: N sequences, T queries at the end of L keys, H query heads, K key-value heads, G = H / K, D width, Q query blocks,
 S tokens of a block, M rows of a program.
@@ -35,9 +35,11 @@ def block_sparse_attention(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """The same, visiting only the listed blocks: Triton on a GPU, one product per query block on a CPU.
+    """Attend under `pattern`, computing only the blocks it visits: in Triton on a GPU, one product per query block on a CPU.
 
-    Any strides with the last dimension dense. Raises `ValueError` for shapes, types or devices that do not go together.
+    `query` is [N, T, H, D], the last T of the L positions; `keys` and `values` are [N, L, K, D], all of one floating type; `sinks` [H]
+    are learned logits without a value; `scale` is D^-0.5 by default; `softcap` bounds the scores. Returns [N, T, H, D].
+    Raises `ValueError` for shapes, types or devices that do not fit together, on a GPU also for 4-byte types and blocks below 64.
     """
     check(query, keys, values, sinks)
     if query.device.type == "cpu":
@@ -47,42 +49,42 @@ def block_sparse_attention(
 
 @triton.jit
 def _visit(
-    acc, highest, total, q, keys, values, blocks, is_global, start, stop, places, query_global,
+    acc, highest, total, q, keys, values, blocks, is_global, start, stop, positions, query_global,
     key_row, value_row, length, window, first, factor, bend,
     SIZE: tl.constexpr, COLUMNS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr,
     MASKED: tl.constexpr, GLOBAL: tl.constexpr, CAPPED: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Attend to the listed blocks `start` to `stop`, COLUMNS keys at a time: the softmax's new (acc, highest, total)."""
+    """Attend to the listed blocks `start` to `stop`, COLUMNS keys at a time; returns the softmax's new (acc, highest, total)."""
     column, d = tl.arange(0, COLUMNS), tl.arange(0, PADDED)
     parts: tl.constexpr = SIZE // COLUMNS
     for i in range(start * parts, stop * parts):
         begin = tl.load(blocks + i // parts) * SIZE + i % parts * COLUMNS
-        at = begin + column
+        key_positions = begin + column
         real = d[None, :] < WIDTH
-        held = real & (at[:, None] < length) if MASKED else real
+        loadable = real & (key_positions[:, None] < length) if MASKED else real
         base = begin.to(tl.int64)
-        key = tl.load(keys + base * key_row + column[:, None] * key_row + d[None, :], mask=held, other=0.0)  # [COLUMNS, PADDED]
+        key = tl.load(keys + base * key_row + column[:, None] * key_row + d[None, :], mask=loadable, other=0.0)  # [COLUMNS, PADDED]
         if WIDE:
             key = key.to(tl.float32)
         scores = tl.dot(q, tl.trans(key), input_precision="ieee")  # [M, COLUMNS]
         if CAPPED:  # tanh, by the exponential that a GPU has
             scores = 1.0 - 2.0 / (tl.exp2(scores * bend) + 1.0)
         if MASKED:
-            seen = (at[None, :] > places[:, None] - window) | (at < first)[None, :]
+            visible = (key_positions[None, :] > positions[:, None] - window) | (key_positions < first)[None, :]
             if GLOBAL:
-                key_global = tl.load(is_global + at, mask=at < length, other=0) != 0
-                seen = seen | key_global[None, :] | query_global[:, None]
-            seen = seen & (at[None, :] <= places[:, None]) & (at < length)[None, :]
-            scores = tl.where(seen, scores, float("-inf"))
-        raised = tl.maximum(highest, tl.max(scores, 1) * factor)
-        weights = tl.exp2(scores * factor - raised[:, None])
-        shrink = tl.exp2(highest - raised)
+                key_global = tl.load(is_global + key_positions, mask=key_positions < length, other=0) != 0
+                visible = visible | key_global[None, :] | query_global[:, None]
+            visible = visible & (key_positions[None, :] <= positions[:, None]) & (key_positions < length)[None, :]
+            scores = tl.where(visible, scores, float("-inf"))
+        new_highest = tl.maximum(highest, tl.max(scores, 1) * factor)
+        weights = tl.exp2(scores * factor - new_highest[:, None])
+        shrink = tl.exp2(highest - new_highest)
         total = total * shrink + tl.sum(weights, 1)
-        value = tl.load(values + base * value_row + column[:, None] * value_row + d[None, :], mask=held, other=0.0)
+        value = tl.load(values + base * value_row + column[:, None] * value_row + d[None, :], mask=loadable, other=0.0)
         if WIDE:
             value = value.to(tl.float32)
         acc = tl.dot(weights.to(value.dtype), value, acc * shrink[:, None], input_precision="ieee")
-        highest = raised
+        highest = new_highest
     return acc, highest, total
 
 
@@ -94,7 +96,7 @@ def _block_sparse(
     HEADS: tl.constexpr, GROUPS: tl.constexpr, PACK: tl.constexpr, ROWS: tl.constexpr, SIZE: tl.constexpr, COLUMNS: tl.constexpr,
     WIDTH: tl.constexpr, PADDED: tl.constexpr, GLOBAL: tl.constexpr, CAPPED: tl.constexpr, SINKS: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """ROWS queries of PACK heads that share keys; the last queries, which see most, start first."""
+    """One tile: ROWS queries of PACK heads that share keys. The last queries, which see most keys, are scheduled first."""
     tile = tl.num_programs(1) - 1 - tl.program_id(1)
     head, sequence = tl.program_id(0) * PACK, tl.program_id(2).to(tl.int64)
     m, d = tl.arange(0, ROWS * PACK), tl.arange(0, PADDED)
@@ -102,13 +104,13 @@ def _block_sparse(
     begin = first_block * SIZE + tile * ROWS - (length - queries)  # row of the first query, negative where a chunk starts within
     row = begin + m % ROWS
     heads = head + m // ROWS
-    held = ((row >= 0) & (row < queries))[:, None] & (d < WIDTH)[None, :]
-    at = begin.to(tl.int64) * query_row + (m % ROWS) * query_row + heads * query_head
-    q = tl.load(query + sequence * query_sequence + at[:, None] + d[None, :], mask=held, other=0.0)
+    inside = ((row >= 0) & (row < queries))[:, None] & (d < WIDTH)[None, :]
+    query_offsets = begin.to(tl.int64) * query_row + (m % ROWS) * query_row + heads * query_head
+    q = tl.load(query + sequence * query_sequence + query_offsets[:, None] + d[None, :], mask=inside, other=0.0)
     if WIDE:
         q = q.to(tl.float32)
-    places = row + (length - queries)
-    # finite, so that rows that see nothing of a block stay numbers
+    positions = row + (length - queries)
+    # finite, so that rows that see no key of a block do not become NaN
     highest = tl.full((ROWS * PACK,), -1e30, tl.float32)
     total = tl.zeros((ROWS * PACK,), tl.float32)
     if SINKS:
@@ -117,23 +119,23 @@ def _block_sparse(
     acc = tl.zeros((ROWS * PACK, PADDED), tl.float32)
     query_global = row < 0
     if GLOBAL:
-        query_global = tl.load(is_global + places, mask=(places >= 0) & (places < length), other=0) != 0
+        query_global = tl.load(is_global + positions, mask=(positions >= 0) & (positions < length), other=0) != 0
     keys += sequence * key_sequence + (head // GROUPS) * key_head
     values += sequence * value_sequence + (head // GROUPS) * value_head
     start, stop = tl.load(starts + block), tl.load(starts + block + 1)
     middle = start + tl.load(full + block)
     acc, highest, total = _visit(
-        acc, highest, total, q, keys, values, blocks, is_global, start, middle, places, query_global,
+        acc, highest, total, q, keys, values, blocks, is_global, start, middle, positions, query_global,
         key_row, value_row, length, window, first, factor, bend,
         SIZE, COLUMNS, WIDTH, PADDED, False, GLOBAL, CAPPED, WIDE,
     )  # fmt: skip
     acc, highest, total = _visit(
-        acc, highest, total, q, keys, values, blocks, is_global, middle, stop, places, query_global,
+        acc, highest, total, q, keys, values, blocks, is_global, middle, stop, positions, query_global,
         key_row, value_row, length, window, first, factor, bend,
         SIZE, COLUMNS, WIDTH, PADDED, True, GLOBAL, CAPPED, WIDE,
     )  # fmt: skip
-    to = ((sequence * queries + begin) * HEADS + (m % ROWS) * HEADS + heads) * WIDTH
-    tl.store(out + to[:, None] + d[None, :], (acc / tl.maximum(total, 1e-30)[:, None]).to(out.dtype.element_ty), mask=held)
+    out_offsets = ((sequence * queries + begin) * HEADS + (m % ROWS) * HEADS + heads) * WIDTH
+    tl.store(out + out_offsets[:, None] + d[None, :], (acc / tl.maximum(total, 1e-30)[:, None]).to(out.dtype.element_ty), mask=inside)
 
 
 def launch_block_sparse(
@@ -145,7 +147,7 @@ def launch_block_sparse(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """The Triton form, for a GPU or the interpreter. Raises `ValueError` also for what it is not compiled for."""
+    """`block_sparse_attention` in Triton, on a GPU or in the interpreter. Raises `ValueError` as it does on a GPU."""
     check(query, keys, values, sinks)
     if not INTERPRETED and (query.element_size() != 2 or pattern.block < 64):
         raise ValueError(
@@ -175,7 +177,7 @@ def launch_block_sparse(
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """How a program is cut: `rows` queries of `pack` heads against `columns` keys at a time."""
+    """Tile of a program, `rows` queries of `pack` heads by `columns` keys at a time, and Triton's warps and stages for it."""
 
     rows: int
     pack: int
@@ -185,7 +187,10 @@ class _Form:
 
 
 def _form(architecture: int, width: int, size: int, groups: int) -> _Form:
-    """128 rows of scores at a time where registers allow it, from two heads if blocks are of 64; more stages where memory allows it."""
+    """The tile for `width` dims, blocks of `size` tokens and `groups` query heads per key-value head on an architecture.
+
+    128 rows of scores where registers allow it, from two heads for blocks of 64; more stages where shared memory allows it.
+    """
     hopper, pack = architecture == 90, 2 if size == 64 and groups % 2 == 0 else 1
     if size < 64:
         return _Form(size, 1, size, 4, 2)
@@ -196,7 +201,7 @@ def _form(architecture: int, width: int, size: int, groups: int) -> _Form:
 
 
 def _architecture(tensor: Tensor) -> int:
-    """Compute capability times ten, of those that forms are named for."""
+    """Compute capability times ten, of the three that `_form` distinguishes."""
     if not tensor.is_cuda:
         return 80
     major, minor = torch.cuda.get_device_capability(tensor.device)
@@ -209,10 +214,10 @@ def _has_globals(pattern: BlockPattern) -> bool:
 
 @lru_cache(maxsize=8)
 def _flags(pattern: BlockPattern, length: int, device: str) -> Tensor:
-    """Which places are global tokens: int8 [L]; one number where the pattern has none."""
+    """Which positions are global tokens: int8 [L], or [1] if the pattern has none."""
     flags = torch.zeros(length if _has_globals(pattern) else 1, dtype=torch.int8)
     if _has_globals(pattern):
-        flags[[place for place in pattern.global_tokens if place < length]] = 1
+        flags[[position for position in pattern.global_tokens if position < length]] = 1
     return flags.to(device)
 
 
@@ -236,7 +241,7 @@ def _flops(n: int, t: int, length: int, h: int, k: int, d: int, pattern: BlockPa
 
 
 def _variants(width: int, size: int, groups: int = 4, *, everything: bool = False) -> tuple[Variant, ...]:
-    """The forms for one width and block on the architectures that differ."""
+    """The variants for one width and block size, one per architecture; with `everything`, global tokens, soft cap and sinks compiled in."""
     strides = [f"{of}_{what}" for of in ("query", "key", "value") for what in ("sequence", "row", "head")]
     integers = dict.fromkeys([*strides, "queries", "length", "first_block", "window", "first"], "i32")
     pointers = {

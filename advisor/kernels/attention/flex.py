@@ -1,7 +1,6 @@
-"""Attention through torch's flex_attention: what queries see as a mask over blocks, soft caps as a change of scores, sinks by the sums.
+"""Attention through torch's flex_attention: visibility as a block mask, soft caps as a score modification, sinks by the log-sum-exp.
 
-Letters: N sequences, W query tokens of each, L cached tokens, H query heads, K key-value heads, D and E widths; P blocks of a pool,
-S tokens of a block, B blocks of a sequence.
+Letters: N sequences, W query tokens of each, L cached tokens, H query heads, K key-value heads, D key width, E value width, Q query blocks.
 """
 
 from collections.abc import Callable
@@ -17,40 +16,40 @@ from advisor.kernels.torch_private import recompile_limit
 
 QUERY_BLOCK = 128
 KEY_BLOCK = 128
-"""What flex skips by; a cache in blocks is skipped by its own."""
+"""Keys of a block that flex_attention computes or skips as a whole."""
 
 MOST_SHAPES = 256
-"""Beyond so many, torch would run the others without a kernel."""
+"""Shapes that one compiled function may have: torch would run further ones uncompiled."""
 
 Sees = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Whether query q of sequence b sees the token at a place, all three as index tensors."""
+"""(b, q, position) to whether query q of sequence b sees the token at that position; all are index tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionMask:
-    """What queries at `positions` [N, W] see: all up to themselves, less what a window or an eviction hides."""
+    """Visibility for queries at `positions` [N, W]: all tokens up to their own, except those outside the window or evicted."""
 
     positions: Tensor
     window: int | None = None
-    forgotten: tuple[Tensor, int] | None = None
-    """The last place [N, W or 1] that is seen no more, and where such places begin."""
+    evicted: tuple[Tensor, int] | None = None
+    """The last evicted position [N, W or 1] and the first one: both and those between them are masked."""
 
     def sees(self) -> Sees:
-        """As a function of indices. What it holds are tensors, so that a compiled kernel serves every step."""
+        """As a function of indices. It closes over tensors, not numbers, so that one compiled kernel serves every step."""
         positions, window = self.positions, self.window
-        last, begin = self.forgotten if self.forgotten is not None else (None, 0)
-        gone = None if last is None else last.expand_as(positions).contiguous()
+        last, begin = self.evicted if self.evicted is not None else (None, 0)
+        evicted = None if last is None else last.expand_as(positions).contiguous()
 
-        def sees(b: Tensor, q: Tensor, place: Tensor) -> Tensor:
-            seen = place <= positions[b, q]
+        def sees(b: Tensor, q: Tensor, position: Tensor) -> Tensor:
+            seen = position <= positions[b, q]
             if window is not None:
-                seen = seen & (place > positions[b, q] - window)
-            return seen if gone is None else seen & ((place < begin) | (place > gone[b, q]))
+                seen = seen & (position > positions[b, q] - window)
+            return seen if evicted is None else seen & ((position < begin) | (position > evicted[b, q]))
 
         return sees
 
     def blocks(self, size: int, most: int) -> tuple[Tensor, Tensor]:
-        """Blocks of `size` tokens that each run of `QUERY_BLOCK` queries looks at: how many [N, Q] and which [N, Q, `most`]."""
+        """Blocks of `size` tokens that each block of `QUERY_BLOCK` queries sees: their number [N, Q] and indices [N, Q, `most`]."""
         starts = torch.arange(0, self.positions.shape[1], QUERY_BLOCK, device=self.positions.device)
         ends = (starts + QUERY_BLOCK - 1).clamp_(max=self.positions.shape[1] - 1)
         stop = self.positions[:, ends] // size + 1
@@ -61,15 +60,15 @@ class AttentionMask:
         return stop - first, which.clamp_(max=most - 1)
 
 
-def over_rows(sight: AttentionMask, keys: int) -> BlockMask:
-    """The mask for contiguous keys [N, K, L, D], `keys` of them."""
-    count, which = sight.blocks(KEY_BLOCK, -(-keys // KEY_BLOCK))
-    sees = sight.sees()
+def over_rows(visibility: AttentionMask, keys: int) -> BlockMask:
+    """The block mask for contiguous keys [N, K, L, D], L = `keys`."""
+    count, which = visibility.blocks(KEY_BLOCK, -(-keys // KEY_BLOCK))
+    sees = visibility.sees()
 
     def mask(b: Tensor, h: Tensor, q: Tensor, kv: Tensor) -> Tensor:
         return sees(b, q, kv)
 
-    return _mask(count.unsqueeze(1), which.unsqueeze(1), KEY_BLOCK, mask, (sight.positions.shape[1], keys))
+    return _mask(count.unsqueeze(1), which.unsqueeze(1), KEY_BLOCK, mask, (visibility.positions.shape[1], keys))
 
 
 def attend(
@@ -83,28 +82,28 @@ def attend(
     sinks: Tensor | None = None,
     run: Callable[..., Any] = flex_attention,
 ) -> Tensor:
-    """Attend with `query` [N, W, H, D] over keys and values as the mask has them; returns [N, W, H, E].
+    """Attend with `query` [N, W, H, D] to `keys` [N, K, L, D] and `values` [N, K, L, E] under `mask`; returns [N, W, H, E].
 
-    `run` is `flex_attention`, compiled or not. `sinks` [H] take their share by the sum of all weights, which `run` must give back.
+    `run` is `flex_attention`, compiled or not. `sinks` [H] are learned logits: the output is scaled by sigmoid(lse − sink).
     """
     change = None if softcap is None else _capped(torch.tensor(softcap, dtype=torch.float32, device=query.device))
-    asked: dict[str, Any] = {"score_mod": change, "block_mask": mask, "scale": scale, "enable_gqa": keys.shape[1] != query.shape[2]}
+    options: dict[str, Any] = {"score_mod": change, "block_mask": mask, "scale": scale, "enable_gqa": keys.shape[1] != query.shape[2]}
     if sinks is None:
-        out: Tensor = run(query.transpose(1, 2), keys, values, **asked)
+        out: Tensor = run(query.transpose(1, 2), keys, values, **options)
         return out.transpose(1, 2)
-    out, beside = run(query.transpose(1, 2), keys, values, **asked, return_aux=AuxRequest(lse=True))
-    kept = torch.sigmoid(beside.lse - sinks.float().view(1, -1, 1)).unsqueeze(-1)
-    return (out * kept.to(out.dtype)).transpose(1, 2)
+    out, auxiliary = run(query.transpose(1, 2), keys, values, **options, return_aux=AuxRequest(lse=True))
+    share = torch.sigmoid(auxiliary.lse - sinks.float().view(1, -1, 1)).unsqueeze(-1)
+    return (out * share.to(out.dtype)).transpose(1, 2)
 
 
 @cache
 def compiled(device: str) -> Callable[..., Any]:
-    """flex_attention as a fused kernel. On a CPU shapes must be fixed: its kernels for any shape do not compile in torch 2.13."""
+    """flex_attention compiled for a type of device; on a CPU once per shape, as dynamic shapes do not compile there in torch 2.13."""
     kernel: Callable[..., Any] = torch.compile(flex_attention, dynamic=device == "cuda")
 
-    def run(*tensors: Tensor, **asked: Any) -> Any:
+    def run(*tensors: Tensor, **options: Any) -> Any:
         with recompile_limit(MOST_SHAPES):
-            return kernel(*tensors, **asked)
+            return kernel(*tensors, **options)
 
     return run
 

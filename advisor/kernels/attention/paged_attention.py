@@ -1,4 +1,4 @@
-"""Attention over a cache kept in blocks: a plain reference, and batched forms in a few large products.
+"""Attention over a paged cache in plain torch: a reference, and batched forms in a few large products.
 
 Letters: N sequences of a group, W query tokens of each, T tokens of a step, L cached tokens, H query heads, K key-value heads,
 G = H / K, D key width, E value width, P blocks of the pool, S tokens of a block.
@@ -21,10 +21,10 @@ def reference(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Attend one query token at a time in float64, as the definition says.
+    """Attend one query token at a time in float64, written as the definition.
 
     `query` is [T, H, D], `keys` [P, K, S, D], `values` [P, K, S, E]; row t of `tables` [T, B] lists the blocks of its sequence and
-    `positions[t]` is its place in it. `window` is the number of newest tokens seen, itself included. Returns [T, H, E].
+    `positions[t]` is its position there. `window` is the number of most recent tokens seen, itself included. Returns [T, H, E].
     """
     heads, kv_heads, block_tokens = query.shape[1], keys.shape[1], keys.shape[2]
     out = query.new_empty((query.shape[0], heads, values.shape[3]))
@@ -45,25 +45,25 @@ def reference(
 
 
 def additive_mask(
-    positions: Tensor, length: int, dtype: torch.dtype, window: int | None = None, forgotten: tuple[Tensor, int] | None = None
+    positions: Tensor, length: int, dtype: torch.dtype, window: int | None = None, evicted: tuple[Tensor, int] | None = None
 ) -> Tensor:
-    """Zero where a query at `positions` [N, W] may look among `length` keys, the type's lowest number elsewhere: [N, W, L].
+    """Zero where a query at `positions` [N, W] sees one of `length` keys, the type's lowest number elsewhere: [N, W, L].
 
-    `forgotten` hides the keys from its second part on up to the places [N, W] in its first.
+    `evicted` is the last evicted position [N, W or 1] and the first one: both and those between them are masked.
     """
-    places = torch.arange(length, device=positions.device)
-    hidden = places > positions.unsqueeze(-1)
+    key_positions = torch.arange(length, device=positions.device)
+    masked = key_positions > positions.unsqueeze(-1)
     if window is not None:
-        hidden |= places <= (positions - window).unsqueeze(-1)
-    if forgotten is not None:
-        last, first = forgotten
-        hidden |= (places <= last.unsqueeze(-1)) & (places >= first)
-    mask = torch.zeros(hidden.shape, dtype=dtype, device=positions.device)
-    return mask.masked_fill_(hidden, torch.finfo(dtype).min)
+        masked |= key_positions <= (positions - window).unsqueeze(-1)
+    if evicted is not None:
+        last, first = evicted
+        masked |= (key_positions <= last.unsqueeze(-1)) & (key_positions >= first)
+    mask = torch.zeros(masked.shape, dtype=dtype, device=positions.device)
+    return mask.masked_fill_(masked, torch.finfo(dtype).min)
 
 
 def widen_mask(mask: Tensor, groups: int) -> Tensor:
-    """The mask [N, W, L] for query rows packed by `pack`: [N, 1, W·G, L] broadcasting over the K heads."""
+    """The mask [N, W, L] for query rows of `pack`: [N, 1, W·G, L], which broadcasts over the K heads."""
     sequences, width, length = mask.shape
     if groups == 1 or width == 1:
         return mask.unsqueeze(1)
@@ -98,12 +98,12 @@ def written_out(
     first_query: Tensor | None = None,
     first: int = 0,
 ) -> Tensor:
-    """Scores in memory, softmax in float32, as `transformers`' eager attention, for a batch of equal width.
+    """Attention with the scores in memory and the softmax in float32, as transformers' eager attention, for sequences of equal W.
 
     `query` [N, W, H, D]; contiguous `keys` [N, K, L, D] and `values` [N, K, L, E], times `key_scales` and `value_scales` [N, K, L];
-    `mask` from `widen_mask`; the `first` keys are scored against `first_query` where it is given. Returns [N, W, H, E].
+    `mask` from `widen_mask`; the `first` keys are scored against `first_query` [N, W, H, D] if given. Returns [N, W, H, E].
 
-    The products are batched over flat contiguous operands: on a CPU other strides cost ten times as much.
+    The products are batched over flat contiguous operands, as other strides take a CPU ten times as long.
     """
     sequences, kv_heads, length, size = keys.shape
     width = query.shape[1]
@@ -125,7 +125,7 @@ def written_out(
 
 
 def fused(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> Tensor:
-    """The same through `scaled_dot_product_attention`; without a mask causal, which needs as many queries as keys."""
+    """`written_out` through `scaled_dot_product_attention`; a mask of `None` is causal and requires as many queries as keys."""
     width, heads = query.shape[1], query.shape[2]
     kv_heads = keys.shape[1]
     if mask is None:

@@ -1,4 +1,4 @@
-"""Attention of a few new tokens over a cache in blocks, the cache of one sequence split over several programs.
+"""Decode attention over a paged cache, the keys of one sequence split over several programs (flash-decoding).
 
 Letters: N sequences, W new tokens of each, H query heads, K key-value heads, G = H / K, D key width, E value width, P blocks of S tokens,
 B blocks of a table, R rows of the ring of newest pages. The W·G query rows that share a key-value head are one tile of the products.
@@ -38,7 +38,7 @@ def reference(
     ancestors: Tensor | None = None,
     recent: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> Tensor:
-    """What `paged_decode` computes, from the dequantised cache, in float32, or in float64 for such a query."""
+    """`paged_decode` in plain torch over the dequantised cache: in float32, or in float64 for a float64 query."""
     dtype = torch.float64 if query.dtype == torch.float64 else torch.float32
     groups, size = query.shape[2] // keys.shape[1], keys.shape[2]
     value_width = values.shape[3] * (2 if kv_format == "int4" else 1)
@@ -69,17 +69,17 @@ def reference(
 
 
 def visible(length: int, width: int, window: int | None, first: int, ancestors: Tensor | None) -> Tensor:
-    """Which of `length` keys each of the last `width` tokens sees: [W, L]. `ancestors` [W] has bit i of row j for new token i."""
-    at, place = torch.arange(length), torch.arange(length - width, length)[:, None]
-    seen = at <= place
+    """Which of `length` keys each of the last `width` tokens sees: bool [W, L]. Bit i of `ancestors[j]`: new token j sees new token i."""
+    keys, queries = torch.arange(length), torch.arange(length - width, length)[:, None]
+    seen = keys <= queries
     if ancestors is not None:
         bits = (ancestors.cpu()[:, None] >> torch.arange(width)) & 1
         seen = torch.cat([torch.ones(width, length - width, dtype=torch.bool), bits.bool()], 1)
-    return seen if window is None else seen & ((at > place - window) | (at < first))
+    return seen if window is None else seen & ((keys > queries - window) | (keys < first))
 
 
 def _rows(stored: Tensor, scales: Tensor | None, pages: Tensor, length: int, kv_format: str, dtype: torch.dtype) -> Tensor:
-    """The rows [K, L, D] of one sequence."""
+    """The first `length` rows [K, L, D] of one sequence, in `dtype`."""
     rows = stored[pages].transpose(0, 1).flatten(1, 2)[:, :length]
     if scales is None:
         return rows.to(dtype)
@@ -108,18 +108,21 @@ def paged_decode(
     splits: int | None = None,
     workspace: Tensor | None = None,
 ) -> Tensor:
-    """Attend with the last W tokens of every sequence: `query` [N, W, H, D] to [N, W, H, E].
+    """Attend with the last W tokens of every sequence over a paged cache: `query` [N, W, H, D] to [N, W, H, E].
 
-    `keys` [P, K, S, ·] and `values` are stored in `kv_format` with float16 scales [P, K, S, 1]; `bf16` stands for the query's type.
-    Row n of `tables` [N, B] int32 lists the blocks of a sequence; entries past its `lengths` [N] int32 (W new tokens included) are not
-    read. A length of 0 gives zeros. Token j of W stands at place length − W + j and sees the places up to its own; with a `window` the
-    newest so many and the `first` places of the sequence, scored against `first_query` if given. `ancestors` [N, W] int64 replaces the
-    order among the new tokens: bit i of token j is set if it sees token i, itself included. `sinks` [H] are learned logits without value.
-    `recent` is (keys [R, 2, K, S, D], values, rows [N] int32): the block of the last token is read from slot (place // S) % 2 of the
-    ring instead. int4 expects rows and queries rotated by `kv_formats.rotate`, and gives a rotated output.
+    Cache: `keys` [P, K, S, ·] and `values` [P, K, S, ·] are stored in `kv_format` with float16 scales [P, K, S, 1]; `bf16` stands for
+    the query's own type. Row n of `tables` [N, B] int32 lists the blocks of sequence n; entries beyond `lengths` [N] int32, which count
+    the W new tokens, are not read. A length of 0 gives zeros. int4 requires rows and queries rotated by `kv_formats.rotate`; its output
+    is rotated, too. `recent` is (keys [R, 2, K, S, D], values [R, 2, K, S, E], rows [N] int32), a ring in the query's type: the block of
+    the last token is read from its slot (position // S) % 2 instead of the cache.
 
-    Nothing is allocated but the output when `workspace` is one of `new_workspace`, and nothing is read back from the device.
-    Raises `ValueError` for shapes, types or devices that do not go together.
+    Visibility: token j of W is at position length − W + j and sees all positions up to its own; with `window`, only the most recent
+    `window` of them and the `first` ones of the sequence, which are scored against `first_query` [N, W, H, D] if given. `ancestors`
+    [N, W] int64 replaces the order among the new tokens: bit i of token j is set if it sees token i, itself included.
+
+    `scale` multiplies the scores, `softcap` bounds them, `sinks` [H] are learned logits without a value. `splits` is the number of
+    programs per sequence and key-value head, by default chosen from the shape. With a `workspace` of `new_workspace` only the output is
+    allocated; nothing is read back from the device. Raises `ValueError` for shapes, types or devices that do not fit together.
     """
     recent_keys, recent_values, recent_rows = recent or (None, None, None)
     others = {
@@ -164,7 +167,7 @@ def paged_decode(
 
 
 def new_workspace(out: Tensor, shares: int = SPLITS[-1] + 1) -> Tensor:
-    """Room for the shares of an output like `out` [N, W, H, E] or smaller; to be kept for captured graphs."""
+    """float32 memory for the partial results of an output of the shape of `out` [N, W, H, E] or smaller, reused by captured graphs."""
     rows = out.shape[0] * out.shape[1] * out.shape[2] * shares
     return torch.empty(rows * (out.shape[3] + 1), dtype=torch.float32, device=out.device)
 
@@ -178,7 +181,7 @@ def _parts(workspace: Tensor, out: Tensor, shares: int) -> tuple[Tensor, Tensor]
 
 
 def _check(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, others: dict[str, Tensor | None], kv_format: str) -> None:
-    """Raise `ValueError` unless every tensor has the shape, type and strides that the others ask for."""
+    """Raise `ValueError` unless shapes, types, strides and devices fit together."""
     given = {"query": query, "keys": keys, "values": values, "tables": tables, **others}
     got = arguments.Given(given)
     if kv_format not in PLANES:
@@ -198,7 +201,7 @@ def _check(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, others: 
     stored = query.dtype if exact else kv_formats.stored_dtype(kv_format)
     scales = (None if exact else (blocks, kv_heads, size, 1), torch.float16)
     sinks, first_query = given["sinks"], given["first_query"]
-    wanted: arguments.Wanted = {
+    expected: arguments.Expected = {
         "keys": ((blocks, kv_heads, size, key_width // packed), stored),
         "values": ((blocks, kv_heads, size, -1), stored),
         "tables": ((sequences, -1), torch.int32),
@@ -212,7 +215,7 @@ def _check(query: Tensor, keys: Tensor, values: Tensor, tables: Tensor, others: 
         "recent_values": ((-1, 2, kv_heads, size, value_width), query.dtype),
         "recent_rows": ((sequences,), torch.int32),
     }
-    arguments.check("paged_decode", given, wanted, () if exact else ("key_scales", "value_scales"), query.device)
+    arguments.check("paged_decode", given, expected, () if exact else ("key_scales", "value_scales"), query.device)
     arguments.check_layout("paged_decode", given, {"query": 2, "first_query": 2, "tables": 1})
     if first_query is not None and first_query.stride() != query.stride():
         raise ValueError(f"paged_decode takes both queries of one layout; got strides {first_query.stride()} and {query.stride()}")
@@ -241,7 +244,7 @@ KERNEL = Kernel(
             PagedDecodeCase(kv_format=kv_format, lengths=(8, 40), width=8, tree=True, recent=kv_format == "int4"),
         )
     ),
-    # the output's rounding to float16; on a device also the weights'
+    # rounding of the output to float16, on a GPU also of the weights
     tolerance=1e-3,
     bytes=least_bytes,
     flops=operations,

@@ -1,4 +1,4 @@
-"""The forms in which `paged_decode` is launched, and the budget of each as compiled ahead. Letters as there."""
+"""Launch configurations of `paged_decode`, and the budget of each when compiled ahead of time. Letters as there."""
 
 from dataclasses import dataclass
 
@@ -10,14 +10,14 @@ from advisor.kernels.kernel import Variant
 from advisor.kernels.launch_sizes import PROGRAMS, padded
 
 SPLITS = (1, 4, 8, 16, 32)
-"""Programs among which the tiles of a sequence and key-value head may be shared out."""
+"""Allowed numbers of programs per sequence and key-value head."""
 _TILE_BYTES = 32 * 1024
-"""Keys and values of a tile: with the next one on its way, two programs fit a multiprocessor of 163 KiB and one that of 99."""
+"""Keys and values of a tile. With one tile loaded ahead, two programs fit the shared memory of 163 KiB and one that of 99 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """How the Triton function is launched."""
+    """Keys of a tile, warps and pipeline stages."""
 
     tile: int
     warps: int
@@ -25,9 +25,9 @@ class Form:
 
 
 def form_of(kv_format: str, dtype: torch.dtype, width: int, rows: int) -> Form:
-    """The form for keys and values of at most `width` elements and `rows` query rows of a head.
+    """The configuration for keys and values of at most `width` elements and `rows` query rows per key-value head.
 
-    Five stages are a tile in use and two on their way, since the tables' entries are read ahead of the rows they point to.
+    Five stages keep two tiles in flight besides the one in use, as table entries are loaded ahead of the rows they point to.
     """
     exact = kv_format == "bf16"
     if exact and dtype == torch.float32:  # no matrix instruction multiplies float32: registers decide
@@ -43,17 +43,17 @@ def form_of(kv_format: str, dtype: torch.dtype, width: int, rows: int) -> Form:
 
 
 def most_rows(width: int) -> int:
-    """Most query rows W·G of a key-value head that the registers hold beside keys and values of `width` elements."""
+    """Most query rows W·G per key-value head for which registers suffice, with keys and values of `width` elements."""
     return 128 if width <= 128 else 64
 
 
 def splits_for(programs: int, reach: int, tile: int) -> int:
-    """The fewest splits of `SPLITS` that keep the device busy with `programs` pairs of sequence and head, at least two tiles in each.
+    """The fewest splits of `SPLITS` that fill the device with `programs` pairs of sequence and key-value head, two tiles or more in each.
 
-    `reach` is the most keys that a sequence can have: what is known before the lengths are.
+    `reach` is the most keys that a sequence can have, as the lengths are only known on the device.
     """
-    wanted = max(1, min(PROGRAMS // programs if programs else 1, reach // (2 * tile)))
-    return next((splits for splits in SPLITS if splits >= wanted), SPLITS[-1])
+    needed = max(1, min(PROGRAMS // programs if programs else 1, reach // (2 * tile)))
+    return next((splits for splits in SPLITS if splits >= needed), SPLITS[-1])
 
 
 def _variant(
@@ -70,7 +70,7 @@ def _variant(
     first: bool = False,
     softcap: bool = False,
 ) -> Variant:
-    """A form for 8 key-value heads of 4 query heads and blocks of 16 tokens; `extra` are the types of optional tensors."""
+    """A variant for 8 key-value heads of 4 query heads and blocks of 16 tokens; `extra` are the types of optional tensors."""
     step, rows, exact = PLANES[kv_format], 4 * tokens, kv_format == "bf16"
     form = form_of(kv_format, torch.float32 if dtype == "fp32" else torch.bfloat16, width, rows)
     shared = splits > 1 or (extra is not None and "recent_keys" in extra)
@@ -117,7 +117,7 @@ _ALL = {
 _RING = {name: _ALL[name] for name in ("recent_keys", "recent_values", "recent_rows")}
 _REST = {name: _ALL[name] for name in ("first_query", "sinks", "ancestors")}
 VARIANTS = (
-    # full speed of an H200's memory leaves 15.6, 7.8 and 3.9 issue slots an element of 16, 8 and 4 bits
+    # at full memory speed, an H200 has 15.6, 7.8 and 3.9 issue slots per element of 16, 8 and 4 bits
     _variant("bf16", "bf16", 6.0),
     _variant("fp8", "fp8", 6.2),
     _variant("int8", "int8", 5.2),

@@ -1,4 +1,4 @@
-"""Cases that `paged_decode` is tested and timed on. Letters as there."""
+"""Inputs that `paged_decode` is tested and timed on. Letters as there."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -11,7 +11,7 @@ from advisor.kernels.cache import kv_formats
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PagedDecodeCase:
-    """One call: a cache of random rows, filled to `lengths`, and what is asked of it."""
+    """One call: the sizes of a random cache filled to `lengths`, and the options of the call."""
 
     lengths: tuple[int, ...]
     kv_format: str = "bf16"
@@ -26,29 +26,29 @@ class PagedDecodeCase:
     first: int = 0
     softcap: float | None = None
     shifted: bool = False
-    """Whether the first tokens have a query of their own."""
+    """Whether the first tokens are scored against another query."""
     sinks: float | None = None
     """Mean of the learned logits."""
     tree: bool = False
     recent: bool = False
 
     def __str__(self) -> str:
-        """What differs from an ordinary call."""
+        """The fields that differ from their defaults."""
         return "-".join(f"{field.name}={getattr(self, field.name)}" for field in fields(self) if getattr(self, field.name) != field.default)
 
     @property
     def value_elements(self) -> int:
-        """E."""
+        """Value width E."""
         return self.key_width if self.value_width is None else self.value_width
 
     def seen(self, length: int) -> int:
-        """Keys that the tokens of a sequence see."""
+        """Keys of a sequence of `length` that its new tokens see."""
         window = length if self.window is None else self.window + self.width - 1
         return min(length, window + self.first)
 
 
 def inputs(case: PagedDecodeCase) -> tuple[Any, ...]:
-    """Query, cache, tables and lengths, and the other arguments by name: on the device, what must not be read is not a number."""
+    """Query, keys, values, tables and lengths, then the other arguments by name; memory that must not be read holds NaN."""
     make = torch.Generator().manual_seed(sum(case.lengths) * 31 + case.key_width + case.width)
     sequences, size, heads = len(case.lengths), case.block_tokens, case.kv_heads * case.groups
     blocks = max(-(-length // size) for length in (*case.lengths, 1))
@@ -57,8 +57,8 @@ def inputs(case: PagedDecodeCase) -> tuple[Any, ...]:
     tables, filled = torch.full_like(taken, -1), torch.zeros(pool, size, dtype=torch.bool)
     for n, length in enumerate(case.lengths):
         tables[n, : -(-length // size)] = taken[n, : -(-length // size)]
-        place = torch.arange(length)
-        filled[taken[n, place // size].long(), place % size] = True
+        positions = torch.arange(length)
+        filled[taken[n, positions // size].long(), positions % size] = True
     keys, key_scales = _stored(case, (pool, case.kv_heads, size, case.key_width), filled, make)
     values, value_scales = _stored(case, (pool, case.kv_heads, size, case.value_elements), filled, make)
     query = torch.randn(sequences, case.width, heads, case.key_width, generator=make).to(case.dtype)
@@ -76,7 +76,7 @@ def inputs(case: PagedDecodeCase) -> tuple[Any, ...]:
 
 
 def least_bytes(case: PagedDecodeCase) -> int:
-    """Traffic of a call: the keys and values that are seen, in the stored format, the query and the output."""
+    """Bytes of a call: the visible keys and values in the stored format, the query and the output."""
     row = case.key_width + case.value_elements
     stored = row * case.dtype.itemsize if case.kv_format == "bf16" else row // (2 if case.kv_format == "int4" else 1) + 4
     tokens = len(case.lengths) * case.width * case.kv_heads * case.groups
@@ -90,7 +90,7 @@ def operations(case: PagedDecodeCase) -> int:
 
 
 def _stored(case: PagedDecodeCase, shape: tuple[int, ...], filled: Tensor, make: torch.Generator) -> tuple[Tensor, Tensor | None]:
-    """Rows and scales; where no token is, the rows have all bits set and the scales, or the rows themselves, are not numbers."""
+    """Stored rows and scales; where no token is, quantised rows have all bits set and the scales, or bf16 rows, are NaN."""
     rows = torch.randn(shape, generator=make)
     empty = ~filled[:, None, :, None]
     if case.kv_format == "bf16":
@@ -101,7 +101,7 @@ def _stored(case: PagedDecodeCase, shape: tuple[int, ...], filled: Tensor, make:
 
 
 def _tree(sequences: int, width: int, make: torch.Generator) -> Tensor:
-    """Each token follows a random earlier one, or none of the new ones."""
+    """Ancestor bits [N, W]: the parent of each token is a random earlier one or the last cached token."""
     bits = torch.zeros(sequences, width, dtype=torch.int64)
     for n in range(sequences):
         for token in range(width):
@@ -111,7 +111,7 @@ def _tree(sequences: int, width: int, make: torch.Generator) -> Tensor:
 
 
 def _ring(case: PagedDecodeCase, make: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Newest blocks unlike those of the cache; what lies past the last token is not a number."""
+    """A ring of newest blocks that differ from those of the cache; NaN after the last token."""
     sequences, size = len(case.lengths), case.block_tokens
     rows = torch.randperm(sequences + 1, generator=make)[:sequences].int()
     rings = [

@@ -1,6 +1,6 @@
-"""The Triton functions of `paged_decode`: shares of the keys by tiles, and their combination.
+"""The Triton functions of `paged_decode`: partial attention over a share of the keys, and the combination of the shares.
 
-Letters as there. `STEP` dims lie in a word of the cache, `ROWS` is W·G padded to a power of two, `TILE` is the places of a trip.
+Letters as there. `STEP` dims lie in a word of the cache, `ROWS` is W·G padded to a power of two, `TILE` the keys of an iteration.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, assignment"
@@ -11,82 +11,84 @@ from advisor.kernels.cache.cache_words import plane
 
 
 @triton.jit
-def _load(source, starts, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, WORDS: tl.constexpr, STEP: tl.constexpr):
-    """The rows of `WIDTH` elements from `starts` on: words of `STEP` elements [.., BLOCK], or `STEP` planes of elements."""
-    at = tl.arange(0, BLOCK)
-    inside = ok[:, None] & (at < WIDTH // STEP)[None, :]
+def _load(source, starts, row_mask, WIDTH: tl.constexpr, BLOCK: tl.constexpr, WORDS: tl.constexpr, STEP: tl.constexpr):
+    """Load the rows of `WIDTH` elements at `starts`: words of `STEP` elements [.., BLOCK], or `STEP` planes of elements."""
+    columns = tl.arange(0, BLOCK)
+    mask = row_mask[:, None] & (columns < WIDTH // STEP)[None, :]
     if WORDS:
-        loaded = (tl.load(source + starts[:, None] + at[None, :], mask=inside, other=0),)
+        loaded = (tl.load(source + starts[:, None] + columns[None, :], mask=mask, other=0),)
     else:
         loaded = ()
         for p in tl.static_range(STEP):
-            loaded += (tl.load(source + starts[:, None] + STEP * at[None, :] + p, mask=inside, other=0.0),)
+            loaded += (tl.load(source + starts[:, None] + STEP * columns[None, :] + p, mask=mask, other=0.0),)
     return loaded
 
 
 @triton.jit
 def _plane(loaded, p: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr):
-    """Plane `p` of what `_load` returned, as numbers to multiply."""
+    """Plane `p` of a result of `_load`, in a type that `tl.dot` takes."""
     numbers = loaded[p] if FORMAT == "bf16" else plane(loaded[0], FORMAT, p, not WIDE)
     return numbers.to(tl.float32) if WIDE else numbers
 
 
 @triton.jit
-def _queries(query, starts, ok, WIDTH: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr):
-    """Planes of the query rows, and the constant that each row's scores lack: int4 levels are stored 7.5 too high."""
-    loaded = _load(query, starts, ok, WIDTH, BLOCK, False, STEP)
+def _queries(
+    query, starts, row_mask, WIDTH: tl.constexpr, BLOCK: tl.constexpr, STEP: tl.constexpr, FORMAT: tl.constexpr, WIDE: tl.constexpr
+):
+    """Planes of the query rows, and the constant to add to each row's scores, as int4 levels are stored 7.5 too high."""
+    loaded = _load(query, starts, row_mask, WIDTH, BLOCK, False, STEP)
     planes = ()
-    lacking = tl.zeros(starts.shape, tl.float32)
+    offset_scores = tl.zeros(starts.shape, tl.float32)
     for p in tl.static_range(STEP):
         numbers = loaded[p].to(tl.float32) if WIDE else loaded[p] if FORMAT == "bf16" else loaded[p].to(tl.float16)
         if FORMAT == "int4":
-            lacking -= tl.sum(numbers.to(tl.float32), 1) * (7.5 * 2.0**-24)
+            offset_scores -= tl.sum(numbers.to(tl.float32), 1) * (7.5 * 2.0**-24)
         planes += (numbers * 0.0625 if FORMAT == "int4" and p % 2 else numbers,)
-    return planes, lacking
+    return planes, offset_scores
 
 
 @triton.jit
 def _sweep_kernel(
-    state, query, lacking, cache, pages, head, start, stop, places, bits, length, window, scale, softcap,
+    state, query, offset_scores, cache, pages, head, start, stop, positions, bits, length, window, scale, softcap,
     FORMAT: tl.constexpr, NEWEST: tl.constexpr, WIDTH: tl.constexpr, KV_HEADS: tl.constexpr, SIZE: tl.constexpr,
     D: tl.constexpr, E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, STEP: tl.constexpr, TILE: tl.constexpr,
     WINDOWED: tl.constexpr, SOFTCAP: tl.constexpr, TREE: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Take the keys at places `start` to `stop` into the running softmax, a tile at a time."""
+    """Add the keys at positions `start` to `stop` to the running softmax, a tile at a time; returns its new state."""
     keys, values, key_scales, value_scales = cache
     highest, total, weighted, sums = state
     for base in tl.range(start, stop, TILE):
-        at = base + tl.arange(0, TILE)
-        ok = at < stop
-        page = pages if NEWEST else tl.load(pages + at // SIZE, mask=ok, other=0)
-        rows = (page * KV_HEADS + head) * SIZE + at % SIZE
+        key_positions = base + tl.arange(0, TILE)
+        in_span = key_positions < stop
+        page = pages if NEWEST else tl.load(pages + key_positions // SIZE, mask=in_span, other=0)
+        rows = (page * KV_HEADS + head) * SIZE + key_positions % SIZE
         if FORMAT == "bf16":
             factor = scale
         else:
-            # early, so that they arrive while the keys are multiplied
-            factor = (tl.load(key_scales + rows, mask=ok, other=0.0).to(tl.float32) * scale)[None, :]
-            value_scale = tl.load(value_scales + rows, mask=ok, other=0.0)
-        key = _load(keys, rows.to(tl.int64) * (D // STEP), ok, D, BLOCK_D, FORMAT != "bf16", STEP)
-        scores = tl.broadcast_to(lacking[:, None], (lacking.shape[0], TILE))
+            # loaded early, so that they arrive while the keys are multiplied
+            factor = (tl.load(key_scales + rows, mask=in_span, other=0.0).to(tl.float32) * scale)[None, :]
+            value_scale = tl.load(value_scales + rows, mask=in_span, other=0.0)
+        key = _load(keys, rows.to(tl.int64) * (D // STEP), in_span, D, BLOCK_D, FORMAT != "bf16", STEP)
+        scores = tl.broadcast_to(offset_scores[:, None], (offset_scores.shape[0], TILE))
         for p in tl.static_range(STEP):
             scores = tl.dot(query[p], tl.trans(_plane(key, p, FORMAT, WIDE)), scores, input_precision="ieee")
         scores *= factor
         if SOFTCAP:
             scores = softcap * (1.0 - 2.0 / (tl.exp2(scores) + 1.0))
-        scores += tl.where(ok, 0.0, float("-inf"))[None, :]
+        scores += tl.where(in_span, 0.0, float("-inf"))[None, :]
         if TREE:
-            new = (at - (length - WIDTH))[None, :]
-            seen = ((bits[:, None] >> tl.minimum(tl.maximum(new, 0), 63)) & 1) > 0
-            scores = tl.where((new < 0) | seen, scores, float("-inf"))
+            new = (key_positions - (length - WIDTH))[None, :]
+            visible = ((bits[:, None] >> tl.minimum(tl.maximum(new, 0), 63)) & 1) > 0
+            scores = tl.where((new < 0) | visible, scores, float("-inf"))
         elif WIDTH > 1:
-            scores = tl.where(at[None, :] <= places[:, None], scores, float("-inf"))
+            scores = tl.where(key_positions[None, :] <= positions[:, None], scores, float("-inf"))
         if WINDOWED and WIDTH > 1:
-            scores = tl.where(at[None, :] > places[:, None] - window, scores, float("-inf"))
-        higher = tl.maximum(highest, tl.max(scores, 1))
-        finite = tl.where(higher == float("-inf"), 0.0, higher)
+            scores = tl.where(key_positions[None, :] > positions[:, None] - window, scores, float("-inf"))
+        new_highest = tl.maximum(highest, tl.max(scores, 1))
+        finite = tl.where(new_highest == float("-inf"), 0.0, new_highest)
         decay = tl.exp2(highest - finite)
         weights = tl.exp2(scores - finite[:, None])
-        highest = higher
+        highest = new_highest
         total = total * decay + tl.sum(weights, 1)
         if FORMAT != "bf16":
             headroom: tl.constexpr = 256.0 if FORMAT == "fp8" else 128.0 if FORMAT == "int8" else 8.0
@@ -95,11 +97,11 @@ def _sweep_kernel(
             weights = weights.to(values.dtype.element_ty if FORMAT == "bf16" else tl.float16)
         if FORMAT == "int4":
             weighted = weighted * decay + tl.sum(weights.to(tl.float32), 1)
-        value = _load(values, rows.to(tl.int64) * (E // STEP), ok, E, BLOCK_E, FORMAT != "bf16", STEP)
-        added = ()
+        value = _load(values, rows.to(tl.int64) * (E // STEP), in_span, E, BLOCK_E, FORMAT != "bf16", STEP)
+        new_sums = ()
         for p in tl.static_range(STEP):
-            added += (tl.dot(weights, _plane(value, p, FORMAT, WIDE), sums[p] * decay[:, None], input_precision="ieee"),)
-        sums = added
+            new_sums += (tl.dot(weights, _plane(value, p, FORMAT, WIDE), sums[p] * decay[:, None], input_precision="ieee"),)
+        sums = new_sums
     return highest, total, weighted, sums
 
 
@@ -111,13 +113,13 @@ def _split_kernel(
     D: tl.constexpr, E: tl.constexpr, STEP: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, ROWS: tl.constexpr,
     TILE: tl.constexpr, SHARES: tl.constexpr, WINDOWED: tl.constexpr, FIRST: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """Attend to the places of `spans` and store the result with its weight, or the output itself where no other share is."""
+    """Attend to the positions of `spans`; store the partial result with its weight, or the output itself if there is one share only."""
     log2e: tl.constexpr = 1.4426950408889634
     unit: tl.constexpr = 256.0 if FORMAT == "fp8" else 2.0**24 if FORMAT == "int4" else 1.0
     row = tl.arange(0, ROWS)
     real = row < WIDTH * GROUP
     token, query_head = sequence * WIDTH + row // GROUP, head * GROUP + row % GROUP
-    places = length - WIDTH + row // GROUP
+    positions = length - WIDTH + row // GROUP
     query_starts = sequence.to(tl.int64) * sequence_stride + row // GROUP * token_stride + query_head * D
     bits = tl.load(ancestors + token, mask=real, other=0) if ancestors is not None else 0
     if SOFTCAP:
@@ -134,14 +136,14 @@ def _split_kernel(
         sums += (tl.zeros((ROWS, BLOCK_E), tl.float32),)
     state = (highest, total, tl.zeros((ROWS,), tl.float32), sums)
     if FIRST:
-        planes, lacking = _queries(query if first_query is None else first_query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
+        planes, offset_scores = _queries(query if first_query is None else first_query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
         state = _sweep_kernel(
-            state, planes, lacking, cache, pages, head, spans[0], spans[1], places, bits, length, window, scale, softcap,
+            state, planes, offset_scores, cache, pages, head, spans[0], spans[1], positions, bits, length, window, scale, softcap,
             FORMAT, NEWEST, WIDTH, KV_HEADS, SIZE, D, E, BLOCK_D, BLOCK_E, STEP, TILE, False, SOFTCAP, ancestors is not None, WIDE,
         )  # fmt: skip
-    planes, lacking = _queries(query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
+    planes, offset_scores = _queries(query, query_starts, real, D, BLOCK_D, STEP, FORMAT, WIDE)
     state = _sweep_kernel(
-        state, planes, lacking, cache, pages, head, spans[2], spans[3], places, bits, length, window, scale, softcap,
+        state, planes, offset_scores, cache, pages, head, spans[2], spans[3], positions, bits, length, window, scale, softcap,
         FORMAT, NEWEST, WIDTH, KV_HEADS, SIZE, D, E, BLOCK_D, BLOCK_E, STEP, TILE, WINDOWED, SOFTCAP, ancestors is not None, WIDE,
     )  # fmt: skip
     highest, total, weighted, sums = state
@@ -170,7 +172,7 @@ def attend(
     D: tl.constexpr, E: tl.constexpr, BLOCK_D: tl.constexpr, BLOCK_E: tl.constexpr, ROWS: tl.constexpr, TILE: tl.constexpr,
     SPLITS: tl.constexpr, WINDOWED: tl.constexpr, FIRST: tl.constexpr, SOFTCAP: tl.constexpr, WIDE: tl.constexpr,
 ):  # fmt: skip
-    """One share of the keys of one sequence and key-value head; with a ring of newest pages, the last share is the page there."""
+    """One share of the keys of one sequence and key-value head; with a ring of newest pages, the last share is the page in the ring."""
     split, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     SHARES: tl.constexpr = SPLITS if recent_keys is None else SPLITS + 1
     length = tl.load(lengths + sequence)
@@ -201,18 +203,18 @@ def attend(
 
 @triton.jit
 def combine(parts, logarithms, out, E: tl.constexpr, BLOCK: tl.constexpr, WIDTH: tl.constexpr, GROUP: tl.constexpr, SHARES: tl.constexpr):
-    """Weigh the shares of one query row by their part of the softmax."""
+    """Combine the shares of one query row, weighted by their parts of the softmax."""
     row, head, sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     kv_heads = tl.num_programs(1)
     share, column = tl.arange(0, triton.next_power_of_2(SHARES)), tl.arange(0, BLOCK)
-    at = ((sequence * kv_heads + head) * SHARES + share).to(tl.int64) * (WIDTH * GROUP) + row
-    logarithm = tl.load(logarithms + at, mask=share < SHARES, other=float("-inf"))
+    part_rows = ((sequence * kv_heads + head) * SHARES + share).to(tl.int64) * (WIDTH * GROUP) + row
+    logarithm = tl.load(logarithms + part_rows, mask=share < SHARES, other=float("-inf"))
     highest = tl.max(logarithm, 0)
     weights = tl.exp2(logarithm - tl.where(highest == float("-inf"), 0.0, highest))
     inside = (logarithm > float("-inf"))[:, None] & (column < E)[None, :]
-    numbers = tl.load(parts + at[:, None] * E + column[None, :], mask=inside, other=0.0)
+    numbers = tl.load(parts + part_rows[:, None] * E + column[None, :], mask=inside, other=0.0)
     total = tl.sum(weights, 0)
     result = tl.sum(numbers * weights[:, None], 0) / tl.where(total > 0, total, 1.0)
     token, query_head = sequence * WIDTH + row // GROUP, head * GROUP + row % GROUP
-    at_out = (token.to(tl.int64) * (kv_heads * GROUP) + query_head) * E
-    tl.store(out + at_out + column, result.to(out.dtype.element_ty), mask=column < E)
+    out_start = (token.to(tl.int64) * (kv_heads * GROUP) + query_head) * E
+    tl.store(out + out_start + column, result.to(out.dtype.element_ty), mask=column < E)

@@ -1,7 +1,8 @@
-"""Numbers from the 16-bit words of a stored cache row, in one or two instructions each, and the powers of two that complete them.
+"""Unpacks the 16-bit words of a stored cache row to float16 numbers, up to a power of two, in one or two instructions each.
 
 A word holds neighbouring dims: two bytes of fp8 or int8 (even dim low), four nibbles of int4 (dim 4i lowest). Plane p of a row of words
-is the dims ≡ p, so a plane needs no shuffle: queries are read, and outputs written, at that stride. Every number is exact in float16.
+is the dims ≡ p modulo the dims of a word, so planes need no shuffle: queries and outputs are accessed at that stride. All numbers are
+exact in float16.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, assignment"
@@ -9,15 +10,15 @@ import triton
 import triton.language as tl
 
 PLANES = {"bf16": 1, "fp8": 2, "int8": 2, "int4": 4}
-"""Dims of a word; `bf16` stands for the model's own type."""
+"""Dims per word; `bf16` stands for the model's own type."""
 
 
 @triton.jit
 def plane(words, FORMAT: tl.constexpr, AT: tl.constexpr, ASM: tl.constexpr):
     """Plane `AT` of int16 `words` in float16: elements times 2**-8 in fp8, levels in int8, 2**-24 levels from 0 to 15 in int4.
 
-    Odd planes of int4 are 16 times as large: a nibble is read where it stands, as the mantissa of a subnormal number, which matrix
-    instructions multiply exactly. Both branches of `ASM` give the same bits; the interpreter knows only the plain one.
+    Odd planes of int4 are 16 times as large: a nibble stays in place as the mantissa of a subnormal number, which matrix instructions
+    multiply exactly. Both branches of `ASM` give the same bits; the interpreter has no inline assembly.
     """
     if FORMAT == "fp8":
         numbers = _fp8(words, AT, ASM)

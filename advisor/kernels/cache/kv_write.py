@@ -1,4 +1,4 @@
-"""New keys and values into a cache in blocks, in one launch: rotary positions, rotation and rounding of the format, scatter.
+"""Writes new keys and values to a paged cache in one launch: rotary positions, Hadamard rotation, rounding to the format, scatter.
 
 Letters: T tokens, H query heads, K key-value heads, D key width, E value width, R rotary width, P blocks of S tokens, N rows of the ring.
 """
@@ -36,20 +36,20 @@ def reference(
     query: Tensor | None = None,
     recent: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> None:
-    """What `kv_write` does, in plain torch."""
+    """`kv_write` in plain torch."""
     if cos is not None and sin is not None:
-        key = _turned(key, cos, sin)
+        key = _with_positions(key, cos, sin)
         if query is not None:
-            query.copy_(_turned(query, cos, sin))
+            query.copy_(_with_positions(query, cos, sin))
     dtype, size = key.dtype, keys.shape[2]
     if kv_format == "int4":
         key, value = kv_formats.rotate(key.float()), kv_formats.rotate(value.float())
         if query is not None:
             query.copy_(kv_formats.rotate(query.float()))
-    kept = slots >= 0
-    block, offset = slots[kept] // size, slots[kept] % size
+    written = slots >= 0
+    block, offset = slots[written] // size, slots[written] % size
     for new, stored, scales in ((key, keys, key_scales), (value, values, value_scales)):
-        rows = new[kept]
+        rows = new[written]
         if scales is not None:
             rows, row_scales = kv_formats.quantise(rows, kv_format)
             scales[block, :, offset] = row_scales[..., None]
@@ -57,18 +57,18 @@ def reference(
             rows.view(torch.uint8) if scales is not None else rows
         )
     if recent is not None:
-        kept = (slots >= 0) & (recent[2] >= 0)
-        page, offset = recent[2][kept].long(), slots[kept] % size
+        in_ring = (slots >= 0) & (recent[2] >= 0)
+        page, offset = recent[2][in_ring].long(), slots[in_ring] % size
         for new, ring in ((key, recent[0]), (value, recent[1])):
-            ring.view(-1, *ring.shape[2:])[page, :, offset] = new[kept].to(dtype)
+            ring.view(-1, *ring.shape[2:])[page, :, offset] = new[in_ring].to(dtype)
 
 
-def _turned(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary positions in the half-split convention on the first R of `rows` [T, H, D], rounded where transformers rounds."""
+def _with_positions(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary positions in the half-split convention on the first R dims of `rows` [T, H, D], rounded where transformers rounds."""
     width = cos.shape[1]
-    turning, rest = rows[..., :width], rows[..., width:]
-    swapped = torch.cat([-turning[..., width // 2 :], turning[..., : width // 2]], -1)
-    return torch.cat([turning * cos.to(rows.dtype)[:, None] + swapped * sin.to(rows.dtype)[:, None], rest], -1)
+    rotary, rest = rows[..., :width], rows[..., width:]
+    swapped = torch.cat([-rotary[..., width // 2 :], rotary[..., : width // 2]], -1)
+    return torch.cat([rotary * cos.to(rows.dtype)[:, None] + swapped * sin.to(rows.dtype)[:, None], rest], -1)
 
 
 def kv_write(
@@ -86,12 +86,15 @@ def kv_write(
     query: Tensor | None = None,
     recent: tuple[Tensor, Tensor, Tensor] | None = None,
 ) -> None:
-    """Write `key` [T, K, D] and `value` [T, K, E] to `slots` [T] int64 (block · S + offset; −1 for none) of a cache for `paged_decode`.
+    """Write `key` [T, K, D] and `value` [T, K, E] to `slots` [T] int64 of the paged cache that `paged_decode` reads.
 
-    With `cos` and `sin` [T, R] keys are turned by their positions first, half-split, and `query` [T, H, D] in place. int4 rows, and the
-    query then, are also rotated by `kv_formats.rotate`. `recent` is (keys [N, 2, K, S, D], values, pages [T] int32): the newest rows are
-    also kept in the query's precision, rotated, in page (row of the ring · 2 + (place // S) % 2), −1 for none. Two tokens of one call must
-    not share a slot, nor a page of the ring an offset. Raises `ValueError` for shapes, types or devices that do not go together.
+    A slot is block · S + offset, or −1 for a token that is not written. `keys` [P, K, S, ·] and `values` [P, K, S, ·] are stored in
+    `kv_format` with float16 `key_scales` and `value_scales` [P, K, S, 1]; `bf16` stands for the type of `key` and has none.
+
+    `cos` and `sin` [T, R] apply rotary positions, half-split, to the keys and, in place, to `query` [T, H, D]. In int4, keys, values and
+    query are then rotated by `kv_formats.rotate`. `recent` is (keys [N, 2, K, S, D], values [N, 2, K, S, E], pages [T] int32): the rows are
+    also written unquantised to page (row of the ring · 2 + (position // S) % 2), −1 for none. Two tokens of one call must not share a
+    slot, nor an offset in a page. Raises `ValueError` for shapes, types or devices that do not fit together.
     """
     recent_keys, recent_values, recent_pages = recent or (None, None, None)
     others = {
@@ -120,7 +123,7 @@ def kv_write(
 
 
 def _check(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, others: dict[str, Tensor | None], kv_format: str) -> None:
-    """Raise `ValueError` unless every tensor has the shape, type and strides that the others ask for."""
+    """Raise `ValueError` unless shapes, types, strides and devices fit together."""
     given = {"key": key, "value": value, "keys": keys, "values": values, **others}
     if kv_format not in FORMATS:
         raise ValueError(f"no cache format `{kv_format}`; choose from {', '.join(FORMATS)}")
@@ -131,8 +134,8 @@ def _check(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, others: dic
     stored = key.dtype if exact else kv_formats.stored_dtype(kv_format)
     widths = [wide if exact else kv_formats.stored_width(kv_format, wide) for wide in (width, value.shape[2])]
     scales = (None if exact else (blocks, kv_heads, size, 1), torch.float16)
-    turn = (None, key.dtype) if cos is None else ((tokens, cos.shape[-1]), cos.dtype)
-    wanted: arguments.Wanted = {
+    rotation = (None, key.dtype) if cos is None else ((tokens, cos.shape[-1]), cos.dtype)
+    expected: arguments.Expected = {
         "value": ((tokens, kv_heads, -1), key.dtype),
         "keys": ((blocks, kv_heads, size, widths[0]), stored),
         "values": ((blocks, kv_heads, size, widths[1]), stored),
@@ -140,21 +143,21 @@ def _check(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, others: dic
         "query": ((tokens, -1, width), key.dtype),
         "key_scales": scales,
         "value_scales": scales,
-        "cos": turn,
-        "sin": turn,
+        "cos": rotation,
+        "sin": rotation,
         "recent_keys": ((-1, 2, kv_heads, size, width), key.dtype),
         "recent_values": ((-1, 2, kv_heads, size, value.shape[2]), key.dtype),
         "recent_pages": ((tokens,), torch.int32),
     }
-    needed = ("slots", *(() if exact else ("key_scales", "value_scales")), *(() if cos is None else ("sin",)))
-    arguments.check("kv_write", given, wanted, needed, key.device)
+    required = ("slots", *(() if exact else ("key_scales", "value_scales")), *(() if cos is None else ("sin",)))
+    arguments.check("kv_write", given, expected, required, key.device)
     if cos is not None and (cos.shape[1] % 2 or cos.shape[1] > width):
-        raise ValueError(f"kv_write turns an even number of a row's elements; got {arguments.Given(given)}")
+        raise ValueError(f"kv_write applies rotary positions to an even number of dims; got {arguments.Given(given)}")
     arguments.check_layout("kv_write", given, {"key": 1, "value": 1, "query": 1})
 
 
 def _inputs(kv_format: str, tokens: int, kv_heads: int, groups: int, width: int, value_width: int, rotary: int) -> tuple[Any, ...]:
-    """New rows and an empty cache in blocks of 16 tokens; one token has no slot, and int4 keeps a ring."""
+    """New rows and an empty cache in blocks of 16 tokens; one token has no slot, and int4 has a ring of newest pages."""
     make = torch.Generator().manual_seed(tokens * 31 + width)
     blocks, size = tokens // 16 + 2, 16
     key, value = (torch.randn(tokens, kv_heads, wide, generator=make).half() for wide in (width, value_width))
@@ -176,7 +179,7 @@ def _inputs(kv_format: str, tokens: int, kv_heads: int, groups: int, width: int,
 
 
 def _after(function: Callable[..., None], key: Tensor, *given: Any) -> Tensor:
-    """Everything that `function` has written, as one row of numbers: the call on copies of the cache, the query and the ring."""
+    """Call `function` on copies of the cache, the query and the ring; returns everything it has written as one row of numbers."""
     value, slots, keys, values, options = (_cloned(argument) for argument in given)
     function(key.to(value.dtype), value, slots, keys, values, **options)
     cache = [(keys, options["key_scales"]), (values, options["value_scales"])]
@@ -235,7 +238,7 @@ KERNEL = Kernel(
     shapes=tuple(
         (kv_format, *rest) for kv_format in FORMATS for rest in ((1, 2, 4, 64, 64, 64), (21, 1, 3, 80, 96, 32), (5, 2, 1, 128, 128, 0))
     ),
-    # rotated elements that stand between two levels may fall to either: 1/15 of the row's range, in very few
+    # a rotated element halfway between two levels may be rounded to either, 1/15 of the row's range apart; there are very few
     tolerance=2e-3,
     bytes=_bytes,
     flops=lambda kv_format, tokens, kv_heads, groups, width, value_width, rotary: 3 * tokens * kv_heads * (1 + groups) * rotary,

@@ -1,4 +1,4 @@
-"""Rounding of float32 in Triton functions, half to even: to integers, and to the bytes of float8_e4m3fn."""
+"""Round float32 to the nearest in Triton, ties to even: to integers, and to the bytes of float8_e4m3fn."""
 
 # Triton's functions take blocks, which have no Python type.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"

@@ -32,7 +32,7 @@ def sees(pattern: BlockPattern, query: int, key: int) -> bool:
     if key in pattern.global_tokens or query in pattern.global_tokens:
         return True
     row = query // pattern.block
-    return bool(pattern.drawn(row, row + 1)[0, key // pattern.block])
+    return bool(pattern.random_mask(row, row + 1)[0, key // pattern.block])
 
 
 @pytest.mark.parametrize("fields", PATTERNS, ids=str)
@@ -89,7 +89,7 @@ def test_as_many_blocks_as_requested_are_drawn_before_the_window() -> None:
     from advisor.kernels.attention.block_pattern import BlockPattern
 
     pattern = BlockPattern(window=100, first=64, random_blocks=3, seed=11)
-    drawn = pattern.drawn(0, 40)
+    drawn = pattern.random_mask(0, 40)
     for row in range(40):
         candidates = max(0, max(0, row * 64 - 99) // 64 - 1)
         assert int(drawn[row].sum()) == min(3, candidates)
@@ -103,9 +103,9 @@ def test_drawn_blocks_do_not_depend_on_the_range_that_is_requested() -> None:
     from advisor.kernels.attention.block_pattern import BlockPattern
 
     pattern = BlockPattern(window=64, random_blocks=2, seed=5)
-    whole = pattern.drawn(0, 600)
-    assert torch.equal(whole[300:310, :310], pattern.drawn(300, 310))
-    assert not torch.equal(whole, BlockPattern(window=64, random_blocks=2, seed=6).drawn(0, 600))
+    whole = pattern.random_mask(0, 600)
+    assert torch.equal(whole[300:310, :310], pattern.random_mask(300, 310))
+    assert not torch.equal(whole, BlockPattern(window=64, random_blocks=2, seed=6).random_mask(0, 600))
     # each of the 400 last rows draws 2 of about 400 blocks: all are drawn from, none far more than others
     counts = whole[200:, :150].sum(0)
     assert 0 < int(counts.float().mean()) < int(counts.max()) < 15
@@ -114,7 +114,7 @@ def test_drawn_blocks_do_not_depend_on_the_range_that_is_requested() -> None:
 def test_draws_are_the_same_in_every_version() -> None:
     from advisor.kernels.attention.block_pattern import BlockPattern
 
-    drawn = BlockPattern(window=64, random_blocks=2, seed=1).drawn(50, 53)
+    drawn = BlockPattern(window=64, random_blocks=2, seed=1).random_mask(50, 53)
     assert [row.nonzero().flatten().tolist() for row in drawn] == [[4, 24], [16, 41], [21, 43]]
 
 

@@ -76,7 +76,7 @@ def test_evicted_tokens_are_not_seen() -> None:
 
     query, keys, values, tables, positions = tensors(1)
     rows = gathered(keys, tables), gathered(values, tables)
-    mask = AttentionMask(positions=positions, forgotten=(positions - 20, 4))
+    mask = AttentionMask(positions=positions, evicted=(positions - 20, 4))
     out = attend(query, *rows, over_rows(mask, rows[0].shape[2]), scale=0.3)
     for row, last in enumerate(positions[:, 0].tolist()):
         seen = [position for position in range(last + 1) if position < 4 or position > last - 20]

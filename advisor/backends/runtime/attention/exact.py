@@ -132,9 +132,9 @@ def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: AttentionMask, mo
     more, wider = sequences - query.shape[0], width - query.shape[1]
     query = functional.pad(query, (0, 0, 0, 0, 0, wider, 0, more))
     keys, values = (functional.pad(rows, (0, 0, 0, length - rows.shape[2], 0, 0, 0, more)) for rows in (keys, values))
-    forgotten = sight.forgotten
-    if forgotten is not None:
-        last = forgotten[0].expand_as(sight.positions)
-        forgotten = functional.pad(last, (0, wider, 0, more), value=-1), forgotten[1]
+    evicted = sight.evicted
+    if evicted is not None:
+        last = evicted[0].expand_as(sight.positions)
+        evicted = functional.pad(last, (0, wider, 0, more), value=-1), evicted[1]
     positions = torch.cat([sight.positions, sight.positions[:, -1:].expand(-1, wider)], dim=1)
-    return query, keys, values, replace(sight, positions=functional.pad(positions, (0, 0, 0, more)), forgotten=forgotten)
+    return query, keys, values, replace(sight, positions=functional.pad(positions, (0, 0, 0, more)), evicted=evicted)

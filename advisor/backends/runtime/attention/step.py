@@ -115,7 +115,7 @@ class AttentionStep:
 
         def sight() -> Seen:
             positions = self._group_positions()
-            return Seen(positions=positions, window=options.window, forgotten=last_evicted(self.pool.room.kept, positions))
+            return Seen(positions=positions, window=options.window, evicted=last_evicted(self.pool.room.kept, positions))
 
         out = self._compute(self._call(query, early, cached, (mask, sight), options)).flatten(0, 1)
         return out if self._real is None else out.index_select(0, self._real)
@@ -133,11 +133,11 @@ class AttentionStep:
 
         def sight() -> Seen:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
-            return Seen(positions=positions, window=window, forgotten=last_evicted(self.pool.room.kept, positions[:, :1]))
+            return Seen(positions=positions, window=window, evicted=last_evicted(self.pool.room.kept, positions[:, :1]))
 
         def mask() -> Tensor:
             seen = sight()
-            hidden = kernel.additive_mask(seen.positions, length, query.dtype, window, seen.forgotten)
+            hidden = kernel.additive_mask(seen.positions, length, query.dtype, window, seen.evicted)
             hidden = self._patterned(hidden, seen.positions)
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
 
