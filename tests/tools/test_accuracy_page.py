@@ -72,6 +72,8 @@ def test_the_page_names_the_worst_group_and_why(tmp_path: Path, predicted: float
     assert said in line
     assert "basis datasheet" in line
     assert "| **missed** |" in page
+    off = f"{abs(predicted / 10 - 1):.1%}".replace("%", " %")
+    assert page.index("## What it means for you") < page.index(f"| TPOT | {off} | {off} |") < page.index("## How to read the rest")
     assert tool.is_current(page)
     tables = [line for line in page.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
