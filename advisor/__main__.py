@@ -8,7 +8,7 @@ from advisor.cli.main import main as run_commands
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; without a command, the session. Gives back the exit code."""
-    return run_commands(arguments, open_session=_open_session)
+    return run_commands(arguments, open_interface=_open_session)
 
 
 def _open_session(*, ascii: bool, light: bool, resume: bool) -> int:

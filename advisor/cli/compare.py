@@ -1,4 +1,4 @@
-"""`advisor compare`: predicted beside measured for a finished run."""
+"""`advisor compare`: a finished run against its predictions."""
 
 from pathlib import Path
 
@@ -9,12 +9,12 @@ from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
 
 
-@click.command("compare", short_help="Show predicted beside measured for a finished run.")
+@click.command("compare", short_help="Compare a finished run with its predictions.")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN.JSON")
-@click.option("--strict", is_flag=True, help="Exit code 5 also when a value leaves its predicted range.")
+@click.option("--strict", is_flag=True, help="Exit code 5 also if a measured value is outside its predicted range.")
 @with_output
 def command(output: Output, run: Path, strict: bool) -> ExitCode:
-    """Show predicted beside measured, rung by rung, and what each technique changed.
+    """Compare predicted and measured values, rung by rung, and what each technique changed.
 
     RUN.JSON is what `advisor apply` wrote, or its folder. Exit code 5: a measured value misses a limit.
     """

@@ -15,7 +15,7 @@ from advisor.profiles.errors import ExitCode
 @with_output
 def command(output: Output, out: Path, quick: bool) -> ExitCode:
     """Measure this machine, plan the shipped model for it, apply the plan, and compare."""
-    # Deferred: `--help` needs none of it.
+    # Imported here because `--help` does not need it.
     from advisor.cli.demo_run import run_demo
     from advisor.cli.progress import ProgressLines
     from advisor.feedback.compare import compare

@@ -1,4 +1,4 @@
-"""What `advisor demo` runs: profile, plan with one technique in every slot, and the ladder, on the shipped model."""
+"""The steps of `advisor demo`: profile this machine, plan the shipped model with one technique per slot, apply the plan."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ QUALITY_LOSS_PCT = 5.0
 
 
 def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
-    """Profile (unless a fresh one is stored), plan with one technique in every slot, and measure the ladder.
+    """Profile this machine unless a fresh profile is stored, plan, and measure the plan; progress and the advice go to `on_event`.
 
     Raises `AdvisorError` as profiling and applying do.
     """
@@ -34,7 +34,7 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
     check_disk(out)
     model, engine = find_model(MODEL), load_engine("advisor")
     if fresh_profile(fingerprint(detect())) is None:
-        on_event("measuring this machine; about a minute")
+        on_event("measuring this machine, which takes about a minute")
         measure_profile(None, on_event, budget_s=25.0 if quick else None)
     target = resolve_target(None, "auto", engine)
     request = demo_request(model)
@@ -46,12 +46,12 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
 
 
 def demo_request(model: ModelSpec) -> Request:
-    """One technique in every slot, of those that this workload lets in unasked."""
-    asked = Request(workload=WORKLOAD, limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT), prefer=Prefer.BALANCED)
+    """A request that requires, for each slot, the first technique that accepts the demo's workload."""
+    request = Request(workload=WORKLOAD, limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT), prefer=Prefer.BALANCED)
     deployment, names = baseline(model, max_sequences=WORKLOAD.concurrency or 1), list[str]()
     for kind in TECHNIQUES:
-        fitting = next((variant for variant in kind().variants() if variant.refuse(asked, deployment) is None), None)
-        if fitting is not None:
+        accepted = next((variant for variant in kind().variants() if variant.refuse(request, deployment) is None), None)
+        if accepted is not None:
             names.append(kind.name)
-            deployment = fitting.sketch(deployment, asked)
-    return asked.model_copy(update={"require": tuple(names)})
+            deployment = accepted.sketch(deployment, request)
+    return request.model_copy(update={"require": tuple(names)})

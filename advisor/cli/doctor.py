@@ -1,4 +1,4 @@
-"""`advisor doctor`: what was detected and how, for bug reports."""
+"""`advisor doctor`: a report of the machine, versions, paths and profiles, for bug reports."""
 
 import os
 import platform
@@ -24,7 +24,7 @@ from advisor.profiles.store import fresh_profile, list_profiles, profiles_folder
 @click.command("doctor", short_help="Report what was detected and how, for bug reports.")
 @with_output
 def command(output: Output) -> ExitCode:
-    """Report what was detected and how, versions, paths and profiles. User names and home paths are taken out."""
+    """Report what was detected and how, versions, paths and profiles. User names and home paths are removed."""
     from advisor.rendering.text.table import tree_text
 
     report = examine()
@@ -49,19 +49,19 @@ _PACKAGES = (
 
 
 def examine() -> dict[str, Any]:
-    """Everything a bug report needs, user names and home paths taken out."""
-    here = detect()
+    """The content of a bug report, without user names and home paths."""
+    detected = detect()
     report = {
         "advisor": __version__,
         "python": platform.python_version(),
-        "system": here.host.platform,
+        "system": detected.host.platform,
         "packages": dict.fromkeys(_PACKAGES) | versions(_PACKAGES),
-        "processor": _processor(here),
-        "gpus": [_gpu(gpu) for gpu in here.gpus],
+        "processor": _processor(detected),
+        "gpus": [_gpu(gpu) for gpu in detected.gpus],
         "cpp_compiler": cpp_compiler(),
-        "detection_notes": list(here.notes),
-        "machine": _machine(here),
-        "profiles": _profiles(here),
+        "detection_notes": list(detected.notes),
+        "machine": _machine(detected),
+        "profiles": _profiles(detected),
         "paths": {"program": str(Path(__file__).parents[1]), "profiles": str(profiles_folder()), "python": sys.executable},
         "settings": {name: value for name, value in sorted(os.environ.items()) if name.startswith("ADVISOR_") or name in _SETTINGS},
         "shipped": {"hardware": len(shipped_hardware()), "models": len(shipped_models())},
@@ -74,7 +74,7 @@ _SETTINGS = ("CUDA_VISIBLE_DEVICES", "HF_HUB_OFFLINE", "NO_COLOR", "OMP_NUM_THRE
 
 
 def redact(value: Any) -> Any:
-    """The same value with home folders as `~` and the user's name as `USER`, wherever they stand in a text."""
+    """The same value with home folders replaced by `~` and the user's name by `USER` in every string."""
     if isinstance(value, dict):
         return {key: redact(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -90,8 +90,8 @@ def _redacted(text: str) -> str:
     return text
 
 
-def _processor(here: Detected) -> dict[str, Any]:
-    cpu, host = here.host.cpu, here.host
+def _processor(detected: Detected) -> dict[str, Any]:
+    cpu, host = detected.host.cpu, detected.host
     return {
         "model": cpu.model,
         "cores": cpu.cores,
@@ -117,14 +117,14 @@ def _gpu(gpu: Any) -> dict[str, Any]:
     }
 
 
-def _machine(here: Detected) -> dict[str, Any]:
+def _machine(detected: Detected) -> dict[str, Any]:
     try:
-        return {"hardware": detected_hardware(here).id, "fingerprint": fingerprint(here)}
+        return {"hardware": detected_hardware(detected).id, "fingerprint": fingerprint(detected)}
     except AdvisorError as error:
-        return {"hardware": None, "fingerprint": fingerprint(here), "problem": error.message}
+        return {"hardware": None, "fingerprint": fingerprint(detected), "problem": error.message}
 
 
-def _profiles(here: Detected) -> dict[str, Any]:
-    fresh = fresh_profile(fingerprint(here))
+def _profiles(detected: Detected) -> dict[str, Any]:
+    fresh = fresh_profile(fingerprint(detected))
     stored = [{"name": item.name, "fingerprint": item.fingerprint, "taken": item.taken} for item in list_profiles()]
     return {"used_by_default": fresh.name if fresh else None, "stored": stored}

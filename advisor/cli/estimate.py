@@ -1,4 +1,4 @@
-"""`advisor estimate`: price one explicit way to run a model."""
+"""`advisor estimate`: predict the metrics of one explicit configuration of a model."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,24 +15,24 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
     from advisor.planning.question import EstimateQuestion
 
 
-@click.command("estimate", short_help="Price one explicit way to run MODEL.")
+@click.command("estimate", short_help="Predict the metrics of one explicit configuration of MODEL.")
 @click.argument("model")
 @click.option("--hardware", metavar="ID", required=True, help="An id of `advisor hardware`.")
-@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="How many of them.")
-@click.option("--engine", metavar="E", default="advisor", show_default=True, help="What runs it: advisor, vllm, llama.cpp, ...")
-@click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; without it, the model's own.")
+@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
+@click.option("--engine", metavar="E", default="advisor", show_default=True, help="Serving engine: advisor, vllm, llama.cpp, ...")
+@click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; default: the model's own.")
 @click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8 or int4.")
-@click.option("--tp", type=QuantityType(COUNT), default=1, show_default=True, help="Tensor parallel ways.")
-@click.option("--pp", type=QuantityType(COUNT), default=1, show_default=True, help="Pipeline parallel stages.")
+@click.option("--tp", type=QuantityType(COUNT), default=1, show_default=True, help="Tensor parallel size.")
+@click.option("--pp", type=QuantityType(COUNT), default=1, show_default=True, help="Pipeline parallel size.")
 @with_load
-@click.option("--offline", "offline_load", is_flag=True, help="All requests are there at the start; as many run as fit.")
+@click.option("--offline", "offline_load", is_flag=True, help="All requests are queued at the start; as many run at once as fit.")
 @with_limits(lambda limit: limit.in_goodput, note="; counts in the goodput")
 @click.option("--profile", "-P", default="auto", show_default=True, metavar="NAME", help="Stored profile; `none` for the data sheet.")
 @with_output
-def command(output: Output, **asked: Any) -> ExitCode:
-    """Price one explicit way to run MODEL: no search. Without a load, one request at a time."""
-    missing = {name: flag for name, flag in LENGTHS.items() if not asked[name]}
-    if missing and asked["trace"] is None:
+def command(output: Output, **options: Any) -> ExitCode:
+    """Predict the metrics of one explicit configuration of MODEL, without a search. Without a load, one request runs at a time."""
+    missing = {name: flag for name, flag in LENGTHS.items() if not options[name]}
+    if missing and options["trace"] is None:
         raise AdvisorError(
             "usage",
             f"missing {' and '.join(missing.values())}",
@@ -41,52 +41,52 @@ def command(output: Output, **asked: Any) -> ExitCode:
             field=next(iter(missing)),
             action=ErrorAction.GIVE,
         )
-    question = _question(asked)
+    question = _question(options)
     from advisor.cli.progress import ProgressLines
     from advisor.rendering.text.metrics import extrapolation_lines, limit_probabilities, metrics_text
     from advisor.service import estimate
 
     with ProgressLines(quiet=output.quiet) as progress:
-        priced = estimate(question, progress)
+        result = estimate(question, progress)
     output.emit(
         lambda: {
             "model": question.model,
             "hardware": question.hardware,
-            "metrics": priced.metrics.as_dict(),
-            "chances": limit_probabilities(priced.metrics, question.all_limits),
-            "outside": priced.extrapolation_warning,
-            "notes": list(priced.warnings),
+            "metrics": result.metrics.as_dict(),
+            "chances": limit_probabilities(result.metrics, question.all_limits),
+            "outside": result.extrapolation_warning,
+            "notes": list(result.warnings),
         },
         lambda: "\n".join(
             (
-                metrics_text(priced.metrics, question.all_limits, **output.look),
-                *extrapolation_lines(priced.extrapolation_warning, **output.look),
+                metrics_text(result.metrics, question.all_limits, **output.look),
+                *extrapolation_lines(result.extrapolation_warning, **output.look),
             )
         ),
     )
     return ExitCode.OK
 
 
-def _question(asked: dict[str, Any]) -> "EstimateQuestion":
+def _question(options: dict[str, Any]) -> "EstimateQuestion":
     from advisor.planning.question import EstimateQuestion  # loads the estimator: not needed for --help
 
     return EstimateQuestion(
-        model=asked["model"],
-        hardware=asked["hardware"],
-        devices=max(asked["devices"], asked["tp"] * asked["pp"]),
-        engine=asked["engine"],
-        weights=asked["weights"],
-        kv=asked["kv"],
-        tp=asked["tp"],
-        pp=asked["pp"],
-        prompt_tokens=asked["prompt_tokens"],
-        output_tokens=asked["output_tokens"],
-        shared_prefix_tokens=asked["shared_prefix"],
-        concurrency=asked["concurrency"],
-        request_rate_per_s=asked["request_rate"],
-        burst=asked["burst"],
-        trace=asked["trace"],
-        offline_load=asked["offline_load"],
-        limits=asked["limits"],
-        profile=asked["profile"],
+        model=options["model"],
+        hardware=options["hardware"],
+        devices=max(options["devices"], options["tp"] * options["pp"]),
+        engine=options["engine"],
+        weights=options["weights"],
+        kv=options["kv"],
+        tp=options["tp"],
+        pp=options["pp"],
+        prompt_tokens=options["prompt_tokens"],
+        output_tokens=options["output_tokens"],
+        shared_prefix_tokens=options["shared_prefix"],
+        concurrency=options["concurrency"],
+        request_rate_per_s=options["request_rate"],
+        burst=options["burst"],
+        trace=options["trace"],
+        offline_load=options["offline_load"],
+        limits=options["limits"],
+        profile=options["profile"],
     )

@@ -1,4 +1,4 @@
-"""`advisor explain`: one page on a technique, metric, limit, plan field or error code, and on what it does in a plan."""
+"""`advisor explain`: one page on a technique, metric, limit, plan field or error code, with its numbers in a plan if one is given."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from advisor.profiles.errors import ExitCode
 
 
 def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
-    """The topics that begin so, for the shell."""
-    from advisor.help.topics import topics  # loads what the planner knows: not needed for --help
+    """The topics that begin with `incomplete`, for shell completion."""
+    from advisor.help.topics import topics  # loads every technique: not needed for --help
 
     return sorted({name for names in topics().values() for name in names if name.startswith(incomplete)})
 
@@ -18,7 +18,7 @@ def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> lis
 @click.command("explain", short_help="Explain a technique, metric, limit, plan field or error code.")
 @click.argument("topic", required=False, shell_complete=complete)
 @click.option(
-    "--plan", "file", type=click.Path(path_type=Path), metavar="FILE", help="What it does in this plan, and what would let it in."
+    "--plan", "file", type=click.Path(path_type=Path), metavar="FILE", help="Add its numbers in this plan, and what would admit it."
 )
 @with_output
 def command(output: Output, topic: str | None, file: Path | None) -> ExitCode:
@@ -30,8 +30,8 @@ def command(output: Output, topic: str | None, file: Path | None) -> ExitCode:
     from advisor.help.topics import explain, topics
 
     if topic is None and file is None:
-        known = topics()
-        output.emit(lambda: {"topics": known}, lambda: topics_text(known, **output.look))
+        by_kind = topics()
+        output.emit(lambda: {"topics": by_kind}, lambda: topics_text(by_kind, **output.look))
         return ExitCode.OK
     if file is not None:
         from advisor.help.plan_topics import explain_in_plan  # loads the planner

@@ -1,4 +1,4 @@
-"""Every way a command can end badly, rendered: `error[code]`, `note:`, `help:` on stderr, or one JSON object."""
+"""Prints every failure of a command: `error[code]`, `note:` and `help:` on stderr, or one JSON object."""
 
 import errno
 import json
@@ -16,28 +16,28 @@ from advisor.running.folders import state_folder
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived; raised so that `finally` blocks run."""
+    """Raised on SIGTERM, so that `finally` blocks run."""
 
 
 def report(error: BaseException, *, as_json: bool) -> int:
-    """Print one failure on stderr and give back the exit code."""
-    known = describe(error)
+    """Print one failure on stderr and return the exit code."""
+    failure = describe(error)
     if as_json:
-        text = json.dumps({"error": known.as_dict()}, ensure_ascii=False)
+        text = json.dumps({"error": failure.as_dict()}, ensure_ascii=False)
     else:
         text = "\n".join(
             (
-                f"error[{known.code}]: {known.message}",
-                *(f"  note: {note}" for note in known.notes),
-                *(f"  help: {line}" for line in known.help),
+                f"error[{failure.code}]: {failure.message}",
+                *(f"  note: {note}" for note in failure.notes),
+                *(f"  help: {line}" for line in failure.help),
             )
         )
     print(text, file=sys.stderr, flush=True)
-    return int(known.exit_code)
+    return int(failure.exit_code)
 
 
 def describe(error: BaseException) -> AdvisorError:
-    """The failure in our own terms; what nobody foresaw is logged."""
+    """The exception as an `AdvisorError`; the trace of an unexpected one is written to a log file."""
     if isinstance(error, AdvisorError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -57,7 +57,7 @@ def describe(error: BaseException) -> AdvisorError:
 
 def _usage(error: click.UsageError) -> AdvisorError:
     path = error.ctx.command_path if error.ctx else "advisor"
-    meant = getattr(error, "possibilities", None) or ()
+    suggestions = getattr(error, "possibilities", None) or ()
     prefix = f"{path} " if isinstance(error, click.NoSuchCommand) else ""
     message = error.message if isinstance(error, click.NoSuchOption | click.NoSuchCommand) else error.format_message()
     field = field_of(error.param) if isinstance(error, click.BadParameter) else None
@@ -66,7 +66,7 @@ def _usage(error: click.UsageError) -> AdvisorError:
         "usage",
         _sentence(message.replace("'", "`")),
         exit_code=ExitCode.USAGE,
-        help=(*(f"did you mean `{prefix}{word}`?" for word in meant), f"{path} --help"),
+        help=(*(f"did you mean `{prefix}{word}`?" for word in suggestions), f"{path} --help"),
         field=field,
         action=action,
     )

@@ -20,12 +20,12 @@ def command() -> None:
 @command.command("list")
 @with_output
 def list_all(output: Output) -> ExitCode:
-    """List every accelerator that advisor knows."""
+    """List the accelerators of the catalogue."""
     from advisor.profiles.hardware import load_hardware, shipped_hardware
     from advisor.rendering.text.hardware import hardware_table_text
 
-    known = [load_hardware(id) for id in shipped_hardware()]
-    output.emit(lambda: {"hardware": [_record(item) for item in known]}, lambda: hardware_table_text(known, **output.look))
+    catalogue = [load_hardware(id) for id in shipped_hardware()]
+    output.emit(lambda: {"hardware": [_record(item) for item in catalogue]}, lambda: hardware_table_text(catalogue, **output.look))
     return ExitCode.OK
 
 
@@ -37,8 +37,8 @@ def show(output: Output, id: str) -> ExitCode:
     from advisor.profiles.hardware import load_hardware
     from advisor.rendering.text.hardware import hardware_text
 
-    found = load_hardware(id)
-    output.emit(lambda: _record(found), lambda: hardware_text(found, **output.look))
+    hardware = load_hardware(id)
+    output.emit(lambda: _record(hardware), lambda: hardware_text(hardware, **output.look))
     return ExitCode.OK
 
 
@@ -48,18 +48,18 @@ def _record(hardware: "Hardware") -> dict[str, object]:
 
 @command.command("detect")
 @with_output
-def detect_here(output: Output) -> ExitCode:
-    """Show what this machine is, and what it reads as for planning."""
+def detect_command(output: Output) -> ExitCode:
+    """Show what was detected on this machine, and the hardware record that planning uses for it."""
     from advisor.backends.detection.detect import detect, detected_hardware, fingerprint
     from advisor.cli.doctor import redact
     from advisor.rendering.text.hardware import hardware_text
     from advisor.rendering.text.table import tree_text
 
-    here = detect()
-    found = detected_hardware(here)
-    seen = redact({"fingerprint": fingerprint(here), **dataclasses.asdict(here)})
+    detected = detect()
+    hardware = detected_hardware(detected)
+    report = redact({"fingerprint": fingerprint(detected), **dataclasses.asdict(detected)})
     output.emit(
-        lambda: {**seen, "devices": here.devices, "hardware": _record(found)},
-        lambda: f"{tree_text(seen, **output.look)}\n{hardware_text(found, **output.look)}",
+        lambda: {**report, "devices": detected.devices, "hardware": _record(hardware)},
+        lambda: f"{tree_text(report, **output.look)}\n{hardware_text(hardware, **output.look)}",
     )
     return ExitCode.OK

@@ -1,4 +1,4 @@
-"""Options that say which requests come, and when: shared by the commands that predict serving."""
+"""Options of the workload: token lengths, and how requests arrive. Shared by the commands that predict serving."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import REQUESTS, TOKENS
 
-if TYPE_CHECKING:  # parsing what a trace holds waits until a command runs
+if TYPE_CHECKING:  # loads pydantic, which --help does not need
     from advisor.profiles.trace import Trace
 
 _RATE = LIMITS["request_rate_per_s"]
@@ -25,39 +25,39 @@ FLAGS = {
 }
 """Parameters that each describe a load, and their flags."""
 LENGTHS = {"prompt_tokens": "--prompt-tokens", "output_tokens": "--output-tokens"}
-"""Parameters that a trace takes the place of, and their flags."""
+"""Parameters that a trace replaces, and their flags."""
 
 
 def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options of a load; the command receives `trace: Trace | None` beside the plain numbers. At most one load is given."""
+    """Add the options of a load; the command receives `trace: Trace | None` with the numbers. At most one load may be given."""
 
-    @click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Tokens of a usual prompt.")
-    @click.option("--output-tokens", type=QuantityType(TOKENS), help="Tokens of an answer.")
-    @click.option("--shared-prefix", type=QuantityType(TOKENS), help="Tokens with which every prompt begins, such as instructions.")
-    @click.option("--concurrency", type=QuantityType(REQUESTS), help="Requests in flight at once.")
+    @click.option("--prompt-tokens", type=QuantityType(TOKENS), help="Prompt tokens per request.")
+    @click.option("--output-tokens", type=QuantityType(TOKENS), help="Output tokens per request.")
+    @click.option("--shared-prefix", type=QuantityType(TOKENS), help="Prompt tokens that all requests share, such as instructions.")
+    @click.option("--concurrency", type=QuantityType(REQUESTS), help="Concurrent requests.")
     @click.option(_RATE.flag, type=QuantityType(_RATE.quantity), help=f"{_RATE.help}.")
-    @click.option("--burst", type=QuantityType(REQUESTS), metavar="N", help="So many requests at once, and nobody follows.")
+    @click.option("--burst", type=QuantityType(REQUESTS), metavar="N", help="N requests that all arrive at once.")
     @click.option(
         "--load-trace", type=click.Path(path_type=Path), metavar="FILE",
         help="CSV or JSON lines of requests: arrival_s, prompt_tokens, output_tokens.",
     )  # fmt: skip
     @functools.wraps(command)
-    def wrapped(*args: Any, **asked: Any) -> Any:
-        return command(*args, **read_load(asked))
+    def wrapped(*args: Any, **options: Any) -> Any:
+        return command(*args, **read_load(options))
 
     return wrapped
 
 
-def read_load(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The same parameters with what `load_trace` holds as `trace`. Raises as `check_load` does, and for a trace that cannot be read."""
-    check_load(asked)
-    read = dict(asked)
+def read_load(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parameters with the content of `load_trace` as `trace`. Raises as `check_load` does, and for an unreadable trace."""
+    check_load(options)
+    read = dict(options)
     return {**read, "trace": _read(read.pop("load_trace"))}
 
 
-def check_load(asked: Mapping[str, Any]) -> None:
-    """Raise `AdvisorError` `usage` for two loads, and for lengths beside a trace, which has its own."""
-    given = [name for name in FLAGS if asked.get(name)]
+def check_load(options: Mapping[str, Any]) -> None:
+    """Raise `AdvisorError` `usage` for two loads, and for lengths given with a trace, which has its own."""
+    given = [name for name in FLAGS if options.get(name)]
     if len(given) > 1:
         raise AdvisorError(
             "usage",
@@ -67,8 +67,8 @@ def check_load(asked: Mapping[str, Any]) -> None:
             field=question_field(given[0]),
             action=ErrorAction.CHOOSE,
         )
-    lengths = [name for name in LENGTHS if asked.get(name)]
-    if asked.get("load_trace") and lengths:
+    lengths = [name for name in LENGTHS if options.get(name)]
+    if options.get("load_trace") and lengths:
         raise AdvisorError(
             "usage",
             f"{' and '.join(LENGTHS[name] for name in lengths)} and --load-trace exclude each other",

@@ -1,4 +1,4 @@
-"""The command group and the one place where a run of the command line begins and ends."""
+"""The command group, and the entry point of the command line."""
 
 import contextlib
 import gc
@@ -18,13 +18,13 @@ from advisor import __version__
 from advisor.cli.failures import Terminated, report
 from advisor.profiles.errors import ExitCode
 
-# Name to the line that `advisor --help` shows, so that help loads no command.
+# The line that `advisor --help` shows for each command, so that help imports no command.
 COMMANDS = {
     "plan": "Find the best way to run MODEL under the given limits.",
-    "apply": "Run a plan for real, technique by technique, and measure it.",
-    "compare": "Show predicted beside measured for a finished run.",
-    "quality": "Measure what techniques cost in quality, head by head.",
-    "estimate": "Price one explicit way to run MODEL.",
+    "apply": "Run a plan, technique by technique, and measure it.",
+    "compare": "Compare a finished run with its predictions.",
+    "quality": "Measure the quality loss of techniques, head by head.",
+    "estimate": "Predict the metrics of one explicit configuration of MODEL.",
     "validate": "Predict published measurements and report the errors.",
     "profile": "Measure this machine, and manage stored profiles.",
     "hardware": "List, show and detect accelerators.",
@@ -70,14 +70,14 @@ class CommandGroup(click.Group):
 @click.option(
     "--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written on stderr."
 )
-@click.option("--resume", is_flag=True, help="Session: go on with the last plan.")
-@click.option("--ascii", "ascii_", is_flag=True, help="Session: draw with ASCII characters only.")
-@click.option("--light", is_flag=True, help="Session: colours for a light terminal.")
+@click.option("--resume", is_flag=True, help="Terminal interface: restore the last plan.")
+@click.option("--ascii", "ascii_", is_flag=True, help="Terminal interface: draw with ASCII characters only.")
+@click.option("--light", is_flag=True, help="Terminal interface: colours for a light terminal.")
 @click.pass_context
 def cli(ctx: click.Context, resume: bool, ascii_: bool, light: bool) -> int | None:
-    """Plan how to run a Transformer, apply the plan, and see measured beside predicted.
+    """Plan how to run a Transformer, apply the plan, and compare measured with predicted values.
 
-    Without a command, `advisor` opens the planning session on a terminal.
+    Without a command, `advisor` opens the terminal interface.
     """
     if ctx.invoked_subcommand is not None:
         return None
@@ -89,20 +89,20 @@ def cli(ctx: click.Context, resume: bool, ascii_: bool, light: bool) -> int | No
 
 
 class OpenTerminalInterface(Protocol):
-    """Opens the session; the layer above gives it, as no command may import a screen."""
+    """Opens the terminal interface; `advisor.__main__` passes it in, because the command line does not import the interface."""
 
     def __call__(self, *, ascii: bool, light: bool, resume: bool) -> int:
-        """Run it until it is left; gives back the exit code."""
+        """Run it until the user leaves it; returns the exit code."""
 
 
 GARBAGE_THRESHOLD = 200_000
-"""New objects between two looks for cycles: at Python's own 700 a plan spends a fifth of its time looking and finds none."""
+"""Allocations between two runs of the garbage collector: at Python's 700, planning spends a fifth of its time in it and frees nothing."""
 
 
-def main(arguments: Sequence[str] | None = None, *, open_session: OpenTerminalInterface | None = None) -> int:
-    """Run one command line; every error is rendered here. Gives back the exit code.
+def main(arguments: Sequence[str] | None = None, *, open_interface: OpenTerminalInterface | None = None) -> int:
+    """Run one command line, print any error, and return the exit code.
 
-    `open_session` is called where no command is given; without it, that is a usage error.
+    `open_interface` is called if no command is given; without it, that is a usage error.
     """
     gc.set_threshold(GARBAGE_THRESHOLD)
     _open_closed_streams()
@@ -110,15 +110,15 @@ def main(arguments: Sequence[str] | None = None, *, open_session: OpenTerminalIn
     as_json = _wants_json_errors(given)
     try:
         with _terminated_as_exception():
-            return _run(given, open_session)
+            return _run(given, open_interface)
     except BaseException as error:  # noqa: BLE001 - the outermost frame: whatever happened is reported, never shown as a trace
         return _reader_left() if isinstance(error, BrokenPipeError) else report(error, as_json=as_json)
 
 
-def _run(arguments: list[str], open_session: OpenTerminalInterface | None) -> int:
-    """What click's own `main` does, less its swallowing of closed pipes and its printing of errors."""
+def _run(arguments: list[str], open_interface: OpenTerminalInterface | None) -> int:
+    """The same as click's `main`, except that closed pipes and errors propagate."""
     try:
-        with cli.make_context("advisor", arguments, auto_envvar_prefix="ADVISOR", obj=open_session) as context:
+        with cli.make_context("advisor", arguments, auto_envvar_prefix="ADVISOR", obj=open_interface) as context:
             code = cli.invoke(context)
     except click.exceptions.Exit as ended:  # as after --help
         code = ended.exit_code
@@ -127,22 +127,22 @@ def _run(arguments: list[str], open_session: OpenTerminalInterface | None) -> in
 
 
 def _open_closed_streams() -> None:
-    """Python has no stream at all where the shell closed one (`>&-`); what goes there is to be lost, not to fail."""
+    """Replace streams that the shell closed (`>&-`), which Python sets to `None`, so that output to them is discarded."""
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
     sys.stderr = sys.stderr or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - open as long as the process
 
 
 def _reader_left() -> int:
-    """The reader of the output has all it wanted: keep the interpreter from flushing into the closed pipe at exit."""
+    """The reader closed the pipe: keep the interpreter from flushing into it at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
     return ExitCode.OK
 
 
 def _wants_json_errors(arguments: Sequence[str]) -> bool:
-    """Whether errors go out as JSON; read here because a usage error leaves no parsed options behind."""
+    """Whether errors are printed as JSON; read from the arguments because a usage error leaves no parsed options."""
     spelled = [f"{left}={right}" for left, right in itertools.pairwise(arguments)]
-    wanted = "--error-format=json"
-    return wanted in spelled or wanted in arguments or os.environ.get("ADVISOR_ERROR_FORMAT") == "json"
+    option = "--error-format=json"
+    return option in spelled or option in arguments or os.environ.get("ADVISOR_ERROR_FORMAT") == "json"
 
 
 @contextlib.contextmanager

@@ -19,13 +19,13 @@ def command() -> None:
 @command.command("list")
 @with_output
 def list_all(output: Output) -> ExitCode:
-    """List the shipped architectures, which are planned for without a network."""
+    """List the shipped architectures, which can be planned for without a network."""
     from advisor.profiles.architectures.spec import shipped_models
     from advisor.profiles.model_store import find_model
     from advisor.rendering.text.models import models_text
 
-    known = [find_model(id) for id in shipped_models()]
-    output.emit(lambda: {"models": [_record(spec) for spec in known]}, lambda: models_text(known, **output.look))
+    models = [find_model(id) for id in shipped_models()]
+    output.emit(lambda: {"models": [_record(spec) for spec in models]}, lambda: models_text(models, **output.look))
     return ExitCode.OK
 
 
@@ -44,7 +44,7 @@ def show(output: Output, model: str, offline: bool) -> ExitCode:
 
 
 def _record(spec: "ModelSpec") -> dict[str, object]:
-    """The published summary of an architecture."""
+    """The summary of an architecture that `--json` prints."""
     return {
         "id": spec.id,
         "family": spec.family,

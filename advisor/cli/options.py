@@ -1,4 +1,4 @@
-"""Options that every command shares, and the one way to print a result."""
+"""Options that every command has, and printing of results."""
 
 import functools
 import json
@@ -26,7 +26,7 @@ class LookOptions(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Where a command's result goes: data to stdout, narration to stderr."""
+    """How a command prints: results to stdout, notes to stderr."""
 
     format: str
     quiet: bool
@@ -35,24 +35,24 @@ class Output:
 
     @property
     def look(self) -> LookOptions:
-        """How text is to be drawn."""
+        """Keyword arguments for the text views."""
         return {"width": WIDTH, "colour": self.colour, "ascii": self.ascii}
 
     def emit(self, document: Callable[[], Mapping[str, Any]], text: Callable[[], str]) -> None:
-        """Print a result as JSON or YAML of `document`, or as `text`; only the one asked for is made."""
+        """Print a result as JSON or YAML of `document`, or as `text`; only the one that is printed is computed."""
         click.echo((text() if self.format == "text" else self._data(document())).rstrip("\n"), color=True)
 
     def _data(self, document: Mapping[str, Any]) -> str:
         stamped = {"format": FORMAT, **document}
         if self.format == "json":
             return json.dumps(stamped, ensure_ascii=False, indent=2)
-        import yaml  # only here: text and JSON do not need its 15 ms
+        import yaml  # takes 15 ms; text and JSON do not need it
 
         dumped: str = yaml.safe_dump(json.loads(json.dumps(stamped)), sort_keys=False, allow_unicode=True, width=120)
         return dumped
 
     def note(self, line: str) -> None:
-        """Say one line on stderr unless quiet."""
+        """Print one line on stderr unless quiet."""
         if not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
@@ -81,10 +81,10 @@ def _coloured(wish: str) -> bool:
 
 
 class DefaultGroup(click.Group):
-    """A noun such as `hardware`: alone it lists, and a word that is none of its verbs is shown."""
+    """A group such as `hardware`: alone it lists, and with an argument that is not one of its commands it shows that item."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put in the verb that was left out."""
+        """Insert `list` or `show` where the command is omitted."""
         if not args or (args[0].startswith("-") and args[0] not in ("-h", "--help")):
             args = ["list", *args]
         elif not args[0].startswith("-") and args[0] not in self.commands and "show" in self.commands:

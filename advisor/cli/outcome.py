@@ -1,4 +1,4 @@
-"""How a finished run ends the command: its exit code, and one error where something died or missed its limit."""
+"""The exit code of a command that shows a run, and the error for a failed rung or a missed limit."""
 
 from typing import TYPE_CHECKING
 

@@ -24,9 +24,9 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 
 @click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
 @click.argument("model", required=False)
-@click.option("-m", "--model", "model_option", metavar="MODEL", help="The model, for those who prefer flags.")
-@click.option("--hardware", metavar="ID", help="An id of `advisor hardware`; without it, this machine.")
-@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="How many of them.")
+@click.option("-m", "--model", "model_option", metavar="MODEL", help="The same as MODEL.")
+@click.option("--hardware", metavar="ID", help="An id of `advisor hardware`; default: this machine.")
+@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
 @click.option(
     "--profile", "-P", is_flag=False, flag_value="now", default="auto", show_default=True, metavar="[NAME]",
     help="Plan from measurements: alone, measure this machine first; =NAME or =FILE, that profile; =none, the data sheet.",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
 @click.option("--require", multiple=True, metavar="TECH[:OPTION=X,...]", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
-@click.option("--choose", metavar="ID", help="Another plan than the best: an id as the table shows it.")
+@click.option("--choose", metavar="ID", help="Choose the plan with this id of the table instead of the best one.")
 @click.option("--offline", is_flag=True, help="Never look for the model on the network.")
 @click.option("--text", "linear", is_flag=True, help="As plain sentences, for screen readers: no table, no drawing, no colour.")
 @click.option("-o", "--output", "file", type=click.Path(path_type=Path), metavar="FILE", help="Save the plan; - prints it.")
@@ -50,7 +50,7 @@ def command(
     file: Path | None,
     choose: str | None,
     linear: bool,
-    **asked: Any,
+    **options: Any,
 ) -> ExitCode:
     """Find the best way to run MODEL under the given limits.
 
@@ -67,55 +67,55 @@ def command(
         )
     if linear and output.format != "text":
         raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them", "format", ErrorAction.CHOOSE)
-    wanted = read_model_and_profile(model or model_option, profile)
-    _check(asked)
+    choice = read_model_and_profile(model or model_option, profile)
+    _check(options)
     from advisor.cli.progress import ProgressLines
     from advisor.planfile.from_advice import plan_of
     from advisor.service import plan as find_plan  # loads the planner: not needed for --help
 
     with ProgressLines(quiet=output.quiet) as progress:
-        question = _question(wanted, asked)
+        question = _question(choice, options)
         advice = find_plan(question, progress, choose=choose) if choose else find_plan(question, progress)
-    return _answer(advice, plan_of(advice, profile_file=wanted.profile_file), file, output, linear=linear)
+    return _answer(advice, plan_of(advice, profile_file=choice.profile_file), file, output, linear=linear)
 
 
 def question_of(words: Sequence[str]) -> "PlanQuestion":
-    """The question that `advisor plan WORDS` puts. Raises `AdvisorError` as the command does, and what click raises for unknown words."""
+    """The question of the command line `advisor plan WORDS`. Raises `AdvisorError` as the command does, and click's usage errors."""
     with command.make_context("plan", list(words)) as context:
-        asked = read_limits(read_load(context.params))
-    wanted = read_model_and_profile(asked["model"] or asked["model_option"], asked["profile"])
-    _check(asked)
-    return _question(wanted, asked)
+        options = read_limits(read_load(context.params))
+    choice = read_model_and_profile(options["model"] or options["model_option"], options["profile"])
+    _check(options)
+    return _question(choice, options)
 
 
-def _question(wanted: ModelAndProfile, asked: dict[str, Any]) -> "PlanQuestion":
-    # Deferred: loads what the planner knows.
+def _question(choice: ModelAndProfile, options: dict[str, Any]) -> "PlanQuestion":
+    # Imported here because it loads the planner.
     from advisor.planning.question import PlanQuestion
 
     return PlanQuestion(
-        model=wanted.model,
-        hardware=asked["hardware"],
-        devices=asked["devices"],
-        profile=wanted.profile,
-        limits=asked["limits"],
-        context_tokens=asked["context"],
-        prompt_tokens=asked["prompt_tokens"],
-        output_tokens=asked["output_tokens"],
-        shared_prefix_tokens=asked["shared_prefix"],
-        concurrency=asked["concurrency"],
-        request_rate_per_s=asked["request_rate"],
-        burst=asked["burst"],
-        trace=asked["trace"],
-        prefer=asked["prefer"],
-        require=asked["require"],
-        forbid=asked["forbid"],
-        offline=asked["offline"],
+        model=choice.model,
+        hardware=options["hardware"],
+        devices=options["devices"],
+        profile=choice.profile,
+        limits=options["limits"],
+        context_tokens=options["context"],
+        prompt_tokens=options["prompt_tokens"],
+        output_tokens=options["output_tokens"],
+        shared_prefix_tokens=options["shared_prefix"],
+        concurrency=options["concurrency"],
+        request_rate_per_s=options["request_rate"],
+        burst=options["burst"],
+        trace=options["trace"],
+        prefer=options["prefer"],
+        require=options["require"],
+        forbid=options["forbid"],
+        offline=options["offline"],
     )
 
 
-def _check(asked: dict[str, Any]) -> None:
-    """Refuse what contradicts itself. Raises `AdvisorError` `usage`."""
-    context, answer = asked["context"], asked["output_tokens"]
+def _check(options: dict[str, Any]) -> None:
+    """Raise `AdvisorError` `usage` where options contradict each other."""
+    context, answer = options["context"], options["output_tokens"]
     if context and answer and answer >= context:
         raise _contradiction(
             f"--output-tokens {answer} leaves no room for a prompt in --context {context}",
@@ -123,7 +123,7 @@ def _check(asked: dict[str, Any]) -> None:
             "output_tokens",
             ErrorAction.LOWER,
         )
-    if both := sorted(set(map(technique_in, asked["require"])) & set(asked["forbid"])):
+    if both := sorted(set(map(technique_in, options["require"])) & set(options["forbid"])):
         raise _contradiction(
             f"`{both[0]}` is both required and forbidden", f"drop --require {both[0]} or --forbid {both[0]}", "require", ErrorAction.DROP
         )
@@ -134,31 +134,31 @@ def _contradiction(message: str, help: str, field: str, action: ErrorAction) -> 
 
 
 def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Output, *, linear: bool) -> ExitCode:
-    """Print the advice, save the plan even when the reader of the output has gone, and say whether it fits.
+    """Print the advice and save the plan, even if the reader of stdout has closed it. Raises `no-plan` where nothing fits.
 
-    The file `-` is stdout, which then holds the plan and nothing else.
+    With the file `-`, stdout gets the plan file and nothing else.
     """
     from advisor.planfile.from_advice import with_plan_ids
     from advisor.planfile.store import save_plan
     from advisor.planfile.yaml import plan_record, to_yaml
 
     shown = with_plan_ids(advice, plan)
-    printed = file == Path("-")
+    to_stdout = file == Path("-")
     try:
-        if output.format == "yaml" or (printed and output.format == "text"):
+        if output.format == "yaml" or (to_stdout and output.format == "text"):
             click.echo(to_yaml(plan), nl=False)
         else:
-            output.emit(lambda: plan_record(plan), lambda: _told(shown, output, linear=linear))
+            output.emit(lambda: plan_record(plan), lambda: _advice_text(shown, output, linear=linear))
     finally:
-        if file is not None and not printed:
-            output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already says this; left as it is")
+        if file is not None and not to_stdout:
+            output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already has this content; not written again")
     if plan.verdict.status == "misses":
         raise no_plan(advice)
     return ExitCode.OK
 
 
-def _told(advice: "Advice", output: Output, *, linear: bool) -> str:
-    """The advice as text: drawn, or in sentences."""
+def _advice_text(advice: "Advice", output: Output, *, linear: bool) -> str:
+    """The advice as tables or as sentences."""
     if linear:
         from advisor.rendering.text.linear import linear_text
 
@@ -168,25 +168,26 @@ def _told(advice: "Advice", output: Output, *, linear: bool) -> str:
     return advice_text(advice, **output.look)
 
 
-_ASKED_FLAGS = {"context_tokens": "--context", "devices": "--devices", "concurrency": "--concurrency"}
-"""Flags of what is asked for rather than limited: whole numbers."""
+_REQUEST_FLAGS = {"context_tokens": "--context", "devices": "--devices", "concurrency": "--concurrency"}
+"""Flags of the request that are whole numbers rather than limits."""
 
 
 def no_plan(advice: "Advice") -> AdvisorError:
-    """The failure to report when nothing fits: the limit that binds, and the smallest change of each that would help."""
+    """The error for a question without a plan: the binding limit, and the smallest change of each limit that admits a plan."""
     from advisor.planfile.summary import violation_text
 
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
-    notes = [f"nearest is {nearest}"]
+    notes = [f"the nearest plan is {nearest}"]
     if advice.binding:
-        notes.append(f"the limit that binds is {violation_text(advice.binding)}")
-    notes += [f"it also misses {violation_text(miss)}" for miss in advice.chosen.violations if miss != advice.binding]
+        notes.append(f"the binding limit is {violation_text(advice.binding)}")
+    notes += [f"it also misses {violation_text(violation)}" for violation in advice.chosen.violations if violation != advice.binding]
     return AdvisorError(
         "no-plan",
         f"no plan meets all limits ({advice.considered} tried)",
         exit_code=ExitCode.NO_PLAN,
         notes=tuple(notes),
-        help=tuple(_way_out(item, advice) for item in advice.relaxations) or ("advisor hardware   lists machines with more memory",),
+        help=tuple(_relaxation_help(item, advice) for item in advice.relaxations)
+        or ("advisor hardware   lists machines with more memory",),
         **_change_of_binding(advice),
     )
 
@@ -211,16 +212,17 @@ def _change_of_binding(advice: "Advice") -> _Correction:
     return {"field": field, "action": ErrorAction.DROP, "value": None}
 
 
-def _way_out(item: "Relaxation", advice: "Advice") -> str:
-    """What to type for one relaxation; what the device itself lacks, no flag can give."""
+def _relaxation_help(item: "Relaxation", advice: "Advice") -> str:
+    """The flag to change for one relaxation; for memory beyond the device, a larger device."""
     from advisor.planfile.summary import round_enough
     from advisor.quantities.formatting import number
 
     stack = " + ".join(item.candidate.names) or "the unmodified model"
-    if item.limit in _ASKED_FLAGS:
-        return f"write {_ASKED_FLAGS[item.limit]} {item.needed:.0f} instead of {item.bound:.0f} (with {stack})"
+    if item.limit in _REQUEST_FLAGS:
+        return f"write {_REQUEST_FLAGS[item.limit]} {item.needed:.0f} instead of {item.bound:.0f} (with {stack})"
     needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.bound, trim=True)
-    limited = advice.request.limits.memory_gib_per_device
-    if item.limit == "memory_gib_per_device" and (limited is None or limited > item.bound):
-        return f"take a device with {needed} GiB for use, not {asked} GiB (with {stack}); advisor hardware   lists them"
+    memory_limit = advice.request.limits.memory_gib_per_device
+    if item.limit == "memory_gib_per_device" and (memory_limit is None or memory_limit > item.bound):
+        device = f"use a device with {needed} GiB of usable memory instead of {asked} GiB (with {stack})"
+        return f"{device}; advisor hardware   lists devices"
     return f"allow {LIMITS[item.limit].flag} {needed} instead of {asked} (with {stack})"

@@ -14,10 +14,10 @@ def command() -> None:
 
 
 @command.command("run")
-@click.option("--name", metavar="NAME", help="Store it under this name; without it, one made from the machine.")
+@click.option("--name", metavar="NAME", help="Store it under this name; default: the id of the hardware.")
 @with_output
 def run(output: Output, name: str | None) -> ExitCode:
-    """Measure this machine and store what was found."""
+    """Measure this machine and store the profile."""
     from advisor.cli.progress import ProgressLines
     from advisor.profiles.store import check_name, profiles_folder
     from advisor.rendering.text.profile import profile_text
@@ -34,13 +34,13 @@ def run(output: Output, name: str | None) -> ExitCode:
 
 @command.command("refit")
 @click.argument("run", type=click.Path(path_type=Path), metavar="RUN")
-@click.option("--name", metavar="NAME", help="Store it under this name; without it, over the profile that the plan was made with.")
-@click.option("--dry-run", is_flag=True, help="Show what it would change and store nothing.")
+@click.option("--name", metavar="NAME", help="Store it under this name; default: replace the profile that the plan was made with.")
+@click.option("--dry-run", is_flag=True, help="Show the factors and store nothing.")
 @with_output
 def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCode:
-    """Teach a profile from a finished run: later plans predict as this run was measured.
+    """Fit a profile to a finished run, so that later plans predict what it measured.
 
-    RUN is the folder that `advisor apply` wrote. What the profile measured stays; two factors, on operators and on overheads, stand beside.
+    RUN is the folder that `advisor apply` wrote. The profile's measurements stay; two factors, on operators and on overheads, are added.
     """
     from advisor.feedback.refit import refit_profile
     from advisor.profiles.store import check_name, save_profile
@@ -48,18 +48,18 @@ def refit(output: Output, run: Path, name: str | None, dry_run: bool) -> ExitCod
 
     if name is not None:
         check_name(name)
-    taught = refit_profile(run)
-    profile = taught.profile.model_copy(update={"name": name or taught.profile.name})
+    result = refit_profile(run)
+    profile = result.profile.model_copy(update={"name": name or result.profile.name})
     assert profile.refit is not None
     record = {
         "profile": profile.name,
         **profile.refit.model_dump(mode="json"),
-        "before_pct": taught.before_pct,
-        "after_pct": taught.after_pct,
+        "before_pct": result.before_pct,
+        "after_pct": result.after_pct,
     }
-    output.emit(lambda: record, lambda: refit_text(taught, **output.look))
-    if not taught.helps:
-        output.note("predictions of this run would come no nearer: nothing is stored")
+    output.emit(lambda: record, lambda: refit_text(result, **output.look))
+    if not result.helps:
+        output.note("the factors would not reduce the error of this run's predictions: nothing is stored")
     elif not dry_run:
         output.note(f"stored {save_profile(profile)}; use it with --profile={profile.name}")
     return ExitCode.OK
@@ -84,7 +84,7 @@ def list_all(output: Output) -> ExitCode:
 @click.argument("name")
 @with_output
 def show(output: Output, name: str) -> ExitCode:
-    """Show what a stored profile, or a profile file, holds."""
+    """Show the content of a stored profile or of a profile file."""
     from advisor.profiles.store import load_profile
     from advisor.rendering.text.profile import profile_text
 

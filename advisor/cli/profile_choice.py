@@ -1,4 +1,4 @@
-"""What `--profile [NAME]` means, and whose word it was when it stood before MODEL."""
+"""Parses `--profile [NAME]`, whose argument may be the profile's name or the MODEL after it."""
 
 import re
 from dataclasses import dataclass
@@ -12,23 +12,26 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
 
 @dataclass(frozen=True, slots=True)
 class ModelAndProfile:
-    """Which model to plan for, and from which profile: a keyword, a name, or the path of a file."""
+    """The model to plan for, and the profile: a keyword, a name, or the path of a file."""
 
     model: str
     profile: str
 
     @property
     def profile_file(self) -> Path | None:
-        """The profile's file, when one was named."""
+        """The path of the profile, if a file was given."""
         return Path(self.profile) if _is_file(self.profile) else None
 
 
 def read_model_and_profile(model: str | None, profile: str) -> ModelAndProfile:
-    """Tell model and profile apart. Raises `AdvisorError` `profile-ambiguous`, `bad-profile-name` or `model-missing`."""
+    """Decide which argument is the model and which the profile.
+
+    Raises `AdvisorError`: `profile-ambiguous`, `bad-profile-name` or `model-missing`.
+    """
     if _is_file(profile):
-        return ModelAndProfile(_needed(model), profile)
+        return ModelAndProfile(_required(model), profile)
     if profile in KEYWORDS or (_NAME.fullmatch(profile) and (model is not None or _is_stored(profile))):
-        return ModelAndProfile(_needed(model), profile)
+        return ModelAndProfile(_required(model), profile)
     if model is None and not _NAME.fullmatch(profile):
         return ModelAndProfile(profile, "now")
     if model is None:
@@ -55,7 +58,7 @@ def read_model_and_profile(model: str | None, profile: str) -> ModelAndProfile:
 
 
 def _is_file(word: str) -> bool:
-    """Whether the word is the path of a profile file; a folder with a slash is a model."""
+    """Whether the argument is the path of a profile file; a folder is a model."""
     if word.endswith((".yaml", ".yml")):
         return True
     return "/" in word and Path(word).expanduser().is_file()
@@ -67,7 +70,7 @@ def _is_stored(name: str) -> bool:
     return (profiles_folder() / f"{name}.yaml").is_file()
 
 
-def _needed(model: str | None) -> str:
+def _required(model: str | None) -> str:
     if model is None:
         raise AdvisorError(
             "model-missing",

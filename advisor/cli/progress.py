@@ -11,7 +11,7 @@ _CLEAR = "\r\x1b[2K"
 
 
 class ProgressLines:
-    """Takes events, or plain sentences, and says them. Nothing is ever written to stdout."""
+    """Prints events and plain sentences on `stream` (default stderr), never on stdout."""
 
     def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
@@ -27,7 +27,7 @@ class ProgressLines:
         self._clear()
 
     def __call__(self, event: Event | str) -> None:
-        """Say one event; those that carry only data are passed over."""
+        """Print one event; events that only carry data are skipped."""
         if self.quiet:
             return
         if isinstance(event, Progress):

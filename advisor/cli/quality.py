@@ -1,4 +1,4 @@
-"""`advisor quality`: what techniques of attention and cache cost on a model of this machine, down to every head."""
+"""`advisor quality`: the quality loss of attention and cache techniques on a local model, for every head."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,19 +12,19 @@ if TYPE_CHECKING:  # loaded when the command runs
     from advisor.backends.processes.jobs import Chosen
 
 
-@click.command("quality", short_help="Measure what techniques cost in quality, head by head.")
+@click.command("quality", short_help="Measure the quality loss of techniques, head by head.")
 @click.argument("model")
 @click.option("--with", "techniques", multiple=True, metavar="TECH[:OPTION=X,...]", help="A technique to measure; may be repeated.")
-@click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="Text to score; without it, the one that is shipped.")
-@click.option("--tokens", type=click.IntRange(min=32), default=4096, show_default=True, help="How much of it.")
-@click.option("--heads", type=click.IntRange(min=1), default=10, show_default=True, help="How many of the worst heads to show.")
+@click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="Text to score; default: the shipped one.")
+@click.option("--tokens", type=click.IntRange(min=32), default=4096, show_default=True, help="Number of tokens to score.")
+@click.option("--heads", type=click.IntRange(min=1), default=10, show_default=True, help="Number of worst heads to show.")
 @with_output
 def command(output: Output, model: str, techniques: tuple[str, ...], text: Path | None, tokens: int, heads: int) -> ExitCode:
-    """Run MODEL, a folder with weights, over a text with and without each technique, one technique at a time.
+    """Score a text with MODEL, a folder with weights, unmodified and with each technique alone.
 
-    Without --with, every format of the cache is measured. For each technique: the perplexity and what compares predictions with
-    those of the unmodified model; and for every head of every layer, how far the outputs of its attention are from exact ones while
-    all others are exact, as a share of their norm. That works on any model, trained or not.
+    Without --with, every KV cache format is measured. Reports for each technique the perplexity, the KL divergence and the top-1
+    agreement with the unmodified model; and for every head of every layer, the relative error of its attention output while all
+    other heads are exact, which needs no trained model.
     """
     from advisor.cli.progress import ProgressLines
     from advisor.rendering.text.quality import quality_text
@@ -39,7 +39,7 @@ def command(output: Output, model: str, techniques: tuple[str, ...], text: Path 
 
 def _chosen(word: str) -> "Chosen":
     """`kv-window:window=128` as a technique with its options. Raises as `technique_word` does."""
-    # Deferred: loads every technique.
+    # Imported here because it loads every technique.
     from advisor.backends.processes.jobs import Chosen
     from advisor.backends.technique_names import technique_word
 

@@ -12,7 +12,7 @@ from advisor.profiles.errors import ExitCode
 
 @click.command("schema", short_help="Print the JSON Schema of a plan, profile or run file.")
 @click.argument("kind", type=click.Choice(["plan", "profile", "run"]))
-@click.option("--json", is_flag=True, expose_value=False, help="A schema is JSON already; accepted for evenness.")
+@click.option("--json", is_flag=True, expose_value=False, help="Accepted as in other commands; a schema is always JSON.")
 @click.option("--error-format", type=click.Choice(["text", "json"]), default="text", expose_value=False, help="How errors are written.")
 def command(kind: str) -> ExitCode:
     """Print the JSON Schema of a plan, profile or run file."""
@@ -25,7 +25,7 @@ _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 def schema_of(kind: str) -> dict[str, Any]:
-    """The JSON Schema of a `plan`, `profile` or `run` file of our major version."""
+    """The JSON Schema of a `plan`, `profile` or `run` file of format 1."""
     record = _record(kind)
     body = record.model_json_schema(mode="validation")
     for name, texts in field_docs(record).items():

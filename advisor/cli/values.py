@@ -1,4 +1,4 @@
-"""Parameter types of the command line: quantities with units, refused with the flag's name and what to type."""
+"""Parameter types of the command line: quantities with units, with errors that name the flag and an example."""
 
 import click
 

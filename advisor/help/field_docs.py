@@ -1,6 +1,6 @@
-"""What the source says about the fields of a record: the text below each of them.
+"""The docstring below each field of a record, read from the source.
 
-Read on demand: pydantic's own reading of it doubles the time that planning takes to start.
+Read on demand, because pydantic's own `use_attribute_docstrings` doubles the start-up time of planning.
 """
 
 import ast
@@ -12,23 +12,23 @@ from pydantic import BaseModel
 
 
 def field_docs(record: type[BaseModel]) -> dict[str, dict[str, str]]:
-    """Class name to field name to text, for the record and every record below it."""
+    """Class name to field name to docstring, for the record and every record nested in it."""
     records = set(records_under(record))
     modules = {sys.modules[part.__module__] for part in records}
     trees = [ast.parse(inspect.getsource(module)) for module in modules]
-    written = {node.name: _of_class(node) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
-    return written | {part.__name__: _with_bases(part, written) for part in records}
+    docstrings = {node.name: _of_class(node) for tree in trees for node in tree.body if isinstance(node, ast.ClassDef)}
+    return docstrings | {part.__name__: _with_bases(part, docstrings) for part in records}
 
 
-def _with_bases(record: type[BaseModel], written: dict[str, dict[str, str]]) -> dict[str, str]:
-    """The texts of a record's own fields, of those of its bases, and of fields that were made from a table, which carry theirs."""
-    carried = {name: field.description for name, field in record.model_fields.items() if field.description}
-    inherited = [written.get(base.__name__, {}) for base in reversed(record.__mro__)]
-    return carried | {name: text for texts in inherited for name, text in texts.items()}
+def _with_bases(record: type[BaseModel], docstrings: dict[str, dict[str, str]]) -> dict[str, str]:
+    """The docstrings of a record's own and inherited fields; fields made from a table have a description instead."""
+    described = {name: field.description for name, field in record.model_fields.items() if field.description}
+    inherited = [docstrings.get(base.__name__, {}) for base in reversed(record.__mro__)]
+    return described | {name: text for texts in inherited for name, text in texts.items()}
 
 
 def records_under(annotation: object) -> Iterator[type[BaseModel]]:
-    """The record itself, or those that stand in an annotation, and all below them."""
+    """The record itself, or the records in an annotation, and every record nested in them."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
         for field in annotation.model_fields.values():
@@ -40,7 +40,7 @@ def records_under(annotation: object) -> Iterator[type[BaseModel]]:
 def _of_class(node: ast.ClassDef) -> dict[str, str]:
     texts = {}
     for statement, after in zip(node.body, node.body[1:], strict=False):
-        told = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and told:
-            texts[statement.target.id] = " ".join(str(after.value.value).split())  # type: ignore[attr-defined]  # told by the line above
+        documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str)
+        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and documented:
+            texts[statement.target.id] = " ".join(str(after.value.value).split())  # type: ignore[attr-defined]  # checked by `documented`
     return texts

@@ -1,4 +1,4 @@
-"""Pages on one plan: a technique in it or out of it, a limit of it, or the whole. Prices the plan again; starts nothing."""
+"""The pages of `advisor explain --plan`: a technique or a limit in one plan, or all its limits. Prices the plan again."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from advisor.sensitivity.slack import by_limit, limit_slacks
 
 @dataclass(frozen=True, slots=True)
 class RepricedPlan:
-    """A plan that was read from a file: its question, its stack, and the planner that prices it again."""
+    """A plan that was read from a file and priced again: its request, its stack, and the planner."""
 
     planner: Planner
     request: Request
@@ -33,7 +33,7 @@ class RepricedPlan:
 
 
 def reprice(plan: PlanFile) -> RepricedPlan:
-    """Price a plan again. Raises `AdvisorError` where its model, hardware or profile is not known here."""
+    """Price a plan again. Raises `AdvisorError` where its model, hardware or profile is not available."""
     model = find_model(plan.model.path or plan.model.name, offline=True)
     engine = load_engine(plan.apply.engine.name)
     planner = planner_for(model, resolve_target(plan.machine.hardware, plan.machine.profile or "none", engine), engine)
@@ -42,49 +42,49 @@ def reprice(plan: PlanFile) -> RepricedPlan:
 
 
 def explain_in_plan(topic: str | None, plan: PlanFile) -> Page:
-    """The page of a technique or a limit, with what it does in the plan; without a topic, of all limits of the plan.
+    """The page of a technique or a limit with its numbers in the plan; without a topic, every limit of the plan.
 
-    Raises as `explain` and `reread` do.
+    Raises as `explain` and `reprice` do.
     """
     if topic is None:
-        return Page(plan.id, "plan", tuple(_limits(reprice(plan))))
+        return Page(plan.id, "plan", tuple(_all_limits_parts(reprice(plan))))
     page = explain(topic)
     kind = next((kind for kind in TECHNIQUES if kind.name == page.topic), None)
     limit = limit_named(page.topic)
     if kind is not None:
-        return Page(page.topic, page.kind, (*page.parts, *_technique(reprice(plan), kind)))
+        return Page(page.topic, page.kind, (*page.parts, *_technique_parts(reprice(plan), kind)))
     if limit is not None:
-        return Page(page.topic, page.kind, (*page.parts, *_limit(reprice(plan), limit)))
+        return Page(page.topic, page.kind, (*page.parts, *_limit_parts(reprice(plan), limit)))
     return page
 
 
-def _technique(read: RepricedPlan, kind: type[Technique]) -> Iterator[tuple[str, str]]:
-    reason = reason_for(read.planner, read.chosen, kind, read.request)
+def _technique_parts(plan: RepricedPlan, kind: type[Technique]) -> Iterator[tuple[str, str]]:
+    reason = reason_for(plan.planner, plan.chosen, kind, plan.request)
     yield ("In this plan" if reason.state is TechniqueState.CHOSEN else "Not in this plan"), reason.why
     if reason.state is not TechniqueState.CHOSEN:
-        changes = [change_words(change) for change in counterfactuals(read.planner, read.chosen, read.request, kind)]
-        yield from (("Let in by" if place == 0 else "Or by", words) for place, words in enumerate(changes or [NO_CHANGE_HELPS]))
+        changes = [change_words(change) for change in counterfactuals(plan.planner, plan.chosen, plan.request, kind)]
+        yield from (("Admitted by" if index == 0 else "Or by", words) for index, words in enumerate(changes or [NO_CHANGE_HELPS]))
 
 
-def _limit(read: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
-    found = by_limit(limit_slacks(read.chosen, read.request, read.planner.budget_gib(read.request)))
-    yield "In this plan", slack_words(found[limit]) if limit in found else "Not limited."
-    yield from _gains(read, limit)
+def _limit_parts(plan: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
+    slacks = by_limit(limit_slacks(plan.chosen, plan.request, plan.planner.budget_gib(plan.request)))
+    yield "In this plan", slack_words(slacks[limit]) if limit in slacks else "Not limited."
+    yield from _gain_parts(plan, limit)
 
 
-def _limits(read: RepricedPlan) -> Iterator[tuple[str, str]]:
-    for place, standing in enumerate(limit_slacks(read.chosen, read.request, read.planner.budget_gib(read.request))):
-        yield ("The binding limit" if place == 0 else "Then"), slack_words(standing)
-    for limit in movable(read.request):
-        yield from _gains(read, limit)
+def _all_limits_parts(plan: RepricedPlan) -> Iterator[tuple[str, str]]:
+    for index, slack in enumerate(limit_slacks(plan.chosen, plan.request, plan.planner.budget_gib(plan.request))):
+        yield ("The binding limit" if index == 0 else "Next"), slack_words(slack)
+    for limit in movable(plan.request):
+        yield from _gain_parts(plan, limit)
 
 
-def _gains(read: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
-    """The next unit of a limit, and the first step that buys something where that is nothing."""
-    if limit not in movable(read.request):
+def _gain_parts(plan: RepricedPlan, limit: str) -> Iterator[tuple[str, str]]:
+    """The gain of loosening a limit by one step and, where that is nothing, by the first step with a gain."""
+    if limit not in movable(plan.request):
         return
-    gain = marginal_gain(read.planner, read.chosen, read.request, limit)
-    yield f"The next {'GiB' if limit == MEMORY else 'step'}", gain_words(gain)
+    gain = marginal_gain(plan.planner, plan.chosen, plan.request, limit)
+    yield f"One more {'GiB' if limit == MEMORY else 'step'}", gain_words(gain)
     if gain.changes_nothing:
-        first = first_improving_step(read.planner, read.chosen, read.request, limit)
-        yield "The first that buys something", gain_words(first) if first else "None, up to twice the limit."
+        first = first_improving_step(plan.planner, plan.chosen, plan.request, limit)
+        yield "The first step with a gain", gain_words(first) if first else "None up to twice the limit."

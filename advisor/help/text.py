@@ -14,7 +14,7 @@ def page_text(page: Page, *, width: int = 80, colour: bool = False, ascii: bool 
         lines += [
             "",
             *([look.paint(heading, "dim")] if heading else []),
-            *wrap(text or "No more is said about it.", look, first="  " if heading else ""),
+            *wrap(text or "No further description.", look, first="  " if heading else ""),
         ]
     return look.finish(lines)
 

@@ -62,7 +62,7 @@ def effective_values(planned: Planned) -> dict[str, str]:
 def summary_line(planned: Planned) -> str:
     """The answer in a sentence: the verdict on the best plan, or what the nearest one misses and the key that helps."""
     from advisor.rendering.text.advice import verdict  # the planner is loaded by now
-    from advisor.rendering.text.why import miss_words
+    from advisor.rendering.text.why import violation_words
 
     advice = planned.advice
     if advice.binding is None:
@@ -70,9 +70,9 @@ def summary_line(planned: Planned) -> str:
         return sentence[:1].upper() + sentence[1:]
     nearest = " + ".join(advice.chosen.names) or "the unmodified model"
     if not planned.final:
-        return f"No plan seems to meet every limit; in the nearest {miss_words(advice.binding)}. Simulating it ... ({nearest})"
+        return f"No plan seems to meet every limit; in the nearest {violation_words(advice.binding)}. Simulating it ... ({nearest})"
     next_step = "r shows which limit to move." if advice.relaxations else "No change of a single limit makes a plan feasible."
-    return f"No plan meets every limit; in the nearest {miss_words(advice.binding)}. {next_step} ({nearest})"
+    return f"No plan meets every limit; in the nearest {violation_words(advice.binding)}. {next_step} ({nearest})"
 
 
 def _binding(planned: Planned) -> str | None:

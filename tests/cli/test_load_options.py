@@ -48,7 +48,7 @@ def test_estimate_serves_a_trace_and_counts_what_keeps_the_limits(advisor: Run, 
 def test_a_rate_beyond_what_lasts_is_a_miss_that_tells_the_rate_that_does(advisor: Run) -> None:
     ended = plan(advisor, "--request-rate", "200", "--error-format", "json")
     assert ended.code == ExitCode.NO_PLAN
-    assert any(note.startswith("the limit that binds is request_rate_per_s: ") for note in ended.error["notes"])
+    assert any(note.startswith("the binding limit is request_rate_per_s: ") for note in ended.error["notes"])
     way_out = next(line for line in ended.error["help"] if line.startswith("allow --request-rate "))
     lasting = float(way_out.split()[2])
     assert 1 < lasting < 200

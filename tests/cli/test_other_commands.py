@@ -59,8 +59,8 @@ def test_estimate_says_where_its_setting_was_never_compared(advisor: Run) -> Non
 def test_estimate_says_what_makes_its_numbers_hypothetical(advisor: Run) -> None:
     large = ("estimate", "meta-llama/Meta-Llama-3.1-405B", "--hardware", "rtx-4090", "--prompt-tokens", "100k", "--output-tokens", "40k")
     said = advisor(*large).err.splitlines()
-    assert said[0] == "note: meta-llama/Meta-Llama-3.1-405B was made for 131072 tokens, 143360 are asked for"
-    assert said[1].startswith("note: not even one request fits: ")
+    assert said[0] == "note: meta-llama/Meta-Llama-3.1-405B supports 131072 tokens of context; the workload needs 143360"
+    assert said[1].startswith("note: one request does not fit: ")
     assert said[1].count(" GiB") == 2
     assert advisor(*ESTIMATE).err == ""
 
@@ -68,9 +68,9 @@ def test_estimate_says_what_makes_its_numbers_hypothetical(advisor: Run) -> None
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--engine", "llama.cpp", "--weights", "exl2-4.5bpw"), "is not known to run exl2-4.5bpw weights"),
-        (("--engine", "vllm", "--kv", "int8"), "is not known to keep a cache in int8"),
-        (("--engine", "vllm", "--request-rate", "1000"), "requests come faster than the"),
+        (("--engine", "llama.cpp", "--weights", "exl2-4.5bpw"), "is not known to support exl2-4.5bpw weights"),
+        (("--engine", "vllm", "--kv", "int8"), "is not known to support a KV cache in int8"),
+        (("--engine", "vllm", "--request-rate", "1000"), "requests arrive faster than the"),
     ],
     ids=str,
 )
@@ -84,7 +84,7 @@ def test_estimate_says_what_an_engine_cannot_do(advisor: Run, words: tuple[str, 
 def test_estimate_measures_the_longest_request_of_a_trace_against_the_model(advisor: Run, tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,200000,10\n1,20,10\n")
     asked = ("estimate", "meta-llama/Meta-Llama-3.1-8B", "--hardware", "h100-sxm", "--load-trace", tmp_path / "trace.csv")
-    assert "was made for 131072 tokens, 200010 are asked for" in advisor(*asked).err
+    assert "supports 131072 tokens of context; the workload needs 200010" in advisor(*asked).err
 
 
 def test_estimate_says_in_json_how_likely_limits_are_kept(advisor: Run) -> None:
@@ -334,15 +334,15 @@ def test_explain_tells_of_every_technique_when_it_helps_and_hurts_and_its_source
 def test_explain_says_what_a_technique_does_in_a_plan(advisor: Run, llama_plan: Path) -> None:
     told = dict(parts_of(advisor, "weights-int8", "--plan", llama_plan))
     assert " -> " in told["In this plan"]
-    assert "Let in by" not in told
+    assert "Admitted by" not in told
 
 
 def test_explain_says_what_would_let_a_technique_into_a_plan(advisor: Run, llama_plan: Path) -> None:
     parts = parts_of(advisor, "weights-int4", "--plan", llama_plan)
-    ways = [text for heading, text in parts if heading in ("Let in by", "Or by")]
+    ways = [text for heading, text in parts if heading in ("Admitted by", "Or by")]
     assert "Not in this plan" in dict(parts)
     assert any("--require weights-int4" in way for way in ways)
-    assert any("--memory-gib" in way and "planned again, it is in the plan" in way for way in ways)
+    assert any("--memory-gib" in way and "planned again, the plan has it" in way for way in ways)
 
 
 def test_explain_of_a_plan_leads_with_its_binding_limit(advisor: Run, llama_plan: Path) -> None:
@@ -350,9 +350,9 @@ def test_explain_of_a_plan_leads_with_its_binding_limit(advisor: Run, llama_plan
     assert parts[0][0] == "The binding limit"
     assert parts[0][1].startswith("TTFT p95 ")
     assert "the limit is at most 500 ms" in parts[0][1]
-    gains = [text for heading, text in parts if heading.startswith("The next")]
+    gains = [text for heading, text in parts if heading.startswith("One more")]
     assert len(gains) == 2, "of TTFT and of memory, the limits that there are"
-    assert all(" buys " in gain for gain in gains)
+    assert all(" gives " in gain for gain in gains)
 
 
 def test_explain_of_a_limit_says_where_the_plan_stands(advisor: Run, llama_plan: Path) -> None:

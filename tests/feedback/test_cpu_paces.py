@@ -20,12 +20,12 @@ def paced(run: Run, profiled_s: float | None, served_s: float) -> Run:
 def test_the_pace_of_rungs_is_told_against_the_profile() -> None:
     run = paced(RUN, 15e-6, 20e-6)
     assert run.paces == pytest.approx([0.75] * sum(rung.measured is not None for rung in RUN.rungs))
-    assert "0.750 of its pace when profiled" in " ".join(run_text(run).split())
+    assert "0.750 times its profiled speed" in " ".join(run_text(run).split())
 
 
 def test_the_comparison_tells_the_pace_too() -> None:
     comparison = compare(paced(RUN, 15e-6, 20e-6))
-    assert "Pace: the processor ran at 0.750 of its pace when profiled" in " ".join(comparison_text(comparison).split())
+    assert "Pace: the processor ran at 0.750 times its profiled speed" in " ".join(comparison_text(comparison).split())
     summary = comparison_dict(comparison)["summary"]
     assert isinstance(summary, dict)
     assert summary["paces"] == pytest.approx([0.75] * len(comparison.paces))
@@ -34,11 +34,11 @@ def test_the_comparison_tells_the_pace_too() -> None:
 def test_a_run_without_a_profile_or_of_an_earlier_version_tells_no_pace() -> None:
     assert paced(RUN, None, 20e-6).paces == ()
     assert RUN.paces == ()
-    assert "pace when profiled" not in run_text(RUN)
+    assert "profiled speed" not in run_text(RUN)
 
 
 def test_a_steady_pace_explains_nothing_and_another_one_does() -> None:
-    explains = "so much of a miss is the machine's, not the prediction's"
+    explains = "that part of an error comes from the machine, not from the prediction"
     assert not pace_words((0.98, 1.01)).endswith(explains)
     assert pace_words((0.7, 0.74)).endswith(explains)
     assert pace_words((0.8, 1.2)).endswith(explains)

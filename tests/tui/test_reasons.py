@@ -82,7 +82,7 @@ def test_what_would_let_in_is_worked_out_while_the_panel_is_read() -> None:
             text = "\n".join(line for part in why._parts for line in part.lines)
             assert {"ttft_ms_p95", "weights-int4", "kv-int4"} <= seen
             assert "Binding limit" in text
-            assert "Let in by: A limit of at most" in text
+            assert "Admitted by: A limit of at most" in text
             assert "working out" not in text
 
     asyncio.run(drive())

@@ -1,4 +1,4 @@
-"""HTML and SVG built from elements: every text and attribute is escaped, because only `Markup` is taken as it is."""
+"""HTML and SVG elements: every text and attribute is escaped unless it is `Markup`."""
 
 from html import escape
 

@@ -1,4 +1,4 @@
-"""The plots of a report as inline SVG: pure functions from numbers to markup. Colours come from the page's style sheet."""
+"""The plots of a run's page as inline SVG. Colours come from the page's style sheet."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from advisor.rendering.html.elements import Markup, joined, tag
 
 _WIDTH = 520
 _LABELS = 158
-"""Columns of pixels for the names of rungs."""
+"""Width of the rung names, pixels."""
 _RIGHT = 18
 _TOP = 8
 _AXIS = 40
@@ -20,9 +20,9 @@ _BAND = 0.25
 _LEAST, _MOST = 1e-300, 1e300
 """Between these, logarithms and their inverses stay finite."""
 _LEAST_SPAN = 0.8
-"""An axis that does not begin at 0 begins at this share of the most, or lower: noise must not look like a difference."""
+"""An axis that does not begin at 0 begins at this share of its maximum or lower, so that noise does not look like a difference."""
 _ZOOM_FROM = 0.4
-"""Numbers whose least is above this share of the most are drawn on an axis that does not begin at 0."""
+"""The axis does not begin at 0 where the smallest number is above this share of the largest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,15 @@ def ladder_plot(name: str, rows: Sequence[Row], scaled: Scale) -> Markup:
             marks.append(_whisker(row.predicted, axis, scaled, middle - 5, "predicted"))
         if row.measured:
             marks.append(_whisker(row.measured, axis, scaled, middle + 6, "measured"))
-    description = f"{name} of {len(rows)} rungs. The table beside the plot holds the same numbers."
+    description = f"{name} of {len(rows)} rungs. The table next to the plot has the same numbers."
     return _rows_svg(f"{name}: predicted and measured along the ladder", description, marks, axis, len(rows), f"{name}, {scaled.unit}")
 
 
 def scatter_plot(name: str, rows: Sequence[Row], scaled: Scale) -> Markup:
     """Predicted over measured on logarithmic axes, with the line where they are equal and a band of ±25 %; points carry row numbers."""
     pairs = [(index, row.predicted, row.measured) for index, row in enumerate(rows) if row.predicted and row.measured]
-    sized = [(index, seen.value * scaled.factor, guess.value * scaled.factor) for index, guess, seen in pairs]
-    points = [(index, seen, guess) for index, seen, guess in sized if min(seen, guess) > _LEAST and max(seen, guess) < _MOST]
+    sized = [(index, measured.value * scaled.factor, predicted.value * scaled.factor) for index, predicted, measured in pairs]
+    points = [point for point in sized if min(point[1:]) > _LEAST and max(point[1:]) < _MOST]
     if not points:
         return Markup("")
     sizes = [size for _, *pair in points for size in pair]
@@ -106,18 +106,19 @@ def scatter_plot(name: str, rows: Sequence[Row], scaled: Scale) -> Markup:
             "text", f"predicted, {scaled.unit}", x=0, y=0, class_="axis middle", transform=f"translate(11 {14 + inner / 2:.0f}) rotate(-90)"
         )
     )
-    marks += [_point(index, rows[index].label, seen, guess, scaled, (across, up)) for index, seen, guess in points]
+    marks += [_point(index, rows[index].label, measured, predicted, scaled, (across, up)) for index, measured, predicted in points]
     description = "A point on the line was predicted exactly; the band is ±25 % of the measured value; points are numbered as in the table."
     return _svg(f"{name}: predicted against measured", description, marks, _SIDE, _SIDE - 6)
 
 
-def _point(
-    index: int, label: str, seen: float, guess: float, scaled: Scale, place: tuple[Callable[[float], float], Callable[[float], float]]
-) -> Markup:
-    x, y = place[0](seen), place[1](guess)
+_ToPixels = tuple[Callable[[float], float], Callable[[float], float]]
+
+
+def _point(index: int, label: str, measured: float, predicted: float, scaled: Scale, to_pixels: _ToPixels) -> Markup:
+    x, y = to_pixels[0](measured), to_pixels[1](predicted)
     return tag(
         "g",
-        tag("title", f"{label}: predicted {number(guess)}, measured {number(seen)} {scaled.unit}"),
+        tag("title", f"{label}: predicted {number(predicted)}, measured {number(measured)} {scaled.unit}"),
         tag("circle", cx=x, cy=y, r=8.5, class_="point"),
         tag("text", str(index), x=x, y=y + 3.8, class_="digit middle"),
     )
@@ -129,8 +130,8 @@ def distribution_plot(name: str, rows: Sequence[Dots], unit: str) -> Markup:
     marks = [_label(row.label, index) for index, row in enumerate(rows)]
     for index, row in enumerate(rows):
         middle = _TOP + index * _ROW + _ROW / 2
-        # A fixed pattern of offsets keeps dots apart and the file the same on every run.
-        dots = [tag("circle", cx=axis.at(size), cy=middle + (place * 5 % 11 - 5) * 1.3, r=2.6) for place, size in enumerate(row.numbers)]
+        # A fixed pattern of vertical offsets separates the dots and gives the same file for the same run.
+        dots = [tag("circle", cx=axis.at(size), cy=middle + (index * 5 % 11 - 5) * 1.3, r=2.6) for index, size in enumerate(row.numbers)]
         marks.append(tag("g", *dots, class_="dots"))
         for size, half, kind in ((row.median, 12, "median"), (row.p95, 7, "p95")):
             if row.numbers:
@@ -165,10 +166,10 @@ def _bar(
     label: str, kind: str, parts: tuple[tuple[str, float], ...], axis: "_Axis", scaled: Scale, top: float, height: float
 ) -> list[Markup]:
     bars, begin = [], 0.0
-    for place, (name, size) in enumerate(parts):
+    for index, (name, size) in enumerate(parts):
         x, end = axis.at(begin), axis.at(begin + size * scaled.factor)
         title = tag("title", f"{label}, {kind}: {name} {number(size * scaled.factor)} {scaled.unit}")
-        bars.append(tag("rect", title, x=x, y=top, width=max(0.0, end - x), height=height, class_=f"part part{place} {kind}"))
+        bars.append(tag("rect", title, x=x, y=top, width=max(0.0, end - x), height=height, class_=f"part part{index} {kind}"))
         begin += size * scaled.factor
     return bars
 
@@ -182,7 +183,7 @@ def ticks(high: float, count: int = 5) -> list[float]:
         return [0.0, high]
     power = 10.0 ** math.floor(math.log10(rough))
     step = next((factor * power for factor in (1, 2, 2.5, 5) if factor * power >= rough * 0.999), 10 * power)
-    return [step * place for place in range(math.ceil(high / step * 0.999) + 1)]
+    return [step * index for index in range(math.ceil(high / step * 0.999) + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -190,8 +191,8 @@ def log_ticks(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     factors = (1, 2, 5) if last - first <= 2 else (1,)
     every = max(1, (last - first) // 6)
-    known = [factor * 10.0**power for power in range(first, last + 1, every) for factor in factors]
-    return [tick for tick in known if low <= tick <= high]
+    candidates = [factor * 10.0**power for power in range(first, last + 1, every) for factor in factors]
+    return [tick for tick in candidates if low <= tick <= high]
 
 
 class _Axis:
@@ -206,7 +207,7 @@ class _Axis:
             self.ticks.append(self.ticks[-1] + steps[1])
 
     def at(self, size: float) -> float:
-        """Where `size` lies, px; what cannot be drawn lies at the edge."""
+        """The x coordinate of `size` in pixels; values outside the axis lie at its edge."""
         length = self.ticks[-1] - self.ticks[0]
         share = (size - self.ticks[0]) / length if length > 0 else 0.0
         return _LABELS + (max(0.0, min(1.0, share)) if math.isfinite(share) else 0.0) * (_WIDTH - _LABELS - _RIGHT)

@@ -1,4 +1,4 @@
-"""A run as one self-contained page: plots, tables, misses, environment and the commands to repeat it. No network, no script."""
+"""A run as one self-contained HTML page: plots, tables, missed limits, environment and the commands to repeat it. No script."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,17 +20,17 @@ from advisor.rendering.html.plots import Dots, Row, StackedBar, distribution_plo
 from advisor.rendering.html.tables import (
     contributions_table,
     every_number_table,
-    one_metric_table,
+    metric_table,
     paired_table,
     quality_table,
-    samples_table,
+    requests_table,
     table,
 )
 from advisor.rendering.text.run import pace_words, rung_label, workload_words
 
 _TEMPLATE = Path(__file__).with_name("run_page.html")
 STYLE = Path(__file__).with_name("page.css")
-"""The style sheet of every page that we write."""
+"""The style sheet of every page."""
 _SCATTERED = ("ttft_ms_mean", "tpot_ms_mean", "throughput_tok_s")
 _CARDS = ("tpot_ms_mean", "throughput_tok_s", "ttft_ms_mean", "peak_memory_gib", "perplexity")
 _PARTS = ("weights", "KV cache", "everything else")
@@ -45,14 +45,14 @@ def write_report(run: Run, path: Path) -> Path:
 def report_html(run: Run) -> str:
     """The page as text: the same bytes for the same run."""
     comparison = compare(run)
-    labels = [rung_label(step, comparison.rungs) for step in comparison.rungs]
+    labels = [rung_label(rung, comparison.rungs) for rung in comparison.rungs]
     body = [
         _head(run),
         _verdict(comparison),
         _cards(comparison),
         _section("Predicted and measured along the ladder", *_ladders(comparison, labels)),
         _section("Predicted against measured", *_scatters(comparison, labels)),
-        _section("What each technique changed", *_shares(comparison)),
+        _section("What each technique changed", *_contributions(comparison)),
         _section("Requests", *_distributions(run, labels)),
         _section("Memory by part", *_memory(comparison, labels)),
         _section("Quality", *_quality(run, comparison, labels)),
@@ -75,8 +75,8 @@ def _head(run: Run) -> Markup:
 
 
 def _verdict(comparison: Comparison) -> Markup:
-    """What went wrong, first and plainly."""
-    misses = [*_limit_misses(comparison), *_broken(comparison), *_range_misses(comparison)]
+    """Values within range, missed limits, failed rungs, values outside their range, and the likely cause of the largest miss."""
+    misses = [*_limit_misses(comparison), *_failed_rungs(comparison), *_range_misses(comparison)]
     head = f"{comparison.within} of {comparison.compared} measured values lie within their predicted range."
     medians = [
         f"{METRICS[median.metric].label} {_percent(median.error_pct)}" for median in comparison.median_errors if median.metric in HEADLINES
@@ -102,42 +102,42 @@ def _limit_misses(comparison: Comparison) -> list[Markup]:
 
 
 def _against_limit(line: ComparedMetric) -> str:
-    shown = METRICS[line.metric]
+    info = METRICS[line.metric]
     assert line.measured is not None
     assert line.limit is not None
-    return f"{shown.label} {quantity(line.measured.value, shown.unit)}, limit {quantity(line.limit, shown.unit, trim=True)}"
+    return f"{info.label} {quantity(line.measured.value, info.unit)}, limit {quantity(line.limit, info.unit, trim=True)}"
 
 
-def _broken(comparison: Comparison) -> list[str]:
+def _failed_rungs(comparison: Comparison) -> list[str]:
     return [
-        f"{step.name}: {step.status.value}" + (f": {step.problem}" if step.problem else "")
-        for step in comparison.rungs
-        if step.status is not RungStatus.DONE
+        f"{rung.name}: {rung.status.value}" + (f": {rung.problem}" if rung.problem else "")
+        for rung in comparison.rungs
+        if rung.status is not RungStatus.DONE
     ]
 
 
 def _range_misses(comparison: Comparison) -> list[str]:
-    """One line per rung: which headlines lie outside their predicted range, and how many values in all."""
+    """One line per rung: the headline metrics outside their predicted range, and the number of other values outside."""
     lines = []
-    for step in comparison.rungs:
-        outside = [line for line in step.metrics if line.verdict is RangeVerdict.OUTSIDE]
+    for rung in comparison.rungs:
+        outside = [line for line in rung.metrics if line.verdict is RangeVerdict.OUTSIDE]
         named = [_miss(line) for line in outside if line.metric in HEADLINES] or [_miss(line) for line in outside]
         others = f"; and {len(outside) - len(named)} more, listed under Every number" if len(outside) > len(named) else ""
         if outside:
-            lines.append(f"{step.name}, outside the predicted range: {'; '.join(named)}{others}.")
+            lines.append(f"{rung.name}, outside the predicted range: {'; '.join(named)}{others}.")
     return lines
 
 
 def _miss(line: ComparedMetric) -> str:
-    shown = METRICS[line.metric]
+    info = METRICS[line.metric]
     assert line.predicted is not None
     assert line.measured is not None
-    predicted, measured = (quantity(value.value, shown.unit) for value in (line.predicted, line.measured))
-    return f"{shown.label} {measured}, predicted {predicted}"
+    predicted, measured = (quantity(value.value, info.unit) for value in (line.predicted, line.measured))
+    return f"{info.label} {measured}, predicted {predicted}"
 
 
 def _cards(comparison: Comparison) -> Markup | None:
-    """The full stack against the baseline, both measured."""
+    """The full stack compared with the baseline, both measured."""
     final = comparison.full_stack
     if final is None or len(comparison.rungs) < 2:
         return None
@@ -145,10 +145,10 @@ def _cards(comparison: Comparison) -> Markup | None:
     for name in _CARDS:
         before, after = comparison.rungs[0].metric(name), final.metric(name)
         if before and after and before.measured and after.measured:
-            shown = METRICS[name]
-            was = f"baseline {quantity(before.measured.value, shown.unit)}"
+            info = METRICS[name]
+            was = f"baseline {quantity(before.measured.value, info.unit)}"
             cards.append(
-                tag("div", tag("span", shown.label), tag("b", quantity(after.measured.value, shown.unit)), tag("span", was), class_="card")
+                tag("div", tag("span", info.label), tag("b", quantity(after.measured.value, info.unit)), tag("span", was), class_="card")
             )
     return tag("div", *cards, class_="cards", role="group", aria_label="Full stack, measured") if cards else None
 
@@ -159,7 +159,7 @@ def _key(*entries: tuple[str, str]) -> Markup:
 
 
 def _rows(comparison: Comparison, labels: Sequence[str], metric: str) -> list[Row]:
-    lines = [step.metric(metric) for step in comparison.rungs]
+    lines = [rung.metric(metric) for rung in comparison.rungs]
     return [
         Row(label, line.predicted if line else None, line.measured if line else None) for label, line in zip(labels, lines, strict=True)
     ]
@@ -175,16 +175,16 @@ def _ladders(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
         rows = _rows(comparison, labels, metric)
         if not _values(rows):
             continue
-        shown = METRICS[metric]
-        scaled = scale(shown.unit, _values(rows))
-        pair = tag("div", ladder_plot(shown.label, rows, scaled), one_metric_table(shown, comparison, labels, scaled), class_="pair")
-        figures.append(tag("figure", tag("h3", f"{shown.label}, {scaled.unit}"), pair))
+        info = METRICS[metric]
+        scaled = scale(info.unit, _values(rows))
+        pair = tag("div", ladder_plot(info.label, rows, scaled), metric_table(info, comparison, labels, scaled), class_="pair")
+        figures.append(tag("figure", tag("h3", f"{info.label}, {scaled.unit}"), pair))
     if not figures:
         return []
     legend = _key(("predicted", "predicted, with its 90 % range"), ("measured", "measured, with the range of its repeats"))
     note = (
         "Each rung adds one technique to all before it; the last one is the full stack. "
-        "Error = predicted against measured, + is predicted too high."
+        "Error = predicted minus measured, + is predicted too high."
     )
     return [tag("p", note), legend, *figures]
 
@@ -193,10 +193,10 @@ def _scatters(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
     plots, counts = [], []
     for metric in _SCATTERED:
         rows = _rows(comparison, labels, metric)
-        shown = METRICS[metric]
-        plot = scatter_plot(shown.label, rows, scale(shown.unit, _values(rows)))
+        info = METRICS[metric]
+        plot = scatter_plot(info.label, rows, scale(info.unit, _values(rows)))
         if plot:
-            plots.append(tag("div", tag("h3", shown.label), plot))
+            plots.append(tag("div", tag("h3", info.label), plot))
             counts.append(_count(metric, comparison))
     if not plots:
         return []
@@ -208,7 +208,7 @@ def _scatters(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
 
 
 def _count(metric: str, comparison: Comparison) -> tuple[str, ...]:
-    errors = [abs(line.error) for step in comparison.rungs if (line := step.metric(metric)) and line.error is not None]
+    errors = [abs(line.error) for rung in comparison.rungs if (line := rung.metric(metric)) and line.error is not None]
     near = sum(error <= _TOLERANCE for error in errors)
     figures = (_percent(quantile(errors, 0.5)), _percent(max(errors))) if errors else ("-", "-")
     return (METRICS[metric].label, str(len(errors)), str(near), *figures)
@@ -218,9 +218,9 @@ def _percent(size: float) -> str:
     return f"{one_digit(size).lstrip('+')} %"
 
 
-def _shares(comparison: Comparison) -> list[Markup | None]:
+def _contributions(comparison: Comparison) -> list[Markup | None]:
     shares = contributions_table(comparison)
-    return [tag("p", "Change against the rung before it, in percent of that rung's value."), tag("figure", shares)] if shares else []
+    return [tag("p", "Change from the rung before it, in percent of that rung's value."), tag("figure", shares)] if shares else []
 
 
 def _distributions(run: Run, labels: Sequence[str]) -> list[Markup]:
@@ -230,13 +230,13 @@ def _distributions(run: Run, labels: Sequence[str]) -> list[Markup]:
         _distribution(run, labels, "TTFT", lambda sample: sample.ttft_ms),
         _distribution(run, labels, "TPOT", lambda sample: sample.tpot_ms),
     ]
-    return [*figures, tag("details", tag("summary", "Every request"), samples_table(run.rungs))]
+    return [*figures, tag("details", tag("summary", "Every request"), requests_table(run.rungs))]
 
 
 def _distribution(run: Run, labels: Sequence[str], name: str, of: Callable[[Sample], float | None]) -> Markup:
     rows, figures = [], []
     for label, rung in zip(labels, run.rungs, strict=True):
-        numbers = tuple(found for sample in rung.samples if (found := of(sample)) is not None)
+        numbers = tuple(value for sample in rung.samples if (value := of(sample)) is not None)
         median, p95 = quantile(numbers, 0.5), quantile(numbers, 0.95)
         rows.append(Dots(label, numbers, median, p95))
         ends = (min(numbers), max(numbers)) if numbers else (float("nan"), float("nan"))
@@ -260,7 +260,7 @@ def _memory(comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
     for row in rows:
         sides = (dict(row.predicted), dict(row.measured))
         figures.append((row.label, *(_size(side.get(part), scaled.factor) for part in _PARTS for side in sides)))
-    legend = _key(*((f"part{place}", part) for place, part in enumerate(_PARTS)))
+    legend = _key(*((f"part{index}", part) for index, part in enumerate(_PARTS)))
     caption = tag("figcaption", "Thick bars: measured. Thin, paler bars: predicted. Everything else: activations, libraries and runtime.")
     plot = memory_plot(rows, scaled)
     numbers = paired_table("rung", [f"{part}, {scaled.unit}" for part in _PARTS], figures, caption="Memory by part")
@@ -272,17 +272,17 @@ def _size(gib: float | None, factor: float) -> str:
 
 
 def _stack(comparison: Comparison, index: int, side: str) -> tuple[tuple[str, float], ...]:
-    """Weights, KV cache and the rest up to the peak; only what is known."""
+    """Weights, KV cache and the rest up to the peak, GiB; only parts with a value."""
     values = {}
     for name in ("weights_gib", "kv_cache_gib", "peak_memory_gib"):
         line = comparison.rungs[index].metric(name)
         value = getattr(line, side) if line else None
         if value is not None:
             values[name] = value.value
-    known = [(part, max(0.0, values[name])) for part, name in zip(_PARTS, ("weights_gib", "kv_cache_gib"), strict=False) if name in values]
+    parts = [(part, max(0.0, values[name])) for part, name in zip(_PARTS, ("weights_gib", "kv_cache_gib"), strict=False) if name in values]
     if "peak_memory_gib" in values:
-        known.append((_PARTS[2], max(0.0, values["peak_memory_gib"] - sum(size for _, size in known))))
-    return tuple(known)
+        parts.append((_PARTS[2], max(0.0, values["peak_memory_gib"] - sum(size for _, size in parts))))
+    return tuple(parts)
 
 
 def _quality(run: Run, comparison: Comparison, labels: Sequence[str]) -> list[Markup]:
@@ -321,7 +321,7 @@ def _environment(run: Run) -> Markup:
         or "none",
     }
     times = [(rung.name, rung.status.value, number(rung.seconds) if rung.seconds is not None else "-") for rung in run.rungs]
-    ladder = table(("rung", "ended", "wall time, s"), times, caption="Rungs", words=(1,))
+    ladder = table(("rung", "ended", "wall time, s"), times, caption="Rungs", text_columns=(1,))
     return tag("div", _list(facts), tag("div", _list(steps), ladder), class_="columns")
 
 
@@ -337,7 +337,7 @@ def _repeat(run: Run) -> list[Markup]:
 
 
 def _plan_command(run: Run) -> str:
-    """The `advisor plan` line that asks the same question."""
+    """The `advisor plan` command of the same question."""
     workload, request = run.request.workload, run.request
     options = {
         "--devices": request.devices if request.devices > 1 else None,

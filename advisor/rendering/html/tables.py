@@ -1,4 +1,4 @@
-"""The tables of a report: every number of a run stands in one of them."""
+"""The tables of a run's page: every number of the run is in one of them."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ QUALITY = ("quality_loss_pct", "perplexity", "nll_difference", "kl_divergence", 
 
 
 def table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, words: Sequence[int] = (), over: Markup | None = None
+    heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, text_columns: Sequence[int] = (), over: Markup | None = None
 ) -> Markup:
-    """A table whose first column heads its rows; `words` are columns of text, `over` a row above the heads."""
-    head = tag("tr", *(tag("th", text, scope="col", class_="words" if place in words else None) for place, text in enumerate(heads)))
+    """A table whose first column heads its rows; `text_columns` are indices of columns that hold text, `over` is a row above the heads."""
+    head = tag("tr", *(tag("th", text, scope="col", class_="words" if index in text_columns else None) for index, text in enumerate(heads)))
     body = [
-        tag("tr", tag("th", row[0], scope="row"), *(_cell(text, place in words) for place, text in enumerate(row[1:], start=1)))
+        tag("tr", tag("th", row[0], scope="row"), *(_cell(text, index in text_columns) for index, text in enumerate(row[1:], start=1)))
         for row in rows
     ]
     return tag(
@@ -31,130 +31,132 @@ def table(
     )
 
 
-def _cell(text: str, words: bool) -> Markup:
-    return tag("td", text, class_="words" if words else None)
+def _cell(text: str, is_text: bool) -> Markup:
+    return tag("td", text, class_="words" if is_text else None)
 
 
-def one_metric_table(shown: MetricInfo, comparison: Comparison, labels: Sequence[str], scaled: Scale) -> Markup:
+def metric_table(info: MetricInfo, comparison: Comparison, labels: Sequence[str], scaled: Scale) -> Markup:
     """Predicted, range, measured, error and verdict of one metric along the ladder."""
     rows = []
-    for label, step in zip(labels, comparison.rungs, strict=True):
-        line = step.metric(shown.name)
-        rows.append((label, *_pair(line, scaled), error_text(line, scaled), verdict_mark(step, line)))
+    for label, rung in zip(labels, comparison.rungs, strict=True):
+        metric = rung.metric(info.name)
+        rows.append((label, *_pair(metric, scaled), error_text(metric, scaled), verdict_mark(rung, metric)))
     unit = f", {scaled.unit}" if scaled.unit else ""
     heads = ("rung", f"predicted{unit}", "range", "measured", "error", "verdict")
-    return table(heads, rows, caption=f"{shown.label}{unit} along the ladder", words=(5,))
+    return table(heads, rows, caption=f"{info.label}{unit} along the ladder", text_columns=(5,))
 
 
-def _pair(line: ComparedMetric | None, scaled: Scale) -> tuple[str, str, str]:
-    if line is None:
+def _pair(metric: ComparedMetric | None, scaled: Scale) -> tuple[str, str, str]:
+    if metric is None:
         return ABSENT, "", ABSENT
-    return written(line.predicted, scaled), spread(line.predicted, scaled) if line.predicted else "", written(line.measured, scaled)
+    return written(metric.predicted, scaled), spread(metric.predicted, scaled) if metric.predicted else "", written(metric.measured, scaled)
 
 
 def written(value: Value | None, scaled: Scale) -> str:
-    """A value in that scale, without its range."""
+    """A value in the given scale, without its range."""
     return ABSENT if value is None else number(value.value * scaled.factor)
 
 
-def error_text(line: ComparedMetric | None, scaled: Scale) -> str:
+def error_text(metric: ComparedMetric | None, scaled: Scale) -> str:
     """The error of a prediction with its unit."""
-    if line is None or line.error is None:
+    if metric is None or metric.error is None:
         return ABSENT
-    if line.error_unit == "%":
-        return f"{one_digit(line.error)} %"
-    return f"{number(line.error * scaled.factor, signed=True)} {'points' if scaled.unit == '%' else scaled.unit}"
+    if metric.error_unit == "%":
+        return f"{one_digit(metric.error)} %"
+    return f"{number(metric.error * scaled.factor, signed=True)} {'points' if scaled.unit == '%' else scaled.unit}"
 
 
-def verdict_mark(step: ComparedRung, line: ComparedMetric | None) -> Markup:
-    """The verdict in words, coloured; what became of a rung that did not finish."""
-    if step.status is not RungStatus.DONE:
-        return tag("span", step.status.value, class_="outside")
-    if line is None:
+def verdict_mark(rung: ComparedRung, metric: ComparedMetric | None) -> Markup:
+    """The verdict, coloured; for a rung that did not finish, its status."""
+    if rung.status is not RungStatus.DONE:
+        return tag("span", rung.status.value, class_="outside")
+    if metric is None:
         return Markup("")
-    if line.verdict is RangeVerdict.OUTSIDE:
+    if metric.verdict is RangeVerdict.OUTSIDE:
         return tag("span", "outside", class_="outside")
-    return tag("span", "within", class_="within") if line.verdict is RangeVerdict.WITHIN else tag("span", line.verdict.value, class_="soft")
+    if metric.verdict is RangeVerdict.WITHIN:
+        return tag("span", "within", class_="within")
+    return tag("span", metric.verdict.value, class_="soft")
 
 
 def every_number_table(comparison: Comparison, labels: Sequence[str]) -> Markup:
     """Every metric of every rung with range and basis."""
     rows = []
-    for label, step in zip(labels, comparison.rungs, strict=True):
-        for line in step.metrics:
-            shown = METRICS[line.metric]
-            scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
+    for label, rung in zip(labels, comparison.rungs, strict=True):
+        for metric in rung.metrics:
+            info = METRICS[metric.metric]
+            scaled = scale(info.unit, (value.value for value in (metric.predicted, metric.measured) if value))
             predicted = (
-                written(line.predicted, scaled),
-                _range(line.predicted, scaled),
-                line.predicted.basis.value if line.predicted else "",
+                written(metric.predicted, scaled),
+                _range(metric.predicted, scaled),
+                metric.predicted.basis.value if metric.predicted else "",
             )
-            measured = (written(line.measured, scaled), _range(line.measured, scaled))
+            measured = (written(metric.measured, scaled), _range(metric.measured, scaled))
             row = (
                 label,
-                shown.label,
+                info.label,
                 scaled.unit,
                 *predicted,
                 *measured,
-                error_text(line, scaled),
-                verdict_mark(step, line),
-                _limit(step, line, comparison),
+                error_text(metric, scaled),
+                verdict_mark(rung, metric),
+                _limit_cell(rung, metric, comparison),
             )
             rows.append(row)
     heads = ("rung", "metric", "unit", "predicted", "range", "basis", "measured", "range", "error", "verdict", "limit")
-    return table(heads, rows, caption="Every metric of every rung", words=(1, 2, 5, 9, 10))
+    return table(heads, rows, caption="Every metric of every rung", text_columns=(1, 2, 5, 9, 10))
 
 
 def _range(value: Value | None, scaled: Scale) -> str:
     return spread(value, scaled) if value else ""
 
 
-def _limit(step: ComparedRung, line: ComparedMetric, comparison: Comparison) -> str:
-    """The limit stands in the rows of the full stack, which it is for."""
-    if step is not comparison.full_stack or line.limit is None:
+def _limit_cell(rung: ComparedRung, metric: ComparedMetric, comparison: Comparison) -> str:
+    """The limit and whether it was met, in the rows of the full stack only."""
+    if rung is not comparison.full_stack or metric.limit is None:
         return ""
-    text = quantity(line.limit, METRICS[line.metric].unit, trim=True)
-    if line.limit_met is None:
+    text = quantity(metric.limit, METRICS[metric.metric].unit, trim=True)
+    if metric.limit_met is None:
         return text
-    return tag("span", f"{text} {'kept' if line.limit_met else 'MISSED'}", class_="within" if line.limit_met else "missed-limit")
+    return tag("span", f"{text} {'kept' if metric.limit_met else 'MISSED'}", class_="within" if metric.limit_met else "missed-limit")
 
 
 def quality_table(comparison: Comparison, labels: Sequence[str]) -> Markup | None:
-    """Quality of every rung, measured with its range, and the predicted loss."""
-    lines = {name: [step.metric(name) for step in comparison.rungs] for name in QUALITY}
-    known = [name for name in QUALITY if any(lines[name])]
-    if not known:
+    """The quality metrics of every rung, predicted and measured, with their ranges; `None` where there are none."""
+    lines = {name: [rung.metric(name) for rung in comparison.rungs] for name in QUALITY}
+    names = [name for name in QUALITY if any(lines[name])]
+    if not names:
         return None
     heads, columns = ["rung"], []
-    for name in known:
-        shown = METRICS[name]
-        values = [value for line in lines[name] if line for value in (line.predicted, line.measured) if value]
-        scaled = scale(shown.unit, (value.value for value in values))
+    for name in names:
+        info = METRICS[name]
+        values = [value for metric in lines[name] if metric for value in (metric.predicted, metric.measured) if value]
+        scaled = scale(info.unit, (value.value for value in values))
         unit = f", {scaled.unit}" if scaled.unit else ""
         for side in ("predicted", "measured"):
-            found = [getattr(line, side) if line else None for line in lines[name]]
-            if any(found):
-                heads.append(f"{shown.label}{unit}" + (" (predicted)" if side == "predicted" else ""))
-                columns.append([f"{written(value, scaled)} {_range(value, scaled)}".rstrip() for value in found])
+            cells = [getattr(metric, side) if metric else None for metric in lines[name]]
+            if any(cells):
+                heads.append(f"{info.label}{unit}" + (" (predicted)" if side == "predicted" else ""))
+                columns.append([f"{written(value, scaled)} {_range(value, scaled)}".rstrip() for value in cells])
     rows = [(label, *(column[index] for column in columns)) for index, label in enumerate(labels)]
     return table(heads, rows, caption="Quality of every rung")
 
 
 def contributions_table(comparison: Comparison) -> Markup | None:
-    """What each technique changed, in percent, predicted and measured."""
+    """The change of each metric by each technique in percent, predicted and measured; `None` for a single rung."""
     if not comparison.contributions:
         return None
     metrics = [name for name in HEADLINES if any(share.metric == name for share in comparison.contributions)]
-    found = {(share.technique, share.metric): share for share in comparison.contributions}
+    by_technique = {(share.technique, share.metric): share for share in comparison.contributions}
     rows = []
     for name in dict.fromkeys(share.technique for share in comparison.contributions):
         cells: list[str] = [name]
         for metric in metrics:
-            share = found.get((name, metric))
+            share = by_technique.get((name, metric))
             cells += [_percent(share.predicted_pct if share else None), _percent(share.measured_pct if share else None)]
         rows.append(cells)
     labels = [f"{METRICS[metric].label}, %" for metric in metrics]
-    return paired_table("technique", labels, rows, caption="Change by each technique against the rung before it")
+    return paired_table("technique", labels, rows, caption="Change by each technique from the rung before it")
 
 
 def paired_table(first: str, labels: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str) -> Markup:
@@ -168,9 +170,9 @@ def _percent(value: float | None) -> str:
     return ABSENT if value is None else one_digit(value)
 
 
-def samples_table(rungs: Sequence[Rung]) -> Markup:
-    """Every request that was observed."""
-    rows = [(rung.name, str(place), *_sample(sample)) for rung in rungs for place, sample in enumerate(rung.samples, start=1)]
+def requests_table(rungs: Sequence[Rung]) -> Markup:
+    """Every measured request of every rung."""
+    rows = [(rung.name, str(index), *_sample(sample)) for rung in rungs for index, sample in enumerate(rung.samples, start=1)]
     heads = ("rung", "request", "prompt tokens", "output tokens", "submitted, s", "TTFT, ms", "TPOT, ms", "last token, s")
     return table(heads, rows, caption="Every request")
 

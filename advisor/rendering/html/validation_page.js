@@ -1,5 +1,5 @@
 "use strict";
-// Draws the points of the page's data: predicted over measured on logarithmic axes, one canvas a metric, filtered and coloured by choice.
+// Draws the points of the page's data: predicted over measured on logarithmic axes, one canvas per metric, filtered and coloured by the controls.
 const data = JSON.parse(document.getElementById("points").textContent);
 const NAMES = ["engine", "hardware", "kind", "basis"];
 const COLOURS = ["#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#8a6d00", "#7b4fb5", "#8a929c"];
@@ -13,16 +13,16 @@ const short = (value) => Number(value.toPrecision(3)).toLocaleString("en-GB");
 // A point is [case, engine, hardware, model, kind, basis, measured, predicted, low, high]; the words are numbers into data.words.
 const FIELD = { engine: 1, hardware: 2, kind: 4, basis: 5 };
 
-function shownOf(points) {
-  const wanted = NAMES.map((name) => [FIELD[name], chosen(name)]).filter((pair) => pair[1] !== "");
-  return points.filter((point) => wanted.every((pair) => point[pair[0]] === Number(pair[1])));
+function filtered(points) {
+  const choices = NAMES.map((name) => [FIELD[name], chosen(name)]).filter((pair) => pair[1] !== "");
+  return points.filter((point) => choices.every((pair) => point[pair[0]] === Number(pair[1])));
 }
 
 function colourOf(by) {
   const counts = new Map();
   for (const points of Object.values(data.metrics)) for (const point of points) counts.set(point[FIELD[by]], (counts.get(point[FIELD[by]]) || 0) + 1);
   const order = [...counts.keys()].sort((a, b) => counts.get(b) - counts.get(a));
-  return new Map(order.map((word, place) => [word, Math.min(place, OTHERS)]));
+  return new Map(order.map((word, index) => [word, Math.min(index, OTHERS)]));
 }
 
 function quantile(sorted, share) {
@@ -38,10 +38,10 @@ function scaleOf(points) {
 }
 
 function ticksOf(scale) {
-  const first = Math.floor(Math.log10(scale.low)), last = Math.ceil(Math.log10(scale.high)), found = [];
+  const first = Math.floor(Math.log10(scale.low)), last = Math.ceil(Math.log10(scale.high)), ticks = [];
   for (let power = first; power <= last; power += 1)
-    for (const factor of last - first <= 2 ? [1, 2, 5] : [1]) found.push(factor * 10 ** power);
-  return found.filter((tick) => tick >= scale.low && tick <= scale.high);
+    for (const factor of last - first <= 2 ? [1, 2, 5] : [1]) ticks.push(factor * 10 ** power);
+  return ticks.filter((tick) => tick >= scale.low && tick <= scale.high);
 }
 
 function frame(pen, scale, unit) {
@@ -97,7 +97,7 @@ function dots(pen, scale, points, colours, by) {
 }
 
 function draw(canvas) {
-  const all = data.metrics[canvas.dataset.metric], points = shownOf(all), sharp = window.devicePixelRatio || 1;
+  const all = data.metrics[canvas.dataset.metric], points = filtered(all), sharp = window.devicePixelRatio || 1;
   const by = chosen("colour"), colours = colourOf(by), scale = scaleOf(all);
   canvas.width = canvas.height = SIDE * sharp;
   const pen = canvas.getContext("2d");
@@ -144,9 +144,9 @@ function point(event) {
   const canvas = event.currentTarget, box = canvas.getBoundingClientRect(), zoom = SIDE / box.width;
   const x = (event.clientX - box.left) * zoom, y = (event.clientY - box.top) * zoom;
   let best = null, least = 144;
-  for (const one of canvas.shown.points) {
-    const away = (canvas.shown.scale.across(one[6]) - x) ** 2 + (canvas.shown.scale.up(one[7]) - y) ** 2;
-    if (away < least) { least = away; best = one; }
+  for (const candidate of canvas.shown.points) {
+    const distance = (canvas.shown.scale.across(candidate[6]) - x) ** 2 + (canvas.shown.scale.up(candidate[7]) - y) ** 2;
+    if (distance < least) { least = distance; best = candidate; }
   }
   tip.hidden = best === null;
   if (best === null) return;

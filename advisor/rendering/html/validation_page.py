@@ -1,4 +1,4 @@
-"""A validation as one self-contained page: scatter plots with filters, targets and every table. No network."""
+"""The accuracy of predictions as one self-contained HTML page: scatter plots with filters, targets, and every table."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -36,8 +36,8 @@ def write_page(report: ValidationReport, compared: Sequence[ComparedCase], path:
 
 def page_html(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
     """The page as text: the same bytes for the same comparisons. Points are the rows whose precision is stated."""
-    points = [one for one in compared if one.predicted is not None and one.case.precision_stated]
-    by_metric = grouped(points, lambda one: one.case.metric)
+    points = [row for row in compared if row.predicted is not None and row.case.precision_stated]
+    by_metric = grouped(points, lambda row: row.case.metric)
     words = _words(points)
     body = joined(
         _head(report),
@@ -66,10 +66,10 @@ def _section(title: str, *content: str | None) -> Markup:
 def _head(report: ValidationReport) -> Markup:
     answered, refused = (sum(getattr(row, name) for row in (*report.overall, *report.unstated)) for name in ("answered", "refused"))
     missed = [target for target in report.targets if target.met is False]
-    judged = [target for target in report.targets if target.met is not None]
+    scored = [target for target in report.targets if target.met is not None]
     lines = [tag("p", tag("strong", f"{answered} of {answered + refused} rows are predicted; {refused} are refused with a reason."))]
-    if judged:
-        lines.append(tag("p", f"{len(judged) - len(missed)} of {len(judged)} targets are reached."))
+    if scored:
+        lines.append(tag("p", f"{len(scored) - len(missed)} of {len(scored)} targets are reached."))
     verdict = tag("div", *lines, class_="verdict missed" if missed else "verdict", role="status")
     return joined(tag("header", tag("h1", f"Predicted against {Path(report.cases).name}")), verdict, _cards(report.overall))
 
@@ -92,7 +92,7 @@ def _cards(rows: Iterable[ErrorRow]) -> Markup:
 def _targets(report: ValidationReport) -> Markup:
     words = {True: "reached", False: "missed", None: ABSENT}
     rows = [(target.metric, target_words(target), reached_words(target), str(target.rows), words[target.met]) for target in report.targets]
-    return table(("metric", "target", "reached", "rows", "verdict"), rows, caption="Targets", words=(1, 4))
+    return table(("metric", "target", "reached", "rows", "verdict"), rows, caption="Targets", text_columns=(1, 4))
 
 
 def _errors(head: str, rows: Iterable[ErrorRow]) -> Markup:
@@ -100,7 +100,7 @@ def _errors(head: str, rows: Iterable[ErrorRow]) -> Markup:
 
 
 def _groups(report: ValidationReport) -> list[Markup]:
-    """Every grouping of a metric behind one line that opens."""
+    """The groupings of each metric, collapsed."""
     metrics = list(dict.fromkeys(metric for metric, _, _ in report.groups))
     return [
         tag(
@@ -116,22 +116,22 @@ def _refusals(report: ValidationReport) -> Markup:
     return table(("reason", "rows"), [(reason, str(count)) for reason, count in report.refusals], caption="Refused")
 
 
-def _labels(one: ComparedCase) -> tuple[str, str, str, str, str]:
-    assert one.predicted is not None
-    return one.case.engine, one.case.hardware, one.case.model, one.model_kind, one.predicted.basis.value
+def _labels(row: ComparedCase) -> tuple[str, str, str, str, str]:
+    assert row.predicted is not None
+    return row.case.engine, row.case.hardware, row.case.model, row.model_kind, row.predicted.basis.value
 
 
 def _words(points: Iterable[ComparedCase]) -> dict[str, int]:
-    """Every word that a point is described by, with its number."""
-    return {word: number for number, word in enumerate(sorted({word for one in points for word in _labels(one)}))}
+    """The labels of all points, numbered."""
+    return {word: number for number, word in enumerate(sorted({word for row in points for word in _labels(row)}))}
 
 
 def _filters(points: Sequence[ComparedCase], words: dict[str, int]) -> Markup:
-    """What is shown and how it is coloured."""
-    places = {"engine": 0, "hardware": 1, "kind": 3, "basis": 4}
+    """The controls that filter and colour the points."""
+    indices = {"engine": 0, "hardware": 1, "kind": 3, "basis": 4}
     choices = []
     for name, label in _FILTERS:
-        present = sorted({_labels(one)[places[name]] for one in points})
+        present = sorted({_labels(row)[indices[name]] for row in points})
         options = [tag("option", "all", value=""), *(tag("option", word, value=str(words[word])) for word in present)]
         choices.append(tag("label", label, tag("select", *options, id=f"choose-{name}")))
     colours = [tag("option", label.lower(), value=name) for name, label in _FILTERS]
@@ -140,24 +140,24 @@ def _filters(points: Sequence[ComparedCase], words: dict[str, int]) -> Markup:
 
 
 def _plots(by_metric: dict[str, list[ComparedCase]]) -> Markup:
-    """An empty canvas per metric: the page's script draws it."""
+    """An empty canvas per metric, which the page's script draws."""
     figures = []
-    for metric, found in by_metric.items():
+    for metric, cases in by_metric.items():
         unit = _UNITS.get(metric, "")
-        said = f"{metric}: predicted over measured, {len(found)} points. The tables below hold the errors by group."
-        canvas = tag("canvas", data_metric=metric, data_unit=unit, role="img", aria_label=said, width=480, height=480)
-        figures.append(tag("figure", tag("h3", metric), canvas, tag("figcaption", f"{len(found)} rows.")))
+        label = f"{metric}: predicted over measured, {len(cases)} points. The tables below have the errors by group."
+        canvas = tag("canvas", data_metric=metric, data_unit=unit, role="img", aria_label=label, width=480, height=480)
+        figures.append(tag("figure", tag("h3", metric), canvas, tag("figcaption", f"{len(cases)} rows.")))
     return tag("div", *figures, class_="plots")
 
 
 def _data(by_metric: dict[str, list[ComparedCase]], words: dict[str, int]) -> Markup:
-    metrics = {metric: [_point(one, words) for one in found] for metric, found in by_metric.items()}
+    metrics = {metric: [_point(row, words) for row in cases] for metric, cases in by_metric.items()}
     text = json.dumps({"words": list(words), "metrics": metrics}, ensure_ascii=False, separators=(",", ":"))
     return Markup(text.replace("<", "\\u003c"))
 
 
-def _point(one: ComparedCase, words: dict[str, int]) -> list[str | int | float]:
-    value = one.predicted
+def _point(row: ComparedCase, words: dict[str, int]) -> list[str | int | float]:
+    value = row.predicted
     assert value is not None
-    numbers = (float(f"{size:.4g}") for size in (one.case.measured, value.value, value.low, value.high))
-    return [one.case.case_id, *(words[word] for word in _labels(one)), *numbers]
+    numbers = (float(f"{size:.4g}") for size in (row.case.measured, value.value, value.low, value.high))
+    return [row.case.case_id, *(words[word] for word in _labels(row)), *numbers]

@@ -1,4 +1,4 @@
-"""An advice as text: the plan with its numbers, the memory, the other plans, why, and what would let in what was left out."""
+"""An advice as text: the plan with its metrics, its memory, the other plans, and the reasons for each technique."""
 
 from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
 from advisor.profiles.formats import GIB
@@ -15,14 +15,14 @@ from advisor.rendering.text.style import Look, wrap
 MARKS = {TechniqueState.CHOSEN: "✓", TechniqueState.REJECTED: "×", TechniqueState.NOT_APPLICABLE: "–"}
 SECTIONS = {
     TechniqueState.CHOSEN: "Why",
-    TechniqueState.REJECTED: "Left out, and what would let it in",
+    TechniqueState.REJECTED: "Rejected, and what would admit it",
     TechniqueState.NOT_APPLICABLE: "Not applicable here",
 }
 TONES = {TechniqueState.CHOSEN: "good", TechniqueState.REJECTED: "dim", TechniqueState.NOT_APPLICABLE: "dim"}
 
 
 def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """Everything a person needs to judge a plan, top down: answer, numbers, memory, alternatives, reasons."""
+    """The whole advice, top down: verdict, metrics, memory, alternatives, reasons."""
     look = Look(width, colour, ascii)
     chosen, limits = advice.chosen, advice.request.limits
     tone = {Status.MEETS: "good", Status.AT_RISK: "risk", Status.INFEASIBLE: "bad"}[chosen.status]
@@ -30,7 +30,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
     lines += ["", *_title("Chosen plan" if chosen.status is not Status.INFEASIBLE else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
-    lines += ["", *metric_lines(chosen.metrics, limits, look), *extrapolation_lines(advice, look), ""]
+    lines += ["", *metric_lines(chosen.metrics, limits, look), *widened_range_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
     lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=budget_gib(advice), look=look)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
@@ -38,17 +38,17 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     return look.finish(lines)
 
 
-def extrapolation_lines(advice: Advice, look: Look) -> list[str]:
-    """Why ranges are wider than usual; none where they are not."""
+def widened_range_lines(advice: Advice, look: Look) -> list[str]:
+    """How the setting differs from all measurements that predictions were compared with; empty where it does not."""
     if advice.extrapolation_warning is None:
         return []
-    sentence = f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; the ranges are wider for it."
+    sentence = f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; the ranges are widened accordingly."
     return [look.paint(line, "risk") for line in wrap(sentence, look)]
 
 
 def budget_gib(advice: Advice) -> float | None:
-    """What may be used of a device: the limit that was asked, or the one that the plan was found to miss."""
-    missed = (miss.bound for miss in advice.chosen.violations if miss.limit == "memory_gib_per_device")
+    """Memory budget per device, GiB: the limit that the plan misses, else the limit of the request, else `None`."""
+    missed = (violation.bound for violation in advice.chosen.violations if violation.limit == "memory_gib_per_device")
     return next(missed, advice.request.limits.memory_gib_per_device)
 
 
@@ -58,19 +58,19 @@ def verdict(advice: Advice) -> str:
     if advice.chosen.status is Status.INFEASIBLE:
         return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
     limited = [
-        (shown, value, limit)
+        (info, value, limit)
         for name, value in advice.chosen.metrics.present().items()
-        if (limit := limits.on((shown := METRICS[name]).name)) is not None
+        if (limit := limits.on((info := METRICS[name]).name)) is not None
     ]
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not limited:
-        return f"no limits were asked; fits in memory {chance}"
-    risky = [shown.label for shown, value, _ in limited if limit_status(shown, value, limits) == "risk"]
+        return f"no limits were set; fits in memory {chance}"
+    risky = [info.label for info, value, _ in limited if limit_status(info, value, limits) == "risk"]
     if risky:
         risk = ", at RISK: the" if advice.chosen.status is Status.AT_RISK else "; the"
         return f"meets all limits {chance}{risk} range of {', '.join(risky)} crosses its limit"
-    shown, value, limit = max(limited, key=lambda item: utilisation(*item))
-    tightest = f"{shown.label}, {quantity(value.value, shown.unit)} of {quantity(limit, shown.unit, trim=True)}"
+    info, value, limit = max(limited, key=lambda item: utilisation(*item))
+    tightest = f"{info.label}, {quantity(value.value, info.unit)} of {quantity(limit, info.unit, trim=True)}"
     return f"meets all limits {chance}; the tightest is {tightest}"
 
 
@@ -83,7 +83,7 @@ def _facts(advice: Advice, look: Look) -> list[str]:
 
 
 def facts(advice: Advice) -> dict[str, str]:
-    """What the advice is for and rests on, by name."""
+    """Model, hardware, workload, limits, preference and basis, by name."""
     model, hardware, request = advice.model, advice.hardware, advice.request
     devices = f"{request.devices} × " if request.devices > 1 else ""
     return {
@@ -112,37 +112,37 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
     if advice.binding:
         lines += [look.paint(line, "bad") for line in wrap(binding_words(advice.binding), look, first="Binding limit  ")]
     if not advice.relaxations:
-        return [*lines, *wrap("No change of a single limit lets a plan in.", look)]
+        return [*lines, *wrap("No change of a single limit makes a plan feasible.", look)]
     lines += _title("To get a plan, change one of these:", look)
     for relaxation in advice.relaxations:
         lines += wrap(relaxation_words(relaxation), look, first="  ", rest="      ")
     return lines
 
 
-def binding_words(miss: Violation) -> str:
-    """The limit that is missed by most, with both numbers."""
-    shown = METRIC_OF[miss.limit]
-    off = "too little" if shown.higher_is_better else "too much"
+def binding_words(violation: Violation) -> str:
+    """The limit that is missed by the largest factor, with both numbers."""
+    info = METRIC_OF[violation.limit]
+    off = "too little" if info.higher_is_better else "too much"
     return (
-        f"{shown.label} {value_text(miss.predicted, shown.unit)}, limit {quantity(miss.bound, shown.unit, trim=True)}: "
-        f"{number(miss.ratio)} times {off}"
+        f"{info.label} {value_text(violation.predicted, info.unit)}, limit {quantity(violation.bound, info.unit, trim=True)}: "
+        f"{number(violation.ratio)} times {off}"
     )
 
 
-_ASKED_FOR = {"context_tokens": "Context", "concurrency": "Requests at once", "devices": "Devices"}
-"""What is asked for rather than limited: whole numbers, to be written as they are."""
+_REQUEST_LABELS = {"context_tokens": "Context", "concurrency": "Requests at once", "devices": "Devices"}
+"""Fields of the request that are whole numbers rather than limits."""
 
 
 def relaxation_words(relaxation: Relaxation) -> str:
-    """The change of one limit, and the stack that it lets in."""
-    if relaxation.limit in _ASKED_FOR:
-        return f"{_ASKED_FOR[relaxation.limit]} from {relaxation.bound:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
-    shown = METRIC_OF[relaxation.limit]
-    needed = enough(relaxation.needed, shown.unit, up=not shown.higher_is_better)
-    asked = quantity(relaxation.bound, shown.unit, trim=True)
-    likely = enough(relaxation.likely, shown.unit, up=not shown.higher_is_better) if relaxation.likely is not None else needed
+    """The change of one limit, and the stack that it admits."""
+    if relaxation.limit in _REQUEST_LABELS:
+        return f"{_REQUEST_LABELS[relaxation.limit]} from {relaxation.bound:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
+    info = METRIC_OF[relaxation.limit]
+    needed = enough(relaxation.needed, info.unit, up=not info.higher_is_better)
+    current = quantity(relaxation.bound, info.unit, trim=True)
+    likely = enough(relaxation.likely, info.unit, up=not info.higher_is_better) if relaxation.likely is not None else needed
     sure = "" if likely == needed else f", or {likely} to keep it with {percent(LIKELY)}"
-    return f"{shown.label} limit from {asked} to {needed}{sure}: {_stack(relaxation.candidate)}"
+    return f"{info.label} limit from {current} to {needed}{sure}: {_stack(relaxation.candidate)}"
 
 
 def _stack(candidate: Candidate) -> str:
@@ -150,7 +150,7 @@ def _stack(candidate: Candidate) -> str:
 
 
 def reason_lines(advice: Advice, look: Look) -> list[str]:
-    """Why each technique is in the plan or out of it, under a title for each."""
+    """Why each technique is in the plan or not, under a title for each state."""
     lines: list[str] = []
     for state, title in SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]
@@ -168,27 +168,27 @@ def _reason(reason: Reason, look: Look) -> list[str]:
 
 
 def reason_words(reason: Reason) -> str:
-    """Why, what it changes where that is not said, and which limits would let it in."""
+    """The reason for a technique's state, its effect where the reason has no number, and the limits that would admit it."""
     parts = [reason.why.rstrip().rstrip(".") + "."]
-    # A sentence that has its numbers needs no second one with the same.
+    # A reason with numbers states the effect already.
     if reason.effect and not any(character.isdigit() for character in reason.why):
         word = "It would change" if reason.state is TechniqueState.REJECTED else "It changes"
         parts.append(f"{word} {', '.join(_effect(name, change) for name, change in reason.effect)}.")
     if reason.would_need:
-        parts.append(f"Let in by {' or '.join(_need(name, bound) for name, bound in reason.would_need)}.")
+        parts.append(f"Admitted by {' or '.join(_need(name, bound) for name, bound in reason.would_need)}.")
     return " ".join(parts)
 
 
 def _effect(name: str, change: float) -> str:
-    shown = METRICS.get(name)
-    if shown is None:
+    info = METRICS.get(name)
+    if info is None:
         return f"{name.replace('_', ' ')} {number(change, signed=True)}"
-    return f"{shown.label} by {quantity(change, shown.unit, signed=True)}"
+    return f"{info.label} by {quantity(change, info.unit, signed=True)}"
 
 
 def _need(name: str, bound: float) -> str:
-    shown = METRIC_OF.get(name)
-    if shown is None:
+    info = METRIC_OF.get(name)
+    if info is None:
         return f"{name.replace('_', ' ')} {number(bound, trim=True)}"
-    word = "at least" if shown.higher_is_better else "at most"
-    return f"a limit of {word} {enough(bound, shown.unit, up=not shown.higher_is_better)} on {shown.label}"
+    word = "at least" if info.higher_is_better else "at most"
+    return f"a limit of {word} {enough(bound, info.unit, up=not info.higher_is_better)} on {info.label}"

@@ -1,4 +1,4 @@
-"""A comparison as text and as a dictionary."""
+"""A run's predicted and measured values as text, and as the dictionary that `--json` prints."""
 
 from collections.abc import Sequence
 
@@ -15,24 +15,24 @@ from advisor.rendering.text.table import Column, Group, table
 _HEADS = ("metric", "predicted", "range", "measured", "error", "verdict", "● measured, ┃ limit")
 _LEFT = ("metric", "verdict", _HEADS[6])
 _RANGES_FROM_COLUMNS = 100
-"""Narrower than this, the range column goes, never the verdict."""
+"""Minimum width of the range column; the verdict is always shown."""
 _GAUGES_FROM_COLUMNS = 115
-_WORDS = {verdict: verdict.value for verdict in RangeVerdict} | {RangeVerdict.OUTSIDE: "OUTSIDE range"}
+_VERDICT_WORDS = {verdict: verdict.value for verdict in RangeVerdict} | {RangeVerdict.OUTSIDE: "OUTSIDE range"}
 
 
 def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = False, ascii: bool = False, every_rung: bool = False) -> str:
-    """The ladder, the full stack metric by metric (`every_rung`: all of them), each technique's share, medians, limits, likely cause."""
+    """The ladder, the full stack metric by metric (`every_rung`: all rungs), contributions, median errors, limits, likely cause."""
     look = Look(width, colour, ascii)
     lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
     lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
-    for step in comparison.rungs if every_rung else comparison.rungs[-1:]:
-        lines += ["", *rung_lines(step, comparison, look)]
+    for rung in comparison.rungs if every_rung else comparison.rungs[-1:]:
+        lines += ["", *rung_lines(rung, comparison, look)]
     lines += ["", *contribution_lines(comparison, look), *summary_lines(comparison, look), *cause_lines(comparison, look)]
     return look.finish(lines)
 
 
 def comparison_dict(comparison: Comparison) -> dict[str, object]:
-    """The published form, `format` 1.0; units stand in the metric names."""
+    """The JSON form, `format` 1.0; metric names end in their unit."""
     cause = likely_cause(comparison)
     return {
         "kind": "Comparison",
@@ -40,16 +40,16 @@ def comparison_dict(comparison: Comparison) -> dict[str, object]:
         "run": comparison.run_id,
         "plan": comparison.plan_id,
         "title": comparison.title,
-        "rungs": [_step_dict(step) for step in comparison.rungs],
+        "rungs": [_rung_dict(rung) for rung in comparison.rungs],
         "shares": [
             {
-                "technique": share.technique,
-                "metric": share.metric,
-                "against": share.previous,
-                "predicted_pct": share.predicted_pct,
-                "measured_pct": share.measured_pct,
+                "technique": change.technique,
+                "metric": change.metric,
+                "against": change.previous,
+                "predicted_pct": change.predicted_pct,
+                "measured_pct": change.measured_pct,
             }
-            for share in comparison.contributions
+            for change in comparison.contributions
         ],
         "summary": {
             "median_abs_error_pct": {
@@ -66,17 +66,17 @@ def comparison_dict(comparison: Comparison) -> dict[str, object]:
     }
 
 
-def _step_dict(step: ComparedRung) -> dict[str, object]:
+def _rung_dict(rung: ComparedRung) -> dict[str, object]:
     return {
-        "name": step.name,
-        "techniques": list(step.techniques),
-        "status": step.status.value,
-        "error": step.problem,
-        "metrics": {line.metric: _line_dict(line) for line in step.metrics},
+        "name": rung.name,
+        "techniques": list(rung.techniques),
+        "status": rung.status.value,
+        "error": rung.problem,
+        "metrics": {line.metric: _metric_dict(line) for line in rung.metrics},
     }
 
 
-def _line_dict(line: ComparedMetric) -> dict[str, object]:
+def _metric_dict(line: ComparedMetric) -> dict[str, object]:
     return {
         "predicted": line.predicted.as_dict() if line.predicted else None,
         "measured": line.measured.as_dict() if line.measured else None,
@@ -88,36 +88,36 @@ def _line_dict(line: ComparedMetric) -> dict[str, object]:
     }
 
 
-def rung_lines(step: ComparedRung, comparison: Comparison, look: Look) -> list[str]:
-    """One rung, metric by metric; limits stand beside the full stack only."""
-    head = rung_label(step, comparison.rungs)
-    if step is comparison.full_stack and len(comparison.rungs) > 1:
+def rung_lines(rung: ComparedRung, comparison: Comparison, look: Look) -> list[str]:
+    """One rung, metric by metric; limits are shown for the full stack only."""
+    head = rung_label(rung, comparison.rungs)
+    if rung is comparison.full_stack and len(comparison.rungs) > 1:
         head += "  (full stack)"
-    if step.status is not RungStatus.DONE:
-        head += f"  {step.status.value}" + (f": {step.problem}" if step.problem else "")
-    lines = [look.paint(line, "bad" if step.status is not RungStatus.DONE else "title") for line in wrap(head, look)]
-    return [*lines, *_metrics(step, look, limits=step is comparison.full_stack)] if step.metrics else lines
+    if rung.status is not RungStatus.DONE:
+        head += f"  {rung.status.value}" + (f": {rung.problem}" if rung.problem else "")
+    lines = [look.paint(line, "bad" if rung.status is not RungStatus.DONE else "title") for line in wrap(head, look)]
+    return [*lines, *_metrics(rung, look, limits=rung is comparison.full_stack)] if rung.metrics else lines
 
 
-def _metrics(step: ComparedRung, look: Look, *, limits: bool) -> list[str]:
-    judged = [line for line in step.metrics if line.verdict is not RangeVerdict.NOT_PREDICTED]
-    rows = [_cells(line, limits) for line in judged]
+def _metrics(rung: ComparedRung, look: Look, *, limits: bool) -> list[str]:
+    predicted = [line for line in rung.metrics if line.verdict is not RangeVerdict.NOT_PREDICTED]
+    rows = [_cells(line, limits) for line in predicted]
     columns = [Column(head, tuple(row[index] for row in rows), left=head in _LEFT) for index, head in enumerate(_HEADS)]
-    tones = tuple(_tone(line, limits) for line in judged)
+    tones = tuple(_tone(line, limits) for line in predicted)
     columns[5] = Column(columns[5].head, columns[5].cells, tones, left=True)
     if look.columns < _GAUGES_FROM_COLUMNS:
         del columns[6]
     if look.columns < _RANGES_FROM_COLUMNS:
         del columns[2]
-    lines = table(columns[0], [Group((column,)) for column in columns[1:]], look) if judged else []
-    return [*lines, *_measured_only(step, look)]
+    lines = table(columns[0], [Group((column,)) for column in columns[1:]], look) if predicted else []
+    return [*lines, *_measured_only(rung, look)]
 
 
-def _measured_only(step: ComparedRung, look: Look) -> list[str]:
-    """What no prediction is made for, in a sentence."""
+def _measured_only(rung: ComparedRung, look: Look) -> list[str]:
+    """Metrics that have no prediction, in a sentence."""
     values = [
         f"{METRICS[line.metric].label} {value_text(line.measured, METRICS[line.metric].unit)}"
-        for line in step.metrics
+        for line in rung.metrics
         if line.verdict is RangeVerdict.NOT_PREDICTED and line.measured
     ]
     return wrap("; ".join(values), look, first="Measured only: ", rest="  ") if values else []
@@ -130,25 +130,25 @@ def _tone(line: ComparedMetric, limits: bool) -> str:
 
 
 def _cells(line: ComparedMetric, limits: bool) -> tuple[str, ...]:
-    shown = METRICS[line.metric]
-    scaled = scale(shown.unit, (value.value for value in (line.predicted, line.measured) if value))
+    info = METRICS[line.metric]
+    scaled = scale(info.unit, (value.value for value in (line.predicted, line.measured) if value))
     error = error_cell(line, scaled).rstrip(" !")
     unit = "points" if line.error_unit == "fraction" else line.error_unit if line.error_unit in ("%", "points") else scaled.unit
     return (
-        f"{shown.label}, {scaled.unit}".rstrip(", "),
+        f"{info.label}, {scaled.unit}".rstrip(", "),
         number(line.predicted.value * scaled.factor) if line.predicted else ABSENT,
         spread(line.predicted, scaled) if line.predicted else "",
         number(line.measured.value * scaled.factor) if line.measured else ABSENT,
         error if error == ABSENT else f"{error} {unit}".rstrip(),
-        _verdict(line) if limits else _WORDS[line.verdict],
+        _verdict(line) if limits else _VERDICT_WORDS[line.verdict],
         _gauge(line, limits),
     )
 
 
 def _verdict(line: ComparedMetric) -> str:
-    """For the full stack: the verdict with what became of the limit."""
+    """For the full stack: the verdict, and whether the limit was met."""
     if line.limit_met is None:
-        return _WORDS[line.verdict]
+        return _VERDICT_WORDS[line.verdict]
     word = {RangeVerdict.WITHIN: "within, ", RangeVerdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
     return f"{word}limit {'kept' if line.limit_met else 'MISSED'}"
 
@@ -160,15 +160,15 @@ def _gauge(line: ComparedMetric, limits: bool) -> str:
 
 
 def contribution_lines(comparison: Comparison, look: Look) -> list[str]:
-    """One row per technique: its change of each metric, predicted and measured."""
-    names = list(dict.fromkeys(share.technique for share in comparison.contributions))
+    """One row per technique: the change of each metric, predicted and measured."""
+    names = list(dict.fromkeys(change.technique for change in comparison.contributions))
     if not names:
         return []
     key = Column("technique", tuple(names), left=True)
     groups = []
     for metric in HEADLINES:
-        own = {share.technique: share for share in comparison.contributions if share.metric == metric}
-        cells = [_share_cells(own.get(name)) for name in names]
+        own = {change.technique: change for change in comparison.contributions if change.metric == metric}
+        cells = [_contribution_cells(own.get(name)) for name in names]
         if any(cell != ABSENT for pair in cells for cell in pair):
             columns = (Column("pred.", tuple(pair[0] for pair in cells)), Column("meas.", tuple(pair[1] for pair in cells)))
             groups.append(Group(columns, f"{METRICS[metric].label}, %"))
@@ -176,10 +176,10 @@ def contribution_lines(comparison: Comparison, look: Look) -> list[str]:
     return [*(look.paint(line, "title") for line in wrap(title, look)), *table(key, groups, look), ""]
 
 
-def _share_cells(share: Contribution | None) -> tuple[str, str]:
-    if share is None:
+def _contribution_cells(change: Contribution | None) -> tuple[str, str]:
+    if change is None:
         return ABSENT, ABSENT
-    return _percent(share.predicted_pct), _percent(share.measured_pct)
+    return _percent(change.predicted_pct), _percent(change.measured_pct)
 
 
 def _percent(value: float | None) -> str:
@@ -187,13 +187,13 @@ def _percent(value: float | None) -> str:
 
 
 def summary_lines(comparison: Comparison, look: Look) -> list[str]:
-    """Count in range, median error, and what became of each limit."""
+    """Values within range, median error, pace of the processor, and each limit with its measured value."""
     lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
-    asked = [median for median in comparison.median_errors if median.metric in HEADLINES]
-    if asked:
-        text = ", ".join(f"{METRICS[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in asked)
+    headlines = [median for median in comparison.median_errors if median.metric in HEADLINES]
+    if headlines:
+        text = ", ".join(f"{METRICS[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in headlines)
         lines += wrap(
-            f"{text} (of {max(median.rungs for median in asked)} rungs).", look, first="Median error over the ladder: ", rest="  "
+            f"{text} (of {max(median.rungs for median in headlines)} rungs).", look, first="Median error over the ladder: ", rest="  "
         )
     if comparison.paces:
         lines += wrap(f"Pace: {pace_words(comparison.paces)}.", look, rest="  ")
@@ -201,16 +201,16 @@ def summary_lines(comparison: Comparison, look: Look) -> list[str]:
     limited = [line for line in final.metrics if line.limit is not None] if final else []
     for line in limited:
         assert line.limit is not None
-        shown = METRICS[line.metric]
-        value = quantity(line.measured.value, shown.unit) if line.measured else "not measured"
-        word = {True: "kept", False: "MISSED", None: "not judged"}[line.limit_met]
-        text = f"Limit {word}: {shown.label} {value}, limit {quantity(line.limit, shown.unit, trim=True)}."
+        info = METRICS[line.metric]
+        value = quantity(line.measured.value, info.unit) if line.measured else "not measured"
+        word = {True: "kept", False: "MISSED", None: "not measured"}[line.limit_met]
+        text = f"Limit {word}: {info.label} {value}, limit {quantity(line.limit, info.unit, trim=True)}."
         lines += [look.paint(part, "bad" if line.limit_met is False else "good") for part in wrap(text, look)]
     return lines
 
 
 def cause_lines(comparison: Comparison, look: Look) -> list[str]:
-    """The largest miss and where it likely comes from; nothing where every value is within its range."""
+    """The largest miss and its likely cause; empty where every value is within its range."""
     cause = likely_cause(comparison)
     if cause is None:
         return []
@@ -221,22 +221,22 @@ def cause_lines(comparison: Comparison, look: Look) -> list[str]:
 
 
 def run_comparison_lines(run: Run, look: Look, following: Sequence[str] = ()) -> list[str]:
-    """Count in range, pace, limits and likely cause; what comes next; the full stack, the ladder, the other rungs, shares."""
+    """Summary and likely cause, the lines of `following`, the full stack, the ladder, the other rungs, contributions."""
     comparison = compare(run)
-    if not any(line.measured for step in comparison.rungs for line in step.metrics):
+    if not any(line.measured for rung in comparison.rungs for line in rung.metrics):
         return _nothing_measured(comparison, look)
     lines = [*summary_lines(comparison, look), *cause_lines(comparison, look), *following]
-    steps = comparison.rungs
-    lines += [line for step in steps[-1:] for line in ("", *rung_lines(step, comparison, look))]
+    rungs = comparison.rungs
+    lines += [line for rung in rungs[-1:] for line in ("", *rung_lines(rung, comparison, look))]
     lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
-    lines += [line for step in steps[:-1] for line in ("", *rung_lines(step, comparison, look))]
+    lines += [line for rung in rungs[:-1] for line in ("", *rung_lines(rung, comparison, look))]
     return [*lines, "", *contribution_lines(comparison, look)]
 
 
 def _nothing_measured(comparison: Comparison, look: Look) -> list[str]:
     """Why there is nothing to compare, rung by rung."""
     lines = wrap("Nothing was measured: the run ended before its first rung was done.", look)
-    ended = [step for step in comparison.rungs if step.status is not RungStatus.NOT_RUN]
-    for step in ended:
-        lines += wrap(step.problem or step.status.value, look, first=f"{rung_label(step, comparison.rungs)}  ")
-    return [*lines, "", *wrap("a on the plan goes on with it.", look)]
+    ended = [rung for rung in comparison.rungs if rung.status is not RungStatus.NOT_RUN]
+    for rung in ended:
+        lines += wrap(rung.problem or rung.status.value, look, first=f"{rung_label(rung, comparison.rungs)}  ")
+    return [*lines, "", *wrap("a on the plan resumes it.", look)]

@@ -1,4 +1,4 @@
-"""Devices as text: one in full, or many as a table."""
+"""Accelerators as text: one with all its figures, or many as a table."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ from advisor.rendering.text.table import Column, Group, table
 
 
 def hardware_text(hardware: Hardware, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """Everything known about one device, with the source of each figure."""
+    """Every figure of one device, and the source of each."""
     look = Look(width, colour, ascii)
     lines = [look.paint(line, "title") for line in wrap(f"{hardware.id}: {hardware.name}", look)]
     for name, text in _facts(hardware).items():

@@ -1,4 +1,4 @@
-"""The memory bar: what fills a device, part by part, and where the budget ends."""
+"""The memory of a plan on one device: its parts, and a bar with the budget."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ _LEAST_CELLS = 10
 
 @dataclass(frozen=True, slots=True)
 class MemorySegment:
-    """One part of the memory of a device, in GiB, and the glyph that draws it."""
+    """One part of a device's memory, in GiB, and the glyph that draws it."""
 
     label: str
     gib: float
@@ -19,7 +19,7 @@ class MemorySegment:
 
 
 def memory_parts(metrics: Metrics) -> tuple[MemorySegment, ...]:
-    """Weights, KV cache, everything else, and what the top of the range adds; empty when the total is not known."""
+    """Weights, KV cache, the rest, and the range above the predicted total; empty where the total is not known."""
     total = metrics.peak_memory_gib
     if total is None:
         return ()
@@ -34,15 +34,15 @@ def memory_parts(metrics: Metrics) -> tuple[MemorySegment, ...]:
 
 
 def memory_bar(metrics: Metrics, *, device_gib: float, budget_gib: float | None, look: Look) -> list[str]:
-    """A sentence, the bar with the budget's mark, and the parts with their numbers."""
+    """A sentence, the bar with a mark at the budget (default: the device's memory), and the size of each part."""
     total, parts = metrics.peak_memory_gib, memory_parts(metrics)
     if total is None:
         return ["Memory: not known."]
     budget = device_gib if budget_gib is None else budget_gib
-    room = budget - total.value
-    word = f"fits, {quantity(room, 'GiB')} free" if room >= 0 else f"over by {quantity(-room, 'GiB')}"
-    tone = "bad" if room < 0 else "risk" if total.high > budget else "good"
-    if room >= 0 and total.high > budget:
+    free_gib = budget - total.value
+    word = f"fits, {quantity(free_gib, 'GiB')} free" if free_gib >= 0 else f"over by {quantity(-free_gib, 'GiB')}"
+    tone = "bad" if free_gib < 0 else "risk" if total.high > budget else "good"
+    if free_gib >= 0 and total.high > budget:
         word += ", but the range crosses the budget"
     taken = f"{quantity(total.value, 'GiB')} {spread(total, scale('GiB', (total.value,)))}".rstrip()
     of = f"device {quantity(device_gib, 'GiB')}" + ("" if budget_gib is None else f", budget {quantity(budget_gib, 'GiB', trim=True)}")

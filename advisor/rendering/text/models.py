@@ -1,4 +1,4 @@
-"""Models as text: one in full, or many as a table."""
+"""Models as text: one with its layers, or many as a table."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ _BF16_BYTES = 2
 
 
 def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """One model: its parameters, its layers by kind, and what a token of context costs."""
+    """One model: its parameters, its layers by kind, and the KV cache per token of context."""
     look = Look(width, colour, ascii)
     facts = {
         "architecture": f"{model.architecture} ({model.family})",
@@ -25,7 +25,7 @@ def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii
     if model.state_bytes:
         facts["state"] = f"{quantity(model.state_bytes / GIB, 'GiB')} per sequence"
     if model.language_model_only:
-        facts["note"] = "the config describes more than a language model; only the language model is planned for"
+        facts["note"] = "the config describes a multimodal model; only its language model is planned for"
     if model.unchecked:
         facts["unchecked"] = model.unchecked
     lines = [look.paint(line, "title") for line in wrap(model.id, look)]
@@ -58,7 +58,7 @@ def _parameters(model: ModelSpec) -> str:
     if model.active_parameters == model.parameters:
         return text
     share = model.active_parameters / model.parameters * 100
-    return f"{text}, of which a token passes through {quantity(model.active_parameters, 'count')} ({number(share)} %)"
+    return f"{text}, of which a token activates {quantity(model.active_parameters, 'count')} ({number(share)} %)"
 
 
 def _cache_gib(model: ModelSpec) -> float:
@@ -66,7 +66,7 @@ def _cache_gib(model: ModelSpec) -> float:
 
 
 def _mixer(layer: Layer) -> str:
-    """What a layer mixes tokens with."""
+    """The token mixer of a layer and its dimensions."""
     mixer = layer.mixer
     if isinstance(mixer, SelfAttention):
         window = f", {'chunks' if mixer.chunked else 'window'} of {mixer.window} tokens" if mixer.window else ""

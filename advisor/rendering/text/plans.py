@@ -17,7 +17,7 @@ _MOST_ROWS = 8
 _RANGES_FROM_COLUMNS = 170
 _IDS_FROM_COLUMNS = 100
 _WIDE_SPREAD = 0.3
-"""Half of the range over the value, from which a number is marked as uncertain."""
+"""Half of the range over the value: above this, a number is marked as uncertain."""
 _NUMBERS = (
     ("Mem", ("peak_memory_gib",)),
     ("TTFT", ("ttft_ms_p95", "ttft_ms_mean")),
@@ -38,35 +38,35 @@ SLOT_HEADS = {
     Slot.PARALLEL: "Spread",
     Slot.TRAINING: "Train",
 }
-"""What each slot is called at the head of a column."""
+"""Slot to the head of its column."""
 
 
 def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
-    """The best candidates, one row each; what all of them share is said once below."""
-    shown = list(candidates[:_MOST_ROWS])
-    if not shown:
+    """A table of the best candidates; the techniques that all of them share are listed once below it."""
+    rows = list(candidates[:_MOST_ROWS])
+    if not rows:
         return ["No plan to show."]
-    key, *columns = plan_columns(shown, look)
-    slots = slots_in_which_they_differ(shown)
-    shared = [describe(technique) for technique in shown[0].techniques if technique.slot not in slots]
-    return [*table(key, [Group((column,)) for column in columns], look), *_legend(shown, shared, look)]
+    key, *columns = plan_columns(rows, look)
+    slots = differing_slots(rows)
+    shared = [describe(technique) for technique in rows[0].techniques if technique.slot not in slots]
+    return [*table(key, [Group((column,)) for column in columns], look), *_legend(rows, shared, look)]
 
 
 def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
-    """A glyph, a column per slot in which they differ, the numbers, how likely the limits are kept, and where there is room the id."""
+    """A glyph, each slot in which they differ, the metrics, the probability that all limits are met and, given the width, the id."""
     tones = tuple(_TONES[candidate.status] for candidate in candidates)
     columns = [Column("", tuple(GLYPHS[candidate.status] for candidate in candidates), tones, left=True)]
-    slots = slots_in_which_they_differ(candidates)
+    slots = differing_slots(candidates)
     columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
-    columns += [column for head, names in _NUMBERS if (column := _numbers(head, names, candidates, tones, look)) is not None]
+    columns += [column for head, names in _NUMBERS if (column := _metric_column(head, names, candidates, tones, look)) is not None]
     columns.append(Column("kept", tuple(percent(candidate.probability) for candidate in candidates), tones))
     if look.columns >= _IDS_FROM_COLUMNS:
         columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
     return columns
 
 
-def slots_in_which_they_differ(candidates: Sequence[Candidate]) -> dict[Slot, tuple[str, ...]]:
-    """What each candidate has in each slot that is not the same in all of them."""
+def differing_slots(candidates: Sequence[Candidate]) -> dict[Slot, tuple[str, ...]]:
+    """For each slot in which the candidates differ, a cell per candidate."""
     slots = {slot: _slot_cells(slot, candidates) for slot in Slot}
     return {slot: cells for slot, cells in slots.items() if len(set(cells)) > 1}
 
@@ -85,39 +85,39 @@ def _slot_cells(slot: Slot, candidates: Sequence[Candidate]) -> tuple[str, ...]:
 
 def _varying(techniques: Sequence[Technique]) -> dict[str, list[str]]:
     """For each name, the options in which techniques of that name differ."""
-    alike: dict[str, list[Technique]] = {}
+    by_name: dict[str, list[Technique]] = {}
     for technique in techniques:
-        alike.setdefault(technique.name, []).append(technique)
+        by_name.setdefault(technique.name, []).append(technique)
     return {
         name: [field.name for field in fields(group[0]) if len({str(getattr(other, field.name)) for other in group}) > 1]
-        for name, group in alike.items()
+        for name, group in by_name.items()
     }
 
 
 def _short(technique: Technique, varying: Sequence[str]) -> str:
-    """The name without its slot's word, and the options in which techniques of that name differ between the rows."""
-    told = (_option(option, getattr(technique, option)) for option in varying)
-    return " ".join([technique.name.split("-", 1)[-1], *(word for word in told if word)])
+    """The name without the prefix of its slot, and the options in which techniques of that name differ between the rows."""
+    options = (_option(option, getattr(technique, option)) for option in varying)
+    return " ".join([technique.name.split("-", 1)[-1], *(word for word in options if word)])
 
 
 def _option(name: str, value: object) -> str:
-    """A value; of what is only on or off, the name where it is on."""
+    """The value of an option; for a boolean, its name where it is set."""
     return (name if value else "") if isinstance(value, bool) else str(value)
 
 
-def _numbers(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
-    shown = next((METRICS[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
-    if shown is None:
+def _metric_column(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
+    info = next((METRICS[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
+    if info is None:
         return None
-    values = [_value(candidate.metrics, shown) for candidate in candidates]
-    scaled = scale(shown.unit, (value.value for value in values if value))
+    values = [_value(candidate.metrics, info) for candidate in candidates]
+    scaled = scale(info.unit, (value.value for value in values if value))
     ranges = look.columns >= _RANGES_FROM_COLUMNS
     unit = "" if scaled.unit == "tok/s" else f" {scaled.unit}"
     return Column(f"{head}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones)
 
 
-def _value(metrics: Metrics, shown: MetricInfo) -> Value | None:
-    value: Value | None = getattr(metrics, shown.name)
+def _value(metrics: Metrics, info: MetricInfo) -> Value | None:
+    value: Value | None = getattr(metrics, info.name)
     return value
 
 
@@ -131,9 +131,9 @@ def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
 
 
 def _legend(candidates: Sequence[Candidate], shared: Sequence[str], look: Look) -> list[str]:
-    words = {"◆": "meets the limits", "o": "meets them, less likely than 90 %", "×": "misses a limit"}
+    words = {"◆": "meets the limits", "o": "meets them with under 90 % probability", "×": "misses a limit"}
     used = dict.fromkeys(GLYPHS[candidate.status] for candidate in candidates)
-    known = [f"{glyph} {words[glyph]}" for glyph in used]
+    legend = [f"{glyph} {words[glyph]}" for glyph in used]
     lines = wrap(f"In all of them: {', '.join(shared)}.", look) if shared else []
-    known.append("kept: probability that all limits are")
-    return [look.paint(line, "dim") for line in (*lines, *flow([*known, "~ range wider than 30 % either way"], look))]
+    legend.append("kept: probability that all limits are met")
+    return [look.paint(line, "dim") for line in (*lines, *flow([*legend, "~ range wider than 30 % either way"], look))]

@@ -1,4 +1,4 @@
-"""Measured profiles as text: one in full, or the stored ones as a table."""
+"""Measured profiles as text: one with its measurements, or the stored ones as a table."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ if TYPE_CHECKING:  # the refit prices plans
 
 
 def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """What was measured, on what, and the best rate reached in each format."""
+    """What was measured, on which machine, and the best rate reached in each format."""
     look = Look(width, colour, ascii)
-    shared = "; others used the machine meanwhile, so ranges are wider" if profile.shared else ""
+    shared = "; other processes used the machine meanwhile, so ranges are wider" if profile.shared else ""
     facts = {
         "hardware": profile.hardware.name,
         "fingerprint": profile.fingerprint,
         "taken": f"{profile.taken}, {profile.threads} threads{shared}",
         "memory": f"read {quantity(profile.read_bytes_per_s, 'B/s')}, copy {quantity(profile.copy_bytes_per_s, 'B/s')}",
         "launch": f"{number(profile.launch_s * 1e6)} µs, the smallest operator",
-        "pace": f"{number(profile.pace_s * 1e6)} µs, a fixed piece of the processor's work" if profile.pace_s else "",
+        "pace": f"{number(profile.pace_s * 1e6)} µs for a fixed loop on the processor" if profile.pace_s else "",
         "runtime": _overheads(profile),
-        "refit": _taught(profile),
+        "refit": _refit_words(profile),
         "fit": f"{number(profile.residual_pct)} % median residual",
         "versions": ", ".join(f"{name} {version}" for name, version in profile.environment.items()),
     }
@@ -36,23 +36,23 @@ def profile_text(profile: MachineProfile, *, width: int = 80, colour: bool = Fal
     return look.finish(lines)
 
 
-def refit_text(taught: "RefitResult", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """What a run has taught, and what that does to the predictions of that run."""
+def refit_text(result: "RefitResult", *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
+    """The factors fitted to a run, and the error of that run's predictions before and after."""
     look = Look(width, colour, ascii)
-    before, after = number(taught.before_pct), number(taught.after_pct)
+    before, after = number(result.before_pct), number(result.after_pct)
     facts = {
-        "taught": _taught(taught.profile),
-        "error": f"median of TTFT and TPOT over {taught.rungs} rungs: {before} % before, {after} % after",
+        "refit": _refit_words(result.profile),
+        "error": f"median of TTFT and TPOT over {result.rungs} rungs: {before} % before, {after} % after",
     }
-    lines = [look.paint(f"{taught.profile.name}: {taught.profile.hardware.name}", "title")]
+    lines = [look.paint(f"{result.profile.name}: {result.profile.hardware.name}", "title")]
     return look.finish([*lines, *(line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<14}"))])
 
 
-def _taught(profile: MachineProfile) -> str:
-    taught = profile.refit
-    if taught is None:
+def _refit_words(profile: MachineProfile) -> str:
+    factors = profile.refit
+    if factors is None:
         return ""
-    return f"{number(taught.operators)} times the operators, {number(taught.overheads)} times the overheads, by {', '.join(taught.runs)}"
+    return f"operators × {number(factors.operators)}, overheads × {number(factors.overheads)}, fitted to {', '.join(factors.runs)}"
 
 
 def profiles_text(stored: Sequence[StoredProfile], *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
@@ -81,10 +81,10 @@ def _products(points: Sequence[GemmPoint], look: Look) -> list[str]:
     for point in points:
         by_format[point.format].append(point)
     if not by_format:
-        return ["No products were measured."]
-    key = Column("products", tuple(by_format), left=True)
-    count = Column("timings", tuple(str(len(found)) for found in by_format.values()))
-    best = Column("best FLOP/s", tuple(quantity(max(_flops(point) for point in found), "FLOP/s") for found in by_format.values()))
+        return ["No matrix products were measured."]
+    key = Column("matrix products", tuple(by_format), left=True)
+    count = Column("timings", tuple(str(len(timings)) for timings in by_format.values()))
+    best = Column("best FLOP/s", tuple(quantity(max(_flops(point) for point in timings), "FLOP/s") for timings in by_format.values()))
     return table(key, (Group((count, best)),), look)
 
 

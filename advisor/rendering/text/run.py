@@ -1,4 +1,4 @@
-"""The ladder of a run as text: baseline, each technique added, full stack; predicted, measured and error side by side."""
+"""A run as text: the ladder from the baseline to the full stack, with predicted and measured values and errors side by side."""
 
 from collections.abc import Iterable, Sequence
 from statistics import fmean
@@ -26,13 +26,14 @@ LADDER_METRICS = (
     "top1_agreement",
 )
 _RANGES_FROM_COLUMNS = 150
-"""From this width on, the ladder shows the range of every number."""
+"""Minimum width at which the ladder shows the range of every number."""
 NOTICEABLE_PACE = 0.05
+"""Relative change of the processor's speed that is worth a remark."""
 _GAINS = ("tpot_ms_mean", "throughput_tok_s", "ttft_ms_mean", "peak_memory_gib", "weights_gib", "kv_cache_gib", "perplexity")
 
 
 def run_text(run: Run, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
-    """The ladder table of a run, what went wrong, and what the full stack gained over the baseline, measured."""
+    """The ladder of a run, the rungs that failed, and the measured gain of the full stack over the baseline."""
     look = Look(width, colour, ascii)
     comparison = compare(run)
     lines = [look.paint(line, "title") for line in wrap(f"Run {run.id}: {run.title}", look)]
@@ -43,22 +44,22 @@ def run_text(run: Run, *, width: int = 80, colour: bool = False, ascii: bool = F
 
 def ladder_lines(comparison: Comparison, look: Look) -> list[str]:
     """One row per rung and one group of columns per metric; as many groups side by side as fit."""
-    steps = comparison.rungs
-    if not steps:
+    rungs = comparison.rungs
+    if not rungs:
         return ["No rung was run."]
-    key = Column("rung", tuple(rung_label(step, steps) for step in steps), tuple(_tone(step) for step in steps), left=True)
-    groups = [group for name in LADDER_METRICS if (group := _group(METRICS[name], steps, look)) is not None]
+    key = Column("rung", tuple(rung_label(rung, rungs) for rung in rungs), tuple(_tone(rung) for rung in rungs), left=True)
+    groups = [group for name in LADDER_METRICS if (group := _group(METRICS[name], rungs, look)) is not None]
     if not groups:
-        return table(key, [Group((Column("ended", tuple(step.status.value for step in steps)),))], look)
+        return table(key, [Group((Column("ended", tuple(rung.status.value for rung in rungs)),))], look)
     legend = (
-        "! = measured value outside the predicted range. error = predicted against measured, + is predicted too high. "
+        "! = measured value outside the predicted range. error = predicted minus measured, + is predicted too high. "
         "The last row is the full stack."
     )
     return [*table(key, groups, look), "", *(look.paint(line, "dim") for line in wrap(legend, look))]
 
 
 def lines_below_ladder(comparison: Comparison, look: Look) -> list[str]:
-    """What belongs under the ladder: acceptance and prefix hits, rungs that failed, and the gain of the full stack."""
+    """Acceptance and prefix hits, rungs that failed, and the measured gain of the full stack."""
     shares = [
         *_shares(comparison, "acceptance", "Accepted draft positions", look),
         *_shares(comparison, "prefix_hits", "Prefix hits", look),
@@ -66,32 +67,32 @@ def lines_below_ladder(comparison: Comparison, look: Look) -> list[str]:
     return [*shares, *_problems(comparison, look), *_gains(comparison, look)]
 
 
-def rung_label(step: ComparedRung, steps: Iterable[ComparedRung]) -> str:
-    """A rung's name; techniques are shown as added."""
-    first = next(iter(steps))
-    return step.name if step is first or step.name not in step.techniques else f"+ {step.name}"
+def rung_label(rung: ComparedRung, rungs: Iterable[ComparedRung]) -> str:
+    """A rung's name, with a plus sign where it adds a technique."""
+    first = next(iter(rungs))
+    return rung.name if rung is first or rung.name not in rung.techniques else f"+ {rung.name}"
 
 
-def _tone(step: ComparedRung) -> str:
-    return "" if step.status is RungStatus.DONE else "bad"
+def _tone(rung: ComparedRung) -> str:
+    return "" if rung.status is RungStatus.DONE else "bad"
 
 
-def _group(shown: MetricInfo, steps: tuple[ComparedRung, ...], look: Look) -> Group | None:
-    """The columns of one metric; `None` where no rung knows it. Columns that would be all empty are left out."""
-    lines = [step.metric(shown.name) for step in steps]
+def _group(info: MetricInfo, rungs: tuple[ComparedRung, ...], look: Look) -> Group | None:
+    """The columns of one metric that have a value; `None` where no rung has the metric."""
+    lines = [rung.metric(info.name) for rung in rungs]
     values = [value for line in lines if line for value in (line.predicted, line.measured) if value]
     if not values:
         return None
-    scaled = scale(shown.unit, (value.value for value in values))
+    scaled = scale(info.unit, (value.value for value in values))
     ranges = look.columns >= _RANGES_FROM_COLUMNS
     columns = [
         _numbers("pred.", [line.predicted if line else None for line in lines], scaled, ranges=ranges),
-        _numbers("meas.", [line.measured if line else None for line in lines], scaled, ranges=ranges or not shown.relative_error),
-        _errors(lines, shown, scaled),
+        _numbers("meas.", [line.measured if line else None for line in lines], scaled, ranges=ranges or not info.relative_error),
+        _errors(lines, info, scaled),
     ]
-    known = tuple(column for column in columns if any(cell != ABSENT for cell in column.cells))
+    filled = tuple(column for column in columns if any(cell != ABSENT for cell in column.cells))
     unit = f", {scaled.unit}" if scaled.unit else ""
-    return Group(known, f"{shown.label}{unit}")
+    return Group(filled, f"{info.label}{unit}")
 
 
 def _numbers(head: str, values: list[Value | None], scaled: Scale, *, ranges: bool) -> Column:
@@ -105,14 +106,14 @@ def _cell(value: Value | None, scaled: Scale, ranges: bool) -> str:
     return f"{text} {spread(value, scaled)}".rstrip() if ranges else text
 
 
-def _errors(lines: list[ComparedMetric | None], shown: MetricInfo, scaled: Scale) -> Column:
+def _errors(lines: list[ComparedMetric | None], info: MetricInfo, scaled: Scale) -> Column:
     tones = tuple("risk" if line and line.verdict is RangeVerdict.OUTSIDE else "" for line in lines)
-    head = "error %" if shown.relative_error else "error"
+    head = "error %" if info.relative_error else "error"
     return Column(head, tuple(error_cell(line, scaled) for line in lines), tones)
 
 
 def error_cell(line: ComparedMetric | None, scaled: Scale) -> str:
-    """The error of a prediction, with a mark when the measured value left the predicted range."""
+    """The error of a prediction, with a mark where the measured value is outside the predicted range."""
     if line is None or line.error is None:
         return ABSENT
     percent = line.error_unit == "%"
@@ -136,36 +137,36 @@ def _facts(run: Run, look: Look) -> list[str]:
 
 
 def pace_words(paces: Sequence[float]) -> str:
-    """How fast the processor ran, and what that does to the comparison where it matters."""
-    text = f"the processor ran at {number(fmean(paces))} of its pace when profiled [{number(min(paces))}, {number(max(paces))} over rungs]"
+    """The processor's speed relative to its profile, and a warning where it affects the comparison."""
+    text = f"the processor ran at {number(fmean(paces))} times its profiled speed [{number(min(paces))}, {number(max(paces))} over rungs]"
     if max(paces) / min(paces) < 1 + NOTICEABLE_PACE and abs(fmean(paces) - 1) < NOTICEABLE_PACE:
         return text
-    return f"{text}; so much of a miss is the machine's, not the prediction's"
+    return f"{text}; that part of an error comes from the machine, not from the prediction"
 
 
 def _shares(comparison: Comparison, metric: str, title: str, look: Look) -> list[str]:
-    """What only some techniques have, such as the acceptance of speculation: a line for each and not a column."""
+    """A metric that only some techniques have, such as the acceptance of drafted tokens: a line for each rung that has it."""
     lines: list[str] = []
-    for step in comparison.rungs:
-        line = step.metric(metric)
+    for rung in comparison.rungs:
+        line = rung.metric(metric)
         if line:
-            known = {"predicted": line.predicted, "measured": line.measured}
-            text = ", ".join(f"{word} {value_text(value, 'fraction')}" for word, value in known.items() if value)
-            lines += wrap(f"{step.name}: {text}{' !' if line.verdict is RangeVerdict.OUTSIDE else ''}", look, first=f"{title}  ")
+            values = {"predicted": line.predicted, "measured": line.measured}
+            text = ", ".join(f"{word} {value_text(value, 'fraction')}" for word, value in values.items() if value)
+            lines += wrap(f"{rung.name}: {text}{' !' if line.verdict is RangeVerdict.OUTSIDE else ''}", look, first=f"{title}  ")
     return ["", *lines] if lines else []
 
 
 def _problems(comparison: Comparison, look: Look) -> list[str]:
     lines: list[str] = []
-    for step in comparison.rungs:
-        if step.status is not RungStatus.DONE:
-            text = f"{step.name}: {step.status.value}" + (f": {step.problem}" if step.problem else "")
+    for rung in comparison.rungs:
+        if rung.status is not RungStatus.DONE:
+            text = f"{rung.name}: {rung.status.value}" + (f": {rung.problem}" if rung.problem else "")
             lines += [look.paint(line, "bad") for line in wrap(text, look, first="× ")]
     return ["", *lines] if lines else []
 
 
 def _gains(comparison: Comparison, look: Look) -> list[str]:
-    """The full stack against the baseline, both measured."""
+    """The full stack compared with the baseline, both measured."""
     if len(comparison.rungs) < 2:
         return []
     first, last = comparison.rungs[0], comparison.rungs[-1]
@@ -179,11 +180,11 @@ def _gains(comparison: Comparison, look: Look) -> list[str]:
     return lines
 
 
-def _gain(shown: MetricInfo, before: Value, after: Value) -> str:
+def _gain(info: MetricInfo, before: Value, after: Value) -> str:
     change = ""
     if before.value > 0 and after.value > 0:
         change = f" ({number((after.value / before.value - 1) * 100, signed=True)} %)"
-    return f"{quantity(before.value, shown.unit)} in the baseline, {value_text(after, shown.unit)} now{change}"
+    return f"{quantity(before.value, info.unit)} in the baseline, {value_text(after, info.unit)} now{change}"
 
 
 def workload_words(workload: Workload) -> str:

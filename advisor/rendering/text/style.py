@@ -1,4 +1,4 @@
-"""How text is drawn: width, colour and character set. Text is composed plain; colour and ASCII are a thin layer on top."""
+"""Width, colour and character set of text. Text is composed without colour; colour and ASCII are applied last."""
 
 import re
 import textwrap
@@ -22,7 +22,7 @@ _ASCII = str.maketrans({
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How to draw: columns, whether colour was asked for, whether only ASCII may be used."""
+    """How to draw text: columns, whether to use colour, whether to use ASCII characters only."""
 
     width: int = 80
     colour: bool = False
@@ -30,7 +30,7 @@ class Look:
 
     @property
     def columns(self) -> int:
-        """The width to compose for; nothing useful fits below a minimum."""
+        """The width to compose for, at least `MIN_WIDTH`."""
         return max(self.width, MIN_WIDTH)
 
     def paint(self, text: str, tone: str) -> str:
@@ -49,15 +49,15 @@ class Look:
 
 
 def _harmless(text: str, colour: bool) -> str:
-    """`text` without control characters, our own colour codes excepted: names and error texts come from files."""
-    kept: list[str] = []
+    """`text` without control characters, except our colour codes: names and error texts come from files."""
+    parts: list[str] = []
     position = 0
     for match in _ESCAPE.finditer(text):
-        kept.append(_printable(text[position : match.start()]))
-        kept.append(match.group() if colour else "")
+        parts.append(_printable(text[position : match.start()]))
+        parts.append(match.group() if colour else "")
         position = match.end()
-    kept.append(_printable(text[position:]))
-    return "".join(kept)
+    parts.append(_printable(text[position:]))
+    return "".join(parts)
 
 
 def _printable(text: str) -> str:
@@ -89,17 +89,17 @@ def clip(text: str, width: int) -> str:
     text = " ".join(text.split())
     if shown_width(text) <= width:
         return text
-    kept = ""
+    start = ""
     for character in _ESCAPE.sub("", text):
-        if shown_width(kept) + _columns(character) >= width:
+        if shown_width(start) + _columns(character) >= width:
             break
-        kept += character
-    return kept + "…" if width > 0 else ""
+        start += character
+    return start + "…" if width > 0 else ""
 
 
 _GLUE = "\u00a0"
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|ms|s|tokens|tok/s|req/s|[KMGT]i?B)(?![\w/]))")
-"""The blank of a quantity: a number and its unit stand on one line."""
+"""The space between a number and its unit, at which a line is not broken."""
 
 
 def wrap(text: str, look: Look, *, first: str = "", rest: str | None = None) -> list[str]:

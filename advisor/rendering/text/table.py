@@ -1,4 +1,4 @@
-"""Tables of text: columns in groups that stay together, wrapped into blocks where the width runs out."""
+"""Tables of text, whose columns are wrapped into blocks where the width runs out, and nested data as an indented tree."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,18 +40,18 @@ class Group:
 def table(key: Column, groups: Sequence[Group], look: Look) -> list[str]:
     """Rows under `key`, with as many groups side by side as fit; further groups follow in blocks that repeat the key."""
     narrow = _shrunk(key, max(8, min(key.width, look.columns // 2)))
-    room = look.columns - narrow.width - len(_GAP)
+    width_left = look.columns - narrow.width - len(_GAP)
     lines: list[str] = []
-    for block in _blocks([part for group in groups for part in _split(group, room)], room):
+    for block in _blocks([part for group in groups for part in _split(group, width_left)], width_left):
         lines += ([""] if lines else []) + _draw(narrow, block, look)
     return lines
 
 
-def _blocks(groups: Sequence[Group], room: int) -> Iterator[list[Group]]:
+def _blocks(groups: Sequence[Group], width: int) -> Iterator[list[Group]]:
     block: list[Group] = []
     used = 0
     for group in groups:
-        if block and used + len(_GAP) + group.width > room:
+        if block and used + len(_GAP) + group.width > width:
             yield block
             block, used = [], 0
         used += group.width + (len(_GAP) if block else 0)
@@ -60,14 +60,14 @@ def _blocks(groups: Sequence[Group], room: int) -> Iterator[list[Group]]:
         yield block
 
 
-def _split(group: Group, room: int) -> Iterator[Group]:
-    """The group itself, or its columns one by one, cut to the room, when it is too wide to stand in one piece."""
-    if group.width <= room:
+def _split(group: Group, width: int) -> Iterator[Group]:
+    """The group itself or, where it is too wide, its columns one by one, cut to the width."""
+    if group.width <= width:
         yield group
         return
     for column in group.columns:
         head = f"{group.title} {column.head}".strip()
-        yield Group((_shrunk(Column(head, column.cells, column.tones, column.left), room),))
+        yield Group((_shrunk(Column(head, column.cells, column.tones, column.left), width),))
 
 
 def _shrunk(column: Column, width: int) -> Column:
@@ -107,29 +107,29 @@ def _row(group: Group, row: int, look: Look) -> str:
 def tree_text(data: Mapping[str, Any], *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
     """One line per value, nested under its name; `none` where there is nothing."""
     look = Look(width, colour, ascii)
-    return look.finish(_lines(data, look, 0))
+    return look.finish(_tree_lines(data, look, 0))
 
 
-def _lines(data: Mapping[str, Any], look: Look, depth: int) -> Iterator[str]:
+def _tree_lines(data: Mapping[str, Any], look: Look, depth: int) -> Iterator[str]:
     name_width = max((len(name) for name in data), default=0) + 2
     for name, value in data.items():
         indent = "  " * depth
         if isinstance(value, Mapping) and value:
-            yield indent + look.paint(_words(name), "title")
-            yield from _lines(value, look, depth + 1)
+            yield indent + look.paint(_label(name), "title")
+            yield from _tree_lines(value, look, depth + 1)
         elif isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
-            yield indent + look.paint(_words(name), "title")
+            yield indent + look.paint(_label(name), "title")
             for item in value:
-                yield from _lines(item, look, depth + 1)
+                yield from _tree_lines(item, look, depth + 1)
         else:
-            yield from wrap(_told(value), look, first=f"{indent}{_words(name):<{name_width}}")
+            yield from wrap(_value_text(value), look, first=f"{indent}{_label(name):<{name_width}}")
 
 
-def _words(name: str) -> str:
+def _label(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value) or "none"
     if isinstance(value, bool):

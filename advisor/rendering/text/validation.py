@@ -1,4 +1,4 @@
-"""The report of predicted against measured, as text."""
+"""The accuracy of predictions against published measurements, as text."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ ERROR_HEADS = ("rows", "refused", "median |error|", "mean |error|", "bias", "in 
 
 
 def validation_text(report: ValidationReport, look: Look) -> str:
-    """Errors by metric first, then what each metric's errors come from, then what was not answered."""
+    """Errors by metric, the targets, errors of each metric by group, then the rows that were refused."""
     lines = [look.paint(f"Predicted against {report.cases}", "title"), "", *_errors("metric", report.overall, look)]
     if report.targets:
         lines += ["", look.paint("Targets, on rows whose precision is stated", "title"), *_targets(report.targets, look)]
@@ -49,7 +49,7 @@ def error_words(row: ErrorRow) -> tuple[str, ...]:
 
 
 def _targets(targets: Sequence[AccuracyTarget], look: Look) -> list[str]:
-    """Metric, target, reached."""
+    """A row per target: what is aimed at, the value reached, and whether it meets the target."""
     words = tuple({True: "reached", False: "missed", None: ""}[target.met] for target in targets)
     tones = tuple({"reached": "good", "missed": "bad"}.get(word, "") for word in words)
     figures = Group(
@@ -64,7 +64,7 @@ def _targets(targets: Sequence[AccuracyTarget], look: Look) -> list[str]:
 
 
 def target_words(target: AccuracyTarget) -> str:
-    """What is aimed at: `median |error| at most 9 %`."""
+    """The target, as in `median |error| at most 9 %`."""
     unit = f" {target.unit}".rstrip()
     if target.low is not None and target.high is not None:
         return f"{target.measure} {target.low:g} to {target.high:g}{unit}"
@@ -74,7 +74,7 @@ def target_words(target: AccuracyTarget) -> str:
 
 
 def reached_words(target: AccuracyTarget) -> str:
-    """What came out, in the target's unit."""
+    """The value reached, in the target's unit."""
     if target.reached is None:
         return ABSENT
     return rank_words(target.reached) if not target.unit else percent_words(target.reached, signed=target.measure == "bias")

@@ -33,7 +33,7 @@ from advisor.rendering.text.hardware import hardware_table_text, hardware_text
 from advisor.rendering.text.linear import linear_text
 from advisor.rendering.text.metrics import metrics_text
 from advisor.rendering.text.models import model_text, models_text
-from advisor.rendering.text.plans import slots_in_which_they_differ
+from advisor.rendering.text.plans import differing_slots
 from advisor.rendering.text.quality import quality_text
 from advisor.rendering.text.run import run_text
 from advisor.rendering.text.style import Look
@@ -467,4 +467,4 @@ def test_linear_text_of_a_miss_says_fail_and_the_way_out() -> None:
 def test_an_option_that_is_on_or_off_is_named_where_it_is_on() -> None:
     plain, with_head = WeightsInt4(), WeightsInt4(head=True)
     alike = [replace(FITS.chosen, techniques=(technique,)) for technique in (plain, with_head)]
-    assert slots_in_which_they_differ(alike) == {Slot.WEIGHTS: ("int4", "int4 head")}
+    assert differing_slots(alike) == {Slot.WEIGHTS: ("int4", "int4 head")}
