@@ -1,4 +1,4 @@
-"""Metrics of served requests, each with its range: latencies, the rate that lasts, and what of it keeps limits."""
+"""Metrics of simulated requests, each with its range: latencies, sustained rates, goodput."""
 
 import math
 from collections.abc import Sequence
@@ -11,28 +11,28 @@ from advisor.profiles.request import Limits, Workload
 
 
 def serving_metrics(ranges: Ranges, workload: Workload, served: ServingTimes) -> dict[str, Value]:
-    """Everything that the times of the requests tell, by the name of the metric."""
-    known = _statistics(ranges, "ttft", served.ttft_s)
+    """Metrics that follow from the times of the requests, by their name in `Metrics`."""
+    metrics = _statistics(ranges, "ttft", served.ttft_s)
     if served.tpot_s:
-        known |= _statistics(ranges, "tpot", served.tpot_s)
-        known["decode_tok_s"] = inverse(known["tpot_ms_mean"])
-    known |= _end_to_end(ranges, served)
-    known["throughput_tok_s"] = ranges.value("throughput", served.throughput_tok_s)
+        metrics |= _statistics(ranges, "tpot", served.tpot_s)
+        metrics["decode_tok_s"] = inverse(metrics["tpot_ms_mean"])
+    metrics |= _end_to_end(ranges, served)
+    metrics["throughput_tok_s"] = ranges.value("throughput", served.throughput_tok_s)
     if workload.request_rate_per_s is not None and served.max_requests_per_s is not None:
-        known["request_rate_per_s"] = _within(ranges, math.inf, served.max_requests_per_s)
-        kept = _within(ranges, workload.request_rate_per_s, served.max_requests_per_s)
-        known["throughput_tok_s"] = kept.scaled(workload.output_tokens)
-    return known
+        metrics["request_rate_per_s"] = _sustained(ranges, math.inf, served.max_requests_per_s)
+        sustained = _sustained(ranges, workload.request_rate_per_s, served.max_requests_per_s)
+        metrics["throughput_tok_s"] = sustained.scaled(workload.output_tokens)
+    return metrics
 
 
 def goodput(ranges: Ranges, workload: Workload, served: ServingTimes, limits: Limits) -> Value | None:
-    """Requests per second whose own TTFT and TPOT keep the limits; `None` where neither is limited.
+    """Requests per second that meet the limits on their own TTFT and TPOT (DistServe); `None` where neither is limited.
 
-    The ends of its range are those of the latencies and of the rate, all at once; no more can be good than come.
+    Each end of its range takes that end of the latencies and of the rate at once; it never exceeds the rate of arrivals.
     """
     if limits.ttft_ms_p95 is None and limits.tpot_ms_p95 is None:
         return None
-    rate = _within(ranges, workload.arrivals_per_s or math.inf, served.max_requests_per_s or served.requests_per_s)
+    rate = _sustained(ranges, workload.arrivals_per_s or math.inf, served.max_requests_per_s or served.requests_per_s)
     ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))
     value = rate.value * served.share_within(limits)
     low = rate.low * served.share_within(limits, ttft_factor=ttft[1], tpot_factor=tpot[1])
@@ -41,13 +41,13 @@ def goodput(ranges: Ranges, workload: Workload, served: ServingTimes, limits: Li
 
 
 def _statistics(ranges: Ranges, metric: str, seconds: Sequence[float]) -> dict[str, Value]:
-    """Mean and percentiles in ms."""
-    milliseconds = sorted(1e3 * each for each in seconds)
+    """Mean and percentiles in ms, by name."""
+    milliseconds = sorted(1e3 * time for time in seconds)
     return {f"{metric}_ms_{name}": ranges.value(metric, statistic(milliseconds)) for name, statistic in STATISTICS.items()}
 
 
 def _end_to_end(ranges: Ranges, served: ServingTimes) -> dict[str, Value]:
-    """From submission to the last token; the range adds the ends of the two parts it is made of."""
+    """Mean and percentiles of the time to the last token in ms; each end of the range adds those of TTFT and of decoding."""
     ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))
     value, low, high = (
         sorted(1e3 * (timing.ttft_s * first + (timing.e2e_s - timing.ttft_s) * rest) for timing in served.timings)
@@ -59,8 +59,8 @@ def _end_to_end(ranges: Ranges, served: ServingTimes) -> dict[str, Value]:
     }
 
 
-def _within(ranges: Ranges, offered_per_s: float, most_per_s: float) -> Value:
-    """The rate that is served for as long as requests come: what is offered, unless that is more than there is."""
+def _sustained(ranges: Ranges, offered_per_s: float, most_per_s: float) -> Value:
+    """The rate that is served in the long run: the lesser of the offered one and the greatest, whose range is that of throughput."""
     below, above = ranges.factors("throughput")
     value, low, high = (min(offered_per_s, most_per_s * factor) for factor in (1.0, below, above))
     return Value(value=value, low=low, high=high, basis=ranges.speculated_basis)
