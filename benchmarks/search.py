@@ -72,7 +72,7 @@ def _run(question: PlanQuestion) -> dict[str, float]:
 
 
 def _ranked(planner: Planner, request: Request) -> int:
-    judged = evaluate(price_all(planner, request).columns, request, planner.estimator.budget_bytes / GIB)
+    judged = evaluate(price_all(planner, request).columns, request, planner.estimator.memory.budget_bytes / GIB)
     return int(judged.order[0])
 
 

@@ -166,8 +166,8 @@ def _pool_score(row: dict[str, str]) -> Score:
         parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
         engine=engine.name,
     )
-    held = estimator.footprint(deployment, Workload(prompt_tokens=POOL_TOKENS, output_tokens=1, load=Load.OFFLINE))
-    rest, pool = held.fixed_bytes - device_weight_bytes(deployment), estimator.budget_bytes - held.fixed_bytes
+    held = estimator.memory.footprint(deployment, Workload(prompt_tokens=POOL_TOKENS, output_tokens=1, load=Load.OFFLINE))
+    rest, pool = held.fixed_bytes - device_weight_bytes(deployment), estimator.memory.budget_bytes - held.fixed_bytes
     known = float(row["kv_tokens"] or 0) / POOL_TOKENS * device_kv_bytes(deployment, POOL_TOKENS) or float(row["kv_gib"]) * GIB
     return Score((pool - known) / rest, f"{row['source']} {row['model']}")
 

@@ -111,7 +111,7 @@ def _times_of(setting: CaseConfiguration) -> dict[str, Vector]:
     model, engine = find_model(setting.model), load_engine(setting.engine)
     estimator = estimator_for(setting.hardware, engine.name, setting.run.memory_share)
     deployment, workload = deployment_of(setting, model, engine), workload_of(setting)
-    capacity = estimator.capacity(deployment, workload)
+    capacity = estimator.memory.capacity(deployment, workload)
     if capacity.max_sequences == 0 or workload.load is Load.OPEN:
         return {}
     workload = with_stated_requests(workload, setting, capacity.running_sequences * deployment.parallel.data)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.candidates import best_of
 from advisor.planning.planner import Planner
@@ -69,7 +70,7 @@ def explain(planner: Planner, priced: PricedStacks, verdicts: Verdicts, plans: S
         unexplained(planner, verdicts, plans, request),
         reasons=tuple(reasons(planner, chosen, request)),
         relaxations=() if feasible else tuple(relaxations(planner, priced, verdicts, chosen, request)),
-        extrapolation_warning=planner.estimator.domain(chosen.deployment, request.workload),
+        extrapolation_warning=extrapolation_warning(planner.estimator.machine.basis, chosen.deployment, request.workload),
     )
 
 

@@ -8,6 +8,7 @@ from enum import StrEnum
 import numpy as np
 
 from advisor.estimate.arrays import Indices
+from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.advise import finalist_indices, frontier_plans, price_all, rank, unexplained
 from advisor.planning.candidates import closed_form_candidate, stack_of
@@ -80,7 +81,7 @@ def advice_for(planner: Planner, advice: Advice, candidate: Candidate) -> Advice
         ranked=(chosen, *others),
         reasons=tuple(reasons(planner, chosen, request)),
         binding=chosen.worst_violation,
-        extrapolation_warning=planner.estimator.domain(chosen.deployment, request.workload),
+        extrapolation_warning=extrapolation_warning(planner.estimator.machine.basis, chosen.deployment, request.workload),
     )
 
 

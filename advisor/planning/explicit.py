@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
+from advisor.estimate.serving.metrics import goodput
+from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.planning.question import EstimateQuestion, workload_of
 from advisor.planning.target import Target
 from advisor.profiles.architectures.spec import ModelSpec
@@ -33,10 +35,10 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
     deployment = explicit_deployment(model, engine, question, workload)
     estimator = Estimator(target.machine, engine)
     times = estimator.simulate(deployment, workload)
-    goodput = estimator.goodput(deployment, workload, times, question.all_limits)
-    metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": goodput})
-    warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.budget_bytes))
-    return Estimate(metrics, estimator.domain(deployment, workload), warnings)
+    rate = goodput(estimator.ranges(deployment, workload), workload, times, question.all_limits)
+    metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
+    warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.memory.budget_bytes))
+    return Estimate(metrics, extrapolation_warning(estimator.machine.basis, deployment, workload), warnings)
 
 
 def explicit_workload(question: EstimateQuestion) -> Workload:

@@ -42,7 +42,7 @@ class Planner:
 
     def budget_gib(self, request: Request) -> float:
         """GiB of each device that a stack may use: the usable memory, or the request's limit where that is less."""
-        limit, usable_gib = request.limits.memory_gib_per_device, self.estimator.budget_bytes / GIB
+        limit, usable_gib = request.limits.memory_gib_per_device, self.estimator.memory.budget_bytes / GIB
         return min(usable_gib, limit) if limit is not None else usable_gib
 
     def price(self, stacks: Iterable[Stack], request: Request) -> PricedStacks:
@@ -92,7 +92,7 @@ class Planner:
 
     def _all_fit(self, stack: Stack, workload: Workload) -> bool:
         """Whether all requested sequences fit at once, so that more memory changes no time."""
-        return self.estimator.requested_bytes(stack.deployment, workload) <= self.estimator.budget_bytes
+        return self.estimator.memory.requested_bytes(stack.deployment, workload) <= self.estimator.memory.budget_bytes
 
 
 def _search_key(request: Request) -> tuple[object, ...]:

@@ -93,7 +93,7 @@ class StackPricer:
         budgets = np.where(groups.policies == WHOLE, np.maximum(groups.budgets, self.workload.longest_tokens), groups.budgets)
         in_step = budgets if self.estimator.engine.trial is not None else np.minimum(budgets, self.workload.prompt_tokens)
         first, inverse = unique_rows(groups.memory_group, groups.sequences, in_step)
-        average = self.estimator.average_workload(self.workload)
+        average = self.estimator.memory.average_workload(self.workload)
         memory = [self._memory_of(groups.deployments[index], average) for index in first]
         return np.array(memory).reshape(-1, 4)[inverse]
 
@@ -101,7 +101,7 @@ class StackPricer:
         engine, requested = self.estimator.engine, deployment.batching.max_sequences
         longest = footprint(deployment, self.workload, engine)
         usual = longest if average is self.workload else footprint(deployment, average, engine)
-        running = self.estimator.running_sequences_within(usual, deployment, self.workload)
+        running = self.estimator.memory.running_sequences_within(usual, deployment, self.workload)
         return running, longest.total_bytes(requested) / GIB, longest.inexact_bytes(requested) / GIB, longest.weights_bytes / GIB
 
     def _times(self, groups: PriceGroups, slots: Indices) -> tuple[Numbers, int]:
@@ -135,7 +135,7 @@ class StackPricer:
         if self.workload.shared_prefix_tokens is None:
             return np.zeros(len(groups.deployments), int)
         first, inverse = unique_rows(groups.memory_group)
-        reused: Indices = np.array([self.estimator.reused_tokens(groups.deployments[index], self.workload) for index in first], int)
+        reused: Indices = np.array([self.estimator.memory.reused_tokens(groups.deployments[index], self.workload) for index in first], int)
         return reused[inverse]
 
     def _factors(self, groups: PriceGroups) -> Numbers:

@@ -132,7 +132,7 @@ def _largest_that_fits(
     low, high = 0, most
     while low < high:
         middle = (low + high + 1) // 2
-        if planner.estimator.requested_bytes(deployment, workload_of(middle)) <= budget_bytes:
+        if planner.estimator.memory.requested_bytes(deployment, workload_of(middle)) <= budget_bytes:
             low = middle
         else:
             high = middle - 1

@@ -112,6 +112,6 @@ def _loosened(planner: "Planner", request: Request, limit: str, bound: float) ->
     """The planner and the request for which the bound holds: a device with more memory where it has not enough."""
     if limit != MEMORY:
         return planner, with_limit(request, limit, bound)
-    there = planner.estimator.budget_bytes / GIB
+    there = planner.estimator.memory.budget_bytes / GIB
     wider = planner.with_memory(bound - there) if bound > there else planner
     return wider, request if request.limits.memory_gib_per_device is None else with_limit(request, MEMORY, bound)

@@ -126,9 +126,9 @@ def predict(configuration: CaseConfiguration) -> CasePrediction:
         engine = load_engine(configuration.engine)
         deployment, workload = deployment_of(configuration, model, engine), workload_of(configuration)
         estimator = estimator_for(configuration.hardware, configuration.engine, configuration.run.memory_share)
-        capacity = estimator.capacity(deployment, workload)
+        capacity = estimator.memory.capacity(deployment, workload)
         if capacity.max_sequences == 0:
-            needed, budget = estimator.footprint(deployment, workload).total_bytes(1) / GIB, estimator.budget_bytes / GIB
+            needed, budget = estimator.memory.footprint(deployment, workload).total_bytes(1) / GIB, estimator.memory.budget_bytes / GIB
             return CasePrediction(
                 None, None, configuration.devices, _kind(model), f"does not fit: {needed:.0f} GiB a device of {budget:.0f} usable"
             )

@@ -178,12 +178,14 @@ def test_engines_that_share_what_is_free_hold_more_beside_large_weights() -> Non
     """TensorRT-LLM takes 0.9 of what is free, vLLM 0.92 of everything: 8B in bf16 leaves both about the same, 34B does not."""
     workload = Workload(prompt_tokens=1000, output_tokens=1000, concurrency=1)
     large = deployment("codellama/CodeLlama-34b-hf")
-    assert estimator(engine="tensorrt-llm").max_sequences(large, workload) > estimator(engine="vllm").max_sequences(large, workload)
+    assert estimator(engine="tensorrt-llm").memory.max_sequences(large, workload) > estimator(engine="vllm").memory.max_sequences(
+        large, workload
+    )
 
 
 def test_what_does_not_fit_holds_no_request() -> None:
     workload = Workload(prompt_tokens=100, output_tokens=100, concurrency=1)
-    assert SHARED.capacity(deployment("meta-llama/Meta-Llama-3.1-70B"), workload).max_sequences == 0
+    assert SHARED.memory.capacity(deployment("meta-llama/Meta-Llama-3.1-70B"), workload).max_sequences == 0
 
 
 def test_prices_are_the_same_on_every_batching_policy() -> None:

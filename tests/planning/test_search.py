@@ -122,7 +122,7 @@ def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request
     planner, request, _ = searched
     chances = dict(advise(planner, request).chosen.probabilities)
     assert set(chances) == {"tpot_ms_p95", "memory_gib_per_device"}
-    assert planner.estimator.budget_bytes / GIB > 1
+    assert planner.estimator.memory.budget_bytes / GIB > 1
 
 
 def test_a_covered_technique_is_tried_only_where_the_other_is_not() -> None:

@@ -83,7 +83,7 @@ def test_memory_beyond_the_device_is_a_device_with_more() -> None:
     assert before is not None
     assert after is not None
     assert gain.changes_plan or after.value > before.value
-    assert small.estimator.budget_bytes < load_hardware("rtx-4090").memory_bytes, "the planner itself is left as it was"
+    assert small.estimator.memory.budget_bytes < load_hardware("rtx-4090").memory_bytes, "the planner itself is left as it was"
 
 
 def test_only_limits_that_were_asked_and_memory_may_be_moved(planner: Planner) -> None:

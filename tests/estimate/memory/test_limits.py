@@ -37,7 +37,7 @@ def deployment(model: str, weights: str, *, tp: int = 1, slots: int = 256, budge
 
 
 def fits(hardware: str, engine: str, held: Deployment, workload: Workload, share: float | None = None) -> int:
-    return estimator(hardware, engine, share).max_sequences(held, workload)
+    return estimator(hardware, engine, share).memory.max_sequences(held, workload)
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expecte
 def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:
     """An engine that tries its largest step before it sizes its cache keeps that much free."""
     known, base = estimator("h100-sxm", "vllm"), deployment("meta-llama/Meta-Llama-3.1-8B", "bf16")
-    small = known.max_sequences(base, SHORT)
-    assert known.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 2048, 0)), SHORT) < small
-    assert known.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 256, 65_536)), SHORT) < small
+    small = known.memory.max_sequences(base, SHORT)
+    assert known.memory.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 2048, 0)), SHORT) < small
+    assert known.memory.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 256, 65_536)), SHORT) < small
 
 
 def test_small_devices_take_smaller_steps() -> None:
@@ -103,5 +103,5 @@ def test_small_devices_take_smaller_steps() -> None:
 def test_sglang_leaves_its_reserve_free(hardware: str, share: float) -> None:
     """server_args.py with chunks of 8,192 tokens: 13 GiB."""
     known = estimator(hardware, "sglang")
-    assert known.memory_share == pytest.approx(share, abs=0.01)
-    assert known.budget_bytes / GIB < load_hardware(hardware).memory_bytes / GIB - 12
+    assert known.memory.memory_share == pytest.approx(share, abs=0.01)
+    assert known.memory.budget_bytes / GIB < load_hardware(hardware).memory_bytes / GIB - 12

@@ -122,10 +122,10 @@ def test_the_closed_form_stands_for_the_simulation(shape: dict[str, int], batchi
 
 def test_the_blocks_of_a_prefix_are_held_once() -> None:
     pricing, workload = estimator(), Workload(prompt_tokens=2048, output_tokens=64, concurrency=16, shared_prefix_tokens=1000)
-    reuse, plain = (pricing.capacity(deployment(reuse=wanted), workload).ledger.kv_bytes for wanted in (True, False))
+    reuse, plain = (pricing.memory.capacity(deployment(reuse=wanted), workload).ledger.kv_bytes for wanted in (True, False))
     shared = device_kv_bytes(deployment(reuse=True), 992)
     assert plain - reuse == pytest.approx(15 * shared)
-    assert pricing.max_sequences(deployment(reuse=True), workload) > pricing.max_sequences(deployment(reuse=False), workload)
+    assert pricing.memory.max_sequences(deployment(reuse=True), workload) > pricing.memory.max_sequences(deployment(reuse=False), workload)
 
 
 def test_without_a_shared_prefix_reuse_changes_nothing() -> None:

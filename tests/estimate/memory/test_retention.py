@@ -127,7 +127,7 @@ def test_more_sequences_fit_and_none_is_preempted(estimator: Estimator) -> None:
     whole, windowed = (
         deployed(kv, batching=Batching(BatchPolicy.CONTINUOUS, 128, 2048)) for kv in (PAGED, replace(PAGED, window=1020, sink_tokens=4))
     )
-    most = estimator.max_sequences(whole, crowd), estimator.max_sequences(windowed, crowd)
+    most = estimator.memory.max_sequences(whole, crowd), estimator.memory.max_sequences(windowed, crowd)
     assert most[0] < 30 < 300 < most[1]
     served = estimator.simulate(windowed, crowd)
     assert served.preemptions == 0

@@ -7,6 +7,8 @@ import pytest
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
+from advisor.estimate.serving.metrics import goodput
+from advisor.estimate.serving.pool import cache_pool
 from advisor.planning.question import workload_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
@@ -89,10 +91,10 @@ def test_goodput_counts_the_requests_that_keep_both_limits() -> None:
     served = ESTIMATOR.simulate(stack, workload)
     middle = Limits(ttft_ms_p95=1e3 * sorted(served.ttft_s)[len(served.ttft_s) // 2])
     strict = Limits(ttft_ms_p95=1e-3, tpot_ms_p95=1e6)
-    found = [ESTIMATOR.goodput(stack, workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
+    found = [goodput(ESTIMATOR.ranges(stack, workload), workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
     told = [one.value for one in found if one is not None]
     assert told == [pytest.approx(8.0), pytest.approx(4.0, rel=0.01), 0.0]
-    assert ESTIMATOR.goodput(stack, workload, served, Limits(throughput_tok_s=1.0)) is None
+    assert goodput(ESTIMATOR.ranges(stack, workload), workload, served, Limits(throughput_tok_s=1.0)) is None
     assert all(one.low <= one.value <= one.high <= 8.0 for one in found if one is not None)
 
 
@@ -108,16 +110,18 @@ def test_a_trace_is_served_with_its_own_lengths() -> None:
 def test_the_pool_holds_what_the_budget_leaves_beside_the_weights() -> None:
     """Llama-3.1-8B: 131,072 bytes a token in bf16, 16 tokens a block."""
     stack, workload = deployment(), Workload(prompt_tokens=1000, output_tokens=1000, concurrency=32)
-    pool, held = ESTIMATOR.pool(stack, workload), ESTIMATOR.footprint(stack, workload)
+    pool, held = cache_pool(ESTIMATOR.memory, stack, workload), ESTIMATOR.memory.footprint(stack, workload)
     assert pool.fixed_blocks == 0
     taken = pool.blocks * 16 * 131072 + held.fixed_bytes
-    assert taken == pytest.approx(ESTIMATOR.budget_bytes, rel=0.01)
-    assert taken <= ESTIMATOR.budget_bytes
+    assert taken == pytest.approx(ESTIMATOR.memory.budget_bytes, rel=0.01)
+    assert taken <= ESTIMATOR.memory.budget_bytes
 
 
 def test_full_windows_take_a_fixed_share_of_the_pool() -> None:
     """What half of gpt-oss's layers keep, 128 tokens, is full before the answer begins: 8 blocks of half of the layers."""
-    pool = ESTIMATOR.pool(deployment(model="openai/gpt-oss-20b"), Workload(prompt_tokens=1000, output_tokens=1000, concurrency=32))
+    pool = cache_pool(
+        ESTIMATOR.memory, deployment(model="openai/gpt-oss-20b"), Workload(prompt_tokens=1000, output_tokens=1000, concurrency=32)
+    )
     assert math.isfinite(pool.blocks)
     assert pool.fixed_blocks == pytest.approx(8)
 

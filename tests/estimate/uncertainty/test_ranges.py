@@ -70,7 +70,7 @@ def test_what_was_never_compared_and_what_was_disturbed_is_less_certain(metric: 
 
 
 def test_a_setting_within_what_was_compared_says_nothing() -> None:
-    assert estimator().domain(deployment(tensor=2), BUSY) is None
+    assert extrapolation_warning(estimator().machine.basis, deployment(tensor=2), BUSY) is None
 
 
 def test_every_gap_is_named() -> None:
