@@ -27,11 +27,11 @@ check: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.structure
 	$(BIN)/python tools/accuracy_page.py --check
 	$(BIN)/python -m tools.performance_page --check
-	$(BIN)/python -m tools.structure
 	$(BIN)/python -m tools.cross_validate $(CASES) --fast
-	$(BIN)/pytest $(PARALLEL)
+	$(MAKE) test
 
 # What a change of the estimator asks for, in this order: fit, cross-validate, calibrate HELD_OUT=out/held-out.csv, accuracy.
 fit: $(READY)

@@ -18,6 +18,10 @@ if not HOST.is_dir():
 # The suite passes on each of them: `ADVISOR_TEST_HOST=avx512-bf16 pytest`.
 os.environ[HOST_ROOT] = str(HOST)
 
+# Where a process runs for each core, a second thread in each only waits for the first of another.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Before any kernel is imported: without a GPU, Triton's functions run in its interpreter. `make test-gpu` sets it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
