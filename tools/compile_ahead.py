@@ -1,8 +1,8 @@
-"""Compile every variant of our Triton kernels for GPUs that need not be there, and read what the machine code takes.
+"""Compile every variant of the Triton kernels for GPUs that need not be present, and count what the machine code takes.
 
     python -m tools.compile_ahead [KERNEL ...] [--arch 90] [--json] [--out FILE]
 
-Prints one line per variant and architecture and exits with 1 when one misses its budget. `TRITON_INTERPRET` must not be set.
+Prints one line per variant and architecture; exits with 1 if one exceeds its budget. `TRITON_INTERPRET` must not be set.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _RESOURCES = re.compile(r"REG:(\d+) STACK:(\d+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
-    """What one compiled variant takes."""
+    """Resources of one compiled variant on one architecture."""
 
     kernel: str
     variant: str
@@ -63,9 +63,9 @@ def compile_ahead(kernel: str, variant: Variant, architecture: int) -> Code:
         constexprs=dict(variant.constants),
         attrs={(at,): [["tt.divisibility", 16]] for at, name in enumerate(names) if _is_aligned(variant, name)},
     )
-    options = {"num_warps": variant.warps, "num_stages": variant.stages}
+    compiler_options = {"num_warps": variant.warps, "num_stages": variant.stages}
     try:
-        built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=options)
+        built = triton.compile(source, target=GPUTarget("cuda", architecture, 32), options=compiler_options)
     except Exception as error:  # noqa: BLE001 - Triton and ptxas raise many kinds; each means that the variant does not compile
         return _failed(kernel, variant, architecture, f"does not compile: {(str(error).splitlines() or [type(error).__name__])[-1]}")
     resources, lines = _disassemble(built.asm["cubin"])
@@ -149,26 +149,26 @@ def main() -> int:
     parser.add_argument("--arch", type=int, action="append", help="compute capability times ten, as 90")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--out", type=Path, help="a file to write the same to, with Triton's version, whole or not at all")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     if INTERPRETED:
         parser.error("unset TRITON_INTERPRET: the interpreter compiles nothing")
-    unknown = set(asked.kernels) - {kernel.name for kernel in KERNELS}
+    unknown = set(options.kernels) - {kernel.name for kernel in KERNELS}
     if unknown:
         parser.error(f"unknown kernel {', '.join(sorted(unknown))}; choose from {', '.join(kernel.name for kernel in KERNELS)}")
     wanted = [
         (kernel.name, index, architecture)
         for kernel in KERNELS
-        if not asked.kernels or kernel.name in asked.kernels
+        if not options.kernels or kernel.name in options.kernels
         for index, variant in enumerate(kernel.variants)
         for architecture in variant.architectures
-        if not asked.arch or architecture in asked.arch
+        if not options.arch or architecture in options.arch
     ]
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as processes:
         codes = list(processes.map(_compile_named, wanted))
-    if asked.out:
+    if options.out:
         record = {"triton": triton.__version__, "codes": [asdict(code) for code in codes]}
-        write_whole(asked.out, json.dumps(record, indent=1) + "\n")
-    if asked.json:
+        write_whole(options.out, json.dumps(record, indent=1) + "\n")
+    if options.json:
         print(json.dumps([asdict(code) for code in codes], indent=1))
     else:
         for code in codes:

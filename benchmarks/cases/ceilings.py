@@ -1,4 +1,4 @@
-"""What the device can do at most, measured: copying, reading, and products of large matrices of random numbers."""
+"""Measures the ceilings of a device: copying, reading, and multiplying large matrices of random numbers."""
 
 # Triton's functions take blocks, which have no Python type.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
@@ -17,7 +17,7 @@ from benchmarks.harness.timing import Candidate, interleaved
 LARGE_BYTES = 4 * GIB
 SIZE = 8192
 READ_BLOCK = 4096
-"""Elements that a program of the reader takes at once."""
+"""Elements per iteration of a program of the reader."""
 
 
 def ceiling_cases(*, buffer_bytes: int = LARGE_BYTES, size: int = SIZE) -> list[Case]:
@@ -30,7 +30,7 @@ def ceiling_cases(*, buffer_bytes: int = LARGE_BYTES, size: int = SIZE) -> list[
 
 
 def copy_ceiling(bench: Bench, buffer_bytes: int) -> Measured:
-    """Bytes read and written by a copy."""
+    """Time a copy of `buffer_bytes`: that many are read and as many written."""
     source = _random(buffer_bytes, bench.device)
     target = torch.empty_like(source)
     timings = interleaved([Candidate("copy", [lambda: target.copy_(source)])], bench.device, bench.samples)
@@ -38,7 +38,7 @@ def copy_ceiling(bench: Bench, buffer_bytes: int) -> Measured:
 
 
 def read_ceiling(bench: Bench, buffer_bytes: int) -> Measured:
-    """Bytes read by a kernel that only reads, and by torch's sum."""
+    """Time reading `buffer_bytes` by a kernel that only reads, and by torch's sum."""
     source = _random(buffer_bytes, bench.device)
     candidates = [Candidate("torch-sum", [source.sum])]
     if bench.device.type == "cuda" or INTERPRETED:
@@ -50,7 +50,7 @@ def read_ceiling(bench: Bench, buffer_bytes: int) -> Measured:
 
 
 class Reader:
-    """Reads an int32 buffer through as many programs as fill the device, each leaving one number behind."""
+    """Reads an int32 buffer by as many programs as fill the device; each writes one number, so that no load is optimised away."""
 
     def __init__(self, source: torch.Tensor) -> None:
         self.source = source
@@ -59,7 +59,7 @@ class Reader:
         self.out = torch.empty(self.programs, dtype=torch.int32, device=source.device)
 
     def __call__(self) -> torch.Tensor:
-        """A number of everything, one part for each program."""
+        """Read the whole buffer; returns one number per program."""
         count = self.source.numel()
         rounds = -(-count // (READ_BLOCK * self.programs))
         _read_kernel[(self.programs,)](self.source, self.out, rounds, count, BLOCK=READ_BLOCK, num_warps=8)
@@ -69,16 +69,16 @@ class Reader:
 @triton.jit
 def _read_kernel(source, out, rounds, count, BLOCK: tl.constexpr):  # noqa: N803 - constants of Triton functions are capitals
     program = tl.program_id(0)
-    lane = tl.arange(0, BLOCK)
-    seen = tl.zeros([BLOCK], dtype=tl.int32)
-    for turn in range(rounds):
-        at = (turn * tl.num_programs(0) + program).to(tl.int64) * BLOCK + lane
-        seen = seen ^ tl.load(source + at, mask=at < count, other=0)
-    tl.store(out + program, tl.sum(seen, 0))
+    columns = tl.arange(0, BLOCK)
+    total = tl.zeros([BLOCK], dtype=tl.int32)
+    for index in range(rounds):
+        offsets = (index * tl.num_programs(0) + program).to(tl.int64) * BLOCK + columns
+        total = total ^ tl.load(source + offsets, mask=offsets < count, other=0)
+    tl.store(out + program, tl.sum(total, 0))
 
 
 def product_ceiling(bench: Bench, size: int) -> Measured:
-    """A product of square matrices in bf16; random, because zeros run faster."""
+    """Time a product of square bf16 matrices of random numbers, as zeros take less power and run faster."""
     left, right = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(left)
     timings = interleaved([Candidate("product-bf16", [lambda: torch.mm(left, right, out=out)])], bench.device, bench.samples)
@@ -86,5 +86,5 @@ def product_ceiling(bench: Bench, size: int) -> Measured:
 
 
 def _random(count_bytes: int, device: torch.device) -> torch.Tensor:
-    """Random floats, as a model's numbers are: patterns that repeat could be moved faster."""
+    """`count_bytes` of random floats: repeating patterns could be moved faster."""
     return torch.randn(count_bytes // 4, dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""Decode attention over a paged cache in every format, beside torch's attention on contiguous keys, which is spared the gathering."""
+"""Times decode attention over a paged cache in every format, and torch's attention on contiguous keys, which has no table to follow."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import FEWEST_SETS, Candidate, absent, interleaved, sets_for
 
 FORMATS = {"bf16": 2.0, "fp8": 1.0, "int8": 1.0, "int4": 0.5}
-"""Bytes of an element; the quantised ones have a float16 scale for each token and head besides."""
+"""Bytes of an element; quantised formats add a float16 scale per token and head."""
 BLOCK_TOKENS = 64
 BACKENDS = {
     "sdpa-flash": SDPBackend.FLASH_ATTENTION,
@@ -27,13 +27,13 @@ BACKENDS = {
     "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
 MOST_BYTES = 16 * GIB
-"""Of all sets of one format together; with less than three a shape is not timed."""
+"""Most bytes of all caches of one format together; a shape that leaves fewer than `FEWEST_SETS` of them is not timed."""
 Row = tuple[Tensor, Tensor, Tensor]
 """Query, keys and values as torch's attention takes them."""
 
 
 def decode_cases(shapes: Sequence[Decode] = DECODES, *, seconds: float = 8.0) -> list[Case]:
-    """A case for each shape; those that compile flex_attention take longer."""
+    """A case for each shape, with more time for those that compile flex_attention."""
     return [
         Case(
             part=KERNELS,
@@ -59,13 +59,13 @@ class Inputs:
 
 
 def time_decode(shape: Decode, bench: Bench) -> Measured:
-    """All formats and peers in turn. Raises `ValueError` for caches too large to stand beside each other."""
+    """Time all formats and peers, interleaved. Raises `ValueError` if fewer than `FEWEST_SETS` caches fit in memory."""
     sets = min(sets_for(int(min(FORMATS.values()) * shape.kv_elements), bench.device), MOST_BYTES // (2 * cached_elements(shape)))
     if sets < FEWEST_SETS:
-        raise ValueError(f"{FEWEST_SETS} caches of {2 * cached_elements(shape) / GIB:.1f} GiB do not fit beside each other")
+        raise ValueError(f"{FEWEST_SETS} caches of {2 * cached_elements(shape) / GIB:.1f} GiB do not fit in {MOST_BYTES / GIB:.0f} GiB")
     inputs = {name: [make_inputs(shape, name, bench.device, seed) for seed in range(sets)] for name in FORMATS}
     sinks = torch.randn(shape.model.heads, device=bench.device) if shape.model.sinks else None
-    candidates = [Candidate(name, [our_call(shape, name, each, sinks) for each in inputs[name]]) for name in FORMATS]
+    candidates = [Candidate(name, [our_call(shape, name, given, sinks) for given in inputs[name]]) for name in FORMATS]
     missing: list[Timing] = []
     for name, made in peer_calls(shape, inputs["bf16"]):
         if isinstance(made, str):
@@ -86,12 +86,12 @@ def time_decode(shape: Decode, bench: Bench) -> Measured:
 
 
 def cached_elements(shape: Decode) -> int:
-    """Elements of the whole cache, whatever the window leaves of it."""
+    """Elements of the whole cache, those outside the window included."""
     return 2 * shape.batch * shape.model.kv_heads * shape.context * shape.model.width
 
 
 def work_of(shape: Decode, candidate: str) -> Work:
-    """What a call must move: the keys and values that are seen, with their scales, queries and outputs; peers read bf16."""
+    """Least work of a call: visible keys and values with their scales, queries and outputs; peers read bf16."""
     per_element = FORMATS.get(candidate, 2.0)
     scales = 2 * shape.kv_elements // shape.model.width if candidate in FORMATS and candidate != "bf16" else 0
     rows = 2 * 2 * shape.batch * shape.model.heads * shape.model.width
@@ -100,7 +100,7 @@ def work_of(shape: Decode, candidate: str) -> Work:
 
 
 def make_inputs(shape: Decode, kv_format: str, device: torch.device, seed: int) -> Inputs:
-    """A cache of random bytes that mean ordinary numbers, its blocks in random order."""
+    """A query and a cache of random finite numbers, its blocks in random order."""
     model, blocks = shape.model, -(-shape.context // BLOCK_TOKENS)
     draw = torch.Generator(device).manual_seed(seed)
     pool = shape.batch * blocks
@@ -118,7 +118,7 @@ def make_inputs(shape: Decode, kv_format: str, device: torch.device, seed: int) 
 
 
 def random_rows(shape: tuple[int, ...], kv_format: str, device: torch.device, draw: torch.Generator) -> Tensor:
-    """Stored rows: all bytes are numbers in int8 and int4; fp8 has two that are not, which no rounded number becomes."""
+    """Stored rows: random bytes in int8 and int4, rounded random numbers in fp8, two of whose bytes are NaN."""
     if kv_format in ("bf16", "fp8"):
         parts = [torch.randn(shape[1:], device=device, generator=draw, dtype=torch.bfloat16) for _ in range(min(shape[0], 64))]
         some = torch.stack(parts).to(torch.float8_e4m3fn if kv_format == "fp8" else torch.bfloat16)
@@ -131,7 +131,7 @@ def random_rows(shape: tuple[int, ...], kv_format: str, device: torch.device, dr
 
 
 def our_call(shape: Decode, kv_format: str, given: Inputs, sinks: Tensor | None) -> Callable[[], object]:
-    """A call as the runtime makes it: the workspace is there already."""
+    """A call as the runtime makes it, with its workspace allocated beforehand."""
     key_scales, value_scales = given.scales or (None, None)
     workspace = new_workspace(given.query)
 
@@ -145,9 +145,9 @@ def our_call(shape: Decode, kv_format: str, given: Inputs, sinks: Tensor | None)
 
 
 def peer_calls(shape: Decode, sets: Sequence[Inputs]) -> Iterator[tuple[str, list[Callable[[], object]] | str]]:
-    """Torch's ways on the same numbers, or why they do not apply."""
+    """Torch's attention functions on the same numbers, or the reason why one does not apply."""
     if shape.model.sinks or shape.model.window:
-        yield "sdpa", "torch's fused attention knows neither sinks nor a window without a mask"
+        yield "sdpa", "torch's fused attention has neither sinks nor, without a mask, a window"
         return
     rows = [_row(given, shape.context) for given in sets]
     for name, backend in BACKENDS.items():
@@ -163,9 +163,9 @@ def _row(given: Inputs, tokens: int) -> Row:
 
 
 def contiguous(rows: Tensor, tables: Tensor, tokens: int) -> Tensor:
-    """The blocks of each sequence side by side: [N, K, L, D]."""
-    chosen = rows[tables.long()]
-    return chosen.permute(0, 2, 1, 3, 4).flatten(2, 3)[:, :, :tokens].contiguous()
+    """The blocks of each sequence as contiguous rows: [N, K, L, D]."""
+    gathered = rows[tables.long()]
+    return gathered.permute(0, 2, 1, 3, 4).flatten(2, 3)[:, :, :tokens].contiguous()
 
 
 def _fused(backend: SDPBackend, query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
@@ -174,12 +174,12 @@ def _fused(backend: SDPBackend, query: Tensor, keys: Tensor, values: Tensor) -> 
 
 
 def _gathered(given: Inputs, tokens: int) -> Tensor:
-    """What a runtime without a paged kernel does: gather, then attend."""
+    """Gather the blocks, then attend, as a runtime without a paged kernel does."""
     return scaled_dot_product_attention(*_row(given, tokens), enable_gqa=True)
 
 
 def flex_calls(rows: Sequence[Row]) -> list[Callable[[], object]] | str:
-    """Compiled flex_attention on contiguous keys, or why it does not compile."""
+    """Compiled flex_attention on contiguous keys, or the error of its compilation."""
     from torch.nn.attention.flex_attention import flex_attention
 
     compiled: Callable[..., object] = torch.compile(flex_attention, dynamic=False)

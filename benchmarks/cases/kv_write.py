@@ -1,4 +1,4 @@
-"""Writing new keys and values into a paged cache, positions turned on the way, beside torch operator by operator and compiled."""
+"""Times writing new keys and values to a paged cache with rotary positions, by our kernel, by torch and by torch's compiler."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from benchmarks.harness.record import Work
 from benchmarks.harness.timing import Candidate, interleaved, sets_for
 
 TOKENS = (8192, 32, 1, 128)
-"""Of a chunk of a prompt, and of decoding sequences."""
+"""Tokens of a chunk of a prompt, and of decoding sequences."""
 
 
 def write_cases(model: Model = LLAMA_8B, tokens: Sequence[int] = TOKENS, *, seconds: float = 8.0) -> list[Case]:
@@ -32,25 +32,25 @@ def write_cases(model: Model = LLAMA_8B, tokens: Sequence[int] = TOKENS, *, seco
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """New rows, where they go, and the cache."""
+    """New rows with their slots, and the cache, by argument name of `kv_write`."""
 
     rows: dict[str, Tensor]
     cache: dict[str, Tensor]
 
     def call(self, write: Callable[..., object], kv_format: str) -> object:
-        """Write all rows."""
+        """Write all rows with `write`."""
         return write(**self.rows, **self.cache, kv_format=kv_format)
 
 
 def time_write(model: Model, tokens: int, bench: Bench) -> Measured:
-    """Every format by ours, and bf16 by torch."""
+    """Time our kernel in every format, and torch in bf16."""
     sets = sets_for(work_of(model, tokens, "int4").bytes, bench.device)
     made = {kv_format: [inputs(model, tokens, kv_format, bench.device) for _ in range(sets)] for kv_format in FORMATS}
-    candidates = [Candidate(name, [partial(each.call, kv_write, name) for each in sets_of]) for name, sets_of in made.items()]
-    candidates.append(Candidate("torch", [partial(each.call, reference, "bf16") for each in made["bf16"]]))
+    candidates = [Candidate(name, [partial(given.call, kv_write, name) for given in given_sets]) for name, given_sets in made.items()]
+    candidates.append(Candidate("torch", [partial(given.call, reference, "bf16") for given in made["bf16"]]))
     if bench.device.type == "cuda":
         compiled = torch.compile(reference, dynamic=False)
-        candidates.append(Candidate("torch-compile", [partial(each.call, compiled, "bf16") for each in made["bf16"]]))
+        candidates.append(Candidate("torch-compile", [partial(given.call, compiled, "bf16") for given in made["bf16"]]))
     with torch.inference_mode():
         timings = interleaved(candidates, bench.device, bench.samples)
     return Measured(
@@ -61,7 +61,7 @@ def time_write(model: Model, tokens: int, bench: Bench) -> Measured:
 
 
 def work_of(model: Model, tokens: int, candidate: str) -> Work:
-    """New rows and angles read, queries read and written, the cache's rows and scales written."""
+    """Bytes of a call: new rows and angles read, queries read and written, stored rows and scales written."""
     rows = 2 * tokens * model.kv_heads
     stored = int(FORMATS.get(candidate, 2.0) * rows * model.width) + (2 * rows if FORMATS.get(candidate, 2.0) < 2 else 0)
     queries = 2 * 2 * tokens * model.heads * model.width
@@ -69,7 +69,7 @@ def work_of(model: Model, tokens: int, candidate: str) -> Work:
 
 
 def inputs(model: Model, tokens: int, kv_format: str, device: torch.device) -> Inputs:
-    """Random rows to places in random order of a cache that has twice the room."""
+    """Random rows for slots in random order, in a cache of twice as many."""
     blocks = 2 * -(-tokens // BLOCK_TOKENS)
     is_exact = kv_format == "bf16"
     shape = (blocks, model.kv_heads, BLOCK_TOKENS, model.width if is_exact else stored_width(kv_format, model.width))

@@ -1,4 +1,4 @@
-"""Linear layers in few bits beside bf16 and beside other libraries' layers, on matrices of public models."""
+"""Times int4 and int8 linears, the bf16 linears they replace and those of other libraries, on matrices of public models."""
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
@@ -18,10 +18,10 @@ from benchmarks.harness.record import Timing, Work
 from benchmarks.harness.timing import Candidate, absent, interleaved, sets_for
 
 FORMATS = {"int4-linear": Stored("int4-g128", "int4", 128), "int8-linear": Stored("int8", "int8")}
-"""By kernel; the plain layer of torch that they replace is timed beside each."""
+"""Weights by kernel; torch's own layer is timed with each."""
 PLAIN = Stored("bf16", None)
 PEERS = {"int4-linear": (("torchao-int4", "torchao"), ("gemlite-int4", "gemlite")), "int8-linear": (("torchao-int8", "torchao"),)}
-"""Candidates of other libraries, and the package that each needs."""
+"""Candidates of other libraries by kernel, and the package that each requires."""
 
 Shapes = Sequence[tuple[Model, str, int]]
 
@@ -42,7 +42,7 @@ def linear_cases(shapes: Shapes = LINEARS, *, seconds: float = 3.0) -> list[Case
 
 
 def time_linear(kernel: str, model: Model, matrix: str, rows: int, bench: Bench) -> Measured:
-    """The format, bf16 and peers on as many copies of the matrix as the cache cannot hold."""
+    """Time the format, bf16 and peers on more copies of the matrix than fit the device's cache."""
     n, k = model.matrices[matrix]
     modules = layers(kernel, n, k, bench.device)
     missing: list[Timing] = []
@@ -65,13 +65,13 @@ def time_linear(kernel: str, model: Model, matrix: str, rows: int, bench: Bench)
 
 
 def layers(kernel: str, n: int, k: int, device: torch.device) -> dict[str, nn.Module]:
-    """Our layer first, then the plain one."""
+    """Our layer and torch's, by name."""
     plain = linear(n, k, PLAIN, device)
     return {FORMATS[kernel].name: linear(n, k, FORMATS[kernel], device), PLAIN.name: plain}
 
 
 def copies(module: nn.Module, count: int) -> list[nn.Module]:
-    """The same layer so often in memory."""
+    """`count` copies of the layer, itself the first."""
     return [module, *(deepcopy(module) for _ in range(count - 1))]
 
 
@@ -80,7 +80,7 @@ def _calls(modules: Sequence[nn.Module], given: torch.Tensor) -> list[Callable[[
 
 
 def peers(kernel: str, n: int, k: int, device: torch.device) -> Iterator[tuple[str, nn.Module | str]]:
-    """Layers of other libraries, or why there is none."""
+    """Layers of other libraries by name, or the reason why one is missing."""
     for name, package in PEERS.get(kernel, ()):
         if find_spec(package) is None:
             yield name, f"{package} is not installed"

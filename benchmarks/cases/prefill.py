@@ -1,4 +1,4 @@
-"""Prompts under sparse patterns: time beside our own dense attention and beside torch's, which cannot leave blocks out."""
+"""Times prefill under sparse patterns, our dense attention and torch's, which cannot skip blocks."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -34,7 +34,7 @@ def prefill_cases(shapes: Sequence[Prefill] = PREFILLS, *, seconds: float = 8.0)
 
 
 def time_prefill(shape: Prefill, bench: Bench) -> Measured:
-    """The pattern, dense attention by the same kernel, and torch's causal attention."""
+    """Time the pattern, dense attention by the same kernel, and torch's causal attention."""
     options: dict[str, Any] = PATTERNS[shape.pattern]
     pattern, dense = BlockPattern(**options), BlockPattern(block=options.get("block", 64))
     rows = [random_rows(shape, bench.device, seed) for seed in range(FEWEST_SETS)]
@@ -52,7 +52,7 @@ def time_prefill(shape: Prefill, bench: Bench) -> Measured:
         else:
             calls["flex"] = made
     with torch.inference_mode():
-        timings = interleaved([Candidate(name, each) for name, each in calls.items()], bench.device, bench.samples)
+        timings = interleaved([Candidate(name, made) for name, made in calls.items()], bench.device, bench.samples)
     density = pattern.density(shape.tokens)
     times = {timing.name: timing.median_s for timing in timings}
     sparse, whole = times.get("sparse"), times["dense"]
@@ -65,7 +65,7 @@ def time_prefill(shape: Prefill, bench: Bench) -> Measured:
 
 
 def work_of(shape: Prefill, density: float) -> Work:
-    """The scores below the diagonal that are not left out, twice: with the keys and with the values."""
+    """Least work: both products of the scores below the diagonal that the pattern computes."""
     model, tokens = shape.model, shape.tokens
     moved = 2 * tokens * model.width * (2 * model.heads + 2 * model.kv_heads)
     return Work(bytes=moved, flops=int(density * 2 * tokens * tokens * model.heads * model.width))
@@ -89,20 +89,20 @@ def _causal(query: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def flex_calls(pattern: BlockPattern, rows: Sequence[Row]) -> Sequence[Callable[[], object]] | str:
-    """Compiled flex_attention under the same window, or why it does not compile."""
+    """Compiled flex_attention under the same window, or the error of its compilation."""
     from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
     window, tokens = pattern.window, rows[0][0].shape[1]
     assert window is not None, "flex_attention is timed on windows"
 
-    def seen(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+    def is_visible(batch: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
         return (key <= query) & (key > query - window)
 
     try:
-        mask = create_block_mask(seen, None, None, tokens, tokens, device=str(rows[0][0].device))
+        mask = create_block_mask(is_visible, None, None, tokens, tokens, device=str(rows[0][0].device))
         compiled: Callable[..., object] = torch.compile(flex_attention, dynamic=False)
-        turned = [tuple(part.transpose(1, 2) for part in row) for row in rows]
-        compiled(*turned[0], block_mask=mask, enable_gqa=True)
+        transposed = [tuple(part.transpose(1, 2) for part in row) for row in rows]
+        compiled(*transposed[0], block_mask=mask, enable_gqa=True)
     except Exception as error:  # noqa: BLE001 - compilers raise many kinds; we only want to say so
         return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return [partial(compiled, *row, block_mask=mask, enable_gqa=True) for row in turned]
+    return [partial(compiled, *row, block_mask=mask, enable_gqa=True) for row in transposed]

@@ -1,4 +1,4 @@
-"""Operators that go over each row once, beside torch's compiler on the same formula."""
+"""Times the operators that read each row once, and torch's compiler on the same formula."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,13 @@ Make = Callable[[int, int, torch.device], tuple[object, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Its inputs for so many rows of a width, our form, its formula, and the rows that it reads and writes."""
+    """How to make inputs for (rows, width, device), our operator, its formula in torch, and its traffic."""
 
     make: Make
     ours: Callable[..., object]
     plain: Callable[..., object]
     elements: int
-    """Elements of two bytes that are read and written, by rows times width."""
+    """Two-byte elements that are read and written per element of a row."""
 
 
 def _random(rows: int, width: int, device: torch.device) -> Tensor:
@@ -57,7 +57,7 @@ def row_cases(shapes: Sequence[tuple[int, int]] = ROWS, *, seconds: float = 6.0)
 
 
 def time_rows(name: str, rows: int, width: int, bench: Bench) -> Measured:
-    """Ours, torch's compiler, and torch operator by operator."""
+    """Time our operator, torch's compiler, and torch operator by operator."""
     operator = OPERATORS[name]
     moved = 2 * operator.elements * rows * width
     sets = sets_for(moved, bench.device)
