@@ -21,8 +21,8 @@ def test_a_cache_is_not_kept_in_a_format_of_weights_only() -> None:
         check_cache_format("gguf-q4_0")
 
 
-@pytest.mark.parametrize(("name", "meant"), [("Q4_K_M", "gguf-q4_k_m"), ("FP8", "fp8"), ("int8-w8", "int8-w8a8")])
-def test_a_format_that_is_nearly_one_is_suggested(name: str, meant: str) -> None:
+@pytest.mark.parametrize(("name", "suggested"), [("Q4_K_M", "gguf-q4_k_m"), ("FP8", "fp8"), ("int8-w8", "int8-w8a8")])
+def test_a_format_that_is_nearly_one_is_suggested(name: str, suggested: str) -> None:
     with pytest.raises(AdvisorError) as caught:
         weight_format(name)
-    assert f"did you mean {meant}" in caught.value.help[0]
+    assert f"did you mean {suggested}" in caught.value.help[0]

@@ -18,10 +18,12 @@ def ideal_s(m: int, n: int, k: int, slow: float = 1.0) -> float:
 
 def gemm_grid() -> list[GemmPoint]:
     return [
-        GemmPoint(format="bf16", m=m, n=n, k=n, working_set_bytes=int(held), seconds=ideal_s(m, n, n, 2.0 if held > 3e7 else 1.0))
+        GemmPoint(
+            format="bf16", m=m, n=n, k=n, working_set_bytes=int(working_set), seconds=ideal_s(m, n, n, 2.0 if working_set > 3e7 else 1.0)
+        )
         for n in SIZES
         for m in ROWS
-        for held in SETS
+        for working_set in SETS
     ]
 
 
@@ -48,16 +50,16 @@ def attention_grid() -> list[AttentionPoint]:
 def test_a_measured_product_returns_its_own_time() -> None:
     table = GemmTable(gemm_grid())
     for point in gemm_grid():
-        told = table.seconds("bf16", point.m, point.n, point.k, point.working_set_bytes)
-        assert told == pytest.approx(point.seconds, rel=1e-9), point
+        seconds = table.seconds("bf16", point.m, point.n, point.k, point.working_set_bytes)
+        assert seconds == pytest.approx(point.seconds, rel=1e-9), point
 
 
 def test_a_product_between_points_is_within_a_quarter_of_the_truth() -> None:
     table = GemmTable(gemm_grid())
     for m in (2, 8, 32, 128):
         for n in (256, 1024, 1536):
-            told, truth = table.seconds("bf16", m, n, n, 8e6), ideal_s(m, n, n)
-            assert told == pytest.approx(truth, rel=0.25), (m, n, told, truth)
+            seconds, truth = table.seconds("bf16", m, n, n, 8e6), ideal_s(m, n, n)
+            assert seconds == pytest.approx(truth, rel=0.25), (m, n, seconds, truth)
 
 
 def test_beyond_the_last_point_time_grows_with_the_work() -> None:
@@ -73,15 +75,15 @@ def test_nothing_is_faster_than_the_fastest_point() -> None:
 
 def test_a_larger_working_set_is_slower_and_between_lies_between() -> None:
     table = GemmTable(gemm_grid())
-    fast, middle, slow = (table.seconds("bf16", 1, 2048, 2048, held) for held in (8e6, 3.2e7, 1.28e8))
+    fast, middle, slow = (table.seconds("bf16", 1, 2048, 2048, working_set) for working_set in (8e6, 3.2e7, 1.28e8))
     assert fast < middle < slow
 
 
 def test_missing_points_do_not_stop_an_answer() -> None:
-    kept = [point for index, point in enumerate(gemm_grid()) if index % 3]
-    table = GemmTable(kept)
-    told = table.seconds("bf16", 4, 512, 512, 8e6)
-    assert told == pytest.approx(ideal_s(4, 512, 512), rel=0.5)
+    points = [point for index, point in enumerate(gemm_grid()) if index % 3]
+    table = GemmTable(points)
+    seconds = table.seconds("bf16", 4, 512, 512, 8e6)
+    assert seconds == pytest.approx(ideal_s(4, 512, 512), rel=0.5)
 
 
 def test_a_format_that_was_not_measured_is_a_key_error() -> None:
@@ -91,20 +93,20 @@ def test_a_format_that_was_not_measured_is_a_key_error() -> None:
         table.seconds("int8", 1, 128, 128, 8e6)
 
 
-@given(m=st.integers(1, 4096), n=st.integers(16, 16384), k=st.integers(16, 16384), held=st.floats(1e5, 1e11))
-def test_every_shape_has_a_positive_finite_time(m: int, n: int, k: int, held: float) -> None:
-    assert 0 < GemmTable(gemm_grid()).seconds("bf16", m, n, k, held) < 1e4
+@given(m=st.integers(1, 4096), n=st.integers(16, 16384), k=st.integers(16, 16384), working_set=st.floats(1e5, 1e11))
+def test_every_shape_has_a_positive_finite_time(m: int, n: int, k: int, working_set: float) -> None:
+    assert 0 < GemmTable(gemm_grid()).seconds("bf16", m, n, k, working_set) < 1e4
 
 
 def test_attention_is_exact_at_points_and_ordered_between() -> None:
     table = AttentionTable(attention_grid())
 
-    def told(batch: int, kv: int) -> float:
+    def seconds(batch: int, kv: int) -> float:
         return table.seconds("sdpa", "paged", "bf16", "decode", batch=batch, q_tokens=1, kv_tokens=kv, q_heads=8, kv_heads=4, head_dim=64)
 
     for point in attention_grid():
-        assert told(point.batch, point.kv_tokens) == pytest.approx(point.seconds, rel=1e-9)
-    times = [told(4, kv) for kv in (64, 100, 512, 1000, 4096, 8192)]
+        assert seconds(point.batch, point.kv_tokens) == pytest.approx(point.seconds, rel=1e-9)
+    times = [seconds(4, kv) for kv in (64, 100, 512, 1000, 4096, 8192)]
     assert times == sorted(times)
     assert table.variants == {("sdpa", "paged", "bf16", "decode")}
 

@@ -165,9 +165,9 @@ def test_the_newest_profile_of_this_machine_is_the_fresh_one() -> None:
     save_profile(_profile("old", taken="2026-11-01T00:00:00Z"))
     save_profile(_profile("new", taken="2026-11-21T00:00:00Z"))
     save_profile(_profile("other", fingerprint="cpu:y*2", taken="2026-11-22T00:00:00Z"))
-    found = fresh_profile("cpu:x*2", NOW)
-    assert found is not None
-    assert found.name == "new"
+    profile = fresh_profile("cpu:x*2", NOW)
+    assert profile is not None
+    assert profile.name == "new"
 
 
 def test_a_profile_of_thirty_days_ago_is_no_longer_fresh() -> None:

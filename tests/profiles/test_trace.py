@@ -24,12 +24,12 @@ def written(folder: Path, text: str) -> Path:
 @pytest.mark.parametrize("text", [CSV, JSON_LINES])
 def test_requests_are_put_in_order_from_the_first_arrival(tmp_path: Path, text: str) -> None:
     trace = read_trace(written(tmp_path, text))
-    assert [(one.arrival_s, one.prompt_tokens, one.output_tokens) for one in trace.requests] == [(0.0, 100, 40), (2.5, 300, 20)]
+    assert [(item.arrival_s, item.prompt_tokens, item.output_tokens) for item in trace.requests] == [(0.0, 100, 40), (2.5, 300, 20)]
     assert (trace.prompt_tokens, trace.output_tokens, trace.longest_tokens, trace.rate_per_s) == (200, 30, 320, 0.4)
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "problem"),
     [
         ("", "no column arrival_s, prompt_tokens, output_tokens"),
         ("arrival_s,prompt_tokens\n1,2\n", "no column output_tokens"),
@@ -44,13 +44,13 @@ def test_requests_are_put_in_order_from_the_first_arrival(tmp_path: Path, text: 
         ('{"arrival_s": 1, "prompt_tokens": 2, "output_tokens": 3}\n[1]\n', "line 2 is not a JSON object"),
     ],
 )
-def test_a_bad_trace_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
+def test_a_bad_trace_is_told_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
     file = written(tmp_path, text)
     with pytest.raises(AdvisorError) as raised:
         read_trace(file)
     assert raised.value.code == "bad-trace"
     assert raised.value.exit_code is ExitCode.USAGE
-    assert raised.value.message.startswith(f"{file}: {told}")
+    assert raised.value.message.startswith(f"{file}: {problem}")
 
 
 def test_a_trace_that_is_not_there_is_missing(tmp_path: Path) -> None:

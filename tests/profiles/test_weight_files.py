@@ -21,10 +21,10 @@ def tensors(**shapes: tuple[str, list[int], int]) -> tuple[dict[str, Any], int]:
     return header, end
 
 
-def save(path: Path, header: object, held: int) -> Path:
+def save(path: Path, header: object, data_bytes: int) -> Path:
     text = json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(held))
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(data_bytes))
     return path
 
 
@@ -40,10 +40,10 @@ def refusal(folder: Path) -> AdvisorError:
 
 def test_elements_and_bytes_are_summed_by_dtype(tmp_path: Path) -> None:
     save(tmp_path / "model.safetensors", {"__metadata__": {"format": "pt"}, **SOUND[0]}, SOUND[1])
-    found = weights_on_disk(tmp_path)
-    assert dict(found.elements_by_dtype) == {"BF16": 32, "F32": 4, "F4": 16}
-    assert dict(found.bytes_by_dtype) == {"BF16": 64, "F32": 16, "F4": 8}
-    assert (found.parameters, found.total_bytes, found.tensors) == (52, 88, 4)
+    weights = weights_on_disk(tmp_path)
+    assert dict(weights.elements_by_dtype) == {"BF16": 32, "F32": 4, "F4": 16}
+    assert dict(weights.bytes_by_dtype) == {"BF16": 64, "F32": 16, "F4": 8}
+    assert (weights.parameters, weights.total_bytes, weights.tensors) == (52, 88, 4)
 
 
 def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
@@ -57,11 +57,11 @@ def test_shards_follow_the_index_and_nothing_else(tmp_path: Path) -> None:
     for name, tensor in (("one", "a"), ("two", "b"), ("consolidated", "c")):
         save(tmp_path / f"{name}.safetensors", *tensors(**{tensor: ("F16", [10], 20)}))
     (tmp_path / INDEX).write_text(json.dumps({"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}))
-    found = weights_on_disk(str(tmp_path))
-    assert (found.parameters, found.files) == (20, ("one.safetensors", "two.safetensors"))
+    weights = weights_on_disk(str(tmp_path))
+    assert (weights.parameters, weights.files) == (20, ("one.safetensors", "two.safetensors"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cut=st.integers(min_value=1, max_value=10_000))
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path, cut: int) -> None:
     path = save(tmp_path / "model.safetensors", *SOUND)
@@ -75,7 +75,7 @@ def test_a_cut_file_says_how_much_is_lost(tmp_path: Path) -> None:
     assert refusal(tmp_path).message == f"{path} lacks its last 5 of 88 bytes of weights"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
 def test_a_file_of_noise_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "model.safetensors").write_bytes(content)

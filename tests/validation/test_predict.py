@@ -53,11 +53,11 @@ def test_every_metric_is_answered_in_its_unit(tmp_path: Path) -> None:
     out = tmp_path / "out.csv"
     rows = [{"case_id": name, "metric": name, "devices": "2", "tp": "2"} for name in names]
     validate(table(tmp_path / "cases.csv", *rows), out)
-    found = {row["metric"]: float(row["predicted"]) for row in csv.DictReader(out.open(encoding="utf-8", newline=""))}
-    assert set(found) == set(names)
-    assert found["output_tok_s_per_gpu"] == pytest.approx(found["output_tok_s_total"] / 2, rel=1e-4)
-    assert 8.03 < found["peak_memory_gb"] < 14
-    assert found["max_batch"] > 100
+    predicted = {row["metric"]: float(row["predicted"]) for row in csv.DictReader(out.open(encoding="utf-8", newline=""))}
+    assert set(predicted) == set(names)
+    assert predicted["output_tok_s_per_gpu"] == pytest.approx(predicted["output_tok_s_total"] / 2, rel=1e-4)
+    assert 8.03 < predicted["peak_memory_gb"] < 14
+    assert predicted["max_batch"] > 100
 
 
 @pytest.mark.parametrize(
@@ -128,8 +128,8 @@ def test_layouts_that_count_a_group_twice_are_read_once(tmp_path: Path) -> None:
     layouts = (("64", "64"), ("8", "8"), ("16", "4"), ("2", "2"))
     rows = [{"devices": devices, "tp": tp, "notes": note} for note, (devices, tp) in zip(notes, layouts, strict=True)]
     cases = read_cases(table(tmp_path / "cases.csv", *rows))
-    found = [(s.devices, s.tp, s.attention_dp, s.expert_devices) for case in cases if (s := case.configuration)]
-    assert found == [(8, 8, 1, 8), (8, 8, 1, 8), (4, 1, 4, 4), (4, 2, 2, 4)]
+    layouts = [(s.devices, s.tp, s.attention_dp, s.expert_devices) for case in cases if (s := case.configuration)]
+    assert layouts == [(8, 8, 1, 8), (8, 8, 1, 8), (4, 1, 4, 4), (4, 2, 2, 4)]
 
 
 def test_precision_that_is_not_stated_stands_apart(tmp_path: Path) -> None:

@@ -28,8 +28,8 @@ def test_later_rules_override_earlier_ones(concurrency: str, steps: int) -> None
 
 
 def test_budgets_are_sums_of_lengths_and_constants() -> None:
-    found = run_settings(row(engine="tensorrt-llm", model="meta-llama/Meta-Llama-3.1-70B", tp="4"))
-    assert (found.token_budget, found.hold_steps) == (1024 + 1024 + 200, 20)
+    settings = run_settings(row(engine="tensorrt-llm", model="meta-llama/Meta-Llama-3.1-70B", tp="4"))
+    assert (settings.token_budget, settings.hold_steps) == (1024 + 1024 + 200, 20)
     assert run_settings(row(engine="tensorrt-llm", model="meta-llama/Meta-Llama-3.1-70B", tp="8")).hold_steps == 0
 
 
@@ -72,8 +72,8 @@ def test_who_waits_for_a_poll_waits_for_half_of_it_on_average() -> None:
 
 
 def test_holding_ends_when_prompts_fill_their_share_of_the_budget() -> None:
-    held = RunSettings(hold_steps=20, hold_share=0.9, token_budget=2248)
-    few, many = held.wait_steps(4, 922, 922), held.wait_steps(512, 922, 922)
+    delayed = RunSettings(hold_steps=20, hold_share=0.9, token_budget=2248)
+    few, many = delayed.wait_steps(4, 922, 922), delayed.wait_steps(512, 922, 922)
     assert 15 < few <= 20
     assert 0 < many < 3
-    assert held.wait_steps(1, 922, 922) == 0
+    assert delayed.wait_steps(1, 922, 922) == 0

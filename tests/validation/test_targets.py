@@ -27,8 +27,8 @@ def compared(case: PublishedCase, measured: float, predicted: float, **changed: 
 
 
 def target(rows: list[ComparedCase], metric: str, measure: str) -> AccuracyTarget:
-    (found,) = [one for one in targets_of(rows) if (one.metric, one.measure) == (metric, measure)]
-    return found
+    (target,) = [item for item in targets_of(rows) if (item.metric, item.measure) == (metric, measure)]
+    return target
 
 
 def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: PublishedCase) -> None:
@@ -39,9 +39,9 @@ def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: PublishedCase) ->
         compared(case, 100, 900, metric="ttft_ms", configuration=replace(case.configuration, load="open")),
         compared(case, 100, 900, metric="ttft_ms", precision_stated=False),
     ]
-    found = target(rows, "TTFT, closed loop, below 8 s", "median |error|")
-    assert (found.rows, found.met) == (1, True)
-    assert found.reached == pytest.approx(10)
+    reached = target(rows, "TTFT, closed loop, below 8 s", "median |error|")
+    assert (reached.rows, reached.met) == (1, True)
+    assert reached.reached == pytest.approx(10)
 
 
 def test_a_bias_is_missed_on_both_sides(case: PublishedCase) -> None:
@@ -79,9 +79,9 @@ def test_single_streams_are_judged_per_family_of_devices_and_kind_of_engine(case
 
 
 def test_without_rows_nothing_is_judged() -> None:
-    found = targets_of([])
-    assert {one.met for one in found} == {None}
-    assert {reached_words(one) for one in found} == {"-"}
+    targets = targets_of([])
+    assert {item.met for item in targets} == {None}
+    assert {reached_words(item) for item in targets} == {"-"}
 
 
 def test_refused_rows_count_against_the_share_that_is_answered(case: PublishedCase) -> None:

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.profiles.architectures.read import READERS, read_config
@@ -84,7 +84,6 @@ def test_an_unknown_type_comes_with_the_known_ones() -> None:
     assert all(kind in caught.value.help[0] for kind in READERS)
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_a_damaged_config_gives_a_spec_or_one_clear_error(data: st.DataObject) -> None:
     config = json.loads((SNAPSHOTS / data.draw(st.sampled_from(SMALL))).read_text(encoding="utf-8"))

@@ -106,8 +106,8 @@ def test_kimi_k2_5_quantises_its_routed_experts_only() -> None:
 def test_deepseek_v4_stores_experts_in_four_bits_and_the_rest_in_eight() -> None:
     for id, experts in (("deepseek-ai/DeepSeek-V4-Flash", "mxfp4"), ("nvidia/DeepSeek-V4-Flash-NVFP4", "nvfp4")):
         spec = find_model(id)
-        found = {(matrix.kind, spec.stored_format(matrix)) for matrix, _ in spec.matrices()}
-        assert {("expert", experts), ("attention", "fp8"), ("shared-expert", "fp8"), ("router", "bf16")} == found
+        formats = {(matrix.kind, spec.stored_format(matrix)) for matrix, _ in spec.matrices()}
+        assert {("expert", experts), ("attention", "fp8"), ("shared-expert", "fp8"), ("router", "bf16")} == formats
 
 
 def test_modelopts_own_file_is_read_before_the_id() -> None:

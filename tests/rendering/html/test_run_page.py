@@ -186,7 +186,7 @@ def values(draw: st.DrawFn) -> Value:
     return Value(value=middle, low=low, high=high, basis=draw(st.sampled_from(list(Basis))))
 
 
-any_metrics = st.dictionaries(st.sampled_from(list(Metrics.model_fields)), values(), max_size=8).map(lambda known: Metrics(**known))
+any_metrics = st.dictionaries(st.sampled_from(list(Metrics.model_fields)), values(), max_size=8).map(lambda fields: Metrics(**fields))
 any_sample = st.builds(
     Sample,
     prompt_tokens=st.integers(1, 10**9),
@@ -208,7 +208,6 @@ any_rung = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(any_rung, max_size=4))
 def test_no_run_is_too_odd_for_a_page(rungs: list[Rung]) -> None:
     page = report_html(RUN.model_copy(update={"rungs": tuple(rungs)}))

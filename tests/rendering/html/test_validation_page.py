@@ -26,13 +26,13 @@ def compared(count: int, tmp_path: Path) -> list[ComparedCase]:
         "evil</script><b>,tpot_ms,10,h100-sxm,vllm,meta-llama/Meta-Llama-3.1-8B,bf16,512,64,4,closed,typed for this test\n"
         "sil-1,ttft_ms,100,b200-sxm,sglang,deepseek-ai/DeepSeek-V3,fp8,512,64,4,closed,typed for this test\n"
     )
-    cases, found = read_cases(path), []
+    cases, compared_cases = read_cases(path), []
     for i in range(count):
         measured = 10.0 + 0.731 * i
         predicted = measured * (0.9 + 0.2 * (i % 7) / 6)
         value = Value(value=predicted, low=0.95 * predicted, high=1.1 * predicted, basis=Basis.CATALOGUE)
-        found.append(ComparedCase(replace(cases[i % 2], measured=measured), value, "dense", ""))
-    return found
+        compared_cases.append(ComparedCase(replace(cases[i % 2], measured=measured), value, "dense", ""))
+    return compared_cases
 
 
 def points(page: str) -> dict[str, dict[str, list[list[object]]]]:
@@ -45,11 +45,11 @@ def points(page: str) -> dict[str, dict[str, list[list[object]]]]:
 def test_every_row_is_a_point_with_its_words(tmp_path: Path) -> None:
     rows = compared(10, tmp_path)
     data = points(page_html(report_of("cases.csv", rows), rows))
-    assert {metric: len(found) for metric, found in data["metrics"].items()} == {"tpot_ms": 5, "ttft_ms": 5}
+    assert {metric: len(rows) for metric, rows in data["metrics"].items()} == {"tpot_ms": 5, "ttft_ms": 5}
     first = data["metrics"]["tpot_ms"][0]
     assert first[0] == "evil</script><b>"
     words = list(data["words"])
-    assert [words[int(str(place))] for place in first[1:6]] == ["vllm", "h100-sxm", "meta-llama/Meta-Llama-3.1-8B", "dense", "catalogue"]
+    assert [words[int(str(index))] for index in first[1:6]] == ["vllm", "h100-sxm", "meta-llama/Meta-Llama-3.1-8B", "dense", "catalogue"]
     assert [float(str(size)) for size in first[6:]] == pytest.approx([10.0, 9.0, 8.55, 9.9])
 
 
@@ -58,7 +58,7 @@ def test_the_page_refers_to_nothing_and_no_name_ends_its_script(tmp_path: Path) 
     page = page_html(report_of("cases.csv", rows), rows)
     assert page.count("</script>") == page.count("<script") == 2
     assert not re.search(r"(src|href)=|https?://|@import|url\(", page)
-    assert "$" not in page, "a place of the template that nothing filled"
+    assert "$" not in page, "a field of the template that was not filled"
 
 
 def test_as_many_rows_as_are_published_make_a_small_page(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_as_many_rows_as_are_published_make_a_small_page(tmp_path: Path) -> None
 
 
 def test_nothing_answered_is_a_page_too(tmp_path: Path) -> None:
-    refused = [ComparedCase(one.case, None, "", "unknown hardware") for one in compared(3, tmp_path)]
+    refused = [ComparedCase(item.case, None, "", "unknown hardware") for item in compared(3, tmp_path)]
     page = page_html(report_of("cases.csv", refused), refused)
     assert "unknown hardware" in page
     assert "<canvas" not in page

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import Deployment, baseline
@@ -144,9 +144,17 @@ def metrics(ttft: float, tpot: float, throughput: float, weights: float, cache: 
     )
 
 
-def candidate(id: str, techniques: tuple[Technique, ...], known: Metrics, status: Status, misses: tuple[Violation, ...] = ()) -> Candidate:
+def candidate(
+    id: str, techniques: tuple[Technique, ...], predicted: Metrics, status: Status, misses: tuple[Violation, ...] = ()
+) -> Candidate:
     return Candidate(
-        id, techniques, baseline(MODEL, max_sequences=16), known, status, misses, (("ttft_ms_p95", 0.934), ("memory_gib_per_device", 0.996))
+        id,
+        techniques,
+        baseline(MODEL, max_sequences=16),
+        predicted,
+        status,
+        misses,
+        (("ttft_ms_p95", 0.934), ("memory_gib_per_device", 0.996)),
     )
 
 
@@ -312,7 +320,7 @@ def test_nothing_fits_names_the_limit_that_binds_and_what_would_let_a_plan_in() 
     text = advice_text(NOTHING_FITS, width=120)
     assert "Binding limit  TPOT p95 14.1 ms [12.4, 15.8], limit 10 ms: 1.41 times too much" in text
     assert "TPOT p95 limit from 10 ms to 14.2 ms, or 15.3 ms to keep it with 90 %: weights-int4" in text, (
-        "rounded so that it lets the plan in"
+        "rounded so that the plan is admitted"
     )
     assert "Throughput limit from 800 tok/s to 712 tok/s, or 660 tok/s to keep it with 90 %: weights-int8 + kv-paged" in text
 
@@ -374,7 +382,7 @@ def values(draw: st.DrawFn) -> Value:
     return Value(value=middle, low=low, high=high, basis=draw(st.sampled_from(list(Basis))))
 
 
-any_metrics = st.dictionaries(st.sampled_from(list(Metrics.model_fields)), values(), max_size=8).map(lambda known: Metrics(**known))
+any_metrics = st.dictionaries(st.sampled_from(list(Metrics.model_fields)), values(), max_size=8).map(lambda fields: Metrics(**fields))
 any_rung = st.builds(
     Rung,
     name=st.sampled_from(["baseline", "weights-int8", "a\nvery " + "long" * 30, ""]),
@@ -389,7 +397,6 @@ any_rung = st.builds(
 any_limits = st.builds(Limits, **{name: st.none() | st.floats(1e-9, 1e12) for name in Limits.model_fields})
 
 
-@settings(max_examples=80, deadline=None)
 @given(width=st.integers(20, 200), rungs=st.lists(any_rung, max_size=4), limits=any_limits, ascii=st.booleans(), colour=st.booleans())
 def test_no_run_is_too_odd_to_show(width: int, rungs: list[Rung], limits: Limits, ascii: bool, colour: bool) -> None:
     run = RUN.model_copy(update={"rungs": tuple(rungs), "request": RUN.request.model_copy(update={"limits": limits})})
@@ -397,15 +404,14 @@ def test_no_run_is_too_odd_to_show(width: int, rungs: list[Rung], limits: Limits
     assert comparison_text(compare(run), width=width, ascii=ascii, colour=colour)
 
 
-@settings(max_examples=80, deadline=None)
-@given(width=st.integers(20, 200), known=any_metrics, limits=any_limits, status=st.sampled_from(list(Status)), empty=st.booleans())
-def test_no_advice_is_too_odd_to_show(width: int, known: Metrics, limits: Limits, status: Status, empty: bool) -> None:
-    chosen = replace(BEST, metrics=known, status=status)
+@given(width=st.integers(20, 200), metrics=any_metrics, limits=any_limits, status=st.sampled_from(list(Status)), empty=st.booleans())
+def test_no_advice_is_too_odd_to_show(width: int, metrics: Metrics, limits: Limits, status: Status, empty: bool) -> None:
+    chosen = replace(BEST, metrics=metrics, status=status)
     request = FITS.request.model_copy(update={"limits": limits})
     advice = replace(NOTHING_FITS, request=request, chosen=chosen, ranked=() if empty else (chosen, PLAIN))
     assert advice_text(advice, width=width)
     assert advice_text(replace(advice, relaxations=(), binding=None, reasons=()), width=width)
-    assert metrics_text(known, limits, width=width)
+    assert metrics_text(metrics, limits, width=width)
 
 
 @given(st.tuples(FLOATS, FLOATS, FLOATS), st.none() | FLOATS, st.integers(0, 60))
@@ -466,5 +472,5 @@ def test_linear_text_of_a_miss_says_fail_and_the_way_out() -> None:
 
 def test_an_option_that_is_on_or_off_is_named_where_it_is_on() -> None:
     plain, with_head = WeightsInt4(), WeightsInt4(head=True)
-    alike = [replace(FITS.chosen, techniques=(technique,)) for technique in (plain, with_head)]
-    assert differing_slots(alike) == {Slot.WEIGHTS: ("int4", "int4 head")}
+    candidates = [replace(FITS.chosen, techniques=(technique,)) for technique in (plain, with_head)]
+    assert differing_slots(candidates) == {Slot.WEIGHTS: ("int4", "int4 head")}
