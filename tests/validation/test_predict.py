@@ -128,8 +128,8 @@ def test_layouts_that_count_a_group_twice_are_read_once(tmp_path: Path) -> None:
     layouts = (("64", "64"), ("8", "8"), ("16", "4"), ("2", "2"))
     rows = [{"devices": devices, "tp": tp, "notes": note} for note, (devices, tp) in zip(notes, layouts, strict=True)]
     cases = read_cases(table(tmp_path / "cases.csv", *rows))
-    layouts = [(s.devices, s.tp, s.attention_dp, s.expert_devices) for case in cases if (s := case.configuration)]
-    assert layouts == [(8, 8, 1, 8), (8, 8, 1, 8), (4, 1, 4, 4), (4, 2, 2, 4)]
+    groups = [(s.devices, s.tp, s.attention_dp, s.expert_devices) for case in cases if (s := case.configuration)]
+    assert groups == [(8, 8, 1, 8), (8, 8, 1, 8), (4, 1, 4, 4), (4, 2, 2, 4)]
 
 
 def test_precision_that_is_not_stated_stands_apart(tmp_path: Path) -> None:
