@@ -18,7 +18,7 @@ from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.device.memory import memory_errors
 from advisor.backends.runtime.model.attention_hook import Options
 from advisor.backends.runtime.model.forward import Prepared, prepared
-from advisor.backends.runtime.prepare import kept_of, room_of, sight_of
+from advisor.backends.runtime.prepare import cache_config_of, retention_of, visibility_of
 from advisor.profiles.quality import HeadError
 
 
@@ -54,12 +54,12 @@ class _Passage:
             batching=replace(session.batching, max_sequences=1),
             kv_capacity_tokens=None,
         )
-        retention = kept_of(alone, ready.windows)
-        cache = room_of(alone, retention)
+        retention = retention_of(alone, ready.windows)
+        cache = cache_config_of(alone, retention)
         pool = Pool(ready.heads, cache, torch.float32, session.device)
         self._blocks = pool.open()
         pool.allocate(self._blocks, length)
-        visibility, chunk = sight_of(alone, ready, retention), cache.page_tokens if cache.has_ring else length
+        visibility, chunk = visibility_of(alone, ready, retention), cache.page_tokens if cache.has_ring else length
         self._chunks = [slice(start, min(start + chunk, length)) for start in range(0, length, chunk)]
         self._steps = []
         for tokens in self._chunks:

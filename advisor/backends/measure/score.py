@@ -24,13 +24,13 @@ def window_log_probs(session: LoadedModel, windows: "torch.Tensor", on_window: C
     Keys and values are read back from the session's own cache as in decoding, quantised or evicted as its settings say. Where the
     newest page is stored unquantised, windows are fed in chunks of one page.
     """
-    from advisor.backends.runtime.prepare import prepared_session, room_of
+    from advisor.backends.runtime.prepare import cache_config_of, prepared_session
 
     length = windows.shape[1]
     alone = replace(
         session, max_tokens=length, batching=replace(session.batching, max_sequences=1), kv_capacity_tokens=None, decoding=Decoding()
     )
-    cache = room_of(alone)
+    cache = cache_config_of(alone)
     batch = min(BATCH, max(MOST_LOGITS // (length * vocabulary(session)), 1)) if cache.has_ring else 1
     with prepared_session(replace(alone, batching=replace(alone.batching, max_sequences=batch))) as ready:
         done = 0
@@ -59,9 +59,9 @@ def _log_probs(runner: "Runner", windows: list[list[int]], chunk: int) -> "Itera
     for start in range(0, length, chunk):
         inputs = [SequenceInput(blocks, window[start : start + chunk]) for blocks, window in zip(sequences, windows, strict=True)]
         for sequence in inputs:
-            pool.allocate(sequence.held, start + len(sequence.tokens))
+            pool.allocate(sequence.cache, start + len(sequence.tokens))
         rows = range(sum(len(sequence.tokens) for sequence in inputs))
-        parts.append(runner.run(inputs, rows, grouped=len(inputs)).view(len(inputs), len(inputs[0].tokens), -1))
+        parts.append(runner.run(inputs, rows, n_decode=len(inputs)).view(len(inputs), len(inputs[0].tokens), -1))
     for blocks in sequences:
         pool.free(blocks)
     for index in range(len(windows)):

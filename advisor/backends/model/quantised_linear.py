@@ -18,7 +18,7 @@ from advisor.profiles.formats import FORMATS
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 """[T, inputs] to [T, outputs]."""
-KEPT_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
+SKIPPED_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
 """Heads, and the small matrices that choose experts: not worth their error."""
 
 
@@ -45,14 +45,14 @@ class QuantisedLinear(nn.Module):
         """Put the weights in the order that the kernels of their device take."""
         raise NotImplementedError
 
-    def bare(self) -> tuple[int, Product] | None:
+    def raw_product(self) -> tuple[int, Product] | None:
         """The CPU's operator itself, for so many rows [T, in_features] of contiguous bf16 at most; `None` where work remains around it.
 
         A module's call and the checks of `forward` take as long as a small product.
         """
         return None
 
-    def _is_bare(self, columns: int) -> bool:
+    def _is_unpadded(self, columns: int) -> bool:
         on_cpu = next(self.buffers()).device.type == "cpu"
         return on_cpu and self.bias is None and columns == self.in_features and self.channels == self.out_features
 
@@ -106,10 +106,10 @@ class Int8Linear(QuantisedLinear):
         product = int8.int8_linear if q.dtype == torch.int16 else int8.int8_product
         return self._finish(product(self._padded(x, q.shape[1] * q.element_size()), q, scale))
 
-    def bare(self) -> tuple[int, Product] | None:
+    def raw_product(self) -> tuple[int, Product] | None:
         """See `QuantisedLinear`."""
         q, scale = self.q, self.scale
-        if q.dtype != torch.int8 or not self._is_bare(q.shape[1]):
+        if q.dtype != torch.int8 or not self._is_unpadded(q.shape[1]):
             return None
         return int8.PACKED_ROWS, torch_private.int8_product(q, scale)
 
@@ -141,10 +141,10 @@ class Int4Linear(QuantisedLinear):
         product = int4_linear if packed.dtype == torch.int16 else int4_product
         return self._finish(product(self._padded(x, packed.shape[1] * packed.element_size() * 2), packed, scale_zero))
 
-    def bare(self) -> tuple[int, Product] | None:
+    def raw_product(self) -> tuple[int, Product] | None:
         """See `QuantisedLinear`."""
         packed, scale_zero = self.packed, self.scale_zero.contiguous()
-        if packed.dtype != torch.uint8 or not self._is_bare(2 * packed.shape[1]):
+        if packed.dtype != torch.uint8 or not self._is_unpadded(2 * packed.shape[1]):
             return None
         group_size = self.in_features // scale_zero.shape[0]
         return PACKED_ROWS, torch_private.int4_product(packed, group_size, scale_zero)
@@ -160,17 +160,17 @@ def layout_of(device: torch.device) -> Layout:
 
 
 def quantise_linears(
-    model: nn.Module, weight_format: str, group_size: int | None, kept_names: tuple[str, ...] = KEPT_NAMES, *, head: bool = False
+    model: nn.Module, weight_format: str, group_size: int | None, skipped_names: tuple[str, ...] = SKIPPED_NAMES, *, head: bool = False
 ) -> int:
     """Swap the linears of `model` in place, freeing each before the next; returns how many were swapped.
 
-    Kept: names in `kept_names` (whole or last part), the output head unless `head` says otherwise, and weights shared with an
+    Kept: names in `skipped_names` (whole or last part), the output head unless `head` says otherwise, and weights shared with an
     embedding. `group_size` `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a
     model without linears.
     """
     group = _checked_group(weight_format, group_size)
     swapped = 0
-    for names in _swappable(model, kept_names, with_head=head):
+    for names in _swappable(model, skipped_names, with_head=head):
         linear = model.get_submodule(names[0])
         assert isinstance(linear, nn.Linear)
         new = Int8Linear(linear) if weight_format == "int8" else Int4Linear(linear, group)
@@ -189,7 +189,7 @@ def weight_bytes(model: nn.Module) -> dict[str, int]:
 
     Kinds: `embedding`, `head`, `linear` (matrices, in whatever format), `scales` (with zeros), `other` (norms, biases, tables).
     """
-    held: dict[str, int] = dict.fromkeys(("embedding", "head", "linear", "scales", "other"), 0)
+    sizes: dict[str, int] = dict.fromkeys(("embedding", "head", "linear", "scales", "other"), 0)
     seen: set[tuple[torch.device, int]] = set()
     # embeddings first: a tied matrix counts as one
     modules = sorted(model.modules(), key=lambda module: not isinstance(module, nn.Embedding))
@@ -199,8 +199,8 @@ def weight_bytes(model: nn.Module) -> dict[str, int]:
             storage = tensor.untyped_storage()
             if (tensor.device, storage.data_ptr()) not in seen:
                 seen.add((tensor.device, storage.data_ptr()))
-                held[_kind(module, name, head)] += storage.nbytes()
-    return held
+                sizes[_kind(module, name, head)] += storage.nbytes()
+    return sizes
 
 
 def _checked_group(weight_format: str, group_size: int | None) -> int:
@@ -215,15 +215,15 @@ def _checked_group(weight_format: str, group_size: int | None) -> int:
     return group
 
 
-def _swappable(model: nn.Module, kept_names: tuple[str, ...], *, with_head: bool) -> Iterator[list[str]]:
+def _swappable(model: nn.Module, skipped_names: tuple[str, ...], *, with_head: bool) -> Iterator[list[str]]:
     """All names of each linear to swap. Only names and ids are held, so that a swapped linear can be freed."""
     names: dict[int, list[str]] = defaultdict(list)
-    kept = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    embedding_weights = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = _head(model)
     for name, module in model.named_modules(remove_duplicate=False):
-        if type(module) is not nn.Linear or not name or id(module.weight) in kept:
+        if type(module) is not nn.Linear or not name or id(module.weight) in embedding_weights:
             continue
-        named = name in kept_names or name.rpartition(".")[2] in kept_names
+        named = name in skipped_names or name.rpartition(".")[2] in skipped_names
         if with_head if module is head else not named:
             names[id(module)].append(name)
     del head

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from advisor.backends.runtime.cache.pool import SequenceBlocks
-from advisor.backends.runtime.device.decode_batch import Lanes, Placed
+from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
 from advisor.backends.runtime.model.attention_hook import Attends
 from advisor.backends.runtime.model.forward import Forward
 from advisor.backends.runtime.sampler import Sampler
@@ -20,37 +20,37 @@ BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WARM_UPS = 2
 """Runs before a capture: they compile kernels and make the libraries allocate what they keep."""
 
-Attention = Callable[[Lanes, int, Sequence[SequenceBlocks]], Attends]
+DecodeAttention = Callable[[DecodeBatch, int, Sequence[SequenceBlocks]], Attends]
 """What answers attention for so many lanes, of which the first hold those sequences."""
 
 
 class DecodeProgram:
     """Decodes lanes. `padded` rounds their number up to a bucket, as captured graphs need."""
 
-    def __init__(self, forward: Forward, attention: Attention, sampler: Sampler, lanes: Lanes, *, padded: bool) -> None:
+    def __init__(self, forward: Forward, attention: DecodeAttention, sampler: Sampler, batch: DecodeBatch, *, padded: bool) -> None:
         self.forward = forward
         self.attention = attention
         self.sampler = sampler
-        self.lanes = lanes
+        self.batch = batch
         self.padded = padded
         self.uncaptured_because: str | None = None
         self._graphs: dict[int, Any] = {}
         self._sequences = 0
 
-    def place(self, placed: Sequence[Placed], before: Tensor | None) -> None:
+    def set_batch(self, entries: Sequence[DecodeEntry], before: Tensor | None) -> None:
         """Say which sequences decode next; `before` holds the tokens of the step before, for those that the host does not know."""
-        self._sequences = len(placed)
-        self.lanes.follow(placed, self._count, before)
+        self._sequences = len(entries)
+        self.batch.set_entries(entries, self._count, before)
 
-    def run(self, held: Sequence[SequenceBlocks]) -> tuple[Tensor, bool]:
+    def run(self, caches: Sequence[SequenceBlocks]) -> tuple[Tensor, bool]:
         """The tokens [N] that the placed sequences choose, which the next run overwrites, and whether a graph was replayed."""
         graph = self._graphs.get(self._count)
         if graph is None:
-            self._body(self._count, held)
+            self._body(self._count, caches)
         else:
             graph.replay()
-        self.lanes.note_moved()
-        return self.lanes.ids[: self._sequences], graph is not None
+        self.batch.note_advanced()
+        return self.batch.ids[: self._sequences], graph is not None
 
     def capture(self, most: int) -> None:
         """Capture a graph for every bucket up to that of `most` lanes, largest first, in one pool of memory.
@@ -84,11 +84,11 @@ class DecodeProgram:
                 self._body(count, ())
         torch.cuda.current_stream().wait_stream(aside)
 
-    def _body(self, count: int, held: Sequence[SequenceBlocks]) -> None:
-        lanes = self.lanes
-        positions = lanes.positions[:count]
-        logits = self.forward(self.attention(lanes, count, held), lanes.ids[:count], positions, None)
-        lanes.moved_on(self.sampler.choose(logits, lanes.numbers[:count], positions + 1), count)
+    def _body(self, count: int, caches: Sequence[SequenceBlocks]) -> None:
+        batch = self.batch
+        positions = batch.positions[:count]
+        logits = self.forward(self.attention(batch, count, caches), batch.ids[:count], positions, None)
+        batch.advance(self.sampler.choose(logits, batch.numbers[:count], positions + 1), count)
 
 
 def bucket(count: int) -> int:

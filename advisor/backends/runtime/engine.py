@@ -6,7 +6,7 @@ from advisor.backends.deployment import BatchPolicy
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.decode_program import DecodeProgram, bucket
 from advisor.backends.runtime.device.clock import DeviceClock
-from advisor.backends.runtime.device.decode_batch import Lanes
+from advisor.backends.runtime.device.decode_batch import DecodeBatch
 from advisor.backends.runtime.device.token_ring import TokenRing
 from advisor.backends.runtime.loop import Loop, RequestQueue
 from advisor.backends.runtime.prepare import DeviceOptions, PreparedSession, prepared_session
@@ -28,26 +28,29 @@ def serve(
     sampling: Sampling = GREEDY,
     on_step: Callable[[SequenceProgress], None] | None = None,
     arrivals_s: Sequence[float] | None = None,
-    drive: DeviceOptions | None = None,
+    device_options: DeviceOptions | None = None,
 ) -> ServingResult:
-    """Run all jobs and return tokens and times.
+    """Serve all jobs and return their tokens and times.
 
-    `concurrency` keeps so many requests in flight; `None` submits all at once, or each at its time in `arrivals_s`. `on_step` may
-    raise to cancel; the cache is freed then too. `drive` says how the device is driven, by default as suits it. Raises `AdvisorError`:
-    `unsupported-model`, `unsupported-format`, `kv-pool-too-small`, `request-too-long`, `vocabulary-differs`, `out-of-memory`.
+    `concurrency` is the number of requests in flight; with `None` all are submitted at the start, or each at its time in `arrivals_s`,
+    in seconds from the start. `on_step` is called after every step and may raise to cancel; the cache is freed then too.
+    `device_options` are by default those of the session's device.
+
+    Raises `AdvisorError`: `bad-run`, `unsupported-model`, `unsupported-format`, `kv-pool-too-small`, `request-too-long`,
+    `vocabulary-differs`, `out-of-memory`.
     """
     _check(jobs, concurrency, arrivals_s)
-    load = RequestQueue(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
-    chosen = drive or DeviceOptions.of(session.device)
-    with prepared_session(session, chosen) as ready:
-        loop = _loop(session, ready, load, Sampler(sampling), chosen)
+    queue = RequestQueue(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
+    options = device_options or DeviceOptions.of(session.device)
+    with prepared_session(session, options) as prepared:
+        loop = _loop(session, prepared, queue, Sampler(sampling), options)
         loop.run(on_step)
-        return loop.outcome(own_code_because=ready.fallback_reason)
+        return loop.outcome(fallback_reason=prepared.fallback_reason)
 
 
-def _loop(session: LoadedModel, ready: PreparedSession, load: RequestQueue, sampler: Sampler, drive: DeviceOptions) -> Loop:
+def _loop(session: LoadedModel, prepared: PreparedSession, queue: RequestQueue, sampler: Sampler, device_options: DeviceOptions) -> Loop:
     device = session.device
-    drafts = session.decoding.draft_tokens if ready.drafter is not None else 0
+    drafts = session.decoding.draft_tokens if prepared.drafter is not None else 0
     policy = Policy(
         session.batching.policy == BatchPolicy.CONTINUOUS,
         session.batching.max_sequences,
@@ -55,13 +58,13 @@ def _loop(session: LoadedModel, ready: PreparedSession, load: RequestQueue, samp
         drafts,
         session.batching.chunked,
     )
-    lanes = Lanes(bucket(session.batching.max_sequences), device)
-    program = DecodeProgram(ready.runner.forward, ready.runner.decoding, sampler, lanes, padded=ready.runner.kernels)
-    if drive.captured and ready.runner.kernels:
+    batch = DecodeBatch(bucket(session.batching.max_sequences), device)
+    program = DecodeProgram(prepared.runner.forward, prepared.runner.decoding, sampler, batch, padded=prepared.runner.kernels)
+    if device_options.captured and prepared.runner.kernels:
         program.capture(session.batching.max_sequences)
     ring = TokenRing(session.batching.max_sequences * (drafts + 1), device)
-    launcher = Launcher(ready.runner, program, sampler, ring, DeviceClock(device))
-    return Loop(load, Scheduler(policy, ready.runner.pool), launcher, ready.drafter, two_slots=drive.two_slots)
+    launcher = Launcher(prepared.runner, program, sampler, ring, DeviceClock(device))
+    return Loop(queue, Scheduler(policy, prepared.runner.pool), launcher, prepared.drafter, overlap=device_options.overlap)
 
 
 def _check(jobs: Sequence[GenerationRequest], concurrency: int | None, arrivals_s: Sequence[float] | None) -> None:

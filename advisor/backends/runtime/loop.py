@@ -27,12 +27,12 @@ class RequestQueue:
 class Loop:
     """State of one run."""
 
-    def __init__(self, load: RequestQueue, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, two_slots: bool) -> None:
-        self.load = load
+    def __init__(self, queue: RequestQueue, scheduler: Scheduler, launcher: Launcher, drafter: Drafter | None, *, overlap: bool) -> None:
+        self.queue = queue
         self.scheduler = scheduler
         self.launcher = launcher
         self.drafter = drafter
-        self.overlap = two_slots and drafter is None
+        self.overlap = overlap and drafter is None
         self.clock: DeviceClock = launcher.clock
         self.sequences: list[Running] = []
         self.finished = self.prefill_tokens = self.proposed = self.accepted = self.captured_steps = 0
@@ -44,7 +44,7 @@ class Loop:
 
     def run(self, on_step: Callable[[SequenceProgress], None] | None) -> None:
         """Step until every job is finished."""
-        while self.finished < len(self.load.jobs):
+        while self.finished < len(self.queue.jobs):
             self._submit()
             begin = self.now()
             tasks = self.scheduler.schedule()
@@ -65,28 +65,28 @@ class Loop:
 
     def _submit(self) -> None:
         """Queue the jobs that are due."""
-        load = self.load
-        while len(self.sequences) < len(load.jobs):
+        queue = self.queue
+        while len(self.sequences) < len(queue.jobs):
             index = len(self.sequences)
-            if load.concurrency is not None and index - self.finished >= load.concurrency:
+            if queue.concurrency is not None and index - self.finished >= queue.concurrency:
                 return
-            if load.arrivals_s is not None and load.arrivals_s[index] > self.now():
+            if queue.arrivals_s is not None and queue.arrivals_s[index] > self.now():
                 return
-            job = load.jobs[index]
+            job = queue.jobs[index]
             sequence = Running(
                 index=index,
                 tokens=list(job.prompt),
                 prompt_tokens=len(job.prompt),
                 output_tokens=job.output_tokens,
-                submitted_s=self.now() if load.arrivals_s is None else load.arrivals_s[index],
+                submitted_s=self.now() if queue.arrivals_s is None else queue.arrivals_s[index],
             )
             self.scheduler.submit(sequence)
             self.sequences.append(sequence)
 
     def _wait_for_arrival(self) -> None:
-        assert self.load.arrivals_s is not None, "with nothing to run and nothing on its way, a job is yet to arrive"
+        assert self.queue.arrivals_s is not None, "with nothing to run and nothing on its way, a job is yet to arrive"
         self._idle = True
-        time.sleep(max(0.0, self.load.arrivals_s[len(self.sequences)] - self.now()))
+        time.sleep(max(0.0, self.queue.arrivals_s[len(self.sequences)] - self.now()))
 
     def _launch(self, tasks: Sequence[ScheduledChunk], begin: float) -> Launch:
         """Draft, and start the model over all tasks."""
@@ -116,10 +116,10 @@ class Loop:
         for part in launch.parts:
             chosen = tokens[first : first + len(part.draft) + 1]
             first += len(chosen)
-            foreseen = next((i for i, token in enumerate(part.draft) if token != chosen[i]), len(part.draft))
+            accepted = next((i for i, token in enumerate(part.draft) if token != chosen[i]), len(part.draft))
             if not part.sequence.done:
-                self.accepted += foreseen
-                self._append_tokens(part, chosen[: foreseen + 1], now)
+                self.accepted += accepted
+                self._append_tokens(part, chosen[: accepted + 1], now)
         self.clock.add(launch.begin, launch.end, follows=launch.follows)
         self.captured_steps += launch.captured
         end = self.now()
@@ -131,16 +131,16 @@ class Loop:
 
         Behind them stands at most the unknown token of a step that runs already; after an end it is dropped.
         """
-        sequence, place = part.sequence, part.place
-        stop = next((index for index, token in enumerate(tokens) if token in self.load.eos), None)
-        if place == sequence.prompt_tokens:
+        sequence, position = part.sequence, part.position
+        stop = next((index for index, token in enumerate(tokens) if token in self.queue.eos), None)
+        if position == sequence.prompt_tokens:
             sequence.first_token_s = now
         sequence.last_token_s = now
-        kept = tokens if stop is None else tokens[: stop + 1]
-        sequence.tokens[place : place + 1 if stop is None else None] = kept
-        if sequence.held is not None:
-            self.scheduler.pool.truncate(sequence.held, len(sequence.tokens) - 1)
-        if place + len(kept) == sequence.prompt_tokens + sequence.output_tokens or stop is not None:
+        new_tokens = tokens if stop is None else tokens[: stop + 1]
+        sequence.tokens[position : position + 1 if stop is None else None] = new_tokens
+        if sequence.cache is not None:
+            self.scheduler.pool.truncate(sequence.cache, len(sequence.tokens) - 1)
+        if position + len(new_tokens) == sequence.prompt_tokens + sequence.output_tokens or stop is not None:
             self.scheduler.finish(sequence)
             self.finished += 1
         else:
@@ -148,9 +148,9 @@ class Loop:
 
     def _progress(self) -> SequenceProgress:
         running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
-        return SequenceProgress(len(self.step_seconds), self.now(), self.finished, len(self.load.jobs), running, waiting)
+        return SequenceProgress(len(self.step_seconds), self.now(), self.finished, len(self.queue.jobs), running, waiting)
 
-    def outcome(self, *, own_code_because: str | None) -> ServingResult:
+    def outcome(self, *, fallback_reason: str | None) -> ServingResult:
         """What the run gave."""
         wall_s = self.now()
         finished = tuple(_finished(sequence) for sequence in self.sequences)
@@ -161,7 +161,7 @@ class Loop:
             wall_s=wall_s,
             steps=len(self.step_seconds),
             prefill_tokens=self.prefill_tokens,
-            decode_tokens=sum(len(each.tokens) for each in finished),
+            decode_tokens=sum(len(request.tokens) for request in finished),
             kv_bytes=pool.allocated_bytes + own,
             kv_used_bytes_peak=pool.used_bytes_peak + own,
             proposed=self.proposed,
@@ -172,7 +172,7 @@ class Loop:
             captured_steps=self.captured_steps,
             device_s=self.clock.device_s,
             host_gap_s=self.clock.host_gap_s,
-            fallback_reason=own_code_because,
+            fallback_reason=fallback_reason,
             uncaptured_because=self.launcher.program.uncaptured_because,
         )
 

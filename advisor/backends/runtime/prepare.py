@@ -16,7 +16,7 @@ from advisor.backends.runtime.model.forward import Prepared, prepared
 from advisor.backends.runtime.model.row_operators import RowOperators
 from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.speculate import Drafter, DraftModel, PromptLookup
-from advisor.backends.runtime.warmup import try_out
+from advisor.backends.runtime.warmup import warm_up_attention
 from advisor.kernels.attention.block_pattern import BlockPattern
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -29,14 +29,14 @@ class DeviceOptions:
     """Decoding attends through the kernels for paged caches; its lanes are padded to a bucket then."""
     captured: bool = False
     """Decoding steps are captured in graphs."""
-    two_slots: bool = False
+    overlap: bool = False
     """A step's tokens are read while the next one runs."""
 
     @classmethod
     def of(cls, device: torch.device) -> "DeviceOptions":
         """All three for a GPU. A CPU computes a step before the host goes on, so nothing is won by any there."""
         gpu = device.type == "cuda"
-        return cls(kernels=gpu, captured=gpu, two_slots=gpu)
+        return cls(kernels=gpu, captured=gpu, overlap=gpu)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +50,22 @@ class PreparedSession:
 
 
 @contextmanager
-def prepared_session(session: LoadedModel, drive: DeviceOptions | None = None) -> Iterator[PreparedSession]:
+def prepared_session(session: LoadedModel, device_options: DeviceOptions | None = None) -> Iterator[PreparedSession]:
     """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))
-        chosen = drive or DeviceOptions()
-        operators = _fused_operators() if chosen.kernels else None
+        options = device_options or DeviceOptions()
+        operators = _fused_operators() if options.kernels else None
         target = prepared(session.model, undo, operators)
         draft = target if session.draft_model is session.model else None
         undo.enter_context(torch.inference_mode())
-        kept = kept_of(session, target.windows)
-        sight = sight_of(session, target, kept)
-        runner = _runner(undo, session, target, session.model, room_of(session, kept), sight, kernels=chosen.kernels)
-        yield PreparedSession(runner, _drafter(undo, session, draft, chosen.kernels), target.fallback_reason)
+        retention = retention_of(session, target.windows)
+        visibility = visibility_of(session, target, retention)
+        runner = _runner(undo, session, target, session.model, cache_config_of(session, retention), visibility, kernels=options.kernels)
+        yield PreparedSession(runner, _drafter(undo, session, draft, options.kernels), target.fallback_reason)
 
 
-def kept_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetention | None:
+def retention_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetention | None:
     """What stays in a session's cache: what it evicts by, or what the `windows` of the model's layers leave in sight.
 
     Blocks that others may go on with stay whole: windows alone take nothing back then. Raises `AdvisorError` for eviction beside it.
@@ -78,10 +78,10 @@ def kept_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetenti
     return CacheRetention(max(seen)) if max(seen) < session.max_tokens and not session.kv.prefix_reuse else None
 
 
-def sight_of(session: LoadedModel, target: Prepared, kept: CacheRetention | None) -> Visibility:
-    """What a session's tokens see, in a cache that keeps `kept`."""
-    turns = rotary_frequencies(session.model, target.forward, len(target.heads)) if kept is not None and kept.first else ()
-    return Visibility(session.attention.window, pattern_of(session, target.windows), turns)
+def visibility_of(session: LoadedModel, target: Prepared, retention: CacheRetention | None) -> Visibility:
+    """What a session's tokens see, in a cache that keeps `retention`."""
+    rerotations = rotary_frequencies(session.model, target.forward, len(target.heads)) if retention is not None and retention.first else ()
+    return Visibility(session.attention.window, pattern_of(session, target.windows), rerotations)
 
 
 def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPattern | None:
@@ -94,52 +94,59 @@ def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPatt
     return BlockPattern(window=pattern.window, first=pattern.global_tokens, random_blocks=pattern.random_blocks, block=pattern.block_tokens)
 
 
-def room_of(session: LoadedModel, kept: CacheRetention | None = None) -> CacheConfig:
+def cache_config_of(session: LoadedModel, retention: CacheRetention | None = None) -> CacheConfig:
     """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
     block = session.max_tokens if session.kv.layout == KvLayout.CONTIGUOUS else session.kv.block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
     capacity = session.kv_capacity_tokens
-    blocks = _most_blocks(session, kept, block) if capacity is None else capacity // block
-    room = CacheConfig(
+    blocks = _most_blocks(session, retention, block) if capacity is None else capacity // block
+    config = CacheConfig(
         blocks=blocks,
         block_tokens=block,
         sequences=session.batching.max_sequences,
         max_tokens=session.max_tokens,
         kv_format=session.kv.format,
         prefix_reuse=session.kv.prefix_reuse,
-        kept=kept,
+        retention=retention,
     )
-    if room.has_ring and session.decoding.draft_tokens > room.page_tokens:
+    if config.has_ring and session.decoding.draft_tokens > config.page_tokens:
         raise AdvisorError(
             "bad-run",
-            f"an {room.kv_format} cache keeps its newest page of {room.page_tokens} tokens exact: drafts may have at most "
-            f"{room.page_tokens} tokens, not {session.decoding.draft_tokens}",
+            f"an {config.kv_format} cache keeps its newest page of {config.page_tokens} tokens exact: drafts may have at most "
+            f"{config.page_tokens} tokens, not {session.decoding.draft_tokens}",
             exit_code=ExitCode.USAGE,
         )
-    return room
+    return config
 
 
-def _most_blocks(session: LoadedModel, kept: CacheRetention | None, block: int) -> int:
+def _most_blocks(session: LoadedModel, retention: CacheRetention | None, block: int) -> int:
     """Blocks that hold every sequence at its longest, one prompt or one step's chunks of prompts included."""
     whole = -(-session.max_tokens // block)
-    if kept is None:
+    if retention is None:
         return session.batching.max_sequences * whole
-    most = kept.blocks(session.max_tokens, block, new=1 + session.decoding.draft_tokens)
+    most = retention.blocks(session.max_tokens, block, new=1 + session.decoding.draft_tokens)
     step = session.batching.token_budget if session.batching.token_budget and session.batching.chunked else session.max_tokens
     passing = min(-(-step // block) + 1, whole)
     return min(session.batching.max_sequences * most + passing, session.batching.max_sequences * whole)
 
 
 def _runner(
-    undo: ExitStack, session: LoadedModel, ready: Prepared, model: torch.nn.Module, room: CacheConfig, sight: Visibility, *, kernels: bool
+    undo: ExitStack,
+    session: LoadedModel,
+    ready: Prepared,
+    model: torch.nn.Module,
+    config: CacheConfig,
+    visibility: Visibility,
+    *,
+    kernels: bool,
 ) -> Runner:
-    pool = Pool(ready.heads, room, next(model.parameters()).dtype, session.device)
+    pool = Pool(ready.heads, config, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
-    suits = kernels and _why_not_kernels(pool, ready.windows, sight) is None
-    runner = Runner(ready.forward, pool, session.attention.backend, sight, session.autotuner, kernels=suits)
+    suits = kernels and _why_not_kernels(pool, ready.windows, visibility) is None
+    runner = Runner(ready.forward, pool, session.attention.backend, visibility, session.autotuner, kernels=suits)
     if session.autotuner is not None or session.attention.backend == AttentionBackend.FLEX:
-        try_out(runner, ready, session)
+        warm_up_attention(runner, ready, session)
     return runner
 
 
@@ -149,10 +156,10 @@ def _fused_operators() -> RowOperators:
     return fused()
 
 
-def _why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Visibility) -> str | None:
+def _why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visibility) -> str | None:
     from advisor.backends.runtime.attention.kernels import why_not_kernels  # loads Triton
 
-    return why_not_kernels(pool, windows, sight)
+    return why_not_kernels(pool, windows, visibility)
 
 
 def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kernels: bool) -> Drafter | None:
@@ -166,7 +173,7 @@ def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kern
         raise AdvisorError(
             "vocabulary-differs", f"the draft model has {theirs} tokens and the model {ours}; drafts need the same vocabulary"
         )
-    room = CacheConfig(
+    config = CacheConfig(
         blocks=session.batching.max_sequences,
         block_tokens=session.max_tokens,
         sequences=session.batching.max_sequences,
@@ -174,4 +181,4 @@ def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kern
     )
     with torch.inference_mode(False):
         ready = ready or prepared(session.draft_model, undo, _fused_operators() if kernels else None)
-    return DraftModel(_runner(undo, session, ready, session.draft_model, room, PLAIN, kernels=kernels))
+    return DraftModel(_runner(undo, session, ready, session.draft_model, config, PLAIN, kernels=kernels))

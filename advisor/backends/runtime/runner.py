@@ -9,14 +9,14 @@ from advisor.backends.model.tuned_attention import TunedAttention
 from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
 from advisor.backends.runtime.attention.visibility import PLAIN, Visibility
 from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
-from advisor.backends.runtime.device.decode_batch import Lanes
+from advisor.backends.runtime.device.decode_batch import DecodeBatch
 from advisor.backends.runtime.device.token_ring import upload
 from advisor.backends.runtime.model.attention_hook import Attends
 from advisor.backends.runtime.model.forward import Forward
 
 
 @dataclass(frozen=True, slots=True)
-class Carried:
+class DeviceTokens:
     """Tokens that the host does not know, and the rows [C] of a step that they are fed in."""
 
     rows: Tensor
@@ -31,7 +31,7 @@ class Runner:
         forward: Forward,
         pool: Pool,
         implementation: str,
-        sight: Visibility = PLAIN,
+        visibility: Visibility = PLAIN,
         autotuner: TunedAttention | None = None,
         *,
         kernels: bool = False,
@@ -39,33 +39,33 @@ class Runner:
         self.forward = forward
         self.pool = pool
         self.implementation = implementation
-        self.sight = sight
+        self.visibility = visibility
         self.autotuner = autotuner
         self.kernels = kernels
         self._step = _kernel_step() if kernels else AttentionStep
 
-    def run(self, feeds: Sequence[SequenceInput], wanted: Sequence[int], grouped: int = 0, carried: Carried | None = None) -> Tensor:
-        """Feed the tokens, move the sequences on, and return the logits of the `wanted` rows: [R, V].
+    def run(self, inputs: Sequence[SequenceInput], rows: Sequence[int], n_decode: int = 0, carried: DeviceTokens | None = None) -> Tensor:
+        """Feed the tokens, move the sequences on, and return the logits of the `rows` rows: [R, V].
 
-        The first `grouped` feeds have a past and few new tokens each.
+        The first `n_decode` feeds have a past and few new tokens each.
         """
-        step = self._step(self.pool, feeds, grouped, self.implementation, self.sight, self.autotuner)
+        step = self._step(self.pool, inputs, n_decode, self.implementation, self.visibility, self.autotuner)
         if carried is not None:
             step.ids.index_copy_(0, carried.rows, carried.tokens)
-        logits = self.forward(step, step.ids, step.positions, upload(wanted, self.pool.device))
-        for feed in feeds:
-            feed.held.tokens += len(feed.tokens)
+        logits = self.forward(step, step.ids, step.positions, upload(rows, self.pool.device))
+        for entry in inputs:
+            entry.cache.tokens += len(entry.tokens)
         return logits
 
-    def decoding(self, lanes: Lanes, count: int, held: Sequence[SequenceBlocks]) -> Attends:
+    def decoding(self, batch: DecodeBatch, count: int, caches: Sequence[SequenceBlocks]) -> Attends:
         """What answers attention for one new token in each of the first `count` lanes, which hold those sequences and padding."""
         if not self.kernels:
             return self._step(
-                self.pool, [SequenceInput(each, (0,)) for each in held], count, self.implementation, self.sight, self.autotuner
+                self.pool, [SequenceInput(cache, (0,)) for cache in caches], count, self.implementation, self.visibility, self.autotuner
             )
-        from advisor.backends.runtime.attention.kernels import LaneAttention  # loads Triton
+        from advisor.backends.runtime.attention.kernels import DecodeBatchAttention  # loads Triton
 
-        return LaneAttention(self.pool, self.sight, lanes, count)
+        return DecodeBatchAttention(self.pool, self.visibility, batch, count)
 
 
 def _kernel_step() -> type[AttentionStep]:

@@ -38,12 +38,12 @@ class Sampler:
     def __init__(self, sampling: Sampling) -> None:
         self.sampling = sampling
 
-    def choose(self, logits: Tensor, sequences: Tensor, places: Tensor) -> Tensor:
-        """A token for each row of [R, V]: `sequences` [R] are their numbers, `places` [R] where the tokens will stand."""
+    def choose(self, logits: Tensor, sequences: Tensor, positions: Tensor) -> Tensor:
+        """A token for each row of [R, V]: `sequences` [R] are their numbers, `positions` [R] where the tokens will stand."""
         if self.sampling.is_greedy:
             return logits.argmax(-1)
         reached = self.probabilities(logits).cumsum(-1, dtype=torch.float64)
-        drawn = uniform(self.sampling.seed, sequences, places).unsqueeze(1) * reached[:, -1:]
+        drawn = uniform(self.sampling.seed, sequences, positions).unsqueeze(1) * reached[:, -1:]
         return torch.searchsorted(reached, drawn, right=True).squeeze(1).clamp_(max=logits.shape[-1] - 1)
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -60,10 +60,10 @@ class Sampler:
         return chances / chances.sum(-1, keepdim=True)
 
 
-def uniform(seed: int, sequences: Tensor, places: Tensor) -> Tensor:
+def uniform(seed: int, sequences: Tensor, positions: Tensor) -> Tensor:
     """Numbers in [0, 1) [R], float64, that look random: SplitMix64 of the three (Steele, Lea, Flood, OOPSLA 2014)."""
     mixed = _mixed(sequences * _ODD + (seed * _ODD + 1) % 2**63)
-    mixed = _mixed(mixed + places * _ODD)
+    mixed = _mixed(mixed + positions * _ODD)
     return _shifted(mixed, 11).double() * 2.0**-53
 
 
@@ -80,7 +80,7 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
 
 def _nucleus(chances: Tensor, top_p: float) -> Tensor:
     """Keep the likeliest tokens up to and including the one that reaches `top_p`."""
-    ordered, places = chances.sort(-1, descending=True)
+    ordered, positions = chances.sort(-1, descending=True)
     before = ordered.cumsum(-1) - ordered
     ordered = ordered.masked_fill(before >= top_p * chances.sum(-1, keepdim=True), 0.0)
-    return torch.zeros_like(chances).scatter(-1, places, ordered)
+    return torch.zeros_like(chances).scatter(-1, positions, ordered)

@@ -21,13 +21,13 @@ class Sequence:
     submitted_s: float
     first_token_s: float = 0.0
     last_token_s: float = 0.0
-    held: SequenceBlocks | None = None
+    cache: SequenceBlocks | None = None
     done: bool = False
 
     @property
     def cached(self) -> int:
         """Tokens whose keys and values are in the pool."""
-        return self.held.tokens if self.held is not None else 0
+        return self.cache.tokens if self.cache is not None else 0
 
     @property
     def uncached_tokens(self) -> int:
@@ -80,10 +80,10 @@ class Scheduler:
     def submit(self, sequence: Sequence) -> None:
         """Queue a request. Raises `AdvisorError` when it could never fit."""
         longest = sequence.prompt_tokens + sequence.output_tokens
-        if longest > self.pool.room.max_tokens:
+        if longest > self.pool.config.max_tokens:
             raise AdvisorError(
                 "request-too-long",
-                f"a request of {longest} tokens is longer than the {self.pool.room.max_tokens} tokens of a slot",
+                f"a request of {longest} tokens is longer than the {self.pool.config.max_tokens} tokens of a slot",
                 help=("raise the context of the plan",),
             )
         self._must_fit(longest - 1)
@@ -91,12 +91,12 @@ class Scheduler:
 
     def _must_fit(self, tokens: int) -> None:
         needed = self.pool.most_blocks(tokens)
-        if needed > self.pool.room.blocks:
+        if needed > self.pool.config.blocks:
             raise AdvisorError(
                 "kv-pool-too-small",
-                f"one request needs {needed} blocks of {self.pool.room.block_tokens} tokens and the cache has {self.pool.room.blocks}",
+                f"one request needs {needed} blocks of {self.pool.config.block_tokens} tokens and the cache has {self.pool.config.blocks}",
                 exit_code=ExitCode.DIED,
-                notes=(f"{tokens} tokens to hold, room for {self.pool.room.blocks * self.pool.room.block_tokens}",),
+                notes=(f"{tokens} tokens to hold, room for {self.pool.config.blocks * self.pool.config.block_tokens}",),
                 help=("give the cache more memory or shorten the context",),
             )
 
@@ -116,8 +116,8 @@ class Scheduler:
 
     def cache_prefix(self, sequence: Sequence) -> None:
         """Let later sequences that begin alike find what this one has cached; call it once a step's tokens are known."""
-        if sequence.held is not None:
-            self.pool.insert_prefix(sequence.held, sequence.tokens)
+        if sequence.cache is not None:
+            self.pool.insert_prefix(sequence.cache, sequence.tokens)
 
     def finish(self, sequence: Sequence) -> None:
         """Take the sequence out and free its blocks; it may be waiting again, when its last token was unknown as it gave way."""
@@ -133,49 +133,49 @@ class Scheduler:
         if not self.policy.continuous and self.running:
             return
         while self.waiting and len(self.running) < self.policy.max_sequences:
-            sequence, held = self.waiting[0], self.pool.open()
-            reused = self.pool.match_prefix(held, sequence.tokens)
-            spare = 0 if self.pool.room.is_contiguous else len(self.running)
-            if self._first_blocks(sequence) - len(held.blocks) + self._blocks_still_needed() + spare > self.pool.free_blocks:
-                self.pool.free(held)
+            sequence, cache = self.waiting[0], self.pool.open()
+            reused = self.pool.match_prefix(cache, sequence.tokens)
+            spare = 0 if self.pool.config.is_contiguous else len(self.running)
+            if self._first_blocks(sequence) - len(cache.blocks) + self._blocks_still_needed() + spare > self.pool.free_blocks:
+                self.pool.free(cache)
                 return
-            if self.pool.room.kept is None:
-                self.pool.allocate(held, len(sequence.tokens))
-            sequence.held = held
+            if self.pool.config.retention is None:
+                self.pool.allocate(cache, len(sequence.tokens))
+            sequence.cache = cache
             self.reused_tokens += reused
             self.running.append(self.waiting.popleft())
 
     def _evict(self) -> None:
         """Take back what nobody sees any more; everything in the cache is accepted between steps."""
-        for sequence in self.running if self.pool.room.kept is not None else ():
-            if sequence.held is not None:
-                self.pool.evict(sequence.held)
+        for sequence in self.running if self.pool.config.retention is not None else ():
+            if sequence.cache is not None:
+                self.pool.evict(sequence.cache)
 
     def _first_blocks(self, sequence: Sequence) -> int:
         """Blocks that a sequence needs to start: for its prompt, or for so much of it as one step takes and the cache keeps."""
         tokens = len(sequence.tokens)
-        if self.pool.room.kept is None:
+        if self.pool.config.retention is None:
             return self.pool.blocks_for(tokens)
         step = min(self.policy.token_budget, tokens) if self.policy.token_budget and self.policy.chunked else tokens
-        return min(self.pool.most_blocks(tokens, new=step), self.pool.room.blocks)
+        return min(self.pool.most_blocks(tokens, new=step), self.pool.config.blocks)
 
     def _blocks_still_needed(self) -> int:
         """Blocks that those which run will still take before they give some back, where prompts get theirs piece by piece."""
-        if self.pool.room.kept is None:
+        if self.pool.config.retention is None:
             return 0
-        sequences = [(sequence.held, len(sequence.tokens)) for sequence in self.running]
-        return sum(max(self.pool.most_blocks(tokens) - len(held.blocks), 0) for held, tokens in sequences if held is not None)
+        sequences = [(sequence.cache, len(sequence.tokens)) for sequence in self.running]
+        return sum(max(self.pool.most_blocks(tokens) - len(cache.blocks), 0) for cache, tokens in sequences if cache is not None)
 
     def _chunk(self, sequence: Sequence, most: int) -> ScheduledChunk | None:
         """The next tokens of a prompt, `most` of them at the most; where the cache forgets, as many as there is room for now."""
         count = min(most, sequence.uncached_tokens)
-        if self.pool.room.kept is None:
+        if self.pool.config.retention is None:
             return ScheduledChunk(sequence, count)
         if not self._preempt_until_fits(sequence, sequence.cached + 1):
             return None
-        assert sequence.held is not None, "room was made for it"
-        count = min(count, self.pool.reachable(sequence.held) - sequence.cached)
-        self.pool.allocate(sequence.held, sequence.cached + count)
+        assert sequence.cache is not None, "room was made for it"
+        count = min(count, self.pool.reachable(sequence.cache) - sequence.cached)
+        self.pool.allocate(sequence.cache, sequence.cached + count)
         return ScheduledChunk(sequence, count)
 
     def _packed(self, budget: int) -> list[ScheduledChunk]:
@@ -189,11 +189,11 @@ class Scheduler:
             count = min(left, sequence.uncached_tokens) if self.policy.chunked else sequence.uncached_tokens
             if left <= 0 or (count > left and prompts):
                 break
-            piece = self._chunk(sequence, count) if sequence.held is not None else None
+            piece = self._chunk(sequence, count) if sequence.cache is not None else None
             if piece is not None:
                 prompts.append(piece)
                 left -= piece.count
-        return [task for task in tasks + prompts if task.sequence.held is not None]
+        return [task for task in tasks + prompts if task.sequence.cache is not None]
 
     def _decodes(self, budget: int | None) -> list[ScheduledChunk]:
         """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""
@@ -201,31 +201,31 @@ class Scheduler:
         for sequence in [running for running in self.running if running.decodes and running.remaining]:
             if budget == 0:
                 break
-            if sequence.held is None or not self._preempt_until_fits(sequence, len(sequence.tokens)):
+            if sequence.cache is None or not self._preempt_until_fits(sequence, len(sequence.tokens)):
                 continue
             drafts = min(self.policy.draft_tokens, sequence.remaining - 1, self.policy.draft_tokens if budget is None else budget - 1)
-            if drafts > 0 and not self.pool.allocate(sequence.held, len(sequence.tokens) + drafts):
+            if drafts > 0 and not self.pool.allocate(sequence.cache, len(sequence.tokens) + drafts):
                 drafts = 0
             ready.append(ScheduledChunk(sequence, 1, max(drafts, 0)))
             budget = None if budget is None else budget - 1 - ready[-1].drafts
-        return [task for task in ready if task.sequence.held is not None]
+        return [task for task in ready if task.sequence.cache is not None]
 
     def _reuse(self, sequence: Sequence) -> None:
         """Skip what others have computed since the sequence was admitted."""
-        if sequence.held is not None:
-            self.reused_tokens += self.pool.match_prefix(sequence.held, sequence.tokens)
+        if sequence.cache is not None:
+            self.reused_tokens += self.pool.match_prefix(sequence.cache, sequence.tokens)
 
     def _preempt_until_fits(self, sequence: Sequence, tokens: int) -> bool:
         """Grow the sequence, preempting from the youngest on; false when it had to give way itself."""
-        while sequence.held is not None and not self.pool.allocate(sequence.held, tokens):
+        while sequence.cache is not None and not self.pool.allocate(sequence.cache, tokens):
             youngest = self.running[-1]
             self._remove(youngest)
             self.waiting.appendleft(youngest)
             self.preemptions += 1
-        return sequence.held is not None
+        return sequence.cache is not None
 
     def _remove(self, sequence: Sequence) -> None:
-        if sequence.held is not None:
-            self.pool.free(sequence.held)
-            sequence.held = None
+        if sequence.cache is not None:
+            self.pool.free(sequence.cache)
+            sequence.cache = None
         self.running.remove(sequence)

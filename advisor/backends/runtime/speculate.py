@@ -55,10 +55,10 @@ class PromptLookup:
     def _continue(self, sequence: Sequence, count: int) -> list[int]:
         if sequence.index not in self._seen:
             self._seen[sequence.index] = _Endings()
-        place = self._seen[sequence.index].match(sequence.tokens)
-        if place is None:
+        index = self._seen[sequence.index].match(sequence.tokens)
+        if index is None:
             return []
-        text = sequence.tokens[place : place + count]
+        text = sequence.tokens[index : index + count]
         return [text[i % len(text)] for i in range(count)]
 
 
@@ -76,9 +76,9 @@ class _Endings:
                 self._after[tuple(tokens[end - length : end])] = end
         self._indexed = max(self._indexed, len(tokens) - 1)
         for length in range(min(LONGEST_MATCH, len(tokens)), 0, -1):
-            place = self._after.get(tuple(tokens[-length:]))
-            if place is not None:
-                return place
+            index = self._after.get(tuple(tokens[-length:]))
+            if index is not None:
+                return index
         return None
 
 
@@ -87,7 +87,7 @@ class DraftModel:
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
-        self._held: dict[int, SequenceBlocks] = {}
+        self._caches: dict[int, SequenceBlocks] = {}
 
     @property
     def pool(self) -> Pool:
@@ -102,33 +102,33 @@ class DraftModel:
     def propose(self, tasks: Items[ScheduledChunk]) -> list[list[int]]:
         """See `Drafter`: as many passes as the longest proposal, the first of which also catches up on the text so far."""
         drafts: list[list[int]] = [[] for _ in tasks]
-        active = [place for place, task in enumerate(tasks) if task.drafts]
+        active = [index for index, task in enumerate(tasks) if task.drafts]
         while active:
-            feeds = {place: self._feed(tasks[place], drafts[place]) for place in active}
-            few = [place for place in active if feeds[place].held.tokens and len(feeds[place].tokens) <= FEW]
-            order = few + [place for place in active if place not in few]
+            inputs = {index: self._input(tasks[index], drafts[index]) for index in active}
+            short = [index for index in active if inputs[index].cache.tokens and len(inputs[index].tokens) <= FEW]
+            order = short + [index for index in active if index not in short]
             last = [-1]
-            for place in order:
-                last.append(last[-1] + len(feeds[place].tokens))
-            logits = self.runner.run([feeds[place] for place in order], last[1:], len(few))
-            for place, token in zip(order, logits.argmax(-1).tolist(), strict=True):
-                drafts[place].append(int(token))
-            active = [place for place in active if len(drafts[place]) < tasks[place].drafts]
+            for index in order:
+                last.append(last[-1] + len(inputs[index].tokens))
+            logits = self.runner.run([inputs[index] for index in order], last[1:], len(short))
+            for index, token in zip(order, logits.argmax(-1).tolist(), strict=True):
+                drafts[index].append(int(token))
+            active = [index for index in active if len(drafts[index]) < tasks[index].drafts]
         return drafts
 
     def retain(self, running: Items[Sequence]) -> None:
         """See `Drafter`."""
-        for index in set(self._held) - {sequence.index for sequence in running}:
-            self.pool.free(self._held.pop(index))
+        for index in set(self._caches) - {sequence.index for sequence in running}:
+            self.pool.free(self._caches.pop(index))
 
-    def _feed(self, task: ScheduledChunk, drafted: list[int]) -> SequenceInput:
+    def _input(self, task: ScheduledChunk, drafted: list[int]) -> SequenceInput:
         """What the draft has not seen: the text since its last turn, less what was not accepted of it; then its own last token."""
         tokens, index = task.sequence.tokens, task.sequence.index
-        if index not in self._held:
-            self._held[index] = self.pool.open()
-        held = self._held[index]
+        if index not in self._caches:
+            self._caches[index] = self.pool.open()
+        cache = self._caches[index]
         if drafted:
-            return SequenceInput(held, drafted[-1:])
-        self.pool.truncate(held, min(held.tokens, len(tokens) - 1))
-        self.pool.allocate(held, len(tokens) + task.drafts)
-        return SequenceInput(held, tokens[held.tokens :])
+            return SequenceInput(cache, drafted[-1:])
+        self.pool.truncate(cache, min(cache.tokens, len(tokens) - 1))
+        self.pool.allocate(cache, len(tokens) + task.drafts)
+        return SequenceInput(cache, tokens[cache.tokens :])

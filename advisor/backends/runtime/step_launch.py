@@ -8,9 +8,9 @@ from torch import Tensor
 from advisor.backends.runtime.attention.step import SequenceInput
 from advisor.backends.runtime.decode_program import DecodeProgram
 from advisor.backends.runtime.device.clock import DeviceClock, Mark
-from advisor.backends.runtime.device.decode_batch import Placed
+from advisor.backends.runtime.device.decode_batch import DecodeEntry
 from advisor.backends.runtime.device.token_ring import Arrival, TokenRing, upload
-from advisor.backends.runtime.runner import Carried, Runner
+from advisor.backends.runtime.runner import DeviceTokens, Runner
 from advisor.backends.runtime.sampler import Sampler
 from advisor.backends.runtime.scheduler import UNKNOWN, ScheduledChunk
 from advisor.backends.runtime.scheduler import Sequence as Running
@@ -22,7 +22,7 @@ class LaunchPart:
 
     sequence: Running
     draft: Sequence[int]
-    place: int
+    position: int
     """Where the first of them will stand in its text."""
 
 
@@ -61,14 +61,14 @@ class Launcher:
         The sequences are moved on: their caches by what was fed, their texts by an unknown token where one comes out.
         """
         ready = [task for task in tasks if task.sequence.decodes or task.count == task.sequence.uncached_tokens]
-        everyone = (*drafts, *([] for _ in range(len(ready) - len(drafts))))
-        parts = tuple(LaunchPart(task.sequence, draft, len(task.sequence.tokens)) for task, draft in zip(ready, everyone, strict=True))
-        alone = len(drafts) == len(tasks) and not any(drafts)
-        if alone:
-            self.program.place([self._placed(task.sequence) for task in tasks], self._tokens)
+        all_drafts = (*drafts, *([] for _ in range(len(ready) - len(drafts))))
+        parts = tuple(LaunchPart(task.sequence, draft, len(task.sequence.tokens)) for task, draft in zip(ready, all_drafts, strict=True))
+        is_decode_only = len(drafts) == len(tasks) and not any(drafts)
+        if is_decode_only:
+            self.program.set_batch([self._entry_of(task.sequence) for task in tasks], self._tokens)
             self.runner.pool.send_tables()
         begin = self.clock.mark()
-        tokens, captured = self._decode(tasks) if alone else (self._feed(tasks, drafts, parts), False)
+        tokens, captured = self._decode(tasks) if is_decode_only else (self._run_mixed(tasks, drafts, parts), False)
         end = self.clock.mark()
         arrival = None if tokens is None else self.ring.put(tokens)
         self._remember(parts, tokens)
@@ -78,56 +78,56 @@ class Launcher:
 
     def _decode(self, tasks: Sequence[ScheduledChunk]) -> tuple[Tensor, bool]:
         """One token of every sequence that the program has placed."""
-        held = [task.sequence.held for task in tasks if task.sequence.held is not None]
-        tokens, captured = self.program.run(held)
-        for each in held:
-            each.tokens += 1
+        caches = [task.sequence.cache for task in tasks if task.sequence.cache is not None]
+        tokens, captured = self.program.run(caches)
+        for cache in caches:
+            cache.tokens += 1
         return tokens, captured
 
-    def _placed(self, sequence: Running) -> Placed:
-        assert sequence.held is not None, "a task's sequence holds blocks"
+    def _entry_of(self, sequence: Running) -> DecodeEntry:
+        assert sequence.cache is not None, "a task's sequence holds blocks"
         token = sequence.tokens[-1]
-        return Placed(
+        return DecodeEntry(
             number=sequence.index,
-            row=sequence.held.row,
-            position=sequence.held.tokens,
-            stored=sequence.held.tokens - sequence.held.evicted,
+            row=sequence.cache.row,
+            position=sequence.cache.tokens,
+            stored=sequence.cache.tokens - sequence.cache.evicted,
             token=None if token == UNKNOWN else token,
             source=self._sources[sequence.index] if token == UNKNOWN else 0,
         )
 
-    def _feed(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], parts: Sequence[LaunchPart]) -> Tensor | None:
+    def _run_mixed(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], parts: Sequence[LaunchPart]) -> Tensor | None:
         """Chunks of prompts, drafts and single tokens, by the runner."""
-        feeds: list[SequenceInput] = []
+        inputs: list[SequenceInput] = []
         wanted: list[int] = []
         unknown: list[tuple[int, int]] = []
         row = 0
         for index, task in enumerate(tasks):
             sequence, draft = task.sequence, list(drafts[index]) if index < len(drafts) else []
-            assert sequence.held is not None, "a task's sequence holds blocks"
-            fed = sequence.tokens[sequence.cached : sequence.cached + task.count] + draft
-            if fed[0] == UNKNOWN:
+            assert sequence.cache is not None, "a task's sequence holds blocks"
+            tokens = sequence.tokens[sequence.cached : sequence.cached + task.count] + draft
+            if tokens[0] == UNKNOWN:
                 unknown.append((row, self._sources[sequence.index]))
-                fed = [0]
-            feeds.append(SequenceInput(sequence.held, fed))
-            row += len(fed)
+                tokens = [0]
+            inputs.append(SequenceInput(sequence.cache, tokens))
+            row += len(tokens)
             if task.count == sequence.uncached_tokens:
                 wanted += range(row - 1 - len(draft), row)
-        logits = self.runner.run(feeds, wanted, len(drafts), self._carried(unknown))
+        logits = self.runner.run(inputs, wanted, len(drafts), self._carried(unknown))
         if not wanted:
             return None
         device = logits.device
         numbers = [part.sequence.index for part in parts for _ in range(len(part.draft) + 1)]
-        places = [part.place + i for part in parts for i in range(len(part.draft) + 1)]
+        positions = [part.position + i for part in parts for i in range(len(part.draft) + 1)]
         if self.sampler.sampling.is_greedy:
             return logits.argmax(-1)
-        return self.sampler.choose(logits, upload(numbers, device), upload(places, device))
+        return self.sampler.choose(logits, upload(numbers, device), upload(positions, device))
 
-    def _carried(self, unknown: Sequence[tuple[int, int]]) -> Carried | None:
+    def _carried(self, unknown: Sequence[tuple[int, int]]) -> DeviceTokens | None:
         if not unknown or self._tokens is None:
             return None
         rows, sources = upload(list(zip(*unknown, strict=True)), self._tokens.device)
-        return Carried(rows, self._tokens.index_select(0, sources))
+        return DeviceTokens(rows, self._tokens.index_select(0, sources))
 
     def _remember(self, parts: Sequence[LaunchPart], tokens: Tensor | None) -> None:
         """Note which token is whose, and leave an unknown one in each text."""

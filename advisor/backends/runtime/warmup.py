@@ -12,27 +12,27 @@ from advisor.backends.runtime.cache.pool import KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.model.forward import Prepared
 from advisor.backends.runtime.runner import Runner
 
-TRY_S = 3.0
+TUNING_S = 3.0
 """For all kinds together. What there is no time for is computed as the nearest kind that there was."""
 SHORTEST = 64
 """Tokens of the shortest steps: shorter ones take what is fastest for these."""
-GRAIN = 4
+GROWTH = 4
 """Lengths whose times are compared grow by this factor."""
 
 
-def try_out(runner: Runner, ready: Prepared, session: LoadedModel) -> None:
+def warm_up_attention(runner: Runner, ready: Prepared, session: LoadedModel) -> None:
     """Run a layer of each kind over steps of growing size; the pool is as empty afterwards as before.
 
     Where ways are timed, lengths grow in large steps and only for a while; what is compiled is compiled for every length.
     """
-    layers = {(heads, asked.query_heads, asked.options.window, asked.options.softcap): layer
-              for layer, (heads, asked) in reversed(list(enumerate(zip(ready.heads, ready.asked, strict=True))))}  # fmt: skip
+    layers = {(heads, attention.query_heads, attention.options.window, attention.options.softcap): layer
+              for layer, (heads, attention) in reversed(list(enumerate(zip(ready.heads, ready.attention, strict=True))))}  # fmt: skip
     autotuner = runner.autotuner
-    with nullcontext() if autotuner is None else autotuner.tuning(TRY_S):
-        for shape in _shapes(session, GRAIN if autotuner is not None else 2):
+    with nullcontext() if autotuner is None else autotuner.tuning(TUNING_S):
+        for shape in _shapes(session, GROWTH if autotuner is not None else 2):
             for layer in layers.values():
                 if autotuner is None or autotuner.is_tuning:
-                    _try(runner, layer, ready, shape)
+                    _run_layer(runner, layer, ready, shape)
     runner.pool.peak_blocks = runner.pool.peak_rows = 0
 
 
@@ -46,11 +46,11 @@ class _Shape:
     decodes: bool
 
 
-def _shapes(session: LoadedModel, grain: int) -> Iterator[_Shape]:
+def _shapes(session: LoadedModel, growth: int) -> Iterator[_Shape]:
     """Steps that decode and steps that prefill, small ones first."""
     widths = {1, 1 + session.decoding.draft_tokens}
     chunks = {SHORTEST, session.batching.token_budget} if session.batching.token_budget and session.batching.chunked else {SHORTEST}
-    for tokens in _growing(SHORTEST, session.max_tokens, grain):
+    for tokens in _growing(SHORTEST, session.max_tokens, growth):
         for sequences in _growing(1, session.batching.max_sequences, 2):
             yield from (_Shape(sequences, new, tokens, True) for new in sorted(widths) if new < tokens)
         yield _Shape(1, tokens, tokens, False)
@@ -59,29 +59,29 @@ def _shapes(session: LoadedModel, grain: int) -> Iterator[_Shape]:
 
 def _growing(first: int, last: int, factor: int) -> list[int]:
     """Up to `last`, which is one of them."""
-    found = []
+    sizes = []
     while first < last:
-        found.append(first)
+        sizes.append(first)
         first *= factor
-    return [*found, last]
+    return [*sizes, last]
 
 
-def _try(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
+def _run_layer(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
     """One step of one layer; nothing where the pool has too little room for it."""
-    pool, asked, helds = runner.pool, ready.asked[layer], list[SequenceBlocks]()
+    pool, attention, caches = runner.pool, ready.attention[layer], list[SequenceBlocks]()
     try:
         for _ in range(shape.sequences):
-            helds.append(pool.open())
-            if not pool.allocate(helds[-1], shape.tokens):
+            caches.append(pool.open())
+            if not pool.allocate(caches[-1], shape.tokens):
                 return
-            helds[-1].tokens = shape.tokens - shape.new
-        feeds = [SequenceInput(held, [0] * shape.new) for held in helds]
-        step = AttentionStep(pool, feeds, len(feeds) if shape.decodes else 0, runner.implementation, runner.sight, runner.autotuner)
+            caches[-1].tokens = shape.tokens - shape.new
+        inputs = [SequenceInput(cache, [0] * shape.new) for cache in caches]
+        step = AttentionStep(pool, inputs, len(inputs) if shape.decodes else 0, runner.implementation, runner.visibility, runner.autotuner)
         rows = shape.sequences * shape.new
-        step.attend_rows(layer, *_tensors(pool, ready.heads[layer], asked.query_heads, rows), asked.options)
+        step.attend_rows(layer, *_tensors(pool, ready.heads[layer], attention.query_heads, rows), attention.options)
     finally:
-        for held in helds:
-            pool.free(held)
+        for cache in caches:
+            pool.free(cache)
 
 
 def _tensors(pool: Pool, heads: KvShape, query_heads: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

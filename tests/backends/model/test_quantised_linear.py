@@ -100,7 +100,7 @@ def test_a_head_that_is_the_embedding_stays() -> None:
 
 def test_kept_names_are_whole_or_last_parts() -> None:
     model = llama()
-    assert quantise_linears(model, "int4", 32, kept_names=("down_proj", "model.layers.0.self_attn.q_proj")) == 14 - 2 - 1
+    assert quantise_linears(model, "int4", 32, skipped_names=("down_proj", "model.layers.0.self_attn.q_proj")) == 14 - 2 - 1
     assert type(model.get_submodule("model.layers.1.mlp.down_proj")) is nn.Linear
     assert type(model.get_submodule("model.layers.0.self_attn.q_proj")) is nn.Linear
     assert type(model.get_submodule("model.layers.1.self_attn.q_proj")) is Int4Linear
@@ -224,7 +224,7 @@ def test_the_bare_operator_is_the_module_bit_for_bit(form: str, group: int | Non
     quantise_linears(holder, form, group)
     module = holder[0]
     assert isinstance(module, QuantisedLinear)
-    found = module.bare()
+    found = module.raw_product()
     assert found is not None
     most, run = found
     for rows in (1, 3, most):
@@ -238,4 +238,4 @@ def test_there_is_no_bare_operator_where_work_remains_around_it(inputs: int, out
     quantise_linears(holder, "int4", 32)
     module = holder[0]
     assert isinstance(module, QuantisedLinear)
-    assert module.bare() is None
+    assert module.raw_product() is None

@@ -101,7 +101,7 @@ def cached_logits() -> Callable[..., tuple[torch.Tensor, int]]:
         rows = []
         with prepared_session(session) as ready:
             if pattern is not None:
-                ready.runner.sight = replace(ready.runner.sight, pattern=pattern)
+                ready.runner.visibility = replace(ready.runner.visibility, pattern=pattern)
             pool = ready.runner.pool
             held = pool.open()
             for start, end in passes:

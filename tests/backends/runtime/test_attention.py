@@ -47,7 +47,7 @@ def filled_pool(
 
 def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
     """Everything in the pool as the model would see it, [P, K, S, ·]."""
-    everything = Reading(torch.arange(pool.room.blocks), pool.room.block_tokens)
+    everything = Reading(torch.arange(pool.config.blocks), pool.config.block_tokens)
     both = (store.read(everything) for store in (pool.keys[0], pool.values[0]))
     keys, values = (batch.scaled().double() for batch in both)
     return keys, values

@@ -12,8 +12,8 @@ from torch.nn.attention import flex_attention
 from advisor.backends.detection.compiler import cpp_compiler
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention import exact
-from advisor.backends.runtime.attention.autotune import Autotuner, kind_of
-from advisor.backends.runtime.attention.exact import Call, Way, ways
+from advisor.backends.runtime.attention.autotune import Autotuner, shape_class_of
+from advisor.backends.runtime.attention.exact import Call, Implementation, implementations
 from advisor.backends.runtime.cache.store import KvBatch
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.kernels.attention.flex import AttentionMask
@@ -30,10 +30,10 @@ def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool
     def mask() -> Tensor:
         return widen_mask(additive_mask(positions, keys, torch.float32), 2)
 
-    def sight() -> AttentionMask:
+    def bounds() -> AttentionMask:
         return AttentionMask(positions=positions)
 
-    return Call(query=query, cached=cached, mask=mask, sight=sight, most=4, is_causal=is_causal, scale=0.4, **asked)
+    return Call(query=query, cached=cached, mask=mask, bounds=bounds, most=4, is_causal=is_causal, scale=0.4, **asked)
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,14 @@ def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool
 )
 def test_every_way_gives_the_same(sequences: int, tokens: int, keys: int, is_causal: bool) -> None:
     asked = call(sequences, tokens, keys, is_causal=is_causal)
-    able = ways(asked)
+    able = implementations(asked)
     assert set(able) == {"sdpa", "written-out"}
     torch.testing.assert_close(able["sdpa"](asked), able["written-out"](asked), atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("asked", [{"softcap": 3.0}, {"sinks": torch.zeros(4)}, {"turned": torch.zeros(3, 1, 4, 8), "first": 2}])
 def test_what_fused_kernels_do_not_know_is_written_out(asked: dict[str, Any]) -> None:
-    assert set(ways(call(**asked))) == {"written-out"}
+    assert set(implementations(call(**asked))) == {"written-out"}
 
 
 class Sundial:
@@ -66,7 +66,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Autotuner, dict[str, int], C
     """A chooser whose ways take as long as they are told to, and how often each was used."""
     clock, used, lasting = Sundial(), {"sdpa": 0, "written-out": 0}, {"sdpa": 1.0, "written-out": 1.0}
 
-    def way(name: str) -> Way:
+    def way(name: str) -> Implementation:
         def run(asked: Call) -> Tensor:
             used[name] += 1
             clock.now += lasting[name]
@@ -74,7 +74,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> tuple[Autotuner, dict[str, int], C
 
         return run
 
-    monkeypatch.setattr("advisor.backends.runtime.attention.autotune.ways", lambda asked: {name: way(name) for name in used})
+    monkeypatch.setattr("advisor.backends.runtime.attention.autotune.implementations", lambda asked: {name: way(name) for name in used})
     return Autotuner(clock=clock), used, lasting.__setitem__
 
 
@@ -83,7 +83,7 @@ def test_the_way_that_took_least_is_taken_and_nothing_is_measured_while_serving(
     takes("sdpa", 3.0)
     with autotuner.tuning(100.0):
         autotuner.compute(call())
-    assert autotuner.choices[kind_of(call())].way == "written-out"
+    assert autotuner.choices[shape_class_of(call())].implementation == "written-out"
     before = dict(used)
     autotuner.compute(call(keys=19))
     autotuner.compute(call(sequences=8, keys=500))
@@ -121,7 +121,7 @@ def test_a_way_that_fails_is_not_taken_and_the_reason_says_so(timed: Any, monkey
     def broken(_: Call) -> Tensor:
         raise RuntimeError("No available kernel")
 
-    monkeypatch.setattr("advisor.backends.runtime.attention.autotune.ways", lambda _: {"sdpa": broken, "written-out": exact.written_out})
+    monkeypatch.setattr("advisor.backends.runtime.attention.autotune.implementations", lambda _: {"sdpa": broken, "written-out": exact.written_out})
     with autotuner.tuning(1.0):
         autotuner.compute(call())
     (reason,) = autotuner.reasons
@@ -165,8 +165,8 @@ def test_a_compiled_kernel_looks_at_every_block_of_a_long_cache(tokens: int, mos
 
 def test_what_is_added_to_a_run_of_queries_hides_no_block_from_it() -> None:
     query, rows = torch.zeros(1, 1, 4, 8), torch.zeros(1, 2, 600, 8)
-    *_, sight = exact._grown(query, rows, rows, AttentionMask(positions=torch.tensor([[599]])), 1)
-    count, _ = sight.blocks(128, 8)
+    *_, bounds = exact._grown(query, rows, rows, AttentionMask(positions=torch.tensor([[599]])), 1)
+    count, _ = bounds.blocks(128, 8)
     assert count.tolist() == [[5]], "of 128 tokens each, the last of which holds place 599"
 
 

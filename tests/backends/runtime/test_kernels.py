@@ -9,7 +9,7 @@ import torch
 
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.store import ModelFormat
-from advisor.backends.runtime.device.decode_batch import Lanes, Placed
+from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.prepare import DeviceOptions, prepared_session
 from advisor.backends.runtime.sampler import Sampling
@@ -17,7 +17,7 @@ from advisor.kernels.kernel import INTERPRETED
 
 pytestmark = pytest.mark.skipif(not INTERPRETED, reason="without a GPU these need Triton's interpreter")
 
-KERNELS = DeviceOptions(kernels=True, two_slots=True)
+KERNELS = DeviceOptions(kernels=True, overlap=True)
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching": "continuous"}
 MIXTURE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
@@ -28,7 +28,7 @@ def few_jobs(seed: int = 0, count: int = 2) -> list[GenerationRequest]:
 
 
 def tokens(session: LoadedModel, jobs: Sequence[GenerationRequest], drive: DeviceOptions, **arguments: Any) -> list[tuple[int, ...]]:
-    return [done.tokens for done in serve(session, jobs, concurrency=None, drive=drive, **arguments).finished]
+    return [done.tokens for done in serve(session, jobs, concurrency=None, device_options=drive, **arguments).finished]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: 
     """Three sequences decode in four lanes; what the cache holds elsewhere stays as it was, poison included."""
     session = open_session(llama, max_tokens=32, max_sequences=4, **PAGED)
     with prepared_session(session, KERNELS) as ready, torch.inference_mode():
-        pool, lanes = ready.runner.pool, Lanes(4, torch.device("cpu"))
+        pool, lanes = ready.runner.pool, DecodeBatch(4, torch.device("cpu"))
         memories = [store.data for store in (*pool.keys, *pool.values) if isinstance(store, ModelFormat)]
         assert len(memories) == 4
         for memory in memories:
@@ -125,11 +125,11 @@ def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: 
         held = [pool.open() for _ in range(3)]
         for each in held:
             pool.allocate(each, 2)
-        placed = [Placed(number=i, row=each.row, position=0, stored=0, token=5 + i) for i, each in enumerate(held)]
-        lanes.follow(placed, 4, None)
+        placed = [DecodeEntry(number=i, row=each.row, position=0, stored=0, token=5 + i) for i, each in enumerate(held)]
+        lanes.set_entries(placed, 4, None)
         logits = ready.runner.forward(ready.runner.decoding(lanes, 4, held), lanes.ids, lanes.positions, None)
         assert not logits[:3].isnan().any()
-        written = torch.zeros(pool.room.blocks, pool.room.block_tokens, dtype=torch.bool)
+        written = torch.zeros(pool.config.blocks, pool.config.block_tokens, dtype=torch.bool)
         written[[each.blocks[0] for each in held], 0] = True
         for memory in memories:
             assert torch.equal(~memory.isnan().any(-1).any(1), written)

@@ -26,7 +26,7 @@ BIGBIRD = Pattern(window=9, global_tokens=5, random_blocks=1, block_tokens=16)
 
 def test_the_pattern_of_a_session_is_the_one_that_kernels_take(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     with prepared_session(open_session(llama, attention_pattern=BIGBIRD)) as ready:
-        assert ready.runner.sight.pattern == BlockPattern(window=9, first=5, random_blocks=1, block=16)
+        assert ready.runner.visibility.pattern == BlockPattern(window=9, first=5, random_blocks=1, block=16)
 
 
 def under_mask(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Tensor:

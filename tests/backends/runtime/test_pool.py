@@ -62,7 +62,7 @@ def test_the_peak_counts_blocks_held_at_once() -> None:
 
 
 def test_a_block_as_long_as_a_sequence_makes_the_layout_contiguous() -> None:
-    assert new_pool(block_tokens=16).room.is_contiguous
-    assert not new_pool(block_tokens=4).room.is_contiguous
+    assert new_pool(block_tokens=16).config.is_contiguous
+    assert not new_pool(block_tokens=4).config.is_contiguous
     assert new_pool(block_tokens=16).read_length(5) == 5
     assert new_pool(block_tokens=4).read_length(5) == 8

@@ -10,7 +10,7 @@ from torch import Tensor
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.pool import SequenceBlocks
 from advisor.backends.runtime.decode_program import BUCKETS, DecodeProgram, bucket, buckets
-from advisor.backends.runtime.device.decode_batch import Lanes, Placed
+from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
@@ -32,14 +32,14 @@ class Counting:
 
 
 def program(forward: Any, *, padded: bool) -> DecodeProgram:
-    def nothing(lanes: Lanes, count: int, held: Sequence[SequenceBlocks]) -> Any:
+    def nothing(lanes: DecodeBatch, count: int, held: Sequence[SequenceBlocks]) -> Any:
         return None
 
-    return DecodeProgram(forward, nothing, Sampler(GREEDY), Lanes(8, CPU), padded=padded)
+    return DecodeProgram(forward, nothing, Sampler(GREEDY), DecodeBatch(8, CPU), padded=padded)
 
 
-def placed(number: int, position: int, token: int | None, source: int = 0) -> Placed:
-    return Placed(number=number, row=number, position=position, stored=position, token=token, source=source)
+def placed(number: int, position: int, token: int | None, source: int = 0) -> DecodeEntry:
+    return DecodeEntry(number=number, row=number, position=position, stored=position, token=token, source=source)
 
 
 def test_buckets_hold_every_batch_with_little_padding() -> None:
@@ -54,13 +54,13 @@ def test_tokens_feed_themselves_back_without_the_host() -> None:
     model = Counting()
     run = program(model, padded=True)
     fed, places = [7, 9, 11], [3, 0, 20]
-    run.place([placed(i, places[i], fed[i]) for i in range(3)], None)
+    run.set_batch([placed(i, places[i], fed[i]) for i in range(3)], None)
     tokens, captured = run.run(())
     for _ in range(4):
         fed, places = [(token + place) % 50 for token, place in zip(fed, places, strict=True)], [place + 1 for place in places]
         assert tokens.tolist() == fed
         assert not captured
-        run.place([placed(i, places[i], None, i) for i in range(3)], tokens)
+        run.set_batch([placed(i, places[i], None, i) for i in range(3)], tokens)
         tokens, _ = run.run(())
     assert set(model.rows) == {4}, "three sequences decode in four lanes"
 
@@ -69,7 +69,7 @@ def test_batches_are_padded_only_where_graphs_need_it() -> None:
     model = Counting()
     run = program(model, padded=False)
     for count in (3, 5):
-        run.place([placed(i, 2, 4) for i in range(count)], None)
+        run.set_batch([placed(i, 2, 4) for i in range(count)], None)
         run.run(())
     assert model.rows == [3, 5]
 
@@ -86,7 +86,13 @@ def test_captured_and_uncaptured_steps_choose_the_same_tokens(
     jobs = [GenerationRequest(tuple(range(3, 5 + i)), 20 - i) for i in range(5)]
     session = open_session(model, device=torch.device("cuda"), **PAGED)
     runs = [
-        serve(session, jobs, concurrency=None, sampling=sampling, drive=DeviceOptions(kernels=True, captured=captured, two_slots=two_slots))
+        serve(
+            session,
+            jobs,
+            concurrency=None,
+            sampling=sampling,
+            device_options=DeviceOptions(kernels=True, captured=captured, overlap=two_slots),
+        )
         for captured, two_slots in ((True, True), (True, False), (False, True), (False, False))
     ]
     assert len({tuple(done.tokens for done in run.finished) for run in runs}) == 1
@@ -104,7 +110,7 @@ def test_graphs_generate_the_plain_paths_tokens_in_every_format(
     jobs = [GenerationRequest(tuple(range(3, 9 + 7 * i)), 12) for i in range(5)]
     session = open_session(model, device=torch.device("cuda"), kv_format=kv_format, **PAGED)
     plain, graphs = (
-        serve(session, jobs, concurrency=None, drive=drive) for drive in (DeviceOptions(), DeviceOptions.of(torch.device("cuda")))
+        serve(session, jobs, concurrency=None, device_options=drive) for drive in (DeviceOptions(), DeviceOptions.of(torch.device("cuda")))
     )
     assert [done.tokens for done in graphs.finished] == [done.tokens for done in plain.finished]
     assert graphs.captured_steps > 0

@@ -30,8 +30,8 @@ def submit(to: Scheduler, *lengths: tuple[int, int]) -> list[Sequence]:
 def play(tasks: list[ScheduledChunk]) -> None:
     """What the engine does after a step: the cache has the tokens, and those that are through get one more."""
     for task in tasks:
-        assert task.sequence.held is not None
-        task.sequence.held.tokens += task.count
+        assert task.sequence.cache is not None
+        task.sequence.cache.tokens += task.count
         if task.sequence.uncached_tokens == 0:
             task.sequence.tokens.append(8)
 
@@ -100,10 +100,10 @@ def test_the_youngest_gives_way_and_starts_over_with_what_it_has() -> None:
     older, younger = submit(line, (4, 12), (4, 12))
     while not line.preemptions:
         play(line.schedule())
-    assert younger.held is None
+    assert younger.cache is None
     assert list(line.waiting) == [younger]
     assert younger.uncached_tokens == len(younger.tokens) > 4
-    assert older.held is not None
+    assert older.cache is not None
 
 
 def test_drafts_never_push_anybody_out_nor_reach_past_the_last_token() -> None:

@@ -114,7 +114,7 @@ def test_rotary_frequencies_are_found_whatever_the_share_of_a_head(
     """Turned back by its own place, a query is the one at place 0."""
     architecture, changes = ROTARY[case]
     with prepared_session(sinks(open_session, build_model(architecture, **changes), CacheRetention(9, 2))) as ready:
-        assert len(ready.runner.sight.frequencies) == 2
+        assert len(ready.runner.visibility.frequencies) == 2
 
 
 @pytest.mark.parametrize("case", OTHERS)

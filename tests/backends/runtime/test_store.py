@@ -38,7 +38,7 @@ def new_pool(kv_format: str, block: int, heads: KvShape = HEADS, *, longest: int
 class Story:
     """A sequence and every key and value that it was ever given, [K, 1, D] a token."""
 
-    held: SequenceBlocks
+    cache: SequenceBlocks
     keys: list[torch.Tensor] = field(default_factory=list)
     values: list[torch.Tensor] = field(default_factory=list)
 
@@ -65,30 +65,30 @@ def as_seen(rows: list[torch.Tensor], kv_format: str, page: int, *, is_whole: bo
 def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], grouped: int, implementation: str, heads: KvShape) -> None:
     """Run one step of random tokens and compare each row with attention, in double precision, over what it should see."""
     for story, new in zip(stories, news, strict=True):
-        assert pool.allocate(story.held, story.held.tokens + new)
-        del story.keys[story.held.tokens :], story.values[story.held.tokens :]
+        assert pool.allocate(story.cache, story.cache.tokens + new)
+        del story.keys[story.cache.tokens :], story.values[story.cache.tokens :]
         story.keys += [torch.randn(heads.kv_heads, 1, heads.key_width) for _ in range(new)]
         story.values += [torch.randn(heads.kv_heads, 1, heads.value_width) for _ in range(new)]
     query = torch.randn(1, 4, sum(news), heads.key_width)
     fresh = [
-        torch.cat([torch.cat(rows[story.held.tokens :], 1) for story, rows in zip(stories, all_rows, strict=True)], 1).unsqueeze(0)
+        torch.cat([torch.cat(rows[story.cache.tokens :], 1) for story, rows in zip(stories, all_rows, strict=True)], 1).unsqueeze(0)
         for all_rows in ([story.keys for story in stories], [story.values for story in stories])
     ]
     step = AttentionStep(
-        pool, [SequenceInput(story.held, [0] * new) for story, new in zip(stories, news, strict=True)], grouped, implementation
+        pool, [SequenceInput(story.cache, [0] * new) for story, new in zip(stories, news, strict=True)], grouped, implementation
     )
     out = step.attend(0, query, fresh[0], fresh[1], Options(0.4))[0]
     first = 0
     for index, (story, new) in enumerate(zip(stories, news, strict=True)):
-        is_whole, page = index >= grouped and story.held.tokens == 0, pool.room.page_tokens
-        keys, values = (as_seen(rows, pool.room.kv_format, page, is_whole=is_whole) for rows in (story.keys, story.values))
-        positions = torch.arange(story.held.tokens, story.held.tokens + new)
+        is_whole, page = index >= grouped and story.cache.tokens == 0, pool.config.page_tokens
+        keys, values = (as_seen(rows, pool.config.kv_format, page, is_whole=is_whole) for rows in (story.keys, story.values))
+        positions = torch.arange(story.cache.tokens, story.cache.tokens + new)
         exact = reference(
             query[0, :, first : first + new].transpose(0, 1), keys, values, torch.zeros(new, 1, dtype=torch.int64), positions, scale=0.4
         )
         torch.testing.assert_close(out[first : first + new], exact, atol=5e-5, rtol=1e-4)
         first += new
-        story.held.tokens += new
+        story.cache.tokens += new
 
 
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
@@ -106,8 +106,8 @@ def test_steps_see_rounded_rows_and_the_newest_page_of_int4_as_it_was(
     check_step(pool, [first, second], [1, 5], 1, implementation, heads)
     check_step(pool, [first, second, third], [4, 9, 30], 1, implementation, heads)
     check_step(pool, [first, second, third], [4, 1, 2], 3, implementation, heads)
-    pool.truncate(first.held, first.held.tokens - 3)
-    pool.truncate(third.held, third.held.tokens - 1)
+    pool.truncate(first.cache, first.cache.tokens - 3)
+    pool.truncate(third.cache, third.cache.tokens - 1)
     check_step(pool, [first, third, second], [1, 3, 1], 3, implementation, heads)
 
 
@@ -122,18 +122,18 @@ def test_any_history_leaves_the_same_view(kv_format: str, seed: int) -> None:
     stories = [Story(pool.open()) for _ in range(3)]
     for _ in range(12):
         for index, story in enumerate(stories):
-            if draw.random() < 0.15 or story.held.tokens > 70:
-                pool.free(story.held)
+            if draw.random() < 0.15 or story.cache.tokens > 70:
+                pool.free(story.cache)
                 stories[index] = Story(pool.open())
-        started = sorted((story for story in stories if story.held.tokens), key=lambda story: story.held.row)
-        chunks = [story for story in stories if not story.held.tokens or draw.random() < 0.2]
+        started = sorted((story for story in stories if story.cache.tokens), key=lambda story: story.cache.row)
+        chunks = [story for story in stories if not story.cache.tokens or draw.random() < 0.2]
         group = [story for story in started if story not in chunks]
         verified = [draw.randint(1, 1 + min(block, 4)) for _ in group]
         check_step(
             pool, [*group, *chunks], [*verified, *(draw.randint(1, 17) for _ in chunks)], len(group), draw.choice(("eager", "sdpa")), HEADS
         )
         for story, count in zip(group, verified, strict=True):
-            pool.truncate(story.held, story.held.tokens - draw.randint(0, count - 1))
+            pool.truncate(story.cache, story.cache.tokens - draw.randint(0, count - 1))
 
 
 @pytest.mark.parametrize("prompt", [6, 19, 33])
@@ -142,7 +142,7 @@ def test_the_newest_page_of_int4_is_found_after_older_ones_were_given_up(prompt:
     outs = []
     for kept in (CacheRetention(window=9), None):
         torch.manual_seed(7)
-        room = CacheConfig(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", kept=kept)
+        room = CacheConfig(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", retention=kept)
         pool = Pool((HEADS,), room, torch.float32, torch.device("cpu"))
         held = pool.open()
         for new in (prompt, *[1] * 30):
@@ -161,13 +161,13 @@ def test_the_newest_page_of_int4_is_found_after_older_ones_were_given_up(prompt:
 @pytest.mark.parametrize("block", [16, 96])
 def test_memory_is_the_rows_their_scales_and_two_pages_a_sequence_in_int4(kv_format: str, block: int) -> None:
     pool = new_pool(kv_format, block)
-    rows = 2 * pool.room.blocks * block * HEADS.kv_heads
+    rows = 2 * pool.config.blocks * block * HEADS.kv_heads
     page = 16 if block == 16 else CONTIGUOUS_PAGE_TOKENS
     rings = 2 * 3 * 2 * HEADS.kv_heads * page * 16 * 4 if kv_format == "int4" else 0
     assert pool.allocated_bytes == rows * BYTES_PER_ROW[kv_format] + rings
     held = pool.open()
     pool.allocate(held, block)
-    assert pool.used_bytes_peak == rows * BYTES_PER_ROW[kv_format] // pool.room.blocks + rings // 3
+    assert pool.used_bytes_peak == rows * BYTES_PER_ROW[kv_format] // pool.config.blocks + rings // 3
 
 
 def test_an_unknown_format_and_an_odd_width_in_int4_are_refused() -> None:

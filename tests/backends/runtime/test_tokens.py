@@ -65,8 +65,8 @@ def test_every_lossless_stack_generates_the_same_tokens(
         "draft": {"decoding": "draft", "draft_tokens": 3, "draft_model": draft},
         "draft-itself": {"decoding": "draft", "draft_tokens": 4, "draft_model": llama},
     }[decoding]
-    ways: dict[str, Any] = {"attention": attention} | ({"autotuner": Autotuner()} if attention == "flash" else {})
-    session = open_session(llama, **ways, **LAYOUTS[layout], **BATCHINGS[batching], **drafting)
+    implementations: dict[str, Any] = {"attention": attention} | ({"autotuner": Autotuner()} if attention == "flash" else {})
+    session = open_session(llama, **implementations, **LAYOUTS[layout], **BATCHINGS[batching], **drafting)
     outcome = serve(session, expected[0], concurrency=None)
     assert [done.tokens for done in outcome.finished] == expected[1]
     assert (outcome.proposed > 0) == (decoding != "plain")

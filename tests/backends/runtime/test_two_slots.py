@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime import engine
-from advisor.backends.runtime.device.decode_batch import Lanes, Placed
+from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
 from advisor.backends.runtime.device.token_ring import Arrival, TokenRing
 from advisor.backends.runtime.engine import GenerationRequest, SequenceProgress, ServingResult, serve
 from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import Sampling
 
-TWO_SLOTS = DeviceOptions(two_slots=True)
+TWO_SLOTS = DeviceOptions(overlap=True)
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 4, "batching": "continuous"}
 
 
@@ -72,7 +72,7 @@ def slow_device(monkeypatch: pytest.MonkeyPatch) -> list[SlowDevice]:
 def test_a_step_starts_before_the_tokens_of_the_one_before_are_known(
     llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
-    outcome = serve(open_session(llama), [GenerationRequest((3, 4, 5), 6)], concurrency=None, drive=TWO_SLOTS)
+    outcome = serve(open_session(llama), [GenerationRequest((3, 4, 5), 6)], concurrency=None, device_options=TWO_SLOTS)
     assert outcome.steps == 6
     assert slow_device[0].log == [("started", 0), *(entry for i in range(5) for entry in (("started", i + 1), ("known", i))), ("known", 5)]
 
@@ -86,7 +86,7 @@ def test_one_slot_knows_every_token_before_it_goes_on(
 
 def test_drafts_need_tokens_and_so_one_slot(llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]) -> None:
     session = open_session(llama, decoding="prompt-lookup", draft_tokens=3)
-    serve(session, [GenerationRequest((3, 4, 3, 4, 3), 8)], concurrency=None, drive=TWO_SLOTS)
+    serve(session, [GenerationRequest((3, 4, 3, 4, 3), 8)], concurrency=None, device_options=TWO_SLOTS)
     log = slow_device[0].log
     assert log == [entry for i in range(len(log) // 2) for entry in (("started", i), ("known", i))]
 
@@ -94,7 +94,7 @@ def test_drafts_need_tokens_and_so_one_slot(llama: Any, open_session: Callable[.
 def test_times_are_those_at_which_tokens_are_known(
     llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[SlowDevice]
 ) -> None:
-    outcome = serve(open_session(llama), [GenerationRequest((3, 4, 5), 5)], concurrency=None, drive=TWO_SLOTS)
+    outcome = serve(open_session(llama), [GenerationRequest((3, 4, 5), 5)], concurrency=None, device_options=TWO_SLOTS)
     after, sample, known_at = time.perf_counter(), outcome.finished[0].sample, slow_device[0].known_at
     assert outcome.wall_s - sample.first_token_s <= after - known_at[0], "the first token is not counted before it is known"
     assert outcome.wall_s - sample.last_token_s <= after - known_at[4]
@@ -143,7 +143,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
         chunked=chunked,
         kv_prefix_reuse=reuse,
     )
-    outcome = serve(session, jobs, concurrency=concurrency, drive=TWO_SLOTS)
+    outcome = serve(session, jobs, concurrency=concurrency, device_options=TWO_SLOTS)
     assert tokens_of(outcome) == generate(llama, jobs)
     assert outcome.steps == len(outcome.step_seconds)
 
@@ -153,7 +153,7 @@ def test_a_sequence_that_gives_way_with_an_unknown_token_goes_on_with_it(
 ) -> None:
     jobs = mixed_jobs(0, 6)
     session = open_session(llama, **PAGED, kv_capacity_tokens=48)
-    outcome = serve(session, jobs, concurrency=None, drive=TWO_SLOTS)
+    outcome = serve(session, jobs, concurrency=None, device_options=TWO_SLOTS)
     assert outcome.preemptions > 0, "the pool is meant to run dry"
     assert tokens_of(outcome) == generate(llama, jobs)
 
@@ -166,7 +166,9 @@ def test_the_token_after_an_end_of_text_is_dropped(llama: Any, open_session: Cal
     try:
         for changes in ({}, PAGED, {**PAGED, "kv_capacity_tokens": 48}, {**PAGED, "kv_prefix_reuse": True}):
             session = open_session(llama, **changes)
-            ended = [serve(session, jobs, concurrency=None, ignore_eos=False, drive=drive) for drive in (DeviceOptions(), TWO_SLOTS)]
+            ended = [
+                serve(session, jobs, concurrency=None, ignore_eos=False, device_options=drive) for drive in (DeviceOptions(), TWO_SLOTS)
+            ]
             wanted = [whole[: whole.index(plain[0][2]) + 1] if plain[0][2] in whole else whole for whole in plain]
             assert tokens_of(ended[0]) == tokens_of(ended[1]) == wanted
             assert any(len(cut) < len(whole) for cut, whole in zip(wanted, plain, strict=True))
@@ -183,7 +185,7 @@ def test_a_sequence_that_waits_again_may_turn_out_to_have_ended(llama: Any, open
     try:
         for stop in sorted(set(sum(plain, ()))):
             llama.generation_config.eos_token_id = stop
-            outcome = serve(session, jobs, concurrency=None, ignore_eos=False, drive=TWO_SLOTS)
+            outcome = serve(session, jobs, concurrency=None, ignore_eos=False, device_options=TWO_SLOTS)
             assert tokens_of(outcome) == [whole[: whole.index(stop) + 1] if stop in whole else whole for whole in plain]
             ended_early += outcome.preemptions
     finally:
@@ -194,7 +196,7 @@ def test_a_sequence_that_waits_again_may_turn_out_to_have_ended(llama: Any, open
 def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs, sampling = mixed_jobs(1, 6), Sampling(temperature=0.9, top_p=0.95, seed=4)
     runs = [
-        serve(open_session(llama, **changes), jobs, concurrency=concurrency, sampling=sampling, drive=drive)
+        serve(open_session(llama, **changes), jobs, concurrency=concurrency, sampling=sampling, device_options=drive)
         for changes, concurrency, drive in (
             ({}, None, DeviceOptions()),
             ({}, 1, DeviceOptions()),
@@ -210,7 +212,7 @@ def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama:
 
 def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     told: list[SequenceProgress] = []
-    outcome = serve(open_session(llama), mixed_jobs(2, 5), concurrency=2, on_step=told.append, drive=TWO_SLOTS)
+    outcome = serve(open_session(llama), mixed_jobs(2, 5), concurrency=2, on_step=told.append, device_options=TWO_SLOTS)
     assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
     assert (told[-1].finished, told[-1].running, told[-1].waiting) == (5, 0, 0)
 
@@ -219,7 +221,7 @@ def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_se
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        serve(open_session(llama), mixed_jobs(2, 5), concurrency=None, on_step=cancel, drive=TWO_SLOTS)
+        serve(open_session(llama), mixed_jobs(2, 5), concurrency=None, on_step=cancel, device_options=TWO_SLOTS)
 
 
 def test_an_open_loop_waits_for_arrivals_and_does_not_count_them_as_the_devices_waiting(
@@ -227,29 +229,29 @@ def test_an_open_loop_waits_for_arrivals_and_does_not_count_them_as_the_devices_
 ) -> None:
     jobs = [GenerationRequest((3, 4, 5), 3), GenerationRequest((6, 7), 3)]
     for drive in (DeviceOptions(), TWO_SLOTS):
-        outcome = serve(open_session(llama, batching="continuous"), jobs, concurrency=None, arrivals_s=[0.0, 0.4], drive=drive)
+        outcome = serve(open_session(llama, batching="continuous"), jobs, concurrency=None, arrivals_s=[0.0, 0.4], device_options=drive)
         assert outcome.finished[1].sample.first_token_s > 0.4
         assert outcome.host_gap_s < 0.3
         assert 0 < outcome.device_s < outcome.wall_s
 
 
 def test_lanes_follow_sequences_that_come_go_and_change_places() -> None:
-    lanes = Lanes(8, torch.device("cpu"))
+    lanes = DecodeBatch(8, torch.device("cpu"))
 
-    def placed(number: int, position: int, token: int | None, source: int = 0) -> Placed:
-        return Placed(number=number, row=number + 10, position=position, stored=position, token=token, source=source)
+    def placed(number: int, position: int, token: int | None, source: int = 0) -> DecodeEntry:
+        return DecodeEntry(number=number, row=number + 10, position=position, stored=position, token=token, source=source)
 
-    lanes.follow([placed(0, 5, 50), placed(1, 7, 51)], 4, None)
+    lanes.set_entries([placed(0, 5, 50), placed(1, 7, 51)], 4, None)
     assert lanes.ids[:4].tolist() == [50, 51, 0, 0]
     assert lanes.live[:4].tolist() == [1, 1, 0, 0]
-    lanes.moved_on(torch.tensor([60, 61, 62, 63]), 4)
-    lanes.note_moved()
+    lanes.advance(torch.tensor([60, 61, 62, 63]), 4)
+    lanes.note_advanced()
     assert lanes.positions[:4].tolist() == [6, 8, 0, 0], "padding stays where it is"
-    lanes.follow([placed(0, 6, None, 0), placed(1, 8, None, 1)], 4, lanes.ids[:2])
+    lanes.set_entries([placed(0, 6, None, 0), placed(1, 8, None, 1)], 4, lanes.ids[:2])
     assert lanes.ids[:2].tolist() == [60, 61]
-    lanes.moved_on(torch.tensor([70, 71, 72, 73]), 4)
-    lanes.note_moved()
-    lanes.follow([placed(1, 9, None, 1), placed(2, 3, 99), placed(0, 7, None, 0)], 4, lanes.ids[:2])
+    lanes.advance(torch.tensor([70, 71, 72, 73]), 4)
+    lanes.note_advanced()
+    lanes.set_entries([placed(1, 9, None, 1), placed(2, 3, 99), placed(0, 7, None, 0)], 4, lanes.ids[:2])
     assert lanes.ids[:3].tolist() == [71, 99, 70]
     assert lanes.rows[:3].tolist() == [11, 12, 10]
     assert lanes.positions[:4].tolist() == [9, 3, 7, 0]

@@ -187,9 +187,9 @@ def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_sessi
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "max_tokens": 400, "max_sequences": 4}
     with prepared_session(open_session(llama, **settings, kv_window=16)) as ready:
         kept = CacheRetention(16).blocks(400, BLOCK)
-        assert 4 * kept + 100 <= ready.runner.pool.room.blocks <= 4 * kept + 101
+        assert 4 * kept + 100 <= ready.runner.pool.config.blocks <= 4 * kept + 101
     with prepared_session(open_session(llama, **settings)) as ready:
-        assert ready.runner.pool.room.blocks == 400
+        assert ready.runner.pool.config.blocks == 400
 
 
 @settings(max_examples=80, deadline=None, derandomize=True)
@@ -233,4 +233,4 @@ def test_the_cache_holds_what_was_predicted(
 def outcome_blocks(session: LoadedModel) -> int:
     """Blocks that the session's pool allocates."""
     with prepared_session(session) as ready:
-        return ready.runner.pool.room.blocks
+        return ready.runner.pool.config.blocks

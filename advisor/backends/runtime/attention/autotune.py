@@ -9,12 +9,12 @@ from math import inf, log2
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.attention.exact import Call, Way, ways
+from advisor.backends.runtime.attention.exact import Call, Implementation, implementations
 from advisor.kernels.launch_sizes import power_of_two
 
 REPEATS = 3
 """Of a call after its first: the least of them counts."""
-DEAR_S = 0.02
+SLOW_S = 0.02
 """Calls that take longer are timed once."""
 
 
@@ -36,7 +36,7 @@ class ShapeClass:
     keys: int
 
     @property
-    def shape(self) -> str:
+    def description(self) -> str:
         """The kind in a phrase."""
         what = "whole prompts" if self.is_causal else "steps"
         return f"{what} of up to {self.sequences} x {self.tokens} tokens that see up to {self.keys}"
@@ -46,11 +46,11 @@ class ShapeClass:
 class TunedChoice:
     """A way and what each of those that could be taken took, in seconds; `inf` for one that failed."""
 
-    kind: ShapeClass
+    shape: ShapeClass
     seconds: Mapping[str, float]
 
     @property
-    def way(self) -> str:
+    def implementation(self) -> str:
         """The fastest."""
         return min(self.seconds, key=lambda name: self.seconds[name])
 
@@ -61,7 +61,7 @@ class TunedChoice:
             f"{name} {1e6 * took:.0f} us" for name, took in sorted(self.seconds.items(), key=lambda item: item[1]) if took < inf
         )
         failed = [name for name, took in self.seconds.items() if took == inf]
-        return f"{self.kind.shape}: {self.way} ({times}{'; not able: ' + ', '.join(failed) if failed else ''})"
+        return f"{self.shape.description}: {self.implementation} ({times}{'; not available: ' + ', '.join(failed) if failed else ''})"
 
 
 @dataclass(slots=True)
@@ -71,17 +71,17 @@ class Autotuner:
     clock: Callable[[], float] = time.perf_counter
     choices: dict[ShapeClass, TunedChoice] = field(default_factory=dict)
     _until: float = -inf
-    _known: dict[ShapeClass, str] = field(default_factory=dict)
+    _nearest: dict[ShapeClass, str] = field(default_factory=dict)
 
     def compute(self, call: Call) -> Tensor:
         """Compute the call the fastest way that is known for its kind or for the nearest one that was measured."""
-        able = ways(call)
-        if len(able) == 1:
-            return next(iter(able.values()))(call)
-        kind = kind_of(call)
-        if kind not in self.choices and self.clock() < self._until:
-            self._measure(kind, call, able)
-        return able[self._way(kind, able)](call)
+        available = implementations(call)
+        if len(available) == 1:
+            return next(iter(available.values()))(call)
+        shape = shape_class_of(call)
+        if shape not in self.choices and self.clock() < self._until:
+            self._measure(shape, call, available)
+        return available[self._choose(shape, available)](call)
 
     @contextmanager
     def tuning(self, seconds: float) -> Iterator[None]:
@@ -91,7 +91,7 @@ class Autotuner:
             yield
         finally:
             self._until = -inf
-            self._known.clear()
+            self._nearest.clear()
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -103,35 +103,35 @@ class Autotuner:
         """Whether there is time left to measure."""
         return self.clock() < self._until
 
-    def _way(self, kind: ShapeClass, able: Mapping[str, Way]) -> str:
-        known = self._known.get(kind)
-        if known is None:
-            nearest = min(self.choices.values(), key=lambda choice: _apart(choice.kind, kind), default=None)
-            usable = nearest is not None and _apart(nearest.kind, kind) < inf
-            known = self._known[kind] = nearest.way if nearest is not None and usable else next(iter(able))
-        return known
+    def _choose(self, shape: ShapeClass, available: Mapping[str, Implementation]) -> str:
+        name = self._nearest.get(shape)
+        if name is None:
+            nearest = min(self.choices.values(), key=lambda choice: _octaves_apart(choice.shape, shape), default=None)
+            usable = nearest is not None and _octaves_apart(nearest.shape, shape) < inf
+            name = self._nearest[shape] = nearest.implementation if nearest is not None and usable else next(iter(available))
+        return name
 
-    def _measure(self, kind: ShapeClass, call: Call, able: Mapping[str, Way]) -> None:
-        self.choices[kind] = TunedChoice(kind, {name: self._seconds(way, call) for name, way in able.items()})
-        self._known.clear()
+    def _measure(self, shape: ShapeClass, call: Call, available: Mapping[str, Implementation]) -> None:
+        self.choices[shape] = TunedChoice(shape, {name: self._seconds(implementation, call) for name, implementation in available.items()})
+        self._nearest.clear()
 
-    def _seconds(self, way: Way, call: Call) -> float:
+    def _seconds(self, implementation: Implementation, call: Call) -> float:
         """The least of a few calls after one to warm up; `inf` for a way that does not take the call after all."""
         try:
-            first = self._once(way, call)
-            return min(self._once(way, call) for _ in range(1 if first > DEAR_S else REPEATS))
+            first = self._once(implementation, call)
+            return min(self._once(implementation, call) for _ in range(1 if first > SLOW_S else REPEATS))
         except RuntimeError:  # what SDPA raises when a back end cannot
             return inf
 
-    def _once(self, way: Way, call: Call) -> float:
+    def _once(self, implementation: Implementation, call: Call) -> float:
         started = self.clock()
-        way(call)
+        implementation(call)
         if call.query.device.type == "cuda":
             torch.cuda.synchronize(call.query.device)
         return self.clock() - started
 
 
-def kind_of(call: Call) -> ShapeClass:
+def shape_class_of(call: Call) -> ShapeClass:
     """The kind of a call."""
     sequences, tokens, heads, width = call.query.shape
     keys = call.cached[0]
@@ -150,11 +150,9 @@ def kind_of(call: Call) -> ShapeClass:
     )
 
 
-def _apart(one: ShapeClass, other: ShapeClass) -> float:
+def _octaves_apart(first: ShapeClass, second: ShapeClass) -> float:
     """Octaves between the sizes of two kinds that are otherwise the same; `inf` for different ones, and for one token and many."""
-    resized = replace(other, sequences=one.sequences, tokens=one.tokens, keys=one.keys)
-    if resized != one or (one.tokens == 1) != (other.tokens == 1):
+    resized = replace(second, sequences=first.sequences, tokens=first.tokens, keys=first.keys)
+    if resized != first or (first.tokens == 1) != (second.tokens == 1):
         return inf
-    return sum(
-        abs(log2(mine / theirs)) for mine, theirs in ((one.sequences, other.sequences), (one.tokens, other.tokens), (one.keys, other.keys))
-    )
+    return sum(abs(log2(a / b)) for a, b in ((first.sequences, second.sequences), (first.tokens, second.tokens), (first.keys, second.keys)))

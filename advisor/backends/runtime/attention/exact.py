@@ -34,7 +34,7 @@ class Call:
     """Keys and values, L tokens of each sequence."""
     mask: Callable[[], Tensor]
     """Makes the additive mask of `widen_mask`."""
-    sight: Callable[[], AttentionMask] | None
+    bounds: Callable[[], AttentionMask] | None
     """Makes what the mask says, as positions and bounds; `None` where it says more than they do."""
     most: int
     """Sequences that such calls have at the most, 0 for a chunk of one prompt: kernels of fixed shape are made for so many."""
@@ -43,17 +43,17 @@ class Call:
     scale: float
     softcap: float | None = None
     sinks: Tensor | None = None
-    turned: Tensor | None = None
+    rerotated: Tensor | None = None
     """Queries by which the `first` tokens are scored instead."""
     first: int = 0
 
     @property
     def is_plain(self) -> bool:
         """Whether it is nothing but a softmax of scaled products: SDPA knows neither soft caps nor sinks nor second queries."""
-        return self.softcap is None and self.sinks is None and self.turned is None
+        return self.softcap is None and self.sinks is None and self.rerotated is None
 
 
-Way = Callable[[Call], Tensor]
+Implementation = Callable[[Call], Tensor]
 """Computes a call: [N, W, H, E]."""
 
 
@@ -70,7 +70,7 @@ def written_out(call: Call) -> Tensor:
         sinks=call.sinks,
         key_scales=keys.scales,
         value_scales=values.scales,
-        first_query=call.turned,
+        first_query=call.rerotated,
         first=call.first,
     )
 
@@ -86,32 +86,32 @@ def sdpa(call: Call) -> Tensor:
 
 def flex(call: Call) -> Tensor:
     """torch's flex_attention, compiled; computes what `can_flex` lets through."""
-    assert call.sight is not None, "asked before"
+    assert call.bounds is not None, "asked before"
     device = call.query.device.type
-    query, (keys, values), sight = call.query, (batch.scaled() for batch in call.cached), call.sight()
+    query, (keys, values), bounds = call.query, (batch.scaled() for batch in call.cached), call.bounds()
     if device != "cuda":
-        query, keys, values, sight = _grown(query, keys, values, sight, call.most)
-    mask = over_rows(sight, keys.shape[2])
+        query, keys, values, bounds = _grown(query, keys, values, bounds, call.most)
+    mask = over_rows(bounds, keys.shape[2])
     out = attend(query, keys, values, mask, scale=call.scale, softcap=call.softcap, sinks=call.sinks, run=compiled(device))
     return out[: call.query.shape[0], : call.query.shape[1]]
 
 
 def can_flex(call: Call) -> bool:
     """Whether flex_attention computes the call: on a CPU it gives no sums, which sinks need, and nowhere a second query."""
-    return call.turned is None and call.sight is not None and (call.sinks is None or call.query.device.type == "cuda")
+    return call.rerotated is None and call.bounds is not None and (call.sinks is None or call.query.device.type == "cuda")
 
 
-def ways(call: Call) -> Mapping[str, Way]:
+def implementations(call: Call) -> Mapping[str, Implementation]:
     """Every way that computes this call on its device, by name; the first is taken where nothing was measured."""
-    known: dict[str, Way] = {"sdpa": sdpa, "written-out": written_out} if call.is_plain else {"written-out": written_out}
+    available: dict[str, Implementation] = {"sdpa": sdpa, "written-out": written_out} if call.is_plain else {"written-out": written_out}
     if call.query.device.type != "cuda":
-        return known
+        return available
     if call.is_plain:
-        known |= {name: _by(back_end) for name, back_end in DEVICE_KERNELS.items()}
-    return known | ({"flex": flex} if can_flex(call) else {})
+        available |= {name: _by(back_end) for name, back_end in DEVICE_KERNELS.items()}
+    return available | ({"flex": flex} if can_flex(call) else {})
 
 
-def _by(back_end: SDPBackend) -> Way:
+def _by(back_end: SDPBackend) -> Implementation:
     """SDPA through one of its back ends. Raises `RuntimeError` for a call that it does not take."""
 
     def run(call: Call) -> Tensor:
@@ -121,7 +121,7 @@ def _by(back_end: SDPBackend) -> Way:
     return run
 
 
-def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: AttentionMask, most: int) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
+def _grown(query: Tensor, keys: Tensor, values: Tensor, bounds: AttentionMask, most: int) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
     """The same with lengths rounded up to powers of two and `most` sequences: a compiled kernel of fixed shape serves many steps.
 
     What is added is cut off afterwards: queries at the place of the last, which says how far a run of them looks; sequences at place 0.
@@ -132,9 +132,9 @@ def _grown(query: Tensor, keys: Tensor, values: Tensor, sight: AttentionMask, mo
     more, wider = sequences - query.shape[0], width - query.shape[1]
     query = functional.pad(query, (0, 0, 0, 0, 0, wider, 0, more))
     keys, values = (functional.pad(rows, (0, 0, 0, length - rows.shape[2], 0, 0, 0, more)) for rows in (keys, values))
-    evicted = sight.evicted
+    evicted = bounds.evicted
     if evicted is not None:
-        last = evicted[0].expand_as(sight.positions)
+        last = evicted[0].expand_as(bounds.positions)
         evicted = functional.pad(last, (0, wider, 0, more), value=-1), evicted[1]
-    positions = torch.cat([sight.positions, sight.positions[:, -1:].expand(-1, wider)], dim=1)
-    return query, keys, values, replace(sight, positions=functional.pad(positions, (0, 0, 0, more)), evicted=evicted)
+    positions = torch.cat([bounds.positions, bounds.positions[:, -1:].expand(-1, wider)], dim=1)
+    return query, keys, values, replace(bounds, positions=functional.pad(positions, (0, 0, 0, more)), evicted=evicted)

@@ -14,7 +14,7 @@ from advisor.backends.runtime.attention.step import AttentionStep
 from advisor.backends.runtime.attention.visibility import Visibility
 from advisor.backends.runtime.cache.pool import Pool
 from advisor.backends.runtime.cache.store import ModelFormat, Quantised, Store
-from advisor.backends.runtime.device.decode_batch import Lanes
+from advisor.backends.runtime.device.decode_batch import DecodeBatch
 from advisor.backends.runtime.model.attention_hook import Options, Rope
 from advisor.kernels.attention.paged_decode import paged_decode
 from advisor.kernels.cache.kv_formats import rotate
@@ -33,29 +33,29 @@ class Rows:
     """Row of the pool [N] int32, for formats that keep the newest pages."""
 
 
-class LaneAttention:
+class DecodeBatchAttention:
     """Writes and reads the cache for the lanes of a decoding program; index tensors follow from the lanes, on the device."""
 
-    def __init__(self, pool: Pool, sight: Visibility, lanes: Lanes, count: int) -> None:
+    def __init__(self, pool: Pool, visibility: Visibility, batch: DecodeBatch, count: int) -> None:
         self.pool = pool
-        self.sight = sight
-        size, live, stored = pool.room.block_tokens, lanes.live[:count], lanes.stored[:count]
-        rows, page = lanes.rows[:count], lanes.stored[:count] // size
+        self.visibility = visibility
+        size, live, stored = pool.config.block_tokens, batch.live[:count], batch.stored[:count]
+        rows, page = batch.rows[:count], batch.stored[:count] // size
         tables = pool.tables.index_select(0, rows)
         block = tables.gather(1, page.unsqueeze(1)).squeeze(1)
         padding = live == 0
         self.slots = (block * size + stored % size).masked_fill(padding, -1)
-        ring = rows.to(torch.int32) if pool.room.has_ring else None
+        ring = rows.to(torch.int32) if pool.config.has_ring else None
         self.rows = Rows(tables=tables, lengths=((stored + 1) * live).to(torch.int32), ring=ring)
         self.pages = None if ring is None else (rows * 2 + page % 2).masked_fill(padding, -1).to(torch.int32)
-        self.turns = _turns(pool, lanes.positions[:count])
+        self.rerotations = _rerotations(pool, batch.positions[:count])
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """See `Attends`."""
         return self._attend(layer, queries, keys, values, None, options)
 
-    def attend_unturned(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
-        """See `AttendsUnturned`."""
+    def attend_unrotated(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
+        """See `AttendsUnrotated`."""
         return self._attend(layer, queries, keys, values, rope, options)
 
     def _attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope | None, options: Options) -> Tensor:
@@ -68,7 +68,7 @@ class LaneAttention:
             self.slots,
             _data(stored[0]),
             _data(stored[1]),
-            kv_format=self.pool.room.kv_format,
+            kv_format=self.pool.config.kv_format,
             key_scales=_scales(stored[0]),
             value_scales=_scales(stored[1]),
             cos=None if rope is None else rope.cos,
@@ -76,40 +76,40 @@ class LaneAttention:
             query=queries,
             recent=None if self.pages is None else (_ring(stored[0]), _ring(stored[1]), self.pages),
         )
-        rotated = self.pool.room.has_ring
-        turned = None
-        if self.turns is not None:
+        rotated = self.pool.config.has_ring
+        rerotated = None
+        if self.rerotations is not None:
             plain = rotate(queries) if rotated else queries
-            turned = rerotate(plain, self.turns, self.sight.frequencies[layer])
-            turned = rotate(turned) if rotated else turned
-        out = read_cache(self.pool, layer, queries, turned, self.rows, self._narrowed(options))
+            rerotated = rerotate(plain, self.rerotations, self.visibility.frequencies[layer])
+            rerotated = rotate(rerotated) if rotated else rerotated
+        out = read_cache(self.pool, layer, queries, rerotated, self.rows, self._narrowed(options))
         return rotate(out) if rotated else out
 
     def _narrowed(self, options: Options) -> Options:
-        return replace(options, window=self.sight.narrowed(options.window))
+        return replace(options, window=self.visibility.narrowed(options.window))
 
 
 class KernelStep(AttentionStep):
     """A step whose group reads the cache through the kernel: all rows of drafts, each as its own. Chunks of prompts as elsewhere."""
 
-    def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
+    def _attend_group(self, layer: int, queries: Tensor, rerotated: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]."""
-        return read_cache(self.pool, layer, queries, turned, self._once(("rows",), self._rows), options)
+        return read_cache(self.pool, layer, queries, rerotated, self._once(("rows",), self._rows), options)
 
     def _rows(self) -> Rows:
-        rows = self._long([feed.held.row for feed in self.group for _ in feed.tokens])
+        rows = self._long([entry.cache.row for entry in self.group for _ in entry.tokens])
         lengths = (self._stored[: len(rows)] + 1).to(torch.int32)
         return Rows(
-            tables=self.pool.tables.index_select(0, rows), lengths=lengths, ring=rows.to(torch.int32) if self.pool.room.has_ring else None
+            tables=self.pool.tables.index_select(0, rows), lengths=lengths, ring=rows.to(torch.int32) if self.pool.config.has_ring else None
         )
 
 
-def read_cache(pool: Pool, layer: int, queries: Tensor, turned: Tensor | None, rows: Rows, options: Options) -> Tensor:
-    """Attention of [N, H, D] to [N, H, E]; first tokens are scored against `turned` where there is one."""
+def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None, rows: Rows, options: Options) -> Tensor:
+    """Attention of [N, H, D] to [N, H, E]; first tokens are scored against `rerotated` where there is one."""
     stored, queries = (pool.keys[layer], pool.values[layer]), _in_rows(queries)
     window, first = seen(pool, options)
-    if turned is not None:  # both at one distance
-        queries, turned = queries.contiguous(), turned.contiguous()
+    if rerotated is not None:  # both at one distance
+        queries, rerotated = queries.contiguous(), rerotated.contiguous()
     out = paged_decode(
         _widened(queries),
         _data(stored[0]),
@@ -117,12 +117,12 @@ def read_cache(pool: Pool, layer: int, queries: Tensor, turned: Tensor | None, r
         rows.tables,
         rows.lengths,
         scale=options.scale,
-        kv_format=pool.room.kv_format,
+        kv_format=pool.config.kv_format,
         key_scales=_scales(stored[0]),
         value_scales=_scales(stored[1]),
         window=window,
         first=first,
-        first_query=None if turned is None else _widened(turned),
+        first_query=None if rerotated is None else _widened(rerotated),
         softcap=options.softcap,
         sinks=options.sinks,
         recent=None if rows.ring is None else (_ring(stored[0]), _ring(stored[1]), rows.ring),
@@ -132,36 +132,38 @@ def read_cache(pool: Pool, layer: int, queries: Tensor, turned: Tensor | None, r
 
 def seen(pool: Pool, options: Options) -> tuple[int | None, int]:
     """Newest and first tokens that a row sees: those that attention asks for among those that the cache keeps."""
-    kept = pool.room.kept
-    if kept is None or (options.window is not None and options.window <= kept.window):
+    retention = pool.config.retention
+    if retention is None or (options.window is not None and options.window <= retention.window):
         return options.window, 0
-    return kept.window, kept.first
+    return retention.window, retention.first
 
 
-def why_not_kernels(pool: Pool, windows: Sequence[int | None], sight: Visibility) -> str | None:
+def why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visibility) -> str | None:
     """Why the kernels do not read this cache as the model's layers, with these windows, see it; `None` where they do."""
-    room = pool.room
-    if room.has_ring and room.page_tokens != room.block_tokens:
-        return f"an unpaged {room.kv_format} cache keeps pages of {room.page_tokens} tokens and one block of {room.block_tokens}"
-    if sight.pattern is not None:
+    config = pool.config
+    if config.has_ring and config.page_tokens != config.block_tokens:
+        return f"an unpaged {config.kv_format} cache keeps pages of {config.page_tokens} tokens and one block of {config.block_tokens}"
+    if visibility.pattern is not None:
         return "a pattern leaves out blocks among those that a token reads"
-    wide = [sight.narrowed(window) for window in windows]
-    kept = room.kept
+    wide = [visibility.narrowed(window) for window in windows]
+    retention = config.retention
     if (
-        kept is not None
-        and kept.first
-        and any(window is not None and kept.window < window < kept.window + kept.first + room.block_tokens for window in wide)
+        retention is not None
+        and retention.first
+        and any(
+            window is not None and retention.window < window < retention.window + retention.first + config.block_tokens for window in wide
+        )
     ):
-        return f"the model's windows hide some of the {kept.first} first tokens that the cache keeps"
+        return f"the model's windows hide some of the {retention.first} first tokens that the cache keeps"
     return None
 
 
-def _turns(pool: Pool, positions: Tensor) -> Tensor | None:
+def _rerotations(pool: Pool, positions: Tensor) -> Tensor | None:
     """How far each row's query is turned back for the first tokens [N]; `None` where a cache keeps true places."""
-    kept = pool.room.kept
-    if kept is None or not kept.first:
+    retention = pool.config.retention
+    if retention is None or not retention.first:
         return None
-    return (positions - (kept.first + kept.window - 1)).clamp_min(0)
+    return (positions - (retention.first + retention.window - 1)).clamp_min(0)
 
 
 def _in_rows(tensor: Tensor) -> Tensor:
@@ -172,8 +174,8 @@ def _in_rows(tensor: Tensor) -> Tensor:
 def _widened(queries: Tensor) -> Tensor:
     """[N, H, D], rows of a wider tensor perhaps, as [N, 1, H, D]."""
     rows, heads, width = queries.shape
-    apart = queries.stride(0) if rows > 1 else heads * width
-    return queries.as_strided((rows, 1, heads, width), (apart, apart, width, 1))
+    stride = queries.stride(0) if rows > 1 else heads * width
+    return queries.as_strided((rows, 1, heads, width), (stride, stride, width, 1))
 
 
 def _data(store: Store) -> Tensor:

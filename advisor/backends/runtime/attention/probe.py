@@ -41,16 +41,18 @@ def attention_layer_callable(
         )
     where = device or torch.device("cpu")
     size = kv_tokens if layout == "contiguous" else block_tokens
-    room = CacheConfig(blocks=batch * -(-kv_tokens // size), block_tokens=size, sequences=batch, max_tokens=kv_tokens, kv_format=kv_format)
-    pool = Pool((KvShape(kv_heads, head_dim, head_dim),), room, dtype, where)
-    feeds = []
+    config = CacheConfig(
+        blocks=batch * -(-kv_tokens // size), block_tokens=size, sequences=batch, max_tokens=kv_tokens, kv_format=kv_format
+    )
+    pool = Pool((KvShape(kv_heads, head_dim, head_dim),), config, dtype, where)
+    inputs = []
     for _ in range(batch):
-        held = pool.open()
-        pool.allocate(held, kv_tokens)
-        held.tokens = kv_tokens - q_tokens
-        feeds.append(SequenceInput(held, [0] * q_tokens))
+        cache = pool.open()
+        pool.allocate(cache, kv_tokens)
+        cache.tokens = kv_tokens - q_tokens
+        inputs.append(SequenceInput(cache, [0] * q_tokens))
     autotuner = Autotuner() if implementation == "flash" else None
-    step = AttentionStep(pool, feeds, batch if phase == "decode" else 0, implementation, autotuner=autotuner)
+    step = AttentionStep(pool, inputs, batch if phase == "decode" else 0, implementation, autotuner=autotuner)
     rows = batch * q_tokens
     draw = torch.Generator(device=where).manual_seed(0)
     query, key, value = (

@@ -15,21 +15,21 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 
 PROBE_TOKENS = 4
 """Whose vectors are turned, all at one place."""
-PROBE_PLACE = 7
+PROBE_POSITION = 7
 """Turns the fastest pair by a whole round and a bit, the slowest hardly at all."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """Largest relative difference that counts as equal; half precision rounds every element to about 1/256."""
 
 
-def rerotate(rows: Tensor, places: Tensor, frequencies: Tensor) -> Tensor:
-    """Rotated [T, H, D] as they would be so many `places` [T] earlier; `frequencies` [R/2] turn the first R elements."""
+def rerotate(rows: Tensor, distances: Tensor, frequencies: Tensor) -> Tensor:
+    """Rotated [T, H, D] as they would be so many `distances` [T] earlier; `frequencies` [R/2] turn the first R elements."""
     width = 2 * frequencies.shape[0]
     wide = torch.promote_types(rows.dtype, torch.float32)
-    angles = -places.double().unsqueeze(-1) * frequencies.double()
+    angles = -distances.double().unsqueeze(-1) * frequencies.double()
     cosines, sines = angles.cos().to(wide).unsqueeze(1), angles.sin().to(wide).unsqueeze(1)
     early, late = rows[..., :width].to(wide).chunk(2, -1)
-    turned = torch.cat([early * cosines - late * sines, late * cosines + early * sines], -1)
-    return torch.cat([turned.to(rows.dtype), rows[..., width:]], -1)
+    rerotated = torch.cat([early * cosines - late * sines, late * cosines + early * sines], -1)
+    return torch.cat([rerotated.to(rows.dtype), rows[..., width:]], -1)
 
 
 def rotary_frequencies(model: Any, forward: Callable[..., Tensor], layers: int) -> tuple[Tensor, ...]:
@@ -39,22 +39,22 @@ def rotary_frequencies(model: Any, forward: Callable[..., Tensor], layers: int) 
     """
     kind = (getattr(model.config.get_text_config(), "rope_parameters", None) or {}).get("rope_type", "default")
     if kind in ("dynamic", "longrope"):
-        raise _unturnable(model, f"its rotary angles change with the length ({kind})")
-    known, start, later = _known(model), _Vectors(model, forward, 0), _Vectors(model, forward, PROBE_PLACE)
-    found = [_matching(known, start.of[layer], later.of[layer]) for layer in range(layers)]
-    if None in found:
-        raise _unturnable(model, f"layer {found.index(None)} has no rotary positions of the half-split kind")
-    return tuple(frequencies for frequencies in found if frequencies is not None)
+        raise _not_rotary(model, f"its rotary angles change with the length ({kind})")
+    candidates, start, later = _candidates(model), _Vectors(model, forward, 0), _Vectors(model, forward, PROBE_POSITION)
+    matches = [_matching(candidates, start.of[layer], later.of[layer]) for layer in range(layers)]
+    if None in matches:
+        raise _not_rotary(model, f"layer {matches.index(None)} has no rotary positions of the half-split kind")
+    return tuple(frequencies for frequencies in matches if frequencies is not None)
 
 
 class _Vectors:
     """Rotated queries and keys of a few tokens at one place, by layer. Answers attention with the values, which know no places."""
 
-    def __init__(self, model: Any, forward: Callable[..., Tensor], place: int) -> None:
+    def __init__(self, model: Any, forward: Callable[..., Tensor], position: int) -> None:
         self.of: dict[int, Tensor] = {}
         count = torch.arange(PROBE_TOKENS, device=model.device)
         with torch.inference_mode():
-            forward(self, probe_ids(count, model), torch.full_like(count, place), count)
+            forward(self, probe_ids(count, model), torch.full_like(count, position), count)
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: object) -> Tensor:
         """See `Attends`."""
@@ -62,28 +62,30 @@ class _Vectors:
         return values.repeat_interleave(queries.shape[1] // values.shape[1], 1)
 
 
-def _known(model: Any) -> list[Tensor]:
+def _candidates(model: Any) -> list[Tensor]:
     """Every distinct set of rotary frequencies that the model's modules hold."""
-    found: list[Tensor] = []
+    matches: list[Tensor] = []
     for name, buffer in model.named_buffers():
-        if name.endswith("inv_freq") and not any(torch.equal(buffer, known) for known in found if known.shape == buffer.shape):
-            found.append(buffer)
-    return found
+        if name.endswith("inv_freq") and not any(
+            torch.equal(buffer, candidates) for candidates in matches if candidates.shape == buffer.shape
+        ):
+            matches.append(buffer)
+    return matches
 
 
-def _matching(known: list[Tensor], start: Tensor, later: Tensor) -> Tensor | None:
-    """The frequencies by which `later` [T, H, D], vectors at `PROBE_PLACE`, are turned back into `start`, the same ones at place 0."""
-    places = torch.full((later.shape[0],), PROBE_PLACE, device=later.device)
-    for frequencies in known:
+def _matching(candidates: list[Tensor], start: Tensor, later: Tensor) -> Tensor | None:
+    """The frequencies by which `later` [T, H, D], vectors at `PROBE_POSITION`, are turned back into `start`, the same ones at place 0."""
+    distances = torch.full((later.shape[0],), PROBE_POSITION, device=later.device)
+    for frequencies in candidates:
         if 2 * frequencies.shape[0] > later.shape[-1]:
             continue
-        error = (rerotate(later, places, frequencies) - start).float().norm()
+        error = (rerotate(later, distances, frequencies) - start).float().norm()
         if start.float().norm() > 0 and error <= TOLERANCE.get(later.dtype, 2e-2) * start.float().norm():
             return frequencies
     return None
 
 
-def _unturnable(model: Any, why: str) -> AdvisorError:
+def _not_rotary(model: Any, why: str) -> AdvisorError:
     return AdvisorError(
         "unsupported-model",
         f"the first tokens of {type(model).__name__} cannot take their places within the cache: {why}",

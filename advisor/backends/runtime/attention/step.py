@@ -19,7 +19,7 @@ from advisor.backends.runtime.device.token_ring import upload
 from advisor.backends.runtime.model.attention_hook import Options, attend
 from advisor.kernels.attention import paged_attention as kernel
 from advisor.kernels.attention.block_sparse_prefill import block_sparse_attention
-from advisor.kernels.attention.flex import AttentionMask as Seen
+from advisor.kernels.attention.flex import AttentionMask as AttentionMask
 from advisor.kernels.cache.kv_formats import rotate
 
 T = TypeVar("T")
@@ -27,16 +27,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SequenceInput:
-    """New tokens of one sequence in a step: they take the places from `held.tokens` on."""
+    """New tokens of one sequence in a step: they take the places from `cache.tokens` on."""
 
-    held: SequenceBlocks
+    cache: SequenceBlocks
     tokens: Sequence[int]
 
 
 class AttentionStep:
     """One pass of the model: token rows of all sequences, and where each row's key and value go and what it may see.
 
-    Rows stand in the order of `feeds`. The first `grouped` of them are few tokens each and attend in one batched product; the
+    Rows stand in the order of `inputs`. The first `n_decode` of them are few tokens each and attend in one batched product; the
     others, chunks of prompts, attend one by one. Index tensors and masks are made once and shared by all layers of equal shape.
 
     A cache that forgets is read as each token of the group would find it alone; the tokens of a chunk see one another, and all
@@ -46,31 +46,31 @@ class AttentionStep:
     def __init__(
         self,
         pool: Pool,
-        feeds: Sequence[SequenceInput],
-        grouped: int,
+        inputs: Sequence[SequenceInput],
+        n_decode: int,
         implementation: str,
-        sight: Visibility = PLAIN,
+        bounds: Visibility = PLAIN,
         autotuner: TunedAttention | None = None,
     ) -> None:
         self.pool = pool
         self.autotuner = autotuner
         self.implementation = implementation
-        self.sight = sight
-        self.group, self.chunks = feeds[:grouped], feeds[grouped:]
-        places = [place for feed in feeds for place in range(feed.held.tokens, feed.held.tokens + len(feed.tokens))]
-        stored = [place for feed in feeds for place in range(_stored(feed), _stored(feed) + len(feed.tokens))]
-        size = pool.room.block_tokens
-        blocks = [feed.held.blocks[(_stored(feed) + i) // size] for feed in feeds for i in range(len(feed.tokens))]
-        self.ids = self._long([token for feed in feeds for token in feed.tokens])
-        self.positions = self._long(places)
+        self.visibility = bounds
+        self.group, self.chunks = inputs[:n_decode], inputs[n_decode:]
+        positions = [position for entry in inputs for position in range(entry.cache.tokens, entry.cache.tokens + len(entry.tokens))]
+        stored = [position for entry in inputs for position in range(_stored(entry), _stored(entry) + len(entry.tokens))]
+        size = pool.config.block_tokens
+        blocks = [entry.cache.blocks[(_stored(entry) + i) // size] for entry in inputs for i in range(len(entry.tokens))]
+        self.ids = self._long([token for entry in inputs for token in entry.tokens])
+        self.positions = self._long(positions)
         self._stored = self._long(stored)
-        self._block, self._offset = self._long(blocks), self._long([place % size for place in stored])
+        self._block, self._offset = self._long(blocks), self._long([position % size for position in stored])
         self._shared: dict[tuple[object, ...], Any] = {}
-        self._group_length = max((_stored(feed) + len(feed.tokens) for feed in self.group), default=0)
-        self._pad_rows([len(feed.tokens) for feed in self.group])
-        anchors = places[: self._group_rows] + [feed.held.tokens for feed in self.chunks for _ in feed.tokens]
-        turned = rerotations(pool.room.kept, anchors)
-        self._turns = None if turned is None else self._long(turned)
+        self._group_length = max((_stored(entry) + len(entry.tokens) for entry in self.group), default=0)
+        self._pad_rows([len(entry.tokens) for entry in self.group])
+        query_positions = positions[: self._group_rows] + [entry.cache.tokens for entry in self.chunks for _ in entry.tokens]
+        rerotated = rerotations(pool.config.retention, query_positions)
+        self._rerotations = None if rerotated is None else self._long(rerotated)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
         """Attention of tensors [1, H, T, D]; returns [1, T, H, E]."""
@@ -78,46 +78,46 @@ class AttentionStep:
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
-        turned = None if self._turns is None else rerotate(queries, self._turns, self.sight.frequencies[layer])
-        if not self.pool.room.has_ring:
-            return self._attend_rows(layer, queries, keys, values, turned, options)
-        turned = None if turned is None else rotate(turned)
-        return rotate(self._attend_rows(layer, *_rotated(queries, keys, values), turned, options))
+        rerotated = None if self._rerotations is None else rerotate(queries, self._rerotations, self.visibility.frequencies[layer])
+        if not self.pool.config.has_ring:
+            return self._attend_rows(layer, queries, keys, values, rerotated, options)
+        rerotated = None if rerotated is None else rotate(rerotated)
+        return rotate(self._attend_rows(layer, *_rotated(queries, keys, values), rerotated, options))
 
-    def _attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, turned: Tensor | None, options: Options) -> Tensor:
-        """[T, H, D] to [T, H, E]; first tokens are scored against `turned` where there is one."""
-        kv_heads, options = keys.shape[1], replace(options, window=self.sight.narrowed(options.window))
+    def _attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rerotated: Tensor | None, options: Options) -> Tensor:
+        """[T, H, D] to [T, H, E]; first tokens are scored against `rerotated` where there is one."""
+        kv_heads, options = keys.shape[1], replace(options, window=self.visibility.narrowed(options.window))
         self.pool.write(layer, keys, values, self._writing(kv_heads))
         if not self.chunks:
-            return self._attend_group(layer, queries, turned, kv_heads, options)
+            return self._attend_group(layer, queries, rerotated, kv_heads, options)
         out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
         if self.group:
-            early = None if turned is None else turned[: self._group_rows]
-            out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], early, kv_heads, options)
+            rerotated_rows = None if rerotated is None else rerotated[: self._group_rows]
+            out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], rerotated_rows, kv_heads, options)
         first = self._group_rows
-        for index, feed in enumerate(self.chunks):
-            rows = slice(first, first + len(feed.tokens))
+        for index, entry in enumerate(self.chunks):
+            rows = slice(first, first + len(entry.tokens))
             past = (
-                (_as_batch(keys[rows]), _as_batch(values[rows])) if feed.held.tokens == 0 else self._read(layer, kv_heads, index, options)
+                (_as_batch(keys[rows]), _as_batch(values[rows])) if entry.cache.tokens == 0 else self._read(layer, kv_heads, index, options)
             )
-            early = None if turned is None else turned[rows].unsqueeze(0)
-            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), early, past, options)[0]
-            first += len(feed.tokens)
+            rerotated_rows = None if rerotated is None else rerotated[rows].unsqueeze(0)
+            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), rerotated_rows, past, options)[0]
+            first += len(entry.tokens)
         return out
 
-    def _attend_group(self, layer: int, queries: Tensor, turned: Tensor | None, kv_heads: int, options: Options) -> Tensor:
-        """[rows, H, D] to [rows, H, E]; first tokens are scored against `turned` where there is one."""
+    def _attend_group(self, layer: int, queries: Tensor, rerotated: Tensor | None, kv_heads: int, options: Options) -> Tensor:
+        """[rows, H, D] to [rows, H, E]; first tokens are scored against `rerotated` where there is one."""
         cached = self._read(layer, kv_heads, None, options)
-        query, early = self._padded(queries), None if turned is None else self._padded(turned)
+        query, rerotated_rows = self._padded(queries), None if rerotated is None else self._padded(rerotated)
 
         def mask() -> Tensor:
             return self._group_mask(queries.shape[1] // kv_heads, options.window, queries.dtype)
 
-        def sight() -> Seen:
+        def bounds() -> AttentionMask:
             positions = self._group_positions()
-            return Seen(positions=positions, window=options.window, evicted=last_evicted(self.pool.room.kept, positions))
+            return AttentionMask(positions=positions, window=options.window, evicted=last_evicted(self.pool.config.retention, positions))
 
-        out = self._compute(self._call(query, early, cached, (mask, sight), options)).flatten(0, 1)
+        out = self._compute(self._call(query, rerotated_rows, cached, (mask, bounds), options)).flatten(0, 1)
         return out if self._real is None else out.index_select(0, self._real)
 
     def _padded(self, queries: Tensor) -> Tensor:
@@ -125,18 +125,20 @@ class AttentionStep:
         spread = queries if self._spread is None else queries.index_select(0, self._spread)
         return spread.reshape(len(self.group), self._width, *queries.shape[1:])
 
-    def _attend_chunk(self, index: int, query: Tensor, turned: Tensor | None, cached: tuple[KvBatch, KvBatch], options: Options) -> Tensor:
+    def _attend_chunk(
+        self, index: int, query: Tensor, rerotated: Tensor | None, cached: tuple[KvBatch, KvBatch], options: Options
+    ) -> Tensor:
         """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where its attention is causal by itself."""
         kv_heads, length = cached[0].rows.shape[1:3]
         past, width = _stored(self.chunks[index]), query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
 
-        def sight() -> Seen:
+        def bounds() -> AttentionMask:
             positions = torch.arange(past, past + width, device=self.pool.device).unsqueeze(0)
-            return Seen(positions=positions, window=window, evicted=last_evicted(self.pool.room.kept, positions[:, :1]))
+            return AttentionMask(positions=positions, window=window, evicted=last_evicted(self.pool.config.retention, positions[:, :1]))
 
         def mask() -> Tensor:
-            seen = sight()
+            seen = bounds()
             hidden = kernel.additive_mask(seen.positions, length, query.dtype, window, seen.evicted)
             hidden = self._patterned(hidden, seen.positions)
             return kernel.widen_mask(hidden, query.shape[2] // kv_heads)
@@ -144,40 +146,40 @@ class AttentionStep:
         def shared() -> Tensor:
             return self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
 
-        pattern = self.sight.of_prompt(self.pool.room.kept, window, past + width)
-        skips = self.sight.pattern is not None or self.implementation not in ("eager", "flex")
+        pattern = self.visibility.of_prompt(self.pool.config.retention, window, past + width)
+        skips = self.visibility.pattern is not None or self.implementation not in ("eager", "flex")
         if pattern is not None and skips and cached[0].rows.shape == cached[1].rows.shape:
             keys, values = (batch.scaled()[:, :, : past + width].transpose(1, 2) for batch in cached)
             return block_sparse_attention(query, keys, values, pattern, options.scale, options.softcap, options.sinks)
 
-        is_causal = past == 0 and window is None and self.sight.pattern is None
-        return self._compute(self._call(query, turned, cached, (shared, sight), options, is_chunk=True, is_causal=is_causal))
+        is_causal = past == 0 and window is None and self.visibility.pattern is None
+        return self._compute(self._call(query, rerotated, cached, (shared, bounds), options, is_chunk=True, is_causal=is_causal))
 
     def _call(
         self,
         query: Tensor,
-        turned: Tensor | None,
+        rerotated: Tensor | None,
         cached: tuple[KvBatch, KvBatch],
-        seen: tuple[Callable[[], Tensor], Callable[[], Seen]],
+        seen: tuple[Callable[[], Tensor], Callable[[], AttentionMask]],
         options: Options,
         *,
         is_chunk: bool = False,
         is_causal: bool = False,
     ) -> Call:
-        mask, sight = seen
-        kept = self.pool.room.kept
+        mask, bounds = seen
+        retention = self.pool.config.retention
         return Call(
             query=query,
             cached=cached,
             mask=mask,
-            sight=None if self.sight.pattern is not None else sight,
-            most=0 if is_chunk else self.pool.room.sequences,
+            bounds=None if self.visibility.pattern is not None else bounds,
+            most=0 if is_chunk else self.pool.config.sequences,
             is_causal=is_causal,
             scale=options.scale,
             softcap=options.softcap,
             sinks=options.sinks,
-            turned=turned,
-            first=0 if kept is None else kept.first,
+            rerotated=rerotated,
+            first=0 if retention is None else retention.first,
         )
 
     def _compute(self, call: Call) -> Tensor:
@@ -204,8 +206,8 @@ class AttentionStep:
 
     def _writing(self, kv_heads: int) -> Writing:
         """Where the new tokens go."""
-        feeds = (*self.group, *self.chunks)
-        return self._once(("write", kv_heads), lambda: self.pool.writing(self._block, self._offset, _spans(feeds), kv_heads))
+        inputs = (*self.group, *self.chunks)
+        return self._once(("write", kv_heads), lambda: self.pool.writing(self._block, self._offset, _spans(inputs), kv_heads))
 
     def _group_positions(self) -> Tensor:
         """Places [N, W] of the group's tokens among those that are stored."""
@@ -216,15 +218,15 @@ class AttentionStep:
 
     def _group_blocks(self) -> Tensor | None:
         """The blocks [N, B'] that a pattern lets the group see; `None` to read all."""
-        pattern, room = self.sight.pattern, self.pool.room
-        if pattern is None or room.is_contiguous or room.has_ring:
+        pattern, config = self.visibility.pattern, self.pool.config
+        if pattern is None or config.is_contiguous or config.has_ring:
             return None
         length = self.pool.read_length(self._group_length)
-        return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, room.block_tokens))
+        return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, config.block_tokens))
 
     def _read(self, layer: int, kv_heads: int, chunk: int | None, options: Options) -> tuple[KvBatch, KvBatch]:
         """What the group sees, or one of the chunks; with scales for those who apply them to scores and not to keys."""
-        is_plain = options.softcap is None and options.sinks is None and self._turns is None
+        is_plain = options.softcap is None and options.sinks is None and self._rerotations is None
         at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
         return self.pool.read(layer, at, apart=self.autotuner is not None or self.implementation != "sdpa" or not is_plain)
 
@@ -238,18 +240,18 @@ class AttentionStep:
 
         def mask() -> Tensor:
             positions, length = self._group_positions(), self.pool.read_length(self._group_length)
-            hidden = kernel.additive_mask(positions, length, dtype, window, last_evicted(self.pool.room.kept, positions))
+            hidden = kernel.additive_mask(positions, length, dtype, window, last_evicted(self.pool.config.retention, positions))
             hidden, blocks = self._patterned(hidden, positions), self._group_blocks()
-            chosen = hidden if blocks is None else of_blocks(hidden, blocks, self.pool.room.block_tokens)
+            chosen = hidden if blocks is None else of_blocks(hidden, blocks, self.pool.config.block_tokens)
             return kernel.widen_mask(chosen, groups)
 
         return self._once(("group-mask", groups, window, dtype), mask)
 
     def _patterned(self, mask: Tensor, positions: Tensor) -> Tensor:
         """The mask [N, W, L] with what the pattern leaves out hidden too."""
-        if self.sight.pattern is None:
+        if self.visibility.pattern is None:
             return mask
-        seen = self.sight.pattern.allows(positions.unsqueeze(-1), torch.arange(mask.shape[2], device=mask.device))
+        seen = self.visibility.pattern.allows(positions.unsqueeze(-1), torch.arange(mask.shape[2], device=mask.device))
         return mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
 
     def _once(self, name: tuple[object, ...], make: Callable[[], T]) -> T:
@@ -276,10 +278,10 @@ def _as_batch(rows: Tensor) -> KvBatch:
     return KvBatch(rows.transpose(0, 1).contiguous().unsqueeze(0))
 
 
-def _stored(feed: SequenceInput) -> int:
+def _stored(entry: SequenceInput) -> int:
     """Tokens that the sequence's blocks hold before the new ones."""
-    return feed.held.tokens - feed.held.evicted
+    return entry.cache.tokens - entry.cache.evicted
 
 
-def _spans(feeds: Sequence[SequenceInput]) -> tuple[Span, ...]:
-    return tuple(Span(feed.held.row, _stored(feed), len(feed.tokens)) for feed in feeds)
+def _spans(inputs: Sequence[SequenceInput]) -> tuple[Span, ...]:
+    return tuple(Span(entry.cache.row, _stored(entry), len(entry.tokens)) for entry in inputs)

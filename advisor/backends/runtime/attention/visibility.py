@@ -31,11 +31,11 @@ class Visibility:
         """The shorter of a layer's own window and the chosen one."""
         return self.window if window is None else min(window, self.window or window)
 
-    def of_prompt(self, kept: CacheRetention | None, window: int | None, length: int) -> BlockPattern | None:
+    def of_prompt(self, retention: CacheRetention | None, window: int | None, length: int) -> BlockPattern | None:
         """The blocks that a chunk at the end of `length` keys visits, where that spares some; `None` for a mask over all of them."""
         if self.pattern is not None:
             return self.pattern
-        if window is None or length < SKIPPING_PAYS * window or (kept is not None and (kept.first or kept.window < window)):
+        if window is None or length < SKIPPING_PAYS * window or (retention is not None and (retention.first or retention.window < window)):
             return None
         return BlockPattern(window=window)
 
@@ -43,23 +43,23 @@ class Visibility:
 PLAIN = Visibility()
 
 
-def last_evicted(kept: CacheRetention | None, anchors: Tensor) -> tuple[Tensor, int] | None:
-    """The last place that tokens who read the cache from `anchors` [N, W] see no more, and where such places begin."""
-    return None if kept is None else (anchors - kept.window, kept.first)
+def last_evicted(retention: CacheRetention | None, query_positions: Tensor) -> tuple[Tensor, int] | None:
+    """The last place that tokens who read the cache from `query_positions` [N, W] see no more, and where such places begin."""
+    return None if retention is None else (query_positions - retention.window, retention.first)
 
 
-def rerotations(kept: CacheRetention | None, anchors: Sequence[int]) -> list[int] | None:
+def rerotations(retention: CacheRetention | None, query_positions: Sequence[int]) -> list[int] | None:
     """How far queries that read the cache from these places are turned back for the first tokens; `None` where none is."""
-    if kept is None or not kept.first:
+    if retention is None or not retention.first:
         return None
-    found = [kept.rerotation(place) for place in anchors]
-    return found if any(found) else None
+    distances = [retention.rerotation(position) for position in query_positions]
+    return distances if any(distances) else None
 
 
 def visited(pattern: BlockPattern, positions: Tensor, length: int, block_tokens: int) -> Tensor:
     """The blocks [N, B'] of `length` keys in which a query at `positions` [N, W] sees a key; the shorter lists end in unseen blocks."""
-    places = torch.arange(length, device=positions.device)
-    seen = pattern.allows(positions.unsqueeze(-1), places).any(1).view(len(positions), -1, block_tokens).any(-1)
+    key_positions = torch.arange(length, device=positions.device)
+    seen = pattern.allows(positions.unsqueeze(-1), key_positions).any(1).view(len(positions), -1, block_tokens).any(-1)
     most = int(seen.sum(1).max())
     return seen.int().argsort(dim=1, descending=True, stable=True)[:, :most]
 

@@ -17,13 +17,13 @@ class BlockTables:
 
     def put(self, row: int, first: int, blocks: Sequence[int]) -> None:
         """From place `first` on, the sequence at `row` holds these blocks."""
-        self._changed.update({(row, first + place): block for place, block in enumerate(blocks)})
+        self._changed.update({(row, first + index): block for index, block in enumerate(blocks)})
 
     def on_device(self) -> Tensor:
         """The table [rows, columns] int32 with every change so far; always the same memory."""
         if self._changed:
-            entries = [(row, place, block) for (row, place), block in self._changed.items()]
-            rows, places, blocks = upload(list(zip(*entries, strict=True)), self._table.device)
-            self._table.index_put_((rows, places), blocks.to(torch.int32))
+            entries = [(row, index, block) for (row, index), block in self._changed.items()]
+            rows, columns, blocks = upload(list(zip(*entries, strict=True)), self._table.device)
+            self._table.index_put_((rows, columns), blocks.to(torch.int32))
             self._changed.clear()
         return self._table

@@ -22,8 +22,8 @@ class Writing:
         """The same for keys and values in one memory, the values after `memory_rows` rows, and after `tokens` in what is written."""
         newest = self.newest
         if newest is not None:
-            kept = None if newest.tokens is None else _and_beyond(newest.tokens, tokens)
-            newest = RingWrite(kept, _and_beyond(newest.rows, ring_rows))
+            tokens_of_both = None if newest.tokens is None else _and_beyond(newest.tokens, tokens)
+            newest = RingWrite(tokens_of_both, _and_beyond(newest.rows, ring_rows))
         return Writing(_and_beyond(self.rows, memory_rows), newest)
 
 
@@ -43,5 +43,5 @@ class Reading:
         return Reading(_and_beyond(self.index, memory_heads), self.tokens, newest)
 
 
-def _and_beyond(places: Tensor, offset: int) -> Tensor:
-    return torch.cat((places, places + offset))
+def _and_beyond(indices: Tensor, offset: int) -> Tensor:
+    return torch.cat((indices, indices + offset))

@@ -14,7 +14,7 @@ Key = tuple[int, tuple[int, ...]]
 
 
 @dataclass(slots=True)
-class _Kept:
+class _CachedBlock:
     """A block that is known: its place in the chains, and how many sequences hold it."""
 
     link: int
@@ -30,7 +30,7 @@ class PrefixCache:
 
     def __init__(self) -> None:
         self._by_key: dict[Key, int] = {}
-        self._kept: dict[int, _Kept] = {}
+        self._blocks: dict[int, _CachedBlock] = {}
         self._idle: dict[int, None] = {}
         self._links = START
 
@@ -41,7 +41,7 @@ class PrefixCache:
 
     def contains(self, block: int) -> bool:
         """Whether the block is in a chain."""
-        return block in self._kept
+        return block in self._blocks
 
     def find(self, before: int, tokens: Sequence[int]) -> int | None:
         """The block with these tokens after the link `before`."""
@@ -49,34 +49,34 @@ class PrefixCache:
 
     def hash_of(self, block: int) -> int:
         """What the blocks after a known one are found by."""
-        return self._kept[block].link
+        return self._blocks[block].link
 
     def acquire(self, block: int) -> None:
         """One sequence more holds a known block."""
-        self._kept[block].holders += 1
+        self._blocks[block].holders += 1
         self._idle.pop(block, None)
 
     def add(self, before: int, tokens: Sequence[int], block: int) -> int:
         """Make the block of a sequence known and return its link; a sequence that was faster keeps its own block there."""
         key = (before, tuple(tokens))
-        known = self._by_key.get(key)
-        if known is not None:
-            return self._kept[known].link
+        existing = self._by_key.get(key)
+        if existing is not None:
+            return self._blocks[existing].link
         self._links += 1
         self._by_key[key] = block
-        self._kept[block] = _Kept(self._links, key, 1)
+        self._blocks[block] = _CachedBlock(self._links, key, 1)
         return self._links
 
     def release(self, block: int) -> None:
         """One sequence less holds a known block."""
-        kept = self._kept[block]
-        kept.holders -= 1
-        if kept.holders == 0:
+        cached = self._blocks[block]
+        cached.holders -= 1
+        if cached.holders == 0:
             self._idle[block] = None
 
     def evict_lru(self) -> int:
         """Forget the block that nobody has held for longest, and return it."""
         block = next(iter(self._idle))
         del self._idle[block]
-        del self._by_key[self._kept.pop(block).key]
+        del self._by_key[self._blocks.pop(block).key]
         return block

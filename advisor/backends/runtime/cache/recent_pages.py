@@ -60,8 +60,8 @@ class Ring:
     def write(self, at: RingWrite, new: Tensor) -> None:
         """Keep those of the new rows [T, K, D] that belong to a last page."""
         width = self.data.shape[-1]
-        kept = new if at.tokens is None else new.index_select(0, at.tokens)
-        self.data.view(-1, width).index_copy_(0, at.rows, kept.reshape(-1, width))
+        recent = new if at.tokens is None else new.index_select(0, at.tokens)
+        self.data.view(-1, width).index_copy_(0, at.rows, recent.reshape(-1, width))
 
     def lay_over(self, at: RingRead, rows: Tensor, scales: Tensor | None) -> None:
         """Put the pages in the place of their rounded copies, in contiguous `rows` [N, K, L, D], and ones in `scales` [N, K, L]."""
@@ -80,16 +80,16 @@ def ring_write(spans: Sequence[Span], page: int, kv_heads: int, device: torch.de
     """Where a step's tokens go: of each sequence, those of its last page and of the one before."""
     tokens, slots, offsets, passed = [], [], [], 0
     for span in spans:
-        for place in range(max(span.first, (span.last // page - 1) * page), span.last + 1):
-            tokens.append(passed + place - span.first)
-            slots.append(span.row * RECENT_PAGES + place // page % RECENT_PAGES)
-            offsets.append(place % page)
+        for position in range(max(span.first, (span.last // page - 1) * page), span.last + 1):
+            tokens.append(passed + position - span.first)
+            slots.append(span.row * RECENT_PAGES + position // page % RECENT_PAGES)
+            offsets.append(position % page)
         passed += span.count
     slot, offset = (torch.tensor(numbers, dtype=torch.int64, device=device) for numbers in (slots, offsets))
     heads = torch.arange(kv_heads, device=device)
     rows = ((slot.unsqueeze(1) * kv_heads + heads) * page + offset.unsqueeze(1)).reshape(-1)
-    kept = None if len(tokens) == passed else torch.tensor(tokens, dtype=torch.int64, device=device)
-    return RingWrite(kept, rows)
+    recent = None if len(tokens) == passed else torch.tensor(tokens, dtype=torch.int64, device=device)
+    return RingWrite(recent, rows)
 
 
 def ring_read(spans: Sequence[Span], page: int, length: int, kv_heads: int, device: torch.device) -> RingRead:
@@ -102,9 +102,9 @@ def ring_read(spans: Sequence[Span], page: int, length: int, kv_heads: int, devi
     head, offset = torch.arange(kv_heads, device=device).view(1, -1, 1), torch.arange(page, device=device)
     number = last // page
     rows = ((row * RECENT_PAGES + number % RECENT_PAGES) * kv_heads + head) * page + offset
-    place = number * page + offset
-    replaced = (sequence * kv_heads + head) * length + place
+    position = number * page + offset
+    replaced = (sequence * kv_heads + head) * length + position
     if length % page == 0:
         return RingRead(rows.reshape(-1), replaced.reshape(-1))
-    inside = (place < length).expand_as(rows)
+    inside = (position < length).expand_as(rows)
     return RingRead(rows[inside], replaced[inside])

@@ -108,11 +108,11 @@ class Quantised:
     def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
         """See `Store`."""
         stored = gather(self._bytes, at.index, at.tokens).view(self.data.dtype)
-        kept = gather(self.scales, at.index, at.tokens).squeeze(3)
+        stored_scales = gather(self.scales, at.index, at.tokens).squeeze(3)
         if apart:
-            rows, scales = levels(stored, self.kv_format, self.dtype), kept.to(self.dtype)
+            rows, scales = levels(stored, self.kv_format, self.dtype), stored_scales.to(self.dtype)
         else:
-            rows, scales = dequantise(stored, kept, self.kv_format, self.dtype), None
+            rows, scales = dequantise(stored, stored_scales, self.kv_format, self.dtype), None
         if self.recent is not None and at.newest is not None:
             self.recent.lay_over(at.newest, rows, scales)
         return KvBatch(rows, scales)

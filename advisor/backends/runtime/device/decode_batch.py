@@ -10,7 +10,7 @@ from advisor.backends.runtime.device.token_ring import upload
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Placed:
+class DecodeEntry:
     """One sequence that is about to decode a token."""
 
     number: int
@@ -27,7 +27,7 @@ class Placed:
     """Where it stands among the tokens of the step before, for a token not known yet."""
 
 
-class Lanes:
+class DecodeBatch:
     """Tensors [M] that outlive steps, so that a captured graph finds and moves them on by itself."""
 
     def __init__(self, most: int, device: torch.device) -> None:
@@ -37,34 +37,36 @@ class Lanes:
         self._expected: list[tuple[int, int, int, int]] = []
         self._count = 0
 
-    def follow(self, placed: Sequence[Placed], count: int, before: Tensor | None) -> None:
+    def set_entries(self, entries: Sequence[DecodeEntry], count: int, before: Tensor | None) -> None:
         """Make the first `count` lanes those sequences and padding; `before` holds the tokens of the step before.
 
-        Where they are what the last `moved_on` left, the device has everything already.
+        Where they are what the last `advance` left, the device has everything already.
         """
-        wanted = [(each.number, each.row, each.position, each.stored) for each in placed]
+        wanted = [(entry.number, entry.row, entry.position, entry.stored) for entry in entries]
         if wanted == self._expected and count == self._count:
             return
-        device, padding = self.ids.device, [0] * (count - len(placed))
-        columns = zip(*((each.number, each.row, each.position, each.stored, each.token or 0, each.source) for each in placed), strict=True)
-        known = [1 if each.token is not None else 0 for each in placed]
-        packet = upload([[*column, *padding] for column in columns] + [[*known, *padding]] + [[1] * len(placed) + padding], device)
-        numbers, rows, positions, stored, given, sources, is_known, live = packet
-        if before is not None and not all(known):
-            given = torch.where(is_known.bool(), given, before.index_select(0, sources))
-        for lane, value in (
+        device, padding = self.ids.device, [0] * (count - len(entries))
+        columns = zip(
+            *((entry.number, entry.row, entry.position, entry.stored, entry.token or 0, entry.source) for entry in entries), strict=True
+        )
+        is_known = [1 if entry.token is not None else 0 for entry in entries]
+        packet = upload([[*column, *padding] for column in columns] + [[*is_known, *padding]] + [[1] * len(entries) + padding], device)
+        numbers, rows, positions, stored, given, sources, has_token, live = packet
+        if before is not None and not all(is_known):
+            given = torch.where(has_token.bool(), given, before.index_select(0, sources))
+        for tensor, value in (
             (self.numbers, numbers), (self.rows, rows), (self.positions, positions), (self.stored, stored), (self.ids, given),
             (self.live, live),
         ):  # fmt: skip
-            lane[:count].copy_(value)
+            tensor[:count].copy_(value)
         self._expected, self._count = wanted, count
 
-    def moved_on(self, tokens: Tensor, count: int) -> None:
+    def advance(self, tokens: Tensor, count: int) -> None:
         """On the device: every live lane's chosen token becomes the one it feeds next, one place on."""
         self.ids[:count].copy_(tokens)
         self.positions[:count].add_(self.live[:count])
         self.stored[:count].add_(self.live[:count])
 
-    def note_moved(self) -> None:
+    def note_advanced(self) -> None:
         """On the host: the same, whether the device did it in a graph or not."""
         self._expected = [(number, row, position + 1, stored + 1) for number, row, position, stored in self._expected]

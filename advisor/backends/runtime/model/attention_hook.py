@@ -40,10 +40,10 @@ class Rope:
 
 
 @runtime_checkable
-class AttendsUnturned(Protocol):
+class AttendsUnrotated(Protocol):
     """One that turns queries and keys by their positions itself."""
 
-    def attend_unturned(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
+    def attend_unrotated(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
         """As `Attends.attend_rows`, before the rotary embedding; queries may be written over."""
 
 

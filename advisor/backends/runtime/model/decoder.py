@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from advisor.backends.model.quantised_linear import Product
-from advisor.backends.runtime.model.attention_hook import Attends, AttendsUnturned, Options, Rope
+from advisor.backends.runtime.model.attention_hook import Attends, AttendsUnrotated, Options, Rope
 from advisor.backends.runtime.model.row_operators import Norm, RowOperators
 
 
@@ -60,7 +60,7 @@ class Decoder:
         """Logits [R, V] of `rows`, or of all, of tokens `ids` [T] at `positions` [T]."""
         hidden = functional.embedding(ids, self.embedding)
         cos, sin = self.rotary(hidden.unsqueeze(0), positions.unsqueeze(0))
-        attend = _turning(step, cos[0], sin[0])
+        attend = _rotary_attention(step, cos[0], sin[0])
         normed = self.layers[0].before_attention(hidden)
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
@@ -77,24 +77,24 @@ Attend = Callable[[int, Tensor, Tensor, Options], Tensor]
 """Attention of a layer: queries and keys [T, H + K, D] before their rotation and values [T, K, D] to [T, H, D]."""
 
 
-def _turning(step: Attends, cos: Tensor, sin: Tensor) -> Attend:
+def _rotary_attention(step: Attends, cos: Tensor, sin: Tensor) -> Attend:
     """Attention by `step` with the rotary embedding of [T, D'] cosines and sines, which it applies itself if it can."""
-    if isinstance(step, AttendsUnturned):
+    if isinstance(step, AttendsUnrotated):
         rope = Rope(cos.contiguous(), sin.contiguous())
 
         def attend(index: int, queries_keys: Tensor, values: Tensor, options: Options) -> Tensor:
             heads = queries_keys.shape[1] - values.shape[1]
-            return step.attend_unturned(index, queries_keys[:, :heads], queries_keys[:, heads:], values, rope, options)
+            return step.attend_unrotated(index, queries_keys[:, :heads], queries_keys[:, heads:], values, rope, options)
 
         return attend
     half = sin.shape[-1] // 2
     wide_cos, signed_sin = cos.unsqueeze(1), torch.cat((-sin[:, :half], sin[:, half:]), -1).unsqueeze(1)
 
-    def attend_turned(index: int, queries_keys: Tensor, values: Tensor, options: Options) -> Tensor:
-        heads, turned = queries_keys.shape[1] - values.shape[1], _turned(queries_keys, wide_cos, signed_sin)
-        return step.attend_rows(index, turned[:, :heads], turned[:, heads:], values, options)
+    def attend_rotated(index: int, queries_keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        heads, rotated = queries_keys.shape[1] - values.shape[1], _rotated(queries_keys, wide_cos, signed_sin)
+        return step.attend_rows(index, rotated[:, :heads], rotated[:, heads:], values, options)
 
-    return attend_turned
+    return attend_rotated
 
 
 def _attended(layer: DecoderLayer, index: int, attend: Attend, normed: Tensor) -> Tensor:
@@ -115,12 +115,12 @@ def _fed_forward(layer: DecoderLayer, x: Tensor, operators: RowOperators) -> Ten
     return first.view(x.shape)
 
 
-def _turned(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
+def _rotated(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """Rotary embedding of [T, H, D] on its first D' elements, halves paired; rounded step by step as `transformers` does.
 
     `cos` and `signed_sin` are [T, 1, D'], the sines of the first half negative.
     """
     width = cos.shape[-1]
     if width < x.shape[-1]:
-        return torch.cat((_turned(x[..., :width], cos, signed_sin), x[..., width:]), -1)
+        return torch.cat((_rotated(x[..., :width], cos, signed_sin), x[..., width:]), -1)
     return (x * cos).add_(x.roll(width // 2, -1).mul_(signed_sin))

@@ -59,7 +59,7 @@ class Prepared:
     forward: Forward
     heads: tuple[KvShape, ...]
     """What each layer caches."""
-    asked: tuple[LayerAttention, ...]
+    attention: tuple[LayerAttention, ...]
     """What each layer asks of attention."""
     fallback_reason: str | None
     """Why the model's own code runs; `None` where ours does."""
@@ -67,7 +67,7 @@ class Prepared:
     @property
     def windows(self) -> tuple[int | None, ...]:
         """The newest tokens that each layer sees by itself; `None` for all."""
-        return tuple(asked.options.window for asked in self.asked)
+        return tuple(attention.options.window for attention in self.attention)
 
 
 @contextmanager
@@ -95,18 +95,18 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None)
     with torch.inference_mode():
         logits = trial.run(own, model)
     heads = trial.heads_of(model)
-    asked = tuple(LayerAttention(trial.query_heads[layer], trial.options[layer]) for layer in range(len(heads)))
-    why = unsupported_reason(model)
-    if why is not None:
-        return Prepared(own, heads, asked, why)
+    attention = tuple(LayerAttention(trial.query_heads[layer], trial.options[layer]) for layer in range(len(heads)))
+    reason = unsupported_reason(model)
+    if reason is not None:
+        return Prepared(own, heads, attention, reason)
     with ExitStack() as attempt:
         ours = build(model, trial.options, operators or plain(), attempt)
         with torch.inference_mode():
-            why = _difference(_ProbeRun().run(ours, model), logits, _tolerance(model))
-        if why is None:
+            reason = _difference(_ProbeRun().run(ours, model), logits, _tolerance(model))
+        if reason is None:
             undo.push(attempt.pop_all())
-            return Prepared(ours, heads, asked, None)
-    return Prepared(own, heads, asked, why)
+            return Prepared(ours, heads, attention, None)
+    return Prepared(own, heads, attention, reason)
 
 
 @dataclass(slots=True)
@@ -130,8 +130,8 @@ class _ProbeRun:
         self.calls += 1
         self.options[layer], self.query_heads[layer] = options, queries.shape[1]
         self.heads[layer] = KvShape(kv_heads=keys.shape[1], key_width=keys.shape[2], value_width=values.shape[2])
-        places = torch.arange(len(queries), device=queries.device).unsqueeze(0)
-        mask = widen_mask(additive_mask(places, len(queries), queries.dtype), queries.shape[1] // keys.shape[1])
+        positions = torch.arange(len(queries), device=queries.device).unsqueeze(0)
+        mask = widen_mask(additive_mask(positions, len(queries), queries.dtype), queries.shape[1] // keys.shape[1])
         key, value = (rows.transpose(0, 1).unsqueeze(0).contiguous() for rows in (keys, values))
         return written_out(queries.unsqueeze(0), key, value, mask, scale=options.scale, softcap=options.softcap, sinks=options.sinks)[0]
 

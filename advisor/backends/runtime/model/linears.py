@@ -12,16 +12,16 @@ from advisor.backends.model.quantised_linear import Product, QuantisedLinear
 from advisor.kernels.torch_private import blocked_product, has_bf16_blocks, reorder_linear_weight
 
 
-def product(linears: Sequence[nn.Module], kept: frozenset[int], undo: ExitStack) -> Product:
+def product(linears: Sequence[nn.Module], unchanged: frozenset[int], undo: ExitStack) -> Product:
     """The outputs of linears that read the same input, side by side, in one product where their kind allows it.
 
-    Weights whose ids are in `kept` stay as they are. What is done to the others' memory, `undo` takes back.
+    Weights whose ids are in `unchanged` stay as they are. What is done to the others' memory, `undo` takes back.
     """
     if not all(type(linear) is nn.Linear for linear in linears):
         return _quantised(linears)
     plain = [linear for linear in linears if isinstance(linear, nn.Linear)]
     biases = _biases(plain)
-    if not any(id(linear.weight) in kept for linear in plain):
+    if not any(id(linear.weight) in unchanged for linear in plain):
         if _packs(plain[0].weight):
             return _packed(plain, biases, undo)
         if len(plain) > 1:
@@ -44,10 +44,10 @@ def _quantised(linears: Sequence[nn.Module]) -> Product:
             whole = joined(linears) if len(linears) > 1 else linears[0]
     except ValueError:
         return _apart(linears)
-    bare = whole.bare() if isinstance(whole, QuantisedLinear) else None
-    if bare is None:
+    raw = whole.raw_product() if isinstance(whole, QuantisedLinear) else None
+    if raw is None:
         return lambda x: whole(x)
-    most, run = bare
+    most, run = raw
     return lambda x: run(x) if x.shape[0] <= most and x.dtype == torch.bfloat16 and x.is_contiguous() else whole(x)
 
 
@@ -94,12 +94,12 @@ def _lay_side_by_side(linears: Sequence[nn.Linear]) -> None:
 
 def _are_adjacent(weights: Sequence[Tensor]) -> bool:
     """Whether contiguous matrices follow each other in one memory."""
-    place = weights[0].storage_offset()
+    offset = weights[0].storage_offset()
     for weight in weights:
-        elsewhere = weight.untyped_storage().data_ptr() != weights[0].untyped_storage().data_ptr() or weight.storage_offset() != place
+        elsewhere = weight.untyped_storage().data_ptr() != weights[0].untyped_storage().data_ptr() or weight.storage_offset() != offset
         if elsewhere or not weight.is_contiguous():
             return False
-        place += weight.numel()
+        offset += weight.numel()
     return True
 
 

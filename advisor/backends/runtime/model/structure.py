@@ -42,10 +42,10 @@ def unsupported_reason(model: Any) -> str | None:
 def build(model: Any, options: dict[int, Options], operators: RowOperators, undo: ExitStack) -> Decoder:
     """The decoder of a model without anything unusual; `options` are what its attention calls ask for, by layer."""
     inner = model.model
-    kept = frozenset({id(inner.embed_tokens.weight)})
+    unchanged = frozenset({id(inner.embed_tokens.weight)})
 
     def of(*linears: nn.Module) -> Product:
-        return product(linears, kept, undo)
+        return product(linears, unchanged, undo)
 
     return Decoder(
         embedding=inner.embed_tokens.weight.detach(),
