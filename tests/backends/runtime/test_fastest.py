@@ -46,7 +46,7 @@ def test_every_way_gives_the_same(sequences: int, tokens: int, keys: int, is_cau
     torch.testing.assert_close(able["sdpa"](asked), able["written-out"](asked), atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("asked", [{"softcap": 3.0}, {"sinks": torch.zeros(4)}, {"turned": torch.zeros(3, 1, 4, 8), "first": 2}])
+@pytest.mark.parametrize("asked", [{"softcap": 3.0}, {"sinks": torch.zeros(4)}, {"rerotated": torch.zeros(3, 1, 4, 8), "first": 2}])
 def test_what_fused_kernels_do_not_know_is_written_out(asked: dict[str, Any]) -> None:
     assert set(implementations(call(**asked))) == {"written-out"}
 

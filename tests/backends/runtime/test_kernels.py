@@ -22,6 +22,11 @@ PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching"
 MIXTURE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 
 
+def slow(*values: object) -> Any:
+    """A case that the interpreter takes seconds for, and whose claim another case makes by default."""
+    return pytest.param(*values, marks=pytest.mark.slow)
+
+
 def few_jobs(seed: int = 0, count: int = 2) -> list[GenerationRequest]:
     draw = random.Random(seed)
     return [GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 18))), draw.randint(2, 4)) for _ in range(count)]
@@ -34,15 +39,15 @@ def tokens(session: LoadedModel, jobs: Sequence[GenerationRequest], drive: Devic
 @pytest.mark.parametrize(
     ("architecture", "changes", "settings"),
     [
-        ("llama", {}, {}),
-        ("llama", {}, PAGED),
+        slow("llama", {}, {}),
+        slow("llama", {}, PAGED),
         ("llama", {"tie_word_embeddings": True}, {**PAGED, "kv_block_tokens": 4, "token_budget": 9}),
-        ("qwen2", {}, {**PAGED, "kv_prefix_reuse": True}),
+        slow("qwen2", {}, {**PAGED, "kv_prefix_reuse": True}),
         ("qwen3", {"head_dim": 16}, PAGED),
-        ("qwen3_moe", {"head_dim": 16, **MIXTURE}, PAGED),
-        ("mistral", {"sliding_window": 7}, {**PAGED, "kv_block_tokens": 4}),
-        ("gpt_neox", {}, PAGED),
-        ("gpt_oss", {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 7}, PAGED),
+        slow("qwen3_moe", {"head_dim": 16, **MIXTURE}, PAGED),
+        slow("mistral", {"sliding_window": 7}, {**PAGED, "kv_block_tokens": 4}),
+        slow("gpt_neox", {}, PAGED),
+        slow("gpt_oss", {"head_dim": 16, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 7}, PAGED),
         ("llama", {}, {**PAGED, "kv_block_tokens": 4, "decoding": "prompt-lookup", "draft_tokens": 2}),
     ],
 )
@@ -59,7 +64,7 @@ def test_the_devices_path_generates_the_models_own_tokens(
     assert tokens(session, jobs, KERNELS) == generate(model, jobs)
 
 
-@pytest.mark.parametrize("kv_format", ["fp8", "int8", "int4"])
+@pytest.mark.parametrize("kv_format", [slow("fp8"), slow("int8"), "int4"])
 def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
     kv_format: str, llama: Any, open_session: Callable[..., LoadedModel]
 ) -> None:
@@ -71,10 +76,10 @@ def test_every_format_of_the_cache_gives_the_tokens_of_the_plain_path(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"kv_window": 8},
+        slow({"kv_window": 8}),
         {"kv_window": 8, "kv_sink_tokens": 4},
-        {"attention_window": 6},
-        {"kv_window": 8, "kv_sink_tokens": 4, "kv_format": "int4"},
+        slow({"attention_window": 6}),
+        slow({"kv_window": 8, "kv_sink_tokens": 4, "kv_format": "int4"}),
     ],
 )
 def test_a_cache_that_forgets_is_read_as_on_the_plain_path(
@@ -93,6 +98,7 @@ def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open
     assert tokens(session, jobs, KERNELS) == tokens(session, jobs, DeviceOptions())
 
 
+@pytest.mark.slow
 def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = [GenerationRequest((3 + i, 4, 5), 7) for i in range(3)]
     session = open_session(llama, max_tokens=12, max_sequences=3, **{**PAGED, "kv_block_tokens": 4}, kv_capacity_tokens=20)
