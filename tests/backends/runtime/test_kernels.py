@@ -98,16 +98,23 @@ def test_a_cache_that_the_kernels_cannot_read_is_read_otherwise(llama: Any, open
     assert tokens(session, jobs, KERNELS) == tokens(session, jobs, DeviceOptions())
 
 
+TIGHT: dict[str, Any] = {"max_tokens": 12, "max_sequences": 3, **PAGED, "kv_block_tokens": 4, "kv_capacity_tokens": 20}
+"""A cache too small for three sequences of twelve tokens."""
+
+
+def test_preemption_on_the_devices_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    jobs = [GenerationRequest((3 + i, 4, 5), 7) for i in range(3)]
+    session = open_session(llama, **TIGHT)
+    plain = serve(session, jobs, concurrency=None)
+    assert plain.preemptions > 0
+    assert tokens(session, jobs, KERNELS) == [done.tokens for done in plain.finished]
+
+
 @pytest.mark.slow
 def test_preemption_and_ends_of_text_on_the_devices_path(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     jobs = [GenerationRequest((3 + i, 4, 5), 7) for i in range(3)]
-    session = open_session(llama, max_tokens=12, max_sequences=3, **{**PAGED, "kv_block_tokens": 4}, kv_capacity_tokens=20)
-    plain = serve(session, jobs, concurrency=None)
-    assert plain.preemptions > 0
-    wanted = [done.tokens for done in plain.finished]
-    assert tokens(session, jobs, KERNELS) == wanted
-    before = llama.generation_config.eos_token_id
-    llama.generation_config.eos_token_id = wanted[0][2]
+    session, before = open_session(llama, **TIGHT), llama.generation_config.eos_token_id
+    llama.generation_config.eos_token_id = serve(session, jobs, concurrency=None).finished[0].tokens[2]
     try:
         assert tokens(session, jobs, KERNELS, ignore_eos=False) == tokens(session, jobs, DeviceOptions(), ignore_eos=False)
     finally:
