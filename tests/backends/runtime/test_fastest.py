@@ -121,7 +121,9 @@ def test_a_way_that_fails_is_not_taken_and_the_reason_says_so(timed: Any, monkey
     def broken(_: Call) -> Tensor:
         raise RuntimeError("No available kernel")
 
-    monkeypatch.setattr("advisor.backends.runtime.attention.autotune.implementations", lambda _: {"sdpa": broken, "written-out": exact.written_out})
+    monkeypatch.setattr(
+        "advisor.backends.runtime.attention.autotune.implementations", lambda _: {"sdpa": broken, "written-out": exact.written_out}
+    )
     with autotuner.tuning(1.0):
         autotuner.compute(call())
     (reason,) = autotuner.reasons
