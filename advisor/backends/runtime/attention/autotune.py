@@ -61,7 +61,7 @@ class TunedChoice:
             f"{name} {1e6 * took:.0f} us" for name, took in sorted(self.seconds.items(), key=lambda item: item[1]) if took < inf
         )
         failed = [name for name, took in self.seconds.items() if took == inf]
-        return f"{self.shape.description}: {self.implementation} ({times}{'; not available: ' + ', '.join(failed) if failed else ''})"
+        return f"{self.shape.description}: {self.implementation} ({times}{'; not able: ' + ', '.join(failed) if failed else ''})"
 
 
 @dataclass(slots=True)
