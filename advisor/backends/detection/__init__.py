@@ -1,1 +1,1 @@
-"""What this machine is, and what else runs on it."""
+"""Detects the machine's processor, memory and GPUs, and contention by other processes."""

@@ -1,8 +1,8 @@
-"""The names that drivers give to the accelerators of the catalogue."""
+"""Drivers' names of the accelerators in the catalogue."""
 
 import re
 
-# After `_plain`: an exact name and the catalogue's id. Exact, because a suffix (Laptop GPU, Max-Q, D, SUPER) is another device.
+# Names after `_plain`, and ids of the catalogue. Names match exactly, because a suffix (Laptop GPU, Max-Q, D, SUPER) is another device.
 _IDS = {
     "t4": "t4",
     "v100 pcie 32gb": "v100-pcie-32g",
@@ -93,17 +93,17 @@ _IDS = {
 
 
 def match_accelerator_name(name: str) -> str | None:
-    """The catalogue's id for a driver's name, or `None`."""
+    """The id in the catalogue of a driver's device name; `None` where it is not in the catalogue."""
     return _IDS.get(_plain(name))
 
 
 def accelerator_ids() -> frozenset[str]:
-    """The ids that a driver's name can lead to."""
+    """All ids that `match_accelerator_name` can return."""
     return frozenset(_IDS.values())
 
 
 def _plain(name: str) -> str:
-    """Lower case, without vendor, brand and filler words, signs as spaces."""
+    """The name in lower case, without vendor, brand and filler words, with punctuation as spaces."""
     words = re.sub(r"\((r|tm)\)|[-_/]", " ", name.lower()).split()
     filler = {"nvidia", "tesla", "geforce", "amd", "radeon", "instinct", "intel", "graphics", "generation", "corporation"}
     return " ".join(word for word in words if word not in filler)

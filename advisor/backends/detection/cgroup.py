@@ -8,7 +8,10 @@ _NO_LIMIT = 1 << 60
 
 
 def cgroup_limits(root: Path) -> tuple[float | None, int | None, int]:
-    """Processors' worth of time, bytes of memory, and bytes used, of this process's cgroups and every one above; either version."""
+    """The least limits over this process's cgroups and their ancestors: CPU quota in processors, memory limit and memory use in bytes.
+
+    `root` is the folder with `proc` and `sys`. A limit is `None` where none is set.
+    """
     quotas: list[float] = []
     limits: list[tuple[int, int]] = []
     for line in file_text(root / "proc/self/cgroup").splitlines():
@@ -29,10 +32,10 @@ def cgroup_limits(root: Path) -> tuple[float | None, int | None, int]:
 
 
 def _upwards(mount: Path, path: str, other_mount: Path | None = None) -> list[Path]:
-    """The cgroup's folder and those above, up to the mount. In a container the path may be the host's: only the mount is there."""
+    """The cgroup's folder and its ancestors up to the mount. In a container `path` may be the host's, and only the mount exists."""
     mount = mount if mount.exists() or other_mount is None else other_mount
     folder = mount / path.strip("/")
-    return [place for place in (folder, *folder.parents) if place.is_relative_to(mount) and place.exists()]
+    return [ancestor for ancestor in (folder, *folder.parents) if ancestor.is_relative_to(mount) and ancestor.exists()]
 
 
 def _quota(words: list[str]) -> list[float]:
@@ -42,17 +45,17 @@ def _quota(words: list[str]) -> list[float]:
 
 
 def _limit(folder: Path, limit_name: str, used_name: str) -> list[tuple[int, int]]:
-    """Limit and use of a cgroup; file pages that can be dropped do not count as used."""
+    """Memory limit and use of a cgroup; reclaimable file pages do not count as used."""
     limit = file_text(folder / limit_name).strip()
     if not limit.isdigit() or int(limit) >= _NO_LIMIT:
         return []
     used = file_text(folder / used_name).strip()
-    droppable = re.search(r"^(?:total_)?inactive_file (\d+)$", file_text(folder / "memory.stat"), re.MULTILINE)
-    return [(int(limit), max(0, int(used or 0) - int(droppable[1] if droppable else 0)))]
+    reclaimable = re.search(r"^(?:total_)?inactive_file (\d+)$", file_text(folder / "memory.stat"), re.MULTILINE)
+    return [(int(limit), max(0, int(used or 0) - int(reclaimable[1] if reclaimable else 0)))]
 
 
 def file_text(path: Path) -> str:
-    """The file's text, or nothing where it does not exist or may not be read."""
+    """The file's text; empty where it does not exist or cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

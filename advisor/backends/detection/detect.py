@@ -1,4 +1,4 @@
-"""What this machine is: GPUs by NVML, optionally torch, and the host by the operating system; and how it reads as `Hardware`."""
+"""Detects this machine: GPUs with NVML and optionally torch, the host with the operating system; and converts it to `Hardware`."""
 
 import os
 import re
@@ -17,17 +17,17 @@ from advisor.profiles.hardware import Hardware, load_hardware
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detected:
-    """This machine, without host name, serial numbers or UUIDs."""
+    """The detected machine, without host name, serial numbers or UUIDs."""
 
     host: Host
     gpus: tuple[DetectedGpu, ...]
     torch: DetectedTorch | None
     notes: tuple[str, ...]
-    """What could not be read, and why."""
+    """What could not be detected, and why."""
 
     @property
     def devices(self) -> int:
-        """How many devices alike stand here: the GPUs of the first one's name, or the one CPU."""
+        """Number of GPUs with the first one's name, or 1 for a machine without GPU."""
         return sum(gpu.name == self.gpus[0].name for gpu in self.gpus) if self.gpus else 1
 
 
@@ -42,17 +42,16 @@ def detect(*, with_torch: bool = False, root: Path | None = None, nvml: Any = No
     gpus, hidden = visible_gpus(gpus, environ.get("CUDA_VISIBLE_DEVICES"))
     torch = None
     if with_torch:
-        torch, more, more_notes = torch_gpus(known=bool(gpus) or hidden is not None)
+        torch, more, more_notes = torch_gpus(skip_devices=bool(gpus) or hidden is not None)
         gpus += more
         notes += more_notes
     return Detected(host=read_host(root), gpus=tuple(gpu for gpu, _ in gpus), torch=torch, notes=(*notes, *([hidden] if hidden else [])))
 
 
 def match_accelerator(gpu: DetectedGpu) -> str | None:
-    """The catalogue's id of a GPU, by its name and memory.
+    """The id in the catalogue of a GPU with this name and memory size within 12 %; `None` where there is none.
 
-    A laptop, Max-Q or cut-down version has another name, and a version with less memory or a MIG slice another size, so that
-    none passes for the full card.
+    Laptop, Max-Q and cut-down versions differ in name, versions with less memory and MIG slices in memory size.
     """
     id = match_accelerator_name(gpu.name)
     if id is None or gpu.total_bytes is None:
@@ -63,8 +62,8 @@ def match_accelerator(gpu: DetectedGpu) -> str | None:
 def detected_hardware(detected: Detected) -> Hardware:
     """The first GPU, or without one the processor, as `Hardware`.
 
-    A GPU of the catalogue keeps its data sheet with the driver's memory total; another is computed from what the driver
-    says. Raises `AdvisorError` `hardware-unknown` where too little is known.
+    A GPU in the catalogue has its data sheet with the memory size that the driver reports; another is computed from the driver's
+    figures. Raises `AdvisorError` `hardware-unknown` where the driver or the system reports too little.
     """
     if not detected.gpus:
         return cpu_hardware(detected.host)
@@ -72,17 +71,17 @@ def detected_hardware(detected: Detected) -> Hardware:
     id = match_accelerator(gpu)
     if id is None:
         return gpu_hardware(gpu)
-    known = load_hardware(id)
+    sheet = load_hardware(id)
     if gpu.total_bytes is None:
-        return known
-    sources = {**known.sources, "memory_bytes": f"total that the driver reports on this machine ({gpu.via})"}
-    return known.model_copy(update={"memory_bytes": gpu.total_bytes, "sources": sources})
+        return sheet
+    sources = {**sheet.sources, "memory_bytes": f"total that the driver reports on this machine ({gpu.via})"}
+    return sheet.model_copy(update={"memory_bytes": gpu.total_bytes, "sources": sources})
 
 
 def fingerprint(detected: Detected) -> str:
-    """A name for this kind of machine, the same after each boot: no host name, no serial number.
+    """An identifier of this kind of machine that does not change between boots and contains no host name or serial number.
 
-    GPU, memory and count, capability and the driver's major version; without a GPU the processor, usable cores, best
+    Made of GPU, memory, count, compute capability and the driver's major version; without a GPU, of processor, usable cores, best
     instruction set and memory.
     """
     if detected.gpus:
@@ -101,13 +100,13 @@ _BEST_FIRST = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx_vnni", 
 
 
 def _slug(name: str) -> str:
-    """The telling words of a device's name: no marks, clock or core count."""
+    """A device's name in lower case with hyphens, without trademarks, clock and core count."""
     plain = re.sub(r"\((r|tm)\)|@.*$|\b\d+-core\b|\b(processor|cpu|with radeon graphics)\b", " ", name.lower())
     return re.sub(r"[^a-z0-9]+", "-", plain).strip("-") or "unknown"
 
 
 def _round_gib(total_bytes: int) -> int:
-    """The size that memory was sold as: rounded up, since firmware and kernel keep a part that changes between boots."""
+    """The nominal memory size in GiB: rounded up, since firmware and kernel reserve a part that changes between boots."""
     gib = total_bytes / GIB
     step = 1
     while step * 32 <= gib:

@@ -1,4 +1,4 @@
-"""The GPUs of this machine, asked of NVML and, on request, of torch."""
+"""Detects GPUs with NVML and, on request, with torch."""
 
 import importlib
 import os
@@ -10,35 +10,35 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectedGpu:
-    """A GPU that this process may use. `None` where the driver does not say."""
+    """A GPU that this process may use. A field is `None` where the driver does not report it."""
 
     index: int
     name: str
     via: str
-    """Who told: `nvml` or `torch`."""
+    """The library that reported it: `nvml` or `torch`."""
     total_bytes: int | None
     free_bytes: int | None
     driver: str | None
     compute_capability: str | None
     utilisation_pct: int | None = None
     busy_pids: tuple[int, ...] = ()
-    """Other processes that compute on it."""
+    """Other processes with a compute context on it."""
     sm_count: int | None = None
     sm_hertz: float | None = None
-    """Greatest clock of the multiprocessors."""
+    """Maximum clock of the multiprocessors."""
     memory_hertz: float | None = None
     memory_bus_bits: int | None = None
     tdp_w: float | None = None
 
     @property
     def busy(self) -> bool:
-        """Whether a timing taken now would be disturbed."""
+        """Whether other processes use the GPU, which disturbs timings."""
         return bool(self.busy_pids) or (self.utilisation_pct or 0) > 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectedTorch:
-    """What torch was built for and sees."""
+    """Torch's version, the toolkits that it was built with, and its number of threads."""
 
     version: str
     cuda: str | None
@@ -46,16 +46,19 @@ class DetectedTorch:
     threads: int
 
 
-Named = tuple[DetectedGpu, str]
-"""A GPU and its UUID, which is only used to honour CUDA_VISIBLE_DEVICES and then dropped."""
+GpuAndUuid = tuple[DetectedGpu, str]
+"""A GPU and its UUID, which is only used to apply CUDA_VISIBLE_DEVICES."""
 
 
-def nvml_gpus(root: Path, nvml: Any) -> tuple[list[Named], list[str]]:
-    """NVIDIA's GPUs, and a note where the driver's library could not be asked."""
+def nvml_gpus(root: Path, nvml: Any) -> tuple[list[GpuAndUuid], list[str]]:
+    """NVIDIA's GPUs according to NVML, and a note where it is missing or fails.
+
+    `root` is the folder with `proc` and `dev`; `nvml` is the module to use, `None` to import pynvml where a driver is installed.
+    """
     if nvml is None:
         if not _may_have_nvidia(root):
             return [], ["no NVIDIA driver found"]
-        nvml = importlib.import_module("pynvml")  # takes 0.1 s, so only where a driver is
+        nvml = importlib.import_module("pynvml")  # takes 0.1 s, so only where a driver is installed
     try:
         nvml.nvmlInit()
     except nvml.NVMLError as error:
@@ -71,13 +74,13 @@ def nvml_gpus(root: Path, nvml: Any) -> tuple[list[Named], list[str]]:
 
 
 def _may_have_nvidia(root: Path) -> bool:
-    """Device files say so on Linux, WSL's `dxg` included; elsewhere only the library can tell, and macOS has none."""
+    """Whether an NVIDIA driver may be installed: by its device files on Linux and WSL (`dxg`); always on Windows, never on macOS."""
     if not (root / "proc").exists():
         return os.name == "nt"
     return any((root / "dev").glob("nvidia*")) or (root / "dev/dxg").exists()
 
 
-def _gpu(nvml: Any, index: int, driver: str | None) -> Named:
+def _gpu(nvml: Any, index: int, driver: str | None) -> GpuAndUuid:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     memory = _ask(nvml, "nvmlDeviceGetMemoryInfo", handle)
     capability = _ask(nvml, "nvmlDeviceGetCudaComputeCapability", handle)
@@ -106,56 +109,59 @@ def _gpu(nvml: Any, index: int, driver: str | None) -> Named:
     return gpu, _word(_ask(nvml, "nvmlDeviceGetUUID", handle)) or ""
 
 
-def _ask(nvml: Any, question: str, *words: Any) -> Any:
-    """The answer, or `None` where this driver or this GPU does not support the question."""
-    ask = getattr(nvml, question, None)
-    if ask is None:
+def _ask(nvml: Any, function: str, *arguments: Any) -> Any:
+    """The result of an NVML function; `None` where the bindings, the driver or the GPU do not support it."""
+    call = getattr(nvml, function, None)
+    if call is None:
         return None
     try:
-        return ask(*words)
+        return call(*arguments)
     except nvml.NVMLError:
         return None
 
 
 def _word(answer: Any) -> str | None:
-    """Older bindings answer in bytes."""
+    """The string; older bindings return bytes."""
     return answer.decode() if isinstance(answer, bytes) else answer
 
 
 def _sm_count(cores: int | None, capability: tuple[int, ...] | None) -> int | None:
-    """Multiprocessors from FP32 cores: 64 to each on compute capability 7.x and 8.0, 128 otherwise (CUDA C programming guide)."""
+    """Multiprocessors, from FP32 cores: 64 per multiprocessor at compute capability 7.x and 8.0, else 128 (CUDA C Programming Guide)."""
     if not cores or not capability:
         return None
     return cores // (64 if capability[0] == 7 or capability == (8, 0) else 128)
 
 
-def visible_gpus(gpus: list[Named], visible: str | None) -> tuple[list[Named], str | None]:
-    """The GPUs that CUDA_VISIBLE_DEVICES leaves, in its order, and a note if it hides any. CUDA stops at the first bad word."""
+def visible_gpus(gpus: list[GpuAndUuid], visible: str | None) -> tuple[list[GpuAndUuid], str | None]:
+    """The GPUs that `visible`, the value of CUDA_VISIBLE_DEVICES, selects, in its order, and a note if it hides any.
+
+    Like CUDA, stops at the first invalid entry.
+    """
     if visible is None or not gpus:
         return gpus, None
-    chosen: list[Named] = []
+    chosen: list[GpuAndUuid] = []
     for word in (part.strip() for part in visible.split(",")):
-        found = [named for named in gpus if word == str(named[0].index) or (word.startswith("GPU-") and named[1].startswith(word))]
-        if len(found) != 1:
+        matches = [gpu for gpu in gpus if word == str(gpu[0].index) or (word.startswith("GPU-") and gpu[1].startswith(word))]
+        if len(matches) != 1:
             break
-        chosen += found
+        chosen += matches
     note = f"CUDA_VISIBLE_DEVICES={visible} leaves {len(chosen)} of {len(gpus)} GPUs"
     return chosen, note if len(chosen) < len(gpus) else None
 
 
-def torch_gpus(*, known: bool) -> tuple[DetectedTorch | None, list[Named], list[str]]:
-    """Torch's build, and its GPUs unless they are `known` already."""
+def torch_gpus(*, skip_devices: bool) -> tuple[DetectedTorch | None, list[GpuAndUuid], list[str]]:
+    """Torch's build, its GPUs unless `skip_devices`, and a note where torch is not installed."""
     try:
-        import torch  # heavy, so only on request
+        import torch  # takes about a second, so only on request
     except ImportError:
         return None, [], ["torch is not installed"]
-    found = DetectedTorch(version=torch.__version__, cuda=torch.version.cuda, hip=torch.version.hip, threads=torch.get_num_threads())
-    if known or not torch.cuda.is_available():
-        return found, [], []
-    return found, list(_devices_of(torch)), []
+    build = DetectedTorch(version=torch.__version__, cuda=torch.version.cuda, hip=torch.version.hip, threads=torch.get_num_threads())
+    if skip_devices or not torch.cuda.is_available():
+        return build, [], []
+    return build, list(_devices_of(torch)), []
 
 
-def _devices_of(torch: Any) -> Iterator[Named]:
+def _devices_of(torch: Any) -> Iterator[GpuAndUuid]:
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         free, total = torch.cuda.mem_get_info(index)

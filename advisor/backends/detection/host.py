@@ -1,4 +1,4 @@
-"""The processor and memory of this machine, read from the operating system's own files; nothing is executed but `sysctl` on macOS."""
+"""Detects processor and memory from the operating system's files; executes nothing but `sysctl` and `vm_stat` on macOS."""
 
 import os
 import platform
@@ -29,7 +29,7 @@ class Cpu:
     model: str
     vendor: str
     family: int | None
-    """x86 only."""
+    """CPU family; x86 only."""
     sockets: int
     cores: int
     """Physical cores of the machine."""
@@ -46,7 +46,7 @@ class Cpu:
     """Of all usable cores together."""
     l3_bytes: int | None
     sve_bytes: int | None = None
-    """Length of an SVE vector."""
+    """Length of an SVE vector register."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,11 +56,11 @@ class Host:
     platform: str
     cpu: Cpu
     ram_total_bytes: int
-    """Of the machine, or of the cgroup where that is less."""
+    """Memory of the machine, or the cgroup's limit where that is less."""
     ram_available_bytes: int
-    """What a process may take now without swapping."""
+    """Memory that a process can allocate now without swapping."""
     cpu_quota: float | None
-    """Processors' worth of time that the cgroup allows."""
+    """CPU time that the cgroup allows, in processors; `None` without a quota."""
     memory_limit_bytes: int | None
 
 
@@ -73,7 +73,7 @@ def host_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def read_host(root: Path | None = None) -> Host:
-    """Read the processor and the memory below `root`, by default `host_root()`; macOS and others are asked directly."""
+    """Detect processor and memory from the files in `root`, by default `host_root()`; on macOS with `sysctl`, elsewhere with Python."""
     root = root or host_root()
     system = "Linux" if (root / "proc/cpuinfo").exists() else platform.system()
     if system == "Linux":
@@ -93,7 +93,7 @@ def _affinity(root: Path) -> frozenset[int]:
 
 
 def linux_host(root: Path, affinity: frozenset[int]) -> Host:
-    """A Linux machine whose files hang below `root`."""
+    """A Linux machine whose `proc` and `sys` are in `root`; `affinity` are the logical processors that this process may run on."""
     quota, limit, used = cgroup_limits(root)
     memory = parse_meminfo(file_text(root / "proc/meminfo"))
     total = memory.get("MemTotal", 0)
@@ -117,12 +117,12 @@ def parse_meminfo(text: str) -> dict[str, int]:
 
 
 def linux_cpu(root: Path, affinity: frozenset[int], quota: float | None) -> Cpu:
-    """The processor from /proc/cpuinfo, with caches and clock from sysfs where it has them."""
+    """The processor from `/proc/cpuinfo`, with caches and clock from sysfs where available; `quota` is the cgroup's, in processors."""
     text = file_text(root / "proc/cpuinfo")
     first = dict(re.findall(r"^([^\t:\n]+?)\s*:[ \t]*(.*)$", text.split("\n\n", 1)[0], re.MULTILINE))
-    places = core_of_processor(text) or {number: (0, number) for number in affinity}
-    allowed = affinity & places.keys() or frozenset(places)
-    cores_allowed = len({places[number] for number in allowed})
+    core_of = core_of_processor(text) or {number: (0, number) for number in affinity}
+    allowed = affinity & core_of.keys() or frozenset(core_of)
+    cores_allowed = len({core_of[number] for number in allowed})
     share = max(1, int(quota + 0.01)) if quota else len(allowed)
     flags = set((first.get("flags") or first.get("Features") or "").split())
     sysfs = root / "sys/devices/system/cpu/cpu0"
@@ -132,9 +132,9 @@ def linux_cpu(root: Path, affinity: frozenset[int], quota: float | None) -> Cpu:
         model=first.get("model name") or first.get("Hardware") or _arm_name(first) or platform.machine(),
         vendor=first.get("vendor_id", "ARM" if "CPU implementer" in first else "unknown"),
         family=int(first["cpu family"]) if first.get("cpu family", "").isdigit() else None,
-        sockets=len({socket for socket, _ in places.values()}),
-        cores=len(set(places.values())),
-        threads=len(places),
+        sockets=len({socket for socket, _ in core_of.values()}),
+        cores=len(set(core_of.values())),
+        threads=len(core_of),
         usable_threads=min(len(allowed), share),
         usable_cores=min(cores_allowed, share),
         instruction_sets=tuple(name for flag, name in _FEATURES.items() if flag in flags),
@@ -147,14 +147,14 @@ def linux_cpu(root: Path, affinity: frozenset[int], quota: float | None) -> Cpu:
 
 
 def core_of_processor(cpuinfo: str) -> dict[int, tuple[int, int]]:
-    """Socket and core of each logical processor; without topology (ARM, some containers) each is a core of its own."""
-    places: dict[int, tuple[int, int]] = {}
+    """Socket and core of each logical processor; without topology (ARM, some containers) each is its own core."""
+    core_of: dict[int, tuple[int, int]] = {}
     for block in cpuinfo.split("\n\n"):
         entry = dict(re.findall(r"^(processor|physical id|core id)\s*: *(\d+)$", block, re.MULTILINE))
         if "processor" in entry:
             number = int(entry["processor"])
-            places[number] = (int(entry.get("physical id", 0)), int(entry.get("core id", number)))
-    return places
+            core_of[number] = (int(entry.get("physical id", 0)), int(entry.get("core id", number)))
+    return core_of
 
 
 # Implementer and part numbers of the server cores in use (Arm's main ID register, as in Linux's arch/arm64/include/asm/cputype.h).
@@ -166,15 +166,15 @@ def _arm_name(first: dict[str, str]) -> str | None:
 
 
 def _clock(sysfs: Path, first: dict[str, str]) -> tuple[float | None, str | None]:
-    """Clock in Hz and where it was read: the base clock if told, else what runs now, else the greatest."""
+    """Clock in Hz and its source: the base or rated clock, else the maximum, else the current one."""
     base = file_text(sysfs / "cpufreq/base_frequency").strip()
     if base.isdigit():
         return int(base) * 1e3, "base clock from sysfs"
     if rated := re.search(r"@ ([\d.]+)GHz", first.get("model name", "")):
         return float(rated[1]) * 1e9, "rated clock in /proc/cpuinfo"
-    greatest = file_text(sysfs / "cpufreq/cpuinfo_max_freq").strip()
-    if greatest.isdigit():
-        return int(greatest) * 1e3, "greatest clock from sysfs"
+    maximum = file_text(sysfs / "cpufreq/cpuinfo_max_freq").strip()
+    if maximum.isdigit():
+        return int(maximum) * 1e3, "greatest clock from sysfs"
     try:
         return float(first["cpu MHz"]) * 1e6, "clock in /proc/cpuinfo"
     except (KeyError, ValueError):
@@ -182,7 +182,7 @@ def _clock(sysfs: Path, first: dict[str, str]) -> tuple[float | None, str | None
 
 
 def _cache_bytes(sysfs: Path, level: int, processors: int) -> int | None:
-    """Bytes of that level over all processors, from what the first one shares with how many."""
+    """Bytes of a cache level over all processors: processor 0's cache times the number of groups that share one."""
     for index in sorted((sysfs / "cache").glob("index*")):
         if file_text(index / "level").strip() != str(level) or file_text(index / "type").strip() == "Instruction":
             continue
@@ -195,7 +195,7 @@ def _cache_bytes(sysfs: Path, level: int, processors: int) -> int | None:
 
 
 def parse_cpu_list(text: str) -> frozenset[int]:
-    """Processors in a list such as `0-3,8`."""
+    """Logical processors in a list such as `0-3,8`."""
     ranges = re.findall(r"(\d+)(?:-(\d+))?", text)
     return frozenset(number for first, last in ranges for number in range(int(first), int(last or first) + 1))
 
@@ -223,7 +223,7 @@ def mac_host(sysctl: str, vm_stat: str) -> Host:
         l2_bytes=int(values.get("hw.l2cachesize", 0)) or None,
         l3_bytes=int(values.get("hw.l3cachesize", 0)) or None,
     )
-    page = int(found[1]) if (found := re.search(r"page size of (\d+) bytes", vm_stat)) else 4096
+    page = int(match[1]) if (match := re.search(r"page size of (\d+) bytes", vm_stat)) else 4096
     pages = sum(int(count) for count in re.findall(r"^Pages (?:free|inactive|speculative):\s+(\d+)\.", vm_stat, re.MULTILINE))
     return Host(
         platform=f"macos-{'arm64' if 'hw.optional.arm64' in values else 'x86_64'}",
@@ -247,7 +247,7 @@ def _mac_features(values: dict[str, str]) -> tuple[str, ...]:
 
 
 def _unknown_host() -> Host:
-    """A system that is neither Linux nor macOS: what Python itself knows; memory is 0 where it cannot tell."""
+    """A system that is neither Linux nor macOS, as far as Python reports it; memory is 0 where it does not."""
     threads = os.cpu_count() or 1
     model = platform.processor() or platform.machine() or "unknown processor"
     cpu = Cpu(

@@ -1,4 +1,4 @@
-"""`Hardware` for devices that no catalogue knows: this processor, or a GPU from what its driver tells."""
+"""`Hardware` of devices outside the catalogue: a processor, or a GPU by its driver's figures."""
 
 from advisor.backends.detection.accelerator_names import match_accelerator_name
 from advisor.backends.detection.gpus import DetectedGpu
@@ -16,10 +16,10 @@ _DESKTOP_CORES = 24
 
 
 def cpu_hardware(host: Host) -> Hardware:
-    """This processor with the cores that this process may use.
+    """The processor with the cores that this process may use.
 
-    Peaks are cores × clock × width of the vector or matrix units. No data sheet can be asked for the memory bandwidth, so it
-    is assumed and says so; a measured profile replaces it. Raises `AdvisorError` `hardware-unknown` without a memory size.
+    Peaks are cores × clock × width of the vector or matrix units. The memory bandwidth is assumed, and its source says so; a measured
+    profile replaces it. Raises `AdvisorError` `hardware-unknown` without a memory size.
     """
     if host.ram_total_bytes <= 0:
         raise AdvisorError(
@@ -59,7 +59,7 @@ def cpu_hardware(host: Host) -> Hardware:
 
 
 def cpu_peaks(cpu: Cpu) -> tuple[dict[str, float], dict[str, str]]:
-    """Peak FLOP/s by compute format and how each was computed."""
+    """Peak FLOP/s by compute format, and how each was computed by `peak_flops.FORMAT`."""
     hertz = cpu.hertz or ASSUMED_HERTZ
     clock = cpu.hertz_source or "assumed clock"
     widths = flops_per_cycle(cpu)
@@ -72,22 +72,22 @@ def cpu_peaks(cpu: Cpu) -> tuple[dict[str, float], dict[str, str]]:
 
 
 def flops_per_cycle(cpu: Cpu) -> dict[str, tuple[int, str]]:
-    """FLOP per cycle and core by compute format, with the units that do it; formats without units of their own are left out."""
+    """FLOP per cycle and core by compute format, and the execution units; formats without native units are omitted."""
     has = set(cpu.instruction_sets)
     fp32, units = _fp32(cpu, has)
-    found = {"fp32": (fp32, units)}
+    flops = {"fp32": (fp32, units)}
     if "amx_bf16" in has:
-        found["bf16"] = (1024, "AMX tiles")
+        flops["bf16"] = (1024, "AMX tiles")
     elif "avx512_bf16" in has or "bf16" in has:
         factor = 2 if "avx512_bf16" in has else 4
-        found["bf16"] = (factor * fp32, "AVX512-BF16, twice fp32" if factor == 2 else "BFMMLA, four times fp32")
+        flops["bf16"] = (factor * fp32, "AVX512-BF16, twice fp32" if factor == 2 else "BFMMLA, four times fp32")
     if "amx_int8" in has:
-        found["int8"] = (2048, "AMX tiles")
+        flops["int8"] = (2048, "AMX tiles")
     elif "i8mm" in has:
-        found["int8"] = (8 * fp32, "I8MM, eight times fp32")
+        flops["int8"] = (8 * fp32, "I8MM, eight times fp32")
     elif has & {"avx512_vnni", "avx_vnni", "dotprod"}:
-        found["int8"] = (4 * fp32, "dot products of bytes, four times fp32")
-    return found
+        flops["int8"] = (4 * fp32, "dot products of bytes, four times fp32")
+    return flops
 
 
 def _fp32(cpu: Cpu, has: set[str]) -> tuple[int, str]:
@@ -106,7 +106,7 @@ def _fp32(cpu: Cpu, has: set[str]) -> tuple[int, str]:
 
 
 def cpu_bandwidth(cpu: Cpu) -> tuple[float, str]:
-    """Memory bandwidth in bytes/s with its source: Apple's chips are in the catalogue, for others it is assumed."""
+    """Memory bandwidth in bytes/s and its source: the catalogue for Apple's chips, else assumed."""
     if id := match_accelerator_name(cpu.model):
         return load_hardware(id).memory_bandwidth_bytes_per_s, f"catalogue, {id}"
     desktop = cpu.sockets == 1 and cpu.cores <= _DESKTOP_CORES
@@ -115,8 +115,8 @@ def cpu_bandwidth(cpu: Cpu) -> tuple[float, str]:
     return bandwidth, f"assumed: 12 GB/s for each of {cpu.usable_cores} cores, at most {most / 1e9:.0f} GB/s; measure it with --profile"
 
 
-# Dense fp16 tensor FLOP per cycle and multiprocessor with fp32 accumulation, by compute capability. Each gives the data-sheet
-# figure of that architecture's cards at their boost clock. GeForce cards of 7.5 and 8.6 on accumulate at half that rate.
+# Dense fp16 tensor FLOP per cycle and multiprocessor with fp32 accumulation, by compute capability, from the data-sheet figure of
+# that architecture's cards at their boost clock. GeForce cards of 7.5 and 8.6 on accumulate at half that rate.
 _TENSOR = {
     "7.0": 1024,
     "7.5": 1024,
@@ -133,30 +133,30 @@ _HALVED = {"7.5", "8.6", "8.9", "12.0"}
 
 
 def gpu_hardware(gpu: DetectedGpu) -> Hardware:
-    """A GPU outside the catalogue, computed from clocks, multiprocessors and memory bus as the driver tells them.
+    """A GPU outside the catalogue, computed from the clocks, multiprocessors and memory bus that the driver reports.
 
-    The greatest clock is above the one a data sheet counts with, so peaks come out up to a tenth too high.
-    Raises `AdvisorError` `hardware-unknown` where the driver tells too little.
+    The maximum clock is above the boost clock of data sheets, so peaks are up to 10 % too high.
+    Raises `AdvisorError` `hardware-unknown` where the driver reports too little.
     """
     capability = gpu.compute_capability or ""
     if not (gpu.total_bytes and gpu.sm_count and gpu.sm_hertz and gpu.memory_hertz and gpu.memory_bus_bits and capability in _TENSOR):
         raise AdvisorError(
             "hardware-unknown",
-            f"`{gpu.name}` is not in the catalogue and its driver tells too little to plan for it",
+            f"`{gpu.name}` is not in the catalogue and its driver reports too little to plan for it",
             exit_code=ExitCode.MISSING,
             help=("name the nearest device with --hardware ID", "advisor hardware   lists every id"),
             field="hardware",
             action=ErrorAction.CHOOSE,
         )
-    told = f"driver of this machine ({gpu.via})"
+    driver = f"driver of this machine ({gpu.via})"
     peaks = _gpu_peaks(gpu, capability, gpu.sm_count * gpu.sm_hertz)
     sources = {
-        "memory_bytes": told,
-        "memory_bandwidth_bytes_per_s": f"computed: {gpu.memory_bus_bits} bit x {gpu.memory_hertz / 1e6:.0f} MHz x 2, {told}",
-        "compute_capability": told,
-        "sm_count": told,
+        "memory_bytes": driver,
+        "memory_bandwidth_bytes_per_s": f"computed: {gpu.memory_bus_bits} bit x {gpu.memory_hertz / 1e6:.0f} MHz x 2, {driver}",
+        "compute_capability": driver,
+        "sm_count": driver,
     }
-    rate = f"computed: {gpu.sm_count} multiprocessors x {gpu.sm_hertz / 1e9:.2f} GHz, {told}, x rate of compute capability {capability}"
+    rate = f"computed: {gpu.sm_count} multiprocessors x {gpu.sm_hertz / 1e9:.2f} GHz, {driver}, x rate of compute capability {capability}"
     return Hardware(
         id="this-gpu",
         name=gpu.name,
@@ -169,7 +169,7 @@ def gpu_hardware(gpu: DetectedGpu) -> Hardware:
         compute_capability=capability,
         sm_count=gpu.sm_count,
         tdp_w=gpu.tdp_w,
-        sources={**sources, **({"tdp_w": told} if gpu.tdp_w else {}), **{f"peak_flops.{format}": rate for format in peaks}},
+        sources={**sources, **({"tdp_w": driver} if gpu.tdp_w else {}), **{f"peak_flops.{format}": rate for format in peaks}},
         notes="Not in the catalogue; no link to other devices is assumed.",
     )
 

@@ -1,12 +1,12 @@
-"""Which packages are installed, without importing them."""
+"""Versions of installed packages, without importing them."""
 
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-    """Package name to version, of those that are installed."""
-    return {name: found for name in names if (found := _version(name)) is not None}
+    """The versions of the named packages that are installed, by name."""
+    return {name: installed for name in names if (installed := _version(name)) is not None}
 
 
 def _version(name: str) -> str | None:
