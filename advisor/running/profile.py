@@ -2,11 +2,11 @@
 
 import tempfile
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from advisor.backends.detection.detect import detect, detected_hardware
-from advisor.backends.processes.child import run_job
+from advisor.backends.processes.child import WORKER, run_job
 from advisor.backends.processes.events import Event, Failed, OnEvent
 from advisor.backends.processes.jobs import ProfileJob
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -34,7 +34,12 @@ def profile_this_machine(
 
 
 def measure_this_machine(
-    name: str | None, on_event: OnEvent | None, *, budget_s: float | None = None, cancel: threading.Event | None = None
+    name: str | None,
+    on_event: OnEvent | None,
+    *,
+    budget_s: float | None = None,
+    cancel: threading.Event | None = None,
+    worker: Sequence[str] = WORKER,
 ) -> MachineProfile:
     """Measure this machine without storing the profile. Raises `AdvisorError` `profile-failed`, also after `cancel` was set."""
     detected = detect()
@@ -46,7 +51,7 @@ def measure_this_machine(
     )
     with tempfile.TemporaryDirectory(prefix="advisor-profile-") as folder:
         log = Path(folder) / _LOG
-        result = run_job(job, _without_log(on_event), log_file=log, timeout_s=TIMEOUT_S, cancel=cancel)
+        result = run_job(job, _without_log(on_event), log_file=log, timeout_s=TIMEOUT_S, cancel=cancel, worker=worker)
         if result.status is not RungStatus.DONE or result.profile is None:
             raise AdvisorError(
                 "profile-failed",

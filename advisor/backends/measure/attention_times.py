@@ -1,6 +1,6 @@
 """Times one layer's attention, cache write included, as a step of the runtime runs it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
@@ -33,7 +33,9 @@ class AttentionShape:
 
 
 HEAD_SHAPES = (HeadShape(8, 4, 32), HeadShape(16, 8, 64), HeadShape(4, 2, 32), HeadShape(32, 8, 128))
-VARIANTS = (
+Variant = tuple[str, str, str]
+"""Attention implementation, cache layout and cache format."""
+VARIANTS: tuple[Variant, ...] = (
     ("eager", "contiguous", "bf16"),
     ("sdpa", "contiguous", "bf16"),
     ("sdpa", "paged", "bf16"),
@@ -47,7 +49,7 @@ VARIANTS = (
         for kv_format in ("int8", "fp8", "int4")
     ),
 )
-"""Implementation, layout and cache format, most informative first: variants beyond the time budget are skipped.
+"""Most informative first: variants beyond the time budget are skipped.
 
 Every format is measured under at least one implementation and layout; the estimate for the others scales it by their ratio in bf16.
 """
@@ -65,22 +67,26 @@ MOST_SCORES = 2**31
 """Most products of new tokens, tokens, heads and width in one call; larger shapes take seconds and add little."""
 
 
-def attention_timings(device: "torch.device", share: float) -> MeasurementKind[AttentionPoint]:
+def attention_timings(
+    device: "torch.device", share: float, shapes: Sequence[AttentionShape] = SHAPES, variants: Sequence[Variant] = VARIANTS
+) -> MeasurementKind[AttentionPoint]:
     """The timings of the first head shape in every variant, then of the other head shapes; a set is one head shape in one variant."""
     first, *others = HEAD_SHAPES
-    sets = [(first, variant) for variant in VARIANTS] + [(heads, variant) for variant in VARIANTS for heads in others]
-    tasks = [partial(time_set, heads, variant, device) for heads, variant in sets]
+    sets = [(first, variant) for variant in variants] + [(heads, variant) for variant in variants for heads in others]
+    tasks = [partial(time_set, heads, variant, device, shapes) for heads, variant in sets]
     return MeasurementKind(tasks=tasks, share=share, required=REQUIRED_SETS)
 
 
-def time_set(heads: HeadShape, variant: tuple[str, str, str], device: "torch.device") -> Iterator[AttentionPoint]:
-    """One variant on one head shape: a point for each shape of `SHAPES` within `MOST_SCORES`."""
-    for shape in SHAPES:
+def time_set(
+    heads: HeadShape, variant: Variant, device: "torch.device", shapes: Sequence[AttentionShape] = SHAPES
+) -> Iterator[AttentionPoint]:
+    """One variant on one head shape: a point for each of `shapes` within `MOST_SCORES`."""
+    for shape in shapes:
         if shape.q_tokens * shape.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
             yield time_attention(heads, variant, shape, device)
 
 
-def time_attention(heads: HeadShape, variant: tuple[str, str, str], shape: AttentionShape, device: "torch.device") -> AttentionPoint:
+def time_attention(heads: HeadShape, variant: Variant, shape: AttentionShape, device: "torch.device") -> AttentionPoint:
     """Time one layer's attention in the given variant, head shape and batch."""
     import torch
 

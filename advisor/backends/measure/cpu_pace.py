@@ -5,6 +5,7 @@ ratio of the paces during two measurements says how much of their difference is 
 """
 
 import time
+from collections.abc import Callable
 from statistics import fmean, median
 
 EVERY_S = 0.05
@@ -16,16 +17,17 @@ HICCUP = 4.0
 
 
 class Pace:
-    """Samples of the time that the fixed loop takes."""
+    """Samples of the time that the fixed loop takes, in seconds; `sample` takes one, `time_fixed_loop` by default."""
 
-    def __init__(self) -> None:
+    def __init__(self, sample: Callable[[], float] | None = None) -> None:
+        self._sample = sample or time_fixed_loop
         self._due = 0.0
         self._samples: list[float] = []
 
     def tick(self) -> None:
         """Take a sample if the last one is at least `EVERY_S` old."""
         if time.perf_counter() >= self._due:
-            self._samples.append(time_fixed_loop())
+            self._samples.append(self._sample())
             self._due = time.perf_counter() + EVERY_S
 
     @property

@@ -2,13 +2,13 @@
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from advisor.backends.processes.child import JobResult, run_job
+from advisor.backends.processes.child import WORKER, JobResult, run_job
 from advisor.backends.processes.events import Event, Log
 from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
@@ -61,7 +61,13 @@ class Ladder:
 
 
 def run_ladder(
-    ladder: Ladder, out: Path, on_event: OnEvent, *, cancel: threading.Event | None = None, rung_timeout_s: float = 1800.0
+    ladder: Ladder,
+    out: Path,
+    on_event: OnEvent,
+    *,
+    cancel: threading.Event | None = None,
+    rung_timeout_s: float = 1800.0,
+    worker: Sequence[str] = WORKER,
 ) -> Run:
     """Measure every rung that an earlier run of the same plan on this machine did not finish, and return the run.
 
@@ -88,6 +94,7 @@ def run_ladder(
             log_file=out / LOGS_FOLDER / f"{index:02d}-{step.name}.log",
             timeout_s=rung_timeout_s,
             cancel=cancel,
+            worker=worker,
         )
         run = _with_rung(run, index, _rung(ladder, index, result))
         write_whole(out / RUN_FILE, run.model_dump_json(indent=1))

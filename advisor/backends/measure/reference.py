@@ -41,18 +41,27 @@ class Reference:
         return (base.exp() * (base - other)).sum(-1)
 
 
-def collect(windows: "torch.Tensor", log_probs: "Iterable[torch.Tensor]") -> Reference:
-    """The reference of `windows` [W, T] from the log-probabilities [T-1, V] of each window, in order."""
+def collect(
+    windows: "torch.Tensor",
+    log_probs: "Iterable[torch.Tensor]",
+    *,
+    whole_vocabulary: int = WHOLE_VOCABULARY,
+    stored_tokens: int = STORED_TOKENS,
+) -> Reference:
+    """The reference of `windows` [W, T] from the log-probabilities [T-1, V] of each window, in order.
+
+    Of a vocabulary above `whole_vocabulary`, the `stored_tokens` likeliest of each position are stored.
+    """
     import torch
 
     nll, top1, stored, ids = [], [], [], []
     for window, scores in zip(windows, log_probs, strict=True):
         nll.append(token_nll(window, scores))
         top1.append(scores.argmax(-1))
-        if scores.shape[-1] <= WHOLE_VOCABULARY:
+        if scores.shape[-1] <= whole_vocabulary:
             stored.append(scores.half())
         else:
-            likeliest = scores.topk(STORED_TOKENS).indices
+            likeliest = scores.topk(stored_tokens).indices
             ids.append(likeliest.int())
             stored.append(_shortened(scores, likeliest).half())
     return Reference(windows, torch.stack(nll), torch.stack(top1), torch.stack(stored), torch.stack(ids) if ids else None)

@@ -2,18 +2,21 @@
 
 import contextlib
 import os
+import re
 import selectors
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 
+from advisor.backends.detection.cgroup import file_text
 from advisor.backends.detection.contention import wait_policy
+from advisor.backends.detection.host import host_root
 from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, Profiled, QualityMeasured, Started, parse_event
 from advisor.backends.processes.jobs import Job
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -23,6 +26,7 @@ from advisor.profiles.quality import QualityReport
 from advisor.profiles.run import RungStatus
 
 WORKER = ("-m", "advisor.backends.worker")
+"""Arguments to the interpreter that start the child."""
 REQUIRED = ("torch", "transformers", "safetensors", "tokenizers")
 POLL_S = 0.1
 GRACE_S = 3.0
@@ -50,7 +54,13 @@ class JobResult:
 
 
 def run_job(
-    job: Job, on_event: Callable[[Event], None], *, log_file: Path, timeout_s: float = 3600.0, cancel: threading.Event | None = None
+    job: Job,
+    on_event: Callable[[Event], None],
+    *,
+    log_file: Path,
+    timeout_s: float = 3600.0,
+    cancel: threading.Event | None = None,
+    worker: Sequence[str] = WORKER,
 ) -> JobResult:
     """Run `job` in a child process and return how it ended; a crash, a kill, a time-out and a cancellation are results too.
 
@@ -59,7 +69,7 @@ def run_job(
     """
     check_installed()
     started, kills_before = time.monotonic(), _oom_kills()
-    child = _start(job, log_file)
+    child = _start(job, log_file, worker)
     collected = _Collected(on_event)
     try:
         reason = _follow(child, collected, started + timeout_s, cancel or threading.Event())
@@ -80,7 +90,7 @@ def check_installed() -> None:
         )
 
 
-def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
+def _start(job: Job, log_file: Path, worker: Sequence[str]) -> "subprocess.Popen[bytes]":
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log = log_file.open("ab")
@@ -89,7 +99,7 @@ def _start(job: Job, log_file: Path) -> "subprocess.Popen[bytes]":
     with log:
         child = subprocess.Popen(
             # -P keeps the working directory off the child's path: a folder called `torch` there must not be imported
-            [sys.executable, "-P", *WORKER, str(os.getpid())],
+            [sys.executable, "-P", *worker, str(os.getpid())],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -279,10 +289,7 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 def _oom_kills() -> int:
     """Processes that the kernel has killed for lack of memory, on this machine and in this control group."""
     total = 0
-    for file in (Path("/proc/vmstat"), Path("/sys/fs/cgroup/memory.events")):
-        try:
-            fields = dict(line.split()[:2] for line in file.read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        total += int(fields.get("oom_kill", 0))
+    for name in ("proc/vmstat", "sys/fs/cgroup/memory.events"):
+        if kills := re.search(r"^oom_kill (\d+)$", file_text(host_root() / name), re.MULTILINE):
+            total += int(kills[1])
     return total

@@ -1,8 +1,8 @@
 """Errors of attention outputs, head by head, are those of the session's own cache and sight, and of nothing else."""
 
+from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from advisor.backends.measure.attention_error import attention_errors
 from advisor.backends.model.load import load_session
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.model.attention_hook import Options
+from advisor.backends.runtime.model.forward import prepared
 from advisor.backends.techniques import by_name
 from advisor.kernels.attention.paged_attention import reference
 from advisor.kernels.cache.kv_formats import dequantise, quantise
@@ -53,23 +54,29 @@ def test_a_window_as_long_as_the_text_costs_nothing_and_a_short_one_does(session
     assert min(each.error for each in found["short"]) > 0.01
 
 
-def test_an_error_is_the_norm_of_the_difference_over_the_norm(
-    session: LoadedModel, stretches: torch.Tensor, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class FirstLayerReached(Exception):  # noqa: N818 - no error
+    """Ends a forward pass at the first layer's attention, with what that is given."""
+
+    def attend_rows(self, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, options: Options) -> torch.Tensor:
+        raise FirstLayerReached(queries.float(), keys.float(), values.float(), options)
+
+
+def first_layer(session: LoadedModel, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Options]:
+    """Queries, keys, values and options of the first layer on the tokens."""
+    with ExitStack() as undo:
+        ready = prepared(session.model, undo)
+        undo.enter_context(torch.inference_mode())
+        positions = torch.arange(len(tokens))
+        with pytest.raises(FirstLayerReached) as reached:
+            ready.forward(FirstLayerReached(), tokens, positions, positions[-1:])
+        queries, keys, values, options = reached.value.args
+        return queries, keys, values, options
+
+
+def test_an_error_is_the_norm_of_the_difference_over_the_norm(session: LoadedModel, stretches: torch.Tensor) -> None:
     """Of the first layer and one stretch, against the definition in double precision."""
-    from advisor.backends.measure import attention_error
-
-    seen: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, Options]] = []
-    attend = attention_error._Watch.attend_rows
-
-    def note(self: Any, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, options: Options) -> torch.Tensor:
-        if layer == 0:
-            seen.append((queries.float(), keys.float(), values.float(), options))
-        return attend(self, layer, queries, keys, values, options)
-
-    monkeypatch.setattr(attention_error._Watch, "attend_rows", note)
     found = errors_of(session, stretches[:1], int8=with_settings(session, kv_format="int8"))["int8"][:HEADS]
-    (queries, keys, values, options), places = seen[0], torch.arange(48)
+    (queries, keys, values, options), places = first_layer(session, stretches[0]), torch.arange(48)
 
     def defined(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         held, shown = (rows.transpose(0, 1).unsqueeze(0) for rows in (keys, values))

@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from advisor.backends.measure import cpu_pace
 from advisor.backends.measure.cpu_pace import EVERY_S, Pace, time_fixed_loop
 
 
@@ -19,12 +18,11 @@ def test_nothing_sampled_is_no_pace() -> None:
 def test_samples_are_apart_and_interrupted_ones_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = iter([1.0, 1.0, 2.0, 2.0, 90.0])
     now = [100.0]
-    monkeypatch.setattr(cpu_pace, "time_fixed_loop", lambda: next(samples))
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    found = Pace()
+    pace = Pace(lambda: next(samples))
     for _ in range(5):
-        found.tick()
-        found.tick()
+        pace.tick()
+        pace.tick()
         now[0] += EVERY_S
     assert next(samples, None) is None
-    assert found.mean_s == pytest.approx(1.5)
+    assert pace.mean_s == pytest.approx(1.5)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.measure.ladder import REFERENCE_FILE, Ladder, LadderRung, run_ladder
-from advisor.backends.processes import child as launch
+from advisor.backends.measure.ladder import REFERENCE_FILE, Ladder, LadderRung, OnEvent, run_ladder
 from advisor.backends.processes.events import Event, Log, Progress
 from advisor.backends.processes.jobs import Chosen
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Request, Workload
-from advisor.profiles.run import RUN_FILE, Environment, Recipe, RungStatus, read_run
+from advisor.profiles.run import RUN_FILE, Environment, Recipe, Run, RungStatus, read_run
 
 
 @pytest.fixture
@@ -62,15 +61,20 @@ else:
 
 
 class Children:
-    """Quick children in place of the worker: they end as told, by the number of their techniques, and leave a note."""
+    """Quick children in place of the worker: they end as set by the number of their techniques, and record that they started."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.worker = (str(folder / "worker.py"),)
         (folder / "worker.py").write_text(WORKER)
         self.end({})
 
+    def run(self, ladder: Ladder, out: Path, on_event: OnEvent = lambda *_: None, *, cancel: threading.Event | None = None) -> Run:
+        """The ladder with these children."""
+        return run_ladder(ladder, out, on_event, cancel=cancel, worker=self.worker)
+
     def end(self, endings: dict[int, str]) -> None:
-        """From now on, a child with so many techniques ends so; others are done. Forgets who was started."""
+        """From now on, a child with that number of techniques ends so; others are done. Clears `started`."""
         (self._folder / "endings").write_text(json.dumps(endings))
         (self._folder / "started").write_text("")
 
@@ -81,9 +85,8 @@ class Children:
 
 
 @pytest.fixture
-def children(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Children:
+def children(tmp_path_factory: pytest.TempPathFactory) -> Children:
     folder = tmp_path_factory.mktemp("children")
-    monkeypatch.setattr(launch, "WORKER", (str(folder / "worker.py"),))
     return Children(folder)
 
 
@@ -92,7 +95,7 @@ def said(events: list[tuple[str, Event]]) -> list[str]:
 
 
 def test_techniques_are_added_one_at_a_time(ladder: Ladder, children: Children, tmp_path: Path) -> None:
-    run = run_ladder(ladder, tmp_path, lambda *_: None)
+    run = children.run(ladder, tmp_path)
     assert children.started == [[], ["kv-paged"], ["kv-paged", "kv-int8"]]
     assert [rung.name for rung in run.rungs] == ["baseline", "kv-paged", "kv-int8"]
     assert run.rungs[2].predicted.throughput_tok_s == Value.exact(7.0)
@@ -102,7 +105,7 @@ def test_techniques_are_added_one_at_a_time(ladder: Ladder, children: Children, 
 
 def test_a_rung_that_fails_is_recorded_and_the_next_is_tried(ladder: Ladder, children: Children, tmp_path: Path) -> None:
     children.end({1: "out-of-memory"})
-    run = run_ladder(ladder, tmp_path, lambda *_: None)
+    run = children.run(ladder, tmp_path)
     assert [rung.status for rung in run.rungs] == [RungStatus.DONE, RungStatus.OUT_OF_MEMORY, RungStatus.DONE]
     assert run.rungs[1].error == "went wrong"
 
@@ -110,11 +113,11 @@ def test_a_rung_that_fails_is_recorded_and_the_next_is_tried(ladder: Ladder, chi
 def test_a_second_run_does_only_what_is_missing_and_says_so(ladder: Ladder, children: Children, tmp_path: Path) -> None:
     children.end({2: "hangs"})
     cancel = threading.Event()
-    first = run_ladder(ladder, tmp_path, lambda _, event: cancel.set() if event == Log(text="hangs") else None, cancel=cancel)
+    first = children.run(ladder, tmp_path, lambda _, event: cancel.set() if event == Log(text="hangs") else None, cancel=cancel)
     assert [rung.status for rung in first.rungs] == [RungStatus.DONE, RungStatus.DONE, RungStatus.CANCELLED]
     children.end({})
     events: list[tuple[str, Event]] = []
-    second = run_ladder(ladder, tmp_path, lambda name, event: events.append((name, event)))
+    second = children.run(ladder, tmp_path, lambda name, event: events.append((name, event)))
     assert children.started == [["kv-paged", "kv-int8"]]
     assert second.id == first.id
     assert {rung.status for rung in second.rungs} == {RungStatus.DONE}
@@ -123,10 +126,10 @@ def test_a_second_run_does_only_what_is_missing_and_says_so(ladder: Ladder, chil
 
 def test_without_the_baseline_s_scores_the_baseline_is_measured_again(ladder: Ladder, children: Children, tmp_path: Path) -> None:
     children.end({2: "out-of-memory"})
-    run_ladder(ladder, tmp_path, lambda *_: None)
+    children.run(ladder, tmp_path)
     (tmp_path / REFERENCE_FILE).unlink()
     children.end({})
-    run_ladder(ladder, tmp_path, lambda *_: None)
+    children.run(ladder, tmp_path)
     assert children.started == [[], ["kv-paged", "kv-int8"]]
 
 
@@ -134,20 +137,20 @@ def test_rungs_without_quality_are_measured_again_once_the_baseline_has_left_its
     ladder: Ladder, children: Children, tmp_path: Path
 ) -> None:
     children.end({0: "out-of-memory"})
-    first = run_ladder(ladder, tmp_path, lambda *_: None)
+    first = children.run(ladder, tmp_path)
     assert [rung.measured.kl_divergence if rung.measured else None for rung in first.rungs[1:]] == [None, None]
     children.end({0: "out-of-memory"})
-    run_ladder(ladder, tmp_path, lambda *_: None)
+    children.run(ladder, tmp_path)
     assert children.started == [[]], "without scores the others would gain nothing"
     children.end({})
-    last = run_ladder(ladder, tmp_path, lambda *_: None)
+    last = children.run(ladder, tmp_path)
     assert children.started == [[], ["kv-paged"], ["kv-paged", "kv-int8"]]
     assert all(rung.measured and rung.measured.kl_divergence for rung in last.rungs)
 
 
 @pytest.mark.parametrize("change", ["plan", "machine", "recipe"])
 def test_another_run_s_folder_is_left_alone(ladder: Ladder, children: Children, tmp_path: Path, change: str) -> None:
-    run_ladder(ladder, tmp_path, lambda *_: None)
+    children.run(ladder, tmp_path)
     before = (tmp_path / RUN_FILE).read_bytes()
     other = {
         "plan": replace(ladder, plan_id="plan-2"),
@@ -155,7 +158,7 @@ def test_another_run_s_folder_is_left_alone(ladder: Ladder, children: Children, 
         "recipe": replace(ladder, recipe=ladder.recipe.model_copy(update={"repeats": 9})),
     }[change]
     with pytest.raises(AdvisorError) as caught:
-        run_ladder(other, tmp_path, lambda *_: None)
+        children.run(other, tmp_path)
     assert (caught.value.code, caught.value.exit_code) == ("run-exists", ExitCode.STALE)
     assert (tmp_path / RUN_FILE).read_bytes() == before
     there, here = (note.partition(": ")[2] for note in caught.value.notes)
@@ -170,7 +173,7 @@ def test_a_full_disk_keeps_the_rungs_written_before(ladder: Ladder, children: Ch
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         with pytest.raises(AdvisorError) as caught:
-            run_ladder(ladder, tmp_path, fill_the_disk)
+            children.run(ladder, tmp_path, fill_the_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.code == "disk-full"

@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from advisor.backends.measure import attention_times, products
-from advisor.backends.measure.attention_times import HEAD_SHAPES, REQUIRED_SETS, VARIANTS, AttentionShape, attention_timings
-from advisor.backends.measure.bandwidth import copy_bytes_per_s, launch_s, read_bytes_per_s
+from advisor.backends.measure.attention_times import HEAD_SHAPES, REQUIRED_SETS, VARIANTS, AttentionShape, attention_timings, time_attention
+from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes, copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.interleave import MeasurementKind, T, interleave
 from advisor.backends.measure.overheads import (
     REQUIRED_BATCHES,
@@ -25,7 +24,6 @@ from advisor.backends.measure.overheads import (
 )
 from advisor.backends.measure.products import FORMATS, GemmCase, Stored, linear, stored_bytes, time_case
 from advisor.backends.measure.timing import Clock, seconds_per_call
-from advisor.backends.processes import child as launch
 from advisor.backends.processes.child import run_job
 from advisor.backends.processes.events import Event, Failed, Progress, Started
 from advisor.backends.processes.jobs import PROFILE_STEPS, ProfileJob
@@ -33,7 +31,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.store import list_profiles
-from advisor.running.profile import profile_this_machine
+from advisor.running.profile import measure_this_machine, profile_this_machine
 
 CPU = torch.device("cpu")
 FEW_SHAPES = (AttentionShape("decode", 1, 1, 64), AttentionShape("prefill", 1, 16, 16))
@@ -51,8 +49,14 @@ def clock() -> Clock:
     return Clock(time.monotonic(), 60.0, lambda event: None)
 
 
-def test_a_sleep_is_timed_right() -> None:
-    assert seconds_per_call(lambda _: time.sleep(0.004), CPU) == pytest.approx(0.004, rel=0.5)
+def test_a_call_takes_what_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def work(call: int) -> None:
+        now[0] += 0.004
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    assert seconds_per_call(work, CPU) == pytest.approx(0.004)
 
 
 @pytest.mark.parametrize("stored", FORMATS, ids=lambda stored: stored.name)
@@ -71,26 +75,22 @@ def test_quantised_weights_take_less_room() -> None:
     assert int4_g128 < int4_g32 < 0.35 * bf16
 
 
-def test_a_working_set_beyond_the_cache_is_larger_than_one_within(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "cache_bytes", lambda device: 4 * 2**20)
-    monkeypatch.setattr(products, "beyond_cache_bytes", lambda device: 16 * 2**20)
-    near, far = (next(iter(time_case(GemmCase(256, 256, (1,), cached), FORMATS[0], CPU))) for cached in (True, False))
-    assert near.working_set_bytes == pytest.approx(2**20, rel=0.01)
-    assert far.working_set_bytes == pytest.approx(16 * 2**20, rel=0.01)
+def test_a_working_set_beyond_the_cache_is_larger_than_one_within() -> None:
+    near, far = (next(iter(time_case(GemmCase(1024, 1024, (1,), cached), FORMATS[0], CPU))) for cached in (True, False))
+    assert near.working_set_bytes == cache_bytes(CPU) // 4 // (2 * 2**20) * (2 * 2**20)
+    assert far.working_set_bytes == beyond_cache_bytes(CPU) == 4 * cache_bytes(CPU)
 
 
-def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(attention_times, "SHAPES", FEW_SHAPES)
-    points = finished(attention_timings(CPU, 1.0), clock)
+def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(clock: Clock) -> None:
+    points = finished(attention_timings(CPU, 1.0, FEW_SHAPES), clock)
     assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:REQUIRED_SETS])
     assert len(points) == 2 * REQUIRED_SETS
     assert {point.q_heads for point in points} == {HEAD_SHAPES[0].q_heads}
 
 
-def test_overheads_are_what_steps_take_beyond_their_operators(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
-    monkeypatch.setattr(attention_times, "SHAPES", FEW_SHAPES)
-    monkeypatch.setattr(attention_times, "VARIANTS", VARIANTS[:3])
-    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(attention_timings(CPU, 1.0), clock)))
+def test_overheads_are_what_steps_take_beyond_their_operators(clock: Clock) -> None:
+    timings = attention_timings(CPU, 1.0, FEW_SHAPES, VARIANTS[:3])
+    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(timings, clock)))
     shape = Shape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=2)
     timed = finished(step_timings(CPU, 1.0, (shape,)), clock)
     steps = [observed(step, tables) for step in timed]
@@ -115,7 +115,7 @@ def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_an
 def test_more_layers_have_more_operators() -> None:
     gemm = GemmTable(time_case(SMALL, FORMATS[0], CPU))
     attention = AttentionTable(
-        [attention_times.time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_SHAPES[0], CPU)],
+        [time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_SHAPES[0], CPU)],
     )
     few, many = (Shape(layers=layers, hidden=256, intermediate=768, heads=8, kv_heads=4) for layers in (2, 4))
     part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], TimedBatch(2, 16))))[0]
@@ -165,13 +165,11 @@ def test_a_profile_that_is_cancelled_leaves_no_child_and_stores_nothing(tmp_path
     assert not list_profiles()
 
 
-def test_a_profile_whose_child_died_tells_its_last_lines_and_no_log_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+def test_a_profile_whose_child_died_tells_its_last_lines_and_no_log_that_is_gone(tmp_path: Path) -> None:
     (tmp_path / "child.py").write_text("import sys\nsys.stdin.read()\nsys.exit('the last words')\n")
-    monkeypatch.setattr(launch, "WORKER", (str(tmp_path / "child.py"),))
     heard: list[Event | str] = []
     with pytest.raises(AdvisorError) as ended:
-        profile_this_machine(None, heard.append)
+        measure_this_machine(None, heard.append, worker=(str(tmp_path / "child.py"),))
     (failed,) = (event for event in heard if isinstance(event, Failed))
     assert ended.value.notes == ("the last words",)
     assert failed.notes == ()

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from advisor.backends.measure import reference
 from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.reference import collect, load_reference, save_reference
 from advisor.backends.measure.score import window_log_probs
@@ -90,14 +89,12 @@ def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: Loa
     assert near < far / 5, (near, far)
 
 
-def test_kept_tokens_and_the_rest_bound_the_divergence_from_below(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kept_tokens_and_the_rest_bound_the_divergence_from_below() -> None:
     torch.manual_seed(0)
     window = torch.randint(0, 50, (1, 9))
     base, other = (torch.randn(1, 8, 50).mul(2).log_softmax(-1) for _ in range(2))
     whole = collect(window, base).divergence(0, other[0])
-    monkeypatch.setattr(reference, "WHOLE_VOCABULARY", 10)
-    monkeypatch.setattr(reference, "STORED_TOKENS", 20)
-    part = collect(window, base).divergence(0, other[0])
+    part = collect(window, base, whole_vocabulary=10, stored_tokens=20).divergence(0, other[0])
     truth = (base[0].exp() * (base[0] - other[0])).sum(-1)
     assert torch.allclose(whole, truth, atol=2e-3)
     assert (part <= truth + 2e-3).all()

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.processes import child as launch
+from advisor.backends.detection.host import HOST_ROOT
 from advisor.backends.processes.child import JobResult, run_job
 from advisor.backends.processes.events import Event, Failed, Finished, Measured, Started
 from advisor.backends.processes.jobs import RungJob
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.request import Workload
 from advisor.profiles.run import Recipe, RungStatus
+from tests.paths import ROOT
 
 
 def rung_job(folder: Path, text: Path, tmp_path: Path, *, memory_limit_bytes: int | None = None, text_name: str = "text") -> RungJob:
@@ -38,22 +39,21 @@ def rung_job(folder: Path, text: Path, tmp_path: Path, *, memory_limit_bytes: in
 class Script:
     """Runs a few lines of Python in place of the worker, so that a child can misbehave in any way."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        self._monkeypatch = monkeypatch
+    def __init__(self, tmp_path: Path) -> None:
         self._tmp_path = tmp_path
         self.events: list[Event] = []
         self.on_event: Callable[[Event], None] = self.events.append
 
     def run(self, code: str, *, timeout_s: float = 30.0, cancel: threading.Event | None = None) -> JobResult:
         (self._tmp_path / "child.py").write_text("import os, signal, sys, time\nsys.stdin.read()\n" + code)
-        self._monkeypatch.setattr(launch, "WORKER", (str(self._tmp_path / "child.py"),))
+        worker = (str(self._tmp_path / "child.py"),)
         job = rung_job(self._tmp_path, self._tmp_path, self._tmp_path)
-        return run_job(job, self.on_event, log_file=self._tmp_path / "child.log", timeout_s=timeout_s, cancel=cancel)
+        return run_job(job, self.on_event, log_file=self._tmp_path / "child.log", timeout_s=timeout_s, cancel=cancel, worker=worker)
 
 
 @pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Script:
-    return Script(monkeypatch, tmp_path)
+def script(tmp_path: Path) -> Script:
+    return Script(tmp_path)
 
 
 MEASURED = Measured.model_validate({"metrics": {"throughput_tok_s": {"value": 5.0, "low": 4.0, "high": 6.0, "basis": "measured"}}})
@@ -70,17 +70,24 @@ def test_a_child_that_finishes_is_done_with_its_numbers(script: Script) -> None:
 
 def test_a_killed_child_keeps_what_it_had_measured(script: Script) -> None:
     result = script.run(SAY_MEASURED + "os.kill(os.getpid(), signal.SIGKILL)")
-    assert result.status in {RungStatus.FAILED, RungStatus.OUT_OF_MEMORY}, "the machine may have killed another one for memory meanwhile"
+    assert result.status is RungStatus.FAILED
     assert result.error is not None
-    assert "SIGKILL" in result.error or result.status is RungStatus.OUT_OF_MEMORY
+    assert "SIGKILL" in result.error
     assert result.metrics == MEASURED.metrics
     assert isinstance(script.events[-1], Failed)
 
 
-def test_a_kill_for_lack_of_memory_is_told_from_any_other(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = iter((7, 8))
-    monkeypatch.setattr(launch, "_oom_kills", lambda: next(counts))
-    assert script.run("os.kill(os.getpid(), signal.SIGKILL)").status is RungStatus.OUT_OF_MEMORY
+@pytest.mark.parametrize("counter", ["proc/vmstat", "sys/fs/cgroup/memory.events"])
+def test_a_kill_that_the_kernel_counted_is_out_of_memory(
+    script: Script, counter: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(HOST_ROOT, str(tmp_path))
+    file = tmp_path / counter
+    file.parent.mkdir(parents=True)
+    file.write_text("pgfault 5\noom_kill 7\n")
+    assert script.run("os.kill(os.getpid(), signal.SIGKILL)").status is RungStatus.FAILED
+    kill = f"open({str(file)!r}, 'w').write('oom_kill 8\\n')\nos.kill(os.getpid(), signal.SIGKILL)"
+    assert script.run(kill).status is RungStatus.OUT_OF_MEMORY
 
 
 def test_an_exit_before_the_end_is_a_failure(script: Script, tmp_path: Path) -> None:
@@ -104,8 +111,7 @@ def test_a_child_that_hangs_is_ended_at_its_time_limit(script: Script) -> None:
     assert result.metrics == MEASURED.metrics
 
 
-def test_cancelling_ends_a_child_that_refuses_and_its_own_children(script: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "GRACE_S", 0.5)
+def test_cancelling_ends_a_child_that_refuses_and_its_own_children(script: Script, tmp_path: Path) -> None:
     cancel, pids = threading.Event(), tmp_path / "pids"
     stubborn = f"""
 import subprocess
@@ -154,7 +160,7 @@ def test_the_real_worker_says_hello_and_dies_of_a_kill_like_any_other(
 
     events: list[Event] = []
     result = run_job(rung_job(tiny_model_folder, tiny_text_file, tmp_path), kill, log_file=tmp_path / "child.log")
-    assert result.status in {RungStatus.FAILED, RungStatus.OUT_OF_MEMORY}
+    assert result.status is RungStatus.FAILED
     assert "torch" in result.packages
     assert not _is_alive(next(event.pid for event in events if isinstance(event, Started)))
 
@@ -181,7 +187,7 @@ from advisor.backends.processes.jobs import parse_job
 job = parse_job(Path({str(tmp_path / "job.json")!r}).read_bytes())
 run_job(job, lambda event: print(getattr(event, "pid", 0), flush=True), log_file=Path({str(tmp_path / "child.log")!r}))
 """
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path(launch.__file__).parents[2]) as parent:
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as parent:
         assert parent.stdout
         child = int(parent.stdout.readline())
         parent.kill()
