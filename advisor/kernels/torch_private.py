@@ -17,11 +17,11 @@ INT4_CHANNELS = 64
 INT8_INPUTS = 16
 """Input channels that the int8 product reads at a time. It does not check: other K read past the end and crash."""
 
-Product = Callable[[Tensor], Tensor]
+LinearOperator = Callable[[Tensor], Tensor]
 """bf16 activations [M, K] to bf16 [M, N]."""
 
 
-def int8_product(q: Tensor, scale: Tensor) -> Product:
+def int8_product(q: Tensor, scale: Tensor) -> LinearOperator:
     """`aten::_weight_int8pack_mm`: activations times int8 `q` [N, K] transposed, times bf16 `scale` [N]; on a CPU.
 
     K has to be a multiple of `INT8_INPUTS`, and every tensor contiguous: none of this is checked.
@@ -30,7 +30,7 @@ def int8_product(q: Tensor, scale: Tensor) -> Product:
     return lambda rows: operator(rows, q, scale)
 
 
-def int4_product(packed: Tensor, group_size: int, scale_zero: Tensor) -> Product:
+def int4_product(packed: Tensor, group_size: int, scale_zero: Tensor) -> LinearOperator:
     """`aten::_weight_int4pack_mm_for_cpu`: activations times the weights (nibble − 8)·scale + zero, on a CPU.
 
     `packed` is [N, K/2] of `pack_int4`, `scale_zero` bf16 [K/group_size, N, 2], read as if it were contiguous.
@@ -60,7 +60,7 @@ def reorder_linear_weight(weight: Tensor) -> Tensor:
     return blocked
 
 
-def blocked_product(blocked: Tensor, bias: Tensor | None) -> Product:
+def blocked_product(blocked: Tensor, bias: Tensor | None) -> LinearOperator:
     """`mkldnn::_linear_pointwise`: activations times a weight of `reorder_linear_weight` transposed, plus `bias` [N]."""
     operator: Any = torch.ops.mkldnn._linear_pointwise.default
     return lambda rows: operator(rows, blocked, bias, "none", [], None)

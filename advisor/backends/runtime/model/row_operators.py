@@ -36,7 +36,7 @@ def plain() -> RowOperators:
 
 def fused() -> RowOperators:
     """In one launch each, where the activation is SiLU."""
-    # Deferred: these load Triton, which machines without a GPU may lack.
+    # Triton, which machines without a GPU may lack
     from advisor.kernels.rows.add_rmsnorm import add_rmsnorm
     from advisor.kernels.rows.silu_mul import silu_mul
 
