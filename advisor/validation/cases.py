@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.request import Load
 from advisor.validation.run_settings import NO_SETTINGS, RunSettings, run_settings
 
 METRICS = (
@@ -18,7 +19,8 @@ METRICS = (
     "peak_memory_gb",
     "max_batch",
 )
-LOADS = ("closed", "max", "open", "burst")
+LOADS = {"closed": Load.CLOSED, "max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}
+"""Values of the column `load`."""
 COLUMNS = (
     *("case_id", "metric", "value", "hardware", "devices", "tp", "pp", "engine", "engine_version", "model", "weights", "kv"),
     *("prompt_tokens", "output_tokens", "concurrency", "request_rate", "load", "source", "notes"),
@@ -56,8 +58,7 @@ class CaseConfiguration:
     output_tokens: int
     concurrency: int | None
     request_rate: float | None
-    load: str
-    """`closed`, `max` (offline), `open` or `burst`."""
+    load: Load
     run: RunSettings = NO_SETTINGS
     """Settings of the benchmark's launch script that the row does not state."""
 
@@ -135,19 +136,19 @@ def configuration_of(row: dict[str, str]) -> CaseConfiguration:
     """The configuration in a row. Raises `UnpredictableCaseError` where the row is incomplete or has unknown values."""
     if row["metric"] not in METRICS:
         raise UnpredictableCaseError(f"unknown metric `{row['metric']}`")
-    load = row["load"] or "closed"
-    if load not in LOADS:
-        raise UnpredictableCaseError(f"unknown load `{load}`")
+    if row["load"] and row["load"] not in LOADS:
+        raise UnpredictableCaseError(f"unknown load `{row['load']}`")
+    load = LOADS[row["load"]] if row["load"] else Load.CLOSED
     prompt, output = _lengths(row)
     tp, pp = _count(row, "tp", 1), _count(row, "pp", 1)
     layout = _layout(_count(row, "devices", tp * pp), tp, pp, _notes(row["notes"]))
     rate = _number(row, "request_rate") if row["request_rate"] else None
-    if load == "open" and rate is None:
+    if load is Load.OPEN and rate is None:
         raise UnpredictableCaseError("an open load without a request rate")
     concurrency = _count(row, "concurrency", 0) or None
     if concurrency is not None and concurrency > MOST_REQUESTS:
         raise UnpredictableCaseError(f"{concurrency} requests in flight are more than the {MOST_REQUESTS} that are simulated")
-    if load in ("closed", "burst") and concurrency is None:
+    if load in (Load.CLOSED, Load.BURST) and concurrency is None:
         concurrency = 1
     run = run_settings(row)
     return CaseConfiguration(

@@ -191,7 +191,7 @@ def _lengths(configuration: CaseConfiguration) -> tuple[int, int]:
 
 def workload_of(configuration: CaseConfiguration) -> Workload:
     """The workload of a configuration."""
-    load = {"max": Load.OFFLINE, "open": Load.OPEN, "burst": Load.BURST}.get(configuration.load, Load.CLOSED)
+    load = configuration.load
     if configuration.run.static and load is Load.CLOSED:
         load = Load.BURST  # one batch, no later arrivals
     prompt, output = _lengths(configuration)

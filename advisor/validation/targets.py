@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.hardware import load_hardware
+from advisor.profiles.request import Load
 from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
 
 LONGEST_TTFT_MS = 8000.0
@@ -47,11 +48,13 @@ def targets_of(compared: Sequence[ComparedCase]) -> tuple[AccuracyTarget, ...]:
 
 
 def _times(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
-    tpot = error_row("TPOT, closed loop", [item for item in stated if item.case.metric == "tpot_ms" and _load(item) == "closed"])
+    tpot = error_row("TPOT, closed loop", [item for item in stated if item.case.metric == "tpot_ms" and _load(item) is Load.CLOSED])
     yield _median(tpot, 9)
     yield _target(tpot, "mean |error|", tpot.mean_abs_pct, high=16)
     yield _target(tpot, "Spearman", tpot.ranking, low=0.97, unit="")
-    waits = [item for item in stated if item.case.metric == "ttft_ms" and _load(item) == "closed" and item.case.measured < LONGEST_TTFT_MS]
+    waits = [
+        item for item in stated if item.case.metric == "ttft_ms" and _load(item) is Load.CLOSED and item.case.measured < LONGEST_TTFT_MS
+    ]
     ttft = error_row("TTFT, closed loop, below 8 s", waits)
     yield _median(ttft, 20)
     yield _target(ttft, "bias", ttft.median_bias_pct, low=-8, high=8)
@@ -75,7 +78,7 @@ _ENGINES: tuple[tuple[str, Callable[[str], bool]], ...] = (
 def _rates_and_memory(stated: Sequence[ComparedCase]) -> Iterator[AccuracyTarget]:
     wanted = (
         ("prefill", ("prefill_tok_s",), None, 18),
-        ("maximum throughput, offline", ("output_tok_s_total", "output_tok_s_per_gpu"), "max", 18),
+        ("maximum throughput, offline", ("output_tok_s_total", "output_tok_s_per_gpu"), Load.OFFLINE, 18),
         ("memory", ("peak_memory_gb",), None, 4),
         ("maximum batch", ("max_batch",), None, 15),
     )
@@ -111,8 +114,8 @@ def _target(
     return AccuracyTarget(metric=row.name, measure=measure, low=low, high=high, unit=unit, reached=reached, rows=row.answered)
 
 
-def _load(item: ComparedCase) -> str:
-    return item.case.configuration.load if item.case.configuration else ""
+def _load(item: ComparedCase) -> Load | None:
+    return item.case.configuration.load if item.case.configuration else None
 
 
 @lru_cache(maxsize=256)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from advisor.profiles.metrics import Basis, Value
+from advisor.profiles.request import Load
 from advisor.rendering.text.validation import reached_words, target_words
 from advisor.validation.cases import PublishedCase, read_cases
 from advisor.validation.errors import ComparedCase
@@ -36,7 +37,7 @@ def test_a_long_wait_and_an_open_loop_are_no_closed_loop(case: PublishedCase) ->
     rows = [
         compared(case, 100, 110, metric="ttft_ms"),
         compared(case, 9000, 90_000, metric="ttft_ms"),
-        compared(case, 100, 900, metric="ttft_ms", configuration=replace(case.configuration, load="open")),
+        compared(case, 100, 900, metric="ttft_ms", configuration=replace(case.configuration, load=Load.OPEN)),
         compared(case, 100, 900, metric="ttft_ms", precision_stated=False),
     ]
     reached = target(rows, "TTFT, closed loop, below 8 s", "median |error|")
@@ -58,7 +59,7 @@ def test_too_wide_a_range_misses_as_one_too_narrow_does(case: PublishedCase) -> 
 
 def test_offline_throughput_is_not_that_of_a_closed_loop(case: PublishedCase) -> None:
     assert case.configuration is not None
-    offline = replace(case.configuration, load="max")
+    offline = replace(case.configuration, load=Load.OFFLINE)
     rows = [
         compared(case, 100, 150, metric="output_tok_s_total"),
         compared(case, 100, 110, metric="output_tok_s_total", configuration=offline),
