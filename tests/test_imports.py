@@ -124,10 +124,19 @@ def test_planning_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [("--help",), ("plan", "--help"), ("models",), ("models", "show", "Qwen/Qwen3-8B"), ("hardware",), ("hardware", "show", "h100-sxm")],
+    [
+        ("--help",),
+        ("plan", "--help"),
+        ("models",),
+        ("models", "show", "Qwen/Qwen3-8B"),
+        ("hardware",),
+        ("hardware", "show", "h100-sxm"),
+        ("explain",),
+        ("explain", "kv-window"),
+    ],
     ids=" ".join,
 )
-def test_help_and_the_catalogues_load_no_numpy_either(arguments: tuple[str, ...]) -> None:
+def test_help_the_catalogues_and_explanations_load_no_numpy_either(arguments: tuple[str, ...]) -> None:
     assert heavy_modules_after(*arguments, heavy=HEAVY_WITHOUT_PLANNING) == []
 
 

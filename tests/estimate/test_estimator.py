@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
@@ -57,14 +57,12 @@ def test_more_bandwidth_is_never_slower(model: str, engine: str) -> None:
         assert times[1] <= times[0], (model, engine, batch, times)
 
 
-@settings(max_examples=25, deadline=None)
 @given(batch=st.integers(1, 256), context=st.integers(64, 30_000), longer=st.floats(1.2, 4.0))
 def test_longer_contexts_are_never_faster(batch: int, context: int, longer: float) -> None:
     pricer = SHARED.pricer(deployment())
     assert pricer.decode_s(batch, context * longer) >= pricer.decode_s(batch, context)
 
 
-@settings(max_examples=25, deadline=None)
 @given(batch=st.integers(1, 200), times=st.integers(2, 4))
 def test_a_larger_batch_takes_longer_but_less_per_sequence(batch: int, times: int) -> None:
     pricer = SHARED.pricer(deployment())
@@ -73,7 +71,6 @@ def test_a_larger_batch_takes_longer_but_less_per_sequence(batch: int, times: in
     assert large / times <= small * 1.02, (small, large)
 
 
-@settings(max_examples=25, deadline=None)
 @given(sequences=st.integers(0, 500), tokens=st.integers(1, 8000))
 def test_memory_grows_with_sequences_and_their_length(sequences: int, tokens: int) -> None:
     engine = load_engine("vllm")

@@ -12,7 +12,7 @@ from advisor.estimate.machines.gemm_time import product_constants, product_work
 from advisor.estimate.operators.types import AllReduce, AttentionCall, Exchange, Gemm, Phase
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import CACHE_FORMATS, FORMATS, weight_format
-from advisor.profiles.hardware import load_hardware, shipped_hardware
+from advisor.profiles.hardware import Hardware, load_hardware, shipped_hardware
 from advisor.profiles.metrics import Basis
 
 EVERY_FORMAT = (*FORMATS, "int4-g32", "int4-g128", "exl2-2.5bpw", "exl2-4.0bpw", "exl2-8.0bpw")
@@ -32,7 +32,7 @@ def test_every_format_has_a_price_on_every_device() -> None:
             for m in (1, 4096):
                 gemm = Gemm(m, 8192, 8192, format, 1)
                 work, seconds = product_work(hardware, gemm), priced.gemm_s(gemm, 0.0)
-                least = max(work.read_s, min(work.vector_s * 0.5, 2.0 * m * 8192**2 / _peak_of(id, format)))
+                least = max(work.read_s, min(work.vector_s * 0.5, 2.0 * m * 8192**2 / _peak_of(hardware, format)))
                 assert 0.999 * least <= seconds <= 12 * least + 1e-4, (id, format, m, seconds, least)
             assert priced.basis_of(format).rank >= Basis.CATALOGUE.rank
 
@@ -129,7 +129,6 @@ def test_experts_run_as_one_product_in_waves_over_the_processors() -> None:
     assert 128 * 1536 * 2048 * 2 / hardware.memory_bandwidth_bytes_per_s < grouped < 0.6 * 128 * alone
 
 
-def _peak_of(id: str, format: str) -> float:
-    hardware = load_hardware(id)
+def _peak_of(hardware: Hardware, format: str) -> float:
     compute = weight_format(format).compute
     return max(hardware.peak(compute), hardware.peak_flops.get("int8", 0.0) / 2 if format.startswith("gguf-") else 0.0)
