@@ -11,8 +11,11 @@ from advisor.backends.measure.ladder import Ladder
 from advisor.backends.processes.events import Failed
 from advisor.planfile.store import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.metrics import Basis, Value
 from advisor.profiles.run import Run as RunFile
-from advisor.profiles.run import RungStatus
+from advisor.profiles.run import Rung, RungStatus
+from advisor.running.apply import environment_of
+from advisor.running.preflight import prepare_run
 
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
 ZOO = Path(__file__).parents[2] / "advisor" / "backends" / "zoo"
@@ -38,16 +41,13 @@ def planned(advisor: Run, tiny_model_folder: Path, tmp_path: Path) -> Path:
     return plan
 
 
-@pytest.fixture
-def canned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Have applying give back the canned run, changed."""
-
-    def answer(**last_rung: Any) -> None:
-        run = RunFile.model_validate_json(CANNED_RUN.read_text(encoding="utf-8"))
-        run = run.model_copy(update={"rungs": (*run.rungs[:-1], run.rungs[-1].model_copy(update=last_rung))})
-        monkeypatch.setattr("advisor.service.apply", lambda *words, **options: run)
-
-    return answer
+def canned_run(folder: Path, **last_rung: Any) -> Path:
+    """A folder with the canned run, whose last rung is changed."""
+    run = RunFile.model_validate_json(CANNED_RUN.read_text(encoding="utf-8"))
+    run = run.model_copy(update={"rungs": (*run.rungs[:-1], run.rungs[-1].model_copy(update=last_rung))})
+    folder.mkdir()
+    (folder / "run.json").write_text(run.model_dump_json(), encoding="utf-8")
+    return folder
 
 
 def damaged(folder: Path, tmp_path: Path) -> Path:
@@ -92,34 +92,64 @@ def test_a_folder_that_may_not_be_written_is_told(advisor: Run, planned: Path, t
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def test_an_edited_plan_runs_when_the_edit_is_accepted(advisor: Run, planned: Path, canned: Callable[..., None]) -> None:
+def test_an_edited_plan_runs_when_the_edit_is_accepted(advisor: Run, planned: Path, tmp_path: Path) -> None:
     planned.write_text(planned.read_text(encoding="utf-8").replace("concurrency: 2", "concurrency: 3"), encoding="utf-8")
     assert read_plan(planned).edited
-    assert advisor("apply", planned, "--error-format", "json").error["code"] == "plan-edited"
-    canned()
-    assert "error[plan-edited]" not in advisor("apply", planned, "--accept-edits").err
+    words = ("apply", planned, "--out", canned_run(tmp_path / "out"), "--error-format", "json")
+    assert advisor(*words).error["code"] == "plan-edited"
+    assert advisor(*words, "--accept-edits").error["code"] == "run-exists", "the folder is looked at just before the first rung is measured"
+
+
+def test_a_finished_run_is_shown_again_and_nothing_is_measured(advisor: Run, planned: Path, tmp_path: Path) -> None:
+    plan, out = read_plan(planned), tmp_path / "out"
+    ready = prepare_run(plan)
+    scores = {"kl_divergence": Value(value=0.001, low=0.001, high=0.001, basis=Basis.MEASURED)}
+    rungs = tuple(
+        Rung(
+            name=rung.name,
+            techniques=tuple(added.technique.name for added in ready.rungs[: index + 1] if added.technique),
+            status=RungStatus.DONE,
+            predicted=rung.predicted,
+            measured=rung.predicted.model_copy(update=scores),
+        )
+        for index, rung in enumerate(ready.rungs)
+    )
+    run = RunFile(
+        id="run-1",
+        plan_id=plan.id,
+        title=plan.title,
+        model=plan.model.name,
+        request=ready.request,
+        recipe=ready.recipe,
+        environment=environment_of(ready.detected, plan.machine.profile),
+        rungs=rungs,
+        created="2026-11-22T00:00:00Z",
+    )
+    out.mkdir()
+    (out / "run.json").write_text(run.model_dump_json(), encoding="utf-8")
+    ended = advisor("apply", planned, "--out", out)
+    assert ended.code == ExitCode.OK, ended.err
+    assert f"run:    {out / 'run.json'}" in ended.err
+    assert f"{len(rungs)} of {len(rungs)} rungs were finished by an earlier run" in ended.err
+    assert "Run run-1" in ended.out
+    assert (out / "report.html").is_file()
 
 
 @pytest.mark.parametrize(
     ("status", "problem"),
     [(RungStatus.OUT_OF_MEMORY, "ran out of memory at 512 MiB"), (RungStatus.FAILED, "the process was killed by SIGKILL")],
 )
-def test_a_rung_that_died_is_one_error_and_the_others_are_shown(
-    advisor: Run, planned: Path, canned: Callable[..., None], tmp_path: Path, status: RungStatus, problem: str
-) -> None:
-    canned(status=status, error=problem, measured=None)
-    ended = advisor("apply", planned, "--out", tmp_path / "out")
+def test_a_rung_that_died_is_one_error_and_the_others_are_shown(advisor: Run, tmp_path: Path, status: RungStatus, problem: str) -> None:
+    ended = advisor("compare", canned_run(tmp_path / "out", status=status, error=problem, measured=None))
     assert ended.code == ExitCode.DIED
     assert "baseline" in ended.out
-    assert f"run:    {tmp_path / 'out' / 'run.json'}" in ended.err
     assert ended.err.count("error[") == 1
     assert "error[rung-failed]: 1 of " in ended.err
     assert problem in ended.err
 
 
-def test_a_missed_limit_is_exit_code_5_with_both_numbers(advisor: Run, planned: Path, canned: Callable[..., None]) -> None:
-    canned()
-    ended = advisor("apply", planned)
+def test_a_missed_limit_is_exit_code_5_with_both_numbers(advisor: Run, tmp_path: Path) -> None:
+    ended = advisor("compare", canned_run(tmp_path / "out"))
     assert ended.code == ExitCode.LIMIT_MISSED
     assert "note: tpot_ms_p95: measured 18.8 ms, limit 18" in ended.err
 

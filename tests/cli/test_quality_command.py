@@ -1,56 +1,83 @@
 """`advisor quality` measures techniques by themselves on a model folder and says which heads lose most."""
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.quality import QualityReport
+from advisor.rendering.text.quality import quality_text
 from tests.cli.conftest import Advisor as Run
+from tests.paths import ROOT
+
+TECHNIQUES = (
+    "kv-int8",
+    "kv-int4",
+    "kv-window:window=16",
+    "attention-sliding-window:window=16",
+    "attention-block-sparse:window=16,global-tokens=0,block-tokens=16",
+    "kv-window:window=4096",
+    "attention-block-sparse",
+)
 
 
-def test_formats_are_measured_on_any_folder_with_weights(advisor: Run, tiny_model_folder: Path, tiny_text_file: Path) -> None:
-    ended = advisor(
-        "quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 128, "--json", "--with", "kv-int8", "--with", "kv-int4"
-    )
-    assert ended.code == 0, ended.err
-    assert "attention" in ended.err, "progress is told"
-    report = QualityReport.model_validate({key: value for key, value in ended.data.items() if key != "format"})
-    assert [each.technique for each in report.techniques] == ["kv-int8", "kv-int4"]
-    assert all(len(each.heads) == 2 * 4 for each in report.techniques)
-    eight, four = report.techniques
+@pytest.fixture(scope="module")
+def measured(tiny_model_folder: Path, tiny_text_file: Path) -> subprocess.CompletedProcess[str]:
+    """All of them, measured by one run of the command."""
+    words = ("--text", str(tiny_text_file), "--tokens", "128", "--json", *(word for name in TECHNIQUES for word in ("--with", name)))
+    command = (sys.executable, "-m", "advisor", "quality", str(tiny_model_folder), *words)
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+
+
+@pytest.fixture(scope="module")
+def report(measured: subprocess.CompletedProcess[str]) -> QualityReport:
+    return QualityReport.model_validate({key: value for key, value in json.loads(measured.stdout).items() if key != "format"})
+
+
+def test_formats_are_measured_on_any_folder_with_weights(measured: subprocess.CompletedProcess[str], report: QualityReport) -> None:
+    assert "attention" in measured.stderr, "progress is told"
+    assert [technique.technique for technique in report.techniques] == [name.partition(":")[0] for name in TECHNIQUES]
+    assert all(len(technique.heads) == 2 * 4 for technique in report.techniques)
+    eight, four, *_ = report.techniques
     assert 0 < eight.typical < four.typical
-    for each in report.techniques:
-        assert each.metrics.quality_loss_pct is not None
-        assert each.metrics.kl_divergence is not None
+    for technique in report.techniques:
+        assert technique.metrics.quality_loss_pct is not None
+        assert technique.metrics.kl_divergence is not None
 
 
-def test_the_worst_heads_stand_first(advisor: Run, tiny_model_folder: Path, tiny_text_file: Path) -> None:
-    ended = advisor(
-        "quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 64, "--with", "kv-window:window=16", "--heads", 3, "-q"
-    )
-    assert ended.code == 0, ended.err
-    rows = [line.split() for line in ended.out.splitlines() if line.startswith("layer ")]
+def test_the_worst_heads_stand_first(report: QualityReport) -> None:
+    window = report.model_copy(update={"techniques": report.techniques[2:3]})
+    text = quality_text(window, heads=3)
+    rows = [line.split() for line in text.splitlines() if line.startswith("layer ")]
     assert len(rows) == 3
-    shares = [float(row[4]) for row in rows]
-    assert shares == sorted(shares, reverse=True)
-    assert "kv-window window=16" in ended.out
+    errors = [float(row[4]) for row in rows]
+    assert errors == sorted(errors, reverse=True)
+    assert "kv-window window=16" in text
 
 
-def test_what_every_layer_sees_is_measured_like_what_the_cache_keeps(advisor: Run, tiny_model_folder: Path, tiny_text_file: Path) -> None:
-    chosen = (
-        "kv-window:window=16",
-        "attention-sliding-window:window=16",
-        "attention-block-sparse:window=16,global-tokens=0,block-tokens=16",
-    )
-    words = [word for each in chosen for word in ("--with", each)]
-    ended = advisor("quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 128, "--json", *words)
-    assert ended.code == 0, ended.err
-    report = QualityReport.model_validate({key: value for key, value in ended.data.items() if key != "format"})
-    kept, seen, pattern = (each.typical for each in report.techniques)
-    assert seen > 0
-    assert seen == pytest.approx(kept, rel=0.05)
+def test_what_every_layer_sees_is_measured_like_what_the_cache_keeps(report: QualityReport) -> None:
+    evicted, masked, pattern = (technique.typical for technique in report.techniques[2:5])
+    assert masked > 0
+    assert masked == pytest.approx(evicted, rel=0.05)
     assert pattern > 0
+
+
+def test_a_window_that_holds_a_whole_stretch_is_said_to_have_dropped_nothing(report: QualityReport) -> None:
+    text = " ".join(quality_text(report).split())
+    assert "kv-window window=4096: it dropped no token. It reaches 4,096 tokens" in text
+    assert "attention-block-sparse: it dropped no token." in text
+    assert "kv-window window=16: it dropped" not in text
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_report_as_text(advisor: Run, tiny_model_folder: Path, tiny_text_file: Path) -> None:
+    words = ("--with", "kv-window:window=16", "--heads", 3, "-q")
+    ended = advisor("quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 64, "--format", "text", *words)
+    assert (ended.code, ended.err) == (0, "")
+    assert sum(line.startswith("layer ") for line in ended.out.splitlines()) == 3
 
 
 @pytest.mark.parametrize(
@@ -75,14 +102,3 @@ def test_what_cannot_be_measured_says_why(advisor: Run, tiny_model_folder: Path,
 def test_a_model_without_weights_is_refused(advisor: Run) -> None:
     ended = advisor("quality", "meta-llama/Meta-Llama-3.1-8B", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("weights-not-found", ExitCode.MISSING)
-
-
-def test_a_window_that_holds_a_whole_stretch_is_said_to_have_dropped_nothing(
-    advisor: Run, tiny_model_folder: Path, tiny_text_file: Path
-) -> None:
-    words = ("--with", "kv-window:window=4096", "--with", "attention-block-sparse", "--with", "kv-window:window=16")
-    ended = advisor("quality", tiny_model_folder, "--text", tiny_text_file, "--tokens", 64, "--format", "text", "-q", *words)
-    said = " ".join(ended.out.split())
-    assert "kv-window window=4096: it dropped no token. It reaches 4,096 tokens" in said
-    assert "attention-block-sparse: nothing was dropped." in said
-    assert "kv-window window=16: nothing" not in said
