@@ -1,91 +1,96 @@
-"""What would let a technique in: more or fewer requests, longer or shorter texts, a prefix that prompts share."""
+"""Counterfactuals by load: more or fewer concurrent requests, longer or shorter lengths, a shared prefix."""
 
 from collections.abc import Iterator
 from itertools import islice
 
 from advisor.planning.reasons import effects
-from advisor.profiles.request import Load, Request, Workload
+from advisor.profiles.request import Load, Request
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, outcome_of, violates_quality
 
-MOST = 2
-"""Multiples that are told."""
-STEPS = (2, 4)
-"""How many times more, or less, of each number is tried."""
-LEAPS = tuple(2**power for power in range(1, 13))
-"""The same where nothing is priced, as the technique is refused."""
+MOST_CHANGES = 2
+"""Most multiples of workload numbers that are yielded."""
+FACTORS = (2, 4)
+"""Multiples and fractions of each number that are tried."""
+FACTORS_WHERE_REFUSED = tuple(2**power for power in range(1, 13))
+"""The same where the technique is refused, as a refusal needs no simulation."""
 
 
-def by_load(case: Scenario) -> Iterator[Change]:
-    """For each number of the workload the nearest multiple, up and down, with which the technique comes first."""
-    found = case.with_technique(case.request)
-    refused = isinstance(found, str)
-    if not isinstance(found, str) and violates_quality(case, found):
+def by_load(scenario: Scenario) -> Iterator[Change]:
+    """For each number of the workload, the nearest multiple and fraction with which the technique ranks first."""
+    candidate = scenario.with_technique(scenario.request)
+    refused = isinstance(candidate, str)
+    if not isinstance(candidate, str) and violates_quality(scenario, candidate):
         return
-    yield from islice(_multiples(case, refused), MOST)
-    if refused and case.request.workload.shared_prefix_tokens is None:
-        yield from _shared_prefix(case)
+    yield from islice(_multiples(scenario, refused), MOST_CHANGES)
+    if refused and scenario.request.workload.shared_prefix_tokens is None:
+        yield from _shared_prefix(scenario)
 
 
-def _multiples(case: Scenario, refused: bool) -> Iterator[Change]:
-    for field, factors in _directions(LEAPS if refused else STEPS):
+def _multiples(scenario: Scenario, refused: bool) -> Iterator[Change]:
+    for field, factors in _directions(FACTORS_WHERE_REFUSED if refused else FACTORS):
         for factor in factors:
-            asked = _scaled(case, field, factor)
-            if asked is None:
+            request = _scaled(scenario, field, factor)
+            if request is None:
                 break
-            if change := _change(case, field, asked, refused):
+            if change := _change(scenario, field, request, refused):
                 yield change
                 break
 
 
-def _directions(steps: tuple[int, ...]) -> Iterator[tuple[str, tuple[float, ...]]]:
+def _directions(factors: tuple[int, ...]) -> Iterator[tuple[str, tuple[float, ...]]]:
     for field in ("concurrency", "prompt_tokens", "output_tokens"):
-        yield field, steps
-        yield field, tuple(1 / step for step in steps)
+        yield field, factors
+        yield field, tuple(1 / factor for factor in factors)
 
 
-def _scaled(case: Scenario, field: str, factor: float) -> Request | None:
-    """The request with one number of its workload scaled; `None` where this load has no such number, or the model's limit is passed."""
-    workload = case.request.workload
-    now = getattr(workload, field)
-    if now is None or workload.trace is not None or (field == "concurrency" and workload.load not in (Load.CLOSED, Load.BURST)):
+def _scaled(scenario: Scenario, field: str, factor: float) -> Request | None:
+    """The request with one number of its workload scaled; `None` where this load has no such number, or the model's context is exceeded."""
+    workload = scenario.request.workload
+    before = getattr(workload, field)
+    if before is None or workload.trace is not None or (field == "concurrency" and workload.load not in (Load.CLOSED, Load.BURST)):
         return None
-    wanted = int(now * factor)
-    changed = workload.model_copy(update={field: wanted})
-    longest = max(workload.longest_tokens, changed.context_tokens)
-    if wanted < max(1, workload.shared_prefix_tokens or 1 if field == "prompt_tokens" else 1):
+    after = int(before * factor)
+    scaled = workload.model_copy(update={field: after})
+    longest = max(workload.longest_tokens, scaled.context_tokens)
+    if after < max(1, workload.shared_prefix_tokens or 1 if field == "prompt_tokens" else 1):
         return None
-    if longest > case.planner.model.max_context_tokens:
+    if longest > scenario.planner.model.max_context_tokens:
         return None
-    return case.request.model_copy(update={"workload": changed.model_copy(update={"context_limit_tokens": longest})})
+    return scenario.request.model_copy(update={"workload": scaled.model_copy(update={"context_limit_tokens": longest})})
 
 
-def _change(case: Scenario, field: str, asked: Request, refused: bool) -> Change | None:
-    """The change, where the technique does better by it: allowed where it was refused, first where it was behind."""
-    tried = case.trial(asked)
-    if tried is None:
+def _change(scenario: Scenario, field: str, request: Request, refused: bool) -> Change | None:
+    """The change, where the technique ranks first by it, or is at least allowed where it was refused before."""
+    trial = scenario.trial(request)
+    if trial is None:
         return None
-    found, outcome = tried
+    candidate, outcome = trial
     if outcome is not CounterfactualOutcome.AHEAD and not (refused and outcome is CounterfactualOutcome.ALLOWED):
         return None
-    if found.violations and not case.chosen.violations:
+    if candidate.violations and not scenario.chosen.violations:
         return None
-    alone = case.without_technique(asked)
-    if not refused and alone is not None and not effects(alone.metrics, found.metrics):
+    without = scenario.without_technique(request)
+    if not refused and without is not None and not effects(without.metrics, candidate.metrics):
         return None
-    before, after = (getattr(request.workload, field) for request in (case.request, asked))
-    return Change(kind=ChangeKind.LOAD, name=field, before=before, after=after, outcome=outcome, candidate=found, request=asked)
+    before, after = (getattr(workload, field) for workload in (scenario.request.workload, request.workload))
+    return Change(kind=ChangeKind.LOAD, name=field, before=before, after=after, outcome=outcome, candidate=candidate, request=request)
 
 
-def _shared_prefix(case: Scenario) -> Iterator[Change]:
-    """Half of each prompt is the same."""
-    workload: Workload = case.request.workload
+def _shared_prefix(scenario: Scenario) -> Iterator[Change]:
+    """Half of each prompt is a prefix that all share."""
+    workload = scenario.request.workload
     shared = max(workload.prompt_tokens // 2, 1)
-    asked = case.request.model_copy(update={"workload": workload.model_copy(update={"shared_prefix_tokens": shared})})
-    tried = case.trial(asked)
-    if tried is None and (partner := case.with_exchange(asked)):
-        tried = partner[2], outcome_of(case.planner, partner[2], case.without_technique(asked), asked)
-    if tried is not None:
-        found, outcome = tried
+    request = scenario.request.model_copy(update={"workload": workload.model_copy(update={"shared_prefix_tokens": shared})})
+    trial = scenario.trial(request)
+    if trial is None and (exchange := scenario.with_exchange(request)):
+        trial = exchange[2], outcome_of(scenario.planner, exchange[2], scenario.without_technique(request), request)
+    if trial is not None:
         yield Change(
-            kind=ChangeKind.LOAD, name="shared_prefix_tokens", before=None, after=shared, outcome=outcome, candidate=found, request=asked
+            kind=ChangeKind.LOAD,
+            name="shared_prefix_tokens",
+            before=None,
+            after=shared,
+            outcome=trial[1],
+            candidate=trial[0],
+            request=request,
         )

@@ -1,87 +1,94 @@
-"""What would let a technique in: more devices, or another machine of the catalogue."""
+"""Counterfactuals by machine: more devices, or another accelerator of the catalogue."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cache
 
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import catalogue_machine
-from advisor.planning.advice import Candidate
 from advisor.planning.planner import Planner
 from advisor.planning.relaxations import MOST_DEVICES
 from advisor.planning.search import baselines
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import Hardware, load_hardware, shipped_hardware
+from advisor.quantities.limits import MEMORY
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, new_violations, violates_quality
 
 MOST_MACHINES = 4
-"""Others that are priced."""
+"""Most other accelerators that are priced."""
 
 
-def by_machine(case: Scenario) -> Iterator[Change]:
-    """The fewest devices, and the nearest machine, on which the technique keeps the limits that it misses here, or comes first."""
-    found = case.with_technique(case.request)
-    if isinstance(found, str) or violates_quality(case, found):
+def by_machine(scenario: Scenario) -> Iterator[Change]:
+    """The fewest devices, and the nearest accelerator, on which the technique meets the limits that it violates here, or ranks first."""
+    candidate = scenario.with_technique(scenario.request)
+    if isinstance(candidate, str) or violates_quality(scenario, candidate):
         return
-    if new_violations(case, found):
-        yield from _more_devices(case)
-    yield from _other_machine(case, found)
+    violated = new_violations(scenario, candidate)
+    if violated:
+        yield from _more_devices(scenario)
+    yield from _other_accelerator(scenario, violated)
 
 
-def _more_devices(case: Scenario) -> Iterator[Change]:
-    devices = case.request.devices * 2
+def _more_devices(scenario: Scenario) -> Iterator[Change]:
+    """The fewest devices, doubled each time, on which the plan with the technique meets all limits."""
+    devices = scenario.request.devices * 2
     while devices <= MOST_DEVICES:
-        wider = case.request.model_copy(update={"devices": devices})
-        for start in baselines(case.planner.model, wider, case.chosen.deployment.engine):
-            tried = case.trial(wider, start=start)
-            if tried is not None and not tried[0].violations:
-                before, after = float(case.request.devices), float(devices)
+        request = scenario.request.model_copy(update={"devices": devices})
+        for start in baselines(scenario.planner.model, request, scenario.chosen.deployment.engine):
+            trial = scenario.trial(request, start=start)
+            if trial is not None and not trial[0].violations:
                 yield Change(
-                    kind=ChangeKind.MACHINE, name="devices", before=before, after=after, outcome=tried[1], candidate=tried[0], request=wider
+                    kind=ChangeKind.MACHINE,
+                    name="devices",
+                    before=float(scenario.request.devices),
+                    after=float(devices),
+                    outcome=trial[1],
+                    candidate=trial[0],
+                    request=request,
                 )
                 return
         devices *= 2
 
 
-def _other_machine(case: Scenario, found: Candidate) -> Iterator[Change]:
-    """The first machine, nearest first, on which the technique comes first, or misses no limit where that is what it lacks."""
-    here, missing = case.planner.hardware, bool(new_violations(case, found))
-    for hardware in _others(here, by_memory="memory_gib_per_device" in new_violations(case, found)):
-        engine = load_engine(case.chosen.deployment.engine)
+def _other_accelerator(scenario: Scenario, violated: Collection[str]) -> Iterator[Change]:
+    """The nearest accelerator on which the technique ranks first, or, where it violates limits here, on which it meets all."""
+    here = scenario.planner.hardware
+    for hardware in _others(here, by_memory=MEMORY in violated):
+        engine = load_engine(scenario.chosen.deployment.engine)
         estimator = Estimator(catalogue_machine(hardware, engine), engine)
-        there = Planner(case.planner.model, hardware, estimator, case.planner.evidence, None)
-        tried = case.trial(case.request, there)
-        if tried is None or (tried[0].violations and not case.chosen.violations):
+        trial = scenario.trial(scenario.request, Planner(scenario.planner.model, hardware, estimator, scenario.planner.evidence, None))
+        if trial is None or (trial[0].violations and not scenario.chosen.violations):
             continue
-        if tried[1] is CounterfactualOutcome.AHEAD or (missing and not tried[0].violations):
+        if trial[1] is CounterfactualOutcome.AHEAD or (violated and not trial[0].violations):
             yield Change(
                 kind=ChangeKind.MACHINE,
                 name="hardware",
                 before=here.id,
                 after=hardware.id,
-                outcome=tried[1],
-                candidate=tried[0],
-                request=case.request,
+                outcome=trial[1],
+                candidate=trial[0],
+                request=scenario.request,
             )
             return
 
 
 def _others(here: Hardware, *, by_memory: bool) -> list[Hardware]:
-    """Machines of the same maker: those with more memory, least first; or those nearest in operations per byte, either way."""
-    kin = [other for other in catalogue() if (other.vendor, other.kind) == (here.vendor, here.kind) and other.id != here.id]
+    """Accelerators of the same vendor and kind: those with more memory, least first; or those nearest in operations per byte."""
+    related = [other for other in catalogue() if (other.vendor, other.kind) == (here.vendor, here.kind) and other.id != here.id]
     if by_memory:
-        larger = [other for other in kin if other.memory_bytes > 1.05 * here.memory_bytes]
+        larger = [other for other in related if other.memory_bytes > 1.05 * here.memory_bytes]
         return sorted(larger, key=lambda other: other.memory_bytes)[:MOST_MACHINES]
-    ranked = sorted(kin, key=_operations_per_byte)
+    ranked = sorted(related, key=_operations_per_byte)
     below = [other for other in ranked if _operations_per_byte(other) < _operations_per_byte(here)]
     above = [other for other in ranked if _operations_per_byte(other) > _operations_per_byte(here)]
     return list({other.id: other for other in (*below[-1:], *above[:1], *below[:1], *above[-1:])}.values())
 
 
 def _operations_per_byte(hardware: Hardware) -> float:
+    """Operations in bf16 for each byte of memory traffic: the ridge point of the roofline."""
     return hardware.peak("bf16") / hardware.memory_bandwidth_bytes_per_s
 
 
 @cache
 def catalogue() -> tuple[Hardware, ...]:
-    """Every machine that ships with the package."""
+    """Every accelerator of the catalogue."""
     return tuple(load_hardware(id) for id in shipped_hardware())

@@ -1,156 +1,158 @@
-"""What would let a technique into a plan that it is not in: changes of the question, each priced again by the one estimator."""
+"""Counterfactuals: changes of the request that admit a technique that is not in the plan, each planned again."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from advisor.backends.technique import Technique
 from advisor.planning.advice import Candidate
+from advisor.planning.planner import Planner
 from advisor.planning.reasons import changed_noticeably
 from advisor.profiles.request import Prefer, Request
 from advisor.quantities.formatting import on_the_safe_side
-from advisor.quantities.limits import MEMORY, METRIC_OF
+from advisor.quantities.limits import LIMITS, MEMORY, METRIC_OF
 from advisor.quantities.metrics import worse_end
 from advisor.sensitivity.by_load import by_load
 from advisor.sensitivity.by_machine import by_machine
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, new_violations, outcome_of
 from advisor.sensitivity.marginal_gain import with_limit
 
-if TYPE_CHECKING:
-    from advisor.planning.planner import Planner
 
+def counterfactuals(planner: Planner, chosen: Candidate, request: Request, technique: type[Technique]) -> Iterator[Change]:
+    """Generate changes of the request that admit a technique that is not in the plan, the smallest kinds of change first.
 
-def counterfactuals(planner: "Planner", chosen: Candidate, request: Request, technique: type[Technique]) -> Iterator[Change]:
-    """Changes that would let in a technique that is not in the plan, found one by one, the nearest kinds first.
-
-    Each `next` prices or plans again: ask in a worker, and stop when enough was heard. The last one is to require the technique
-    by name. Nothing comes where nothing that may be asked of this model helps, nor for a technique of the plan.
+    Each `next` prices or plans again, so iterate in a worker and stop when enough are known. The last change requires the technique by
+    name. Yields nothing for a technique of the plan, and for one that the model refuses under every request.
     """
     if technique.name in chosen.names:
         return
-    case = Scenario(planner, chosen, request, technique)
+    scenario = Scenario(planner, chosen, request, technique)
     for find in (by_permission, by_techniques, by_limits, by_preference, by_load, by_machine, by_name):
-        yield from find(case)
+        yield from find(scenario)
 
 
-def by_permission(case: Scenario) -> Iterator[Change]:
+def by_permission(scenario: Scenario) -> Iterator[Change]:
     """The technique is no longer forbidden."""
-    name = case.kind.name
-    if name not in case.request.forbid:
+    name = scenario.kind.name
+    if name not in scenario.request.forbid:
         return
-    allowed = case.request.model_copy(update={"forbid": tuple(other for other in case.request.forbid if other != name)})
-    if tried := case.trial(allowed):
-        found, outcome = tried
-        # The plan is the best of all without the technique: what ranks before it is what planning again would find, or better.
+    allowed = scenario.request.model_copy(update={"forbid": tuple(other for other in scenario.request.forbid if other != name)})
+    if trial := scenario.trial(allowed):
+        candidate, outcome = trial
+        # The plan is the best without the technique, so a candidate that ranks before it would be chosen.
         outcome = CounterfactualOutcome.CHOSEN if outcome is CounterfactualOutcome.AHEAD else outcome
         yield Change(
-            kind=ChangeKind.ALLOW, name=name, before="forbidden", after="allowed", outcome=outcome, candidate=found, request=allowed
+            kind=ChangeKind.ALLOW, name=name, before="forbidden", after="allowed", outcome=outcome, candidate=candidate, request=allowed
         )
 
 
-def by_techniques(case: Scenario) -> Iterator[Change]:
-    """Where the technique is refused beside the others of the plan: the one to take out, exchange or add for it."""
-    if case.refusal is None:
+def by_techniques(scenario: Scenario) -> Iterator[Change]:
+    """Where the technique refuses the others of the plan: which one to remove, exchange or add."""
+    if scenario.refusal is None:
         return
-    if told := case.with_exchange(case.request):
-        before, after, best = told
-        outcome = outcome_of(case.planner, best, case.chosen, case.request)
-        name = after or before or ""
+    if exchange := scenario.with_exchange(scenario.request):
+        removed, added, candidate = exchange
         yield Change(
-            kind=ChangeKind.TECHNIQUE, name=name, before=before, after=after, outcome=outcome, candidate=best, request=case.request
+            kind=ChangeKind.TECHNIQUE,
+            name=added or removed or "",
+            before=removed,
+            after=added,
+            outcome=outcome_of(scenario.planner, candidate, scenario.chosen, scenario.request),
+            candidate=candidate,
+            request=scenario.request,
         )
 
 
-def by_limits(case: Scenario) -> Iterator[Change]:
-    """A limit loosened where the technique misses it; else each limit under which the technique does better, tightened."""
-    found = case.with_technique(case.request)
-    if isinstance(found, str):
+def by_limits(scenario: Scenario) -> Iterator[Change]:
+    """The one limit that the technique violates, loosened; else each limit on a metric that it improves, tightened."""
+    candidate = scenario.with_technique(scenario.request)
+    if isinstance(candidate, str):
         return
-    missed = new_violations(case, found)
-    if len(missed) == 1:
-        yield from _loosened(case, found, *next(iter(missed.items())))
-    elif not missed:
+    violated = new_violations(scenario, candidate)
+    if len(violated) == 1:
+        yield from _loosened(scenario, candidate, *next(iter(violated.items())))
+    elif not violated:
         for limit in METRIC_OF:
-            yield from _tightened(case, found, limit)
+            yield from _tightened(scenario, candidate, limit)
 
 
-def by_preference(case: Scenario) -> Iterator[Change]:
-    """Another preference that chooses the technique."""
-    if case.refusal is not None:
+def by_preference(scenario: Scenario) -> Iterator[Change]:
+    """Each other preference for which the search chooses the technique."""
+    if scenario.refusal is not None:
         return
+    before = scenario.request.prefer
     for prefer in Prefer:
-        asked = case.request.model_copy(update={"prefer": prefer})
-        if prefer is not case.request.prefer and (again := case.replanned(asked)) is not None:
+        request = scenario.request.model_copy(update={"prefer": prefer})
+        if prefer is not before and (chosen := scenario.replanned(request)) is not None:
             yield Change(
                 kind=ChangeKind.PREFERENCE,
                 name="prefer",
-                before=case.request.prefer.value,
+                before=before.value,
                 after=prefer.value,
                 outcome=CounterfactualOutcome.CHOSEN,
-                candidate=again,
-                request=asked,
+                candidate=chosen,
+                request=request,
             )
 
 
-def by_name(case: Scenario) -> Iterator[Change]:
-    """The request asks for the technique by name, which some techniques want and all obey."""
-    name, request = case.kind.name, case.request
-    asked = request.model_copy(update={"require": (*request.require, name), "forbid": tuple(x for x in request.forbid if x != name)})
-    tried = case.trial(asked)
-    found = tried[0] if tried else (partner[2] if (partner := case.with_exchange(asked)) else None)
-    if found is not None:
-        missed = outcome_of(case.planner, found, case.chosen, asked) is CounterfactualOutcome.MISSES
-        outcome = CounterfactualOutcome.MISSES if missed else CounterfactualOutcome.CHOSEN
-        yield Change(kind=ChangeKind.REQUIRE, name=name, before=None, after="required", outcome=outcome, candidate=found, request=asked)
+def by_name(scenario: Scenario) -> Iterator[Change]:
+    """The technique is required by name; some techniques are in no plan otherwise."""
+    name, request = scenario.kind.name, scenario.request
+    requiring = request.model_copy(update={"require": (*request.require, name), "forbid": tuple(x for x in request.forbid if x != name)})
+    trial = scenario.trial(requiring)
+    candidate = trial[0] if trial else (exchange[2] if (exchange := scenario.with_exchange(requiring)) else None)
+    if candidate is not None:
+        misses = outcome_of(scenario.planner, candidate, scenario.chosen, requiring) is CounterfactualOutcome.MISSES
+        outcome = CounterfactualOutcome.MISSES if misses else CounterfactualOutcome.CHOSEN
+        yield Change(
+            kind=ChangeKind.REQUIRE, name=name, before=None, after="required", outcome=outcome, candidate=candidate, request=requiring
+        )
 
 
-def _loosened(case: Scenario, found: Candidate, limit: str, needed: float) -> Iterator[Change]:
-    """The limit at the end of the range, if planning again then takes the technique; else at the value that it would have."""
-    if limit == MEMORY and needed > case.planner.budget_gib(with_limit(case.request, MEMORY, None)):
-        return  # no limit gives what the device lacks
-    shown, before = METRIC_OF[limit], getattr(case.request.limits, limit)
-    value = getattr(found.metrics, shown.name)
-    for bound in (needed, worse_end(shown, value)):
-        bound = on_the_safe_side(bound, up=not shown.higher_is_better)
-        if bound <= 0:
-            continue
-        asked = with_limit(case.request, limit, bound)
-        if (again := case.replanned(asked)) is not None:
-            yield Change(
-                kind=ChangeKind.LIMIT,
-                name=limit,
-                before=before,
-                after=bound,
-                outcome=CounterfactualOutcome.CHOSEN,
-                candidate=again,
-                request=asked,
-            )
+def _loosened(scenario: Scenario, candidate: Candidate, limit: str, needed: float) -> Iterator[Change]:
+    """The violated limit at the predicted value, or at the end of its range, whichever is first to make the search choose the technique.
+
+    Where neither does, the limit at the predicted value, with the outcome there.
+    """
+    if limit == MEMORY and needed > scenario.planner.budget_gib(with_limit(scenario.request, MEMORY, None)):
+        return  # more memory than the device has is no limit
+    metric = METRIC_OF[limit]
+    for value in (needed, worse_end(metric, getattr(candidate.metrics, metric.name))):
+        bound = on_the_safe_side(value, up=not metric.higher_is_better)
+        if bound > 0 and (change := _if_chosen(scenario, limit, bound)) is not None:
+            yield change
             return
-    bound = on_the_safe_side(needed, up=not shown.higher_is_better)
-    asked = with_limit(case.request, limit, bound)
-    if tried := case.trial(asked):
-        yield Change(kind=ChangeKind.LIMIT, name=limit, before=before, after=bound, outcome=tried[1], candidate=tried[0], request=asked)
+    bound = on_the_safe_side(needed, up=not metric.higher_is_better)
+    request, before = with_limit(scenario.request, limit, bound), scenario.request.limits.bound(limit)
+    if trial := scenario.trial(request):
+        yield Change(kind=ChangeKind.LIMIT, name=limit, before=before, after=bound, outcome=trial[1], candidate=trial[0], request=request)
 
 
-def _tightened(case: Scenario, found: Candidate, limit: str) -> Iterator[Change]:
-    """The limit where only the technique keeps it: as little as does, of half the way and all of it."""
-    shown = METRIC_OF[limit]
-    mine, theirs = (getattr(candidate.metrics, shown.name) for candidate in (case.chosen, found))
-    if mine is None or theirs is None or not changed_noticeably(mine.value, theirs.value):
+def _tightened(scenario: Scenario, candidate: Candidate, limit: str) -> Iterator[Change]:
+    """The loosest bound of two, halfway to the candidate's value and at it, that makes the search choose the technique."""
+    metric = METRIC_OF[limit]
+    own, others = (getattr(plan.metrics, metric.name) for plan in (scenario.chosen, candidate))
+    if own is None or others is None or not changed_noticeably(own.value, others.value):
         return
-    if (theirs.value > mine.value) != shown.higher_is_better or limit == "request_rate_per_s":
+    if (others.value > own.value) != metric.higher_is_better or LIMITS[limit].is_load:
         return
-    for bound in ((mine.value + theirs.value) / 2, theirs.value):
-        bound = on_the_safe_side(bound, up=not shown.higher_is_better)
-        asked = with_limit(case.request, limit, bound)
-        if (again := case.replanned(asked)) is not None:
-            before = getattr(case.request.limits, limit)
-            yield Change(
-                kind=ChangeKind.LIMIT,
-                name=limit,
-                before=before,
-                after=bound,
-                outcome=CounterfactualOutcome.CHOSEN,
-                candidate=again,
-                request=asked,
-            )
+    for value in ((own.value + others.value) / 2, others.value):
+        bound = on_the_safe_side(value, up=not metric.higher_is_better)
+        if (change := _if_chosen(scenario, limit, bound)) is not None:
+            yield change
             return
+
+
+def _if_chosen(scenario: Scenario, limit: str, bound: float) -> Change | None:
+    """The change of a limit to a bound, where the search then chooses the technique."""
+    request = with_limit(scenario.request, limit, bound)
+    chosen = scenario.replanned(request)
+    if chosen is None:
+        return None
+    return Change(
+        kind=ChangeKind.LIMIT,
+        name=limit,
+        before=scenario.request.limits.bound(limit),
+        after=bound,
+        outcome=CounterfactualOutcome.CHOSEN,
+        candidate=chosen,
+        request=request,
+    )

@@ -1,4 +1,4 @@
-"""What is worked out about a plan bit by bit, while its reasons are read: each bit prices or plans again."""
+"""Marginal gains and counterfactuals of a plan, computed one by one: each prices or plans again."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,56 +17,56 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One bit: a gain of a limit, or a change that lets a technique in; `None` where all of the topic is told."""
+    """A gain of a limit, or a change that admits a technique; `None` once its topic is complete."""
 
     topic: str
-    """A limit, by field name of `Limits`, or a technique, by name."""
+    """Name of a limit or of a technique."""
     result: Gain | Change | None
 
 
 @dataclass(frozen=True, slots=True)
 class Insights:
-    """All bits so far."""
+    """The findings so far."""
 
     gains: Mapping[str, tuple[Gain, ...]] = field(default_factory=dict)
-    """By limit: its next unit, and where that buys nothing the first step that buys something."""
+    """By limit: the gain of its step, and where that changes nothing, of the first step that does."""
     changes: Mapping[str, tuple[Change, ...]] = field(default_factory=dict)
-    """By technique that is left out: what would let it in."""
+    """By rejected technique: the changes that admit it."""
     complete: frozenset[str] = frozenset()
-    """Topics of which all is told."""
+    """Topics without further findings."""
 
     def with_finding(self, finding: Finding) -> "Insights":
-        """The same with one bit more."""
-        topic, found = finding.topic, finding.result
-        if found is None:
+        """The insights with one more finding."""
+        topic, result = finding.topic, finding.result
+        if result is None:
             return replace(self, complete=self.complete | {topic})
-        if isinstance(found, Gain):
-            return replace(self, gains={**self.gains, topic: (*self.gains.get(topic, ()), found)})
-        return replace(self, changes={**self.changes, topic: (*self.changes.get(topic, ()), found)})
+        if isinstance(result, Gain):
+            return replace(self, gains={**self.gains, topic: (*self.gains.get(topic, ()), result)})
+        return replace(self, changes={**self.changes, topic: (*self.changes.get(topic, ()), result)})
 
     def without_incomplete(self, topics: Sequence[str]) -> "Insights":
-        """The same without what is known of topics of which not all is told, so that they can be asked again."""
-        begun = {topic for topic in topics if topic not in self.complete}
-        gains = {topic: found for topic, found in self.gains.items() if topic not in begun}
-        return replace(self, gains=gains, changes={topic: found for topic, found in self.changes.items() if topic not in begun})
+        """The insights without the findings of those topics that are not complete, so that they can be computed again."""
+        incomplete = {topic for topic in topics if topic not in self.complete}
+        gains = {topic: known for topic, known in self.gains.items() if topic not in incomplete}
+        return replace(self, gains=gains, changes={topic: known for topic, known in self.changes.items() if topic not in incomplete})
 
 
 def topics(advice: Advice, budget_gib: float) -> tuple[str, ...]:
-    """What can be asked of a plan: its limits, the binding one first, then techniques left out, those ruled out by numbers first."""
+    """The topics of a plan: its limits, the binding one first, then the techniques that are not in it, those rejected by numbers first."""
     names = {kind.name for kind in TECHNIQUES}
-    can_move = movable(advice.request)
-    nearest = [standing.limit for standing in limit_slacks(advice.chosen, advice.request, budget_gib) if standing.limit in can_move]
-    left_out = [
+    can_loosen = movable(advice.request)
+    limits = [slack.limit for slack in limit_slacks(advice.chosen, advice.request, budget_gib) if slack.limit in can_loosen]
+    techniques = [
         reason.technique
         for state in (TechniqueState.REJECTED, TechniqueState.NOT_APPLICABLE)
         for reason in advice.reasons
         if reason.state is state and reason.technique in names
     ]
-    return (*nearest, *left_out)
+    return (*limits, *techniques)
 
 
 def findings(planner: "Planner", advice: Advice, wanted: Sequence[str]) -> Iterator[Finding]:
-    """What is found out about each topic, in that order. Each `next` prices or plans again."""
+    """Generate the findings of each topic, in that order. Each `next` prices or plans again."""
     for topic in wanted:
         kind = next((kind for kind in TECHNIQUES if kind.name == topic), None)
         if kind is not None:
@@ -77,7 +77,7 @@ def findings(planner: "Planner", advice: Advice, wanted: Sequence[str]) -> Itera
 
 
 def _gains(planner: "Planner", advice: Advice, limit: str) -> Iterator[Gain]:
-    """The next unit, and the first step that buys something where that buys nothing."""
+    """The gain of the limit's step, and where that changes nothing, of the first step that does."""
     gain = marginal_gain(planner, advice.chosen, advice.request, limit)
     yield gain
     if gain.changes_nothing:

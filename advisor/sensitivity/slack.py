@@ -1,4 +1,4 @@
-"""How a plan stands against each limit: how much room there is, and which limit it is nearest to."""
+"""Slack and utilisation of each limit under a plan, and which limit binds."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,57 +10,57 @@ from advisor.profiles.request import Request
 from advisor.quantities.limits import MEMORY, METRIC_OF
 from advisor.quantities.metrics import utilisation
 
-ALIKE = 0.01
-"""Chances that differ by less are told apart by how much of the limit is used up."""
+SAME_PROBABILITY = 0.01
+"""Limits whose probabilities differ by less are ordered by utilisation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSlack:
-    """One limit, by field name of `Limits`, and what is predicted of the metric that it bounds; in the metric's unit."""
+    """A limit, by its name in `LIMITS`, and the predicted value of the metric that it bounds, in the metric's unit."""
 
     limit: str
     bound: float
     predicted: Value
     probability: float
-    """Probability that the limit is kept."""
+    """Probability that the limit is met."""
     is_device_memory: bool = False
-    """Whether nobody asked for it: it is the memory that there is."""
+    """Whether the bound is the usable memory of the device and not a limit of the request."""
 
     @property
     def slack(self) -> float:
-        """What is left to the limit; negative where it is missed."""
-        left = self.bound - self.predicted.value
-        return -left if METRIC_OF[self.limit].higher_is_better else left
+        """Distance from the predicted value to the bound; negative where the limit is violated."""
+        below = self.bound - self.predicted.value
+        return -below if METRIC_OF[self.limit].higher_is_better else below
 
     @property
     def utilisation(self) -> float:
-        """How much of the limit is used up: 1 at the limit."""
+        """Utilisation of the limit: 1 at the bound, above 1 where it is violated."""
         return utilisation(METRIC_OF[self.limit], self.predicted, self.bound)
 
 
 def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tuple[LimitSlack, ...]:
-    """Every limit that holds, the binding one first: the one least likely to be kept, of equal ones the one most used up.
+    """The slack of every limit, the binding one first: lowest probability first, of equal ones the highest utilisation first.
 
-    `budget_gib` is what `Planner.budget_gib` says of the request. Cheap: nothing is priced.
+    `budget_gib` is `Planner.budget_gib` of the request. Nothing is priced.
     """
-    chances = dict(chosen.probabilities)
-    found = [
+    probabilities = dict(chosen.probabilities)
+    slacks = [
         LimitSlack(
             limit=limit,
-            bound=asked,
+            bound=bound,
             predicted=predicted,
-            probability=chances[limit],
-            is_device_memory=limit == MEMORY and asked != request.limits.memory_gib_per_device,
+            probability=probabilities[limit],
+            is_device_memory=limit == MEMORY and bound != request.limits.memory_gib_per_device,
         )
-        for limit, asked in bounds(request.limits, budget_gib).items()
+        for limit, bound in bounds(request.limits, budget_gib).items()
         if (predicted := _predicted(chosen, limit)) is not None
     ]
-    return tuple(sorted(found, key=lambda standing: (round(standing.probability / ALIKE), -standing.utilisation)))
+    return tuple(sorted(slacks, key=lambda slack: (round(slack.probability / SAME_PROBABILITY), -slack.utilisation)))
 
 
-def by_limit(found: tuple[LimitSlack, ...]) -> Mapping[str, LimitSlack]:
-    """The same by field name of `Limits`."""
-    return {standing.limit: standing for standing in found}
+def by_limit(slacks: tuple[LimitSlack, ...]) -> Mapping[str, LimitSlack]:
+    """The slacks by name of their limit."""
+    return {slack.limit: slack for slack in slacks}
 
 
 def _predicted(chosen: Candidate, limit: str) -> Value | None:
