@@ -65,7 +65,7 @@ def check_load(options: Mapping[str, Any]) -> None:
             exit_code=ExitCode.USAGE,
             help=(f"keep {FLAGS[given[0]]}",),
             field=question_field(given[0]),
-            action=ErrorAction.CHOOSE,
+            action=ErrorAction.KEEP_ONE,
         )
     lengths = [name for name in LENGTHS if options.get(name)]
     if options.get("load_trace") and lengths:

@@ -66,7 +66,7 @@ def command(
             action=ErrorAction.DROP,
         )
     if linear and output.format != "text":
-        raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them", "format", ErrorAction.CHOOSE)
+        raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them", "format", ErrorAction.KEEP_ONE)
     choice = read_model_and_profile(model or model_option, profile)
     _check(options)
     from advisor.cli.progress import ProgressLines

@@ -54,7 +54,7 @@ def _help(field: Field, error: AdvisorError, text: str) -> Iterator[str]:
             yield f"Did you mean {', '.join(near)}?"
     if error.action in (ErrorAction.CHOOSE, ErrorAction.CORRECT, ErrorAction.GIVE) and error.field in _LISTS:
         yield _LISTS[error.field]
-    elif error.action is ErrorAction.CHOOSE:
+    elif error.action is ErrorAction.KEEP_ONE:
         yield f"Keep one of them, such as {field.short_label}"
     elif error.action is ErrorAction.DROP:
         yield f"Leave {field.short_label} empty"

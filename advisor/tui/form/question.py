@@ -79,7 +79,7 @@ def _check_load(values: FormValues) -> None:
             f"{' and '.join(field.short_label for field in loads)} exclude each other",
             exit_code=ExitCode.USAGE,
             field=loads[0].question_field,
-            action=ErrorAction.CHOOSE,
+            action=ErrorAction.KEEP_ONE,
         )
     lengths = [BY_NAME[name] for name in LENGTHS if values.text(name)]
     if values.text("load_trace") and lengths:
