@@ -220,9 +220,9 @@ def _relaxation_help(item: "Relaxation", advice: "Advice") -> str:
     stack = " + ".join(item.candidate.names) or "the unmodified model"
     if item.limit in _REQUEST_FLAGS:
         return f"write {_REQUEST_FLAGS[item.limit]} {item.needed:.0f} instead of {item.bound:.0f} (with {stack})"
-    needed, asked = number(round_enough(item.limit, item.needed), trim=True), number(item.bound, trim=True)
+    needed, bound = number(round_enough(item.limit, item.needed), trim=True), number(item.bound, trim=True)
     memory_limit = advice.request.limits.memory_gib_per_device
     if item.limit == "memory_gib_per_device" and (memory_limit is None or memory_limit > item.bound):
-        device = f"use a device with {needed} GiB of usable memory instead of {asked} GiB (with {stack})"
+        device = f"use a device with {needed} GiB of usable memory instead of {bound} GiB (with {stack})"
         return f"{device}; advisor hardware   lists devices"
-    return f"allow {LIMITS[item.limit].flag} {needed} instead of {asked} (with {stack})"
+    return f"allow {LIMITS[item.limit].flag} {needed} instead of {bound} (with {stack})"

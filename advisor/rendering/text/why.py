@@ -1,7 +1,5 @@
 """Sentences that explain a plan: the slack of a limit, its marginal gain, and the changes that would admit a technique."""
 
-import re
-
 from advisor.planning.advice import Candidate, Violation
 from advisor.profiles.metrics import Value
 from advisor.quantities.formatting import number, percent, quantity, scale
@@ -22,7 +20,6 @@ _OUTCOMES = {
 NO_CHANGE_HELPS = "No change of the question admits it for this model."
 SUMMARY_METRICS = ("tpot_ms_mean", "ttft_ms_mean", "peak_memory_gib", "quality_loss_pct")
 """Metrics named in a sentence about a plan."""
-_FLAG = re.compile(r" \(--[a-z-]+ [^ ,)]+(?:(, [^)]*))?\)")
 _LOAD_LABELS = {
     "concurrency": "concurrent requests",
     "prompt_tokens": "prompt tokens",
@@ -74,8 +71,8 @@ def metric_change_words(change: MetricChange) -> str:
 def change_words(change: Change, *, flags: bool = True) -> str:
     """A change and its outcome, in a sentence; `flags` adds the option of the command line."""
     required = change.kind is ChangeKind.REQUIRE and change.outcome is CounterfactualOutcome.CHOSEN
-    what = _change_phrase(change) if flags else _FLAG.sub(r"\1", _change_phrase(change))
-    return f"{what}: {'the plan then has it' if required else _OUTCOMES[change.outcome]}{_figures(change)}."
+    outcome = "the plan then has it" if required else _OUTCOMES[change.outcome]
+    return f"{_change_phrase(change, flags=flags)}: {outcome}{_figures(change)}."
 
 
 def stack_words(candidate: Candidate) -> str:
@@ -83,27 +80,25 @@ def stack_words(candidate: Candidate) -> str:
     return " + ".join(candidate.names) or "the unmodified model"
 
 
-def _change_phrase(change: Change) -> str:
+def _change_phrase(change: Change, *, flags: bool) -> str:
     match change.kind:
         case ChangeKind.ALLOW:
-            return f"Allow it (drop --forbid {change.name})"
+            return "Allow it" + (f" (drop --forbid {change.name})" if flags else "")
         case ChangeKind.REQUIRE:
-            return f"Require it (--require {change.name})"
+            return "Require it" + (f" (--require {change.name})" if flags else "")
         case ChangeKind.TECHNIQUE:
             return _technique_words(change)
         case ChangeKind.LIMIT:
-            return _limit_phrase(change)
+            return _limit_phrase(change, flags=flags)
         case ChangeKind.PREFERENCE:
-            return f"Prefer {change.after} (--prefer {change.after})"
+            return f"Prefer {change.after}" + (f" (--prefer {change.after})" if flags else "")
         case ChangeKind.LOAD:
             before = "none" if change.before is None else f"{change.before:.0f}"
             return f"{change.after:.0f} {_LOAD_LABELS[change.name]}, now {before}"
+        case ChangeKind.MACHINE if change.name == "devices":
+            return f"{change.after:.0f} devices, now {change.before:.0f}"
         case ChangeKind.MACHINE:
-            return (
-                f"{change.after:.0f} devices, now {change.before:.0f}"
-                if change.name == "devices"
-                else f"On {change.after} (--hardware {change.after})"
-            )
+            return f"On {change.after}" + (f" (--hardware {change.after})" if flags else "")
 
 
 def _technique_words(change: Change) -> str:
@@ -112,12 +107,12 @@ def _technique_words(change: Change) -> str:
     return f"Add {change.after}" if change.before is None else f"Replace {change.before} by {change.after}"
 
 
-def _limit_phrase(change: Change) -> str:
+def _limit_phrase(change: Change, *, flags: bool) -> str:
     info = METRIC_OF[change.name]
     assert isinstance(change.after, float)
-    bound = bound_words(info, change.after)
-    now = f", now {quantity(change.before, info.unit, trim=True)}" if isinstance(change.before, float) else ", not limited now"
-    return f"A limit of {bound} on {info.label} ({LIMITS[change.name].flag} {number(change.after, trim=True)}{now})"
+    now = f"now {quantity(change.before, info.unit, trim=True)}" if isinstance(change.before, float) else "not limited now"
+    limit = f"A limit of {bound_words(info, change.after)} on {info.label}"
+    return f"{limit} ({LIMITS[change.name].flag} {number(change.after, trim=True)}, {now})" if flags else f"{limit}, {now}"
 
 
 def _figures(change: Change) -> str:
