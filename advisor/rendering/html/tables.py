@@ -8,6 +8,7 @@ from advisor.profiles.run import Rung, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.html.elements import Markup, tag
+from advisor.rendering.text.comparison import change_text
 
 QUALITY = ("quality_loss_pct", "perplexity", "nll_difference", "kl_divergence", "top1_agreement")
 
@@ -153,7 +154,7 @@ def contributions_table(comparison: Comparison) -> Markup | None:
         cells: list[str] = [name]
         for metric in metrics:
             share = by_technique.get((name, metric))
-            cells += [_percent(share.predicted_pct if share else None), _percent(share.measured_pct if share else None)]
+            cells += [change_text(share.predicted_pct if share else None), change_text(share.measured_pct if share else None)]
         rows.append(cells)
     labels = [f"{METRICS[metric].label}, %" for metric in metrics]
     return paired_table("technique", labels, rows, caption="Change by each technique from the rung before it")
@@ -164,10 +165,6 @@ def paired_table(first: str, labels: Sequence[str], rows: Sequence[Sequence[str]
     over = tag("tr", tag("th", ""), *(tag("th", label, colspan="2", scope="colgroup", class_="over") for label in labels))
     heads = [first, *(side for _ in labels for side in ("predicted", "measured"))]
     return table(heads, rows, caption=caption, over=over)
-
-
-def _percent(value: float | None) -> str:
-    return ABSENT if value is None else one_digit(value)
 
 
 def requests_table(rungs: Sequence[Rung]) -> Markup:

@@ -179,10 +179,11 @@ def contribution_lines(comparison: Comparison, look: Look) -> list[str]:
 def _contribution_cells(change: Contribution | None) -> tuple[str, str]:
     if change is None:
         return ABSENT, ABSENT
-    return _percent(change.predicted_pct), _percent(change.measured_pct)
+    return change_text(change.predicted_pct), change_text(change.measured_pct)
 
 
-def _percent(value: float | None) -> str:
+def change_text(value: float | None) -> str:
+    """A change in percent with its sign, without the unit; a dash where there is none."""
     return ABSENT if value is None else one_digit(value)
 
 

@@ -7,7 +7,7 @@ from advisor.planning.advice import Advice, Candidate, Reason, TechniqueState
 from advisor.profiles.request import Limits
 from advisor.quantities.limits import METRIC_OF
 from advisor.rendering.text.advice import MARKS, SECTIONS, TONES, reason_words, widened_range_lines
-from advisor.rendering.text.metrics import summary_lines
+from advisor.rendering.text.metrics import limit_lines
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.why import NO_CHANGE_HELPS, change_words, gain_words, slack_words
@@ -61,7 +61,7 @@ def plan_paragraphs(candidate: Candidate, limits: Limits, look: Look) -> tuple[P
     """A plan's stack, and its metrics against the limits."""
     name = " + ".join(describe(technique) for technique in candidate.techniques) or "the unmodified model"
     title = Paragraph(tuple(look.paint(line, "title") for line in wrap(name, look)))
-    return title, Paragraph(("", *summary_lines(candidate.metrics, limits, look)))
+    return title, Paragraph(("", *limit_lines(candidate.metrics, limits, look)))
 
 
 def _gains(plan: ExplainedPlan, look: Look) -> Iterator[Paragraph]:

@@ -54,16 +54,16 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     return table(key, [Group((column,)) for column in columns], look)
 
 
-SUMMARY_METRICS = tuple(metric.name for metric in METRIC_OF.values())
+LIMITED_METRICS = tuple(metric.name for metric in METRIC_OF.values())
 """The metrics that a limit bounds."""
 
 
-def summary_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
+def limit_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     """One line for each metric that a limit can bound, cells aligned.
 
     Where the width is short, the gauge is dropped first and the probability next; limit and status never are.
     """
-    rows = [(METRICS[name], value) for name in SUMMARY_METRICS if (value := getattr(metrics, name)) is not None]
+    rows = [(METRICS[name], value) for name in LIMITED_METRICS if (value := getattr(metrics, name)) is not None]
     columns = [
         [info.label for info, _ in rows],
         [quantity(value.value, info.unit) for info, value in rows],
