@@ -241,7 +241,7 @@ def _distribution(run: Run, labels: Sequence[str], name: str, of: Callable[[Samp
         rows.append(Dots(label, numbers, median, p95))
         ends = (min(numbers), max(numbers)) if numbers else (float("nan"), float("nan"))
         figures.append((label, str(len(numbers)), *(number(size) for size in (ends[0], median, p95, ends[1]))))
-    heads = ("rung", "requests", "least", "median", "p95", "most")
+    heads = ("rung", "requests", "min", "median", "p95", "max")
     pair = tag("div", distribution_plot(name, rows, "ms"), table(heads, figures, caption=f"{name} per request, ms"), class_="pair even")
     caption = tag("figcaption", "One dot per request; long tick: median, short tick: 95th percentile.")
     return tag("figure", tag("h3", f"{name} of every request, ms"), pair, caption)
