@@ -58,93 +58,93 @@ def mirrors(record: type, **keys: str | None) -> Callable[[type[Section]], type[
 
 
 class Engine(PlanPart):
-    """What runs the plan; `advisor` is our own runtime."""
+    """The engine that runs the plan; `advisor` is its own runtime."""
 
     name: str = "advisor"
-    """`advisor` for our own runtime, else a serving engine."""
+    """`advisor` for its own runtime, else a serving engine."""
     version: str | None = None
     """Version or range of the engine."""
 
 
 class ParallelChoice(PlanPart):
-    """How the model is spread."""
+    """How the model is distributed over devices."""
 
     tensor: Whole = 1
-    """Devices that share every layer."""
+    """Tensor parallel size: devices that share every layer."""
     pipeline: Whole = 1
-    """Stages of layers."""
+    """Pipeline parallel size: stages of layers."""
     data: Whole = 1
-    """Replicas of the model."""
+    """Data parallel size: replicas of the model."""
     expert: Whole = 1
-    """Devices that share the experts."""
+    """Expert parallel size: devices that share the experts."""
 
 
 class WeightsChoice(PlanPart):
-    """How matrices are stored."""
+    """How weight matrices are stored."""
 
     dtype: str
-    """Storage format of matrices."""
+    """Storage format of weight matrices."""
     group_size: Whole | None = None
-    """Weights that share a scale; absent: a row, or none."""
+    """Number of weights per scale; absent: one scale per row, or none."""
     keep: tuple[str, ...] = ()
-    """Kinds of matrices that stay in the model's own format."""
+    """Kinds of matrices that keep the model's own format."""
 
 
 @mirrors(KvCache, format="dtype", sink_tokens="first_tokens")
 class CacheChoice(PlanPart):
-    """Where keys and values live."""
+    """How keys and values are stored."""
 
     dtype: str = "bf16"
     """Storage format of keys and values."""
     layout: str = "contiguous"
-    """`paged` hands out blocks as sequences grow, `contiguous` reserves the longest sequence."""
+    """`paged` allocates blocks as sequences grow, `contiguous` reserves memory for the longest sequence."""
     block_tokens: Whole | None = None
-    """Tokens of a block."""
+    """Tokens per block."""
     window: Whole | None = None
-    """Newest tokens that stay; all where it is absent."""
+    """Number of newest tokens that are retained; absent: all."""
     first_tokens: Whole | None = None
-    """First tokens that stay beside the window."""
+    """Number of first tokens (attention sinks) retained in addition to the window."""
     prefix_reuse: bool | None = None
-    """Whether requests that begin alike share blocks; absent: no."""
+    """Whether requests with the same prefix share blocks; absent: no."""
 
 
 class PatternChoice(PlanPart):
-    """What a token sees where it does not see everything."""
+    """The sparse attention pattern."""
 
     window: Whole
-    """Newest tokens, itself included."""
+    """Number of newest tokens that a query attends to, its own included."""
     global_tokens: int = Field(default=0, ge=0)
-    """Tokens at the start that everyone sees."""
+    """Number of first tokens that every query attends to."""
     random_blocks: int = Field(default=0, ge=0)
-    """Blocks that each block of queries sees besides."""
+    """Number of further random blocks that each block of queries attends to."""
     block_tokens: Whole = 64
-    """Tokens of a block."""
+    """Tokens per block."""
 
 
 @mirrors(Attention)
 class AttentionChoice(PlanPart):
-    """What computes attention."""
+    """How attention is computed."""
 
     backend: str = "eager"
-    """`sdpa` is fused, `eager` writes the scores out."""
+    """The attention backend: `sdpa` is fused, `eager` materialises the scores."""
     window: Whole | None = None
-    """Newest tokens that a token sees, where that is fewer than the model's own."""
+    """Sliding window in tokens; absent: the model's own."""
     pattern: PatternChoice | None = None
-    """What a token sees of a cache that keeps everything; all of it where this is absent."""
+    """Sparse pattern over a complete cache; absent: dense attention."""
 
 
 @mirrors(Batching, max_sequences="max_num_seqs", token_budget="max_batched_tokens", wait_steps=None, chunked="chunked_prefill")
 class BatchingChoice(PlanPart):
-    """Which requests share a step."""
+    """Which requests are batched in a step."""
 
     policy: str = "continuous"
-    """`continuous` admits requests whenever there is room, `static` waits for a batch to end."""
+    """`continuous` admits requests as soon as they fit, `static` waits until a batch ends."""
     max_num_seqs: Whole = 1
-    """Most sequences in a step."""
+    """Maximum number of sequences in a step."""
     max_batched_tokens: Whole | None = None
-    """Most tokens in a step; `null` where a batch is static."""
+    """Maximum number of tokens in a step; `null` for static batching."""
     chunked_prefill: bool | None = None
-    """Whether prompts are cut into chunks to fit; where they are not, one that is longer has a step to itself."""
+    """Whether prompts are split into chunks that fit the token budget; if not, a longer prompt runs in a step of its own."""
 
 
 class Acceptance(PlanPart):
@@ -157,12 +157,12 @@ class Acceptance(PlanPart):
 
 
 class Speculation(PlanPart):
-    """How tokens are proposed ahead."""
+    """Speculative decoding."""
 
     method: str
-    """`draft` asks a small model, `prompt-lookup` the text so far."""
+    """Source of the draft tokens: `draft` is a small model, `prompt-lookup` the text so far."""
     draft_tokens: Whole = 1
-    """Positions proposed and verified in a step."""
+    """Number of draft tokens verified in a step."""
     draft_folder: str | None = None
     """Folder of the draft model."""
     acceptance: Acceptance | None = None
@@ -172,9 +172,9 @@ class TechniqueChoice(PlanPart):
     """A technique with its options, in order of application."""
 
     name: str
-    """Its name, as `advisor explain` knows it."""
+    """Its name, as in `advisor explain`."""
     options: dict[str, Any] = Field(default={})
-    """Its options that a search may set."""
+    """Its options."""
 
 
 class Apply(PlanPart):

@@ -21,21 +21,21 @@ class _Load(PlanPart):
 
     task: Literal["inference", "training"] = "inference"
     prefer: Prefer = Prefer.BALANCED
-    """What plans that meet the limits are ranked by."""
+    """Preference by which plans that meet the limits are ranked."""
     context_tokens: Whole
-    """The longest that a sequence may become, output included."""
+    """Maximum length of a sequence, output included."""
     prompt_tokens: Whole | None = None
-    """Mean length of a prompt; absent: all of the context but the output."""
+    """Mean number of prompt tokens; absent: the context without the output."""
     output_tokens: Whole
-    """Mean length of an answer."""
+    """Mean number of output tokens."""
     shared_prefix_tokens: Whole | None = None
-    """Length of the prefix that all prompts share; absent: none that is known."""
+    """Number of prompt tokens that all requests share; absent: none."""
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
     oversubscribe: bool | None = None
     """Size the cache for the mean length and preempt when it runs out; absent: for all requests at their longest."""
     concurrency: Whole | None = None
-    """Requests in flight at once, or of a burst."""
+    """Concurrent requests, or requests of a burst."""
     request_rate_per_s: Positive | None = Field(default=None, description=LIMITS["request_rate_per_s"].description)
     load_trace: str | None = None
     """File of the requests that arrive, with their lengths; `prompt_tokens` and `output_tokens` are then their means."""
@@ -62,7 +62,7 @@ else:
 
 
 class PlanLimits(_Bounded):
-    """What was asked: the workload, the preference, a key for each row of `LIMITS`, and techniques. `null` is not limited."""
+    """The question: workload, preference, limits, and required and forbidden techniques. `null` is not limited."""
 
     require: tuple[str, ...] = ()
     """Techniques that must be in the plan, each with the options that it must have: `name:option=value,option=value`."""
@@ -76,12 +76,12 @@ class PlanLimits(_Bounded):
 
 
 class PlanAlternative(PlanPart):
-    """Another frontier point worth a look."""
+    """Another plan of the Pareto frontier."""
 
     id: str
     """The id that a plan file of this stack would have."""
     change: str
-    """Techniques added and left out, or the setting that differs."""
+    """Techniques added and removed, or the setting that differs."""
     gives: str | None = None
     """The metric that it improves by most."""
     costs: str | None = None
@@ -89,52 +89,52 @@ class PlanAlternative(PlanPart):
 
 
 class Relax(PlanPart):
-    """The smallest change of one limit that would let a plan in."""
+    """The smallest change of one limit that makes a plan feasible."""
 
     limit: str
     """The limit, by its name under `limits`."""
     asked: Number
-    """What was asked, or what the device has."""
+    """The limit of the question, or the capacity of the device."""
     needed: Number
-    """What would do."""
+    """The smallest value that makes a plan feasible."""
 
 
 class PlanVerdict(PlanPart):
-    """How the plan stands against the limits."""
+    """Whether the plan meets the limits."""
 
     status: Literal["meets", "at-risk", "misses"]
     summary: str
-    """The verdict in a sentence, with the tightest limit or the one that is missed by most."""
+    """The verdict in a sentence, with the tightest limit or the one missed by the largest factor."""
     probability: Chance | None = None
-    """How likely all limits are kept, memory included; absent in files of older versions."""
+    """Probability that all limits are met, memory included; absent in files of older versions."""
     chances: dict[str, Chance] = Field(default={})
-    """How likely each limit is kept, by its name under `limits`."""
+    """Probability that each limit is met, by its name under `limits`."""
     outside: str | None = None
-    """Why the setting is unlike all that predictions were compared with; absent where it is not."""
+    """How the setting differs from every measurement that predictions were compared with; absent where it does not."""
     relax: tuple[Relax, ...] = ()
     alternatives: tuple[PlanAlternative, ...] = ()
 
 
 class PlanModel(PlanPart):
-    """Which model, and how to know it again."""
+    """The model, and how to identify it."""
 
     source: Literal["hf", "path", "shipped"]
     name: str
     """Id of the model."""
     path: str | None = None
-    """Folder with the weights, when it was planned for from one; a shipped model is found by its name."""
+    """Folder with the weights, if the plan was made from one; a shipped model is found by its name."""
     revision: str | None = None
     """Commit of the model repository."""
     digest: str | None = None
-    """Of the architecture: its `config.json`."""
+    """Digest of the architecture's `config.json`."""
     family: str | None = None
-    """Kind of architecture, as `advisor models` has it."""
+    """Kind of architecture, as in `advisor models`."""
     parameters: Whole
     """Number of parameters."""
 
 
 class PlanMachine(PlanPart):
-    """What the numbers are for."""
+    """The machine that the predictions are for."""
 
     hardware: str | None = None
     """Id of the accelerator, as `advisor hardware` lists it."""
@@ -143,35 +143,35 @@ class PlanMachine(PlanPart):
     fingerprint: str
     """Kind of machine: `sheet:` for a data sheet, else as `advisor hardware detect` shows it."""
     gpus: Annotated[int, Field(ge=0, strict=True)] = 1
-    """Accelerators used; 0 for a CPU."""
+    """Number of accelerators; 0 for a CPU."""
     links: str | None = None
     """How the accelerators are linked."""
 
 
 class PlanMetric(PlanPart):
-    """A number with its 90 % range, how it is known, and the limit it stands against."""
+    """A predicted value with its 90 % range, its basis, and its limit."""
 
     value: Number
-    """The middle of what is predicted."""
+    """The predicted value."""
     range: tuple[Number, Number]
     """Its 90 % range."""
     basis: Basis
-    """How it is known, from measured to data sheet."""
+    """What the prediction is based on, from measured to data sheet."""
     limit: Number | None = None
-    """The limit it stands against."""
+    """The limit on this metric."""
     ok: bool | None = None
-    """Whether the value keeps the limit."""
+    """Whether the value meets the limit."""
 
 
 class Predicted(PlanPart):
-    """What the plan is predicted to do; the unit stands in each key."""
+    """The predicted metrics; each key ends in its unit."""
 
     __pydantic_extra__: dict[str, PlanMetric]
     memory_gib_per_gpu: dict[str, PlanMetric] = Field(default={})
 
 
 class PlanReason(PlanPart):
-    """Why a technique is in the plan or out of it."""
+    """Why a technique is in the plan or not."""
 
     id: str
     """The technique."""
@@ -179,54 +179,54 @@ class PlanReason(PlanPart):
     why: str
     """The reason, with numbers."""
     would_need: dict[str, Number] | None = None
-    """Limits that would let it in."""
+    """Limits that would admit it."""
     effect: dict[str, Number] | None = None
-    """How each metric changes with it."""
+    """The change of each metric by the technique."""
     sources: tuple[str, ...] = ()
-    """Where its effect is known from."""
+    """Sources of its effect."""
 
 
 class Quality(PlanPart):
-    """What quality was measured on; `null` while it is only expected."""
+    """How quality was measured; `null` where it is only predicted."""
 
     suite: str | None = None
     """The text that quality was measured on."""
     baseline: str = "bf16"
-    """What quality is compared with."""
+    """The model format that quality is compared with."""
 
 
 class ProfileStamp(PlanPart):
-    """Which measurement the numbers rest on."""
+    """The measured profile that the predictions are based on."""
 
     name: str
     """Name of the profile."""
     taken: str | None = None
     """When it was measured."""
     digest: str | None = None
-    """SHA-256 of what it holds, shortened."""
+    """SHA-256 of its content, shortened."""
 
 
 class Candidates(PlanPart):
-    """How wide the search was."""
+    """The size of the search."""
 
     considered: Annotated[int, Field(ge=0)]
     """Stacks that were priced."""
     feasible: Annotated[int, Field(ge=0)]
-    """Of them, those that meet the limits."""
+    """Stacks that meet the limits."""
     frontier: Annotated[int, Field(ge=0)]
-    """Of them, those that no other beats in everything."""
+    """Stacks on the Pareto frontier."""
 
 
 class Provenance(PlanPart):
-    """Who made the file, when, from what."""
+    """Version, time and inputs of the plan."""
 
     advisor: str
     """Version that made the plan."""
     created: str
-    """When, or what SOURCE_DATE_EPOCH says; the file is not rewritten for it alone."""
+    """Time of creation, or SOURCE_DATE_EPOCH; a change of it alone does not rewrite the file."""
     digest: str
-    """SHA-256 of limits, apply, model and machine, shortened; tells whether they were edited since."""
+    """SHA-256 of limits, apply, model and machine, shortened; detects later edits."""
     profile: ProfileStamp | None = None
-    """The measurement that the numbers rest on; absent for a data sheet."""
+    """The measured profile that the predictions are based on; absent for a data sheet."""
     candidates: Candidates | None = None
-    """How wide the search was."""
+    """The size of the search."""
