@@ -1,8 +1,8 @@
-"""Measures this processor: ceilings, every kernel's CPU form, the runtime beside transformers, predicted beside measured.
+"""Measures this processor: ceilings, every kernel's CPU form, the runtime against transformers, predicted against measured.
 
     python -m benchmarks.cpu [--minutes 20] [--only 'runtime/*'] [--out FOLDER]
 
-As `benchmarks.gpu`: checks come first, raw samples go to `benchmarks/results/<device>/` after every case, and a rerun goes on.
+As `benchmarks.gpu`: checks come first, raw samples go to `benchmarks/results/<device>/` after every case, and a rerun continues.
 """
 
 import sys
@@ -26,17 +26,17 @@ SIZE = 2048
 def main() -> int:
     """Measure; returns the exit code."""
     parser = options(__doc__ or "", minutes=MINUTES)
-    parser.add_argument("--threads", type=int, default=read_host().cpu.usable_cores, help="of torch; all usable cores unless told")
-    asked = parser.parse_args()
-    wrong = refuse_dry_run_over_results(asked)
+    parser.add_argument("--threads", type=int, default=read_host().cpu.usable_cores, help="of torch; by default all usable cores")
+    arguments = parser.parse_args()
+    wrong = refuse_dry_run_over_results(arguments)
     if wrong:
         parser.error(wrong)
-    cases = cpu_cases(dry=asked.dry_run)
-    if asked.list:
+    cases = cpu_cases(dry=arguments.dry_run)
+    if arguments.list:
         print("\n".join(f"{case.part}/{case.name}  about {case.seconds:g} s" for case in cases))
         return int(ExitCode.OK)
-    torch.set_num_threads(asked.threads)
-    return run(cases, torch.device("cpu"), asked, samples=DRY_SAMPLES if asked.dry_run else SAMPLES)
+    torch.set_num_threads(arguments.threads)
+    return run(cases, torch.device("cpu"), arguments, samples=DRY_SAMPLES if arguments.dry_run else SAMPLES)
 
 
 def cpu_cases(*, dry: bool = False) -> list[Case]:

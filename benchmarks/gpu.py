@@ -1,9 +1,9 @@
-"""Measures this machine's GPU: ceilings, every kernel beside its peers, the runtime beside transformers, predicted beside measured.
+"""Measures this machine's GPU: ceilings, kernels against other implementations, the runtime against transformers, predictions.
 
     python -m benchmarks.gpu [--minutes 9] [--only 'kernels/*'] [--out FOLDER]
 
 Every kernel is checked against its reference first; nothing is timed where a check is red, and the exit code is 1. Raw samples go
-to `benchmarks/results/<device>/`, whole after every case: run it again to go on where it stopped. `make performance` writes the page.
+to `benchmarks/results/<device>/`, after every case: run it again to continue where it stopped. `make performance` writes the page.
 """
 
 import os
@@ -23,19 +23,19 @@ SAMPLES, DRY_SAMPLES = 50, 2
 def main() -> int:
     """Measure, or say why not; returns the exit code."""
     parser = options(__doc__ or "", minutes=MINUTES)
-    asked = parser.parse_args()
-    wrong = refuse_dry_run_over_results(asked)
+    arguments = parser.parse_args()
+    wrong = refuse_dry_run_over_results(arguments)
     if wrong:
         parser.error(wrong)
-    if asked.list:
-        print("\n".join(f"{case.part}/{case.name}  about {case.seconds:g} s" for case in gpu_cases(dry=asked.dry_run)))
+    if arguments.list:
+        print("\n".join(f"{case.part}/{case.name}  about {case.seconds:g} s" for case in gpu_cases(dry=arguments.dry_run)))
         return int(ExitCode.OK)
-    why_not = None if asked.dry_run else missing_gpu()
+    why_not = None if arguments.dry_run else missing_gpu()
     if why_not:
         print(why_not, file=sys.stderr)
         return int(ExitCode.MISSING)
-    device = torch.device("cpu" if asked.dry_run else "cuda")
-    return run(gpu_cases(dry=asked.dry_run), device, asked, samples=DRY_SAMPLES if asked.dry_run else SAMPLES)
+    device = torch.device("cpu" if arguments.dry_run else "cuda")
+    return run(gpu_cases(dry=arguments.dry_run), device, arguments, samples=DRY_SAMPLES if arguments.dry_run else SAMPLES)
 
 
 def missing_gpu() -> str | None:
@@ -60,26 +60,26 @@ def gpu_cases(*, dry: bool = False) -> list[Case]:
     decodes, linears = decode_attention.decode_cases(), linear.linear_cases()
     prefills, row_operators = prefill.prefill_cases(), rows.row_cases()
     writes = kv_write.write_cases()
-    alone, together = one_sequence.one_sequence_cases(), continuous.continuous_cases()
+    single, batched = one_sequence.one_sequence_cases(), continuous.continuous_cases()
     return [
         *ceilings.ceiling_cases(),
         *check_cases(kernels_on("gpu")),
         *decodes[:4],
         *linears[:16],
-        *alone[:3],
-        *together[:1],
+        *single[:3],
+        *batched[:1],
         *prefills[:2],
         *row_operators[:4],
         *writes[:2],
         *stacks.stack_cases(stacks.gpu_stacks(), seconds=4),
-        *together[1:2],
-        *alone[3:],
+        *batched[1:2],
+        *single[3:],
         *decodes[4:],
         *linears[16:],
         *prefills[2:],
         *row_operators[4:],
         *writes[2:],
-        *together[2:],
+        *batched[2:],
     ]
 
 

@@ -1,4 +1,4 @@
-"""Quantised linears beside bf16 on this CPU: single layers by rows, then decode and prefill of a random Llama served by the runtime.
+"""Quantised linears against bf16 on this CPU: single layers by rows, then decode and prefill of a random Llama served by the runtime.
 
 python -m benchmarks.cpu --only 'kernels/linear/*' --only 'runtime/decode/*' --only 'runtime/prefill/*'
 """
@@ -51,11 +51,11 @@ def layer_cases(matrices: Sequence[tuple[int, int]] = MATRICES, rows: Sequence[i
 
 
 def time_layer(n: int, k: int, m: int, bench: Bench) -> Measured:
-    """All formats in turn, each on so many copies that its weights come from memory."""
+    """All formats in index, each on enough copies of the layer that its weights are read from memory."""
     count = FEWEST_SETS if m >= MANY_ROWS else max(2, min(MOST_COPIES, int(WORKING_SET_BYTES / (2 * n * k))))
     first = {stored.name: linear(n, k, stored, bench.device) for stored in FORMATS}
-    given = torch.randn(m, k, device=bench.device).to(torch.bfloat16)
-    candidates = [Candidate(name, [partial(layer, given) for layer in copies(module, count)]) for name, module in first.items()]
+    inputs = torch.randn(m, k, device=bench.device).to(torch.bfloat16)
+    candidates = [Candidate(name, [partial(layer, inputs) for layer in copies(module, count)]) for name, module in first.items()]
     with torch.inference_mode():
         timings = interleaved(candidates, bench.device, bench.samples)
     return Measured(
@@ -80,21 +80,21 @@ def step_cases(shape: Shape = LLAMA_207M, steps: Sequence[tuple[str, int, int]] 
 
 
 def time_step(shape: Shape, phase: str, batch: int, tokens: int, bench: Bench) -> Measured:
-    """Decoding steps, or first tokens, of the runtime over the model in every format, formats in turn."""
+    """Decoding steps, or first tokens, of the runtime over the model in every format, formats in index."""
     models = models_of(shape, bench.device)
     output_tokens = OUTPUT_TOKENS if phase == "decode" else 1
     settings = {"max_tokens": tokens + output_tokens, "batching": Batching(max_sequences=batch), **ON_CPU}
     taken: dict[str, list[float]] = {form: [] for form in models}
-    for turn in range(min(ROUNDS, bench.samples) + 1):
+    for index in range(min(ROUNDS, bench.samples) + 1):
         for form, model in models.items():
             jobs = equal_jobs(model.config.vocab_size, batch, tokens, output_tokens)
             outcome = serve(session_of(model, **settings), jobs, concurrency=None)
-            if turn:  # the first round warms up
+            if index:  # the first round warms up
                 taken[form] += decoding_steps(outcome) if phase == "decode" else [outcome.finished[0].sample.ttft_ms / 1e3]
-    held = {form: weight_bytes(model) for form, model in models.items()}
+    stored_sizes = {form: weight_bytes(model) for form, model in models.items()}
     return Measured(
         settings={"model": shape.name, "batch": batch, "prompt_tokens": tokens, "output_tokens": output_tokens, **recorded(ON_CPU)},
-        work={form: Work(bytes=sum(kinds[kind] for kind in ("linear", "scales", "head", "other"))) for form, kinds in held.items()},
+        work={form: Work(bytes=sum(kinds[kind] for kind in ("linear", "scales", "head", "other"))) for form, kinds in stored_sizes.items()},
         timings=tuple(Timing(name=form, how="loop", seconds=tuple(seconds)) for form, seconds in taken.items()),
     )
 

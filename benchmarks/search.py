@@ -1,7 +1,7 @@
 """Price and rank every stack of one model on a machine of eight devices, then plan again with changed limits.
 
 Prints, as JSON, how many stacks there are, how many closed forms were computed for them, and the least processor seconds of some
-repeats: of the search (every stack built, priced and ranked), of the answer after it (finalists simulated, reasons told), and of an
+repeats: of the search (every stack built, priced and ranked), of the answer after it (finalists simulated, reasons computed), and of an
 answer to a changed limit, first and once its finalists are known; and of answers to another number of requests in flight and to
 another length of prompts, for which everything is priced again.
 
@@ -32,18 +32,18 @@ def main() -> None:
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--repeats", type=int, default=5)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     question = PlanQuestion(
-        model=asked.model,
-        hardware=asked.hardware,
-        devices=asked.devices,
-        concurrency=asked.concurrency,
+        model=arguments.model,
+        hardware=arguments.hardware,
+        devices=arguments.devices,
+        concurrency=arguments.concurrency,
         profile="none",
         limits=Limits(tpot_ms_p95=10),
     )
-    runs = [_run(question) for _ in range(asked.repeats)]
+    runs = [_run(question) for _ in range(arguments.repeats)]
     best = {name: round(min(run[name] for run in runs), 4) for name in runs[0]}
-    print(json.dumps({"model": asked.model, "hardware": asked.hardware, "devices": asked.devices} | best, indent=2))
+    print(json.dumps({"model": arguments.model, "hardware": arguments.hardware, "devices": arguments.devices} | best, indent=2))
 
 
 def _run(question: PlanQuestion) -> dict[str, float]:
@@ -72,8 +72,8 @@ def _run(question: PlanQuestion) -> dict[str, float]:
 
 
 def _ranked(planner: Planner, request: Request) -> int:
-    judged = evaluate(price_all(planner, request).columns, request, planner.estimator.memory.budget_bytes / GIB)
-    return int(judged.order[0])
+    verdicts = evaluate(price_all(planner, request).columns, request, planner.estimator.memory.budget_bytes / GIB)
+    return int(verdicts.order[0])
 
 
 def _seconds(work: Callable[[], object]) -> float:

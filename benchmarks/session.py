@@ -84,8 +84,8 @@ def main() -> None:
     for number, model in enumerate(models, 1):
         print(f"{number} of {len(models)}: {model}", file=sys.stderr, flush=True)
         for load, texts in LOADS.items():
-            asked = FormValues({"model": model, "hardware": given.hardware, "devices": given.devices, "context": "2k", **texts})
-            measured[load].append(asyncio.run(_typed_into(asked, model, load)))
+            values = FormValues({"model": model, "hardware": given.hardware, "devices": given.devices, "context": "2k", **texts})
+            measured[load].append(asyncio.run(_typed_into(values, model, load)))
     print(table(measured))
     if given.out is not None:
         _write(given.out, launches, measured)
@@ -97,8 +97,8 @@ def launched_s() -> float:
         start = time.perf_counter()
         child, terminal = pty.fork()
         if child == 0:
-            places = {f"XDG_{kind}_HOME": home for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
-            os.execve(sys.executable, [sys.executable, "-m", "advisor"], {**os.environ, **places, "TERM": "xterm-256color"})
+            folders = {f"XDG_{kind}_HOME": home for kind in ("CONFIG", "DATA", "STATE", "CACHE")}
+            os.execve(sys.executable, [sys.executable, "-m", "advisor"], {**os.environ, **folders, "TERM": "xterm-256color"})
         try:
             fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *reversed(SIZE), 0, 0))
             seen = b""
@@ -113,21 +113,21 @@ def launched_s() -> float:
             os.waitpid(child, 0)
 
 
-async def _typed_into(asked: FormValues, model: str, load: str) -> Typed:
+async def _typed_into(values: FormValues, model: str, load: str) -> Typed:
     """Every key of `TYPED` into a session that has planned once."""
-    app = AdvisorApp(PlanningClient(), SavedState(History(asked)), AppSettings(resume=True))
-    found: list[Pressed] = []
+    app = AdvisorApp(PlanningClient(), SavedState(History(values)), AppSettings(resume=True))
+    keys: list[Pressed] = []
     async with app.run_test(size=SIZE) as pilot:
         await _until(lambda: not app.planning.waiting and (app.planning.planned is not None or app.planning.problem is not None))
         if app.planning.planned is None:
             return Typed((), None)  # no machine of this size, or no cache of this kind
         for field, text in TYPED:
             await _enter(app, pilot, field)
-            found += [Pressed(model, load, *await _pressed(app, field, key)) for key in text]
+            keys += [Pressed(model, load, *await _pressed(app, field, key)) for key in text]
         start = time.perf_counter()
         await _until(lambda: not app.planning.waiting)
         await _drawn(app)
-        return Typed(tuple(found), found[-1].frame_s + time.perf_counter() - start)
+        return Typed(tuple(keys), keys[-1].frame_s + time.perf_counter() - start)
 
 
 async def _enter(app: AdvisorApp, pilot: Pilot[None], field: str) -> None:
@@ -185,12 +185,12 @@ def slowest(keys: "Iterable[Pressed]") -> str:
 
 
 def _spread(seconds: Sequence[float], width: int) -> str:
-    ordered = [1e3 * each for each in sorted(seconds)]
+    ordered = [1e3 * value for value in sorted(seconds)]
     return f"{statistics.median(ordered):>{width}.0f} {ordered[int(0.95 * (len(ordered) - 1))]:>6.0f} {ordered[-1]:>6.0f}"
 
 
 def _write(out: Path, launches: Sequence[float], measured: dict[str, list[Typed]]) -> None:
-    # Deferred: no session has torch in its process.
+    # Imported after the sessions have run: no session has torch in its process.
     import torch
 
     from benchmarks.harness.environment import folder_name, read_environment

@@ -57,7 +57,7 @@ COVERAGE = 0.9
 FEWEST = 20
 """Comparisons below which a line is not written: the next weaker tier's range serves."""
 FEWEST_OF_A_STRATUM, FEWEST_CLUSTERS = 40, 3
-"""Below these, a stratum is not told apart, nor a stranger."""
+"""Below these, a stratum has no line of its own, and no metric a line for unknown clusters."""
 POOLS = Path(__file__).parents[1] / "benchmarks" / "published" / "kv_pools.csv"
 POOL_TOKENS = 8192
 """Length that bytes of a pool are turned into tokens at: long enough for windows to be full."""
@@ -69,7 +69,7 @@ STRETCHES = tuple(step / 20 for step in range(16, 27))
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How far one prediction was off: 0 for not at all."""
+    """Error of one prediction, 0 for none."""
 
     value: float
     cluster: str
@@ -85,7 +85,7 @@ class Row:
     score: float
     cluster: str
     """Source and model: rows that err together."""
-    kin: str
+    relatives: str
     """Engine, kind of model and hardware: what a setting outside of the domain differs in."""
     deployment: Deployment
     workload: Workload
@@ -98,11 +98,11 @@ def main() -> None:
     parser.add_argument("rows", type=Path)
     parser.add_argument("held_out", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, default=FOLDER)
-    asked = parser.parse_args()
-    rows = list(scored(read_cases(asked.cases), predictions(asked.rows, asked.held_out)))
-    lines = [*_profiled(asked.out / "ranges.csv"), *range_lines(rows), _line("memory", MEMORY_BASIS, POOL, pool_scores(POOLS))]
-    write_csv(asked.out / "ranges.csv", RANGE_COLUMNS, lines)
-    write_csv(asked.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(rows))
+    arguments = parser.parse_args()
+    rows = list(scored(read_cases(arguments.cases), predictions(arguments.rows, arguments.held_out)))
+    lines = [*_profiled(arguments.out / "ranges.csv"), *range_lines(rows), _line("memory", MEMORY_BASIS, POOL, pool_scores(POOLS))]
+    write_csv(arguments.out / "ranges.csv", RANGE_COLUMNS, lines)
+    write_csv(arguments.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(rows))
 
 
 def predictions(rows: Path, held_out: Path | None) -> Iterator[dict[str, str]]:
@@ -111,19 +111,19 @@ def predictions(rows: Path, held_out: Path | None) -> Iterator[dict[str, str]]:
     for path in (held_out, rows):
         if path is not None:
             with path.open(encoding="utf-8", newline="") as file:
-                found = [row for row in csv.DictReader(file) if row["predicted"] and (row["case_id"], row["metric"]) not in replaced]
-            yield from found
-            replaced |= {(row["case_id"], row["metric"]) for row in found}
+                selected = [row for row in csv.DictReader(file) if row["predicted"] and (row["case_id"], row["metric"]) not in replaced]
+            yield from selected
+            replaced |= {(row["case_id"], row["metric"]) for row in selected}
 
 
 def scored(cases: Iterable[PublishedCase], predicted: Iterable[dict[str, str]]) -> Iterator[Row]:
     """Predictions of stated precision with their scores and strata."""
-    known = {(case.case_id, case.metric): case for case in cases if case.precision_stated and case.metric in METRICS}
+    by_key = {(case.case_id, case.metric): case for case in cases if case.precision_stated and case.metric in METRICS}
     for row in predicted:
-        case = known.get((row["case_id"], row["metric"]))
-        if case is None or case.configuration is None or (priced := _priced(case.configuration)) is None:
+        case = by_key.get((row["case_id"], row["metric"]))
+        if case is None or case.configuration is None or (setting := _deployment_and_workload(case.configuration)) is None:
             continue
-        deployment, workload = priced
+        deployment, workload = setting
         metric = METRICS[case.metric]
         yield Row(
             metric,
@@ -166,14 +166,14 @@ def _pool_score(row: dict[str, str]) -> Score:
         parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
         engine=engine.name,
     )
-    held = estimator.memory.footprint(deployment, Workload(prompt_tokens=POOL_TOKENS, output_tokens=1, load=Load.OFFLINE))
-    rest, pool = held.fixed_bytes - device_weight_bytes(deployment), estimator.memory.budget_bytes - held.fixed_bytes
-    known = float(row["kv_tokens"] or 0) / POOL_TOKENS * device_kv_bytes(deployment, POOL_TOKENS) or float(row["kv_gib"]) * GIB
-    return Score((pool - known) / rest, f"{row['source']} {row['model']}")
+    footprint = estimator.memory.footprint(deployment, Workload(prompt_tokens=POOL_TOKENS, output_tokens=1, load=Load.OFFLINE))
+    rest, pool = footprint.fixed_bytes - device_weight_bytes(deployment), estimator.memory.budget_bytes - footprint.fixed_bytes
+    published = float(row["kv_tokens"] or 0) / POOL_TOKENS * device_kv_bytes(deployment, POOL_TOKENS) or float(row["kv_gib"]) * GIB
+    return Score((pool - published) / rest, f"{row['source']} {row['model']}")
 
 
 @lru_cache(maxsize=8192)
-def _priced(setting: CaseConfiguration) -> tuple[Deployment, Workload] | None:
+def _deployment_and_workload(setting: CaseConfiguration) -> tuple[Deployment, Workload] | None:
     try:
         model, engine = find_model(setting.model), load_engine(setting.engine)
         return deployment_of(setting, model, engine), workload_of(setting)
@@ -186,22 +186,22 @@ def _score(case: PublishedCase, predicted: float, deployment: Deployment, worklo
         return math.log(predicted / case.measured)
     if case.metric != "peak_memory_gb":
         return math.log(case.measured / predicted)
-    held = ledger(deployment, workload, load_engine(deployment.engine), workload.concurrency or 1)
-    return (case.measured - predicted) / (predicted - held.exact_bytes / GB)
+    memory = ledger(deployment, workload, load_engine(deployment.engine), workload.concurrency or 1)
+    return (case.measured - predicted) / (predicted - memory.exact_bytes / GB)
 
 
 def range_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
     """A line per metric and tier, one per stratum of it that is compared often enough, and one per metric for strangers."""
-    for (metric, basis), found in sorted(grouped(rows, lambda row: (row.metric, row.basis)).items()):
-        if len(found) >= FEWEST:
-            yield _line(metric, basis, "", [Score(row.score, row.cluster) for row in found])
-        for stratum, some in sorted(grouped(found, lambda row: row.stratum).items()):
+    for (metric, basis), group in sorted(grouped(rows, lambda row: (row.metric, row.basis)).items()):
+        if len(group) >= FEWEST:
+            yield _line(metric, basis, "", [Score(row.score, row.cluster) for row in group])
+        for stratum, some in sorted(grouped(group, lambda row: row.stratum).items()):
             clusters = {row.cluster for row in some}
             if stratum and len(some) >= FEWEST_OF_A_STRATUM and len(clusters) >= FEWEST_CLUSTERS:
                 yield _line(metric, basis, stratum, [Score(row.score, row.cluster) for row in some])
-    for metric, found in sorted(grouped(rows, lambda row: row.metric).items()):
-        if len({row.kin for row in found}) >= FEWEST_CLUSTERS:
-            yield _line(metric, "", OUTSIDE, [Score(row.score, row.kin) for row in found], power=1.0)
+    for metric, group in sorted(grouped(rows, lambda row: row.metric).items()):
+        if len({row.relatives for row in group}) >= FEWEST_CLUSTERS:
+            yield _line(metric, "", OUTSIDE, [Score(row.score, row.relatives) for row in group], power=1.0)
 
 
 def _line(metric: str, basis: str, stratum: str, scores: list[Score], *, power: float = 0.5) -> tuple[object, ...]:
@@ -252,7 +252,7 @@ def stretched(scores: Sequence[Score], power: float = 0.5) -> tuple[float, float
     clusters: dict[str, list[float]] = {}
     for score in scores:
         clusters.setdefault(score.cluster, []).append(score.value)
-    bounds = {name: conformal_bounds([one for one in scores if one.cluster != name] or scores, power) for name in clusters}
+    bounds = {name: conformal_bounds([score for score in scores if score.cluster != name] or scores, power) for name in clusters}
     share = 0.0
     for stretch in STRETCHES:
         inside = weight = 0.0
@@ -277,8 +277,8 @@ def domain_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
     for row in rows:
         for dimension, size in sizes_of(row.deployment, row.workload):
             sizes.setdefault(dimension, []).append(size)
-    for dimension, found in sizes.items():
-        yield dimension, "", min(found), max(found), len(found)
+    for dimension, values in sizes.items():
+        yield dimension, "", min(values), max(values), len(values)
 
 
 def _profiled(path: Path) -> list[tuple[object, ...]]:

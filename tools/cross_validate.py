@@ -40,7 +40,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class HeldOut:
     """A row and what constants that never saw its part predict."""
 
     row: Row
@@ -65,16 +65,16 @@ def model_of(case: PublishedCase) -> str:
     return str(zlib.crc32(repr((structure.matrices, structure.mixers)).encode()))
 
 
-def held_out(rows: Sequence[Row], part_of: Callable[[PublishedCase], str], most_parts: int | None = None) -> list[Held]:
+def held_out(rows: Sequence[Row], part_of: Callable[[PublishedCase], str], most_parts: int | None = None) -> list[HeldOut]:
     """Every row predicted without its part, or those of the largest parts."""
     parts = [part_of(row.case) for row in rows]
-    found = []
-    for held, _ in Counter(parts).most_common(most_parts):
-        constants = fit_all(usable(row for row, part in zip(rows, parts, strict=True) if part != held))
-        inside = [row for row, part in zip(rows, parts, strict=True) if part == held]
+    predictions = []
+    for left_out, _ in Counter(parts).most_common(most_parts):
+        constants = fit_all(usable(row for row, part in zip(rows, parts, strict=True) if part != left_out))
+        inside = [row for row, part in zip(rows, parts, strict=True) if part == left_out]
         # Typical constants stand in where nothing else is published of an engine.
-        found += [Held(row, float(row.terms @ constants.get(engine_of(row), TYPICAL))) for row in inside]
-    return found
+        predictions += [HeldOut(row, float(row.terms @ constants.get(engine_of(row), TYPICAL))) for row in inside]
+    return predictions
 
 
 def was_fitted(engine: str) -> bool:
@@ -82,12 +82,12 @@ def was_fitted(engine: str) -> bool:
     return load_engine(engine).gpu.source.startswith(FITTED)
 
 
-def summary(held: Sequence[Held], fold: str) -> list[dict[str, object]]:
-    """Errors by metric, in percent; a TTFT beyond 8 s is a queue and not judged."""
-    judged = [one for one in held if not (one.row.case.metric == "ttft_ms" and one.row.measured_s > LONGEST_TTFT_S)]
+def summary(predictions: Sequence[HeldOut], fold: str) -> list[dict[str, object]]:
+    """Errors by metric, in percent; a TTFT beyond 8 s is a queue and not compared."""
+    compared = [item for item in predictions if not (item.row.case.metric == "ttft_ms" and item.row.measured_s > LONGEST_TTFT_S)]
     lines: list[dict[str, object]] = []
-    for metric, count in Counter(one.row.case.metric for one in judged).most_common():
-        errors = 100 * np.array([one.error for one in judged if one.row.case.metric == metric])
+    for metric, count in Counter(item.row.case.metric for item in compared).most_common():
+        errors = 100 * np.array([item.error for item in compared if item.row.case.metric == metric])
         lines.append(
             {
                 "metric": metric,
@@ -101,13 +101,13 @@ def summary(held: Sequence[Held], fold: str) -> list[dict[str, object]]:
     return lines
 
 
-def write_rows(path: Path, held: Sequence[Held]) -> None:
+def write_rows(path: Path, predictions: Sequence[HeldOut]) -> None:
     """The held-out predictions, for the calibration of ranges."""
     lines = []
-    for one in held:
-        case = one.row.case
-        basis = _basis(case.hardware, engine_of(one.row))
-        lines.append((case.case_id, case.metric, f"{case.measured:.6g}", f"{case.measured * (1 + one.error):.6g}", basis, "source"))
+    for item in predictions:
+        case = item.row.case
+        basis = _basis(case.hardware, engine_of(item.row))
+        lines.append((case.case_id, case.metric, f"{case.measured:.6g}", f"{case.measured * (1 + item.error):.6g}", basis, "source"))
     write_csv(path, HELD_OUT_COLUMNS, lines)
 
 
@@ -131,10 +131,10 @@ def main() -> None:
     most = FAST_PARTS if options.fast else None
     lines = []
     for fold, part_of in (("source", source_of), ("model", model_of)):
-        held = held_out(rows, part_of, most)
-        lines += summary(held, fold)
+        predictions = held_out(rows, part_of, most)
+        lines += summary(predictions, fold)
         if fold == "source" and options.rows is not None:
-            write_rows(options.rows, held)
+            write_rows(options.rows, predictions)
     for line in lines:
         print("  ".join(f"{name} {value}" for name, value in line.items()))
     if options.out is not None:

@@ -51,7 +51,7 @@ NAMES = (
     "request_s",
     "wait_steps",
 )
-PLACE = {name: i for i, name in enumerate(NAMES)}
+INDEX = {name: i for i, name in enumerate(NAMES)}
 METRICS = {
     "ttft_ms": "ttft",
     "tpot_ms": "tpot",
@@ -80,16 +80,16 @@ class Row:
 
 def rows_of(cases: Sequence[PublishedCase], workers: int = 2) -> list[Row]:
     """Rows of every case that is simulated as a loop, an offline run or a burst, and whose weights' precision is stated."""
-    known = [case for case in cases if case.configuration is not None and case.precision_stated and case.metric in METRICS]
-    settings = cache_friendly_order(dict.fromkeys(case.configuration for case in known if case.configuration is not None))
+    usable = [case for case in cases if case.configuration is not None and case.precision_stated and case.metric in METRICS]
+    settings = cache_friendly_order(dict.fromkeys(case.configuration for case in usable if case.configuration is not None))
     with ProcessPoolExecutor(workers) as pool:
         times = dict(zip(settings, pool.map(times_of, settings, chunksize=20), strict=True))
     rows = []
-    for case in known:
+    for case in usable:
         assert case.configuration is not None
-        found = times[case.configuration].get(METRICS[case.metric])
-        if found is not None and case.measured > 0:
-            rows.append(Row(case, found, _seconds(case, case.configuration.devices)))
+        terms = times[case.configuration].get(METRICS[case.metric])
+        if terms is not None and case.measured > 0:
+            rows.append(Row(case, terms, _seconds(case, case.configuration.devices)))
     return rows
 
 
@@ -140,37 +140,37 @@ class LoggedRun:
         self.done = scheduler.serve(lengths, in_flight=self.in_flight)
         self._nows = [now for now, _, _ in scheduler.log]
         kinds = list(dict.fromkeys(parts for _, parts, _ in scheduler.log))
-        place = {parts: i for i, parts in enumerate(kinds)}
+        index = {parts: i for i, parts in enumerate(kinds)}
         vectors = np.array([self.step_terms(parts) for parts in kinds])
         repeats = np.array([steps for _, _, steps in scheduler.log], dtype=float)
-        steps = vectors[[place[parts] for _, parts, _ in scheduler.log]] * repeats[:, None]
+        steps = vectors[[index[parts] for _, parts, _ in scheduler.log]] * repeats[:, None]
         self._until = np.vstack([np.zeros(len(NAMES)), np.cumsum(steps, axis=0)])
 
     def times(self, wait_steps: float, *, waits: bool) -> dict[str, Vector]:
         """Terms of the mean TTFT and TPOT, and of the seconds per output token of all requests."""
         counted = self.done if self.in_flight is None else serving.counted_requests(self.done, self.in_flight)
-        longer = [one for one in counted if one.output > 1]
+        longer = [request for request in counted if request.output > 1]
         times = {}
         tpot = np.zeros(len(NAMES))
         if longer:
-            tpot = np.mean([(self._at(one.last_s) - self._at(one.first_s)) / (one.output - 1) for one in longer], axis=0)
+            tpot = np.mean([(self._at(request.last_s) - self._at(request.first_s)) / (request.output - 1) for request in longer], axis=0)
             times["tpot"] = tpot
-        ttft = np.mean([self._at(one.first_s) - self._at(one.arrival_s) for one in counted], axis=0) + wait_steps * tpot
-        ttft[PLACE["request_s"]] = 1.0
+        ttft = np.mean([self._at(request.first_s) - self._at(request.arrival_s) for request in counted], axis=0) + wait_steps * tpot
+        ttft[INDEX["request_s"]] = 1.0
         # With the constants as they are: what a waited step takes.
-        step_s = [seconds for one in counted if (seconds := one.tpot_s) is not None]
-        ttft[PLACE["wait_steps"]] = fmean(step_s) if waits and step_s else 0.0
+        step_s = [seconds for request in counted if (seconds := request.tpot_s) is not None]
+        ttft[INDEX["wait_steps"]] = fmean(step_s) if waits and step_s else 0.0
         times["ttft"] = ttft
         times["output"] = self._per_token() / serving.busy_replicas(self.workload, self.streams)
         return times
 
     def _per_token(self) -> Vector:
         if self.in_flight is None:
-            whole: Vector = self._until[-1] / sum(one.output for one in self.done)
+            whole: Vector = self._until[-1] / sum(request.output for request in self.done)
             return whole
-        steady = [one for one in self.done if one.number >= self.in_flight] or self.done
-        held: Vector = np.sum([self._at(one.last_s) - self._at(one.arrival_s) for one in steady], axis=0)
-        return held / (self.in_flight * sum(one.output for one in steady))
+        measured = [request for request in self.done if request.number >= self.in_flight] or self.done
+        occupied: Vector = np.sum([self._at(request.last_s) - self._at(request.arrival_s) for request in measured], axis=0)
+        return occupied / (self.in_flight * sum(request.output for request in measured))
 
     def prompt_terms(self, token_budget: int) -> Vector:
         """Terms of a prompt token's share of a prefill, as `StepPricer.prefill_rate` counts it."""
@@ -192,9 +192,9 @@ class LoggedRun:
                 if term == "experts":
                     arch, format = self.kernels.experts(operator.format)
                     term = f"experts.{arch}.{format}"
-                terms[PLACE["latency"]] += latency
+                terms[INDEX["latency"]] += latency
                 seconds -= latency
-            terms[PLACE[f"{phase}.{term}"]] += seconds
+            terms[INDEX[f"{phase}.{term}"]] += seconds
         layers = len(self.deployment.model.layers)
         counts = {
             "step_s": 1,
@@ -206,16 +206,16 @@ class LoggedRun:
             "prefill_recurrent_layer_s": structure.recurrent_layers * prefills,
         }
         for name, count in counts.items():
-            terms[PLACE[name]] = count
+            terms[INDEX[name]] = count
         return terms
 
     def _at(self, seconds: float) -> Vector:
-        found: Vector = self._until[0 if seconds <= 0 else bisect_left(self._nows, seconds - 1e-12) + 1]
-        return found
+        terms: Vector = self._until[0 if seconds <= 0 else bisect_left(self._nows, seconds - 1e-12) + 1]
+        return terms
 
 
 class _Pricer(StepPricer):
-    """Remembers the step that was priced last."""
+    """Caches the step that was estimated last."""
 
     last: tuple[StepPart, ...] = ()
 
@@ -262,8 +262,8 @@ class _Kernels:
 
     def experts(self, format: str) -> tuple[str, str]:
         """The constants that grouped products over this format have."""
-        known = (self._machine.hardware.arch.split()[0], measured_format(self._machine.hardware, format))
-        return known if known in EXPERT_KERNELS else OTHER_EXPERTS
+        kernel = (self._machine.hardware.arch.split()[0], measured_format(self._machine.hardware, format))
+        return kernel if kernel in EXPERT_KERNELS else OTHER_EXPERTS
 
 
 @cache
@@ -274,17 +274,17 @@ def _kernels(hardware_id: str) -> _Kernels:
 def constants_of(overheads: Overheads) -> Vector:
     """The constants of an engine in the order of the terms."""
     values = np.zeros(len(NAMES))
-    for name, place in PLACE.items():
+    for name, index in INDEX.items():
         phase, _, rest = name.partition(".")
         if not rest:
-            values[place] = getattr(overheads, name)
+            values[index] = getattr(overheads, name)
             continue
         scales: Scales = getattr(overheads, phase)
         if rest.startswith("experts."):
             _, arch, format = rest.split(".")
-            values[place] = overheads.expert_scale(arch, format, phase == "prefill")
+            values[index] = overheads.expert_scale(arch, format, phase == "prefill")
         else:
-            values[place] = getattr(scales, rest)
+            values[index] = getattr(scales, rest)
     return values
 
 

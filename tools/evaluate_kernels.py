@@ -53,10 +53,10 @@ def _product_errors(samples: GemmSamples) -> Errors:
     everywhere = fit_products(samples)
     _score_products(errors, "fitted, every shape", samples, everywhere)
     for fold in range(FOLDS):
-        kept = {key: {gemm: s for gemm, s in shapes.items() if not _held((gemm.n, gemm.k), fold)} for key, shapes in samples.items()}
-        rest = {key: {gemm: s for gemm, s in shapes.items() if _held((gemm.n, gemm.k), fold)} for key, shapes in samples.items()}
+        fitted = {key: {gemm: s for gemm, s in shapes.items() if not _in_fold((gemm.n, gemm.k), fold)} for key, shapes in samples.items()}
+        rest = {key: {gemm: s for gemm, s in shapes.items() if _in_fold((gemm.n, gemm.k), fold)} for key, shapes in samples.items()}
         cold = {key: cold_products(device(key), shapes) for key, shapes in rest.items()}
-        rows = fit_products(kept)
+        rows = fit_products(fitted)
         _score_products(errors, "shape held out", cold, rows)
         for name, small in (("n*k below 16M", True), ("n*k from 16M", False)):
             part = {key: {g: s for g, s in shapes.items() if (g.n * g.k < 16e6) == small} for key, shapes in cold.items()}
@@ -82,10 +82,10 @@ def _attention_errors(decode: CallSamples, prefill: CallSamples) -> Errors:
         _score_calls(errors, f"{phase}: fitted", samples, everywhere)
     _score_calls(errors, "decode: fitted, cached calls too", decode, everywhere)
     for fold in range(FOLDS):
-        parts = [{key: _split(calls, fold, held=False) for key, calls in samples.items()} for samples in (decode, prefill)]
+        parts = [{key: _split(calls, fold, test=False) for key, calls in samples.items()} for samples in (decode, prefill)]
         rows = fit_attention(parts[0], parts[1])
         for phase, samples in (("decode", cold), ("prefill", prefill)):
-            _score_calls(errors, f"{phase}: shape held out", {key: _split(calls, fold, held=True) for key, calls in samples.items()}, rows)
+            _score_calls(errors, f"{phase}: shape held out", {key: _split(calls, fold, test=True) for key, calls in samples.items()}, rows)
     for id in sorted({id for id, _ in decode}):
         for phase, samples in (("decode", cold), ("prefill", prefill)):
             own = {key: calls for key, calls in samples.items() if key[0] == id}
@@ -93,42 +93,42 @@ def _attention_errors(decode: CallSamples, prefill: CallSamples) -> Errors:
     return errors
 
 
-def _split(calls: dict[AttentionCall, float], fold: int, *, held: bool) -> dict[AttentionCall, float]:
+def _split(calls: dict[AttentionCall, float], fold: int, *, test: bool) -> dict[AttentionCall, float]:
     """Shapes are batch and heads: lengths of one shape are neighbours."""
-    return {call: s for call, s in calls.items() if _held((call.sequences, call.q_heads, call.kv_heads), fold) == held}
+    return {call: s for call, s in calls.items() if _in_fold((call.sequences, call.q_heads, call.kv_heads), fold) == test}
 
 
 def _score_calls(errors: Errors, label: str, samples: CallSamples, rows: list[dict[str, str]]) -> None:
     for key, calls in samples.items():
         hardware = device(key)
-        known, _ = attention_constants(hardware, key[1], rows)
-        pairs = (((known.prefill_s if c.phase == Phase.PREFILL else known.decode_s)(hardware, c), s) for c, s in calls.items())
+        constants, _ = attention_constants(hardware, key[1], rows)
+        pairs = (((constants.prefill_s if c.phase == Phase.PREFILL else constants.decode_s)(hardware, c), s) for c, s in calls.items())
         errors.setdefault(label, []).extend(_errors(pairs))
 
 
 def _collective_errors(samples: CollectiveSamples) -> Errors:
     errors: Errors = {}
     rows, sparse = collective_rows(samples, SIZES), collective_rows(samples, SIZES[::2])
-    for (id, kind), found in samples.items():
-        between = {at: s for at, s in found.items() if at[1] in SIZES[1::2]}
+    for (id, kind), times in samples.items():
+        between = {at: s for at, s in times.items() if at[1] in SIZES[1::2]}
         label = "all_reduce" if kind == "all_reduce" else "others"
         _score_curves(errors, f"{label}: every second size held out", (id, kind), between, sparse)
-        middle = {at: s for at, s in found.items() if at[0] == 4}
+        middle = {at: s for at, s in times.items() if at[0] == 4}
         _score_curves(errors, f"{label}: 4 devices from 2 and 8", (id, kind), middle, [row for row in rows if row["ranks"] != "4"])
         others = [row for row in rows if row["hardware"] != id]
-        _score_curves(errors, f"{label}: device held out: {id}", (id, kind), found, others)
+        _score_curves(errors, f"{label}: device held out: {id}", (id, kind), times, others)
     return errors
 
 
-def _score_curves(errors: Errors, label: str, key: Key, found: dict[tuple[int, int], float], rows: list[dict[str, str]]) -> None:
+def _score_curves(errors: Errors, label: str, key: Key, times: dict[tuple[int, int], float], rows: list[dict[str, str]]) -> None:
     hardware = device(key)
-    known = measured_curves(hardware, key[1], rows)
-    if known:
-        pairs = ((collective_s(known, link_rate(hardware), size, ranks), s) for (ranks, size), s in found.items())
+    curves = measured_curves(hardware, key[1], rows)
+    if curves:
+        pairs = ((collective_s(curves, link_rate(hardware), size, ranks), s) for (ranks, size), s in times.items())
         errors.setdefault(label, []).extend(_errors(pairs))
 
 
-def _held(shape: tuple[int, ...], fold: int) -> bool:
+def _in_fold(shape: tuple[int, ...], fold: int) -> bool:
     """Whether a shape is in the fold: a fixed random fifth of all shapes."""
     return random.Random(repr(shape)).randrange(FOLDS) == fold
 

@@ -2,7 +2,7 @@
 
 usage: python -m tools.fit_engines CASES.CSV ENGINE... [--write]
 
-Every published time is linear in the constants (tools/engine_terms.py). They are found by least squares of the logarithms of
+Every published time is linear in the constants (tools/engine_terms.py). They are fitted by least squares of the logarithms of
 predicted over measured, each row weighing one over its error so that the sum of absolute errors is what falls, within physical
 bounds. Each engine has been published on few models, so its constants are pulled: those of decoding to what fits all engines
 named at once, as decoding is much the same everywhere, and those of prefilling, where engines differ, to typical values. How
@@ -21,7 +21,7 @@ import yaml
 from advisor.profiles.engines import load_engine
 from advisor.profiles.files import write_whole
 from advisor.validation.cases import read_cases
-from tools.engine_terms import EXPERT_KERNELS, NAMES, OTHER_EXPERTS, PLACE, Row, Vector, constants_of, rows_of
+from tools.engine_terms import EXPERT_KERNELS, INDEX, NAMES, OTHER_EXPERTS, Row, Vector, constants_of, rows_of
 
 LONGEST_TTFT_S = 8.0
 """Beyond it a TTFT is a queue, which says little about an engine."""
@@ -105,11 +105,11 @@ def fit_all(rows: Sequence[Row]) -> dict[str, Vector]:
     engines = sorted({engine_of(row) for row in rows})
     shared = fit(rows, TYPICAL, TOGETHER_STIFFNESS)
     prior = np.where(OF_PREFILL, TYPICAL, shared)
-    found = {}
+    fitted = {}
     for engine in engines:
         own = [row for row in rows if engine_of(row) == engine]
-        found[engine] = with_means(fit(own, prior, STIFFNESS), own)
-    return found
+        fitted[engine] = with_means(fit(own, prior, STIFFNESS), own)
+    return fitted
 
 
 def engine_of(row: Row) -> str:
@@ -122,17 +122,17 @@ def fit(rows: Sequence[Row], prior: Vector, stiffness: float) -> Vector:
     """The constants that bring predictions of the rows closest, each pulled to its prior."""
     matrix, measured = np.array([row.terms for row in rows]), np.array([row.measured_s for row in rows])
     weights = np.array([METRIC_WEIGHT.get(row.case.metric, 1.0) for row in rows])
-    scaled, scale, found = matrix / measured[:, None], np.maximum(prior, 0.1 * TYPICAL), np.clip(prior, LOWEST, HIGHEST)
+    scaled, scale, fitted = matrix / measured[:, None], np.maximum(prior, 0.1 * TYPICAL), np.clip(prior, LOWEST, HIGHEST)
     for _ in range(ROUNDS):
-        predicted = np.maximum(scaled @ found, 1e-3)
+        predicted = np.maximum(scaled @ fitted, 1e-3)
         error = np.log(predicted)
         weight = weights / np.maximum(np.abs(error), 0.05)
         slope = scaled * scale / predicted[:, None]
         pull_weight = stiffness * weights.sum()
         curve = (slope * weight[:, None]).T @ slope + pull_weight * np.eye(len(NAMES))
-        pull = (slope * weight[:, None]).T @ error + pull_weight * (found - prior) / scale
-        found = found + 0.7 * scale * _bounded_step(curve, pull, (LOWEST - found) / scale, (HIGHEST - found) / scale)
-    return found
+        pull = (slope * weight[:, None]).T @ error + pull_weight * (fitted - prior) / scale
+        fitted = fitted + 0.7 * scale * _bounded_step(curve, pull, (LOWEST - fitted) / scale, (HIGHEST - fitted) / scale)
+    return fitted
 
 
 def _bounded_step(curve: Vector, pull: Vector, least: Vector, most: Vector) -> Vector:
@@ -157,9 +157,9 @@ def errors(rows: Sequence[Row], predicted_s: Vector) -> list[str]:
     return lines
 
 
-def as_yaml(found: Vector, source: str) -> dict[str, object]:
+def as_yaml(constants: Vector, source: str) -> dict[str, object]:
     """The constants as the block `gpu` of an engine's file; experts on other architectures take the mean of the known ones."""
-    values = {name: float(f"{found[place]:.3g}") for name, place in PLACE.items()}
+    values = {name: float(f"{constants[index]:.3g}") for name, index in INDEX.items()}
     block: dict[str, object] = {name: value for name, value in values.items() if "." not in name}
     for phase in ("decode", "prefill"):
         scales = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{phase}.") and "experts" not in name}
@@ -180,25 +180,25 @@ def as_yaml(found: Vector, source: str) -> dict[str, object]:
     return block
 
 
-def with_means(found: Vector, rows: Sequence[Row]) -> Vector:
+def with_means(constants: Vector, rows: Sequence[Row]) -> Vector:
     """Grouped products that no row has take the geometric mean of those that some have."""
     used = np.abs(np.array([row.terms for row in rows])).sum(axis=0) > 0
-    settled = found.copy()
+    settled = constants.copy()
     for phase in ("decode", "prefill"):
-        places = [PLACE[f"{phase}.experts.{arch}.{format}"] for arch, format in (*EXPERT_KERNELS, OTHER_EXPERTS)]
-        known = [math.log(found[place]) for place in places if used[place]]
-        mean = math.exp(sum(known) / len(known)) if known else 1.0
-        for place in places:
-            settled[place] = found[place] if used[place] else mean
+        indices = [INDEX[f"{phase}.experts.{arch}.{format}"] for arch, format in (*EXPERT_KERNELS, OTHER_EXPERTS)]
+        logs = [math.log(constants[index]) for index in indices if used[index]]
+        mean = math.exp(sum(logs) / len(logs)) if logs else 1.0
+        for index in indices:
+            settled[index] = constants[index] if used[index] else mean
     return settled
 
 
-def write(engine: str, found: Vector, rows: int) -> None:
+def write(engine: str, constants: Vector, rows: int) -> None:
     """Put the constants into the engine's file."""
     path = FOLDER / f"{engine}.yaml"
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     source = f"{FITTED} on {rows} rows of benchmarks/published/cases.csv"
-    content["gpu"] = as_yaml(found, source)
+    content["gpu"] = as_yaml(constants, source)
     write_whole(path, yaml.safe_dump(content, sort_keys=False, width=160))
 
 
@@ -210,16 +210,16 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the constants into the engines' files")
     options = parser.parse_args()
     cases = [case for case in read_cases(options.cases) if case.configuration is not None and case.configuration.engine in options.engines]
-    known = usable(rows_of(cases))
-    for engine, found in fit_all(known).items():
-        rows = [row for row in known if engine_of(row) == engine]
+    measured = usable(rows_of(cases))
+    for engine, constants in fit_all(measured).items():
+        rows = [row for row in measured if engine_of(row) == engine]
         matrix = np.array([row.terms for row in rows])
         print(f"{engine}: as it is", *errors(rows, matrix @ constants_of(load_engine(engine).gpu)), sep="\n  ")
-        print(f"{engine}: fitted", *errors(rows, matrix @ found), sep="\n  ")
-        for name, value in zip(NAMES, found, strict=True):
+        print(f"{engine}: fitted", *errors(rows, matrix @ constants), sep="\n  ")
+        for name, value in zip(NAMES, constants, strict=True):
             print(f"    {name:32s} {value:.3g}")
         if options.write:
-            write(engine, found, len(rows))
+            write(engine, constants, len(rows))
 
 
 if __name__ == "__main__":

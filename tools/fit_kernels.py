@@ -71,11 +71,11 @@ UNMEASURED: dict[tuple[str, str], tuple[dict[str, float], str]] = {
         "bandwidth: Ambati et al., arXiv 2510.27583; products: fitted on 40 rows of vLLM 0.9.1 (ROCm/vllm docs/dev-docker/README.md)",
     ),
 }
-"""What is known of devices whose kernels nobody published one by one, and its source."""
+"""Published figures of devices without published kernel measurements, and their source."""
 TOLERANCE = 0.02
 """Logarithmic errors below this count less than proportionally: the repeatability of a kernel's time."""
 SIZES = tuple(1 << power for power in range(8, 31))
-"""Bytes at which collectives are kept; the sample has every power of two."""
+"""Bytes at which collective times are stored; the sample has every power of two."""
 
 
 def main(folder: Path) -> None:
@@ -94,20 +94,21 @@ def fit_products(samples: GemmSamples) -> Rows:
         hardware = device(key)
         cold = cold_products(hardware, shapes)
         points = [(product_work(hardware, gemm), seconds) for gemm, seconds in cold.items()]
-        found = descend(PRODUCT_START, lambda known: _loss([(ProductConstants(**known).seconds(work), s) for work, s in points]))  # noqa: B023
-        rows.append(_row(hardware, "format", key[1], found, len(cold)))
+        loss = lambda values: _loss([(ProductConstants(**values).seconds(work), s) for work, s in points])  # noqa: B023, E731
+        constants = descend(PRODUCT_START, loss)
+        rows.append(_row(hardware, "format", key[1], constants, len(cold)))
     return rows
 
 
 def published_rows(rows: Rows) -> Rows:
-    """Rows of devices of which no kernels were published; what is not known of them is the median of like devices."""
-    found: Rows = []
-    for key, (known, source) in UNMEASURED.items():
+    """Rows of devices without published kernel measurements; missing constants are the median over devices of the same class and format."""
+    assumed: Rows = []
+    for key, (figures, source) in UNMEASURED.items():
         hardware = device(key)
-        mates = [row for row in rows if row["build"] == device_class(hardware) and row["format"] == key[1]]
-        constants = {name: log_median(mates, name) for name in products.CONSTANTS} | known
-        found.append(_row(hardware, "format", key[1], constants, 0) | {"source": source})
-    return found
+        same_class = [row for row in rows if row["build"] == device_class(hardware) and row["format"] == key[1]]
+        constants = {name: log_median(same_class, name) for name in products.CONSTANTS} | figures
+        assumed.append(_row(hardware, "format", key[1], constants, 0) | {"source": source})
+    return assumed
 
 
 def fit_attention(decode: CallSamples, prefill: CallSamples) -> Rows:
@@ -123,43 +124,43 @@ def fit_calls(hardware: Hardware, decode: dict[AttentionCall, float], prefill: d
     idle = {name: first for name, (first, _) in (DECODE_START | PREFILL_START).items()}
 
     def fit(start: Start, seconds: Callable[[AttentionConstants, AttentionCall], float], calls: dict[AttentionCall, float]) -> None:
-        loss = lambda known: _loss([(seconds(AttentionConstants(**idle | known), call), s) for call, s in calls.items()])  # noqa: E731
+        loss = lambda constants: _loss([(seconds(AttentionConstants(**idle | constants), call), s) for call, s in calls.items()])  # noqa: E731
         idle.update(descend(start, loss))
 
-    fit(PREFILL_START, lambda known, call: known.prefill_s(hardware, call), prefill)
-    fit(DECODE_START, lambda known, call: known.decode_s(hardware, call), cold_calls(hardware, decode))
+    fit(PREFILL_START, lambda constants, call: constants.prefill_s(hardware, call), prefill)
+    fit(DECODE_START, lambda constants, call: constants.decode_s(hardware, call), cold_calls(hardware, decode))
     return idle
 
 
 def collective_rows(samples: CollectiveSamples, sizes: Sequence[int]) -> Rows:
     """A curve for every device, collective and count of devices."""
     rows: Rows = []
-    for (id, kind), found in sorted(samples.items()):
+    for (id, kind), times_s in sorted(samples.items()):
         hardware = device((id, kind))
         link = "nvlink" if hardware.link_bytes_per_s else "pcie"
-        for ranks in sorted({ranks for ranks, _ in found}):
+        for ranks in sorted({ranks for ranks, _ in times_s}):
             head = {"hardware": id, "link": link, "link_gbytes_per_s": f"{link_rate(hardware) / 1e9:.4g}", "collective": kind}
-            times = {f"us{size}": f"{found[ranks, size] * 1e6:.1f}" if (ranks, size) in found else "" for size in sizes}
+            times = {f"us{size}": f"{times_s[ranks, size] * 1e6:.1f}" if (ranks, size) in times_s else "" for size in sizes}
             rows.append(head | {"ranks": str(ranks)} | times | {"source": SOURCE})
     return rows
 
 
 def descend(start: Start, loss: Callable[[dict[str, float]], float]) -> dict[str, float]:
     """Minimise over one constant after another, each on a logarithmic scale with a step that adapts."""
-    known = {name: first for name, (first, _) in start.items()}
-    steps, best = dict.fromkeys(start, 0.3), loss(known)
+    constants = {name: first for name, (first, _) in start.items()}
+    steps, best = dict.fromkeys(start, 0.3), loss(constants)
     while max(steps.values()) > 2e-3:
         for name, (_, most) in start.items():
             for direction in (1, -1):
-                tried = known | {name: max(min(known[name] * math.exp(direction * steps[name]), most), 1e-4)}
+                tried = constants | {name: max(min(constants[name] * math.exp(direction * steps[name]), most), 1e-4)}
                 error = loss(tried)
                 if error < best - 1e-7:
-                    known, best = tried, error
+                    constants, best = tried, error
                     steps[name] *= 1.6
                     break
             else:
                 steps[name] *= 0.5
-    return known
+    return constants
 
 
 def _loss(pairs: list[tuple[float, float]]) -> float:
@@ -167,8 +168,8 @@ def _loss(pairs: list[tuple[float, float]]) -> float:
 
 
 def _row(hardware: Hardware, label: str, value: str, constants: dict[str, float], kernels: int) -> dict[str, str]:
-    kin = {"arch": hardware.arch.split()[0], "capability": hardware.compute_capability or "", "build": device_class(hardware)}
-    head = {"hardware": hardware.id} | kin | {label: value}
+    labels = {"arch": hardware.arch.split()[0], "capability": hardware.compute_capability or "", "build": device_class(hardware)}
+    head = {"hardware": hardware.id} | labels | {label: value}
     names = products.CONSTANTS if label == "format" else attention.CONSTANTS
     return (
         head | {name: f"{constants[name]:.4g}" for name in names} | {"kernels": str(kernels), "source": RECORDED.get(hardware.id, SOURCE)}
@@ -183,5 +184,5 @@ def _write(name: str, rows: Rows) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Fit the constants of products and attention to measured kernels, and write curves.")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="the samples that kernel_samples.py describes")
-    asked = parser.parse_args()
-    main(asked.folder)
+    arguments = parser.parse_args()
+    main(arguments.folder)

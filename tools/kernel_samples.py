@@ -47,24 +47,24 @@ CollectiveSamples = dict[tuple[str, str], dict[tuple[int, int], float]]
 
 def read_products(folder: Path) -> GemmSamples:
     """Seconds of every product."""
-    found: GemmSamples = {}
+    samples_by_key: GemmSamples = {}
     for row in _rows(folder / "gemm_sample.csv"):
         device, format = DEVICES[row["system"]], FORMATS[row["gemm_dtype"]]
         # SGLang's int8 on H100 is torchao's, with 25 us to launch; the same format on H200 takes a third of that.
         if (row["framework"], format) == ("SGLang", "int8"):
             continue
         gemm = Gemm(int(float(row["m"])), int(float(row["n"])), int(float(row["k"])), format, 1)
-        _keep(found.setdefault((device, format), {}), gemm, float(row["latency"]) * 1e-3)
+        _keep(samples_by_key.setdefault((device, format), {}), gemm, float(row["latency"]) * 1e-3)
     for row in _rows(LAYERS):
         if shape := LAYER_SHAPES.get(row["layer"]):
             gemm = Gemm(int(row["tokens"]), *shape, "bf16", 1)
-            _keep(found.setdefault(("rtx-4090", "bf16"), {}), gemm, float(row["time_us"]) * 1e-6)
-    return found
+            _keep(samples_by_key.setdefault(("rtx-4090", "bf16"), {}), gemm, float(row["time_us"]) * 1e-6)
+    return samples_by_key
 
 
 def read_attention(folder: Path, phase: str) -> CallSamples:
     """Seconds of every call of one phase."""
-    found: CallSamples = {}
+    samples_by_key: CallSamples = {}
     for row in _rows(folder / f"attention_{'context' if phase == 'prefill' else 'generation'}_sample.csv"):
         sequences, tokens, heads, kv_heads, size, seen = (
             int(float(row[name])) for name in ("batch_size", "isl", "num_heads", "num_key_value_heads", "head_dim", "step")
@@ -72,19 +72,19 @@ def read_attention(folder: Path, phase: str) -> CallSamples:
         kv = "fp8" if row["kv_cache_dtype"] == "fp8" else "bf16"
         shape = (sequences, tokens, seen + tokens, heads, kv_heads, size, size)
         call = AttentionCall(Phase.PREFILL if phase == "prefill" else Phase.DECODE, *shape, AttentionBackend.SDPA, KvLayout.PAGED, kv, 1)
-        _keep(found.setdefault((DEVICES[row["system"]], kv), {}), call, float(row["latency"]) * 1e-3)
-    return found
+        _keep(samples_by_key.setdefault((DEVICES[row["system"]], kv), {}), call, float(row["latency"]) * 1e-3)
+    return samples_by_key
 
 
 def read_collectives(folder: Path) -> CollectiveSamples:
     """Seconds of every collective on two-byte elements, replayed from a graph where the library can."""
-    found: CollectiveSamples = {}
+    samples_by_key: CollectiveSamples = {}
     for row in _rows(folder / "comm_sample.csv"):
         if row["nccl_dtype"] == "int8" or row["backend"] == "vllm_eager":
             continue
-        samples = found.setdefault((DEVICES[row["system"]], row["op_name"]), {})
+        samples = samples_by_key.setdefault((DEVICES[row["system"]], row["op_name"]), {})
         _keep(samples, (int(float(row["num_gpus"])), 2 * int(float(row["message_size"]))), float(row["latency"]) * 1e-3)
-    return found
+    return samples_by_key
 
 
 def cold_products(hardware: Hardware, samples: dict[Gemm, float]) -> dict[Gemm, float]:
@@ -113,5 +113,5 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
 
 
-def _keep(found: dict[T, float], key: T, seconds: float) -> None:
-    found[key] = min(seconds, found.get(key, math.inf))
+def _keep(samples_by_key: dict[T, float], key: T, seconds: float) -> None:
+    samples_by_key[key] = min(seconds, samples_by_key.get(key, math.inf))

@@ -15,8 +15,8 @@ def table() -> str:
     """The techniques in order of application: what each does and when it helps."""
     rows = ["| technique | what it does | helps when |", "|---|---|---|"]
     for kind in TECHNIQUES:
-        told = explanation(kind())
-        rows.append(f"| `{kind.name}` | {told.does} | {told.helps_when} |")
+        text = explanation(kind())
+        rows.append(f"| `{kind.name}` | {text.does} | {text.helps_when} |")
     return "\n".join(rows)
 
 

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "session.svg"
 SIZE = (120, 40)
-ASKED = {
+VALUES = {
     "model": "meta-llama/Meta-Llama-3.1-8B",
     "hardware": "rtx-4090",
     "profile": "none",
@@ -36,7 +36,7 @@ async def draw() -> str:
         def this_machine(self) -> ThisMachine:
             return ThisMachine("", "")
 
-    app = AdvisorApp(AnyClient(), SavedState(History(FormValues(ASKED))), AppSettings(resume=True))
+    app = AdvisorApp(AnyClient(), SavedState(History(FormValues(VALUES))), AppSettings(resume=True))
     async with app.run_test(size=SIZE) as pilot:
         await _rest(pilot)
         await pilot.press("escape", "2")

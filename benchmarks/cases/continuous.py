@@ -1,4 +1,4 @@
-"""Many sequences at once: the runtime beside transformers' continuous batching on the same jobs, and its steps beside their floor."""
+"""Batched serving: the runtime against transformers' continuous batching on the same jobs, and its steps against their floor."""
 
 import time
 from collections.abc import Mapping, Sequence

@@ -45,12 +45,12 @@ def time_formats(shape: Shape, sequences: int, prompt_tokens: int, output_tokens
     )
     jobs = equal_jobs(model.config.vocab_size, sequences, prompt_tokens, output_tokens)
     taken: dict[str, list[float]] = {kv_format: [] for kv_format in FORMATS}
-    held: dict[str, float] = {}
+    cache_bytes: dict[str, float] = {}
     for _ in range(min(ROUNDS, bench.samples)):
         for kv_format in FORMATS:
             outcome = serve(replace(session, kv=replace(session.kv, format=kv_format)), jobs, concurrency=None)
             taken[kv_format] += decoding_steps(outcome)
-            held[f"{kv_format}_kv_bytes"] = float(outcome.kv_used_bytes_peak)
+            cache_bytes[f"{kv_format}_kv_bytes"] = float(outcome.kv_used_bytes_peak)
     return Measured(
         settings={
             "model": shape.name,
@@ -60,5 +60,5 @@ def time_formats(shape: Shape, sequences: int, prompt_tokens: int, output_tokens
             **recorded(settings),
         },
         timings=tuple(Timing(name=kv_format, how="loop", seconds=tuple(steps)) for kv_format, steps in taken.items()),
-        values=held,
+        values=cache_bytes,
     )

@@ -77,8 +77,8 @@ def make_model(shape: Shape, device: torch.device) -> Any:
 
     if shape.name in DEMO:
         return load_model(ZOO / DEMO[shape.name], device=str(device))
-    known = shape.read()
-    config = AutoConfig.for_model(known.pop("model_type"), **known)
+    config_fields = shape.read()
+    config = AutoConfig.for_model(config_fields.pop("model_type"), **config_fields)
     torch.manual_seed(0)
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16, attn_implementation="eager")
@@ -103,7 +103,7 @@ class StepBytes:
 
     spec: ModelSpec
     weights: float
-    """All matrices and their scales but the embedding's; of experts as many as so many tokens are expected to choose."""
+    """All matrices and their scales but the embedding's; of experts the number that the tokens are expected to choose."""
 
     def total(self, sequences: int, context: int, kv_element_bytes: float = 2.0) -> float:
         """Weights once, and the cache of every sequence."""
@@ -114,14 +114,14 @@ class StepBytes:
 
 def step_bytes(model: Any, spec: ModelSpec, sequences: int) -> StepBytes:
     """Of the weights as the model holds them now."""
-    held = weight_bytes(model)
-    is_tied = held["head"] == 0
-    weights = sum(held[kind] for kind in ("linear", "scales", "head", "other")) + (held["embedding"] if is_tied else 0)
+    stored = weight_bytes(model)
+    is_tied = stored["head"] == 0
+    weights = sum(stored[kind] for kind in ("linear", "scales", "head", "other")) + (stored["embedding"] if is_tied else 0)
     return StepBytes(spec, weights - _expert_bytes(model) * (1 - experts_share(spec, sequences)))
 
 
 def experts_share(spec: ModelSpec, tokens: int) -> float:
-    """Share of the experts that so many tokens are expected to need, each choosing evenly; 1 without experts."""
+    """Expected share of the experts that the tokens choose, uniformly at random; 1 without experts."""
     experts = next((matrix for layer in spec.layers for matrix in layer.matrices if matrix.kind == "expert"), None)
     return 1.0 if experts is None else 1 - (1 - experts.active / experts.copies) ** tokens
 

@@ -1,4 +1,4 @@
-"""A single sequence decoding: tokens per second of the runtime beside the floor of its bytes and beside transformers' `generate`."""
+"""A single sequence decoding: tokens per second of the runtime against the floor of its bytes and against transformers' `generate`."""
 
 import time
 from collections.abc import Sequence
@@ -92,8 +92,8 @@ def time_one_sequence(shape: Shape, form: str, prompt_tokens: int, output_tokens
 
 def notes_of(outcome: ServingResult) -> tuple[str, ...]:
     """Why a run was not what it could have been."""
-    told = {"the model ran its own code": outcome.fallback_reason, "steps were not captured": outcome.uncaptured_because}
-    return tuple(f"{what}: {why}" for what, why in told.items() if why)
+    reasons = {"the model ran its own code": outcome.fallback_reason, "steps were not captured": outcome.uncaptured_because}
+    return tuple(f"{what}: {why}" for what, why in reasons.items() if why)
 
 
 def token_seconds(outcome: ServingResult) -> float:
@@ -125,5 +125,5 @@ def against_floor(timing: Timing, moved: float, read: Record | None) -> dict[str
     seconds = timing.median_s
     rate = read.rate(read.timings[0].name) if read is not None else None
     assert seconds is not None, "ours was timed"
-    found = {"tokens_per_s": 1 / seconds, "bytes_per_step": moved}
-    return found if rate is None else found | {"floor_s": moved / rate, "step_by_floor": seconds / (moved / rate)}
+    values = {"tokens_per_s": 1 / seconds, "bytes_per_step": moved}
+    return values if rate is None else values | {"floor_s": moved / rate, "step_by_floor": seconds / (moved / rate)}

@@ -42,11 +42,11 @@ MEASURES = ("perplexity", "quality_loss_pct", "kl_divergence", "top1_agreement")
 
 def quality_cases(chosen: Sequence[Chosen] = LOSSY, *, tokens: int = TOKENS, seconds: float = 8) -> list[Case]:
     """A case for each technique that this version has."""
-    known = {technique.name for technique in TECHNIQUES}
+    techniques = {technique.name for technique in TECHNIQUES}
     return [
         Case(part=QUALITY, name=name_of(name, options), seconds=seconds, run=partial(score, name, options, tokens))
         for name, options in chosen
-        if name in known
+        if name in techniques
     ]
 
 
@@ -59,15 +59,15 @@ def score(name: str, options: dict[str, object], tokens: int, bench: Bench) -> M
     """Perplexity, divergence and agreement against the unmodified model on held-out text."""
     reference = scores_of_baseline(tokens, str(bench.device))
     session = _session(str(bench.device))
-    for technique in sorted((*(by_name(each) for each in UNDERNEATH), by_name(name, options)), key=lambda each: Slot(each.slot)):
+    for technique in sorted((*(by_name(other) for other in UNDERNEATH), by_name(name, options)), key=lambda item: Slot(item.slot)):
         session = technique.apply(session)
     metrics = measure_candidate(session, reference, lambda done, total: None)
-    found = {measure: getattr(metrics, measure) for measure in MEASURES}
+    values = {measure: getattr(metrics, measure) for measure in MEASURES}
     return Measured(
         settings={"technique": name, "model": "demo", "text": HELDOUT_TEXT.name, "tokens": tokens, "stretch": WINDOW, **_plain(options)},
         values={
             f"{measure}{end}": getattr(value, field)
-            for measure, value in found.items()
+            for measure, value in values.items()
             if value is not None
             for end, field in (("", "value"), ("_low", "low"), ("_high", "high"))
         },

@@ -13,11 +13,11 @@ class Model:
     width: int
     """Elements of a head."""
     hidden: int
-    feed_forward: int
+    intermediate: int
     vocabulary: int
     window: int | None = None
     sinks: bool = False
-    """Whether a learned logit stands beside the scores."""
+    """Whether a learned sink logit is added to the scores."""
 
     @property
     def qkv(self) -> int:
@@ -30,25 +30,25 @@ class Model:
         return {
             "qkv": (self.qkv, self.hidden),
             "o": (self.hidden, self.heads * self.width),
-            "gate-up": (2 * self.feed_forward, self.hidden),
-            "down": (self.hidden, self.feed_forward),
+            "gate-up": (2 * self.intermediate, self.hidden),
+            "down": (self.hidden, self.intermediate),
             "head": (self.vocabulary, self.hidden),
         }
 
 
-LLAMA_8B = Model(name="llama-8b", heads=32, kv_heads=8, width=128, hidden=4096, feed_forward=14336, vocabulary=128256)
-LLAMA_70B = Model(name="llama-70b", heads=64, kv_heads=8, width=128, hidden=8192, feed_forward=28672, vocabulary=128256)
-GEMMA_9B = Model(name="gemma-9b", heads=16, kv_heads=8, width=256, hidden=3584, feed_forward=14336, vocabulary=256000)
+LLAMA_8B = Model(name="llama-8b", heads=32, kv_heads=8, width=128, hidden=4096, intermediate=14336, vocabulary=128256)
+LLAMA_70B = Model(name="llama-70b", heads=64, kv_heads=8, width=128, hidden=8192, intermediate=28672, vocabulary=128256)
+GEMMA_9B = Model(name="gemma-9b", heads=16, kv_heads=8, width=256, hidden=3584, intermediate=14336, vocabulary=256000)
 GPT_OSS = Model(
-    name="gpt-oss", heads=64, kv_heads=8, width=64, hidden=2880, feed_forward=2880, vocabulary=201088, window=128, sinks=True
+    name="gpt-oss", heads=64, kv_heads=8, width=64, hidden=2880, intermediate=2880, vocabulary=201088, window=128, sinks=True
 )  # fmt: skip
-QWEN3_06B = Model(name="qwen3-0.6b", heads=16, kv_heads=8, width=128, hidden=1024, feed_forward=3072, vocabulary=151936)
-TINY = Model(name="tiny", heads=2, kv_heads=1, width=32, hidden=128, feed_forward=128, vocabulary=256)
+QWEN3_06B = Model(name="qwen3-0.6b", heads=16, kv_heads=8, width=128, hidden=1024, intermediate=3072, vocabulary=151936)
+TINY = Model(name="tiny", heads=2, kv_heads=1, width=32, hidden=128, intermediate=128, vocabulary=256)
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
-    """Sequences that attend with one new token each to so many cached tokens."""
+    """Sequences that attend with one new token each to that number of cached tokens."""
 
     model: Model
     batch: int
@@ -111,7 +111,7 @@ TINY_ROWS = ((2, 64),)
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """A prompt of so many tokens, alone."""
+    """A single prompt of that number of tokens."""
 
     model: Model
     tokens: int

@@ -1,4 +1,4 @@
-"""Predicted beside measured: stacks of techniques served for real, and what the estimator says of them with this machine's profile."""
+"""Predicted against measured: stacks of techniques served for real, and their estimates with this machine's profile."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -50,7 +50,7 @@ class Stack:
 
     @property
     def request(self) -> Request:
-        """What the planner would be asked."""
+        """The planner's question for this stack."""
         return Request(workload=Workload(prompt_tokens=self.prompt_tokens, output_tokens=self.output_tokens, concurrency=self.concurrency))
 
 
@@ -79,8 +79,8 @@ def cpu_stacks() -> list[Stack]:
 
 def gpu_stacks() -> list[Stack]:
     """Llama-8B shape; neighbours have the same weights, so that the model is made anew as seldom as can be."""
-    found = _stacks(((LLAMA_8B, 512, 64, 32), (LLAMA_8B, 4096, 64, 4), (LLAMA_8B, 128, 128, 1)))
-    return sorted(found, key=lambda stack: stack.techniques[:1] if stack.techniques[:1] and "weights" in stack.techniques[0] else ())
+    stacks = _stacks(((LLAMA_8B, 512, 64, 32), (LLAMA_8B, 4096, 64, 4), (LLAMA_8B, 128, 128, 1)))
+    return sorted(stacks, key=lambda stack: stack.techniques[:1] if stack.techniques[:1] and "weights" in stack.techniques[0] else ())
 
 
 def tiny_stacks() -> list[Stack]:
@@ -90,10 +90,10 @@ def tiny_stacks() -> list[Stack]:
 
 def _stacks(loads: Sequence[tuple[Shape, int, int, int]], sets: Sequence[tuple[str, ...]] = SETS) -> list[Stack]:
     """Every set under every load that none of its techniques refuses; sets with a technique that this version lacks are left out."""
-    known = {technique.name for technique in TECHNIQUES}
+    names_known = {technique.name for technique in TECHNIQUES}
     specs = {shape.name: shape.spec() for shape, *_ in loads}
-    found = [Stack(shape, names, *load) for names in sets if known >= set(names) for shape, *load in loads]
-    return [stack for stack in found if refusal(stack, specs[stack.shape.name]) is None]
+    stacks = [Stack(shape, names, *load) for names in sets if names_known >= set(names) for shape, *load in loads]
+    return [stack for stack in stacks if refusal(stack, specs[stack.shape.name]) is None]
 
 
 def chain(stack: Stack) -> tuple[Technique, ...]:
@@ -125,7 +125,7 @@ def stack_cases(stacks: Sequence[Stack], *, seconds: float, profile_s: float = 6
 
 
 def take_profile(budget_s: float, bench: Bench) -> Measured:
-    """What `advisor profile run` measures, beside the results."""
+    """This machine's profile, as `advisor profile run` measures it, in the folder of the results."""
     _model.cache_clear()
     profile = measure_this_machine("benchmark", None, budget_s=max(budget_s, 0.1))
     write_whole(profile_path(bench), profile_yaml(profile))
@@ -151,12 +151,12 @@ def time_stack(stack: Stack, serve_s: float, bench: Bench) -> Measured:
     draw = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, session.model.config.vocab_size, (TEXT_TOKENS,), generator=draw).tolist()
     served = serve_workload(session, stack.request.workload, recipe, tokens, lambda step, done, total: None)
-    found = {
+    values = {
         f"{side}_{name}": value
         for side, metrics in (("predicted", predicted), ("measured", served.metrics))
-        for name, value in _told(metrics)
+        for name, value in _reported(metrics)
     }
-    errors = {f"{name}_error": found[f"predicted_{name}"] / found[f"measured_{name}"] - 1 for name in METRICS}
+    errors = {f"{name}_error": values[f"predicted_{name}"] / values[f"measured_{name}"] - 1 for name in METRICS}
     profiled_s = load_profile(str(profile_path(bench))).pace_s
     if served.pace_s and profiled_s:
         errors["pace"] = profiled_s / served.pace_s
@@ -168,7 +168,7 @@ def time_stack(stack: Stack, serve_s: float, bench: Bench) -> Measured:
             "repeats": recipe.repeats,
         },
         timings=(Timing(name="advisor", how="loop", calls=stack.output_tokens - 1, seconds=tpots),),
-        values=found | errors,
+        values=values | errors,
     )  # fmt: skip
 
 
@@ -178,7 +178,7 @@ def predicted_rate(metrics: Metrics) -> float:
     return metrics.throughput_tok_s.value
 
 
-def _told(metrics: Metrics) -> list[tuple[str, float]]:
+def _reported(metrics: Metrics) -> list[tuple[str, float]]:
     values = [(name, getattr(metrics, field)) for name, field in METRICS.items()]
     return [(name, value.value) for name, value in values if value is not None]
 

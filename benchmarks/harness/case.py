@@ -1,4 +1,4 @@
-"""A benchmark case: what it is called, what it needs, about how long it takes, and what runs it."""
+"""A benchmark case: its name, requirements, expected duration and function."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ Setting = int | float | str | bool | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a case found out."""
+    """The results of a case."""
 
     settings: dict[str, Setting] = field(default_factory=dict)
     work: dict[str, Work] = field(default_factory=dict)
@@ -24,27 +24,27 @@ class Measured:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """Where and how carefully to measure."""
+    """The device, the number of samples, and the results so far."""
 
     device: torch.device
     samples: int
     folder: Path
-    """Where the device's results stand."""
+    """Folder of the device's results."""
     record: Callable[[str, str], Record | None]
-    """What an earlier case of this environment found: `record(part, case)`."""
+    """The record of an earlier case in this environment: `record(part, case)`; `None` where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One piece of work between two writes of the results."""
+    """A benchmark whose results are written as one record."""
 
     part: str
-    """The file that its record stands in."""
+    """The file of its record."""
     name: str
     seconds: float
-    """About how long it takes: what does not fit in the time that is left is not begun."""
+    """Expected duration; a case that does not fit in the remaining time is not started."""
     run: Callable[[Bench], Measured]
     needs: tuple[str, ...] = ()
-    """Kernels whose check must be green."""
+    """Kernels whose check must pass."""
     after: tuple[tuple[str, str], ...] = ()
-    """Cases, as part and name, that must be done before this one means anything."""
+    """Cases, as part and name, that this one depends on."""

@@ -1,4 +1,4 @@
-"""Checks a kernel on the device against its reference in float64, with every uninitialised output poisoned."""
+"""Checks a kernel on the device against its reference in float64, with uninitialised memory filled with NaN."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What the benchmark commands share: options, a device's store, the run, the exit code."""
+"""Shared by the benchmark commands: options, the device's store, the run and the exit code."""
 
 import argparse
 import os
@@ -19,14 +19,16 @@ from benchmarks.harness.store import Store
 
 RESULTS = ROOT / "benchmarks" / "results"
 DEADLINE = "BENCHMARK_DEADLINE"
-"""The monotonic time at which the budget ends, for the process that goes on after the device was spoiled."""
+"""Environment variable: the monotonic time at which the budget ends, for the process that continues after a device error."""
 
 
 def options(doc: str, *, minutes: float) -> argparse.ArgumentParser:
     """The options that every benchmark command takes."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=minutes, help=f"begin nothing that does not fit in so many (default {minutes:g})")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder under which the device's folder stands")
+    parser.add_argument(
+        "--minutes", type=float, default=minutes, help=f"time budget; cases that do not fit are not started (default {minutes:g})"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder that contains the device's folder")
     parser.add_argument("--only", action="append", metavar="PATTERN", help="cases whose part/name matches, as 'kernels/paged-decode*'")
     parser.add_argument("--list", action="store_true", help="print the cases, most important first, and run none")
     parser.add_argument("--retry", action="store_true", help="run again what failed in this environment")
@@ -35,65 +37,65 @@ def options(doc: str, *, minutes: float) -> argparse.ArgumentParser:
 
 
 def chosen(cases: Sequence[Case], patterns: Sequence[str] | None) -> list[Case]:
-    """The cases that a pattern asks for, with the checks that they need and what they build on."""
+    """The cases whose part/name matches a pattern, with the checks and cases that they depend on; all without patterns."""
     if not patterns:
         return list(cases)
-    wanted = {(case.part, case.name) for case in cases if any(fnmatch(f"{case.part}/{case.name}", pattern) for pattern in patterns)}
+    selected = {(case.part, case.name) for case in cases if any(fnmatch(f"{case.part}/{case.name}", pattern) for pattern in patterns)}
     while True:
         more = {
-            key for case in cases if (case.part, case.name) in wanted for key in (*case.after, *((CHECKS, name) for name in case.needs))
+            key for case in cases if (case.part, case.name) in selected for key in (*case.after, *((CHECKS, name) for name in case.needs))
         }
-        if more <= wanted:
-            return [case for case in cases if (case.part, case.name) in wanted]
-        wanted |= more
+        if more <= selected:
+            return [case for case in cases if (case.part, case.name) in selected]
+        selected |= more
 
 
 def say_on_stderr(line: str) -> None:
-    """Progress is talk, not data."""
+    """Print a line of progress on standard error."""
     print(line, file=sys.stderr, flush=True)
 
 
 def run(
-    cases: Sequence[Case], device: torch.device, asked: argparse.Namespace, *, samples: int, say: Callable[[str], None] = say_on_stderr
+    cases: Sequence[Case], device: torch.device, arguments: argparse.Namespace, *, samples: int, say: Callable[[str], None] = say_on_stderr
 ) -> int:
-    """Run the cases that are asked for and tell how it went. Starts this command anew where the device was spoiled."""
-    environment = read_environment(device, dry=asked.dry_run)
-    store = Store(asked.out / folder_name(environment), environment)
-    deadline = float(os.environ.get(DEADLINE, time.monotonic() + 60 * asked.minutes))
+    """Run the selected cases, report the outcome and return the exit code. Restarts this command where the device failed."""
+    environment = read_environment(device, dry=arguments.dry_run)
+    store = Store(arguments.out / folder_name(environment), environment)
+    deadline = float(os.environ.get(DEADLINE, time.monotonic() + 60 * arguments.minutes))
     runner = Runner(
         store,
         Bench(device=device, samples=samples, folder=store.folder, record=store.record),
         deadline,
         say,
-        retry=asked.retry,
-        total_s=60 * asked.minutes,
+        retry=arguments.retry,
+        total_s=60 * arguments.minutes,
     )
     say(f"{environment.device}, {_versions(environment.packages)}, results in {store.folder}")
     try:
-        outcome = runner.run(chosen(cases, asked.only))
+        outcome = runner.run(chosen(cases, arguments.only))
     except DeviceSpoiledError as spoiled:
-        say(f"the device answers no more after {spoiled}; going on in a new process")
+        say(f"the device failed in {spoiled}; continuing in a new process")
         os.environ[DEADLINE] = str(deadline)
         os.execv(sys.executable, [sys.executable, *(word for word in sys.orig_argv[1:] if word != "--retry")])
-    tell(outcome, say)
+    report(outcome, say)
     return int(ExitCode.FAILED if outcome.red else ExitCode.OK)
 
 
-def tell(outcome: Outcome, say: Callable[[str], None]) -> None:
-    """The end of a run in a few lines."""
-    say(f"{len(outcome.done)} cases measured, {len(outcome.kept)} kept from before")
+def report(outcome: Outcome, say: Callable[[str], None]) -> None:
+    """Report the outcome of a run in a few lines."""
+    say(f"{len(outcome.done)} cases measured, {len(outcome.reused)} kept from before")
     for words, names in (
         ("failed (each record says why; --retry runs them again)", outcome.failed),
         ("not timed: a check is red", outcome.red),
-        ("not reached in the time, or built on one that was not; run the command again to go on", outcome.left),
+        ("not reached in the time, or dependent on one that was not; run the command again to continue", outcome.left),
     ):
         if names:
             say(f"{len(names)} {words}: {', '.join(names)}")
 
 
-def refuse_dry_run_over_results(asked: argparse.Namespace) -> str | None:
-    """Why a trial may not write where it was told to; `None` where it may."""
-    if asked.dry_run and asked.out.resolve().is_relative_to(RESULTS.resolve()):
+def refuse_dry_run_over_results(arguments: argparse.Namespace) -> str | None:
+    """Why a dry run may not write to `--out`; `None` where it may."""
+    if arguments.dry_run and arguments.out.resolve().is_relative_to(RESULTS.resolve()):
         return f"a trial's times mean nothing: give it an --out outside of {RESULTS.relative_to(ROOT)}"
     return None
 

@@ -1,4 +1,4 @@
-"""Reads what timings depend on: device, driver, versions, sources, clocks as found."""
+"""Reads the environment that timings depend on: device, driver, versions, source code and clocks."""
 
 import hashlib
 import os
@@ -24,12 +24,12 @@ SOURCES = ("advisor/**/*.py", "benchmarks/**/*.py")
 
 
 def read_environment(device: torch.device, *, dry: bool = False) -> Environment:
-    """This process on `device`."""
-    found = detect(with_torch=True)
-    gpu = found.gpus[0] if device.type == "cuda" and found.gpus else None
-    known = {
-        "fingerprint": fingerprint(found) if gpu else fingerprint(_without_gpus(found)),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else detected_hardware(_without_gpus(found)).name,
+    """The environment of this process on `device`; `dry` marks a trial without meaningful timings."""
+    machine = detect(with_torch=True)
+    gpu = machine.gpus[0] if device.type == "cuda" and machine.gpus else None
+    identity = {
+        "fingerprint": fingerprint(machine) if gpu else fingerprint(_without_gpus(machine)),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else detected_hardware(_without_gpus(machine)).name,
         "driver": gpu.driver if gpu else None,
         "python": platform.python_version(),
         "packages": _packages(),
@@ -38,9 +38,9 @@ def read_environment(device: torch.device, *, dry: bool = False) -> Environment:
         "variables": {name: value for name, value in sorted(os.environ.items()) if name.startswith(VARIABLES)},
         "dry": dry,
     }
-    id = hashlib.sha256(repr(sorted(known.items())).encode()).hexdigest()[:12]
+    id = hashlib.sha256(repr(sorted(identity.items())).encode()).hexdigest()[:12]
     return Environment.model_validate(
-        known
+        identity
         | {
             "id": id,
             "commit": _commit(),
@@ -67,7 +67,7 @@ def slug(fingerprint: str) -> str:
 
 
 def code_digest(root: Path = ROOT) -> str:
-    """Digest of every source whose change could change a timing."""
+    """Digest of every source file that can affect a timing."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in SOURCES for path in root.glob(pattern)}):
         digest.update(f"{path.relative_to(root)}\n".encode())
@@ -75,18 +75,18 @@ def code_digest(root: Path = ROOT) -> str:
     return digest.hexdigest()[:12]
 
 
-def _without_gpus(found: Detected) -> Detected:
-    return replace(found, gpus=())
+def _without_gpus(machine: Detected) -> Detected:
+    return replace(machine, gpus=())
 
 
 def _packages() -> Mapping[str, str]:
-    found = {}
+    installed = {}
     for name in PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _commit() -> str | None:
@@ -105,7 +105,7 @@ def _commit() -> str | None:
 
 
 def _clocks() -> dict[str, float | None]:
-    """Clocks in MHz, watts and degrees as the driver tells them now."""
+    """Current clocks in MHz, power limit in watts and temperature in degrees Celsius, according to the driver."""
     names = ("clocks.sm", "clocks.mem", "clocks.max.sm", "power.limit", "temperature.gpu")
     try:
         done = subprocess.run(

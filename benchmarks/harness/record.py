@@ -9,7 +9,7 @@ from advisor.profiles.frozen import Frozen
 
 
 class Environment(Frozen):
-    """What timings depend on. Two records with one `id` may stand beside each other."""
+    """What timings depend on. Two records with one `id` may coexist."""
 
     id: str
     """Of everything below but the commit, the clocks, the load and when it was."""
@@ -28,7 +28,7 @@ class Environment(Frozen):
     dry: bool
     """A trial of the flow on tiny shapes: its times mean nothing."""
     clocks: dict[str, float | None]
-    """Clocks and temperature as they were found; nothing is set."""
+    """Clocks and temperature as read; nothing is set."""
     load: tuple[float, ...]
     """Load averages of the host at the start."""
     command: tuple[str, ...]
@@ -84,8 +84,8 @@ class Record(Frozen):
 
     def median_s(self, name: str) -> float | None:
         """Median seconds of a candidate; `None` where it was not timed."""
-        found = self.timing(name)
-        return found.median_s if found else None
+        timing = self.timing(name)
+        return timing.median_s if timing else None
 
     def rate(self, name: str, of: Literal["bytes", "flops"] = "bytes") -> float | None:
         """Bytes or operations per second of a candidate."""

@@ -1,4 +1,4 @@
-"""Results on disk: one file per part and device, written whole after every case, so that an interrupted run goes on."""
+"""Results on disk: one file per part and device, written whole after every case, so that an interrupted run can be continued."""
 
 from pathlib import Path
 
@@ -27,15 +27,15 @@ class Store:
 
     def record(self, part: str, case: str) -> Record | None:
         """The case as it was run in this environment; `None` where it was not, or in another."""
-        found = next((record for record in self.read(part).records if record.case == case), None)
-        return found if found is not None and found.environment == self.environment.id else None
+        record = next((record for record in self.read(part).records if record.case == case), None)
+        return record if record is not None and record.environment == self.environment.id else None
 
     def put(self, part: str, record: Record) -> None:
-        """Write the part with this record in place of an earlier one of its case; environments that nobody names any more go."""
-        known = self.read(part)
-        records = {old.case: old for old in known.records} | {record.case: record}
-        named = {each.environment for each in records.values()}
-        older = [environment for environment in known.environments if environment.id in named - {self.environment.id}]
+        """Write the part with this record in place of an earlier one of its case; environments without records are dropped."""
+        stored = self.read(part)
+        records = {old.case: old for old in stored.records} | {record.case: record}
+        named = {item.environment for item in records.values()}
+        older = [environment for environment in stored.environments if environment.id in named - {self.environment.id}]
         results = Results(part=part, environments=(*older, self.environment), records=tuple(records.values()))
         write_whole(self.path(part), results.model_dump_json(indent=None, exclude_defaults=False).replace('{"case"', '\n{"case"') + "\n")
 

@@ -1,9 +1,9 @@
-"""One line about a record, for people who watch."""
+"""One line about a record, for progress output."""
 
 from benchmarks.harness.record import Record
 
 
-def one_line(record: Record) -> str:
+def summary_line(record: Record) -> str:
     """Times, rates and ratios of a case, or what went wrong."""
     if record.status in ("failed", "started"):
         return f"failed: {'; '.join(record.notes) or 'the process died'}"

@@ -1,4 +1,4 @@
-"""Times candidates in turn on the same inputs: on a GPU by replays of captured graphs, elsewhere by the clock."""
+"""Times candidates alternately on the same inputs: on a GPU by replaying CUDA graphs, else by the host's clock."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,19 +11,19 @@ import torch
 from benchmarks.harness.record import Timing
 
 CALLS = 20
-"""Calls of one graph: enough that its launch does not count."""
+"""Calls in one graph: enough to make its launch negligible."""
 SAMPLE_S = 4e-3
 """A sample of slow calls holds fewer of them, so that it lasts about this long."""
 SAMPLES = 50
 WARM_UP = 3
 CACHES = 4
-"""All input sets together hold the last-level cache this many times."""
+"""Total size of the input sets, as a multiple of the last-level cache."""
 FEWEST_SETS, MOST_SETS = 3, 64
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One way to do the work: a call for each set of inputs."""
+    """An implementation: a call for each set of inputs."""
 
     name: str
     calls: Sequence[Callable[[], object]]
@@ -36,13 +36,13 @@ class Sampler(Protocol):
     calls: int
 
     def start(self) -> Callable[[], float]:
-        """Begin one sample; the answer gives seconds of one call once all samples are through."""
+        """Start one sample. The returned function gives the seconds of one call, after all samples have finished."""
 
 
 def interleaved(candidates: Sequence[Candidate], device: torch.device, samples: int = SAMPLES) -> tuple[Timing, ...]:
-    """Time all candidates, one sample each in turn. One that cannot run is told with its reason; the first must run.
+    """Time all candidates, one sample each in turn. One that fails is reported as missing, with its error.
 
-    Raises what the first candidate raises.
+    Raises the error of the first candidate.
     """
     ready: dict[str, Sampler] = {}
     missing: dict[str, Timing] = {}
@@ -58,24 +58,24 @@ def interleaved(candidates: Sequence[Candidate], device: torch.device, samples: 
         for name, sampler in ready.items():
             taken[name].append(sampler.start())
     _synchronise(device)
-    found = {name: _timing(name, sampler, taken[name]) for name, sampler in ready.items()} | missing
-    return tuple(found[candidate.name] for candidate in candidates)
+    timings = {name: _timing(name, sampler, taken[name]) for name, sampler in ready.items()} | missing
+    return tuple(timings[candidate.name] for candidate in candidates)
 
 
 def absent(name: str, error: Exception | str) -> Timing:
     """A candidate that was not run, and why."""
-    told = error if isinstance(error, str) else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-    return Timing(name=name, how="missing", why=told[:300])
+    reason = error if isinstance(error, str) else f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    return Timing(name=name, how="missing", why=reason[:300])
 
 
-def sets_for(bytes_each: int, device: torch.device) -> int:
-    """Sets of inputs of that size that are needed so that none comes from the cache."""
+def sets_for(set_bytes: int, device: torch.device) -> int:
+    """Number of input sets of `set_bytes` so that no input is still in the cache when it is used again."""
     cache = torch.cuda.get_device_properties(device).L2_cache_size if device.type == "cuda" else 0
-    return min(MOST_SETS, max(FEWEST_SETS, -(-CACHES * cache // max(bytes_each, 1))))
+    return min(MOST_SETS, max(FEWEST_SETS, -(-CACHES * cache // max(set_bytes, 1))))
 
 
 def is_alive(device: torch.device) -> bool:
-    """Whether the device still works: an illegal access spoils it for the whole process."""
+    """Whether the device still works; after an illegal access it fails until the process ends."""
     try:
         _synchronise(device)
     except RuntimeError:
@@ -95,7 +95,7 @@ def _sampler(candidate: Candidate, device: torch.device) -> Sampler:
 
 
 def _timing(name: str, sampler: Sampler, taken: Sequence[Callable[[], float]]) -> Timing:
-    seconds = tuple(float(f"{each():.4g}") for each in taken)
+    seconds = tuple(float(f"{sample():.4g}") for sample in taken)
     return Timing.model_validate({"name": name, "how": sampler.how, "calls": sampler.calls, "seconds": seconds})
 
 
@@ -179,11 +179,11 @@ def _warmed_up(calls: Sequence[Callable[[], object]], device: torch.device) -> f
         taken = [_between_events(lambda: _discard(calls[0]()), 1) for _ in range(WARM_UP)]
     torch.cuda.current_stream(device).wait_stream(side)
     _synchronise(device)
-    return median(each() for each in taken)
+    return median(sample() for sample in taken)
 
 
 def _discard(_: object) -> None:
-    """An answer that nobody needs."""
+    """Ignore a result."""
 
 
 def _synchronise(device: torch.device) -> None:

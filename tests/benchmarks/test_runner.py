@@ -53,7 +53,7 @@ def test_a_second_run_keeps_what_is_done_and_an_environment_that_changed_does_no
     cases = [case("a", ran), case("b", ran)]
     run(store, cases[:1])
     outcome, _ = run(store, cases)
-    assert (ran, outcome.kept, outcome.done) == (["a", "b"], ["a"], ["b"])
+    assert (ran, outcome.reused, outcome.done) == (["a", "b"], ["a"], ["b"])
     elsewhere = Store(store.folder, store.environment.model_copy(update={"id": "elsewhere"}))
     outcome, _ = run(elsewhere, cases[:1])
     assert (ran, outcome.done) == (["a", "b", "a"], ["a"])
@@ -91,7 +91,7 @@ def test_what_does_not_fit_in_the_time_is_left_for_the_next_run(case: Make, run:
     assert (ran, outcome.left) == (["a", "c"], ["long"])
     assert "left of 1:40" in said[0]
     outcome, _ = run(store, cases, seconds=2000)
-    assert (outcome.done, outcome.kept, outcome.left) == (["long"], ["a", "c"], [])
+    assert (outcome.done, outcome.reused, outcome.left) == (["long"], ["a", "c"], [])
 
 
 def test_a_case_waits_for_what_it_builds_on(case: Make, run: Make, store: Store) -> None:
