@@ -57,8 +57,8 @@ class SteadyStates:
 class _BusyPeriod:
     """One replica while a constant number of its slots is taken, seconds."""
 
-    own_s: Numbers
-    """From the first step of a prompt to its first token."""
+    prefill_s: Numbers
+    """From the first step of a prompt to its first output token."""
     first_s: Numbers
     """95th percentile of the time from submission to the first token, the burst at the start included."""
     tpot_s: Numbers
@@ -92,10 +92,10 @@ def steady_state(
         requested = -(-workload.concurrency // replicas) if workload.concurrency else slots
         states = _closed(loop, min(slots, requested), requested if workload.load is Load.CLOSED else slots)
     wait_steps = 0.0 if workload.load is Load.CLOSED and workload.concurrency == 1 else overheads.wait_steps
-    late_ms = wait_steps * family.first.tokens_per_decode * states.tpot_ms + 1e3 * overheads.request_s
+    delay_ms = wait_steps * family.first.tokens_per_decode * states.tpot_ms + 1e3 * overheads.request_s
     return replace(
         states,
-        ttft_ms_p95=states.ttft_ms_p95 + late_ms,
+        ttft_ms_p95=states.ttft_ms_p95 + delay_ms,
         throughput_tok_s=states.throughput_tok_s * replicas,
         capacity_tok_s=states.capacity_tok_s * replicas,
     )
@@ -104,8 +104,8 @@ def steady_state(
 def burst_position_p95(in_flight: int) -> float:
     """Position in the first burst of the request at the 95th percentile of all counted ones; 0 where that one is not of the burst."""
     counted = -(-in_flight // BURST_SHARE)
-    from_the_top = TAIL * (counted + (ROUNDS - 1) * in_flight - 1)
-    return max(BURST_SHARE * (counted - 1 - from_the_top) + 1, 0.0) if in_flight > 1 else 1.0
+    rank_from_top = TAIL * (counted + (ROUNDS - 1) * in_flight - 1)
+    return max(BURST_SHARE * (counted - 1 - rank_from_top) + 1, 0.0) if in_flight > 1 else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class ServingLoop:
     reused: int = 0
 
     @property
-    def own(self) -> int:
+    def prefill_tokens(self) -> int:
         """Tokens of a prompt that are prefilled."""
         return self.prompt - self.reused
 
@@ -169,7 +169,7 @@ class ServingLoop:
 
         TTFT is taken as a straight line from the first request of a batch to the last.
         """
-        prefill_s = self.family.prefill_s(self.own, self.prompt)
+        prefill_s = self.family.prefill_s(self.prefill_tokens, self.prompt)
         decoding_s = self.steps * self.decode_s(batch)
         waits_s = 2 * LENGTH_SPREAD * (batch - 1) / (batch + 1) * decoding_s
         early_s, late_s = waits_s + prefill_s, batch * prefill_s
@@ -186,23 +186,23 @@ class ServingLoop:
         decoding, chunks = float(batch - 1), self._chunks(batch - 1)
         if decoding * chunks > self.steps:
             decoding, chunks = self._prefill_bound(batch)
-        own_s = chunks * self.mixed_s(round(decoding), 1, self._chunk(decoding))
+        prefill_s = chunks * self.mixed_s(round(decoding), 1, self._chunk_tokens(decoding))
         if decoding < batch - 1:
-            cycle_s, tpot_s = batch * own_s, decoding * own_s / max(self.output - 1, 1)
-            waits_s = (batch - decoding) * own_s
+            cycle_s, tpot_s = batch * prefill_s, decoding * prefill_s / max(self.output - 1, 1)
+            waits_s = (batch - decoding) * prefill_s
         else:
-            cycle_s = batch * own_s + (self.steps - decoding * chunks) * self.decode_s(batch)
-            tpot_s, waits_s = (cycle_s - own_s) / max(self.output - 1, 1), own_s
+            cycle_s = batch * prefill_s + (self.steps - decoding * chunks) * self.decode_s(batch)
+            tpot_s, waits_s = (cycle_s - prefill_s) / max(self.output - 1, 1), prefill_s
         first_s = np.maximum(self._burst_wait_s(min(burst_position_p95(in_flight), batch), batch), waits_s)
-        return _BusyPeriod(own_s, first_s, tpot_s, tpot_s, cycle_s, batch * self.output / cycle_s)
+        return _BusyPeriod(prefill_s, first_s, tpot_s, tpot_s, cycle_s, batch * self.output / cycle_s)
 
     def _chunks(self, decoding: float) -> float:
         """Steps that prefill one prompt."""
-        return max(self.own / self._chunk(decoding), 1.0)
+        return max(self.prefill_tokens / self._chunk_tokens(decoding), 1.0)
 
-    def _chunk(self, decoding: float) -> int:
+    def _chunk_tokens(self, decoding: float) -> int:
         """Tokens of one prompt in a step in which `decoding` sequences decode."""
-        return min(self.own, self.prefill_budget(decoding)) if self.chunked else self.own
+        return min(self.prefill_tokens, self.prefill_budget(decoding)) if self.chunked else self.prefill_tokens
 
     def _prefill_bound(self, batch: int) -> tuple[float, float]:
         """Sequences that decode while prompts wait, and the steps of a prompt: an answer lasts as long as their prefills (bisection)."""
@@ -218,57 +218,57 @@ class ServingLoop:
         The prompts of the first step compute all of a shared prefix; later ones find it in the cache.
         """
         if not self.reused:
-            return self._queue_wait_s(position, batch)
+            return self._prefill_queue_s(position, batch)
         uncached = replace(self, reused=0)
         first = max(uncached.prefill_budget(0) // self.prompt, 1)
         if position <= first:
-            return uncached._queue_wait_s(position, batch)
-        return uncached._queue_wait_s(first, batch) + self._queue_wait_s(position - first, batch)
+            return uncached._prefill_queue_s(position, batch)
+        return uncached._prefill_queue_s(first, batch) + self._prefill_queue_s(position - first, batch)
 
-    def _queue_wait_s(self, position: float, batch: int) -> Numbers:
+    def _prefill_queue_s(self, position: float, batch: int) -> Numbers:
         """Time until the prompts up to `position` in the queue are prefilled, while half of them decode already."""
         decoding = int(position / 2)
         budget = self.prefill_budget(decoding)
-        if budget < self.own:
-            return max(position, 1.0) * self._chunks(decoding) * self.mixed_s(decoding, 1, self._chunk(decoding))
-        together = min(budget // self.own, batch)
+        if budget < self.prefill_tokens:
+            return max(position, 1.0) * self._chunks(decoding) * self.mixed_s(decoding, 1, self._chunk_tokens(decoding))
+        together = min(budget // self.prefill_tokens, batch)
         if position <= together:
-            return self.mixed_s(0, together, self.own)
-        return math.ceil(position / together) * self.mixed_s(decoding, together, self.own)
+            return self.mixed_s(0, together, self.prefill_tokens)
+        return math.ceil(position / together) * self.mixed_s(decoding, together, self.prefill_tokens)
 
 
 def _closed(loop: ServingLoop, batch: int, in_flight: int) -> SteadyStates:
     """A closed loop: `in_flight` requests, of which `batch` run and the others wait for a slot."""
     busy = loop.busy(batch, in_flight)
     waiting_s = max(in_flight / batch - 1, 0.0) * busy.cycle_s
-    first_s = np.maximum(busy.first_s, waiting_s + busy.own_s)
+    first_s = np.maximum(busy.first_s, waiting_s + busy.prefill_s)
     return SteadyStates(first_s * 1e3, busy.tpot_s * 1e3, busy.tpot_p95_s * 1e3, busy.tok_s, busy.tok_s)
 
 
 def _open(loop: ServingLoop, rate: float, slots: int) -> SteadyStates:
     """Poisson arrivals, `rate` per second on a replica. Where that is overload, all slots are taken and the queue grows."""
     full = loop.busy(slots, slots)
-    behind_s = LATE_REQUESTS * (loop.output / full.tok_s - 1 / rate)
-    states = np.array([(full.own_s + behind_s) * 1e3, full.tpot_s * 1e3, full.tpot_p95_s * 1e3, full.tok_s, full.tok_s])
+    backlog_s = LATE_REQUESTS * (loop.output / full.tok_s - 1 / rate)
+    states = np.array([(full.prefill_s + backlog_s) * 1e3, full.tpot_s * 1e3, full.tpot_p95_s * 1e3, full.tok_s, full.tok_s])
     stable = np.flatnonzero(rate * loop.output < full.tok_s)
     if len(stable):
-        states[:, stable] = _columns(_stable(loop.of(stable), full.of(stable), rate, slots))
+        states[:, stable] = _columns(_below_capacity(loop.of(stable), full.of(stable), rate, slots))
     return SteadyStates(*states)
 
 
-def _stable(loop: ServingLoop, full: _BusyPeriod, rate: float, slots: int) -> SteadyStates:
+def _below_capacity(loop: ServingLoop, full: _BusyPeriod, rate: float, slots: int) -> SteadyStates:
     """Arrivals below capacity: the requests in flight follow from Little's law, the fewest whose throughput reaches the rate."""
     offered = rate * loop.output
     low, high = np.ones(len(loop.family), int), np.full(len(loop.family), slots)
-    while len(open_ := np.flatnonzero(low < high)):
-        middle = (low[open_] + high[open_]) // 2
-        enough = loop.of(open_).busy_by_member(middle).tok_s >= offered
-        high[open_], low[open_] = np.where(enough, middle, high[open_]), np.where(enough, low[open_], middle + 1)
+    while len(undecided := np.flatnonzero(low < high)):
+        middle = (low[undecided] + high[undecided]) // 2
+        enough = loop.of(undecided).busy_by_member(middle).tok_s >= offered
+        high[undecided], low[undecided] = np.where(enough, middle, high[undecided]), np.where(enough, low[undecided], middle + 1)
     busy, busiest = loop.busy_by_member(low), loop.busy_by_member(_batch_sizes_p95(low, slots))
-    wait_s = _batch_wait_s(busy, low, rate) if loop.static else _queue_s(loop, busy, low, rate)
+    wait_s = _batch_wait_s(busy, low, rate) if loop.static else _prefill_wait_s(loop, busy, low, rate)
     wait_s = wait_s + _slot_wait_s(full, slots, offered / full.tok_s)
     throughput = np.full(len(loop.family), offered)
-    return SteadyStates((busiest.own_s + wait_s) * 1e3, busy.tpot_s * 1e3, busiest.tpot_p95_s * 1e3, throughput, full.tok_s)
+    return SteadyStates((busiest.prefill_s + wait_s) * 1e3, busy.tpot_s * 1e3, busiest.tpot_p95_s * 1e3, throughput, full.tok_s)
 
 
 def _batch_sizes_p95(batches: Indices, slots: int) -> Indices:
@@ -276,14 +276,14 @@ def _batch_sizes_p95(batches: Indices, slots: int) -> Indices:
     return np.minimum(np.ceil(batches + 1.645 * np.sqrt(batches)), slots).astype(int)
 
 
-def _queue_s(loop: ServingLoop, busy: _BusyPeriod, batches: Indices, rate: float) -> Numbers:
-    """95th percentile of the wait for the step that runs and for prompts that arrived earlier, `busy.own_s` of prefill each.
+def _prefill_wait_s(loop: ServingLoop, busy: _BusyPeriod, batches: Indices, rate: float) -> Numbers:
+    """95th percentile of the wait for the step that runs and for prompts that arrived earlier, `busy.prefill_s` of prefill each.
 
     M/D/1: an exponential tail with the mean wait of Pollaczek and Khinchine, or at low load what is left of one service.
     """
-    utilisation = np.minimum(rate * busy.own_s, 1 - TAIL)
-    tail_s = busy.own_s * utilisation / (2 * (1 - utilisation)) * np.maximum(np.log(utilisation / TAIL), 0.0)
-    residual_s = busy.own_s * np.maximum(1 - TAIL / utilisation, 0.0) / (1 - utilisation)
+    utilisation = np.minimum(rate * busy.prefill_s, 1 - TAIL)
+    tail_s = busy.prefill_s * utilisation / (2 * (1 - utilisation)) * np.maximum(np.log(utilisation / TAIL), 0.0)
+    residual_s = busy.prefill_s * np.maximum(1 - TAIL / utilisation, 0.0) / (1 - utilisation)
     step_s = np.zeros(len(batches))
     for batch in np.unique(batches[batches > 1]):
         members = np.flatnonzero(batches == batch)
@@ -296,7 +296,7 @@ def _batch_wait_s(busy: _BusyPeriod, batches: Indices, rate: float) -> Numbers:
     """Static batching: 95th percentile of the wait for the batch that runs, or for the earlier prompts of the next one."""
     utilisation = np.minimum(rate * busy.cycle_s / batches, 1.0)
     waits_s = busy.cycle_s * np.maximum(1 - TAIL / utilisation, 0.0)
-    longest_s: Numbers = np.maximum(waits_s, (batches - 1) * busy.own_s)
+    longest_s: Numbers = np.maximum(waits_s, (batches - 1) * busy.prefill_s)
     return longest_s
 
 

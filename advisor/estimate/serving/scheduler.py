@@ -67,6 +67,7 @@ class Scheduler:
         self._now = 0.0
         self._waiting: deque[SimRequest] = deque()
         self._started: list[SimRequest] = []
+        """Requests that prefill or decode, in the order in which they started."""
         self._prefilling: deque[SimRequest] = deque()
         self._running = DecodeSet(pool.block_tokens if self._bounded else max(pricer.deployment.kv.block_tokens, 1))
         self._done: list[SimRequest] = []
@@ -97,7 +98,7 @@ class Scheduler:
                 self._continuous_step()
         return self._done
 
-    def served(self, counted: Sequence[SimRequest]) -> ServingTimes:
+    def times_of(self, counted: Sequence[SimRequest]) -> ServingTimes:
         """Times of `counted` requests as their clients see them, after `serve`."""
         tpots = [request.tpot_s for request in counted]
         defined = [seconds for seconds in tpots if seconds is not None]
@@ -186,6 +187,12 @@ class Scheduler:
         prefilling = sum(self._pool.blocks_of(request.prefilled) for request in self._prefilling)
         return decoding + prefilling + self._pool.fixed_blocks * len(self._started)
 
+    def _blocks_to_start(self, request: SimRequest) -> float:
+        """Blocks that must be free for a request to start: up to its last token where they are reserved, else of its prompt."""
+        if self._pool.reserves:
+            return self._reserved_blocks(request)
+        return self._pool.fixed_blocks + self._pool.blocks_of(request.prefill_tokens)
+
     def _reserved_blocks(self, request: SimRequest) -> float:
         return self._pool.fixed_blocks + self._pool.blocks_of(request.prompt + request.output + self._positions - 2)
 
@@ -245,11 +252,7 @@ class Scheduler:
             request = self._waiting[0]
             if not self._chunked and request.prefill_tokens > budget and chunks:
                 break
-            free -= (
-                self._reserved_blocks(request)
-                if self._pool.reserves
-                else self._pool.fixed_blocks + self._pool.blocks_of(request.prefill_tokens)
-            )
+            free -= self._blocks_to_start(request)
             if free < 0 and self._started:
                 break
             self._start(self._waiting.popleft())

@@ -37,19 +37,19 @@ def simulate(
     """
     replicas, rules = independent_streams(deployment, rules)
     if workload.load is Load.TRACE or lengths is not None:
-        served = _concrete_run(pricer, workload, rules, replicas, lengths)
+        times = _concrete_run(pricer, workload, rules, replicas, lengths)
     elif workload.load is Load.OPEN:
-        served = _open_loop(pricer, workload, rules, replicas)
+        times = _open_loop(pricer, workload, rules, replicas)
     elif workload.load is Load.BURST:
         burst = request_lengths(workload, requests_per_replica(workload, replicas))
-        served = _all_counted(_scheduler(pricer, workload, rules), burst, in_flight=None)
+        times = _all_counted(_scheduler(pricer, workload, rules), burst, in_flight=None)
     else:
-        served = _closed_loop(pricer, workload, rules, in_flight_of(workload, rules, replicas))
-    most, busy = served.max_requests_per_s, busy_replicas(workload, replicas)
+        times = _closed_loop(pricer, workload, rules, in_flight_of(workload, rules, replicas))
+    most, busy = times.max_requests_per_s, busy_replicas(workload, replicas)
     return replace(
-        served,
-        throughput_tok_s=served.throughput_tok_s * busy,
-        requests_per_s=served.requests_per_s * busy,
+        times,
+        throughput_tok_s=times.throughput_tok_s * busy,
+        requests_per_s=times.requests_per_s * busy,
         max_requests_per_s=None if most is None else most * replicas,
     )
 
@@ -114,15 +114,15 @@ def _concrete_run(
 def _all_counted(
     scheduler: Scheduler, lengths: Sequence[tuple[int, int]], *, in_flight: int | None = None, arrivals_s: Sequence[float] | None = None
 ) -> ServingTimes:
-    return scheduler.served(scheduler.serve(lengths, in_flight=in_flight, arrivals_s=arrivals_s))
+    return scheduler.times_of(scheduler.serve(lengths, in_flight=in_flight, arrivals_s=arrivals_s))
 
 
 def _closed_loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flight: int) -> ServingTimes:
     """A closed loop with `in_flight` requests, each followed by another one; rates are those of the steady state."""
     scheduler, lengths = _scheduler(pricer, workload, rules), closed_loop_lengths(workload, in_flight)
-    served = scheduler.served(counted_requests(scheduler.serve(lengths, in_flight=in_flight), in_flight))
+    times = scheduler.times_of(counted_requests(scheduler.serve(lengths, in_flight=in_flight), in_flight))
     rate = scheduler.steady_state_tok_s(in_flight)
-    return replace(served, throughput_tok_s=rate, requests_per_s=rate / workload.output_tokens)
+    return replace(times, throughput_tok_s=rate, requests_per_s=rate / workload.output_tokens)
 
 
 def _open_loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int) -> ServingTimes:
@@ -131,9 +131,9 @@ def _open_loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, re
     scheduler = _scheduler(pricer, workload, rules)
     done = scheduler.serve(request_lengths(workload, OPEN_REQUESTS), in_flight=None, arrivals_s=_poisson(rate, OPEN_REQUESTS))
     edge = int(OPEN_EDGE * OPEN_REQUESTS)
-    served = scheduler.served([request for request in done if edge <= request.number < OPEN_REQUESTS - edge])
+    times = scheduler.times_of([request for request in done if edge <= request.number < OPEN_REQUESTS - edge])
     sustained = min(rate, most)
-    return replace(served, throughput_tok_s=sustained * workload.output_tokens, requests_per_s=sustained, max_requests_per_s=most)
+    return replace(times, throughput_tok_s=sustained * workload.output_tokens, requests_per_s=sustained, max_requests_per_s=most)
 
 
 def requests_per_replica(workload: Workload, replicas: int) -> int:

@@ -63,7 +63,7 @@ def test_the_first_prompt_is_computed_and_later_ones_only_from_where_they_differ
     run = scheduler(policy, chunked=chunked)
     done = sorted(run.serve([(120, 1)] * 3, in_flight=1), key=lambda one: one.number)
     assert [round(1e3 * (one.first_s - one.arrival_s)) for one in done] == [120, 24, 24]
-    assert run.served(done).prefix_hits == pytest.approx(2 * 96 / 360)
+    assert run.times_of(done).prefix_hits == pytest.approx(2 * 96 / 360)
 
 
 def test_prompts_of_the_first_step_share_nothing_yet() -> None:
