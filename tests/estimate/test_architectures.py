@@ -68,7 +68,7 @@ def test_products_of_one_token_are_the_active_parameters(id: str) -> None:
     model = find_model(id)
     plain = Deployment(model=model, weights=Weights(model.weight_format))
     step = step_operators(PricingModel.of(plain), (StepPart(Phase.DECODE, 1, 1, 128),))
-    multiplied = sum(one.count * one.groups * one.n * one.k for one in step if isinstance(one, Gemm))
+    multiplied = sum(operator.count * operator.groups * operator.n * operator.k for operator in step if isinstance(operator, Gemm))
     outside = model.embedding.parameters if model.head is not None else 0
     vectors = model.active_parameters - outside - multiplied
     assert 0 <= vectors < 0.01 * model.active_parameters, f"{multiplied / 1e9:.3f} of {(model.active_parameters - outside) / 1e9:.3f} B"
@@ -108,7 +108,7 @@ def test_parameters_are_those_that_were_published(row: dict[str, str]) -> None:
     total, active = float(row["total_b"]) * 1e9, float(row["active_b"]) * 1e9
     assert model.parameters == pytest.approx(total, rel=0.02), f"{model.parameters / 1e9:.1f} B"
     readings = (model.active_parameters, model.active_parameters - outside)
-    assert min(abs(one / active - 1) for one in readings) < 0.05, f"{readings[0] / 1e9:.2f} or {readings[1] / 1e9:.2f} B"
+    assert min(abs(count / active - 1) for count in readings) < 0.05, f"{readings[0] / 1e9:.2f} or {readings[1] / 1e9:.2f} B"
 
 
 SIZES_GB = [

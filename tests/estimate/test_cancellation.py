@@ -16,27 +16,27 @@ class Enough(Exception):  # noqa: N818 - no error: somebody lost patience
 
 def served() -> tuple[Scheduler, list[float]]:
     run = scheduler(UNLIMITED_POOL)
-    return run, [one.last_s for one in run.serve(LENGTHS, in_flight=None)]
+    return run, [request.last_s for request in run.serve(LENGTHS, in_flight=None)]
 
 
 def test_what_the_check_raises_ends_the_simulation() -> None:
-    asked = 0
+    checks = 0
 
     def check() -> None:
-        nonlocal asked
-        asked += 1
-        if asked == 3:
+        nonlocal checks
+        checks += 1
+        if checks == 3:
             raise Enough
 
     with pytest.raises(Enough), cancellable(check):
         served()
-    assert asked == 3
+    assert checks == 3
 
 
 def test_a_check_that_lets_it_go_on_changes_nothing() -> None:
     calls: list[None] = []
     with cancellable(lambda: calls.append(None)):
-        _, asked = served()
+        _, checked = served()
     _, alone = served()
-    assert asked == alone
+    assert checked == alone
     assert len(calls) > len(LENGTHS)

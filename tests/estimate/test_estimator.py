@@ -30,8 +30,8 @@ DENSE, EXPERTS, LATENT, WINDOWS = (
 
 
 def estimator(hardware: str | Hardware = "h100-sxm", engine: str = "vllm") -> Estimator:
-    known = load_engine(engine)
-    return Estimator(CatalogueMachine(load_hardware(hardware) if isinstance(hardware, str) else hardware, known.gpu), known)
+    profile = load_engine(engine)
+    return Estimator(CatalogueMachine(load_hardware(hardware) if isinstance(hardware, str) else hardware, profile.gpu), profile)
 
 
 def deployment(
@@ -147,9 +147,9 @@ def test_collectives_follow_the_layout() -> None:
 def test_simulation_and_closed_form_agree_in_the_steady_state(concurrency: int) -> None:
     workload = Workload(prompt_tokens=1024, output_tokens=512, concurrency=concurrency)
     stack = deployment(slots=concurrency)
-    steady, served = SHARED.steady_state(stack, workload), SHARED.simulate(stack, workload)
-    assert steady.throughput_tok_s == pytest.approx(served.throughput_tok_s, rel=0.12)
-    assert steady.tpot_ms == pytest.approx(1e3 * sum(served.tpot_s) / len(served.tpot_s), rel=0.12)
+    closed_form, served = SHARED.steady_state(stack, workload), SHARED.simulate(stack, workload)
+    assert closed_form.throughput_tok_s == pytest.approx(served.throughput_tok_s, rel=0.12)
+    assert closed_form.tpot_ms == pytest.approx(1e3 * sum(served.tpot_s) / len(served.tpot_s), rel=0.12)
 
 
 def test_a_closed_loop_obeys_littles_law() -> None:
@@ -209,8 +209,10 @@ SHARED = estimator()
 def test_an_indexer_scores_every_cached_token() -> None:
     model = find_model("zai-org/GLM-5")
     blueprint = PricingModel.of(Deployment(model, Weights("fp8")))
-    operators = [one for one in step_operators(blueprint, (StepPart(Phase.DECODE, 4, 1, 8000),)) if isinstance(one, AttentionCall)]
-    chosen, scored = (next(one for one in operators if (one.value_dim == 0) is indexer) for indexer in (False, True))
+    operators = [
+        operator for operator in step_operators(blueprint, (StepPart(Phase.DECODE, 4, 1, 8000),)) if isinstance(operator, AttentionCall)
+    ]
+    chosen, scored = (next(operator for operator in operators if (operator.value_dim == 0) is indexer) for indexer in (False, True))
     assert (scored.kv_tokens, scored.q_heads, scored.head_dim) == (8000, 32, 128)
     assert chosen.kv_tokens == 2048
 

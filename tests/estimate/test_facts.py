@@ -182,7 +182,7 @@ def test_tensor_parallelism_over_pcie_is_a_loss_of_throughput(hardware: str, dev
 def test_tensor_parallelism_over_pcie_delays_the_first_token(hardware: str) -> None:
     alone = Workload(prompt_tokens=4096, output_tokens=16, concurrency=1)
     times = [estimator(hardware).simulate(deployment(LLAMA_1B, "fp8", tp=tp), alone).ttft_s for tp in (1, 2, 4, 8)]
-    first = [fmean(each) for each in times]
+    first = [fmean(single) for single in times]
     assert first == sorted(first), first
 
 
@@ -258,11 +258,11 @@ def test_a_window_is_expected_to_cost_between_nothing_and_what_endless_streams_c
 
 @pytest.mark.parametrize("kind", [KvWindow, KvSinks, AttentionSlidingWindow, AttentionBlockSparse])
 def test_a_longer_reach_is_expected_to_lose_less_and_one_that_holds_everything_nothing(kind: type[Technique]) -> None:
-    asked = Request(workload=Workload(prompt_tokens=7168, output_tokens=1024, concurrency=1))
+    requested = Request(workload=Workload(prompt_tokens=7168, output_tokens=1024, concurrency=1))
     losses = []
     for window in (256, 1024, 4096, 8192):
         technique = by_name(kind.name, {"window": window})
-        effect = technique.quality(deployment(LLAMA_8B), load_evidence(), asked)
+        effect = technique.quality(deployment(LLAMA_8B), load_evidence(), requested)
         assert effect.low_pct <= effect.loss_pct <= effect.high_pct
         losses.append(effect.loss_pct)
     assert losses == sorted(losses, reverse=True), losses

@@ -23,10 +23,10 @@ def deployment(kv: KvCache, *, engine: str = "advisor") -> Deployment:
 def test_the_cache_of_our_runtime_takes_the_bytes_that_are_predicted(kv_format: str, layout: str, block: int) -> None:
     predicted = deployment(KvCache(layout=KvLayout(layout), block_tokens=block, format=kv_format))
     mixers = [layer.mixer for layer in predicted.model.layers]
-    heads = tuple(KvShape(each.kv_heads, each.head_dim, each.value_dim) for each in mixers if isinstance(each, SelfAttention))
+    heads = tuple(KvShape(mixer.kv_heads, mixer.head_dim, mixer.value_dim) for mixer in mixers if isinstance(mixer, SelfAttention))
     size = block or TOKENS
-    room = CacheConfig(blocks=3 * TOKENS // size, block_tokens=size, sequences=3, max_tokens=TOKENS, kv_format=kv_format)
-    pool = Pool(heads, room, torch.bfloat16, torch.device("cpu"))
+    config = CacheConfig(blocks=3 * TOKENS // size, block_tokens=size, sequences=3, max_tokens=TOKENS, kv_format=kv_format)
+    pool = Pool(heads, config, torch.bfloat16, torch.device("cpu"))
     assert 3 * device_kv_bytes(predicted, TOKENS) == pool.allocated_bytes
 
 

@@ -58,31 +58,31 @@ def test_what_ran_out_of_memory_does_not_fit(hardware: str, engine: str, model: 
 def test_a_context_that_did_not_fit_is_refused_and_the_one_that_did_is_not() -> None:
     """vllm-project/vllm issue 10517, RTX 3090, Llama-3.1-8B, whole prompts: 20,000 tokens ran, 29,000 did not."""
     for tokens, ran in ((20_000, True), (29_000, False)):
-        asked = Workload(prompt_tokens=tokens - 1, output_tokens=1, concurrency=1)
+        requested = Workload(prompt_tokens=tokens - 1, output_tokens=1, concurrency=1)
         held = deployment("meta-llama/Meta-Llama-3.1-8B", "bf16", budget=tokens)
-        assert (fits("rtx-3090", "vllm", held, asked, 0.9) > 0) is ran, tokens
+        assert (fits("rtx-3090", "vllm", held, requested, 0.9) > 0) is ran, tokens
 
 
 def test_requests_that_fit_have_a_low_end_and_whole_numbers() -> None:
-    told = estimator("rtx-4090", "vllm", 0.9).metrics(deployment("meta-llama/Meta-Llama-3.1-8B", "bf16"), SHORT).max_concurrency
-    assert told is not None
-    assert told.value == int(told.value)
-    assert told.low <= 41_408 / 640 <= told.high, "a pool of 41,408 tokens was measured"
-    assert told.low < told.value
+    concurrency = estimator("rtx-4090", "vllm", 0.9).metrics(deployment("meta-llama/Meta-Llama-3.1-8B", "bf16"), SHORT).max_concurrency
+    assert concurrency is not None
+    assert concurrency.value == int(concurrency.value)
+    assert concurrency.low <= 41_408 / 640 <= concurrency.high, "a pool of 41,408 tokens was measured"
+    assert concurrency.low < concurrency.value
 
 
 @pytest.mark.parametrize(("spare", "expected"), [(-0.01, Status.INFEASIBLE), (0.01, Status.AT_RISK), (2.0, Status.MEETS)])
 def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expected: Status) -> None:
     """The device's memory is a limit like any other: the upper end of what is needed counts."""
-    asked = Workload(prompt_tokens=512, output_tokens=128, concurrency=8)
-    request = Request(workload=asked)
+    requested = Workload(prompt_tokens=512, output_tokens=128, concurrency=8)
+    request = Request(workload=requested)
     held = deployment("meta-llama/Llama-3.2-1B", "bf16", slots=8)
     known = estimator("l4", "vllm")
-    needed = known.requested_memory(held, asked)
-    metrics = known.metrics(held, asked).model_copy(update={"peak_memory_gib": needed})
+    needed = known.requested_memory(held, requested)
+    metrics = known.metrics(held, requested).model_copy(update={"peak_memory_gib": needed})
     budget_gib = needed.value * (1 + spare)
-    judged = evaluate(columns_of([metrics], [0]), request, budget_gib)
-    assert status(float(judged.probability[0]), violations_of(metrics, request.limits, budget_gib)) is expected
+    verdicts = evaluate(columns_of([metrics], [0]), request, budget_gib)
+    assert status(float(verdicts.probability[0]), violations_of(metrics, request.limits, budget_gib)) is expected
 
 
 def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:

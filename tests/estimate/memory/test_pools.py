@@ -32,14 +32,14 @@ def predicted_pool(row: Row) -> tuple[Deployment, float]:
     """The deployment, and the bytes that it leaves for the cache on each device."""
     engine = load_engine(row["engine"]).model_copy(update={"memory_share": float(row["memory_share"])})
     estimator = Estimator(CatalogueMachine(load_hardware(row["hardware"]), engine.gpu), engine)
-    known = estimator.engine
+    profile = estimator.engine
     deployment = Deployment(
         model=find_model(row["model"]),
         weights=Weights(row["weights"]),
-        kv=KvCache(KvLayout.PAGED, known.block_tokens, row["kv"]),
-        batching=Batching(BatchPolicy.CONTINUOUS, int(row["max_sequences"] or known.max_sequences), int(row["token_budget"] or 0)),
+        kv=KvCache(KvLayout.PAGED, profile.block_tokens, row["kv"]),
+        batching=Batching(BatchPolicy.CONTINUOUS, int(row["max_sequences"] or profile.max_sequences), int(row["token_budget"] or 0)),
         parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
-        engine=known.name,
+        engine=profile.name,
     )
     held = estimator.memory.footprint(deployment, Workload(prompt_tokens=LONG, output_tokens=1, load=Load.OFFLINE))
     return deployment, estimator.memory.budget_bytes - held.fixed_bytes
@@ -54,17 +54,17 @@ def error(row: Row) -> float:
 
 
 def test_there_are_enough_pools_of_both_halves_and_no_source_is_in_both() -> None:
-    fit, judge = rows("fit"), rows("judge")
+    fit, validation = rows("fit"), rows("judge")
     assert len(fit) >= 15
-    assert len(judge) >= 10
-    assert not {(row["source"], row["engine"]) for row in fit} & {(row["source"], row["engine"]) for row in judge}
+    assert len(validation) >= 10
+    assert not {(row["source"], row["engine"]) for row in fit} & {(row["source"], row["engine"]) for row in validation}
 
 
 def test_pools_of_sources_that_nothing_was_fitted_on_are_right() -> None:
     errors = {row["id"]: error(row) for row in rows("judge")}
-    known = {id: off for id, off in errors.items() if id not in OTHER_ENGINES}
+    published = {id: off for id, off in errors.items() if id not in OTHER_ENGINES}
     assert median(map(abs, errors.values())) < 0.05, errors
-    assert max(map(abs, known.values())) < 0.10, known
+    assert max(map(abs, published.values())) < 0.10, published
 
 
 @pytest.mark.parametrize("row", rows("fit"), ids=lambda row: row["id"])

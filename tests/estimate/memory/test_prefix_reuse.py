@@ -61,26 +61,26 @@ def scheduler(
 )
 def test_the_first_prompt_is_computed_and_later_ones_only_from_where_they_differ(policy: BatchPolicy, chunked: bool) -> None:
     run = scheduler(policy, chunked=chunked)
-    done = sorted(run.serve([(120, 1)] * 3, in_flight=1), key=lambda one: one.number)
-    assert [round(1e3 * (one.first_s - one.arrival_s)) for one in done] == [120, 24, 24]
+    done = sorted(run.serve([(120, 1)] * 3, in_flight=1), key=lambda done_request: done_request.number)
+    assert [round(1e3 * (done_request.first_s - done_request.arrival_s)) for done_request in done] == [120, 24, 24]
     assert run.times_of(done).prefix_hits == pytest.approx(2 * 96 / 360)
 
 
 def test_prompts_of_the_first_step_share_nothing_yet() -> None:
     run = scheduler(BatchPolicy.CONTINUOUS, budget=300)
-    done = sorted(run.serve([(120, 4)] * 4, in_flight=None), key=lambda one: one.number)
-    assert [one.reused for one in done] == [0, 0, 0, 96], "the third has begun, and stands in the middle of a block"
+    done = sorted(run.serve([(120, 4)] * 4, in_flight=None), key=lambda done_request: done_request.number)
+    assert [done_request.reused for done_request in done] == [0, 0, 0, 96], "the third has begun, and stands in the middle of a block"
 
 
 def test_the_last_token_of_a_prompt_is_always_computed() -> None:
     run = scheduler(BatchPolicy.CONTINUOUS, shared=96)
     run.serve([(96, 1)] * 2, in_flight=1)
-    assert [one.reused for one in run._done] == [0, 80]
+    assert [done_request.reused for done_request in run._done] == [0, 80]
 
 
 def test_a_preempted_request_finds_the_prefix_again() -> None:
     run = scheduler(BatchPolicy.CONTINUOUS, pool=SimPool(6, BLOCK, fixed_blocks=-6))
-    done = {one.number: one for one in run.serve([(120, 40)] * 2, in_flight=None)}
+    done = {done_request.number: done_request for done_request in run.serve([(120, 40)] * 2, in_flight=None)}
     assert run.preemptions > 0
     assert done[1].reused == 96
 

@@ -43,7 +43,7 @@ def deployed(kv: KvCache = PAGED, attention: Attention = Attention(AttentionBack
 
 
 def attention_of(deployment: Deployment, part: StepPart) -> AttentionCall:
-    (call,) = [each for each in mixing_operators(PricingModel.of(deployment), part) if isinstance(each, AttentionCall)]
+    (call,) = [operator for operator in mixing_operators(PricingModel.of(deployment), part) if isinstance(operator, AttentionCall)]
     return call
 
 
@@ -102,7 +102,7 @@ def test_chunks_of_a_prompt_read_what_stays_and_themselves() -> None:
 
 def test_the_scores_of_a_window_are_counted_row_by_row() -> None:
     for queries, keys, span in ((7, 7, 3), (4, 9, 3), (5, 20, 30), (1, 1, 1), (6, 9, 5)):
-        by_hand = sum(min(place + 1, span) for place in range(keys - queries, keys))
+        by_hand = sum(min(index + 1, span) for index in range(keys - queries, keys))
         assert causal_scores(queries, keys, span) == by_hand
 
 
@@ -123,13 +123,13 @@ def test_prompts_under_a_window_take_a_share_of_dense_attention(estimator: Estim
 
 def test_more_sequences_fit_and_none_is_preempted(estimator: Estimator) -> None:
     """On 80 GiB, 17,408 tokens of 128 KiB each leave room for fewer than thirty whole sequences and for hundreds of windows."""
-    crowd = LONG.model_copy(update={"concurrency": 128})
+    many = LONG.model_copy(update={"concurrency": 128})
     whole, windowed = (
         deployed(kv, batching=Batching(BatchPolicy.CONTINUOUS, 128, 2048)) for kv in (PAGED, replace(PAGED, window=1020, sink_tokens=4))
     )
-    most = estimator.memory.max_sequences(whole, crowd), estimator.memory.max_sequences(windowed, crowd)
+    most = estimator.memory.max_sequences(whole, many), estimator.memory.max_sequences(windowed, many)
     assert most[0] < 30 < 300 < most[1]
-    served = estimator.simulate(windowed, crowd)
+    served = estimator.simulate(windowed, many)
     assert served.preemptions == 0
 
 
@@ -141,7 +141,7 @@ def test_closed_form_and_simulation_agree_that_it_is_no_slower(name: str, estima
     assert technique.refuse(request, start) is None
     after = technique.sketch(start, request)
     assert estimator.steady_state(after, LONG).tpot_ms < estimator.steady_state(start, LONG).tpot_ms
-    simulated = [estimator.metrics(one, LONG).tpot_ms_mean for one in (after, start)]
+    simulated = [estimator.metrics(stack, LONG).tpot_ms_mean for stack in (after, start)]
     assert simulated[0] is not None
     assert simulated[1] is not None
     assert simulated[0].value < simulated[1].value

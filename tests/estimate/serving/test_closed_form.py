@@ -47,9 +47,9 @@ def estimator(hardware: str) -> Estimator:
 def errors(hardware: str, shape: dict[str, Any]) -> dict[str, list[float]]:
     """Logarithms of closed form over simulation, of stacks drawn from a whole search."""
     workload, pricing = Workload(**shape), estimator(hardware)
-    found = list(search(find_model("Qwen/Qwen3-8B"), Request(workload=workload), "advisor"))
+    stacks = list(search(find_model("Qwen/Qwen3-8B"), Request(workload=workload), "advisor"))
     compared: dict[str, list[float]] = {"ttft": [], "tpot": [], "throughput": []}
-    for stack in random.Random(7).sample(found, STACKS):
+    for stack in random.Random(7).sample(stacks, STACKS):
         quick, served = pricing.steady_state(stack.deployment, workload), pricing.simulate(stack.deployment, workload)
         compared["ttft"].append(math.log(quick.ttft_ms_p95 / (1e3 * quantile(list(served.ttft_s), 0.95))))
         compared["tpot"].append(math.log(quick.tpot_ms_p95 / (1e3 * quantile(list(served.tpot_s), 0.95))))
@@ -59,11 +59,11 @@ def errors(hardware: str, shape: dict[str, Any]) -> dict[str, list[float]]:
 
 @pytest.fixture(scope="module")
 def compared() -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"ttft": [], "tpot": [], "throughput": []}
+    logs_by_metric: dict[str, list[float]] = {"ttft": [], "tpot": [], "throughput": []}
     for hardware, shape in WORKLOADS:
         for metric, logs in errors(hardware, shape).items():
-            found[metric] += logs
-    return found
+            logs_by_metric[metric] += logs
+    return logs_by_metric
 
 
 @pytest.mark.parametrize(("metric", "usual", "worst"), [("ttft", 0.16, 1.2), ("tpot", 0.06, 0.35), ("throughput", 0.06, 0.30)])

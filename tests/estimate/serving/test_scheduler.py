@@ -90,12 +90,12 @@ def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[
 
     def chunks() -> dict[int, int]:
         """New tokens of every sequence that runs."""
-        decoding = [one for one in running if one.known - one.computed == 1 and one.produced]
-        room, given = max(BUDGET - len(decoding), 1), {one.number: 1 for one in decoding}
-        for one in running:
-            if one.number not in given:
-                given[one.number] = min(one.known - one.computed, room)
-                room -= given[one.number]
+        decoding = [request for request in running if request.known - request.computed == 1 and request.produced]
+        free, given = max(BUDGET - len(decoding), 1), {request.number: 1 for request in decoding}
+        for request in running:
+            if request.number not in given:
+                given[request.number] = min(request.known - request.computed, free)
+                free -= given[request.number]
         return given
 
     while pending or waiting or running:
@@ -104,31 +104,31 @@ def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[
         while pending and pending[0][0] <= now:
             waiting.append(pending.popleft()[1])
         preempted = False
-        while len(running) > 1 and sum(blocks(one.computed + chunks()[one.number]) for one in running) > pool.blocks:
+        while len(running) > 1 and sum(blocks(request.computed + chunks()[request.number]) for request in running) > pool.blocks:
             youngest = running.pop()
             youngest.computed, preempted = 0, True
             waiting.appendleft(youngest)
         while waiting and not preempted and len(running) < slots:
-            used, given = sum(blocks(one.computed + chunks()[one.number]) for one in running), chunks()
-            prompts = sum(given[one.number] for one in running if not (one.known - one.computed == 1 and one.produced))
-            decoding = sum(one.known - one.computed == 1 and one.produced > 0 for one in running)
-            started = [one for one in running if one.computed == 0]
-            used += sum(blocks(one.known) - blocks(given[one.number]) for one in started)
+            used, given = sum(blocks(request.computed + chunks()[request.number]) for request in running), chunks()
+            prompts = sum(given[request.number] for request in running if not (request.known - request.computed == 1 and request.produced))
+            decoding = sum(request.known - request.computed == 1 and request.produced > 0 for request in running)
+            started = [request for request in running if request.computed == 0]
+            used += sum(blocks(request.known) - blocks(given[request.number]) for request in started)
             if running and (used + blocks(waiting[0].known) > pool.blocks or max(BUDGET - decoding, 1) - prompts <= 0):
                 break
             running.append(waiting.popleft())
         given = chunks()
         now += STEP_S
-        for one in list(running):
-            one.computed += given[one.number]
-            if one.computed < one.known:
+        for request in list(running):
+            request.computed += given[request.number]
+            if request.computed < request.known:
                 continue
-            one.produced += 1
-            one.first_s = one.first_s or now
-            if one.produced == one.output:
-                one.last_s = now
-                running.remove(one)
-                done.append(one)
+            request.produced += 1
+            request.first_s = request.first_s or now
+            if request.produced == request.output:
+                request.last_s = now
+                running.remove(request)
+                done.append(request)
     return done
 
 
@@ -140,11 +140,11 @@ gaps = st.lists(st.integers(0, 40), min_size=14, max_size=14)
 
 def arrivals(gaps_steps: Sequence[int], count: int) -> list[float]:
     """Times between steps, so that no arrival falls on the end of one."""
-    at, found = 0.0, []
+    at, observed = 0.0, []
     for gap in gaps_steps[:count]:
         at += gap * STEP_S * 0.75
-        found.append(at + STEP_S / 32)
-    return found
+        observed.append(at + STEP_S / 32)
+    return observed
 
 
 @given(shapes, gaps, pools, st.integers(1, 8))
@@ -154,10 +154,10 @@ def test_steps_taken_together_end_as_steps_taken_one_by_one(
     times = arrivals(gaps_steps, len(lengths))
     jumped = scheduler(pool, slots).serve(lengths, in_flight=None, arrivals_s=times)
     plain = one_step_at_a_time(lengths, times, pool, slots)
-    expected = {one.number: one for one in plain}
+    expected = {request.number: request for request in plain}
     assert len(jumped) == len(lengths)
-    for one in jumped:
-        assert (one.first_s, one.last_s) == pytest.approx((expected[one.number].first_s, expected[one.number].last_s))
+    for request in jumped:
+        assert (request.first_s, request.last_s) == pytest.approx((expected[request.number].first_s, expected[request.number].last_s))
 
 
 @given(shapes, pools, st.integers(1, 8))
@@ -170,16 +170,16 @@ def test_the_pool_is_never_overdrawn(lengths: list[tuple[int, int]], pool: SimPo
 @given(shapes, pools)
 def test_every_request_finishes_once_with_all_its_tokens(lengths: list[tuple[int, int]], pool: SimPool) -> None:
     done = scheduler(pool).serve(lengths, in_flight=None)
-    assert sorted(one.number for one in done) == list(range(len(lengths)))
-    assert all((one.prompt, one.output) == lengths[one.number] and one.produced == one.output for one in done)
-    assert all(one.arrival_s < one.first_s <= one.last_s for one in done)
+    assert sorted(request.number for request in done) == list(range(len(lengths)))
+    assert all((request.prompt, request.output) == lengths[request.number] and request.produced == request.output for request in done)
+    assert all(request.arrival_s < request.first_s <= request.last_s for request in done)
 
 
 @given(shapes, gaps)
 def test_first_tokens_come_in_order_of_arrival_when_nobody_is_preempted(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
     run = scheduler()
     done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
-    first = [one.first_s for one in sorted(done, key=lambda one: one.number)]
+    first = [request.first_s for request in sorted(done, key=lambda request: request.number)]
     assert run.preemptions == 0
     assert first == sorted(first)
 
@@ -189,17 +189,17 @@ def test_no_more_is_served_than_steps_allow(lengths: list[tuple[int, int]], pool
     """Each step computes at most the budget, and writes at most a token for each of the sequences that run."""
     run = scheduler(pool)
     done = run.serve(lengths, in_flight=None)
-    elapsed_steps = max(one.last_s for one in done) / STEP_S
+    elapsed_steps = max(request.last_s for request in done) / STEP_S
     assert run.steps == pytest.approx(elapsed_steps)
-    assert sum(one.prompt for one in done) <= BUDGET * run.steps
-    assert sum(one.output for one in done) <= 8 * run.steps
-    assert all((one.last_s - one.first_s) / STEP_S >= one.output - 1 for one in done)
+    assert sum(request.prompt for request in done) <= BUDGET * run.steps
+    assert sum(request.output for request in done) <= 8 * run.steps
+    assert all((request.last_s - request.first_s) / STEP_S >= request.output - 1 for request in done)
 
 
 def test_the_youngest_gives_way_and_computes_again_what_it_had_written() -> None:
     """Two of 5 blocks in a pool of 9: the second is thrown out when it has half of its answer and prefilled again, first in the queue."""
     run = scheduler(SimPool(9, BLOCK))
-    done = {one.number: one for one in run.serve([(16, 64), (16, 64), (16, 1)], in_flight=None)}
+    done = {request.number: request for request in run.serve([(16, 64), (16, 64), (16, 1)], in_flight=None)}
     assert [done[number].preemptions for number in (0, 1)] == [0, 1]
     assert run.preemptions == 1
     assert done[0].last_s == 64 * STEP_S
@@ -209,7 +209,7 @@ def test_the_youngest_gives_way_and_computes_again_what_it_had_written() -> None
 
 def test_a_preempted_request_goes_before_those_that_came_later() -> None:
     run = scheduler(SimPool(9, BLOCK), slots=2)
-    done = {one.number: one for one in run.serve([(16, 64), (16, 64), (100, 10)], in_flight=None)}
+    done = {request.number: request for request in run.serve([(16, 64), (16, 64), (100, 10)], in_flight=None)}
     assert done[1].preemptions == 1
     assert done[1].last_s > done[0].last_s
     assert done[2].first_s > done[1].last_s
@@ -220,14 +220,14 @@ def test_an_engine_that_reserves_starts_only_what_it_can_finish() -> None:
     run = scheduler(SimPool(10, BLOCK, reserves=True))
     done: list[SimRequest] = run.serve([(16, 64)] * 3, in_flight=None)
     assert run.preemptions == 0
-    assert [one.first_s / STEP_S for one in done] == [1, 1, 65]
+    assert [request.first_s / STEP_S for request in done] == [1, 1, 65]
 
 
 def test_states_of_fixed_size_take_their_share_of_the_pool() -> None:
     """One block for tokens and 2.5 for states: two sequences fit in 7 blocks, not three."""
     run = scheduler(SimPool(7, BLOCK, fixed_blocks=2.5))
     done = run.serve([(8, 4)] * 3, in_flight=None)
-    assert [one.first_s / STEP_S for one in done] == [1, 1, 5]
+    assert [request.first_s / STEP_S for request in done] == [1, 1, 5]
 
 
 def test_blocks_are_as_large_as_the_pool_says() -> None:
@@ -243,10 +243,10 @@ def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int,
     """So the time to the first token holds no more than the step of its own prompt and those of whoever stands before."""
     run = Scheduler(PRICER, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=14, token_budget=BUDGET, chunked=False))
     done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
-    assert sorted(one.number for one in done) == list(range(len(lengths)))
-    for one in done:
-        before = sum(other.number < one.number and other.first_s > one.arrival_s for other in done)
-        assert one.first_s - one.arrival_s <= (before + 2) * STEP_S
+    assert sorted(request.number for request in done) == list(range(len(lengths)))
+    for request in done:
+        before = sum(other.number < request.number and other.first_s > request.arrival_s for other in done)
+        assert request.first_s - request.arrival_s <= (before + 2) * STEP_S
 
 
 class TokensTake(StepPricer):
@@ -263,7 +263,7 @@ def test_a_whole_prompt_delays_a_short_answer_more_than_chunks_do() -> None:
     for chunked in (True, False):
         pricing = TokensTake(PRICER.deployment, PRICER.machine)
         run = Scheduler(pricing, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=2, token_budget=BUDGET, chunked=chunked))
-        first, second = sorted(run.serve([(16, 5), (1024, 2)], in_flight=None, arrivals_s=[0.0, 0.017]), key=lambda one: one.number)
+        first, second = sorted(run.serve([(16, 5), (1024, 2)], in_flight=None, arrivals_s=[0.0, 0.017]), key=lambda request: request.number)
         took[chunked] = first.tpot_s, second.first_s
     whole, chunks = took[False], took[True]
     assert whole[0] is not None

@@ -38,16 +38,16 @@ def arriving(rate: float) -> Workload:
 
 
 def value(metrics: Metrics, name: str) -> float:
-    found = metrics.present()[name]
-    assert isinstance(found, Value)
-    return found.value
+    result = metrics.present()[name]
+    assert isinstance(result, Value)
+    return result.value
 
 
 def test_percentiles_are_in_order_and_end_to_end_is_more_than_its_parts() -> None:
     metrics = ESTIMATOR.metrics(deployment(), arriving(8.0))
     for latency in ("ttft_ms", "tpot_ms", "e2e_ms"):
-        told = [value(metrics, f"{latency}_{name}") for name in ("p50", "p95", "p99")]
-        assert 0 < told[0] < told[1] < told[2]
+        percentiles = [value(metrics, f"{latency}_{name}") for name in ("p50", "p95", "p99")]
+        assert 0 < percentiles[0] < percentiles[1] < percentiles[2]
     assert value(metrics, "e2e_ms_mean") == pytest.approx(value(metrics, "ttft_ms_mean") + 127 * value(metrics, "tpot_ms_mean"), rel=0.02)
 
 
@@ -82,7 +82,7 @@ def test_a_burst_is_served_once() -> None:
     """Of 100 at once with 64 slots, the last wait until others are done."""
     served = ESTIMATOR.simulate(deployment(slots=64), workload_of(512, 64, burst=100))
     assert len(served.timings) == 100
-    assert max(served.ttft_s) > 64 * min(one for one in served.tpot_s)
+    assert max(served.ttft_s) > 64 * min(seconds for seconds in served.tpot_s)
     assert served.throughput_tok_s == pytest.approx(100 * 64 / max(served.e2e_s), rel=0.05)
 
 
@@ -91,15 +91,15 @@ def test_goodput_counts_the_requests_that_keep_both_limits() -> None:
     served = ESTIMATOR.simulate(stack, workload)
     middle = Limits(ttft_ms_p95=1e3 * sorted(served.ttft_s)[len(served.ttft_s) // 2])
     strict = Limits(ttft_ms_p95=1e-3, tpot_ms_p95=1e6)
-    found = [goodput(ESTIMATOR.ranges(stack, workload), workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
-    told = [one.value for one in found if one is not None]
-    assert told == [pytest.approx(8.0), pytest.approx(4.0, rel=0.01), 0.0]
+    values = [goodput(ESTIMATOR.ranges(stack, workload), workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
+    rates = [rate.value for rate in values if rate is not None]
+    assert rates == [pytest.approx(8.0), pytest.approx(4.0, rel=0.01), 0.0]
     assert goodput(ESTIMATOR.ranges(stack, workload), workload, served, Limits(throughput_tok_s=1.0)) is None
-    assert all(one.low <= one.value <= one.high <= 8.0 for one in found if one is not None)
+    assert all(rate.low <= rate.value <= rate.high <= 8.0 for rate in values if rate is not None)
 
 
 def test_a_trace_is_served_with_its_own_lengths() -> None:
-    requests = tuple(Arrival(arrival_s=float(place), prompt_tokens=100 * (place + 1), output_tokens=10 + place) for place in range(5))
+    requests = tuple(Arrival(arrival_s=float(index), prompt_tokens=100 * (index + 1), output_tokens=10 + index) for index in range(5))
     trace = Trace(name="five", requests=requests)
     served = ESTIMATOR.simulate(deployment(), workload_of(1, 1, trace=trace))
     assert len(served.timings) == 5
@@ -110,9 +110,9 @@ def test_a_trace_is_served_with_its_own_lengths() -> None:
 def test_the_pool_holds_what_the_budget_leaves_beside_the_weights() -> None:
     """Llama-3.1-8B: 131,072 bytes a token in bf16, 16 tokens a block."""
     stack, workload = deployment(), Workload(prompt_tokens=1000, output_tokens=1000, concurrency=32)
-    pool, held = cache_pool(ESTIMATOR.memory, stack, workload), ESTIMATOR.memory.footprint(stack, workload)
+    pool, footprint = cache_pool(ESTIMATOR.memory, stack, workload), ESTIMATOR.memory.footprint(stack, workload)
     assert pool.fixed_blocks == 0
-    taken = pool.blocks * 16 * 131072 + held.fixed_bytes
+    taken = pool.blocks * 16 * 131072 + footprint.fixed_bytes
     assert taken == pytest.approx(ESTIMATOR.memory.budget_bytes, rel=0.01)
     assert taken <= ESTIMATOR.memory.budget_bytes
 

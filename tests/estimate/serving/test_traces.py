@@ -91,17 +91,17 @@ class RecordedLayers(StepPricer):
 def _layer_us(name: str, rows: int) -> float:
     """Microseconds of one layer, linear between recorded rows."""
     times = LAYER_TIMES[name]
-    place = min(max(bisect_left(times, (rows, 0.0)), 1), len(times) - 1)
-    (below, before), (above, after) = times[place - 1], times[place]
+    index = min(max(bisect_left(times, (rows, 0.0)), 1), len(times) - 1)
+    (below, before), (above, after) = times[index - 1], times[index]
     return before + (after - before) * (rows - below) / (above - below)
 
 
 def _read_layers() -> dict[str, list[tuple[int, float]]]:
-    found: dict[str, list[tuple[int, float]]] = {}
+    observed: dict[str, list[tuple[int, float]]] = {}
     with (FOLDER / "rtx-4090-llama-3.1-8b-layers.csv").open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            found.setdefault(row["layer"], []).append((int(row["tokens"]), float(row["time_us"])))
-    return {name: sorted(times) for name, times in found.items()}
+            observed.setdefault(row["layer"], []).append((int(row["tokens"]), float(row["time_us"])))
+    return {name: sorted(times) for name, times in observed.items()}
 
 
 LAYER_TIMES = _read_layers()
@@ -114,9 +114,9 @@ RUNS = [
 @pytest.mark.parametrize("metric", ["ttft", "tpot", "e2e"])
 def test_the_scheduler_reproduces_a_run_that_preempts_from_recorded_layer_times(metric: str) -> None:
     served = simulated("rtx-4090-llama-3.1-8b", "rtx-4090", 256, RTX_4090_POOL, RecordedLayers)
-    found = errors(served, recorded("rtx-4090-llama-3.1-8b"), metric)
+    observed = errors(served, recorded("rtx-4090-llama-3.1-8b"), metric)
     assert served.preemptions > 100
-    assert max(map(abs, found.values())) < TOLERANCE, found
+    assert max(map(abs, observed.values())) < TOLERANCE, observed
 
 
 @pytest.mark.parametrize(("name", "hardware", "slots", "pool"), RUNS)
@@ -126,8 +126,8 @@ def test_latencies_are_within_a_fifth_per_token_and_three_tenths_to_the_first_at
     """A queue adds up what steps are off by, and attention was not measured on either card."""
     served, measured = simulated(name, hardware, slots, pool), recorded(name)
     for metric, most in (("tpot", TOLERANCE), ("ttft", 1.5 * TOLERANCE)):
-        found = errors(served, measured, metric)
-        assert max(map(abs, found.values())) < most, (metric, found)
+        observed = errors(served, measured, metric)
+        assert max(map(abs, observed.values())) < most, (metric, observed)
 
 
 def test_a_smaller_pool_preempts_more_and_keeps_requests_waiting_longer() -> None:

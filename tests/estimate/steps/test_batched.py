@@ -52,15 +52,15 @@ def test_drafts_are_part_of_steps_and_prefills() -> None:
 
 
 def test_some_members_are_priced_as_among_all() -> None:
-    members, places = pricers(PLAIN, machine()), np.array([7, 2, 11])
+    members, indices = pricers(PLAIN, machine()), np.array([7, 2, 11])
     family = Family(members)
-    assert list(family.of(places).step_s(STEPS["mixed"])) == list(family.step_s(STEPS["mixed"])[places])
+    assert list(family.of(indices).step_s(STEPS["mixed"])) == list(family.step_s(STEPS["mixed"])[indices])
 
 
 def test_weights_are_priced_once_each_and_so_is_attention() -> None:
     family = Family(pricers(PLAIN, machine()))
-    with patch("advisor.estimate.steps.pricer.price", wraps=price) as asked:
+    with patch("advisor.estimate.steps.pricer.price", wraps=price) as priced:
         family.step_s(STEPS["decode"])
-        assert asked.call_count == 3 + 4, "three ways to store weights; two kernels over two caches"
+        assert priced.call_count == 3 + 4, "three ways to store weights; two kernels over two caches"
         family.step_s(STEPS["decode"])
-        assert asked.call_count == 3 + 4
+        assert priced.call_count == 3 + 4

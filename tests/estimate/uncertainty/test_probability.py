@@ -24,8 +24,8 @@ def values(draw: st.DrawFn) -> Value:
 
 
 @given(values(), positive, positive, st.booleans())
-def test_a_looser_limit_is_never_less_likely_kept(value: Value, one: float, other: float, higher: bool) -> None:
-    tight, loose = (max(one, other), min(one, other)) if higher else (min(one, other), max(one, other))
+def test_a_looser_limit_is_never_less_likely_kept(value: Value, first: float, other: float, higher: bool) -> None:
+    tight, loose = (max(first, other), min(first, other)) if higher else (min(first, other), max(first, other))
     chances = [probability_of_meeting(value, limit, higher_is_better=higher) for limit in (tight, loose)]
     assert 0 <= chances[0] <= chances[1] <= 1
 
@@ -60,10 +60,10 @@ def test_no_loss_keeps_a_limit_of_zero() -> None:
 
 
 @given(st.lists(values(), min_size=1, max_size=5), st.floats(0.0, 1e6), st.booleans())
-def test_many_at_once_are_as_likely_as_one_by_one(known: list[Value], limit: float, higher: bool) -> None:
-    low, middle, high = (np.array([getattr(value, end) for value in known]) for end in ("low", "value", "high"))
+def test_many_at_once_are_as_likely_as_one_by_one(numbers: list[Value], limit: float, higher: bool) -> None:
+    low, middle, high = (np.array([getattr(value, end) for value in numbers]) for end in ("low", "value", "high"))
     together = probabilities_of_meeting(low, middle, high, limit, higher_is_better=higher)
-    alone = [probability_of_meeting(value, limit, higher_is_better=higher) for value in known]
+    alone = [probability_of_meeting(value, limit, higher_is_better=higher) for value in numbers]
     assert together == pytest.approx(alone, abs=1e-9)
 
 
@@ -71,8 +71,8 @@ def test_limits_on_times_share_their_error_and_memory_and_quality_have_their_own
     chances = {"ttft_ms_p95": 0.7, "tpot_ms_p95": 0.6, "memory_gib_per_device": 0.9, "quality_loss_pct": 0.5}
     assert joint_probability(chances) == pytest.approx(0.6 * 0.9 * 0.5)
     assert joint_probability({}) == 1.0
-    each = joint_probabilities({limit: np.full(3, chance) for limit, chance in chances.items()}, 3)
-    assert each == pytest.approx([joint_probability(chances)] * 3)
+    columns = joint_probabilities({limit: np.full(3, chance) for limit, chance in chances.items()}, 3)
+    assert columns == pytest.approx([joint_probability(chances)] * 3)
 
 
 @given(st.dictionaries(st.sampled_from(["ttft_ms_p95", "throughput_tok_s", "memory_gib_per_device"]), st.floats(0, 1)))
