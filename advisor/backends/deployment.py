@@ -1,6 +1,6 @@
-"""The engine-neutral description of one way to run a model: what techniques rewrite and the estimator prices.
+"""The engine-neutral description of one way to run a model: techniques change it, the estimator prices it.
 
-A deployment says what, never how long or how much: times and sizes are the estimator's.
+It holds choices only, no times and no sizes: those are the estimator's.
 """
 
 from dataclasses import dataclass, field
@@ -56,32 +56,33 @@ class BatchPolicy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How matrices are stored. `format` is one of the names in `advisor.profiles.formats`."""
+    """How weight matrices are stored."""
 
     format: str
+    """A name in `advisor.profiles.formats`."""
     group_size: int | None = None
     """Weights per scale along the input dimension; `None` for one scale per output channel or none at all."""
     kept_kinds: frozenset[str] = frozenset({"embedding", "head"})
-    """Kinds of matrices that stay in the model's own format."""
+    """Kinds of matrices that are not stored in `format`."""
     kept_format: str | None = None
-    """What those are stored in where it is not the model's own format."""
+    """Format of those; `None` for the model's own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """What a token sees where it does not see everything: in blocks, so that those in which nobody sees anything are skipped."""
+    """A block-sparse attention mask (Longformer, arXiv 2004.05150; BigBird, arXiv 2007.14062). Fully masked blocks are not computed."""
 
     window: int
-    """Newest tokens, itself included."""
+    """Newest tokens that each token attends to, itself included."""
     global_tokens: int = 0
-    """Tokens at the start that everyone sees."""
+    """First tokens of the sequence, to which all later ones attend."""
     random_blocks: int = 0
-    """Blocks that each block of queries sees besides."""
+    """Further blocks for each block of queries, drawn at random."""
     block_tokens: int = 64
 
     @property
     def seen_tokens(self) -> int:
-        """Tokens that one sees at the most."""
+        """Most tokens that a token attends to."""
         return self.window + self.global_tokens + self.random_blocks * self.block_tokens
 
 
@@ -91,14 +92,14 @@ class Attention:
 
     backend: AttentionBackend = AttentionBackend.EAGER
     window: int | None = None
-    """Newest tokens that a token sees, itself included, where that is fewer than the model's own; `None` leaves the model as it is."""
+    """Newest tokens that each token attends to, itself included; `None` for the model's own mask. Shorter windows of layers stay."""
     pattern: Pattern | None = None
-    """What a token sees of a cache that keeps everything; `None` for all of it."""
+    """Block-sparse mask over a cache that evicts nothing; `None` for dense attention."""
 
 
 @dataclass(frozen=True, slots=True)
 class KvCache:
-    """Where keys and values of past tokens live."""
+    """How keys and values of past tokens are stored."""
 
     layout: KvLayout = KvLayout.CONTIGUOUS
     block_tokens: int = 0
@@ -106,45 +107,48 @@ class KvCache:
     format: str = "bf16"
     """`bf16`, `fp8`, `int8` or `int4`; scales per token and head where the format needs them."""
     window: int | None = None
-    """Newest tokens that stay, the one being computed included; `None` keeps all that the model may see."""
+    """Newest tokens that are retained, the current one included; `None` to evict nothing that the model attends to."""
     sink_tokens: int = 0
-    """Tokens from the start of a sequence that stay beside the window, at their places within the cache."""
+    """First tokens of a sequence that are retained in addition to the window (StreamingLLM, arXiv 2309.17453)."""
     prefix_reuse: bool = False
-    """Whether requests that begin alike share the full blocks of what they have in common."""
+    """Whether requests with a common prefix share its full blocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """How the next tokens are found."""
+    """How output tokens are decoded."""
 
     method: DecodeMethod = DecodeMethod.PLAIN
     draft_tokens: int = 0
-    """Positions proposed and verified in one step."""
+    """Draft tokens proposed and verified in one step."""
     acceptance: float = 0.0
-    """Expected share of proposed positions accepted, each given the one before; 0 without speculation."""
+    """Expected probability that a draft token is accepted, given that the one before was; 0 without speculation."""
     acceptance_spread: tuple[float, float] = (0.0, 0.0)
     """90 % range of the acceptance."""
     draft_model: ModelSpec | None = None
+    """Architecture of the draft model."""
     draft_folder: str | None = None
+    """Folder with its weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batching:
-    """Which requests share a step."""
+    """How requests are scheduled into steps."""
 
     policy: BatchPolicy = BatchPolicy.STATIC
     max_sequences: int = 1
+    """Most sequences in one step (vLLM: `max_num_seqs`)."""
     token_budget: int = 0
-    """Most tokens in one step; 0 for the engine's usual number."""
+    """Most tokens in one step (vLLM: `max_num_batched_tokens`); 0 for the engine's default."""
     wait_steps: float = 0.0
-    """Decoding steps that a request waits before the scheduler looks at it, on average: polling intervals, held batches."""
+    """Mean delay, in decoding steps, until the scheduler sees a new request: polling intervals, delayed batches."""
     chunked: bool = True
-    """Whether continuous batches cut prompts into chunks that fill a step; else a prompt that is too long has a step to itself."""
+    """Whether continuous batching splits prompts into chunks that fill the step; else a prompt over the budget gets a step of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parallel:
-    """How a model is spread over devices. The product is the number of devices."""
+    """Degrees of parallelism. Their product is the number of devices."""
 
     tensor: int = 1
     pipeline: int = 1
@@ -154,7 +158,7 @@ class Parallel:
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """A model and one choice for each slot."""
+    """A model and one record of choices for each aspect of running it."""
 
     model: ModelSpec
     weights: Weights
@@ -167,11 +171,11 @@ class Deployment:
 
     @property
     def decoding_positions(self) -> int:
-        """Tokens of a step in which every slot decodes, drafts included."""
+        """Tokens of a step in which every slot decodes, draft tokens included."""
         return self.batching.max_sequences * (self.decoding.draft_tokens + 1)
 
     def with_record(self, name: str, record: Any) -> "Deployment":
-        """The same with another record in the field `name`. A search makes tens of thousands, and `replace` takes twice as long."""
+        """A copy with `record` in the field `name`. Faster than `dataclasses.replace`: a search makes tens of thousands of copies."""
         return Deployment(
             self.model,
             record if name == "weights" else self.weights,
@@ -185,7 +189,7 @@ class Deployment:
 
 
 def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None = None, engine: str = "advisor") -> Deployment:
-    """The unmodified model: its own weight format, eager attention, contiguous cache, static batches, plain decoding."""
+    """The unmodified model: its own weight format, eager attention, a contiguous cache, static batching, plain decoding."""
     return Deployment(
         model=model,
         weights=Weights(format=model.weight_format),
@@ -198,26 +202,29 @@ def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None 
 
 @dataclass(frozen=True, slots=True)
 class CacheRetention:
-    """The next token sees the `first` tokens and the newest `window`, itself included."""
+    """Which tokens a cache retains: the `first` ones and the newest `window`, the current one included."""
 
     window: int
     first: int = 0
 
     def front_blocks(self, block_tokens: int) -> int:
-        """Blocks that hold the first tokens and never leave."""
+        """Blocks of the first tokens, which are never evicted."""
         return -(-self.first // block_tokens)
 
     def evicted(self, tokens: int, block_tokens: int) -> int:
-        """Tokens, in whole blocks after the front, that the one at place `tokens` and all later ones see no more."""
+        """Tokens, in whole blocks after the front ones, that the token at position `tokens` and later ones no longer attend to."""
         unseen = max(tokens - self.window + 1, 0) // block_tokens
         return max(unseen - self.front_blocks(block_tokens), 0) * block_tokens
 
     def blocks(self, tokens: int, block_tokens: int, new: int = 1) -> int:
-        """Most blocks that a sequence of `tokens` tokens holds while `new` of them are written together."""
+        """Most blocks of a sequence of `tokens` tokens while the last `new` of them are written in one step."""
         span = self.window - 1 + new
         most = self.front_blocks(block_tokens) + (span + block_tokens - 2) // block_tokens + 1
         return min(-(-tokens // block_tokens), most)
 
-    def rerotation(self, place: int) -> int:
-        """Places between where a token that reads the cache from `place` stands and its place within the cache (arXiv 2309.17453)."""
-        return max(place - (self.first + self.window - 1), 0) if self.first else 0
+    def rerotation(self, position: int) -> int:
+        """How far the rotary position of a query at `position` moves back when positions are those within the cache.
+
+        StreamingLLM (arXiv 2309.17453), section 3.2; 0 for a cache without first tokens.
+        """
+        return max(position - (self.first + self.window - 1), 0) if self.first else 0

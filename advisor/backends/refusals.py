@@ -1,4 +1,4 @@
-"""Reasons to refuse that several techniques share."""
+"""Reasons to refuse that several techniques share. Each function returns a sentence for the user, or `None` where it has no objection."""
 
 from advisor.backends.deployment import Deployment, KvLayout
 from advisor.profiles.architectures.layers import LatentAttention, SelfAttention
@@ -7,7 +7,7 @@ from advisor.profiles.request import Load, Request
 
 
 def not_quantisable(deployment: Deployment, format: str) -> str | None:
-    """Why this engine cannot store this checkpoint's weights in `format`."""
+    """Why the engine cannot store the checkpoint's weights in `format`."""
     native = deployment.model.weight_format
     if native not in ("bf16", "fp16", "fp32"):
         return f"The checkpoint is already in {native}; a second rounding would add to the first."
@@ -18,15 +18,15 @@ def not_quantisable(deployment: Deployment, format: str) -> str | None:
 
 
 def head_not_quantisable(deployment: Deployment) -> str | None:
-    """Why the output head cannot be stored in few bits too."""
+    """Why the output head cannot be quantised."""
     if deployment.model.head is None:
-        return "The output head is the embedding, which stays as it is; only a head of its own can be rounded."
+        return "The output head is the embedding, which is not quantised; only a head of its own can be."
     engine = load_engine(deployment.engine)
-    return None if engine.rounds_head else f"{engine.name} {engine.versions} keeps the output head as it is."
+    return None if engine.rounds_head else f"{engine.name} {engine.versions} does not quantise the output head."
 
 
 def not_cacheable(deployment: Deployment, format: str) -> str | None:
-    """Why keys and values cannot be kept in `format`: a latent cache, an engine without the format, no cache at all."""
+    """Why keys and values cannot be stored in `format`: a latent cache, an engine without the format, no cache at all."""
     latent = next((layer.mixer for layer in deployment.model.layers if isinstance(layer.mixer, LatentAttention)), None)
     if latent is not None:
         return f"The cache is latent: {latent.kv_rank} + {latent.rope_dim} elements a token already; {format} scales per head do not apply."
@@ -37,14 +37,17 @@ def not_cacheable(deployment: Deployment, format: str) -> str | None:
 
 
 def without_attention(deployment: Deployment) -> str | None:
-    """Why a technique of attention or its cache does not apply."""
+    """Why techniques of attention and of the KV cache do not apply: the model has no softmax attention."""
     if deployment.model.attention_layers:
         return None
     return f"The model has no softmax attention in its {len(deployment.model.layers)} layers."
 
 
 def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int) -> str | None:
-    """Why no token should see or keep only `seen` of the others by the technique `name`."""
+    """Why the technique `name`, by which a token attends to at most `seen` others, is not applied.
+
+    It changes what the model computes, so that it is applied only where the request names it.
+    """
     engine, context = load_engine(deployment.engine), request.workload.longest_tokens
     if name not in engine.narrows:
         return f"{engine.name} {engine.versions} does not run {name}."
@@ -57,9 +60,9 @@ def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int)
 
 
 def not_evictable(deployment: Deployment) -> str | None:
-    """Why blocks cannot leave this cache."""
+    """Why blocks of this cache cannot be evicted."""
     if deployment.kv.layout != KvLayout.PAGED:
-        return "A contiguous cache has no blocks to give back: it needs kv-paged."
+        return "A contiguous cache has no blocks to evict: it needs kv-paged."
     if deployment.attention.window is not None:
         return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."
     if deployment.attention.pattern is not None:
@@ -68,14 +71,14 @@ def not_evictable(deployment: Deployment) -> str | None:
 
 
 def own_window(deployment: Deployment) -> int | None:
-    """The longest window of the model's layers, in tokens; `None` where one of them sees everything."""
+    """The longest attention window of the model's layers, in tokens; `None` where a layer has full attention."""
     mixers = [layer.mixer for layer in deployment.model.attention_layers]
     windows = [mixer.window for mixer in mixers if isinstance(mixer, SelfAttention | LatentAttention)]
     return None if None in windows else max((window for window in windows if window is not None), default=None)
 
 
 def not_speculative(request: Request, deployment: Deployment, method: str) -> str | None:
-    """Why proposed tokens cannot be verified here."""
+    """Why speculative decoding by `method` does not apply."""
     recurrent = len(deployment.model.recurrent_layers)
     if recurrent:
         return f"{recurrent} layers keep a recurrent state, which cannot be rolled back when a proposal is rejected."
@@ -88,7 +91,7 @@ def not_speculative(request: Request, deployment: Deployment, method: str) -> st
 
 
 def nothing_to_batch(request: Request, deployment: Deployment, step_tokens: int) -> str | None:
-    """Why batches that change at every step, of so many tokens, gain nothing."""
+    """Why continuous batching in steps of `step_tokens` tokens gains nothing."""
     workload = request.workload
     if workload.load is Load.CLOSED and workload.concurrency == 1:
         return "Only one request is in flight: there is nothing to batch it with."
@@ -99,6 +102,6 @@ def nothing_to_batch(request: Request, deployment: Deployment, step_tokens: int)
 
 
 def attention_not_ours(deployment: Deployment) -> str | None:
-    """Why the engine's attention kernels cannot be chosen."""
+    """Why the attention backend cannot be chosen: the engine does that itself."""
     engine = load_engine(deployment.engine)
     return None if engine.chooses_attention else f"{engine.name} {engine.versions} chooses its attention kernels by its own rules."

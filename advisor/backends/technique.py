@@ -1,4 +1,4 @@
-"""What every technique answers: when it refuses, what it changes on paper, what it costs in quality, how it is applied."""
+"""The contract of a technique: when it refuses, what it changes, what it costs in quality, how it is applied to a loaded model."""
 
 import math
 from abc import abstractmethod
@@ -13,12 +13,12 @@ from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.evidence import Evidence, Prior
 from advisor.profiles.request import Request
 
-if TYPE_CHECKING:  # a session holds torch modules; planning must not load them
+if TYPE_CHECKING:  # a loaded model holds torch modules, and planning does not load torch
     from advisor.backends.model.loaded_model import LoadedModel
 
 
 class Slot(IntEnum):
-    """One choice each; the order is the order of application."""
+    """Aspects of a deployment. A plan has at most one technique for each, applied in this order."""
 
     ARCHITECTURE = 0
     WEIGHTS = 1
@@ -54,9 +54,9 @@ _RECORDS = {
 
 @dataclass(frozen=True, slots=True)
 class QualityEffect:
-    """Expected perplexity increase over the unmodified model in percent, with its 90 % range and where it comes from.
+    """Expected increase of perplexity over the unmodified model in percent, with its 90 % range and its sources.
 
-    Where `tasks` names benchmarks, it is the share of their accuracy that is lost.
+    Where `tasks` names benchmarks, the relative loss of accuracy on them instead.
     """
 
     loss_pct: float = 0.0
@@ -64,14 +64,14 @@ class QualityEffect:
     high_pct: float = 0.0
     sources: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
-    """What it was measured on."""
+    """Benchmarks that it was measured on; none for perplexity."""
 
 
 LOSSLESS = QualityEffect()
 
 
 def added(effects: Sequence[QualityEffect]) -> QualityEffect:
-    """The losses added; the ranges as if they were independent."""
+    """The sum of the losses; the ranges are combined as those of independent errors."""
     if not effects:
         return LOSSLESS
     loss = sum(effect.loss_pct for effect in effects)
@@ -84,70 +84,85 @@ def added(effects: Sequence[QualityEffect]) -> QualityEffect:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A request on a shipped model that a technique accepts, or refuses with a sentence that holds `says`."""
+    """A test of `Technique.refuse`: a request on a shipped model, and whether it is accepted."""
 
     model: str
     workload: tuple[int, int, int]
     """Prompt tokens, output tokens, concurrency."""
     accepted: bool
     says: str = ""
+    """Part of the sentence with which it is refused."""
     after: tuple[str, ...] = ()
-    """Techniques already in the deployment when the question is put."""
+    """Techniques that are in the deployment before."""
     required: bool = False
-    """Whether the request names the technique as one that must be in."""
+    """Whether the request requires the technique by name."""
     shared_prefix_tokens: int | None = None
 
 
 @dataclass(frozen=True)
 class Technique:
-    """One way to change a deployment. Subclasses are frozen dataclasses whose fields are their options."""
+    """One way to change a deployment.
+
+    Subclasses are frozen dataclasses; their fields are the technique's options, each with a default of type int, bool or str. The
+    docstring has four parts, which `advisor explain` shows: what the technique does, `Helps when:`, `Hurts when:`, `Source:`.
+
+    Arguments that several methods take:
+
+    request: The question: its workload (tokens of prompts and outputs, load) and limits.
+    deployment: The deployment before this technique, with those of earlier slots in it.
+    evidence: Published losses of quality and acceptance rates.
+    session: The model in memory, with the techniques of earlier slots applied.
+    """
 
     name: ClassVar[str]
+    """As users write it: the module's name with dashes."""
     slot: ClassVar[Slot]
     sources: ClassVar[tuple[str, ...]]
+    """Papers and pages, as `arxiv:2309.06180`."""
     cases: ClassVar[tuple[Case, ...]]
+    """At least one accepted and one refused request; they are the technique's tests."""
     covers: ClassVar[tuple[str, ...]] = ()
-    """Techniques of the slot, named after it, that a search need not try where this one is taken: it is never worse than they are."""
+    """Techniques of the same slot that are never better than this one: a search does not try them where this one is not refused."""
 
     @abstractmethod
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """A sentence with the numbers that rule the technique out here, or `None`."""
+        """Why the technique cannot or should not be applied: one sentence with the numbers, or `None` to accept."""
 
     def change(self, record: Any, /) -> Any:
         """The record of the technique's slot, with the technique in it.
 
         `record` is the part of a deployment that `Slot.record` names: a `Weights`, `Attention`, `KvCache`, `Decoding` or `Batching`.
-        Must not change anything else. Techniques that need the rest of the deployment override `sketch` and `apply` instead.
+        Techniques that need the rest of the deployment override `sketch` and `apply` instead.
         """
         raise NotImplementedError(f"{type(self).__name__} implements neither `change` nor `sketch` and `apply`")
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
-        """The deployment with this technique in its slot. Called only where `refuse` returned `None`.
+        """The deployment with this technique in it, by default with `change` of the slot's record.
 
-        Pure: no file is read but the published evidence, and no time or size is computed.
+        Called only where `refuse` returned `None`. Pure: no file is read but the published evidence, no time or size is computed.
         """
         return deployment.with_record(self.slot.record, self.change(getattr(deployment, self.slot.record)))
 
     @abstractmethod
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """What the technique is expected to cost in quality, until it is measured."""
+        """The expected loss of quality by this technique alone; `LOSSLESS` where outputs do not change."""
 
     def apply(self, session: "LoadedModel") -> "LoadedModel":
-        """The loaded model with the same change, by default `change` of the record of its slot.
+        """The loaded model with the same change as `sketch`, by default with `change` of the slot's record.
 
-        Techniques that change modules or load more (quantised weights, a draft model) override it. Raises `AdvisorError` where the
-        machine lacks what the technique needs.
+        Techniques that replace modules or load more (quantised weights, a draft model) override it; torch is imported inside. Raises
+        `AdvisorError` where the machine lacks what the technique needs.
         """
         return replace(session, **{self.slot.record: self.change(getattr(session, self.slot.record))})
 
     def variants(self) -> "tuple[Technique, ...]":
-        """The settings of this technique that a search tries; just itself unless overridden."""
+        """The settings of options that a search tries, by default this one alone."""
         return (self,)
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A technique's docstring, taken apart: what it does, when it helps, when it hurts, where it comes from."""
+    """The four parts of a technique's docstring, and its options with their values as text."""
 
     does: str
     helps_when: str
@@ -171,17 +186,20 @@ def explanation(technique: Technique) -> Explanation:
 
 
 def quality_prior(evidence: Evidence, model: ModelSpec, effect: str) -> QualityEffect:
-    """The published loss of `effect` on models of this size, trained on as many tokens."""
+    """The published loss of `effect` on models of about as many parameters.
+
+    `effect` is a key of the evidence tables, as `kv:fp8`. Raises `AssertionError` where nothing was published for it.
+    """
     prior = evidence.quality(effect, model.parameters, model=model.id)
     assert prior is not None, f"no published quality for {effect}"
     return QualityEffect(prior.middle, prior.low, prior.high, prior.sources, prior.tasks)
 
 
 def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str, *, reach: int, longest: int) -> QualityEffect:
-    """The published loss of `effect` for a reach of so many tokens: that loss as the worst, nothing as the best.
+    """The loss of `effect` where each token attends to at most `reach` tokens and sequences have up to `longest`.
 
-    What was published are sequences of which most was out of reach. The first `reach` tokens of the longest sequence miss nothing:
-    the log-likelihood that is lost is taken to be in proportion to the share of the others.
+    Published losses are of sequences much longer than the reach. The first `reach` tokens of a sequence lose nothing, so the loss of
+    log-likelihood is scaled by the share of the others; the range goes from no loss to the published upper end.
     """
     prior = quality_prior(evidence, model, effect)
     share = max(1 - reach / longest, 0.0)
@@ -190,7 +208,7 @@ def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str, *, reach
 
 @lru_cache(maxsize=64)
 def acceptance_prior(evidence: Evidence, effect: str) -> Prior:
-    """The published share of drafted positions that is accepted."""
+    """The published probability that a draft token is accepted, given that the one before was."""
     prior = evidence.acceptance(effect)
     assert prior is not None, f"no published acceptance for {effect}"
     return prior

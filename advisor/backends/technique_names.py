@@ -1,4 +1,4 @@
-"""Techniques as people type them: a name, and options after a colon, as `kv-window:window=128`."""
+"""Techniques as text: a name, and options after a colon, as in `kv-window:window=128`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -13,25 +13,25 @@ Option = int | bool | str
 
 
 @dataclass(frozen=True, slots=True)
-class TechniqueWord:
-    """One technique with the options that were given; the others are free."""
+class TechniqueSpec:
+    """A technique by name, with the options that were given. A search may set the others."""
 
     name: str
     options: tuple[tuple[str, Option], ...] = ()
 
     def __str__(self) -> str:
-        """The word in full, as a plan keeps it."""
-        told = ",".join(f"{option}={str(value).lower() if isinstance(value, bool) else value}" for option, value in self.options)
-        return f"{self.name}:{told}" if told else self.name
+        """The canonical text, as plan files write it: options by their whole names, in the order of the technique's fields."""
+        options = ",".join(f"{option}={str(value).lower() if isinstance(value, bool) else value}" for option, value in self.options)
+        return f"{self.name}:{options}" if options else self.name
 
 
-def technique_word(text: str) -> TechniqueWord:
-    """Read one word. An option may be shortened to its first letters where no other begins so, and have dashes for underscores.
+def parse_technique(text: str) -> TechniqueSpec:
+    """Parse `text`. An option may be abbreviated to an unambiguous prefix, and may have dashes for underscores.
 
-    Raises `AdvisorError`: `unknown-technique`; `technique-option` for an option that the technique does not take; `usage` for what is
-    no option at all.
+    Raises `AdvisorError`: `unknown-technique`; `technique-option` for an option that the technique does not take; `usage` for text
+    that is not an option.
 
-    >>> str(technique_word("kv-sinks:first=4,window=124"))
+    >>> str(parse_technique("kv-sinks:first=4,window=124"))
     'kv-sinks:first_tokens=4,window=124'
     """
     name, colon, rest = text.strip().partition(":")
@@ -40,20 +40,20 @@ def technique_word(text: str) -> TechniqueWord:
         raise _unreadable(f"`{text}` names no option after its colon", technique)
     given = dict(_pair(pair.strip(), text, technique) for pair in rest.split(",") if pair.strip())
     by_name(name, dict(given))
-    return TechniqueWord(name, tuple((field.name, given[field.name]) for field in fields(technique) if field.name in given))
+    return TechniqueSpec(name, tuple((field.name, given[field.name]) for field in fields(technique) if field.name in given))
 
 
-def full_words(texts: Iterable[str]) -> tuple[str, ...]:
-    """Words as a request holds them: every option by its whole name, each word once. Raises as `technique_word` does."""
-    return tuple(dict.fromkeys(str(technique_word(text)) for text in texts))
+def canonical_specs(texts: Iterable[str]) -> tuple[str, ...]:
+    """The canonical text of each, duplicates removed. Raises as `parse_technique` does."""
+    return tuple(dict.fromkeys(str(parse_technique(text)) for text in texts))
 
 
 def settings_of(kind: type[Technique], request: Request) -> tuple[Technique, ...]:
-    """The settings of a technique that answer a request: those that a search tries, with the options that the request asks for."""
+    """The variants of a technique that a search tries for `request`, with the options that the request gives."""
     variants = kind().variants()
-    words = [word for word in request.require if technique_in(word) == kind.name]
-    asked = dict(technique_word(words[0]).options) if words else {}
-    return tuple(dict.fromkeys(replace(variant, **asked) for variant in variants)) if asked else variants
+    specs = [text for text in request.require if technique_in(text) == kind.name]
+    options = dict(parse_technique(specs[0]).options) if specs else {}
+    return tuple(dict.fromkeys(replace(variant, **options) for variant in variants)) if options else variants
 
 
 def _pair(pair: str, text: str, technique: Technique) -> tuple[str, Option]:
@@ -65,14 +65,14 @@ def _pair(pair: str, text: str, technique: Technique) -> tuple[str, Option]:
 
 
 def _whole_name(option: str, technique: Technique) -> str:
-    """The option that begins so, where there is just one; else the text itself, which is then refused."""
-    known = [field.name for field in fields(technique)]
-    begun = [name for name in known if name.startswith(option)]
-    return begun[0] if option not in known and len(begun) == 1 else option
+    """The one option of which `option` is a prefix; else `option` itself, which is then refused."""
+    names = [field.name for field in fields(technique)]
+    matches = [name for name in names if name.startswith(option)]
+    return matches[0] if option not in names and len(matches) == 1 else option
 
 
 def _value(text: str) -> Option:
-    """A number, true or false, or the text itself."""
+    """`text` as an int or a bool where it is one."""
     return int(text) if text.removeprefix("-").isdecimal() else {"true": True, "false": False}.get(text.lower(), text)
 
 
@@ -83,5 +83,5 @@ def _unreadable(message: str, technique: Technique) -> AdvisorError:
 
 
 def _example(technique: Technique) -> str:
-    """The technique with its options as one would type them."""
-    return str(TechniqueWord(technique.name, tuple((field.name, getattr(technique, field.name)) for field in fields(technique))))
+    """The technique with all its options, as text."""
+    return str(TechniqueSpec(technique.name, tuple((field.name, getattr(technique, field.name)) for field in fields(technique))))

@@ -38,10 +38,10 @@ def command(output: Output, model: str, techniques: tuple[str, ...], text: Path 
 
 
 def _chosen(word: str) -> "Chosen":
-    """`kv-window:window=128` as a technique with its options. Raises as `technique_word` does."""
+    """`kv-window:window=128` as a technique with its options. Raises as `parse_technique` does."""
     # Imported here because it loads every technique.
     from advisor.backends.processes.jobs import Chosen
-    from advisor.backends.technique_names import technique_word
+    from advisor.backends.technique_names import parse_technique
 
-    read = technique_word(word)
+    read = parse_technique(word)
     return Chosen(name=read.name, options=dict(read.options))

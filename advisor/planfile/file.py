@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from advisor.backends.technique_names import full_words
+from advisor.backends.technique_names import canonical_specs
 from advisor.planfile.decision import Apply, PlanPart
 from advisor.planfile.sections import (
     PlanLimits,
@@ -118,6 +118,6 @@ def _request(plan: PlanFile) -> Request:
         limits=Limits(**{limit: asked.bound(limit) for limit in LIMITS}),
         prefer=asked.prefer,
         devices=max(plan.machine.gpus, 1),
-        require=full_words(asked.require),
+        require=canonical_specs(asked.require),
         forbid=asked.forbid,
     )

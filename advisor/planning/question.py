@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from advisor.backends.technique import Slot
-from advisor.backends.technique_names import full_words
+from advisor.backends.technique_names import canonical_specs
 from advisor.backends.techniques import by_name
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
@@ -89,7 +89,7 @@ def _with_rate(limits: Limits, request_rate_per_s: float | None) -> Limits:
 
 def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     """The request behind a question, lengths filled in as for a chat. Raises `AdvisorError` for what contradicts itself."""
-    required = full_words(question.require)
+    required = canonical_specs(question.require)
     _check_techniques(required, question.forbid)
     longest = _longest(question, model)
     prompt, output = _lengths(question, longest)

@@ -1,4 +1,4 @@
-"""Every technique, in order of application. To add one: write its file, then name it here."""
+"""Every technique, in order of application. To add one: write its file, then list it here."""
 
 import dataclasses
 from difflib import get_close_matches
@@ -51,10 +51,10 @@ def by_name(name: str, options: dict[str, object] | None = None, *, field: str =
     for technique in TECHNIQUES:
         if technique.name == name:
             return _with_options(technique, options or {}, field)
-    known = [technique.name for technique in TECHNIQUES]
-    near = get_close_matches(name, known, n=3)
-    meant = (f"did you mean {', '.join(near)}?",) if near else ()
-    help_lines = (*meant, f"choose from {', '.join(known)}")
+    names = [technique.name for technique in TECHNIQUES]
+    near = get_close_matches(name, names, n=3)
+    suggestion = (f"did you mean {', '.join(near)}?",) if near else ()
+    help_lines = (*suggestion, f"choose from {', '.join(names)}")
     raise AdvisorError(
         "unknown-technique",
         f"unknown technique `{name}`",
@@ -82,7 +82,7 @@ def _with_options(technique: type[Technique], options: dict[str, object], field:
 
 
 def _example(technique: type[Technique]) -> tuple[str, ...]:
-    """What to type, for a technique with options."""
+    """An example of an option as text."""
     return tuple(f"write {technique.name}:{field.name}={field.default}" for field in dataclasses.fields(technique)[:1])
 
 
@@ -96,11 +96,11 @@ def _kind(field: dataclasses.Field[object]) -> str:
 
 
 def _least(field: dataclasses.Field[object]) -> int:
-    """Counts and sizes begin at one; a field whose metadata has `least` says otherwise."""
+    """Smallest value of an int option: 1, or what the field's metadata gives as `least`."""
     least: int = field.metadata.get("least", 1)
     return least
 
 
 def options_of(technique: Technique) -> dict[str, object]:
-    """A technique's options by name, as a plan file holds them."""
+    """A technique's options by name, as a plan file writes them."""
     return {name: getattr(technique, name) for name in (field.name for field in dataclasses.fields(technique))}

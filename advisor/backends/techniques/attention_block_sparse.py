@@ -1,4 +1,4 @@
-"""Attention to a pattern of blocks."""
+"""Block-sparse attention."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -11,17 +11,17 @@ from advisor.profiles.evidence import Evidence
 from advisor.profiles.request import Request
 
 BLOCKS = (16, 32, 64, 128)
-"""Sizes of a block that the kernels know."""
+"""Block sizes, in tokens, that the kernels support."""
 RANDOM_BLOCKS = 3
-"""As BigBird has them (arXiv 2007.14062, table 8)."""
+"""Per block of queries, as in BigBird (arXiv 2007.14062, table 8)."""
 
 
 @dataclass(frozen=True)
 class AttentionBlockSparse(Technique):
-    """Lets every token see a window, the first tokens and, if wanted, random blocks; the cache keeps everything.
+    """Restricts attention to a window, the first tokens and optionally random blocks; nothing is evicted from the cache.
 
-    Helps when: prompts are long: blocks that nobody sees are neither multiplied nor read.
-    Hurts when: the model was not trained so: what lies outside the pattern cannot be recalled.
+    Helps when: prompts are long: fully masked blocks are neither multiplied nor read.
+    Hurts when: the model was not trained with the pattern: what lies outside it cannot be recalled.
     Source: Longformer (arXiv 2004.05150) for window and global tokens; BigBird (arXiv 2007.14062) for random blocks.
     """
 
@@ -43,11 +43,11 @@ class AttentionBlockSparse(Technique):
 
     @property
     def pattern(self) -> Pattern:
-        """The options as a deployment describes them."""
+        """The options as the deployment's record."""
         return Pattern(self.window, self.global_tokens, self.random_blocks, self.block_tokens)
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses sequences that the pattern covers, layers with windows or compressed keys, and whoever did not ask for it."""
+        """Refuses sequences that the pattern covers, layers with windows or compressed keys, and requests that do not name it."""
         if self.block_tokens not in BLOCKS:
             return f"A block has {', '.join(map(str, BLOCKS))} tokens, not {self.block_tokens}."
         sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.pattern.seen_tokens)
@@ -58,14 +58,14 @@ class AttentionBlockSparse(Technique):
         return f"{own} layers have windows of their own or compressed keys; a pattern replaces full attention." if own else None
 
     def change(self, attention: Attention, /) -> Attention:
-        """Every layer with this pattern."""
+        """Attention of every layer under the pattern."""
         return replace(attention, pattern=self.pattern)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Published scores of models that were not trained so, on prompts of which each token saw first and newest ones."""
+        """Published scores of models not trained with the pattern, whose tokens attended to the first and the newest ones."""
         longest, reach = request.workload.longest_tokens, self.pattern.seen_tokens
         return forgetting_prior(evidence, deployment.model, "attention:local-global", reach=reach, longest=longest)
 
     def variants(self) -> tuple[Technique, ...]:
-        """As Longformer has it, and with BigBird's random blocks."""
+        """Longformer's pattern, and the same with BigBird's random blocks."""
         return (AttentionBlockSparse(), AttentionBlockSparse(random_blocks=RANDOM_BLOCKS))

@@ -1,4 +1,4 @@
-"""The fastest exact attention."""
+"""The fastest exact attention backend."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,9 +13,9 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class AttentionFlash(Technique):
-    """Computes attention the fastest of all exact ways that the machine has, chosen for each shape by timing them once.
+    """Computes attention by the fastest exact backend of the machine, chosen for each shape by timing every backend once.
 
-    Helps when: what is fastest differs by shape: fused kernels win on long prompts, batched products on many short sequences.
+    Helps when: the fastest backend differs by shape: fused kernels win on long prompts, batched products on many short sequences.
     Hurts when: a run is so short that the few seconds of timing before it count.
     Source: FlashAttention (arXiv 2205.14135); torch.nn.attention.sdpa_kernel names the back ends of SDPA.
     """
@@ -38,15 +38,15 @@ class AttentionFlash(Technique):
         return attention_not_ours(deployment) or without_attention(deployment)
 
     def change(self, attention: Attention, /) -> Attention:
-        """The fastest attention."""
+        """The backend is chosen by timing."""
         return replace(attention, backend=AttentionBackend.AUTO)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """As sketched, with an autotuner that times the backends before the first serving and keeps its choices for later ones."""
+        """With an autotuner, which times the backends before the first run and keeps its choices for later ones."""
         from advisor.backends.runtime.attention.autotune import Autotuner  # loads torch
 
         return replace(super().apply(session), autotuner=Autotuner())

@@ -15,9 +15,9 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class AttentionFlex(Technique):
-    """Computes attention with flex_attention: windows, soft caps and sinks compiled into one fused kernel that skips hidden blocks.
+    """Computes attention with flex_attention: windows, soft caps and sinks compiled into one fused kernel that skips masked blocks.
 
-    Helps when: the model has windows, soft caps or sinks, which other fused kernels do not know.
+    Helps when: the model has windows, soft caps or sinks, which other fused kernels do not support.
     Hurts when: on a CPU, where every length rounded up to a power of two is compiled once, in seconds each, before serving.
     Source: Flex Attention (arXiv 2412.05496); torch.nn.attention.flex_attention.
     """
@@ -35,15 +35,15 @@ class AttentionFlex(Technique):
         return attention_not_ours(deployment) or without_attention(deployment)
 
     def change(self, attention: Attention, /) -> Attention:
-        """Attention by flex."""
+        """The flex_attention backend."""
         return replace(attention, backend=AttentionBackend.FLEX)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """As sketched; the runtime compiles before it serves. Raises `AdvisorError` `compiler-not-found`."""
+        """The runtime compiles before it serves. Raises `AdvisorError` `compiler-not-found`."""
         lacking = why_not_compiled(session.device.type)
         if lacking is not None:
             raise AdvisorError(

@@ -12,9 +12,9 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class AttentionSdpa(Technique):
-    """Computes attention with torch's fused scaled-dot-product kernel instead of writing the scores out.
+    """Computes attention with torch's fused scaled-dot-product kernel instead of writing the scores to memory.
 
-    Helps when: prompts are long: the scores of n tokens take n² memory when written out.
+    Helps when: prompts are long: the scores of n tokens take n² memory when they are written.
     Hurts when: never in exactness; on short contexts it changes little.
     Source: FlashAttention (arXiv 2205.14135); torch.nn.functional.scaled_dot_product_attention.
     """
@@ -32,9 +32,9 @@ class AttentionSdpa(Technique):
         return without_attention(deployment)
 
     def change(self, attention: Attention, /) -> Attention:
-        """Fused attention."""
+        """The fused backend."""
         return replace(attention, backend=AttentionBackend.SDPA)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS

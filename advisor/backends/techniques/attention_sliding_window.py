@@ -1,4 +1,4 @@
-"""A window that slides over the text."""
+"""Sliding-window attention."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -14,10 +14,10 @@ WINDOWS = (1024, 4096)
 
 @dataclass(frozen=True)
 class AttentionSlidingWindow(Technique):
-    """Lets every token see only the newest before it, in prompts too; a paged cache keeps no more than that.
+    """Restricts attention to a window of the newest tokens, in prompts too; a paged cache evicts all others.
 
     Helps when: prompts are much longer than the window: their attention grows with the length, not with its square.
-    Hurts when: the model was not trained so: it loses most of its fluency with its first tokens, and whatever stood there.
+    Hurts when: the model was not trained with a window: perplexity rises steeply once the first tokens are outside it.
     Source: Mistral 7B (arXiv 2310.06825), trained with it; StreamingLLM (arXiv 2309.17453, table 1) for models that were not.
     """
 
@@ -34,7 +34,7 @@ class AttentionSlidingWindow(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses sequences that fit in the window, models whose own windows are no longer, and whoever did not ask for it."""
+        """Refuses sequences that fit in the window, models with shorter windows of their own, and requests that do not name it."""
         sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.window)
         own = own_window(deployment)
         if sentence is None and own is not None and own <= self.window:
@@ -42,11 +42,11 @@ class AttentionSlidingWindow(Technique):
         return sentence
 
     def change(self, attention: Attention, /) -> Attention:
-        """Every layer with this window, or its own shorter one."""
+        """Attention of every layer within this window, or within its own shorter one."""
         return replace(attention, window=self.window)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Published perplexity of a model that was not trained so, once its first tokens are out of sight."""
+        """Published perplexity of a model not trained with a window, once its first tokens are outside."""
         longest = request.workload.longest_tokens
         return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
 

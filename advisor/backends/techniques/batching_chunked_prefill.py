@@ -1,4 +1,4 @@
-"""Batches that change at every step, prompts cut to fit."""
+"""Continuous batching with chunked prefill."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,10 +12,10 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class BatchingChunkedPrefill(Technique):
-    """Continuous batches whose steps never exceed a budget of tokens: prompts are cut into chunks that fill what decoding leaves.
+    """Continuous batches whose steps never exceed a budget of tokens: prompts are split into chunks that fill what decoding leaves.
 
-    Helps when: prompts are long and answers must flow: nobody waits for more than a step of the budget.
-    Hurts when: the budget is small: a prompt passes in many steps, each of which reads the weights and the chunks before it again.
+    Helps when: prompts are long and TPOT is tight: a decoding sequence waits for at most one step of the budget.
+    Hurts when: the budget is small: a prompt takes many steps, each of which reads the weights and the earlier chunks again.
     Source: Sarathi-Serve (arXiv 2403.02310).
     """
 
@@ -28,7 +28,7 @@ class BatchingChunkedPrefill(Technique):
     cases: ClassVar[tuple[Case, ...]] = (
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 8), accepted=True),
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=False, says="one request"),
-        Case("meta-llama/Meta-Llama-3.1-8B", (256, 128, 8), accepted=False, says="no prompt would be cut"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (256, 128, 8), accepted=False, says="no prompt would be split"),
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 512), accepted=False, says="leave nothing"),
     )
 
@@ -37,8 +37,8 @@ class BatchingChunkedPrefill(Technique):
         longest, positions = request.workload.longest_prompt_tokens, deployment.decoding_positions
         if longest + positions <= self.token_budget:
             return (
-                f"Prompts of at most {longest} tokens fit beside {positions} decoding positions into {self.token_budget}: "
-                "no prompt would be cut."
+                f"Prompts of at most {longest} tokens and {positions} decoding positions fit into {self.token_budget}: "
+                "no prompt would be split."
             )
         return nothing_to_batch(request, deployment, self.token_budget)
 
@@ -47,7 +47,7 @@ class BatchingChunkedPrefill(Technique):
         return Batching(BatchPolicy.CONTINUOUS, batching.max_sequences, self.token_budget)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS
 
     def variants(self) -> tuple[Technique, ...]:

@@ -1,4 +1,4 @@
-"""Batches that change at every step."""
+"""Continuous batching."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -14,8 +14,8 @@ from advisor.profiles.request import Request
 class BatchingContinuous(Technique):
     """Admits a request as soon as a slot is free; its whole prompt joins a step in which the others decode.
 
-    Helps when: several requests are in flight: none waits for the slowest of its batch.
-    Hurts when: prompts are long and TPOT is tight: everyone who decodes waits for the whole prompt; `batching-chunked-prefill` helps.
+    Helps when: several requests are in flight: none waits for the longest of its batch.
+    Hurts when: prompts are long and TPOT is tight: all decoding sequences wait for the whole prompt; `batching-chunked-prefill` helps.
     Source: Orca (OSDI 2022), iteration-level scheduling.
     """
 
@@ -39,7 +39,7 @@ class BatchingContinuous(Technique):
         return Batching(BatchPolicy.CONTINUOUS, batching.max_sequences, self.step_tokens, chunked=False)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS
 
     def variants(self) -> tuple[Technique, ...]:

@@ -1,4 +1,4 @@
-"""Speculation by a smaller model."""
+"""Speculative decoding with a draft model."""
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -16,7 +16,7 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class DecodeDraft(Technique):
-    """Lets a small model of the same vocabulary propose tokens, and verifies them in one step of the large one.
+    """Verifies, in one step of the model, several tokens that a small model of the same vocabulary proposes.
 
     Helps when: the large model waits for its weights: small batches, a draft of a tenth of its size or less.
     Hurts when: batches are large, or the draft is not much faster than the model: serving slows by 1.4 to 1.8 times.
@@ -35,26 +35,25 @@ class DecodeDraft(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses models without a known draft, states that cannot be rolled back, and single tokens."""
+        """Refuses models without a known draft model, recurrent states, and outputs of one token."""
         if _draft_of(deployment.model.id) is None:
             return f"No draft model that shares the tokenizer of {deployment.model.id} is known."
         return not_speculative(request, deployment, "draft")
 
     def sketch(self, deployment: Deployment, request: Request) -> Deployment:
-        """Draft, then verify so many positions a step."""
+        """Decoding with the draft model, at the published acceptance."""
         draft = _draft_of(deployment.model.id)
-        assert draft is not None, "sketch is asked only where refuse had nothing to say"
+        assert draft is not None, "sketch is called only where refuse returned None"
         prior = acceptance_prior(load_evidence(), "decode:draft")
         decoding = Decoding(DecodeMethod.DRAFT, self.draft_tokens, prior.middle, (prior.low, prior.high), draft, draft.folder)
         return replace(deployment, decoding=decoding)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact: every token is the model's own."""
+        """None: the distribution of outputs is the model's own."""
         return LOSSLESS
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """Load the draft beside the model."""
-        # Deferred: torch belongs to those who apply.
+        """Load the draft model onto the same device. Raises `AdvisorError` as `load_draft` does."""
         from advisor.backends.model.load import load_draft
 
         return replace(session, decoding=Decoding(DecodeMethod.DRAFT, self.draft_tokens), draft_model=load_draft(session))

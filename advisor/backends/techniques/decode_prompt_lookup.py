@@ -1,4 +1,4 @@
-"""Speculation from the text itself."""
+"""Speculative decoding from the n-grams of the text."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -30,16 +30,16 @@ class DecodePromptLookup(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses states that cannot be rolled back, and single tokens."""
+        """Refuses recurrent states, and outputs of one token."""
         return not_speculative(request, deployment, "prompt-lookup")
 
     def change(self, decoding: Decoding, /) -> Decoding:
-        """Verify so many positions a step."""
+        """Decoding by prompt lookup, at the published acceptance."""
         prior = acceptance_prior(load_evidence(), "decode:prompt-lookup")
         return Decoding(DecodeMethod.PROMPT_LOOKUP, self.draft_tokens, prior.middle, (prior.low, prior.high))
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact: every token is the model's own."""
+        """None: the distribution of outputs is the model's own."""
         return LOSSLESS
 
     def variants(self) -> tuple[Technique, ...]:

@@ -1,4 +1,4 @@
-"""A cache in eight-bit floating point."""
+"""An fp8 KV cache."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,7 +12,7 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class KvFp8(Technique):
-    """Keeps keys and values in fp8 (e4m3), in our runtime with one scale per token and head.
+    """Stores keys and values in fp8 (e4m3), in our runtime with one scale per token and head.
 
     Helps when: long contexts or many sequences fill the memory, or decoding waits for the cache.
     Hurts when: contexts are short; three bits of mantissa round more than int8 with as many bytes.
@@ -28,7 +28,7 @@ class KvFp8(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses models without a cache of keys and values, and engines without the format."""
+        """Refuses latent caches, models without attention, and engines without the format."""
         return not_cacheable(deployment, "fp8")
 
     def change(self, kv: KvCache, /) -> KvCache:

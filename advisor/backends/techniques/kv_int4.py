@@ -1,4 +1,4 @@
-"""A cache in four bits."""
+"""An int4 KV cache."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -15,7 +15,7 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class KvInt4(Technique):
-    """Keeps keys and values in int4, rotated so that outliers spread, and the newest page of each sequence exact.
+    """Stores keys and values in int4, rotated so that outliers spread, and the newest page of each sequence exact.
 
     Helps when: long contexts or many sequences fill the memory: a quarter of the bytes of bf16.
     Hurts when: contexts are short, as two exact pages a sequence outweigh what is saved, and when quality is tight.
@@ -32,7 +32,7 @@ class KvInt4(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses models without a cache of keys and values, heads of odd width, and engines without the format."""
+        """Refuses latent caches, models without attention, heads of odd width, and engines without the format."""
         odd = next((width for width in _widths(deployment.model) if width % 2), None)
         if odd is not None:
             return f"A byte holds two int4 elements, and heads are {odd} wide."

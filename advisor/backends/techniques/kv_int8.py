@@ -1,4 +1,4 @@
-"""A cache in eight bits."""
+"""An int8 KV cache."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,10 +12,10 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class KvInt8(Technique):
-    """Keeps keys and values in int8 with one scale per token and head.
+    """Stores keys and values in int8 with one scale per token and head.
 
     Helps when: long contexts or many sequences fill the memory, or decoding waits for the cache.
-    Hurts when: contexts are short: converting costs a little and nothing was scarce.
+    Hurts when: contexts are short: converting costs a little and nothing is saved that was scarce.
     Source: LMDeploy's KV quantisation (InternLM/lmdeploy docs/en/quantization/kv_quant.md).
     """
 
@@ -28,7 +28,7 @@ class KvInt8(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses models without a cache of keys and values, and engines without the format."""
+        """Refuses latent caches, models without attention, and engines without the format."""
         return not_cacheable(deployment, "int8")
 
     def change(self, kv: KvCache, /) -> KvCache:

@@ -1,4 +1,4 @@
-"""A cache of blocks."""
+"""A paged KV cache."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -12,9 +12,9 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class KvPaged(Technique):
-    """Hands out the KV cache in small blocks as sequences grow, instead of reserving the longest for each.
+    """Allocates the KV cache in small blocks as sequences grow, instead of reserving the longest sequence for each.
 
-    Helps when: requests are shorter than the longest allowed, or of mixed length: more of them fit.
+    Helps when: requests are shorter than the longest allowed, or of mixed lengths: more of them fit.
     Hurts when: every request is as long as allowed; then nothing is saved and blocks must be gathered.
     Source: PagedAttention (arXiv 2309.06180).
     """
@@ -30,15 +30,15 @@ class KvPaged(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses a model without a growing cache."""
+        """Refuses a model without softmax attention."""
         return without_attention(deployment)
 
     def change(self, kv: KvCache, /) -> KvCache:
-        """The same cache in blocks."""
+        """The cache in blocks."""
         return replace(kv, layout=KvLayout.PAGED, block_tokens=self.block_tokens)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS
 
     def variants(self) -> tuple[Technique, ...]:

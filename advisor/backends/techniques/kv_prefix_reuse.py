@@ -1,4 +1,4 @@
-"""Blocks of a cache that requests share."""
+"""Prefix caching."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -13,10 +13,10 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class KvPrefixReuse(Technique):
-    """Lets a request take over the cached blocks of an earlier one that begins alike, instead of computing them again.
+    """Reuses the cached blocks of earlier requests with the same prefix instead of computing them again.
 
-    Helps when: prompts begin with the same instructions or examples: only the first request pays for them, and they are held once.
-    Hurts when: prompts begin differently; then nothing is found.
+    Helps when: prompts begin with the same instructions or examples: they are computed and stored once.
+    Hurts when: prompts have no common prefix; then nothing is reused.
     Source: RadixAttention in SGLang (arXiv 2312.07104); blocks found by their tokens as in vLLM (docs.vllm.ai, automatic prefix caching).
     """
 
@@ -35,26 +35,26 @@ class KvPrefixReuse(Technique):
         """Refuses prompts that share nothing, or less than a block, and caches whose blocks cannot be shared."""
         shared, kv = request.workload.shared_prefix_tokens, deployment.kv
         if shared is None:
-            return "Nothing is known to be shared by the prompts: say how many tokens with --shared-prefix."
-        if lacking := without_attention(deployment) or self._beside_states(deployment):
+            return "No shared prefix of the prompts is known: give its tokens with --shared-prefix."
+        if lacking := without_attention(deployment) or self._with_states(deployment):
             return lacking
         if kv.layout != KvLayout.PAGED:
-            return "Prefixes are shared in blocks, and the cache is contiguous: it takes kv-paged."
+            return "Prefixes are shared in blocks, and the cache is contiguous: it needs kv-paged."
         if (window := kv.window or deployment.attention.window) is not None:
-            return f"The cache gives back what stands {window:,} tokens behind: a prefix would not stay whole."
+            return f"The cache evicts what is {window:,} tokens old: a prefix would not remain whole."
         if min(shared, request.workload.prompt_tokens - 1) < kv.block_tokens:
             return f"The {shared} tokens that prompts share fill no block of {kv.block_tokens}, or leave nothing to compute."
         engine = load_engine(deployment.engine)
         return None if engine.prefix_reuse else f"{engine.name} {engine.versions} shares no prefixes."
 
     def change(self, kv: KvCache, /) -> KvCache:
-        """The same cache, its blocks shared."""
+        """The cache with shared blocks."""
         return replace(kv, prefix_reuse=True)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Exact."""
+        """None: exact."""
         return LOSSLESS
 
-    def _beside_states(self, deployment: Deployment) -> str | None:
+    def _with_states(self, deployment: Deployment) -> str | None:
         recurrent = len(deployment.model.recurrent_layers)
-        return f"{recurrent} layers keep a recurrent state, which is not kept for the middle of a text." if recurrent else None
+        return f"{recurrent} layers keep a recurrent state, which is not stored for the middle of a text." if recurrent else None

@@ -1,4 +1,4 @@
-"""A cache that keeps the first tokens and the newest."""
+"""A KV cache of attention sinks and the newest tokens."""
 
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -15,10 +15,10 @@ WINDOWS = (1020, 4092)
 
 @dataclass(frozen=True)
 class KvSinks(Technique):
-    """Keeps the first tokens and the newest in the cache, numbered by their places within it; what lies between goes.
+    """Retains the first tokens and the newest in the cache, at positions within it, and evicts those between.
 
-    Helps when: a stream has no end: the model stays fluent on as much memory as the window takes.
-    Hurts when: the answer lies in what was dropped: it is gone, and the perplexity of running text does not show it.
+    Helps when: texts are much longer than the window: perplexity stays low in the memory of the window.
+    Hurts when: the answer depends on evicted tokens, which the perplexity of running text does not show.
     Source: StreamingLLM (arXiv 2309.17453).
     """
 
@@ -40,23 +40,23 @@ class KvSinks(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses what kv-window refuses, and models whose first tokens cannot take their places within the cache."""
-        kept = self.first_tokens + self.window
-        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, kept) or not_evictable(deployment)
+        """Refuses what kv-window refuses, and models whose keys cannot be re-rotated to positions within the cache."""
+        retained = self.first_tokens + self.window
+        sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, retained) or not_evictable(deployment)
         if sentence is not None:
             return sentence
         if deployment.model.positions != "rotary":
-            return f"Places within the cache need rotary positions of the half-split kind; the model's are {deployment.model.positions}."
+            return f"Positions within the cache need rotary positions of the half-split kind; the model's are {deployment.model.positions}."
         mixers = [layer.mixer for layer in deployment.model.attention_layers]
         own = sum(not isinstance(mixer, SelfAttention) or mixer.window is not None for mixer in mixers)
-        return f"{own} layers have windows of their own or compressed keys, out of which first tokens fall." if own else None
+        return f"{own} layers have windows of their own or compressed keys, which leave out first tokens." if own else None
 
     def change(self, kv: KvCache, /) -> KvCache:
-        """The same cache with a window and first tokens."""
+        """The cache with a window and first tokens."""
         return replace(kv, window=self.window, sink_tokens=self.first_tokens)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Published scores on long prompts of which a quarter or half was kept."""
+        """Published scores on long prompts of which a quarter or half was retained."""
         longest, reach = request.workload.longest_tokens, self.first_tokens + self.window
         return forgetting_prior(evidence, deployment.model, "kv:sinks", reach=reach, longest=longest)
 

@@ -1,4 +1,4 @@
-"""A cache that keeps the newest tokens only."""
+"""A KV cache of the newest tokens."""
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
@@ -14,10 +14,10 @@ WINDOWS = (1024, 4096)
 
 @dataclass(frozen=True)
 class KvWindow(Technique):
-    """Keeps the newest tokens of each sequence in the cache and gives older blocks back while it grows.
+    """Retains the newest tokens of each sequence in the cache and evicts older blocks as it grows.
 
     Helps when: answers are much longer than what they depend on, and the cache must not grow with them.
-    Hurts when: anything that was dropped matters; most models also lose their footing with their first tokens (kv-sinks keeps those).
+    Hurts when: evicted tokens matter; most models also need their first tokens, which kv-sinks retains.
     Source: window attention as in StreamingLLM's comparison (arXiv 2309.17453, table 1).
     """
 
@@ -35,7 +35,7 @@ class KvWindow(Technique):
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
-        """Refuses sequences that fit in the window, caches without blocks, models that keep no more, and whoever did not ask for it."""
+        """Refuses short sequences, caches without blocks, models with shorter windows, and requests that do not name it."""
         narrowed = not_narrowed(request, deployment, self.name, self.window)
         sentence = without_attention(deployment) or narrowed or not_evictable(deployment)
         if sentence is not None:
@@ -44,11 +44,11 @@ class KvWindow(Technique):
         return f"The model's own layers see {own:,} tokens at the most." if own is not None and own <= self.window else None
 
     def change(self, kv: KvCache, /) -> KvCache:
-        """The same cache with a window."""
+        """The cache with a window."""
         return replace(kv, window=self.window)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Published perplexity once the first tokens have left the cache."""
+        """Published perplexity once the first tokens are evicted."""
         longest = request.workload.longest_tokens
         return forgetting_prior(evidence, deployment.model, "kv:window", reach=self.window, longest=longest)
 

@@ -1,4 +1,4 @@
-"""Weights in four bits."""
+"""Int4 weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,7 +18,7 @@ class WeightsInt4(Technique):
     """Stores every linear layer in int4, round to nearest, with a scale and a zero point per group of inputs.
 
     Helps when: decoding waits for weights and memory is short; a quarter of the bytes of bf16. With `head`, an output head that is not
-    the embedding is stored so too: in a small model it is a good part of what a token reads.
+    the embedding is stored in int4 too: in a small model it is a large part of the bytes that a token reads.
     Hurts when: batches are large, and when quality is tight: models of the Llama 3 kind lose several percent.
     Source: GPTQ (arXiv 2210.17323) for round to nearest as baseline and its error by group size.
     """
@@ -43,20 +43,19 @@ class WeightsInt4(Technique):
 
     def change(self, weights: Weights, /) -> Weights:
         """Weights in int4 groups."""
-        kept = weights.kept_kinds - ({"head"} if self.head else set())
-        return Weights("int4", self.group_size, kept)
+        unquantised = weights.kept_kinds - ({"head"} if self.head else set())
+        return Weights("int4", self.group_size, unquantised)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of round-to-nearest int4 at the nearest group size.
 
-        Rows from torchao round the output head too, others do not: their spread covers `head`.
+        Rows from torchao quantise the output head too, others do not: their spread covers `head`.
         """
         return quality_prior(evidence, deployment.model, f"weights:int4-g{max(self.group_size, 64)}")
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """Swap the linear layers, one at a time."""
-        # Deferred: torch belongs to those who apply.
-        from advisor.backends.model.quantised_linear import quantise_linears
+        """Replace the linear layers in place, one at a time. Raises `AdvisorError` as `quantise_linears` does."""
+        from advisor.backends.model.quantised_linear import quantise_linears  # loads torch
 
         quantise_linears(session.model, "int4", self.group_size, head=self.head)
         return session

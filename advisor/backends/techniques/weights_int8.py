@@ -1,4 +1,4 @@
-"""Weights in eight bits."""
+"""Int8 weights."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -21,7 +21,7 @@ class WeightsInt8(Technique):
     """
 
     head: bool = False
-    """Whether an output head that is not the embedding is stored so too."""
+    """Whether an output head that is not the embedding is stored in int8 too."""
 
     name: ClassVar[str] = "weights-int8"
     slot: ClassVar[Slot] = Slot.WEIGHTS
@@ -37,17 +37,16 @@ class WeightsInt8(Technique):
 
     def change(self, weights: Weights, /) -> Weights:
         """Weights in int8."""
-        kept = weights.kept_kinds - ({"head"} if self.head else set())
-        return Weights("int8", kept_kinds=kept)
+        unquantised = weights.kept_kinds - ({"head"} if self.head else set())
+        return Weights("int8", kept_kinds=unquantised)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
-        """Published perplexity of weight-only int8, round to nearest; in torchao's rows the output head is rounded too."""
+        """Published perplexity of weight-only int8, round to nearest; in torchao's rows the output head is quantised too."""
         return quality_prior(evidence, deployment.model, "weights:int8")
 
     def apply(self, session: LoadedModel) -> LoadedModel:
-        """Swap the linear layers, one at a time."""
-        # Deferred: torch belongs to those who apply.
-        from advisor.backends.model.quantised_linear import quantise_linears
+        """Replace the linear layers in place, one at a time. Raises `AdvisorError` as `quantise_linears` does."""
+        from advisor.backends.model.quantised_linear import quantise_linears  # loads torch
 
         quantise_linears(session.model, "int8", None, head=self.head)
         return session

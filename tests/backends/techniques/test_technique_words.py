@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.technique_names import full_words, settings_of, technique_word
+from advisor.backends.technique_names import canonical_specs, parse_technique, settings_of
 from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
 from advisor.backends.techniques.kv_window import KvWindow
 from advisor.backends.techniques.weights_int4 import WeightsInt4
@@ -31,7 +31,7 @@ WINDOWED = PlanQuestion(model="demo", hardware="h100-sxm", profile="none", requi
     ],
 )
 def test_a_word_is_read_into_whole_names_and_reads_back_as_itself(typed: str, full: str) -> None:
-    assert full_words((typed, full)) == (full,)
+    assert canonical_specs((typed, full)) == (full,)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_word_is_read_into_whole_names_and_reads_back_as_itself(typed: str, fu
 )
 def test_a_word_that_cannot_be_read_says_what_to_type(typed: str, code: str, help_line: str) -> None:
     with pytest.raises(AdvisorError) as raised:
-        technique_word(typed)
+        parse_technique(typed)
     assert raised.value.code == code
     assert any(line.startswith(help_line) for line in raised.value.help), raised.value.help
 
@@ -81,7 +81,7 @@ def test_a_short_model_is_planned_with_any_technique_by_its_options(word: str, s
     chosen = next(each for each in read.apply.techniques if each.name == word.partition(":")[0])
     assert setting.items() <= chosen.options.items()
     assert request_of(read) == advice.request
-    assert read.limits.require == full_words((word,))
+    assert read.limits.require == canonical_specs((word,))
 
 
 def test_two_settings_of_one_technique_exclude_each_other() -> None:
