@@ -1,4 +1,4 @@
-"""Whether a plan may be run here and now: unedited, and made for this machine and this model."""
+"""Whether a plan may be run on this machine: unedited, and made for it and for the model."""
 
 import dataclasses
 import shlex
@@ -18,7 +18,7 @@ from advisor.quantities.limits import LIMITS
 
 
 def warn_unknown_keys(plan: PlanFile, path: Path, say: Callable[[str], None]) -> None:
-    """Say once which keys this version does not know; they are kept and not acted upon."""
+    """Pass on one note with the keys that this version does not know; they are kept and not used."""
     if unknown := list(plan.unknown_keys()):
         say(f"note: {path}: kept but not acted upon, as this version does not know them: {', '.join(unknown)}")
 
@@ -37,14 +37,14 @@ def check_edits(plan: PlanFile, path: Path, *, accepted: bool) -> None:
 
 
 def sheet_fingerprint(hardware_id: str, devices: int) -> str:
-    """What stands for a machine in a plan that was made from a data sheet, for hardware that is not here."""
+    """Fingerprint of hardware that is not this machine, planned for from its data sheet."""
     return f"sheet:{hardware_id}*{devices}"
 
 
 def check_machine(plan: PlanFile, here: Detected) -> None:
     """Refuse a plan that was made for another machine. Raises `AdvisorError` `plan-stale`.
 
-    A plan from a data sheet fits wherever that accelerator stands in at least that number.
+    A plan from a data sheet is accepted on each machine with at least that number of that accelerator.
     """
     hardware = detected_hardware(here).id
     sheets = {sheet_fingerprint(hardware, devices) for devices in range(1, here.devices + 1)}
@@ -74,7 +74,7 @@ def check_model(plan: PlanFile, model: ModelSpec) -> None:
 
 
 def check_decision(plan: PlanFile, model: ModelSpec) -> None:
-    """Refuse a plan whose settings are not what its techniques make, as after an edit of one and not of the other.
+    """Refuse a plan whose settings differ from those that its techniques produce, as after an edit of one of them.
 
     Raises `AdvisorError` `plan-inconsistent` with every setting that differs.
     """
@@ -100,9 +100,9 @@ def _inconsistent(message: str, notes: tuple[str, ...]) -> AdvisorError:
 def _differences(described: Deployment, made: Deployment) -> Iterator[str]:
     ignored = {"acceptance", "acceptance_spread", "draft_model", "draft_folder"}
     for slot in ("weights", "attention", "kv", "decoding", "batching"):
-        written, folded = getattr(described, slot), getattr(made, slot)
+        written, produced = getattr(described, slot), getattr(made, slot)
         for field in dataclasses.fields(written):
-            given, expected = getattr(written, field.name), getattr(folded, field.name)
+            given, expected = getattr(written, field.name), getattr(produced, field.name)
             if field.name not in ignored and given != expected:
                 yield f"{slot} {field.name.replace('_', ' ')}: {_shown(given)} in the settings, {_shown(expected)} by the techniques"
 
@@ -112,17 +112,17 @@ def _shown(value: object) -> str:
 
 
 def replan_command(plan: PlanFile) -> str:
-    """What to type to make the same plan for the machine at hand."""
-    asked = plan.limits
-    limits = {limit.flag: asked.bound(limit.name) for limit in LIMITS.values()}
+    """The command that makes the same plan for this machine."""
+    stated = plan.limits
+    limits = {limit.flag: stated.bound(limit.name) for limit in LIMITS.values()}
     options = limits | {
-        "--context": asked.context_tokens,
-        "--prompt-tokens": asked.prompt_tokens if not asked.load_trace else None,
-        "--output-tokens": asked.output_tokens if not asked.load_trace else None,
-        "--shared-prefix": asked.shared_prefix_tokens,
-        "--concurrency": asked.concurrency if asked.load is not Load.BURST else None,
-        "--burst": asked.concurrency if asked.load is Load.BURST else None,
-        "--load-trace": asked.load_trace,
-        "--prefer": asked.prefer.value if asked.prefer is not Prefer.BALANCED else None,
+        "--context": stated.context_tokens,
+        "--prompt-tokens": stated.prompt_tokens if not stated.load_trace else None,
+        "--output-tokens": stated.output_tokens if not stated.load_trace else None,
+        "--shared-prefix": stated.shared_prefix_tokens,
+        "--concurrency": stated.concurrency if stated.load is not Load.BURST else None,
+        "--burst": stated.concurrency if stated.load is Load.BURST else None,
+        "--load-trace": stated.load_trace,
+        "--prefer": stated.prefer.value if stated.prefer is not Prefer.BALANCED else None,
     }
-    return plan_command(plan.model.path or plan.model.name, options, require=asked.require, forbid=asked.forbid)
+    return plan_command(plan.model.path or plan.model.name, options, require=stated.require, forbid=stated.forbid)

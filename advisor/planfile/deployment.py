@@ -35,20 +35,20 @@ Record = TypeVar("Record")
 
 def apply_of(candidate: Candidate) -> decision.Apply:
     """Every choice of a candidate's deployment, and its techniques with their options."""
-    found = candidate.deployment
+    deployment = candidate.deployment
     return decision.Apply(
-        engine=decision.Engine(name=found.engine),
-        parallel=decision.ParallelChoice(**dataclasses.asdict(found.parallel)),
+        engine=decision.Engine(name=deployment.engine),
+        parallel=decision.ParallelChoice(**dataclasses.asdict(deployment.parallel)),
         weights=decision.WeightsChoice(
-            dtype=found.weights.format, group_size=found.weights.group_size, keep=tuple(sorted(found.weights.kept_kinds))
+            dtype=deployment.weights.format, group_size=deployment.weights.group_size, keep=tuple(sorted(deployment.weights.kept_kinds))
         ),
-        attention=_section(decision.AttentionChoice, found.attention, pattern=_pattern_choice(found.attention.pattern)),
-        kv_cache=_section(decision.CacheChoice, found.kv),
-        speculative=_speculation(found.decoding),
+        attention=_section(decision.AttentionChoice, deployment.attention, pattern=_pattern_choice(deployment.attention.pattern)),
+        kv_cache=_section(decision.CacheChoice, deployment.kv),
+        speculative=_speculation(deployment.decoding),
         batching=_section(
             decision.BatchingChoice,
-            found.batching,
-            chunked_prefill=found.batching.chunked if found.batching.policy == BatchPolicy.CONTINUOUS else None,
+            deployment.batching,
+            chunked_prefill=deployment.batching.chunked if deployment.batching.policy == BatchPolicy.CONTINUOUS else None,
         ),
         techniques=tuple(_technique(technique) for technique in candidate.techniques),
     )

@@ -57,12 +57,12 @@ class PlanFile(PlanPart):
 
     @property
     def edited(self) -> bool:
-        """Whether somebody changed the limits or the decision after the plan was made."""
+        """Whether the limits or the decision were changed after the plan was made."""
         return not self.provenance.digest.startswith(f"sha256:{plan_digest(self.limits, self.apply, self.model, self.machine)[:12]}")
 
 
 def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: PlanMachine) -> str:
-    """What makes two plans the same plan, as SHA-256; no clock and no prediction in it."""
+    """SHA-256 over what identifies a plan: limits, decision, model and machine; neither the time nor predictions."""
     record = {
         "limits": limits.model_dump(mode="json"),
         "apply": apply.model_dump(mode="json"),
@@ -73,7 +73,7 @@ def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: Pla
 
 
 def _canonical(value: Any) -> Any:
-    """Without absent keys and without a difference between 1 and 1.0."""
+    """The value without absent keys, and with whole floats as integers."""
     if isinstance(value, dict):
         return {key: _canonical(item) for key, item in value.items() if item is not None and item != [] and item != {}}
     if isinstance(value, list | tuple):
@@ -100,24 +100,24 @@ def request_of(plan: PlanFile) -> Request:
 
 
 def _request(plan: PlanFile) -> Request:
-    asked = plan.limits
-    load = asked.load or (Load.OPEN if asked.request_rate_per_s else Load.CLOSED)
-    trace = read_trace(Path(asked.load_trace)) if asked.load_trace else None
+    stated = plan.limits
+    load = stated.load or (Load.OPEN if stated.request_rate_per_s else Load.CLOSED)
+    trace = read_trace(Path(stated.load_trace)) if stated.load_trace else None
     return Request(
         workload=Workload(
-            prompt_tokens=asked.prompt_tokens or asked.context_tokens - asked.output_tokens,
-            output_tokens=asked.output_tokens,
+            prompt_tokens=stated.prompt_tokens or stated.context_tokens - stated.output_tokens,
+            output_tokens=stated.output_tokens,
             load=load,
-            concurrency=asked.concurrency,
-            request_rate_per_s=asked.request_rate_per_s,
+            concurrency=stated.concurrency,
+            request_rate_per_s=stated.request_rate_per_s,
             trace=trace,
-            shared_prefix_tokens=asked.shared_prefix_tokens,
-            context_limit_tokens=asked.context_tokens if asked.prompt_tokens else None,
-            oversubscribe=bool(asked.oversubscribe),
+            shared_prefix_tokens=stated.shared_prefix_tokens,
+            context_limit_tokens=stated.context_tokens if stated.prompt_tokens else None,
+            oversubscribe=bool(stated.oversubscribe),
         ),
-        limits=Limits(**{limit: asked.bound(limit) for limit in LIMITS}),
-        prefer=asked.prefer,
+        limits=Limits(**{limit: stated.bound(limit) for limit in LIMITS}),
+        prefer=stated.prefer,
         devices=max(plan.machine.gpus, 1),
-        require=canonical_specs(asked.require),
-        forbid=asked.forbid,
+        require=canonical_specs(stated.require),
+        forbid=stated.forbid,
     )

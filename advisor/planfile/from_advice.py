@@ -33,7 +33,7 @@ _MOST_ALTERNATIVES = 3
 def plan_of(advice: Advice, *, profile_file: Path | None = None) -> PlanFile:
     """The plan file of an advice, stamped with the profile it rests on and the machine it is for.
 
-    `profile_file` is where the profile was read from, if not from the store. Raises `AdvisorError` when it has gone since.
+    `profile_file` is the file of the profile where it is not in the store. Raises `AdvisorError` where the profile no longer exists.
     """
     if advice.profile is not None:
         profile = load_profile(profile_file or advice.profile)
@@ -92,13 +92,13 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
 
 
 def plan_ids(advice: Advice, candidates: Sequence[Candidate], *, profile_file: Path | None = None) -> list[str]:
-    """What the plan file of each candidate would be called. `profile_file` and what is raised: as of `plan_of`."""
+    """The id of each candidate's plan file. Arguments and errors as of `plan_of`."""
     plan = plan_of(advice, profile_file=profile_file)
     return [f"plan-{plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)[:8]}" for candidate in candidates]
 
 
 def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:
-    """The same advice, each candidate under the id that its plan file would have."""
+    """The advice with the id of each candidate's plan file in place of the candidate's."""
 
     def renamed(candidate: Candidate) -> Candidate:
         digest = plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)
@@ -127,8 +127,8 @@ def _limits(request: Request) -> sections.PlanLimits:
 
 
 def _relax(item: Relaxation) -> sections.Relax:
-    asked = three_digits(item.bound) if item.limit in LIMITS else item.bound
-    return sections.Relax(limit=file_name(item.limit), asked=asked, needed=round_enough(item.limit, item.needed))
+    bound = three_digits(item.bound) if item.limit in LIMITS else item.bound
+    return sections.Relax(limit=file_name(item.limit), asked=bound, needed=round_enough(item.limit, item.needed))
 
 
 def _model(spec: ModelSpec) -> sections.PlanModel:

@@ -57,31 +57,31 @@ def _check_format(given: object, path: Path) -> None:
 
 def _field_error(error: ValidationError, path: Path, text: str) -> AdvisorError:
     root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    found = sorted((_line_of(root, item["loc"]), item["loc"], item["msg"], item.get("input")) for item in _unique(error))
-    sentences = [f"{path}:{line}: {_sentence(loc, message, given)}" for line, loc, message, given in found]
-    hints = [hint for _, loc, _, given in found if (hint := _hint(loc, given))]
+    errors = sorted((_line_of(root, item["loc"]), item["loc"], item["msg"], item.get("input")) for item in _unique(error))
+    sentences = [f"{path}:{line}: {_sentence(loc, message, given)}" for line, loc, message, given in errors]
+    hints = [hint for _, loc, _, given in errors if (hint := _hint(loc, given))]
     extra = (f"and {len(sentences) - _MOST_SHOWN} more",) if len(sentences) > _MOST_SHOWN else ()
     return _error(
         "plan-field",
         sentences[0],
         path,
-        found[0][0],
+        errors[0][0],
         notes=(*sentences[1:_MOST_SHOWN], *extra),
         help=tuple(dict.fromkeys(hints)) or ("advisor explain plan-field   says what each section holds",),
     )
 
 
 def _unique(error: ValidationError) -> list[Any]:
-    """One finding for each place, with sortable positions."""
-    found: dict[tuple[str, ...], Any] = {}
+    """The first error of each field, with its path as text."""
+    errors: dict[tuple[str, ...], Any] = {}
     for item in error.errors(include_url=False):
-        place = tuple(str(part) for part in item["loc"])
-        found.setdefault(place, {"loc": place, "msg": item["msg"], "input": repr_of(item["input"])})
-    return list(found.values())
+        field = tuple(str(part) for part in item["loc"])
+        errors.setdefault(field, {"loc": field, "msg": item["msg"], "input": repr_of(item["input"])})
+    return list(errors.values())
 
 
 def repr_of(value: object) -> str:
-    """A value as it may stand in a message: short, and text in double quotes."""
+    """A value for a message: shortened, text in double quotes."""
     if isinstance(value, dict | list):
         return f"a {'mapping' if isinstance(value, dict) else 'list'}"
     if value is None or isinstance(value, bool):
@@ -90,38 +90,38 @@ def repr_of(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "…"
 
 
-def _sentence(place: tuple[str, ...], message: str, given: str) -> str:
-    name = ".".join(place)
+def _sentence(field: tuple[str, ...], message: str, given: str) -> str:
+    name = ".".join(field)
     if message == "Field required":
         return f"`{name}` is missing"
-    quantity = _quantity(place)
+    quantity = _quantity(field)
     if quantity and message.startswith("Input should be a valid"):
         return f"`{name}` must be {quantity.what.replace('a time in', 'a number of')}, got {given}"
-    wanted = message.removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"`{name}` must be {wanted}, got {given}"
+    expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
+    return f"`{name}` must be {expected}, got {given}"
 
 
-def _hint(place: tuple[str, ...], given: str) -> str | None:
-    quantity = _quantity(place)
+def _hint(field: tuple[str, ...], given: str) -> str | None:
+    quantity = _quantity(field)
     if quantity is None or not given.startswith('"'):
         return None
     try:
         number = quantity.read(given.strip('"'))
     except ValueError:
-        return f"write {place[-1]}: {quantity.example}, or null for no limit"
-    return f"write {place[-1]}: {number:g}"
+        return f"write {field[-1]}: {quantity.example}, or null for no limit"
+    return f"write {field[-1]}: {number:g}"
 
 
-def _quantity(place: tuple[str, ...]) -> Quantity | None:
-    if place[0] != "limits":
+def _quantity(field: tuple[str, ...]) -> Quantity | None:
+    if field[0] != "limits":
         return None
-    return next((quantity for ending, quantity in _QUANTITIES.items() if place[-1].endswith(ending)), None)
+    return next((quantity for ending, quantity in _QUANTITIES.items() if field[-1].endswith(ending)), None)
 
 
-def _line_of(root: yaml.Node | None, place: tuple[str, ...]) -> int:
-    """The line of the deepest part of `place` that the file holds."""
+def _line_of(root: yaml.Node | None, field: tuple[str, ...]) -> int:
+    """The line of the deepest part of a field's path that is in the file."""
     node, line = root, 1
-    for part in place:
+    for part in field:
         if isinstance(node, yaml.MappingNode):
             pair = next(((key, value) for key, value in node.value if key.value == part), None)
             if pair is None:
@@ -140,16 +140,16 @@ def _error(
 
 
 def save_plan(plan: PlanFile, path: Path) -> bool:
-    """Write the plan unless only the clock differs from what is there; whether it was written. Raises as `write_whole` does."""
-    if path.is_file() and _says_the_same(plan, path):
+    """Write the plan unless the file differs only in the time; whether it was written. Raises as `write_whole` does."""
+    if path.is_file() and _is_same_plan(plan, path):
         return False
     write_whole(path, to_yaml(plan))
     return True
 
 
 def replaced_by(plan: PlanFile, path: Path) -> str | None:
-    """What stands in a file and would be gone once the plan is saved there, in words; `None` for nothing else than the plan itself."""
-    if not path.is_file() or _says_the_same(plan, path):
+    """What saving the plan to a file would overwrite, in words; `None` for nothing but the same plan."""
+    if not path.is_file() or _is_same_plan(plan, path):
         return None
     try:
         before = read_plan(path)
@@ -158,7 +158,7 @@ def replaced_by(plan: PlanFile, path: Path) -> str | None:
     return f"another plan, {before.id}: {before.title}"
 
 
-def _says_the_same(plan: PlanFile, path: Path) -> bool:
+def _is_same_plan(plan: PlanFile, path: Path) -> bool:
     try:
         before = read_plan(path)
     except AdvisorError:

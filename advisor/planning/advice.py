@@ -1,4 +1,4 @@
-"""What the planner answers: frozen values that the command line, the session and the plan file all render."""
+"""The answer to a request, as frozen values that the command line, the terminal interface and the plan file render."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,22 +12,22 @@ from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Request
 
 LIKELY = 0.9
-"""Probability of keeping every limit from which a candidate is said to meet them."""
+"""Probability of meeting all limits from which a candidate counts as meeting them."""
 
 
 class Status(StrEnum):
-    """How a candidate stands against the limits."""
+    """Whether a candidate meets the limits."""
 
     MEETS = "meets"
-    """All of them kept with a probability of `LIKELY` or more."""
+    """It meets all of them with a probability of at least `LIKELY`."""
     AT_RISK = "at-risk"
-    """Every predicted value keeps its limit, but all of them together less likely than that."""
+    """Every predicted value is within its limit, but the probability of meeting all of them is below `LIKELY`."""
     INFEASIBLE = "misses"
-    """A predicted value does not keep its limit: less likely than not."""
+    """A predicted value violates its limit."""
 
 
 class TechniqueState(StrEnum):
-    """What became of a technique."""
+    """Whether a technique is in the plan, and if not, why."""
 
     CHOSEN = "chosen"
     REJECTED = "rejected"
@@ -36,7 +36,7 @@ class TechniqueState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A limit that a candidate does not keep. `limit` is a field name of `Limits`."""
+    """A limit that the predicted value of a candidate violates. `limit` is its name in `LIMITS`."""
 
     limit: str
     bound: float
@@ -44,14 +44,14 @@ class Violation:
 
     @property
     def ratio(self) -> float:
-        """How far off, as a factor of at least 1."""
+        """Ratio of predicted value and bound, the larger over the smaller."""
         ratio = self.predicted.value / self.bound if self.bound else float("inf")
         return max(ratio, 1 / ratio) if ratio > 0 else float("inf")
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One stack of techniques and what it is predicted to do."""
+    """One stack of techniques with its predicted metrics, compared with the limits."""
 
     id: str
     techniques: tuple[Technique, ...]
@@ -60,16 +60,16 @@ class Candidate:
     status: Status
     violations: tuple[Violation, ...] = ()
     probabilities: tuple[tuple[str, float], ...] = ()
-    """Each limit, by field name, with the probability that it is kept; the memory that there is counts as one."""
+    """The probability that each limit is met, by its name in `LIMITS`; the memory of the device is always one of them."""
 
     @property
     def probability(self) -> float:
-        """How likely all limits are kept."""
+        """Probability that all limits are met."""
         return joint_probability(dict(self.probabilities))
 
     @property
     def worst_violation(self) -> Violation | None:
-        """The limit that it is furthest from keeping; `None` where it keeps all."""
+        """The violation with the largest ratio; `None` where there is none."""
         return max(self.violations, key=lambda violation: violation.ratio, default=None)
 
     @property
@@ -80,50 +80,52 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a technique is in the plan or out of it."""
+    """Why a technique is in the plan or not."""
 
     technique: str
     state: TechniqueState
     why: str
     would_need: tuple[tuple[str, float], ...] = ()
-    """Limits, by field name, that would let it in."""
+    """Limits, by name, that would admit it, each with the bound."""
     effect: tuple[tuple[str, float], ...] = ()
-    """Change of each metric against the chosen stack without (or with) the technique."""
+    """Change of metrics by the technique, in the unit of each."""
     sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Relaxation:
-    """The smallest change of one limit that would let a plan in."""
+    """The smallest change of one number of the request that makes a plan feasible."""
 
     limit: str
+    """Name of a limit, or `context_tokens`, `concurrency` or `devices`."""
     bound: float
+    """The number in the request, or the memory of the device."""
     needed: float
-    """From here on the plan's prediction keeps the limit."""
+    """The number from which the predicted value is within the limit."""
     candidate: Candidate
     likely: float | None = None
-    """From here on it is kept with a probability of `LIKELY`; `None` where no range says so."""
+    """The number from which the limits are met with probability `LIKELY`; `None` where only the workload changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """The whole answer to one request."""
+    """The answer to one request."""
 
     request: Request
     model: ModelSpec
     hardware: Hardware
     profile: str | None
-    """Name of the measured profile the numbers rest on; `None` for the data sheet."""
+    """Name of the measured profile behind the numbers; `None` for the data sheet."""
     chosen: Candidate
-    """The best feasible candidate, or the nearest one when nothing fits."""
+    """The best feasible candidate; the least infeasible one where none is."""
     ranked: tuple[Candidate, ...]
-    """Frontier candidates, best first; the chosen one leads."""
+    """Candidates of the Pareto frontier, best first, from the chosen one on."""
     reasons: tuple[Reason, ...]
     relaxations: tuple[Relaxation, ...]
-    """Empty unless nothing fits."""
+    """Empty where the chosen candidate is feasible."""
     binding: Violation | None
-    """When nothing fits: the limit that the nearest plan misses by most."""
+    """The worst violation of the chosen candidate; `None` where it is feasible."""
     considered: int
     feasible: int
     extrapolation_warning: str | None = None
-    """Why the setting is unlike all that predictions were compared with: its ranges are wider."""
+    """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""

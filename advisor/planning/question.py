@@ -1,4 +1,4 @@
-"""What is asked, and the request, workload or stack that it stands for. Knows no estimator."""
+"""The questions of a user, and the request and the workload that they stand for."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from advisor.profiles.trace import Trace
 
 CHAT_PROMPT_TOKENS = 1024
 CHAT_OUTPUT_TOKENS = 256
-"""A turn of a chat with its history: what is planned for when lengths are not given."""
+"""Default lengths: a turn of a chat with its history."""
 DEFAULT_CONTEXT_TOKENS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanQuestion:
-    """What `advisor plan` was asked. `None` means not limited or not said."""
+    """The question of `advisor plan`. `None` means not limited or not given."""
 
     model: str
     hardware: str | None = None
@@ -27,21 +27,21 @@ class PlanQuestion:
     profile: str = "auto"
     engine: str = "advisor"
     limits: Limits = UNLIMITED
-    """What a plan must keep; the arrival rate need not be repeated here."""
+    """Limits of the plan; the arrival rate need not be repeated here."""
     context_tokens: int | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     shared_prefix_tokens: int | None = None
-    """Tokens with which every prompt begins."""
+    """Length of the prefix that all prompts share."""
     concurrency: int | None = None
     request_rate_per_s: float | None = None
     burst: int | None = None
-    """Requests that come at once, and nobody follows."""
+    """Requests that arrive at once, with none after them."""
     trace: Trace | None = None
-    """Requests that come, with their lengths."""
+    """Recorded requests, with their arrival times and lengths."""
     prefer: str = "balanced"
     require: tuple[str, ...] = ()
-    """Techniques that must be in, as typed: `kv-window`, `kv-window:window=128`."""
+    """Required techniques, as typed: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
     offline: bool = False
 
@@ -53,7 +53,7 @@ class PlanQuestion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EstimateQuestion:
-    """One explicit way to run a model."""
+    """The question of `advisor estimate`: one explicit deployment of a model."""
 
     model: str
     hardware: str
@@ -64,10 +64,10 @@ class EstimateQuestion:
     tp: int = 1
     pp: int = 1
     prompt_tokens: int | None = None
-    """Given, as the answer's, unless there is a trace."""
+    """Required, as are the output tokens, unless there is a trace."""
     output_tokens: int | None = None
     shared_prefix_tokens: int | None = None
-    """Tokens with which every prompt begins."""
+    """Length of the prefix that all prompts share."""
     concurrency: int | None = None
     request_rate_per_s: float | None = None
     burst: int | None = None
@@ -88,7 +88,10 @@ def _with_rate(limits: Limits, request_rate_per_s: float | None) -> Limits:
 
 
 def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
-    """The request behind a question, lengths filled in as for a chat. Raises `AdvisorError` for what contradicts itself."""
+    """The request of a question, with the lengths of a chat where none are given.
+
+    Raises `AdvisorError`: `usage` for options that contradict each other, `context-too-long`, and those of unknown techniques.
+    """
     required = canonical_specs(question.require)
     _check_techniques(required, question.forbid)
     longest = _longest(question, model)
@@ -113,11 +116,11 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
 
 
 def _longest(question: PlanQuestion, model: ModelSpec) -> int:
-    """The longest sequence, answer included: as asked, else the usual one or as much as the lengths need."""
-    trace, wanted = question.trace, (question.prompt_tokens or 0) + (question.output_tokens or 0)
+    """The longest sequence, output included: as given, else `DEFAULT_CONTEXT_TOKENS` or what the lengths need."""
+    trace, needed = question.trace, (question.prompt_tokens or 0) + (question.output_tokens or 0)
     if trace is not None:
-        wanted = trace.longest_tokens
-    longest = question.context_tokens or min(max(DEFAULT_CONTEXT_TOKENS, wanted), model.max_context_tokens)
+        needed = trace.longest_tokens
+    longest = question.context_tokens or min(max(DEFAULT_CONTEXT_TOKENS, needed), model.max_context_tokens)
     if longest > model.max_context_tokens:
         raise AdvisorError(
             "context-too-long",
@@ -142,7 +145,7 @@ def _longest(question: PlanQuestion, model: ModelSpec) -> int:
 
 
 def _lengths(question: PlanQuestion, longest: int) -> tuple[int, int]:
-    """Prompt and answer that fit into the longest sequence."""
+    """Lengths of prompt and output. Raises `AdvisorError` `usage` where they exceed the longest sequence."""
     output = question.output_tokens or min(CHAT_OUTPUT_TOKENS, max(longest // 4, 1))
     prompt = question.prompt_tokens or min(CHAT_PROMPT_TOKENS, longest - output)
     if prompt < 1 or prompt + output > longest:
@@ -159,7 +162,7 @@ def _lengths(question: PlanQuestion, longest: int) -> tuple[int, int]:
 
 
 def _check_techniques(required: tuple[str, ...], forbidden: tuple[str, ...]) -> None:
-    """Raise `AdvisorError` for an unknown technique, and for two that are required where there is room for one."""
+    """Raise `AdvisorError` for an unknown technique, and for two required ones of the same slot."""
     for name in forbidden:
         by_name(name, field="forbid")
     taken: dict[Slot, str] = {}
@@ -188,7 +191,7 @@ def workload_of(
     offline: bool = False,
     shared_prefix_tokens: int | None = None,
 ) -> Workload:
-    """A workload from what was said of the load; one request at a time when nothing was. A trace has its own lengths.
+    """The workload of a load; one request at a time where no load is given. A trace has its own lengths.
 
     Raises `AdvisorError` `usage` for a shared prefix that is longer than the prompts.
     """

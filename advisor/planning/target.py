@@ -1,4 +1,4 @@
-"""The machine that is planned for. Never measures: measuring for `--profile` is the caller's step before."""
+"""The machine that is planned for. Nothing is measured here: the caller measures for `--profile` before."""
 
 from dataclasses import dataclass
 
