@@ -13,7 +13,7 @@ from advisor.profiles.request import Limits
 from advisor.quantities.formatting import percent, quantity
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.advice import SECTIONS, binding_words, budget_gib, facts, reason_words, relaxation_words, verdict
-from advisor.rendering.text.memory import memory_parts
+from advisor.rendering.text.memory import capacity_words, fit_words, memory_parts
 from advisor.rendering.text.metrics import bound_words, limit_status
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look
@@ -83,11 +83,8 @@ def _memory(advice: Advice) -> Iterator[str]:
         yield "Memory per device: not known."
         return
     budget = budget_gib(advice)
-    free_gib = (device_gib if budget is None else budget) - total.value
-    word = f"fits, {quantity(free_gib, 'GiB')} free" if free_gib >= 0 else f"over by {quantity(-free_gib, 'GiB')}"
-    crosses = ", but the range crosses the budget" if 0 <= free_gib < total.high - total.value else ""
-    of = f"device {quantity(device_gib, 'GiB')}" + ("" if budget is None else f", budget {quantity(budget, 'GiB', trim=True)}")
-    yield f"Memory per device: {with_range(total, 'GiB')}, of {of}; {word}{crosses}."
+    fit = fit_words(total, device_gib if budget is None else budget)
+    yield f"Memory per device: {with_range(total, 'GiB')}, of {capacity_words(device_gib, budget)}; {fit}."
     yield from (f"Of it, {part.label}: {quantity(part.gib, 'GiB')}." for part in memory_parts(advice.chosen.metrics) if part.gib > 0)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from advisor.profiles.metrics import Metrics
+from advisor.profiles.metrics import Metrics, Value
 from advisor.quantities.formatting import quantity, scale, spread
 from advisor.rendering.text.style import Look, flow, wrap
 
@@ -39,18 +39,29 @@ def memory_bar(metrics: Metrics, *, device_gib: float, budget_gib: float | None,
     if total is None:
         return ["Memory: not known."]
     budget = device_gib if budget_gib is None else budget_gib
-    free_gib = budget - total.value
-    word = f"fits, {quantity(free_gib, 'GiB')} free" if free_gib >= 0 else f"over by {quantity(-free_gib, 'GiB')}"
-    tone = "bad" if free_gib < 0 else "risk" if total.high > budget else "good"
-    if free_gib >= 0 and total.high > budget:
-        word += ", but the range crosses the budget"
+    tone = "bad" if total.value > budget else "risk" if total.high > budget else "good"
     taken = f"{quantity(total.value, 'GiB')} {spread(total, scale('GiB', (total.value,)))}".rstrip()
-    of = f"device {quantity(device_gib, 'GiB')}" + ("" if budget_gib is None else f", budget {quantity(budget_gib, 'GiB', trim=True)}")
-    lines = [look.paint(line, tone) for line in wrap(f"{taken} of {of}: {word}", look, first="Memory per device  ")]
+    sentence = f"{taken} of {capacity_words(device_gib, budget_gib)}: {fit_words(total, budget)}"
+    lines = [look.paint(line, tone) for line in wrap(sentence, look, first="Memory per device  ")]
     lines.append(_bar(parts, budget, max(device_gib, budget, total.high), look))
     legend = [f"{part.glyph} {part.label} {quantity(part.gib, 'GiB')}" for part in parts if part.gib > 0]
     mark = f"┃ {'device' if budget_gib is None else 'budget'} {quantity(budget, 'GiB', trim=True)}"
     return [*lines, *flow([*legend, mark], look)]
+
+
+def capacity_words(device_gib: float, budget_gib: float | None) -> str:
+    """The memory of the device and, where there is one, the budget: `device 80 GiB, budget 20 GiB`."""
+    budget = "" if budget_gib is None else f", budget {quantity(budget_gib, 'GiB', trim=True)}"
+    return f"device {quantity(device_gib, 'GiB')}{budget}"
+
+
+def fit_words(total: Value, budget_gib: float) -> str:
+    """Whether a predicted total fits in the budget, and by how much."""
+    free_gib = budget_gib - total.value
+    if free_gib < 0:
+        return f"over by {quantity(-free_gib, 'GiB')}"
+    crosses = ", but the range crosses the budget" if total.high > budget_gib else ""
+    return f"fits, {quantity(free_gib, 'GiB')} free{crosses}"
 
 
 def _bar(parts: tuple[MemorySegment, ...], budget: float, whole: float, look: Look) -> str:
