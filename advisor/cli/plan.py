@@ -1,13 +1,13 @@
 """`advisor plan`: find the best way to run a model under limits, show it with its reasons, and save it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
-from advisor.cli.limit_options import read_limits, with_limits
-from advisor.cli.load_options import read_load, with_load
+from advisor.cli.limit_options import with_limits
+from advisor.cli.load_options import with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, read_model_and_profile
 from advisor.cli.values import QuantityType
@@ -68,27 +68,19 @@ def command(
     if linear and output.format != "text":
         raise _contradiction(f"--text and --format {output.format} exclude each other", "keep one of them", "format", ErrorAction.KEEP_ONE)
     choice = read_model_and_profile(model or model_option, profile)
-    _check(options)
+    question = question_of(choice, options)
     from advisor.cli.progress import ProgressLines
     from advisor.planfile.from_advice import plan_of
     from advisor.service import plan as find_plan  # loads the planner: not needed for --help
 
     with ProgressLines(quiet=output.quiet) as progress:
-        question = _question(choice, options)
         advice = find_plan(question, progress, choose=choose) if choose else find_plan(question, progress)
     return _answer(advice, plan_of(advice, profile_file=choice.profile_file), file, output, linear=linear)
 
 
-def question_of(words: Sequence[str]) -> "PlanQuestion":
-    """The question of the command line `advisor plan WORDS`. Raises `AdvisorError` as the command does, and click's usage errors."""
-    with command.make_context("plan", list(words)) as context:
-        options = read_limits(read_load(context.params))
-    choice = read_model_and_profile(options["model"] or options["model_option"], options["profile"])
+def question_of(choice: ModelAndProfile, options: Mapping[str, Any]) -> "PlanQuestion":
+    """The question of the command's options. Raises `AdvisorError` `usage` where options contradict each other."""
     _check(options)
-    return _question(choice, options)
-
-
-def _question(choice: ModelAndProfile, options: dict[str, Any]) -> "PlanQuestion":
     # Imported here because it loads the planner.
     from advisor.planning.question import PlanQuestion
 
@@ -113,12 +105,12 @@ def _question(choice: ModelAndProfile, options: dict[str, Any]) -> "PlanQuestion
     )
 
 
-def _check(options: dict[str, Any]) -> None:
+def _check(options: Mapping[str, Any]) -> None:
     """Raise `AdvisorError` `usage` where options contradict each other."""
     context, answer = options["context"], options["output_tokens"]
     if context and answer and answer >= context:
         raise _contradiction(
-            f"--output-tokens {answer} leaves no room for a prompt in --context {context}",
+            f"--output-tokens {answer} leaves no tokens for a prompt in --context {context}",
             f"write --context {answer * 2} or fewer output tokens",
             "output_tokens",
             ErrorAction.LOWER,

@@ -15,6 +15,7 @@ from advisor.profiles.hardware import load_hardware
 from advisor.profiles.machine import MachineProfile, RuntimeOverheads
 from advisor.profiles.store import save_profile
 from advisor.quantities.limits import LIMITS
+from tests.cli.questions import typed_question
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 HERE = ("--profile=none", "--hardware", "h100-sxm")
@@ -42,30 +43,15 @@ Run = Callable[..., Any]
     ],
     ids=" ".join,
 )
-def test_profile_takes_a_word_only_where_it_can_be_a_name(
-    advisor: Run, monkeypatch: pytest.MonkeyPatch, typed: tuple[str, ...], model: str, profile: str
-) -> None:
-    asked = question_of(advisor, monkeypatch, *typed)
-    assert (asked.model, asked.profile) == (model, profile)
+def test_profile_takes_a_word_only_where_it_can_be_a_name(typed: tuple[str, ...], model: str, profile: str) -> None:
+    question = typed_question(*typed)
+    assert (question.model, question.profile) == (model, profile)
 
 
-def question_of(advisor: Run, monkeypatch: pytest.MonkeyPatch, *typed: str) -> Any:
-    """What the command asks of the service for these words."""
-    asked: list[Any] = []
-
-    def plan(question: Any, on_event: object) -> None:
-        asked.append(question)
-        raise AdvisorError("model-not-found", "asked", exit_code=ExitCode.MISSING)
-
-    monkeypatch.setattr("advisor.service.plan", plan)
-    assert advisor("plan", *typed).code == ExitCode.MISSING
-    return asked[0]
-
-
-def test_the_environment_names_a_profile_and_a_flag_wins(advisor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_a_profile_and_a_flag_wins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADVISOR_PLAN_PROFILE", "h200-lab")
-    assert question_of(advisor, monkeypatch, "Q/q").profile == "h200-lab"
-    assert question_of(advisor, monkeypatch, "Q/q", "--profile=none").profile == "none"
+    assert typed_question("Q/q").profile == "h200-lab"
+    assert typed_question("Q/q", "--profile=none").profile == "none"
 
 
 def test_one_in_the_environment_is_a_name_that_is_not_stored(advisor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,10 +108,8 @@ def test_what_is_no_name_and_no_file_is_refused_beside_a_model(word: str) -> Non
         ("--devices", "8", "devices", 8),
     ],
 )
-def test_values_are_taken_with_their_units(
-    advisor: Run, monkeypatch: pytest.MonkeyPatch, flag: str, text: str, field: str, number: float
-) -> None:
-    question = question_of(advisor, monkeypatch, "Q/q", flag, text)
+def test_values_are_taken_with_their_units(flag: str, text: str, field: str, number: float) -> None:
+    question = typed_question("Q/q", flag, text)
     assert (question.all_limits.bound(field) if field in LIMITS else getattr(question, field)) == pytest.approx(number)
 
 

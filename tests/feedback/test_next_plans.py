@@ -7,7 +7,6 @@ import pytest
 
 from advisor.backends.deployment import baseline
 from advisor.backends.detection.detect import detect
-from advisor.cli.plan import question_of
 from advisor.feedback.next_plans import MAX_CANDIDATES, ProfileSource, next_plans
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
@@ -25,6 +24,7 @@ from advisor.running.apply import environment_of
 from advisor.running.preflight import PLAN_FILE, predicted_rungs, recipe_of, target_of_plan
 from advisor.service import plan as advise
 from advisor.tui.workers.machine_tasks import MachineTasks
+from tests.cli.questions import typed_question
 from tests.paths import ROOT
 
 QUESTION = PlanQuestion(model="demo", profile="none", concurrency=4, prompt_tokens=128, output_tokens=32)
@@ -114,7 +114,7 @@ def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
     following, words = tasks.next_plans(tmp_path / "run")
     tasks.store(tasks.refit(tmp_path / "run"))
     for candidate in following.candidates:
-        chosen = advise(question_of(words), choose=candidate.id).chosen
+        chosen = advise(typed_question(*words), choose=candidate.id).chosen
         assert (chosen.techniques, chosen.metrics) == (candidate.techniques, candidate.metrics)
         told = " ".join(Look(80).finish(next_plan_lines(following, words, Look(80))).split())
         assert f"--choose={candidate.id}" in told
