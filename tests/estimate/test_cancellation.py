@@ -1,4 +1,4 @@
-"""A simulation asks between its steps whether it may go on."""
+"""A simulation runs the checkpoint of its caller between steps."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from tests.estimate.serving.test_scheduler import scheduler
 LENGTHS = [(100, 50), (900, 40), (30, 90)]
 
 
-class Enough(Exception):  # noqa: N818 - no error: somebody lost patience
+class Enough(Exception):  # noqa: N818 - no error: the caller cancels
     pass
 
 

@@ -1,4 +1,4 @@
-"""Properties of the estimator: what must never get better or worse, memory by hand, simulation beside closed form."""
+"""Properties of the estimator: monotonicity, memory computed by hand, simulation against closed form."""
 
 from dataclasses import replace
 
@@ -171,7 +171,7 @@ def test_offline_throughput_is_not_beaten_by_a_smaller_loop() -> None:
     assert offline.throughput_tok_s > loop.throughput_tok_s
 
 
-def test_engines_that_share_what_is_free_hold_more_beside_large_weights() -> None:
+def test_engines_that_take_a_share_of_free_memory_fit_more_sequences_with_large_weights() -> None:
     """TensorRT-LLM takes 0.9 of what is free, vLLM 0.92 of everything: 8B in bf16 leaves both about the same, 34B does not."""
     workload = Workload(prompt_tokens=1000, output_tokens=1000, concurrency=1)
     large = deployment("codellama/CodeLlama-34b-hf")

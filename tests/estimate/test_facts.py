@@ -98,7 +98,7 @@ def test_more_memory_is_worth_more_than_its_bandwidth() -> None:
     assert large.value / small.value == pytest.approx(4166 / 912, rel=0.25), large.value / small.value
 
 
-def test_the_cliff_is_told_as_requests_that_fit_at_once() -> None:
+def test_the_cliff_is_reported_as_requests_that_fit_at_once() -> None:
     """912 tok/s from steps that read 70 GB are two dozen requests in flight; the low end leaves room for what is not exact."""
     fits = offline("h100-sxm").max_concurrency
     assert fits is not None

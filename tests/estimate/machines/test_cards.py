@@ -1,4 +1,4 @@
-"""What holds cards back that nobody measured kernel by kernel: power, and sums in fp32 on game cards; launches that hide."""
+"""Limits of cards whose kernels were not measured: power, and fp32 accumulation on game cards; launches that overlap."""
 
 from dataclasses import replace
 

@@ -63,14 +63,14 @@ def test_every_sequence_keeps_its_window_in_whole_blocks_and_one_prompt_passes_t
     assert line.total_bytes(8) == pytest.approx(held.total_bytes, rel=1e-12)
 
 
-def test_chunks_of_a_prompt_hold_no_more_than_the_budget_beside_the_windows() -> None:
+def test_chunks_of_a_prompt_take_at_most_the_token_budget_in_addition_to_windows() -> None:
     chunked = deployed(replace(PAGED, window=1024), batching=Batching(BatchPolicy.CONTINUOUS, 8, 512, chunked=True))
     assert transient_tokens(chunked, LONG, ENGINE) == 512
     short = LONG.model_copy(update={"prompt_tokens": 800})
     assert transient_tokens(chunked, short, ENGINE) == 0
 
 
-def test_drafts_need_their_places_beside_the_window() -> None:
+def test_draft_tokens_need_cache_in_addition_to_the_window() -> None:
     plain = deployed(replace(PAGED, window=1024))
     drafted = replace(plain, decoding=replace(plain.decoding, method=DecodeMethod.PROMPT_LOOKUP, draft_tokens=17))
     assert retained_tokens(drafted, 9000) - retained_tokens(plain, 9000) == 16

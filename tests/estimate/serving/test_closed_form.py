@@ -85,7 +85,7 @@ def deployment(budget: int, decoding: Decoding | None = None) -> Deployment:
     )
 
 
-def test_a_rate_that_cannot_be_kept_looks_like_it() -> None:
+def test_an_overload_shows_in_ttft_and_throughput() -> None:
     pricing, workload = estimator("l40s"), Workload(prompt_tokens=1024, output_tokens=256, load=Load.OPEN, request_rate_per_s=1.0)
     within = pricing.steady_state(deployment(2048), workload)
     assert within.throughput_tok_s == pytest.approx(256.0)
@@ -107,7 +107,7 @@ def test_waiting_grows_with_the_rate_up_to_the_capacity() -> None:
     assert waits == sorted(waits)
 
 
-def test_prompt_lookup_beside_prompts_is_told_as_late_as_it_is_simulated() -> None:
+def test_prompt_lookup_during_prefill_is_predicted_as_late_as_it_is_simulated() -> None:
     pricing, workload = estimator("l40s"), Workload(prompt_tokens=1024, output_tokens=256, concurrency=8)
     speculative = deployment(512, Decoding(DecodeMethod.PROMPT_LOOKUP, 4, 0.3, (0.2, 0.4)))
     quick, served = pricing.steady_state(speculative, workload), pricing.simulate(speculative, workload)

@@ -176,7 +176,7 @@ def test_every_request_finishes_once_with_all_its_tokens(lengths: list[tuple[int
 
 
 @given(shapes, gaps)
-def test_first_tokens_come_in_order_of_arrival_when_nobody_is_preempted(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
+def test_first_tokens_come_in_order_of_arrival_without_preemption(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
     run = scheduler()
     done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
     first = [request.first_s for request in sorted(done, key=lambda request: request.number)]
@@ -216,7 +216,7 @@ def test_a_preempted_request_goes_before_those_that_came_later() -> None:
 
 
 def test_an_engine_that_reserves_starts_only_what_it_can_finish() -> None:
-    """5 blocks each to the end: of three requests two run in 10 blocks, and nobody is thrown out."""
+    """5 blocks each to the end: of three requests two run in 10 blocks, and none is preempted."""
     run = scheduler(SimPool(10, BLOCK, reserves=True))
     done: list[SimRequest] = run.serve([(16, 64)] * 3, in_flight=None)
     assert run.preemptions == 0
@@ -240,7 +240,7 @@ def test_blocks_are_as_large_as_the_pool_says() -> None:
 
 @given(shapes, gaps)
 def test_prompts_that_are_not_cut_pass_in_one_step_each(lengths: list[tuple[int, int]], gaps_steps: list[int]) -> None:
-    """So the time to the first token holds no more than the step of its own prompt and those of whoever stands before."""
+    """The time to the first token is at most the step of its own prompt and those of the prompts before it."""
     run = Scheduler(PRICER, SchedulerRules(policy=BatchPolicy.CONTINUOUS, max_sequences=14, token_budget=BUDGET, chunked=False))
     done = run.serve(lengths, in_flight=None, arrivals_s=arrivals(gaps_steps, len(lengths)))
     assert sorted(request.number for request in done) == list(range(len(lengths)))

@@ -1,4 +1,4 @@
-"""Loads and what is told of them: bursts, rates that last and rates that do not, goodput."""
+"""Simulated loads: bursts, sustained rates and overload, goodput."""
 
 import math
 
@@ -51,13 +51,13 @@ def test_percentiles_are_in_order_and_end_to_end_is_more_than_its_parts() -> Non
     assert value(metrics, "e2e_ms_mean") == pytest.approx(value(metrics, "ttft_ms_mean") + 127 * value(metrics, "tpot_ms_mean"), rel=0.02)
 
 
-def test_a_rate_that_lasts_is_served_whole() -> None:
+def test_a_rate_below_capacity_is_served_in_full() -> None:
     metrics = ESTIMATOR.metrics(deployment(), arriving(2.0))
     assert value(metrics, "request_rate_per_s") > 2
     assert value(metrics, "throughput_tok_s") == pytest.approx(2 * 128)
 
 
-def test_a_rate_that_does_not_last_tells_the_one_that_does() -> None:
+def test_the_sustained_rate_does_not_depend_on_the_overload() -> None:
     """What a replica serves that is never idle does not depend on how many more would come."""
     some, many = (ESTIMATOR.metrics(deployment(), arriving(rate)) for rate in (200.0, 400.0))
     lasting = value(some, "request_rate_per_s")
@@ -66,7 +66,7 @@ def test_a_rate_that_does_not_last_tells_the_one_that_does() -> None:
     assert value(many, "ttft_ms_p50") > value(some, "ttft_ms_p50") > value(ESTIMATOR.metrics(deployment(), arriving(2.0)), "ttft_ms_p99")
 
 
-def test_the_lasting_rate_is_where_queues_begin() -> None:
+def test_queues_grow_above_the_sustained_rate() -> None:
     lasting = value(ESTIMATOR.metrics(deployment(), arriving(1.0)), "request_rate_per_s")
     below, above = (ESTIMATOR.metrics(deployment(), arriving(lasting * share)) for share in (0.8, 1.3))
     assert value(above, "ttft_ms_p50") > 5 * value(below, "ttft_ms_p50")
@@ -107,7 +107,7 @@ def test_a_trace_is_served_with_its_own_lengths() -> None:
     assert served.requests_per_s == pytest.approx(5 / (4 + served.e2e_s[-1] - served.ttft_s[0]), rel=0.1)
 
 
-def test_the_pool_holds_what_the_budget_leaves_beside_the_weights() -> None:
+def test_the_pool_takes_the_memory_that_the_weights_leave() -> None:
     """Llama-3.1-8B: 131,072 bytes a token in bf16, 16 tokens a block."""
     stack, workload = deployment(), Workload(prompt_tokens=1000, output_tokens=1000, concurrency=32)
     pool, footprint = cache_pool(ESTIMATOR.memory, stack, workload), ESTIMATOR.memory.footprint(stack, workload)
@@ -127,6 +127,6 @@ def test_full_windows_take_a_fixed_share_of_the_pool() -> None:
 
 
 def test_offline_more_wait_than_run() -> None:
-    """Memory decides how many run: the pool is full, and somebody is preempted."""
+    """Memory decides how many run: the pool is full, and sequences are preempted."""
     served = ESTIMATOR.simulate(deployment(slots=1024), Workload(prompt_tokens=2048, output_tokens=2048, load=Load.OFFLINE))
     assert served.preemptions > 0

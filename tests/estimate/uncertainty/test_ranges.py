@@ -81,7 +81,7 @@ def test_every_gap_is_named() -> None:
         assert words in said, said
 
 
-def test_a_device_whose_kernels_nobody_measured_says_so() -> None:
+def test_a_device_without_measured_kernels_says_so() -> None:
     assert "kernels" in str(extrapolation_warning(Basis.DATASHEET, deployment(), BUSY))
     assert not list(extrapolations(Basis.DATASHEET, deployment(), BUSY)), "its tier has ranges of its own"
 
