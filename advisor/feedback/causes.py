@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from advisor.feedback.compare import ComparedMetric, ComparedRung, Comparison, Contribution, RangeVerdict
-from advisor.quantities.formatting import one_digit, quantity, value_text
+from advisor.quantities.formatting import quantity, signed_percent, value_text
 from advisor.quantities.metrics import METRICS
 
 _SAME_ERROR = 0.5
@@ -40,7 +40,7 @@ def likely_cause(comparison: Comparison) -> Cause | None:
 
 
 def _error_text(metric: ComparedMetric) -> str:
-    return "" if metric.error is None else f", error {one_digit(metric.error)} %"
+    return "" if metric.error is None else f", error {signed_percent(metric.error)} %"
 
 
 def _noise(metric: ComparedMetric) -> str:
@@ -62,8 +62,8 @@ def _part(rung: ComparedRung, metric: ComparedMetric) -> str:
             return ""
         first, second = sorted(parts, key=lambda part: -abs(part.error or 0.0))
         return (
-            f"of its parts, {METRICS[first.metric].label} has an error of {one_digit(first.error or 0.0)} % "
-            f"and {METRICS[second.metric].label} of {one_digit(second.error or 0.0)} %"
+            f"of its parts, {METRICS[first.metric].label} has an error of {signed_percent(first.error or 0.0)} % "
+            f"and {METRICS[second.metric].label} of {signed_percent(second.error or 0.0)} %"
         )
     return ""
 
@@ -100,7 +100,7 @@ def _origin(comparison: Comparison, rung: ComparedRung, metric: ComparedMetric) 
     if len(errors) == 1:
         return "this is the first rung with both values: the basic decoding step is mispredicted, not a technique"
     if base * here > 0 and abs(base) >= _SAME_ERROR * abs(here):
-        percent = one_digit(math.expm1(min(base, _MAX_EXPONENT)) * 100)
+        percent = signed_percent(math.expm1(min(base, _MAX_EXPONENT)) * 100)
         return f"{base_name} has most of the same error ({percent} %): the basic decoding step is mispredicted, not a technique"
     jumps = [(name, error - errors[index][1]) for index, (name, error) in enumerate(errors[1:])]
     name, _ = max(jumps, key=lambda jump: jump[1] * math.copysign(1, here))
@@ -122,5 +122,5 @@ def _errors_up_to(comparison: Comparison, last: ComparedRung, name: str) -> list
 def _contribution_text(contribution: Contribution | None) -> str:
     if contribution is None or contribution.predicted_pct is None or contribution.measured_pct is None:
         return ""
-    predicted, measured = one_digit(contribution.predicted_pct), one_digit(contribution.measured_pct)
+    predicted, measured = signed_percent(contribution.predicted_pct), signed_percent(contribution.measured_pct)
     return f": its change from {contribution.previous} was predicted as {predicted} % and measured as {measured} %"

@@ -94,10 +94,10 @@ def number(value: float, *, signed: bool = False, trim: bool = False) -> str:
     return sign + text
 
 
-def one_digit(percent: float) -> str:
+def signed_percent(percent: float) -> str:
     """Write a signed percentage for a column: one decimal below 1000, three significant digits from there.
 
-    >>> one_digit(-37.64), one_digit(-0.01), one_digit(1234.0)
+    >>> signed_percent(-37.64), signed_percent(-0.01), signed_percent(1234.0)
     ('-37.6', '0.0', '+1230')
     """
     if abs(percent) < 0.05:

@@ -41,7 +41,7 @@ def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_told_as_such() -> None:
+def test_a_full_disk_is_reported_as_such() -> None:
     with pytest.raises(AdvisorError) as caught:
         write_whole(Path("/dev/full"), "x" * 10_000)
     assert caught.value.code == "disk-full"
@@ -72,7 +72,7 @@ def test_a_folder_in_the_way_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_told_as_such(tmp_path: Path) -> None:
+def test_a_folder_without_permission_is_reported_as_such(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(AdvisorError) as caught:
         write_whole(tmp_path / "plan.yaml", "x")

@@ -15,7 +15,7 @@ def test_what_is_no_format_is_refused_by_name(name: str) -> None:
         parse_weights(name)
 
 
-def test_a_cache_is_not_kept_in_a_format_of_weights_only() -> None:
+def test_a_cache_is_not_stored_in_a_format_of_weights_only() -> None:
     assert all(check_cache_format(name) == weight_format(name).name for name in CACHE_FORMATS)
     with pytest.raises(AdvisorError, match="unknown cache format `gguf-q4_0`"):
         check_cache_format("gguf-q4_0")

@@ -47,7 +47,7 @@ def test_a_source_names_no_figure_that_is_absent(id: str) -> None:
     assert set(hardware.sources) == hardware.figures()
 
 
-def test_links_are_one_direction_and_pcie_has_its_encoding_taken_off() -> None:
+def test_links_are_one_direction_and_pcie_excludes_line_encoding() -> None:
     h100 = load_hardware("h100-sxm")
     assert h100.link_bytes_per_s == 450e9
     assert h100.pcie_bytes_per_s == pytest.approx(63.0e9, rel=0.001)

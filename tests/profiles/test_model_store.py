@@ -131,7 +131,7 @@ def test_a_folder_without_a_config_is_named(home: Path) -> None:
         ("[" * 100_000, "nested too deeply", None),
     ],
 )
-def test_a_broken_config_is_refused_with_its_place(home: Path, content: str, problem: str, line: int | None) -> None:
+def test_a_broken_config_is_refused_with_its_line(home: Path, content: str, problem: str, line: int | None) -> None:
     path = write(home / "broken" / "config.json", content)
     error = refusal(str(path.parent))
     assert (error.code, error.message, error.line) == ("model-config", f"{path}: {problem}", line)
@@ -188,12 +188,12 @@ def test_a_folder_without_a_model_is_not_looked_for_on_the_hub(hub: list[str], t
     assert hub == []
 
 
-def test_the_hub_is_asked_only_when_allowed(hub: list[str]) -> None:
+def test_the_hub_is_called_only_when_allowed(hub: list[str]) -> None:
     assert "the hub was not asked" in refusal("some/model").notes
     assert hub == []
 
 
-def test_a_config_from_the_hub_is_kept_for_later(hub: list[str], home: Path) -> None:
+def test_a_config_from_the_hub_is_stored(hub: list[str], home: Path) -> None:
     online = find_model("some/model", offline=False)
     assert online.parameters == find_model(str(write(home / "same.json", CONFIG))).parameters
     asked = len(hub)
@@ -211,7 +211,7 @@ def test_a_shipped_model_needs_no_hub(hub: list[str]) -> None:
     ("id", "code"),
     [("some/absent", "model-not-found"), ("some/gated", "model-gated"), ("some/broken", "model-config"), ("some/down", "hub-unreachable")],
 )
-def test_what_the_hub_refuses_is_told_apart(hub: list[str], id: str, code: str) -> None:
+def test_what_the_hub_refuses_has_codes_of_its_own(hub: list[str], id: str, code: str) -> None:
     error = refusal(id, offline=False)
     assert (error.code, error.exit_code) == (code, ExitCode.MISSING)
     assert hub == [f"/{id}/resolve/main/config.json"]

@@ -113,7 +113,7 @@ def test_profiles_are_listed_by_name_and_a_broken_one_hides_no_other() -> None:
     assert [(stored.name, stored.hardware) for stored in list_profiles()] == [("a", "T4"), ("b", "T4")]
 
 
-def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_made_is_reported_before_anything_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_writable()
     (tmp_path / "file").write_text("mine")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "file"))
@@ -122,7 +122,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_anything_is_measured(tmp_pa
     assert (caught.value.code, caught.value.exit_code) == ("not-writable", ExitCode.FAILED)
 
 
-def test_what_is_no_profile_is_told_in_our_words(tmp_path: Path) -> None:
+def test_what_is_no_profile_is_reported_in_our_words(tmp_path: Path) -> None:
     for text, says in (("just a sentence\n", "expected a mapping"), ("kind: Plan\n", "'MachineProfile'")):
         (tmp_path / "other.yaml").write_text(text)
         with pytest.raises(AdvisorError, match=says):
@@ -146,7 +146,7 @@ def test_a_missing_profile_names_its_neighbour() -> None:
     assert "h200-lab" in caught.value.help[0]
 
 
-def test_a_wrong_figure_is_named_with_its_place() -> None:
+def test_a_wrong_figure_is_named_with_its_position() -> None:
     path = save_profile(_profile())
     path.write_text(path.read_text().replace("1.1e-05", "-1"))
     with pytest.raises(AdvisorError) as caught:

@@ -44,7 +44,7 @@ def test_requests_are_put_in_order_from_the_first_arrival(tmp_path: Path, text: 
         ('{"arrival_s": 1, "prompt_tokens": 2, "output_tokens": 3}\n[1]\n', "line 2 is not a JSON object"),
     ],
 )
-def test_a_bad_trace_is_told_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
+def test_a_bad_trace_is_reported_with_its_line(tmp_path: Path, text: str, problem: str) -> None:
     file = written(tmp_path, text)
     with pytest.raises(AdvisorError) as raised:
         read_trace(file)

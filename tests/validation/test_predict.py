@@ -212,7 +212,7 @@ def test_a_stop_leaves_no_table_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["rows", "html"])
-def test_what_cannot_be_written_is_told_before_anything_is_predicted(tmp_path: Path, name: str) -> None:
+def test_what_cannot_be_written_is_reported_before_anything_is_predicted(tmp_path: Path, name: str) -> None:
     def fail(event: object) -> None:
         raise AssertionError("something was predicted")
 

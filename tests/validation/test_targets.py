@@ -68,7 +68,7 @@ def test_offline_throughput_is_not_that_of_a_closed_loop(case: PublishedCase) ->
     assert target(rows, "maximum throughput, offline", "median |error|").rows == 2
 
 
-def test_single_streams_are_judged_per_family_of_devices_and_kind_of_engine(case: PublishedCase) -> None:
+def test_single_streams_are_evaluated_per_family_of_devices_and_kind_of_engine(case: PublishedCase) -> None:
     rows = [
         compared(case, 100, 105, metric="decode_tok_s_single_stream", hardware="apple-m1-7", engine="llama.cpp"),
         compared(case, 100, 180, metric="decode_tok_s_single_stream", hardware="rtx-4090", engine="transformers"),
@@ -79,7 +79,7 @@ def test_single_streams_are_judged_per_family_of_devices_and_kind_of_engine(case
     assert target(rows, "single-stream decode, torch engines", "median |error|").met is False
 
 
-def test_without_rows_nothing_is_judged() -> None:
+def test_without_rows_nothing_is_evaluated() -> None:
     targets = targets_of([])
     assert {item.met for item in targets} == {None}
     assert {reached_words(item) for item in targets} == {"-"}

@@ -12,7 +12,7 @@ from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Sample
 from advisor.profiles.request import Load
 from advisor.profiles.run import Run, RungStatus
-from advisor.quantities.formatting import number, one_digit, quantity, scale
+from advisor.quantities.formatting import number, quantity, scale, signed_percent
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, joined, tag
@@ -215,7 +215,7 @@ def _count(metric: str, comparison: Comparison) -> tuple[str, ...]:
 
 
 def _percent(size: float) -> str:
-    return f"{one_digit(size).lstrip('+')} %"
+    return f"{signed_percent(size).lstrip('+')} %"
 
 
 def _contributions(comparison: Comparison) -> list[Markup | None]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advisor.feedback.compare import HEADLINES, ComparedMetric, ComparedRung, Comparison, RangeVerdict
 from advisor.profiles.metrics import Sample, Value
 from advisor.profiles.run import Rung, RungStatus
-from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread
+from advisor.quantities.formatting import ABSENT, Scale, number, quantity, scale, signed_percent, spread
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.html.elements import Markup, tag
 from advisor.rendering.text.comparison import change_text
@@ -63,7 +63,7 @@ def error_text(metric: ComparedMetric | None, scaled: Scale) -> str:
     if metric is None or metric.error is None:
         return ABSENT
     if metric.error_unit == "%":
-        return f"{one_digit(metric.error)} %"
+        return f"{signed_percent(metric.error)} %"
     return f"{number(metric.error * scaled.factor, signed=True)} {'points' if scaled.unit == '%' else scaled.unit}"
 
 

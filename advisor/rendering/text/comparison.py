@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from advisor.feedback.causes import likely_cause
 from advisor.feedback.compare import HEADLINES, ComparedMetric, ComparedRung, Comparison, Contribution, RangeVerdict, compare
 from advisor.profiles.run import Run, RungStatus
-from advisor.quantities.formatting import ABSENT, number, one_digit, quantity, scale, spread, value_text
+from advisor.quantities.formatting import ABSENT, number, quantity, scale, signed_percent, spread, value_text
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.run import error_cell, ladder_lines, lines_below_ladder, pace_words, rung_label
@@ -184,7 +184,7 @@ def _contribution_cells(change: Contribution | None) -> tuple[str, str]:
 
 def change_text(value: float | None) -> str:
     """A change in percent with its sign, without the unit; a dash where there is none."""
-    return ABSENT if value is None else one_digit(value)
+    return ABSENT if value is None else signed_percent(value)
 
 
 def summary_lines(comparison: Comparison, look: Look) -> list[str]:
@@ -192,7 +192,7 @@ def summary_lines(comparison: Comparison, look: Look) -> list[str]:
     lines = wrap(f"{comparison.within} of {comparison.compared} values within their predicted range.", look)
     headlines = [median for median in comparison.median_errors if median.metric in HEADLINES]
     if headlines:
-        text = ", ".join(f"{METRICS[median.metric].label} {one_digit(median.error_pct).lstrip('+')} %" for median in headlines)
+        text = ", ".join(f"{METRICS[median.metric].label} {signed_percent(median.error_pct).lstrip('+')} %" for median in headlines)
         lines += wrap(
             f"{text} (of {max(median.rungs for median in headlines)} rungs).", look, first="Median error over the ladder: ", rest="  "
         )

@@ -7,7 +7,7 @@ from advisor.feedback.compare import ComparedMetric, ComparedRung, Comparison, R
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Run, RungStatus
-from advisor.quantities.formatting import ABSENT, Scale, number, one_digit, quantity, scale, spread, value_text
+from advisor.quantities.formatting import ABSENT, Scale, number, quantity, scale, signed_percent, spread, value_text
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
@@ -118,7 +118,7 @@ def error_cell(line: ComparedMetric | None, scaled: Scale) -> str:
         return ABSENT
     percent = line.error_unit == "%"
     error = line.error if percent else line.error * scaled.factor
-    text = one_digit(error) if percent else number(error, signed=True)
+    text = signed_percent(error) if percent else number(error, signed=True)
     return f"{text}{'!' if line.verdict is RangeVerdict.OUTSIDE else ' '}"
 
 

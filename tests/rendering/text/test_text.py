@@ -25,7 +25,7 @@ from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.quality import HeadError, QualityReport, TechniqueQuality
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run, Rung, RungStatus
-from advisor.quantities.formatting import enough, number, quantity, value_text
+from advisor.quantities.formatting import number
 from advisor.rendering.text.advice import advice_text
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.comparison import comparison_text
@@ -346,29 +346,6 @@ def test_data_cannot_reach_the_terminal_as_control_codes() -> None:
         assert not set(text) & {"\x07", "\x9b", "\u202e"}
         assert "\x1b]" not in text
         assert "\x1b[2J" not in text
-
-
-@pytest.mark.parametrize(
-    ("given_number", "text"),
-    [(0, "0"), (4919, "4920"), (999.6, "1000"), (21.0, "21.0"), (0.04567, "0.0457"), (-3.2, "-3.20"), (1.2e8, "1.20e8"), (1e-9, "1.00e-9")],
-)
-def test_numbers_have_three_digits(given_number: float, text: str) -> None:
-    assert number(given_number) == text
-
-
-def test_units_suit_the_size() -> None:
-    shown = [quantity(0.0093, "GiB"), quantity(1536, "GiB"), quantity(12345, "ms"), quantity(0.05, "ms"), quantity(0.5, "fraction")]
-    assert shown == ["9.52 MiB", "1.50 TiB", "12.3 s", "50.0 µs", "50.0 %"]
-    assert value_text(value(302.0, 0.1), "ms") == "302 ms [272, 332]"
-    assert value_text(Value.exact(5.0), "GiB") == "5.00 GiB"
-
-
-@given(st.floats(min_value=1e-6, max_value=1e6))
-def test_a_bound_that_is_shown_is_on_the_safe_side(bound: float) -> None:
-    up, down = (enough(bound, "tok/s", up=way).split()[0] for way in (True, False))
-    assert float(up) >= bound * (1 - 1e-9)
-    assert float(down) <= bound * (1 + 1e-9)
-    assert float(up) <= bound * 1.0101
 
 
 FLOATS = st.one_of(
