@@ -1,8 +1,8 @@
-"""Open the session and type limits into it, for every shipped model: how long until the frame that follows is there.
+"""Time of the terminal interface from a key in a limit to its frame, for every shipped model, and from its start to the first frame.
 
-The app runs as it does in a terminal, drawn to nowhere. Each key is pressed as soon as the frame of the last one is there, while the
-planner still works on it. A frame counts when its plans stand for the new limit: first as far as they are known, then as simulated
-with their reasons. Launches run in a pseudo-terminal, up to the first frame. Writes `session.json` into the device's results.
+The app runs without a terminal. Each key is pressed as soon as the frame of the last one is drawn, while the planner may still work
+on that one. A frame counts once its plans are those of the new limit: first as ranked by cached prices, then as simulated with
+reasons. Starts run in a pseudo-terminal, up to the first frame. Writes `session.json` into the device's results.
 
     python -m benchmarks.session [--models REGEX] [--hardware h100-sxm] [--out benchmarks/results]
 """
@@ -52,7 +52,7 @@ SIZE = (120, 40)
 
 @dataclass(frozen=True, slots=True)
 class Pressed:
-    """One key: seconds to the first frame that stands for it, by the clock and of the processor."""
+    """One key: seconds to the first frame with its plans, of wall time and of processor time."""
 
     model: str
     load: str
@@ -62,7 +62,7 @@ class Pressed:
 
 @dataclass(frozen=True, slots=True)
 class Typed:
-    """All keys into one session, and seconds from the last one to the plan as simulated; `None` where nothing was typed."""
+    """All keys of one app, and seconds from the last one to the simulated plan; `None` where the model has no plan."""
 
     keys: tuple[Pressed, ...]
     simulated_s: float | None
@@ -104,7 +104,7 @@ def launched_s() -> float:
             seen = b""
             while FIRST_FRAME not in seen:
                 if not select.select([terminal], [], [], PATIENCE_S)[0]:
-                    raise TimeoutError("the session drew no first frame")
+                    raise TimeoutError("the terminal interface drew no first frame")
                 seen += os.read(terminal, 65536)
             return time.perf_counter() - start
         finally:
@@ -114,7 +114,7 @@ def launched_s() -> float:
 
 
 async def _typed_into(values: FormValues, model: str, load: str) -> Typed:
-    """Every key of `TYPED` into a session that has planned once."""
+    """Type `TYPED` into an app that has planned once."""
     app = AdvisorApp(PlanningClient(), SavedState(History(values)), AppSettings(resume=True))
     keys: list[Pressed] = []
     async with app.run_test(size=SIZE) as pilot:
@@ -136,7 +136,7 @@ async def _enter(app: AdvisorApp, pilot: Pilot[None], field: str) -> None:
 
 
 async def _pressed(app: AdvisorApp, field: str, key: str) -> tuple[float, float]:
-    """Seconds from a key to the frame whose plans stand for what the field then says: by the clock, and of the processor."""
+    """Seconds from a key to the frame with the plans of the field's text: wall time and processor time."""
     text = app.store.state.values.text(field) + key
     start, worked = time.perf_counter(), time.process_time()
     app.post_message(Key(key, key))
@@ -152,7 +152,7 @@ async def _pressed(app: AdvisorApp, field: str, key: str) -> tuple[float, float]
 
 
 async def _drawn(app: AdvisorApp) -> None:
-    """The next frame is on the screen."""
+    """Wait for the next frame."""
     done = asyncio.Event()
     app.screen.call_after_refresh(done.set)
     await done.wait()
@@ -162,7 +162,7 @@ async def _until(there: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE_S
     while not there():
         if time.monotonic() > deadline:
-            raise TimeoutError("the session never answered")
+            raise TimeoutError("the terminal interface never answered")
         await asyncio.sleep(0.001)
 
 
@@ -185,12 +185,12 @@ def slowest(keys: "Iterable[Pressed]") -> str:
 
 
 def _spread(seconds: Sequence[float], width: int) -> str:
-    ordered = [1e3 * value for value in sorted(seconds)]
+    ordered = [1e3 * second for second in sorted(seconds)]
     return f"{statistics.median(ordered):>{width}.0f} {ordered[int(0.95 * (len(ordered) - 1))]:>6.0f} {ordered[-1]:>6.0f}"
 
 
 def _write(out: Path, launches: Sequence[float], measured: dict[str, list[Typed]]) -> None:
-    # Imported after the sessions have run: no session has torch in its process.
+    # The measured process must not have torch loaded.
     import torch
 
     from benchmarks.harness.environment import folder_name, read_environment

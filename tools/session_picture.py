@@ -1,4 +1,4 @@
-"""Draw docs/session.svg: the real session, 120 columns by 40 rows, planning Llama 3.1 8B for an RTX 4090 from its data sheet."""
+"""Draw docs/session.svg: the terminal interface at 120 columns by 40 rows, with a plan of Llama 3.1 8B for an RTX 4090."""
 
 import argparse
 import asyncio
@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "session.svg"
 SIZE = (120, 40)
-VALUES = {
+QUESTION = {
     "model": "meta-llama/Meta-Llama-3.1-8B",
     "hardware": "rtx-4090",
     "profile": "none",
@@ -22,7 +22,7 @@ VALUES = {
 
 
 async def draw() -> str:
-    """The picture, once the plan is there and its reasons are worked out."""
+    """The picture, once the plan and its reasons are shown."""
     from advisor.tui.app import AdvisorApp
     from advisor.tui.form.history import History
     from advisor.tui.form.saved_state import SavedState
@@ -30,13 +30,13 @@ async def draw() -> str:
     from advisor.tui.settings import AppSettings
     from advisor.tui.workers.planning_client import PlanningClient, ThisMachine
 
-    class AnyClient(PlanningClient):
-        """The planner on whichever machine: what is drawn does not follow from where it is drawn."""
+    class AnyMachineClient(PlanningClient):
+        """The planner without a detected machine: the picture is the same on every machine."""
 
         def this_machine(self) -> ThisMachine:
             return ThisMachine("", "")
 
-    app = AdvisorApp(AnyClient(), SavedState(History(FormValues(VALUES))), AppSettings(resume=True))
+    app = AdvisorApp(AnyMachineClient(), SavedState(History(FormValues(QUESTION))), AppSettings(resume=True))
     async with app.run_test(size=SIZE) as pilot:
         await _rest(pilot)
         await pilot.press("escape", "2")
@@ -45,7 +45,7 @@ async def draw() -> str:
 
 
 async def _rest(pilot: "Pilot[None]") -> None:
-    """Wait for what runs in threads, and for what follows from it."""
+    """Wait for threads and for what follows from their results."""
     from advisor.tui.app import AdvisorApp
 
     app = pilot.app

@@ -1,4 +1,4 @@
-"""Folders of the test's own: a session saves itself, and must not find the user's."""
+"""Folders of the test's own, as the app saves its state; and no key is given up on a busy machine."""
 
 from pathlib import Path
 
@@ -13,4 +13,5 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     set_folders(monkeypatch, folder)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
+    monkeypatch.setattr("advisor.tui.key_queue.TIMEOUT_S", 60.0)
     return folder

@@ -1,8 +1,9 @@
-"""Drives the session without a terminal: a client with canned answers, text frames of the screen, and waiting for planning."""
+"""Drives the app without a terminal: the app of a test, waiting for planning, and text frames of the screen."""
 
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from rich.console import Console
 from textual.pilot import Pilot
@@ -26,9 +27,15 @@ class LocalClient(PlanningClient):
         return ThisMachine("some-cpu", "Some CPU, 64.0 GiB")
 
 
-def an_app(asked: FormValues = ON_A_CARD, setting: AppSettings | None = None, client: PlanningClient | None = None) -> AdvisorApp:
-    """A session that is in the plan already."""
-    return AdvisorApp(client or LocalClient(), SavedState(History(asked)), setting or AppSettings(resume=True))
+@cache
+def shared_client() -> LocalClient:
+    """One client for all tests that plan for catalogue hardware: stacks are priced once."""
+    return LocalClient()
+
+
+def an_app(values: FormValues = ON_A_CARD, settings: AppSettings | None = None, client: PlanningClient | None = None) -> AdvisorApp:
+    """An app that begins with the plan."""
+    return AdvisorApp(client or shared_client(), SavedState(History(values)), settings or AppSettings(resume=True))
 
 
 @asynccontextmanager
@@ -50,7 +57,7 @@ async def settled(pilot: Pilot[None]) -> None:
         if not app.planning.waiting:
             return
         await pilot.pause(0.05)
-    raise AssertionError("the session never came to rest")
+    raise AssertionError("the app never came to rest")
 
 
 async def typed(pilot: Pilot[None], field: str, text: str) -> None:

@@ -81,6 +81,7 @@ def test_an_apply_that_is_cancelled_leaves_no_process_and_goes_on_later(tiny_mod
     asyncio.run(drive())
 
 
+@pytest.mark.slow
 def test_a_child_that_is_killed_and_its_noise_leave_the_screen_whole(
     tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

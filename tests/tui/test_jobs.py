@@ -1,9 +1,9 @@
-"""Pilot tests of long work: in front, in the background, cancelled, failed, resized, and quit while it runs."""
+"""Long work: in front, in the background, cancelled, failed, resized, and quit while it runs."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 from textual.pilot import Pilot
@@ -20,6 +20,7 @@ from advisor.tui.screens.compare import CompareScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Ending
 from advisor.tui.workers.machine_tasks import MachineTasks
+from advisor.tui.workers.planning_client import Planned
 from tests.paths import ROOT
 from tests.tui.canned import ASKED, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled
@@ -288,12 +289,18 @@ def test_a_run_cancelled_before_its_first_rung_was_done_is_said_to_have_measured
     asyncio.run(drive())
 
 
-@pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), (RungStatus.CANCELLED, 0)])
-def test_a_resumed_session_says_once_that_a_run_can_be_gone_on_with(tiny_model_folder: Path, first: RungStatus, done: int) -> None:
-    asked = FormValues({"model": str(tiny_model_folder), "context": "96", "profile": "none"})
+class CannedHere(CannedClient):
+    """Canned answers that are plans for this machine."""
 
+    def answer(self, values: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+        planned = super().answer(values, abandoned)
+        return planned and replace(planned, on_this_machine=True)
+
+
+@pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), (RungStatus.CANCELLED, 0)])
+def test_a_resumed_state_says_once_that_a_run_can_be_resumed(first: RungStatus, done: int) -> None:
     async def resumed() -> tuple[str, list[str]]:
-        app = an_app(asked)
+        app = an_app(ASKED, client=CannedHere())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "down", "up")
             await settled(pilot)

@@ -58,6 +58,7 @@ def with_profile(folder: Path) -> FormValues:
     return of_this_machine(folder).with_text("profile", "")
 
 
+@pytest.mark.slow
 def test_plans_follow_a_profile_that_was_measured_with_p(tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(profiling, "BUDGET_S", SHORT_BUDGET_S)
 

@@ -12,10 +12,9 @@ from advisor.tui.form.suggestions import with_change, with_gain
 from advisor.tui.form.values import FormValues
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.technique import TechniqueScreen
-from advisor.tui.workers.planning_client import PlanningClient
 from advisor.tui.workers.priority_lock import PriorityLock
 from tests.tui.canned import ASKED, CannedClient
-from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled
+from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled, shared_client
 
 LIMITED = FormValues({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
 LOADED = FormValues(
@@ -25,7 +24,7 @@ LOADED = FormValues(
 
 @pytest.mark.parametrize("asked", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
 def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValues) -> None:
-    client = PlanningClient()
+    client = shared_client()
     planned = client.answer(asked)
     assert planned is not None
     kinds = set()
@@ -42,7 +41,7 @@ def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValue
 
 
 def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
-    client = PlanningClient()
+    client = shared_client()
     planned = client.answer(LIMITED)
     assert planned is not None
     change = next(
@@ -54,7 +53,7 @@ def test_another_machine_or_a_partner_is_asked_for_by_name() -> None:
 
 
 def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none() -> None:
-    client = PlanningClient()
+    client = shared_client()
     planned = client.answer(LIMITED)
     assert planned is not None
     (gain, *_) = (f.result for f in client.findings(planned, planned.advice, ["tpot_ms_p95"]) if isinstance(f.result, Gain))

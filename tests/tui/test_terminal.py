@@ -15,6 +15,7 @@ from tests.paths import ROOT
 from tests.tui.tmux import Terminal, needs_tmux, terminal
 
 pytestmark = needs_tmux
+SIZES = (pytest.param((80, 24), marks=pytest.mark.slow), (120, 40), pytest.param((200, 50), marks=pytest.mark.slow))
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 
 
@@ -60,7 +61,7 @@ def _marked(held: Terminal) -> str:
     return found.group(1).strip() if found else ""
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)], ids=lambda size: f"{size[0]}x{size[1]}")
+@pytest.mark.parametrize("size", SIZES, ids=str)
 def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size: tuple[int, int]) -> None:
     with terminal(tmp_path, size) as held:
         _choose(held)

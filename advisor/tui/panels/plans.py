@@ -31,7 +31,7 @@ GLYPHS = {"frontier": "◆", "feasible": "o", "rejected": "×"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
+class TableContent:
     """Content of the table."""
 
     plans: "Sequence[Alternative]"
@@ -64,7 +64,7 @@ class PlansPanel(DataTable[Text], StableWidget):
         self._ids: list[str] = []
         self._expected = ""
 
-    def fill(self, rows: Rows) -> None:
+    def fill(self, rows: TableContent) -> None:
         """Show these plans, the cursor on the selected one."""
         from advisor.rendering.text.plans import plan_columns
 
@@ -106,7 +106,7 @@ class PlansPanel(DataTable[Text], StableWidget):
             self.post_message(self.Selected(plan))
 
 
-def _mark(plan: "Alternative", rows: Rows) -> str:
+def _mark(plan: "Alternative", rows: TableContent) -> str:
     """Glyph of feasibility, mark for comparison, and mark of the closed form."""
     marked, source = "m" if plan.id in rows.marked else " ", "" if plan.simulated else CLOSED_FORM
     return _shown(GLYPHS[plan.feasibility.value], rows.look) + marked + source

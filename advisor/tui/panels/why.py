@@ -55,11 +55,11 @@ class WhyPanel(StableText, can_focus=True):
         self.topic: str | None = None
         """The limit or technique that the cursor was moved to."""
 
-    def show(self, known: "ExplainedPlan", look: "Callable[[int], Look]", palette: str) -> None:
+    def show(self, explained: "ExplainedPlan", look: "Callable[[int], Look]", palette: str) -> None:
         """Show the chosen plan of an answer, with reasons."""
         from advisor.rendering.text.insights import why_paragraphs
 
-        self._put(lambda look: why_paragraphs(known, look), look, palette)
+        self._put(lambda look: why_paragraphs(explained, look), look, palette)
 
     def show_unsimulated(self, candidate: "Candidate", limits: "Limits", look: "Callable[[int], Look]", palette: str) -> None:
         """Show the numbers of a plan that has not been simulated."""

@@ -12,7 +12,7 @@ from advisor.tui.contract import AdvisorScreen, Interface
 from advisor.tui.form.values import FormValues
 from advisor.tui.panels.limits import LimitsPanel
 from advisor.tui.panels.memory import MemoryPanel
-from advisor.tui.panels.plans import PlansPanel, Rows, filtered
+from advisor.tui.panels.plans import PlansPanel, TableContent, filtered
 from advisor.tui.panels.plot import PlotPanel
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.insights_cache import InsightsCache
@@ -95,7 +95,7 @@ class PlanView(AdvisorScreen[None]):
             rows += [plan for plan in planned.alternatives if plan.id == selected]
         self.limits.show_effective(effective_values(planned))
         look = self.ui.look(self.size.width if self.size.width >= _RANGES_FROM else _WITHOUT_RANGES)
-        self.table.fill(Rows(plans=rows, selected=selected, marked=state.marked, look=look, palette=self.ui.palette))
+        self.table.fill(TableContent(plans=rows, selected=selected, marked=state.marked, look=look, palette=self.ui.palette))
         order = "" if state.sort == "rank" else f", by {state.sort}"
         shown = state.filter if planned.advice.binding is None else "all"
         self.table.border_title = self.ui.box_title(f"2 Plans  {counts_line(planned)}  [{shown}{order}]")

@@ -133,11 +133,11 @@ class PlanningClient:
 
         with self._lock.background():
             planner, _ = self._prepare(planned.values)
-        found = findings(planner, advice, topics)
+        results = findings(planner, advice, topics)
         while True:
             try:
                 with self._lock.background(), cancellable(check):
-                    finding = next(found, None)
+                    finding = next(results, None)
             except Abandoned:
                 return
             if finding is None:
@@ -173,7 +173,7 @@ class PlanningClient:
                 self._planners.clear()
 
     def fetch(self, model: str) -> None:
-        """Look for a model on the network too, and store its config. Raises `AdvisorError` where it is not found."""
+        """Look for a model on the network too, and store its config. Raises `AdvisorError` where it is not results."""
         from advisor.profiles.model_store import find_model
 
         find_model(model, offline=False)

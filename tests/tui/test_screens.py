@@ -1,9 +1,8 @@
-"""Pilot tests: a person types, errs, asks the impossible, resizes. The planner is the real one."""
+"""A user types, errs, asks for what no plan meets, and resizes. The planner is the real one where its answer matters."""
 
 import asyncio
 from pathlib import Path
 
-import pytest
 from textual.widgets import Input
 
 from advisor.planfile.store import read_plan
@@ -14,7 +13,8 @@ from advisor.tui.form.values import FormValues
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.settings import AppSettings
-from tests.tui.driving import LLAMA, ON_A_CARD, LocalClient, an_app, driven, frame, message_of, rows_of, settled, typed
+from tests.tui.canned import ASKED, CannedClient
+from tests.tui.driving import LLAMA, ON_A_CARD, an_app, driven, frame, message_of, rows_of, settled, shared_client, typed
 
 
 def test_a_limit_that_is_typed_is_planned_for() -> None:
@@ -48,7 +48,7 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
 def test_a_session_saved_with_a_field_that_cannot_be_read_plans_with_what_stood_there_before() -> None:
     async def drive() -> None:
         state = SavedState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
-        app = AdvisorApp(LocalClient(), state, AppSettings(resume=True))
+        app = AdvisorApp(shared_client(), state, AppSettings(resume=True))
         async with driven(app) as pilot:
             assert app.planning.planned is not None
             assert app.planning.planned.values.text("context") == "8k"
@@ -121,17 +121,18 @@ def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
     asyncio.run(drive())
 
 
-@pytest.mark.parametrize(("size", "shown"), [((80, 24), 1), ((120, 40), 4), ((200, 50), 4)], ids=str)
-def test_below_a_hundred_columns_one_panel_is_shown_at_a_time(size: tuple[int, int], shown: int) -> None:
+def test_below_a_hundred_columns_one_panel_is_shown_at_a_time() -> None:
     async def drive() -> None:
-        app = an_app()
-        async with driven(app, size) as pilot:
-            for key in "1234":
-                await pilot.press("escape", key)
-                await settled(pilot)
-                visible = [panel for panel in app.screen.query(".panel") if panel.region.area]
-                assert len(visible) == shown
-                assert any(panel.has_focus_within or panel.has_focus for panel in visible)
+        app = an_app(ASKED, client=CannedClient())
+        async with driven(app) as pilot:
+            for size, shown in {(120, 40): 4, (80, 24): 1, (200, 50): 4}.items():
+                await pilot.resize_terminal(*size)
+                for key in "1234":
+                    await pilot.press("escape", key)
+                    await settled(pilot)
+                    visible = [panel for panel in app.screen.query(".panel") if panel.region.area]
+                    assert len(visible) == shown
+                    assert any(panel.has_focus_within or panel.has_focus for panel in visible)
 
     asyncio.run(drive())
 
@@ -230,7 +231,7 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
 def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
     async def drive() -> None:
         file = tmp_path / "session.json"
-        app = an_app(setting=AppSettings(resume=True, file=file))
+        app = an_app(settings=AppSettings(resume=True, file=file))
         async with driven(app) as pilot:
             await typed(pilot, "tpot_ms", "25ms")
         resumed = load_state(file)
@@ -267,17 +268,17 @@ def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_fir
     asyncio.run(drive())
 
 
-@pytest.mark.parametrize("keys", ["?", "w", "m", "o", "e"])
-def test_escape_leads_back_from_whatever_stands_over_the_screen(keys: str) -> None:
+def test_escape_leads_back_from_every_box() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(ASKED, client=CannedClient())
         async with driven(app) as pilot:
-            await pilot.press("escape", "question_mark" if keys == "?" else keys)
-            await settled(pilot)
-            assert len(app.screen_stack) == 2
-            await pilot.press("escape")
-            await settled(pilot)
-            assert len(app.screen_stack) == 1
+            for key in ("question_mark", "w", "m", "o", "e"):
+                await pilot.press("escape", key)
+                await settled(pilot)
+                assert len(app.screen_stack) == 2
+                await pilot.press("escape")
+                await settled(pilot)
+                assert len(app.screen_stack) == 1
 
     asyncio.run(drive())
 
