@@ -1,22 +1,24 @@
 """Errors of attention outputs, head by head, are those of the session's own cache and sight, and of nothing else."""
 
+from __future__ import annotations
+
 from contextlib import ExitStack
 from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from advisor.backends.measure.attention_error import attention_errors
 from advisor.backends.model.load import load_session
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.model.attention_hook import Options
-from advisor.backends.runtime.model.forward import prepared
 from advisor.backends.techniques import by_name
-from advisor.kernels.attention.paged_attention import reference
-from advisor.kernels.cache.kv_formats import dequantise, quantise
 from advisor.profiles.quality import HeadError
 from tests.backends.sessions import with_settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.model.attention_hook import Options
 
 LAYERS, HEADS = 2, 4
 
@@ -28,10 +30,14 @@ def session(tiny_model_folder: Path) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def stretches() -> torch.Tensor:
+    import torch
+
     return torch.randint(2, 320, (2, 48), generator=torch.Generator().manual_seed(0))
 
 
 def errors_of(session: LoadedModel, stretches: torch.Tensor, **altered: LoadedModel) -> dict[str, tuple[HeadError, ...]]:
+    from advisor.backends.measure.attention_error import attention_errors
+
     return attention_errors(session, altered, stretches, lambda done, total: None)
 
 
@@ -63,6 +69,10 @@ class FirstLayerReached(Exception):  # noqa: N818 - no error
 
 def first_layer(session: LoadedModel, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, Options]:
     """Queries, keys, values and options of the first layer on the tokens."""
+    import torch
+
+    from advisor.backends.runtime.model.forward import prepared
+
     with ExitStack() as undo:
         ready = prepared(session.model, undo)
         undo.enter_context(torch.inference_mode())
@@ -75,6 +85,11 @@ def first_layer(session: LoadedModel, tokens: torch.Tensor) -> tuple[torch.Tenso
 
 def test_an_error_is_the_norm_of_the_difference_over_the_norm(session: LoadedModel, stretches: torch.Tensor) -> None:
     """Of the first layer and one stretch, against the definition in double precision."""
+    import torch
+
+    from advisor.kernels.attention.paged_attention import reference
+    from advisor.kernels.cache.kv_formats import dequantise, quantise
+
     found = errors_of(session, stretches[:1], int8=with_settings(session, kv_format="int8"))["int8"][:HEADS]
     (queries, keys, values, options), places = first_layer(session, stretches[0]), torch.arange(48)
 

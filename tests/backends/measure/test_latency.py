@@ -1,20 +1,27 @@
 """Observed times become metrics by the definitions, with ranges that hold them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import pytest
 
 from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, request_lengths, shared_prompts, workload_metrics
-from advisor.backends.runtime.engine import FinishedRequest, ServingResult
 from advisor.planning.question import workload_of
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Sample
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.trace import Arrival, Trace
 
+if TYPE_CHECKING:
+    from advisor.backends.runtime.engine import ServingResult
+
 
 def outcome(requests: Sequence[tuple[float, float, float]], tokens: int = 5, *, proposed: int = 0, accepted: int = 0) -> ServingResult:
     """Of requests given as times of submission, first and last token, seconds."""
+    from advisor.backends.runtime.engine import FinishedRequest, ServingResult
+
     finished = tuple(
         FinishedRequest(
             index,

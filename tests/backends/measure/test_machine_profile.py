@@ -1,11 +1,12 @@
 """Points are timed through the real modules, the time budget is kept, and the profile stands up as a file."""
 
+from __future__ import annotations
+
 import threading
 import time
 from pathlib import Path
 
 import pytest
-import torch
 
 from advisor.backends.measure.attention_times import HEAD_SHAPES, REQUIRED_SETS, VARIANTS, AttentionShape, attention_timings, time_attention
 from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes, copy_bytes_per_s, launch_s, read_bytes_per_s
@@ -33,7 +34,6 @@ from advisor.profiles.machine import MachineProfile
 from advisor.profiles.store import list_profiles
 from advisor.running.profile import measure_this_machine, profile_this_machine
 
-CPU = torch.device("cpu")
 FEW_SHAPES = (AttentionShape("decode", 1, 1, 64), AttentionShape("prefill", 1, 16, 16))
 SMALL = GemmCase(256, 256, (1, 16), cached=True)
 
@@ -50,49 +50,61 @@ def clock() -> Clock:
 
 
 def test_a_call_takes_what_the_clock_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
     now = [0.0]
 
     def work(call: int) -> None:
         now[0] += 0.004
 
     monkeypatch.setattr(time, "perf_counter", lambda: now[0])
-    assert seconds_per_call(work, CPU) == pytest.approx(0.004)
+    assert seconds_per_call(work, torch.device("cpu")) == pytest.approx(0.004)
 
 
 @pytest.mark.parametrize("stored", FORMATS, ids=lambda stored: stored.name)
 def test_products_run_through_the_modules_that_a_model_would_run(stored: Stored) -> None:
-    module = linear(256, 256, stored, CPU)
+    import torch
+
+    module = linear(256, 256, stored, torch.device("cpu"))
     assert module(torch.ones(2, 256, dtype=torch.bfloat16)).shape == (2, 256)
-    points = list(time_case(SMALL, stored, CPU))
+    points = list(time_case(SMALL, stored, torch.device("cpu")))
     assert [(point.format, point.m) for point in points] == [(stored.name, 1), (stored.name, 16)]
     assert all(point.seconds > 0 for point in points)
 
 
 def test_quantised_weights_take_less_room() -> None:
-    sizes = [stored_bytes(linear(512, 512, stored, CPU)) for stored in FORMATS]
+    import torch
+
+    sizes = [stored_bytes(linear(512, 512, stored, torch.device("cpu"))) for stored in FORMATS]
     bf16, int8, int4_g32, int4_g128 = sizes
     assert int8 < 0.6 * bf16
     assert int4_g128 < int4_g32 < 0.35 * bf16
 
 
 def test_a_working_set_beyond_the_cache_is_larger_than_one_within() -> None:
-    near, far = (next(iter(time_case(GemmCase(1024, 1024, (1,), cached), FORMATS[0], CPU))) for cached in (True, False))
-    assert near.working_set_bytes == cache_bytes(CPU) // 4 // (2 * 2**20) * (2 * 2**20)
-    assert far.working_set_bytes == beyond_cache_bytes(CPU) == 4 * cache_bytes(CPU)
+    import torch
+
+    near, far = (next(iter(time_case(GemmCase(1024, 1024, (1,), cached), FORMATS[0], torch.device("cpu")))) for cached in (True, False))
+    assert near.working_set_bytes == cache_bytes(torch.device("cpu")) // 4 // (2 * 2**20) * (2 * 2**20)
+    assert far.working_set_bytes == beyond_cache_bytes(torch.device("cpu")) == 4 * cache_bytes(torch.device("cpu"))
 
 
 def test_attention_is_timed_in_the_needed_variants_even_when_time_is_up(clock: Clock) -> None:
-    points = finished(attention_timings(CPU, 1.0, FEW_SHAPES), clock)
+    import torch
+
+    points = finished(attention_timings(torch.device("cpu"), 1.0, FEW_SHAPES), clock)
     assert {(point.implementation, point.layout, point.kv_format) for point in points} == set(VARIANTS[:REQUIRED_SETS])
     assert len(points) == 2 * REQUIRED_SETS
     assert {point.q_heads for point in points} == {HEAD_SHAPES[0].q_heads}
 
 
 def test_overheads_are_what_steps_take_beyond_their_operators(clock: Clock) -> None:
-    timings = attention_timings(CPU, 1.0, FEW_SHAPES, VARIANTS[:3])
-    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], CPU)), AttentionTable(finished(timings, clock)))
+    import torch
+
+    timings = attention_timings(torch.device("cpu"), 1.0, FEW_SHAPES, VARIANTS[:3])
+    tables = Tables(GemmTable(time_case(SMALL, FORMATS[0], torch.device("cpu"))), AttentionTable(finished(timings, clock)))
     shape = Shape(layers=2, hidden=64, intermediate=128, heads=4, kv_heads=2)
-    timed = finished(step_timings(CPU, 1.0, (shape,)), clock)
+    timed = finished(step_timings(torch.device("cpu"), 1.0, (shape,)), clock)
     steps = [observed(step, tables) for step in timed]
     assert [(step.layers, step.hidden_size) for step in steps] == [(2, 64)] * 2 * REQUIRED_BATCHES
     assert all(step.operators_s > 0 for step in steps)
@@ -100,34 +112,42 @@ def test_overheads_are_what_steps_take_beyond_their_operators(clock: Clock) -> N
 
 
 def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
+    import torch
+
     shape = Shape(layers=1, hidden=64, intermediate=128, heads=4, kv_heads=2)
-    found = list(timed_steps(random_llama(shape, CPU), STACKS[1], TimedBatch(3, 20)))
+    found = list(timed_steps(random_llama(shape, torch.device("cpu")), STACKS[1], TimedBatch(3, 20)))
     assert [(part.phase, part.sequences, part.q_tokens) for part, _ in found] == [("prefill", 1, 20), ("decode", 3, 1)]
     assert all(seconds > 0 for _, seconds in found)
 
 
 def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_and_again() -> None:
+    import torch
+
     with torch.inference_mode():
-        model = random_llama(Shape(layers=1, hidden=128, intermediate=256, heads=4, kv_heads=2), CPU)
+        model = random_llama(Shape(layers=1, hidden=128, intermediate=256, heads=4, kv_heads=2), torch.device("cpu"))
         assert [len(list(timed_steps(model, stack, TimedBatch(1, 8)))) for stack in STACKS] == [2, 2]
 
 
 def test_more_layers_have_more_operators() -> None:
-    gemm = GemmTable(time_case(SMALL, FORMATS[0], CPU))
+    import torch
+
+    gemm = GemmTable(time_case(SMALL, FORMATS[0], torch.device("cpu")))
     attention = AttentionTable(
-        [time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_SHAPES[0], CPU)],
+        [time_attention(HEAD_SHAPES[0], ("sdpa", "paged", "bf16"), FEW_SHAPES[0], torch.device("cpu"))],
     )
     few, many = (Shape(layers=layers, hidden=256, intermediate=768, heads=8, kv_heads=4) for layers in (2, 4))
-    part = next(iter(timed_steps(random_llama(few, CPU), STACKS[1], TimedBatch(2, 16))))[0]
+    part = next(iter(timed_steps(random_llama(few, torch.device("cpu")), STACKS[1], TimedBatch(2, 16))))[0]
     decode = part.__class__("decode", 2, 1, 16)
     times = [operator_seconds(shape, STACKS[1], decode, Tables(gemm, attention)) for shape in (few, many)]
     assert times[0] < times[1] < 2 * times[0] + 1e-9
 
 
 def test_bandwidth_and_launch_are_of_this_world(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1e8 < copy_bytes_per_s(CPU) < 1e13
-    assert 1e8 < read_bytes_per_s(CPU) < 1e13
-    assert 1e-8 < launch_s(CPU) < 1e-2
+    import torch
+
+    assert 1e8 < copy_bytes_per_s(torch.device("cpu")) < 1e13
+    assert 1e8 < read_bytes_per_s(torch.device("cpu")) < 1e13
+    assert 1e-8 < launch_s(torch.device("cpu")) < 1e-2
 
 
 @pytest.mark.slow

@@ -1,10 +1,12 @@
 """Quality is measured against the baseline, in pairs, through what the candidate runs with."""
 
+from __future__ import annotations
+
 from math import exp, log
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.reference import collect, load_reference, save_reference
@@ -13,6 +15,9 @@ from advisor.backends.model.load import load_session
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.profiles.errors import AdvisorError
 from tests.backends.sessions import with_settings
+
+if TYPE_CHECKING:
+    import torch
 
 
 def quiet(done: int, total: int) -> None:
@@ -26,11 +31,15 @@ def session(tiny_model_folder: Path) -> LoadedModel:
 
 @pytest.fixture(scope="module")
 def windows(session: LoadedModel, tiny_text_file: Path) -> torch.Tensor:
+    import torch
+
     tokens = session.tokenizer(tiny_text_file.read_text(), add_special_tokens=False)["input_ids"]
     return token_windows(torch.tensor(tokens), tokens_wanted=256, longest=64)
 
 
 def test_scores_are_those_of_the_model_itself(session: LoadedModel, windows: torch.Tensor) -> None:
+    import torch
+
     with torch.inference_mode():
         truth = session.model(windows).logits[:, :-1].float().log_softmax(-1)
     ours = torch.stack(list(window_log_probs(session, windows, quiet)))
@@ -53,6 +62,8 @@ def test_the_unchanged_model_is_at_no_distance_from_itself(session: LoadedModel,
 def test_a_spoilt_model_is_far_from_the_baseline(
     session: LoadedModel, windows: torch.Tensor, tmp_path: Path, tiny_model_folder: Path
 ) -> None:
+    import torch
+
     base = measure_baseline(session, windows, tmp_path / "reference", quiet)
     spoilt = load_session(tiny_model_folder, max_tokens=32)
     with torch.no_grad():
@@ -90,6 +101,8 @@ def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: Loa
 
 
 def test_kept_tokens_and_the_rest_bound_the_divergence_from_below() -> None:
+    import torch
+
     torch.manual_seed(0)
     window = torch.randint(0, 50, (1, 9))
     base, other = (torch.randn(1, 8, 50).mul(2).log_softmax(-1) for _ in range(2))
@@ -102,6 +115,8 @@ def test_kept_tokens_and_the_rest_bound_the_divergence_from_below() -> None:
 
 
 def test_a_reference_survives_the_disk_and_a_broken_one_is_an_error(windows: torch.Tensor, session: LoadedModel, tmp_path: Path) -> None:
+    import torch
+
     made = collect(windows, window_log_probs(session, windows, quiet))
     save_reference(made, tmp_path / "reference")
     read = load_reference(tmp_path / "reference")
@@ -113,6 +128,8 @@ def test_a_reference_survives_the_disk_and_a_broken_one_is_an_error(windows: tor
 
 
 def test_windows_are_spread_over_the_text_and_no_longer_than_the_model_was_trained_for() -> None:
+    import torch
+
     cut = token_windows(torch.arange(10_000), tokens_wanted=1000, longest=100)
     assert cut.shape == (10, 100)
     assert cut[0, 0] == 0
