@@ -1,26 +1,32 @@
 """Cases, kernels and runners that need no GPU and tell what was done to them."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from advisor.kernels.kernel import Kernel
-from benchmarks.harness.case import Bench, Case, Measured
-from benchmarks.harness.environment import read_environment
 from benchmarks.harness.record import Environment
-from benchmarks.harness.runner import Outcome, Runner
 from benchmarks.harness.store import Store
 
-CPU = torch.device("cpu")
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.kernels.kernel import Kernel
+    from benchmarks.harness.case import Bench, Case, Measured
+    from benchmarks.harness.runner import Outcome
 
 
 @pytest.fixture(scope="session")
 def environment() -> Environment:
-    return read_environment(CPU)
+    import torch
+
+    from benchmarks.harness.environment import read_environment
+
+    return read_environment(torch.device("cpu"))
 
 
 @pytest.fixture
@@ -30,16 +36,24 @@ def store(tmp_path: Path, environment: Environment) -> Store:
 
 @pytest.fixture
 def bench(store: Store) -> Bench:
-    return Bench(device=CPU, samples=2, folder=store.folder, record=store.record)
+    import torch
+
+    from benchmarks.harness.case import Bench
+
+    return Bench(device=torch.device("cpu"), samples=2, folder=store.folder, record=store.record)
 
 
 @pytest.fixture
 def run() -> Callable[..., tuple[Outcome, list[str]]]:
     """Run cases over a store with so many seconds left; what came of it, and what was said."""
+    import torch
+
+    from benchmarks.harness.case import Bench
+    from benchmarks.harness.runner import Runner
 
     def of(store: Store, cases: Sequence[Case], *, seconds: float = 3600, retry: bool = False) -> tuple[Outcome, list[str]]:
         said: list[str] = []
-        bench = Bench(device=CPU, samples=2, folder=store.folder, record=store.record)
+        bench = Bench(device=torch.device("cpu"), samples=2, folder=store.folder, record=store.record)
         runner = Runner(store, bench, time.monotonic() + seconds, said.append, retry=retry, total_s=seconds)
         return runner.run(cases), said
 
@@ -49,6 +63,9 @@ def run() -> Callable[..., tuple[Outcome, list[str]]]:
 @pytest.fixture
 def kernel() -> Callable[..., Kernel]:
     """Doubling, or something else that claims to be it."""
+    import torch
+
+    from advisor.kernels.kernel import Kernel
 
     def of(launch: Callable[[torch.Tensor], torch.Tensor] = lambda x: 2 * x, name: str = "double") -> Kernel:
         return Kernel(
@@ -68,6 +85,7 @@ def kernel() -> Callable[..., Kernel]:
 @pytest.fixture
 def case() -> Callable[..., Case]:
     """A case that notes in `ran` that it ran."""
+    from benchmarks.harness.case import Case, Measured
 
     def of(name: str, ran: list[str], *, error: Exception | None = None, **settings: Any) -> Case:
         def work(bench: Bench) -> Measured:

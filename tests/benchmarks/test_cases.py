@@ -1,42 +1,46 @@
 """What cases count and compute, where it can be told without a device."""
 
+from __future__ import annotations
+
 from dataclasses import fields
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
-from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.techniques import by_name
-from benchmarks.cases.decode_attention import FORMATS, make_inputs, our_call, work_of
-from benchmarks.cases.idle import idle_share, union
-from benchmarks.cases.models import LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B, TINY, Shape, experts_share, make_model, step_bytes
-from benchmarks.cases.one_sequence import against_floor
-from benchmarks.cases.quality import LOSSY, WINDOW, name_of, score
-from benchmarks.cases.shapes import GPT_OSS, Decode
-from benchmarks.cases.shapes import LLAMA_8B as HEADS_8B
-from benchmarks.cases.shapes import TINY as TINY_HEADS
-from benchmarks.harness.case import Bench
 from benchmarks.harness.record import Record, Timing, Work
 from benchmarks.harness.store import read_results
 from tests.paths import ROOT
 
-CPU = torch.device("cpu")
+if TYPE_CHECKING:
+    from benchmarks.harness.case import Bench
+
+SHAPES = ["LLAMA_8B", "MISTRAL_7B", "QWEN3_8B", "QWEN3_30B_A3B"]
 SMALL = {
     "num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96, "head_dim": 16,
     "vocab_size": 256, "moe_intermediate_size": 32, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("shape", [LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B], ids=lambda shape: shape.name)
-def test_models_of_real_kinds_are_made_in_bf16_with_finite_answers(shape: Shape) -> None:
-    model = make_model(Shape(shape.name, shape.snapshot, SMALL), CPU)
+@pytest.mark.parametrize("name", SHAPES)
+def test_models_of_real_kinds_are_made_in_bf16_with_finite_answers(name: str) -> None:
+    import torch
+
+    from benchmarks.cases import models
+    from benchmarks.cases.models import Shape, make_model
+
+    shape = getattr(models, name)
+    model = make_model(Shape(shape.name, shape.snapshot, SMALL), torch.device("cpu"))
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     with torch.inference_mode():
         assert bool(model(torch.tensor([[1, 2, 3]])).logits.isfinite().all())
 
 
-@pytest.mark.parametrize("shape", [LLAMA_8B, MISTRAL_7B, QWEN3_8B, QWEN3_30B_A3B], ids=lambda shape: shape.name)
-def test_the_floor_counts_the_published_parameters(shape: Shape) -> None:
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_floor_counts_the_published_parameters(name: str) -> None:
+    from benchmarks.cases import models
+
+    shape = getattr(models, name)
     spec = shape.spec()
     billions = {"llama-8b": 8.03, "mistral-7b": 7.24, "qwen3-8b": 8.19, "qwen3-30b-a3b": 30.5}[shape.name]
     assert sum(layer.parameters for layer in spec.layers) / 1e9 < billions
@@ -44,7 +48,12 @@ def test_the_floor_counts_the_published_parameters(shape: Shape) -> None:
 
 
 def test_a_step_reads_every_matrix_once_and_of_an_untied_embedding_nothing() -> None:
-    model = make_model(TINY, CPU)
+    import torch
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+    from benchmarks.cases.models import TINY, make_model, step_bytes
+
+    model = make_model(TINY, torch.device("cpu"))
     parameters = {name: parameter.nbytes for name, parameter in model.named_parameters()}
     moved = step_bytes(model, TINY.spec(), 1)
     tables = sum(buffer.nbytes for buffer in model.buffers())
@@ -56,6 +65,8 @@ def test_a_step_reads_every_matrix_once_and_of_an_untied_embedding_nothing() -> 
 
 
 def test_few_tokens_need_few_experts() -> None:
+    from benchmarks.cases.models import LLAMA_8B, QWEN3_30B_A3B, experts_share
+
     spec = QWEN3_30B_A3B.spec()
     assert experts_share(spec, 1) == pytest.approx(8 / 128)
     assert 0.8 < experts_share(spec, 32) < experts_share(spec, 512) <= 1
@@ -63,6 +74,10 @@ def test_few_tokens_need_few_experts() -> None:
 
 
 def test_a_window_bounds_what_is_counted_and_quantised_caches_count_their_scales() -> None:
+    from benchmarks.cases.decode_attention import work_of
+    from benchmarks.cases.shapes import GPT_OSS, Decode
+    from benchmarks.cases.shapes import LLAMA_8B as HEADS_8B
+
     rows = 2 * 2 * 32 * 64 * 64
     assert work_of(Decode(GPT_OSS, 32, 4096), "bf16").bytes == 2 * 2 * 32 * 8 * 128 * 64 + rows
     small = work_of(Decode(HEADS_8B, 2, 1000), "int4")
@@ -70,10 +85,16 @@ def test_a_window_bounds_what_is_counted_and_quantised_caches_count_their_scales
     assert work_of(Decode(HEADS_8B, 2, 1000), "flex") == work_of(Decode(HEADS_8B, 2, 1000), "bf16")
 
 
-@pytest.mark.parametrize("kv_format", FORMATS)
+@pytest.mark.parametrize("kv_format", ["bf16", "int8", "fp8", "int4"])
 def test_the_caches_that_are_timed_hold_numbers_and_give_numbers(kv_format: str) -> None:
+    import torch
+
+    from benchmarks.cases.decode_attention import make_inputs, our_call
+    from benchmarks.cases.shapes import TINY as TINY_HEADS
+    from benchmarks.cases.shapes import Decode
+
     shape = Decode(TINY_HEADS, 1, 17)
-    given = make_inputs(shape, kv_format, CPU, seed=0)
+    given = make_inputs(shape, kv_format, torch.device("cpu"), seed=0)
     assert bool(given.keys.float().isfinite().all())
     out = our_call(shape, kv_format, given, None)()
     assert isinstance(out, torch.Tensor)
@@ -81,7 +102,10 @@ def test_the_caches_that_are_timed_hold_numbers_and_give_numbers(kv_format: str)
     assert float(out.abs().max()) > 0
 
 
+@pytest.mark.slow
 def test_a_lossy_technique_is_scored_against_the_unmodified_model(bench: Bench) -> None:
+    from benchmarks.cases.quality import score
+
     measured = score("weights-int4", {"group_size": 128}, 1024, bench)
     assert 0.5 < measured.values["top1_agreement"] < 1
     assert measured.values["kl_divergence_low"] <= measured.values["kl_divergence"] <= measured.values["kl_divergence_high"]
@@ -89,6 +113,8 @@ def test_a_lossy_technique_is_scored_against_the_unmodified_model(bench: Bench) 
 
 
 def test_time_in_which_nothing_runs_is_the_gap() -> None:
+    from benchmarks.cases.idle import idle_share, union
+
     assert union([(3, 4), (0, 1), (0.5, 2), (4, 5)]) == [(0, 2), (3, 5)]
     steady = [(float(at), at + 0.9) for at in range(100)]
     assert idle_share(steady) == pytest.approx(0.1, abs=0.01)
@@ -98,6 +124,8 @@ def test_time_in_which_nothing_runs_is_the_gap() -> None:
 
 
 def test_a_step_is_held_against_reading_its_bytes() -> None:
+    from benchmarks.cases.one_sequence import against_floor
+
     ours = Timing(name="advisor", how="loop", seconds=(0.004, 0.005, 0.006))
     read = Record(
         case="read",
@@ -112,6 +140,8 @@ def test_a_step_is_held_against_reading_its_bytes() -> None:
 
 
 def test_the_quality_table_names_the_window_of_each_row_and_none_holds_a_whole_stretch() -> None:
+    from benchmarks.cases.quality import LOSSY, WINDOW, name_of
+
     files = sorted((ROOT / "benchmarks" / "results").glob("*/quality.json"))
     measured = {record.case for file in files for record in read_results(file).records}
     for name, options in LOSSY:

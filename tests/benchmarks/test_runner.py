@@ -1,32 +1,43 @@
 """Checks come before times, nothing is measured twice, and the budget is kept."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from benchmarks.harness.checks import check_cases, error_on
 from benchmarks.harness.record import Record
 from benchmarks.harness.store import Store
+
+if TYPE_CHECKING:
+    import torch
 
 Make = Callable[..., Any]
 
 
 def unwritten(x: torch.Tensor) -> torch.Tensor:
     """Doubles all but the last element, which stays as it was allocated."""
+    import torch
+
     out = torch.empty_like(x)
     out[:-1] = 2 * x[:-1]
     return out
 
 
 def test_an_element_that_is_never_written_turns_a_check_red(kernel: Make) -> None:
+    import torch
+
+    from benchmarks.harness.checks import error_on
+
     good, bad = (error_on(kernel(*launch), (8,), torch.device("cpu")) for launch in ((), (unwritten,)))
     assert good == 0
     assert bad != bad, "the poison of the output must show"
 
 
 def test_no_time_is_taken_of_a_kernel_whose_check_is_red(kernel: Make, case: Make, run: Make, store: Store) -> None:
+    from benchmarks.harness.checks import check_cases
+
     ran: list[str] = []
     kernels = (kernel(name="good"), kernel(lambda x: 2.1 * x, name="bad"))
     cases = [*check_cases(kernels, seconds=0), case("a", ran, needs=("bad",)), case("b", ran, needs=("good",)), case("c", ran)]
@@ -40,6 +51,8 @@ def test_no_time_is_taken_of_a_kernel_whose_check_is_red(kernel: Make, case: Mak
 
 
 def test_a_red_check_takes_the_place_of_figures_from_before(kernel: Make, case: Make, run: Make, store: Store) -> None:
+    from benchmarks.harness.checks import check_cases
+
     ran: list[str] = []
     run(store, [*check_cases((kernel(),), seconds=0), case("a", ran, needs=("double",))])
     changed = Store(store.folder, store.environment.model_copy(update={"id": "changed"}))
