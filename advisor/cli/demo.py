@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from advisor.cli.options import Output, with_output
+from advisor.cli.options import WIDTH, Output, with_output
 from advisor.cli.outcome import conclude
 from advisor.profiles.errors import ExitCode
 
@@ -19,10 +19,11 @@ def command(output: Output, out: Path, quick: bool) -> ExitCode:
     from advisor.cli.demo_run import run_demo
     from advisor.cli.progress import ProgressLines
     from advisor.feedback.compare import compare
+    from advisor.rendering.text.advice import advice_text
     from advisor.rendering.text.comparison import comparison_dict, comparison_text
 
     with ProgressLines(quiet=output.quiet) as progress:
-        run = run_demo(out, progress, quick=quick)
+        run = run_demo(out, progress, lambda advice: progress(advice_text(advice, width=WIDTH)), quick=quick)
     comparison = compare(run)
     output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))
     output.note(f"run:    {out / 'run.json'}\nreport: {out / 'report.html'}")

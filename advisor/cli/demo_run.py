@@ -1,5 +1,6 @@
 """The steps of `advisor demo`: profile this machine, plan the shipped model with one technique per slot, apply the plan."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from advisor.backends.deployment import baseline
@@ -8,6 +9,7 @@ from advisor.backends.processes.child import check_installed
 from advisor.backends.processes.events import OnEvent
 from advisor.backends.techniques import TECHNIQUES
 from advisor.planfile.from_advice import plan_of
+from advisor.planning.advice import Advice
 from advisor.planning.advise import advise
 from advisor.planning.target import planner_for, resolve_target
 from advisor.profiles.architectures.spec import ModelSpec
@@ -16,7 +18,6 @@ from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run
 from advisor.profiles.store import fresh_profile
-from advisor.rendering.text.advice import advice_text
 from advisor.running.preflight import check_disk
 from advisor.service import apply, measure_profile
 
@@ -25,8 +26,8 @@ WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_
 QUALITY_LOSS_PCT = 5.0
 
 
-def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
-    """Profile this machine unless a fresh profile is stored, plan, and measure the plan; progress and the advice go to `on_event`.
+def run_demo(out: Path, on_event: OnEvent, on_advice: Callable[[Advice], None], *, quick: bool = False) -> Run:
+    """Profile this machine unless a fresh profile is stored, plan, and measure the plan; `on_advice` gets the advice.
 
     Raises `AdvisorError` as profiling and applying do.
     """
@@ -39,7 +40,7 @@ def run_demo(out: Path, on_event: OnEvent, *, quick: bool = False) -> Run:
     target = resolve_target(None, "auto", engine)
     request = demo_request(model)
     advice = advise(planner_for(model, target, engine), request)
-    on_event(advice_text(advice, width=100))
+    on_advice(advice)
     plan = plan_of(advice)
     on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
     return apply(plan, model_folder=None, out=out, on_event=on_event, quick=quick)

@@ -14,7 +14,7 @@ def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp
     (tmp_path / "file").write_text("mine")
     said: list[object] = []
     with pytest.raises(AdvisorError) as caught:
-        run_demo(tmp_path / "file" / "out", said.append)
+        run_demo(tmp_path / "file" / "out", said.append, said.append)
     assert (caught.value.code, said) == ("not-writable", [])
 
 
