@@ -101,7 +101,7 @@ def _reasons(advice: Advice) -> Iterator[str]:
     for state, title in SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]
         if reasons:
-            yield f"{title}: {len(reasons)} techniques."
+            yield f"{title}: {len(reasons)} technique{'' if len(reasons) == 1 else 's'}."
         for reason in reasons:
             sources = f" Source: {'; '.join(reason.sources)}." if reason.sources else ""
             yield f"{reason.technique}, {state.value}: {reason_words(reason)}{sources}"
