@@ -42,7 +42,7 @@ def _chosen(planner: Planner, chosen: Candidate, technique: Technique, request: 
     rest = tuple(other for other in chosen.techniques if other is not technique)
     without = apply_on_paper(rest, baseline_of(chosen.deployment), request)
     if isinstance(without, str):
-        why = f"{explanation(technique).does} The plan does not go without it: {without[0].lower()}{without[1:]}"
+        why = f"{explanation(technique).does} The plan needs it: {without[0].lower()}{without[1:]}"
         return Reason(technique.name, TechniqueState.CHOSEN, why, sources=technique.sources)
     before = planner.simulate(without, request)
     avoided = _new_violations(chosen, before)
@@ -136,14 +136,14 @@ def changed_noticeably(old: float, new: float) -> bool:
 
 def _limits_that_admit(chosen: Metrics, other: Metrics) -> tuple[tuple[str, float], ...]:
     """For each metric in which the other stack is better, the limit that it meets and the chosen one violates."""
-    found = []
+    admitting = []
     for limit, metric in METRIC_OF.items():
         own, others = getattr(chosen, metric.name), getattr(other, metric.name)
         if own is None or others is None or not changed_noticeably(own.value, others.value):
             continue
         if (others.value > own.value) == metric.higher_is_better:
-            found.append((limit, others.value))
-    return tuple(found)
+            admitting.append((limit, others.value))
+    return tuple(admitting)
 
 
 def _side(limit: str) -> str:

@@ -39,7 +39,7 @@ def relaxations(planner: Planner, priced: PricedStacks, verdicts: Verdicts, chos
 
 def _loosened_limits(planner: Planner, priced: PricedStacks, verdicts: Verdicts, request: Request) -> list[Relaxation]:
     """For each limit, the stack that violates only it, and by least."""
-    found = []
+    relaxed = []
     for limit in verdicts.missed:
         index = verdicts.misses_only(limit)
         if index is None:
@@ -48,8 +48,8 @@ def _loosened_limits(planner: Planner, priced: PricedStacks, verdicts: Verdicts,
         violation = next((violation for violation in candidate.violations if violation.limit == limit), None)
         if violation is not None and len(candidate.violations) == 1:
             needed, likely = violation.predicted.value, _likely(violation, candidate)
-            found.append(Relaxation(limit, violation.bound, needed, candidate, likely))
-    return found
+            relaxed.append(Relaxation(limit, violation.bound, needed, candidate, likely))
+    return relaxed
 
 
 def _likely(violation: Violation, candidate: Candidate) -> float:
@@ -99,15 +99,15 @@ def _smaller_workloads(planner: Planner, candidates: Sequence[Candidate], chosen
     if MEMORY not in {violation.limit for violation in chosen.violations}:
         return []
     stacks = [stack_of(candidate) for candidate in {candidate.id: candidate for candidate in candidates}.values()]
-    workload, found = request.workload, []
+    workload, relaxed = request.workload, []
     shorter = _largest_feasible(planner, stacks, request, workload.longest_tokens, lambda tokens: _with_context(workload, tokens))
     if shorter is not None:
-        found.append(Relaxation("context_tokens", float(workload.longest_tokens), float(shorter[0]), shorter[1]))
+        relaxed.append(Relaxation("context_tokens", float(workload.longest_tokens), float(shorter[0]), shorter[1]))
     if workload.load is Load.CLOSED and workload.concurrency:
         fewer = _largest_feasible(planner, stacks, request, workload.concurrency, lambda n: workload.model_copy(update={"concurrency": n}))
         if fewer is not None:
-            found.append(Relaxation("concurrency", float(workload.concurrency), float(fewer[0]), fewer[1]))
-    return found
+            relaxed.append(Relaxation("concurrency", float(workload.concurrency), float(fewer[0]), fewer[1]))
+    return relaxed
 
 
 def _largest_feasible(

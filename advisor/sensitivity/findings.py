@@ -47,8 +47,8 @@ class Insights:
     def without_incomplete(self, topics: Sequence[str]) -> "Insights":
         """The insights without the findings of those topics that are not complete, so that they can be computed again."""
         incomplete = {topic for topic in topics if topic not in self.complete}
-        gains = {topic: known for topic, known in self.gains.items() if topic not in incomplete}
-        return replace(self, gains=gains, changes={topic: known for topic, known in self.changes.items() if topic not in incomplete})
+        gains = {topic: results for topic, results in self.gains.items() if topic not in incomplete}
+        return replace(self, gains=gains, changes={topic: results for topic, results in self.changes.items() if topic not in incomplete})
 
 
 def topics(advice: Advice, budget_gib: float) -> tuple[str, ...]:
