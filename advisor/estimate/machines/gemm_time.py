@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from advisor.estimate.machines.machine import gemm_bytes
-from advisor.estimate.machines.nearest_rows import Rows, device_class, log_median, nearest_rows
+from advisor.estimate.machines.nearest_rows import DeviceClass, Rows, device_class, log_median, nearest_rows
 from advisor.estimate.operators.types import Gemm
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
@@ -115,17 +115,17 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None,
     rows = table("gemm_efficiency.csv") if rows is None else rows
     measured = measured_format(hardware, format)
     of_format = [row for row in rows if row["format"] == measured]
-    if sums == "fp16" and device_class(hardware) == "game":
+    if sums == "fp16" and device_class(hardware) == DeviceClass.GAME:
         # With fp16 accumulation game cards run at full rate, as other cards do.
-        of_format = [row for row in of_format if row["build"] != "game"]
+        of_format = [row for row in of_format if row["build"] != DeviceClass.GAME]
     nearest, basis = nearest_rows(of_format, hardware)
     constants = ProductConstants(**{name: log_median(nearest, name) for name in CONSTANTS})
     plain = (
         nearest_rows([row for row in rows if row["format"] == "bf16"], hardware)[0]
-        if device_class(hardware) == "game" and sums == "fp32"
+        if device_class(hardware) == DeviceClass.GAME and sums == "fp32"
         else ()
     )
-    if all(row["build"] != "game" for row in nearest) and any(row["build"] == "game" for row in plain):
+    if all(row["build"] != DeviceClass.GAME for row in nearest) and any(row["build"] == DeviceClass.GAME for row in plain):
         # At half rate, power and other units limit no more than in bf16: tensor cores reach at least the same share of their peak.
         constants = replace(constants, product=max(constants.product, log_median(plain, "product")))
     if basis is not Basis.CATALOGUE:
@@ -136,7 +136,7 @@ def product_constants(hardware: Hardware, format: str, rows: Rows | None = None,
 def _power_share(hardware: Hardware, sums: Sums) -> float:
     """Most of the peak that a card's power allows, as a share: the same in narrower formats, whose rate and efficiency both double."""
     per_joule = FLOPS_PER_JOULE.get(hardware.arch.split()[0])
-    if per_joule is None or hardware.tdp_w is None or device_class(hardware) == "server":
+    if per_joule is None or hardware.tdp_w is None or device_class(hardware) == DeviceClass.SERVER:
         return 1.0
     return min(per_joule * hardware.tdp_w / peak(hardware, "bf16", sums), 1.0)
 
