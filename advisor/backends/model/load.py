@@ -1,4 +1,4 @@
-"""Loads a model folder into a `Session`: local files and safetensors only, no code from the folder, cheap checks before dear ones."""
+"""Loads a model folder into a `LoadedModel`: local files and safetensors only, no code from the folder, cheap checks first."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
 MEMORY_HEADROOM = 1.1
-"""Loading needs a little more than the weights themselves."""
+"""Memory for loading, relative to the size of the weights."""
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
@@ -74,7 +74,7 @@ def load_model(folder: Path, *, device: str) -> Any:
 
 
 def load_draft(session: LoadedModel) -> Any:
-    """The session's draft model, or the one that is known to go with its model, on the same device.
+    """The session's draft model, or the one that published evidence names for its model, on the same device.
 
     Raises `AdvisorError`: `draft-not-found`, those of `check_draft` and of loading a model.
     """
@@ -101,8 +101,8 @@ def check_draft(folder: Path, draft_folder: Path) -> int:
 def _draft_folder(folder: Path) -> Path:
     """Where the weights of the draft for the model in `folder` are."""
     for target, draft in load_evidence().drafts:
-        if _weights_of(target) == folder.resolve() and (found := _weights_of(draft)) is not None:
-            return found
+        if _weights_of(target) == folder.resolve() and (draft_folder := _weights_of(draft)) is not None:
+            return draft_folder
     raise AdvisorError(
         "draft-not-found",
         f"no draft model for the one in {folder} is on this machine",
@@ -114,10 +114,10 @@ def _draft_folder(folder: Path) -> Path:
 def _weights_of(model: str) -> Path | None:
     """The folder with the weights of a model, if they are on this machine."""
     try:
-        held = find_model(model).folder
+        folder = find_model(model).folder
     except AdvisorError:
         return None
-    return Path(held) if held is not None else None
+    return Path(folder) if folder is not None else None
 
 
 def read_model_config(folder: Path) -> dict[str, Any]:
@@ -149,8 +149,7 @@ def check_tokenizer(folder: Path) -> None:
 
     Raises `AdvisorError` as `load_tokenizer` does.
     """
-    # Deferred: planning needs no tokenizer.
-    from tokenizers import Tokenizer
+    from tokenizers import Tokenizer  # planning needs no tokenizer
 
     _check_tokenizer_files(folder)
     file = folder / "tokenizer.json"

@@ -46,7 +46,7 @@ class QuantisedLinear(nn.Module):
         raise NotImplementedError
 
     def raw_product(self) -> tuple[int, Product] | None:
-        """The CPU's operator itself, for so many rows [T, in_features] of contiguous bf16 at most; `None` where work remains around it.
+        """The CPU's operator itself, and the most rows of contiguous bf16 that it takes; `None` where padding or a bias remain.
 
         A module's call and the checks of `forward` take as long as a small product.
         """

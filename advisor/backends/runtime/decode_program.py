@@ -16,16 +16,16 @@ from advisor.backends.runtime.model.forward import Forward
 from advisor.backends.runtime.sampler import Sampler
 
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
-"""Numbers of lanes that graphs are captured for; larger batches go up in steps of 128."""
+"""Batch sizes for which graphs are captured; larger ones are multiples of 128."""
 WARM_UPS = 2
 """Runs before a capture: they compile kernels and make the libraries allocate what they keep."""
 
 DecodeAttention = Callable[[DecodeBatch, int, Sequence[SequenceBlocks]], Attends]
-"""What answers attention for so many lanes, of which the first hold those sequences."""
+"""Makes the attention of the first `count` entries of a decode batch, of which the first hold those sequences."""
 
 
 class DecodeProgram:
-    """Decodes lanes. `padded` rounds their number up to a bucket, as captured graphs need."""
+    """Runs decoding steps. `padded` rounds the batch size up to a bucket, as captured graphs need."""
 
     def __init__(self, forward: Forward, attention: DecodeAttention, sampler: Sampler, batch: DecodeBatch, *, padded: bool) -> None:
         self.forward = forward
@@ -38,12 +38,12 @@ class DecodeProgram:
         self._sequences = 0
 
     def set_batch(self, entries: Sequence[DecodeEntry], before: Tensor | None) -> None:
-        """Say which sequences decode next; `before` holds the tokens of the step before, for those that the host does not know."""
+        """Set the sequences of the next step; `before` are the output tokens of the step before, on the device."""
         self._sequences = len(entries)
         self.batch.set_entries(entries, self._count, before)
 
     def run(self, caches: Sequence[SequenceBlocks]) -> tuple[Tensor, bool]:
-        """The tokens [N] that the placed sequences choose, which the next run overwrites, and whether a graph was replayed."""
+        """Run a step: its output tokens [N], which the next run overwrites, and whether a graph was replayed."""
         graph = self._graphs.get(self._count)
         if graph is None:
             self._body(self._count, caches)
@@ -72,7 +72,7 @@ class DecodeProgram:
 
     @property
     def _count(self) -> int:
-        """Lanes that the placed sequences decode in."""
+        """The batch size, with padding."""
         return bucket(self._sequences) if self.padded else self._sequences
 
     def _warm_up(self, count: int) -> None:
@@ -92,7 +92,7 @@ class DecodeProgram:
 
 
 def bucket(count: int) -> int:
-    """The number of lanes that `count` sequences decode in."""
+    """The padded batch size of `count` sequences."""
     return next((size for size in BUCKETS if size >= count), -(-count // 128) * 128)
 
 

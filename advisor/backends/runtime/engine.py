@@ -1,4 +1,4 @@
-"""Serves a list of jobs with a session's settings and keeps the times."""
+"""Serves a list of requests with a loaded model and records their times."""
 
 from collections.abc import Callable, Sequence
 
@@ -68,7 +68,7 @@ def _loop(session: LoadedModel, prepared: PreparedSession, queue: RequestQueue, 
 
 
 def _check(jobs: Sequence[GenerationRequest], concurrency: int | None, arrivals_s: Sequence[float] | None) -> None:
-    """Raise for arguments that make no sense together."""
+    """Raise `AdvisorError` `bad-run` for arguments that contradict each other."""
     wrong = None
     if any(not job.prompt or job.output_tokens < 1 for job in jobs):
         wrong = "every job needs a prompt of at least one token and at least one output token"
@@ -81,7 +81,7 @@ def _check(jobs: Sequence[GenerationRequest], concurrency: int | None, arrivals_
 
 
 def _eos(session: LoadedModel) -> frozenset[int]:
-    """Tokens that end a sequence, as the model's generation settings say."""
+    """The end-of-sequence tokens of the model's generation config."""
     ids = session.model.generation_config.eos_token_id
     if ids is None:
         return frozenset()

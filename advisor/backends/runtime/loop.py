@@ -1,4 +1,4 @@
-"""The loop of a run: schedule, launch, collect. With two slots, a step's tokens are read while the next one runs."""
+"""The loop of a run: schedule, launch, process results. With overlap, the tokens of a step are read while the next one runs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -15,13 +15,13 @@ from advisor.profiles.metrics import Sample
 
 @dataclass(frozen=True, slots=True)
 class RequestQueue:
-    """The jobs of a run and when they are submitted: so many in flight, or each at its time, or all at once."""
+    """The requests of a run and when they are submitted: `concurrency` at a time, each at its time in `arrivals_s`, or all at the start."""
 
     jobs: Sequence[GenerationRequest]
     concurrency: int | None = None
     arrivals_s: Sequence[float] | None = None
     eos: frozenset[int] = frozenset()
-    """Tokens that end a sequence."""
+    """End-of-sequence tokens."""
 
 
 class Loop:
@@ -43,7 +43,7 @@ class Loop:
         self.start = time.perf_counter()
 
     def run(self, on_step: Callable[[SequenceProgress], None] | None) -> None:
-        """Step until every job is finished."""
+        """Run steps until every request is finished; call `on_step` after each."""
         while self.finished < len(self.queue.jobs):
             self._submit()
             begin = self.now()
@@ -60,11 +60,11 @@ class Loop:
                 self._wait_for_arrival()
 
     def now(self) -> float:
-        """Seconds since the run began."""
+        """Seconds since the start of the run."""
         return time.perf_counter() - self.start
 
     def _submit(self) -> None:
-        """Queue the jobs that are due."""
+        """Submit the requests that are due."""
         queue = self.queue
         while len(self.sequences) < len(queue.jobs):
             index = len(self.sequences)
@@ -89,7 +89,7 @@ class Loop:
         time.sleep(max(0.0, self.queue.arrivals_s[len(self.sequences)] - self.now()))
 
     def _launch(self, tasks: Sequence[ScheduledChunk], begin: float) -> Launch:
-        """Draft, and start the model over all tasks."""
+        """Draft, and launch a step of all chunks."""
         decodes = [task for task in tasks if task.sequence.decodes]
         prompts = [task for task in tasks if not task.sequence.decodes]
         drafts = self._draft(decodes)
@@ -109,9 +109,9 @@ class Loop:
         return drafts
 
     def _process_results(self, launch: Launch) -> None:
-        """Each sequence has one token more than it has drafts; those up to the first that its draft did not foresee are kept."""
+        """Wait for a step and append its tokens: each sequence's accepted draft tokens, and the one that the model chose after them."""
         launch.end.wait()
-        tokens = launch.arrival.wait() if launch.arrival is not None else []
+        tokens = launch.copy.wait() if launch.copy is not None else []
         now, first = self.now(), 0
         for part in launch.parts:
             chosen = tokens[first : first + len(part.draft) + 1]
@@ -127,9 +127,9 @@ class Loop:
         self._collected_s = end
 
     def _append_tokens(self, part: LaunchPart, tokens: list[int], now: float) -> None:
-        """Put the tokens in their place, up to an end-of-text token, and forget the cache of what was not accepted.
+        """Append tokens up to an end-of-sequence token, and truncate the cache to what was accepted.
 
-        Behind them stands at most the unknown token of a step that runs already; after an end it is dropped.
+        With overlap, the unknown token of the step that is running follows them; it is dropped after the end.
         """
         sequence, position = part.sequence, part.position
         stop = next((index for index, token in enumerate(tokens) if token in self.queue.eos), None)
@@ -151,7 +151,7 @@ class Loop:
         return SequenceProgress(len(self.step_seconds), self.now(), self.finished, len(self.queue.jobs), running, waiting)
 
     def outcome(self, *, fallback_reason: str | None) -> ServingResult:
-        """What the run gave."""
+        """The result of the run."""
         wall_s = self.now()
         finished = tuple(_finished(sequence) for sequence in self.sequences)
         pool = self.scheduler.pool

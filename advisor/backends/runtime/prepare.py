@@ -1,4 +1,4 @@
-"""Makes a session ready to run: its model plugged into our attention, its cache allocated, its drafter at hand; and undoes it."""
+"""Prepares a loaded model for serving (attention patched, cache allocated, drafter built), and undoes it afterwards."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -23,35 +23,35 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceOptions:
-    """How a device is driven."""
+    """How steps are run on a device."""
 
     kernels: bool = False
-    """Decoding attends through the kernels for paged caches; its lanes are padded to a bucket then."""
+    """Decoding reads the cache through our Triton kernels; the decode batch is padded to a bucket then."""
     captured: bool = False
-    """Decoding steps are captured in graphs."""
+    """Decoding steps are captured in CUDA graphs."""
     overlap: bool = False
-    """A step's tokens are read while the next one runs."""
+    """Overlap scheduling: the tokens of a step are read while the next one runs."""
 
     @classmethod
     def of(cls, device: torch.device) -> "DeviceOptions":
-        """All three for a GPU. A CPU computes a step before the host goes on, so nothing is won by any there."""
+        """All three on a GPU, none on a CPU: there a step is computed before the host continues, so that none of them gains anything."""
         gpu = device.type == "cuda"
         return cls(kernels=gpu, captured=gpu, overlap=gpu)
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedSession:
-    """A session while it runs."""
+    """A loaded model that is ready to serve."""
 
     runner: Runner
     drafter: Drafter | None
     fallback_reason: str | None
-    """Why the model's own code runs; `None` where our walk of it does."""
+    """Why the model's own code runs; `None` where the runtime's decoder does."""
 
 
 @contextmanager
 def prepared_session(session: LoadedModel, device_options: DeviceOptions | None = None) -> Iterator[PreparedSession]:
-    """Plug, allocate, run without gradients; on the way out unplug and free. Raises `AdvisorError`."""
+    """Patch the model's attention and allocate the cache for the duration, without gradients. Raises `AdvisorError` as `serve` does."""
     with ExitStack() as undo:
         undo.enter_context(memory_errors("serving"))
         options = device_options or DeviceOptions()
@@ -66,9 +66,10 @@ def prepared_session(session: LoadedModel, device_options: DeviceOptions | None 
 
 
 def retention_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRetention | None:
-    """What stays in a session's cache: what it evicts by, or what the `windows` of the model's layers leave in sight.
+    """Which tokens the cache retains: by the session's own eviction, else those within the longest of the layers' `windows`.
 
-    Blocks that others may go on with stay whole: windows alone take nothing back then. Raises `AdvisorError` for eviction beside it.
+    Shared prefix blocks are never evicted: with prefix reuse, windows evict nothing. Returns `None` where nothing is evicted. Raises
+    `AdvisorError` `bad-run` for a session that has both eviction and prefix reuse.
     """
     if session.kv.window is not None:
         if session.kv.prefix_reuse:
@@ -79,13 +80,13 @@ def retention_of(session: LoadedModel, windows: Sequence[int | None]) -> CacheRe
 
 
 def visibility_of(session: LoadedModel, target: Prepared, retention: CacheRetention | None) -> Visibility:
-    """What a session's tokens see, in a cache that keeps `retention`."""
+    """What tokens attend to beyond the model's own mask, in a cache of this `retention`."""
     rerotations = rotary_frequencies(session.model, target.forward, len(target.heads)) if retention is not None and retention.first else ()
     return Visibility(session.attention.window, pattern_of(session, target.windows), rerotations)
 
 
 def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPattern | None:
-    """The session's pattern. Raises `AdvisorError` for layers that have windows of their own."""
+    """The session's block-sparse mask for the kernels. Raises `AdvisorError` `bad-run` for layers with windows of their own."""
     pattern = session.attention.pattern
     if pattern is None:
         return None
@@ -95,7 +96,7 @@ def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPatt
 
 
 def cache_config_of(session: LoadedModel, retention: CacheRetention | None = None) -> CacheConfig:
-    """The size of the cache that the session's layout, block size and capacity ask for. Raises `AdvisorError` where there is none."""
+    """The size of the cache by the session's layout, block size and capacity. Raises `AdvisorError` `bad-run` for contradicting settings."""
     block = session.max_tokens if session.kv.layout == KvLayout.CONTIGUOUS else session.kv.block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)
@@ -121,7 +122,7 @@ def cache_config_of(session: LoadedModel, retention: CacheRetention | None = Non
 
 
 def _most_blocks(session: LoadedModel, retention: CacheRetention | None, block: int) -> int:
-    """Blocks that hold every sequence at its longest, one prompt or one step's chunks of prompts included."""
+    """Blocks for every sequence at its longest, and for the prompt tokens of one step."""
     whole = -(-session.max_tokens // block)
     if retention is None:
         return session.batching.max_sequences * whole
@@ -163,7 +164,10 @@ def _why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visi
 
 
 def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kernels: bool) -> Drafter | None:
-    """The drafter; `ready` is its model where that is prepared already. Raises `AdvisorError` for one of another vocabulary."""
+    """The drafter, or `None` without speculation; `ready` is its model where that is prepared already.
+
+    Raises `AdvisorError` `vocabulary-differs`.
+    """
     if session.decoding.method == DecodeMethod.PLAIN or session.decoding.draft_tokens < 1:
         return None
     if session.decoding.method == DecodeMethod.PROMPT_LOOKUP:

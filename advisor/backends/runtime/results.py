@@ -7,7 +7,7 @@ from advisor.profiles.metrics import Sample
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
-    """One request: token ids in, so many tokens out."""
+    """One request: the token ids of its prompt and the number of output tokens."""
 
     prompt: tuple[int, ...]
     output_tokens: int
@@ -15,7 +15,7 @@ class GenerationRequest:
 
 @dataclass(frozen=True, slots=True)
 class FinishedRequest:
-    """What came out of one job, and when."""
+    """The output tokens of one request, and its times."""
 
     index: int
     tokens: tuple[int, ...]
@@ -24,7 +24,7 @@ class FinishedRequest:
 
 @dataclass(frozen=True, slots=True)
 class SequenceProgress:
-    """Where a run stands after a step."""
+    """Progress of a run after a step."""
 
     step: int
     elapsed_s: float
@@ -36,15 +36,15 @@ class SequenceProgress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServingResult:
-    """A served list of jobs, in their order, with raw step times."""
+    """The requests of a run, in the order in which they were given, with counts and raw step times."""
 
     finished: tuple[FinishedRequest, ...]
     wall_s: float
     steps: int
     prefill_tokens: int
-    """Tokens fed as prompt, those fed again after a preemption included."""
+    """Prompt tokens computed, including those computed again after a preemption."""
     decode_tokens: int
-    """Output tokens of all jobs."""
+    """Output tokens of all requests."""
     kv_bytes: int
     kv_used_bytes_peak: int
     proposed: int = 0
@@ -52,17 +52,17 @@ class ServingResult:
     accepted: int = 0
     preemptions: int = 0
     reused_tokens: int = 0
-    """Tokens of prompts that were not fed, as an earlier request had left them in the cache."""
+    """Prompt tokens found in the prefix cache, and so not computed."""
     step_seconds: tuple[float, ...] = ()
-    """From the start of a step, or the end of the one before where they overlap, to when its tokens were known."""
+    """Duration of each step: from its start, or the end of the one before where steps overlap, until its tokens were read."""
     captured_steps: int = 0
-    """Steps that replayed a graph."""
+    """Steps that replayed a CUDA graph."""
     device_s: float = 0.0
-    """Time that the device computed steps."""
+    """Time in which the device computed steps."""
     host_gap_s: float = 0.0
-    """Time that the device waited for the host between steps, arrivals of requests not counted."""
+    """Time in which the device was idle between steps while requests were running."""
     fallback_reason: str | None = None
-    """Why the model ran its own code; `None` where the runtime walked it."""
+    """Why the model's own code ran; `None` where the runtime's decoder did."""
     uncaptured_because: str | None = None
     """Why decoding steps were not captured in graphs on a device that has them."""
 
@@ -73,5 +73,5 @@ class ServingResult:
 
     @property
     def host_gap_share(self) -> float:
-        """Share of the time between first and last step, arrivals not counted, that the device waited for the host."""
+        """Share of the time between the first and the last step in which the device was idle while requests were running."""
         return self.host_gap_s / (self.host_gap_s + self.device_s) if self.device_s else 0.0

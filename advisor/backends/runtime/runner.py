@@ -17,7 +17,7 @@ from advisor.backends.runtime.model.forward import Forward
 
 @dataclass(frozen=True, slots=True)
 class DeviceTokens:
-    """Tokens that the host does not know, and the rows [C] of a step that they are fed in."""
+    """Input tokens that the host has not read yet, and their rows [C] in a step."""
 
     rows: Tensor
     tokens: Tensor

@@ -1,6 +1,6 @@
 """From logits to tokens: greedy, or drawn with temperature, top-k, top-p and min-p.
 
-What is drawn depends on the seed, the sequence and the place in it alone: not on the batch, on preemption, on drafts or on graphs.
+A sampled token depends only on the seed, the sequence and the position: not on the batch, on preemption, on drafts or on graphs.
 """
 
 from dataclasses import dataclass

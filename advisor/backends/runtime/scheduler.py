@@ -1,4 +1,4 @@
-"""Which sequences run in the next step, and on how many of their tokens. Knows blocks and budgets, no tensors."""
+"""Which sequences run in the next step, and how many tokens of each. Knows blocks and token budgets, no tensors."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -7,12 +7,12 @@ from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 UNKNOWN = -1
-"""Stands in a text for the token that a step on its way will give: its place counts, its value comes at collection."""
+"""Placeholder for a token of a step that is still running: its position is taken, its value is read with the results."""
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
 class Sequence:
-    """One request on its way. `tokens` is the prompt and what has come out so far, the last of which may be `UNKNOWN`."""
+    """A submitted request. `tokens` are the prompt and the output so far, of which the last may be `UNKNOWN`."""
 
     index: int
     tokens: list[int]
@@ -31,12 +31,12 @@ class Sequence:
 
     @property
     def uncached_tokens(self) -> int:
-        """Tokens that the model has not seen yet: one in decoding, more in prefill."""
+        """Tokens without keys and values in the pool: one in decoding, more in prefill."""
         return len(self.tokens) - self.cached
 
     @property
     def decodes(self) -> bool:
-        """Whether only the newest output token is pending."""
+        """Whether only the newest output token is not cached yet."""
         return self.uncached_tokens == 1 and self.cached > 0
 
     @property
@@ -47,7 +47,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledChunk:
-    """A sequence's part of a step: its next `count` pending tokens, and room for so many draft tokens after them."""
+    """A sequence's part of a step: its next `count` uncached tokens, and blocks for `drafts` draft tokens after them."""
 
     sequence: Sequence
     count: int
@@ -67,7 +67,7 @@ class Policy:
 
 @dataclass(slots=True)
 class Scheduler:
-    """First come, first served; when the pool is dry the youngest sequence gives its blocks back and starts over."""
+    """First come, first served. When the pool has no free block, the youngest sequence is preempted and computed again later."""
 
     policy: Policy
     pool: Pool
@@ -75,10 +75,10 @@ class Scheduler:
     running: list[Sequence] = field(default_factory=list)
     preemptions: int = 0
     reused_tokens: int = 0
-    """Tokens of prompts that were in the cache already."""
+    """Prompt tokens that were found in the prefix cache."""
 
     def submit(self, sequence: Sequence) -> None:
-        """Queue a request. Raises `AdvisorError` when it could never fit."""
+        """Append a request to the waiting queue. Raises `AdvisorError`: `request-too-long`, `kv-pool-too-small`."""
         longest = sequence.prompt_tokens + sequence.output_tokens
         if longest > self.pool.config.max_tokens:
             raise AdvisorError(
@@ -101,7 +101,7 @@ class Scheduler:
             )
 
     def schedule(self) -> list[ScheduledChunk]:
-        """Admit what may start and pack the next step; empty when nothing is there to run."""
+        """Admit waiting sequences and return the chunks of the next step, decoding sequences first; empty when nothing can run."""
         self._evict()
         self._admit()
         if self.policy.token_budget:
@@ -115,12 +115,12 @@ class Scheduler:
         return self._decodes(None)
 
     def cache_prefix(self, sequence: Sequence) -> None:
-        """Let later sequences that begin alike find what this one has cached; call it once a step's tokens are known."""
+        """Insert the sequence's full blocks into the prefix cache. Call it after the tokens of a step are read."""
         if sequence.cache is not None:
             self.pool.insert_prefix(sequence.cache, sequence.tokens)
 
     def finish(self, sequence: Sequence) -> None:
-        """Take the sequence out and free its blocks; it may be waiting again, when its last token was unknown as it gave way."""
+        """Remove the sequence and free its blocks. It may be waiting again, if it was preempted while its last token was unknown."""
         self.cache_prefix(sequence)
         if sequence in self.running:
             self._remove(sequence)
@@ -129,7 +129,7 @@ class Scheduler:
         sequence.done = True
 
     def _admit(self) -> None:
-        """Continuous: whenever there is room, a spare block for each that runs already. Static: only into an empty machine."""
+        """Continuous: while blocks are free, one spare block left for each running sequence. Static: only when nothing is running."""
         if not self.policy.continuous and self.running:
             return
         while self.waiting and len(self.running) < self.policy.max_sequences:
@@ -146,13 +146,13 @@ class Scheduler:
             self.running.append(self.waiting.popleft())
 
     def _evict(self) -> None:
-        """Take back what nobody sees any more; everything in the cache is accepted between steps."""
+        """Evict blocks that no later token attends to. Between steps every cached token is accepted."""
         for sequence in self.running if self.pool.config.retention is not None else ():
             if sequence.cache is not None:
                 self.pool.evict(sequence.cache)
 
     def _first_blocks(self, sequence: Sequence) -> int:
-        """Blocks that a sequence needs to start: for its prompt, or for so much of it as one step takes and the cache keeps."""
+        """Blocks for the first step of a sequence: of its prompt, or of the part of it that one step computes and the cache retains."""
         tokens = len(sequence.tokens)
         if self.pool.config.retention is None:
             return self.pool.blocks_for(tokens)
@@ -160,26 +160,26 @@ class Scheduler:
         return min(self.pool.most_blocks(tokens, new=step), self.pool.config.blocks)
 
     def _blocks_still_needed(self) -> int:
-        """Blocks that those which run will still take before they give some back, where prompts get theirs piece by piece."""
+        """Blocks that running sequences will still allocate before they evict some, where prompts allocate theirs chunk by chunk."""
         if self.pool.config.retention is None:
             return 0
         sequences = [(sequence.cache, len(sequence.tokens)) for sequence in self.running]
         return sum(max(self.pool.most_blocks(tokens) - len(cache.blocks), 0) for cache, tokens in sequences if cache is not None)
 
     def _chunk(self, sequence: Sequence, most: int) -> ScheduledChunk | None:
-        """The next tokens of a prompt, `most` of them at the most; where the cache forgets, as many as there is room for now."""
+        """The next tokens of a prompt, at most `most`; in a cache that evicts, at most as many as free blocks hold."""
         count = min(most, sequence.uncached_tokens)
         if self.pool.config.retention is None:
             return ScheduledChunk(sequence, count)
         if not self._preempt_until_fits(sequence, sequence.cached + 1):
             return None
-        assert sequence.cache is not None, "room was made for it"
+        assert sequence.cache is not None, "blocks were allocated for it"
         count = min(count, self.pool.reachable(sequence.cache) - sequence.cached)
         self.pool.allocate(sequence.cache, sequence.cached + count)
         return ScheduledChunk(sequence, count)
 
     def _packed(self, budget: int) -> list[ScheduledChunk]:
-        """Decoding sequences first, then prompts up to the budget: the last one cut to fit, or none cut but at least one of them."""
+        """Decoding sequences first, then prompts up to the budget: the last one split to fit, or none split but at least one."""
         tasks = self._decodes(budget)
         left = budget - sum(task.count + task.drafts for task in tasks)
         prompts: list[ScheduledChunk] = []
@@ -196,7 +196,7 @@ class Scheduler:
         return [task for task in tasks + prompts if task.sequence.cache is not None]
 
     def _decodes(self, budget: int | None) -> list[ScheduledChunk]:
-        """One task for each decoding sequence that has, or gets, room for its next token; drafts only where they cost nobody's place."""
+        """A chunk for each decoding sequence whose next token has a block; draft tokens only where no sequence is preempted for them."""
         ready: list[ScheduledChunk] = []
         for sequence in [running for running in self.running if running.decodes and running.remaining]:
             if budget == 0:
@@ -211,12 +211,12 @@ class Scheduler:
         return [task for task in ready if task.sequence.cache is not None]
 
     def _reuse(self, sequence: Sequence) -> None:
-        """Skip what others have computed since the sequence was admitted."""
+        """Match prefixes that other sequences have cached since the sequence was admitted."""
         if sequence.cache is not None:
             self.reused_tokens += self.pool.match_prefix(sequence.cache, sequence.tokens)
 
     def _preempt_until_fits(self, sequence: Sequence, tokens: int) -> bool:
-        """Grow the sequence, preempting from the youngest on; false when it had to give way itself."""
+        """Allocate blocks for `tokens` tokens, preempting from the youngest sequence on; false when the sequence itself was preempted."""
         while sequence.cache is not None and not self.pool.allocate(sequence.cache, tokens):
             youngest = self.running[-1]
             self._remove(youngest)

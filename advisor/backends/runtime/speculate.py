@@ -35,7 +35,7 @@ class Drafter(Protocol):
 class PromptLookup:
     """Continues as the text did after the latest earlier place that ends in the same three, two or one tokens.
 
-    A match so late that its continuation reaches the end goes on from its beginning, as a repetition does.
+    A continuation that reaches the end of the text is repeated from its start.
     """
 
     kv_bytes = 0

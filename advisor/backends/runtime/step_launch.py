@@ -9,7 +9,7 @@ from advisor.backends.runtime.attention.step import SequenceInput
 from advisor.backends.runtime.decode_program import DecodeProgram
 from advisor.backends.runtime.device.clock import DeviceClock, Mark
 from advisor.backends.runtime.device.decode_batch import DecodeEntry
-from advisor.backends.runtime.device.token_ring import Arrival, TokenRing, upload
+from advisor.backends.runtime.device.token_ring import TokenCopy, TokenRing, upload
 from advisor.backends.runtime.runner import DeviceTokens, Runner
 from advisor.backends.runtime.sampler import Sampler
 from advisor.backends.runtime.scheduler import UNKNOWN, ScheduledChunk
@@ -33,7 +33,7 @@ class Launch:
     parts: tuple[LaunchPart, ...]
     tokens: Tensor | None
     """On the device, in the order of the parts; `None` where prompts were only fed."""
-    arrival: Arrival | None
+    copy: TokenCopy | None
     captured: bool
     begin: Mark
     end: Mark
@@ -70,11 +70,9 @@ class Launcher:
         begin = self.clock.mark()
         tokens, captured = self._decode(tasks) if is_decode_only else (self._run_mixed(tasks, drafts, parts), False)
         end = self.clock.mark()
-        arrival = None if tokens is None else self.ring.put(tokens)
+        copy = None if tokens is None else self.ring.put(tokens)
         self._remember(parts, tokens)
-        return Launch(
-            parts=parts, tokens=tokens, arrival=arrival, captured=captured, begin=begin, end=end, begin_s=begin_s, follows=follows
-        )
+        return Launch(parts=parts, tokens=tokens, copy=copy, captured=captured, begin=begin, end=end, begin_s=begin_s, follows=follows)
 
     def _decode(self, tasks: Sequence[ScheduledChunk]) -> tuple[Tensor, bool]:
         """One token of every sequence that the program has placed."""

@@ -1,4 +1,4 @@
-"""Runs steps like those that a session will take before it serves: to time ways to attend, or to compile one."""
+"""Runs attention over the shapes of a session before it serves: to time the implementations, or to compile one."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -13,9 +13,9 @@ from advisor.backends.runtime.model.forward import Prepared
 from advisor.backends.runtime.runner import Runner
 
 TUNING_S = 3.0
-"""For all kinds together. What there is no time for is computed as the nearest kind that there was."""
+"""Seconds for all shapes together. A shape that was not timed uses the choice of the nearest one that was."""
 SHORTEST = 64
-"""Tokens of the shortest steps: shorter ones take what is fastest for these."""
+"""Tokens of the shortest shapes; shorter ones use their choice."""
 GROWTH = 4
 """Lengths whose times are compared grow by this factor."""
 
@@ -38,7 +38,7 @@ def warm_up_attention(runner: Runner, ready: Prepared, session: LoadedModel) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """So many sequences with so many new tokens and tokens in all; they decode together, or one is a chunk of a prompt."""
+    """`sequences` of `tokens` tokens each, of which `new` are new; they decode in one batch, or are one chunk of a prompt."""
 
     sequences: int
     new: int

@@ -1,4 +1,4 @@
-"""Which exact way is fastest for attention calls of a kind: each is timed once, before anything is served, and remembered."""
+"""Chooses the fastest exact attention implementation for each class of shapes, by timing all of them once before serving."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -13,14 +13,14 @@ from advisor.backends.runtime.attention.exact import Call, Implementation, imple
 from advisor.kernels.launch_sizes import power_of_two
 
 REPEATS = 3
-"""Of a call after its first: the least of them counts."""
+"""Timed calls after a warm-up; the least time counts."""
 SLOW_S = 0.02
-"""Calls that take longer are timed once."""
+"""A call that takes longer is timed once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShapeClass:
-    """Calls that one choice serves: sequences, new tokens and cached tokens rounded up to powers of two."""
+    """Calls that share one choice: sequences, new tokens and cached tokens rounded up to powers of two."""
 
     device: str
     dtype: str
@@ -37,26 +37,26 @@ class ShapeClass:
 
     @property
     def description(self) -> str:
-        """The kind in a phrase."""
+        """The shape in words."""
         what = "whole prompts" if self.is_causal else "steps"
         return f"{what} of up to {self.sequences} x {self.tokens} tokens that see up to {self.keys}"
 
 
 @dataclass(frozen=True, slots=True)
 class TunedChoice:
-    """A way and what each of those that could be taken took, in seconds; `inf` for one that failed."""
+    """The time of each implementation for a shape, in seconds; `inf` for one that failed."""
 
     shape: ShapeClass
     seconds: Mapping[str, float]
 
     @property
     def implementation(self) -> str:
-        """The fastest."""
+        """The fastest implementation."""
         return min(self.seconds, key=lambda name: self.seconds[name])
 
     @property
     def reason(self) -> str:
-        """The choice in a sentence, with the times behind it."""
+        """The choice and all times in a sentence."""
         times = ", ".join(
             f"{name} {1e6 * took:.0f} us" for name, took in sorted(self.seconds.items(), key=lambda item: item[1]) if took < inf
         )
@@ -66,7 +66,7 @@ class TunedChoice:
 
 @dataclass(slots=True)
 class Autotuner:
-    """Remembers the fastest way for each kind of call. Measures only while it is told to, so that no request waits for it."""
+    """Remembers the fastest implementation for each shape. Measures only within `tuning`, so that no request waits for it."""
 
     clock: Callable[[], float] = time.perf_counter
     choices: dict[ShapeClass, TunedChoice] = field(default_factory=dict)
@@ -74,7 +74,7 @@ class Autotuner:
     _nearest: dict[ShapeClass, str] = field(default_factory=dict)
 
     def compute(self, call: Call) -> Tensor:
-        """Compute the call the fastest way that is known for its kind or for the nearest one that was measured."""
+        """Compute the call by the fastest implementation for its shape, or for the nearest shape that was measured."""
         available = implementations(call)
         if len(available) == 1:
             return next(iter(available.values()))(call)
@@ -85,7 +85,7 @@ class Autotuner:
 
     @contextmanager
     def tuning(self, seconds: float) -> Iterator[None]:
-        """Time kinds that are new, for so long at the most; one that has begun is finished."""
+        """While entered, time shapes that are new, for at most `seconds`; a measurement that has begun is finished."""
         self._until = self.clock() + seconds
         try:
             yield
@@ -95,12 +95,12 @@ class Autotuner:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Every choice in a sentence, in the order in which they were made."""
+        """One sentence a choice, in the order in which they were made."""
         return tuple(choice.reason for choice in self.choices.values())
 
     @property
     def is_tuning(self) -> bool:
-        """Whether there is time left to measure."""
+        """Whether new shapes are timed now."""
         return self.clock() < self._until
 
     def _choose(self, shape: ShapeClass, available: Mapping[str, Implementation]) -> str:
@@ -116,7 +116,7 @@ class Autotuner:
         self._nearest.clear()
 
     def _seconds(self, implementation: Implementation, call: Call) -> float:
-        """The least of a few calls after one to warm up; `inf` for a way that does not take the call after all."""
+        """The least time of a few calls after a warm-up; `inf` for an implementation that does not support the call."""
         try:
             first = self._once(implementation, call)
             return min(self._once(implementation, call) for _ in range(1 if first > SLOW_S else REPEATS))
@@ -132,7 +132,7 @@ class Autotuner:
 
 
 def shape_class_of(call: Call) -> ShapeClass:
-    """The kind of a call."""
+    """The shape class of a call."""
     sequences, tokens, heads, width = call.query.shape
     keys = call.cached[0]
     return ShapeClass(
@@ -151,7 +151,7 @@ def shape_class_of(call: Call) -> ShapeClass:
 
 
 def _octaves_apart(first: ShapeClass, second: ShapeClass) -> float:
-    """Octaves between the sizes of two kinds that are otherwise the same; `inf` for different ones, and for one token and many."""
+    """Sum of the octaves between the sizes of two shapes; `inf` where they differ otherwise, and between one token and several."""
     resized = replace(second, sequences=first.sequences, tokens=first.tokens, keys=first.keys)
     if resized != first or (first.tokens == 1) != (second.tokens == 1):
         return inf

@@ -1,4 +1,4 @@
-"""The exact ways to compute one attention call, and which of them can. Knows tensors, no cache and no model."""
+"""The exact implementations of one attention call, and which of them support it. Knows tensors, no cache and no model."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ DEVICE_KERNELS = {
 LEAST_QUERIES = 2
 """torch 2.13's kernel for one query and 512 keys or more names whole blocks that a mask without them does not have: it does not compile."""
 SHORTEST_CHUNK = 64
-"""Kernels of fixed shape are made for so many tokens of a prompt at least."""
+"""Least tokens of a prompt chunk that a kernel of fixed shape is compiled for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,26 +35,26 @@ class Call:
     mask: Callable[[], Tensor]
     """Makes the additive mask of `widen_mask`."""
     bounds: Callable[[], AttentionMask] | None
-    """Makes what the mask says, as positions and bounds; `None` where it says more than they do."""
+    """Makes the same mask as positions and bounds; `None` for block patterns, which they do not express."""
     most: int
-    """Sequences that such calls have at the most, 0 for a chunk of one prompt: kernels of fixed shape are made for so many."""
+    """Most sequences of such calls, for which kernels of fixed shape are compiled; 0 for a chunk of one prompt."""
     is_causal: bool
-    """Whether it is a whole prompt, from its first token on: then the mask says nothing that its order does not."""
+    """Whether it is a whole prompt with a causal mask and nothing else masked."""
     scale: float
     softcap: float | None = None
     sinks: Tensor | None = None
     rerotated: Tensor | None = None
-    """Queries by which the `first` tokens are scored instead."""
+    """Re-rotated queries for the `first` tokens."""
     first: int = 0
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is nothing but a softmax of scaled products: SDPA knows neither soft caps nor sinks nor second queries."""
+        """Whether SDPA supports it: no soft cap, no sinks, no re-rotated queries."""
         return self.softcap is None and self.sinks is None and self.rerotated is None
 
 
 Implementation = Callable[[Call], Tensor]
-"""Computes a call: [N, W, H, E]."""
+"""Computes a call; returns [N, W, H, E]."""
 
 
 def written_out(call: Call) -> Tensor:
@@ -85,8 +85,8 @@ def sdpa(call: Call) -> Tensor:
 
 
 def flex(call: Call) -> Tensor:
-    """torch's flex_attention, compiled; computes what `can_flex` lets through."""
-    assert call.bounds is not None, "asked before"
+    """torch's flex_attention, compiled; supports the calls that `can_flex` accepts."""
+    assert call.bounds is not None, "can_flex was checked before"
     device = call.query.device.type
     query, (keys, values), bounds = call.query, (batch.scaled() for batch in call.cached), call.bounds()
     if device != "cuda":
@@ -97,12 +97,12 @@ def flex(call: Call) -> Tensor:
 
 
 def can_flex(call: Call) -> bool:
-    """Whether flex_attention computes the call: on a CPU it gives no sums, which sinks need, and nowhere a second query."""
+    """Whether flex_attention supports the call: on a CPU it returns no log-sum-exp, which sinks need, and nowhere re-rotated queries."""
     return call.rerotated is None and call.bounds is not None and (call.sinks is None or call.query.device.type == "cuda")
 
 
 def implementations(call: Call) -> Mapping[str, Implementation]:
-    """Every way that computes this call on its device, by name; the first is taken where nothing was measured."""
+    """Every implementation that supports the call on its device, by name; the first is used where none was measured."""
     available: dict[str, Implementation] = {"sdpa": sdpa, "written-out": written_out} if call.is_plain else {"written-out": written_out}
     if call.query.device.type != "cuda":
         return available

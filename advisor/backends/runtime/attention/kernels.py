@@ -22,8 +22,8 @@ from advisor.kernels.cache.kv_write import kv_write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rows:
-    """Where N rows stand."""
+class CacheRows:
+    """What N rows read of the cache."""
 
     tables: Tensor
     """Blocks of each row's sequence [N, B] int32."""
@@ -46,7 +46,7 @@ class DecodeBatchAttention:
         padding = live == 0
         self.slots = (block * size + stored % size).masked_fill(padding, -1)
         ring = rows.to(torch.int32) if pool.config.has_ring else None
-        self.rows = Rows(tables=tables, lengths=((stored + 1) * live).to(torch.int32), ring=ring)
+        self.rows = CacheRows(tables=tables, lengths=((stored + 1) * live).to(torch.int32), ring=ring)
         self.pages = None if ring is None else (rows * 2 + page % 2).masked_fill(padding, -1).to(torch.int32)
         self.rerotations = _rerotations(pool, batch.positions[:count])
 
@@ -96,15 +96,15 @@ class KernelStep(AttentionStep):
         """[rows, H, D] to [rows, H, E]."""
         return read_cache(self.pool, layer, queries, rerotated, self._once(("rows",), self._rows), options)
 
-    def _rows(self) -> Rows:
+    def _rows(self) -> CacheRows:
         rows = self._long([entry.cache.row for entry in self.group for _ in entry.tokens])
         lengths = (self._stored[: len(rows)] + 1).to(torch.int32)
-        return Rows(
+        return CacheRows(
             tables=self.pool.tables.index_select(0, rows), lengths=lengths, ring=rows.to(torch.int32) if self.pool.config.has_ring else None
         )
 
 
-def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None, rows: Rows, options: Options) -> Tensor:
+def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None, rows: CacheRows, options: Options) -> Tensor:
     """Attention of [N, H, D] to [N, H, E]; first tokens are scored against `rerotated` where there is one."""
     stored, queries = (pool.keys[layer], pool.values[layer]), _in_rows(queries)
     window, first = seen(pool, options)
@@ -159,7 +159,7 @@ def why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visib
 
 
 def _rerotations(pool: Pool, positions: Tensor) -> Tensor | None:
-    """How far each row's query is turned back for the first tokens [N]; `None` where a cache keeps true places."""
+    """How far each row's query is re-rotated for the first tokens [N]; `None` for a cache of true positions."""
     retention = pool.config.retention
     if retention is None or not retention.first:
         return None

@@ -1,7 +1,7 @@
-"""Rotary position embeddings of a model: found by asking it, and undone where a token's place within the cache is an earlier one.
+"""Rotary position embeddings of a model: its frequencies, found by probing it, and re-rotation to earlier positions.
 
 Half-split convention: the pairs of a head are its element i and its element i + R/2 of the R first ones (`rotate_half` of
-transformers). Angles are place times frequency, so turning a rotated vector back by n places gives the one n places earlier.
+transformers). Angles are position times frequency, so that rotating a vector back by n positions gives that of n positions earlier.
 """
 
 from collections.abc import Callable
@@ -14,15 +14,15 @@ from advisor.backends.runtime.model.forward import probe_ids
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 PROBE_TOKENS = 4
-"""Whose vectors are turned, all at one place."""
+"""Tokens of the probe, all at one position."""
 PROBE_POSITION = 7
-"""Turns the fastest pair by a whole round and a bit, the slowest hardly at all."""
+"""Rotates the fastest pair by more than a full turn, the slowest hardly at all."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """Largest relative difference that counts as equal; half precision rounds every element to about 1/256."""
 
 
 def rerotate(rows: Tensor, distances: Tensor, frequencies: Tensor) -> Tensor:
-    """Rotated [T, H, D] as they would be so many `distances` [T] earlier; `frequencies` [R/2] turn the first R elements."""
+    """Rotated vectors [T, H, D] at positions `distances` [T] earlier; `frequencies` [R/2] rotate the first R elements."""
     width = 2 * frequencies.shape[0]
     wide = torch.promote_types(rows.dtype, torch.float32)
     angles = -distances.double().unsqueeze(-1) * frequencies.double()
@@ -33,9 +33,9 @@ def rerotate(rows: Tensor, distances: Tensor, frequencies: Tensor) -> Tensor:
 
 
 def rotary_frequencies(model: Any, forward: Callable[..., Tensor], layers: int) -> tuple[Tensor, ...]:
-    """The rotary frequencies of each layer, found by turning a token's vectors from one place back to another.
+    """The rotary frequencies of each layer, found by re-rotating a token's vectors from one position to another.
 
-    Raises `AdvisorError` where that does not give them: learned or linear positions, other conventions, angles that change with length.
+    Raises `AdvisorError` `unsupported-model` for learned or linear positions, other conventions, and angles that change with the length.
     """
     kind = (getattr(model.config.get_text_config(), "rope_parameters", None) or {}).get("rope_type", "default")
     if kind in ("dynamic", "longrope"):
@@ -48,7 +48,7 @@ def rotary_frequencies(model: Any, forward: Callable[..., Tensor], layers: int) 
 
 
 class _Vectors:
-    """Rotated queries and keys of a few tokens at one place, by layer. Answers attention with the values, which know no places."""
+    """Rotated queries and keys of a few tokens at one position, by layer. Returns the values as attention output."""
 
     def __init__(self, model: Any, forward: Callable[..., Tensor], position: int) -> None:
         self.of: dict[int, Tensor] = {}
@@ -74,7 +74,7 @@ def _candidates(model: Any) -> list[Tensor]:
 
 
 def _matching(candidates: list[Tensor], start: Tensor, later: Tensor) -> Tensor | None:
-    """The frequencies by which `later` [T, H, D], vectors at `PROBE_POSITION`, are turned back into `start`, the same ones at place 0."""
+    """The frequencies that re-rotate `later` [T, H, D], vectors at `PROBE_POSITION`, to `start`, those at position 0."""
     distances = torch.full((later.shape[0],), PROBE_POSITION, device=later.device)
     for frequencies in candidates:
         if 2 * frequencies.shape[0] > later.shape[-1]:
@@ -88,7 +88,7 @@ def _matching(candidates: list[Tensor], start: Tensor, later: Tensor) -> Tensor 
 def _not_rotary(model: Any, why: str) -> AdvisorError:
     return AdvisorError(
         "unsupported-model",
-        f"the first tokens of {type(model).__name__} cannot take their places within the cache: {why}",
+        f"the first tokens of {type(model).__name__} cannot take positions within the cache: {why}",
         exit_code=ExitCode.FAILED,
-        help=("kv-window keeps true places and needs no rotation",),
+        help=("kv-window keeps true positions and needs no rotation",),
     )

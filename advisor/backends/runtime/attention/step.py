@@ -1,4 +1,4 @@
-"""Attention of one step: what it reads and writes of the pool, and how each of its rows attends."""
+"""Attention of one step: what it reads from and writes to the pool, and the attention of each row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class SequenceInput:
-    """New tokens of one sequence in a step: they take the places from `cache.tokens` on."""
+    """New tokens of one sequence in a step, at positions from `cache.tokens` on."""
 
     cache: SequenceBlocks
     tokens: Sequence[int]

@@ -1,4 +1,4 @@
-"""What tokens see of their past beyond what the model says, in one place for masks, blocks and rotations.
+"""What tokens attend to beyond the model's own mask: sliding windows, block patterns, evicted tokens, re-rotation.
 
 Letters: N sequences of a group, W query tokens of each, L cached tokens, B blocks of a sequence, S tokens of a block.
 """
@@ -13,26 +13,26 @@ from advisor.backends.deployment import CacheRetention
 from advisor.kernels.attention.block_pattern import BlockPattern
 
 SKIPPING_PAYS = 2
-"""Keys, in windows, from which a prompt is computed block by block; below, most blocks hold something to see."""
+"""Least number of keys, in windows, for which a prompt is computed block by block; below, few blocks are fully masked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Visibility:
-    """What every token sees; what the cache keeps is the pool's to say."""
+    """What every token attends to. Which tokens the cache retains is in the pool's `CacheConfig`."""
 
     window: int | None = None
-    """Newest tokens that each one sees, itself included."""
+    """Newest tokens that each one attends to, itself included."""
     pattern: BlockPattern | None = None
-    """The blocks that each one sees, in a cache that keeps everything."""
+    """Block-sparse mask, in a cache that evicts nothing."""
     frequencies: tuple[Tensor, ...] = ()
-    """Rotary frequencies of every layer, for a cache whose tokens stand at their places within it."""
+    """Rotary frequencies of every layer, for a cache in which positions are those within it."""
 
     def narrowed(self, window: int | None) -> int | None:
-        """The shorter of a layer's own window and the chosen one."""
+        """The shorter of a layer's own window and this one."""
         return self.window if window is None else min(window, self.window or window)
 
     def of_prompt(self, retention: CacheRetention | None, window: int | None, length: int) -> BlockPattern | None:
-        """The blocks that a chunk at the end of `length` keys visits, where that spares some; `None` for a mask over all of them."""
+        """The block pattern of a chunk at the end of `length` keys, where it skips blocks; `None` for a mask over all of them."""
         if self.pattern is not None:
             return self.pattern
         if window is None or length < SKIPPING_PAYS * window or (retention is not None and (retention.first or retention.window < window)):
@@ -44,12 +44,12 @@ PLAIN = Visibility()
 
 
 def last_evicted(retention: CacheRetention | None, query_positions: Tensor) -> tuple[Tensor, int] | None:
-    """The last place that tokens who read the cache from `query_positions` [N, W] see no more, and where such places begin."""
+    """The last evicted position of queries at `query_positions` [N, W], and the first one; `None` without eviction."""
     return None if retention is None else (query_positions - retention.window, retention.first)
 
 
 def rerotations(retention: CacheRetention | None, query_positions: Sequence[int]) -> list[int] | None:
-    """How far queries that read the cache from these places are turned back for the first tokens; `None` where none is."""
+    """How far queries at these positions are re-rotated for the first tokens; `None` where none is."""
     if retention is None or not retention.first:
         return None
     distances = [retention.rerotation(position) for position in query_positions]
@@ -57,7 +57,7 @@ def rerotations(retention: CacheRetention | None, query_positions: Sequence[int]
 
 
 def visited(pattern: BlockPattern, positions: Tensor, length: int, block_tokens: int) -> Tensor:
-    """The blocks [N, B'] of `length` keys in which a query at `positions` [N, W] sees a key; the shorter lists end in unseen blocks."""
+    """The blocks [N, B'] of `length` keys to which a query at `positions` [N, W] attends; shorter lists are padded with masked blocks."""
     key_positions = torch.arange(length, device=positions.device)
     seen = pattern.allows(positions.unsqueeze(-1), key_positions).any(1).view(len(positions), -1, block_tokens).any(-1)
     most = int(seen.sum(1).max())

@@ -1,4 +1,4 @@
-"""Where a step's tokens lie in the memory of a layer: index tensors, made once a step and shared by all layers of equal shape.
+"""Slot mapping: index tensors into the memory of a layer, made once a step and shared by all layers of equal shape.
 
 Letters as in `advisor.kernels.attention.paged_attention`: P blocks, K key-value heads, S tokens of a block, N sequences, L tokens, T rows.
 """
@@ -13,7 +13,7 @@ from advisor.backends.runtime.cache.recent_pages import RingRead, RingWrite
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Rows [T·K] of the memory seen as [P·K·S, ·] that new tokens take, and where the newest pages go if they are kept."""
+    """Rows [T·K] of new tokens in the memory seen as [P·K·S, ·], and their rows in the ring if there is one."""
 
     rows: Tensor
     newest: RingWrite | None = None
@@ -36,7 +36,7 @@ class Reading:
     newest: RingRead | None = None
 
     def for_both(self, memory_heads: int, batch_rows: int, ring_rows: int) -> "Reading":
-        """The same for keys and values in one memory, the values after so many heads of blocks, or blocks, and rows of the batch."""
+        """The same for keys and values in one memory, of which the values come after the keys: offsets in blocks, batch and ring."""
         newest = self.newest
         if newest is not None:
             newest = RingRead(_and_beyond(newest.rows, ring_rows), _and_beyond(newest.replaced, batch_rows))

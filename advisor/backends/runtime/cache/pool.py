@@ -1,4 +1,4 @@
-"""The cache of keys and values: blocks of tokens, who holds which, and where a token's row lies."""
+"""The KV cache: a pool of blocks, the blocks of each sequence, and the rows of a token in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
 
 @dataclass(frozen=True, slots=True)
 class KvShape:
-    """What one layer keeps per token: key-value heads and the widths of a key and a value."""
+    """Shape of one token's keys and values in a layer."""
 
     kv_heads: int
     key_width: int
@@ -37,9 +37,9 @@ class CacheConfig:
     """Longest sequence. Blocks of this size make the layout contiguous: one block per sequence."""
     kv_format: str = "bf16"
     prefix_reuse: bool = False
-    """Whether sequences that begin alike share the full blocks of what they have in common."""
+    """Whether sequences with a common prefix share its full blocks."""
     retention: CacheRetention | None = None
-    """What stays of a sequence; `None` for all of it."""
+    """Which tokens of a sequence are retained; `None` for all."""
 
     @property
     def is_contiguous(self) -> bool:
@@ -48,12 +48,12 @@ class CacheConfig:
 
     @property
     def page_tokens(self) -> int:
-        """Tokens of a page that a format may keep in full precision: a block, or so many of a contiguous sequence."""
+        """Tokens of a page, of which the newest may be stored in full precision: a block, or a fixed number if contiguous."""
         return min(CONTIGUOUS_PAGE_TOKENS, self.max_tokens) if self.is_contiguous else self.block_tokens
 
     @property
     def has_ring(self) -> bool:
-        """Whether the newest pages are kept as computed, beside a cache of rotated rows."""
+        """Whether the newest pages are also stored in full precision, in a ring of two pages a sequence."""
         return self.kv_format in RING_FORMATS
 
 
@@ -61,17 +61,17 @@ class CacheConfig:
 class SequenceBlocks:
     """The blocks of one sequence, in order, and how many of its tokens were written.
 
-    Blocks that were given back lie between those of the first tokens and the others: the token at place p past them is the
-    (p - `evicted`)-th of those that the blocks hold.
+    Evicted blocks lie between those of the first tokens and the others: the token at position p after them has index p - `evicted`
+    in the blocks that remain.
     """
 
     row: int
     blocks: list[int] = field(default_factory=list)
     tokens: int = 0
     links: list[int] = field(default_factory=list)
-    """Of its first blocks, those that others can find: their links in the prefix cache."""
+    """Prefix-cache hashes of its first blocks, as far as they are in that cache."""
     evicted: int = 0
-    """Tokens whose blocks were given back."""
+    """Tokens whose blocks were evicted."""
 
 
 class Pool:
@@ -96,7 +96,7 @@ class Pool:
         self._free_rows = list(range(config.sequences - 1, -1, -1))
 
     def _allocate(self, layers: tuple[KvShape, ...], dtype: torch.dtype) -> None:
-        """Quantised keys and values of equal width lie in one memory: written and read in half as many calls."""
+        """Quantised keys and values of equal width are allocated as one tensor: half as many calls write and read them."""
         config, self._both = self.config, list[Quantised]()
         self.keys, self.values = list[Store](), list[Store]()
         are_equal = all(heads.key_width == heads.value_width for heads in layers)
@@ -115,17 +115,17 @@ class Pool:
 
     @property
     def used_bytes_peak(self) -> int:
-        """Bytes of the most blocks that were held at once, and of the rings of as many sequences as were."""
+        """Bytes of the most blocks in use at once, and of the rings of the most sequences at once."""
         rings = self._ring_bytes * self.peak_rows // max(self.config.sequences, 1)
         return self._block_bytes * self.peak_blocks // max(self.config.blocks, 1) + rings
 
     @property
     def free_blocks(self) -> int:
-        """Blocks that nobody holds."""
+        """Blocks that no sequence uses, including idle ones of the prefix cache."""
         return len(self._free) + (self.prefixes.idle_blocks if self.prefixes is not None else 0)
 
     def blocks_for(self, tokens: int) -> int:
-        """Blocks that a sequence of so many tokens takes."""
+        """Blocks of a sequence of `tokens` tokens, without eviction."""
         return -(-tokens // self.config.block_tokens)
 
     def open(self) -> SequenceBlocks:
@@ -135,16 +135,16 @@ class Pool:
         return cache
 
     def most_blocks(self, tokens: int, new: int = 1) -> int:
-        """Blocks that a sequence holds at most while its last `new` of so many tokens are written together."""
+        """Most blocks of a sequence of `tokens` tokens while the last `new` of them are written in one step."""
         retention = self.config.retention
         return self.blocks_for(tokens) if retention is None else retention.blocks(tokens, self.config.block_tokens, new)
 
     def reachable(self, cache: SequenceBlocks) -> int:
-        """The length that the sequence could grow to with every free block."""
+        """The length that the sequence would have with every free block."""
         return cache.evicted + (len(cache.blocks) + self.free_blocks) * self.config.block_tokens
 
     def allocate(self, cache: SequenceBlocks, tokens: int) -> bool:
-        """Give the sequence room for `tokens` in all; false, and nothing taken, when too few blocks are free."""
+        """Allocate blocks for `tokens` tokens in all; false, and nothing allocated, when too few blocks are free."""
         missing = self.blocks_for(tokens - cache.evicted) - len(cache.blocks)
         if missing > self.free_blocks:
             return False
@@ -156,9 +156,9 @@ class Pool:
         return True
 
     def match_prefix(self, cache: SequenceBlocks, tokens: Sequence[int]) -> int:
-        """Let the sequence go on with blocks that others computed for the same `tokens`; how many tokens that spares it.
+        """Append cached blocks that hold the next of `tokens` to the sequence; returns the number of tokens matched.
 
-        One token at least is left to be computed: what follows it is not in the cache.
+        At least one token is left to compute: its logits are not cached.
         """
         size, spared = self.config.block_tokens, 0
         if self.prefixes is None or cache.tokens != len(cache.links) * size:
@@ -176,7 +176,7 @@ class Pool:
         return spared
 
     def insert_prefix(self, cache: SequenceBlocks, tokens: Sequence[int]) -> None:
-        """Let others find the full blocks of a sequence whose text is `tokens`, the last of which is not cached yet."""
+        """Insert the full blocks of a sequence of `tokens`, of which the last is not cached yet, into the prefix cache."""
         if self.prefixes is None:
             return
         size = self.config.block_tokens
@@ -185,7 +185,7 @@ class Pool:
             cache.links.append(self.prefixes.add(before, tokens[index * size : (index + 1) * size], cache.blocks[index]))
 
     def truncate(self, cache: SequenceBlocks, tokens: int) -> None:
-        """Forget what lies beyond `tokens`, as after draft tokens that were not accepted, and take those blocks back."""
+        """Cut the sequence to `tokens` tokens, as after draft tokens that were rejected, and free the blocks after them."""
         cache.tokens = tokens
         keep = self.blocks_for(tokens - cache.evicted)
         del cache.links[keep:]
@@ -193,7 +193,7 @@ class Pool:
             self._give_back(cache.blocks.pop())
 
     def evict(self, cache: SequenceBlocks) -> None:
-        """Take back the blocks that no later token sees. None of the tokens in the cache may be taken back after it."""
+        """Free the blocks that no later token attends to. The sequence must not be truncated below its length afterwards."""
         retention, size = self.config.retention, self.config.block_tokens
         evicted = (retention.evicted(cache.tokens, size) - cache.evicted) // size if retention is not None else 0
         if retention is None or evicted <= 0:
@@ -208,13 +208,13 @@ class Pool:
         self._tables.put(cache.row, 0, cache.blocks)
 
     def free(self, cache: SequenceBlocks) -> None:
-        """Take back everything of a sequence."""
+        """Free all blocks of a sequence."""
         cache.evicted = 0
         self.truncate(cache, 0)
         self._free_rows.append(cache.row)
 
     def _put(self, cache: SequenceBlocks, index: int, block: int) -> None:
-        """Make `block` the sequence's block at `index`, for the empty one that it may have there."""
+        """Make `block` the sequence's block at `index`, freeing an unwritten one there."""
         if index < len(cache.blocks):
             self._give_back(cache.blocks[index])
             cache.blocks[index] = block
@@ -232,7 +232,7 @@ class Pool:
         self.peak_blocks = max(self.peak_blocks, self.config.blocks - self.free_blocks)
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Free the memory of the pool."""
         self.keys.clear()
         self.values.clear()
         self._both.clear()
@@ -261,7 +261,7 @@ class Pool:
     def reading(self, spans: Sequence[Span], kv_heads: int, chosen: Tensor | None = None) -> Reading:
         """Where the sequences of `spans` are, each up to its last token; the same for all layers of as many heads.
 
-        Of each sequence, only the `chosen` blocks [N, B'] where that is given; not beside a ring.
+        Of each sequence, only the `chosen` blocks [N, B'] where that is given; not with a ring.
         """
         tokens, is_contiguous = max(span.last for span in spans) + 1, self.config.is_contiguous
         rows = upload([span.row for span in spans], self.device)

@@ -1,21 +1,21 @@
-"""Which blocks hold which tokens, so that a sequence that begins like an earlier one takes its blocks instead of computing them.
+"""Prefix cache: finds blocks by the tokens in them and before them, as vLLM's automatic prefix caching does.
 
-Knows tokens and numbers of blocks, no tensors. A block is known by its tokens and by the block before it, so equal tokens in another
-text are another block; tokens are compared themselves, not a digest of them.
+Knows tokens and block numbers, no tensors. The key of a block is the hash of the block before it and its own tokens, which are compared
+themselves; a hash is a number given at insertion, so that two blocks never share one.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 START = 0
-"""What stands before the first block of a text."""
+"""Hash before the first block of a sequence."""
 
 Key = tuple[int, tuple[int, ...]]
 
 
 @dataclass(slots=True)
 class _CachedBlock:
-    """A block that is known: its place in the chains, and how many sequences hold it."""
+    """A block in the cache: its hash, its key and the number of sequences that use it."""
 
     link: int
     key: Key
@@ -23,9 +23,9 @@ class _CachedBlock:
 
 
 class PrefixCache:
-    """Full blocks of tokens in chains. Nobody writes to a block that is known; those that nobody holds are given up oldest first.
+    """Full blocks by prefix. Cached blocks are never written; unused ones are evicted least recently used first.
 
-    Sequences let go of their last block first, so a chain is given up from its end.
+    Sequences release their last block first, so that a prefix is evicted from its end.
     """
 
     def __init__(self) -> None:
@@ -36,28 +36,28 @@ class PrefixCache:
 
     @property
     def idle_blocks(self) -> int:
-        """Known blocks that nobody holds."""
+        """Cached blocks that no sequence uses."""
         return len(self._idle)
 
     def contains(self, block: int) -> bool:
-        """Whether the block is in a chain."""
+        """Whether the block is cached."""
         return block in self._blocks
 
     def find(self, before: int, tokens: Sequence[int]) -> int | None:
-        """The block with these tokens after the link `before`."""
+        """The block of these tokens after the block with hash `before`; `None` if it is not cached."""
         return self._by_key.get((before, tuple(tokens)))
 
     def hash_of(self, block: int) -> int:
-        """What the blocks after a known one are found by."""
+        """The hash of a cached block, by which the next one is found."""
         return self._blocks[block].link
 
     def acquire(self, block: int) -> None:
-        """One sequence more holds a known block."""
+        """Count one more sequence that uses a cached block."""
         self._blocks[block].holders += 1
         self._idle.pop(block, None)
 
     def add(self, before: int, tokens: Sequence[int], block: int) -> int:
-        """Make the block of a sequence known and return its link; a sequence that was faster keeps its own block there."""
+        """Cache a sequence's block and return its hash; where an equal block is cached already, return that one's."""
         key = (before, tuple(tokens))
         existing = self._by_key.get(key)
         if existing is not None:
@@ -68,14 +68,14 @@ class PrefixCache:
         return self._links
 
     def release(self, block: int) -> None:
-        """One sequence less holds a known block."""
+        """Count one sequence less that uses a cached block."""
         cached = self._blocks[block]
         cached.holders -= 1
         if cached.holders == 0:
             self._idle[block] = None
 
     def evict_lru(self) -> int:
-        """Forget the block that nobody has held for longest, and return it."""
+        """Remove the least recently used block that no sequence uses, and return it."""
         block = next(iter(self._idle))
         del self._idle[block]
         del self._by_key[self._blocks.pop(block).key]

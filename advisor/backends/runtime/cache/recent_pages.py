@@ -1,4 +1,4 @@
-"""The newest page of every sequence in the model's own type, beside a cache that stores everything in four bits.
+"""A ring with the newest page of every sequence in the model's own type, in addition to a cache that stores all tokens in four bits.
 
 A page is a block of tokens; in the contiguous layout, where a block is a whole sequence, a fixed number of them. Each row of the
 pool has room for two pages, page p in slot p mod 2: drafts that were not accepted may have begun the next one.
@@ -17,7 +17,7 @@ from advisor.profiles.formats import RECENT_PAGES
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """New tokens of one sequence: its row in the pool, the place of the first and how many there are."""
+    """New tokens of one sequence: its row in the pool, the position of the first and their number."""
 
     row: int
     first: int
@@ -25,7 +25,7 @@ class Span:
 
     @property
     def last(self) -> int:
-        """The place of the last one."""
+        """The position of the last one."""
         return self.first + self.count - 1
 
 
@@ -58,7 +58,7 @@ class Ring:
         return Ring(first), Ring(second)
 
     def write(self, at: RingWrite, new: Tensor) -> None:
-        """Keep those of the new rows [T, K, D] that belong to a last page."""
+        """Store those of the new rows [T, K, D] that belong to the newest two pages."""
         width = self.data.shape[-1]
         recent = new if at.tokens is None else new.index_select(0, at.tokens)
         self.data.view(-1, width).index_copy_(0, at.rows, recent.reshape(-1, width))
@@ -72,7 +72,7 @@ class Ring:
 
 
 def new_ring(rows: int, kv_heads: int, page: int, width: int, dtype: torch.dtype, device: torch.device) -> Ring:
-    """An empty ring for so many sequences."""
+    """An empty ring for `rows` sequences."""
     return Ring(torch.zeros((rows, RECENT_PAGES, kv_heads, page, width), dtype=dtype, device=device))
 
 

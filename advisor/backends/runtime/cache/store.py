@@ -16,7 +16,7 @@ from advisor.kernels.cache.kv_formats import FORMATS, dequantise, levels, quanti
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 RING_FORMATS = ("int4",)
-"""Formats whose rows are rotated, by the caller, and whose newest page stays as it was computed."""
+"""Formats whose rows the caller rotates, and whose newest page is also stored in full precision."""
 
 
 @dataclass(frozen=True, slots=True)

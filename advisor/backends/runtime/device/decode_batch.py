@@ -1,4 +1,4 @@
-"""Where the decoding sequences of a step stand, on the device: entry i of every tensor is one lane, a sequence or padding."""
+"""Device-side state of the decode batch, kept across steps for graph capture: entry i of every tensor is a sequence or padding."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,20 +11,20 @@ from advisor.backends.runtime.device.token_ring import upload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeEntry:
-    """One sequence that is about to decode a token."""
+    """One sequence of the next decoding step."""
 
     number: int
-    """Its number, by which its random draws are told from others'."""
+    """Its number, which seeds its random draws."""
     row: int
-    """Its row in the tables of blocks."""
+    """Its row in the block tables."""
     position: int
-    """The place in its text of the token that is fed."""
+    """Position of the input token in the sequence."""
     stored: int
-    """The place in its cache that this token takes."""
+    """Index of this token in the cache."""
     token: int | None
-    """The token that is fed; `None` where the host does not know it yet."""
+    """The input token; `None` where the host has not read it yet."""
     source: int = 0
-    """Where it stands among the tokens of the step before, for a token not known yet."""
+    """Index of the input token in the output of the step before, for one that the host has not read yet."""
 
 
 class DecodeBatch:

@@ -1,4 +1,4 @@
-"""Turns the allocators' errors into one that a person can act on."""
+"""Converts out-of-memory errors of the allocators into `AdvisorError`."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""How chosen tokens get from the device to the host: at once on a CPU, by an asynchronous copy and an event on a GPU."""
+"""Copies sampled tokens from the device to the host: at once on a CPU, asynchronously with an event on a GPU."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +12,21 @@ SLOTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
-    """Tokens on their way to the host."""
+class TokenCopy:
+    """Tokens that are being copied to the host."""
 
     tokens: Tensor
     event: Any = None
 
     def wait(self) -> list[int]:
-        """The tokens, as soon as they are there."""
+        """Wait for the copy and return the tokens."""
         if self.event is not None:
             self.event.synchronize()
         return [int(token) for token in self.tokens.tolist()]
 
 
 class TokenRing:
-    """Pinned slots that take turns; a slot is read before its turn comes again."""
+    """A ring of pinned buffers; each is read before it is reused."""
 
     def __init__(self, rows: int, device: torch.device) -> None:
         self._next = 0
@@ -34,16 +34,16 @@ class TokenRing:
         if device.type == "cuda":
             self._slots = [torch.empty(rows, dtype=torch.int64, pin_memory=True) for _ in range(SLOTS)]
 
-    def put(self, tokens: Tensor) -> Arrival:
-        """Start the journey of `tokens` [R], which may be overwritten once the device has gone on."""
+    def put(self, tokens: Tensor) -> TokenCopy:
+        """Start copying `tokens` [R]; they may be overwritten by later work of the device."""
         if not self._slots:
-            return Arrival(tokens.clone())
+            return TokenCopy(tokens.clone())
         slot = self._slots[self._next % SLOTS][: len(tokens)]
         self._next += 1
         slot.copy_(tokens, non_blocking=True)
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]  # as torch has it
         event.record()
-        return Arrival(slot, event)
+        return TokenCopy(slot, event)
 
 
 def upload(numbers: Sequence[int] | Sequence[Sequence[int]], device: torch.device, dtype: torch.dtype = torch.int64) -> Tensor:

@@ -1,4 +1,4 @@
-"""From tokens to logits: through the model's own code, or through our walk of it where that is shown to compute the same."""
+"""From tokens to logits: by the runtime's decoder where a probe shows that it computes the model's logits, else by the model's own code."""
 
 import inspect
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from advisor.backends.runtime.model.transformers_private import attention_name, 
 from advisor.kernels.attention.paged_attention import additive_mask, widen_mask, written_out
 
 PROBE_TOKENS = 8
-"""Of the sequence on which our walk of a model is compared with its own code."""
+"""Tokens of the sequence on which the decoder is compared with the model's own code."""
 
 
 class Forward(Protocol):
@@ -29,7 +29,7 @@ class Forward(Protocol):
 
 
 class TransformersForward:
-    """The model's own code. Use inside `plugged(model)`."""
+    """The model's own code. Use inside `patched_attention(model)`."""
 
     def __init__(self, model: Any) -> None:
         self.model = model
@@ -46,7 +46,7 @@ class TransformersForward:
 
 @dataclass(frozen=True, slots=True)
 class LayerAttention:
-    """What a layer asks of attention: heads of queries, and what stands beside the tensors."""
+    """A layer's attention: its query heads, and the options of its call."""
 
     query_heads: int
     options: Options
@@ -60,19 +60,19 @@ class Prepared:
     heads: tuple[KvShape, ...]
     """What each layer caches."""
     attention: tuple[LayerAttention, ...]
-    """What each layer asks of attention."""
+    """Attention of each layer."""
     fallback_reason: str | None
-    """Why the model's own code runs; `None` where ours does."""
+    """Why the model's own code runs; `None` where the decoder does."""
 
     @property
     def windows(self) -> tuple[int | None, ...]:
-        """The newest tokens that each layer sees by itself; `None` for all."""
+        """The attention window of each layer; `None` for full attention."""
         return tuple(attention.options.window for attention in self.attention)
 
 
 @contextmanager
 def patched_attention(model: Any) -> Iterator[None]:
-    """Route the model's attention to ours for the duration. Raises `AdvisorError` for models that do not let us."""
+    """Replace the model's attention by the runtime's for the duration. Raises `AdvisorError` `unsupported-model`."""
     _refuse_unsuitable(model)
     register()
     before = attention_name(model)
