@@ -96,7 +96,7 @@ def pattern_of(session: LoadedModel, windows: Sequence[int | None]) -> BlockPatt
 
 
 def cache_config_of(session: LoadedModel, retention: CacheRetention | None = None) -> CacheConfig:
-    """The size of the cache by the session's layout, block size and capacity. Raises `AdvisorError` `bad-run` for contradicting settings."""
+    """The size of the cache by the session's layout, block size and capacity. Raises `AdvisorError` `bad-run` for wrong settings."""
     block = session.max_tokens if session.kv.layout == KvLayout.CONTIGUOUS else session.kv.block_tokens
     if block < 1:
         raise AdvisorError("bad-run", f"the paged layout needs blocks of at least one token, not {block}", exit_code=ExitCode.USAGE)

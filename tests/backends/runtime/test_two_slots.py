@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime import engine
 from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
-from advisor.backends.runtime.device.token_ring import Arrival, TokenRing
+from advisor.backends.runtime.device.token_ring import TokenCopy, TokenRing
 from advisor.backends.runtime.engine import GenerationRequest, SequenceProgress, ServingResult, serve
 from advisor.backends.runtime.prepare import DeviceOptions
 from advisor.backends.runtime.sampler import Sampling
@@ -42,12 +42,12 @@ class SlowDevice(TokenRing):
         self.log: list[tuple[str, int]] = []
         self.known_at: dict[int, float] = {}
 
-    def put(self, tokens: torch.Tensor) -> Arrival:
+    def put(self, tokens: torch.Tensor) -> TokenCopy:
         number = len([entry for entry in self.log if entry[0] == "started"])
         self.log.append(("started", number))
         ring, arrival = self, super().put(tokens)
 
-        class Slow(Arrival):
+        class Slow(TokenCopy):
             def wait(self) -> list[int]:
                 time.sleep(0.001)
                 ring.log.append(("known", number))
