@@ -27,6 +27,8 @@ class LimitInfo:
     """Key under `limits` in a plan file."""
     description: str
     """What the schemas of plan files and runs say of it."""
+    column: str | None = None
+    """Head of the metric's column in the table of plans, where it has one."""
     step: float | None = None
     """What a marginal gain is computed for, in the metric's unit; `None` for a limit that is not loosened."""
     alias: str | None = None
@@ -62,6 +64,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum time to the first token, p95",
             file_key="ttft_ms_p95",
             description="Maximum time to the first token, 95th percentile.",
+            column="TTFT",
             step=1.0,
             in_goodput=True,
         ),
@@ -73,6 +76,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum time per output token after the first, p95",
             file_key="tpot_ms_p95",
             description="Maximum time per output token after the first, 95th percentile.",
+            column="TPOT",
             step=1.0,
             in_goodput=True,
         ),
@@ -84,6 +88,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Minimum output tokens per second, all requests together",
             file_key="throughput_tok_s",
             description="Minimum, output tokens, all requests together.",
+            column="tok/s",
             step=1.0,
         ),
         LimitInfo(
@@ -104,6 +109,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum memory per device",
             file_key="memory_gib_per_gpu",
             description="Maximum per device; of the process's memory on a CPU.",
+            column="Mem",
             step=1.0,
         ),
         LimitInfo(
@@ -114,6 +120,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum perplexity increase, percent",
             file_key="quality_drop_pct",
             description="Maximum perplexity increase over the unmodified model.",
+            column="dQ",
             step=0.1,
             alias="--quality-drop",
         ),
@@ -125,3 +132,7 @@ METRIC_OF: dict[str, MetricInfo] = {name: limit.metric for name, limit in LIMITS
 """By name of the limit, the metric that it bounds."""
 LIMIT_OF: dict[str, LimitInfo] = {limit.metric.name: limit for limit in LIMITS.values()}
 """By name of the metric, the limit that bounds it; no metric has two."""
+COLUMNS: tuple[tuple[str, MetricInfo], ...] = tuple(
+    (limit.column, limit.metric) for limit in sorted(LIMITS.values(), key=lambda limit: limit.name != MEMORY) if limit.column is not None
+)
+"""Columns of the table of plans, memory first: head and metric."""

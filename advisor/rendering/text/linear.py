@@ -11,6 +11,7 @@ from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Value
 from advisor.profiles.request import Limits
 from advisor.quantities.formatting import percent, quantity
+from advisor.quantities.limits import COLUMNS
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.advice import SECTIONS, binding_words, budget_gib, facts, reason_words, relaxation_words, verdict
 from advisor.rendering.text.memory import capacity_words, fit_words, memory_parts
@@ -32,7 +33,7 @@ _SPOKEN_SIGNS = (
     (re.compile("×"), "times"),
 )
 """Signs that screen readers misread or skip, and the words for them."""
-_ALTERNATIVE_METRICS = ("peak_memory_gib", "ttft_ms_p95", "tpot_ms_p95", "throughput_tok_s", "quality_loss_pct")
+_ALTERNATIVE_METRICS = tuple(metric.name for _, metric in COLUMNS)
 
 
 def linear_text(advice: Advice, *, ascii: bool = False) -> str:

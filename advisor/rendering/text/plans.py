@@ -7,6 +7,7 @@ from advisor.backends.technique import Slot, Technique
 from advisor.planning.advice import Candidate, Status
 from advisor.profiles.metrics import Metrics, Value
 from advisor.quantities.formatting import ABSENT, Scale, number, percent, scale, spread
+from advisor.quantities.limits import COLUMNS
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.text.style import Look, flow, wrap
 from advisor.rendering.text.table import Column, Group, table
@@ -18,13 +19,6 @@ _RANGES_FROM_COLUMNS = 170
 _IDS_FROM_COLUMNS = 100
 _WIDE_SPREAD = 0.3
 """Half of the range over the value: above this, a number is marked as uncertain."""
-_NUMBERS = (
-    ("Mem", ("peak_memory_gib",)),
-    ("TTFT", ("ttft_ms_p95", "ttft_ms_mean")),
-    ("TPOT", ("tpot_ms_p95", "tpot_ms_mean")),
-    ("tok/s", ("throughput_tok_s",)),
-    ("dQ", ("quality_loss_pct",)),
-)
 SLOT_HEADS = {
     Slot.ARCHITECTURE: "Model",
     Slot.WEIGHTS: "Weights",
@@ -58,7 +52,7 @@ def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
     columns = [Column("", tuple(GLYPHS[candidate.status] for candidate in candidates), tones, left=True)]
     slots = differing_slots(candidates)
     columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
-    columns += [column for head, names in _NUMBERS if (column := _metric_column(head, names, candidates, tones, look)) is not None]
+    columns += [column for head, metric in COLUMNS if (column := _metric_column(head, metric, candidates, tones, look)) is not None]
     columns.append(Column("kept", tuple(percent(candidate.probability) for candidate in candidates), tones))
     if look.columns >= _IDS_FROM_COLUMNS:
         columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
@@ -105,7 +99,9 @@ def _option(name: str, value: object) -> str:
     return (name if value else "") if isinstance(value, bool) else str(value)
 
 
-def _metric_column(head: str, names: tuple[str, ...], candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
+def _metric_column(head: str, bounded: MetricInfo, candidates: Sequence[Candidate], tones: tuple[str, ...], look: Look) -> Column | None:
+    """A column of the metric, or of its mean where no candidate has a percentile; `None` where none has either."""
+    names = (bounded.name, bounded.name.replace("_p95", "_mean"))
     info = next((METRICS[name] for name in names if any(getattr(candidate.metrics, name) for candidate in candidates)), None)
     if info is None:
         return None
