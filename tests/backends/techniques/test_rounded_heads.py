@@ -6,7 +6,6 @@ import pytest
 
 from advisor.backends.deployment import Deployment, baseline
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.model.quantised_linear import QuantisedLinear
 from advisor.backends.techniques.weights_int4 import WeightsInt4
 from advisor.backends.techniques.weights_int8 import WeightsInt8
 from advisor.estimate.operators.structure import stored_format
@@ -50,6 +49,8 @@ def test_a_search_tries_one_rounded_head() -> None:
 def test_the_head_of_a_model_is_rounded_for_real(technique: WeightsInt4 | WeightsInt8, tmp_path: Path) -> None:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from advisor.backends.model.quantised_linear import QuantisedLinear
 
     config = LlamaConfig(
         vocab_size=256, hidden_size=128, intermediate_size=256, num_hidden_layers=1, num_attention_heads=2, tie_word_embeddings=False

@@ -123,3 +123,14 @@ def test_unknown_names_and_options_are_refused_by_name() -> None:
         by_name("weights-int4", {"group": 64})
     with pytest.raises(AdvisorError, match="does not take"):
         by_name("weights-int4", {"group_size": "64"})
+
+
+@pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
+def test_a_technique_changes_the_same_record_on_paper_and_for_real(kind: type[Technique]) -> None:
+    assert kind.slot.record == SLOT_FIELDS[kind.slot.name]
+    if "change" not in vars(kind) or kind.slot.record == "weights":
+        assert "apply" in vars(kind), "what no record describes is applied by the technique itself"
+    else:
+        request, before = accepted(kind)
+        changed = kind().change(getattr(before, kind.slot.record))
+        assert getattr(kind().sketch(before, request), kind.slot.record) == changed
