@@ -64,8 +64,8 @@ def main() -> None:
 
 def is_current(text: str) -> bool:
     """Whether a page was made from what stands in the tree."""
-    found = MARK.search(text)
-    return found is not None and found[1] == fingerprint()
+    mark = MARK.search(text)
+    return mark is not None and mark[1] == fingerprint()
 
 
 def fingerprint() -> str:
@@ -91,7 +91,7 @@ def _meaning(path: Path) -> bytes:
 
 def page(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
     """The page as text."""
-    answered = [one for one in compared if one.predicted is not None and one.case.precision_stated]
+    answered = [case for case in compared if case.predicted is not None and case.case.precision_stated]
     parts = [
         "# Accuracy",
         f"<!-- fingerprint {fingerprint()} -->",
@@ -123,7 +123,7 @@ def page(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
         "## How ranges are set",
         "`tools/calibrate.py` says how: split-conformal quantiles of the errors per metric, tier and stratum, every model of every source "
         "one cluster, tested on clusters left out. `profiles/evidence/ranges.csv` holds the factors, `domain.csv` what was compared: a "
-        "setting outside of it is said to be, and its ranges widen.",
+        "setting outside of it gets a warning and wider ranges.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -198,7 +198,7 @@ def _held_out() -> Iterator[str]:
     if not recorded:
         yield "No cross-validation is recorded."
         return
-    yield "Constants fitted without the source, or without the model, that is then predicted; beside it the same rows in sample."
+    yield "Constants fitted without the source, or without the model, that is then predicted."
     rows = [
         (
             str(row["metric"]),
@@ -234,8 +234,8 @@ def _constants() -> Iterator[str]:
     )
     yield table(("engine", "fitted", "other", "source of the GPU constants"), rows)
     names = ("gemm_efficiency.csv", "attention_efficiency.csv", "collectives.csv", "ranges.csv")
-    known = [(name, sum(_is_number(cell) for row in evidence(name) for cell in row.values())) for name in names if _exists(name)]
-    yield table(("measured table", "numbers"), [(name, str(count)) for name, count in known])
+    tables = [(name, sum(_is_number(cell) for row in evidence(name) for cell in row.values())) for name in names if _exists(name)]
+    yield table(("measured table", "numbers"), [(name, str(count)) for name, count in tables])
 
 
 def _constants_of(engine: EngineProfile) -> Iterator[str]:
@@ -278,8 +278,8 @@ def _is_number(cell: str) -> bool:
 def _worst(answered: Sequence[ComparedCase]) -> Iterator[tuple[str, ...]]:
     groups = [
         (metric, name, rows, error_row(name, rows))
-        for metric, found in grouped(answered, lambda one: one.case.metric).items()
-        for name, rows in grouped(found, lambda one: f"{one.case.engine}, {one.case.hardware}, {one.model_kind}").items()
+        for metric, cases in grouped(answered, lambda case: case.case.metric).items()
+        for name, rows in grouped(cases, lambda case: f"{case.case.engine}, {case.case.hardware}, {case.model_kind}").items()
         if len(rows) >= FEWEST
     ]
     for metric, name, rows, row in sorted(groups, key=lambda group: -(group[3].median_abs_pct or 0.0))[:WORST]:
@@ -288,14 +288,14 @@ def _worst(answered: Sequence[ComparedCase]) -> Iterator[tuple[str, ...]]:
 
 
 def _causes(row: ErrorRow, rows: Sequence[ComparedCase]) -> Iterator[str]:
-    """What can be told of a group's errors from what its predictions rest on."""
-    bases = Counter(one.predicted.basis.value for one in rows if one.predicted is not None)
+    """Likely causes of a group's errors, from what its predictions rest on."""
+    bases = Counter(case.predicted.basis.value for case in rows if case.predicted is not None)
     basis = bases.most_common(1)[0][0]
     if basis in ("architecture", "datasheet"):
         yield f"kernels never measured on this device (basis {basis})"
     if "fitted" not in load_engine(rows[0].case.engine).gpu.source:
         yield "constants of this engine are not fitted"
-    if len({one.case.source for one in rows}) == 1:
+    if len({case.case.source for case in rows}) == 1:
         yield "one source"
     if row.median_bias_pct is not None and row.median_abs_pct and abs(row.median_bias_pct) >= ONE_SIDED * row.median_abs_pct:
         yield f"one-sided: predicted too {'high' if row.median_bias_pct > 0 else 'low'}"

@@ -1,4 +1,4 @@
-"""The answers of docs/performance.md: a question, what was measured, on what. Figures that nobody measured are named in one sentence."""
+"""The answers of docs/performance.md: a question, what was measured, on what. Figures without a measurement are named in one sentence."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -68,7 +68,7 @@ def _not_answered(devices: tuple[Device, ...]) -> Iterator[str]:
 
 
 def _not_measured(kinds: Sequence[str]) -> Iterator[str]:
-    """How many targets nobody measured, by the kind of device that they are for."""
+    """How many targets have no measurement, by the kind of device that they are for."""
     if kinds:
         counts = " and ".join(f"{count} on a {kind}" for kind, count in Counter(kinds).most_common())
         yield f"Not measured: {counts}; [the full tables](../benchmarks/results/tables.md#targets) name them."
@@ -167,9 +167,9 @@ def _rows(records: Sequence[Record], device: Device) -> Iterator[tuple[str, ...]
     for record in records:
         for timing in record.timings:
             yield record.case, timing.name, *_timing_cells(record, timing, device)
-        told = [*(f"{name} {value:.4g}" for name, value in record.values.items()), *record.notes]
-        if told:
-            yield record.case, "; ".join(told), *[""] * 6
+        cells = [*(f"{name} {value:.4g}" for name, value in record.values.items()), *record.notes]
+        if cells:
+            yield record.case, "; ".join(cells), *[""] * 6
 
 
 def _timing_cells(record: Record, timing: Timing, device: Device) -> tuple[str, ...]:
@@ -258,23 +258,23 @@ def _session_row(record: Record, timing: Timing) -> tuple[str, ...]:
 
 
 def _quality(devices: tuple[Device, ...]) -> Iterator[str]:
-    found = [(device, record) for device in devices for record in device.records("quality")]
-    if not found:
+    scored = [(device, record) for device in devices for record in device.records("quality")]
+    if not scored:
         yield "Not measured yet: `make bench-cpu` scores them."
         return
     yield (
         "On the trained model that comes with the package, on text that it was not trained on, in stretches of "
-        f"{found[0][1].settings.get('stretch', 512)} tokens, through the path that serves. Ranges are 90 % over stretches."
+        f"{scored[0][1].settings.get('stretch', 512)} tokens, through the path that serves. Ranges are 90 % over stretches."
     )
     heads = ("technique", "device", "perplexity", "increase, %", "divergence, mnats", "same first choice, %")
-    yield table(heads, ((record.case, device.name, *_quality_cells(record)) for device, record in found))
+    yield table(heads, ((record.case, device.name, *_quality_cells(record)) for device, record in scored))
 
 
 def _quality_cells(record: Record) -> Iterator[str]:
     for name, scale in (("perplexity", 1.0), ("quality_loss_pct", 1.0), ("kl_divergence", 1e3), ("top1_agreement", 1e2)):
         value, low, high = (record.values.get(f"{name}{end}") for end in ("", "_low", "_high"))
-        told = [f"{scale * each:.4g}" for each in (value, low, high) if each is not None]
-        yield f"{told[0]} [{told[1]}, {told[2]}]" if len(told) == 3 else "".join(told)
+        cells = [f"{scale * number:.4g}" for number in (value, low, high) if number is not None]
+        yield f"{cells[0]} [{cells[1]}, {cells[2]}]" if len(cells) == 3 else "".join(cells)
 
 
 def _why(record: Record) -> str:

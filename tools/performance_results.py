@@ -21,14 +21,14 @@ class Device:
 
     @property
     def is_gpu(self) -> bool:
-        """Whether it is one."""
+        """Whether it was measured on a GPU."""
         return any(environment.fingerprint.startswith("gpu:") for environment in self.environments)
 
     @property
     def environments(self) -> tuple[Environment, ...]:
         """Every environment that a record names, the newest last."""
-        found = {environment.id: environment for results in self.parts.values() for environment in results.environments}
-        return tuple(sorted(found.values(), key=lambda environment: environment.started))
+        devices = {environment.id: environment for results in self.parts.values() for environment in results.environments}
+        return tuple(sorted(devices.values(), key=lambda environment: environment.started))
 
     @property
     def name(self) -> str:
@@ -57,18 +57,18 @@ class Device:
 
 def read_devices(root: Path) -> tuple[Device, ...]:
     """Every device that has results, GPUs first. Trials of the flow do not count, nor do records of a commit with uncommitted changes."""
-    found = []
+    devices = []
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         parts = {part: _clean(read_results(folder / f"{part}.json")) for part in PARTS if (folder / f"{part}.json").exists()}
         device = Device(folder.name, parts)
         if any(results.records for results in parts.values()) and not any(environment.dry for environment in device.environments):
-            found.append(device)
-    return tuple(sorted(found, key=lambda device: not device.is_gpu))
+            devices.append(device)
+    return tuple(sorted(devices, key=lambda device: not device.is_gpu))
 
 
 def _clean(results: Results) -> Results:
     """The records that were taken at a commit without uncommitted changes, with their environments."""
-    environments = tuple(one for one in results.environments if not (one.commit or "").endswith("-dirty"))
+    environments = tuple(environment for environment in results.environments if not (environment.commit or "").endswith("-dirty"))
     clean = {environment.id for environment in environments}
     records = tuple(record for record in results.records if record.environment in clean)
     return results.model_copy(update={"environments": environments, "records": records})

@@ -32,9 +32,9 @@ class Target:
     @property
     def words(self) -> str:
         """The bound as people write it."""
-        return f"{'≤' if self.at_most else '≥'} {told(self.bound, self.unit)}"
+        return f"{'≤' if self.at_most else '≥'} {figure_text(self.bound, self.unit)}"
 
-    def found(self, device: Device) -> list[tuple[float, str]]:
+    def figures(self, device: Device) -> list[tuple[float, str]]:
         """The figures and their cases, worst first."""
         rows = [
             (value, record.case)
@@ -48,30 +48,32 @@ class Target:
         return value <= self.bound if self.at_most else value >= self.bound
 
 
-def told(value: float, unit: str) -> str:
+def figure_text(value: float, unit: str) -> str:
     """A figure with its unit."""
     return {"%": f"{100 * value:.0f} %", "x": f"{value:.2f} x", "tok/s": f"{value:.0f} tok/s", "ms": f"{1e3 * value:.0f} ms"}[unit]
 
 
 def target_rows(devices: tuple[Device, ...]) -> Iterator[tuple[str, ...]]:
-    """What, target, device, found, verdict: a row for each target and device, or one that says that it was not measured."""
+    """What, target, device, figures and verdict: a row for each target and device, or one that says that it was not measured."""
     for target in TARGETS:
         measured = [
-            (device, found) for device in devices if target.on == ("gpu" if device.is_gpu else "cpu") and (found := target.found(device))
+            (device, figures)
+            for device in devices
+            if target.on == ("gpu" if device.is_gpu else "cpu") and (figures := target.figures(device))
         ]
-        for device, found in measured:
-            yield target.what, target.words, device.name, _found_words(target, found), _verdict(target, [value for value, _ in found])
+        for device, figures in measured:
+            yield target.what, target.words, device.name, _figures_text(target, figures), _verdict(target, [value for value, _ in figures])
         if not measured:
             yield target.what, target.words, target.on.upper(), "", "not measured"
 
 
-def _found_words(target: Target, found: list[tuple[float, str]]) -> str:
-    value, case = found[0]
+def _figures_text(target: Target, figures: list[tuple[float, str]]) -> str:
+    value, case = figures[0]
     if target.middle:
-        return f"median {told(median(value for value, _ in found), target.unit)} of {len(found)}"
-    if len(found) == 1:
-        return told(value, target.unit)
-    return f"median {told(median(value for value, _ in found), target.unit)}, worst {told(value, target.unit)} ({case})"
+        return f"median {figure_text(median(value for value, _ in figures), target.unit)} of {len(figures)}"
+    if len(figures) == 1:
+        return figure_text(value, target.unit)
+    return f"median {figure_text(median(value for value, _ in figures), target.unit)}, worst {figure_text(value, target.unit)} ({case})"
 
 
 def _verdict(target: Target, values: list[float]) -> str:
@@ -90,7 +92,7 @@ def _over(slower: str, faster: str) -> Figure:
 
 
 def _percentile(candidate: str, percent: int) -> Figure:
-    """Seconds that so many of 100 samples of a candidate keep."""
+    """The seconds that `percent` of 100 samples of a candidate do not exceed."""
 
     def of(record: Record, device: Device) -> float | None:
         timing = next((timing for timing in record.timings if timing.name == candidate and timing.seconds), None)

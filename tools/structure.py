@@ -19,10 +19,10 @@ Graph = Mapping[str, frozenset[str]]
 def main() -> int:
     """Print the counts. Returns 1 for a ring of imports or an import that runs upward, else 0."""
     graph = import_graph(ROOT)
-    found_rings, upward, names = rings(graph), upward_imports(graph, layers()), ambiguous_classes(ROOT / "advisor")
+    all_rings, upward, names = rings(graph), upward_imports(graph, layers()), ambiguous_classes(ROOT / "advisor")
     print(f"code entries directly under advisor/: {len(entries(ROOT / 'advisor'))}")
-    print(f"rings of imports: {len(found_rings)}")
-    for ring in found_rings:
+    print(f"rings of imports: {len(all_rings)}")
+    for ring in all_rings:
         print(f"  {' <-> '.join(ring)}")
     print(f"imports that run upward: {len(upward)}")
     for importer, imported in upward:
@@ -30,7 +30,7 @@ def main() -> int:
     print(f"public class names with several meanings: {len(names)}")
     for name, files in sorted(names.items()):
         print(f"  {name}: {', '.join(files)}")
-    return 1 if found_rings or upward else 0
+    return 1 if all_rings or upward else 0
 
 
 def entries(package: Path) -> list[str]:
@@ -117,11 +117,11 @@ def _siblings(graph: Graph, parent: str) -> dict[str, frozenset[str]]:
     def child(module: str) -> str | None:
         return ".".join(module.split(".")[: depth + 1]) if module.startswith(prefix) and module != parent else None
 
-    found: dict[str, set[str]] = defaultdict(set)
+    imports: dict[str, set[str]] = defaultdict(set)
     for importer, imported in graph.items():
         if (above := child(importer)) is not None:
-            found[above] |= {below for module in imported if (below := child(module)) is not None and below != above}
-    return {name: frozenset(below) for name, below in found.items()}
+            imports[above] |= {below for module in imported if (below := child(module)) is not None and below != above}
+    return {name: frozenset(imported) for name, imported in imports.items()}
 
 
 def _cycles(graph: Graph) -> list[list[str]]:
