@@ -17,12 +17,12 @@ from advisor.tui.form.values import FormValues
 from advisor.tui.workers.planning_client import Planned, PlanningClient, ThisMachine
 from tests.rendering.text.test_text import FITS, NOTHING_FITS
 
-ASKED = FormValues({"model": "canned/llama-8b", "hardware": "canned-24g", "ttft_ms": "0.5s", "tpot_ms": "20", "memory_gib": "20"})
-IMPOSSIBLE = ASKED.with_text("tpot_ms", "10")
+QUESTION = FormValues({"model": "canned/llama-8b", "hardware": "canned-24g", "ttft_ms": "0.5s", "tpot_ms": "20", "memory_gib": "20"})
+IMPOSSIBLE = QUESTION.with_text("tpot_ms", "10")
 
 
 class CannedClient(PlanningClient):
-    """Answers `ASKED` with three plans, of which one misses a limit, and `IMPOSSIBLE` with two that miss."""
+    """Answers `QUESTION` with three plans, of which one misses a limit, and `IMPOSSIBLE` with two that miss."""
 
     def answer(self, asked: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
         advice = _with_chances(NOTHING_FITS if asked.text("tpot_ms") == "10" else FITS)

@@ -1,4 +1,4 @@
-"""A plan of the tiny model applied for real through the session: cancelled half-way, gone on with, a child killed while it makes noise."""
+"""The tiny model applied for real: cancelled half-way, resumed, a child killed while it makes noise."""
 
 import asyncio
 import os
@@ -57,7 +57,7 @@ def statuses(app: AdvisorApp) -> list[StageStatus]:
 
 
 @pytest.mark.slow
-def test_an_apply_that_is_cancelled_leaves_no_process_and_goes_on_later(tiny_model_folder: Path) -> None:
+def test_an_apply_that_is_cancelled_leaves_no_process_and_resumes_later(tiny_model_folder: Path) -> None:
     async def drive() -> None:
         app = an_app(of_this_machine(tiny_model_folder), client=LocalClient())
         async with driven(app) as pilot:

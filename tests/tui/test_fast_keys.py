@@ -17,11 +17,11 @@ from advisor.tui.key_queue import KeyQueue
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.screens.modals import PathScreen
 from advisor.tui.screens.start import StartScreen
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, settled
 
 PASTED = "paste "
-BOTH_EMPTY = ASKED.with_text("ttft_ms", "").with_text("tpot_ms", "")
+BOTH_EMPTY = QUESTION.with_text("ttft_ms", "").with_text("tpot_ms", "")
 
 
 def _event(key: str) -> Event:
@@ -65,7 +65,7 @@ def test_what_comes_behind_the_key_that_leaves_a_field_stands_in_the_next() -> N
 
 def test_what_is_typed_behind_a_key_that_opens_a_box_stands_in_it() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2")
             await _at_once(pilot, *"efs1")
@@ -78,7 +78,7 @@ def test_what_is_typed_behind_a_key_that_opens_a_box_stands_in_it() -> None:
 
 def test_a_key_behind_one_that_moves_the_cursor_acts_where_the_cursor_is_then() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "f")
             await settled(pilot)
@@ -92,7 +92,7 @@ def test_a_key_behind_one_that_moves_the_cursor_acts_where_the_cursor_is_then() 
 
 def test_a_key_that_no_widget_has_the_focus_for_acts_and_lets_the_next_one_act() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             app.screen.set_focus(None)
             await _at_once(pilot, *"ff0", *"xy")
@@ -142,7 +142,7 @@ def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.Mon
 
 def test_what_is_typed_behind_the_key_that_quits_is_let_go() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2")
             _send(app, "f", "ctrl+q", "f", "f")
@@ -156,7 +156,7 @@ def test_what_is_typed_behind_the_key_that_quits_is_let_go() -> None:
 
 def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "down")
             await settled(pilot)

@@ -5,7 +5,7 @@ import asyncio
 from advisor.tui.app import AdvisorApp
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.panels.why import WhyPanel
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, frame, settled
 
 
@@ -16,7 +16,7 @@ def _names(app: AdvisorApp) -> tuple[str, ...]:
 
 def test_a_plan_is_found_by_a_technique_also_where_the_filter_hides_it() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2")
             first = app.planning.selected
@@ -37,7 +37,7 @@ def test_a_plan_is_found_by_a_technique_also_where_the_filter_hides_it() -> None
 
 def test_up_and_down_go_through_all_that_is_found_and_nothing_found_is_said() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2", "slash", *"int4")
             await settled(pilot)
@@ -58,7 +58,7 @@ def test_up_and_down_go_through_all_that_is_found_and_nothing_found_is_said() ->
 
 def test_in_the_reasons_the_next_technique_of_that_name_is_found() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "3", "slash", *"quality loss 1.3")
             await settled(pilot)
@@ -73,7 +73,7 @@ def test_in_the_reasons_the_next_technique_of_that_name_is_found() -> None:
 
 def test_home_and_end_go_to_the_first_and_the_last_plan() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2", "f", "f", "end")
             await settled(pilot)
@@ -88,7 +88,7 @@ def test_home_and_end_go_to_the_first_and_the_last_plan() -> None:
 
 def test_the_palette_does_what_the_keys_do() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "2", "ctrl+p", *"filter", "enter")
             await settled(pilot)

@@ -6,13 +6,13 @@ from textual.widgets import Input, Static
 
 from advisor.tui.form.choices import models
 from advisor.tui.panels.field_row import FieldRow
-from tests.tui.canned import ASKED, IMPOSSIBLE, CannedClient
+from tests.tui.canned import IMPOSSIBLE, QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled, typed
 
 
 def test_arrows_go_from_field_to_field_and_stay_at_the_ends() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             app.screen.query_one("#field-ttft_ms", Input).focus()
             visited = []
@@ -28,7 +28,7 @@ def test_arrows_go_from_field_to_field_and_stay_at_the_ends() -> None:
 
 def test_two_fields_that_cannot_be_read_each_say_so() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "devices", "two")
             await typed(pilot, "tpot_ms", "fast")
@@ -42,7 +42,7 @@ def test_two_fields_that_cannot_be_read_each_say_so() -> None:
 
 def test_a_model_that_is_picked_on_the_start_screen_stands_in_the_form() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "0", *"demo")
             await settled(pilot)
@@ -59,9 +59,9 @@ def test_a_name_that_begins_as_typed_stands_before_those_that_hold_it() -> None:
     assert "meta-llama/Meta-Llama-3.1-405B" in found
 
 
-def test_a_mark_is_told_with_the_key_that_goes_on() -> None:
+def test_a_mark_is_shown_with_the_key_that_follows() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space")
             assert message_of(app).startswith("Marked: ")
@@ -87,7 +87,7 @@ def test_where_nothing_fits_the_title_names_no_filter_that_would_be_empty() -> N
 
 def test_plans_that_were_marked_for_another_model_are_marked_no_more() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space", "down", "space")
             assert len(app.store.state.marked) == 2

@@ -22,7 +22,7 @@ from advisor.tui.workers.job_progress import Ending
 from advisor.tui.workers.machine_tasks import MachineTasks
 from advisor.tui.workers.planning_client import Planned
 from tests.paths import ROOT
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled
 from tests.tui.jobs import ByHand, progress, run_folder, until
 
@@ -38,7 +38,7 @@ class CountingClient(CannedClient):
         self.forgotten += 1
 
 
-def working(tasks: MachineTasks, asked: FormValues = ASKED) -> AdvisorApp:
+def working(tasks: MachineTasks, asked: FormValues = QUESTION) -> AdvisorApp:
     app = an_app(asked, client=CountingClient())
     app.jobs.use_tasks(tasks)
     return app
@@ -100,7 +100,7 @@ def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back()
     asyncio.run(drive())
 
 
-def test_an_end_in_the_background_is_told_and_stays_in_the_header_until_it_was_seen() -> None:
+def test_an_end_in_the_background_is_shown_and_stays_in_the_header_until_it_was_seen() -> None:
     async def drive() -> None:
         hands = ByHand()
         async with profiling(hands) as (app, pilot):
@@ -154,7 +154,7 @@ def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
 @pytest.mark.parametrize(
     ("keys", "begun"), [(("enter",), []), (("down", "enter"), ["waiting profile"]), (("down", "down", "enter"), ["profile"])], ids=str
 )
-def test_a_busy_machine_is_told_before_anything_starts(keys: tuple[str, ...], begun: list[str]) -> None:
+def test_other_load_is_shown_before_anything_starts(keys: tuple[str, ...], begun: list[str]) -> None:
     async def drive() -> None:
         hands = ByHand(busy="GPU 0 is 63 % busy (pid 4711)")
         app = working(hands)
@@ -208,7 +208,7 @@ def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
     asyncio.run(drive())
 
 
-def test_a_session_that_ends_by_itself_leaves_no_work_behind() -> None:
+def test_an_app_that_ends_leaves_no_work_running() -> None:
     async def drive() -> None:
         hands = ByHand()
         async with profiling(hands):
@@ -300,7 +300,7 @@ class CannedHere(CannedClient):
 @pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), (RungStatus.CANCELLED, 0)])
 def test_a_resumed_state_says_once_that_a_run_can_be_resumed(first: RungStatus, done: int) -> None:
     async def resumed() -> tuple[str, list[str]]:
-        app = an_app(ASKED, client=CannedHere())
+        app = an_app(QUESTION, client=CannedHere())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "down", "up")
             await settled(pilot)

@@ -1,4 +1,4 @@
-"""How the session begins: only on a terminal, before the machine is known, and without torch."""
+"""How the terminal interface begins: only on a terminal, before the machine is known, and without torch."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ from advisor.tui.launch import check_terminal
 from advisor.tui.settings import AppSettings
 from advisor.tui.workers.planning_client import ThisMachine
 from tests.paths import ROOT
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, frame, settled
 
 
@@ -67,7 +67,7 @@ def test_the_first_frame_comes_before_the_machine_is_known() -> None:
     asyncio.run(drive())
 
 
-def test_a_session_that_plans_loads_no_torch_and_its_first_frame_no_planner() -> None:
+def test_planning_loads_no_torch_and_the_first_frame_no_planner() -> None:
     code = """
 import asyncio, sys
 import advisor.tui.app
@@ -92,7 +92,7 @@ def test_a_keymap_file_gives_an_action_another_key(tmp_path: Path) -> None:
     file.write_text("plans.sort: t\n")
 
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         app.set_keymap(load_keymap(file))
         async with driven(app) as pilot:
             await pilot.press("escape", "t")
@@ -107,7 +107,7 @@ def test_every_key_that_the_help_names_can_be_another(tmp_path: Path) -> None:
     file = tmp_path / "keymap.yaml"
 
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             for panel in "1234":
                 await pilot.press("escape", panel, "?")
@@ -132,13 +132,13 @@ def test_an_unknown_key_id_is_refused_with_the_known_ones(tmp_path: Path) -> Non
     assert "plans.sort" in raised.value.help[0]
 
 
-def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
+def test_a_fault_in_a_thread_is_shown_and_the_app_continues() -> None:
     class FaultyClient(CannedClient):
         def answer(self, asked: FormValues, abandoned: object = None) -> None:
             raise RuntimeError("boom")
 
     async def drive() -> None:
-        app = an_app(ASKED, client=FaultyClient())
+        app = an_app(QUESTION, client=FaultyClient())
         async with driven(app):
             assert app.planning.problem is not None
             assert "boom" in app.planning.problem.message
@@ -148,13 +148,13 @@ def test_a_fault_in_a_thread_is_told_and_the_session_goes_on() -> None:
 
 
 @pytest.mark.parametrize("keys", [("3",), ("3", "down", "down", "enter")], ids=["reasons", "technique"])
-def test_a_fault_in_a_thread_of_a_screen_is_told_and_the_session_goes_on(keys: tuple[str, ...]) -> None:
+def test_a_fault_in_a_thread_of_a_screen_is_shown_and_the_app_continues(keys: tuple[str, ...]) -> None:
     class FaultyClient(CannedClient):
         def findings(self, *asked: object) -> Iterator[Finding]:
             raise RuntimeError("boom")
 
     async def drive() -> None:
-        app = an_app(ASKED, client=FaultyClient())
+        app = an_app(QUESTION, client=FaultyClient())
         async with driven(app) as pilot:
             await pilot.press("escape", *keys)
             await settled(pilot)
@@ -165,11 +165,11 @@ def test_a_fault_in_a_thread_of_a_screen_is_told_and_the_session_goes_on(keys: t
     asyncio.run(drive())
 
 
-def test_a_session_that_cannot_be_kept_says_so_once_and_goes_on(tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_saved_is_reported_once(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
 
     async def drive() -> list[str]:
-        app = an_app(ASKED, AppSettings(resume=True, file=tmp_path / "state" / "session.json"), CannedClient())
+        app = an_app(QUESTION, AppSettings(resume=True, file=tmp_path / "state" / "session.json"), CannedClient())
         async with driven(app) as pilot:
             app.store.save()
             app.store.save()

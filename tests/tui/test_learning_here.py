@@ -1,4 +1,4 @@
-"""The session learns from this machine with real children: a profile that is measured, and a run that refits it, change what is planned."""
+"""With real children: a profile that is measured, and a run that refits it, change later plans."""
 
 import asyncio
 from datetime import UTC, datetime

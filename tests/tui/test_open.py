@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 from advisor.tui.form.choices import plan_files
 from tests.paths import ROOT
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, frame, message_of, settled
 
 GOLDEN_PLAN = ROOT / "tests/golden/plan.yaml"
@@ -41,7 +41,7 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
     (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")
 
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "o")
             await settled(pilot)
@@ -51,7 +51,7 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
             await settled(pilot)
             assert said in message_of(app)
             assert message_of(app).endswith("o opens another; the question is unchanged.")
-            assert app.store.state.values == ASKED
+            assert app.store.state.values == QUESTION
 
     asyncio.run(drive())
 

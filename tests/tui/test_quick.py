@@ -11,7 +11,7 @@ from textual.screen import Screen
 
 from advisor.tui import gc_control
 from advisor.tui.workers.priority_lock import PriorityLock
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, settled, typed
 
 
@@ -24,7 +24,7 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
         lay_out(self, *arguments, **named)
 
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "ttft_ms", "44")
             monkeypatch.setattr(Screen, "_refresh_layout", counted)
@@ -40,11 +40,11 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
     asyncio.run(drive())
 
 
-def test_full_collections_wait_for_a_rest_and_are_as_before_when_the_session_ends() -> None:
+def test_full_collections_wait_for_a_rest_and_are_as_before_when_the_app_ends() -> None:
     before = gc.get_threshold()
 
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app):
             assert gc.get_threshold()[:2] == before[:2]
             assert gc.get_threshold()[2] > 1000 * before[2]
@@ -69,23 +69,23 @@ def test_garbage_of_before_a_rest_is_still_collected_at_the_next() -> None:
     assert gone.is_set()
 
 
-def test_what_is_worked_out_meanwhile_gives_way_and_goes_on_after_it() -> None:
-    turns, order = PriorityLock(), []
-    inside, asked = threading.Event(), threading.Event()
+def test_background_work_yields_to_an_urgent_holder_and_continues() -> None:
+    lock, order = PriorityLock(), []
+    inside, requested = threading.Event(), threading.Event()
 
     def idle() -> None:
-        with turns.background():
+        with lock.background():
             inside.set()
-            assert asked.wait(60)
+            assert requested.wait(60)
             order.append("begun")
             while "urgent" not in order:
-                turns.yield_to_urgent()
+                lock.yield_to_urgent()
             order.append("ended")
 
     def urgent() -> None:
         assert inside.wait(60)
-        asked.set()
-        with turns.urgent():
+        requested.set()
+        with lock.urgent():
             order.append("urgent")
 
     threads = [threading.Thread(target=work) for work in (idle, urgent)]

@@ -1,4 +1,4 @@
-"""The Why panel: reasons are worked out while they are read, and a change that is taken is the change that was told."""
+"""The Why panel: reasons are worked out while they are read, and a change that is taken is the change that was shown."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from advisor.tui.form.values import FormValues
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.technique import TechniqueScreen
 from advisor.tui.workers.priority_lock import PriorityLock
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled, shared_client
 
 LIMITED = FormValues({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
@@ -22,10 +22,10 @@ LOADED = FormValues(
 )
 
 
-@pytest.mark.parametrize("asked", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
-def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValues) -> None:
+@pytest.mark.parametrize("values", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
+def test_a_change_asks_the_question_that_it_was_computed_for(values: FormValues) -> None:
     client = shared_client()
-    planned = client.answer(asked)
+    planned = client.answer(values)
     assert planned is not None
     kinds = set()
     wanted = [reason.technique for reason in planned.advice.reasons if reason.technique not in planned.advice.chosen.names]
@@ -33,10 +33,10 @@ def test_a_change_that_is_taken_asks_the_question_that_was_told(asked: FormValue
         if not isinstance(finding.result, Change) or finding.result.kind in (ChangeKind.MACHINE, ChangeKind.TECHNIQUE):
             continue
         kinds.add(finding.result.kind)
-        again = client.answer(with_change(asked, finding.topic, finding.result))
+        again = client.answer(with_change(values, finding.topic, finding.result))
         assert again is not None
-        told = finding.result.request
-        assert again.advice.request == told.model_copy(update={"require": tuple(sorted(told.require))}), finding.topic
+        request = finding.result.request
+        assert again.advice.request == request.model_copy(update={"require": tuple(sorted(request.require))}), finding.topic
     assert kinds >= {ChangeKind.REQUIRE, ChangeKind.LOAD}
 
 
@@ -98,9 +98,9 @@ def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
             await settled(pilot)
             assert isinstance(app.screen, TechniqueScreen)
             lines = app.screen.query_one(OptionList)
-            prompts = [str(lines.get_option_at_index(place).prompt) for place in range(lines.option_count)]
-            place = next(place for place, prompt in enumerate(prompts) if "on TPOT p95" in prompt)
-            await pilot.press(*["down"] * place, "enter")
+            prompts = [str(lines.get_option_at_index(index).prompt) for index in range(lines.option_count)]
+            index = next(index for index, prompt in enumerate(prompts) if "on TPOT p95" in prompt)
+            await pilot.press(*["down"] * index, "enter")
             await settled(pilot)
             assert app.planning.planned is not None
             assert "kv-int4" in app.planning.planned.advice.chosen.names
@@ -114,7 +114,7 @@ def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
 
 def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "3")
             await settled(pilot)
@@ -125,7 +125,7 @@ def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
             assert message_of(app).startswith("weights-int4 is forbidden (u undoes this).")
             await pilot.press("w")
             await settled(pilot)
-            assert app.store.state.values == ASKED
+            assert app.store.state.values == QUESTION
             app.screen.query_one(WhyPanel).topic = "kv-int8"
             await pilot.press("w")
             await settled(pilot)
@@ -146,7 +146,7 @@ def test_leaving_the_panel_stops_the_work() -> None:
                 yield finding
 
     async def drive() -> None:
-        app = an_app(ASKED, client=SlowClient())
+        app = an_app(QUESTION, client=SlowClient())
         async with driven(app, (80, 24)) as pilot:
             await pilot.press("escape", "3")
             await pilot.pause()
@@ -160,27 +160,27 @@ def test_leaving_the_panel_stops_the_work() -> None:
     asyncio.run(drive())
 
 
-def test_who_waits_for_an_answer_goes_before_what_is_worked_out_meanwhile() -> None:
-    turns, order = PriorityLock(), []
+def test_an_urgent_holder_goes_before_background_work() -> None:
+    lock, order = PriorityLock(), []
     inside, waiting = threading.Event(), threading.Event()
 
     def idle() -> None:
         for _ in range(2):
-            with turns.background():
+            with lock.background():
                 order.append("idle")
                 inside.set()
                 assert waiting.wait(60)
 
     def urgent() -> None:
         assert inside.wait(60)
-        with turns.urgent():
+        with lock.urgent():
             order.append("urgent")
 
     threads = [threading.Thread(target=work) for work in (idle, urgent)]
     for thread in threads:
         thread.start()
     assert inside.wait(60)
-    while not turns._urgent_waiting:
+    while not lock._urgent_waiting:
         pass
     waiting.set()
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The review before a plan is applied: nothing is done, all that would be is told, and a run that was stopped is gone on with."""
+"""The review before a plan is applied: nothing is done, all that would be is told, and a run that was stopped is resumed."""
 
 import dataclasses
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_what_an_earlier_run_has_finished_is_kept_the_baseline_only_with_its_sco
     assert finished_rungs(tmp_path) == ()
 
 
-def test_a_run_that_was_measured_otherwise_is_not_gone_on_with(planned: PlanFile) -> None:
+def test_a_run_that_was_measured_otherwise_is_not_resumed(planned: PlanFile) -> None:
     folder = stopped(runs_folder() / f"20260101T000000Z-{planned.id}", scores=True)
     run = Run.model_validate_json((folder / "run.json").read_text())
     (folder / "run.json").write_text(run.model_copy(update={"plan_id": planned.id}).model_dump_json())

@@ -13,7 +13,7 @@ from advisor.tui.form.values import FormValues
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.settings import AppSettings
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import LLAMA, ON_A_CARD, an_app, driven, frame, message_of, rows_of, settled, shared_client, typed
 
 
@@ -45,7 +45,7 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
     asyncio.run(drive())
 
 
-def test_a_session_saved_with_a_field_that_cannot_be_read_plans_with_what_stood_there_before() -> None:
+def test_a_saved_field_that_cannot_be_read_is_planned_with_its_last_readable_text() -> None:
     async def drive() -> None:
         state = SavedState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
         app = AdvisorApp(shared_client(), state, AppSettings(resume=True))
@@ -123,7 +123,7 @@ def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
 
 def test_below_a_hundred_columns_one_panel_is_shown_at_a_time() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             for size, shown in {(120, 40): 4, (80, 24): 1, (200, 50): 4}.items():
                 await pilot.resize_terminal(*size)
@@ -228,7 +228,7 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
     asyncio.run(drive())
 
 
-def test_a_session_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
+def test_the_state_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
     async def drive() -> None:
         file = tmp_path / "session.json"
         app = an_app(settings=AppSettings(resume=True, file=file))
@@ -270,7 +270,7 @@ def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_fir
 
 def test_escape_leads_back_from_every_box() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             for key in ("question_mark", "w", "m", "o", "e"):
                 await pilot.press("escape", key)

@@ -1,4 +1,4 @@
-"""The core of a session, without a screen."""
+"""Form, saved state and problems, without a screen."""
 
 from pathlib import Path
 
@@ -38,10 +38,10 @@ def test_every_field_is_a_parameter_of_the_command_with_its_flag() -> None:
 
 
 def test_values_are_read_as_the_command_line_reads_them() -> None:
-    asked = FormValues(
+    values = FormValues(
         {"model": "demo", "context": "8k", "ttft_ms": "0.5s", "memory_gib": "24GB", "request_rate": "30/min", "quality_loss": "1%"}
     )
-    question = question_of(asked)
+    question = question_of(values)
     assert (question.context_tokens, question.limits.ttft_ms_p95, question.request_rate_per_s, question.limits.quality_loss_pct) == (
         8192,
         500,
@@ -49,9 +49,9 @@ def test_values_are_read_as_the_command_line_reads_them() -> None:
         1,
     )
     for field in FIELDS:
-        if field.quantity and asked.text(field.name):
+        if field.quantity and values.text(field.name):
             numbers = [getattr(question, name) for name in question.__dataclass_fields__] + list(question.limits.model_dump().values())
-            assert field.read(asked.text(field.name)) in numbers
+            assert field.read(values.text(field.name)) in numbers
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_what_cannot_be_read_says_what_to_type(field: str, text: str, says: str)
     assert says in errors[field]
 
 
-def test_two_loads_are_told_in_the_words_of_the_form() -> None:
+def test_two_loads_are_refused_in_the_words_of_the_form() -> None:
     with pytest.raises(AdvisorError) as raised:
         question_of(FormValues({"model": "demo", "concurrency": "4", "burst": "8"}))
     problem = question_problem(raised.value)
@@ -86,7 +86,7 @@ def test_two_loads_are_told_in_the_words_of_the_form() -> None:
             "model",
             "foo/bar",
             "model",
-            "No model `foo/bar`. The hub was not asked. Enter in the field looks for it on the network; Esc and 0 list models",
+            "No model `foo/bar`. The hub was not values. Enter in the field looks for it on the network; Esc and 0 list models",
         ),
         ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean h20? Esc and m list every machine"),
         ("load_trace", "/nowhere/trace.csv", "load_trace", "/nowhere/trace.csv: cannot be read"),
@@ -103,16 +103,16 @@ def test_a_failure_of_the_planner_marks_a_field_and_says_what_to_do_in_the_form(
 
 
 def test_a_technique_is_forced_one_way_at_a_time() -> None:
-    asked = FormValues().with_constraint("kv-int8", Constraint.REQUIRED).with_constraint("kv-int8", Constraint.FORBIDDEN)
-    assert (asked.require, asked.forbid, asked.constraint_of("kv-int8")) == ((), ("kv-int8",), Constraint.FORBIDDEN)
-    assert asked.with_constraint("kv-int8", Constraint.FREE) == FormValues()
+    values = FormValues().with_constraint("kv-int8", Constraint.REQUIRED).with_constraint("kv-int8", Constraint.FORBIDDEN)
+    assert (values.require, values.forbid, values.constraint_of("kv-int8")) == ((), ("kv-int8",), Constraint.FORBIDDEN)
+    assert values.with_constraint("kv-int8", Constraint.FREE) == FormValues()
 
 
 def test_a_technique_forced_in_with_options_is_forced_in() -> None:
-    asked = FormValues({}, ("kv-window:window=128",))
-    assert asked.constraint_of("kv-window") is Constraint.REQUIRED
-    assert "--require=kv-window:window=128" in asked.words()
-    assert asked.with_constraint("kv-window", Constraint.FORBIDDEN) == FormValues({}, (), ("kv-window",))
+    values = FormValues({}, ("kv-window:window=128",))
+    assert values.constraint_of("kv-window") is Constraint.REQUIRED
+    assert "--require=kv-window:window=128" in values.words()
+    assert values.with_constraint("kv-window", Constraint.FORBIDDEN) == FormValues({}, (), ("kv-window",))
 
 
 @given(st.lists(questions, max_size=8), st.integers(0, 10))
@@ -137,7 +137,7 @@ def test_joined_changes_are_one_step_and_old_steps_are_let_go() -> None:
 
 
 @given(questions, questions, st.sampled_from([(), ("a",), ("a", "b")]))
-def test_a_session_comes_back_from_its_file(
+def test_a_state_comes_back_from_its_file(
     tmp_path_factory: pytest.TempPathFactory, one: FormValues, two: FormValues, marked: tuple[str, ...]
 ) -> None:
     file = tmp_path_factory.mktemp("state") / "session.json"
@@ -148,9 +148,9 @@ def test_a_session_comes_back_from_its_file(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"kind": "Session", "format": "9.0"}', '{"kind": "Session", "format": "1.0", "asked": 3}']
+    "text", ["", "[]", "{}", '{"kind": "Session", "format": "9.0"}', '{"kind": "Session", "format": "1.0", "values": 3}']
 )
-def test_what_is_no_session_is_refused_by_name(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_saved_state_is_refused_by_name(tmp_path: Path, text: str) -> None:
     file = tmp_path / "session.json"
     file.write_text(text)
     with pytest.raises(AdvisorError) as raised:
@@ -159,7 +159,7 @@ def test_what_is_no_session_is_refused_by_name(tmp_path: Path, text: str) -> Non
     assert load_state(tmp_path / "none.json") is None
 
 
-def test_a_session_that_cannot_be_read_is_set_aside_and_a_new_one_begins(tmp_path: Path) -> None:
+def test_a_state_that_cannot_be_read_is_renamed_and_the_form_starts_empty(tmp_path: Path) -> None:
     file = tmp_path / "session.json"
     file.write_text('{"kind": 5, garbage')
     with pytest.raises(AdvisorError, match="line 1 is not JSON"):

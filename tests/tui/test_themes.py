@@ -13,7 +13,7 @@ from advisor.tui.app import AdvisorApp
 from advisor.tui.palette import PALETTES
 from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.themes import THEMES, use_theme
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import an_app, driven, settled
 from tests.tui.test_frames import segments, shown
 
@@ -55,7 +55,7 @@ def test_every_text_on_the_screen_can_be_read(light: bool) -> None:
 
 def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_over_it() -> None:
     async def drive() -> None:
-        app = an_app(ASKED, client=CannedClient())
+        app = an_app(QUESTION, client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space", "down", "c")
             await settled(pilot)

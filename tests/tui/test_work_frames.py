@@ -13,7 +13,7 @@ from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.settings import AppSettings
 from advisor.tui.workers.job import Job
-from tests.tui.canned import ASKED, CannedClient
+from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.canned_work import APPLY_RUNNING, KILLED, MEMORY, NO_PROFILE, PROFILE_RUNNING, PROFILED, REST, REVIEW, CannedTasks
 from tests.tui.driving import an_app, driven, frame, settled
 from tests.tui.golden import matches_golden
@@ -63,7 +63,7 @@ def test_every_box_of_work_is_as_its_golden_frame(variant: str, settings: AppSet
 async def boxes(settings: AppSettings, sizes: Sizes, cases: list[str]) -> dict[tuple[str, str], str]:
     """The box of the review and of each case at each size, drawn by one app."""
     drawn = {}
-    app = an_app(ASKED, settings, CannedClient())
+    app = an_app(QUESTION, settings, CannedClient())
     async with driven(app) as pilot:
         for size, (columns, rows) in sizes.items():
             await pilot.resize_terminal(columns, rows)

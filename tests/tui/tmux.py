@@ -100,9 +100,9 @@ def _flat(screen: str) -> str:
 @contextlib.contextmanager
 def terminal(folder: Path, size: tuple[int, int] = (120, 40), *, arguments: tuple[str, ...] = (), **env: str) -> Iterator[Terminal]:
     """A terminal in which the program was started."""
-    held = Terminal(folder, size, env)
-    held.start(*arguments)
+    tty = Terminal(folder, size, env)
+    tty.start(*arguments)
     try:
-        yield held
+        yield tty
     finally:
-        held.end()
+        tty.end()
