@@ -71,7 +71,7 @@ def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tm
     _plan(tmp_path, gone.name, 0)
 
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape")
             await _saved(pilot, kept)

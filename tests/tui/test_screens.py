@@ -13,6 +13,7 @@ from advisor.tui.form.values import FormValues
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.settings import AppSettings
+from advisor.tui.status_text import effective_values
 from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import LLAMA, ON_A_CARD, an_app, driven, frame, message_of, rows_of, settled, shared_client, typed
 
@@ -32,7 +33,7 @@ def test_a_limit_that_is_typed_is_planned_for() -> None:
 
 def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             before = rows_of(app)
             await typed(pilot, "context", "much")
@@ -61,15 +62,22 @@ def test_a_saved_field_that_cannot_be_read_is_planned_with_its_last_readable_tex
 
 
 def test_empty_fields_say_what_the_planner_took_for_them() -> None:
+    short = ON_A_CARD.with_text("context", "512")
+    planned, of_short, of_rate = (shared_client().answer(values) for values in (ON_A_CARD, short, short.with_text("request_rate", "2")))
+    assert planned is not None
+    assert of_short is not None
+    assert of_rate is not None
+    assert effective_values(planned)["context"] == "4096, assumed"
+    assert [effective_values(of_short)[name] for name in ("prompt_tokens", "output_tokens")] == ["384, assumed", "128, assumed"]
+    assert effective_values(of_rate)["concurrency"] == "none"
+
     async def drive() -> None:
-        app = an_app(ON_A_CARD)
-        async with driven(app) as pilot:
-            assert "4096, assumed" in frame(app)
-            await typed(pilot, "context", "512")
-            assert "384, assumed" in frame(app)
-            assert "128, assumed" in frame(app)
-            await typed(pilot, "request_rate", "2")
-            assert app.screen.query_one("#field-concurrency", Input).placeholder == "none"
+        app = an_app(client=CannedClient())
+        async with driven(app):
+            assert app.planning.planned is not None
+            used = effective_values(app.planning.planned)
+            assert app.screen.query_one("#field-concurrency", Input).placeholder == used["concurrency"]
+            assert used["context"] in frame(app)
 
     asyncio.run(drive())
 
@@ -96,7 +104,7 @@ def test_where_nothing_fits_the_nearest_plans_stay_and_a_relaxation_can_be_taken
 
 def test_letters_do_not_fire_while_typing() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "hardware", "sfmceu")
             assert app.screen.query_one("#field-hardware", Input).value == "sfmceu"
@@ -107,7 +115,7 @@ def test_letters_do_not_fire_while_typing() -> None:
 
 def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "tpot_ms", "25")
             await pilot.press("escape", "u")
@@ -139,7 +147,7 @@ def test_below_a_hundred_columns_one_panel_is_shown_at_a_time() -> None:
 
 def test_resizing_keeps_the_selected_plan() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "f", "down")
             await settled(pilot)
@@ -172,7 +180,7 @@ def test_a_technique_that_is_forced_out_is_in_no_plan() -> None:
 
 def test_two_marked_plans_are_compared_side_by_side() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             await pilot.press("escape", "2", "space", "down", "space", "c")
             await settled(pilot)
@@ -188,7 +196,7 @@ def test_two_marked_plans_are_compared_side_by_side() -> None:
 
 def test_arrows_in_the_plot_walk_the_frontier_and_move_the_cursor() -> None:
     async def drive() -> None:
-        app = an_app()
+        app = an_app(client=CannedClient())
         async with driven(app) as pilot:
             assert app.planning.planned is not None
             best = app.planning.selected
@@ -231,7 +239,7 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
 def test_the_state_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
     async def drive() -> None:
         file = tmp_path / "session.json"
-        app = an_app(settings=AppSettings(resume=True, file=file))
+        app = an_app(settings=AppSettings(resume=True, file=file), client=CannedClient())
         async with driven(app) as pilot:
             await typed(pilot, "tpot_ms", "25ms")
         resumed = load_state(file)
@@ -244,7 +252,7 @@ def test_the_state_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
 
 def test_the_start_screen_leads_to_a_plan() -> None:
     async def drive() -> None:
-        app = an_app(FormValues(), AppSettings())
+        app = an_app(FormValues(), AppSettings(), CannedClient())
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)
@@ -256,7 +264,7 @@ def test_the_start_screen_leads_to_a_plan() -> None:
 
 def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_first() -> None:
     async def drive() -> None:
-        app = an_app(FormValues(), AppSettings())
+        app = an_app(FormValues(), AppSettings(), CannedClient())
         async with driven(app) as pilot:
             await pilot.press(*"llama-3.1-8b-inst", "enter")
             await settled(pilot)
