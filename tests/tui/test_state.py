@@ -86,7 +86,7 @@ def test_two_loads_are_refused_in_the_words_of_the_form() -> None:
             "model",
             "foo/bar",
             "model",
-            "No model `foo/bar`. The hub was not values. Enter in the field looks for it on the network; Esc and 0 list models",
+            "No model `foo/bar`. The hub was not asked. Enter in the field looks for it on the network; Esc and 0 list models",
         ),
         ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean h20? Esc and m list every machine"),
         ("load_trace", "/nowhere/trace.csv", "load_trace", "/nowhere/trace.csv: cannot be read"),
