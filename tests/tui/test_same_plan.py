@@ -60,7 +60,7 @@ def test_an_answer_that_is_abandoned_half_way_leaves_the_next_one_whole() -> Non
     values, calls = QUESTIONS["limits as people write them"], iter([False] * 40)
     client = PlanningClient()
     assert client.answer(values, lambda: next(calls, True)) is None
-    assert next(calls, None) is None, "it was values often enough to end in the middle of a simulation"
+    assert next(calls, None) is None, "too few checks for the end to be in the middle of a simulation"
     whole, fresh = client.answer(values), PlanningClient().answer(values)
     assert whole is not None
     assert fresh is not None

@@ -25,7 +25,7 @@ def _choose(tty: Terminal) -> None:
     tty.type("meta-llama-3.1-8b")
     tty.wait(LLAMA, gone="demo")
     tty.press("Enter")
-    tty.wait("1 Limits", "esc Leave, then:", "No limits were asked")
+    tty.wait("1 Limits", "esc Leave, then:", "No limits were set")
 
 
 def _plan_under_limits(tty: Terminal) -> None:
