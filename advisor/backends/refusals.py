@@ -10,7 +10,7 @@ def not_quantisable(deployment: Deployment, format: str) -> str | None:
     """Why the engine cannot store the checkpoint's weights in `format`."""
     native = deployment.model.weight_format
     if native not in ("bf16", "fp16", "fp32"):
-        return f"The checkpoint is already in {native}; a second rounding would add to the first."
+        return f"The checkpoint is already in {native}; quantising it again would add a second rounding error."
     engine = load_engine(deployment.engine)
     if not engine.runs(format):
         return f"{engine.name} {engine.versions} does not run {format} weights."
@@ -20,7 +20,7 @@ def not_quantisable(deployment: Deployment, format: str) -> str | None:
 def head_not_quantisable(deployment: Deployment) -> str | None:
     """Why the output head cannot be quantised."""
     if deployment.model.head is None:
-        return "The output head is the embedding, which is not quantised; only a head of its own can be."
+        return "The output head is tied to the embedding, which is not quantised."
     engine = load_engine(deployment.engine)
     return None if engine.rounds_head else f"{engine.name} {engine.versions} does not quantise the output head."
 
@@ -29,7 +29,7 @@ def not_cacheable(deployment: Deployment, format: str) -> str | None:
     """Why keys and values cannot be stored in `format`: a latent cache, an engine without the format, no cache at all."""
     latent = next((layer.mixer for layer in deployment.model.layers if isinstance(layer.mixer, LatentAttention)), None)
     if latent is not None:
-        return f"The cache is latent: {latent.kv_rank} + {latent.rope_dim} elements a token already; {format} scales per head do not apply."
+        return f"The cache is latent (MLA), {latent.kv_rank} + {latent.rope_dim} elements a token: {format} scales per head do not apply."
     engine = load_engine(deployment.engine)
     if format not in engine.kv_formats:
         return f"{engine.name} {engine.versions} has no {format} cache, only {', '.join(engine.kv_formats)}."
@@ -44,7 +44,7 @@ def without_attention(deployment: Deployment) -> str | None:
 
 
 def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int) -> str | None:
-    """Why the technique `name`, by which a token attends to at most `seen` others, is not applied.
+    """Why the technique `name`, with which a token attends to at most `seen` tokens, is not applied.
 
     It changes what the model computes, so that it is applied only where the request names it.
     """
@@ -53,9 +53,9 @@ def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int)
         return f"{engine.name} {engine.versions} does not run {name}."
     if context <= seen:
         fewer = f" For fewer, write --require {name}:window={max(context // 4, 1)}." if request.requires(name) else ""
-        return f"No sequence is longer than {context:,} tokens; {seen:,} would be kept of it.{fewer}"
+        return f"No sequence is longer than {context:,} tokens; each token attends to up to {seen:,} of them already.{fewer}"
     if not request.requires(name):
-        return f"Of {context:,} tokens it forgets {context - seen:,}; it is taken only where it is required by name: --require {name}."
+        return f"It attends to at most {seen:,} of {context:,} tokens; it is used only where it is required by name: --require {name}."
     return None
 
 
@@ -64,9 +64,9 @@ def not_evictable(deployment: Deployment) -> str | None:
     if deployment.kv.layout != KvLayout.PAGED:
         return "A contiguous cache has no blocks to evict: it needs kv-paged."
     if deployment.attention.window is not None:
-        return f"Every layer sees {deployment.attention.window:,} tokens already, and the cache keeps no more."
+        return f"Every layer attends to {deployment.attention.window:,} tokens only, and the cache retains no more."
     if deployment.attention.pattern is not None:
-        return "A pattern of blocks may see any token again: nothing can be given back."
+        return "Under a block-sparse pattern, later tokens may attend to any earlier one: no block can be evicted."
     return None
 
 
@@ -81,9 +81,9 @@ def not_speculative(request: Request, deployment: Deployment, method: str) -> st
     """Why speculative decoding by `method` does not apply."""
     recurrent = len(deployment.model.recurrent_layers)
     if recurrent:
-        return f"{recurrent} layers keep a recurrent state, which cannot be rolled back when a proposal is rejected."
+        return f"{recurrent} layers keep a recurrent state, which cannot be rolled back when a draft token is rejected."
     if request.workload.output_tokens < 2:
-        return "Only one token is wanted; there is nothing to speculate on."
+        return "Only one output token is generated; there is nothing to speculate on."
     engine = load_engine(deployment.engine)
     if method not in engine.decoding:
         return f"{engine.name} {engine.versions} does not decode by {method}."
@@ -97,11 +97,11 @@ def nothing_to_batch(request: Request, deployment: Deployment, step_tokens: int)
         return "Only one request is in flight: there is nothing to batch it with."
     positions = deployment.decoding_positions
     if positions >= step_tokens:
-        return f"{positions} decoding positions leave nothing of a step of {step_tokens} tokens for prompts."
+        return f"{positions} decoding positions fill a step of {step_tokens} tokens and leave no room for prompts."
     return None
 
 
 def attention_not_ours(deployment: Deployment) -> str | None:
     """Why the attention backend cannot be chosen: the engine does that itself."""
     engine = load_engine(deployment.engine)
-    return None if engine.chooses_attention else f"{engine.name} {engine.versions} chooses its attention kernels by its own rules."
+    return None if engine.chooses_attention else f"{engine.name} {engine.versions} chooses its attention kernels itself."

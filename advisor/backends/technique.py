@@ -64,7 +64,7 @@ class QualityEffect:
     high_pct: float = 0.0
     sources: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
-    """Benchmarks that it was measured on; none for perplexity."""
+    """Benchmarks or metrics that it was measured with, as `mmlu` or `perplexity`."""
 
 
 LOSSLESS = QualityEffect()

@@ -157,7 +157,7 @@ def _title(advice: Advice) -> str:
     elif workload.load is Load.BURST:
         load = f"a burst of {workload.concurrency}"
     else:
-        load = f"{workload.concurrency} at once"
+        load = f"{workload.concurrency} in flight"
     return f"{advice.model.id}, {load}, {advice.request.devices} x {advice.hardware.name}"
 
 

@@ -88,9 +88,9 @@ def _without_it(violation: Violation) -> str:
 
 
 def _measured_on(planner: Planner, technique: Technique, deployment: Deployment, request: Request) -> str:
-    """A sentence with the texts or tasks that a published loss was measured on; empty for a technique without loss."""
+    """A sentence with the quality metrics or tasks of the published loss; empty for a technique without loss."""
     tasks = technique.quality(deployment, planner.evidence, request).tasks
-    return f" The quality loss is one of {', '.join(tasks)}." if tasks else ""
+    return f" Quality metric: {', '.join(tasks)}." if tasks else ""
 
 
 def best_stack_with(
@@ -118,7 +118,7 @@ def _changes(before: Metrics, after: Metrics) -> str:
     for metric, old, new in _changed(before, after):
         unit = scale(METRICS[metric].unit, (old, new))
         parts.append(f"{METRICS[metric].phrase} {_figure(old * unit.factor)} -> {_figure(new * unit.factor)} {unit.unit}")
-    return ", ".join(parts) or "no metric moves by 1 % or more"
+    return ", ".join(parts) or "no metric changes by 1 % or more"
 
 
 def _changed(before: Metrics, after: Metrics) -> Iterator[tuple[str, float, float]]:

@@ -51,7 +51,7 @@ _LADDERS: dict[str, tuple[tuple[float, Scale], ...]] = {
 }
 
 
-_COUNTED = {"at once"}
+_COUNTED = {"req"}
 """Units of whole numbers."""
 
 

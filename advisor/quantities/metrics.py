@@ -51,7 +51,7 @@ METRICS: dict[str, MetricInfo] = {
         MetricInfo(name="peak_memory_gib", label="Peak memory", unit="GiB", noun="memory"),
         MetricInfo(name="weights_gib", label="Weights", unit="GiB"),
         MetricInfo(name="kv_cache_gib", label="KV cache", unit="GiB"),
-        MetricInfo(name="max_concurrency", label="Most requests", unit="at once", higher_is_better=True),
+        MetricInfo(name="max_concurrency", label="Max concurrency", unit="req", higher_is_better=True),
         MetricInfo(name="acceptance", label="Acceptance", unit="fraction", higher_is_better=True, relative_error=False),
         MetricInfo(name="prefix_hits", label="Prefix hits", unit="fraction", higher_is_better=True, relative_error=False),
         MetricInfo(name="quality_loss_pct", label="Quality loss", unit="%", noun="quality loss", relative_error=False),

@@ -356,7 +356,7 @@ def test_explain_of_a_plan_leads_with_its_binding_limit(advisor: Run, llama_plan
 
 
 def test_explain_of_a_limit_says_where_the_plan_stands(advisor: Run, llama_plan: Path) -> None:
-    assert "kept with" in dict(parts_of(advisor, "ttft-ms", "--plan", llama_plan))["In this plan"]
+    assert "met with" in dict(parts_of(advisor, "ttft-ms", "--plan", llama_plan))["In this plan"]
     assert dict(parts_of(advisor, "tpot-ms", "--plan", llama_plan))["In this plan"] == "Not limited."
 
 

@@ -335,7 +335,7 @@ def test_text_is_the_same_answer_in_sentences(advisor: Run) -> None:
     assert spoken.code == advisor(*asked).code == ExitCode.OK
     assert "\x1b" not in spoken.out
     assert all(line.endswith(".") for line in spoken.out.splitlines())
-    assert any(line.startswith("TPOT p95: ") and "limit at most 30 ms, ok, kept with" in line for line in spoken.out.splitlines())
+    assert any(line.startswith("TPOT p95: ") and "limit at most 30 ms, ok, met with" in line for line in spoken.out.splitlines())
 
 
 def test_text_and_another_format_exclude_each_other(advisor: Run) -> None:

@@ -135,8 +135,8 @@ def test_a_technique_that_costs_quality_says_what_its_loss_was_measured_on() -> 
         model="meta-llama/Meta-Llama-3.1-8B", hardware="rtx-4090", profile="none", concurrency=1, require=("weights-int4",), offline=True
     )
     why = {reason.technique: reason.why for reason in plan(question).reasons}
-    assert "The quality loss is one of perplexity." in why["weights-int4"]
-    assert "The quality loss is one of mmlu." in why["kv-int8"], why["kv-int8"]
+    assert "Quality metric: perplexity." in why["weights-int4"]
+    assert "Quality metric: mmlu." in why["kv-int8"], why["kv-int8"]
     assert "quality loss is one of" not in why["kv-paged"]
 
 
@@ -151,9 +151,9 @@ def test_a_requirement_that_is_refused_says_by_whom() -> None:
 @pytest.mark.parametrize(
     ("require", "question", "name", "says"),
     [
-        (("kv-prefix-reuse",), {"shared_prefix_tokens": 1}, "kv-prefix-reuse", "fill no block of 16"),
-        (("kv-window", "attention-sliding-window"), {}, "kv-window", "Every layer sees 1,024 tokens already"),
-        (("kv-sinks", "attention-block-sparse"), {}, "kv-sinks", "A pattern of blocks"),
+        (("kv-prefix-reuse",), {"shared_prefix_tokens": 1}, "kv-prefix-reuse", "do not fill a block of 16"),
+        (("kv-window", "attention-sliding-window"), {}, "kv-window", "Every layer attends to 1,024 tokens only"),
+        (("kv-sinks", "attention-block-sparse"), {}, "kv-sinks", "Under a block-sparse pattern"),
         (("kv-window",), {"forbid": ("kv-paged",)}, "kv-window", "needs kv-paged"),
     ],
 )

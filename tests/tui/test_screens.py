@@ -188,7 +188,7 @@ def test_two_marked_plans_are_compared_side_by_side() -> None:
             text = frame(app)
             assert "first" in text
             assert "second" in text
-            assert "All limits kept" in text
+            assert "All limits met" in text
             assert "same" in text
 
     asyncio.run(drive())

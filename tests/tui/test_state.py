@@ -76,7 +76,7 @@ def test_two_loads_are_refused_in_the_words_of_the_form() -> None:
         question_of(FormValues({"model": "demo", "concurrency": "4", "burst": "8"}))
     problem = question_problem(raised.value)
     assert problem.field == "concurrency"
-    assert problem.sentences() == "Requests at once and burst exclude each other. Keep one of them, such as Requests at once"
+    assert problem.sentences() == "Concurrency and burst exclude each other. Keep one of them, such as Concurrency"
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class AttentionBlockSparse(Technique):
     """Restricts attention to a window, the first tokens and optionally random blocks; nothing is evicted from the cache.
 
     Helps when: prompts are long: fully masked blocks are neither multiplied nor read.
-    Hurts when: the model was not trained with the pattern: what lies outside it cannot be recalled.
+    Hurts when: the model was not trained with the pattern: information outside it is lost.
     Source: Longformer (arXiv 2004.05150) for window and global tokens; BigBird (arXiv 2007.14062) for random blocks.
     """
 
@@ -49,7 +49,7 @@ class AttentionBlockSparse(Technique):
     def refuse(self, request: Request, deployment: Deployment) -> str | None:
         """Refuses sequences that the pattern covers, layers with windows or compressed keys, and requests that do not name it."""
         if self.block_tokens not in BLOCKS:
-            return f"A block has {', '.join(map(str, BLOCKS))} tokens, not {self.block_tokens}."
+            return f"A block must have {' or '.join(map(str, BLOCKS))} tokens, not {self.block_tokens}."
         sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.pattern.seen_tokens)
         if sentence is not None:
             return sentence

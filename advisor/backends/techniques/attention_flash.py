@@ -17,7 +17,7 @@ class AttentionFlash(Technique):
 
     Helps when: the fastest backend differs by shape: fused kernels win on long prompts, batched products on many short sequences.
     Hurts when: a run is so short that the few seconds of timing before it count.
-    Source: FlashAttention (arXiv 2205.14135); torch.nn.attention.sdpa_kernel names the back ends of SDPA.
+    Source: FlashAttention (arXiv 2205.14135); torch.nn.attention.sdpa_kernel lists the backends of SDPA.
     """
 
     name: ClassVar[str] = "attention-flash"

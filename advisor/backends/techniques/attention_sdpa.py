@@ -15,7 +15,7 @@ class AttentionSdpa(Technique):
     """Computes attention with torch's fused scaled-dot-product kernel instead of writing the scores to memory.
 
     Helps when: prompts are long: the scores of n tokens take n² memory when they are written.
-    Hurts when: never in exactness; on short contexts it changes little.
+    Hurts when: never: it is exact. On short contexts it changes little.
     Source: FlashAttention (arXiv 2205.14135); torch.nn.functional.scaled_dot_product_attention.
     """
 

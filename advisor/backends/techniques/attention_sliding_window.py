@@ -14,7 +14,7 @@ WINDOWS = (1024, 4096)
 
 @dataclass(frozen=True)
 class AttentionSlidingWindow(Technique):
-    """Restricts attention to a window of the newest tokens, in prompts too; a paged cache evicts all others.
+    """Restricts attention to a window of the newest tokens, in prompts too; a paged cache evicts older ones.
 
     Helps when: prompts are much longer than the window: their attention grows with the length, not with its square.
     Hurts when: the model was not trained with a window: perplexity rises steeply once the first tokens are outside it.
@@ -38,7 +38,7 @@ class AttentionSlidingWindow(Technique):
         sentence = without_attention(deployment) or not_narrowed(request, deployment, self.name, self.window)
         own = own_window(deployment)
         if sentence is None and own is not None and own <= self.window:
-            return f"The model's own layers see {own:,} tokens at the most."
+            return f"The model's own layers attend to at most {own:,} tokens."
         return sentence
 
     def change(self, attention: Attention, /) -> Attention:

@@ -12,7 +12,7 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class BatchingChunkedPrefill(Technique):
-    """Continuous batches whose steps never exceed a budget of tokens: prompts are split into chunks that fill what decoding leaves.
+    """Continuous batching with a token budget per step: prompts are split into chunks that fill what decoding leaves of it.
 
     Helps when: prompts are long and TPOT is tight: a decoding sequence waits for at most one step of the budget.
     Hurts when: the budget is small: a prompt takes many steps, each of which reads the weights and the earlier chunks again.
@@ -29,7 +29,7 @@ class BatchingChunkedPrefill(Technique):
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 8), accepted=True),
         Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 1), accepted=False, says="one request"),
         Case("meta-llama/Meta-Llama-3.1-8B", (256, 128, 8), accepted=False, says="no prompt would be split"),
-        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 512), accepted=False, says="leave nothing"),
+        Case("meta-llama/Meta-Llama-3.1-8B", (1024, 128, 512), accepted=False, says="leave no room"),
     )
 
     def refuse(self, request: Request, deployment: Deployment) -> str | None:

@@ -14,7 +14,7 @@ from advisor.profiles.request import Request
 class BatchingContinuous(Technique):
     """Admits a request as soon as a slot is free; its whole prompt joins a step in which the others decode.
 
-    Helps when: several requests are in flight: none waits for the longest of its batch.
+    Helps when: several requests are in flight: a new one does not wait until the longest of a batch has finished.
     Hurts when: prompts are long and TPOT is tight: all decoding sequences wait for the whole prompt; `batching-chunked-prefill` helps.
     Source: Orca (OSDI 2022), iteration-level scheduling.
     """

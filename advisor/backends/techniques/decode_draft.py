@@ -16,10 +16,10 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class DecodeDraft(Technique):
-    """Verifies, in one step of the model, several tokens that a small model of the same vocabulary proposes.
+    """Proposes several tokens with a small model of the same vocabulary, and verifies them in one step of the large one.
 
-    Helps when: the large model waits for its weights: small batches, a draft of a tenth of its size or less.
-    Hurts when: batches are large, or the draft is not much faster than the model: serving slows by 1.4 to 1.8 times.
+    Helps when: decoding is bound by reading weights (small batches), and the draft model has a tenth of the size or less.
+    Hurts when: batches are large, or the draft model is not much faster than the model: serving is then 1.4 to 1.8 times slower.
     Source: speculative decoding (arXiv 2211.17192); acceptance from Spec-Bench.
     """
 

@@ -15,7 +15,7 @@ class DecodePromptLookup(Technique):
     """Proposes the tokens that followed the same n-gram earlier in the text, and verifies them in one step.
 
     Helps when: outputs repeat the prompt (summaries, code edits, retrieval) and batches are small.
-    Hurts when: batches are large: verifying positions that are rejected costs compute that others need.
+    Hurts when: batches are large: verifying rejected draft tokens takes compute from other sequences.
     Source: prompt lookup decoding (github.com/apoorvumang/prompt-lookup-decoding); acceptance from Spec-Bench.
     """
 

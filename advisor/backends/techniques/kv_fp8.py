@@ -12,10 +12,10 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class KvFp8(Technique):
-    """Stores keys and values in fp8 (e4m3), in our runtime with one scale per token and head.
+    """Stores keys and values in fp8 (e4m3), in advisor's own runtime with one scale per token and head.
 
-    Helps when: long contexts or many sequences fill the memory, or decoding waits for the cache.
-    Hurts when: contexts are short; three bits of mantissa round more than int8 with as many bytes.
+    Helps when: long contexts or many sequences fill the memory, or decoding is bound by reading the cache.
+    Hurts when: contexts are short. Its three mantissa bits round more than int8, which takes as many bytes.
     Source: SGLang's fp8 cache (sgl-project/sglang docs/advanced_features/quantized_kv_cache.md).
     """
 

@@ -18,7 +18,7 @@ class KvInt4(Technique):
     """Stores keys and values in int4, rotated so that outliers spread, and the newest page of each sequence exact.
 
     Helps when: long contexts or many sequences fill the memory: a quarter of the bytes of bf16.
-    Hurts when: contexts are short, as two exact pages a sequence outweigh what is saved, and when quality is tight.
+    Hurts when: contexts are short, as two exact pages a sequence outweigh the saving, or the limit on quality loss is tight.
     Source: QuaRot (arXiv 2404.00456) for the rotation, KIVI (arXiv 2402.02750) for the newest tokens.
     """
 

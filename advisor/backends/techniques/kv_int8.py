@@ -14,8 +14,8 @@ from advisor.profiles.request import Request
 class KvInt8(Technique):
     """Stores keys and values in int8 with one scale per token and head.
 
-    Helps when: long contexts or many sequences fill the memory, or decoding waits for the cache.
-    Hurts when: contexts are short: converting costs a little and nothing is saved that was scarce.
+    Helps when: long contexts or many sequences fill the memory, or decoding is bound by reading the cache.
+    Hurts when: contexts are short: conversion takes time and saves little memory.
     Source: LMDeploy's KV quantisation (InternLM/lmdeploy docs/en/quantization/kv_quant.md).
     """
 

@@ -15,7 +15,7 @@ class KvPaged(Technique):
     """Allocates the KV cache in small blocks as sequences grow, instead of reserving the longest sequence for each.
 
     Helps when: requests are shorter than the longest allowed, or of mixed lengths: more of them fit.
-    Hurts when: every request is as long as allowed; then nothing is saved and blocks must be gathered.
+    Hurts when: every request is as long as allowed: nothing is saved, and blocks must be gathered.
     Source: PagedAttention (arXiv 2309.06180).
     """
 

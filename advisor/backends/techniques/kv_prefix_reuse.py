@@ -35,17 +35,17 @@ class KvPrefixReuse(Technique):
         """Refuses prompts that share nothing, or less than a block, and caches whose blocks cannot be shared."""
         shared, kv = request.workload.shared_prefix_tokens, deployment.kv
         if shared is None:
-            return "No shared prefix of the prompts is known: give its tokens with --shared-prefix."
+            return "No shared prefix of the prompts is given: set its length with --shared-prefix."
         if lacking := without_attention(deployment) or self._with_states(deployment):
             return lacking
         if kv.layout != KvLayout.PAGED:
-            return "Prefixes are shared in blocks, and the cache is contiguous: it needs kv-paged."
+            return "Prefixes are shared in blocks, and the cache is contiguous: kv-paged is needed."
         if (window := kv.window or deployment.attention.window) is not None:
-            return f"The cache evicts what is {window:,} tokens old: a prefix would not remain whole."
+            return f"The cache evicts all but the newest {window:,} tokens, and with them the prefix."
         if min(shared, request.workload.prompt_tokens - 1) < kv.block_tokens:
-            return f"The {shared} tokens that prompts share fill no block of {kv.block_tokens}, or leave nothing to compute."
+            return f"The {shared} tokens that prompts share do not fill a block of {kv.block_tokens}, or are the whole prompt."
         engine = load_engine(deployment.engine)
-        return None if engine.prefix_reuse else f"{engine.name} {engine.versions} shares no prefixes."
+        return None if engine.prefix_reuse else f"{engine.name} {engine.versions} has no prefix caching."
 
     def change(self, kv: KvCache, /) -> KvCache:
         """The cache with shared blocks."""

@@ -15,10 +15,10 @@ WINDOWS = (1020, 4092)
 
 @dataclass(frozen=True)
 class KvSinks(Technique):
-    """Retains the first tokens and the newest in the cache, at positions within it, and evicts those between.
+    """Retains the first and the newest tokens in the cache, with positions counted within it, and evicts all others.
 
-    Helps when: texts are much longer than the window: perplexity stays low in the memory of the window.
-    Hurts when: the answer depends on evicted tokens, which the perplexity of running text does not show.
+    Helps when: sequences are much longer than the window: perplexity stays low while the window bounds the memory.
+    Hurts when: outputs depend on evicted tokens, which the perplexity of running text does not show.
     Source: StreamingLLM (arXiv 2309.17453).
     """
 

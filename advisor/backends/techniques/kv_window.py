@@ -16,7 +16,7 @@ WINDOWS = (1024, 4096)
 class KvWindow(Technique):
     """Retains the newest tokens of each sequence in the cache and evicts older blocks as it grows.
 
-    Helps when: answers are much longer than what they depend on, and the cache must not grow with them.
+    Helps when: outputs depend on recent tokens only, and the cache must not grow with the sequence.
     Hurts when: evicted tokens matter; most models also need their first tokens, which kv-sinks retains.
     Source: window attention as in StreamingLLM's comparison (arXiv 2309.17453, table 1).
     """
@@ -41,7 +41,7 @@ class KvWindow(Technique):
         if sentence is not None:
             return sentence
         own = own_window(deployment)
-        return f"The model's own layers see {own:,} tokens at the most." if own is not None and own <= self.window else None
+        return f"The model's own layers attend to at most {own:,} tokens." if own is not None and own <= self.window else None
 
     def change(self, kv: KvCache, /) -> KvCache:
         """The cache with a window."""

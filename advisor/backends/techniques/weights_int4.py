@@ -17,9 +17,9 @@ GROUP_SIZES = (32, 64, 128)
 class WeightsInt4(Technique):
     """Stores every linear layer in int4, round to nearest, with a scale and a zero point per group of inputs.
 
-    Helps when: decoding waits for weights and memory is short; a quarter of the bytes of bf16. With `head`, an output head that is not
-    the embedding is stored in int4 too: in a small model it is a large part of the bytes that a token reads.
-    Hurts when: batches are large, and when quality is tight: models of the Llama 3 kind lose several percent.
+    Helps when: decoding is bound by reading weights, or memory is short: a quarter of the bytes of bf16. `head` stores an output
+    head that is not tied to the embedding in int4 too: in a small model it is a large part of the weights.
+    Hurts when: batches are large, or the limit on quality loss is tight: Llama 3 models lose several percent.
     Source: GPTQ (arXiv 2210.17323) for round to nearest as baseline and its error by group size.
     """
 

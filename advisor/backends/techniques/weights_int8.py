@@ -15,13 +15,13 @@ from advisor.profiles.request import Request
 class WeightsInt8(Technique):
     """Stores every linear layer in int8 with one scale per output channel; activations stay as they are.
 
-    Helps when: decoding waits for weights: small batches, large models; halves their memory.
+    Helps when: decoding is bound by reading weights (small batches, large models); halves their memory.
     Hurts when: large batches or long prompts make products compute-bound; then converting costs more than it saves.
     Source: LLM.int8() (arXiv 2208.07339) for the error of absmax int8; torch's packed int8 CPU operator.
     """
 
     head: bool = False
-    """Whether an output head that is not the embedding is stored in int8 too."""
+    """Whether an output head that is not tied to the embedding is stored in int8 too."""
 
     name: ClassVar[str] = "weights-int8"
     slot: ClassVar[Slot] = Slot.WEIGHTS

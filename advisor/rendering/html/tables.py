@@ -119,7 +119,7 @@ def _limit_cell(rung: ComparedRung, metric: ComparedMetric, comparison: Comparis
     text = quantity(metric.limit, METRICS[metric.metric].unit, trim=True)
     if metric.limit_met is None:
         return text
-    return tag("span", f"{text} {'kept' if metric.limit_met else 'MISSED'}", class_="within" if metric.limit_met else "missed-limit")
+    return tag("span", f"{text} {'met' if metric.limit_met else 'MISSED'}", class_="within" if metric.limit_met else "missed-limit")
 
 
 def quality_table(comparison: Comparison, labels: Sequence[str]) -> Markup | None:

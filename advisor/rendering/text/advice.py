@@ -122,14 +122,14 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
 def binding_words(violation: Violation) -> str:
     """The limit that is missed by the largest factor, with both numbers."""
     info = METRIC_OF[violation.limit]
-    off = "too little" if info.higher_is_better else "too much"
+    side = "low" if info.higher_is_better else "high"
     return (
         f"{info.label} {value_text(violation.predicted, info.unit)}, limit {quantity(violation.bound, info.unit, trim=True)}: "
-        f"{number(violation.ratio)} times {off}"
+        f"{number(violation.ratio)} times too {side}"
     )
 
 
-_REQUEST_LABELS = {"context_tokens": "Context", "concurrency": "Requests at once", "devices": "Devices"}
+_REQUEST_LABELS = {"context_tokens": "Context", "concurrency": "Concurrency", "devices": "Devices"}
 """Fields of the request that are whole numbers rather than limits."""
 
 
@@ -141,7 +141,7 @@ def relaxation_words(relaxation: Relaxation) -> str:
     needed = enough(relaxation.needed, info.unit, up=not info.higher_is_better)
     current = quantity(relaxation.bound, info.unit, trim=True)
     likely = enough(relaxation.likely, info.unit, up=not info.higher_is_better) if relaxation.likely is not None else needed
-    sure = "" if likely == needed else f", or {likely} to keep it with {percent(LIKELY)}"
+    sure = "" if likely == needed else f", or {likely} to meet it with {percent(LIKELY)} probability"
     return f"{info.label} limit from {current} to {needed}{sure}: {_stack(relaxation.candidate)}"
 
 

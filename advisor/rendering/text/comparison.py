@@ -150,7 +150,7 @@ def _verdict(line: ComparedMetric) -> str:
     if line.limit_met is None:
         return _VERDICT_WORDS[line.verdict]
     word = {RangeVerdict.WITHIN: "within, ", RangeVerdict.OUTSIDE: "OUTSIDE, "}.get(line.verdict, "")
-    return f"{word}limit {'kept' if line.limit_met else 'MISSED'}"
+    return f"{word}limit {'met' if line.limit_met else 'MISSED'}"
 
 
 def _gauge(line: ComparedMetric, limits: bool) -> str:
@@ -172,7 +172,7 @@ def contribution_lines(comparison: Comparison, look: Look) -> list[str]:
         if any(cell != ABSENT for pair in cells for cell in pair):
             columns = (Column("pred.", tuple(pair[0] for pair in cells)), Column("meas.", tuple(pair[1] for pair in cells)))
             groups.append(Group(columns, f"{METRICS[metric].label}, %"))
-    title = "What each technique changed, against the rung before it"
+    title = "What each technique changed, compared with the rung before it"
     return [*(look.paint(line, "title") for line in wrap(title, look)), *table(key, groups, look), ""]
 
 
@@ -204,7 +204,7 @@ def summary_lines(comparison: Comparison, look: Look) -> list[str]:
         assert line.limit is not None
         info = METRICS[line.metric]
         value = quantity(line.measured.value, info.unit) if line.measured else "not measured"
-        word = {True: "kept", False: "MISSED", None: "not measured"}[line.limit_met]
+        word = {True: "met", False: "MISSED", None: "not measured"}[line.limit_met]
         text = f"Limit {word}: {info.label} {value}, limit {quantity(line.limit, info.unit, trim=True)}."
         lines += [look.paint(part, "bad" if line.limit_met is False else "good") for part in wrap(text, look)]
     return lines

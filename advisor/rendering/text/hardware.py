@@ -43,9 +43,9 @@ def _facts(hardware: Hardware) -> dict[str, str]:
         "host link": hardware.pcie_bytes_per_s,
     }
     counts = {
-        "compute": hardware.compute_capability,
+        "CUDA arch": hardware.compute_capability,
         "power": f"{hardware.tdp_w:g} W" if hardware.tdp_w else None,
-        "processors": str(hardware.sm_count) if hardware.sm_count else None,
+        "SMs": str(hardware.sm_count) if hardware.sm_count else None,
         "cores": str(hardware.cores) if hardware.cores else None,
         "instructions": ", ".join(hardware.instruction_sets) or None,
         "L2 cache": quantity(hardware.l2_bytes / GIB, "GiB") if hardware.l2_bytes else None,

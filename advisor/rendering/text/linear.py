@@ -48,7 +48,7 @@ def metric_sentence(info: MetricInfo, value: Value, limits: Limits) -> str:
     if limit is not None:
         chance = percent(probability_of_meeting(value, limit, higher_is_better=info.higher_is_better))
         status = _STATUS_WORDS[limit_status(info, value, limits)]
-        parts.append(f"limit {bound_words(info, limit)}, {status}, kept with {chance} probability")
+        parts.append(f"limit {bound_words(info, limit)}, {status}, met with {chance} probability")
     return "; ".join((*parts, f"basis {value.basis.value}")) + "."
 
 
@@ -93,7 +93,7 @@ def _alternative(rank: int, candidate: Candidate) -> str:
     values = ((METRICS[name], getattr(candidate.metrics, name)) for name in _ALTERNATIVE_METRICS)
     figures = "; ".join(f"{info.label} {with_range(value, info.unit)}" for info, value in values if value is not None)
     return (
-        f"Number {rank}, {candidate.id}, {_STATUS[candidate.status]}, all kept with {percent(candidate.probability)} probability: "
+        f"Number {rank}, {candidate.id}, {_STATUS[candidate.status]}, all limits met with {percent(candidate.probability)} probability: "
         f"{', '.join(map(_in_full, candidate.techniques)) or 'the unmodified model'}. {figures}."
     )
 

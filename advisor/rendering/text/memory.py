@@ -29,7 +29,7 @@ def memory_parts(metrics: Metrics) -> tuple[MemorySegment, ...]:
         MemorySegment("weights", weights, "█"),
         MemorySegment("KV cache", cache, "▓"),
         MemorySegment("activations and runtime", max(0.0, total.value - weights - cache), "▒"),
-        MemorySegment("possibly more", total.high - total.value, "░"),
+        MemorySegment("uncertainty", total.high - total.value, "░"),
     )
 
 

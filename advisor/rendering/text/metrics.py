@@ -46,7 +46,7 @@ def metric_lines(metrics: Metrics, limits: Limits, look: Look) -> list[str]:
     if limited:
         columns.append(Column("limit", tuple(_limit(info, limits) for info, _ in rows)))
         columns.append(Column("", statuses, tuple(STATUS_TONES[status] for status in statuses), left=True))
-        columns.append(Column("kept", tuple(_probability_text(info, value, limits) for info, value in rows)))
+        columns.append(Column("met", tuple(_probability_text(info, value, limits) for info, value in rows)))
     columns.append(Column("basis", tuple(value.basis.value for _, value in rows), left=True))
     if limited and look.columns >= _GAUGES_FROM_COLUMNS:
         columns.append(Column("● value, ┃ limit", tuple(limit_gauge(info, value, limits) for info, value in rows), left=True))

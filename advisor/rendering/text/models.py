@@ -77,4 +77,4 @@ def _mixer(layer: Layer) -> str:
         return f"latent attention, {mixer.heads} heads, cache rank {mixer.kv_rank} + {mixer.rope_dim}{sparse}"
     if isinstance(mixer, RecurrentMixer):
         return f"{mixer.kind}, {quantity(mixer.state_bytes / GIB, 'GiB')} of state per sequence"
-    return "no mixer"
+    return "no token mixer"

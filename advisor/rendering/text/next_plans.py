@@ -46,10 +46,10 @@ def _plan_lines(candidate: Candidate, plan_arguments: Sequence[str], look: Look)
     values = candidate.metrics.present()
     names = [name for choices in _METRIC_CHOICES for name in [name for name in choices if name in values][:1]]
     metrics = [f"{METRICS[name].label} {value_text(values[name], METRICS[name].unit)}" for name in names]
-    requirement = "all limits kept" if len(candidate.probabilities) > 1 else "fits in memory"
+    requirement = "meets all limits" if len(candidate.probabilities) > 1 else "fits in memory"
     command = shlex.join(("advisor", "plan", *plan_arguments, f"--choose={candidate.id}", "-o", f"plan-{candidate.id}.yaml"))
     return [
         *wrap(techniques, look, first="  "),
-        *wrap(f"{', '.join(metrics)}; {requirement} with {percent(candidate.probability)}", look, first="    "),
+        *wrap(f"{', '.join(metrics)}; {requirement} with {percent(candidate.probability)} probability", look, first="    "),
         *(look.paint(line, "dim") for line in wrap(command, look, first="    ", rest="      ")),
     ]

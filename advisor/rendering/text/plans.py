@@ -53,7 +53,7 @@ def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
     slots = differing_slots(candidates)
     columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
     columns += [column for head, metric in COLUMNS if (column := _metric_column(head, metric, candidates, tones, look)) is not None]
-    columns.append(Column("kept", tuple(percent(candidate.probability) for candidate in candidates), tones))
+    columns.append(Column("met", tuple(percent(candidate.probability) for candidate in candidates), tones))
     if look.columns >= _IDS_FROM_COLUMNS:
         columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
     return columns
@@ -131,5 +131,5 @@ def _legend(candidates: Sequence[Candidate], shared: Sequence[str], look: Look) 
     used = dict.fromkeys(GLYPHS[candidate.status] for candidate in candidates)
     legend = [f"{glyph} {words[glyph]}" for glyph in used]
     lines = wrap(f"In all of them: {', '.join(shared)}.", look) if shared else []
-    legend.append("kept: probability that all limits are met")
+    legend.append("met: probability that all limits are met")
     return [look.paint(line, "dim") for line in (*lines, *flow([*legend, "~ range wider than 30 % either way"], look))]

@@ -13,7 +13,7 @@ def quality_text(report: QualityReport, *, heads: int = 10, width: int = 80, col
     """Whole-model measures by technique, and the `heads` attention heads with the largest error, worst first."""
     look = Look(width, colour, ascii)
     facts = (
-        f"{report.tokens} tokens of {report.text} in stretches of {report.stretch_tokens}; "
+        f"{report.tokens} tokens of {report.text} in windows of {report.stretch_tokens}; "
         f"the unmodified model has a perplexity of {number(report.perplexity)}"
     )
     lines = [look.paint(line, "title") for line in wrap(f"{report.model}: quality loss of each technique alone", look)]
@@ -42,8 +42,8 @@ def _summary(techniques: Sequence[TechniqueQuality], look: Look) -> list[str]:
 def _no_loss_sentence(technique: TechniqueQuality, report: QualityReport) -> str:
     """Why the zeros of a technique that dropped no token are no measurement of its loss."""
     return (
-        f"{technique.name}: it dropped no token. It reaches {technique.reach_tokens:,} tokens, and stretches have "
-        f"{report.stretch_tokens:,}, so these figures say nothing about its loss; measure a shorter window."
+        f"{technique.name} dropped no token: it attends to {technique.reach_tokens:,} tokens, and the scored windows have "
+        f"{report.stretch_tokens:,}. These figures say nothing about its loss; measure it with a shorter window."
     )
 
 

@@ -193,7 +193,7 @@ def workload_words(workload: Workload) -> str:
     if workload.request_rate_per_s:
         load = f"{number(workload.request_rate_per_s, trim=True)} requests per second"
     if workload.load is Load.BURST:
-        load = f"{workload.concurrency} at once"
+        load = f"a burst of {workload.concurrency}"
     if workload.trace is not None:
         load = f"on average, the {len(workload.trace.requests)} requests of {workload.trace.name}"
     shared = f" ({workload.shared_prefix_tokens} shared)" if workload.shared_prefix_tokens else ""

@@ -55,7 +55,7 @@ def _in_slot(candidate: Candidate, slot: Slot) -> str:
 
 
 def _numbers(first: Candidate, second: Candidate, limits: Limits, *, ranges: bool) -> list[Column]:
-    rows = [("All limits kept", percent(first.probability), "", percent(second.probability), "", "")]
+    rows = [("All limits met", percent(first.probability), "", percent(second.probability), "", "")]
     rows += [
         _row(METRICS[name], _value(first.metrics, name), _value(second.metrics, name), limits, ranges=ranges)
         for name in METRICS

@@ -45,7 +45,7 @@ def slack_words(slack: LimitSlack) -> str:
     word = "of slack" if slack.slack >= 0 else "missing" if info.higher_is_better else "too much"
     amount = f"{quantity(abs(slack.slack), info.unit)} {word}"
     value = with_range(slack.predicted, info.unit)
-    return f"{info.label} {value}; the limit is {bound}{whose}: {amount}, kept with {percent(slack.probability)} probability."
+    return f"{info.label} {value}; the limit is {bound}{whose}: {amount}, met with {percent(slack.probability)} probability."
 
 
 def gain_words(gain: Gain) -> str:
@@ -54,7 +54,7 @@ def gain_words(gain: Gain) -> str:
     bound, step, loosened = (quantity(value, info.unit, trim=True) for value in (gain.bound, gain.step, gain.loosened_to))
     begin = f"{step} {'less' if info.higher_is_better else 'more'} of {info.label}, {bound} to {loosened}, gives"
     before, after = map(percent, gain.probability)
-    chance = "" if before == after else f"; all limits are then kept with {after} probability, now {before}"
+    chance = "" if before == after else f"; all limits are then met with {after} probability, now {before}"
     if gain.changes_nothing:
         return f"{begin} nothing{chance.replace(';', ' but slack:', 1)}."
     plan = f" ({stack_words(gain.chosen)})" if gain.changes_plan else ""

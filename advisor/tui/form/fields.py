@@ -66,7 +66,7 @@ FIELDS = (
         quantity=TOKENS,
         empty="none",
     ),
-    Field(name="concurrency", label="Requests at once", flag="--concurrency", quantity=REQUESTS, empty="1, assumed"),
+    Field(name="concurrency", label="Concurrency", flag="--concurrency", quantity=REQUESTS, empty="1, assumed"),
     Field(name="request_rate", in_question="request_rate_per_s", label="or requests/s", flag="--request-rate", quantity=RATE, empty="none"),
     Field(name="burst", label="or burst of, requests", flag="--burst", quantity=REQUESTS, empty="none"),
     Field(name="load_trace", in_question="trace", label="or trace file", flag="--load-trace", empty="none"),

@@ -318,11 +318,11 @@ def test_a_range_that_crosses_its_limit_is_no_risk_where_the_chance_is_good() ->
 
 def test_nothing_fits_names_the_limit_that_binds_and_what_would_let_a_plan_in() -> None:
     text = advice_text(NOTHING_FITS, width=120)
-    assert "Binding limit  TPOT p95 14.1 ms [12.4, 15.8], limit 10 ms: 1.41 times too much" in text
-    assert "TPOT p95 limit from 10 ms to 14.2 ms, or 15.3 ms to keep it with 90 %: weights-int4" in text, (
+    assert "Binding limit  TPOT p95 14.1 ms [12.4, 15.8], limit 10 ms: 1.41 times too high" in text
+    assert "TPOT p95 limit from 10 ms to 14.2 ms, or 15.3 ms to meet it with 90 % probability: weights-int4" in text, (
         "rounded so that the plan is admitted"
     )
-    assert "Throughput limit from 800 tok/s to 712 tok/s, or 660 tok/s to keep it with 90 %: weights-int8 + kv-paged" in text
+    assert "Throughput limit from 800 tok/s to 712 tok/s, or 660 tok/s to meet it with 90 % probability: weights-int8 + kv-paged" in text
 
 
 def test_plans_differ_in_what_the_table_shows() -> None:
