@@ -9,7 +9,7 @@ ERROR_PAGES: dict[str, str] = {
         "The file is not a table of measurements: it is not CSV, or a column is missing. One row per metric; the message names the columns."
     ),
     "bad-engine": "An engine profile that ships with advisor, or one you wrote, has a wrong or missing field; the message names it.",
-    "bad-group-size": "The rows of a weight matrix cannot be cut into groups of this size. Choose a group size that divides them.",
+    "bad-group-size": "The rows of a weight matrix cannot be divided into groups of this size. Choose a group size that divides them.",
     "bad-hardware": (
         "A hardware file has a wrong or missing field; the message names it. Files are YAML, one device each, a source per figure."
     ),
@@ -24,7 +24,7 @@ ERROR_PAGES: dict[str, str] = {
     "bad-run": "The settings of a run contradict each other; the message names them.",
     "bad-session": (
         "The state file that `advisor --resume` restores cannot be read: it was edited, or a later version wrote it. `advisor` without "
-        "--resume starts afresh and renames that file; saved plans and runs are not in it."
+        "--resume starts without it and renames that file; saved plans and runs are not affected."
     ),
     "bad-trace": (
         "The file given with `--load-trace` is not a table of requests. It is CSV whose first line names its columns, or one JSON object "
@@ -36,8 +36,8 @@ ERROR_PAGES: dict[str, str] = {
         "for no limit."
     ),
     "bad-yaml": (
-        "The file is not YAML as advisor reads it: well-formed, UTF-8, no anchors or aliases, no tags, no key twice, not nested "
-        "deeply. The message has the line."
+        "The file is not YAML as advisor reads it: well-formed, UTF-8, without anchors, aliases, tags or duplicate "
+        "keys, and not deeply nested. The message gives the line."
     ),
     "cancelled": "The work was cancelled before anything was measured; nothing was changed. Start it again at any time.",
     "compiler-not-found": (
@@ -59,7 +59,7 @@ ERROR_PAGES: dict[str, str] = {
     "engine-not-applied": (
         "`advisor apply` runs plans for advisor's own runtime only. A plan for a serving engine is a prediction for that engine."
     ),
-    "engine-not-found": "No serving engine of that name is known. `advisor` is its own runtime; the message lists the others.",
+    "engine-not-found": "No serving engine has that name. `advisor` is its own runtime; the message lists the others.",
     "file-not-found": "The named file does not exist. Paths are relative to the current folder.",
     "hardware-not-found": (
         "No accelerator of that id is known. `advisor hardware` lists every id; `advisor hardware detect` shows this machine."

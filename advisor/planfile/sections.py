@@ -1,6 +1,6 @@
-"""What stands around the decision in a plan file: what was asked, for which model and machine, what is predicted, and why.
+"""The sections of a plan file around the decision: question, model, machine, predictions and reasons.
 
-The text under each field is what `advisor explain` and the schema say.
+`advisor explain` and the JSON Schema show the text under each field.
 """
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -33,7 +33,7 @@ class _Load(PlanPart):
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
     oversubscribe: bool | None = None
-    """Size the cache for the mean length and preempt when it runs out; absent: for all requests at their longest."""
+    """Size the cache for the mean length and preempt requests when it is full; absent: for all requests at their longest."""
     concurrency: Whole | None = None
     """Concurrent requests, or requests of a burst."""
     request_rate_per_s: Positive | None = Field(default=None, description=LIMITS["request_rate_per_s"].description)
@@ -81,7 +81,7 @@ class PlanAlternative(PlanPart):
     id: str
     """The id that a plan file of this stack would have."""
     change: str
-    """Techniques added and removed, or the setting that differs."""
+    """Techniques added and removed, or the option that differs."""
     gives: str | None = None
     """The metric that it improves by most."""
     costs: str | None = None
@@ -110,7 +110,7 @@ class PlanVerdict(PlanPart):
     chances: dict[str, Chance] = Field(default={})
     """Probability that each limit is met, by its name under `limits`."""
     outside: str | None = None
-    """How the setting differs from every measurement that predictions were compared with; absent where it does not."""
+    """How the plan differs from every published measurement that predictions were validated with; absent where it does not."""
     relax: tuple[Relax, ...] = ()
     alternatives: tuple[PlanAlternative, ...] = ()
 

@@ -1,6 +1,6 @@
-"""Every limit that a plan can be asked to keep: the one table from which options, form fields, records and messages are made.
+"""Every limit that a request can set: the one table from which options, form fields, records and messages are made.
 
-To add a limit, add a row, and see that the planner predicts its metric. Nothing else names limits one by one.
+To add a limit, add a row; the planner must predict its metric. No other module lists the limits.
 """
 
 from dataclasses import dataclass
@@ -26,17 +26,17 @@ class LimitInfo:
     file_key: str
     """Key under `limits` in a plan file."""
     description: str
-    """What the schemas of plan files and runs say of it."""
+    """Its description in the schemas of plan files and runs."""
     column: str | None = None
     """Head of the metric's column in the table of plans, where it has one."""
     step: float | None = None
-    """What a marginal gain is computed for, in the metric's unit; `None` for a limit that is not loosened."""
+    """Step by which the limit is loosened for its marginal gain, in the metric's unit; `None` where it is not loosened."""
     alias: str | None = None
     """Another spelling of the option, not shown."""
     is_load: bool = False
-    """Given as part of the load, which has an option and a form field for it already."""
+    """Whether it is part of the load, which has its option and form field."""
     in_goodput: bool = False
-    """Whether a request has to keep it to count in the goodput."""
+    """Whether a served request must meet it to count in the goodput."""
 
     @property
     def parameter(self) -> str:
@@ -45,13 +45,13 @@ class LimitInfo:
 
     @property
     def form_label(self) -> str:
-        """What the form calls it, as in `TTFT max, ms`."""
+        """Label in the form, as `TTFT max, ms`."""
         phrase, bound = self.metric.phrase, "min" if self.metric.higher_is_better else "max"
         return f"{phrase[0].upper()}{phrase[1:]} {bound}, {self.metric.unit}"
 
 
 MEMORY = "memory_gib_per_device"
-"""The one limit that always holds: without a bound, it is the memory of the device."""
+"""The limit that always applies: where a request does not set it, it is the usable memory of the device."""
 
 LIMITS: dict[str, LimitInfo] = {
     limit.name: limit
@@ -87,7 +87,7 @@ LIMITS: dict[str, LimitInfo] = {
             quantity=THROUGHPUT,
             help="Minimum output tokens per second, all requests together",
             file_key="throughput_tok_s",
-            description="Minimum, output tokens, all requests together.",
+            description="Minimum output tokens per second, all requests together.",
             column="tok/s",
             step=1.0,
         ),
@@ -98,7 +98,7 @@ LIMITS: dict[str, LimitInfo] = {
             quantity=RATE,
             help="Requests arriving per second, at random",
             file_key="request_rate_per_s",
-            description="Requests arriving per second; the least that must be served for as long as they come.",
+            description="Requests arriving per second; a plan must sustain this rate.",
             is_load=True,
         ),
         LimitInfo(
@@ -108,7 +108,7 @@ LIMITS: dict[str, LimitInfo] = {
             quantity=GIB,
             help="Maximum memory per device",
             file_key="memory_gib_per_gpu",
-            description="Maximum per device; of the process's memory on a CPU.",
+            description="Maximum memory per device; on a CPU, of the process.",
             column="Mem",
             step=1.0,
         ),
@@ -126,7 +126,7 @@ LIMITS: dict[str, LimitInfo] = {
         ),
     )
 }
-"""By name, in the order in which options, fields and columns stand."""
+"""By name, in the order of options, form fields and columns."""
 
 METRIC_OF: dict[str, MetricInfo] = {name: limit.metric for name, limit in LIMITS.items()}
 """By name of the limit, the metric that it bounds."""

@@ -29,7 +29,7 @@ def _plan_the_demo(tty: Terminal) -> None:
     tty.wait("Which model do you want to run?", "demo")
     tty.press("Enter")
     tty.wait("1 Limits", "No limits were set")
-    for label, text in {"Context, tokens": "256", "Answer, tokens": "32"}.items():
+    for label, text in {"Context, tokens": "256", "Output, tokens": "32"}.items():
         _go_to(tty, label)
         tty.type(text)
         tty.wait(f"{label} >{text}")

@@ -57,7 +57,7 @@ FIELDS = (
     Field(name="profile", label="Profile", flag="--profile", empty="auto", shown=False),
     Field(name="context", in_question="context_tokens", label="Context, tokens", flag="--context", quantity=TOKENS, empty="4k, assumed"),
     Field(name="prompt_tokens", label="Prompt, tokens", flag="--prompt-tokens", quantity=TOKENS, empty="1k, assumed"),
-    Field(name="output_tokens", label="Answer, tokens", flag="--output-tokens", quantity=TOKENS, empty="256, assumed"),
+    Field(name="output_tokens", label="Output, tokens", flag="--output-tokens", quantity=TOKENS, empty="256, assumed"),
     Field(
         name="shared_prefix",
         in_question="shared_prefix_tokens",
