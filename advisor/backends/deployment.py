@@ -62,10 +62,10 @@ class Weights:
     """A name in `advisor.profiles.formats`."""
     group_size: int | None = None
     """Weights per scale along the input dimension; `None` for one scale per output channel or none at all."""
-    kept_kinds: frozenset[str] = frozenset({"embedding", "head"})
-    """Kinds of matrices that are not stored in `format`."""
-    kept_format: str | None = None
-    """Format of those; `None` for the model's own."""
+    unquantised_kinds: frozenset[str] = frozenset({"embedding", "head"})
+    """Kinds of matrices that are stored in `unquantised_format` instead of `format`."""
+    unquantised_format: str | None = None
+    """Format of `unquantised_kinds`; `None` for the model's own."""
 
 
 @dataclass(frozen=True, slots=True)

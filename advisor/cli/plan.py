@@ -133,6 +133,7 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
     from advisor.planfile.from_advice import with_plan_ids
     from advisor.planfile.store import save_plan
     from advisor.planfile.yaml import plan_record, to_yaml
+    from advisor.planning.advice import Status
 
     shown = with_plan_ids(advice, plan)
     to_stdout = file == Path("-")
@@ -144,7 +145,7 @@ def _answer(advice: "Advice", plan: "PlanFile", file: Path | None, output: Outpu
     finally:
         if file is not None and not to_stdout:
             output.note(f"saved {file}" if save_plan(plan, file) else f"{file} already has this content; not written again")
-    if plan.verdict.status == "misses":
+    if advice.chosen.status is Status.INFEASIBLE:
         raise no_plan(advice)
     return ExitCode.OK
 

@@ -40,7 +40,9 @@ def apply_of(candidate: Candidate) -> decision.Apply:
         engine=decision.Engine(name=deployment.engine),
         parallel=decision.ParallelChoice(**dataclasses.asdict(deployment.parallel)),
         weights=decision.WeightsChoice(
-            dtype=deployment.weights.format, group_size=deployment.weights.group_size, keep=tuple(sorted(deployment.weights.kept_kinds))
+            dtype=deployment.weights.format,
+            group_size=deployment.weights.group_size,
+            keep=tuple(sorted(deployment.weights.unquantised_kinds)),
         ),
         attention=_section(decision.AttentionChoice, deployment.attention, pattern=_pattern_choice(deployment.attention.pattern)),
         kv_cache=_section(decision.CacheChoice, deployment.kv),
@@ -59,7 +61,9 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
     chosen = plan.apply
     return Deployment(
         model=model,
-        weights=Weights(format=chosen.weights.dtype, group_size=chosen.weights.group_size, kept_kinds=frozenset(chosen.weights.keep)),
+        weights=Weights(
+            format=chosen.weights.dtype, group_size=chosen.weights.group_size, unquantised_kinds=frozenset(chosen.weights.keep)
+        ),
         attention=_record(Attention, chosen.attention, "attention", pattern=_pattern(chosen.attention.pattern)),
         kv=_record(KvCache, chosen.kv_cache, "kv_cache"),
         decoding=_decoding(chosen.speculative),

@@ -17,7 +17,7 @@ class Trial(Frozen):
     """Whether inputs and outputs of the experts have buffers that stay allocated."""
     peers_gib: float = Field(default=0, ge=0)
     """Buffers of collectives, in GiB on each device of a tensor-parallel group."""
-    beside_share: bool = False
+    outside_memory_share: bool = Field(default=False, alias="beside_share")
     """The run's memory is outside `memory_share`, not part of it."""
     source: str
     """The engine's code or documentation."""

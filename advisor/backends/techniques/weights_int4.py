@@ -43,7 +43,7 @@ class WeightsInt4(Technique):
 
     def change(self, weights: Weights, /) -> Weights:
         """Weights in int4 groups."""
-        unquantised = weights.kept_kinds - ({"head"} if self.head else set())
+        unquantised = weights.unquantised_kinds - ({"head"} if self.head else set())
         return Weights("int4", self.group_size, unquantised)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:

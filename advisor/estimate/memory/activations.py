@@ -20,7 +20,11 @@ def activation_bytes(deployment: Deployment, workload: Workload, engine: EngineP
     An engine that reserves memory by a trial step at start-up (vLLM's profile run) reserves that step's, whatever the workload.
     """
     if engine.trial is not None:
-        return 0.0 if engine.trial.beside_share else trial_bytes(deployment, engine.trial, most_step_tokens(deployment, workload, engine))
+        return (
+            0.0
+            if engine.trial.outside_memory_share
+            else trial_bytes(deployment, engine.trial, most_step_tokens(deployment, workload, engine))
+        )
     tokens = min(workload.prompt_tokens, most_step_tokens(deployment, workload, engine)) + sequences
     model, ranks = deployment.model, deployment.parallel.tensor
     hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * structure_of(model).widest / ranks)

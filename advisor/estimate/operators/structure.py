@@ -73,8 +73,8 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
     native = "bf16" if matrix.kind in structure_of(model).unquantised_kinds or matrix.kind in ("embedding", "head") else model.weight_format
     if deployment.weights.format == model.weight_format:
         return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
-    if matrix.kind in deployment.weights.kept_kinds:
-        return deployment.weights.kept_format or native
+    if matrix.kind in deployment.weights.unquantised_kinds:
+        return deployment.weights.unquantised_format or native
     group = deployment.weights.group_size
     return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format
 

@@ -65,13 +65,17 @@ def fit_words(total: Value, budget_gib: float) -> str:
 
 
 def _bar(parts: tuple[MemorySegment, ...], budget: float, whole: float, look: Look) -> str:
+    """The parts side by side, `whole` GiB in all columns, with a mark at the budget; sizes beyond either end are cut off."""
     cells = max(_LEAST_CELLS, look.columns - 1)
+
+    def cell_of(gib: float) -> int:
+        return round(min(1.0, max(0.0, gib / whole)) * cells)
+
     line = ["·"] * cells
     filled = 0.0
     for part in parts:
-        begin = round(filled / whole * cells)
+        begin, end = cell_of(filled), cell_of(filled + part.gib)
+        line[begin:end] = part.glyph * (end - begin)
         filled += part.gib
-        for cell in range(begin, min(cells, round(filled / whole * cells))):
-            line[cell] = part.glyph
-    line.insert(min(cells, max(0, round(budget / whole * cells))), "┃")
+    line.insert(cell_of(budget), "┃")
     return "".join(line)[: look.columns]

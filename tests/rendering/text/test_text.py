@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import Deployment, baseline
@@ -382,6 +382,13 @@ def test_no_run_is_too_odd_to_show(width: int, rungs: list[Rung], limits: Limits
 
 
 @given(width=st.integers(20, 200), metrics=any_metrics, limits=any_limits, status=st.sampled_from(list(Status)), empty=st.booleans())
+@example(
+    width=80,
+    metrics=Metrics(weights_gib=Value.exact(-1e300), peak_memory_gib=Value.exact(1.0)),
+    limits=Limits(),
+    status=Status.MEETS,
+    empty=False,
+)
 def test_no_advice_is_too_odd_to_show(width: int, metrics: Metrics, limits: Limits, status: Status, empty: bool) -> None:
     chosen = replace(BEST, metrics=metrics, status=status)
     request = FITS.request.model_copy(update={"limits": limits})
