@@ -1,13 +1,14 @@
 """Tiny random models and sessions for the runtime's tests."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn.attention import flex_attention
 
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.attention.step import SequenceInput
@@ -19,6 +20,14 @@ from tests.backends.sessions import with_settings
 Tokens = list[tuple[int, ...]]
 BLOCK = 4
 """Tokens of a block where a test counts blocks."""
+
+
+@pytest.fixture
+def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run flex_attention uncompiled: compiling takes seconds a shape, and `tests/kernels/attention/test_flex.py` does it."""
+    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 @pytest.fixture(scope="session")

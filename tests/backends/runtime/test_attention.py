@@ -4,7 +4,6 @@ import random
 
 import pytest
 import torch
-from torch.nn.attention import flex_attention
 
 from advisor.backends.runtime.attention.probe import attention_layer_callable
 from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
@@ -15,12 +14,7 @@ from advisor.backends.runtime.model.attention_hook import Options
 from advisor.kernels.attention.paged_attention import reference
 from advisor.profiles.errors import AdvisorError
 
-
-@pytest.fixture(autouse=True)
-def _flex_as_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compiling takes seconds for each shape: `tests/kernels/test_flex.py` does it once."""
-    monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
-    monkeypatch.setattr("advisor.backends.runtime.attention.exact.compiled", lambda _: flex_attention.flex_attention)
+pytestmark = pytest.mark.usefixtures("uncompiled_flex")
 
 
 def filled_pool(

@@ -69,13 +69,15 @@ class Autotuner:
     """Remembers the fastest implementation for each shape. Measures only within `tuning`, so that no request waits for it."""
 
     clock: Callable[[], float] = time.perf_counter
+    candidates: Callable[[Call], Mapping[str, Implementation]] = implementations
+    """The implementations to choose from, by name, for a call."""
     choices: dict[ShapeClass, TunedChoice] = field(default_factory=dict)
     _until: float = -inf
     _nearest: dict[ShapeClass, str] = field(default_factory=dict)
 
     def compute(self, call: Call) -> Tensor:
         """Compute the call by the fastest implementation for its shape, or for the nearest shape that was measured."""
-        available = implementations(call)
+        available = self.candidates(call)
         if len(available) == 1:
             return next(iter(available.values()))(call)
         shape = shape_class_of(call)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -84,15 +85,15 @@ def sdpa(call: Call) -> Tensor:
     return kernel.fused(call.query, keys[:, :, :width], values[:, :, :width], None, scale=call.scale)
 
 
-def flex(call: Call) -> Tensor:
-    """torch's flex_attention, compiled; supports the calls that `can_flex` accepts."""
+def flex(call: Call, kernel: Callable[..., Any] | None = None) -> Tensor:
+    """torch's flex_attention as `kernel`, by default compiled; supports the calls that `can_flex` accepts."""
     assert call.bounds is not None, "can_flex was checked before"
     device = call.query.device.type
     query, (keys, values), bounds = call.query, (batch.scaled() for batch in call.cached), call.bounds()
     if device != "cuda":
         query, keys, values, bounds = _grown(query, keys, values, bounds, call.most)
     mask = over_rows(bounds, keys.shape[2])
-    out = attend(query, keys, values, mask, scale=call.scale, softcap=call.softcap, sinks=call.sinks, run=compiled(device))
+    out = attend(query, keys, values, mask, scale=call.scale, softcap=call.softcap, sinks=call.sinks, run=kernel or compiled(device))
     return out[: call.query.shape[0], : call.query.shape[1]]
 
 
