@@ -46,7 +46,7 @@ def apply_plan(
             device="cuda" if detected_hardware(prepared.detected).kind == "gpu" else "cpu",
         ),
         out,
-        _prefix_with_rung(on_event),
+        prefix_with_rung(on_event),
         cancel=cancel,
     )
 
@@ -66,7 +66,7 @@ def environment_of(detected: Detected, profile: str | None) -> Environment:
     )
 
 
-def _prefix_with_rung(on_event: OnEvent) -> Callable[[str, Event], None]:
+def prefix_with_rung(on_event: OnEvent) -> Callable[[str, Event], None]:
     """Pass events on with the rung's name in front of its steps and failures."""
 
     def forward(rung: str, event: Event) -> None:

@@ -168,8 +168,8 @@ def predicted_rungs(
     return tuple(rungs)
 
 
-def check_disk(out: Path) -> None:
-    """Create the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` with less than `DISK_BYTES` free."""
+def check_disk(out: Path, *, needed_bytes: int = DISK_BYTES) -> None:
+    """Create the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` with less than `needed_bytes` free."""
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -182,10 +182,10 @@ def check_disk(out: Path) -> None:
             action=ErrorAction.CHOOSE,
         ) from error
     free = shutil.disk_usage(out).free
-    if free < DISK_BYTES:
+    if free < needed_bytes:
         raise AdvisorError(
             "disk-full",
-            f"{out} has {free / 2**20:.0f} MiB free, a run needs about {DISK_BYTES / 2**20:.0f}",
+            f"{out} has {free / 2**20:.0f} MiB free, a run needs about {needed_bytes / 2**20:.0f}",
             help=("choose another folder with --out DIR",),
             field="out",
             action=ErrorAction.CHOOSE,

@@ -4,11 +4,14 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.paths import set_folders
+
+if TYPE_CHECKING:
+    from advisor.cli.main import OpenTerminalInterface
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,8 @@ class Ended:
 
     @property
     def error(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.err.strip().splitlines()[-1])["error"]
-        return found
+        error: dict[str, Any] = json.loads(self.err.strip().splitlines()[-1])["error"]
+        return error
 
 
 Advisor = Callable[..., Ended]
@@ -43,9 +46,9 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
 def advisor(capsys: pytest.CaptureFixture[str]) -> Advisor:
     from advisor.cli.main import main
 
-    def run(*words: object) -> Ended:
+    def run(*words: object, open_interface: "OpenTerminalInterface | None" = None) -> Ended:
         capsys.readouterr()
-        code = main([str(word) for word in words])
+        code = main([str(word) for word in words], open_interface=open_interface)
         streams = capsys.readouterr()
         return Ended(code, streams.out, streams.err)
 

@@ -1,21 +1,24 @@
-import dataclasses
+import io
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from advisor.backends.measure.ladder import Ladder
 from advisor.backends.processes.events import Failed
+from advisor.cli.progress import ProgressLines
 from advisor.planfile.store import read_plan
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.metrics import Basis, Value
 from advisor.profiles.run import Run as RunFile
 from advisor.profiles.run import Rung, RungStatus
-from advisor.running.apply import environment_of
-from advisor.running.preflight import prepare_run
+from advisor.running.apply import environment_of, prefix_with_rung
+from advisor.running.preflight import check_disk, prepare_run
 
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
 ZOO = Path(__file__).parents[2] / "advisor" / "backends" / "zoo"
@@ -54,7 +57,7 @@ def damaged(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "damaged"))
 
 
-def test_truncated_weights_are_told_before_anything_runs(advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
+def test_truncated_weights_are_an_error_before_anything_runs(advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path) -> None:
     folder = damaged(tiny_model_folder, tmp_path)
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:20_000])
@@ -72,20 +75,19 @@ def test_another_model_is_refused(advisor: Run, planned: Path, tiny_model_folder
     assert (ended.error["code"], ended.code) == ("plan-stale", ExitCode.STALE)
 
 
-def test_a_model_folder_that_has_gone_is_missing(advisor: Run, planned: Path, tmp_path: Path) -> None:
+def test_a_model_folder_that_does_not_exist_is_an_error(advisor: Run, planned: Path, tmp_path: Path) -> None:
     ended = advisor("apply", planned, "--model", tmp_path / "gone", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("model-not-found", ExitCode.MISSING)
 
 
-def test_too_little_disk_is_told_before_anything_runs(advisor: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = dataclasses.make_dataclass("Usage", ["total", "used", "free"])
-    monkeypatch.setattr("advisor.running.preflight.shutil.disk_usage", lambda path: usage(1, 1, 2**20))
-    ended = advisor("apply", planned, "--out", tmp_path / "out", "--error-format", "json")
-    assert (ended.error["code"], ended.code) == ("disk-full", ExitCode.FAILED)
-    assert "--out" in ended.error["help"][0]
+def test_too_little_disk_space_is_an_error_with_the_space_that_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(AdvisorError, match=r"MiB free, a run needs about 1099511627776$") as caught:
+        check_disk(tmp_path / "out", needed_bytes=2**60)
+    assert (caught.value.code, caught.value.exit_code) == ("disk-full", ExitCode.FAILED)
+    assert "--out" in caught.value.help[0]
 
 
-def test_a_folder_that_may_not_be_written_is_told(advisor: Run, planned: Path, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_created_is_an_error(advisor: Run, planned: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     ended = advisor("apply", planned, "--out", tmp_path / "file" / "out", "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("not-writable", ExitCode.FAILED)
@@ -139,7 +141,7 @@ def test_a_finished_run_is_shown_again_and_nothing_is_measured(advisor: Run, pla
     ("status", "problem"),
     [(RungStatus.OUT_OF_MEMORY, "ran out of memory at 512 MiB"), (RungStatus.FAILED, "the process was killed by SIGKILL")],
 )
-def test_a_rung_that_died_is_one_error_and_the_others_are_shown(advisor: Run, tmp_path: Path, status: RungStatus, problem: str) -> None:
+def test_a_failed_rung_is_a_single_error_and_the_others_are_shown(advisor: Run, tmp_path: Path, status: RungStatus, problem: str) -> None:
     ended = advisor("compare", canned_run(tmp_path / "out", status=status, error=problem, measured=None))
     assert ended.code == ExitCode.DIED
     assert "baseline" in ended.out
@@ -154,21 +156,16 @@ def test_a_missed_limit_is_exit_code_5_with_both_numbers(advisor: Run, tmp_path:
     assert "note: tpot_ms_p95: measured 18.8 ms, limit 18" in ended.err
 
 
-def test_a_run_that_is_stopped_says_so_once(advisor: Run, planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*words: object, **options: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("advisor.service.apply", stopped)
-    ended = advisor("apply", planned)
-    assert (ended.code, ended.err.strip()) == (ExitCode.INTERRUPTED, "error[interrupted]: stopped by Ctrl-C")
-
-
-def test_a_time_limit_has_its_exit_code(advisor: Run, planned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*words: object, **options: object) -> None:
-        raise AdvisorError("timed-out", "took longer than 240 s", exit_code=ExitCode.TIMED_OUT)
-
-    monkeypatch.setattr("advisor.service.apply", slow)
-    assert advisor("apply", planned).code == ExitCode.TIMED_OUT
+def test_a_run_that_is_stopped_says_so_once_after_the_name_of_its_folder(planned: Path, tmp_path: Path) -> None:
+    words = (sys.executable, "-m", "advisor", "apply", planned, "--out", tmp_path / "out")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+        assert child.stderr is not None
+        assert f"writing to {tmp_path / 'out'};" in child.stderr.readline()
+        child.send_signal(signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    assert (child.returncode, out) == (ExitCode.INTERRUPTED, "")
+    assert [line for line in err.splitlines() if line.startswith("error[")] == ["error[interrupted]: stopped by Ctrl-C"]
+    assert "Traceback" not in err
 
 
 @pytest.mark.slow
@@ -205,7 +202,7 @@ def without_tokenizer(folder: Path) -> None:
         (without_tokenizer, "tokenizer-not-found"),
     ],
 )
-def test_a_tokenizer_that_does_not_fit_is_told_before_anything_runs(
+def test_an_unusable_tokenizer_is_an_error_before_anything_runs(
     advisor: Run, planned: Path, tiny_model_folder: Path, tmp_path: Path, damage: Callable[[Path], None], code: str
 ) -> None:
     folder = damaged(tiny_model_folder, tmp_path)
@@ -228,33 +225,19 @@ def drafted(advisor: Run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("given", [False, True], ids=["the plan's own folder", "a copy elsewhere"])
-def test_the_draft_of_the_plan_goes_with_the_model_wherever_that_lies(
-    advisor: Run, drafted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: bool
-) -> None:
-    asked: list[Ladder] = []
-
-    def stop(ladder: Ladder, *words: object, **options: object) -> None:
-        asked.append(ladder)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("advisor.running.apply.run_ladder", stop)
-    words = ("--model", shutil.copytree(ZOO / "target", tmp_path / "elsewhere")) if given else ()
-    assert advisor("apply", drafted, *words, "--out", tmp_path / "out").code == ExitCode.INTERRUPTED
-    assert (asked[0].model, asked[0].draft_folder) == ("demo", ZOO / "draft")
+def test_the_draft_model_of_the_plan_is_found_in_whichever_folder_the_model_is(drafted: Path, tmp_path: Path, given: bool) -> None:
+    folder = Path(shutil.copytree(ZOO / "target", tmp_path / "elsewhere")) if given else None
+    prepared = prepare_run(read_plan(drafted), model_folder=folder)
+    assert (prepared.model.id, prepared.model_folder, prepared.draft_folder) == ("demo", folder or ZOO / "target", ZOO / "draft")
 
 
-def test_a_rung_that_fails_is_named_at_once(advisor: Run, planned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(ladder: Ladder, out: Path, on_event: Callable[[str, Failed], None], **options: object) -> None:
-        on_event("kv-int8", Failed(code="child-died", message="the child process was killed by SIGKILL"))
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("advisor.running.apply.run_ladder", fail)
-    ended = advisor("apply", planned, "--out", tmp_path / "out")
-    assert f"writing to {tmp_path / 'out'}" in ended.err, "known also when the run is stopped"
-    assert "failed: kv-int8: the child process was killed by SIGKILL" in ended.err
+def test_a_rung_that_fails_is_named_in_the_line_about_it() -> None:
+    stream = io.StringIO()
+    prefix_with_rung(ProgressLines(stream=stream))("kv-int8", Failed(code="child-died", message="the child process was killed by SIGKILL"))
+    assert stream.getvalue() == "failed: kv-int8: the child process was killed by SIGKILL\n"
 
 
-def test_a_draft_of_another_vocabulary_is_told_before_anything_runs(advisor: Run, drafted: Path, tiny_model_folder: Path) -> None:
+def test_a_draft_of_another_vocabulary_is_an_error_before_anything_runs(advisor: Run, drafted: Path, tiny_model_folder: Path) -> None:
     text = drafted.read_text(encoding="utf-8")
     assert "draft_folder" not in text, "a shipped draft is found by its name"
     method = "    method: draft\n"

@@ -126,18 +126,17 @@ def test_errors_are_json_when_the_environment_says_so(advisor: Callable[..., Any
     assert advisor("plam").error["code"] == "usage"
 
 
-def fail_with(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def fail(*words: object) -> None:
+def failing_with(error: BaseException) -> Callable[..., int]:
+    """A terminal interface that raises `error` when it is opened, as any command might."""
+
+    def fail(**options: object) -> int:
         raise error
 
-    monkeypatch.setattr("advisor.cli.doctor.examine", fail)
+    return fail
 
 
-def test_a_fault_of_our_own_is_logged_and_no_trace_is_shown(
-    advisor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, own_folders: Path
-) -> None:
-    fail_with(monkeypatch, ZeroDivisionError("seven by\nnothing"))
-    ended = advisor("doctor")
+def test_an_internal_error_is_logged_and_no_trace_is_shown(advisor: Callable[..., Any], own_folders: Path) -> None:
+    ended = advisor(open_interface=failing_with(ZeroDivisionError("seven by\nnothing")))
     assert (ended.code, ended.out) == (ExitCode.FAILED, "")
     assert ended.err.startswith("error[internal]: a fault in advisor itself: ZeroDivisionError: seven by nothing\n")
     assert "Traceback" not in ended.err
@@ -146,12 +145,13 @@ def test_a_fault_of_our_own_is_logged_and_no_trace_is_shown(
     assert "ZeroDivisionError: seven by" in log.read_text(encoding="utf-8")
 
 
-def test_a_fault_that_cannot_be_logged_is_still_told(advisor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_internal_error_that_cannot_be_logged_is_still_reported(
+    advisor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("XDG_STATE_HOME", str(blocked))
-    fail_with(monkeypatch, ZeroDivisionError("seven"))
-    ended = advisor("doctor")
+    ended = advisor(open_interface=failing_with(ZeroDivisionError("seven")))
     assert ended.code == ExitCode.FAILED
     assert "could not be saved" in ended.err
     assert "ZeroDivisionError: seven" in ended.err
@@ -172,20 +172,18 @@ def test_a_fault_that_cannot_be_logged_is_still_told(advisor: Callable[..., Any]
 def test_failures_have_their_exit_codes(
     advisor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, error: BaseException, code: ExitCode, word: str
 ) -> None:
-    fail_with(monkeypatch, error)
-    ended = advisor("doctor")
+    ended = advisor(open_interface=failing_with(error))
     assert ended.code == code
     assert f"error[{word}]" in ended.err
 
 
 def waiting_child() -> "subprocess.Popen[str]":
-    """A command that says it has begun and then waits."""
+    """A command line whose interface prints that it has begun and then waits."""
     code = (
-        "import time, sys, advisor.cli.doctor\n"
-        "def wait():\n    print('begun', flush=True)\n"
+        "import time, sys\n"
+        "def wait(**options):\n    print('begun', flush=True)\n"
         "    try:\n        time.sleep(30)\n    finally:\n        print('cleaned up', flush=True)\n"
-        "advisor.cli.doctor.examine = wait\n"
-        "from advisor.cli.main import main\nsys.exit(main(['doctor']))"
+        "from advisor.cli.main import main\nsys.exit(main([], open_interface=wait))"
     )
     return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
