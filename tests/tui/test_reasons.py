@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from dataclasses import replace
 
 import pytest
 from textual.widgets import OptionList
 
 from advisor.sensitivity.counterfactual import Change, ChangeKind
+from advisor.sensitivity.findings import Finding
 from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.suggestions import with_change, with_gain
 from advisor.tui.form.values import FormValues
@@ -108,6 +110,30 @@ def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
             await pilot.press("u")
             await settled(pilot)
             assert app.store.state.values == LIMITED
+
+    asyncio.run(drive())
+
+
+@pytest.mark.parametrize(("changes_something", "typed"), [(True, "1.1"), (False, "20")])
+def test_enter_on_a_limit_moves_it_by_its_step_where_that_changes_something(changes_something: bool, typed: str) -> None:
+    class OneGain(CannedClient):
+        def findings(self, *args):  # type: ignore[no-untyped-def]
+            for finding in super().findings(*args):
+                if isinstance(finding.result, Gain):
+                    gain = replace(finding.result, limit="tpot_ms_p95")
+                    finding = Finding("tpot_ms_p95", gain if changes_something else replace(gain, changes=(), changes_plan=False))
+                yield finding
+
+    async def drive() -> None:
+        app = an_app(QUESTION, client=OneGain())
+        async with driven(app) as pilot:
+            await pilot.press("escape", "3")
+            await settled(pilot)
+            app.screen.query_one(WhyPanel).topic = "tpot_ms_p95"
+            await pilot.press("enter")
+            await settled(pilot)
+            assert app.store.state.values.text("tpot_ms") == typed
+            assert message_of(app).startswith("More of this limit changes nothing.") is not changes_something
 
     asyncio.run(drive())
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from textual.worker import get_current_worker
 
@@ -13,6 +13,7 @@ from advisor.tui.screens.technique import ChangedQuestion, TechniqueScreen
 if TYPE_CHECKING:
     from advisor.planning.advice import Advice
     from advisor.sensitivity.findings import Finding
+    from advisor.sensitivity.marginal_gain import Gain
     from advisor.tui.workers.planning_client import Planned
 
 FULL_DEVICE = "The device has no more memory than this; m chooses another machine."
@@ -59,11 +60,11 @@ class ReasonActions:
         if change is not None:
             self._question.change(change.values, CHANGED)
 
-    def _take_gain(self, gains: "Sequence[Any]") -> None:
+    def _take_gain(self, gains: "Sequence[Gain]") -> None:
         from advisor.tui.form.suggestions import with_gain
 
         values = with_gain(self._question.values, gains[-1])
-        if gains[-1].is_nothing:
+        if gains[-1].changes_nothing:
             self._view.say("More of this limit changes nothing.")
         elif values is None:
             self._view.say(FULL_DEVICE)
