@@ -1,1 +1,1 @@
-"""Acts: techniques, the runtime, measuring. Knows nothing of planning or screens."""
+"""Techniques, the runtime that executes them, and measurement."""

@@ -1,4 +1,4 @@
-"""Whether other processes use this machine's processors, and how the threads of ours should wait for each other then."""
+"""Whether other processes use this machine's processors, and the OpenMP wait policy that suits."""
 
 import os
 import time
@@ -17,7 +17,7 @@ PASSIVE = "PASSIVE"
 def processors_busy(usable_cores: int, ticks: Callable[[], int | None] | None = None) -> bool:
     """Whether other processes use more than `BUSY_SHARE` of `usable_cores` while this one sleeps for `WATCH_S`.
 
-    `ticks` counts as `busy_ticks` does. `False` where the system does not count.
+    `ticks` counts as `busy_ticks` does. `False` where the system does not report them.
     """
     ticks = ticks or busy_ticks
     before = ticks()
@@ -29,10 +29,10 @@ def processors_busy(usable_cores: int, ticks: Callable[[], int | None] | None = 
 
 
 def wait_policy(environ: Mapping[str, str], usable_cores: int, ticks: Callable[[], int | None] | None = None) -> dict[str, str]:
-    """What to add to the environment of a process that computes: `OMP_WAIT_POLICY=PASSIVE` where processors are shared.
+    """Environment variables for a process that computes: `OMP_WAIT_POLICY=PASSIVE` where processors are shared.
 
     OpenMP threads that spin while they wait make small products up to three times faster on an idle machine, and fifty times slower
-    on a busy one, where they take the processor from the thread that they wait for. A policy in `environ` is left as it is.
+    on a busy one, where they take the processor from the thread that they wait for. A policy in `environ` is not changed.
     """
     if WAIT_POLICY in environ or not processors_busy(usable_cores, ticks):
         return {}
@@ -40,7 +40,7 @@ def wait_policy(environ: Mapping[str, str], usable_cores: int, ticks: Callable[[
 
 
 def busy_ticks() -> int | None:
-    """Clock ticks that all processors together have spent on work since boot; `None` where the system does not count."""
+    """Clock ticks that all processors together have been busy since boot; `None` where the system does not report them."""
     try:
         fields = [int(word) for word in file_text(host_root() / "proc/stat").split("\n", 1)[0].split()[1:]]
         user, nice, system, _idle, _wait, irq, soft_irq, *_ = fields

@@ -1,4 +1,4 @@
-"""Linears that read the same input, as one: q, k and v, or gate and up, in one product. Loads torch."""
+"""Fuses linears of the same input into one product: q, k and v, or gate and up. Loads torch."""
 
 import copy
 from collections.abc import Sequence
@@ -10,43 +10,43 @@ from torch import nn
 from advisor.backends.model.quantised_linear import QuantisedLinear
 
 
-def joined(linears: Sequence[nn.Module]) -> nn.Module:
-    """One linear whose output is those of `linears` side by side, [.., sum of N]; their weights become views of its memory.
+def fused_linear(linears: Sequence[nn.Module]) -> nn.Module:
+    """One linear whose output is the concatenation of those of `linears`, [.., sum of N]; their weights become views of its memory.
 
-    Takes plain `nn.Linear`s, or quantised ones of one kind and group size, all of one width, type and device. Both sides stay usable;
-    move or convert the model before, because that gives every view memory of its own. Raises `ValueError` for any others.
+    Takes `nn.Linear`s, or quantised ones of one kind and group size, all of one width, type and device. Both can be used afterwards;
+    move or convert the model before, because that gives every view memory of its own. Raises `ValueError` for other linears.
     """
     if len(linears) < 2 or len({_kind(linear) for linear in linears}) != 1:
         given = ", ".join(map(repr, linears)) or "none"
-        raise ValueError(f"joined takes two or more linears of one kind, width, type and device; got {given}")
+        raise ValueError(f"fused_linear takes two or more linears of one kind, width, type and device; got {given}")
     if all(type(linear) is nn.Linear for linear in linears):
-        return _join_plain([linear for linear in linears if isinstance(linear, nn.Linear)])
+        return _fuse_plain([linear for linear in linears if isinstance(linear, nn.Linear)])
     if all(isinstance(linear, QuantisedLinear) for linear in linears):
-        return _join_quantised([linear for linear in linears if isinstance(linear, QuantisedLinear)])
-    raise ValueError(f"joined takes nn.Linear and quantised linears; got {type(linears[0]).__name__}")
+        return _fuse_quantised([linear for linear in linears if isinstance(linear, QuantisedLinear)])
+    raise ValueError(f"fused_linear takes nn.Linear and quantised linears; got {type(linears[0]).__name__}")
 
 
 def _kind(linear: nn.Module) -> tuple[object, ...]:
-    """What linears must share to be joined."""
+    """The properties that fused linears must have in common."""
     weights = [linear.weight] if isinstance(linear, nn.Linear) else linear.buffers()
     tensors = ((weight.dtype, weight.device) for weight in weights)
     return (type(linear), getattr(linear, "in_features", None), getattr(linear, "group_size", None), *tensors)
 
 
-def _join_plain(linears: list[nn.Linear]) -> nn.Linear:
+def _fuse_plain(linears: list[nn.Linear]) -> nn.Linear:
     weight = torch.cat([linear.weight.detach() for linear in linears])
     whole = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta", dtype=weight.dtype)
     whole.weight = nn.Parameter(weight, requires_grad=False)
-    whole.register_parameter("bias", _join_biases(linears))
+    whole.register_parameter("bias", _fuse_biases(linears))
     for linear, view in zip(linears, torch.split(weight, [linear.out_features for linear in linears]), strict=True):
         linear.weight = nn.Parameter(view, requires_grad=False)
     return whole.train(linears[0].training)
 
 
-def _join_quantised(linears: list[QuantisedLinear]) -> QuantisedLinear:
+def _fuse_quantised(linears: list[QuantisedLinear]) -> QuantisedLinear:
     whole = copy.deepcopy(linears[0])
     whole.out_features = sum(linear.out_features for linear in linears)
-    whole.bias = _join_biases(linears)
+    whole.bias = _fuse_biases(linears)
     starts = list(accumulate((linear.channels for linear in linears), initial=0))
     whole.real_channels = _merged([(at + a, at + b) for at, linear in zip(starts, linears, strict=False) for a, b in linear.real_channels])
     for name, dimension in whole.channel_dimensions.items():
@@ -58,7 +58,7 @@ def _join_quantised(linears: list[QuantisedLinear]) -> QuantisedLinear:
 
 
 def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Ascending ranges, those that touch made one."""
+    """Ascending ranges, adjacent ones merged."""
     merged: list[tuple[int, int]] = []
     for start, stop in ranges:
         if merged and merged[-1][1] == start:
@@ -68,8 +68,8 @@ def _merged(ranges: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
     return tuple(merged)
 
 
-def _join_biases(linears: Sequence[nn.Linear | QuantisedLinear]) -> nn.Parameter | None:
-    """The biases side by side, zeros for linears without one; `None` when none has one."""
+def _fuse_biases(linears: Sequence[nn.Linear | QuantisedLinear]) -> nn.Parameter | None:
+    """The biases concatenated, zeros for linears without one; `None` where none has one."""
     like = next((linear.bias for linear in linears if linear.bias is not None), None)
     if like is None:
         return None

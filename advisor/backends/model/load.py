@@ -26,7 +26,7 @@ def load_session(
     """Load the model in `folder` onto `device`, in the format of its checkpoint, with eager attention and plain decoding.
 
     Raises `AdvisorError`: `model-not-found`, `model-config`, `tokenizer-not-found`, `tokenizer-mismatch`, `weights-truncated`
-    and what else `weights_on_disk` says, `model-unsupported`, `context-too-long`, `out-of-memory`.
+    and those of `weights_on_disk`, `model-unsupported`, `context-too-long`, `out-of-memory`.
     """
     weights_bytes = check_folder(folder, max_tokens)
     tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(read_model_config(folder)))
@@ -44,7 +44,7 @@ def load_session(
 
 
 def check_folder(folder: Path, max_tokens: int) -> int:
-    """Bytes of the weights in `folder`, after every check that needs no library. Raises `AdvisorError` as `load_session` does."""
+    """Check a model folder without torch; returns the bytes of its weights. Raises `AdvisorError` as `load_session` does."""
     check_context(read_model_config(folder), max_tokens)
     return weights_on_disk(folder).total_bytes
 
@@ -84,7 +84,7 @@ def load_draft(session: LoadedModel) -> Any:
 
 
 def check_draft(folder: Path, draft_folder: Path) -> int:
-    """Bytes of the weights of a draft that has the vocabulary of the model in `folder`, found without any library.
+    """Check, without loading torch, that a draft has the vocabulary of the model in `folder`; returns the bytes of its weights.
 
     Raises `AdvisorError`: `tokenizer-mismatch`, and what `read_model_config` and `weights_on_disk` raise.
     """
@@ -145,7 +145,7 @@ def load_tokenizer(folder: Path, *, vocabulary: int | None) -> Any:
 
 
 def check_tokenizer(folder: Path) -> None:
-    """Refuse early what `load_tokenizer` would refuse. A folder without a `tokenizer.json` is left to it: that takes `transformers`.
+    """Check `tokenizer.json` as `load_tokenizer` would, without transformers; a folder without that file is checked later.
 
     Raises `AdvisorError` as `load_tokenizer` does.
     """
@@ -183,7 +183,7 @@ def _broken_tokenizer(folder: Path, error: Exception) -> AdvisorError:
 
 
 def _check_vocabulary(folder: Path, tokens: dict[str, int], vocabulary: int | None) -> None:
-    """Padding a model's vocabulary is common, up to a few per cent; half of it without a token is another model's tokenizer."""
+    """Raise where the tokenizer has more tokens than the model, or under half of them: padding adds a few per cent only."""
     highest = max(tokens.values(), default=-1) + 1
     if vocabulary is None or vocabulary / 2 < highest <= vocabulary:
         return
@@ -196,7 +196,7 @@ def _check_vocabulary(folder: Path, tokens: dict[str, int], vocabulary: int | No
 
 
 def check_context(config: dict[str, Any], max_tokens: int) -> None:
-    """Refuse sequences beyond what the model was made for. Raises `AdvisorError` `context-too-long`."""
+    """Raise `AdvisorError` `context-too-long` for sequences longer than the model supports."""
     longest = trained_tokens(config)
     if longest is not None and max_tokens > longest:
         raise AdvisorError(
@@ -207,7 +207,7 @@ def check_context(config: dict[str, Any], max_tokens: int) -> None:
 
 
 def trained_tokens(config: dict[str, Any]) -> int | None:
-    """Longest sequence that the model was made for; `None` when its config does not say."""
+    """Longest sequence of the model's config, in tokens; `None` where it does not state one."""
     for holder in (config, config.get("text_config")):
         if isinstance(holder, dict) and isinstance(holder.get("max_position_embeddings"), int):
             return int(holder["max_position_embeddings"])
@@ -222,7 +222,7 @@ def _vocabulary(config: dict[str, Any]) -> int | None:
 
 
 def check_memory(needed_bytes: int, device: str) -> None:
-    """Refuse before loading what cannot fit. Raises `AdvisorError` `out-of-memory`."""
+    """Raise `AdvisorError` `out-of-memory` where the weights do not fit in free memory."""
     import torch
 
     free = free_bytes(torch.device(device))
@@ -235,7 +235,7 @@ def check_memory(needed_bytes: int, device: str) -> None:
 
 
 def free_bytes(device: "torch.device") -> int | None:
-    """Memory that a process can still take on `device`; `None` where the system does not say."""
+    """Free memory on `device`, bytes; `None` where the system does not report it."""
     import torch
 
     if device.type == "cuda":

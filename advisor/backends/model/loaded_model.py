@@ -1,4 +1,4 @@
-"""A deployment for real: a model in memory and the settings that the runtime serves it with."""
+"""A model in memory and the records of a deployment that the runtime serves it with."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # loading torch takes seconds, and planning needs the techniq
 class LoadedModel:
     """A model with its tokenizer, and the deployment's own records of how the runtime serves it.
 
-    How weights are stored is the model's modules' to say; a draft model's is `draft_model`.
+    Weight formats are those of the modules of `model`.
     """
 
     folder: Path

@@ -1,4 +1,4 @@
-"""Weight-only quantised linears and their swap into a loaded model. Loads torch: imported by those who apply."""
+"""Weight-only quantised linears, and the replacement of a model's linears by them. Loads torch."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -19,21 +19,21 @@ from advisor.profiles.formats import FORMATS
 Product = Callable[[torch.Tensor], torch.Tensor]
 """[T, inputs] to [T, outputs]."""
 SKIPPED_NAMES = ("lm_head", "gate", "router", "shared_expert_gate")
-"""Heads, and the small matrices that choose experts: not worth their error."""
+"""Output heads and router matrices: small, and sensitive to rounding."""
 
 
 class QuantisedLinear(nn.Module):
     """A linear layer whose weights are integers. Activations are rounded to bf16 on a CPU; the result has their type."""
 
     channel_dimensions: ClassVar[dict[str, int]]
-    """Each buffer, and which of its dimensions runs over output channels."""
+    """By buffer: its dimension of output channels."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias: nn.Parameter | None = linear.bias
         self.real_channels: tuple[tuple[int, int], ...] = ((0, linear.out_features),)
-        """Ranges of output channels that are no padding."""
+        """Ranges of output channels that are not padding."""
 
     @property
     def channels(self) -> int:
@@ -42,7 +42,7 @@ class QuantisedLinear(nn.Module):
         return self.get_buffer(name).shape[dimension]
 
     def lay_out(self) -> None:
-        """Put the weights in the order that the kernels of their device take."""
+        """Convert the weights to the layout that the kernels of their device require."""
         raise NotImplementedError
 
     def raw_product(self) -> tuple[int, Product] | None:
@@ -57,7 +57,7 @@ class QuantisedLinear(nn.Module):
         return on_cpu and self.bias is None and columns == self.in_features and self.channels == self.out_features
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Self:
-        """As `nn.Module`, which `to` and `cuda` come through; the weights then lie as their new device needs."""
+        """As `nn.Module._apply`, which `to` and `cuda` call; then converts the weights to the layout of their device."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self.lay_out()
         return self
@@ -155,7 +155,7 @@ class Int4Linear(QuantisedLinear):
 
 
 def layout_of(device: torch.device) -> Layout:
-    """How integer weights lie there: in words for our own kernels on a GPU, elsewhere as torch's CPU operators take them."""
+    """Layout of integer weights on a device: words for the GPU kernels, else that of torch's CPU operators."""
     return "words" if device.type == "cuda" else "operator"
 
 
@@ -185,7 +185,7 @@ def quantise_linears(
 
 
 def weight_bytes(model: nn.Module) -> dict[str, int]:
-    """Bytes that parameters and buffers hold, shared memory counted once.
+    """Bytes of parameters and buffers by kind, shared memory counted once.
 
     Kinds: `embedding`, `head`, `linear` (matrices, in whatever format), `scales` (with zeros), `other` (norms, biases, tables).
     """

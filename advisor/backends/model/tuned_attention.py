@@ -1,4 +1,4 @@
-"""What a loaded model knows of the attention autotuner; `advisor.backends.runtime.attention.autotune` implements it."""
+"""The interface of the attention autotuner for a loaded model; `advisor.backends.runtime.attention.autotune` implements it."""
 
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
@@ -12,16 +12,16 @@ class TunedAttention(Protocol):
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """One sentence a shape: the backend chosen and the time of each."""
+        """One sentence for each shape: the chosen backend and the times of all."""
         ...
 
     @property
     def is_tuning(self) -> bool:
-        """Whether shapes that are new are timed now."""
+        """Whether new shapes are timed now."""
         ...
 
     def tuning(self, seconds: float) -> AbstractContextManager[None]:
-        """While entered, and for `seconds` at most, shapes that are new are timed."""
+        """Context in which new shapes are timed, for at most `seconds`."""
         ...
 
     def compute(self, call: Any) -> "Tensor":

@@ -1,6 +1,6 @@
-"""One token for every decoding sequence: forward pass, choice of tokens and their feedback as one program without the host.
+"""Decoding steps without the host: forward pass, sampling, and the sampled tokens as next inputs, as one program.
 
-On a GPU it is captured in a graph per number of lanes; elsewhere the same code runs as it is.
+On a GPU it is captured in a CUDA graph for each batch size; elsewhere the same code runs eagerly.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from advisor.backends.runtime.sampler import Sampler
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 """Batch sizes for which graphs are captured; larger ones are multiples of 128."""
 WARM_UPS = 2
-"""Runs before a capture: they compile kernels and make the libraries allocate what they keep."""
+"""Runs before a capture: they compile kernels and let libraries allocate their workspaces."""
 
 DecodeAttention = Callable[[DecodeBatch, int, Sequence[SequenceBlocks]], Attends]
 """Makes the attention of the first `count` entries of a decode batch, of which the first hold those sequences."""
@@ -53,9 +53,9 @@ class DecodeProgram:
         return self.batch.ids[: self._sequences], graph is not None
 
     def capture(self, most: int) -> None:
-        """Capture a graph for every bucket up to that of `most` lanes, largest first, in one pool of memory.
+        """Capture a graph for every bucket up to that of `most` sequences, largest first, in one memory pool.
 
-        Models whose code cannot be captured run as they are, for the reason in `uncaptured_because`.
+        Where capture fails, steps run eagerly and `uncaptured_because` has the reason.
         """
         memory = None
         try:
@@ -66,7 +66,7 @@ class DecodeProgram:
                     self._body(count, ())
                 memory = graph.pool()
                 self._graphs[count] = graph
-        except RuntimeError as error:  # what a capture raises depends on the operator that it met
+        except RuntimeError as error:  # what a capture raises depends on the operator
             self._graphs.clear()
             self.uncaptured_because = (str(error).splitlines() or [type(error).__name__])[0]
 
@@ -76,7 +76,7 @@ class DecodeProgram:
         return bucket(self._sequences) if self.padded else self._sequences
 
     def _warm_up(self, count: int) -> None:
-        """Let kernels compile and libraries allocate, on a stream of their own, with lanes that are all padding."""
+        """Let kernels compile and libraries allocate, on a separate stream, with a batch of padding."""
         aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # as torch has it
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

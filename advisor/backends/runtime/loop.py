@@ -109,7 +109,7 @@ class Loop:
         return drafts
 
     def _process_results(self, launch: Launch) -> None:
-        """Wait for a step and append its tokens: each sequence's accepted draft tokens, and the one that the model chose after them."""
+        """Wait for a step and append its tokens: the accepted draft tokens of each sequence and the model's token after them."""
         launch.end.wait()
         tokens = launch.copy.wait() if launch.copy is not None else []
         now, first = self.now(), 0

@@ -34,7 +34,7 @@ class DeviceOptions:
 
     @classmethod
     def of(cls, device: torch.device) -> "DeviceOptions":
-        """All three on a GPU, none on a CPU: there a step is computed before the host continues, so that none of them gains anything."""
+        """All three on a GPU, none on a CPU: there the host waits for every operator, so that none of them gains time."""
         gpu = device.type == "cuda"
         return cls(kernels=gpu, captured=gpu, overlap=gpu)
 
@@ -144,7 +144,7 @@ def _runner(
 ) -> Runner:
     pool = Pool(ready.heads, config, next(model.parameters()).dtype, session.device)
     undo.callback(pool.release)
-    suits = kernels and _why_not_kernels(pool, ready.windows, visibility) is None
+    suits = kernels and _unsupported_by_kernels(pool, ready.windows, visibility) is None
     runner = Runner(ready.forward, pool, session.attention.backend, visibility, session.autotuner, kernels=suits)
     if session.autotuner is not None or session.attention.backend == AttentionBackend.FLEX:
         warm_up_attention(runner, ready, session)
@@ -157,10 +157,10 @@ def _fused_operators() -> RowOperators:
     return fused()
 
 
-def _why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visibility) -> str | None:
-    from advisor.backends.runtime.attention.kernels import why_not_kernels  # loads Triton
+def _unsupported_by_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visibility) -> str | None:
+    from advisor.backends.runtime.attention.kernels import unsupported_by_kernels  # loads Triton
 
-    return why_not_kernels(pool, windows, visibility)
+    return unsupported_by_kernels(pool, windows, visibility)
 
 
 def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kernels: bool) -> Drafter | None:

@@ -1,4 +1,4 @@
-"""What goes into a run of the runtime and what comes out of it."""
+"""Requests and results of the runtime."""
 
 from dataclasses import dataclass
 

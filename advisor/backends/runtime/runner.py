@@ -1,4 +1,4 @@
-"""Runs a model over flattened rows of several sequences, its attention answered from our pool."""
+"""Runs a model over the flattened token rows of several sequences, with attention over the pool."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class DeviceTokens:
 
 
 class Runner:
-    """A model's forward pass and its pool; `kernels` reads the cache through the kernels for it."""
+    """A model's forward pass and its pool. With `kernels`, the cache is read through the Triton kernels."""
 
     def __init__(
         self,
@@ -45,9 +45,9 @@ class Runner:
         self._step = _kernel_step() if kernels else AttentionStep
 
     def run(self, inputs: Sequence[SequenceInput], rows: Sequence[int], n_decode: int = 0, carried: DeviceTokens | None = None) -> Tensor:
-        """Feed the tokens, move the sequences on, and return the logits of the `rows` rows: [R, V].
+        """Run one step on the tokens of `inputs`, advance their sequences, and return the logits [R, V] of `rows`.
 
-        The first `n_decode` feeds have a past and few new tokens each.
+        The first `n_decode` inputs are decoding sequences: cached tokens and few new ones each.
         """
         step = self._step(self.pool, inputs, n_decode, self.implementation, self.visibility, self.autotuner)
         if carried is not None:
@@ -58,7 +58,7 @@ class Runner:
         return logits
 
     def decoding(self, batch: DecodeBatch, count: int, caches: Sequence[SequenceBlocks]) -> Attends:
-        """What answers attention for one new token in each of the first `count` lanes, which hold those sequences and padding."""
+        """The attention of one new token for the first `count` entries of `batch`: the sequences of `caches`, then padding."""
         if not self.kernels:
             return self._step(
                 self.pool, [SequenceInput(cache, (0,)) for cache in caches], count, self.implementation, self.visibility, self.autotuner

@@ -18,7 +18,7 @@ class Sampling:
     top_p: float | None = None
     """Smallest set of most likely tokens whose probability reaches this."""
     min_p: float | None = None
-    """Tokens at least so likely as this share of the likeliest."""
+    """Least probability of a token, relative to the likeliest one."""
     seed: int = 0
 
     @property
@@ -29,7 +29,7 @@ class Sampling:
 
 GREEDY = Sampling()
 _ODD = 0x1E3779B97F4A7C15
-"""SplitMix64's step, 2^64 by the golden ratio, without its top bit: an int64 then, and still odd."""
+"""SplitMix64's increment, 2^64 over the golden ratio, without its top bit, so that it fits an int64."""
 
 
 class Sampler:
@@ -39,7 +39,7 @@ class Sampler:
         self.sampling = sampling
 
     def choose(self, logits: Tensor, sequences: Tensor, positions: Tensor) -> Tensor:
-        """A token for each row of [R, V]: `sequences` [R] are their numbers, `positions` [R] where the tokens will stand."""
+        """A token for each row of logits [R, V], of the sequences with numbers `sequences` [R], at `positions` [R]."""
         if self.sampling.is_greedy:
             return logits.argmax(-1)
         reached = self.probabilities(logits).cumsum(-1, dtype=torch.float64)
@@ -61,7 +61,7 @@ class Sampler:
 
 
 def uniform(seed: int, sequences: Tensor, positions: Tensor) -> Tensor:
-    """Numbers in [0, 1) [R], float64, that look random: SplitMix64 of the three (Steele, Lea, Flood, OOPSLA 2014)."""
+    """Pseudo-random numbers in [0, 1), float64 [R]: SplitMix64 of the three arguments (Steele, Lea, Flood, OOPSLA 2014)."""
     mixed = _mixed(sequences * _ODD + (seed * _ODD + 1) % 2**63)
     mixed = _mixed(mixed + positions * _ODD)
     return _shifted(mixed, 11).double() * 2.0**-53
@@ -74,7 +74,7 @@ def _mixed(x: Tensor) -> Tensor:
 
 
 def _shifted(x: Tensor, bits: int) -> Tensor:
-    """Shifted right as an unsigned number."""
+    """Logical right shift."""
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 

@@ -1,4 +1,4 @@
-"""Which sequences run in the next step, and how many tokens of each. Knows blocks and token budgets, no tensors."""
+"""Schedules steps: which sequences run next, and how many tokens of each. Uses blocks and token budgets, no tensors."""
 
 from collections import deque
 from dataclasses import dataclass, field

@@ -1,7 +1,7 @@
-"""Drafters: what the next tokens might be, for the model to verify several at once.
+"""Drafters propose the next tokens of sequences, which the model verifies in one step.
 
-Both propose one certain continuation. A draft token is accepted when the model's own choice at its place, greedy or drawn, is the
-same; so the output has exactly the model's distribution (speculative sampling with a point-mass proposal, arXiv:2211.17192).
+Both propose one continuation. A draft token is accepted when the model's own choice at its position, greedy or sampled, is the
+same token, so that the output has exactly the model's distribution (speculative sampling with a point-mass proposal, arXiv:2211.17192).
 """
 
 from collections.abc import Sequence as Items
@@ -13,9 +13,9 @@ from advisor.backends.runtime.runner import Runner
 from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
 
 LONGEST_MATCH = 3
-"""Tokens, as in the first prompt-lookup decoding (github.com/apoorvumang/prompt-lookup-decoding)."""
-FEW = 8
-"""Tokens by which a draft cache may lag and still be fed in the batch of all sequences."""
+"""Longest n-gram that is looked up, in tokens (github.com/apoorvumang/prompt-lookup-decoding)."""
+MOST_BATCHED_TOKENS = 8
+"""Most uncached tokens with which a sequence is drafted in the batch of all sequences instead of a prefill of its own."""
 
 
 class Drafter(Protocol):
@@ -25,7 +25,7 @@ class Drafter(Protocol):
         """At most `task.drafts` tokens for each task."""
 
     def retain(self, running: Items[Sequence]) -> None:
-        """Forget every sequence but these."""
+        """Drop the state of all other sequences."""
 
     @property
     def kv_bytes(self) -> int:
@@ -33,28 +33,28 @@ class Drafter(Protocol):
 
 
 class PromptLookup:
-    """Continues as the text did after the latest earlier place that ends in the same three, two or one tokens.
+    """Proposes the tokens that followed the latest earlier occurrence of the last three, two or one tokens.
 
-    A continuation that reaches the end of the text is repeated from its start.
+    A continuation that reaches the end of the text is repeated from its first token.
     """
 
     kv_bytes = 0
 
     def __init__(self) -> None:
-        self._seen: dict[int, _Endings] = {}
+        self._seen: dict[int, _NgramIndex] = {}
 
     def propose(self, tasks: Items[ScheduledChunk]) -> list[list[int]]:
         """See `Drafter`; empty where nothing matches."""
-        return [self._continue(task.sequence, task.drafts) if task.drafts else [] for task in tasks]
+        return [self._continuation(task.sequence, task.drafts) if task.drafts else [] for task in tasks]
 
     def retain(self, running: Items[Sequence]) -> None:
         """See `Drafter`."""
         alive = {sequence.index for sequence in running}
         self._seen = {index: endings for index, endings in self._seen.items() if index in alive}
 
-    def _continue(self, sequence: Sequence, count: int) -> list[int]:
+    def _continuation(self, sequence: Sequence, count: int) -> list[int]:
         if sequence.index not in self._seen:
-            self._seen[sequence.index] = _Endings()
+            self._seen[sequence.index] = _NgramIndex()
         index = self._seen[sequence.index].match(sequence.tokens)
         if index is None:
             return []
@@ -62,15 +62,15 @@ class PromptLookup:
         return [text[i % len(text)] for i in range(count)]
 
 
-class _Endings:
-    """Where each run of one to `LONGEST_MATCH` tokens was last followed by another token."""
+class _NgramIndex:
+    """Index of n-grams of one to `LONGEST_MATCH` tokens: the position after the latest occurrence of each."""
 
     def __init__(self) -> None:
         self._after: dict[tuple[int, ...], int] = {}
         self._indexed = 0
 
     def match(self, tokens: list[int]) -> int | None:
-        """The place after the latest earlier occurrence of the longest matching end of `tokens`."""
+        """The position after the latest earlier occurrence of the longest matching suffix of `tokens`."""
         for end in range(self._indexed + 1, len(tokens)):
             for length in range(1, min(LONGEST_MATCH, end) + 1):
                 self._after[tuple(tokens[end - length : end])] = end
@@ -83,7 +83,7 @@ class _Endings:
 
 
 class DraftModel:
-    """A smaller model of the same vocabulary, decoding greedily for all sequences together, with a cache of its own."""
+    """A smaller model of the same vocabulary, which decodes greedily for all sequences in one batch, with its own cache."""
 
     def __init__(self, runner: Runner) -> None:
         self.runner = runner
@@ -100,12 +100,12 @@ class DraftModel:
         return self.pool.allocated_bytes
 
     def propose(self, tasks: Items[ScheduledChunk]) -> list[list[int]]:
-        """See `Drafter`: as many passes as the longest proposal, the first of which also catches up on the text so far."""
+        """See `Drafter`: one pass for each draft token; the first one also computes the tokens that are not in the draft's cache."""
         drafts: list[list[int]] = [[] for _ in tasks]
         active = [index for index, task in enumerate(tasks) if task.drafts]
         while active:
             inputs = {index: self._input(tasks[index], drafts[index]) for index in active}
-            short = [index for index in active if inputs[index].cache.tokens and len(inputs[index].tokens) <= FEW]
+            short = [index for index in active if inputs[index].cache.tokens and len(inputs[index].tokens) <= MOST_BATCHED_TOKENS]
             order = short + [index for index in active if index not in short]
             last = [-1]
             for index in order:
@@ -122,7 +122,7 @@ class DraftModel:
             self.pool.free(self._caches.pop(index))
 
     def _input(self, task: ScheduledChunk, drafted: list[int]) -> SequenceInput:
-        """What the draft has not seen: the text since its last turn, less what was not accepted of it; then its own last token."""
+        """Tokens that are not in the draft's cache: those since its last pass; then its own last token."""
         tokens, index = task.sequence.tokens, task.sequence.index
         if index not in self._caches:
             self._caches[index] = self.pool.open()

@@ -1,4 +1,4 @@
-"""Starts steps on the device: what is fed, which tokens come out, and how they get back, whether the host knows the fed ones or not."""
+"""Launches steps on the device: inputs, also those that the host has not read yet, sampling, and the copy of output tokens to the host."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,33 +18,33 @@ from advisor.backends.runtime.scheduler import Sequence as Running
 
 @dataclass(frozen=True, slots=True)
 class LaunchPart:
-    """What a step gives one sequence: a token after its draft, and one for every token of the draft."""
+    """Output of a step for one sequence: a token for every draft token, and one after them."""
 
     sequence: Running
     draft: Sequence[int]
     position: int
-    """Where the first of them will stand in its text."""
+    """Position of the first of them in the sequence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
-    """A step on its way."""
+    """A launched step whose tokens were not read yet."""
 
     parts: tuple[LaunchPart, ...]
     tokens: Tensor | None
-    """On the device, in the order of the parts; `None` where prompts were only fed."""
+    """Output tokens on the device, in the order of the parts; `None` where only parts of prompts were computed."""
     copy: TokenCopy | None
     captured: bool
     begin: Mark
     end: Mark
     begin_s: float
-    """When the host turned to it."""
+    """When the host began to schedule it, seconds."""
     follows: bool
-    """Whether it could have started right after the step before."""
+    """Whether no wait for arrivals lay between it and the step before."""
 
 
 class Launcher:
-    """Starts one step after the other; remembers the last one, whose tokens the host need not know."""
+    """Launches steps one after another. The output tokens of the last one can be inputs of the next before the host has read them."""
 
     def __init__(self, runner: Runner, program: DecodeProgram, sampler: Sampler, ring: TokenRing, clock: DeviceClock) -> None:
         self.runner = runner
@@ -56,9 +56,9 @@ class Launcher:
         self._sources: dict[int, int] = {}
 
     def launch(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], *, begin_s: float, follows: bool) -> Launch:
-        """Start a step of `tasks`, those that decode first, with a draft for each of these.
+        """Launch a step of `tasks`, decoding ones first; `drafts` has draft tokens for each of those.
 
-        The sequences are moved on: their caches by what was fed, their texts by an unknown token where one comes out.
+        The sequences are advanced: their caches by the computed tokens, their `tokens` by `UNKNOWN` where a token is sampled.
         """
         ready = [task for task in tasks if task.sequence.decodes or task.count == task.sequence.uncached_tokens]
         all_drafts = (*drafts, *([] for _ in range(len(ready) - len(drafts))))
@@ -75,7 +75,7 @@ class Launcher:
         return Launch(parts=parts, tokens=tokens, copy=copy, captured=captured, begin=begin, end=end, begin_s=begin_s, follows=follows)
 
     def _decode(self, tasks: Sequence[ScheduledChunk]) -> tuple[Tensor, bool]:
-        """One token of every sequence that the program has placed."""
+        """A step of one token for every sequence, by the decode program."""
         caches = [task.sequence.cache for task in tasks if task.sequence.cache is not None]
         tokens, captured = self.program.run(caches)
         for cache in caches:
@@ -95,7 +95,7 @@ class Launcher:
         )
 
     def _run_mixed(self, tasks: Sequence[ScheduledChunk], drafts: Sequence[Sequence[int]], parts: Sequence[LaunchPart]) -> Tensor | None:
-        """Chunks of prompts, drafts and single tokens, by the runner."""
+        """A step with prompt chunks, draft tokens and single tokens, by the runner."""
         inputs: list[SequenceInput] = []
         wanted: list[int] = []
         unknown: list[tuple[int, int]] = []
@@ -128,7 +128,7 @@ class Launcher:
         return DeviceTokens(rows, self._tokens.index_select(0, sources))
 
     def _remember(self, parts: Sequence[LaunchPart], tokens: Tensor | None) -> None:
-        """Note which token is whose, and leave an unknown one in each text."""
+        """Record the index of each sequence's token, and append `UNKNOWN` to each sequence."""
         self._tokens = tokens
         self._sources = {}
         row = 0

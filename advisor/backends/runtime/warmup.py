@@ -1,4 +1,4 @@
-"""Runs attention over the shapes of a session before it serves: to time the implementations, or to compile one."""
+"""Runs attention on the shapes of a session before it serves, to time the implementations or to compile one."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -17,13 +17,13 @@ TUNING_S = 3.0
 SHORTEST = 64
 """Tokens of the shortest shapes; shorter ones use their choice."""
 GROWTH = 4
-"""Lengths whose times are compared grow by this factor."""
+"""Factor between successive lengths that are timed."""
 
 
 def warm_up_attention(runner: Runner, ready: Prepared, session: LoadedModel) -> None:
-    """Run a layer of each kind over steps of growing size; the pool is as empty afterwards as before.
+    """Run a layer of each kind over steps of growing size; the pool is unchanged afterwards.
 
-    Where ways are timed, lengths grow in large steps and only for a while; what is compiled is compiled for every length.
+    Implementations are timed at lengths that grow by `GROWTH`, within `TUNING_S`; flex_attention is compiled for every length.
     """
     layers = {(heads, attention.query_heads, attention.options.window, attention.options.softcap): layer
               for layer, (heads, attention) in reversed(list(enumerate(zip(ready.heads, ready.attention, strict=True))))}  # fmt: skip
@@ -38,7 +38,7 @@ def warm_up_attention(runner: Runner, ready: Prepared, session: LoadedModel) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """`sequences` of `tokens` tokens each, of which `new` are new; they decode in one batch, or are one chunk of a prompt."""
+    """A step of `sequences` with `tokens` tokens each, of which `new` are new: a decoding batch, or one chunk of a prompt."""
 
     sequences: int
     new: int
@@ -50,15 +50,15 @@ def _shapes(session: LoadedModel, growth: int) -> Iterator[_Shape]:
     """Steps that decode and steps that prefill, small ones first."""
     widths = {1, 1 + session.decoding.draft_tokens}
     chunks = {SHORTEST, session.batching.token_budget} if session.batching.token_budget and session.batching.chunked else {SHORTEST}
-    for tokens in _growing(SHORTEST, session.max_tokens, growth):
-        for sequences in _growing(1, session.batching.max_sequences, 2):
+    for tokens in _geometric_lengths(SHORTEST, session.max_tokens, growth):
+        for sequences in _geometric_lengths(1, session.batching.max_sequences, 2):
             yield from (_Shape(sequences, new, tokens, True) for new in sorted(widths) if new < tokens)
         yield _Shape(1, tokens, tokens, False)
         yield from (_Shape(1, new, tokens, False) for new in sorted(chunks) if new < tokens)
 
 
-def _growing(first: int, last: int, factor: int) -> list[int]:
-    """Up to `last`, which is one of them."""
+def _geometric_lengths(first: int, last: int, factor: int) -> list[int]:
+    """Lengths from `first` to `last`, both included, each `factor` times the one before."""
     sizes = []
     while first < last:
         sizes.append(first)
@@ -67,7 +67,7 @@ def _growing(first: int, last: int, factor: int) -> list[int]:
 
 
 def _run_layer(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> None:
-    """One step of one layer; nothing where the pool has too little room for it."""
+    """Run one step of one layer, unless the pool has too few free blocks."""
     pool, attention, caches = runner.pool, ready.attention[layer], list[SequenceBlocks]()
     try:
         for _ in range(shape.sequences):
@@ -85,7 +85,7 @@ def _run_layer(runner: Runner, layer: int, ready: Prepared, shape: _Shape) -> No
 
 
 def _tensors(pool: Pool, heads: KvShape, query_heads: int, rows: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Queries [T, H, D], keys [T, K, D] and values [T, K, E] of ordinary size."""
+    """Random queries [T, H, D], keys [T, K, D] and values [T, K, E]."""
     draw = torch.Generator(device=pool.device).manual_seed(0)
     shapes = ((query_heads, heads.key_width), (heads.kv_heads, heads.key_width), (heads.kv_heads, heads.value_width))
     query, key, value = (torch.randn((rows, *shape), generator=draw, device=pool.device).to(pool.dtype) for shape in shapes)

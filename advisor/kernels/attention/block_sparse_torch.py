@@ -50,7 +50,7 @@ def attend_on_cpu(
     by_head = (keys.transpose(1, 2), values.transpose(1, 2))
     plain = softcap is None and sinks is None
     if pattern.is_dense and plain and query.shape[1] == keys.shape[1]:
-        return paged_attention.fused(query, *by_head, None, scale=scale)
+        return paged_attention.sdpa_attention(query, *by_head, None, scale=scale)
     out = torch.empty_like(query)
     for rows, selected, mask in _steps(pattern, query.shape[1], keys.shape[1], query.dtype):
         key, value = (_take(tensor, selected) for tensor in by_head)
@@ -58,7 +58,7 @@ def attend_on_cpu(
             out[:, rows] = _fused(query[:, rows], key, value, mask, scale)
             continue
         widened = paged_attention.widen_mask(mask.unsqueeze(0), query.shape[2] // keys.shape[2])
-        out[:, rows] = paged_attention.written_out(query[:, rows], key, value, widened, scale=scale, softcap=softcap, sinks=sinks)
+        out[:, rows] = paged_attention.eager_attention(query[:, rows], key, value, widened, scale=scale, softcap=softcap, sinks=sinks)
     return out
 
 

@@ -84,7 +84,7 @@ def unpack(out: Tensor, width: int) -> Tensor:
     return out.reshape(sequences, kv_heads, width, groups, size).transpose(1, 2).reshape(sequences, width, kv_heads * groups, size)
 
 
-def written_out(
+def eager_attention(
     query: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -124,8 +124,8 @@ def written_out(
     return unpack(out.view(sequences, kv_heads, rows, -1), width)
 
 
-def fused(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> Tensor:
-    """`written_out` through `scaled_dot_product_attention`; a mask of `None` is causal and requires as many queries as keys."""
+def sdpa_attention(query: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None, *, scale: float) -> Tensor:
+    """`eager_attention` through `scaled_dot_product_attention`; a mask of `None` is causal and requires as many queries as keys."""
     width, heads = query.shape[1], query.shape[2]
     kv_heads = keys.shape[1]
     if mask is None:

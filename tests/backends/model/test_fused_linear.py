@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from advisor.backends.model.fused_linear import joined
+from advisor.backends.model.fused_linear import fused_linear
 from advisor.backends.model.quantised_linear import Int4Linear, Int8Linear, weight_bytes
 
 FORMS = ["bf16", "int8", "int4"]
@@ -23,7 +23,7 @@ def test_joined_outputs_are_those_of_the_parts_side_by_side(form: str, k: int, w
     parts = [linear(form, k, n, bias=n == 64) for n in widths]
     x = torch.randn(2, rows, k).to(torch.bfloat16)
     before = [part(x).detach() for part in parts]
-    whole = joined(parts)
+    whole = fused_linear(parts)
     out = whole(x)
     assert out.shape == (2, rows, sum(widths))
     assert out.is_contiguous()
@@ -36,7 +36,7 @@ def test_joined_outputs_are_those_of_the_parts_side_by_side(form: str, k: int, w
 def test_parts_and_whole_hold_one_memory(form: str) -> None:
     parts = [linear(form, 64, n) for n in (64, 128)]
     before = weight_bytes(nn.ModuleList(parts))
-    whole = joined(parts)
+    whole = fused_linear(parts)
     assert weight_bytes(nn.ModuleList([*parts, whole])) == before
 
 
@@ -46,7 +46,7 @@ def test_a_join_of_joins_keeps_every_real_channel(form: str) -> None:
     parts = [linear(form, 64, n, bias=True) for n in (20, 64, 7)]
     x = torch.randn(3, 64).to(torch.bfloat16)
     expected = torch.cat([part(x) for part in parts], dim=-1)
-    torch.testing.assert_close(joined([joined(parts[:2]), parts[2]])(x), expected, rtol=2**-7, atol=1e-2)
+    torch.testing.assert_close(fused_linear([fused_linear(parts[:2]), parts[2]])(x), expected, rtol=2**-7, atol=1e-2)
 
 
 def test_only_equals_are_joined() -> None:
@@ -65,5 +65,5 @@ def test_only_equals_are_joined() -> None:
         [nn.Identity(), nn.Identity()],
     )
     for linears in others:
-        with pytest.raises(ValueError, match="joined takes"):
-            joined(linears)
+        with pytest.raises(ValueError, match="fused_linear takes"):
+            fused_linear(linears)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from advisor.backends.model import quantised_linear as quantised
-from advisor.backends.model.fused_linear import joined
+from advisor.backends.model.fused_linear import fused_linear
 from advisor.backends.model.quantised_linear import Int4Linear, Int8Linear, QuantisedLinear, quantise_linears
 
 FORMS = [("int8", None), ("int4", 32), ("int4", 64), ("int4", 128), ("int4", 256)]
@@ -64,7 +64,7 @@ def test_joined_layers_share_memory_and_numbers(form: str, group: int | None) ->
     x = torch.randn(2, 256).to(torch.bfloat16)
     expected = torch.cat([part(x) for part in parts], dim=-1)
     held = sum(buffer.nbytes for part in parts for buffer in part.buffers())
-    whole = joined(parts)
+    whole = fused_linear(parts)
     assert sum(buffer.nbytes for buffer in whole.buffers()) == held
     torch.testing.assert_close(whole(x), expected, rtol=2**-6, atol=2e-2)
     torch.testing.assert_close(torch.cat([part(x) for part in parts], dim=-1), expected, rtol=2**-6, atol=2e-2)
@@ -76,7 +76,7 @@ def test_padding_between_joined_parts_survives_a_move(monkeypatch: pytest.Monkey
     parts: list[nn.Module] = [layer(form, group, 128, n) for n in (20, 40)]
     x = torch.randn(2, 128).to(torch.bfloat16)
     expected = torch.cat([part(x) for part in parts], dim=-1)
-    whole = joined(parts)
+    whole = fused_linear(parts)
     monkeypatch.setattr(quantised, "layout_of", lambda device: "words")
     torch.testing.assert_close(whole.to("cpu")(x), expected, rtol=2**-6, atol=2e-2)
 

@@ -12,7 +12,7 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import quantise_linears
 from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.backends.runtime.model.forward import Prepared, TransformersForward, _ProbeRun, prepared
-from advisor.backends.runtime.model.linears import packs, product
+from advisor.backends.runtime.model.linears import is_packed_on, product
 from advisor.kernels.torch_private import blocked_product, reorder_linear_weight
 
 OURS: dict[str, dict[str, object]] = {
@@ -133,7 +133,7 @@ def test_tied_weights_are_left_where_they_are() -> None:
         assert linear.weight.numel() == 32
 
 
-@pytest.mark.skipif(not packs(torch.device("cpu"), torch.bfloat16), reason="this processor or build has no bf16 products in oneDNN")
+@pytest.mark.skipif(not is_packed_on(torch.device("cpu"), torch.bfloat16), reason="this processor or build has no bf16 products in oneDNN")
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (37, 53), (64, 64), (130, 96), (256, 1000)])
 def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) -> None:
     draw = torch.Generator().manual_seed(n * k)

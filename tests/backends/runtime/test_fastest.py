@@ -42,13 +42,13 @@ def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool
 def test_every_implementation_gives_the_same(sequences: int, tokens: int, keys: int, is_causal: bool) -> None:
     plain = call(sequences, tokens, keys, is_causal=is_causal)
     available = implementations(plain)
-    assert set(available) == {"sdpa", "written-out"}
-    torch.testing.assert_close(available["sdpa"](plain), available["written-out"](plain), atol=2e-6, rtol=1e-5)
+    assert set(available) == {"sdpa", "eager"}
+    torch.testing.assert_close(available["sdpa"](plain), available["eager"](plain), atol=2e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("options", [{"softcap": 3.0}, {"sinks": torch.zeros(4)}, {"rerotated": torch.zeros(3, 1, 4, 8), "first": 2}])
-def test_calls_that_fused_kernels_do_not_support_are_written_out(options: dict[str, Any]) -> None:
-    assert set(implementations(call(**options))) == {"written-out"}
+def test_calls_that_fused_kernels_do_not_support_use_eager_attention(options: dict[str, Any]) -> None:
+    assert set(implementations(call(**options))) == {"eager"}
 
 
 class ManualClock:
@@ -64,13 +64,13 @@ class ManualClock:
 @pytest.fixture
 def timed() -> tuple[Autotuner, dict[str, int], Callable[[str, float], None]]:
     """An autotuner whose implementations take a set time on its clock, their numbers of calls, and a function that sets a time."""
-    clock, calls, seconds = ManualClock(), {"sdpa": 0, "written-out": 0}, {"sdpa": 1.0, "written-out": 1.0}
+    clock, calls, seconds = ManualClock(), {"sdpa": 0, "eager": 0}, {"sdpa": 1.0, "eager": 1.0}
 
     def implementation(name: str) -> Implementation:
         def run(call: Call) -> Tensor:
             calls[name] += 1
             clock.now += seconds[name]
-            return exact.written_out(call)
+            return exact.eager(call)
 
         return run
 
@@ -83,18 +83,18 @@ def test_the_fastest_implementation_is_used_and_nothing_is_measured_while_servin
     set_seconds("sdpa", 3.0)
     with autotuner.tuning(100.0):
         autotuner.compute(call())
-    assert autotuner.choices[shape_class_of(call())].implementation == "written-out"
+    assert autotuner.choices[shape_class_of(call())].implementation == "eager"
     before = dict(calls)
     autotuner.compute(call(keys=19))
     autotuner.compute(call(sequences=8, keys=500))
-    assert calls == {"sdpa": before["sdpa"], "written-out": before["written-out"] + 2}, "the nearest measured shape decides"
+    assert calls == {"sdpa": before["sdpa"], "eager": before["eager"] + 2}, "the nearest measured shape decides"
     assert len(autotuner.choices) == 1
 
 
 def test_without_a_measurement_the_first_implementation_is_used(timed: Any) -> None:
     autotuner, calls, _ = timed
     autotuner.compute(call())
-    assert calls == {"sdpa": 1, "written-out": 0}
+    assert calls == {"sdpa": 1, "eager": 0}
 
 
 def test_times_of_one_token_are_not_used_for_whole_prompts(timed: Any) -> None:
@@ -119,11 +119,11 @@ def test_an_implementation_that_fails_is_not_used_and_the_reason_names_it() -> N
     def broken(_: Call) -> Tensor:
         raise RuntimeError("No available kernel")
 
-    autotuner = Autotuner(candidates=lambda _: {"sdpa": broken, "written-out": exact.written_out})
+    autotuner = Autotuner(candidates=lambda _: {"sdpa": broken, "eager": exact.eager})
     with autotuner.tuning(1.0):
         autotuner.compute(call())
     (reason,) = autotuner.reasons
-    assert reason.startswith("steps of up to 4 x 1 tokens that see up to 32: written-out (")
+    assert reason.startswith("steps of up to 4 x 1 tokens that attend to up to 32: eager (")
     assert reason.endswith("not able: sdpa)")
 
 

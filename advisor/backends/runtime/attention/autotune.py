@@ -39,7 +39,7 @@ class ShapeClass:
     def description(self) -> str:
         """The shape in words."""
         what = "whole prompts" if self.is_causal else "steps"
-        return f"{what} of up to {self.sequences} x {self.tokens} tokens that see up to {self.keys}"
+        return f"{what} of up to {self.sequences} x {self.tokens} tokens that attend to up to {self.keys}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class TunedChoice:
 
 @dataclass(slots=True)
 class Autotuner:
-    """Remembers the fastest implementation for each shape. Measures only within `tuning`, so that no request waits for it."""
+    """Caches the fastest implementation for each shape. Measures only within `tuning`, so that no request waits for it."""
 
     clock: Callable[[], float] = time.perf_counter
     candidates: Callable[[Call], Mapping[str, Implementation]] = implementations
@@ -87,7 +87,7 @@ class Autotuner:
 
     @contextmanager
     def tuning(self, seconds: float) -> Iterator[None]:
-        """While entered, time shapes that are new, for at most `seconds`; a measurement that has begun is finished."""
+        """Context in which new shapes are timed, for at most `seconds`; a started measurement is finished."""
         self._until = self.clock() + seconds
         try:
             yield
@@ -97,7 +97,7 @@ class Autotuner:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """One sentence a choice, in the order in which they were made."""
+        """One sentence for each choice, in the order in which they were made."""
         return tuple(choice.reason for choice in self.choices.values())
 
     @property
@@ -122,7 +122,7 @@ class Autotuner:
         try:
             first = self._once(implementation, call)
             return min(self._once(implementation, call) for _ in range(1 if first > SLOW_S else REPEATS))
-        except RuntimeError:  # what SDPA raises when a back end cannot
+        except RuntimeError:  # what SDPA raises for a call that a backend does not support
             return inf
 
     def _once(self, implementation: Implementation, call: Call) -> float:

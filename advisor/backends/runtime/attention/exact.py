@@ -19,26 +19,26 @@ DEVICE_KERNELS = {
     "sdpa-flash": SDPBackend.FLASH_ATTENTION,
     "sdpa-efficient": SDPBackend.EFFICIENT_ATTENTION,
 }
-"""SDPA's own back ends on a CUDA device; without one of them named it takes the first that can."""
+"""SDPA's own backends on a CUDA device; without a named one, SDPA takes the first that supports the call."""
 LEAST_QUERIES = 2
-"""torch 2.13's kernel for one query and 512 keys or more names whole blocks that a mask without them does not have: it does not compile."""
+"""Least queries of a compiled call: torch 2.13 does not compile a single one over 512 keys or more where no block is fully visible."""
 SHORTEST_CHUNK = 64
 """Least tokens of a prompt chunk that a kernel of fixed shape is compiled for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """Attention of queries [N, W, H, D] over what is cached of N sequences."""
+    """Attention of queries [N, W, H, D] over the cached tokens of N sequences."""
 
     query: Tensor
     cached: tuple[KvBatch, KvBatch]
-    """Keys and values, L tokens of each sequence."""
+    """Keys and values: L tokens of each sequence."""
     mask: Callable[[], Tensor]
     """Makes the additive mask of `widen_mask`."""
     bounds: Callable[[], AttentionMask] | None
     """Makes the same mask as positions and bounds; `None` for block patterns, which they do not express."""
     most: int
-    """Most sequences of such calls, for which kernels of fixed shape are compiled; 0 for a chunk of one prompt."""
+    """Most sequences of a decoding call, for which kernels of fixed shape are compiled; 0 for a chunk of one prompt."""
     is_causal: bool
     """Whether it is a whole prompt with a causal mask and nothing else masked."""
     scale: float
@@ -58,10 +58,10 @@ Implementation = Callable[[Call], Tensor]
 """Computes a call; returns [N, W, H, E]."""
 
 
-def written_out(call: Call) -> Tensor:
-    """Two batched products with the scores in memory between them; computes every call."""
+def eager(call: Call) -> Tensor:
+    """Eager attention: two batched products with the scores in memory between them; supports every call."""
     keys, values = call.cached
-    return kernel.written_out(
+    return kernel.eager_attention(
         call.query,
         keys.rows,
         values.rows,
@@ -77,12 +77,12 @@ def written_out(call: Call) -> Tensor:
 
 
 def sdpa(call: Call) -> Tensor:
-    """torch's fused kernel; computes plain calls."""
+    """torch's fused kernel; supports plain calls."""
     keys, values = (batch.scaled() for batch in call.cached)
     if not call.is_causal:
-        return kernel.fused(call.query, keys, values, call.mask(), scale=call.scale)
+        return kernel.sdpa_attention(call.query, keys, values, call.mask(), scale=call.scale)
     width = call.query.shape[1]
-    return kernel.fused(call.query, keys[:, :, :width], values[:, :, :width], None, scale=call.scale)
+    return kernel.sdpa_attention(call.query, keys[:, :, :width], values[:, :, :width], None, scale=call.scale)
 
 
 def flex(call: Call, kernel: Callable[..., Any] | None = None) -> Tensor:
@@ -91,7 +91,7 @@ def flex(call: Call, kernel: Callable[..., Any] | None = None) -> Tensor:
     device = call.query.device.type
     query, (keys, values), bounds = call.query, (batch.scaled() for batch in call.cached), call.bounds()
     if device != "cuda":
-        query, keys, values, bounds = _grown(query, keys, values, bounds, call.most)
+        query, keys, values, bounds = _padded_call(query, keys, values, bounds, call.most)
     mask = over_rows(bounds, keys.shape[2])
     out = attend(query, keys, values, mask, scale=call.scale, softcap=call.softcap, sinks=call.sinks, run=kernel or compiled(device))
     return out[: call.query.shape[0], : call.query.shape[1]]
@@ -104,28 +104,30 @@ def can_flex(call: Call) -> bool:
 
 def implementations(call: Call) -> Mapping[str, Implementation]:
     """Every implementation that supports the call on its device, by name; the first is used where none was measured."""
-    available: dict[str, Implementation] = {"sdpa": sdpa, "written-out": written_out} if call.is_plain else {"written-out": written_out}
+    available: dict[str, Implementation] = {"sdpa": sdpa, "eager": eager} if call.is_plain else {"eager": eager}
     if call.query.device.type != "cuda":
         return available
     if call.is_plain:
-        available |= {name: _by(back_end) for name, back_end in DEVICE_KERNELS.items()}
+        available |= {name: _with_sdpa_backend(backend) for name, backend in DEVICE_KERNELS.items()}
     return available | ({"flex": flex} if can_flex(call) else {})
 
 
-def _by(back_end: SDPBackend) -> Implementation:
-    """SDPA through one of its back ends. Raises `RuntimeError` for a call that it does not take."""
+def _with_sdpa_backend(backend: SDPBackend) -> Implementation:
+    """SDPA with one of its backends. The result raises `RuntimeError` for a call that the backend does not support."""
 
     def run(call: Call) -> Tensor:
-        with sdpa_kernel(back_end):
+        with sdpa_kernel(backend):
             return sdpa(call)
 
     return run
 
 
-def _grown(query: Tensor, keys: Tensor, values: Tensor, bounds: AttentionMask, most: int) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
+def _padded_call(
+    query: Tensor, keys: Tensor, values: Tensor, bounds: AttentionMask, most: int
+) -> tuple[Tensor, Tensor, Tensor, AttentionMask]:
     """The same with lengths rounded up to powers of two and `most` sequences: a compiled kernel of fixed shape serves many steps.
 
-    What is added is cut off afterwards: queries at the place of the last, which says how far a run of them looks; sequences at place 0.
+    Padding is cut off afterwards. Added queries repeat the last position, which bounds the visible keys; added sequences have position 0.
     """
     sequences, width = max(most, query.shape[0]), power_of_two(query.shape[1])
     width = max(width, LEAST_QUERIES if most else SHORTEST_CHUNK)

@@ -1,4 +1,4 @@
-"""Attention of decoding rows through the kernels for paged caches: each row is one token and reads the cache as its sequence stands.
+"""Attention of decoding rows through the kernels for paged caches: each row is one token of one sequence.
 
 Letters as in `advisor.kernels.attention.paged_decode`.
 """
@@ -23,18 +23,18 @@ from advisor.kernels.cache.kv_write import kv_write
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheRows:
-    """What N rows read of the cache."""
+    """The cache of N rows: block tables and visible lengths."""
 
     tables: Tensor
-    """Blocks of each row's sequence [N, B] int32."""
+    """[N, B] int32: the blocks of each row's sequence."""
     lengths: Tensor
-    """Tokens of the cache that a row sees, its own included [N] int32; 0 for padding."""
+    """[N] int32: cached tokens that a row attends to, its own included; 0 for padding."""
     ring: Tensor | None
-    """Row of the pool [N] int32, for formats that keep the newest pages."""
+    """[N] int32: row of the ring, for formats that also store the newest pages in full precision; else `None`."""
 
 
 class DecodeBatchAttention:
-    """Writes and reads the cache for the lanes of a decoding program; index tensors follow from the lanes, on the device."""
+    """Writes and reads the cache for the entries of a `DecodeBatch`; index tensors are computed from it on the device."""
 
     def __init__(self, pool: Pool, visibility: Visibility, batch: DecodeBatch, count: int) -> None:
         self.pool = pool
@@ -59,9 +59,9 @@ class DecodeBatchAttention:
         return self._attend(layer, queries, keys, values, rope, options)
 
     def _attend(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope | None, options: Options) -> Tensor:
-        """The queries are turned, and rotated for formats that are, in place."""
+        """Rotary embedding and, for formats that need it, Hadamard rotation are applied to the queries in place."""
         stored = self.pool.keys[layer], self.pool.values[layer]
-        queries, keys, values = _in_rows(queries), _in_rows(keys), _in_rows(values)
+        queries, keys, values = _heads_adjacent(queries), _heads_adjacent(keys), _heads_adjacent(values)
         kv_write(
             keys,
             values,
@@ -86,11 +86,11 @@ class DecodeBatchAttention:
         return rotate(out) if rotated else out
 
     def _narrowed(self, options: Options) -> Options:
-        return replace(options, window=self.visibility.narrowed(options.window))
+        return replace(options, window=self.visibility.narrowed_window(options.window))
 
 
 class KernelStep(AttentionStep):
-    """A step whose group reads the cache through the kernel: all rows of drafts, each as its own. Chunks of prompts as elsewhere."""
+    """An `AttentionStep` whose decoding group reads the cache through the kernel, every draft token as a row of its own."""
 
     def _attend_group(self, layer: int, queries: Tensor, rerotated: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]."""
@@ -105,13 +105,13 @@ class KernelStep(AttentionStep):
 
 
 def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None, rows: CacheRows, options: Options) -> Tensor:
-    """Attention of [N, H, D] to [N, H, E]; first tokens are scored against `rerotated` where there is one."""
-    stored, queries = (pool.keys[layer], pool.values[layer]), _in_rows(queries)
-    window, first = seen(pool, options)
+    """Attention of queries [N, H, D]; returns [N, H, E]. Sink tokens are scored against `rerotated` where it is given."""
+    stored, queries = (pool.keys[layer], pool.values[layer]), _heads_adjacent(queries)
+    window, first = visible_window(pool, options)
     if rerotated is not None:  # both at one distance
         queries, rerotated = queries.contiguous(), rerotated.contiguous()
     out = paged_decode(
-        _widened(queries),
+        _as_queries(queries),
         _data(stored[0]),
         _data(stored[1]),
         rows.tables,
@@ -122,7 +122,7 @@ def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None
         value_scales=_scales(stored[1]),
         window=window,
         first=first,
-        first_query=None if rerotated is None else _widened(rerotated),
+        first_query=None if rerotated is None else _as_queries(rerotated),
         softcap=options.softcap,
         sinks=options.sinks,
         recent=None if rows.ring is None else (_ring(stored[0]), _ring(stored[1]), rows.ring),
@@ -130,22 +130,22 @@ def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None
     return out[:, 0]
 
 
-def seen(pool: Pool, options: Options) -> tuple[int | None, int]:
-    """Newest and first tokens that a row sees: those that attention asks for among those that the cache keeps."""
+def visible_window(pool: Pool, options: Options) -> tuple[int | None, int]:
+    """Window and sink tokens that a row attends to: the attention's own window, limited to what the cache retains."""
     retention = pool.config.retention
     if retention is None or (options.window is not None and options.window <= retention.window):
         return options.window, 0
     return retention.window, retention.first
 
 
-def why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visibility) -> str | None:
-    """Why the kernels do not read this cache as the model's layers, with these windows, see it; `None` where they do."""
+def unsupported_by_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visibility) -> str | None:
+    """Why the kernels do not support this cache and visibility for layers with these windows; `None` where they do."""
     config = pool.config
     if config.has_ring and config.page_tokens != config.block_tokens:
         return f"an unpaged {config.kv_format} cache keeps pages of {config.page_tokens} tokens and one block of {config.block_tokens}"
     if visibility.pattern is not None:
         return "a pattern leaves out blocks among those that a token reads"
-    wide = [visibility.narrowed(window) for window in windows]
+    wide = [visibility.narrowed_window(window) for window in windows]
     retention = config.retention
     if (
         retention is not None
@@ -159,20 +159,20 @@ def why_not_kernels(pool: Pool, windows: Sequence[int | None], visibility: Visib
 
 
 def _rerotations(pool: Pool, positions: Tensor) -> Tensor | None:
-    """How far each row's query is re-rotated for the first tokens [N]; `None` for a cache of true positions."""
+    """[N]: how far each row's query is re-rotated for the sink tokens, in positions; `None` where positions are those of the text."""
     retention = pool.config.retention
     if retention is None or not retention.first:
         return None
     return (positions - (retention.first + retention.window - 1)).clamp_min(0)
 
 
-def _in_rows(tensor: Tensor) -> Tensor:
-    """[T, H, D], the heads of a token side by side."""
+def _heads_adjacent(tensor: Tensor) -> Tensor:
+    """View [T, H, D] whose heads of a token are adjacent in memory."""
     return tensor if tensor[:1].is_contiguous() else tensor.contiguous()
 
 
-def _widened(queries: Tensor) -> Tensor:
-    """[N, H, D], rows of a wider tensor perhaps, as [N, 1, H, D]."""
+def _as_queries(queries: Tensor) -> Tensor:
+    """[N, H, D], possibly rows of a wider tensor, as [N, 1, H, D]."""
     rows, heads, width = queries.shape
     stride = queries.stride(0) if rows > 1 else heads * width
     return queries.as_strided((rows, 1, heads, width), (stride, stride, width, 1))

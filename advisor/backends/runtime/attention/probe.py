@@ -1,4 +1,4 @@
-"""One layer's attention as a step runs it, cache write included, alone: for measuring what it costs."""
+"""The attention of one layer as a step runs it, cache write included, for timing."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,10 +30,10 @@ def attention_layer_callable(
     block_tokens: int = 16,
     device: torch.device | None = None,
 ) -> Callable[[], None]:
-    """What one layer does for `batch` sequences of `q_tokens` new tokens that see `kv_tokens` keys, the new ones included.
+    """A callable that runs one layer's attention for `batch` sequences of `q_tokens` new tokens and `kv_tokens` keys, new ones included.
 
     In `decode` the sequences attend in one batched product, in `prefill` one by one. Index tensors and masks, which a step makes
-    once for all layers, are made before the first call. Raises `AdvisorError` for sizes that make no sense.
+    once for all layers, are made before the first call. Raises `AdvisorError` for inconsistent sizes.
     """
     if not 1 <= q_tokens <= kv_tokens or (phase == "decode" and q_tokens == kv_tokens):
         raise AdvisorError(

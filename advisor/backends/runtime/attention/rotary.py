@@ -16,7 +16,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 PROBE_TOKENS = 4
 """Tokens of the probe, all at one position."""
 PROBE_POSITION = 7
-"""Rotates the fastest pair by more than a full turn, the slowest hardly at all."""
+"""A position at which the fastest pair is rotated by more than a full circle and the slowest by almost nothing."""
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """Largest relative difference that counts as equal; half precision rounds every element to about 1/256."""
 

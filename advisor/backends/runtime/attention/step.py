@@ -1,4 +1,4 @@
-"""Attention of one step: what it reads from and writes to the pool, and the attention of each row."""
+"""Attention of one step: writes new keys and values to the pool, reads the cached ones, and computes the attention of every row."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from advisor.backends.model.tuned_attention import TunedAttention
-from advisor.backends.runtime.attention.exact import Call, can_flex, flex, sdpa, written_out
+from advisor.backends.runtime.attention.exact import Call, can_flex, eager, flex, sdpa
 from advisor.backends.runtime.attention.rotary import rerotate
-from advisor.backends.runtime.attention.visibility import PLAIN, Visibility, last_evicted, of_blocks, rerotations, visited
+from advisor.backends.runtime.attention.visibility import PLAIN, Visibility, columns_of_blocks, last_evicted, rerotations, visited_blocks
 from advisor.backends.runtime.cache.indices import Reading, Writing
 from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.backends.runtime.cache.recent_pages import Span
@@ -34,13 +34,13 @@ class SequenceInput:
 
 
 class AttentionStep:
-    """One pass of the model: token rows of all sequences, and where each row's key and value go and what it may see.
+    """The attention of one forward pass: the token rows of all sequences, the cache slots of their keys and values, and their masks.
 
     Rows stand in the order of `inputs`. The first `n_decode` of them are few tokens each and attend in one batched product; the
     others, chunks of prompts, attend one by one. Index tensors and masks are made once and shared by all layers of equal shape.
 
-    A cache that forgets is read as each token of the group would find it alone; the tokens of a chunk see one another, and all
-    see of the past what its first one sees.
+    In a cache with eviction, each token of the group attends to what is retained for it; the tokens of a chunk attend to each other
+    and to what is retained for the first of them.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class AttentionStep:
         return attend(self, layer, query, key, value, options)
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
-        """Write the new keys and values, then attend: the group in one product, the chunks one by one."""
+        """Write the new keys and values, then attend: the decoding group in one product, the chunks one by one."""
         rerotated = None if self._rerotations is None else rerotate(queries, self._rerotations, self.visibility.frequencies[layer])
         if not self.pool.config.has_ring:
             return self._attend_rows(layer, queries, keys, values, rerotated, options)
@@ -85,8 +85,8 @@ class AttentionStep:
         return rotate(self._attend_rows(layer, *_rotated(queries, keys, values), rerotated, options))
 
     def _attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rerotated: Tensor | None, options: Options) -> Tensor:
-        """[T, H, D] to [T, H, E]; first tokens are scored against `rerotated` where there is one."""
-        kv_heads, options = keys.shape[1], replace(options, window=self.visibility.narrowed(options.window))
+        """[T, H, D] to [T, H, E]; sink tokens are scored against `rerotated` where it is given."""
+        kv_heads, options = keys.shape[1], replace(options, window=self.visibility.narrowed_window(options.window))
         self.pool.write(layer, keys, values, self._writing(kv_heads))
         if not self.chunks:
             return self._attend_group(layer, queries, rerotated, kv_heads, options)
@@ -106,7 +106,7 @@ class AttentionStep:
         return out
 
     def _attend_group(self, layer: int, queries: Tensor, rerotated: Tensor | None, kv_heads: int, options: Options) -> Tensor:
-        """[rows, H, D] to [rows, H, E]; first tokens are scored against `rerotated` where there is one."""
+        """[rows, H, D] to [rows, H, E]; sink tokens are scored against `rerotated` where it is given."""
         cached = self._read(layer, kv_heads, None, options)
         query, rerotated_rows = self._padded(queries), None if rerotated is None else self._padded(rerotated)
 
@@ -128,7 +128,7 @@ class AttentionStep:
     def _attend_chunk(
         self, index: int, query: Tensor, rerotated: Tensor | None, cached: tuple[KvBatch, KvBatch], options: Options
     ) -> Tensor:
-        """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where its attention is causal by itself."""
+        """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where nothing but causality restricts it."""
         kv_heads, length = cached[0].rows.shape[1:3]
         past, width = _stored(self.chunks[index]), query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
@@ -146,7 +146,7 @@ class AttentionStep:
         def shared() -> Tensor:
             return self._once(("chunk-mask", index, window, query.shape[2] // kv_heads), mask)
 
-        pattern = self.visibility.of_prompt(self.pool.config.retention, window, past + width)
+        pattern = self.visibility.prompt_pattern(self.pool.config.retention, window, past + width)
         skips = self.visibility.pattern is not None or self.implementation not in ("eager", "flex")
         if pattern is not None and skips and cached[0].rows.shape == cached[1].rows.shape:
             keys, values = (batch.scaled()[:, :, : past + width].transpose(1, 2) for batch in cached)
@@ -188,10 +188,10 @@ class AttentionStep:
             return out
         if self.implementation == "flex" and can_flex(call):
             return flex(call)
-        return sdpa(call) if self.implementation == "sdpa" and call.is_plain else written_out(call)
+        return sdpa(call) if self.implementation == "sdpa" and call.is_plain else eager(call)
 
     def _pad_rows(self, widths: list[int]) -> None:
-        """Pad the group's rows to one width: `_spread` picks query rows, `_real` the rows of the output that exist."""
+        """Pad the group's rows to one width: `_spread` are indices of query rows, `_real` those of the output rows that are no padding."""
         self._group_rows, self._width = sum(widths), max(widths, default=0)
         self._spread: Tensor | None = None
         self._real: Tensor | None = None
@@ -205,27 +205,27 @@ class AttentionStep:
         self._spread, self._real = self._long(spread), self._long(real)
 
     def _writing(self, kv_heads: int) -> Writing:
-        """Where the new tokens go."""
+        """The memory rows that the new tokens are written to."""
         inputs = (*self.group, *self.chunks)
         return self._once(("write", kv_heads), lambda: self.pool.writing(self._block, self._offset, _spans(inputs), kv_heads))
 
     def _group_positions(self) -> Tensor:
-        """Places [N, W] of the group's tokens among those that are stored."""
+        """Indices [N, W] of the group's tokens among the stored tokens of their sequences."""
         positions = self._stored[: self._group_rows]
         if self._spread is not None:
             positions = positions.index_select(0, self._spread)
         return positions.view(len(self.group), self._width)
 
     def _group_blocks(self) -> Tensor | None:
-        """The blocks [N, B'] that a pattern lets the group see; `None` to read all."""
+        """The blocks [N, B'] that the group attends to under a pattern; `None` for all."""
         pattern, config = self.visibility.pattern, self.pool.config
         if pattern is None or config.is_contiguous or config.has_ring:
             return None
         length = self.pool.read_length(self._group_length)
-        return self._once(("blocks",), lambda: visited(pattern, self._group_positions(), length, config.block_tokens))
+        return self._once(("blocks",), lambda: visited_blocks(pattern, self._group_positions(), length, config.block_tokens))
 
     def _read(self, layer: int, kv_heads: int, chunk: int | None, options: Options) -> tuple[KvBatch, KvBatch]:
-        """What the group sees, or one of the chunks; with scales for those who apply them to scores and not to keys."""
+        """Keys and values of the group, or of one chunk; with separate scales where those are applied to scores instead of keys."""
         is_plain = options.softcap is None and options.sinks is None and self._rerotations is None
         at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
         return self.pool.read(layer, at, apart=self.autotuner is not None or self.implementation != "sdpa" or not is_plain)
@@ -242,13 +242,13 @@ class AttentionStep:
             positions, length = self._group_positions(), self.pool.read_length(self._group_length)
             hidden = kernel.additive_mask(positions, length, dtype, window, last_evicted(self.pool.config.retention, positions))
             hidden, blocks = self._patterned(hidden, positions), self._group_blocks()
-            chosen = hidden if blocks is None else of_blocks(hidden, blocks, self.pool.config.block_tokens)
+            chosen = hidden if blocks is None else columns_of_blocks(hidden, blocks, self.pool.config.block_tokens)
             return kernel.widen_mask(chosen, groups)
 
         return self._once(("group-mask", groups, window, dtype), mask)
 
     def _patterned(self, mask: Tensor, positions: Tensor) -> Tensor:
-        """The mask [N, W, L] with what the pattern leaves out hidden too."""
+        """The mask [N, W, L] that also hides the keys outside the pattern."""
         if self.visibility.pattern is None:
             return mask
         seen = self.visibility.pattern.allows(positions.unsqueeze(-1), torch.arange(mask.shape[2], device=mask.device))
@@ -265,7 +265,7 @@ class AttentionStep:
 
 
 def _rotated(queries: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Each [T, ·, D] rotated, in one product where all are as wide."""
+    """Each of [T, ·, D] multiplied by the Hadamard matrix, in one product where all have the same width."""
     if keys.shape[2] != values.shape[2]:
         return rotate(queries), rotate(keys), rotate(values)
     sizes = [queries.shape[1], keys.shape[1], values.shape[1]]
@@ -279,7 +279,7 @@ def _as_batch(rows: Tensor) -> KvBatch:
 
 
 def _stored(entry: SequenceInput) -> int:
-    """Tokens that the sequence's blocks hold before the new ones."""
+    """Tokens stored in the sequence's blocks before the new ones."""
     return entry.cache.tokens - entry.cache.evicted
 
 

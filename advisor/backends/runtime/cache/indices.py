@@ -13,35 +13,35 @@ from advisor.backends.runtime.cache.recent_pages import RingRead, RingWrite
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """Rows [T·K] of new tokens in the memory seen as [P·K·S, ·], and their rows in the ring if there is one."""
+    """Where new tokens are written: rows [T·K] of the memory viewed as [P·K·S, ·], and rows of the ring if there is one."""
 
     rows: Tensor
     newest: RingWrite | None = None
 
     def for_both(self, tokens: int, memory_rows: int, ring_rows: int) -> "Writing":
-        """The same for keys and values in one memory, the values after `memory_rows` rows, and after `tokens` in what is written."""
+        """The same for keys and values in one tensor: values begin after `memory_rows` rows of memory and after `tokens` new tokens."""
         newest = self.newest
         if newest is not None:
-            tokens_of_both = None if newest.tokens is None else _and_beyond(newest.tokens, tokens)
-            newest = RingWrite(tokens_of_both, _and_beyond(newest.rows, ring_rows))
-        return Writing(_and_beyond(self.rows, memory_rows), newest)
+            tokens_of_both = None if newest.tokens is None else _with_offset(newest.tokens, tokens)
+            newest = RingWrite(tokens_of_both, _with_offset(newest.rows, ring_rows))
+        return Writing(_with_offset(self.rows, memory_rows), newest)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Sequences of at most `tokens` tokens: their blocks in `index`, as `gather` takes it, and where their newest pages are."""
+    """What is read of sequences of at most `tokens` tokens: `index` of their blocks, for `gather`, and rows of their newest pages."""
 
     index: Tensor
     tokens: int
     newest: RingRead | None = None
 
     def for_both(self, memory_heads: int, batch_rows: int, ring_rows: int) -> "Reading":
-        """The same for keys and values in one memory, of which the values come after the keys: offsets in blocks, batch and ring."""
+        """The same for keys and values in one tensor, values after keys: offsets in blocks, batch and ring."""
         newest = self.newest
         if newest is not None:
-            newest = RingRead(_and_beyond(newest.rows, ring_rows), _and_beyond(newest.replaced, batch_rows))
-        return Reading(_and_beyond(self.index, memory_heads), self.tokens, newest)
+            newest = RingRead(_with_offset(newest.rows, ring_rows), _with_offset(newest.replaced, batch_rows))
+        return Reading(_with_offset(self.index, memory_heads), self.tokens, newest)
 
 
-def _and_beyond(indices: Tensor, offset: int) -> Tensor:
+def _with_offset(indices: Tensor, offset: int) -> Tensor:
     return torch.cat((indices, indices + offset))

@@ -1,4 +1,4 @@
-"""The KV cache: a pool of blocks, the blocks of each sequence, and the rows of a token in memory."""
+"""The paged KV cache: a pool of blocks, the blocks of each sequence, and the memory rows of each token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,8 +61,8 @@ class CacheConfig:
 class SequenceBlocks:
     """The blocks of one sequence, in order, and how many of its tokens were written.
 
-    Evicted blocks lie between those of the first tokens and the others: the token at position p after them has index p - `evicted`
-    in the blocks that remain.
+    Evicted blocks lie between those of the sink tokens and the others: the token at position p after them has index p - `evicted`
+    in the remaining blocks.
     """
 
     row: int
@@ -140,7 +140,7 @@ class Pool:
         return self.blocks_for(tokens) if retention is None else retention.blocks(tokens, self.config.block_tokens, new)
 
     def reachable(self, cache: SequenceBlocks) -> int:
-        """The length that the sequence would have with every free block."""
+        """The length, in tokens, that the sequence could reach with every free block."""
         return cache.evicted + (len(cache.blocks) + self.free_blocks) * self.config.block_tokens
 
     def allocate(self, cache: SequenceBlocks, tokens: int) -> bool:
@@ -204,7 +204,7 @@ class Pool:
         cache.evicted += evicted * size
         if evicted % RECENT_PAGES:
             for store in (*self.keys, *self.values):
-                store.renumber(cache.row)
+                store.swap_pages(cache.row)
         self._tables.put(cache.row, 0, cache.blocks)
 
     def free(self, cache: SequenceBlocks) -> None:
@@ -243,7 +243,7 @@ class Pool:
         return self._tables.on_device()
 
     def send_tables(self) -> None:
-        """Bring the tables on the device up to date, for a captured graph that reads them."""
+        """Copy changed block tables to the device, before a captured graph reads them."""
         self._tables.on_device()
 
     def read_length(self, tokens: int) -> int:
@@ -251,7 +251,7 @@ class Pool:
         return tokens if self.config.is_contiguous else self.blocks_for(tokens) * self.config.block_tokens
 
     def writing(self, blocks: Tensor, offsets: Tensor, spans: Sequence[Span], kv_heads: int) -> Writing:
-        """Where tokens go that take the `offsets` [T] of the `blocks` [T]; the same for all layers of as many heads."""
+        """Where tokens at `offsets` [T] in `blocks` [T] are written; the same for all layers with `kv_heads` heads."""
         size, heads = self.config.block_tokens, torch.arange(kv_heads, device=self.device)
         rows = ((blocks.unsqueeze(1) * kv_heads + heads) * size + offsets.unsqueeze(1)).reshape(-1)
         newest = ring_write(spans, self.config.page_tokens, kv_heads, self.device) if self.config.has_ring else None
@@ -259,9 +259,9 @@ class Pool:
         return at if not self._both else at.for_both(len(blocks), self.config.blocks * kv_heads * size, self._ring_rows(kv_heads))
 
     def reading(self, spans: Sequence[Span], kv_heads: int, chosen: Tensor | None = None) -> Reading:
-        """Where the sequences of `spans` are, each up to its last token; the same for all layers of as many heads.
+        """Where the sequences of `spans` are read, each up to its last token; the same for all layers with `kv_heads` heads.
 
-        Of each sequence, only the `chosen` blocks [N, B'] where that is given; not with a ring.
+        With `chosen` [N, B'], only those blocks of each sequence; not supported with a ring.
         """
         tokens, is_contiguous = max(span.last for span in spans) + 1, self.config.is_contiguous
         rows = upload([span.row for span in spans], self.device)
@@ -280,7 +280,7 @@ class Pool:
         )
 
     def _ring_rows(self, kv_heads: int) -> int:
-        """Rows of a ring of keys seen as [R·2·K·S, D]."""
+        """Rows of a ring of keys, viewed as [R·2·K·S, D]."""
         return self.config.sequences * RECENT_PAGES * kv_heads * self.config.page_tokens
 
     def write(self, layer: int, key: Tensor, value: Tensor, at: Writing) -> None:
@@ -292,7 +292,7 @@ class Pool:
             self.values[layer].write(at, value)
 
     def read(self, layer: int, at: Reading, *, apart: bool = False) -> tuple[KvBatch, KvBatch]:
-        """Keys and values of the chosen sequences, L being `read_length(tokens)`; see `Store` for `apart`."""
+        """Keys and values of the sequences of `at`, with L = `read_length(tokens)`; see `Store.read` for `apart`."""
         if self._both:
             return self._both[layer].read(at, apart=apart).halves()
         return self.keys[layer].read(at, apart=apart), self.values[layer].read(at, apart=apart)

@@ -1,7 +1,7 @@
-"""A ring with the newest page of every sequence in the model's own type, in addition to a cache that stores all tokens in four bits.
+"""A ring that stores the newest pages of every sequence in the model's own type, in addition to an int4 cache of all tokens.
 
 A page is a block of tokens; in the contiguous layout, where a block is a whole sequence, a fixed number of them. Each row of the
-pool has room for two pages, page p in slot p mod 2: drafts that were not accepted may have begun the next one.
+pool stores two pages, page p in slot p mod 2: rejected draft tokens may have started the next page.
 
 Letters as in `advisor.kernels.attention.paged_attention`; R rows of the pool, S tokens of a page.
 """
@@ -31,7 +31,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RingWrite:
-    """Which of a step's tokens go to the ring, `None` for all, and their rows [n·K] of it seen as [R·2·K·S, D]."""
+    """Which tokens of a step are written to the ring (`None` for all), and their rows [n·K] of it, viewed as [R·2·K·S, D]."""
 
     tokens: Tensor | None
     rows: Tensor
@@ -39,7 +39,7 @@ class RingWrite:
 
 @dataclass(frozen=True, slots=True)
 class RingRead:
-    """Rows [m] of the ring seen as [R·2·K·S, D], and what they replace in a batch seen as [N·K·L, D]."""
+    """Rows [m] of the ring, viewed as [R·2·K·S, D], and the rows of a batch, viewed as [N·K·L, D], that they replace."""
 
     rows: Tensor
     replaced: Tensor
@@ -63,8 +63,8 @@ class Ring:
         recent = new if at.tokens is None else new.index_select(0, at.tokens)
         self.data.view(-1, width).index_copy_(0, at.rows, recent.reshape(-1, width))
 
-    def lay_over(self, at: RingRead, rows: Tensor, scales: Tensor | None) -> None:
-        """Put the pages in the place of their rounded copies, in contiguous `rows` [N, K, L, D], and ones in `scales` [N, K, L]."""
+    def overlay(self, at: RingRead, rows: Tensor, scales: Tensor | None) -> None:
+        """Replace the rounded copies of the pages in contiguous `rows` [N, K, L, D], and set their `scales` [N, K, L] to one."""
         width = self.data.shape[-1]
         rows.view(-1, width).index_copy_(0, at.replaced, self.data.view(-1, width).index_select(0, at.rows))
         if scales is not None:
@@ -77,7 +77,7 @@ def new_ring(rows: int, kv_heads: int, page: int, width: int, dtype: torch.dtype
 
 
 def ring_write(spans: Sequence[Span], page: int, kv_heads: int, device: torch.device) -> RingWrite:
-    """Where a step's tokens go: of each sequence, those of its last page and of the one before."""
+    """Where a step's tokens are written: of each sequence, those of its last page and of the one before."""
     tokens, slots, offsets, passed = [], [], [], 0
     for span in spans:
         for position in range(max(span.first, (span.last // page - 1) * page), span.last + 1):
@@ -93,9 +93,9 @@ def ring_write(spans: Sequence[Span], page: int, kv_heads: int, device: torch.de
 
 
 def ring_read(spans: Sequence[Span], page: int, length: int, kv_heads: int, device: torch.device) -> RingRead:
-    """Where the page of each sequence's last token lies in the ring and in a batch of `length` tokens each.
+    """Where the page of each sequence's last token is in the ring and in a batch of `length` tokens each.
 
-    The rest of a page that is not full comes along, for the mask to hide, as long as the batch has room for it.
+    The unfilled rest of a page is copied too, as far as it fits in the batch; masks hide it.
     """
     sequence = torch.arange(len(spans), device=device).view(-1, 1, 1)
     row, last = (torch.tensor(numbers, device=device).view(-1, 1, 1) for numbers in zip(*((s.row, s.last) for s in spans), strict=True))

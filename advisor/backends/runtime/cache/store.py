@@ -1,4 +1,4 @@
-"""How keys or values lie in memory, by format: written as token rows, read back as batches.
+"""Storage of keys or values by format: written as token rows, read back as batches.
 
 Letters as in `advisor.kernels.attention.paged_attention`: P blocks, K key-value heads, S tokens of a block, D width, N sequences,
 L tokens, T rows.
@@ -21,13 +21,13 @@ RING_FORMATS = ("int4",)
 
 @dataclass(frozen=True, slots=True)
 class KvBatch:
-    """Contiguous [N, K, L, D] rows of several sequences; times `scales` [N, K, L] where the format has them."""
+    """Contiguous rows [N, K, L, D] of several sequences, to be multiplied by `scales` [N, K, L] where the format has them."""
 
     rows: Tensor
     scales: Tensor | None = None
 
     def scaled(self) -> Tensor:
-        """The rows as the model would see them."""
+        """The rows multiplied by their scales."""
         return self.rows if self.scales is None else self.rows * self.scales.unsqueeze(-1)
 
     def halves(self) -> tuple["KvBatch", "KvBatch"]:
@@ -40,13 +40,13 @@ class Store(Protocol):
     """Keys or values of one layer."""
 
     def write(self, at: Writing, new: Tensor) -> None:
-        """Put [T, K, D] where `at` says."""
+        """Write rows [T, K, D] to the memory rows of `at`."""
 
     def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
-        """The sequences that `at` names; scales stay `apart` where the caller applies them where there are fewer numbers."""
+        """The sequences of `at`. With `apart`, scales are returned separately instead of multiplied in."""
 
-    def renumber(self, row: int) -> None:
-        """An odd number of earlier pages of the sequence in `row` was given up: even pages are odd ones from now on."""
+    def swap_pages(self, row: int) -> None:
+        """Swap the two pages of `row`, after an odd number of earlier pages of its sequence was evicted."""
 
     @property
     def nbytes(self) -> int:
@@ -58,7 +58,7 @@ class Store(Protocol):
 
 
 class ModelFormat:
-    """Rows as the model computed them."""
+    """Rows in the model's own type."""
 
     ring_bytes = 0
 
@@ -74,7 +74,7 @@ class ModelFormat:
         """See `Store`; there are no scales."""
         return KvBatch(gather(self.data, at.index, at.tokens))
 
-    def renumber(self, row: int) -> None:
+    def swap_pages(self, row: int) -> None:
         """See `Store`; there are no pages."""
 
     @property
@@ -93,7 +93,7 @@ class Quantised:
         self.data = data
         self.scales = scales
         self.recent = recent
-        # Not every copy is written for float8; bytes are bytes.
+        # torch has no float8 form of some copies, so bytes are copied
         self._bytes = data.view(torch.uint8)
 
     def write(self, at: Writing, new: Tensor) -> None:
@@ -114,10 +114,10 @@ class Quantised:
         else:
             rows, scales = dequantise(stored, stored_scales, self.kv_format, self.dtype), None
         if self.recent is not None and at.newest is not None:
-            self.recent.lay_over(at.newest, rows, scales)
+            self.recent.overlay(at.newest, rows, scales)
         return KvBatch(rows, scales)
 
-    def renumber(self, row: int) -> None:
+    def swap_pages(self, row: int) -> None:
         """See `Store`."""
         if self.recent is not None:
             self.recent.data[row] = self.recent.data[row].flip(0)
@@ -155,9 +155,9 @@ def gather(data: Tensor, index: Tensor, tokens: int) -> Tensor:
 def new_store(
     kv_format: str, shape: tuple[int, int, int, int], dtype: torch.dtype, device: torch.device, *, rows: int = 0, page: int = 0
 ) -> Store:
-    """A store of the format; `bf16` stands for the model's own. `rows` and tokens of a `page` are for formats with a ring.
+    """A store of the format; `bf16` stands for the model's own. Formats with a ring use `rows` and the tokens of a `page`.
 
-    Raises `AdvisorError` for formats that do not run here, and for widths that they do not hold.
+    Raises `AdvisorError` for unsupported formats, and for widths that the format cannot store.
     """
     if kv_format == "bf16":
         return ModelFormat(shape, dtype, device)

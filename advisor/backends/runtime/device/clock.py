@@ -1,4 +1,4 @@
-"""When a device began and ended its steps: by events in its stream on a GPU, by the clock elsewhere, where host and device are one."""
+"""Start and end of the steps of a device: by CUDA events on a GPU, by the host's clock elsewhere."""
 
 import time
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import torch
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A moment in the device's order of work."""
+    """A point in time in the device's stream."""
 
     event: Any = None
     seconds: float = 0.0
 
     def wait(self) -> None:
-        """Until the device is there."""
+        """Wait until the device has reached it."""
         if self.event is not None:
             self.event.synchronize()
 
@@ -29,7 +29,7 @@ class DeviceClock:
         self._last_end: Mark | None = None
 
     def mark(self) -> Mark:
-        """Now, as the device will see it."""
+        """A mark at the current end of the device's stream."""
         if not self._has_events:
             return Mark(seconds=time.perf_counter())
         event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]  # as torch has it
@@ -37,7 +37,7 @@ class DeviceClock:
         return Mark(event)
 
     def add(self, begin: Mark, end: Mark, *, follows: bool) -> None:
-        """Count a step that is over, in order; `follows` says that it could have come right after the one before."""
+        """Add a finished step, in order. With `follows`, the gap since the step before counts as idle time."""
         self.device_s += _between(begin, end)
         if follows and self._last_end is not None:
             self.host_gap_s += max(0.0, _between(self._last_end, begin))

@@ -14,9 +14,9 @@ class DecodeEntry:
     """One sequence of the next decoding step."""
 
     number: int
-    """Its number, which seeds its random draws."""
+    """Number of the sequence, which seeds its random draws."""
     row: int
-    """Its row in the block tables."""
+    """Row of the sequence in the block tables."""
     position: int
     """Position of the input token in the sequence."""
     stored: int
@@ -28,7 +28,7 @@ class DecodeEntry:
 
 
 class DecodeBatch:
-    """Tensors [M] that outlive steps, so that a captured graph finds and moves them on by itself."""
+    """Tensors [M] that persist across steps, so that a captured graph reads and advances them without the host."""
 
     def __init__(self, most: int, device: torch.device) -> None:
         self.ids, self.positions, self.stored, self.rows, self.numbers, self.live = (
@@ -38,9 +38,9 @@ class DecodeBatch:
         self._count = 0
 
     def set_entries(self, entries: Sequence[DecodeEntry], count: int, before: Tensor | None) -> None:
-        """Make the first `count` lanes those sequences and padding; `before` holds the tokens of the step before.
+        """Set the first `count` entries to the sequences of `entries` and padding; `before` are the output tokens of the step before.
 
-        Where they are what the last `advance` left, the device has everything already.
+        Nothing is copied where they equal the state after the last `advance`.
         """
         wanted = [(entry.number, entry.row, entry.position, entry.stored) for entry in entries]
         if wanted == self._expected and count == self._count:
@@ -62,11 +62,11 @@ class DecodeBatch:
         self._expected, self._count = wanted, count
 
     def advance(self, tokens: Tensor, count: int) -> None:
-        """On the device: every live lane's chosen token becomes the one it feeds next, one place on."""
+        """On the device: the output token of every sequence becomes its next input token, at the next position."""
         self.ids[:count].copy_(tokens)
         self.positions[:count].add_(self.live[:count])
         self.stored[:count].add_(self.live[:count])
 
     def note_advanced(self) -> None:
-        """On the host: the same, whether the device did it in a graph or not."""
+        """The same for the host's copy of the entries."""
         self._expected = [(number, row, position + 1, stored + 1) for number, row, position, stored in self._expected]

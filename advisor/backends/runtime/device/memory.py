@@ -12,7 +12,7 @@ _SIGNS = ("out of memory", "can't allocate memory", "cannot allocate memory", "n
 
 @contextmanager
 def memory_errors(doing: str) -> Iterator[None]:
-    """Raise `AdvisorError("out-of-memory")`, saying what was being done, when an allocation inside fails."""
+    """Raise `AdvisorError` `out-of-memory`, with `doing` in its message, when an allocation inside fails."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

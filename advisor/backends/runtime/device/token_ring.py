@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 SLOTS = 3
-"""Steps whose tokens may be on their way: the one that is read, the one that runs, and the one being started."""
+"""Steps whose tokens may be in transit: the one that is read, the one that runs, and the one that is being launched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,1 +1,1 @@
-"""The forward pass: hooks into transformers, and our own walk of the decoder."""
+"""The forward pass: attention hooks in transformers, and the runtime's own decoder."""

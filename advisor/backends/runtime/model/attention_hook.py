@@ -1,4 +1,4 @@
-"""How models call attention, and what answers them: the function that they call finds the step that is running."""
+"""The attention function that transformers models call: it passes each call to the running step."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +11,12 @@ from torch import Tensor
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 NAME = "advisor-paged"
-"""By which transformers knows our attention."""
+"""Name under which it is registered in transformers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a model asks of one attention call besides the tensors."""
+    """Options of one attention call of a model."""
 
     scale: float
     window: int | None = None
@@ -25,7 +25,7 @@ class Options:
 
 
 class Attends(Protocol):
-    """What stands behind attention while a model runs."""
+    """Computes the attention calls of a running model."""
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
         """Attention of queries [T, H, D] after the new keys [T, K, D] and values [T, K, E] are stored; returns [T, H, E]."""
@@ -33,7 +33,7 @@ class Attends(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Cosines and sines [T, D'] of the rows' positions, halves paired."""
+    """Cosines and sines [T, D'] of the rows' positions, half-split convention."""
 
     cos: Tensor
     sin: Tensor
@@ -41,10 +41,10 @@ class Rope:
 
 @runtime_checkable
 class AttendsUnrotated(Protocol):
-    """One that turns queries and keys by their positions itself."""
+    """Computes attention including the rotary embedding of queries and keys."""
 
     def attend_unrotated(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rope: Rope, options: Options) -> Tensor:
-        """As `Attends.attend_rows`, before the rotary embedding; queries may be written over."""
+        """As `Attends.attend_rows`, of queries and keys without rotary embedding; queries may be overwritten."""
 
 
 _ACTIVE: ContextVar[Attends] = ContextVar("advisor_attending")
@@ -52,7 +52,7 @@ _ACTIVE: ContextVar[Attends] = ContextVar("advisor_attending")
 
 @contextmanager
 def attending(step: Attends) -> Iterator[None]:
-    """Let `step` answer the attention calls of models that run inside."""
+    """Context in which `step` computes the attention calls of models."""
     token = _ACTIVE.set(step)
     try:
         yield
@@ -72,7 +72,7 @@ def attention_function(
     s_aux: Tensor | None = None,
     **extra: Any,
 ) -> tuple[Tensor, None]:
-    """The function registered with `transformers.AttentionInterface`. Raises `AdvisorError` for what it does not compute."""
+    """The function registered with `transformers.AttentionInterface`. Raises `AdvisorError` for unsupported options."""
     if extra.get("position_bias") is not None or extra.get("is_causal") is False or attention_mask is not None:
         raise unsupported(type(module).__name__, "its attention adds a position bias or its own mask")
     layer = getattr(module, "layer_idx", None)
@@ -83,7 +83,7 @@ def attention_function(
 
 
 def attend(step: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
-    """Attention of tensors [1, H, T, D] as models lay them out; returns [1, T, H, E]."""
+    """Attention of tensors [1, H, T, D], the layout of transformers; returns [1, T, H, E]."""
     queries, keys, values = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
     return step.attend_rows(layer, queries, keys, values, options).unsqueeze(0)
 
@@ -99,7 +99,7 @@ def unsupported(name: str, why: str) -> AdvisorError:
 
 
 def register() -> None:
-    """Make the function known to transformers; without a mask function of that name no mask is built."""
+    """Register the function with transformers; as no mask function has that name, transformers builds no mask."""
     from transformers import AttentionInterface  # takes seconds to import
 
     AttentionInterface.register(NAME, attention_function)

@@ -1,6 +1,6 @@
-"""A decoder of the usual kind, walked by ourselves: fewer and larger operators than the model's own code, the same numbers.
+"""The runtime's own forward pass of a Llama-like decoder: fewer and larger operators than the model's code, equal results.
 
-Letters: T rows of a step, R of them wanted, C hidden width, H query heads, K key-value heads, D head width, F feed-forward width.
+Letters: T rows of a step, R rows with logits, C hidden width, H query heads, K key-value heads, D head width, F feed-forward width.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,14 +17,14 @@ from advisor.backends.runtime.model.row_operators import Norm, RowOperators
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderLayer:
-    """One layer's parts. A `feed_forward` that is not the usual one is the model's own module."""
+    """Parts of one layer. `feed_forward` is the model's own module where it is no gated MLP."""
 
     before_attention: Norm
     qkv: Product
     heads: int
     kv_heads: int
     head_norm: Norm | None
-    """Of the heads of queries and keys: weight [H + K, D]."""
+    """Norm of query and key heads: weight [H + K, D]."""
     attention_output: Product
     options: Options
     before_feed_forward: Norm
@@ -33,7 +33,7 @@ class DecoderLayer:
 
 @dataclass(frozen=True, slots=True)
 class GatedProducts:
-    """activation(gate) times up, then down."""
+    """A gated MLP: activation(gate) times up, then down."""
 
     gate_up: Product
     activation: nn.Module
@@ -50,35 +50,35 @@ class Decoder:
 
     embedding: Tensor
     rotary: nn.Module
-    """The model's own: it gives cosines and sines for positions."""
+    """The model's own module, which returns cosines and sines of positions."""
     layers: Sequence[DecoderLayer]
     norm: Norm
     head: Product
     operators: RowOperators
 
     def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
-        """Logits [R, V] of `rows`, or of all, of tokens `ids` [T] at `positions` [T]."""
+        """Logits [R, V] of `rows` (default: all) of tokens `ids` [T] at `positions` [T]."""
         hidden = functional.embedding(ids, self.embedding)
         cos, sin = self.rotary(hidden.unsqueeze(0), positions.unsqueeze(0))
         attend = _rotary_attention(step, cos[0], sin[0])
         normed = self.layers[0].before_attention(hidden)
         last = len(self.layers) - 1
         for index, layer in enumerate(self.layers):
-            attended = _attended(layer, index, attend, normed)
+            attended = _self_attention(layer, index, attend, normed)
             if index == last and rows is not None:
                 attended, hidden = attended.index_select(0, rows), hidden.index_select(0, rows)
             normed, hidden = self.operators.add_norm(layer.attention_output(attended), hidden, layer.before_feed_forward)
             following = self.norm if index == last else self.layers[index + 1].before_attention
-            normed, hidden = self.operators.add_norm(_fed_forward(layer, normed, self.operators), hidden, following)
+            normed, hidden = self.operators.add_norm(_mlp(layer, normed, self.operators), hidden, following)
         return self.head(normed)
 
 
 Attend = Callable[[int, Tensor, Tensor, Options], Tensor]
-"""Attention of a layer: queries and keys [T, H + K, D] before their rotation and values [T, K, D] to [T, H, D]."""
+"""Attention of a layer: queries and keys [T, H + K, D] before the rotary embedding and values [T, K, D] to [T, H, D]."""
 
 
 def _rotary_attention(step: Attends, cos: Tensor, sin: Tensor) -> Attend:
-    """Attention by `step` with the rotary embedding of [T, D'] cosines and sines, which it applies itself if it can."""
+    """Attention by `step` with the rotary embedding of cosines and sines [T, D'], which the step applies itself if it can."""
     if isinstance(step, AttendsUnrotated):
         rope = Rope(cos.contiguous(), sin.contiguous())
 
@@ -97,7 +97,7 @@ def _rotary_attention(step: Attends, cos: Tensor, sin: Tensor) -> Attend:
     return attend_rotated
 
 
-def _attended(layer: DecoderLayer, index: int, attend: Attend, normed: Tensor) -> Tensor:
+def _self_attention(layer: DecoderLayer, index: int, attend: Attend, normed: Tensor) -> Tensor:
     """[T, C] to [T, H·D]."""
     rows, both = normed.shape[0], layer.heads + layer.kv_heads
     projected = layer.qkv(normed).view(rows, both + layer.kv_heads, -1)
@@ -107,7 +107,7 @@ def _attended(layer: DecoderLayer, index: int, attend: Attend, normed: Tensor) -
     return attend(index, queries_keys, projected[:, both:], layer.options).reshape(rows, -1)
 
 
-def _fed_forward(layer: DecoderLayer, x: Tensor, operators: RowOperators) -> Tensor:
+def _mlp(layer: DecoderLayer, x: Tensor, operators: RowOperators) -> Tensor:
     if isinstance(layer.feed_forward, GatedProducts):
         return layer.feed_forward.run(x, operators)
     out = layer.feed_forward(x.unsqueeze(0))
@@ -116,7 +116,7 @@ def _fed_forward(layer: DecoderLayer, x: Tensor, operators: RowOperators) -> Ten
 
 
 def _rotated(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
-    """Rotary embedding of [T, H, D] on its first D' elements, halves paired; rounded step by step as `transformers` does.
+    """Rotary embedding of [T, H, D] on its first D' elements, half-split convention; rounded where transformers rounds.
 
     `cos` and `signed_sin` are [T, 1, D'], the sines of the first half negative.
     """

@@ -1,4 +1,4 @@
-"""From tokens to logits: by the runtime's decoder where a probe shows that it computes the model's logits, else by the model's own code."""
+"""Tokens to logits: by the runtime's decoder where a probe shows that its logits equal the model's, else by the model's own code."""
 
 import inspect
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from advisor.backends.runtime.model.attention_hook import NAME, Attends, Options
 from advisor.backends.runtime.model.row_operators import RowOperators, plain
 from advisor.backends.runtime.model.structure import build, unsupported_reason
 from advisor.backends.runtime.model.transformers_private import attention_name, calls_attention_interface, is_stateful
-from advisor.kernels.attention.paged_attention import additive_mask, widen_mask, written_out
+from advisor.kernels.attention.paged_attention import additive_mask, eager_attention, widen_mask
 
 PROBE_TOKENS = 8
 """Tokens of the sequence on which the decoder is compared with the model's own code."""
@@ -25,7 +25,7 @@ class Forward(Protocol):
     """Computes logits."""
 
     def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
-        """Logits [R, V] of `rows` [R], or of all, of tokens `ids` [T] at `positions` [T], `step` answering the attention."""
+        """Logits [R, V] of `rows` [R] (default: all) of tokens `ids` [T] at `positions` [T]; `step` computes the attention."""
 
 
 class TransformersForward:
@@ -58,11 +58,11 @@ class Prepared:
 
     forward: Forward
     heads: tuple[KvShape, ...]
-    """What each layer caches."""
+    """Shape of each layer's keys and values."""
     attention: tuple[LayerAttention, ...]
     """Attention of each layer."""
     fallback_reason: str | None
-    """Why the model's own code runs; `None` where the decoder does."""
+    """Why the model's own code runs; `None` where the runtime's decoder does."""
 
     @property
     def windows(self) -> tuple[int | None, ...]:
@@ -86,9 +86,9 @@ def patched_attention(model: Any) -> Iterator[None]:
 
 
 def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None) -> Prepared:
-    """The fastest way to the model's logits, checked on a few tokens; `operators` are plain unless given.
+    """The fastest forward pass of the model, checked on a few tokens; `operators` are those of `plain()` by default.
 
-    Raises `AdvisorError` for models that we cannot run.
+    Raises `AdvisorError` `unsupported-model`.
     """
     undo.enter_context(patched_attention(model))
     own, trial = TransformersForward(model), _ProbeRun()
@@ -111,7 +111,7 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None)
 
 @dataclass(slots=True)
 class _ProbeRun:
-    """A few tokens of one sequence without a cache; notes what every layer would cache and asks for."""
+    """A run of a few tokens of one sequence without a cache, which records every layer's KV shape and attention options."""
 
     heads: dict[int, KvShape] = field(default_factory=dict)
     options: dict[int, Options] = field(default_factory=dict)
@@ -119,7 +119,7 @@ class _ProbeRun:
     calls: int = 0
 
     def run(self, forward: Forward, model: Any) -> Tensor:
-        """Logits of all rows. The places are apart, so that rotations differ by much."""
+        """Logits of all rows. Positions are far apart, so that rotary embeddings differ."""
         config, device = model.config.get_text_config(), model.device
         count = torch.arange(PROBE_TOKENS, device=device)
         apart = max(1, min(getattr(config, "max_position_embeddings", None) or 1, 64) // PROBE_TOKENS)
@@ -133,10 +133,10 @@ class _ProbeRun:
         positions = torch.arange(len(queries), device=queries.device).unsqueeze(0)
         mask = widen_mask(additive_mask(positions, len(queries), queries.dtype), queries.shape[1] // keys.shape[1])
         key, value = (rows.transpose(0, 1).unsqueeze(0).contiguous() for rows in (keys, values))
-        return written_out(queries.unsqueeze(0), key, value, mask, scale=options.scale, softcap=options.softcap, sinks=options.sinks)[0]
+        return eager_attention(queries.unsqueeze(0), key, value, mask, scale=options.scale, softcap=options.softcap, sinks=options.sinks)[0]
 
     def heads_of(self, model: Any) -> tuple[KvShape, ...]:
-        """What each layer caches. Raises `AdvisorError` unless every layer attended once."""
+        """Shape of each layer's keys and values. Raises `AdvisorError` unless every layer attended once."""
         layers = model.config.get_text_config().num_hidden_layers
         if self.calls != layers or sorted(self.heads) != list(range(layers)):
             raise unsupported(type(model).__name__, f"{self.calls} calls of attention in {layers} layers come through the interface")
@@ -144,19 +144,19 @@ class _ProbeRun:
 
 
 def probe_ids(count: Tensor, model: Any) -> Tensor:
-    """Token ids [T] for a probe from the numbers 0 to T − 1 [T]: apart from each other, all in the model's vocabulary."""
+    """Token ids [T] for a probe from the numbers 0 to T − 1 [T], spread over the model's vocabulary."""
     ids: Tensor = (count * 37 + 11) % model.config.get_text_config().vocab_size
     return ids
 
 
 def _tolerance(model: Any) -> float:
-    """Share of the logits by which roundings may move them: of products in two bytes, or in four."""
+    """Relative difference of logits that rounding explains, in two-byte or four-byte types."""
     rounded = any(isinstance(module, QuantisedLinear) for module in model.modules())
     return 0.03 if rounded or model.dtype.itemsize < 4 else 1e-4
 
 
 def _difference(ours: Tensor, theirs: Tensor, tolerance: float) -> str | None:
-    """What is wrong with logits [T, V], or `None`: far from the model's, or another choice where the model's is clear."""
+    """How logits [T, V] differ from the model's: by more than `tolerance`, or in a clear choice of a token; `None` if they agree."""
     ours, theirs = ours.float(), theirs.float()
     error = float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30))
     best = theirs.amax(-1)
@@ -167,7 +167,7 @@ def _difference(ours: Tensor, theirs: Tensor, tolerance: float) -> str | None:
 
 
 def _refuse_unsuitable(model: Any) -> None:
-    """Raise for models whose state is not keys and values, or whose attention is not plain causal."""
+    """Raise `AdvisorError` `unsupported-model` for recurrent states and for attention that is not causal."""
     name, config = type(model).__name__, model.config.get_text_config()
     if getattr(model.config, "is_encoder_decoder", False):
         raise unsupported(name, "it is an encoder-decoder model")

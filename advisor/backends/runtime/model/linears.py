@@ -1,4 +1,4 @@
-"""The products of a decoder: plain linears side by side as one, bf16 weights in the processor's own block order, quantised ones."""
+"""Matrix products of a decoder: linears of the same input fused, bf16 weights packed in oneDNN's block order, quantised weights."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -7,15 +7,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from advisor.backends.model.fused_linear import joined
+from advisor.backends.model.fused_linear import fused_linear
 from advisor.backends.model.quantised_linear import Product, QuantisedLinear
 from advisor.kernels.torch_private import blocked_product, has_bf16_blocks, reorder_linear_weight
 
 
 def product(linears: Sequence[nn.Module], unchanged: frozenset[int], undo: ExitStack) -> Product:
-    """The outputs of linears that read the same input, side by side, in one product where their kind allows it.
+    """A function that returns the concatenated outputs of linears of the same input, computed in one product where their kind allows it.
 
-    Weights whose ids are in `unchanged` stay as they are. What is done to the others' memory, `undo` takes back.
+    Weights whose ids are in `unchanged` are not packed or moved. Changes to the memory of others are reverted by `undo`.
     """
     if not all(type(linear) is nn.Linear for linear in linears):
         return _quantised(linears)
@@ -28,20 +28,20 @@ def product(linears: Sequence[nn.Module], unchanged: frozenset[int], undo: ExitS
             _lay_side_by_side(plain)
     if len(plain) > 1 and not _are_adjacent([linear.weight for linear in plain]):
         return _apart(linears)
-    weight = _across([linear.weight.detach() for linear in plain])
+    weight = _view_across([linear.weight.detach() for linear in plain])
     return lambda x: functional.linear(x, weight, biases)
 
 
-def packs(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether weights of that type are put in oneDNN's block order there: it saves the rearranging that every product does otherwise."""
+def is_packed_on(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights of that type are packed in oneDNN's block order on the device: otherwise every product packs them again."""
     return device.type == "cpu" and dtype == torch.bfloat16 and has_bf16_blocks()
 
 
 def _quantised(linears: Sequence[nn.Module]) -> Product:
-    """Joined where they are of one kind."""
+    """One fused product where the linears are of one kind."""
     try:
         with torch.inference_mode(False), torch.no_grad():
-            whole = joined(linears) if len(linears) > 1 else linears[0]
+            whole = fused_linear(linears) if len(linears) > 1 else linears[0]
     except ValueError:
         return _apart(linears)
     raw = whole.raw_product() if isinstance(whole, QuantisedLinear) else None
@@ -59,11 +59,11 @@ def _apart(linears: Sequence[nn.Module]) -> Product:
 
 
 def _packs(weight: Tensor) -> bool:
-    return packs(weight.device, weight.dtype) and weight.numel() > 0
+    return is_packed_on(weight.device, weight.dtype) and weight.numel() > 0
 
 
 def _packed(linears: Sequence[nn.Linear], bias: Tensor | None, undo: ExitStack) -> Product:
-    """Weights in block order in place of the linears' own, whose memory is given back until `undo`."""
+    """Packed weights that replace the linears' own, whose memory is freed until `undo`."""
     with torch.inference_mode(False), torch.no_grad():
         weights: list[Tensor] = [linear.weight for linear in linears]
         packed = reorder_linear_weight(torch.cat(weights) if len(weights) > 1 else weights[0])
@@ -82,7 +82,7 @@ def _unpack(weights: Sequence[Tensor], packed: Tensor, rows: Sequence[int]) -> N
 
 
 def _lay_side_by_side(linears: Sequence[nn.Linear]) -> None:
-    """Move the weights into one memory, unless they lie there already; it stays so, since nothing else changes."""
+    """Move the weights into one tensor, unless they are adjacent already. This is not undone, as it changes no value."""
     weights: list[Tensor] = [linear.weight for linear in linears]
     if _are_adjacent(weights):
         return
@@ -93,7 +93,7 @@ def _lay_side_by_side(linears: Sequence[nn.Linear]) -> None:
 
 
 def _are_adjacent(weights: Sequence[Tensor]) -> bool:
-    """Whether contiguous matrices follow each other in one memory."""
+    """Whether contiguous matrices are adjacent in memory."""
     offset = weights[0].storage_offset()
     for weight in weights:
         elsewhere = weight.untyped_storage().data_ptr() != weights[0].untyped_storage().data_ptr() or weight.storage_offset() != offset
@@ -103,7 +103,7 @@ def _are_adjacent(weights: Sequence[Tensor]) -> bool:
     return True
 
 
-def _across(weights: Sequence[Tensor]) -> Tensor:
+def _view_across(weights: Sequence[Tensor]) -> Tensor:
     """One view over adjacent matrices."""
     first = weights[0]
     return first if len(weights) == 1 else first.as_strided((sum(map(len, weights)), first.shape[1]), first.stride())

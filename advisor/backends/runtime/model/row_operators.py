@@ -1,4 +1,4 @@
-"""What a decoder does row by row between its products: plain torch on a CPU, one launch each through our kernels on a GPU."""
+"""Row-wise operators of a decoder between its products: plain torch on a CPU, one kernel launch each on a GPU."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ class Norm:
 
 @dataclass(frozen=True, slots=True)
 class RowOperators:
-    """The two fusions."""
+    """The row-wise operators of a decoder layer."""
 
     add_norm: Callable[[Tensor, Tensor, Norm], tuple[Tensor, Tensor]]
     """(x, residual) [T, C] to the normalised sum and the sum."""
     gate: Callable[[Tensor, nn.Module], Tensor]
-    """Gate and up [T, 2F] side by side to activation(gate) · up."""
+    """Gate and up, concatenated [T, 2F], to activation(gate) · up [T, F]."""
 
 
 def plain() -> RowOperators:
@@ -35,8 +35,8 @@ def plain() -> RowOperators:
 
 
 def fused() -> RowOperators:
-    """In one launch each, where the activation is SiLU."""
-    # Triton, which machines without a GPU may lack
+    """As kernels of one launch each; the gate only where the activation is SiLU."""
+    # loads Triton, which machines without a GPU may lack
     from advisor.kernels.rows.add_rmsnorm import add_rmsnorm
     from advisor.kernels.rows.silu_mul import silu_mul
 

@@ -1,4 +1,4 @@
-"""Which models the runtime walks by itself: those whose modules are the usual ones and whose logits it reproduces."""
+"""Builds the runtime's decoder from a model whose modules are those of a Llama-like decoder."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -21,7 +21,7 @@ _FEED_FORWARD = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 
 
 def unsupported_reason(model: Any) -> str | None:
-    """What about the model is not as the decoder expects, or `None`."""
+    """Why the runtime's decoder does not support the model; `None` where it does."""
     inner: Any = getattr(model, "model", None)
     head = getattr(model, "lm_head", None)
     if inner is None or not _is_linear(head) or _names(model) != {"model", "lm_head"}:
@@ -33,14 +33,14 @@ def unsupported_reason(model: Any) -> str | None:
     if _is_hooked(model):
         return "hooks hang on its modules"
     norms = {id(type(norm)): norm for norm in (inner.norm, *_norms(inner))}
-    odd = next((norm for norm in norms.values() if not _is_usual_norm(norm)), None)
+    odd = next((norm for norm in norms.values() if not _is_rms_norm(norm)), None)
     if odd is not None:
         return f"its {type(odd).__name__} is not root-mean-square normalisation as Llama's"
-    return next((why for layer in inner.layers if (why := _why_unusual_layer(layer)) is not None), None)
+    return next((why for layer in inner.layers if (why := _unsupported_layer_reason(layer)) is not None), None)
 
 
 def build(model: Any, options: dict[int, Options], operators: RowOperators, undo: ExitStack) -> Decoder:
-    """The decoder of a model without anything unusual; `options` are what its attention calls ask for, by layer."""
+    """The decoder of a supported model; `options` are those of its attention calls, by layer."""
     inner = model.model
     unchanged = frozenset({id(inner.embed_tokens.weight)})
 
@@ -82,7 +82,7 @@ def _norm(module: Any) -> Norm:
 
 
 def _head_norm(attention: Any, heads: int, kv_heads: int) -> Norm | None:
-    """The norms of query and key heads as one; their epsilons are equal, or the model's logits would not be reproduced."""
+    """The norms of query and key heads as one. Different epsilons are found by the comparison of logits."""
     if not _names(attention) >= _HEAD_NORMS:
         return None
     query, key = attention.q_norm, attention.k_norm
@@ -90,7 +90,7 @@ def _head_norm(attention: Any, heads: int, kv_heads: int) -> Norm | None:
     return Norm(weight, _eps(query))
 
 
-def _why_unusual_layer(layer: nn.Module) -> str | None:
+def _unsupported_layer_reason(layer: nn.Module) -> str | None:
     if _names(layer) != _LAYER:
         return f"a layer holds {', '.join(sorted(_names(layer)))}"
     attention: Any = layer.self_attn
@@ -121,8 +121,8 @@ def _norms(inner: Any) -> list[nn.Module]:
     ]
 
 
-def _is_usual_norm(norm: nn.Module) -> bool:
-    """Judged by what it does to random numbers."""
+def _is_rms_norm(norm: nn.Module) -> bool:
+    """Whether the module computes an RMS norm, tested on random numbers."""
     weight, eps = getattr(norm, "weight", None), _eps(norm)
     if not isinstance(weight, Tensor) or weight.dim() != 1 or eps is None:
         return False

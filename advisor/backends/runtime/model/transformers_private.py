@@ -1,6 +1,6 @@
-"""What is not public in transformers and is read all the same: every such name stands here, and nowhere else.
+"""The private names of transformers that the runtime reads; no other module reads any.
 
-Tried with transformers 5.23.0.
+Tested with transformers 5.23.0.
 """
 
 from typing import Any
