@@ -163,7 +163,7 @@ def test_a_compiled_kernel_looks_at_every_block_of_a_long_cache(tokens: int, mos
 
 def test_padding_of_queries_masks_no_block() -> None:
     query, rows = torch.zeros(1, 1, 4, 8), torch.zeros(1, 2, 600, 8)
-    *_, bounds = exact._grown(query, rows, rows, AttentionMask(positions=torch.tensor([[599]])), 1)
+    *_, bounds = exact._padded_call(query, rows, rows, AttentionMask(positions=torch.tensor([[599]])), 1)
     count, _ = bounds.blocks(128, 8)
     assert count.tolist() == [[5]], "of 128 tokens each, the last of which has position 599"
 
