@@ -1,6 +1,6 @@
-"""The verbs behind the command line and the terminal interface: plan, estimate, apply, validate, profile, quality.
+"""The operations of the command line and the terminal interface: plan, estimate, apply, validate, profile, quality.
 
-Each takes a question and returns a frozen value. They compose the packages below and write the files; they print nothing.
+Each takes a question and returns a frozen value. They call the packages below and write files; they print nothing.
 """
 
 import threading
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # loaded by the one question that needs it
 
 
 def plan(question: PlanQuestion, on_event: OnEvent | None = None, *, choose: str | None = None) -> Advice:
-    """Find the best stack of techniques; where no stack meets the limits, the advice holds the nearest one.
+    """Find the best stack of techniques; where no stack meets the limits, the advice has the nearest one.
 
     `choose` is the id of another plan of the same question, which then becomes the chosen one. Raises `AdvisorError`: `no-such-plan` for
     an unknown id, and those of resolving the model, the hardware, the profile and the engine.

@@ -1,6 +1,6 @@
-"""What is not public in torch and is called all the same: every such name of the package stands here, and nowhere else.
+"""The private functions and operators of torch that the kernels call; no other module of the package calls any.
 
-Tried with torch 2.13.0, its CPU build. Operators are looked up when they are asked for, as builds may lack those of oneDNN.
+Tested with torch 2.13.0, its CPU build. Operators are looked up at the first call, as builds may lack those of oneDNN.
 """
 
 from collections.abc import Callable
@@ -67,6 +67,6 @@ def blocked_product(blocked: Tensor, bias: Tensor | None) -> LinearOperator:
 
 
 def recompile_limit(shapes: int) -> AbstractContextManager[None]:
-    """`torch._dynamo.config.recompile_limit` raised while it is open: beyond it, torch runs new shapes uncompiled."""
+    """Context in which `torch._dynamo.config.recompile_limit` is at least `shapes`: beyond it, torch runs new shapes uncompiled."""
     limit: AbstractContextManager[None] = torch._dynamo.config.patch(recompile_limit=shapes)
     return limit

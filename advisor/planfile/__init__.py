@@ -1,1 +1,1 @@
-"""The plan file: its record, how an advice becomes one, its text, reading it back, and whether it may be run here and now."""
+"""The plan file: its record, writing it from an advice, reading it back, and checks before it is run."""

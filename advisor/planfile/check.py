@@ -18,7 +18,7 @@ from advisor.quantities.limits import LIMITS
 
 
 def warn_unknown_keys(plan: PlanFile, path: Path, say: Callable[[str], None]) -> None:
-    """Pass on one note with the keys that this version does not know; they are kept and not used."""
+    """Call `say` with one note about keys that this version does not know; they are preserved and not used."""
     if unknown := list(plan.unknown_keys()):
         say(f"note: {path}: kept but not acted upon, as this version does not know them: {', '.join(unknown)}")
 

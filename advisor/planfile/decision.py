@@ -16,7 +16,7 @@ Chance = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class PlanPart(BaseModel):
-    """A frozen section that keeps the keys it does not know."""
+    """A frozen section that preserves unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="allow", allow_inf_nan=False)
     record_keys: ClassVar[Mapping[str, str]] = {}

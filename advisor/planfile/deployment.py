@@ -101,13 +101,13 @@ def _given(value: Any) -> Any:
 
 
 def shorter_home(path: str) -> str:
-    """A path that does not tell whose home it is in."""
+    """A path with the home folder replaced by `~`."""
     home = str(Path.home())
     return f"~{path[len(home) :]}" if path == home or path.startswith(home + os.sep) else path
 
 
 def stored_path(folder: str | None) -> str | None:
-    """A model's folder as a plan keeps it: not where this installation has the weights that come with it."""
+    """A model's folder as a plan file stores it; `None` for weights that ship with advisor."""
     return None if folder is None or is_shipped(folder) else shorter_home(folder)
 
 
@@ -120,7 +120,7 @@ def _pattern(chosen: decision.PatternChoice | None) -> Pattern | None:
 
 
 def _section(section: type[Section], record: Any, **given: Any) -> Section:
-    """The section that mirrors a deployment's record; `given` values stand for what the record holds.
+    """The section that mirrors a deployment's record; `given` values replace those of the record.
 
     Optional keys are left out where the record has its default.
     """
@@ -192,7 +192,7 @@ EARLIER, OPTION = "batching-continuous", "token_budget"
 
 
 def is_chunked(plan: PlanFile) -> bool:
-    """Whether the plan cuts prompts into chunks. An earlier one does not say: it did where a prompt was longer than its step.
+    """Whether the plan has chunked prefill. Files of older versions do not state it: they had it where a prompt was longer than a step.
 
     Raises `AdvisorError` for limits that contradict each other.
     """
@@ -207,7 +207,7 @@ def is_chunked(plan: PlanFile) -> bool:
 
 
 def technique_choices(plan: PlanFile) -> tuple[TechniqueChoice, ...]:
-    """The techniques of a plan by the names that they have now."""
+    """The techniques of a plan by their current names."""
     return tuple(_renamed(plan, chosen) if _is_earlier(chosen) else chosen for chosen in plan.apply.techniques)
 
 

@@ -1,6 +1,6 @@
 """The plan file: what `advisor plan` decides and `advisor apply` runs, as a validated record.
 
-The decision stands first, what a machine recorded last. Keys that this version does not know are kept.
+The decision is first, recorded values are last. Keys that this version does not know are preserved.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class PlanFile(PlanPart):
     id: str
     """`plan-` and eight hex digits of the digest over limits, apply, model and machine."""
     title: str
-    """The plan in a line."""
+    """Model, load and machine of the plan in one line."""
     limits: PlanLimits
     verdict: PlanVerdict
     model: PlanModel
@@ -50,9 +50,9 @@ class PlanFile(PlanPart):
     techniques: tuple[PlanReason, ...]
     quality: Quality = Quality()
     export: dict[str, Any] | None = None
-    """The decision in the words of serving engines; derived from `apply`, never read back."""
+    """The decision as options of serving engines; derived from `apply`, never read back."""
     measured: dict[str, Any] | None = None
-    """What was measured, when it is shared with the plan; `advisor apply` never writes it."""
+    """Measured metrics that are published with the plan; `advisor apply` never writes it."""
     provenance: Provenance
 
     @property

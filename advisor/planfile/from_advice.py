@@ -191,7 +191,7 @@ def _reason(reason: Reason) -> sections.PlanReason:
 
 
 def _now() -> str:
-    """The time, or what SOURCE_DATE_EPOCH says it is, so that builds can repeat."""
+    """The current time, or that of SOURCE_DATE_EPOCH for reproducible files."""
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
     moment = datetime.fromtimestamp(int(epoch), UTC) if epoch and epoch.isdigit() else datetime.now(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -21,7 +21,7 @@ _MOST_SHOWN = 20
 
 
 def read_plan(path: Path) -> PlanFile:
-    """The plan in a file. Unknown keys of our major are kept (`PlanFile.unknown_keys`).
+    """The plan in a file. Unknown keys of the same major version are preserved (`PlanFile.unknown_keys`).
 
     Raises `AdvisorError`: what `read_yaml` raises, `plan-format` for another major, `plan-field` for wrong fields.
     """
@@ -140,7 +140,7 @@ def _error(
 
 
 def save_plan(plan: PlanFile, path: Path) -> bool:
-    """Write the plan unless the file differs only in the time; whether it was written. Raises as `write_whole` does."""
+    """Write the plan unless the file differs only in its time; returns whether it was written. Raises as `write_whole` does."""
     if path.is_file() and _is_same_plan(plan, path):
         return False
     write_whole(path, to_yaml(plan))
@@ -148,7 +148,7 @@ def save_plan(plan: PlanFile, path: Path) -> bool:
 
 
 def replaced_by(plan: PlanFile, path: Path) -> str | None:
-    """What saving the plan to a file would overwrite, in words; `None` for nothing but the same plan."""
+    """What saving the plan to a file would overwrite, as text; `None` for nothing or the same plan."""
     if not path.is_file() or _is_same_plan(plan, path):
         return None
     try:

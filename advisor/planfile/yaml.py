@@ -43,7 +43,7 @@ def to_yaml(plan: PlanFile) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
-# Absent choices that say something by being null; every other absent key is left out.
+# Absent keys that are written as null; all others are left out.
 _SPOKEN = {"speculative", "suite", "profile", "measured"}
 _QUIET_LIMITS = {"load", "oversubscribe", "prompt_tokens", "request_rate_per_s", "concurrency", "load_trace", "shared_prefix_tokens"}
 

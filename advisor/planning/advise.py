@@ -1,4 +1,4 @@
-"""How a request becomes advice, stage by stage: the place to begin reading the planner."""
+"""How a request becomes advice, stage by stage. Start here to read the planner."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,8 +21,8 @@ MOST_PLANS = 8
 def advise(planner: Planner, request: Request) -> Advice:
     """Answer a request: the best stack of techniques under its limits, with alternatives and reasons.
 
-    Where no stack is feasible, the one that violates the limits least leads, with what would make one feasible.
-    Raises `AdvisorError` `requirement-refused` where no stack holds the required techniques.
+    Where no stack is feasible, the chosen plan violates the limits least, and `relaxations` lists what would make one feasible.
+    Raises `AdvisorError` `requirement-refused` where no stack has the required techniques.
     """
     stacks = search(planner.model, request, planner.engine)
     priced = planner.price(stacks, request)

@@ -1,4 +1,4 @@
-"""All plans worth showing: the frontier as simulated, and of all other stacks one of each similarity group, priced in closed form."""
+"""The plans that are shown: the simulated frontier, and one stack of each similarity group of all others, priced in closed form."""
 
 import dataclasses
 from collections.abc import Collection, Sequence
@@ -23,7 +23,7 @@ MOST_PER_FEASIBILITY = 48
 
 
 class Feasibility(StrEnum):
-    """Where a plan stands among all others."""
+    """Whether a plan is on the frontier, feasible or infeasible."""
 
     FRONTIER = "frontier"
     FEASIBLE = "feasible"

@@ -95,7 +95,7 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
 
 
 def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
-    """Reasons why the stack that was priced could not be run, or would not last."""
+    """Reasons why the priced stack could not be run, or could not sustain the load, a sentence each."""
     if workload.longest_tokens > model.max_context_tokens:
         yield f"{model.id} supports {model.max_context_tokens} tokens of context; the workload needs {workload.longest_tokens}"
     fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib

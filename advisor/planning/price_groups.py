@@ -39,7 +39,7 @@ class PriceGroups:
 
 
 def price_groups(deployments: Sequence[Deployment], estimator: Estimator) -> PriceGroups:
-    """Group the deployments of a search, which stand in the search's order."""
+    """Group the deployments of a search, in the order of the search."""
     firsts, run = _batching_runs(deployments)
     numbers = [unique_values(column)[1] for column in zip(*(_cost_keys(first, estimator) for first in firsts), strict=True)]
     weights, attention, cache, decoding, parallel, cache_with_block = numbers or [np.empty(0, int)] * 6
@@ -74,7 +74,7 @@ def _batching_runs(deployments: Sequence[Deployment]) -> tuple[list[Deployment],
 
 
 def _differ_only_in_batching(first: Deployment, second: Deployment) -> bool:
-    """By identity of the records, which is quick; equal records that are not the same only begin another run."""
+    """Whether all other records are the same objects. Equal but different objects only start another run, which costs time."""
     return (
         first.decoding is second.decoding
         and first.kv is second.kv
@@ -85,7 +85,7 @@ def _differ_only_in_batching(first: Deployment, second: Deployment) -> bool:
 
 
 def _cost_keys(deployment: Deployment, estimator: Estimator) -> tuple[Hashable, ...]:
-    """The records that prices depend on; of the cache first without the size of its blocks, which no time depends on."""
+    """The records that prices depend on; the first one is the cache without its block size, which no time depends on."""
     kv = deployment.kv
     cache = (kv.layout, kv.format, kv.window, kv.sink_tokens)
     return deployment.weights, estimator.cost_equivalent_attention(deployment), cache, deployment.decoding, deployment.parallel, kv

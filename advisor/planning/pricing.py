@@ -183,7 +183,7 @@ class _Families:
 
 @contextmanager
 def _garbage_collection_paused() -> Iterator[None]:
-    """Collecting would walk hundreds of thousands of new objects again and again, none of which is garbage."""
+    """Context without garbage collection, which would traverse hundreds of thousands of new objects that are all in use."""
     enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Quality losses of the stacks of one search. Each technique is asked once, as tens of thousands of stacks are made of a few techniques."""
+"""Quality losses of the stacks of one search. The loss of each technique is computed once: many stacks combine few techniques."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""The questions of a user, and the request and the workload that they stand for."""
+"""The questions of a user, and the request and the workload that they describe."""
 
 from dataclasses import dataclass
 
@@ -74,7 +74,7 @@ class EstimateQuestion:
     trace: Trace | None = None
     offline_load: bool = False
     limits: Limits = UNLIMITED
-    """Bounds that requests keep to count in the goodput."""
+    """Bounds that served requests must meet to count in the goodput."""
     profile: str = "auto"
 
     @property

@@ -29,13 +29,13 @@ WEIGHTS: dict[Prefer, dict[str, float]] = {
 RISK_WEIGHT = 3.0
 """Weight of the logarithm of the probability: a plan half as likely to meet the limits must be eight times better otherwise."""
 LEAST_PROBABILITY = 1e-6
-"""Lower probabilities count as this one: how far a limit is violated then says more."""
+"""Lower probabilities count as this one: below it, the size of the violation decides."""
 QUALITY_WEIGHT = 0.05
 """Weight of one percent of perplexity: as much as 5 % of speed."""
 QUALITY_GUARD = 3.0
-"""Most that is added for a quality loss without a stated limit: as much as for meeting the limits with a probability of 0.37."""
+"""Largest penalty of a quality loss without a limit: as much as for meeting the limits with a probability of 0.37."""
 GUARDED_LOSS_PCT = (1.0, 5.0)
-"""Losses at which the guard starts to be added, and from which it is added in full."""
+"""Losses, in percent, at which the penalty starts and from which it is added in full."""
 TECHNIQUE_WEIGHT = 0.005
 """Weight of one technique: it must gain half a percent, so that of two equal stacks the one with fewer techniques ranks first."""
 FINALISTS = 12
@@ -73,7 +73,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """How many stacks do against the limits and the preference of one request, an entry for each stack."""
+    """Stacks compared with the limits and the preference of one request, an entry for each stack."""
 
     probabilities: dict[str, Numbers]
     """Probability of meeting each limit, by field of `Limits`."""
@@ -92,7 +92,7 @@ class Verdicts:
         return self.violation > 0
 
     def misses_only(self, limit: str) -> int | None:
-        """Index of the stack that violates this limit alone, by least; `None` where none does."""
+        """Index of the stack that violates only this limit, and by least; `None` where there is none."""
         others = [missed for name, missed in self.missed.items() if name != limit]
         only = self.missed[limit] & ~np.logical_or.reduce(others) if others else self.missed[limit]
         return int(np.where(only, self.violation, np.inf).argmin()) if only.any() else None
@@ -177,7 +177,7 @@ def order(candidates: Sequence[Candidate], request: Request, budget_gib: float) 
 
 
 def frontier(ordered: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates that no earlier one equals or beats in every objective, within `FRONTIER_TOLERANCE`."""
+    """The candidates that no earlier one dominates, within `FRONTIER_TOLERANCE`."""
     retained: list[Candidate] = []
     for candidate in ordered:
         if not any(_dominates(other, candidate) for other in retained):
@@ -186,7 +186,7 @@ def frontier(ordered: Sequence[Candidate]) -> list[Candidate]:
 
 
 def _dominates(candidate: Candidate, other: Candidate) -> bool:
-    """Whether the first equals or beats the other in every objective, and loses at most 0.1 % more quality."""
+    """Whether the first is as good or better in every objective, with at most 0.1 % more quality loss."""
     for metric, sign in OBJECTIVES.items():
         own, others = getattr(candidate.metrics, metric), getattr(other.metrics, metric)
         if own is None or others is None:

@@ -1,4 +1,4 @@
-"""Why each technique is in the plan or out of it, in numbers computed from before and after."""
+"""Why each technique is in the plan or not, with metrics predicted with and without it."""
 
 from collections.abc import Iterator
 
@@ -38,7 +38,7 @@ def reason_for(planner: Planner, chosen: Candidate, kind: type[Technique], reque
 
 
 def _chosen(planner: Planner, chosen: Candidate, technique: Technique, request: Request) -> Reason:
-    """What the plan without the technique violates or does worse."""
+    """The reason for a technique of the plan: which limit the plan without it violates, or which metrics change."""
     rest = tuple(other for other in chosen.techniques if other is not technique)
     without = apply_on_paper(rest, baseline_of(chosen.deployment), request)
     if isinstance(without, str):
@@ -56,7 +56,7 @@ def _chosen(planner: Planner, chosen: Candidate, technique: Technique, request: 
 
 
 def _rejected(planner: Planner, chosen: Candidate, kind: type[Technique], request: Request) -> Reason:
-    """What refuses the technique, what limit the plan with it violates, or in what it is worse."""
+    """The reason for a technique outside the plan: its refusal, the limit that the plan with it violates, or the metrics that change."""
     best = best_stack_with(planner, chosen.techniques, baseline_of(chosen.deployment), kind, request)
     if isinstance(best, str):
         return Reason(kind.name, TechniqueState.NOT_APPLICABLE, best, sources=kind.sources)

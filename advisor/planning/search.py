@@ -1,4 +1,4 @@
-"""The search space: every stack of techniques of which none refuses, each applied on paper to a deployment."""
+"""The search space: every stack of techniques of which none refuses, each applied to a `Deployment`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from advisor.profiles.request import Load, Request
 OPEN_LOOP_SEQUENCES = 64
 """Most sequences that a deployment runs at once where requests arrive at a rate."""
 OFFLINE_SEQUENCES = 256
-"""Most sequences that a deployment runs at once where all requests are there at the start."""
+"""Most sequences that a deployment runs at once where all requests are queued at the start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """Techniques in order of application, and the deployment that they make."""
+    """Techniques in order of application, and the deployment with all of them."""
 
     techniques: tuple[Technique, ...]
     deployment: Deployment
@@ -33,7 +33,7 @@ class Stack:
 def search(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
     """Generate every stack of which no technique refuses the request.
 
-    At most one technique of each slot is in a stack. Forbidden ones are in none; a slot with required ones always holds one of them.
+    A stack has at most one technique of each slot, none that is forbidden, and one of the required ones in a slot that has any.
     """
     slots = [_choices(slot, request) for slot in Slot]
     for start in baselines(model, request, engine):
@@ -58,7 +58,7 @@ def requirement_refused(model: ModelSpec, request: Request, engine: str) -> Advi
 
 
 def _refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
-    """Of each slot that no stack can fill as required, the techniques, with what each says to the stack with most techniques."""
+    """For each slot whose required techniques are all refused: each of them, with the reason given for the stack with most techniques."""
     refusals: dict[str, str] = {}
     for start in baselines(model, request, engine):
         stacks = [Stack((), start)]
@@ -74,7 +74,7 @@ def _refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]
 
 
 def _extended(stacks: list[Stack], choices: tuple[Technique, ...], request: Request) -> list[Stack]:
-    """The stacks with each choice of a slot that is not refused, and as they are where the slot may be left empty."""
+    """The stacks extended by each technique of a slot that is not refused, and unchanged ones where the slot may be empty."""
     required = any(request.requires(technique.name) for technique in choices)
     return [extended for stack in stacks for extended in _with_choices(stack, choices, request, required=required)]
 
@@ -125,7 +125,7 @@ def max_concurrent(request: Request, parallel: Parallel) -> int:
 
 
 def parallel_layouts(model: ModelSpec, devices: int) -> tuple[Parallel, ...]:
-    """Tensor-parallel groups of each power of two that divides the number of devices and the hidden size, and as many replicas of them."""
+    """Tensor parallelism by each power of two that divides the devices and the hidden size; the other factor is data-parallel replicas."""
     layouts, tensor = [], 1
     while tensor <= devices:
         if devices % tensor == 0 and model.hidden_size % tensor == 0:

@@ -13,7 +13,7 @@ from advisor.profiles.request import Limits, Workload
 
 @dataclass(frozen=True, slots=True)
 class Simulation:
-    """What a simulation of one stack under one workload gave. Limits change nothing of it."""
+    """The result of simulating one stack under one workload. It does not depend on limits."""
 
     metrics: Metrics
     times: ServingTimes
@@ -34,6 +34,6 @@ def simulate(estimator: Estimator, stack: Stack, workload: Workload, quality: Qu
 
 
 def with_goodput(simulation: Simulation, estimator: Estimator, stack: Stack, workload: Workload, limits: Limits) -> Metrics:
-    """The metrics of a simulation, with the rate of requests that keep the limits on their latency."""
+    """The metrics of a simulation, with the goodput: the rate of requests that meet the limits on their latency."""
     rate = goodput(estimator.ranges(stack.deployment, workload), workload, simulation.times, limits)
     return simulation.metrics.model_copy(update={"goodput_per_s": rate})

@@ -1,4 +1,4 @@
-"""The machine that is planned for. Nothing is measured here: the caller measures for `--profile` before."""
+"""Resolves the machine that is planned for. It measures nothing: for `--profile`, the caller measures before."""
 
 from dataclasses import dataclass
 

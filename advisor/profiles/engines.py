@@ -148,7 +148,7 @@ class EngineProfile(Frozen):
     block_tokens: int = Field(ge=1)
     """Tokens of a block of the paged cache."""
     weight_formats: tuple[str, ...]
-    """Weight formats that it loads; a name that ends in `*` is a prefix."""
+    """Weight formats that the engine loads; a name that ends in `*` is a prefix."""
     kv_formats: tuple[str, ...]
     """Formats of its KV cache."""
     kv_rows: CacheRows = CacheRows()

@@ -39,7 +39,7 @@ class ErrorAction(StrEnum):
 
 
 class AdvisorError(Exception):
-    """A failure that a person can act on. Front ends render it; nothing else prints it.
+    """A failure that a user can act on. Only front ends print it.
 
     `code` is a stable word such as `model-not-found`; `message` one lower-case sentence without a full stop; `notes` are
     facts; `help` are lines to type next; `file` and `line` say where a file is wrong.

@@ -1,4 +1,4 @@
-"""The planning controller: has questions answered in threads, and holds the answers that screens show."""
+"""The planning controller: answers questions in threads, and stores the answers that screens show."""
 
 import threading
 from dataclasses import replace
@@ -102,7 +102,7 @@ class PlanningController:
         self._request_detail()
 
     def plan_soon(self, pause_s: float) -> None:
-        """Plan once nothing has been typed for `pause_s`, a field that cannot be read as it last was; not without a model."""
+        """Plan once nothing has been typed for `pause_s`, with the last readable text of each field. Does nothing without a model."""
         if self._pause is not None:
             self._pause.stop()
             self._pause = None

@@ -1,4 +1,4 @@
-"""What a screen may ask of the app, and the screens that have such an app. Screens import this, never the app or its jobs."""
+"""The interface of the app for its screens, and the base classes of screens. Screens import this module, never the app or its jobs."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Jobs(Protocol):
-    """What a screen may ask about long work and finished runs."""
+    """The interface for long work and finished runs."""
 
     chip_changed: Observers
 
@@ -39,7 +39,7 @@ class Jobs(Protocol):
 
 
 class Interface(Protocol):
-    """The app as its screens see it."""
+    """The interface of the app."""
 
     @property
     def settings(self) -> AppSettings:
@@ -84,7 +84,7 @@ class Interface(Protocol):
 
 
 class AdvisorScreen(Screen[Result]):
-    """A screen with the app that it may ask."""
+    """A screen with the interface of its app."""
 
     def __init__(self, ui: Interface) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class AdvisorScreen(Screen[Result]):
 
 
 class AdvisorModal(ModalScreen[Result]):
-    """Such a screen in a box over another one. Textual styles a class by its first base, so this one cannot extend `AdvisorScreen`."""
+    """A modal `AdvisorScreen`. Textual styles a class by its first base, so it cannot extend `AdvisorScreen`."""
 
     def __init__(self, ui: Interface) -> None:
         super().__init__()

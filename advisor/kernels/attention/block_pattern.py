@@ -25,13 +25,13 @@ class BlockPattern:
     """
 
     window: int | None = None
-    """Most recent tokens that a query sees, itself included."""
+    """Most recent tokens that a query attends to, itself included."""
     first: int = 0
-    """Tokens at the start of the sequence that every query sees."""
+    """Tokens at the start of the sequence that every query attends to."""
     global_tokens: tuple[int, ...] = ()
-    """Positions that every later query sees, and whose queries see every earlier token."""
+    """Positions that every later query attends to, and whose queries attend to every earlier token."""
     random_blocks: int = 0
-    """Further blocks that each block of queries sees, drawn from those before its window (all of them if there are fewer)."""
+    """Further blocks that each block of queries attends to, drawn from those before its window (all of them if there are fewer)."""
     seed: int = 0
     block: int = 64
 
@@ -45,11 +45,11 @@ class BlockPattern:
 
     @property
     def is_dense(self) -> bool:
-        """Whether every query sees every earlier token, at any length."""
+        """Whether every query attends to every earlier token, at any length."""
         return self.window is None
 
     def allows(self, queries: Tensor, keys: Tensor, length: int | None = None) -> Tensor:
-        """Whether the query at each position sees the key at each position: a bool tensor of the broadcast shape of the two.
+        """Whether the query at each position attends to the key at each position: a bool tensor of the broadcast shape of the two.
 
         `queries` and `keys` are integer positions in one sequence. With `length`, an upper bound of the positions, no value is read on
         the host, as `torch.vmap` requires.
@@ -99,7 +99,7 @@ class BlockLists:
     starts: Tensor
     """int32 [Q + 1]: row i visits `blocks[starts[i] : starts[i + 1]]`."""
     full: Tensor
-    """int32 [Q]: blocks of each row that need no mask, as all their keys exist and all queries of the row see them."""
+    """int32 [Q]: blocks of each row that need no mask, as all queries of the row attend to all their keys."""
     blocks: Tensor
     """int32 [visited]: indices of key blocks."""
 
@@ -127,7 +127,7 @@ def block_lists(pattern: BlockPattern, queries: int, keys: int, device: str = "c
 
 
 def _classify(pattern: BlockPattern, low: Tensor, high: Tensor, columns: Tensor, keys: int) -> tuple[Tensor, Tensor]:
-    """Which blocks [Q, B] queries `low` to `high` [Q, 1] see any key of, and which they see entirely; without the random blocks."""
+    """The blocks [Q, B] of which queries `low` to `high` [Q, 1] attend to any key, and those of which to all; without the random blocks."""
     begin, end = columns * pattern.block, (columns * pattern.block + pattern.block - 1).clamp_max(keys - 1)
     reached = begin <= high
     whole = (columns * pattern.block + pattern.block - 1 <= low) & (low <= high)

@@ -22,7 +22,7 @@ MOST_SHAPES = 256
 """Shapes that one compiled function may have: torch would run further ones uncompiled."""
 
 Sees = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(b, q, position) to whether query q of sequence b sees the token at that position; all are index tensors."""
+"""(b, q, position) to whether query q of sequence b attends to the token at that position; all are index tensors."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class AttentionMask:
         return sees
 
     def blocks(self, size: int, most: int) -> tuple[Tensor, Tensor]:
-        """Blocks of `size` tokens that each block of `QUERY_BLOCK` queries sees: their number [N, Q] and indices [N, Q, `most`]."""
+        """Blocks of `size` tokens that each block of `QUERY_BLOCK` queries attends to: their number [N, Q] and indices [N, Q, `most`]."""
         starts = torch.arange(0, self.positions.shape[1], QUERY_BLOCK, device=self.positions.device)
         ends = (starts + QUERY_BLOCK - 1).clamp_(max=self.positions.shape[1] - 1)
         stop = self.positions[:, ends] // size + 1

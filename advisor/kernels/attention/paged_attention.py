@@ -24,7 +24,7 @@ def reference(
     """Attend one query token at a time in float64, written as the definition.
 
     `query` is [T, H, D], `keys` [P, K, S, D], `values` [P, K, S, E]; row t of `tables` [T, B] lists the blocks of its sequence and
-    `positions[t]` is its position there. `window` is the number of most recent tokens seen, itself included. Returns [T, H, E].
+    `positions[t]` is its position there. `window`: number of most recent tokens attended to, itself included. Returns [T, H, E].
     """
     heads, kv_heads, block_tokens = query.shape[1], keys.shape[1], keys.shape[2]
     out = query.new_empty((query.shape[0], heads, values.shape[3]))
@@ -47,7 +47,7 @@ def reference(
 def additive_mask(
     positions: Tensor, length: int, dtype: torch.dtype, window: int | None = None, evicted: tuple[Tensor, int] | None = None
 ) -> Tensor:
-    """Zero where a query at `positions` [N, W] sees one of `length` keys, the type's lowest number elsewhere: [N, W, L].
+    """[N, W, L]: zero where a query at `positions` [N, W] attends to one of `length` keys, the type's lowest number elsewhere.
 
     `evicted` is the last evicted position [N, W or 1] and the first one: both and those between them are masked.
     """

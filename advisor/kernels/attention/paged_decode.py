@@ -69,7 +69,7 @@ def reference(
 
 
 def visible(length: int, width: int, window: int | None, first: int, ancestors: Tensor | None) -> Tensor:
-    """Which of `length` keys each of the last `width` tokens sees: bool [W, L]. Bit i of `ancestors[j]`: new token j sees new token i."""
+    """bool [W, L]: the keys of `length` that each of the last `width` tokens attends to; bit i of `ancestors[j]`: new token j to new token i."""
     keys, queries = torch.arange(length), torch.arange(length - width, length)[:, None]
     seen = keys <= queries
     if ancestors is not None:

@@ -42,7 +42,7 @@ class PagedDecodeCase:
         return self.key_width if self.value_width is None else self.value_width
 
     def seen(self, length: int) -> int:
-        """Keys of a sequence of `length` that its new tokens see."""
+        """Keys of a sequence of `length` that its new tokens attend to."""
         window = length if self.window is None else self.window + self.width - 1
         return min(length, window + self.first)
 

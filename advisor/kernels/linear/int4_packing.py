@@ -123,7 +123,7 @@ def _row_chunks(n: int, k: int) -> list[tuple[int, int]]:
 
 @cache
 def _layout() -> tuple[int, tuple[int, ...] | None]:
-    """How this processor packs: channels per block, and the index of each channel of a block in (low nibbles, high nibbles).
+    """The packing order of this processor: channels per block, and the index of each channel of a block in (low nibbles, high nibbles).
 
     `None` for the natural order. Determined by packing 7-bit element numbers, four bits at a time.
     """

@@ -1,4 +1,4 @@
-"""Split-K: the blocks of K of a product of few rows go to several programs, so that all of a GPU reads; a second pass adds their sums."""
+"""Split-K: several programs share the blocks of K of a product of few rows, so that all of a GPU reads; a second pass adds their sums."""
 
 # Triton's functions take blocks, which have no Python type.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"

@@ -25,7 +25,7 @@ from advisor.profiles.architectures.parts import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Llama:
-    """Reads a family of Llama's shape. The fields say how it differs from Llama; each default is what the family's code takes."""
+    """Reads a family of Llama's shape. The fields are its differences from Llama; defaults are those of the family's code."""
 
     qkv_bias: bool | None = None
     """Bias of the query, key and value projections; `None` takes `attention_bias`, for the output projection too."""

@@ -1,4 +1,4 @@
-"""What the readers of all families share: projections, MLPs, experts, windows and which layers have experts."""
+"""Helpers of the readers of all families: projections, MLPs, experts, windows and which layers have experts."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from advisor.profiles.architectures.layers import Layer, Matrix, Mixer, SelfAtte
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blocks:
-    """What a family's reader returns: the layers, and the sizes that belong to none of them."""
+    """Result of a family's reader: the layers, and the sizes outside of layers."""
 
     family: str
     """`dense`, `moe`, `mla-moe`, `mamba`, `rwkv`, `hybrid` or `hybrid-moe`."""

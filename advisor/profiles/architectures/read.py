@@ -1,4 +1,4 @@
-"""Turns a `config.json` into a `ModelSpec` with the reader of its `model_type`."""
+"""Reads a `config.json` into a `ModelSpec`, with the reader of its `model_type`."""
 
 import hashlib
 import json
