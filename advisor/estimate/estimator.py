@@ -1,6 +1,6 @@
 """Predict the metrics of a deployment under a workload on a machine, each with its range and basis.
 
-`Estimator.metrics` is the whole way: `simulate` serves the workload step by step, `metrics_of` turns its times into metrics.
+`Estimator.metrics` does both steps: `simulate` serves the workload step by step, `metrics_of` turns its times into metrics.
 `steady_state` approximates the same in closed form, for the thousands of stacks of a search.
 """
 
@@ -148,7 +148,7 @@ class Estimator:
         return pricer
 
     def cost_equivalent_attention(self, deployment: Deployment) -> Attention:
-        """The deployment's attention, its backend replaced by the one that stands for all whose times are equal on this machine."""
+        """The deployment's attention, its backend replaced by the representative of all backends with equal times on this machine."""
         attention = deployment.attention
         backend = self.machine.cost_equivalent(attention.backend)
         return attention if backend == attention.backend else replace(attention, backend=backend)

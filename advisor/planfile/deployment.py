@@ -96,7 +96,7 @@ def techniques_of(plan: PlanFile) -> tuple[Technique, ...]:
 
 
 def _given(value: Any) -> Any:
-    """Undo what `shorter_home` did."""
+    """The inverse of `shorter_home`."""
     return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 

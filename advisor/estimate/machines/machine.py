@@ -1,6 +1,6 @@
-"""Seconds of operators on a machine: what a machine must answer, and the price of a step's operators from its answers.
+"""Seconds of operators on a machine: the interface of machines, and the price of a step's operators.
 
-`profiled.py` answers from tables measured on the machine, `catalogue.py` from its data sheet and published kernel measurements.
+`profiled.py` implements it by tables measured on the machine, `catalogue.py` by its data sheet and published kernel measurements.
 """
 
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ class Machine(Protocol):
 
     @property
     def basis(self) -> Basis:
-        """What the times rest on: `profiled`, `catalogue`, `architecture` or `datasheet`."""
+        """Basis of the times: `profiled`, `catalogue`, `architecture` or `datasheet`."""
 
     @property
     def contended(self) -> bool:

@@ -1,7 +1,7 @@
 """Steady state of deployments in closed form: approximate serving metrics for thousands of stacks, before finalists are simulated.
 
-Works on families: every array has an entry for each member, whose schedule is the same and whose step times differ. `simulate` is
-what these formulas approximate.
+Works on families: every array has an entry for each member; members have equal schedules and different step times. The
+formulas approximate `simulate`.
 """
 
 import math
@@ -147,7 +147,7 @@ class ServingLoop:
         return self if len(indices) == len(self.family) else replace(self, family=self.family.of(indices))
 
     def decode_s(self, batch: int) -> Numbers:
-        """Seconds of a step in which `batch` sequences decode, half of their answers written."""
+        """Seconds of a step in which `batch` sequences decode, half of their output tokens generated."""
         return self.family.decode_s(batch, self.prompt + self.output / 2)
 
     def mixed_s(self, decoding: int, prompts: int, tokens: int) -> Numbers:
@@ -181,7 +181,7 @@ class ServingLoop:
     def _continuous(self, batch: int, in_flight: int) -> _BusyPeriod:
         """Continuous batching: prompts are prefilled one after another, each in `chunks` steps in which the others decode.
 
-        A cycle prefills `batch` prompts. Where that takes longer than an answer, fewer sequences decode and the others wait for prefill.
+        A cycle prefills `batch` prompts. Where that takes longer than decoding an output, fewer sequences decode and the others wait for prefill.
         """
         decoding, chunks = float(batch - 1), self._chunks(batch - 1)
         if decoding * chunks > self.steps:
@@ -205,7 +205,7 @@ class ServingLoop:
         return min(self.prefill_tokens, self.prefill_budget(decoding)) if self.chunked else self.prefill_tokens
 
     def _prefill_bound(self, batch: int) -> tuple[float, float]:
-        """Sequences that decode while prompts wait, and the steps of a prompt: an answer lasts as long as their prefills (bisection)."""
+        """Sequences that decode while prompts wait, and the steps of a prompt: an output takes as long as their prefills (bisection)."""
         low, high = 0.0, float(batch - 1)
         for _ in range(BISECTION_STEPS):
             middle = (low + high) / 2

@@ -1,4 +1,4 @@
-"""The calibration domain: the settings whose predictions were compared with measurements, and what of a setting lies outside.
+"""The calibration domain: the settings whose predictions were compared with measurements, and in what a setting is outside of it.
 
 `tools/calibrate.py` writes it to `profiles/evidence/domain.csv`. It concerns predictions from catalogue and data sheet: a profile was
 measured on the machine that is planned for.
@@ -38,7 +38,7 @@ class CalibrationDomain:
 
 
 def extrapolation_warning(basis: Basis, deployment: Deployment, workload: Workload) -> str | None:
-    """A sentence that names what of a setting lies outside of the calibration domain; `None` where nothing does."""
+    """A sentence that names what of a setting is outside of the calibration domain; `None` where nothing is."""
     outside = list(extrapolations(basis, deployment, workload))
     if basis is Basis.DATASHEET:
         outside.append("this device, none of whose architecture's kernels were measured")

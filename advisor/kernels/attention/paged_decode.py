@@ -69,7 +69,7 @@ def reference(
 
 
 def visible(length: int, width: int, window: int | None, first: int, ancestors: Tensor | None) -> Tensor:
-    """bool [W, L]: the keys of `length` that each of the last `width` tokens attends to; bit i of `ancestors[j]`: new token j to new token i."""
+    """bool [W, L]: the keys that each of the last `width` of `length` tokens attends to. Bit i of `ancestors[j]`: token j to token i."""
     keys, queries = torch.arange(length), torch.arange(length - width, length)[:, None]
     seen = keys <= queries
     if ancestors is not None:
