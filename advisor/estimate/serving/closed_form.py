@@ -181,7 +181,7 @@ class ServingLoop:
     def _continuous(self, batch: int, in_flight: int) -> _BusyPeriod:
         """Continuous batching: prompts are prefilled one after another, each in `chunks` steps in which the others decode.
 
-        A cycle prefills `batch` prompts. Where that takes longer than decoding an output, fewer sequences decode and the others wait for prefill.
+        A cycle prefills `batch` prompts. Where that takes longer than an output, fewer sequences decode and the others wait for prefill.
         """
         decoding, chunks = float(batch - 1), self._chunks(batch - 1)
         if decoding * chunks > self.steps:
