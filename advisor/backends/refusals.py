@@ -62,7 +62,7 @@ def not_narrowed(request: Request, deployment: Deployment, name: str, seen: int)
 def not_evictable(deployment: Deployment) -> str | None:
     """Why blocks of this cache cannot be evicted."""
     if deployment.kv.layout != KvLayout.PAGED:
-        return "A contiguous cache has no blocks to evict: it needs kv-paged."
+        return "Eviction frees blocks, and a contiguous cache has none: it needs kv-paged."
     if deployment.attention.window is not None:
         return f"Every layer attends to {deployment.attention.window:,} tokens only, and the cache retains no more."
     if deployment.attention.pattern is not None:

@@ -39,7 +39,7 @@ class KvPrefixReuse(Technique):
         if lacking := without_attention(deployment) or self._with_states(deployment):
             return lacking
         if kv.layout != KvLayout.PAGED:
-            return "Prefixes are shared in blocks, and the cache is contiguous: kv-paged is needed."
+            return "Prefixes are shared in blocks, and the cache is contiguous: it needs kv-paged."
         if (window := kv.window or deployment.attention.window) is not None:
             return f"The cache evicts all but the newest {window:,} tokens, and with them the prefix."
         if min(shared, request.workload.prompt_tokens - 1) < kv.block_tokens:

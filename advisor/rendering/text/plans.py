@@ -131,5 +131,7 @@ def _legend(candidates: Sequence[Candidate], shared: Sequence[str], look: Look) 
     used = dict.fromkeys(GLYPHS[candidate.status] for candidate in candidates)
     legend = [f"{glyph} {words[glyph]}" for glyph in used]
     lines = wrap(f"In all of them: {', '.join(shared)}.", look) if shared else []
+    if any(candidate.metrics.quality_loss_pct for candidate in candidates):
+        legend.append("dQ: quality loss")
     legend.append("met: probability that all limits are met")
     return [look.paint(line, "dim") for line in (*lines, *flow([*legend, "~ range wider than 30 % either way"], look))]

@@ -22,7 +22,7 @@ from advisor.kernels.cache.kv_write import kv_write
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CacheRows:
+class DecodeRows:
     """The cache of N rows: block tables and visible lengths."""
 
     tables: Tensor
@@ -46,7 +46,7 @@ class DecodeBatchAttention:
         padding = live == 0
         self.slots = (block * size + stored % size).masked_fill(padding, -1)
         ring = rows.to(torch.int32) if pool.config.has_ring else None
-        self.rows = CacheRows(tables=tables, lengths=((stored + 1) * live).to(torch.int32), ring=ring)
+        self.rows = DecodeRows(tables=tables, lengths=((stored + 1) * live).to(torch.int32), ring=ring)
         self.pages = None if ring is None else (rows * 2 + page % 2).masked_fill(padding, -1).to(torch.int32)
         self.rerotations = _rerotations(pool, batch.positions[:count])
 
@@ -96,15 +96,15 @@ class KernelStep(AttentionStep):
         """[rows, H, D] to [rows, H, E]."""
         return read_cache(self.pool, layer, queries, rerotated, self._once(("rows",), self._rows), options)
 
-    def _rows(self) -> CacheRows:
+    def _rows(self) -> DecodeRows:
         rows = self._long([entry.cache.row for entry in self.group for _ in entry.tokens])
         lengths = (self._stored[: len(rows)] + 1).to(torch.int32)
-        return CacheRows(
+        return DecodeRows(
             tables=self.pool.tables.index_select(0, rows), lengths=lengths, ring=rows.to(torch.int32) if self.pool.config.has_ring else None
         )
 
 
-def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None, rows: CacheRows, options: Options) -> Tensor:
+def read_cache(pool: Pool, layer: int, queries: Tensor, rerotated: Tensor | None, rows: DecodeRows, options: Options) -> Tensor:
     """Attention of queries [N, H, D]; returns [N, H, E]. Sink tokens are scored against `rerotated` where it is given."""
     stored, queries = (pool.keys[layer], pool.values[layer]), _heads_adjacent(queries)
     window, first = visible_window(pool, options)
