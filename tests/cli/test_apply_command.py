@@ -156,7 +156,7 @@ def test_a_missed_limit_is_exit_code_5_with_both_numbers(advisor: Run, tmp_path:
     assert "note: tpot_ms_p95: measured 18.8 ms, limit 18" in ended.err
 
 
-def test_a_run_that_is_stopped_says_so_once_after_the_name_of_its_folder(planned: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_prints_its_folder_and_then_a_single_error(planned: Path, tmp_path: Path) -> None:
     words = (sys.executable, "-m", "advisor", "apply", planned, "--out", tmp_path / "out")
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None

@@ -31,14 +31,14 @@ def test_alone_it_prints_help_on_stderr_and_is_a_usage_error(advisor: Callable[.
 
 
 @pytest.mark.parametrize(("closed", "code"), [(">&-", ExitCode.OK), ("2>&-", ExitCode.OK), (">&- 2>&-", ExitCode.OK)])
-def test_a_stream_that_the_shell_closed_is_no_fault(tmp_path: Path, closed: str, code: ExitCode) -> None:
+def test_a_stream_that_the_shell_closed_is_not_an_error(tmp_path: Path, closed: str, code: ExitCode) -> None:
     environment = os.environ | {"XDG_STATE_HOME": str(tmp_path)}
     line = f'"{sys.executable}" -m advisor models demo {closed}'
     assert subprocess.run(["sh", "-c", line], env=environment, capture_output=True, timeout=60).returncode == code
     assert not list(tmp_path.rglob("*.log"))
 
 
-def test_help_goes_to_stdout_and_is_no_error(advisor: Callable[..., Any]) -> None:
+def test_help_is_on_stdout_with_exit_code_0(advisor: Callable[..., Any]) -> None:
     ended = advisor("--help")
     assert (ended.code, ended.err) == (ExitCode.OK, "")
 
@@ -201,7 +201,7 @@ def test_signals_let_it_clean_up_and_have_exit_codes(sent: signal.Signals, code:
     assert len(err.strip().splitlines()) == 1
 
 
-def test_a_reader_that_left_is_no_error() -> None:
+def test_a_closed_pipe_is_not_an_error() -> None:
     child = subprocess.Popen([sys.executable, "-m", "advisor", "schema", "plan"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert child.stdout is not None
     assert child.stderr is not None
@@ -232,7 +232,7 @@ def test_output_is_the_same_on_a_terminal_and_in_a_pipe() -> None:
     assert shown.decode().replace("\r\n", "\n") == piped
 
 
-def test_colour_is_only_where_it_is_asked_for(advisor: Callable[..., Any]) -> None:
+def test_output_has_colour_only_by_option(advisor: Callable[..., Any]) -> None:
     plain = advisor("hardware", "show", "h100-sxm").out
     coloured = advisor("hardware", "show", "h100-sxm", "--color", "always").out
     assert "\x1b[" not in plain
@@ -242,7 +242,7 @@ def test_colour_is_only_where_it_is_asked_for(advisor: Callable[..., Any]) -> No
 
 def codes_in_source() -> dict[str, set[str]]:
     """Every error code that the package's own sources raise or report, with the files it stands in."""
-    found: dict[str, set[str]] = {}
+    files_by_code: dict[str, set[str]] = {}
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         makers = {"AdvisorError", "Failed"} | {
@@ -255,8 +255,8 @@ def codes_in_source() -> dict[str, set[str]]:
                 given = [*node.args[:1], *(word.value for word in node.keywords if word.arg == "code")]
                 for part in given:
                     if isinstance(part, ast.Constant) and isinstance(part.value, str):
-                        found.setdefault(part.value, set()).add(path.name)
-    return found
+                        files_by_code.setdefault(part.value, set()).add(path.name)
+    return files_by_code
 
 
 def test_every_error_code_has_a_page_and_every_page_a_code() -> None:

@@ -10,7 +10,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.model_store import find_model
 
 
-def test_a_folder_that_cannot_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_measured(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     said: list[object] = []
     with pytest.raises(AdvisorError) as caught:

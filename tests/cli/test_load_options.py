@@ -38,18 +38,18 @@ def plan(advisor: Run, *options: str) -> Any:
 
 
 def test_estimate_serves_a_burst(advisor: Run) -> None:
-    found = estimate(advisor, "--prompt-tokens", "512", "--output-tokens", "64", "--burst", "100").data["metrics"]
-    assert found["ttft_ms_p99"]["value"] > found["ttft_ms_p50"]["value"]
-    assert "request_rate_per_s" not in found
+    metrics = estimate(advisor, "--prompt-tokens", "512", "--output-tokens", "64", "--burst", "100").data["metrics"]
+    assert metrics["ttft_ms_p99"]["value"] > metrics["ttft_ms_p50"]["value"]
+    assert "request_rate_per_s" not in metrics
 
 
 def test_estimate_serves_a_trace_and_counts_what_keeps_the_limits(advisor: Run, trace: str) -> None:
-    found = estimate(advisor, "--load-trace", trace, "--ttft-ms", "500", "--tpot-ms", "50").data["metrics"]
-    assert 0 < found["goodput_per_s"]["value"] <= 2 / 0.9
-    assert found["e2e_ms_p99"]["value"] > found["ttft_ms_p99"]["value"]
+    metrics = estimate(advisor, "--load-trace", trace, "--ttft-ms", "500", "--tpot-ms", "50").data["metrics"]
+    assert 0 < metrics["goodput_per_s"]["value"] <= 2 / 0.9
+    assert metrics["e2e_ms_p99"]["value"] > metrics["ttft_ms_p99"]["value"]
 
 
-def test_a_rate_beyond_what_lasts_is_a_miss_that_tells_the_rate_that_does(advisor: Run) -> None:
+def test_a_rate_above_the_sustainable_one_is_a_miss_that_names_the_sustainable_rate(advisor: Run) -> None:
     ended = plan(advisor, "--request-rate", "200", "--error-format", "json")
     assert ended.code == ExitCode.NO_PLAN
     assert any(note.startswith("the binding limit is request_rate_per_s: ") for note in ended.error["notes"])
@@ -71,10 +71,10 @@ def test_a_plan_file_keeps_its_load(advisor: Run, trace: str, tmp_path: Path, op
     assert request.workload.concurrency == (32 if load is Load.BURST else None)
     assert request.limits.request_rate_per_s == (2 if load is Load.OPEN else None)
     if request.workload.trace is not None:
-        assert [one.prompt_tokens for one in request.workload.trace.requests] == [300, 100, 200]
+        assert [request_in_trace.prompt_tokens for request_in_trace in request.workload.trace.requests] == [300, 100, 200]
 
 
-def test_a_plan_whose_trace_is_gone_says_so(advisor: Run, trace: str, tmp_path: Path) -> None:
+def test_a_plan_whose_trace_is_missing_is_an_error(advisor: Run, trace: str, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     plan(advisor, "--load-trace", trace, "-o", str(file))
     Path(trace).unlink()
@@ -84,7 +84,7 @@ def test_a_plan_whose_trace_is_gone_says_so(advisor: Run, trace: str, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--burst", "4", "--concurrency", "2"), "--concurrency and --burst exclude each other"),
         (("--load-trace", "x.csv", "--request-rate", "2"), "--request-rate and --load-trace exclude each other"),
@@ -92,10 +92,10 @@ def test_a_plan_whose_trace_is_gone_says_so(advisor: Run, trace: str, tmp_path: 
         (("--load-trace", "/nowhere/x.csv"), "/nowhere/x.csv: cannot be read: no such file or directory"),
     ],
 )
-def test_loads_that_contradict_or_cannot_be_read_are_refused(advisor: Run, options: tuple[str, ...], told: str) -> None:
+def test_loads_that_contradict_or_cannot_be_read_are_refused(advisor: Run, options: tuple[str, ...], message: str) -> None:
     for ended in (plan(advisor, *options, "--error-format", "json"), estimate(advisor, *options, "--error-format", "json")):
         assert ended.code != ExitCode.OK
-        assert ended.error["message"] == told
+        assert ended.error["message"] == message
 
 
 def test_estimate_needs_lengths_or_a_trace(advisor: Run) -> None:
@@ -109,10 +109,10 @@ def test_a_context_shorter_than_the_longest_request_is_refused(advisor: Run, tra
     assert "has 320 tokens, the context 256" in ended.error["message"]
 
 
-def test_a_shared_prefix_goes_from_the_command_line_to_the_plan_and_back(advisor: Run, tmp_path: Path) -> None:
+def test_a_shared_prefix_is_written_to_the_plan_and_read_from_it(advisor: Run, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
-    asked = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "16", "--shared-prefix", "1.5k")
-    plan(advisor, *asked, "--require", "kv-prefix-reuse", "--offline", "--profile=none", "-o", str(file))
+    options = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "16", "--shared-prefix", "1.5k")
+    plan(advisor, *options, "--require", "kv-prefix-reuse", "--offline", "--profile=none", "-o", str(file))
     saved = read_plan(file)
     assert request_of(saved).workload.shared_prefix_tokens == saved.limits.shared_prefix_tokens == 1536
     assert saved.apply.kv_cache.prefix_reuse is True
@@ -120,9 +120,9 @@ def test_a_shared_prefix_goes_from_the_command_line_to_the_plan_and_back(advisor
     check_decision(saved, find_model(LLAMA))
 
 
-def test_a_shared_prefix_makes_the_first_token_come_sooner(advisor: Run) -> None:
-    asked = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "8")
-    alone, shared = (estimate(advisor, *asked, *more).data["metrics"] for more in ((), ("--shared-prefix", "1800")))
+def test_a_shared_prefix_shortens_the_time_to_first_token(advisor: Run) -> None:
+    options = ("--prompt-tokens", "2048", "--output-tokens", "128", "--concurrency", "8")
+    alone, shared = (estimate(advisor, *options, *more).data["metrics"] for more in ((), ("--shared-prefix", "1800")))
     assert shared["ttft_ms_mean"]["value"] < 0.7 * alone["ttft_ms_mean"]["value"]
     assert shared["prefix_hits"]["value"] > 0.5
     assert "prefix_hits" not in alone

@@ -20,11 +20,11 @@ Run = Callable[..., Any]
 
 def test_estimate_prices_every_metric_with_range_and_basis(advisor: Run) -> None:
     metrics = advisor(*ESTIMATE, "--concurrency", "8", "--json").data["metrics"]
-    asked = {
+    words = {
         "ttft_ms_mean", "ttft_ms_p95", "tpot_ms_mean", "throughput_tok_s",
         "decode_tok_s", "prefill_tok_s", "peak_memory_gib", "max_concurrency",
     }  # fmt: skip
-    assert asked <= set(metrics)
+    assert words <= set(metrics)
     for name, metric in metrics.items():
         assert set(metric) == {"value", "range", "basis"}, name
         assert metric["range"][0] <= metric["value"] <= metric["range"][1], name
@@ -83,11 +83,11 @@ def test_estimate_says_what_an_engine_cannot_do(advisor: Run, words: tuple[str, 
 
 def test_estimate_measures_the_longest_request_of_a_trace_against_the_model(advisor: Run, tmp_path: Path) -> None:
     (tmp_path / "trace.csv").write_text("arrival_s,prompt_tokens,output_tokens\n0,200000,10\n1,20,10\n")
-    asked = ("estimate", "meta-llama/Meta-Llama-3.1-8B", "--hardware", "h100-sxm", "--load-trace", tmp_path / "trace.csv")
-    assert "supports 131072 tokens of context; the workload needs 200010" in advisor(*asked).err
+    words = ("estimate", "meta-llama/Meta-Llama-3.1-8B", "--hardware", "h100-sxm", "--load-trace", tmp_path / "trace.csv")
+    assert "supports 131072 tokens of context; the workload needs 200010" in advisor(*words).err
 
 
-def test_estimate_says_in_json_how_likely_limits_are_kept(advisor: Run) -> None:
+def test_estimate_gives_in_json_the_probability_of_each_limit(advisor: Run) -> None:
     chances = advisor(*ESTIMATE, "--ttft-ms", "100000", "--tpot-ms", "0.001", "--json").data["chances"]
     assert chances["ttft_ms_p95"] > 0.99
     assert chances["tpot_ms_p95"] < 0.01
@@ -119,7 +119,7 @@ def test_estimate_refuses_what_makes_no_sense(advisor: Run, words: tuple[str, ..
     assert (ended.error["code"], ended.error["field"], ended.code, ended.out) == (code, field, exit_code, "")
 
 
-def test_compare_prints_predicted_beside_measured(advisor: Run, tmp_path: Path) -> None:
+def test_compare_prints_predicted_and_measured_values(advisor: Run, tmp_path: Path) -> None:
     ended = advisor("compare", CANNED_RUN)
     assert "predicted" in ended.out
     assert "measured" in ended.out
@@ -130,8 +130,8 @@ def test_compare_prints_predicted_beside_measured(advisor: Run, tmp_path: Path) 
 
 def changed_run(path: Path, **limits: float) -> Path:
     run = RunFile.model_validate_json(CANNED_RUN.read_text(encoding="utf-8"))
-    asked = run.request.model_copy(update={"limits": Limits(**limits)})
-    path.write_text(run.model_copy(update={"request": asked}).model_dump_json(), encoding="utf-8")
+    words = run.request.model_copy(update={"limits": Limits(**limits)})
+    path.write_text(run.model_copy(update={"request": words}).model_dump_json(), encoding="utf-8")
     return path
 
 
@@ -140,21 +140,21 @@ def test_a_measured_miss_of_a_limit_is_exit_code_5(advisor: Run, tmp_path: Path)
     last = run.rungs[-1].measured
     assert last is not None
     assert last.throughput_tok_s is not None
-    kept = changed_run(tmp_path / "kept.json", throughput_tok_s=last.throughput_tok_s.value * 0.9)
+    met = changed_run(tmp_path / "kept.json", throughput_tok_s=last.throughput_tok_s.value * 0.9)
     missed = changed_run(tmp_path / "missed.json", throughput_tok_s=last.throughput_tok_s.value * 1.1)
     assert advisor("compare", missed).code == ExitCode.LIMIT_MISSED
-    assert advisor("compare", kept).code == ExitCode.OK
+    assert advisor("compare", met).code == ExitCode.OK
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"kind": "Plan"}', "[" * 100_000])
-def test_what_is_no_run_is_refused(advisor: Run, tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_run_is_refused(advisor: Run, tmp_path: Path, text: str) -> None:
     path = tmp_path / "run.json"
     path.write_text(text)
     ended = advisor("compare", path, "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("run-file", ExitCode.USAGE)
 
 
-def test_a_run_that_is_not_there_is_missing(advisor: Run, tmp_path: Path) -> None:
+def test_a_missing_run_is_an_error(advisor: Run, tmp_path: Path) -> None:
     assert advisor("compare", tmp_path / "run.json").code == ExitCode.MISSING
     assert advisor("compare", tmp_path).code == ExitCode.MISSING
 
@@ -209,10 +209,10 @@ def test_a_mistyped_id_is_corrected(advisor: Run) -> None:
 
 
 def test_detection_works_with_nothing_but_a_processor(advisor: Run) -> None:
-    found = advisor("hardware", "detect", "--json").data
-    assert found["host"]["ram_total_bytes"] > 0
-    assert found["host"]["cpu"]["usable_cores"] >= 1
-    assert found["fingerprint"].startswith(("cpu:", "gpu:"))
+    report = advisor("hardware", "detect", "--json").data
+    assert report["host"]["ram_total_bytes"] > 0
+    assert report["host"]["cpu"]["usable_cores"] >= 1
+    assert report["fingerprint"].startswith(("cpu:", "gpu:"))
 
 
 def test_models_are_listed_and_shown(advisor: Run) -> None:
@@ -279,7 +279,7 @@ def test_explain_has_a_page_for_every_topic_that_it_lists(advisor: Run) -> None:
         ("peak-memory", "--memory-gib"),
     ],
 )
-def test_a_metric_is_found_by_what_people_call_it(advisor: Run, topic: str, names: str) -> None:
+def test_a_metric_is_found_by_its_other_names(advisor: Run, topic: str, names: str) -> None:
     page = advisor("explain", topic, "--json").data
     assert page["kind"] == "metric"
     assert any(names in part["text"] for part in page["parts"]), page["parts"]
@@ -292,7 +292,7 @@ def test_an_unknown_topic_names_the_nearest(advisor: Run, topic: str) -> None:
     assert "advisor explain weights-int4" in ended.err
 
 
-def test_doctor_tells_no_names(advisor: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_doctor_prints_no_private_names(advisor: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("USER", "janedoe")
     monkeypatch.setenv("HOME", str(tmp_path / "janedoe"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "janedoe" / "data"))
@@ -324,20 +324,20 @@ def parts_of(advisor: Run, *words: object) -> list[tuple[str, str]]:
     return [(part["heading"], part["text"]) for part in advisor("explain", *words, "--json").data["parts"]]
 
 
-def test_explain_tells_of_every_technique_when_it_helps_and_hurts_and_its_source(advisor: Run) -> None:
+def test_explain_gives_for_every_technique_when_it_helps_and_hurts_and_its_source(advisor: Run) -> None:
     for name in advisor("explain", "--json").data["topics"]["techniques"]:
-        told = dict(parts_of(advisor, name))
-        assert {"", "Helps when", "Hurts when", "Source"} <= set(told), name
-        assert all(told.values()), name
+        parts = dict(parts_of(advisor, name))
+        assert {"", "Helps when", "Hurts when", "Source"} <= set(parts), name
+        assert all(parts.values()), name
 
 
 def test_explain_says_what_a_technique_does_in_a_plan(advisor: Run, llama_plan: Path) -> None:
-    told = dict(parts_of(advisor, "weights-int8", "--plan", llama_plan))
-    assert " -> " in told["In this plan"]
-    assert "Admitted by" not in told
+    parts = dict(parts_of(advisor, "weights-int8", "--plan", llama_plan))
+    assert " -> " in parts["In this plan"]
+    assert "Admitted by" not in parts
 
 
-def test_explain_says_what_would_let_a_technique_into_a_plan(advisor: Run, llama_plan: Path) -> None:
+def test_explain_says_what_would_admit_a_technique(advisor: Run, llama_plan: Path) -> None:
     parts = parts_of(advisor, "weights-int4", "--plan", llama_plan)
     ways = [text for heading, text in parts if heading in ("Admitted by", "Or by")]
     assert "Not in this plan" in dict(parts)
@@ -370,7 +370,7 @@ def test_topics_are_completed(advisor: Run) -> None:
     assert "plan-stale" in complete(context, command.params[0], "plan-")
 
 
-def test_a_run_without_its_plan_teaches_nothing(advisor: Run, tmp_path: Path) -> None:
+def test_a_run_without_its_plan_cannot_be_refitted(advisor: Run, tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(CANNED_RUN.read_bytes())
     ended = advisor("profile", "refit", str(tmp_path), "--error-format", "json")
     assert (ended.error["code"], ended.code) == ("file-not-found", ExitCode.MISSING)

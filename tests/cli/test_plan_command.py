@@ -54,7 +54,7 @@ def test_the_environment_names_a_profile_and_a_flag_wins(monkeypatch: pytest.Mon
     assert typed_question("Q/q", "--profile=none").profile == "none"
 
 
-def test_one_in_the_environment_is_a_name_that_is_not_stored(advisor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_1_in_the_environment_is_a_profile_name(advisor: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ADVISOR_PLAN_PROFILE", "1")
     ended = advisor("plan", LLAMA, "--error-format", "json")
     assert (ended.code, ended.error["code"]) == (ExitCode.MISSING, "profile-not-found")
@@ -83,7 +83,7 @@ def test_a_folder_is_a_model_and_a_file_is_a_profile(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("word", ["Has-Capitals", "a/b", "a_b"])
-def test_what_is_no_name_and_no_file_is_refused_beside_a_model(word: str) -> None:
+def test_a_profile_that_is_neither_name_nor_file_is_refused(word: str) -> None:
     with pytest.raises(AdvisorError) as caught:
         read_model_and_profile("m", word)
     assert (caught.value.code, caught.value.exit_code) == ("bad-profile-name", ExitCode.USAGE)
@@ -278,7 +278,7 @@ def test_when_nothing_fits_the_nearest_plan_is_shown_and_saved(advisor: Run, tmp
 
 
 @pytest.mark.slow
-def test_what_the_way_out_says_is_true(advisor: Run, tmp_path: Path) -> None:
+def test_the_change_that_an_error_proposes_leads_to_a_plan(advisor: Run, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
     question = ("plan", LLAMA, "--hardware", "rtx-4090", "--tpot-ms", "10", "--context", "32768")
     assert advisor(*question, "--concurrency", "16", "-o", file).code == ExitCode.NO_PLAN
@@ -286,7 +286,7 @@ def test_what_the_way_out_says_is_true(advisor: Run, tmp_path: Path) -> None:
     assert advisor(*question, "--concurrency", f"{fewer:.0f}").code == ExitCode.OK
 
 
-def test_nothing_is_written_where_nothing_may_be(advisor: Run, tmp_path: Path) -> None:
+def test_an_answer_whose_file_cannot_be_written_is_printed(advisor: Run, tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("mine")
     ended = advisor("plan", LLAMA, *HERE, "-o", blocked / "plan.yaml")
@@ -309,8 +309,8 @@ def test_without_a_profile_of_this_machine_a_note_says_so(advisor: Run) -> None:
 
 
 def test_a_plan_says_where_its_setting_was_never_compared(advisor: Run, tmp_path: Path) -> None:
-    asked = ("plan", LLAMA, *HERE, "--require", "weights-int8", "-q", "-o", tmp_path / "plan.yaml")
-    ended = advisor(*asked)
+    words = ("plan", LLAMA, *HERE, "--require", "weights-int8", "-q", "-o", tmp_path / "plan.yaml")
+    ended = advisor(*words)
     sentence = "Never compared with measurements: engine advisor; int8 weights; the ranges are widened accordingly."
     assert sentence in " ".join(ended.out.split())
     assert "int8 weights" in (read_plan(tmp_path / "plan.yaml").verdict.outside or ""), "the file keeps it"
@@ -324,21 +324,21 @@ def test_the_file_of_a_dash_is_stdout(advisor: Run, tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_plan_of_a_shipped_model_does_not_tell_where_advisor_is_installed(advisor: Run) -> None:
+def test_a_plan_of_a_shipped_model_does_not_contain_the_installation_folder(advisor: Run) -> None:
     model = yaml.safe_load(advisor("plan", "demo", *HERE, "--require", "decode-draft", "-o", "-").out)["model"]
     assert (model["source"], model["name"], "path" in model) == ("shipped", "demo", False)
 
 
 def test_text_is_the_same_answer_in_sentences(advisor: Run) -> None:
-    asked = ("plan", LLAMA, *HERE, "--tpot-ms", "30", "--concurrency", "4")
-    spoken = advisor(*asked, "--text", "--color", "always")
-    assert spoken.code == advisor(*asked).code == ExitCode.OK
+    words = ("plan", LLAMA, *HERE, "--tpot-ms", "30", "--concurrency", "4")
+    spoken = advisor(*words, "--text", "--color", "always")
+    assert spoken.code == advisor(*words).code == ExitCode.OK
     assert "\x1b" not in spoken.out
     assert all(line.endswith(".") for line in spoken.out.splitlines())
     assert any(line.startswith("TPOT p95: ") and "limit at most 30 ms, ok, met with" in line for line in spoken.out.splitlines())
 
 
-def test_text_and_another_format_exclude_each_other(advisor: Run) -> None:
+def test_text_excludes_other_formats(advisor: Run) -> None:
     ended = advisor("plan", LLAMA, *HERE, "--text", "--json", "--error-format", "json")
     assert (ended.error["code"], ended.code, ended.out) == ("usage", ExitCode.USAGE, "")
 

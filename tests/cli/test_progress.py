@@ -13,7 +13,7 @@ def steps() -> list[Progress]:
     return [Progress(step=step, done=done, total=2, left_s=3.0) for step in ("load", "measure") for done in (1, 2)]
 
 
-def test_elsewhere_each_step_is_one_line() -> None:
+def test_without_a_terminal_each_step_is_a_line() -> None:
     stream = io.StringIO()
     with ProgressLines(stream=stream) as say:
         for event in steps():
@@ -21,7 +21,7 @@ def test_elsewhere_each_step_is_one_line() -> None:
     assert stream.getvalue() == "load\nmeasure\n"
 
 
-def test_on_a_terminal_one_line_changes_and_is_gone_at_the_end() -> None:
+def test_on_a_terminal_a_single_line_changes_and_is_cleared_at_the_end() -> None:
     stream = Terminal()
     with ProgressLines(stream=stream) as say:
         for event in steps():

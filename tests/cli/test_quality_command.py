@@ -38,7 +38,7 @@ def report(measured: subprocess.CompletedProcess[str]) -> QualityReport:
 
 
 def test_formats_are_measured_on_any_folder_with_weights(measured: subprocess.CompletedProcess[str], report: QualityReport) -> None:
-    assert "attention" in measured.stderr, "progress is told"
+    assert "attention" in measured.stderr, "progress is printed"
     assert [technique.technique for technique in report.techniques] == [name.partition(":")[0] for name in TECHNIQUES]
     assert all(len(technique.heads) == 2 * 4 for technique in report.techniques)
     eight, four, *_ = report.techniques
@@ -48,7 +48,7 @@ def test_formats_are_measured_on_any_folder_with_weights(measured: subprocess.Co
         assert technique.metrics.kl_divergence is not None
 
 
-def test_the_worst_heads_stand_first(report: QualityReport) -> None:
+def test_the_worst_heads_are_listed_first(report: QualityReport) -> None:
     window = report.model_copy(update={"techniques": report.techniques[2:3]})
     text = quality_text(window, heads=3)
     rows = [line.split() for line in text.splitlines() if line.startswith("layer ")]

@@ -1,4 +1,4 @@
-"""After a run: other plans of its question, priced with what it taught, and a command that leads to each."""
+"""After a run: other plans of its question, predicted with the refitted profile, and a command that makes each."""
 
 import dataclasses
 from pathlib import Path
@@ -79,9 +79,9 @@ def test_the_next_plans_of_a_profiled_run_are_priced_with_its_refit_and_are_not_
     before = {candidate.techniques: candidate.metrics.tpot_ms_mean for candidate in advise(with_a_profile()).ranked}
     for candidate in following.candidates:
         assert candidate.techniques != techniques_of(planned)
-        known, now = before.get(candidate.techniques), candidate.metrics.tpot_ms_mean
+        earlier, now = before.get(candidate.techniques), candidate.metrics.tpot_ms_mean
         assert now is not None
-        assert known is None or now.value > known.value
+        assert earlier is None or now.value > earlier.value
 
 
 def test_without_a_profile_a_missed_limit_is_tightened_by_measured_over_predicted(tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_the_command_of_a_next_plan_leads_to_it(tmp_path: Path) -> None:
     for candidate in following.candidates:
         chosen = advise(typed_question(*words), choose=candidate.id).chosen
         assert (chosen.techniques, chosen.metrics) == (candidate.techniques, candidate.metrics)
-        told = " ".join(Look(80).finish(next_plan_lines(following, words, Look(80))).split())
-        assert f"--choose={candidate.id}" in told
+        text = " ".join(Look(80).finish(next_plan_lines(following, words, Look(80))).split())
+        assert f"--choose={candidate.id}" in text
     stored, _ = tasks.next_plans(tmp_path / "run")
     assert (stored.profile_source, stored.candidates) == (ProfileSource.STORED, following.candidates)
 

@@ -1,4 +1,4 @@
-"""A run teaches a profile two factors that bring its predictions nearer, and what teaches nothing is told."""
+"""A refit corrects a profile by two factors that reduce its errors on a run; a run that cannot be used is an error."""
 
 import json
 from collections.abc import Callable
@@ -50,11 +50,11 @@ def ran(planned: PlanFile, machine_profile: MachineProfile) -> Callable[[Machine
     def make(as_profiled: MachineProfile) -> Run:
         request, recipe = request_of(planned), recipe_of(request_of(planned), quick=True)
         start = baseline(find_model("demo"), max_sequences=planned.apply.batching.max_num_seqs)
-        places = (target_of_plan(planned), target_of_profile(as_profiled))
-        told, real = (predicted_rungs(place, start, techniques_of(planned), request, recipe) for place in places)
+        targets = (target_of_plan(planned), target_of_profile(as_profiled))
+        predicted_steps, real = (predicted_rungs(target, start, techniques_of(planned), request, recipe) for target in targets)
         rungs = tuple(
             Rung(name=step.name, techniques=(), status=RungStatus.DONE, predicted=step.predicted, measured=measured.predicted)
-            for step, measured in zip(told, real, strict=True)
+            for step, measured in zip(predicted_steps, real, strict=True)
         )
         return Run(
             id="run-1", plan_id=planned.id, title=planned.title, model="demo", request=request, recipe=recipe, rungs=rungs,
@@ -64,26 +64,26 @@ def ran(planned: PlanFile, machine_profile: MachineProfile) -> Callable[[Machine
     return make
 
 
-def test_a_machine_that_differs_by_two_factors_teaches_them(
+def test_a_machine_that_differs_by_two_factors_is_fitted_by_them(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run]
 ) -> None:
-    taught = refit(planned, ran(machine_profile.model_copy(update={"refit": TRUE})), machine_profile)
-    assert taught.profile.refit is not None
-    assert taught.profile.refit.operators == pytest.approx(TRUE.operators, rel=0.12)
-    assert taught.profile.refit.overheads == pytest.approx(TRUE.overheads, rel=0.12)
-    assert taught.after_pct < 0.35 * taught.before_pct
+    fitted = refit(planned, ran(machine_profile.model_copy(update={"refit": TRUE})), machine_profile)
+    assert fitted.profile.refit is not None
+    assert fitted.profile.refit.operators == pytest.approx(TRUE.operators, rel=0.12)
+    assert fitted.profile.refit.overheads == pytest.approx(TRUE.overheads, rel=0.12)
+    assert fitted.after_pct < 0.35 * fitted.before_pct
 
 
-def test_a_run_as_predicted_teaches_nothing_new(
+def test_a_run_as_predicted_is_fitted_by_factors_of_1(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run]
 ) -> None:
-    taught = refit(planned, ran(machine_profile), machine_profile)
-    assert taught.profile.refit == Refit(operators=1.0, overheads=1.0, runs=("run-1",))
-    assert taught.before_pct == 0.0
-    assert not taught.helps
+    fitted = refit(planned, ran(machine_profile), machine_profile)
+    assert fitted.profile.refit == Refit(operators=1.0, overheads=1.0, runs=("run-1",))
+    assert fitted.before_pct == 0.0
+    assert not fitted.helps
 
 
-def test_a_second_run_goes_on_from_the_first_and_the_measured_points_stay(
+def test_a_second_refit_starts_at_the_first_and_the_measured_points_stay(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run]
 ) -> None:
     true = machine_profile.model_copy(update={"refit": TRUE})
@@ -95,19 +95,19 @@ def test_a_second_run_goes_on_from_the_first_and_the_measured_points_stay(
     assert (twice.profile.gemm, twice.profile.runtime) == (machine_profile.gemm, machine_profile.runtime)
 
 
-def test_what_is_stored_is_read_again_and_priced(
+def test_a_refitted_profile_is_stored_and_read_again(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run], tmp_path: Path
 ) -> None:
     run = ran(machine_profile.model_copy(update={"refit": TRUE}))
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "run.json").write_text(run.model_dump_json())
     save_plan(planned, tmp_path / "out" / PLAN_FILE)
-    taught = refit_profile(tmp_path / "out" / "run.json")
-    save_profile(taught.profile)
-    assert load_profile(machine_profile.name).refit == taught.profile.refit
+    fitted = refit_profile(tmp_path / "out" / "run.json")
+    save_profile(fitted.profile)
+    assert load_profile(machine_profile.name).refit == fitted.profile.refit
 
 
-def test_a_run_without_a_measured_rung_teaches_nothing(
+def test_a_run_without_a_measured_rung_is_an_error(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run]
 ) -> None:
     run = ran(machine_profile)
@@ -116,7 +116,7 @@ def test_a_run_without_a_measured_rung_teaches_nothing(
         refit(planned, stopped, machine_profile)
 
 
-def test_a_run_beside_another_plan_is_refused(
+def test_a_run_in_the_folder_of_another_plan_is_refused(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run], tmp_path: Path
 ) -> None:
     record = json.loads(ran(machine_profile).model_dump_json()) | {"plan_id": "plan-other"}
@@ -126,7 +126,7 @@ def test_a_run_beside_another_plan_is_refused(
         refit_profile(tmp_path)
 
 
-def test_a_profile_that_was_measured_again_since_is_not_taught(
+def test_a_profile_that_was_measured_again_since_is_refused(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run], tmp_path: Path
 ) -> None:
     (tmp_path / "run.json").write_text(ran(machine_profile).model_dump_json())
@@ -136,18 +136,18 @@ def test_a_profile_that_was_measured_again_since_is_not_taught(
         refit_profile(tmp_path)
 
 
-def test_noise_in_one_value_moves_the_factors_less_than_a_miss_of_all() -> None:
+def test_noise_in_a_single_value_moves_the_factors_less_than_errors_of_all() -> None:
     def misses(at: Vector, miss: Vector) -> Vector:
         slopes: Vector = np.array([[1.0, 0.2], [0.3, 0.9], [1.0, 0.1], [0.2, 1.0]])
-        found: Vector = miss + slopes @ at
-        return found
+        result: Vector = miss + slopes @ at
+        return result
 
-    one = minimise(lambda at: misses(at, np.array([0.4, 0.0, 0.0, 0.0])))
+    single = minimise(lambda at: misses(at, np.array([0.4, 0.0, 0.0, 0.0])))
     every = minimise(lambda at: misses(at, np.array([0.4, 0.4, 0.4, 0.4])))
-    assert np.abs(one).max() < np.abs(every).max() < 0.5
+    assert np.abs(single).max() < np.abs(every).max() < 0.5
 
 
-def test_metrics_that_were_not_measured_do_not_teach(
+def test_metrics_that_were_not_measured_are_not_fitted(
     planned: PlanFile, machine_profile: MachineProfile, ran: Callable[[MachineProfile], Run]
 ) -> None:
     run = ran(machine_profile)

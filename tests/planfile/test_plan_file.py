@@ -53,18 +53,18 @@ def candidate(
     deployment: Deployment = baseline(MODEL, max_sequences=16)
     for technique in techniques:
         deployment = technique.sketch(deployment, REQUEST)
-    known = Metrics(
+    metrics = Metrics(
         ttft_ms_p95=value(302.4567), tpot_ms_p50=value(tpot * 0.8), tpot_ms_p95=value(tpot), throughput_tok_s=value(16e3 / tpot),
         peak_memory_gib=value(21.3456), weights_gib=Value.exact(7.51234), kv_cache_gib=Value.exact(8.0),
         quality_loss_pct=value(0.2, Basis.LITERATURE),
     )  # fmt: skip
-    return Candidate(id, techniques, deployment, known, status, misses, (("ttft_ms_p95", 0.934), ("memory_gib_per_device", 0.996)))
+    return Candidate(id, techniques, deployment, metrics, status, misses, (("ttft_ms_p95", 0.934), ("memory_gib_per_device", 0.996)))
 
 
 def advice(**changes: object) -> Advice:
     chosen = candidate("a", tuple(by_name(name) for name in STACK), 12.345)
     other = candidate("b", tuple(by_name(name) for name in STACK[1:]), 17.0)
-    known = Advice(
+    complete = Advice(
         request=REQUEST,
         model=MODEL,
         hardware=load_hardware("h100-sxm"),
@@ -91,7 +91,7 @@ def advice(**changes: object) -> Advice:
         considered=96,
         feasible=48,
     )
-    return dataclasses.replace(known, **changes)  # type: ignore[arg-type]  # tests name the fields
+    return dataclasses.replace(complete, **changes)  # type: ignore[arg-type]  # tests name the fields
 
 
 @pytest.fixture(autouse=True)
@@ -115,7 +115,7 @@ def refused(path: Path) -> AdvisorError:
     return caught.value
 
 
-def test_text_is_the_golden_one() -> None:
+def test_text_equals_the_golden_file() -> None:
     golden = GOLDEN / "plan.yaml"
     if os.environ.get("ADVISOR_REGOLD"):
         golden.write_text(to_yaml(plan()), encoding="utf-8")
@@ -149,37 +149,37 @@ def test_the_schema_refuses_a_negative_limit() -> None:
 
 
 def test_request_and_deployment_come_back(tmp_path: Path) -> None:
-    asked = advice()
+    original = advice()
     again = read_plan(written(tmp_path, to_yaml(plan())))
-    assert request_of(again) == asked.request
-    assert deployment_of(again, MODEL) == asked.chosen.deployment
-    assert techniques_of(again) == asked.chosen.techniques
+    assert request_of(again) == original.request
+    assert deployment_of(again, MODEL) == original.chosen.deployment
+    assert techniques_of(again) == original.chosen.techniques
 
 
 def test_speculation_with_a_draft_comes_back(tmp_path: Path) -> None:
     chosen = candidate("a", (by_name("decode-prompt-lookup"),), 12.0)
     again = read_plan(written(tmp_path, to_yaml(plan(chosen=chosen, ranked=(chosen,)))))
-    found, known = deployment_of(again, MODEL).decoding, chosen.deployment.decoding
-    assert (found.method, found.draft_tokens) == ("prompt-lookup", known.draft_tokens)
-    assert found.acceptance == pytest.approx(known.acceptance, rel=0.005)
+    read, expected = deployment_of(again, MODEL).decoding, chosen.deployment.decoding
+    assert (read.method, read.draft_tokens) == ("prompt-lookup", expected.draft_tokens)
+    assert read.acceptance == pytest.approx(expected.acceptance, rel=0.005)
 
 
 def test_the_id_follows_the_decision_and_not_the_prediction() -> None:
-    asked = advice()
-    slower = dataclasses.replace(asked.chosen, metrics=Metrics(tpot_ms_p95=value(14.0)))
+    original = advice()
+    slower = dataclasses.replace(original.chosen, metrics=Metrics(tpot_ms_p95=value(14.0)))
     smaller = dataclasses.replace(
-        asked.chosen, deployment=dataclasses.replace(asked.chosen.deployment, batching=Batching(BatchPolicy.CONTINUOUS, 8, 2048))
+        original.chosen, deployment=dataclasses.replace(original.chosen.deployment, batching=Batching(BatchPolicy.CONTINUOUS, 8, 2048))
     )
     assert plan(chosen=slower).id == plan().id
     assert plan(chosen=smaller).id != plan().id
     assert plan(request=REQUEST.model_copy(update={"limits": Limits(tpot_ms_p95=31.0)})).id != plan().id
-    assert from_advice(asked, fingerprint="sheet:h100-sxm*2").id != plan().id
+    assert from_advice(original, fingerprint="sheet:h100-sxm*2").id != plan().id
     assert plan().provenance.digest.removeprefix("sha256:").startswith(plan().id.removeprefix("plan-"))
 
 
 def test_an_alternative_has_the_id_that_its_own_plan_would_have() -> None:
-    asked = advice()
-    other = asked.ranked[1]
+    original = advice()
+    other = original.ranked[1]
     assert plan().verdict.alternatives[0].id == plan(chosen=other).id
     assert plan().verdict.alternatives[0].change == "-weights-int8"
 
@@ -300,9 +300,9 @@ def test_every_bad_field_is_reported_with_its_line(tmp_path: Path) -> None:
     error = refused(path)
     lines = text.splitlines()
     assert (error.code, error.exit_code) == ("plan-field", ExitCode.USAGE)
-    found = [error.message, *error.notes]
-    assert len(found) == 4
-    for sentence, shown in zip(found, ("concurrency: -1", "ttft_ms_p95:", "status: fine", "state: 7"), strict=True):
+    sentences = [error.message, *error.notes]
+    assert len(sentences) == 4
+    for sentence, shown in zip(sentences, ("concurrency: -1", "ttft_ms_p95:", "status: fine", "state: 7"), strict=True):
         number = int(sentence.split(":")[1])
         assert shown in lines[number - 1], sentence
     assert '`limits.ttft_ms_p95` must be a number of ms, got "0.5s"' in error.notes[0]
@@ -336,7 +336,7 @@ def test_a_missing_section_is_named(tmp_path: Path) -> None:
         ("tpot_ms_p95: 30", "tpot_ms_p95: .nan", "plan-field", "tpot_ms_p95"),
     ],
 )
-def test_what_is_no_plan_is_refused(tmp_path: Path, before: str, after: str, code: str, says: str) -> None:
+def test_a_file_that_is_not_a_plan_is_refused(tmp_path: Path, before: str, after: str, code: str, says: str) -> None:
     error = refused(written(tmp_path, to_yaml(plan()).replace(before, after, 1)))
     assert (error.code, error.exit_code) == (code, ExitCode.USAGE)
     assert says in " ".join((error.message, *error.notes))
@@ -351,7 +351,7 @@ def test_arbitrary_text_is_refused_without_a_trace(tmp_path: Path, text: str) ->
     assert refused(written(tmp_path, text)).exit_code == ExitCode.USAGE
 
 
-def test_unknown_keys_are_kept(tmp_path: Path) -> None:
+def test_unknown_keys_are_retained(tmp_path: Path) -> None:
     text = (
         to_yaml(plan()).replace('format: "1.0"', 'format: "1.7"').replace("  attention:", "  graphs: {cuda: true, sizes: []}\n  attention:")
     )
@@ -398,7 +398,7 @@ def test_numbers_never_take_an_exponent(number: float) -> None:
 
 
 @given(st.sampled_from(sorted(METRIC_OF)), st.floats(min_value=sys.float_info.min * 1e6, max_value=1e12))
-def test_a_rounded_limit_still_lets_the_plan_in(limit: str, needed: float) -> None:
+def test_a_rounded_limit_admits_the_plan(limit: str, needed: float) -> None:
     rounded = round_enough(limit, needed)
     assert satisfies(METRIC_OF[limit], needed, rounded * (1 - 1e-9 if METRIC_OF[limit].higher_is_better else 1 + 1e-9))
     assert rounded == pytest.approx(needed, rel=0.0101)

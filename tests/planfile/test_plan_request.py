@@ -1,4 +1,4 @@
-"""The request behind a plan, also after somebody edited its limits."""
+"""The request of a plan file, also after its limits were edited."""
 
 import pytest
 
@@ -15,7 +15,7 @@ PLAN = read_plan(ROOT / "tests/golden/plan.yaml")
     [({"concurrency": None}, "a closed loop needs concurrency"), ({"context_tokens": 400, "prompt_tokens": None}, "prompt_tokens")],
     ids=["no load", "no room for a prompt"],
 )
-def test_limits_that_contradict_each_other_after_an_edit_are_a_field_error(edit: dict[str, object], said: str) -> None:
+def test_contradicting_limits_after_an_edit_are_a_field_error(edit: dict[str, object], said: str) -> None:
     edited = PLAN.model_copy(update={"limits": PLAN.limits.model_copy(update=edit)})
     with pytest.raises(AdvisorError, match=said) as caught:
         request_of(edited)

@@ -52,7 +52,7 @@ def test_binding_limit_and_relaxations(answered: tuple[dict[str, Any], Advice]) 
     assert set(expected.get("relax", [])) <= {relaxation.limit for relaxation in advice.relaxations}
 
 
-def test_at_the_likely_limit_its_plan_keeps_it_with_90_percent(answered: tuple[dict[str, Any], Advice]) -> None:
+def test_at_the_likely_limit_its_plan_meets_it_with_90_percent(answered: tuple[dict[str, Any], Advice]) -> None:
     for relaxation in answered[1].relaxations:
         if relaxation.likely is None:
             continue
@@ -75,14 +75,14 @@ def test_every_technique_has_a_reason_with_a_number_or_a_fact(answered: tuple[di
         assert reasons[name].state is TechniqueState.NOT_APPLICABLE, reasons[name]
 
 
-def test_the_chosen_leads_and_no_plan_dominates_a_better_one(answered: tuple[dict[str, Any], Advice]) -> None:
+def test_the_chosen_plan_is_first_and_no_plan_dominates_a_better_one(answered: tuple[dict[str, Any], Advice]) -> None:
     _, advice = answered
     assert advice.ranked[0].id == advice.chosen.id
     assert len({candidate.id for candidate in advice.ranked}) == len(advice.ranked)
     assert [c.id for c in frontier(advice.ranked)] == [c.id for c in advice.ranked]
 
 
-def test_a_relaxed_limit_lets_a_plan_in() -> None:
+def test_a_relaxed_limit_admits_a_plan() -> None:
     question = PlanQuestion(
         model="meta-llama/Meta-Llama-3.1-8B",
         hardware="rtx-4090",
@@ -95,17 +95,17 @@ def test_a_relaxed_limit_lets_a_plan_in() -> None:
     advice = plan(question)
     needed = {relaxation.limit: int(relaxation.needed) for relaxation in advice.relaxations}
     assert len(needed) >= 2
-    eased = {
+    relaxed = {
         "context_tokens": lambda number: replace(question, context_tokens=number),
         "concurrency": lambda number: replace(question, concurrency=number),
         "devices": lambda number: replace(question, devices=number),
     }
-    for limit in needed.keys() & eased.keys():
-        assert plan(eased[limit](needed[limit])).chosen.status is not Status.INFEASIBLE, (limit, needed[limit])
+    for limit in needed.keys() & relaxed.keys():
+        assert plan(relaxed[limit](needed[limit])).chosen.status is not Status.INFEASIBLE, (limit, needed[limit])
 
 
 @pytest.mark.parametrize("limits", [{"quality_loss_pct": 0.0}, {"tpot_ms_p95": 20.0}, {"memory_gib_per_device": 14.0}], ids=str)
-def test_what_is_likely_to_keep_the_limits_reaches_the_simulation(limits: dict[str, float]) -> None:
+def test_plans_that_are_likely_to_meet_the_limits_are_simulated(limits: dict[str, float]) -> None:
     question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=8, offline=True)
     free, limited = plan(question), plan(replace(question, limits=Limits(**limits)))
     assert limited.chosen.status is not Status.INFEASIBLE
@@ -157,22 +157,22 @@ def test_a_requirement_that_is_refused_says_by_whom() -> None:
         (("kv-window",), {"forbid": ("kv-paged",)}, "kv-window", "needs kv-paged"),
     ],
 )
-def test_a_requirement_that_cannot_be_met_says_what_really_stands_in_the_way(
+def test_a_requirement_that_cannot_be_met_names_the_actual_reason(
     require: tuple[str, ...], question: dict[str, Any], name: str, says: str
 ) -> None:
-    asked = PlanQuestion(
+    base = PlanQuestion(
         model=LLAMA_8B, hardware="h100-sxm", profile="none", require=require, context_tokens=16384, concurrency=4, offline=True
     )
     with pytest.raises(AdvisorError) as caught:
-        plan(replace(asked, **question))
+        plan(replace(base, **question))
     assert [note for note in caught.value.notes if note.startswith(f"{name}: ") and says in note] == list(caught.value.notes)
 
 
 def test_quality_losses_of_weights_and_cache_are_added() -> None:
-    asked = PlanQuestion(model=LLAMA_8B, hardware="h100-sxm", profile="none", concurrency=4, offline=True)
+    base = PlanQuestion(model=LLAMA_8B, hardware="h100-sxm", profile="none", concurrency=4, offline=True)
 
     def loss(*require: str, forbid: tuple[str, ...]) -> float:
-        value = plan(replace(asked, require=require, forbid=forbid)).chosen.metrics.quality_loss_pct
+        value = plan(replace(base, require=require, forbid=forbid)).chosen.metrics.quality_loss_pct
         assert value is not None
         return value.value
 
@@ -184,22 +184,22 @@ def test_quality_losses_of_weights_and_cache_are_added() -> None:
 
 
 def test_a_limit_in_a_reason_has_its_unit() -> None:
-    asked = PlanQuestion(
+    base = PlanQuestion(
         model=LLAMA_8B, hardware="rtx-4090", profile="none", require=("kv-int4",), context_tokens=32768, concurrency=4, offline=True
     )
-    why = {reason.technique: reason.why for reason in plan(asked).reasons}["kv-int4"]
+    why = {reason.technique: reason.why for reason in plan(base).reasons}["kv-int4"]
     assert re.match(r"Without it memory would be [\d.]+ GiB, over the limit of [\d.]+ GiB; ", why), why
 
 
 def test_what_another_technique_needs_is_said_to_be_needed() -> None:
-    asked = PlanQuestion(
+    base = PlanQuestion(
         model=LLAMA_8B, hardware="h100-sxm", profile="none", require=("kv-window",), context_tokens=16384, concurrency=4, offline=True
     )
-    why = {reason.technique: reason.why for reason in plan(asked).reasons}["kv-paged"]
+    why = {reason.technique: reason.why for reason in plan(base).reasons}["kv-paged"]
     assert "The plan needs it: eviction frees blocks, and a contiguous cache has none" in why, why
 
 
-def test_tensor_parallel_spreads_a_model_that_one_device_cannot_hold() -> None:
+def test_tensor_parallel_splits_a_model_that_does_not_fit_on_a_device() -> None:
     question = PlanQuestion(
         model="meta-llama/Meta-Llama-3.1-70B",
         hardware="h100-sxm",
@@ -247,16 +247,16 @@ def test_distance_grows_with_what_is_missed() -> None:
 
 
 @pytest.mark.parametrize("name", ["kv-window", "kv-sinks", "attention-sliding-window"])
-def test_of_the_windows_of_a_required_technique_the_longest_that_the_limits_let_in_is_planned(name: str) -> None:
-    asked = PlanQuestion(
+def test_a_required_technique_gets_the_longest_window_that_meets_the_limits(name: str) -> None:
+    base = PlanQuestion(
         model=LLAMA_8B, hardware="h100-sxm", profile="none", require=(name,), context_tokens=16384, concurrency=4, offline=True
     )
-    technique = next(each for each in plan(asked).chosen.techniques if each.name == name)
+    (technique,) = (item for item in plan(base).chosen.techniques if item.name == name)
     assert getattr(technique, "window") > 4000, technique  # noqa: B009  # the option of four techniques, not of their base
 
 
-def test_a_change_of_seconds_is_told_in_seconds_as_the_table_of_plans_tells_it() -> None:
-    asked = PlanQuestion(
+def test_a_change_of_seconds_has_the_unit_of_the_table_of_plans() -> None:
+    base = PlanQuestion(
         model=LLAMA_8B,
         hardware="epyc-9654-1s-96c-12ch-ddr5-4800",
         profile="none",
@@ -264,5 +264,5 @@ def test_a_change_of_seconds_is_told_in_seconds_as_the_table_of_plans_tells_it()
         context_tokens=32768,
         offline=True,
     )
-    told = re.findall(r"TTFT [\d.]+ -> [\d.]+ (\w+)", " ".join(reason.why for reason in plan(asked).reasons))
-    assert set(told) == {"s"}
+    units = re.findall(r"TTFT [\d.]+ -> [\d.]+ (\w+)", " ".join(reason.why for reason in plan(base).reasons))
+    assert set(units) == {"s"}

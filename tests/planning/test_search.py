@@ -42,7 +42,7 @@ def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched
     assert len({stack.deployment for stack in priced.stacks}) == len(priced.stacks)
 
 
-def test_stacks_that_a_price_cannot_tell_apart_share_it(searched: tuple[Planner, Request, PricedStacks]) -> None:
+def test_stacks_of_equal_price_share_it(searched: tuple[Planner, Request, PricedStacks]) -> None:
     _, _, priced = searched
     assert priced.closed_forms <= len(priced.stacks) / 2
 
@@ -50,8 +50,8 @@ def test_stacks_that_a_price_cannot_tell_apart_share_it(searched: tuple[Planner,
 def test_sharing_changes_no_number(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, priced = searched
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
-    for place in random.Random(3).sample(range(len(priced.stacks)), 60):
-        deployment, metrics = priced.stacks[place].deployment, priced.metrics(place)
+    for index in random.Random(3).sample(range(len(priced.stacks)), 60):
+        deployment, metrics = priced.stacks[index].deployment, priced.metrics(index)
         steady, memory = alone.steady_state(deployment, request.workload), alone.requested_memory(deployment, request.workload)
         assert metrics.ttft_ms_p95 is not None
         assert metrics.tpot_ms_p95 is not None
@@ -74,26 +74,26 @@ def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None
     priced = price_all(planner, Request(workload=workload, devices=1))
     alone = Estimator(planner.estimator.machine, planner.estimator.engine)
     times = ("ttft_ms_p95", "tpot_ms_mean", "tpot_ms_p95", "throughput_tok_s")
-    for place in random.Random(5).sample(range(len(priced.stacks)), 40):
-        steady = alone.steady_state(priced.stacks[place].deployment, workload)
+    for index in random.Random(5).sample(range(len(priced.stacks)), 40):
+        steady = alone.steady_state(priced.stacks[index].deployment, workload)
         expected = [steady.ttft_ms_p95, steady.tpot_ms, steady.tpot_ms_p95, steady.throughput_tok_s]
-        assert [priced.columns.metrics[name].value[place] for name in times] == pytest.approx(expected, rel=1e-6)
+        assert [priced.columns.metrics[name].value[index] for name in times] == pytest.approx(expected, rel=1e-6)
 
 
-def test_stacks_that_batch_decode_and_spread_alike_are_priced_together() -> None:
+def test_stacks_of_equal_batching_decoding_and_parallelism_are_priced_together() -> None:
     planner, request = planner_of(WIDE)
-    with patch("advisor.planning.pricing.steady_state", wraps=steady_state) as asked:
+    with patch("advisor.planning.pricing.steady_state", wraps=steady_state) as computed:
         priced = price_all(planner, request)
-    assert asked.call_count < priced.closed_forms / 20
+    assert computed.call_count < priced.closed_forms / 20
 
 
 def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, priced = searched
     tighter = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0, "ttft_ms_p95": 900.0})})
-    with patch("advisor.planning.pricing.steady_state") as asked:
+    with patch("advisor.planning.pricing.steady_state") as computed:
         assert price_all(planner, tighter) is priced
         advice = advise(planner, tighter)
-    assert not asked.called
+    assert not computed.called
     assert advice.considered == len(priced.stacks)
     assert advice.chosen.probability > 0.5
 
@@ -118,7 +118,7 @@ def test_a_lossy_plan_needs_more_than_speed_to_come_first() -> None:
     assert loss.value >= free.metrics.quality_loss_pct.value
 
 
-def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request, PricedStacks]) -> None:
+def test_available_memory_counts_as_a_limit(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, _ = searched
     chances = dict(advise(planner, request).chosen.probabilities)
     assert set(chances) == {"tpot_ms_p95", "memory_gib_per_device"}
@@ -128,8 +128,8 @@ def test_memory_that_there_is_counts_as_a_limit(searched: tuple[Planner, Request
 def test_a_covered_technique_is_tried_only_where_the_other_is_not() -> None:
     request, model = request_for(WIDE, find_model(WIDE.model)), find_model(WIDE.model)
 
-    def names(asked: Request, engine: str = "advisor") -> set[str]:
-        return {name for stack in search(model, asked, engine) for name in stack.names}
+    def names(requested: Request, engine: str = "advisor") -> set[str]:
+        return {name for stack in search(model, requested, engine) for name in stack.names}
 
     assert "attention-flash" in names(request)
     assert "attention-sdpa" not in names(request)

@@ -1,4 +1,4 @@
-"""What would let a technique into a plan: every change is made for real, and the planner asked again."""
+"""Changes that would admit a technique to a plan: each is made, and the planner run again."""
 
 import dataclasses
 
@@ -65,8 +65,8 @@ def test_choosing_says_what_advising_says(roomy: Planned) -> None:
 
 @pytest.mark.parametrize("technique", ["weights-int4", "kv-int4"])
 def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, technique: str) -> None:
-    found = counterfactuals(roomy.planner, roomy.chosen, roomy.request, KINDS[technique])
-    changes = [change for change in found if change.outcome is CounterfactualOutcome.CHOSEN]
+    result = counterfactuals(roomy.planner, roomy.chosen, roomy.request, KINDS[technique])
+    changes = [change for change in result if change.outcome is CounterfactualOutcome.CHOSEN]
     assert {change.kind for change in changes} >= {ChangeKind.LIMIT, ChangeKind.REQUIRE}
     for change in changes:
         assert technique not in roomy.chosen.names
@@ -83,7 +83,7 @@ def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned)
     assert getattr(change.request.workload, change.name) == change.after != change.before
 
 
-def test_a_missed_limit_is_loosened_until_the_technique_keeps_it(tight: Planned) -> None:
+def test_a_missed_limit_is_loosened_until_the_technique_meets_it(tight: Planned) -> None:
     change = next(by_limits(tight.case("weights-int4")))
     assert change.name == "quality_loss_pct"
     assert change.before == 1.0
@@ -100,9 +100,9 @@ def test_no_load_and_no_machine_is_offered_for_a_loss_of_quality(tight: Planned)
 def test_what_the_device_lacks_is_no_limit_to_be_moved_but_a_larger_machine() -> None:
     full = planned(dataclasses.replace(ROOMY, limits=UNLIMITED, concurrency=64))
     case = full.case("kv-int8")
-    found = case.with_technique(full.request)
-    assert not isinstance(found, str)
-    needed = new_violations(case, found)["memory_gib_per_device"]
+    result = case.with_technique(full.request)
+    assert not isinstance(result, str)
+    needed = new_violations(case, result)["memory_gib_per_device"]
     assert needed > full.planner.budget_gib(full.request)
     assert not list(by_limits(case))
     changes = {change.name: change for change in by_machine(case)}
@@ -110,7 +110,7 @@ def test_what_the_device_lacks_is_no_limit_to_be_moved_but_a_larger_machine() ->
     assert not any(change.candidate.violations for change in changes.values())
 
 
-def test_a_technique_that_needs_another_is_let_in_with_it(roomy: Planned) -> None:
+def test_a_technique_that_needs_another_is_admitted_with_it(roomy: Planned) -> None:
     assert "kv-paged" not in roomy.chosen.names
     change = next(by_name(roomy.case("kv-window")))
     assert {"kv-window", "kv-paged"} <= set(change.candidate.names)
@@ -124,7 +124,7 @@ def test_reuse_of_prefixes_asks_for_a_prefix(roomy: Planned) -> None:
     assert "kv-prefix-reuse" in change.candidate.names
 
 
-def test_a_forbidden_technique_is_let_in_by_allowing_it(roomy: Planned) -> None:
+def test_a_forbidden_technique_is_admitted_by_allowing_it(roomy: Planned) -> None:
     best = roomy.chosen.names[0]
     forbidden = planned(dataclasses.replace(ROOMY, forbid=(best,)))
     case = Scenario(forbidden.planner, forbidden.chosen, forbidden.request, KINDS[best])
@@ -140,7 +140,7 @@ def test_required_where_it_misses_a_limit_says_so(tight: Planned) -> None:
     assert "quality_loss_pct" in {miss.limit for miss in change.candidate.violations}
 
 
-def test_nothing_lets_in_what_is_in_the_plan(roomy: Planned) -> None:
+def test_a_technique_in_the_plan_has_no_counterfactuals(roomy: Planned) -> None:
     assert not list(counterfactuals(roomy.planner, roomy.chosen, roomy.request, KINDS[roomy.chosen.names[0]]))
 
 

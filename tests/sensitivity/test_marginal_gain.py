@@ -25,29 +25,29 @@ def asking(concurrency: int = 4, **limits: float) -> Request:
     return Request(workload=Workload(prompt_tokens=1024, output_tokens=256, concurrency=concurrency), limits=Limits(**limits))
 
 
-def test_the_binding_limit_is_the_one_least_likely_to_be_kept(planner: Planner) -> None:
+def test_the_binding_limit_is_the_least_likely_to_be_met(planner: Planner) -> None:
     request = asking(ttft_ms_p95=500.0, tpot_ms_p95=30.0)
     chosen = choose(planner, request)
-    found = limit_slacks(chosen, request, planner.budget_gib(request))
-    assert found[0].limit == "ttft_ms_p95"
-    assert {standing.limit: standing.probability for standing in found} == dict(chosen.probabilities)
+    slacks = limit_slacks(chosen, request, planner.budget_gib(request))
+    assert slacks[0].limit == "ttft_ms_p95"
+    assert {item.limit: item.probability for item in slacks} == dict(chosen.probabilities)
     assert chosen.metrics.ttft_ms_p95 is not None
-    assert found[0].slack == pytest.approx(500 - chosen.metrics.ttft_ms_p95.value)
-    assert found[0].utilisation == pytest.approx(chosen.metrics.ttft_ms_p95.value / 500)
+    assert slacks[0].slack == pytest.approx(500 - chosen.metrics.ttft_ms_p95.value)
+    assert slacks[0].utilisation == pytest.approx(chosen.metrics.ttft_ms_p95.value / 500)
 
 
-def test_memory_is_a_limit_of_the_device_unless_it_was_asked_for(planner: Planner) -> None:
+def test_memory_is_limited_by_the_device_unless_the_request_limits_it(planner: Planner) -> None:
     for request, of_the_device in ((asking(), True), (asking(memory_gib_per_device=16.0), False)):
-        found = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))
-        assert found[MEMORY].is_device_memory is of_the_device
-    assert found[MEMORY].bound == 16.0
+        slacks = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))
+        assert slacks[MEMORY].is_device_memory is of_the_device
+    assert slacks[MEMORY].bound == 16.0
 
 
-def test_room_of_a_least_throughput_is_what_there_is_above_it(planner: Planner) -> None:
+def test_slack_of_a_least_throughput_is_the_throughput_above_it(planner: Planner) -> None:
     request = asking(throughput_tok_s=100.0)
-    found = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))["throughput_tok_s"]
-    assert found.slack == pytest.approx(found.predicted.value - 100)
-    assert 0 < found.utilisation < 1
+    slacks = by_limit(limit_slacks(choose(planner, request), request, planner.budget_gib(request)))["throughput_tok_s"]
+    assert slacks.slack == pytest.approx(slacks.predicted.value - 100)
+    assert 0 < slacks.utilisation < 1
 
 
 def test_a_millisecond_far_from_the_limit_buys_nothing(planner: Planner) -> None:
@@ -86,7 +86,7 @@ def test_memory_beyond_the_device_is_a_device_with_more() -> None:
     assert small.estimator.memory.budget_bytes < load_hardware("rtx-4090").memory_bytes, "the planner itself is left as it was"
 
 
-def test_only_limits_that_were_asked_and_memory_may_be_moved(planner: Planner) -> None:
+def test_only_limits_of_the_request_and_memory_may_be_moved(planner: Planner) -> None:
     request = asking(tpot_ms_p95=30.0)
     assert set(movable(request)) == {"tpot_ms_p95", MEMORY}
     with pytest.raises(ValueError, match="ttft_ms_p95"):
