@@ -63,13 +63,13 @@ def main() -> None:
 
 
 def is_current(text: str) -> bool:
-    """Whether a page was made from what stands in the tree."""
+    """Whether a page was made from the present files."""
     mark = MARK.search(text)
     return mark is not None and mark[1] == fingerprint()
 
 
 def fingerprint() -> str:
-    """Of everything that the page's numbers depend on."""
+    """Digest of everything that the numbers of the page depend on."""
     digest = hashlib.sha256()
     paths = [CASES, CROSS_VALIDATION, *(path for pattern in DEPENDS_ON for path in ROOT.glob(pattern))]
     for path in sorted(path for path in paths if path.exists()):
@@ -79,7 +79,7 @@ def fingerprint() -> str:
 
 
 def _meaning(path: Path) -> bytes:
-    """A file's content; of code, what runs: neither comments nor docstrings nor layout."""
+    """A file's content; of code, the syntax tree without comments and docstrings."""
     if path.suffix != ".py":
         return path.read_bytes()
     tree = ast.parse(path.read_text(encoding="utf-8"))

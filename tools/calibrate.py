@@ -41,7 +41,7 @@ from advisor.validation.errors import grouped
 from advisor.validation.predict import GB, deployment_of, estimator_for, workload_of
 
 MEMORY_BASIS = Basis.DATASHEET.value
-"""Where every tier looks in the end."""
+"""The tier whose ranges serve where no other has any."""
 METRICS = {
     "ttft_ms": "ttft",
     "tpot_ms": "tpot",
@@ -138,7 +138,7 @@ def scored(cases: Iterable[PublishedCase], predicted: Iterable[dict[str, str]]) 
 
 
 def pool_scores(path: Path) -> list[Score]:
-    """How far off the rest of memory is, by the caches that engines reported: all that is neither weights nor cache.
+    """Scores of memory that is neither weights nor cache, from the cache sizes that engines reported.
 
     Versions before those of the engine's profile sized their caches in other ways.
     """
@@ -215,7 +215,7 @@ def _line(metric: str, basis: str, stratum: str, scores: list[Score], *, power: 
 
 
 def conformal_bounds(scores: Sequence[Score], power: float = 0.5) -> tuple[float, float]:
-    """Scores around 0 that hold 90 % of new ones; a cluster weighs as its rows to the power of 1 − `power`."""
+    """Bounds around 0 that contain 90 % of new scores; a cluster weighs as its rows to the power of 1 − `power`."""
     rows = Counter(score.cluster for score in scores)
     weights = [rows[score.cluster] ** -power for score in scores]
     values = [score.value for score in scores]
@@ -243,7 +243,7 @@ def conformal_quantile(values: Sequence[float], weights: Sequence[float], tail: 
 
 
 def effective_size(weights: Sequence[float]) -> float:
-    """How many equal weights say as much: (Σw)²/Σw²."""
+    """Effective sample size of weighted values (Kish): (Σw)²/Σw²."""
     return sum(weights) ** 2 / sum(weight**2 for weight in weights)
 
 
@@ -269,7 +269,7 @@ def stretched(scores: Sequence[Score], power: float = 0.5) -> tuple[float, float
 
 
 def domain_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
-    """What was compared: every name, and the least and the most of every size."""
+    """The calibration domain: every name, and the smallest and largest value of every size."""
     names = Counter(pair for row in rows for pair in names_of(row.deployment))
     for (dimension, name), count in sorted(names.items()):
         yield dimension, name, "", "", count
@@ -282,7 +282,7 @@ def domain_lines(rows: Sequence[Row]) -> Iterator[tuple[object, ...]]:
 
 
 def _profiled(path: Path) -> list[tuple[object, ...]]:
-    """The lines that were measured on machines of our own."""
+    """The lines of the tier `profiled`, as they are in the file."""
     if not path.exists():
         return []
     with path.open(encoding="utf-8", newline="") as file:

@@ -41,7 +41,7 @@ _DAY = re.compile(r"\d{4}-\d\d-\d\d")
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """A row and what constants that never saw its part predict."""
+    """A row, and its prediction by constants that were fitted without its part."""
 
     row: Row
     predicted_s: float

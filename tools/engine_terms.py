@@ -229,7 +229,7 @@ class _Pricer(StepPricer):
         return super().step_s(parts)
 
     def decode_s(self, sequences: int, context: float) -> float:
-        """Without the memory of the class it extends, which would hide the step."""
+        """Without the cache of the base class, which would skip the step."""
         return self.step_s((self.decode_part(sequences, context),)) + self.draft_s(sequences, context)
 
 
@@ -247,7 +247,7 @@ class _Scheduler(Scheduler):
 
 
 class _Kernels:
-    """Seconds of operators on a device with no engine around them."""
+    """Seconds of operators on a device without an engine's overheads."""
 
     def __init__(self, hardware_id: str) -> None:
         self._machine = CatalogueMachine(load_hardware(hardware_id), NEUTRAL)

@@ -24,7 +24,7 @@ from advisor.validation.cases import read_cases
 from tools.engine_terms import EXPERT_KERNELS, INDEX, NAMES, OTHER_EXPERTS, Row, Vector, constants_of, rows_of
 
 LONGEST_TTFT_S = 8.0
-"""Beyond it a TTFT is a queue, which says little about an engine."""
+"""A longer TTFT is queueing time, which does not depend on an engine's constants."""
 TOGETHER_STIFFNESS = 0.003
 """Weight of the pull to typical values, per row, where all engines are fitted at once."""
 STIFFNESS = 0.02
@@ -43,7 +43,7 @@ FOLDER = Path(__file__).parents[1] / "advisor" / "profiles" / "engines"
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Where a constant starts, and what would be unphysical."""
+    """Start value of a constant, and its physical bounds."""
 
     prior: float
     least: float
@@ -92,7 +92,7 @@ OF_PREFILL = np.array([name.startswith("prefill") or name in ("request_s", "wait
 
 
 def usable(rows: Iterable[Row]) -> list[Row]:
-    """Rows that say something about an engine: no long queues, no runs on an unknown number of devices."""
+    """Rows that constants can be fitted to: no long queues, no runs on an unknown number of devices."""
     return [
         row
         for row in rows

@@ -1,4 +1,4 @@
-"""What the runtime and its kernels are judged by, and whether the committed results reach it."""
+"""Performance targets of the runtime and its kernels, and whether the committed results meet them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ Figure = Callable[[Record, Device], float | None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """One line of the table: a figure of every record that matches, and the bound that it must keep."""
+    """One line of the table: a figure of every record that matches, and its bound."""
 
     what: str
     part: str
@@ -27,11 +27,11 @@ class Target:
     where: Callable[[Record], bool] = lambda record: True
     on: Literal["gpu", "cpu"] = "gpu"
     middle: bool = False
-    """Whether the median has to keep the bound, not every figure."""
+    """Whether only the median has to meet the bound, not every figure."""
 
     @property
     def words(self) -> str:
-        """The bound as people write it."""
+        """The bound as text."""
         return f"{'≤' if self.at_most else '≥'} {figure_text(self.bound, self.unit)}"
 
     def figures(self, device: Device) -> list[tuple[float, str]]:
@@ -44,7 +44,7 @@ class Target:
         return sorted(rows, reverse=self.at_most)
 
     def is_met(self, value: float) -> bool:
-        """Whether a figure keeps the bound."""
+        """Whether a figure meets the bound."""
         return value <= self.bound if self.at_most else value >= self.bound
 
 

@@ -1,1 +1,1 @@
-"""How sure a number is: ranges, probabilities, and where measurements end."""
+"""How uncertain a number is: ranges, probabilities, and where measurements end."""

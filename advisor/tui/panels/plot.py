@@ -1,4 +1,4 @@
-"""The plot of TPOT against throughput on logarithmic axes; keys walk along the frontier."""
+"""The plot of TPOT against throughput on logarithmic axes; keys move along the frontier."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""Why: the binding limit of the selected plan, its numbers, and the reason of each technique; a cursor walks limits and techniques."""
+"""Why: the binding limit of the selected plan, its numbers, and the reason of each technique; a cursor moves over limits and techniques."""
 
 from collections.abc import Callable, Iterable, Sequence
 from textwrap import wrap

@@ -228,7 +228,7 @@ class AttentionStep:
         """Keys and values of the group, or of one chunk; with separate scales where those are applied to scores instead of keys."""
         is_plain = options.softcap is None and options.sinks is None and self._rerotations is None
         at = self._once(("read", kv_heads, chunk), lambda: self._reading(kv_heads, chunk))
-        return self.pool.read(layer, at, apart=self.autotuner is not None or self.implementation != "sdpa" or not is_plain)
+        return self.pool.read(layer, at, separate_scales=self.autotuner is not None or self.implementation != "sdpa" or not is_plain)
 
     def _reading(self, kv_heads: int, chunk: int | None) -> Reading:
         if chunk is None:

@@ -291,8 +291,8 @@ class Pool:
             self.keys[layer].write(at, key)
             self.values[layer].write(at, value)
 
-    def read(self, layer: int, at: Reading, *, apart: bool = False) -> tuple[KvBatch, KvBatch]:
-        """Keys and values of the sequences of `at`, with L = `read_length(tokens)`; see `Store.read` for `apart`."""
+    def read(self, layer: int, at: Reading, *, separate_scales: bool = False) -> tuple[KvBatch, KvBatch]:
+        """Keys and values of the sequences of `at`, with L = `read_length(tokens)`; see `Store.read` for `separate_scales`."""
         if self._both:
-            return self._both[layer].read(at, apart=apart).halves()
-        return self.keys[layer].read(at, apart=apart), self.values[layer].read(at, apart=apart)
+            return self._both[layer].read(at, separate_scales=separate_scales).halves()
+        return self.keys[layer].read(at, separate_scales=separate_scales), self.values[layer].read(at, separate_scales=separate_scales)

@@ -42,8 +42,8 @@ class Store(Protocol):
     def write(self, at: Writing, new: Tensor) -> None:
         """Write rows [T, K, D] to the memory rows of `at`."""
 
-    def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
-        """The sequences of `at`. With `apart`, scales are returned separately instead of multiplied in."""
+    def read(self, at: Reading, *, separate_scales: bool = False) -> KvBatch:
+        """The sequences of `at`. With `separate_scales`, scales are returned separately instead of multiplied in."""
 
     def swap_pages(self, row: int) -> None:
         """Swap the two pages of `row`, after an odd number of earlier pages of its sequence was evicted."""
@@ -70,7 +70,7 @@ class ModelFormat:
         width = self.data.shape[3]
         self.data.view(-1, width).index_copy_(0, at.rows, new.reshape(-1, width))
 
-    def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
+    def read(self, at: Reading, *, separate_scales: bool = False) -> KvBatch:
         """See `Store`; there are no scales."""
         return KvBatch(gather(self.data, at.index, at.tokens))
 
@@ -105,11 +105,11 @@ class Quantised:
         if self.recent is not None and at.newest is not None:
             self.recent.write(at.newest, new)
 
-    def read(self, at: Reading, *, apart: bool = False) -> KvBatch:
+    def read(self, at: Reading, *, separate_scales: bool = False) -> KvBatch:
         """See `Store`."""
         stored = gather(self._bytes, at.index, at.tokens).view(self.data.dtype)
         stored_scales = gather(self.scales, at.index, at.tokens).squeeze(3)
-        if apart:
+        if separate_scales:
             rows, scales = levels(stored, self.kv_format, self.dtype), stored_scales.to(self.dtype)
         else:
             rows, scales = dequantise(stored, stored_scales, self.kv_format, self.dtype), None
