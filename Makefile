@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CASES := benchmarks/published/cases.csv
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels structure performance fit cross-validate calibrate accuracy clean
+.PHONY: demo test test-hosts test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels structure performance fit cross-validate calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
@@ -15,6 +15,11 @@ demo: $(READY)
 test: $(READY)
 	$(BIN)/pytest $(PARALLEL)
 
+# The default tests as on the other canned host of tests/hosts: with bf16 instructions.
+test-hosts: $(READY)
+	ADVISOR_TEST_HOST=avx512-bf16 $(BIN)/pytest $(PARALLEL)
+
+# What takes too long for every change: all shapes in the interpreter, kernels compiled ahead of time, real children, terminals.
 test-slow: $(READY)
 	$(BIN)/pytest $(PARALLEL) -m "slow and not gpu and not online"
 
