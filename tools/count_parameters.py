@@ -7,6 +7,7 @@ Counts are of the language model with its head, tied weights once. `built_as` na
 model cannot be built. Quantisation is dropped before building: it changes how weights are stored, not which there are.
 """
 
+import argparse
 import csv
 import json
 import sys
@@ -94,4 +95,6 @@ def is_language(parameter: str) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", metavar="FILE", help="JSON mappings of names to configs; by default the shipped models")
+    main(parser.parse_args().files)

@@ -10,6 +10,7 @@
 Held-out files are chosen by a hash of their path, before anything is trained.
 """
 
+import argparse
 import hashlib
 import json
 import math
@@ -249,14 +250,19 @@ def publish(work: Path) -> None:
     shutil.copy(work / "heldout.json", ZOO / "heldout.json")
 
 
+STAGES = {
+    "corpus": build_corpus,
+    "target": train_target,
+    "anneal": anneal_target,
+    "draft": train_draft,
+    "anneal-draft": anneal_draft,
+    "publish": publish,
+}
+
 if __name__ == "__main__":
-    stage, folder = sys.argv[1], Path(sys.argv[2])
-    folder.mkdir(parents=True, exist_ok=True)
-    {
-        "corpus": build_corpus,
-        "target": train_target,
-        "anneal": anneal_target,
-        "draft": train_draft,
-        "anneal-draft": anneal_draft,
-        "publish": publish,
-    }[stage](folder)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("work", type=Path)
+    options = parser.parse_args()
+    options.work.mkdir(parents=True, exist_ok=True)
+    STAGES[options.stage](options.work)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import click
 
-from advisor.cli.values import field_of
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.running.folders import state_folder
 
@@ -60,7 +59,7 @@ def _usage(error: click.UsageError) -> AdvisorError:
     suggestions = getattr(error, "possibilities", None) or ()
     prefix = f"{path} " if isinstance(error, click.NoSuchCommand) else ""
     message = error.message if isinstance(error, click.NoSuchOption | click.NoSuchCommand) else error.format_message()
-    field = field_of(error.param) if isinstance(error, click.BadParameter) else None
+    field = _field(error)
     action = ErrorAction.GIVE if isinstance(error, click.MissingParameter) else ErrorAction.CORRECT if field else None
     return AdvisorError(
         "usage",
@@ -70,6 +69,14 @@ def _usage(error: click.UsageError) -> AdvisorError:
         field=field,
         action=action,
     )
+
+
+def _field(error: click.UsageError) -> str | None:
+    if not isinstance(error, click.BadParameter):
+        return None
+    from advisor.cli.values import field_of  # the table of limits takes 5 ms, which `--help` does not wait for
+
+    return field_of(error.param)
 
 
 def _sentence(text: str) -> str:

@@ -9,6 +9,8 @@ import numpy as np
 from advisor.backends.deployment import Batching, BatchPolicy, Deployment
 from advisor.estimate.arrays import Indices
 from advisor.estimate.estimator import Estimator
+from advisor.estimate.memory.retention import retention_of
+from advisor.estimate.steps.pricer import cost_equivalent_cache
 
 HashableT = TypeVar("HashableT", bound=Hashable)
 STATIC, WHOLE, CHUNKED = range(3)
@@ -26,6 +28,8 @@ class PriceGroups:
     """Decoding and parallelism are equal: `Family` prices such deployments together."""
     memory_group: Indices
     """Memory is equal up to batching."""
+    evicts: Indices
+    """1 where the cache evicts blocks: it then holds more of a prompt that is prefilled whole than of one in chunks; else 0."""
     uncertainty_group: Indices
     """Ranges are equal: they depend on weights, decoding and parallelism."""
     positions: Indices
@@ -42,7 +46,7 @@ def price_groups(deployments: Sequence[Deployment], estimator: Estimator) -> Pri
     """Group the deployments of a search, in the order of the search."""
     firsts, run = _batching_runs(deployments)
     numbers = [unique_values(column)[1] for column in zip(*(_cost_keys(first, estimator) for first in firsts), strict=True)]
-    weights, attention, cache, decoding, parallel, cache_with_block = numbers or [np.empty(0, int)] * 6
+    weights, attention, cache, decoding, parallel, cache_memory = numbers or [np.empty(0, int)] * 6
     batchings = [_batching_numbers(deployment.batching, estimator.engine.token_budget) for deployment in deployments]
     distinct, batching = unique_values(batchings)
     policies, sequences, budgets = np.array(distinct, int).reshape(-1, 3)[batching].T
@@ -50,7 +54,8 @@ def price_groups(deployments: Sequence[Deployment], estimator: Estimator) -> Pri
         deployments=deployments,
         step_group=unique_rows(weights, attention, cache, decoding, parallel)[1][run],
         family_group=unique_rows(decoding, parallel)[1][run],
-        memory_group=unique_rows(weights, cache_with_block, decoding, parallel)[1][run],
+        memory_group=unique_rows(weights, cache_memory, decoding, parallel)[1][run],
+        evicts=np.array([retention_of(first) is not None for first in firsts], int)[run],
         uncertainty_group=unique_rows(weights, decoding, parallel)[1][run],
         positions=np.array([first.decoding.draft_tokens + 1 for first in firsts], int)[run],
         policies=policies,
@@ -85,10 +90,10 @@ def _differ_only_in_batching(first: Deployment, second: Deployment) -> bool:
 
 
 def _cost_keys(deployment: Deployment, estimator: Estimator) -> tuple[Hashable, ...]:
-    """The records that prices depend on; the first one is the cache without its block size, which no time depends on."""
-    kv = deployment.kv
-    cache = (kv.layout, kv.format, kv.window, kv.sink_tokens)
-    return deployment.weights, estimator.cost_equivalent_attention(deployment), cache, deployment.decoding, deployment.parallel, kv
+    """The records that prices depend on. The last one is what the memory of a cache depends on, the cache before it what step times do."""
+    attention, cache = estimator.cost_equivalent_attention(deployment), cost_equivalent_cache(deployment.kv)
+    memory = (deployment.kv, deployment.attention.window)  # a paged cache evicts the blocks outside the window of the attention
+    return deployment.weights, attention, cache, deployment.decoding, deployment.parallel, memory
 
 
 def _batching_numbers(batching: Batching, default_budget: int) -> tuple[int, int, int]:

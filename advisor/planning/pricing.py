@@ -17,7 +17,7 @@ from advisor.estimate.memory.ledger import footprint
 from advisor.estimate.serving.closed_form import SteadyStates, steady_state
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import StepPricer
-from advisor.planning.price_groups import WHOLE, PriceGroups, price_groups, unique_rows, unique_values
+from advisor.planning.price_groups import CHUNKED, WHOLE, PriceGroups, price_groups, unique_rows, unique_values
 from advisor.planning.ranking import Columns, MetricColumn
 from advisor.planning.search import Stack
 from advisor.profiles.formats import GIB
@@ -92,7 +92,8 @@ class StackPricer:
         """
         budgets = np.where(groups.policies == WHOLE, np.maximum(groups.budgets, self.workload.longest_tokens), groups.budgets)
         in_step = budgets if self.estimator.engine.trial is not None else np.minimum(budgets, self.workload.prompt_tokens)
-        first, inverse = unique_rows(groups.memory_group, groups.sequences, in_step)
+        whole_prompts = groups.evicts * (groups.policies != CHUNKED)
+        first, inverse = unique_rows(groups.memory_group, groups.sequences, in_step, whole_prompts)
         average = self.estimator.memory.average_workload(self.workload)
         memory = [self._memory_of(groups.deployments[index], average) for index in first]
         return np.array(memory).reshape(-1, 4)[inverse]

@@ -4,9 +4,18 @@ To add a limit, add a row; the planner must predict its metric. No other module 
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.quantities.parsing import GIB, MILLISECONDS, PERCENT, RATE, THROUGHPUT, Quantity
+
+
+class ErrorGroup(StrEnum):
+    """Limits of one group bound metrics whose predictions err together: all times are sums of the same step times."""
+
+    TIME = "time"
+    MEMORY = "memory"
+    QUALITY = "quality"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +36,8 @@ class LimitInfo:
     """Key under `limits` in a plan file."""
     description: str
     """Its description in the schemas of plan files and runs."""
+    error_group: ErrorGroup
+    """The limits with which its prediction errs together."""
     column: str | None = None
     """Head of the metric's column in the table of plans, where it has one."""
     step: float | None = None
@@ -64,6 +75,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum time to the first token, p95",
             file_key="ttft_ms_p95",
             description="Maximum time to the first token, 95th percentile.",
+            error_group=ErrorGroup.TIME,
             column="TTFT",
             step=1.0,
             in_goodput=True,
@@ -76,6 +88,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum time per output token after the first, p95",
             file_key="tpot_ms_p95",
             description="Maximum time per output token after the first, 95th percentile.",
+            error_group=ErrorGroup.TIME,
             column="TPOT",
             step=1.0,
             in_goodput=True,
@@ -88,6 +101,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Minimum output tokens per second, all requests together",
             file_key="throughput_tok_s",
             description="Minimum output tokens per second, all requests together.",
+            error_group=ErrorGroup.TIME,
             column="tok/s",
             step=1.0,
         ),
@@ -99,6 +113,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Requests arriving per second, at random",
             file_key="request_rate_per_s",
             description="Requests arriving per second; a plan must sustain this rate.",
+            error_group=ErrorGroup.TIME,
             is_load=True,
         ),
         LimitInfo(
@@ -109,6 +124,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum memory per device",
             file_key="memory_gib_per_gpu",
             description="Maximum memory per device; on a CPU, of the process.",
+            error_group=ErrorGroup.MEMORY,
             column="Mem",
             step=1.0,
         ),
@@ -120,6 +136,7 @@ LIMITS: dict[str, LimitInfo] = {
             help="Maximum perplexity increase, percent",
             file_key="quality_drop_pct",
             description="Maximum perplexity increase over the unmodified model.",
+            error_group=ErrorGroup.QUALITY,
             column="dQ",
             step=0.1,
             alias="--quality-drop",

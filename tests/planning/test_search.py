@@ -136,3 +136,17 @@ def test_a_covered_technique_is_tried_only_where_the_other_is_not() -> None:
     assert "attention-sdpa" in names(request.model_copy(update={"forbid": ("attention-flash",)}))
     assert "attention-sdpa" in names(request.model_copy(update={"require": ("attention-sdpa",)}))
     assert "attention-sdpa" in names(request, "vllm"), "which chooses its kernels by its own rules"
+
+
+def test_windows_of_attention_have_their_own_memory() -> None:
+    question = PlanQuestion(
+        model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", concurrency=8, prompt_tokens=12000, output_tokens=256,
+        profile="none", limits=Limits(), require=("attention-sliding-window",),
+    )  # fmt: skip
+    planner, request = planner_of(question)
+    priced = price_all(planner, request)
+    for index in random.Random(5).sample(range(len(priced.stacks)), 60):
+        memory = planner.estimator.requested_memory(priced.stacks[index].deployment, request.workload)
+        predicted = priced.metrics(index).peak_memory_gib
+        assert predicted is not None
+        assert predicted.value == pytest.approx(memory.value, rel=1e-6)

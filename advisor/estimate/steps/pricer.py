@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import pairwise
 
-from advisor.backends.deployment import Attention, Deployment, Weights
+from advisor.backends.deployment import Attention, Deployment, KvCache, Weights
 from advisor.estimate.machines.machine import Machine, Shares, price
 from advisor.estimate.memory.ledger import device_weight_bytes
 from advisor.estimate.operators.build import PricingModel, mixing_operators, token_operators
@@ -22,6 +22,11 @@ class SharedPrices:
     pricing_models: dict[object, PricingModel] = field(default_factory=dict)
 
 
+def cost_equivalent_cache(kv: KvCache) -> KvCache:
+    """The cache without what the time of a step does not depend on: the size of its blocks, and whether prefixes are reused."""
+    return replace(kv, block_tokens=0, prefix_reuse=False)
+
+
 class StepPricer:
     """Prices steps of one deployment. Lengths are rounded to 1/16 octave, so that similar steps share a price."""
 
@@ -29,9 +34,9 @@ class StepPricer:
         self.deployment = deployment
         self.machine = machine
         shared = shared or SharedPrices()
-        model, parallel, kv = deployment.model, deployment.parallel, deployment.kv
+        model, parallel = deployment.model, deployment.parallel
         self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
-        attention = (model, deployment.attention, kv.layout, kv.format, kv.window, kv.sink_tokens, parallel)
+        attention = (model, deployment.attention, cost_equivalent_cache(deployment.kv), parallel)
         self.mixing_prices = shared.mixing.setdefault(attention, {})
         key = (attention, deployment.weights)
         if key not in shared.pricing_models:

@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from advisor.profiles.metrics import Value
+from advisor.quantities.limits import LIMITS, ErrorGroup
 
 T = TypeVar("T")
 
-CORRELATED_LIMITS: tuple[frozenset[str], ...] = (
-    frozenset({"ttft_ms_p95", "tpot_ms_p95", "throughput_tok_s", "request_rate_per_s"}),
-    frozenset({"memory_gib_per_device"}),
-    frozenset({"quality_loss_pct"}),
+CORRELATED_LIMITS: tuple[frozenset[str], ...] = tuple(
+    frozenset(limit.name for limit in LIMITS.values() if limit.error_group is group) for group in ErrorGroup
 )
-"""Fields of `Limits` whose predictions err together: all times are sums of the same step times."""
+"""Fields of `Limits` whose predictions err together, each limit in one group."""
 
 
 def probability_of_meeting(value: Value, limit: float, *, higher_is_better: bool = False) -> float:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from advisor.estimate.uncertainty.probability import joint_probability, probability_of_meeting
 from advisor.estimate.uncertainty.probability_columns import joint_probabilities, probabilities_of_meeting
 from advisor.profiles.metrics import Basis, Value
+from advisor.quantities.limits import LIMITS
 
 positive = st.floats(1e-3, 1e6)
 factors = st.floats(1.0, 10.0)
@@ -73,6 +74,10 @@ def test_limits_on_times_share_their_error_and_memory_and_quality_have_their_own
     assert joint_probability({}) == 1.0
     columns = joint_probabilities({limit: np.full(3, chance) for limit, chance in chances.items()}, 3)
     assert columns == pytest.approx([joint_probability(chances)] * 3)
+
+
+def test_every_limit_counts() -> None:
+    assert {limit: joint_probability({limit: 0.5}) for limit in LIMITS} == dict.fromkeys(LIMITS, 0.5)
 
 
 @given(st.dictionaries(st.sampled_from(["ttft_ms_p95", "throughput_tok_s", "memory_gib_per_device"]), st.floats(0, 1)))
