@@ -1,10 +1,19 @@
 """Folders of the test's own, as the app saves its state; and no key is given up on a busy machine."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.paths import set_folders
+from tests.tui.driving import SHARED_APP
+
+
+@pytest.fixture(scope="package", autouse=True)
+def closed_app() -> Iterator[None]:
+    """End the shared app after the last test of the folder."""
+    yield
+    SHARED_APP.close()
 
 
 @pytest.fixture(autouse=True)

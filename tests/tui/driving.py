@@ -1,21 +1,29 @@
-"""Drives the app without a terminal: the app of a test, waiting for planning, and text frames of the screen."""
+"""Drives the app without a terminal: the app of a test or one app shared by tests, waiting for planning, and text frames of the screen."""
 
+import asyncio
 import io
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
+from typing import Any, TypeVar
 
 from rich.console import Console
 from textual.pilot import Pilot
 
+from advisor.tui import gc_control
 from advisor.tui.app import AdvisorApp
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SavedState
 from advisor.tui.form.values import FormValues
 from advisor.tui.panels.plans import PlansPanel
+from advisor.tui.screens.insights_cache import InsightsCache
+from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.settings import AppSettings
+from advisor.tui.themes import use_theme
+from advisor.tui.workers.machine_tasks import MachineTasks
 from advisor.tui.workers.planning_client import PlanningClient, ThisMachine
 
+Result = TypeVar("Result")
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 ON_A_CARD = FormValues({"model": LLAMA, "hardware": "rtx-4090"})
 
@@ -44,6 +52,98 @@ async def driven(app: AdvisorApp, size: tuple[int, int] = (120, 40)) -> AsyncIte
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
         yield pilot
+
+
+class SharedApp:
+    """One running app for many tests: starting it takes longer than most of them. Each test begins with its own question and client."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner()
+        self._app: AdvisorApp | None = None
+        self._pilot: Pilot[None] | None = None
+        self._running: AbstractAsyncContextManager[Pilot[None]] | None = None
+        self._in_use = False
+
+    def run(self, test: Coroutine[Any, Any, Result]) -> Result:
+        """Run a test in the event loop of the app; an app whose test failed is closed."""
+        try:
+            return self._runner.run(test)
+        finally:
+            if self._in_use:
+                self.close()
+
+    @asynccontextmanager
+    async def use(self, values: FormValues, client: PlanningClient, size: tuple[int, int]) -> AsyncIterator[tuple[AdvisorApp, Pilot[None]]]:
+        """The app as if it had just started with this question: its first plan shown, nothing saved, marked, changed or under way."""
+        if self._app is None:
+            await self._start(values, client, size)
+        else:
+            await self._reset(values, client, size)
+        assert self._app is not None
+        assert self._pilot is not None
+        await settled(self._pilot)
+        self._in_use = True
+        yield self._app, self._pilot
+        assert self._app._exception is None
+        self._in_use = False
+
+    def close(self) -> None:
+        """End the app, if it runs; the next test starts another one."""
+        running, self._running, self._app, self._pilot, self._in_use = self._running, None, None, None, False
+        if running is not None:
+            self._runner.run(_leave(running))
+
+    async def _start(self, values: FormValues, client: PlanningClient, size: tuple[int, int]) -> None:
+        self._app = an_app(values, client=client)
+        self._running = self._app.run_test(size=size)
+        self._pilot = await self._running.__aenter__()
+        gc_control.restore(self._app._gc_thresholds)
+
+    async def _reset(self, values: FormValues, client: PlanningClient, size: tuple[int, int]) -> None:
+        app, pilot = self._app, self._pilot
+        assert app is not None
+        assert pilot is not None
+        while len(app.screen_stack) > 1:
+            app.pop_screen()
+            await pilot.pause()
+        app.go_to("plan")
+        await settled(pilot)
+        screen, jobs, planning = app.screen, app.jobs, app.planning
+        assert isinstance(screen, PlanScreen)
+        jobs.close()
+        if jobs._tick is not None:
+            jobs._tick.stop()
+        app.set_keymap({})
+        app.clear_notifications()
+        if app.palette != "dark":
+            use_theme(app, "dark")
+        jobs.use_tasks(MachineTasks())
+        jobs.job, jobs.chip = None, ""
+        screen.note, screen.why.topic, screen.insights = "", None, InsightsCache()
+        screen.why.scroll_home(animate=False)
+        planning.client, planning.problem, planning.planned, planning.detail = client, None, None, None
+        planning.end_step()
+        app.store.state = SavedState(History(values))
+        screen.show_values(values)
+        screen.open_panel("limits")
+        if app.size != size:
+            await pilot.resize_terminal(*size)
+        planning.detect_machine()
+        planning.plan_soon(0)
+
+
+async def _leave(running: AbstractAsyncContextManager[Pilot[None]]) -> None:
+    await running.__aexit__(None, None, None)
+
+
+SHARED_APP = SharedApp()
+
+
+def shared_app(
+    values: FormValues = ON_A_CARD, client: PlanningClient | None = None, size: tuple[int, int] = (120, 40)
+) -> AbstractAsyncContextManager[tuple[AdvisorApp, Pilot[None]]]:
+    """The app that tests share, as if it had just started with `values`. Only within `SHARED_APP.run`."""
+    return SHARED_APP.use(values, client or shared_client(), size)
 
 
 async def settled(pilot: Pilot[None]) -> None:

@@ -18,7 +18,7 @@ from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.screens.modals import PathScreen
 from advisor.tui.screens.start import StartScreen
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import an_app, driven, settled
+from tests.tui.driving import SHARED_APP, an_app, driven, settled, shared_app
 
 PASTED = "paste "
 BOTH_EMPTY = QUESTION.with_text("ttft_ms", "").with_text("tpot_ms", "")
@@ -50,8 +50,7 @@ def _fields(app: AdvisorApp) -> tuple[Input, Input]:
 
 def test_what_comes_behind_the_key_that_leaves_a_field_stands_in_the_next() -> None:
     async def drive() -> None:
-        app = an_app(BOTH_EMPTY, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(BOTH_EMPTY, client=CannedClient()) as (app, pilot):
             first, second = _fields(app)
             for leaves, follows in itertools.product(("tab", "enter"), (("3", "5", "0"), (f"{PASTED}350",))):
                 first.value = second.value = ""
@@ -60,26 +59,24 @@ def test_what_comes_behind_the_key_that_leaves_a_field_stands_in_the_next() -> N
                 await _at_once(pilot, *"245", "backspace", leaves, *follows)
                 assert (first.value, second.value) == ("24", "350"), (leaves, follows)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_what_is_typed_behind_a_key_that_opens_a_box_stands_in_it() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "2")
             await _at_once(pilot, *"efs1")
             assert isinstance(app.screen, PathScreen)
             assert app.screen.query_one(Input).value == "fs1"
             assert app.store.state.filter == "frontier"
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_key_behind_one_that_moves_the_cursor_acts_where_the_cursor_is_then() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "2", "f", "f")
             await settled(pilot)
             await _at_once(pilot, "down", "space", "down", "space")
@@ -87,20 +84,19 @@ def test_a_key_behind_one_that_moves_the_cursor_acts_where_the_cursor_is_then() 
             second, third = (str(table.coordinate_to_cell_key((row, 0)).row_key.value) for row in (1, 2))  # type: ignore[arg-type]
             assert app.store.state.marked == (second, third)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_key_that_no_widget_has_the_focus_for_acts_and_lets_the_next_one_act() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             app.screen.set_focus(None)
             await _at_once(pilot, *"ff0", *"xy")
             assert app.store.state.filter == "all"
             assert isinstance(app.screen, StartScreen)
             assert app.screen.query_one(Input).value == "xy"
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,8 +152,7 @@ def test_what_is_typed_behind_the_key_that_quits_is_let_go() -> None:
 
 def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "2", "down")
             await settled(pilot)
             assert app.planning.detail is not None
@@ -168,4 +163,4 @@ def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
             app.planning.show_detail(app.planning.planned, late)
             assert app.planning.selected == app.planning.detail.chosen.id == best
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())

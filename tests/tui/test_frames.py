@@ -70,6 +70,21 @@ FRAMES: dict[str, tuple[FormValues, AppSettings, tuple[int, int], tuple[str, ...
 }
 
 
+VARIANTS = {
+    "limits-80-ascii",
+    "plans-80-ascii",
+    "palette-80-ascii",
+    "run-120-ascii",
+    "why-200-ascii",
+    "plan-120-ascii",
+    "why-120",
+    "compare-120",
+    "run-120",
+    "run-next-120",
+}
+"""Screens at a further width or in ASCII, of which another frame is kept in every run."""
+
+
 class WithNextPlans(MachineTasks):
     """Has two canned plans to try after any run."""
 
@@ -80,7 +95,8 @@ class WithNextPlans(MachineTasks):
 
 async def shown(names: Iterable[str], light: bool = False) -> AsyncIterator[tuple[str, AdvisorApp]]:
     """The app with each frame in turn. Frames of the same question and settings share one app, which is resized in between."""
-    for _, group in itertools.groupby(sorted(names, key=_app_of), key=_app_of):
+    in_order = sorted(names, key=lambda name: (_app_of(name), FRAMES[name][2]))
+    for _, group in itertools.groupby(in_order, key=_app_of):
         first, *others = group
         values, settings, size, _ = FRAMES[first]
         app = an_app(values, replace(settings, light=settings.light or light), CannedClient())
@@ -126,12 +142,14 @@ def segments(app: AdvisorApp) -> Iterator[Segment]:
         yield from strip
 
 
-def test_every_screen_is_as_its_golden_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("variants", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["screens", "variants"])
+def test_every_screen_is_as_its_golden_frame(variants: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/somebody/.config")
     run_folder(runs_folder() / "a-run", CANNED_RUN.read_text(encoding="utf-8"))
 
     async def drive() -> dict[str, str]:
-        return {name: frame(app) async for name, app in shown(name for name in FRAMES if not FRAMES[name][1].no_colour)}
+        names = [name for name in FRAMES if not FRAMES[name][1].no_colour and (name in VARIANTS) is variants]
+        return {name: frame(app) async for name, app in shown(names)}
 
     different = [name for name, text in asyncio.run(drive()).items() if not matches_golden(name, text, ascii=FRAMES[name][1].ascii)]
     assert different == [], "ADVISOR_GOLDEN=write makes them anew; read the diff"

@@ -23,7 +23,7 @@ from advisor.tui.workers.machine_tasks import MachineTasks
 from advisor.tui.workers.planning_client import Planned
 from tests.paths import ROOT
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import an_app, driven, frame, message_of, settled
+from tests.tui.driving import SHARED_APP, an_app, driven, frame, message_of, settled, shared_app
 from tests.tui.jobs import ByHand, progress, run_folder, until
 
 CANNED_RUN = (ROOT / "tests/canned/run.json").read_text(encoding="utf-8")
@@ -38,20 +38,35 @@ class CountingClient(CannedClient):
         self.forgotten += 1
 
 
-def working(tasks: MachineTasks, asked: FormValues = QUESTION) -> AdvisorApp:
-    app = an_app(asked, client=CountingClient())
-    app.jobs.use_tasks(tasks)
-    return app
+@asynccontextmanager
+async def working(tasks: MachineTasks, size: tuple[int, int] = (120, 40)) -> AsyncIterator[tuple[AdvisorApp, Pilot[None]]]:
+    """The shared app with these tasks."""
+    async with shared_app(QUESTION, CountingClient(), size) as (app, pilot):
+        app.jobs.use_tasks(tasks)
+        yield app, pilot
 
 
 @asynccontextmanager
 async def profiling(hands: ByHand) -> AsyncIterator[tuple[AdvisorApp, Pilot[None]]]:
-    """A session in which a profile has just begun, its screen in front."""
-    app = working(hands)
-    async with driven(app) as pilot:
-        await pilot.press("escape", "p")
-        await until(pilot, lambda: isinstance(app.screen, WorkScreen))
+    """The shared app in which a profile has just begun, its screen in front."""
+    async with working(hands) as (app, pilot):
+        await begin_profile(app, pilot)
         yield app, pilot
+
+
+@asynccontextmanager
+async def profiling_alone(hands: ByHand) -> AsyncIterator[tuple[AdvisorApp, Pilot[None]]]:
+    """The same in an app of its own, which ends."""
+    app = an_app(QUESTION, client=CountingClient())
+    app.jobs.use_tasks(hands)
+    async with driven(app) as pilot:
+        await begin_profile(app, pilot)
+        yield app, pilot
+
+
+async def begin_profile(app: AdvisorApp, pilot: Pilot[None]) -> None:
+    await pilot.press("escape", "p")
+    await until(pilot, lambda: isinstance(app.screen, WorkScreen))
 
 
 def header_of(app: AdvisorApp) -> str:
@@ -78,7 +93,7 @@ def test_a_profile_shows_its_steps_and_plans_anew_when_it_is_done() -> None:
             assert app.jobs.chip == ""
             assert len(app.screen_stack) == 1
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back() -> None:
@@ -97,7 +112,7 @@ def test_escape_leaves_the_work_running_with_a_chip_and_its_key_brings_it_back()
             hands.finish()
             await until(pilot, lambda: "profile done" in frame(app))
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_an_end_in_the_background_is_shown_and_stays_in_the_header_until_it_was_seen() -> None:
@@ -115,7 +130,7 @@ def test_an_end_in_the_background_is_shown_and_stays_in_the_header_until_it_was_
             assert "profile" not in header_of(app)
             assert app.is_running
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_r_does_failed_work_again() -> None:
@@ -134,7 +149,7 @@ def test_r_does_failed_work_again() -> None:
             await until(pilot, lambda: "profile done" in frame(app))
             assert "r tries again" not in frame(app)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
@@ -148,7 +163,7 @@ def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
             assert app.jobs.job is not None
             assert app.jobs.job.progress.ended is Ending.CANCELLED
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 @pytest.mark.parametrize(
@@ -157,8 +172,7 @@ def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
 def test_other_load_is_shown_before_anything_starts(keys: tuple[str, ...], begun: list[str]) -> None:
     async def drive() -> None:
         hands = ByHand(busy="GPU 0 is 63 % busy (pid 4711)")
-        app = working(hands)
-        async with driven(app) as pilot:
+        async with working(hands) as (app, pilot):
             await pilot.press("escape", "p")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             assert "GPU 0 is 63 % busy (pid 4711)." in frame(app)
@@ -168,7 +182,7 @@ def test_other_load_is_shown_before_anything_starts(keys: tuple[str, ...], begun
             await settled(pilot)
             assert hands.begun == begun
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_work_is_drawn_at_any_size() -> None:
@@ -186,13 +200,13 @@ def test_work_is_drawn_at_any_size() -> None:
             hands.finish()
             await settled(pilot)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
     async def drive() -> None:
         hands = ByHand()
-        async with profiling(hands) as (app, pilot):
+        async with profiling_alone(hands) as (app, pilot):
             await pilot.press("ctrl+q")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             await pilot.press("enter")
@@ -211,7 +225,7 @@ def test_quitting_asks_where_work_runs_and_ends_it_first() -> None:
 def test_an_app_that_ends_leaves_no_work_running() -> None:
     async def drive() -> None:
         hands = ByHand()
-        async with profiling(hands):
+        async with profiling_alone(hands):
             pass
         assert hands.gone.is_set()
 
@@ -220,8 +234,7 @@ def test_an_app_that_ends_leaves_no_work_running() -> None:
 
 def test_a_plan_for_another_machine_is_refused_with_the_reason() -> None:
     async def drive() -> None:
-        app = an_app()
-        async with driven(app) as pilot:
+        async with shared_app() as (app, pilot):
             await pilot.press("escape", "a")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             assert "The plan was made for another machine" in frame(app)
@@ -230,26 +243,24 @@ def test_a_plan_for_another_machine_is_refused_with_the_reason() -> None:
             assert len(app.screen_stack) == 1
             assert not runs_folder().exists()
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_model_without_weights_here_is_refused_with_the_reason() -> None:
     async def drive() -> None:
-        app = an_app(FormValues({"model": "Qwen/Qwen3-0.6B", "context": "512", "profile": "none"}))
-        async with driven(app) as pilot:
+        async with shared_app(FormValues({"model": "Qwen/Qwen3-0.6B", "context": "512", "profile": "none"})) as (app, pilot):
             await pilot.press("escape", "a")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             assert "its weights are needed" in " ".join(frame(app).split())
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_without_a_mark_c_lists_the_runs_and_opens_one() -> None:
     async def drive() -> None:
-        app = working(MachineTasks())
         run_folder(runs_folder() / "20261122T000000Z-plan-00c0ffee", CANNED_RUN)
         run_folder(runs_folder() / "20261121T000000Z-plan-broken", "{")
-        async with driven(app) as pilot:
+        async with working(MachineTasks()) as (app, pilot):
             await pilot.press("escape", "c")
             await until(pilot, lambda: len(app.screen_stack) == 2)
             assert app.screen.query_one(OptionList).option_count == 1
@@ -265,7 +276,7 @@ def test_without_a_mark_c_lists_the_runs_and_opens_one() -> None:
             await pilot.press("escape", "o")
             await until(pilot, lambda: "Runs on this machine" in frame(app))
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def stopped_run(plan_id: str, *, first: RungStatus) -> str:
@@ -279,14 +290,13 @@ def stopped_run(plan_id: str, *, first: RungStatus) -> str:
 def test_a_run_cancelled_before_its_first_rung_was_done_is_said_to_have_measured_nothing() -> None:
     async def drive() -> None:
         folder = run_folder(runs_folder() / "20261122T000000Z-plan-x", stopped_run("plan-x", first=RungStatus.CANCELLED))
-        app = working(MachineTasks())
-        async with driven(app, (80, 24)) as pilot:
+        async with working(MachineTasks(), (80, 24)) as (app, pilot):
             app.jobs.open_run(folder)
             await until(pilot, lambda: "Nothing was measured" in frame(app))
             assert "not measured" not in frame(app)
             assert "0 of 0" not in frame(app)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 class CannedHere(CannedClient):
@@ -318,9 +328,8 @@ def test_a_resumed_state_says_once_that_a_run_can_be_resumed(first: RungStatus, 
 
 def test_without_a_run_c_says_how_to_get_one() -> None:
     async def drive() -> None:
-        app = working(MachineTasks())
-        async with driven(app) as pilot:
+        async with working(MachineTasks()) as (app, pilot):
             await pilot.press("escape", "c")
             await until(pilot, lambda: "No runs yet" in message_of(app))
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())

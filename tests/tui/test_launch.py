@@ -20,7 +20,7 @@ from advisor.tui.settings import AppSettings
 from advisor.tui.workers.planning_client import ThisMachine
 from tests.paths import ROOT
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import an_app, driven, frame, settled
+from tests.tui.driving import SHARED_APP, an_app, driven, frame, settled, shared_app
 
 
 class Terminal:
@@ -72,7 +72,7 @@ def test_planning_loads_no_torch_and_the_first_frame_no_planner() -> None:
 import asyncio, sys
 import advisor.tui.app
 assert not {"advisor.planning.planner", "pydantic", "numpy"} & set(sys.modules), "the first frame waits for the planner"
-from tests.tui.driving import an_app, driven
+from tests.tui.driving import SHARED_APP, shared_app, an_app, driven
 async def drive():
     async with driven(an_app()) as pilot:
         assert pilot.app.planning.planned is not None
@@ -92,23 +92,21 @@ def test_a_keymap_file_gives_an_action_another_key(tmp_path: Path) -> None:
     file.write_text("plans.sort: t\n")
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        app.set_keymap(load_keymap(file))
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, CannedClient()) as (app, pilot):
+            app.set_keymap(load_keymap(file))
             await pilot.press("escape", "t")
             assert app.store.state.sort == "memory"
             await pilot.press("s")
             assert app.store.state.sort == "memory"
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_every_key_that_the_help_names_can_be_another(tmp_path: Path) -> None:
     file = tmp_path / "keymap.yaml"
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             for panel in "1234":
                 await pilot.press("escape", panel, "?")
                 await settled(pilot)
@@ -120,7 +118,7 @@ def test_every_key_that_the_help_names_can_be_another(tmp_path: Path) -> None:
                 await pilot.press("escape")
                 await settled(pilot)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_an_unknown_key_id_is_refused_with_the_known_ones(tmp_path: Path) -> None:
@@ -138,13 +136,12 @@ def test_a_fault_in_a_thread_is_shown_and_the_app_continues() -> None:
             raise RuntimeError("boom")
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=FaultyClient())
-        async with driven(app):
+        async with shared_app(QUESTION, client=FaultyClient()) as (app, _):
             assert app.planning.problem is not None
             assert "boom" in app.planning.problem.message
             assert app.is_running
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 @pytest.mark.parametrize("keys", [("3",), ("3", "down", "down", "enter")], ids=["reasons", "technique"])
@@ -154,15 +151,14 @@ def test_a_fault_in_a_thread_of_a_screen_is_shown_and_the_app_continues(keys: tu
             raise RuntimeError("boom")
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=FaultyClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=FaultyClient()) as (app, pilot):
             await pilot.press("escape", *keys)
             await settled(pilot)
             assert "boom" in frame(app)
             assert "computing" not in frame(app)
             assert app.is_running
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_state_that_cannot_be_saved_is_reported_once(tmp_path: Path) -> None:

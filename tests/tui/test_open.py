@@ -1,6 +1,5 @@
 """Opening and saving plans: files stand in a list, the newest first; a bad one says why; what is in the way is named before it goes."""
 
-import asyncio
 import os
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from textual.widgets import Input
 from advisor.tui.form.choices import plan_files
 from tests.paths import ROOT
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import an_app, driven, frame, message_of, settled
+from tests.tui.driving import SHARED_APP, frame, message_of, settled, shared_app
 
 GOLDEN_PLAN = ROOT / "tests/golden/plan.yaml"
 
@@ -41,8 +40,7 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
     (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "o")
             await settled(pilot)
             assert "broken.yaml   cannot be read" in frame(app)
@@ -53,7 +51,7 @@ def test_a_bad_file_says_why_and_the_question_stays(typed: str, said: str, tmp_p
             assert message_of(app).endswith("o opens another; the question is unchanged.")
             assert app.store.state.values == QUESTION
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 async def _saved(pilot: Pilot[None], file: Path) -> None:
@@ -71,8 +69,7 @@ def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tm
     _plan(tmp_path, gone.name, 0)
 
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             await pilot.press("escape")
             await _saved(pilot, kept)
             assert "exists: a file that is no plan." in " ".join(frame(app).split())
@@ -90,4 +87,4 @@ def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tm
             assert message_of(app).endswith("has this plan already; unchanged")
             assert gone.read_bytes() == written
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())

@@ -12,7 +12,7 @@ from textual.screen import Screen
 from advisor.tui import gc_control
 from advisor.tui.workers.priority_lock import PriorityLock
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import an_app, driven, settled, typed
+from tests.tui.driving import SHARED_APP, an_app, driven, settled, shared_app, typed
 
 
 def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,8 +24,7 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
         lay_out(self, *arguments, **named)
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, CannedClient()) as (app, pilot):
             await typed(pilot, "ttft_ms", "44")
             monkeypatch.setattr(Screen, "_refresh_layout", counted)
             await pilot.press("4")
@@ -37,10 +36,11 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
             await pilot.resize_terminal(100, 30)
             assert laid_out  # it is this that lays out
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_full_collections_wait_for_a_rest_and_are_as_before_when_the_app_ends() -> None:
+    SHARED_APP.close()
     before = gc.get_threshold()
 
     async def drive() -> None:

@@ -1,6 +1,5 @@
 """The Why panel: reasons are worked out while they are read, and a change that is taken is the change that was shown."""
 
-import asyncio
 import threading
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.technique import TechniqueScreen
 from advisor.tui.workers.priority_lock import PriorityLock
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import LLAMA, an_app, driven, frame, message_of, settled, shared_client
+from tests.tui.driving import LLAMA, SHARED_APP, frame, message_of, settled, shared_app, shared_client
 
 LIMITED = FormValues({"model": LLAMA, "hardware": "rtx-4090", "ttft_ms": "500", "tpot_ms": "30", "memory_gib": "20"})
 LOADED = FormValues(
@@ -24,7 +23,7 @@ LOADED = FormValues(
 )
 
 
-@pytest.mark.parametrize("values", [LIMITED, LOADED], ids=["limits", "load and forced techniques"])
+@pytest.mark.parametrize("values", [LIMITED, pytest.param(LOADED, marks=pytest.mark.slow)], ids=["limits", "load and forced techniques"])
 def test_a_change_asks_the_question_that_it_was_computed_for(values: FormValues) -> None:
     client = shared_client()
     planned = client.answer(values)
@@ -71,8 +70,7 @@ def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none
 
 def test_what_would_let_in_is_worked_out_while_the_panel_is_read() -> None:
     async def drive() -> None:
-        app = an_app(LIMITED)
-        async with driven(app, (80, 24)) as pilot:
+        async with shared_app(LIMITED, size=(80, 24)) as (app, pilot):
             await pilot.press("escape", "3")
             await settled(pilot)
             why = app.screen.query_one(WhyPanel)
@@ -86,13 +84,12 @@ def test_what_would_let_in_is_worked_out_while_the_panel_is_read() -> None:
             assert "Admitted by: A limit of at most" in text
             assert "working out" not in text
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
     async def drive() -> None:
-        app = an_app(LIMITED)
-        async with driven(app) as pilot:
+        async with shared_app(LIMITED) as (app, pilot):
             await pilot.press("escape", "3")
             await settled(pilot)
             app.screen.query_one(WhyPanel).topic = "kv-int4"
@@ -111,7 +108,7 @@ def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
             await settled(pilot)
             assert app.store.state.values == LIMITED
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 @pytest.mark.parametrize(("changes_something", "typed"), [(True, "1.1"), (False, "20")])
@@ -140,8 +137,7 @@ def test_enter_on_a_limit_moves_it_by_its_step_where_that_changes_something(chan
 
 def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "3")
             await settled(pilot)
             app.screen.query_one(WhyPanel).topic = "weights-int4"
@@ -157,7 +153,7 @@ def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
             await settled(pilot)
             assert app.store.state.values.require == ("kv-int8",)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_leaving_the_panel_stops_the_work() -> None:
@@ -172,8 +168,7 @@ def test_leaving_the_panel_stops_the_work() -> None:
                 yield finding
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=SlowClient())
-        async with driven(app, (80, 24)) as pilot:
+        async with shared_app(QUESTION, client=SlowClient(), size=(80, 24)) as (app, pilot):
             await pilot.press("escape", "3")
             await pilot.pause()
             assert "working out" in frame(app) or bits
@@ -183,7 +178,7 @@ def test_leaving_the_panel_stops_the_work() -> None:
             await settled(pilot)
             assert len(bits) == 1
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_an_urgent_holder_goes_before_background_work() -> None:

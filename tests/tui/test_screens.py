@@ -15,26 +15,37 @@ from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.settings import AppSettings
 from advisor.tui.status_text import effective_values
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import LLAMA, ON_A_CARD, an_app, driven, frame, message_of, rows_of, settled, shared_client, typed
+from tests.tui.driving import (
+    LLAMA,
+    ON_A_CARD,
+    SHARED_APP,
+    an_app,
+    driven,
+    frame,
+    message_of,
+    rows_of,
+    settled,
+    shared_app,
+    shared_client,
+    typed,
+)
 
 
 def test_a_limit_that_is_typed_is_planned_for() -> None:
     async def drive() -> None:
-        app = an_app()
-        async with driven(app) as pilot:
+        async with shared_app() as (app, pilot):
             await typed(pilot, "ttft_ms", "0.5s")
             assert app.planning.planned is not None
             assert app.planning.planned.advice.request.limits.ttft_ms_p95 == 500
             assert app.store.state.values.text("ttft_ms") == "0.5s"
             assert "≤ 500 ms" in frame(app)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> None:
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             before = rows_of(app)
             await typed(pilot, "context", "much")
             assert rows_of(app) == before
@@ -43,7 +54,7 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
             await typed(pilot, "context", "8k")
             assert not app.screen.query_one("#row-context", FieldRow).has_class("-wrong")
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_saved_field_that_cannot_be_read_is_planned_with_its_last_readable_text() -> None:
@@ -72,20 +83,18 @@ def test_empty_fields_say_what_the_planner_took_for_them() -> None:
     assert effective_values(of_rate)["concurrency"] == "none"
 
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app):
+        async with shared_app(client=CannedClient()) as (app, _):
             assert app.planning.planned is not None
             used = effective_values(app.planning.planned)
             assert app.screen.query_one("#field-concurrency", Input).placeholder == used["concurrency"]
             assert used["context"] in frame(app)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_where_nothing_fits_the_nearest_plans_stay_and_a_relaxation_can_be_taken() -> None:
     async def drive() -> None:
-        app = an_app()
-        async with driven(app) as pilot:
+        async with shared_app() as (app, pilot):
             await typed(pilot, "tpot_ms", "1")
             assert rows_of(app)
             assert all(row[0].startswith("×") for row in rows_of(app))
@@ -99,24 +108,22 @@ def test_where_nothing_fits_the_nearest_plans_stay_and_a_relaxation_can_be_taken
             assert app.planning.planned.advice.binding is None
             assert app.screen.query_one("#field-tpot_ms", Input).value == app.store.state.values.text("tpot_ms")
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_letters_do_not_fire_while_typing() -> None:
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             await typed(pilot, "hardware", "sfmceu")
             assert app.screen.query_one("#field-hardware", Input).value == "sfmceu"
             assert (app.store.state.sort, app.store.state.filter, len(app.screen_stack)) == ("rank", "frontier", 1)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             await typed(pilot, "tpot_ms", "25")
             await pilot.press("escape", "u")
             await settled(pilot)
@@ -126,13 +133,12 @@ def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
             await settled(pilot)
             assert app.store.state.values.text("tpot_ms") == "25"
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_below_a_hundred_columns_one_panel_is_shown_at_a_time() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             for size, shown in {(120, 40): 4, (80, 24): 1, (200, 50): 4}.items():
                 await pilot.resize_terminal(*size)
                 for key in "1234":
@@ -142,13 +148,12 @@ def test_below_a_hundred_columns_one_panel_is_shown_at_a_time() -> None:
                     assert len(visible) == shown
                     assert any(panel.has_focus_within or panel.has_focus for panel in visible)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_resizing_keeps_the_selected_plan() -> None:
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "2", "f", "down")
             await settled(pilot)
             chosen = app.planning.selected
@@ -158,13 +163,12 @@ def test_resizing_keeps_the_selected_plan() -> None:
                 table = app.screen.query_one(PlansPanel)
                 assert app.planning.selected == chosen == table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_a_technique_that_is_forced_out_is_in_no_plan() -> None:
     async def drive() -> None:
-        app = an_app()
-        async with driven(app) as pilot:
+        async with shared_app() as (app, pilot):
             assert app.planning.planned is not None
             assert "weights-int8" in app.planning.planned.advice.chosen.names
             await pilot.press("escape", "w")
@@ -175,13 +179,12 @@ def test_a_technique_that_is_forced_out_is_in_no_plan() -> None:
             assert app.planning.planned is not None
             assert all("weights-int8" not in plan.candidate.names for plan in app.planning.planned.alternatives)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_two_marked_plans_are_compared_side_by_side() -> None:
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "2", "space", "down", "space", "c")
             await settled(pilot)
             assert len(app.store.state.marked) == 2
@@ -191,13 +194,12 @@ def test_two_marked_plans_are_compared_side_by_side() -> None:
             assert "All limits met" in text
             assert "same" in text
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_arrows_in_the_plot_walk_the_frontier_and_move_the_cursor() -> None:
     async def drive() -> None:
-        app = an_app(client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(client=CannedClient()) as (app, pilot):
             assert app.planning.planned is not None
             best = app.planning.selected
             await pilot.press("escape", "4", "left")
@@ -209,14 +211,13 @@ def test_arrows_in_the_plot_walk_the_frontier_and_move_the_cursor() -> None:
             table = app.screen.query_one(PlansPanel)
             assert table.coordinate_to_cell_key(table.cursor_coordinate).row_key.value == app.planning.selected
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
     async def drive() -> None:
         file = tmp_path / "mine.yaml"
-        app = an_app(ON_A_CARD.with_text("tpot_ms", "30"))
-        async with driven(app) as pilot:
+        async with shared_app(ON_A_CARD.with_text("tpot_ms", "30")) as (app, pilot):
             await pilot.press("escape", "e")
             await settled(pilot)
             app.screen.query_one(Input).value = str(file)
@@ -233,7 +234,7 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
             assert app.planning.planned is not None
             assert app.planning.client.plan_file(app.store.state.values, app.planning.planned.advice).id == plan.id
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_the_state_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
@@ -278,8 +279,7 @@ def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_fir
 
 def test_escape_leads_back_from_every_box() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             for key in ("question_mark", "w", "m", "o", "e"):
                 await pilot.press("escape", key)
                 await settled(pilot)
@@ -288,13 +288,12 @@ def test_escape_leads_back_from_every_box() -> None:
                 await settled(pilot)
                 assert len(app.screen_stack) == 1
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_plans_that_were_not_simulated_are_marked_and_the_mark_is_explained() -> None:
     async def drive() -> None:
-        app = an_app()
-        async with driven(app) as pilot:
+        async with shared_app() as (app, pilot):
             assert not any("~" in row[0] for row in rows_of(app))
             await pilot.press("escape", "f")
             await settled(pilot)
@@ -305,4 +304,4 @@ def test_plans_that_were_not_simulated_are_marked_and_the_mark_is_explained() ->
             assert any(marked)
             assert "closed form, not simulated yet" in frame(app)
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())

@@ -14,7 +14,7 @@ from advisor.tui.palette import PALETTES
 from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.themes import THEMES, use_theme
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import an_app, driven, settled
+from tests.tui.driving import SHARED_APP, settled, shared_app
 from tests.tui.test_frames import segments, shown
 
 LEAST = 4.5
@@ -45,7 +45,7 @@ def test_every_tone_can_be_read_on_every_ground(theme: Theme) -> None:
             assert _of(style) >= LEAST, (tone, name)
 
 
-@pytest.mark.parametrize("light", [False, True], ids=["dark", "light"])
+@pytest.mark.parametrize("light", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["dark", "light"])
 def test_every_text_on_the_screen_can_be_read(light: bool) -> None:
     async def drive() -> dict[str, list[tuple[float, str]]]:
         return {name: _faint(app) async for name, app in shown(READ, light=light)}
@@ -55,8 +55,7 @@ def test_every_text_on_the_screen_can_be_read(light: bool) -> None:
 
 def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_over_it() -> None:
     async def drive() -> None:
-        app = an_app(QUESTION, client=CannedClient())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             await pilot.press("escape", "2", "space", "down", "c")
             await settled(pilot)
             use_theme(app, "light")
@@ -75,7 +74,7 @@ def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_ov
             assert isinstance(app.screen, PlanScreen)
             assert _faint(app) == []
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def _faint(app: AdvisorApp) -> list[tuple[float, str]]:

@@ -1,7 +1,7 @@
 """Golden frames of the review and of work: running, done, failed and cancelled, at three sizes, in ASCII and without colour."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -9,11 +9,12 @@ from advisor.backends.processes.events import Event
 from advisor.profiles.errors import AdvisorError
 from advisor.tui.app import AdvisorApp
 from advisor.tui.app_jobs import CANCEL, START
+from advisor.tui.form.values import FormValues
 from advisor.tui.screens.review import ReviewScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.settings import AppSettings
 from advisor.tui.workers.job import Job
-from tests.tui.canned import QUESTION, CannedClient
+from tests.tui.canned import CannedClient
 from tests.tui.canned_work import APPLY_RUNNING, KILLED, MEMORY, NO_PROFILE, PROFILE_RUNNING, PROFILED, REST, REVIEW, CannedTasks
 from tests.tui.driving import an_app, driven, frame, settled
 from tests.tui.golden import matches_golden
@@ -47,7 +48,14 @@ VARIED = ("apply-failed", "profile-running")
 """Cases that are drawn in ASCII and without colour too, at 120 columns."""
 
 
-@pytest.mark.parametrize(("variant", "settings"), [("", PLAIN), ("ascii", ASCII), ("no-colour", NO_COLOUR)], ids=str)
+@pytest.mark.parametrize(
+    ("variant", "settings"),
+    [
+        pytest.param("", PLAIN, id="plain"),
+        pytest.param("ascii", ASCII, id="ascii", marks=pytest.mark.slow),
+        pytest.param("no-colour", NO_COLOUR, id="no-colour", marks=pytest.mark.slow),
+    ],
+)
 def test_every_box_of_work_is_as_its_golden_frame(variant: str, settings: AppSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     if settings.no_colour:
@@ -63,7 +71,7 @@ def test_every_box_of_work_is_as_its_golden_frame(variant: str, settings: AppSet
 async def boxes(settings: AppSettings, sizes: Sizes, cases: list[str]) -> dict[tuple[str, str], str]:
     """The box of the review and of each case at each size, drawn by one app."""
     drawn = {}
-    app = an_app(QUESTION, settings, CannedClient())
+    app = an_app(FormValues(), replace(settings, resume=False), CannedClient())
     async with driven(app) as pilot:
         for size, (columns, rows) in sizes.items():
             await pilot.resize_terminal(columns, rows)
