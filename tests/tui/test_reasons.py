@@ -122,8 +122,7 @@ def test_enter_on_a_limit_moves_it_by_its_step_where_that_changes_something(chan
                 yield finding
 
     async def drive() -> None:
-        app = an_app(QUESTION, client=OneGain())
-        async with driven(app) as pilot:
+        async with shared_app(QUESTION, OneGain()) as (app, pilot):
             await pilot.press("escape", "3")
             await settled(pilot)
             app.screen.query_one(WhyPanel).topic = "tpot_ms_p95"
@@ -132,7 +131,7 @@ def test_enter_on_a_limit_moves_it_by_its_step_where_that_changes_something(chan
             assert app.store.state.values.text("tpot_ms") == typed
             assert message_of(app).startswith("More of this limit changes nothing.") is not changes_something
 
-    asyncio.run(drive())
+    SHARED_APP.run(drive())
 
 
 def test_w_forces_the_technique_under_the_cursor_out_and_in() -> None:
