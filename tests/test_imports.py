@@ -15,6 +15,8 @@ PACKAGE = Path(advisor.__file__).parent
 KERNELS_MAY_IMPORT = {"torch", "triton", "advisor"}
 HEAVY = ("torch", "triton", "transformers", "textual", "rich", "accelerate")
 HEAVY_WITHOUT_PLANNING = (*HEAVY, "numpy")
+NOT_COLLECTED = ("torch", "triton", "transformers", "accelerate")
+"""What no test file imports when it is collected: every process of the suite would wait for it, whichever tests it runs."""
 
 
 def test_no_ring_of_imports_at_any_level() -> None:
@@ -154,3 +156,70 @@ def test_transformers_imports_from_the_repository_root_beside_a_distribution_cal
     code = f"import sys; sys.path.insert(1, {str(tmp_path)!r}); import transformers, advisor.profiles.architectures.spec"
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def imports_on_loading(path: Path) -> set[str]:
+    """Modules that a file imports when it is loaded: not those inside functions or for type checkers."""
+    names: set[str] = set()
+    pending: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            pending += node.orelse
+        elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.expr):
+            pending += ast.iter_child_nodes(node)
+    return names
+
+
+def heavy_imports(root: Path, heavy: tuple[str, ...] = NOT_COLLECTED) -> dict[str, list[str]]:
+    """Test files that load a heavy library when they are collected, each with the chain of files that leads to it."""
+    files = [path for folder in ("advisor", "benchmarks", "tools", "tests") for path in sorted((root / folder).rglob("*.py"))]
+    modules = {".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    loaded: dict[Path, set[str]] = {}
+    chains: dict[str, list[str]] = {}
+    for test in (path for path in files if path.match("test_*.py") or path.name == "conftest.py"):
+        pending, seen = [[test]], {test}
+        while pending and str(test.relative_to(root)) not in chains:
+            chain = pending.pop()
+            if chain[-1] not in loaded:
+                loaded[chain[-1]] = imports_on_loading(chain[-1])
+            for name in sorted(loaded[chain[-1]]):
+                if name.split(".")[0] in heavy:
+                    chains.setdefault(str(test.relative_to(root)), [*(str(path.relative_to(root)) for path in chain[1:]), name])
+                parents = (".".join(name.split(".")[:depth]) for depth in range(1, name.count(".") + 2))
+                for path in (modules[parent] for parent in parents if parent in modules):
+                    if path not in seen and path.is_relative_to(root):
+                        seen.add(path)
+                        pending.append([*chain, path])
+    return chains
+
+
+def test_no_heavy_library_is_imported_when_tests_are_collected() -> None:
+    chains = heavy_imports(ROOT)
+    assert not chains, "import these inside tests and fixtures:\n" + "\n".join(
+        f"{test}: {' > '.join(chain)}" for test, chain in chains.items()
+    )
+
+
+def test_heavy_imports_are_found_through_other_modules_and_only_those_on_loading(tmp_path: Path) -> None:
+    sources = {
+        "advisor/a/x.py": "import torch.nn",
+        "advisor/b/y.py": "try:\n    from advisor.a import x\nexcept ImportError:\n    x = None",
+        "advisor/c/__init__.py": "from triton import language",
+        "advisor/c/z.py": "def f():\n    import torch",
+        "tests/test_far.py": "from advisor.b.y import x",
+        "tests/test_package.py": "import advisor.c.z",
+        "tests/test_inside.py": "def test_it():\n    import torch",
+        "tests/test_types.py": "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch",
+    }
+    for name, source in sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(source, encoding="utf-8")
+    chains = heavy_imports(tmp_path)
+    assert chains["tests/test_far.py"] == ["advisor/b/y.py", "advisor/a/x.py", "torch.nn"]
+    assert chains["tests/test_package.py"] == ["advisor/c/__init__.py", "triton"]
+    assert len(chains) == 2

@@ -1,14 +1,14 @@
 """docs/performance.md: no figure without a file, misses said as misses, and the committed page is what the files give."""
 
+from __future__ import annotations
+
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from advisor.profiles.formats import GIB
-from benchmarks.harness.environment import read_environment
 from benchmarks.harness.record import Environment, Record, Timing, Work
 from benchmarks.harness.store import Store
 from tools.performance_page import page, tables, time_words
@@ -20,6 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def environment() -> Environment:
+    import torch
+
+    from benchmarks.harness.environment import read_environment
+
     here = read_environment(torch.device("cpu"))
     return here.model_copy(
         update={"fingerprint": "gpu:test*1/sm90/drv570", "driver": "570.1", "device": "Test GPU", "dry": False, "commit": "0123456789ab"}

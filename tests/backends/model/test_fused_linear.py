@@ -1,16 +1,23 @@
 """Linears joined into one: the same numbers in the same memory, and refusals of those that do not go together."""
 
-import pytest
-import torch
-from torch import nn
+from __future__ import annotations
 
-from advisor.backends.model.fused_linear import fused_linear
-from advisor.backends.model.quantised_linear import Int4Linear, Int8Linear, weight_bytes
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FORMS = ["bf16", "int8", "int4"]
 
 
 def linear(form: str, k: int, n: int, *, bias: bool = False) -> nn.Module:
+    import torch
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int4Linear, Int8Linear
+
     plain = nn.Linear(k, n, bias=bias, dtype=torch.bfloat16)
     return plain if form == "bf16" else Int8Linear(plain) if form == "int8" else Int4Linear(plain, 32)
 
@@ -19,6 +26,10 @@ def linear(form: str, k: int, n: int, *, bias: bool = False) -> nn.Module:
 @pytest.mark.parametrize(("k", "widths"), [(128, (128, 64, 64)), (96, (64, 32, 32)), (40, (5, 70)), (64, (64, 33, 1))])
 @pytest.mark.parametrize("rows", [1, 5, 130])
 def test_joined_outputs_are_those_of_the_parts_side_by_side(form: str, k: int, widths: tuple[int, ...], rows: int) -> None:
+    import torch
+
+    from advisor.backends.model.fused_linear import fused_linear
+
     torch.manual_seed(0)
     parts = [linear(form, k, n, bias=n == 64) for n in widths]
     x = torch.randn(2, rows, k).to(torch.bfloat16)
@@ -34,6 +45,11 @@ def test_joined_outputs_are_those_of_the_parts_side_by_side(form: str, k: int, w
 
 @pytest.mark.parametrize("form", FORMS)
 def test_parts_and_whole_hold_one_memory(form: str) -> None:
+    from torch import nn
+
+    from advisor.backends.model.fused_linear import fused_linear
+    from advisor.backends.model.quantised_linear import weight_bytes
+
     parts = [linear(form, 64, n) for n in (64, 128)]
     before = weight_bytes(nn.ModuleList(parts))
     whole = fused_linear(parts)
@@ -42,6 +58,10 @@ def test_parts_and_whole_hold_one_memory(form: str) -> None:
 
 @pytest.mark.parametrize("form", ["int8", "int4"])
 def test_a_join_of_joins_keeps_every_real_channel(form: str) -> None:
+    import torch
+
+    from advisor.backends.model.fused_linear import fused_linear
+
     torch.manual_seed(0)
     parts = [linear(form, 64, n, bias=True) for n in (20, 64, 7)]
     x = torch.randn(3, 64).to(torch.bfloat16)
@@ -50,6 +70,11 @@ def test_a_join_of_joins_keeps_every_real_channel(form: str) -> None:
 
 
 def test_only_equals_are_joined() -> None:
+    from torch import nn
+
+    from advisor.backends.model.fused_linear import fused_linear
+    from advisor.backends.model.quantised_linear import Int4Linear
+
     class Wider(nn.Linear):
         """A linear whose forward we do not know."""
 

@@ -1,29 +1,36 @@
 """Quantised linears in a model: close to the original, really smaller, odd shapes, nothing else touched."""
 
+from __future__ import annotations
+
 import copy
 import gc
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
-from advisor.backends.model.quantised_linear import Int4Linear, Int8Linear, QuantisedLinear, quantise_linears, weight_bytes
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.formats import FORMATS, weight_format
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int8Linear, QuantisedLinear
 
 FORMS = [("int8", None), ("int4", 32), ("int4", 64), ("int4", 128), ("int4", 256)]
 
 
 def quantised(linear: nn.Linear, form: str, group: int | None) -> QuantisedLinear:
+    from advisor.backends.model.quantised_linear import Int4Linear, Int8Linear
+
     return Int8Linear(linear) if form == "int8" else Int4Linear(linear, group or 128)
 
 
 def llama(*, tied: bool = False, hidden: int = 128, layers: int = 2) -> nn.Module:
+    import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -44,6 +51,9 @@ def llama(*, tied: bool = False, hidden: int = 128, layers: int = 2) -> nn.Modul
 @given(st.integers(0, 70), st.integers(1, 90), st.integers(1, 100), st.booleans(), st.sampled_from(FORMS), st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_any_shape_works(m: int, n: int, k: int, bias: bool, form: tuple[str, int | None], seed: int) -> None:
+    import torch
+    from torch import nn
+
     torch.manual_seed(seed)
     linear = nn.Linear(k, n, bias=bias)
     x = torch.randn(m, k)
@@ -60,6 +70,9 @@ def test_any_shape_works(m: int, n: int, k: int, bias: bool, form: tuple[str, in
 
 @pytest.mark.parametrize(("form", "group"), FORMS)
 def test_error_is_that_of_the_rounding_alone(form: str, group: int | None) -> None:
+    import torch
+    from torch import nn
+
     torch.manual_seed(1)
     linear, x = nn.Linear(768, 256, bias=False), torch.randn(32, 768)
     error = float(((quantised(linear, form, group)(x) - linear(x)).norm() / linear(x).norm()).detach())
@@ -69,6 +82,10 @@ def test_error_is_that_of_the_rounding_alone(form: str, group: int | None) -> No
 
 
 def test_swapping_keeps_head_embedding_norms_and_counts_the_rest() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int8Linear, quantise_linears
+
     model = llama()
     assert quantise_linears(model, "int8", None) == 2 * 7
     left = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -78,6 +95,10 @@ def test_swapping_keeps_head_embedding_norms_and_counts_the_rest() -> None:
 
 @pytest.mark.parametrize(("form", "group"), [("int8", None), ("int4", 32)])
 def test_a_head_of_its_own_is_stored_so_too_when_asked(form: str, group: int | None) -> None:
+    import torch
+
+    from advisor.backends.model.quantised_linear import QuantisedLinear, quantise_linears, weight_bytes
+
     model: Any = llama().requires_grad_(False)
     tokens = torch.randint(0, 512, (2, 9))
     exact = model(tokens).logits
@@ -93,12 +114,20 @@ def test_a_head_of_its_own_is_stored_so_too_when_asked(form: str, group: int | N
 
 
 def test_a_head_that_is_the_embedding_stays() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+
     model = llama(tied=True)
     assert quantise_linears(model, "int8", None, head=True) == 2 * 7
     assert type(model.get_submodule("lm_head")) is nn.Linear
 
 
 def test_kept_names_are_whole_or_last_parts() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int4Linear, quantise_linears
+
     model = llama()
     assert quantise_linears(model, "int4", 32, skipped_names=("down_proj", "model.layers.0.self_attn.q_proj")) == 14 - 2 - 1
     assert type(model.get_submodule("model.layers.1.mlp.down_proj")) is nn.Linear
@@ -108,6 +137,10 @@ def test_kept_names_are_whole_or_last_parts() -> None:
 
 
 def test_a_linear_tied_to_an_embedding_stays_tied() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -120,6 +153,10 @@ def test_a_linear_tied_to_an_embedding_stays_tied() -> None:
 
 
 def test_a_linear_under_two_names_is_swapped_once() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+
     shared = nn.Linear(32, 32)
     model = nn.ModuleDict({"a": shared, "b": shared, "c": nn.Linear(32, 32)})
     assert quantise_linears(model, "int8", None) == 2
@@ -128,6 +165,10 @@ def test_a_linear_under_two_names_is_swapped_once() -> None:
 
 
 def test_old_weights_are_freed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int8Linear, quantise_linears
+
     model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
     old = [weakref.ref(module.weight) for module in model]
     alive: list[int] = []
@@ -145,6 +186,10 @@ def test_old_weights_are_freed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.parametrize(("form", "group"), [("int8", None), ("int4", 32), ("int4", 128)])
 def test_memory_is_what_the_format_table_says(form: str, group: int | None) -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import QuantisedLinear, quantise_linears, weight_bytes
+
     model = llama(hidden=256)
     elements = sum(module.weight.numel() for name, module in model.named_modules() if isinstance(module, nn.Linear) and name != "lm_head")
     before = weight_bytes(model)
@@ -159,12 +204,19 @@ def test_memory_is_what_the_format_table_says(form: str, group: int | None) -> N
 
 
 def test_tied_embeddings_count_once() -> None:
+    from advisor.backends.model.quantised_linear import weight_bytes
+
     held = weight_bytes(llama(tied=True))
     assert held["embedding"] == 512 * 128 * 2
     assert held["head"] == 0
 
 
 def test_bytes_of_a_view_are_those_of_the_memory_behind_it() -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import weight_bytes
+
     layer = nn.Linear(8, 8, bias=False)
     layer.weight = nn.Parameter(torch.zeros(64, 8)[:8])
     assert weight_bytes(layer)["linear"] == 64 * 8 * 4
@@ -172,7 +224,11 @@ def test_bytes_of_a_view_are_those_of_the_memory_behind_it() -> None:
 
 @pytest.mark.parametrize(("form", "group", "most"), [("int8", None, 0.02), ("int4", 32, 0.4)])
 def test_a_quantised_model_still_generates(tiny_model_folder: Path, form: str, group: int | None, most: float) -> None:
+    import torch
+    from torch import nn
     from transformers import AutoModelForCausalLM
+
+    from advisor.backends.model.quantised_linear import quantise_linears
 
     model = AutoModelForCausalLM.from_pretrained(tiny_model_folder, dtype=torch.bfloat16).eval()
     swapped = copy.deepcopy(model)
@@ -191,6 +247,10 @@ def test_a_quantised_model_still_generates(tiny_model_folder: Path, form: str, g
     [("int3", None, "unknown-format"), ("int4", 48, "bad-group-size"), ("int4", 0, "bad-group-size"), ("int4", -32, "bad-group-size")],
 )
 def test_bad_requests_say_what_is_allowed(form: str, group: int | None, code: str) -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+
     model = llama()
     with pytest.raises(AdvisorError) as caught:
         quantise_linears(model, form, group)
@@ -200,16 +260,29 @@ def test_bad_requests_say_what_is_allowed(form: str, group: int | None, code: st
 
 
 def test_a_model_without_linears_is_an_error() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+
     with pytest.raises(AdvisorError, match="Embedding has no linear layer to store in int8"):
         quantise_linears(nn.Embedding(4, 4), "int8", None)
 
 
 def test_wrong_width_is_named() -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int8Linear
+
     with pytest.raises(ValueError, match=r"Int8Linear takes 20 input features; got x of shape \(2, 32\)"):
         Int8Linear(nn.Linear(20, 4))(torch.zeros(2, 32))
 
 
 def test_modules_print_their_shape() -> None:
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import Int4Linear
+
     assert repr(Int4Linear(nn.Linear(20, 4, bias=False), 32)) == "Int4Linear(in_features=20, out_features=4, bias=False, group_size=32)"
 
 
@@ -220,6 +293,11 @@ def test_format_table_states_bits_of_both_formats() -> None:
 
 @pytest.mark.parametrize(("form", "group"), [("int8", None), ("int4", 32), ("int4", 128)])
 def test_the_bare_operator_is_the_module_bit_for_bit(form: str, group: int | None) -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import QuantisedLinear, quantise_linears
+
     holder = nn.Sequential(nn.Linear(256, 192, bias=False, dtype=torch.bfloat16))
     quantise_linears(holder, form, group)
     module = holder[0]
@@ -234,6 +312,11 @@ def test_the_bare_operator_is_the_module_bit_for_bit(form: str, group: int | Non
 
 @pytest.mark.parametrize(("inputs", "outputs", "bias"), [(256, 192, True), (256, 190, False)])
 def test_there_is_no_bare_operator_where_work_remains_around_it(inputs: int, outputs: int, bias: bool) -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.model.quantised_linear import QuantisedLinear, quantise_linears
+
     holder = nn.Sequential(nn.Linear(inputs, outputs, bias=bias, dtype=torch.bfloat16))
     quantise_linears(holder, "int4", 32)
     module = holder[0]

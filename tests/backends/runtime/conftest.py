@@ -1,21 +1,23 @@
 """Tiny random models and sessions for the runtime's tests."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch.nn.attention import flex_attention
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.attention.step import SequenceInput
-from advisor.backends.runtime.engine import GenerationRequest
-from advisor.backends.runtime.prepare import prepared_session
-from advisor.kernels.attention.block_pattern import BlockPattern
 from tests.backends.sessions import with_settings
+
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest
+    from advisor.kernels.attention.block_pattern import BlockPattern
 
 Tokens = list[tuple[int, ...]]
 BLOCK = 4
@@ -25,6 +27,9 @@ BLOCK = 4
 @pytest.fixture
 def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Run flex_attention uncompiled: compiling takes seconds a shape, and `tests/kernels/attention/test_flex.py` does it."""
+    import torch
+    from torch.nn.attention import flex_attention
+
     monkeypatch.setattr(flex_attention, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
     with torch.compiler.set_stance("force_eager"):
         yield
@@ -33,6 +38,7 @@ def uncompiled_flex(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def build_model() -> Callable[..., Any]:
     """Build a random model of any architecture, wide enough in its weights that greedy choices have clear margins."""
+    import torch
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -61,6 +67,7 @@ def draft(build_model: Callable[..., Any]) -> Any:
 @pytest.fixture(scope="session")
 def open_session() -> Callable[..., LoadedModel]:
     """A session around a model, four slots of 80 tokens unless told otherwise."""
+    import torch
 
     def build(model: Any, **settings: Any) -> LoadedModel:
         session = LoadedModel(folder=Path(), model=model, tokenizer=None, device=torch.device("cpu"), max_tokens=80)
@@ -72,6 +79,7 @@ def open_session() -> Callable[..., LoadedModel]:
 @pytest.fixture(scope="session")
 def generate() -> Callable[[Any, Sequence[GenerationRequest]], Tokens]:
     """What `model.generate` answers to each job alone, greedily."""
+    import torch
 
     def answer(model: Any, job: GenerationRequest) -> tuple[int, ...]:
         prompt = torch.tensor([job.prompt])
@@ -103,6 +111,10 @@ def text() -> Callable[..., tuple[int, ...]]:
 @pytest.fixture(scope="session")
 def cached_logits() -> Callable[..., tuple[torch.Tensor, int]]:
     """Logits [T, V] of a text through a session's cache, passed in pieces from one place to another, and the most blocks held."""
+    import torch
+
+    from advisor.backends.runtime.attention.step import SequenceInput
+    from advisor.backends.runtime.prepare import prepared_session
 
     def run(
         session: LoadedModel, tokens: Sequence[int], passes: Sequence[tuple[int, int]], pattern: BlockPattern | None = None

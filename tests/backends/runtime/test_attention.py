@@ -1,18 +1,18 @@
 """The batched forms of attention against the definition, over ordinary and odd shapes."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
-from advisor.backends.runtime.attention.probe import attention_layer_callable
-from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
-from advisor.backends.runtime.cache.indices import Reading
-from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
-from advisor.backends.runtime.cache.store import ModelFormat
-from advisor.backends.runtime.model.attention_hook import Options
-from advisor.kernels.attention.paged_attention import reference
 from advisor.profiles.errors import AdvisorError
+
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.cache.pool import KvShape, Pool, SequenceBlocks
 
 pytestmark = pytest.mark.usefixtures("uncompiled_flex")
 
@@ -21,6 +21,11 @@ def filled_pool(
     lengths: list[int], news: list[int], block: int, heads: KvShape, kv_format: str, dtype: torch.dtype
 ) -> tuple[Pool, list[SequenceBlocks]]:
     """A pool in which sequences hold `lengths` random tokens, in scattered blocks, with room for `news` more."""
+    import torch
+
+    from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+    from advisor.backends.runtime.cache.pool import CacheConfig, Pool
+
     longest = max(length + new for length, new in zip(lengths, news, strict=True))
     needed = sum(-(-(length + new) // block) for length, new in zip(lengths, news, strict=True))
     room = CacheConfig(blocks=needed + 3, block_tokens=block, sequences=len(lengths), max_tokens=longest, kv_format=kv_format)
@@ -41,6 +46,10 @@ def filled_pool(
 
 def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
     """Everything in the pool as the model would see it, [P, K, S, ·]."""
+    import torch
+
+    from advisor.backends.runtime.cache.indices import Reading
+
     everything = Reading(torch.arange(pool.config.blocks), pool.config.block_tokens)
     both = (store.read(everything) for store in (pool.keys[0], pool.values[0]))
     keys, values = (batch.scaled().double() for batch in both)
@@ -56,6 +65,13 @@ def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
 def test_a_mixed_step_agrees_with_the_definition(
     implementation: str, block: int, q_heads: int, kv_heads: int, key_width: int, value_width: int, window: int | None
 ) -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+    from advisor.backends.runtime.cache.pool import KvShape
+    from advisor.backends.runtime.model.attention_hook import Options
+    from advisor.kernels.attention.paged_attention import reference
+
     torch.manual_seed(0)
     lengths, news, grouped = [7, 1, 30, 12, 0, 9], [1, 1, 4, 2, 13, 6], 4
     pool, helds = filled_pool(lengths, news, block, KvShape(kv_heads, key_width, value_width), "bf16", torch.float32)
@@ -74,10 +90,19 @@ def test_a_mixed_step_agrees_with_the_definition(
     torch.testing.assert_close(out, exact, atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [Options(0.5, softcap=2.0), Options(0.5, sinks=torch.tensor([0.3, -1.0, 2.0, 0.0])), Options(0.5)])
+@pytest.mark.parametrize("option", ["softcap", "sinks", "neither"])
 @pytest.mark.parametrize("implementation", ["eager", "sdpa", "flex"])
-def test_soft_caps_and_sinks_agree_with_the_definition(options: Options, implementation: str) -> None:
+def test_soft_caps_and_sinks_agree_with_the_definition(option: str, implementation: str) -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+    from advisor.backends.runtime.cache.pool import KvShape
+    from advisor.backends.runtime.model.attention_hook import Options
+    from advisor.kernels.attention.paged_attention import reference
+
     torch.manual_seed(1)
+    extras: dict[str, Any] = {"softcap": {"softcap": 2.0}, "sinks": {"sinks": torch.tensor([0.3, -1.0, 2.0, 0.0])}, "neither": {}}
+    options = Options(0.5, **extras[option])
     lengths, news = [5, 9, 0], [1, 3, 6]
     pool, helds = filled_pool(lengths, news, 4, KvShape(2, 8, 8), "bf16", torch.float32)
     step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
@@ -95,6 +120,13 @@ def test_soft_caps_and_sinks_agree_with_the_definition(options: Options, impleme
 @pytest.mark.parametrize("block", [4, 64])
 def test_unwritten_rows_of_the_pool_do_not_reach_the_output(implementation: str, block: int) -> None:
     """Rows after a sequence's end are masked: whatever finite numbers an earlier owner left there."""
+    import torch
+
+    from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+    from advisor.backends.runtime.cache.pool import KvShape
+    from advisor.backends.runtime.cache.store import ModelFormat
+    from advisor.backends.runtime.model.attention_hook import Options
+
     torch.manual_seed(2)
     lengths, news = [3, 17, 0], [1, 1, 5]
     results = []
@@ -117,6 +149,10 @@ def test_unwritten_rows_of_the_pool_do_not_reach_the_output(implementation: str,
 @pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 @pytest.mark.parametrize(("phase", "q_tokens"), [("decode", 1), ("decode", 4), ("prefill", 33), ("prefill", 8)])
 def test_the_probe_runs_every_form(implementation: str, layout: str, kv_format: str, phase: str, q_tokens: int) -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.probe import attention_layer_callable
+
     run = attention_layer_callable(
         implementation=implementation,
         layout=layout,
@@ -134,6 +170,10 @@ def test_the_probe_runs_every_form(implementation: str, layout: str, kv_format: 
 
 
 def test_the_probe_refuses_more_queries_than_keys() -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.probe import attention_layer_callable
+
     with pytest.raises(AdvisorError, match="5 new tokens cannot prefill among 4 keys"):
         attention_layer_callable(
             implementation="eager", layout="paged", kv_format="bf16", phase="prefill", batch=1, q_tokens=5, kv_tokens=4, q_heads=2,

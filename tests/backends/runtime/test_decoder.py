@@ -1,19 +1,17 @@
 """Models of the usual kind are walked by ourselves, with the same numbers and nothing left behind; others run their own code."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import nn
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.model.quantised_linear import quantise_linears
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.model.forward import Prepared, TransformersForward, _ProbeRun, prepared
-from advisor.backends.runtime.model.linears import is_packed_on, product
-from advisor.kernels.torch_private import blocked_product, reorder_linear_weight
+
+if TYPE_CHECKING:
+    from advisor.backends.runtime.model.forward import Prepared
 
 OURS: dict[str, dict[str, object]] = {
     "llama": {},
@@ -29,14 +27,18 @@ SCALED = {"rope_type": "llama3", "rope_theta": 1e4, "factor": 4.0, "low_freq_fac
 
 
 def ready(model: Any) -> Prepared:
+    from advisor.backends.runtime.model.forward import prepared
+
     with ExitStack() as undo:
         return prepared(model, undo)
 
 
 @pytest.mark.parametrize("architecture", OURS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_usual_architectures_are_walked_by_ourselves(architecture: str, dtype: torch.dtype, build_model: Callable[..., Any]) -> None:
-    assert ready(build_model(architecture, **OURS[architecture]).to(dtype)).fallback_reason is None
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_usual_architectures_are_walked_by_ourselves(architecture: str, dtype: str, build_model: Callable[..., Any]) -> None:
+    import torch
+
+    assert ready(build_model(architecture, **OURS[architecture]).to(getattr(torch, dtype))).fallback_reason is None
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,8 @@ def test_others_run_their_own_code_for_a_reason(
 
 
 def test_hooks_of_others_are_not_passed_over(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     model, called = build_model("llama"), []
     handle = model.model.layers[0].mlp.register_forward_hook(lambda *_: called.append(1))
     outcome = serve(open_session(model), [GenerationRequest((3, 4), 2)], concurrency=None)
@@ -72,6 +76,11 @@ def test_hooks_of_others_are_not_passed_over(build_model: Callable[..., Any], op
 def test_our_walk_gives_the_logits_of_the_models_own_code(
     weights: str, changes: dict[str, object], build_model: Callable[..., Any]
 ) -> None:
+    import torch
+
+    from advisor.backends.model.quantised_linear import quantise_linears
+    from advisor.backends.runtime.model.forward import _ProbeRun, prepared
+
     model = build_model("llama", **changes)
     if weights != "fp32":
         model = model.to(torch.bfloat16)
@@ -89,6 +98,10 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
 
 
 def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     for dtype in (torch.float32, torch.bfloat16):
         model = build_model("qwen3", head_dim=16, attention_bias=True).to(dtype)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -101,6 +114,10 @@ def test_a_model_is_handed_back_bit_for_bit(build_model: Callable[..., Any], ope
 
 
 def test_a_cancelled_run_hands_the_weights_back(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     model = build_model("llama").to(torch.bfloat16)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
 
@@ -113,6 +130,11 @@ def test_a_cancelled_run_hands_the_weights_back(build_model: Callable[..., Any],
 
 
 def test_joined_weights_share_one_memory_and_later_joins_move_nothing() -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.runtime.model.linears import product
+
     linears = [nn.Linear(8, width, bias=width == 6) for width in (4, 6, 2)]
     x = torch.randn(3, 8)
     with ExitStack() as undo, torch.no_grad():
@@ -125,6 +147,11 @@ def test_joined_weights_share_one_memory_and_later_joins_move_nothing() -> None:
 
 
 def test_tied_weights_are_left_where_they_are() -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.runtime.model.linears import product
+
     linear = nn.Linear(8, 4, bias=False, dtype=torch.bfloat16)
     place = linear.weight.data_ptr()
     with ExitStack() as undo:
@@ -133,9 +160,15 @@ def test_tied_weights_are_left_where_they_are() -> None:
         assert linear.weight.numel() == 32
 
 
-@pytest.mark.skipif(not is_packed_on(torch.device("cpu"), torch.bfloat16), reason="this processor or build has no bf16 products in oneDNN")
 @pytest.mark.parametrize(("n", "k"), [(1, 1), (37, 53), (64, 64), (130, 96), (256, 1000)])
 def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) -> None:
+    import torch
+
+    from advisor.backends.runtime.model.linears import is_packed_on
+    from advisor.kernels.torch_private import blocked_product, reorder_linear_weight
+
+    if not is_packed_on(torch.device("cpu"), torch.bfloat16):
+        pytest.skip("this processor or build has no bf16 products in oneDNN")
     draw = torch.Generator().manual_seed(n * k)
     weight, bias = torch.randn(n, k, generator=draw).bfloat16(), torch.randn(n, generator=draw).bfloat16()
     packed = reorder_linear_weight(weight)
@@ -148,6 +181,10 @@ def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) 
 
 
 def test_own_code_keeps_only_wanted_rows(llama: Any) -> None:
+    import torch
+
+    from advisor.backends.runtime.model.forward import TransformersForward, _ProbeRun, prepared
+
     with ExitStack() as undo, torch.inference_mode():
         prepared(llama, undo)
         all_rows = _ProbeRun().run(TransformersForward(llama), llama)

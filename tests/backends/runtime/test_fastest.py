@@ -1,26 +1,33 @@
 """Every exact implementation gives the same attention, and the fastest is used, also for similar shapes."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import Tensor
-from torch.nn.attention import flex_attention
 
 from advisor.backends.detection.compiler import cpp_compiler
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.attention import exact
-from advisor.backends.runtime.attention.autotune import Autotuner, shape_class_of
-from advisor.backends.runtime.attention.exact import Call, Implementation, implementations
-from advisor.backends.runtime.cache.store import KvBatch
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.kernels.attention.flex import AttentionMask
-from advisor.kernels.attention.paged_attention import additive_mask, widen_mask
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from advisor.backends.runtime.attention.autotune import Autotuner
+    from advisor.backends.runtime.attention.exact import Call, Implementation
+    from advisor.backends.runtime.engine import GenerationRequest
+    from advisor.kernels.attention.flex import AttentionMask
 
 
 def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool = False, **options: Any) -> Call:
+    import torch
+
+    from advisor.backends.runtime.attention.exact import Call
+    from advisor.backends.runtime.cache.store import KvBatch
+    from advisor.kernels.attention.flex import AttentionMask
+    from advisor.kernels.attention.paged_attention import additive_mask, widen_mask
+
     torch.manual_seed(0)
     query = torch.randn(sequences, tokens, 4, 8)
     cached = KvBatch(torch.randn(sequences, 2, keys, 8)), KvBatch(torch.randn(sequences, 2, keys, 8))
@@ -40,15 +47,28 @@ def call(sequences: int = 3, tokens: int = 1, keys: int = 20, *, is_causal: bool
     ("sequences", "tokens", "keys", "is_causal"), [(3, 1, 20, False), (2, 4, 33, False), (1, 17, 17, True), (1, 5, 16, True)]
 )
 def test_every_implementation_gives_the_same(sequences: int, tokens: int, keys: int, is_causal: bool) -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.exact import implementations
+
     plain = call(sequences, tokens, keys, is_causal=is_causal)
     available = implementations(plain)
     assert set(available) == {"sdpa", "eager"}
     torch.testing.assert_close(available["sdpa"](plain), available["eager"](plain), atol=2e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"softcap": 3.0}, {"sinks": torch.zeros(4)}, {"rerotated": torch.zeros(3, 1, 4, 8), "first": 2}])
-def test_calls_that_fused_kernels_do_not_support_use_eager_attention(options: dict[str, Any]) -> None:
-    assert set(implementations(call(**options))) == {"eager"}
+@pytest.mark.parametrize("option", ["softcap", "sinks", "rerotated"])
+def test_calls_that_fused_kernels_do_not_support_use_eager_attention(option: str) -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.exact import implementations
+
+    options: dict[str, dict[str, Any]] = {
+        "softcap": {"softcap": 3.0},
+        "sinks": {"sinks": torch.zeros(4)},
+        "rerotated": {"rerotated": torch.zeros(3, 1, 4, 8), "first": 2},
+    }
+    assert set(implementations(call(**options[option]))) == {"eager"}
 
 
 class ManualClock:
@@ -64,6 +84,9 @@ class ManualClock:
 @pytest.fixture
 def timed() -> tuple[Autotuner, dict[str, int], Callable[[str, float], None]]:
     """An autotuner whose implementations take a set time on its clock, their numbers of calls, and a function that sets a time."""
+    from advisor.backends.runtime.attention import exact
+    from advisor.backends.runtime.attention.autotune import Autotuner
+
     clock, calls, seconds = ManualClock(), {"sdpa": 0, "eager": 0}, {"sdpa": 1.0, "eager": 1.0}
 
     def implementation(name: str) -> Implementation:
@@ -79,6 +102,8 @@ def timed() -> tuple[Autotuner, dict[str, int], Callable[[str, float], None]]:
 
 
 def test_the_fastest_implementation_is_used_and_nothing_is_measured_while_serving(timed: Any) -> None:
+    from advisor.backends.runtime.attention.autotune import shape_class_of
+
     autotuner, calls, set_seconds = timed
     set_seconds("sdpa", 3.0)
     with autotuner.tuning(100.0):
@@ -116,6 +141,9 @@ def test_measuring_ends_after_its_time_limit(timed: Any) -> None:
 
 
 def test_an_implementation_that_fails_is_not_used_and_the_reason_names_it() -> None:
+    from advisor.backends.runtime.attention import exact
+    from advisor.backends.runtime.attention.autotune import Autotuner
+
     def broken(_: Call) -> Tensor:
         raise RuntimeError("No available kernel")
 
@@ -130,6 +158,9 @@ def test_an_implementation_that_fails_is_not_used_and_the_reason_names_it() -> N
 def test_a_loaded_model_times_implementations_before_it_serves_and_keeps_the_times(
     llama: Any, open_session: Callable[..., LoadedModel]
 ) -> None:
+    from advisor.backends.runtime.attention.autotune import Autotuner
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     autotuner = Autotuner()
     session = open_session(llama, attention="flash", autotuner=autotuner, kv_layout="paged", kv_block_tokens=8, kv_prefix_reuse=True)
     jobs = [GenerationRequest(tuple(range(3, 40)), 5) for _ in range(3)]
@@ -148,6 +179,8 @@ def test_flex_gives_the_tokens_of_the_model(
     open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(tuple(range(3, 20 + index)), 6) for index in range(4)]
     session = open_session(llama, attention="flex", kv_layout="paged", kv_block_tokens=8, batching="continuous", token_budget=12)
     assert [done.tokens for done in serve(session, jobs, concurrency=3).finished] == generate(llama, jobs)
@@ -157,11 +190,20 @@ def test_flex_gives_the_tokens_of_the_model(
 @pytest.mark.skipif(cpp_compiler() is None, reason="compiles C++")
 @pytest.mark.parametrize(("tokens", "most"), [(1, 1), (150, 0)], ids=["a step", "a chunk"])
 def test_a_compiled_kernel_looks_at_every_block_of_a_long_cache(tokens: int, most: int) -> None:
+    import torch
+
+    from advisor.backends.runtime.attention import exact
+
     long = replace(call(1, tokens, 600), most=most)
     torch.testing.assert_close(exact.flex(long), exact.sdpa(long), rtol=1e-4, atol=1e-5)
 
 
 def test_padding_of_queries_masks_no_block() -> None:
+    import torch
+
+    from advisor.backends.runtime.attention import exact
+    from advisor.kernels.attention.flex import AttentionMask
+
     query, rows = torch.zeros(1, 1, 4, 8), torch.zeros(1, 2, 600, 8)
     *_, bounds = exact._padded_call(query, rows, rows, AttentionMask(positions=torch.tensor([[599]])), 1)
     count, _ = bounds.blocks(128, 8)
@@ -169,6 +211,11 @@ def test_padding_of_queries_masks_no_block() -> None:
 
 
 def test_a_single_query_is_padded_to_two() -> None:
+    import torch
+    from torch.nn.attention import flex_attention
+
+    from advisor.backends.runtime.attention import exact
+
     queries: list[int] = []
 
     def kernel(query: Tensor, *tensors: Any, **options: Any) -> Any:

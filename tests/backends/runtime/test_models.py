@@ -1,14 +1,18 @@
 """Models that call attention through the interface run, whatever their attention asks for; the others are refused with a reason."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.profiles.errors import AdvisorError
+
+if TYPE_CHECKING:
+    from advisor.backends.runtime.engine import GenerationRequest
 
 MIXTURE: dict[str, object] = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 LATENT: dict[str, object] = {
@@ -50,6 +54,8 @@ def test_architectures_of_the_interface_generate_their_own_tokens(
     open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     model = build_model(architecture, **RUNS[architecture])
     draw = random.Random(1)
     jobs = [GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(2, 25))), draw.randint(2, 10)) for _ in range(4)]
@@ -69,6 +75,8 @@ def test_architectures_of_the_interface_generate_their_own_tokens(
 def test_other_architectures_are_refused_with_the_reason(
     architecture: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     model = build_model(architecture)
     before = model.config._attn_implementation
     with pytest.raises(AdvisorError, match=REFUSED[architecture]) as refusal:

@@ -1,36 +1,44 @@
 """Tokens that see a part of their past: the model under an explicit mask, prefilled and decoded, blocks skipped or not."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from advisor.backends.deployment import CacheRetention, Pattern
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.prepare import prepared_session
-from advisor.kernels.attention.block_pattern import BlockPattern
 from advisor.profiles.errors import AdvisorError
 
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest
+
 BLOCK = 4
-PATTERNS = {
-    "window": BlockPattern(window=20, block=16),
-    "longformer": BlockPattern(window=9, first=5, block=16),
-    "bigbird": BlockPattern(window=9, first=5, random_blocks=1, seed=3, block=16),
-    "global-places": BlockPattern(window=5, global_tokens=(3, 40), block=16),
+PATTERNS: dict[str, dict[str, Any]] = {
+    "window": {"window": 20, "block": 16},
+    "longformer": {"window": 9, "first": 5, "block": 16},
+    "bigbird": {"window": 9, "first": 5, "random_blocks": 1, "seed": 3, "block": 16},
+    "global-places": {"window": 5, "global_tokens": (3, 40), "block": 16},
 }
 
 BIGBIRD = Pattern(window=9, global_tokens=5, random_blocks=1, block_tokens=16)
 
 
 def test_the_pattern_of_a_session_is_the_one_that_kernels_take(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.prepare import prepared_session
+    from advisor.kernels.attention.block_pattern import BlockPattern
+
     with prepared_session(open_session(llama, attention_pattern=BIGBIRD)) as ready:
         assert ready.runner.visibility.pattern == BlockPattern(window=9, first=5, random_blocks=1, block=16)
 
 
 def under_mask(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Tensor:
     """Logits [T, V] of transformers' own eager attention."""
+    import torch
+
     mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
     with torch.inference_mode():
         logits: torch.Tensor = model(input_ids=torch.tensor([tokens]), attention_mask=mask[None, None], use_cache=False).logits[0]
@@ -52,7 +60,11 @@ def test_a_pattern_of_blocks_is_the_model_under_its_mask(
     layout: str,
     attention: str,
 ) -> None:
-    tokens, places, pattern = text(80), torch.arange(80), PATTERNS[name]
+    import torch
+
+    from advisor.kernels.attention.block_pattern import BlockPattern
+
+    tokens, places, pattern = text(80), torch.arange(80), BlockPattern(**PATTERNS[name])
     session = open_session(llama, attention=attention, kv_layout=layout, kv_block_tokens=BLOCK, max_sequences=1, max_tokens=96)
     found, _ = cached_logits(session, tokens, passes_of(80, sizes), pattern)
     seen = pattern.allows(places[:, None], places[None])
@@ -74,6 +86,8 @@ def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_
     layout: str,
     attention: str,
 ) -> None:
+    import torch
+
     longer = {"head_dim": 16, "sliding_window": 200, "query_pre_attn_scalar": 16} if architecture == "gemma2" else {}
     model, tokens, places, passes = build_model(architecture, **longer), text(80), torch.arange(80), passes_of(80, sizes)
     session = open_session(
@@ -91,6 +105,8 @@ def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_
 def test_sequences_of_a_batch_see_each_its_own_part(
     settings: dict[str, Any], kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(length, length), 20) for length in (3, 47, 18, 60)]
     known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_format": kv_format, "attention": "sdpa", **settings}
     alone = [serve(open_session(llama, **known), [job], concurrency=None).finished[0].tokens for job in jobs]
@@ -108,6 +124,8 @@ def test_seeing_the_whole_text_changes_no_token(
     text: Callable[..., tuple[int, ...]],
     generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(length, length), 12) for length in (5, 40, 63)]
     known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "attention": "sdpa", "batching": "continuous", "token_budget": 30}
     assert [done.tokens for done in serve(open_session(llama, **known, **settings), jobs, concurrency=None).finished] == generate(
@@ -118,6 +136,8 @@ def test_seeing_the_whole_text_changes_no_token(
 def test_a_pattern_beside_windows_of_the_model_is_refused(
     build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     session = open_session(build_model("mistral", sliding_window=7), attention_pattern=Pattern(window=9, global_tokens=5, block_tokens=16))
     with pytest.raises(AdvisorError, match="windows of their own"):
         serve(session, [GenerationRequest((5, 6, 7), 2)], concurrency=None)

@@ -1,15 +1,22 @@
 """Blocks are handed out once, come back, and rows lie where the tables say."""
 
-import random
+from __future__ import annotations
 
-import torch
+import random
+from typing import TYPE_CHECKING
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
+if TYPE_CHECKING:
+    from advisor.backends.runtime.cache.pool import Pool
 
 
 def new_pool(blocks: int = 6, block_tokens: int = 4, sequences: int = 3, max_tokens: int = 16) -> Pool:
+    import torch
+
+    from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
+
     room = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=sequences, max_tokens=max_tokens)
     return Pool((KvShape(2, 4, 4),), room, torch.float32, torch.device("cpu"))
 
@@ -17,6 +24,8 @@ def new_pool(blocks: int = 6, block_tokens: int = 4, sequences: int = 3, max_tok
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), blocks=st.integers(1, 12), size=st.integers(1, 7))
 def test_no_block_is_ever_held_twice_or_lost(seed: int, blocks: int, size: int) -> None:
+    from advisor.backends.runtime.cache.pool import SequenceBlocks
+
     draw, pool, helds = random.Random(seed), new_pool(blocks, size, 4, blocks * size), list[SequenceBlocks]()
     for _ in range(40):
         action = draw.choice(("open", "grow", "shrink", "close"))

@@ -1,20 +1,19 @@
 """Requests that begin alike share what they have in common: nothing is lost, nothing is wrong, and the work is spared."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.deployment import BatchPolicy, baseline
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
 from advisor.backends.runtime.cache.prefix import START, PrefixCache
-from advisor.backends.runtime.engine import GenerationRequest, serve
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
@@ -22,11 +21,17 @@ from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.model_store import find_model
 
+if TYPE_CHECKING:
+    from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
+    from advisor.backends.runtime.engine import GenerationRequest
+
 PREFIX = 21
 SIZE = 4
 
 
 def sharing_jobs(seed: int, count: int, *, prefix: int = PREFIX, own: int = 12, outputs: int = 15) -> list[GenerationRequest]:
+    from advisor.backends.runtime.engine import GenerationRequest
+
     draw = random.Random(seed)
     common = tuple(draw.randrange(3, 64) for _ in range(prefix))
     rest = [tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, own))) for _ in range(count)]
@@ -34,6 +39,10 @@ def sharing_jobs(seed: int, count: int, *, prefix: int = PREFIX, own: int = 12, 
 
 
 def new_pool(blocks: int, sequences: int = 4) -> Pool:
+    import torch
+
+    from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
+
     room = CacheConfig(blocks=blocks, block_tokens=SIZE, sequences=sequences, max_tokens=64, prefix_reuse=True)
     return Pool((KvShape(1, 2, 2),), room, torch.float32, torch.device("cpu"))
 
@@ -145,6 +154,8 @@ def test_shared_prefixes_change_no_token(
     open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
+    from advisor.backends.runtime.engine import serve
+
     jobs = sharing_jobs(3, 6)
     drafting: dict[str, Any] = {} if decoding == "plain" else {"decoding": decoding, "draft_tokens": 3, "draft_model": draft}
     session = open_session(
@@ -178,6 +189,8 @@ def test_reuse_gives_the_tokens_that_computing_gives(
     llama: Any,
     open_session: Callable[..., LoadedModel],
 ) -> None:
+    from advisor.backends.runtime.engine import serve
+
     jobs = sharing_jobs(seed, 5, prefix=prefix, outputs=8)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
     known: dict[str, Any] = {
@@ -199,6 +212,8 @@ def test_reuse_gives_the_tokens_that_computing_gives(
 @pytest.mark.parametrize("kv_format", ["fp8", "int8", "int4"])
 def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """A shared block is full, so it is rounded; the newest page of an int4 cache belongs to its sequence."""
+    from advisor.backends.runtime.engine import serve
+
     jobs = sharing_jobs(5, 6)
     settings = {"kv_layout": "paged", "kv_block_tokens": 4, "kv_prefix_reuse": True, "batching": "continuous", "token_budget": 12}
     exact, rounded = (serve(open_session(llama, kv_format=kept, **settings), jobs, concurrency=2) for kept in ("bf16", kv_format))
@@ -210,6 +225,8 @@ def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, op
 
 def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """One after another: the first feeds all, the others what stands behind the ten full blocks of 42 tokens."""
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest((*tuple(range(3, 45)), 50 + index, 7), 2) for index in range(4)]
     session = open_session(llama, kv_layout="paged", kv_block_tokens=4, kv_prefix_reuse=True)
     outcome = serve(session, jobs, concurrency=1)
@@ -218,6 +235,8 @@ def test_the_spared_tokens_are_not_fed(llama: Any, open_session: Callable[..., L
 
 
 def test_a_contiguous_cache_shares_nothing(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.engine import serve
+
     assert serve(open_session(llama, kv_prefix_reuse=True), sharing_jobs(1, 4), concurrency=1).reused_tokens == 0
 
 
@@ -225,6 +244,8 @@ def test_a_contiguous_cache_shares_nothing(llama: Any, open_session: Callable[..
 @pytest.mark.parametrize("concurrency", [1, 3])
 def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Of equal requests, as a run serves them: the scheduler on paper skips the very tokens that the real one does."""
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest((*range(3, 24), 40 + index, 7, 9), 5) for index in range(9)]
     settings = {"max_sequences": 3, **BATCHINGS[batching]}
     outcome = serve(

@@ -1,23 +1,23 @@
 """The decoding program: buckets and padding, capture where there is a GPU, and what is said where a model cannot be captured."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.cache.pool import SequenceBlocks
-from advisor.backends.runtime.decode_program import BUCKETS, DecodeProgram, bucket, buckets
-from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.prepare import DeviceOptions
-from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 from tests.backends.sessions import with_settings
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from advisor.backends.runtime.cache.pool import SequenceBlocks
+    from advisor.backends.runtime.decode_program import DecodeProgram
+    from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
+
 PAGED: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": 16, "batching": "continuous"}
-CPU = torch.device("cpu")
 
 
 class Counting:
@@ -27,22 +27,34 @@ class Counting:
         self.rows: list[int] = []
 
     def __call__(self, step: Any, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
+        import torch
+
         self.rows.append(len(ids))
         return torch.nn.functional.one_hot((ids + positions) % 50, 50).float()
 
 
 def program(forward: Any, *, padded: bool) -> DecodeProgram:
+    import torch
+
+    from advisor.backends.runtime.decode_program import DecodeProgram
+    from advisor.backends.runtime.device.decode_batch import DecodeBatch
+    from advisor.backends.runtime.sampler import GREEDY, Sampler
+
     def nothing(lanes: DecodeBatch, count: int, held: Sequence[SequenceBlocks]) -> Any:
         return None
 
-    return DecodeProgram(forward, nothing, Sampler(GREEDY), DecodeBatch(8, CPU), padded=padded)
+    return DecodeProgram(forward, nothing, Sampler(GREEDY), DecodeBatch(8, torch.device("cpu")), padded=padded)
 
 
 def placed(number: int, position: int, token: int | None, source: int = 0) -> DecodeEntry:
+    from advisor.backends.runtime.device.decode_batch import DecodeEntry
+
     return DecodeEntry(number=number, row=number, position=position, stored=position, token=token, source=source)
 
 
 def test_buckets_hold_every_batch_with_little_padding() -> None:
+    from advisor.backends.runtime.decode_program import BUCKETS, bucket, buckets
+
     assert [bucket(count) for count in (1, 2, 3, 5, 17, 33, 256, 257, 400)] == [1, 2, 4, 8, 24, 48, 256, 384, 512]
     assert all(bucket(count) >= count and bucket(bucket(count)) == bucket(count) for count in range(1, 600))
     assert all(bucket(count) <= 2 * count for count in range(1, 600))
@@ -78,10 +90,16 @@ gpu = pytest.mark.gpu
 
 
 @gpu
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(temperature=0.8, top_p=0.9, seed=7)])
+@pytest.mark.parametrize("drawn", [False, True], ids=["greedy", "drawn"])
 def test_captured_and_uncaptured_steps_choose_the_same_tokens(
-    sampling: Sampling, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
+    drawn: bool, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+    from advisor.backends.runtime.prepare import DeviceOptions
+    from advisor.backends.runtime.sampler import GREEDY, Sampling
+
     model = build_model("llama", head_dim=64, hidden_size=256, intermediate_size=512).cuda()
     jobs = [GenerationRequest(tuple(range(3, 5 + i)), 20 - i) for i in range(5)]
     session = open_session(model, device=torch.device("cuda"), **PAGED)
@@ -90,7 +108,7 @@ def test_captured_and_uncaptured_steps_choose_the_same_tokens(
             session,
             jobs,
             concurrency=None,
-            sampling=sampling,
+            sampling=Sampling(temperature=0.8, top_p=0.9, seed=7) if drawn else GREEDY,
             device_options=DeviceOptions(kernels=True, captured=captured, overlap=two_slots),
         )
         for captured, two_slots in ((True, True), (True, False), (False, True), (False, False))
@@ -106,6 +124,11 @@ def test_captured_and_uncaptured_steps_choose_the_same_tokens(
 def test_graphs_generate_the_plain_paths_tokens_in_every_format(
     kv_format: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+    from advisor.backends.runtime.prepare import DeviceOptions
+
     model = build_model("qwen3", head_dim=64, hidden_size=256, intermediate_size=512, initializer_range=0.4).cuda()
     jobs = [GenerationRequest(tuple(range(3, 9 + 7 * i)), 12) for i in range(5)]
     session = open_session(model, device=torch.device("cuda"), kv_format=kv_format, **PAGED)
@@ -118,6 +141,10 @@ def test_graphs_generate_the_plain_paths_tokens_in_every_format(
 
 @gpu
 def test_a_gpu_is_driven_with_graphs_and_two_slots(build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]) -> None:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     model = build_model("llama", head_dim=64, hidden_size=256).cuda().bfloat16()
     session = open_session(model, device=torch.device("cuda"), **PAGED)
     outcome = serve(session, [GenerationRequest((3, 4, 5), 40)] * 4, concurrency=None)

@@ -1,36 +1,54 @@
 """Sampling keeps to its distribution, and speculation under sampling does not change it."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling, uniform
 from tests.backends.sessions import with_settings
 
-LOGITS = torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]])
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.sampler import Sampling
+
+
+def five_logits() -> torch.Tensor:
+    import torch
+
+    return torch.tensor([[2.0, 1.0, 0.5, 0.0, -1.0]])
 
 
 def choose(sampling: Sampling, logits: torch.Tensor) -> list[int]:
+    import torch
+
+    from advisor.backends.runtime.sampler import Sampler
+
     numbers = torch.arange(len(logits))
     return Sampler(sampling).choose(logits, numbers, numbers * 0).tolist()
 
 
 def chances(**settings: Any) -> list[float]:
+    from advisor.backends.runtime.sampler import Sampler, Sampling
+
     sampler = Sampler(Sampling(**{"temperature": 1.0, **settings}))
-    return [round(chance, 4) for chance in sampler.probabilities(LOGITS)[0].tolist()]
+    return [round(chance, 4) for chance in sampler.probabilities(five_logits())[0].tolist()]
 
 
 def test_greedy_takes_the_likeliest() -> None:
+    import torch
+
+    from advisor.backends.runtime.sampler import GREEDY
+
     assert choose(GREEDY, torch.tensor([[0.1, 3.0, 2.0], [5.0, 0.0, 1.0]])) == [1, 0]
 
 
 def test_temperature_divides_the_logits() -> None:
-    assert chances(temperature=2.0) == [round(chance, 4) for chance in (LOGITS / 2).softmax(-1)[0].tolist()]
+    assert chances(temperature=2.0) == [round(chance, 4) for chance in (five_logits() / 2).softmax(-1)[0].tolist()]
 
 
 def test_top_k_keeps_k_tokens() -> None:
@@ -57,12 +75,18 @@ def test_what_is_left_sums_to_one() -> None:
 
 
 def test_the_same_seed_draws_the_same_tokens() -> None:
-    rows = LOGITS.expand(50, -1)
+    from advisor.backends.runtime.sampler import Sampling
+
+    rows = five_logits().expand(50, -1)
     draws = [choose(Sampling(temperature=1.0, seed=seed), rows) for seed in (3, 3, 4)]
     assert draws[0] == draws[1] != draws[2]
 
 
 def test_a_draw_depends_on_seed_sequence_and_place_alone() -> None:
+    import torch
+
+    from advisor.backends.runtime.sampler import Sampler, Sampling
+
     sampler, logits = Sampler(Sampling(temperature=1.3, top_p=0.9, seed=5)), torch.randn(40, 30)
     sequences, places = torch.arange(40) // 4, torch.arange(40) % 4
     order = torch.randperm(40)
@@ -73,6 +97,10 @@ def test_a_draw_depends_on_seed_sequence_and_place_alone() -> None:
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63 - 1, -5])
 def test_uniform_numbers_fill_the_unit_interval_and_do_not_follow_their_neighbours(seed: int) -> None:
+    import torch
+
+    from advisor.backends.runtime.sampler import uniform
+
     for sequences, places in ((torch.arange(20000), torch.zeros(20000).long()), (torch.full((20000,), 3), torch.arange(20000))):
         drawn = uniform(seed, sequences, places)
         assert drawn.min() >= 0
@@ -83,15 +111,24 @@ def test_uniform_numbers_fill_the_unit_interval_and_do_not_follow_their_neighbou
 
 
 def test_draws_follow_the_probabilities() -> None:
+    import torch
+
+    from advisor.backends.runtime.sampler import Sampler, Sampling
+
     sampler = Sampler(Sampling(temperature=0.8, top_k=4, seed=9))
-    drawn = Counter(sampler.choose(LOGITS.expand(20000, -1), torch.arange(20000), torch.full((20000,), 17)).tolist())
-    for token, chance in enumerate(sampler.probabilities(LOGITS)[0].tolist()):
+    drawn = Counter(sampler.choose(five_logits().expand(20000, -1), torch.arange(20000), torch.full((20000,), 17)).tolist())
+    for token, chance in enumerate(sampler.probabilities(five_logits())[0].tolist()):
         assert abs(drawn[token] / 20000 - chance) < 0.015
     assert drawn[4] == 0, "top-k leaves it no chance"
 
 
 def test_speculation_keeps_the_distribution_of_sampling(llama: Any, draft: Any, open_session: Callable[..., LoadedModel]) -> None:
     """Second tokens of many two-token-and-more outputs: with and without drafts, the frequencies agree with the model's own."""
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+    from advisor.backends.runtime.sampler import Sampling
+
     prompt, count = (5, 6, 7, 5, 6, 7, 5), 600
     jobs = [GenerationRequest(prompt, 3)] * count
     session = open_session(llama, max_sequences=250, max_tokens=10, batching="continuous", token_budget=4096)
@@ -113,6 +150,10 @@ def test_speculation_keeps_the_distribution_of_sampling(llama: Any, draft: Any, 
 
 
 def _distribution_of_second_tokens(model: Any, prompt: tuple[int, ...], sampling: Sampling) -> list[float]:
+    import torch
+
+    from advisor.backends.runtime.sampler import Sampler
+
     sampler = Sampler(sampling)
     first = sampler.probabilities(model(torch.tensor([prompt])).logits[:, -1])[0]
     total = torch.zeros_like(first)

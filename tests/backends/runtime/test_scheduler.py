@@ -1,23 +1,34 @@
 """Who runs next, under which budget, and who gives way when blocks run out."""
 
-import pytest
-import torch
+from __future__ import annotations
 
-from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
-from advisor.backends.runtime.scheduler import Policy, ScheduledChunk, Scheduler, Sequence
+from typing import TYPE_CHECKING
+
+import pytest
+
 from advisor.profiles.errors import AdvisorError, ExitCode
+
+if TYPE_CHECKING:
+    from advisor.backends.runtime.scheduler import ScheduledChunk, Scheduler, Sequence
 
 
 def scheduler(
     *, blocks: int = 32, block_tokens: int = 4, continuous: bool = True, slots: int = 3, budget: int = 0, drafts: int = 0,
     chunked: bool = True,
 ) -> Scheduler:  # fmt: skip
+    import torch
+
+    from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
+    from advisor.backends.runtime.scheduler import Policy, Scheduler
+
     room = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=slots, max_tokens=64)
     policy = Policy(continuous, slots, budget, drafts, chunked)
     return Scheduler(policy, Pool((KvShape(1, 2, 2),), room, torch.float32, torch.device("cpu")))
 
 
 def submit(to: Scheduler, *lengths: tuple[int, int]) -> list[Sequence]:
+    from advisor.backends.runtime.scheduler import Sequence
+
     sequences = [
         Sequence(index=index, tokens=[7] * prompt, prompt_tokens=prompt, output_tokens=output, submitted_s=0.0)
         for index, (prompt, output) in enumerate(lengths)

@@ -1,18 +1,21 @@
 """First tokens and a window, numbered by their places within the cache, as StreamingLLM defines it (arXiv 2309.17453)."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from advisor.backends.deployment import CacheRetention
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.attention.rotary import rerotate
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.prepare import prepared_session
 from advisor.profiles.errors import AdvisorError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from advisor.backends.runtime.engine import GenerationRequest
 
 BLOCK = 4
 LLAMA3 = {"rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -37,6 +40,8 @@ OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
 
 def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]], kept: CacheRetention) -> Tensor:
     """Logits [T, V] of a Llama whose keys are cached unrotated and rotated at their place in the cache, pass by pass."""
+    import torch
+
     base = model.model
     hidden = base.embed_tokens(torch.tensor(tokens))
     for layer in base.layers:
@@ -64,6 +69,8 @@ def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]]
 
 
 def rotated(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    import torch
+
     early, late = rows.chunk(2, -1)
     return rows * cos + torch.cat([-late, early], -1) * sin
 
@@ -86,6 +93,8 @@ def test_it_is_the_model_with_keys_rotated_at_their_place_in_the_cache(
     passes_of: Callable[..., list[tuple[int, int]]],
     cached_logits: Callable[..., tuple[torch.Tensor, int]],
 ) -> None:
+    import torch
+
     tokens = text(34)
     passes = passes_of(len(tokens), sizes)
     found, peak = cached_logits(sinks(open_session, llama, kept, attention=attention, max_sequences=1), tokens, passes)
@@ -102,6 +111,8 @@ def test_a_window_as_long_as_the_text_changes_no_token(
     budget: int,
     text: Callable[..., tuple[int, ...]],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(length, length), 12) for length in (5, 21, 33)]
     session = sinks(open_session, llama, CacheRetention(41, 4), batching="continuous", token_budget=budget)
     assert [done.tokens for done in serve(session, jobs, concurrency=None).finished] == generate(llama, jobs)
@@ -112,6 +123,8 @@ def test_rotary_frequencies_are_found_whatever_the_share_of_a_head(
     case: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
     """Turned back by its own place, a query is the one at place 0."""
+    from advisor.backends.runtime.prepare import prepared_session
+
     architecture, changes = ROTARY[case]
     with prepared_session(sinks(open_session, build_model(architecture, **changes), CacheRetention(9, 2))) as ready:
         assert len(ready.runner.visibility.frequencies) == 2
@@ -121,6 +134,8 @@ def test_rotary_frequencies_are_found_whatever_the_share_of_a_head(
 def test_other_positions_are_refused(
     case: str, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     architecture, changes, says = OTHERS[case]
     session = sinks(open_session, build_model(architecture, **changes), CacheRetention(9, 2))
     with pytest.raises(AdvisorError, match=says):
@@ -128,6 +143,10 @@ def test_other_positions_are_refused(
 
 
 def test_turning_back_undoes_the_rotation_and_leaves_the_rest_of_the_head() -> None:
+    import torch
+
+    from advisor.backends.runtime.attention.rotary import rerotate
+
     torch.manual_seed(0)
     frequencies, rows = 10000.0 ** -(torch.arange(3) / 3.0), torch.randn(5, 2, 8, dtype=torch.float64)
     places = torch.tensor([0, 3, 17, 400, 100_000])
@@ -140,6 +159,8 @@ def test_turning_back_undoes_the_rotation_and_leaves_the_rest_of_the_head() -> N
 def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps_its_own(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]], block_bytes: Callable[[Any], int]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     kept, jobs = CacheRetention(10, 3), [GenerationRequest(text(length, length), 110) for length in (5, 16)]
     one = sinks(open_session, llama, kept, max_tokens=140, max_sequences=1)
     alone = [serve(one, [job], concurrency=None) for job in jobs]
@@ -151,6 +172,8 @@ def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps
 def test_speculation_gives_the_tokens_of_plain_decoding(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(3, seed) * 9, 40) for seed in range(3)]
     plain = serve(sinks(open_session, llama, CacheRetention(10, 3)), jobs, concurrency=None)
     drafted = serve(sinks(open_session, llama, CacheRetention(10, 3), decoding="prompt-lookup", draft_tokens=4), jobs, concurrency=None)

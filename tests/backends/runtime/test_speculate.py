@@ -1,18 +1,20 @@
 """Prompt lookup proposes what followed the same tokens before."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
-from advisor.backends.runtime.speculate import PromptLookup
 from advisor.profiles.errors import AdvisorError
 
 
 def propose(tokens: list[int], count: int) -> list[int]:
+    from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
+    from advisor.backends.runtime.speculate import PromptLookup
+
     sequence = Sequence(index=0, tokens=tokens, prompt_tokens=len(tokens), output_tokens=99, submitted_s=0.0)
     return PromptLookup().propose([ScheduledChunk(sequence, 1, count)])[0]
 
@@ -36,6 +38,9 @@ def test_nothing_is_proposed_without_a_match() -> None:
 
 
 def test_new_tokens_are_found_as_they_come() -> None:
+    from advisor.backends.runtime.scheduler import ScheduledChunk, Sequence
+    from advisor.backends.runtime.speculate import PromptLookup
+
     lookup = PromptLookup()
     sequence = Sequence(index=0, tokens=[1, 2, 3], prompt_tokens=3, output_tokens=99, submitted_s=0.0)
     assert lookup.propose([ScheduledChunk(sequence, 1, 2)]) == [[]]
@@ -48,12 +53,16 @@ def test_new_tokens_are_found_as_they_come() -> None:
 def test_a_draft_of_another_vocabulary_is_refused(
     llama: Any, build_model: Callable[..., Any], open_session: Callable[..., LoadedModel]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     other = build_model("llama", vocab_size=48)
     with pytest.raises(AdvisorError, match="48 tokens and the model 64"):
         serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=other), [GenerationRequest((1,), 2)], concurrency=None)
 
 
 def test_the_draft_cache_is_counted(llama: Any, draft: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest((3, 4, 5), 6)]
     plain = serve(open_session(llama), jobs, concurrency=None).kv_bytes
     drafted = serve(open_session(llama, decoding="draft", draft_tokens=2, draft_model=draft), jobs, concurrency=None).kv_bytes

@@ -1,35 +1,45 @@
 """What a quantised cache gives back: rounded rows, the newest page of int4 as it was, whatever a sequence has been through."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 
 from advisor.backends.deployment import CacheRetention
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
-from advisor.backends.runtime.attention.visibility import Visibility
-from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool, SequenceBlocks
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.model.attention_hook import Options
-from advisor.kernels.attention.paged_attention import reference
-from advisor.kernels.cache.kv_formats import FORMATS, dequantise, quantise, rotate
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS
 
-HEADS = KvShape(kv_heads=2, key_width=16, value_width=16)
-UNEQUAL = KvShape(kv_heads=2, key_width=16, value_width=12)
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.cache.pool import KvShape, Pool, SequenceBlocks
+    from advisor.backends.runtime.engine import GenerationRequest
+
+KV_HEADS, WIDTH = 2, 16
+FORMATS = ("fp8", "int8", "int4")
 BYTES_PER_ROW = {"fp8": 16 + 2, "int8": 16 + 2, "int4": 8 + 2}
 
 
-def new_pool(kv_format: str, block: int, heads: KvShape = HEADS, *, longest: int = 96, sequences: int = 3) -> Pool:
+def shape(value_width: int = WIDTH) -> KvShape:
+    from advisor.backends.runtime.cache.pool import KvShape
+
+    return KvShape(kv_heads=KV_HEADS, key_width=WIDTH, value_width=value_width)
+
+
+def new_pool(kv_format: str, block: int, heads: KvShape | None = None, *, longest: int = 96, sequences: int = 3) -> Pool:
+    import torch
+
+    from advisor.backends.runtime.cache.pool import CacheConfig, Pool
+
     room = CacheConfig(
         blocks=sequences * -(-longest // block), block_tokens=block, sequences=sequences, max_tokens=longest, kv_format=kv_format
     )
-    pool = Pool((heads,), room, torch.float32, torch.device("cpu"))
+    pool = Pool((heads or shape(),), room, torch.float32, torch.device("cpu"))
     random.Random(1).shuffle(pool._free)
     return pool
 
@@ -45,6 +55,10 @@ class Story:
 
 def as_stored(rows: torch.Tensor, kv_format: str) -> torch.Tensor:
     """[K, L, D] once rounded."""
+    import torch
+
+    from advisor.kernels.cache.kv_formats import dequantise, quantise, rotate
+
     turned = rotate(rows) if kv_format == "int4" else rows
     rounded = dequantise(*quantise(turned, kv_format), kv_format, torch.float32)
     return rotate(rounded) if kv_format == "int4" else rounded
@@ -52,6 +66,8 @@ def as_stored(rows: torch.Tensor, kv_format: str) -> torch.Tensor:
 
 def as_seen(rows: list[torch.Tensor], kv_format: str, page: int, *, is_whole: bool) -> torch.Tensor:
     """[1, K, L, D] as the queries of a step see it: a whole prompt as it is, else rounded, but for the page of the last token in int4."""
+    import torch
+
     exact = torch.cat(rows, 1)
     if is_whole:
         return exact.unsqueeze(0)
@@ -64,6 +80,12 @@ def as_seen(rows: list[torch.Tensor], kv_format: str, page: int, *, is_whole: bo
 
 def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], grouped: int, implementation: str, heads: KvShape) -> None:
     """Run one step of random tokens and compare each row with attention, in double precision, over what it should see."""
+    import torch
+
+    from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+    from advisor.backends.runtime.model.attention_hook import Options
+    from advisor.kernels.attention.paged_attention import reference
+
     for story, new in zip(stories, news, strict=True):
         assert pool.allocate(story.cache, story.cache.tokens + new)
         del story.keys[story.cache.tokens :], story.values[story.cache.tokens :]
@@ -94,12 +116,15 @@ def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], groupe
 @pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("block", [4, 16, 96])
 @pytest.mark.parametrize("kv_format", FORMATS)
-@pytest.mark.parametrize("heads", [HEADS, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize("value_width", [WIDTH, 12], ids=["equal", "unequal"])
 def test_steps_see_rounded_rows_and_the_newest_page_of_int4_as_it_was(
-    heads: KvShape, kv_format: str, block: int, implementation: str
+    value_width: int, kv_format: str, block: int, implementation: str
 ) -> None:
     """Whole prompts, chunks, decoding, verification and drafts taken back over the edge of a page."""
+    import torch
+
     torch.manual_seed(0)
+    heads = shape(value_width)
     pool = new_pool(kv_format, block, heads)
     first, second, third = (Story(pool.open()) for _ in range(3))
     check_step(pool, [first], [11], 0, implementation, heads)
@@ -115,6 +140,8 @@ def test_steps_see_rounded_rows_and_the_newest_page_of_int4_as_it_was(
 @pytest.mark.parametrize("seed", range(6))
 def test_any_history_leaves_the_same_view(kv_format: str, seed: int) -> None:
     """Random steps, roll-backs of up to a page, sequences that end and rows that begin again for others."""
+    import torch
+
     draw = random.Random(seed)
     torch.manual_seed(seed)
     block = draw.choice((2, 3, 8, 96))
@@ -130,7 +157,12 @@ def test_any_history_leaves_the_same_view(kv_format: str, seed: int) -> None:
         group = [story for story in started if story not in chunks]
         verified = [draw.randint(1, 1 + min(block, 4)) for _ in group]
         check_step(
-            pool, [*group, *chunks], [*verified, *(draw.randint(1, 17) for _ in chunks)], len(group), draw.choice(("eager", "sdpa")), HEADS
+            pool,
+            [*group, *chunks],
+            [*verified, *(draw.randint(1, 17) for _ in chunks)],
+            len(group),
+            draw.choice(("eager", "sdpa")),
+            shape(),
         )
         for story, count in zip(group, verified, strict=True):
             pool.truncate(story.cache, story.cache.tokens - draw.randint(0, count - 1))
@@ -139,11 +171,18 @@ def test_any_history_leaves_the_same_view(kv_format: str, seed: int) -> None:
 @pytest.mark.parametrize("prompt", [6, 19, 33])
 def test_the_newest_page_of_int4_is_found_after_older_ones_were_given_up(prompt: int) -> None:
     """Tokens that see a window of nine read the same whether blocks behind it are given back or kept."""
+    import torch
+
+    from advisor.backends.runtime.attention.step import AttentionStep, SequenceInput
+    from advisor.backends.runtime.attention.visibility import Visibility
+    from advisor.backends.runtime.cache.pool import CacheConfig, Pool
+    from advisor.backends.runtime.model.attention_hook import Options
+
     outs = []
     for kept in (CacheRetention(window=9), None):
         torch.manual_seed(7)
         room = CacheConfig(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", retention=kept)
-        pool = Pool((HEADS,), room, torch.float32, torch.device("cpu"))
+        pool = Pool((shape(),), room, torch.float32, torch.device("cpu"))
         held = pool.open()
         for new in (prompt, *[1] * 30):
             assert pool.allocate(held, held.tokens + new)
@@ -161,9 +200,9 @@ def test_the_newest_page_of_int4_is_found_after_older_ones_were_given_up(prompt:
 @pytest.mark.parametrize("block", [16, 96])
 def test_memory_is_the_rows_their_scales_and_two_pages_a_sequence_in_int4(kv_format: str, block: int) -> None:
     pool = new_pool(kv_format, block)
-    rows = 2 * pool.config.blocks * block * HEADS.kv_heads
+    rows = 2 * pool.config.blocks * block * KV_HEADS
     page = 16 if block == 16 else CONTIGUOUS_PAGE_TOKENS
-    rings = 2 * 3 * 2 * HEADS.kv_heads * page * 16 * 4 if kv_format == "int4" else 0
+    rings = 2 * 3 * 2 * KV_HEADS * page * 16 * 4 if kv_format == "int4" else 0
     assert pool.allocated_bytes == rows * BYTES_PER_ROW[kv_format] + rings
     held = pool.open()
     pool.allocate(held, block)
@@ -171,6 +210,8 @@ def test_memory_is_the_rows_their_scales_and_two_pages_a_sequence_in_int4(kv_for
 
 
 def test_an_unknown_format_and_an_odd_width_in_int4_are_refused() -> None:
+    from advisor.backends.runtime.cache.pool import KvShape
+
     with pytest.raises(AdvisorError, match="keeps no cache in `int3`"):
         new_pool("int3", 4)
     with pytest.raises(AdvisorError, match="heads of 9 are odd"):
@@ -197,6 +238,10 @@ def test_lossy_caches_serve_every_job_with_tokens_that_the_exact_model_finds_lik
     llama: Any,
     open_session: Callable[..., LoadedModel],
 ) -> None:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     draw = random.Random(4)
     jobs = [GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(3, 30))), draw.randint(4, 20)) for _ in range(6)]
     outcome = serve(open_session(llama, kv_format=kv_format, **layout, **decoding), jobs, concurrency=None)
@@ -209,6 +254,8 @@ def test_lossy_caches_serve_every_job_with_tokens_that_the_exact_model_finds_lik
 
 def _regrets(model: Any, job: GenerationRequest, tokens: tuple[int, ...]) -> torch.Tensor:
     """How many nats below the exact model's first choice, after the same text, each token is."""
+    import torch
+
     with torch.inference_mode():
         scores = model(torch.tensor([job.prompt + tokens[:-1]])).logits[0, len(job.prompt) - 1 :].log_softmax(-1)
     chosen: torch.Tensor = scores.gather(1, torch.tensor(tokens).unsqueeze(1)).squeeze(1)
@@ -217,6 +264,8 @@ def _regrets(model: Any, job: GenerationRequest, tokens: tuple[int, ...]) -> tor
 
 
 def test_more_drafts_than_a_page_are_refused_for_an_int4_cache(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     session = open_session(llama, kv_format="int4", kv_layout="paged", kv_block_tokens=4, decoding="prompt-lookup", draft_tokens=5)
     with pytest.raises(AdvisorError, match="at most 4 tokens"):
         serve(session, [GenerationRequest((1, 2, 3), 2)], concurrency=None)

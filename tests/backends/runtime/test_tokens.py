@@ -1,18 +1,21 @@
 """Greedy tokens are those of `model.generate`, whatever the layout, batching, attention and decoding."""
 
+from __future__ import annotations
+
 import random
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.attention.autotune import Autotuner
-from advisor.backends.runtime.engine import GenerationRequest, serve
 from tests.backends.sessions import with_settings
+
+if TYPE_CHECKING:
+    from advisor.backends.runtime.engine import GenerationRequest
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
@@ -29,6 +32,8 @@ DECODINGS = ("plain", "prompt-lookup", "draft", "draft-itself")
 
 
 def mixed_jobs(seed: int, count: int, *, prompts: int = 40, outputs: int = 25) -> list[GenerationRequest]:
+    from advisor.backends.runtime.engine import GenerationRequest
+
     draw = random.Random(seed)
     return [
         GenerationRequest(tuple(draw.randrange(3, 64) for _ in range(draw.randint(1, prompts))), draw.randint(1, outputs))
@@ -59,6 +64,9 @@ def test_every_lossless_stack_generates_the_same_tokens(
     open_session: Callable[..., LoadedModel],
     expected: tuple[list[GenerationRequest], list[tuple[int, ...]]],
 ) -> None:
+    from advisor.backends.runtime.attention.autotune import Autotuner
+    from advisor.backends.runtime.engine import serve
+
     drafting: dict[str, Any] = {
         "plain": {},
         "prompt-lookup": {"decoding": "prompt-lookup", "draft_tokens": 3},
@@ -109,6 +117,8 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     open_session: Callable[..., LoadedModel],
     generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]],
 ) -> None:
+    from advisor.backends.runtime.engine import serve
+
     jobs = mixed_jobs(seed, count, prompts=30, outputs=12)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
     session = open_session(
@@ -139,6 +149,8 @@ def test_bfloat16_tokens_are_the_same_where_the_margins_are_clear(
 ) -> None:
     import torch
 
+    from advisor.backends.runtime.engine import serve
+
     model = build_model("llama", tie_word_embeddings=True, initializer_range=0.4).to(torch.bfloat16)
     jobs = mixed_jobs(5, 5, prompts=20, outputs=24)
     wanted = generate(model, jobs)
@@ -150,6 +162,8 @@ def test_bfloat16_tokens_are_the_same_where_the_margins_are_clear(
 
 
 def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.engine import serve
+
     jobs = mixed_jobs(0, 6)
     plain = serve(open_session(llama), jobs, concurrency=None)
     stop = plain.finished[0].tokens[2]
@@ -166,6 +180,8 @@ def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callab
 
 
 def test_speculation_needs_fewer_steps(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest((5, 6, 7, 8) * 6, 40)]
     session = open_session(llama)
     plain = serve(session, jobs, concurrency=None)

@@ -1,10 +1,11 @@
 """A cache that forgets: it computes the model under an explicit mask, holds a bounded part, and uses again what it gave back."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,6 @@ from advisor.backends.deployment import (
 )
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.model.loaded_model import LoadedModel
-from advisor.backends.runtime.engine import GenerationRequest, serve
-from advisor.backends.runtime.prepare import prepared_session
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.profiles.architectures.read import read_config
@@ -32,11 +31,18 @@ from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.request import Workload
 
+if TYPE_CHECKING:
+    import torch
+
+    from advisor.backends.runtime.engine import GenerationRequest
+
 BLOCK = 4
 
 
 def masked(length: int, passes: Sequence[tuple[int, int]], window: int) -> torch.Tensor:
     """What each token sees: its own pass up to itself, and of what came before the pass what its first token sees."""
+    import torch
+
     seen = torch.zeros(length, length, dtype=torch.bool)
     for start, end in passes:
         for place in range(start, end):
@@ -46,6 +52,8 @@ def masked(length: int, passes: Sequence[tuple[int, int]], window: int) -> torch
 
 def expected(model: Any, tokens: Sequence[int], seen: torch.Tensor) -> torch.Tensor:
     """Logits [T, V] of transformers' own eager attention under the mask."""
+    import torch
+
     mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)
     with torch.inference_mode():
         logits: torch.Tensor = model(input_ids=torch.tensor([tokens]), attention_mask=mask[None, None], use_cache=False).logits[0]
@@ -67,6 +75,8 @@ def test_logits_are_those_of_the_model_under_the_mask(
     passes_of: Callable[..., list[tuple[int, int]]],
     cached_logits: Callable[..., tuple[torch.Tensor, int]],
 ) -> None:
+    import torch
+
     soft = {"head_dim": 16, "sliding_window": 200, "query_pre_attn_scalar": 16} if architecture == "gemma2" else {}
     model, tokens = build_model(architecture, **soft), text(34)
     passes = passes_of(len(tokens), sizes)
@@ -79,6 +89,8 @@ def test_logits_are_those_of_the_model_under_the_mask(
 def test_quality_is_scored_as_decoding_would_find_the_cache(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    import torch
+
     tokens = text(40)
     session = open_session(llama, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=9)
     (found,) = window_log_probs(session, torch.tensor([tokens]), lambda done, total: None)
@@ -99,6 +111,8 @@ def test_a_window_as_long_as_the_text_changes_no_token(
     layout: str,
     text: Callable[..., tuple[int, ...]],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(length, length), 12) for length in (5, 21, 33)]
     settings = {"kv_layout": layout, "kv_block_tokens": BLOCK, "kv_window": 45, "batching": "continuous", "token_budget": budget}
     session = open_session(llama, attention=attention, **settings)
@@ -113,6 +127,8 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(
     text: Callable[..., tuple[int, ...]],
     block_bytes: Callable[[Any], int],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     window, drafts = 12, 3 if decoding != "plain" else 0
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": window, "max_tokens": 140, "max_sequences": 1}
     session = open_session(llama, **settings, decoding=decoding, draft_tokens=drafts, token_budget=8, batching="continuous")
@@ -126,6 +142,8 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(
 def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(3, seed) * 9, 40) for seed in range(3)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10}
     plain = serve(open_session(llama, **settings), jobs, concurrency=None)
@@ -138,6 +156,8 @@ def test_speculation_gives_the_tokens_of_plain_decoding_though_blocks_leave(
 def test_sequences_of_a_batch_forget_each_for_itself(
     kv_format: str, llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     jobs = [GenerationRequest(text(length, length), 30) for length in (3, 17, 8, 26)]
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 10, "kv_format": kv_format}
     alone = [serve(open_session(llama, **settings), [job], concurrency=None).finished[0].tokens for job in jobs]
@@ -154,6 +174,8 @@ def test_prompts_longer_than_the_whole_cache_run(
     block_bytes: Callable[[Any], int],
 ) -> None:
     """Ten blocks hold 40 tokens; the prompts have 70, and their passes give room to one another."""
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_capacity_tokens": 40, "token_budget": budget}
     session = open_session(llama, **settings, batching="continuous", max_sequences=3, max_tokens=90)
     outcome = serve(session, [GenerationRequest(text(70, seed), 10) for seed in range(4)], concurrency=None)
@@ -164,6 +186,8 @@ def test_prompts_longer_than_the_whole_cache_run(
 def test_a_cache_too_small_for_one_window_is_refused(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]]
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 30, "kv_capacity_tokens": 20}
     with pytest.raises(AdvisorError, match="needs 9 blocks of 4 tokens and the cache has 5"):
         serve(open_session(llama, **settings), [GenerationRequest(text(50), 10)], concurrency=None)
@@ -176,6 +200,8 @@ def test_layers_with_windows_of_their_own_give_blocks_back(
     text: Callable[..., tuple[int, ...]],
     block_bytes: Callable[[Any], int],
 ) -> None:
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     model, jobs = build_model("mistral", sliding_window=7), [GenerationRequest(text(6), 60)]
     session = open_session(model, kv_layout="paged", kv_block_tokens=BLOCK, max_sequences=1)
     outcome = serve(session, jobs, concurrency=None)
@@ -184,6 +210,8 @@ def test_layers_with_windows_of_their_own_give_blocks_back(
 
 
 def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    from advisor.backends.runtime.prepare import prepared_session
+
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "max_tokens": 400, "max_sequences": 4}
     with prepared_session(open_session(llama, **settings, kv_window=16)) as ready:
         kept = CacheRetention(16).blocks(400, BLOCK)
@@ -213,6 +241,8 @@ def test_the_cache_holds_what_was_predicted(
     llama: Any, open_session: Callable[..., LoadedModel], text: Callable[..., tuple[int, ...]], first: int, budget: int
 ) -> None:
     """The prediction counts the worst place of every window in its blocks, and prompts that pass at once: it bounds what is held."""
+    from advisor.backends.runtime.engine import GenerationRequest, serve
+
     spec = read_config(llama.config.to_dict(), id="tiny")
     batching = Batching(BatchPolicy.CONTINUOUS if budget else BatchPolicy.STATIC, 3, budget, chunked=budget > 0)
     kv = KvCache(KvLayout.PAGED, BLOCK, window=12, sink_tokens=first)
@@ -232,5 +262,7 @@ def test_the_cache_holds_what_was_predicted(
 
 def outcome_blocks(session: LoadedModel) -> int:
     """Blocks that the session's pool allocates."""
+    from advisor.backends.runtime.prepare import prepared_session
+
     with prepared_session(session) as ready:
         return ready.runner.pool.config.blocks

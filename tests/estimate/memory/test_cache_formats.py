@@ -1,12 +1,12 @@
 """What a cache is said to take is what the runtime allocates for it, in every format and layout."""
 
+from __future__ import annotations
+
 from dataclasses import replace
 
 import pytest
-import torch
 
 from advisor.backends.deployment import Deployment, KvCache, KvLayout, baseline
-from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 from advisor.estimate.memory.ledger import device_kv_bytes, kv_bytes_of_sequence, recent_bytes
 from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.model_store import find_model
@@ -21,6 +21,10 @@ def deployment(kv: KvCache, *, engine: str = "advisor") -> Deployment:
 @pytest.mark.parametrize("kv_format", ["bf16", "fp8", "int8", "int4"])
 @pytest.mark.parametrize(("layout", "block"), [("contiguous", 0), ("paged", 16)])
 def test_the_cache_of_our_runtime_takes_the_bytes_that_are_predicted(kv_format: str, layout: str, block: int) -> None:
+    import torch
+
+    from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
+
     predicted = deployment(KvCache(layout=KvLayout(layout), block_tokens=block, format=kv_format))
     mixers = [layer.mixer for layer in predicted.model.layers]
     heads = tuple(KvShape(mixer.kv_heads, mixer.head_dim, mixer.value_dim) for mixer in mixers if isinstance(mixer, SelfAttention))
