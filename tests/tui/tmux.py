@@ -55,8 +55,10 @@ class Terminal:
         return self._tmux("capture-pane", "-p", "-e")
 
     def resize(self, width: int, height: int) -> None:
-        """Another size, as when a window is dragged."""
-        self._tmux("resize-window", "-x", str(width), "-y", str(height))
+        """Another size, as when a window is dragged: several steps, each a signal to the program."""
+        for columns in (width - 2, width - 1, width):
+            self._tmux("resize-window", "-x", str(columns), "-y", str(height))
+            time.sleep(0.1)
 
     def wait(self, *wanted: str, gone: str | None = None) -> str:
         """The screen once all of `wanted` stand on it, whatever the line breaks, and `gone` does not. Fails with the screen otherwise."""
