@@ -35,7 +35,9 @@ class Terminal:
         own = {f"XDG_{name}_HOME": str(self.folder / name.lower()) for name in ("DATA", "STATE", "CACHE", "CONFIG")}
         own |= {"HF_HOME": str(self.folder / "hf"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "SOURCE_DATE_EPOCH": "1700000000"}
         settings = shlex.join([f"{name}={value}" for name, value in (own | self.env).items()])
-        line = f"cd {shlex.quote(str(self.folder))}; env -u NO_COLOR -u COLUMNS -u LINES {settings} {program}; echo left with $? > rc; exec sh"
+        line = (
+            f"cd {shlex.quote(str(self.folder))}; env -u NO_COLOR -u COLUMNS -u LINES {settings} {program}; echo left with $? > rc; exec sh"
+        )
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(width), "-y", str(height), "sh", "-c", line)
 
     def press(self, *keys: str) -> None:
