@@ -17,6 +17,6 @@ WITH_EXAMPLES = sorted(
 
 @pytest.mark.parametrize("module", WITH_EXAMPLES)
 def test_examples_in_docstrings_hold(module: str) -> None:
-    found = doctest.testmod(importlib.import_module(module))
-    assert found.attempted, f"{module} has no example that runs"
-    assert not found.failed
+    result = doctest.testmod(importlib.import_module(module))
+    assert result.attempted, f"{module} has no example that runs"
+    assert not result.failed

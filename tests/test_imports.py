@@ -59,8 +59,8 @@ def test_rings_are_found_among_modules_and_among_packages(tmp_path: Path) -> Non
 def test_an_upward_import_and_one_between_siblings_are_found(tmp_path: Path) -> None:
     root = written(tmp_path, low__x="import advisor.high.x", high__x="import advisor.low.y", low__y="", other__x="import advisor.low.y")
     order = (frozenset({"high"}), frozenset({"low", "other"}))
-    found = upward_imports(import_graph(root), order)
-    assert found == [("advisor.low.x", "advisor.high.x"), ("advisor.other.x", "advisor.low.y")]
+    upward = upward_imports(import_graph(root), order)
+    assert upward == [("advisor.low.x", "advisor.high.x"), ("advisor.other.x", "advisor.low.y")]
 
 
 def test_a_class_of_two_modules_is_found(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_only_backends_import_kernels() -> None:
     for path in PACKAGE.rglob("*.py"):
         inside = path.relative_to(PACKAGE).parts[0] in ("backends", "kernels")
         if not inside:
-            found = [name for name in imported_by(path) if name.startswith("advisor.kernels")]
-            assert not found, f"{path.relative_to(PACKAGE)} imports {found}"
+            forbidden = [name for name in imported_by(path) if name.startswith("advisor.kernels")]
+            assert not forbidden, f"{path.relative_to(PACKAGE)} imports {forbidden}"
 
 
 def test_kernels_has_no_init_file() -> None:

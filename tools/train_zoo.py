@@ -87,13 +87,13 @@ def build_corpus(work: Path) -> None:
         ids = [np.array([*encoding.ids, end], dtype=np.uint16) for encoding in raw.encode_batch(texts)]
         np.save(work / f"{name}.npy", np.concatenate(ids))
         print(name, sum(map(len, texts)) / 1e6, "MB", sum(map(len, ids)) / 1e6, "M tokens", flush=True)
-    held = [i for encoding in raw.encode_batch(held_out) for i in encoding.ids]
-    np.save(work / "heldout.npy", np.array(held, dtype=np.uint16))
-    print("held out", len(held_names), "files", len("".join(held_out).encode()), "bytes", len(held), "tokens", flush=True)
+    heldout = [i for encoding in raw.encode_batch(held_out) for i in encoding.ids]
+    np.save(work / "heldout.npy", np.array(heldout, dtype=np.uint16))
+    print("held out", len(held_names), "files", len("".join(held_out).encode()), "bytes", len(heldout), "tokens", flush=True)
 
 
 def batches(work: Path, passes: tuple[float, float], length: int, seed: int) -> Iterator[torch.Tensor]:
-    """Shuffled windows [BATCH_TOKENS / length, length + 1] over so many passes of library and test suites."""
+    """Shuffled windows [BATCH_TOKENS / length, length + 1] over the given number of passes of library and test suites."""
     batch = BATCH_TOKENS // length
     rng = np.random.default_rng(seed)
     windows = []

@@ -45,7 +45,7 @@ def bench(store: Store) -> Bench:
 
 @pytest.fixture
 def run() -> Callable[..., tuple[Outcome, list[str]]]:
-    """Run cases over a store with so many seconds left; what came of it, and what was said."""
+    """Run cases over a store with the given seconds left; returns the results and what was printed."""
     import torch
 
     from benchmarks.harness.case import Bench
@@ -94,7 +94,7 @@ def case() -> Callable[..., Case]:
                 raise error
             return Measured(values={"answer": 42.0})
 
-        known: dict[str, Any] = {"part": "kernels", "name": name, "seconds": 0.0, "run": work}
-        return Case(**known | settings)
+        defaults: dict[str, Any] = {"part": "kernels", "name": name, "seconds": 0.0, "run": work}
+        return Case(**defaults | settings)
 
     return of

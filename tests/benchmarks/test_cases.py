@@ -123,7 +123,7 @@ def test_time_in_which_nothing_runs_is_the_gap() -> None:
     assert idle_share([(0.0, 1.0)]) is None
 
 
-def test_a_step_is_held_against_reading_its_bytes() -> None:
+def test_a_step_is_compared_with_reading_its_bytes() -> None:
     from benchmarks.cases.one_sequence import against_floor
 
     ours = Timing(name="advisor", how="loop", seconds=(0.004, 0.005, 0.006))
@@ -134,8 +134,8 @@ def test_a_step_is_held_against_reading_its_bytes() -> None:
         work={"read": Work(bytes=1000)},
         timings=(Timing(name="read", how="graph", seconds=(1.0,)),),
     )
-    found = against_floor(ours, 4.0, read)
-    assert found == pytest.approx({"tokens_per_s": 200, "bytes_per_step": 4.0, "floor_s": 0.004, "step_by_floor": 1.25})
+    figures = against_floor(ours, 4.0, read)
+    assert figures == pytest.approx({"tokens_per_s": 200, "bytes_per_step": 4.0, "floor_s": 0.004, "step_by_floor": 1.25})
     assert "floor_s" not in against_floor(ours, 4.0, None)
 
 

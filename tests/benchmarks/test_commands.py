@@ -54,12 +54,12 @@ def trial(folder: Path, command: str, cases: list[Case], *patterns: str) -> None
     words = ("--dry-run", "--out", str(folder), *(word for pattern in patterns for word in ("--only", pattern)))
     done = bench(*words, command=command, TRITON_INTERPRET=str(int(command == "gpu")))
     assert done.returncode == 0, done.stderr
-    found = [read_results(path) for path in sorted((folder / "dry-run").glob("*.json"))]
-    records = {(results.part, record.case): record for results in found for record in results.records}
+    files = [read_results(path) for path in sorted((folder / "dry-run").glob("*.json"))]
+    records = {(results.part, record.case): record for results in files for record in results.records}
     assert set(records) == {(case.part, case.name) for case in cases}
     not_done = {key: record.notes for key, record in records.items() if record.status != "done"}
     assert not not_done
-    assert all(environment.dry for results in found for environment in results.environments)
+    assert all(environment.dry for results in files for environment in results.environments)
     assert read_devices(folder) == (), "a trial's times are no figures"
     again = bench(*words, command=command, TRITON_INTERPRET=str(int(command == "gpu")))
     assert f"0 cases measured, {len(cases)} kept from before" in again.stderr

@@ -75,7 +75,7 @@ def test_a_second_run_keeps_what_is_done_and_an_environment_that_changed_does_no
     assert {environment.id for environment in results.environments} == {"elsewhere", store.environment.id}
 
 
-def test_what_fails_is_told_and_the_rest_goes_on(case: Make, run: Make, store: Store) -> None:
+def test_a_failed_case_is_reported_and_the_rest_runs(case: Make, run: Make, store: Store) -> None:
     ran: list[str] = []
     cases = [case("a", ran, error=ValueError("odd width 3")), case("b", ran)]
     outcome, said = run(store, cases)

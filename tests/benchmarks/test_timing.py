@@ -9,7 +9,7 @@ import pytest
 from benchmarks.harness.record import Record, Work
 
 
-def test_candidates_take_turns_and_go_round_their_sets() -> None:
+def test_candidates_are_interleaved_and_cycle_through_their_sets() -> None:
     import torch
 
     from benchmarks.harness.timing import Candidate, interleaved

@@ -78,10 +78,10 @@ def test_products_of_one_token_are_the_active_parameters(id: str) -> None:
 def test_memory_of_every_format_and_layout_adds_up(id: str) -> None:
     workload, engine = Workload(prompt_tokens=2048, output_tokens=128, concurrency=4), load_engine("vllm")
     for deployment in deployments(id, (*FORMATS, *FAMILIES)):
-        parallel, held = deployment.parallel, ledger(deployment, workload, engine, 4)
+        parallel, memory = deployment.parallel, ledger(deployment, workload, engine, 4)
         whole, devices = weight_bytes(deployment), parallel.tensor * parallel.pipeline * (parallel.data if parallel.expert > 1 else 1)
         assert whole / devices * 0.999 <= device_weight_bytes(deployment) <= whole * 1.001, parallel
-        assert held.activation_bytes > 0 < held.context_bytes
+        assert memory.activation_bytes > 0 < memory.context_bytes
         assert device_kv_bytes(deployment, 4096) >= device_kv_bytes(deployment, 64) > 0
 
 
@@ -124,8 +124,8 @@ SIZES_GB = [
 @pytest.mark.parametrize(("id", "published_gb", "source"), SIZES_GB)
 def test_checkpoints_have_the_size_of_their_files(id: str, published_gb: float, source: str) -> None:
     model = find_model(id)
-    held = weight_bytes(Deployment(model=model, weights=Weights(model.weight_format))) / 1e9
-    assert held == pytest.approx(published_gb, rel=0.01), f"{held:.2f} GB against {published_gb} GB ({source})"
+    size_gb = weight_bytes(Deployment(model=model, weights=Weights(model.weight_format))) / 1e9
+    assert size_gb == pytest.approx(published_gb, rel=0.01), f"{size_gb:.2f} GB against {published_gb} GB ({source})"
 
 
 GGUF_GIB = {
@@ -139,5 +139,5 @@ GGUF_FILES = [(id, *size.split()) for id, sizes in GGUF_GIB.items() for size in 
 
 @pytest.mark.parametrize(("id", "type", "published_gib"), GGUF_FILES)
 def test_gguf_types_take_the_bits_of_their_files(id: str, type: str, published_gib: str) -> None:
-    held = weight_bytes(Deployment(model=find_model(id), weights=Weights(f"gguf-{type}"))) / 2**30
-    assert held == pytest.approx(float(published_gib), rel=0.025), f"{held:.2f} GiB against {published_gib} GiB"
+    size_gib = weight_bytes(Deployment(model=find_model(id), weights=Weights(f"gguf-{type}"))) / 2**30
+    assert size_gib == pytest.approx(float(published_gib), rel=0.025), f"{size_gib:.2f} GiB against {published_gib} GiB"

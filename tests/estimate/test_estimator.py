@@ -83,10 +83,10 @@ def test_memory_grows_with_sequences_and_their_length(sequences: int, tokens: in
 
 def test_ledger_of_llama_8b_by_hand() -> None:
     """8.03 billion parameters in two bytes; 32 layers of 8 heads of 128 for keys and values in two bytes are 128 KiB a token."""
-    held = ledger(deployment(), Workload(prompt_tokens=1000, output_tokens=24, concurrency=10), load_engine("vllm"), 10)
-    assert held.weights_bytes == pytest.approx(2 * 8_030_261_248)
-    assert held.kv_bytes == 10 * 1024 * 131_072
-    assert held.context_bytes == pytest.approx(0.7 * GIB)
+    memory = ledger(deployment(), Workload(prompt_tokens=1000, output_tokens=24, concurrency=10), load_engine("vllm"), 10)
+    assert memory.weights_bytes == pytest.approx(2 * 8_030_261_248)
+    assert memory.kv_bytes == 10 * 1024 * 131_072
+    assert memory.context_bytes == pytest.approx(0.7 * GIB)
 
 
 def test_cache_of_latent_attention_by_hand() -> None:

@@ -40,8 +40,8 @@ LLAMA_70B = "meta-llama/Meta-Llama-3.1-70B"
 
 
 def estimator(hardware: str, engine: str = "vllm") -> Estimator:
-    known = load_engine(engine)
-    return Estimator(CatalogueMachine(load_hardware(hardware), known.gpu), known)
+    settings = load_engine(engine)
+    return Estimator(CatalogueMachine(load_hardware(hardware), settings.gpu), settings)
 
 
 def deployment(model: str, weights: str = "bf16", *, kv: str = "bf16", tp: int = 1, data: int = 1, slots: int = 256) -> Deployment:
@@ -118,7 +118,7 @@ def fp8_cache_gain(workload: Workload, *, weights: str = "fp8", model: str = LLA
     return speed[1] / speed[0]
 
 
-def test_fp8_cache_is_neutral_while_there_is_room() -> None:
+def test_fp8_cache_is_neutral_while_memory_suffices() -> None:
     gain = fp8_cache_gain(Workload(prompt_tokens=512, output_tokens=128, concurrency=8))
     assert 0.95 < gain < 1.05, gain
 
@@ -202,10 +202,10 @@ def test_two_bits_hurt_a_model_more_the_more_it_was_trained() -> None:
 
 def test_damage_follows_training_also_without_the_very_model() -> None:
     """Each of the two from all others: the generations keep apart."""
-    known = load_evidence()
+    evidence = load_evidence()
 
     def without(left_out: str, model: str) -> float:
-        others = replace(known, quality_rows=tuple(row for row in known.quality_rows if row.model != left_out))
+        others = replace(evidence, quality_rows=tuple(row for row in evidence.quality_rows if row.model != left_out))
         prior = others.quality("weights:gguf-q2_k", find_model(model).parameters, model=model)
         assert prior is not None
         return prior.middle
@@ -217,10 +217,10 @@ def test_damage_follows_training_also_without_the_very_model() -> None:
 
 def test_what_pruning_costs_depends_on_the_task() -> None:
     """arXiv 2408.11796, half of the layers of Llama-3.1-8B: MMLU 65.3 to 58.7, GSM8K 48.6 to 16.8."""
-    known, model = load_evidence(), "meta-llama/Meta-Llama-3.1-8B"
+    evidence, model = load_evidence(), "meta-llama/Meta-Llama-3.1-8B"
 
     def points_lost(task: str, base: float) -> float:
-        prior = known.quality("pruning:depth-50", find_model(model).parameters, model=model, task=task)
+        prior = evidence.quality("pruning:depth-50", find_model(model).parameters, model=model, task=task)
         assert prior is not None
         assert prior.tasks == (task,)
         assert prior.low < prior.middle < prior.high
@@ -228,7 +228,7 @@ def test_what_pruning_costs_depends_on_the_task() -> None:
 
     assert points_lost("mmlu", 65.3) == pytest.approx(6.6, abs=0.1)
     assert points_lost("gsm8k", 48.6) == pytest.approx(31.8, abs=0.1)
-    assert known.quality("pruning:depth-50", 8_000_000_000, model=model, task="humaneval") is None
+    assert evidence.quality("pruning:depth-50", 8_000_000_000, model=model, task="humaneval") is None
 
 
 def test_techniques_say_what_their_loss_was_measured_on() -> None:

@@ -8,7 +8,7 @@ PRIVATE = re.compile(r"\btorch\._\w|\btorch\.ops\.\w|from torch\._|from torch\.u
 
 
 def test_private_names_of_torch_stand_in_one_module() -> None:
-    found = [
+    uses = [
         f"{path.relative_to(ROOT)}: {line.strip()}"
         for folder in ("advisor", "benchmarks", "tools")
         for path in sorted((ROOT / folder).rglob("*.py"))
@@ -16,4 +16,4 @@ def test_private_names_of_torch_stand_in_one_module() -> None:
         for line in path.read_text(encoding="utf-8").splitlines()
         if PRIVATE.search(line) and "torch.__version__" not in line
     ]
-    assert not found, "\n".join(found)
+    assert not uses, "\n".join(uses)

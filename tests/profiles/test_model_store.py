@@ -146,7 +146,7 @@ def test_a_config_that_is_no_text_is_refused(home: Path) -> None:
 class Hub(BaseHTTPRequestHandler):
     """A hub with one model, one gated model and one whose config is no JSON."""
 
-    asked: list[str]
+    requested: list[str]
     FILES = {  # noqa: RUF012 - a constant of a handler that the server makes anew for each request
         "/some/model/resolve/main/config.json": (200, json.dumps(CONFIG)),
         "/some/gated/resolve/main/config.json": (401, ""),
@@ -155,7 +155,7 @@ class Hub(BaseHTTPRequestHandler):
     }
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         status, text = self.FILES.get(self.path, (404, ""))
         self.send_response(status)
         self.end_headers()
@@ -168,12 +168,12 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """The paths that were asked of a hub on this machine."""
-    Hub.asked = []
+    Hub.requested = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
-    yield Hub.asked
+    yield Hub.requested
     server.shutdown()
     server.server_close()
     thread.join()
@@ -196,9 +196,9 @@ def test_the_hub_is_called_only_when_allowed(hub: list[str]) -> None:
 def test_a_config_from_the_hub_is_stored(hub: list[str], home: Path) -> None:
     online = find_model("some/model", offline=False)
     assert online.parameters == find_model(str(write(home / "same.json", CONFIG))).parameters
-    asked = len(hub)
+    requested = len(hub)
     assert find_model("some/model") == online
-    assert len(hub) == asked
+    assert len(hub) == requested
     assert (home / "cache" / "advisor" / "models" / "some--model.json").is_file()
 
 

@@ -25,8 +25,8 @@ _SPEC.loader.exec_module(tool)
 def meaning(tmp_path: Path, name: str, text: str) -> bytes:
     path = tmp_path / name
     path.write_text(text)
-    found: bytes = tool._meaning(path)
-    return found
+    described: bytes = tool._meaning(path)
+    return described
 
 
 def test_code_that_runs_the_same_means_the_same(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ def scores(count: int, *, clusters: int = 1, between: float = 0.0, seed: int = 1
 
 @pytest.mark.parametrize("n", [19, 20, 39, 100, 999])
 def test_a_quantile_leaves_as_many_out_as_a_finite_sample_allows(n: int) -> None:
-    found = tool.conformal_quantile([float(i) for i in range(1, n + 1)], [1.0] * n, 0.05)
-    assert found == min(math.ceil(round((n + 1) * 0.95, 9)), n)
+    quantile = tool.conformal_quantile([float(i) for i in range(1, n + 1)], [1.0] * n, 0.05)
+    assert quantile == min(math.ceil(round((n + 1) * 0.95, 9)), n)
 
 
 def test_too_few_comparisons_give_the_largest() -> None:
@@ -43,7 +43,7 @@ def test_bounds_hold_ninety_percent_of_new_numbers() -> None:
     inside = []
     for seed in range(20):
         low, high = tool.conformal_bounds(scores(400, seed=seed))
-        inside += [low <= one.value <= high for one in scores(400, seed=seed + 1000)]  # type: ignore[attr-defined]
+        inside += [low <= score.value <= high for score in scores(400, seed=seed + 1000)]  # type: ignore[attr-defined]
     assert 0.89 <= sum(inside) / len(inside) <= 0.93
 
 
@@ -79,16 +79,16 @@ def test_a_table_of_cases_becomes_ranges_and_a_domain(tmp_path: Path) -> None:
     setting = "h100-sxm,1,1,1,vllm,meta-llama/Meta-Llama-3.1-8B,bf16,512,64"
     cases.write_text("\n".join([columns, *(f"{i},tpot_ms,{10 + i % 3},{setting},{1 + i},closed,s{i % 5}" for i in range(60))]))
     rows.write_text("\n".join(["case_id,metric,measured,predicted,basis", *(f"{i},tpot_ms,{10 + i % 3},11,catalogue" for i in range(60))]))
-    found = list(tool.scored(tool.read_cases(cases), tool.predictions(rows, None)))
+    scored = list(tool.scored(tool.read_cases(cases), tool.predictions(rows, None)))
     lines = {
         (metric, basis, stratum): (float(below), float(above), count)
-        for metric, basis, stratum, below, above, count in tool.range_lines(found)
+        for metric, basis, stratum, below, above, count in tool.range_lines(scored)
     }
     below, above, count = lines["tpot", "catalogue", ""]
     assert count == 60
     assert below == pytest.approx(10 / 11, rel=0.1)
     assert above == pytest.approx(12 / 11, rel=0.1)
     assert lines["tpot", "catalogue", "dense"][2] == 59, "one request in flight is a stratum of its own"
-    domain = {(dimension, name): (least, most) for dimension, name, least, most, _ in tool.domain_lines(found)}
+    domain = {(dimension, name): (least, most) for dimension, name, least, most, _ in tool.domain_lines(scored)}
     assert domain["in_flight", ""] == (1, 60)
     assert ("engine", "vllm") in domain

@@ -17,12 +17,12 @@ CASES = Path(__file__).parents[2] / "benchmarks" / "published" / "cases.csv"
 
 
 def cut(step: int, engines: tuple[str, ...] = ("vllm", "sglang", "tensorrt-llm")) -> list[PublishedCase]:
-    known = [
+    cases = [
         case
         for case in read_cases(CASES)
         if case.configuration is not None and case.configuration.engine in engines and case.precision_stated
     ]
-    return known[::step]
+    return cases[::step]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_a_fit_finds_constants_that_made_its_rows(rows: list[Row]) -> None:
     rng = np.random.default_rng(3)
     truth = np.clip(TYPICAL * rng.uniform(0.8, 1.25, len(NAMES)), LOWEST, HIGHEST)
     made = [Row(row.case, row.terms, float(row.terms @ truth)) for row in rows]
-    found = fit(made, TYPICAL, 1e-6)
-    errors = [abs(float(row.terms @ found) / row.measured_s - 1) for row in made]
+    fitted = fit(made, TYPICAL, 1e-6)
+    errors = [abs(float(row.terms @ fitted) / row.measured_s - 1) for row in made]
     before = [abs(float(row.terms @ TYPICAL) / row.measured_s - 1) for row in made]
     assert np.median(errors) < 0.1 * np.median(before)
 
@@ -66,8 +66,16 @@ def test_constants_stay_within_their_bounds(rows: list[Row]) -> None:
 def test_what_is_held_out_does_not_reach_its_own_prediction(rows: list[Row]) -> None:
     part = Counter(source_of(row.case) for row in rows).most_common(1)[0][0]
     spoiled = [Row(row.case, row.terms, 3 * row.measured_s) if source_of(row.case) == part else row for row in rows]
-    honest = {one.row.case.case_id: one.predicted_s for one in held_out(rows, source_of, 2) if source_of(one.row.case) == part}
-    fooled = {one.row.case.case_id: one.predicted_s for one in held_out(spoiled, source_of, 2) if source_of(one.row.case) == part}
+    honest = {
+        prediction.row.case.case_id: prediction.predicted_s
+        for prediction in held_out(rows, source_of, 2)
+        if source_of(prediction.row.case) == part
+    }
+    fooled = {
+        prediction.row.case.case_id: prediction.predicted_s
+        for prediction in held_out(spoiled, source_of, 2)
+        if source_of(prediction.row.case) == part
+    }
     assert honest == fooled
 
 
@@ -78,8 +86,8 @@ def test_one_architecture_under_two_names_is_one_model() -> None:
 
 
 def test_the_summary_counts_every_row_once(rows: list[Row]) -> None:
-    held = held_out(rows, model_of, 2)
-    lines = summary(held, "model")
+    predictions = held_out(rows, model_of, 2)
+    lines = summary(predictions, "model")
     assert sum(int(str(line["rows"])) for line in lines) == sum(
-        not (one.row.case.metric == "ttft_ms" and one.row.measured_s > 8) for one in held
+        not (prediction.row.case.metric == "ttft_ms" and prediction.row.measured_s > 8) for prediction in predictions
     )

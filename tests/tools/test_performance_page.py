@@ -131,7 +131,7 @@ def test_the_spread_is_that_of_the_middle_samples() -> None:
     assert spread_pct((1.0, 1.0, 2.0, 3.0, 3.0)) == pytest.approx(50)
 
 
-def test_the_page_has_answers_and_names_what_nobody_measured_in_a_sentence(tmp_path: Path, environment: Environment) -> None:
+def test_the_page_has_answers_and_names_what_was_not_measured_in_a_sentence(tmp_path: Path, environment: Environment) -> None:
     store = Store(tmp_path / "cpu", environment)
     values = {"tpot_ms_error": -0.2, "throughput_tok_s_error": 0.1}
     store.put("stacks", Record(case="demo baseline", status="done", environment=environment.id, values=values))

@@ -164,7 +164,7 @@ def quantise_linears(
 ) -> int:
     """Swap the linears of `model` in place, freeing each before the next; returns how many were swapped.
 
-    Kept: names in `skipped_names` (whole or last part), the output head unless `head` says otherwise, and weights shared with an
+    Not swapped: names in `skipped_names` (whole or last part), the output head unless `head` is true, and weights shared with an
     embedding. `group_size` `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a
     model without linears.
     """

@@ -130,7 +130,7 @@ def _detected(*gpus: DetectedGpu, host: Host | None = None) -> Detected:
     return Detected(host=host or _host(), gpus=gpus, torch=None, notes=())
 
 
-def test_a_gpu_is_read_and_nothing_that_names_this_one_is_kept() -> None:
+def test_a_gpu_is_read_without_what_identifies_the_device() -> None:
     nvml = FakeNvml(({**H200, "busy": 63, "pids": (4711,)},))
     detected = detect(nvml=nvml, environ={})
     (gpu,) = detected.gpus
@@ -339,8 +339,8 @@ def test_an_apple_processor_takes_the_bandwidth_of_the_catalogue() -> None:
     ],
 )
 def test_width_follows_from_the_instruction_sets(sets: tuple[str, ...], family: int | None, wanted: dict[str, int]) -> None:
-    found = flops_per_cycle(_host(instruction_sets=sets, family=family).cpu)
-    assert {format: flops for format, (flops, _) in found.items()} == wanted
+    result = flops_per_cycle(_host(instruction_sets=sets, family=family).cpu)
+    assert {format: flops for format, (flops, _) in result.items()} == wanted
 
 
 def test_a_machine_without_a_memory_figure_is_an_error() -> None:
@@ -393,9 +393,9 @@ def test_detecting_imports_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
-def test_torch_is_asked_only_on_request() -> None:
+def test_torch_is_imported_only_on_request() -> None:
     torch = pytest.importorskip("torch")
-    found = detect(with_torch=True, environ={}).torch
-    assert found is not None
-    assert found.version == torch.__version__
+    result = detect(with_torch=True, environ={}).torch
+    assert result is not None
+    assert result.version == torch.__version__
     assert detect(environ={}).torch is None

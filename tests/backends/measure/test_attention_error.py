@@ -1,4 +1,4 @@
-"""Errors of attention outputs, head by head, are those of the session's own cache and sight, and of nothing else."""
+"""Errors of attention outputs, head by head, are those of the session's own cache and visibility, and of nothing else."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ def errors_of(session: LoadedModel, stretches: torch.Tensor, **altered: LoadedMo
     return attention_errors(session, altered, stretches, lambda done, total: None)
 
 
-def test_every_head_of_every_layer_is_told_and_an_exact_cache_has_no_error(session: LoadedModel, stretches: torch.Tensor) -> None:
-    found = errors_of(session, stretches, same=session)["same"]
-    assert [(each.layer, each.head) for each in found] == [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
-    assert max(each.error for each in found) == 0
+def test_every_head_of_every_layer_is_reported_and_an_exact_cache_has_no_error(session: LoadedModel, stretches: torch.Tensor) -> None:
+    errors = errors_of(session, stretches, same=session)["same"]
+    assert [(error.layer, error.head) for error in errors] == [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
+    assert max(error.error for error in errors) == 0
 
 
 def test_errors_grow_as_formats_keep_fewer_bits(session: LoadedModel, stretches: torch.Tensor) -> None:
     formats = {name: with_settings(session, kv_format=name) for name in ("int8", "fp8", "int4")}
-    found = errors_of(session, stretches, **formats)
-    worst = [max(each.error for each in found[name]) for name in formats]
+    errors = errors_of(session, stretches, **formats)
+    worst = [max(error.error for error in errors[name]) for name in formats]
     assert 0 < worst[0] < worst[1] < worst[2] < 0.5, worst
 
 
 def test_a_window_as_long_as_the_text_costs_nothing_and_a_short_one_does(session: LoadedModel, stretches: torch.Tensor) -> None:
-    found = errors_of(session, stretches, short=with_settings(session, kv_window=8), whole=with_settings(session, kv_window=48))
-    assert max(each.error for each in found["whole"]) == 0
-    assert min(each.error for each in found["short"]) > 0.01
+    errors = errors_of(session, stretches, short=with_settings(session, kv_window=8), whole=with_settings(session, kv_window=48))
+    assert max(error.error for error in errors["whole"]) == 0
+    assert min(error.error for error in errors["short"]) > 0.01
 
 
 class FirstLayerReached(Exception):  # noqa: N818 - no error
@@ -90,23 +90,25 @@ def test_an_error_is_the_norm_of_the_difference_over_the_norm(session: LoadedMod
     from advisor.kernels.attention.paged_attention import reference
     from advisor.kernels.cache.kv_formats import dequantise, quantise
 
-    found = errors_of(session, stretches[:1], int8=with_settings(session, kv_format="int8"))["int8"][:HEADS]
-    (queries, keys, values, options), places = first_layer(session, stretches[0]), torch.arange(48)
+    errors = errors_of(session, stretches[:1], int8=with_settings(session, kv_format="int8"))["int8"][:HEADS]
+    (queries, keys, values, options), positions = first_layer(session, stretches[0]), torch.arange(48)
 
     def defined(keys: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        held, shown = (rows.transpose(0, 1).unsqueeze(0) for rows in (keys, values))
-        return reference(queries.double(), held, shown, torch.zeros(48, 1, dtype=torch.int64), places, scale=options.scale)
+        cached_keys, cached_values = (rows.transpose(0, 1).unsqueeze(0) for rows in (keys, values))
+        return reference(
+            queries.double(), cached_keys, cached_values, torch.zeros(48, 1, dtype=torch.int64), positions, scale=options.scale
+        )
 
     rounded = (dequantise(*quantise(rows, "int8"), "int8", torch.float32) for rows in (keys, values))
     exact = defined(keys, values)
     expected = (defined(*rounded) - exact).square().sum((0, 2)).sqrt() / exact.square().sum((0, 2)).sqrt()
-    assert [each.error for each in found] == pytest.approx(expected.tolist(), rel=1e-3)
+    assert [error.error for error in errors] == pytest.approx(expected.tolist(), rel=1e-3)
 
 
 def test_int4_keeps_what_fits_in_its_newest_page(session: LoadedModel, stretches: torch.Tensor) -> None:
     """In the contiguous layout a page is longer than the text."""
     contiguous = with_settings(session, kv_layout="contiguous", kv_format="int4")
-    found = errors_of(session, stretches, near=contiguous, far=with_settings(session, kv_format="int4"))
-    near, far = (max(each.error for each in found[name]) for name in ("near", "far"))
+    errors = errors_of(session, stretches, near=contiguous, far=with_settings(session, kv_format="int4"))
+    near, far = (max(error.error for error in errors[name]) for name in ("near", "far"))
     assert near < 1e-5 < far
-    assert all(isfinite(each.error) for each in found["far"])
+    assert all(isfinite(error.error) for error in errors["far"])

@@ -38,7 +38,7 @@ def run(hands: Hands, kinds: tuple[MeasurementKind[str], ...], at: float, monkey
     return events
 
 
-def test_time_is_shared_as_asked_and_all_along(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_time_is_shared_in_the_given_proportion_throughout(monkeypatch: pytest.MonkeyPatch) -> None:
     hands = Hands()
     slow, quick = kind(hands, "slow", 2.0, pieces=100, share=0.75), kind(hands, "quick", 0.5, pieces=100, share=0.25)
     run(hands, (slow, quick), 40.0, monkeypatch)

@@ -1,4 +1,4 @@
-"""The ladder measures rung by rung, keeps what it has, goes on where it stopped and refuses to mix runs."""
+"""The ladder measures rung by rung, keeps finished rungs, resumes where it stopped and refuses to mix runs."""
 
 import json
 import resource

@@ -44,8 +44,8 @@ def outcome(requests: Sequence[tuple[float, float, float]], tokens: int = 5, *, 
 
 
 def test_metrics_follow_the_definitions() -> None:
-    found = workload_metrics([outcome([(0.0, 0.1, 0.5), (0.0, 0.3, 1.0)])], [100.0, 300.0], seed=1)
-    values = {name: value.value for name, value in found.present().items()}
+    result = workload_metrics([outcome([(0.0, 0.1, 0.5), (0.0, 0.3, 1.0)])], [100.0, 300.0], seed=1)
+    values = {name: value.value for name, value in result.present().items()}
     assert values["ttft_ms_mean"] == pytest.approx(200)
     assert values["tpot_ms_mean"] == pytest.approx((0.4 + 0.7) / 4 / 2 * 1e3)
     assert values["throughput_tok_s"] == pytest.approx(10 / 1.0)
@@ -53,7 +53,7 @@ def test_metrics_follow_the_definitions() -> None:
     assert values["prefill_tok_s"] == pytest.approx(200)
     assert values["kv_cache_gib"] == 0.5
     assert "acceptance" not in values
-    assert {value.basis for value in found.present().values()} == {Basis.MEASURED}
+    assert {value.basis for value in result.present().values()} == {Basis.MEASURED}
 
 
 def test_ranges_hold_the_spread_over_repeats() -> None:
@@ -66,16 +66,16 @@ def test_ranges_hold_the_spread_over_repeats() -> None:
 
 
 def test_single_tokens_have_no_time_per_token() -> None:
-    found = workload_metrics([outcome([(0.0, 0.1, 0.1)], tokens=1)], [1.0, 1.0], seed=1)
-    assert found.tpot_ms_mean is None
-    assert found.decode_tok_s is None
+    result = workload_metrics([outcome([(0.0, 0.1, 0.1)], tokens=1)], [1.0, 1.0], seed=1)
+    assert result.tpot_ms_mean is None
+    assert result.decode_tok_s is None
 
 
 def test_acceptance_is_what_a_step_gains_by_the_positions_it_may_hold() -> None:
     """Five tokens, the first from the prompt and two accepted: two steps of two positions gained two tokens."""
-    found = workload_metrics([outcome([(0.0, 0.1, 0.5)], proposed=3, accepted=2)] * 2, [1.0, 1.0], seed=1, draft_tokens=2)
-    assert found.acceptance is not None
-    assert found.acceptance.value == 2 / (2 * 2)
+    result = workload_metrics([outcome([(0.0, 0.1, 0.5)], proposed=3, accepted=2)] * 2, [1.0, 1.0], seed=1, draft_tokens=2)
+    assert result.acceptance is not None
+    assert result.acceptance.value == 2 / (2 * 2)
 
 
 def test_prompts_repeat_with_their_seed_and_lie_in_the_text() -> None:
@@ -105,7 +105,7 @@ def test_arrivals_of_an_open_load_keep_their_rate() -> None:
 
 
 def test_a_trace_is_measured_with_its_own_lengths_and_times() -> None:
-    requests = tuple(Arrival(arrival_s=at, prompt_tokens=10 + place, output_tokens=3) for place, at in enumerate((0.0, 0.5, 2.0)))
+    requests = tuple(Arrival(arrival_s=at, prompt_tokens=10 + number, output_tokens=3) for number, at in enumerate((0.0, 0.5, 2.0)))
     workload = workload_of(1, 1, trace=Trace(name="three", requests=requests))
     assert request_lengths(workload, 2) == [(10, 3), (11, 3)]
     assert arrival_times(workload, 2, seed=1) == [0.0, 0.5]
@@ -115,10 +115,10 @@ def test_a_trace_is_measured_with_its_own_lengths_and_times() -> None:
 
 def test_end_to_end_is_from_submission_to_the_last_token() -> None:
     metrics = workload_metrics([outcome([(0.0, 1.0, 3.0), (1.0, 2.0, 9.0)])], [100.0], seed=1)
-    told = {name: value.value for name, value in metrics.present().items() if name.startswith(("e2e_", "ttft_"))}
-    assert told["e2e_ms_mean"] == told["e2e_ms_p50"] == 5500
-    assert told["e2e_ms_p50"] < told["e2e_ms_p95"] < told["e2e_ms_p99"] < 8000
-    assert told["ttft_ms_p99"] == 1000
+    milliseconds = {name: value.value for name, value in metrics.present().items() if name.startswith(("e2e_", "ttft_"))}
+    assert milliseconds["e2e_ms_mean"] == milliseconds["e2e_ms_p50"] == 5500
+    assert milliseconds["e2e_ms_p50"] < milliseconds["e2e_ms_p95"] < milliseconds["e2e_ms_p99"] < 8000
+    assert milliseconds["ttft_ms_p99"] == 1000
 
 
 def test_a_text_shorter_than_a_prompt_is_an_error_with_both_lengths() -> None:

@@ -72,7 +72,7 @@ def test_products_run_through_the_modules_that_a_model_would_run(stored: Stored)
     assert all(point.seconds > 0 for point in points)
 
 
-def test_quantised_weights_take_less_room() -> None:
+def test_quantised_weights_take_less_memory() -> None:
     import torch
 
     sizes = [stored_bytes(linear(512, 512, stored, torch.device("cpu"))) for stored in FORMATS]
@@ -115,9 +115,9 @@ def test_a_static_batch_gives_prefill_and_decode_steps() -> None:
     import torch
 
     shape = Shape(layers=1, hidden=64, intermediate=128, heads=4, kv_heads=2)
-    found = list(timed_steps(random_llama(shape, torch.device("cpu")), STACKS[1], TimedBatch(3, 20)))
-    assert [(part.phase, part.sequences, part.q_tokens) for part, _ in found] == [("prefill", 1, 20), ("decode", 3, 1)]
-    assert all(seconds > 0 for _, seconds in found)
+    steps_run = list(timed_steps(random_llama(shape, torch.device("cpu")), STACKS[1], TimedBatch(3, 20)))
+    assert [(part.phase, part.sequences, part.q_tokens) for part, _ in steps_run] == [("prefill", 1, 20), ("decode", 3, 1)]
+    assert all(seconds > 0 for _, seconds in steps_run)
 
 
 def test_a_model_that_is_made_where_a_profile_is_measured_can_be_served_again_and_again() -> None:
@@ -151,7 +151,7 @@ def test_bandwidth_and_launch_are_of_this_world(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-def test_a_machine_is_measured_and_told_along_the_way(tmp_path: Path) -> None:
+def test_a_machine_is_measured_with_progress_reports(tmp_path: Path) -> None:
     events: list[Event] = []
     result = run_job(ProfileJob(name="here", threads=1, budget_s=30.0), events.append, log_file=tmp_path / "child.log")
     profile = result.profile

@@ -32,8 +32,8 @@ def observed(noise: float = 0.0) -> list[ObservedStep]:
 
 def test_overheads_that_made_the_steps_are_found_again() -> None:
     fit = fit_overheads(observed())
-    found = (fit.overheads.step_s, fit.overheads.layer_s, fit.overheads.sequence_s, fit.overheads.element_s)
-    assert found == pytest.approx((STEP_S, LAYER_S, SEQUENCE_S, ELEMENT_S), rel=1e-6)
+    solution = (fit.overheads.step_s, fit.overheads.layer_s, fit.overheads.sequence_s, fit.overheads.element_s)
+    assert solution == pytest.approx((STEP_S, LAYER_S, SEQUENCE_S, ELEMENT_S), rel=1e-6)
     assert fit.residual_pct < 1e-6
 
 
@@ -53,7 +53,7 @@ def test_steps_cheaper_than_their_operators_give_zero_not_a_negative_overhead() 
 def test_the_least_squares_agree_with_a_grid_search() -> None:
     draw = np.random.default_rng(1)
     rows, wanted = draw.normal(size=(12, 2)), draw.normal(size=12)
-    found = non_negative_least_squares(rows, wanted)
+    solution = non_negative_least_squares(rows, wanted)
     grid = np.linspace(0, 2, 201)
     least = min(float(np.sum((rows @ np.array([a, b]) - wanted) ** 2)) for a in grid for b in grid)
-    assert float(np.sum((rows @ found - wanted) ** 2)) <= least + 1e-12
+    assert float(np.sum((rows @ solution - wanted) ** 2)) <= least + 1e-12

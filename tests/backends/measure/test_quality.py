@@ -68,13 +68,13 @@ def test_a_spoilt_model_is_far_from_the_baseline(
     spoilt = load_session(tiny_model_folder, max_tokens=32)
     with torch.no_grad():
         spoilt.model.model.layers[0].mlp.down_proj.weight.zero_()
-    found = measure_candidate(spoilt, tmp_path / "reference", quiet).present()
-    assert found["kl_divergence"].low > 0.01
-    assert found["top1_agreement"].high < 1.0
+    metrics = measure_candidate(spoilt, tmp_path / "reference", quiet).present()
+    assert metrics["kl_divergence"].low > 0.01
+    assert metrics["top1_agreement"].high < 1.0
     assert base.perplexity is not None
-    assert found["nll_difference"].value == pytest.approx(log(found["perplexity"].value / base.perplexity.value), abs=1e-4)
-    assert found["quality_loss_pct"].value == pytest.approx((exp(found["nll_difference"].value) - 1) * 100, rel=1e-6)
-    assert found["quality_loss_pct"].low < found["quality_loss_pct"].value < found["quality_loss_pct"].high
+    assert metrics["nll_difference"].value == pytest.approx(log(metrics["perplexity"].value / base.perplexity.value), abs=1e-4)
+    assert metrics["quality_loss_pct"].value == pytest.approx((exp(metrics["nll_difference"].value) - 1) * 100, rel=1e-6)
+    assert metrics["quality_loss_pct"].low < metrics["quality_loss_pct"].value < metrics["quality_loss_pct"].high
 
 
 def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
@@ -84,7 +84,7 @@ def test_a_lossy_cache_shows_in_the_scores_and_more_the_fewer_bits_it_keeps(
     paged = with_settings(session, kv_layout="paged", kv_block_tokens=8)
     formats = ("bf16", "int8", "fp8", "int4")
     sessions = [with_settings(paged, kv_format=kv_format) for kv_format in formats]
-    distances = [measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in sessions]
+    distances = [measure_candidate(altered, tmp_path / "reference", quiet).present()["kl_divergence"].value for altered in sessions]
     assert distances == sorted(distances), dict(zip(formats, distances, strict=True))
     assert distances[1] > 2 * distances[0], distances
     assert distances[3] < 0.5, distances
@@ -96,7 +96,9 @@ def test_a_window_within_the_newest_page_of_int4_is_scored_as_it_is(session: Loa
     contiguous, paged = (
         with_settings(session, kv_format="int4", kv_layout=layout, kv_block_tokens=8) for layout in ("contiguous", "paged")
     )
-    near, far = (measure_candidate(each, tmp_path / "reference", quiet).present()["kl_divergence"].value for each in (contiguous, paged))
+    near, far = (
+        measure_candidate(altered, tmp_path / "reference", quiet).present()["kl_divergence"].value for altered in (contiguous, paged)
+    )
     assert near < far / 5, (near, far)
 
 

@@ -9,14 +9,14 @@ from advisor.profiles.metrics import Basis
 
 
 def test_t_quantiles_agree_with_the_tables() -> None:
-    for degrees, known in ((1, 6.3138), (2, 2.9200), (3, 2.3534), (5, 2.0150), (10, 1.8125), (30, 1.6973)):
-        assert t_95(degrees) == pytest.approx(known, rel=0.03), degrees
+    for degrees, tabulated in ((1, 6.3138), (2, 2.9200), (3, 2.3534), (5, 2.0150), (10, 1.8125), (30, 1.6973)):
+        assert t_95(degrees) == pytest.approx(tabulated, rel=0.03), degrees
 
 
 def test_nine_of_ten_ranges_hold_the_true_mean() -> None:
     draw = random.Random(3)
-    held = sum(value.low <= 5.0 <= value.high for value in (mean_value([draw.gauss(5, 2) for _ in range(6)]) for _ in range(2000)))
-    assert 0.87 < held / 2000 < 0.93, held
+    covered = sum(value.low <= 5.0 <= value.high for value in (mean_value([draw.gauss(5, 2) for _ in range(6)]) for _ in range(2000)))
+    assert 0.87 < covered / 2000 < 0.93, covered
 
 
 def test_a_range_is_cut_to_what_is_possible_but_holds_the_value() -> None:

@@ -94,7 +94,7 @@ def test_swapping_keeps_head_embedding_norms_and_counts_the_rest() -> None:
 
 
 @pytest.mark.parametrize(("form", "group"), [("int8", None), ("int4", 32)])
-def test_a_head_of_its_own_is_stored_so_too_when_asked(form: str, group: int | None) -> None:
+def test_an_untied_head_is_quantised_where_the_option_says_so(form: str, group: int | None) -> None:
     import torch
 
     from advisor.backends.model.quantised_linear import QuantisedLinear, quantise_linears, weight_bytes
@@ -123,7 +123,7 @@ def test_a_head_that_is_the_embedding_stays() -> None:
     assert type(model.get_submodule("lm_head")) is nn.Linear
 
 
-def test_kept_names_are_whole_or_last_parts() -> None:
+def test_skipped_names_are_whole_or_last_parts() -> None:
     from torch import nn
 
     from advisor.backends.model.quantised_linear import Int4Linear, quantise_linears
@@ -206,9 +206,9 @@ def test_memory_is_what_the_format_table_says(form: str, group: int | None) -> N
 def test_tied_embeddings_count_once() -> None:
     from advisor.backends.model.quantised_linear import weight_bytes
 
-    held = weight_bytes(llama(tied=True))
-    assert held["embedding"] == 512 * 128 * 2
-    assert held["head"] == 0
+    sizes = weight_bytes(llama(tied=True))
+    assert sizes["embedding"] == 512 * 128 * 2
+    assert sizes["head"] == 0
 
 
 def test_bytes_of_a_view_are_those_of_the_memory_behind_it() -> None:
@@ -302,9 +302,9 @@ def test_the_bare_operator_is_the_module_bit_for_bit(form: str, group: int | Non
     quantise_linears(holder, form, group)
     module = holder[0]
     assert isinstance(module, QuantisedLinear)
-    found = module.raw_product()
-    assert found is not None
-    most, run = found
+    product = module.raw_product()
+    assert product is not None
+    most, run = product
     for rows in (1, 3, most):
         x = torch.randn(rows, 256).to(torch.bfloat16)
         assert torch.equal(run(x), module(x))

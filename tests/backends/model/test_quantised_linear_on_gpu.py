@@ -85,9 +85,9 @@ def test_joined_layers_share_memory_and_numbers(form: str, group: int | None) ->
     parts: list[nn.Module] = [layer(form, group, 256, n) for n in (64, 33, 1)]
     x = torch.randn(2, 256).to(torch.bfloat16)
     expected = torch.cat([part(x) for part in parts], dim=-1)
-    held = sum(buffer.nbytes for part in parts for buffer in part.buffers())
+    separate_bytes = sum(buffer.nbytes for part in parts for buffer in part.buffers())
     whole = fused_linear(parts)
-    assert sum(buffer.nbytes for buffer in whole.buffers()) == held
+    assert sum(buffer.nbytes for buffer in whole.buffers()) == separate_bytes
     torch.testing.assert_close(whole(x), expected, rtol=2**-6, atol=2e-2)
     torch.testing.assert_close(torch.cat([part(x) for part in parts], dim=-1), expected, rtol=2**-6, atol=2e-2)
 

@@ -99,7 +99,7 @@ def generate() -> Callable[[Any, Sequence[GenerationRequest]], Tokens]:
 
 @pytest.fixture(scope="session")
 def text() -> Callable[..., tuple[int, ...]]:
-    """So many random tokens of the tiny vocabulary."""
+    """Random tokens of the tiny vocabulary."""
 
     def draw(length: int, seed: int = 0) -> tuple[int, ...]:
         tokens = random.Random(seed)
@@ -124,12 +124,12 @@ def cached_logits() -> Callable[..., tuple[torch.Tensor, int]]:
             if pattern is not None:
                 ready.runner.visibility = replace(ready.runner.visibility, pattern=pattern)
             pool = ready.runner.pool
-            held = pool.open()
+            sequence = pool.open()
             for start, end in passes:
-                pool.evict(held)
-                assert pool.allocate(held, end)
+                pool.evict(sequence)
+                assert pool.allocate(sequence, end)
                 grouped = 1 if end == start + 1 and start else 0
-                rows.append(ready.runner.run([SequenceInput(held, tokens[start:end])], range(end - start), grouped).clone())
+                rows.append(ready.runner.run([SequenceInput(sequence, tokens[start:end])], range(end - start), grouped).clone())
             return torch.cat(rows), pool.peak_blocks
 
     return run
@@ -152,10 +152,10 @@ def passes_of() -> Callable[[int, Sequence[int]], list[tuple[int, int]]]:
     """Cut a text into passes of these sizes, the rest one token each."""
 
     def cut(length: int, sizes: Sequence[int]) -> list[tuple[int, int]]:
-        found, start = [], 0
+        spans, start = [], 0
         for size in sizes:
-            found.append((start, start + size))
+            spans.append((start, start + size))
             start += size
-        return [*found, *((place, place + 1) for place in range(start, length))]
+        return [*spans, *((position, position + 1) for position in range(start, length))]
 
     return cut

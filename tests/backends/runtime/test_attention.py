@@ -28,20 +28,20 @@ def filled_pool(
 
     longest = max(length + new for length, new in zip(lengths, news, strict=True))
     needed = sum(-(-(length + new) // block) for length, new in zip(lengths, news, strict=True))
-    room = CacheConfig(blocks=needed + 3, block_tokens=block, sequences=len(lengths), max_tokens=longest, kv_format=kv_format)
-    pool = Pool((heads,), room, dtype, torch.device("cpu"))
+    config = CacheConfig(blocks=needed + 3, block_tokens=block, sequences=len(lengths), max_tokens=longest, kv_format=kv_format)
+    pool = Pool((heads,), config, dtype, torch.device("cpu"))
     random.Random(0).shuffle(pool._free)
-    helds = []
+    sequences = []
     for length, new in zip(lengths, news, strict=True):
-        held = pool.open()
-        assert pool.allocate(held, length + new)
+        sequence = pool.open()
+        assert pool.allocate(sequence, length + new)
         if length:
-            at = AttentionStep(pool, [SequenceInput(held, [0] * length)], 0, "eager")._writing(heads.kv_heads)
+            at = AttentionStep(pool, [SequenceInput(sequence, [0] * length)], 0, "eager")._writing(heads.kv_heads)
             shape = (length, heads.kv_heads)
             pool.write(0, torch.randn(*shape, heads.key_width).to(dtype), torch.randn(*shape, heads.value_width).to(dtype), at)
-        held.tokens = length
-        helds.append(held)
-    return pool, helds
+        sequence.tokens = length
+        sequences.append(sequence)
+    return pool, sequences
 
 
 def stored(pool: Pool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,18 +74,20 @@ def test_a_mixed_step_agrees_with_the_definition(
 
     torch.manual_seed(0)
     lengths, news, grouped = [7, 1, 30, 12, 0, 9], [1, 1, 4, 2, 13, 6], 4
-    pool, helds = filled_pool(lengths, news, block, KvShape(kv_heads, key_width, value_width), "bf16", torch.float32)
-    step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], grouped, implementation)
+    pool, sequences = filled_pool(lengths, news, block, KvShape(kv_heads, key_width, value_width), "bf16", torch.float32)
+    step = AttentionStep(
+        pool, [SequenceInput(sequence, [0] * new) for sequence, new in zip(sequences, news, strict=True)], grouped, implementation
+    )
     total = sum(news)
     query, key = torch.randn(1, q_heads, total, key_width), torch.randn(1, kv_heads, total, key_width)
     value = torch.randn(1, kv_heads, total, value_width)
     out = step.attend(0, query, key, value, Options(scale=0.3, window=window))[0]
 
     owner = [index for index, new in enumerate(news) for _ in range(new)]
-    positions = torch.tensor([lengths[index] + place for index, new in enumerate(news) for place in range(new)])
+    positions = torch.tensor([lengths[index] + position for index, new in enumerate(news) for position in range(new)])
     keys, values = stored(pool)
     exact = reference(
-        query[0].transpose(0, 1), keys, values, pool.tables[[helds[i].row for i in owner]], positions, scale=0.3, window=window
+        query[0].transpose(0, 1), keys, values, pool.tables[[sequences[i].row for i in owner]], positions, scale=0.3, window=window
     )
     torch.testing.assert_close(out, exact, atol=2e-6, rtol=1e-5)
 
@@ -104,11 +106,13 @@ def test_soft_caps_and_sinks_agree_with_the_definition(option: str, implementati
     extras: dict[str, Any] = {"softcap": {"softcap": 2.0}, "sinks": {"sinks": torch.tensor([0.3, -1.0, 2.0, 0.0])}, "neither": {}}
     options = Options(0.5, **extras[option])
     lengths, news = [5, 9, 0], [1, 3, 6]
-    pool, helds = filled_pool(lengths, news, 4, KvShape(2, 8, 8), "bf16", torch.float32)
-    step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
+    pool, sequences = filled_pool(lengths, news, 4, KvShape(2, 8, 8), "bf16", torch.float32)
+    step = AttentionStep(
+        pool, [SequenceInput(sequence, [0] * new) for sequence, new in zip(sequences, news, strict=True)], 2, implementation
+    )
     query, key, value = torch.randn(1, 4, 10, 8), torch.randn(1, 2, 10, 8), torch.randn(1, 2, 10, 8)
     out = step.attend(0, query, key, value, options)[0]
-    rows = [helds[0].row, *[helds[1].row] * 3, *[helds[2].row] * 6]
+    rows = [sequences[0].row, *[sequences[1].row] * 3, *[sequences[2].row] * 6]
     positions = torch.tensor([5, 9, 10, 11, *range(6)])
     exact = reference(
         query[0].transpose(0, 1), *stored(pool), pool.tables[rows], positions, scale=0.5, softcap=options.softcap, sinks=options.sinks
@@ -132,13 +136,15 @@ def test_unwritten_rows_of_the_pool_do_not_reach_the_output(implementation: str,
     results = []
     for left_behind in (0.0, 1e4):
         torch.manual_seed(2)
-        pool, helds = filled_pool(lengths, news, block, KvShape(2, 8, 8), "bf16", torch.float32)
-        step = AttentionStep(pool, [SequenceInput(held, [0] * new) for held, new in zip(helds, news, strict=True)], 2, implementation)
-        for held, length, new in zip(helds, lengths, news, strict=True):
-            for place in range(length + new, len(held.blocks) * block):
+        pool, sequences = filled_pool(lengths, news, block, KvShape(2, 8, 8), "bf16", torch.float32)
+        step = AttentionStep(
+            pool, [SequenceInput(sequence, [0] * new) for sequence, new in zip(sequences, news, strict=True)], 2, implementation
+        )
+        for sequence, length, new in zip(sequences, lengths, news, strict=True):
+            for position in range(length + new, len(sequence.blocks) * block):
                 for store in (pool.keys[0], pool.values[0]):
                     assert isinstance(store, ModelFormat)
-                    store.data[held.blocks[place // block], :, place % block] = left_behind
+                    store.data[sequence.blocks[position // block], :, position % block] = left_behind
         tensors = torch.randn(1, 4, 7, 8), torch.randn(1, 2, 7, 8), torch.randn(1, 2, 7, 8)
         results.append(step.attend(0, *tensors, Options(0.4)))
     torch.testing.assert_close(results[0], results[1], atol=0, rtol=0)

@@ -90,9 +90,9 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
         way = prepared(model, undo)
         assert way.fallback_reason is None
         ours = _ProbeRun().run(way.forward, model)
-    ids, places = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0), (torch.arange(8) * 8).unsqueeze(0)
+    ids, position_ids = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0), (torch.arange(8) * 8).unsqueeze(0)
     with torch.inference_mode():
-        own = model(input_ids=ids, position_ids=places, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+        own = model(input_ids=ids, position_ids=position_ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
     error = float((ours.float() - own.float()).norm() / own.float().norm())
     assert error < (1e-5 if weights == "fp32" else 0.02), error
 
@@ -141,9 +141,9 @@ def test_joined_weights_share_one_memory_and_later_joins_move_nothing() -> None:
         wanted = torch.cat([linear(x) for linear in linears], -1)
         assert torch.allclose(product(linears, frozenset(), undo)(x), wanted, atol=1e-6)
         assert len({linear.weight.untyped_storage().data_ptr() for linear in linears}) == 1
-        places = [linear.weight.data_ptr() for linear in linears]
+        addresses = [linear.weight.data_ptr() for linear in linears]
         product(linears, frozenset(), undo)
-        assert [linear.weight.data_ptr() for linear in linears] == places
+        assert [linear.weight.data_ptr() for linear in linears] == addresses
 
 
 def test_tied_weights_are_left_where_they_are() -> None:
@@ -153,10 +153,10 @@ def test_tied_weights_are_left_where_they_are() -> None:
     from advisor.backends.runtime.model.linears import product
 
     linear = nn.Linear(8, 4, bias=False, dtype=torch.bfloat16)
-    place = linear.weight.data_ptr()
+    address = linear.weight.data_ptr()
     with ExitStack() as undo:
         product([linear], frozenset({id(linear.weight)}), undo)
-        assert linear.weight.data_ptr() == place
+        assert linear.weight.data_ptr() == address
         assert linear.weight.numel() == 32
 
 

@@ -26,7 +26,7 @@ def generation_requests(shapes: Sequence[tuple[tuple[int, ...], int]] = REQUESTS
 
 def most_in_flight(outcome: ServingResult) -> int:
     samples = [done.sample for done in outcome.finished]
-    return max(sum(other.submitted_s <= one.submitted_s < other.last_token_s for other in samples) for one in samples)
+    return max(sum(other.submitted_s <= sample.submitted_s < other.last_token_s for other in samples) for sample in samples)
 
 
 def test_times_are_ordered_and_token_counts_add_up(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
@@ -43,7 +43,7 @@ def test_times_are_ordered_and_token_counts_add_up(llama: Any, open_session: Cal
     assert outcome.kv_bytes == 2 * 80 * 2 * 2 * 2 * 16 * 4
 
 
-def test_a_closed_loop_keeps_so_many_in_flight(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+def test_a_closed_loop_keeps_its_concurrency_in_flight(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     from advisor.backends.runtime.engine import serve
 
     session = open_session(llama, batching="continuous")
@@ -70,13 +70,13 @@ def test_waiting_for_a_slot_counts_as_time_to_first_token(llama: Any, open_sessi
     assert second.first_token_s > first.last_token_s, "the only slot is taken until the first is done"
 
 
-def test_progress_is_told_after_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+def test_progress_is_reported_after_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     from advisor.backends.runtime.engine import serve
 
-    told: list[SequenceProgress] = []
-    outcome = serve(open_session(llama), generation_requests(), concurrency=None, on_step=told.append)
-    assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
-    assert (told[-1].finished, told[-1].running, told[-1].waiting) == (4, 0, 0)
+    reports: list[SequenceProgress] = []
+    outcome = serve(open_session(llama), generation_requests(), concurrency=None, on_step=reports.append)
+    assert [progress.step for progress in reports] == list(range(1, outcome.steps + 1))
+    assert (reports[-1].finished, reports[-1].running, reports[-1].waiting) == (4, 0, 0)
 
     def cancel(progress: SequenceProgress) -> None:
         if progress.step == 2:

@@ -157,8 +157,8 @@ def test_drawn_tokens_are_those_of_the_plain_path(llama: Any, open_session: Call
     )
 
 
-def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
-    """Three sequences decode in four lanes; what the cache holds elsewhere stays as it was, poison included."""
+def test_padding_entries_write_nothing_and_read_nothing(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+    """Three sequences decode as a batch of four entries; what the cache holds elsewhere stays as it was, poison included."""
     import torch
 
     from advisor.backends.runtime.cache.store import ModelFormat
@@ -167,19 +167,19 @@ def test_padding_lanes_write_nothing_and_read_nothing(llama: Any, open_session: 
 
     session = open_session(llama, max_tokens=32, max_sequences=4, **PAGED)
     with prepared_session(session, kernel_path()) as ready, torch.inference_mode():
-        pool, lanes = ready.runner.pool, DecodeBatch(4, torch.device("cpu"))
+        pool, batch = ready.runner.pool, DecodeBatch(4, torch.device("cpu"))
         memories = [store.data for store in (*pool.keys, *pool.values) if isinstance(store, ModelFormat)]
         assert len(memories) == 4
         for memory in memories:
             memory.fill_(float("nan"))
-        held = [pool.open() for _ in range(3)]
-        for each in held:
-            pool.allocate(each, 2)
-        placed = [DecodeEntry(number=i, row=each.row, position=0, stored=0, token=5 + i) for i, each in enumerate(held)]
-        lanes.set_entries(placed, 4, None)
-        logits = ready.runner.forward(ready.runner.decoding(lanes, 4, held), lanes.ids, lanes.positions, None)
+        sequences = [pool.open() for _ in range(3)]
+        for sequence in sequences:
+            pool.allocate(sequence, 2)
+        placed = [DecodeEntry(number=i, row=sequence.row, position=0, stored=0, token=5 + i) for i, sequence in enumerate(sequences)]
+        batch.set_entries(placed, 4, None)
+        logits = ready.runner.forward(ready.runner.decoding(batch, 4, sequences), batch.ids, batch.positions, None)
         assert not logits[:3].isnan().any()
         written = torch.zeros(pool.config.blocks, pool.config.block_tokens, dtype=torch.bool)
-        written[[each.blocks[0] for each in held], 0] = True
+        written[[sequence.blocks[0] for sequence in sequences], 0] = True
         for memory in memories:
             assert torch.equal(~memory.isnan().any(-1).any(1), written)

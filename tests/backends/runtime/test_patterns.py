@@ -64,11 +64,11 @@ def test_a_pattern_of_blocks_is_the_model_under_its_mask(
 
     from advisor.kernels.attention.block_pattern import BlockPattern
 
-    tokens, places, pattern = text(80), torch.arange(80), BlockPattern(**PATTERNS[name])
+    tokens, positions, pattern = text(80), torch.arange(80), BlockPattern(**PATTERNS[name])
     session = open_session(llama, attention=attention, kv_layout=layout, kv_block_tokens=BLOCK, max_sequences=1, max_tokens=96)
-    found, _ = cached_logits(session, tokens, passes_of(80, sizes), pattern)
-    seen = pattern.allows(places[:, None], places[None])
-    torch.testing.assert_close(found, under_mask(llama, tokens, seen), atol=2e-4, rtol=2e-4)
+    actual, _ = cached_logits(session, tokens, passes_of(80, sizes), pattern)
+    seen = pattern.allows(positions[:, None], positions[None])
+    torch.testing.assert_close(actual, under_mask(llama, tokens, seen), atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -89,13 +89,13 @@ def test_a_sliding_window_is_the_model_under_its_mask_and_holds_no_more_than_it_
     import torch
 
     longer = {"head_dim": 16, "sliding_window": 200, "query_pre_attn_scalar": 16} if architecture == "gemma2" else {}
-    model, tokens, places, passes = build_model(architecture, **longer), text(80), torch.arange(80), passes_of(80, sizes)
+    model, tokens, positions, passes = build_model(architecture, **longer), text(80), torch.arange(80), passes_of(80, sizes)
     session = open_session(
         model, attention=attention, attention_window=11, kv_layout=layout, kv_block_tokens=BLOCK, max_sequences=1, max_tokens=96
     )
-    found, peak = cached_logits(session, tokens, passes)
-    seen = (places[None] <= places[:, None]) & (places[None] > places[:, None] - 11)
-    torch.testing.assert_close(found, under_mask(model, tokens, seen), atol=2e-4, rtol=2e-4)
+    actual, peak = cached_logits(session, tokens, passes)
+    seen = (positions[None] <= positions[:, None]) & (positions[None] > positions[:, None] - 11)
+    torch.testing.assert_close(actual, under_mask(model, tokens, seen), atol=2e-4, rtol=2e-4)
     if layout == "paged":
         assert peak <= max(CacheRetention(11).blocks(end, BLOCK, new=end - start) for start, end in passes)
 
@@ -108,11 +108,11 @@ def test_sequences_of_a_batch_see_each_its_own_part(
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
     jobs = [GenerationRequest(text(length, length), 20) for length in (3, 47, 18, 60)]
-    known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_format": kv_format, "attention": "sdpa", **settings}
-    alone = [serve(open_session(llama, **known), [job], concurrency=None).finished[0].tokens for job in jobs]
-    together = serve(open_session(llama, **known, batching="continuous"), jobs, concurrency=None)
+    cache_settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_format": kv_format, "attention": "sdpa", **settings}
+    alone = [serve(open_session(llama, **cache_settings), [job], concurrency=None).finished[0].tokens for job in jobs]
+    together = serve(open_session(llama, **cache_settings, batching="continuous"), jobs, concurrency=None)
     assert [done.tokens for done in together.finished] == alone
-    drafted = serve(open_session(llama, **known, decoding="prompt-lookup", draft_tokens=2), jobs, concurrency=None)
+    drafted = serve(open_session(llama, **cache_settings, decoding="prompt-lookup", draft_tokens=2), jobs, concurrency=None)
     assert kv_format == "int4" or [done.tokens for done in drafted.finished] == alone
 
 
@@ -127,8 +127,8 @@ def test_seeing_the_whole_text_changes_no_token(
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
     jobs = [GenerationRequest(text(length, length), 12) for length in (5, 40, 63)]
-    known = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "attention": "sdpa", "batching": "continuous", "token_budget": 30}
-    assert [done.tokens for done in serve(open_session(llama, **known, **settings), jobs, concurrency=None).finished] == generate(
+    cache_settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "attention": "sdpa", "batching": "continuous", "token_budget": 30}
+    assert [done.tokens for done in serve(open_session(llama, **cache_settings, **settings), jobs, concurrency=None).finished] == generate(
         llama, jobs
     )
 

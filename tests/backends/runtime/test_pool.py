@@ -17,39 +17,39 @@ def new_pool(blocks: int = 6, block_tokens: int = 4, sequences: int = 3, max_tok
 
     from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 
-    room = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=sequences, max_tokens=max_tokens)
-    return Pool((KvShape(2, 4, 4),), room, torch.float32, torch.device("cpu"))
+    config = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=sequences, max_tokens=max_tokens)
+    return Pool((KvShape(2, 4, 4),), config, torch.float32, torch.device("cpu"))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), blocks=st.integers(1, 12), size=st.integers(1, 7))
-def test_no_block_is_ever_held_twice_or_lost(seed: int, blocks: int, size: int) -> None:
+def test_no_block_is_ever_allocated_twice_or_lost(seed: int, blocks: int, size: int) -> None:
     from advisor.backends.runtime.cache.pool import SequenceBlocks
 
-    draw, pool, helds = random.Random(seed), new_pool(blocks, size, 4, blocks * size), list[SequenceBlocks]()
+    draw, pool, opened = random.Random(seed), new_pool(blocks, size, 4, blocks * size), list[SequenceBlocks]()
     for _ in range(40):
         action = draw.choice(("open", "grow", "shrink", "close"))
-        if action == "open" and len(helds) < 4:
-            helds.append(pool.open())
-        elif helds and action == "grow":
-            held, wanted = draw.choice(helds), draw.randint(0, blocks * size)
-            before = list(held.blocks)
-            if pool.allocate(held, wanted):
-                assert len(held.blocks) == max(len(before), pool.blocks_for(wanted))
-                held.tokens = max(held.tokens, wanted)
+        if action == "open" and len(opened) < 4:
+            opened.append(pool.open())
+        elif opened and action == "grow":
+            sequence, wanted = draw.choice(opened), draw.randint(0, blocks * size)
+            before = list(sequence.blocks)
+            if pool.allocate(sequence, wanted):
+                assert len(sequence.blocks) == max(len(before), pool.blocks_for(wanted))
+                sequence.tokens = max(sequence.tokens, wanted)
             else:
-                assert held.blocks == before
-        elif helds and action == "shrink":
-            held = draw.choice(helds)
-            pool.truncate(held, draw.randint(0, held.tokens))
-        elif helds and action == "close":
-            pool.free(helds.pop(draw.randrange(len(helds))))
-        held_blocks = [block for held in helds for block in held.blocks]
-        assert len(held_blocks) == len(set(held_blocks))
-        assert len(held_blocks) + pool.free_blocks == blocks
-        assert len({held.row for held in helds}) == len(helds)
-        for held in helds:
-            assert pool.tables[held.row, : len(held.blocks)].tolist() == held.blocks
+                assert sequence.blocks == before
+        elif opened and action == "shrink":
+            sequence = draw.choice(opened)
+            pool.truncate(sequence, draw.randint(0, sequence.tokens))
+        elif opened and action == "close":
+            pool.free(opened.pop(draw.randrange(len(opened))))
+        allocated = [block for sequence in opened for block in sequence.blocks]
+        assert len(allocated) == len(set(allocated))
+        assert len(allocated) + pool.free_blocks == blocks
+        assert len({sequence.row for sequence in opened}) == len(opened)
+        for sequence in opened:
+            assert pool.tables[sequence.row, : len(sequence.blocks)].tolist() == sequence.blocks
 
 
 def test_growing_beyond_the_pool_takes_nothing() -> None:
@@ -61,7 +61,7 @@ def test_growing_beyond_the_pool_takes_nothing() -> None:
     assert pool.free_blocks == 1
 
 
-def test_the_peak_counts_blocks_held_at_once() -> None:
+def test_the_peak_counts_blocks_allocated_at_once() -> None:
     pool = new_pool(blocks=6)
     first, second = pool.open(), pool.open()
     pool.allocate(first, 8)

@@ -43,18 +43,18 @@ def new_pool(blocks: int, sequences: int = 4) -> Pool:
 
     from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
 
-    room = CacheConfig(blocks=blocks, block_tokens=SIZE, sequences=sequences, max_tokens=64, prefix_reuse=True)
-    return Pool((KvShape(1, 2, 2),), room, torch.float32, torch.device("cpu"))
+    config = CacheConfig(blocks=blocks, block_tokens=SIZE, sequences=sequences, max_tokens=64, prefix_reuse=True)
+    return Pool((KvShape(1, 2, 2),), config, torch.float32, torch.device("cpu"))
 
 
 def filled(pool: Pool, tokens: Sequence[int]) -> SequenceBlocks:
     """A sequence whose tokens but the last are cached and known."""
-    held = pool.open()
-    pool.match_prefix(held, tokens)
-    assert pool.allocate(held, len(tokens))
-    held.tokens = len(tokens) - 1
-    pool.insert_prefix(held, tokens)
-    return held
+    sequence = pool.open()
+    pool.match_prefix(sequence, tokens)
+    assert pool.allocate(sequence, len(tokens))
+    sequence.tokens = len(tokens) - 1
+    pool.insert_prefix(sequence, tokens)
+    return sequence
 
 
 def test_a_block_is_known_by_its_tokens_and_by_what_stands_before_them() -> None:
@@ -108,30 +108,32 @@ def test_a_block_in_use_is_never_given_up() -> None:
 @settings(max_examples=80, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 10**6), blocks=st.integers(4, 14))
 def test_no_block_is_lost_or_written_by_two_whatever_is_opened_and_closed(seed: int, blocks: int) -> None:
-    """Texts of two letters begin alike often. A block's text is what was written into it: nobody may find another."""
+    """Texts of two letters begin alike often. A block's text is what was written into it: no lookup may return another."""
     draw, pool = random.Random(seed), new_pool(blocks)
     alive: list[tuple[SequenceBlocks, list[int]]] = []
     written: dict[int, tuple[int, ...]] = {}
     for _ in range(50):
         if len(alive) < 4 and draw.random() < 0.6:
             text = [draw.randrange(2) for _ in range(draw.randint(1, 4 * SIZE))]
-            held = pool.open()
-            pool.match_prefix(held, text)
-            for place, block in enumerate(held.blocks):
-                assert written[block] == tuple(text[: (place + 1) * SIZE])
-            if not pool.allocate(held, len(text)):
-                pool.free(held)
+            sequence = pool.open()
+            pool.match_prefix(sequence, text)
+            for index, block in enumerate(sequence.blocks):
+                assert written[block] == tuple(text[: (index + 1) * SIZE])
+            if not pool.allocate(sequence, len(text)):
+                pool.free(sequence)
                 continue
-            for place in range(held.tokens // SIZE, len(held.blocks)):
-                written[held.blocks[place]] = tuple(text[: (place + 1) * SIZE])
-            held.tokens = len(text) - 1
-            pool.insert_prefix(held, text)
-            alive.append((held, text))
+            for index in range(sequence.tokens // SIZE, len(sequence.blocks)):
+                written[sequence.blocks[index]] = tuple(text[: (index + 1) * SIZE])
+            sequence.tokens = len(text) - 1
+            pool.insert_prefix(sequence, text)
+            alive.append((sequence, text))
         elif alive:
             pool.free(alive.pop(draw.randrange(len(alive)))[0])
-        for held, text in alive:
-            assert [written[block] for block in held.blocks] == [tuple(text[: (place + 1) * SIZE]) for place in range(len(held.blocks))]
-        distinct = {block for held, _ in alive for block in held.blocks}
+        for sequence, text in alive:
+            assert [written[block] for block in sequence.blocks] == [
+                tuple(text[: (index + 1) * SIZE]) for index in range(len(sequence.blocks))
+            ]
+        distinct = {block for sequence, _ in alive for block in sequence.blocks}
         assert len(distinct) + pool.free_blocks == blocks
 
 
@@ -193,7 +195,7 @@ def test_reuse_gives_the_tokens_that_computing_gives(
 
     jobs = sharing_jobs(seed, 5, prefix=prefix, outputs=8)
     longest = max(len(job.prompt) + job.output_tokens for job in jobs)
-    known: dict[str, Any] = {
+    options: dict[str, Any] = {
         "max_tokens": longest,
         "kv_layout": "paged",
         "kv_block_tokens": block,
@@ -204,7 +206,7 @@ def test_reuse_gives_the_tokens_that_computing_gives(
         "decoding": decoding,
         "draft_tokens": 3 if decoding == "prompt-lookup" else 0,
     }
-    plain, reused = (serve(open_session(llama, kv_prefix_reuse=wanted, **known), jobs, concurrency=2) for wanted in (False, True))
+    plain, reused = (serve(open_session(llama, kv_prefix_reuse=wanted, **options), jobs, concurrency=2) for wanted in (False, True))
     assert [done.tokens for done in reused.finished] == [done.tokens for done in plain.finished]
     assert plain.reused_tokens == 0
 
@@ -216,7 +218,7 @@ def test_blocks_of_a_rounded_cache_are_shared_too(kv_format: str, llama: Any, op
 
     jobs = sharing_jobs(5, 6)
     settings = {"kv_layout": "paged", "kv_block_tokens": 4, "kv_prefix_reuse": True, "batching": "continuous", "token_budget": 12}
-    exact, rounded = (serve(open_session(llama, kv_format=kept, **settings), jobs, concurrency=2) for kept in ("bf16", kv_format))
+    exact, rounded = (serve(open_session(llama, kv_format=format, **settings), jobs, concurrency=2) for format in ("bf16", kv_format))
     assert rounded.reused_tokens == exact.reused_tokens > 0
     assert [len(done.tokens) for done in rounded.finished] == [job.output_tokens for job in jobs]
     first = [ours.tokens[0] == theirs.tokens[0] for ours, theirs in zip(rounded.finished, exact.finished, strict=True)]
@@ -259,4 +261,4 @@ def test_what_is_found_is_what_was_predicted(batching: str, concurrency: int, ll
         shared_tokens=20, block_tokens=4,
     )  # fmt: skip
     done = Scheduler(StepPricer(stack, machine), rules).serve([(24, 5)] * 9, in_flight=concurrency)
-    assert outcome.reused_tokens == sum(one.reused for one in done)
+    assert outcome.reused_tokens == sum(request.reused for request in done)

@@ -40,7 +40,7 @@ def program(forward: Any, *, padded: bool) -> DecodeProgram:
     from advisor.backends.runtime.device.decode_batch import DecodeBatch
     from advisor.backends.runtime.sampler import GREEDY, Sampler
 
-    def nothing(lanes: DecodeBatch, count: int, held: Sequence[SequenceBlocks]) -> Any:
+    def nothing(batch: DecodeBatch, count: int, sequences: Sequence[SequenceBlocks]) -> Any:
         return None
 
     return DecodeProgram(forward, nothing, Sampler(GREEDY), DecodeBatch(8, torch.device("cpu")), padded=padded)
@@ -65,16 +65,19 @@ def test_buckets_hold_every_batch_with_little_padding() -> None:
 def test_tokens_feed_themselves_back_without_the_host() -> None:
     model = Counting()
     run = program(model, padded=True)
-    fed, places = [7, 9, 11], [3, 0, 20]
-    run.set_batch([placed(i, places[i], fed[i]) for i in range(3)], None)
+    fed, positions = [7, 9, 11], [3, 0, 20]
+    run.set_batch([placed(i, positions[i], fed[i]) for i in range(3)], None)
     tokens, captured = run.run(())
     for _ in range(4):
-        fed, places = [(token + place) % 50 for token, place in zip(fed, places, strict=True)], [place + 1 for place in places]
+        fed, positions = (
+            [(token + position) % 50 for token, position in zip(fed, positions, strict=True)],
+            [position + 1 for position in positions],
+        )
         assert tokens.tolist() == fed
         assert not captured
-        run.set_batch([placed(i, places[i], None, i) for i in range(3)], tokens)
+        run.set_batch([placed(i, positions[i], None, i) for i in range(3)], tokens)
         tokens, _ = run.run(())
-    assert set(model.rows) == {4}, "three sequences decode in four lanes"
+    assert set(model.rows) == {4}, "three sequences decode as a batch of four entries"
 
 
 def test_batches_are_padded_only_where_graphs_need_it() -> None:

@@ -88,11 +88,11 @@ def test_a_draw_depends_on_seed_sequence_and_place_alone() -> None:
     from advisor.backends.runtime.sampler import Sampler, Sampling
 
     sampler, logits = Sampler(Sampling(temperature=1.3, top_p=0.9, seed=5)), torch.randn(40, 30)
-    sequences, places = torch.arange(40) // 4, torch.arange(40) % 4
+    sequences, positions = torch.arange(40) // 4, torch.arange(40) % 4
     order = torch.randperm(40)
-    together = sampler.choose(logits, sequences, places)
-    assert torch.equal(sampler.choose(logits[order], sequences[order], places[order]), together[order])
-    assert torch.equal(sampler.choose(logits[7:8], sequences[7:8], places[7:8]), together[7:8])
+    together = sampler.choose(logits, sequences, positions)
+    assert torch.equal(sampler.choose(logits[order], sequences[order], positions[order]), together[order])
+    assert torch.equal(sampler.choose(logits[7:8], sequences[7:8], positions[7:8]), together[7:8])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31, 2**63 - 1, -5])
@@ -101,8 +101,8 @@ def test_uniform_numbers_fill_the_unit_interval_and_do_not_follow_their_neighbou
 
     from advisor.backends.runtime.sampler import uniform
 
-    for sequences, places in ((torch.arange(20000), torch.zeros(20000).long()), (torch.full((20000,), 3), torch.arange(20000))):
-        drawn = uniform(seed, sequences, places)
+    for sequences, positions in ((torch.arange(20000), torch.zeros(20000).long()), (torch.full((20000,), 3), torch.arange(20000))):
+        drawn = uniform(seed, sequences, positions)
         assert drawn.min() >= 0
         assert drawn.max() < 1
         counts = torch.histc(drawn.float(), 20, 0, 1)

@@ -21,9 +21,9 @@ def scheduler(
     from advisor.backends.runtime.cache.pool import CacheConfig, KvShape, Pool
     from advisor.backends.runtime.scheduler import Policy, Scheduler
 
-    room = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=slots, max_tokens=64)
+    config = CacheConfig(blocks=blocks, block_tokens=block_tokens, sequences=slots, max_tokens=64)
     policy = Policy(continuous, slots, budget, drafts, chunked)
-    return Scheduler(policy, Pool((KvShape(1, 2, 2),), room, torch.float32, torch.device("cpu")))
+    return Scheduler(policy, Pool((KvShape(1, 2, 2),), config, torch.float32, torch.device("cpu")))
 
 
 def submit(to: Scheduler, *lengths: tuple[int, int]) -> list[Sequence]:
@@ -86,7 +86,7 @@ def test_prompts_that_are_not_cut_share_a_step_while_they_fit_and_a_longer_one_h
     assert seen == [[(0, 2), (1, 3)], [*decoding, (2, 11)], [*decoding, (2, 1), (3, 5)], [*decoding, (2, 1), (3, 1)]]
 
 
-def test_a_static_batch_admits_nobody_until_all_are_done() -> None:
+def test_a_static_batch_admits_no_request_until_all_are_done() -> None:
     line = scheduler(continuous=False, slots=2)
     first, second, third = submit(line, (2, 3), (2, 3), (2, 3))
     for _ in range(3):

@@ -38,7 +38,7 @@ OTHERS: dict[str, tuple[str, dict[str, object], str]] = {
 }
 
 
-def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]], kept: CacheRetention) -> Tensor:
+def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]], retention: CacheRetention) -> Tensor:
     """Logits [T, V] of a Llama whose keys are cached unrotated and rotated at their place in the cache, pass by pass."""
     import torch
 
@@ -53,7 +53,7 @@ def defined(model: Any, tokens: Sequence[int], passes: Sequence[tuple[int, int]]
         groups = query.shape[0] // key.shape[0]
         rows = []
         for start, end in passes:
-            past = [place for place in range(start) if place < kept.first or place > start - kept.window]
+            past = [position for position in range(start) if position < retention.first or position > start - retention.window]
             seen = torch.tensor([*past, *range(start, end)])
             cos, sin = base.rotary_emb(hidden[None], torch.arange(len(seen))[None])
             keys = rotated(key[:, seen], cos, sin).repeat_interleave(groups, 0)
@@ -75,20 +75,25 @@ def rotated(rows: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rows * cos + torch.cat([-late, early], -1) * sin
 
 
-def sinks(open_session: Callable[..., LoadedModel], model: Any, kept: CacheRetention, **changes: Any) -> LoadedModel:
-    known: dict[str, Any] = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": kept.window, "kv_sink_tokens": kept.first}
-    return open_session(model, **{**known, **changes})
+def sinks(open_session: Callable[..., LoadedModel], model: Any, retention: CacheRetention, **changes: Any) -> LoadedModel:
+    settings: dict[str, Any] = {
+        "kv_layout": "paged",
+        "kv_block_tokens": BLOCK,
+        "kv_window": retention.window,
+        "kv_sink_tokens": retention.first,
+    }
+    return open_session(model, **{**settings, **changes})
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("sizes", [(13,), (7, 9, 5), (1,)], ids=["whole", "chunks", "one-by-one"])
-@pytest.mark.parametrize("kept", [CacheRetention(6, 4), CacheRetention(9, 1), CacheRetention(5, 7), CacheRetention(1, 2)], ids=str)
+@pytest.mark.parametrize("retention", [CacheRetention(6, 4), CacheRetention(9, 1), CacheRetention(5, 7), CacheRetention(1, 2)], ids=str)
 def test_it_is_the_model_with_keys_rotated_at_their_place_in_the_cache(
     llama: Any,
     open_session: Callable[..., LoadedModel],
     attention: str,
     sizes: tuple[int, ...],
-    kept: CacheRetention,
+    retention: CacheRetention,
     text: Callable[..., tuple[int, ...]],
     passes_of: Callable[..., list[tuple[int, int]]],
     cached_logits: Callable[..., tuple[torch.Tensor, int]],
@@ -97,10 +102,10 @@ def test_it_is_the_model_with_keys_rotated_at_their_place_in_the_cache(
 
     tokens = text(34)
     passes = passes_of(len(tokens), sizes)
-    found, peak = cached_logits(sinks(open_session, llama, kept, attention=attention, max_sequences=1), tokens, passes)
+    actual, peak = cached_logits(sinks(open_session, llama, retention, attention=attention, max_sequences=1), tokens, passes)
     with torch.inference_mode():
-        torch.testing.assert_close(found, defined(llama, tokens, passes, kept), atol=2e-4, rtol=2e-4)
-    assert peak <= max(kept.blocks(end, BLOCK, new=end - start) for start, end in passes)
+        torch.testing.assert_close(actual, defined(llama, tokens, passes, retention), atol=2e-4, rtol=2e-4)
+    assert peak <= max(retention.blocks(end, BLOCK, new=end - start) for start, end in passes)
 
 
 @pytest.mark.parametrize("budget", [0, 9])
@@ -149,11 +154,11 @@ def test_turning_back_undoes_the_rotation_and_leaves_the_rest_of_the_head() -> N
 
     torch.manual_seed(0)
     frequencies, rows = 10000.0 ** -(torch.arange(3) / 3.0), torch.randn(5, 2, 8, dtype=torch.float64)
-    places = torch.tensor([0, 3, 17, 400, 100_000])
-    angles = places.double()[:, None] * frequencies.double()
+    positions = torch.tensor([0, 3, 17, 400, 100_000])
+    angles = positions.double()[:, None] * frequencies.double()
     cos, sin = angles.cos().repeat(1, 2)[:, None], angles.sin().repeat(1, 2)[:, None]
     turned = torch.cat([rotated(rows[..., :6], cos, sin), rows[..., 6:]], -1)
-    torch.testing.assert_close(rerotate(turned, places, frequencies), rows, atol=1e-9, rtol=0)
+    torch.testing.assert_close(rerotate(turned, positions, frequencies), rows, atol=1e-9, rtol=0)
 
 
 def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps_its_own(
@@ -161,11 +166,11 @@ def test_a_stream_of_ten_windows_stays_within_its_blocks_and_each_sequence_keeps
 ) -> None:
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
-    kept, jobs = CacheRetention(10, 3), [GenerationRequest(text(length, length), 110) for length in (5, 16)]
-    one = sinks(open_session, llama, kept, max_tokens=140, max_sequences=1)
-    alone = [serve(one, [job], concurrency=None) for job in jobs]
-    assert all(run.kv_used_bytes_peak // block_bytes(llama) <= kept.blocks(126, BLOCK) for run in alone)
-    together = serve(sinks(open_session, llama, kept, max_tokens=140, batching="continuous"), jobs, concurrency=None)
+    retention, jobs = CacheRetention(10, 3), [GenerationRequest(text(length, length), 110) for length in (5, 16)]
+    loaded = sinks(open_session, llama, retention, max_tokens=140, max_sequences=1)
+    alone = [serve(loaded, [job], concurrency=None) for job in jobs]
+    assert all(run.kv_used_bytes_peak // block_bytes(llama) <= retention.blocks(126, BLOCK) for run in alone)
+    together = serve(sinks(open_session, llama, retention, max_tokens=140, batching="continuous"), jobs, concurrency=None)
     assert [done.tokens for done in together.finished] == [run.finished[0].tokens for run in alone]
 
 

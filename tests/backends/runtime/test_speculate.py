@@ -27,7 +27,7 @@ def test_the_latest_of_equal_matches_wins() -> None:
     assert propose([4, 5, 10, 4, 5, 20, 21, 4, 5], 2) == [20, 21]
 
 
-def test_a_match_near_the_end_goes_on_as_a_repetition() -> None:
+def test_a_match_near_the_end_continues_as_a_repetition() -> None:
     assert propose([9, 1, 2, 1, 2], 5) == [1, 2, 1, 2, 1]
     assert propose([9, 7, 7], 3) == [7, 7, 7]
 

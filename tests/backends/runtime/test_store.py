@@ -36,10 +36,10 @@ def new_pool(kv_format: str, block: int, heads: KvShape | None = None, *, longes
 
     from advisor.backends.runtime.cache.pool import CacheConfig, Pool
 
-    room = CacheConfig(
+    config = CacheConfig(
         blocks=sequences * -(-longest // block), block_tokens=block, sequences=sequences, max_tokens=longest, kv_format=kv_format
     )
-    pool = Pool((heads or shape(),), room, torch.float32, torch.device("cpu"))
+    pool = Pool((heads or shape(),), config, torch.float32, torch.device("cpu"))
     random.Random(1).shuffle(pool._free)
     return pool
 
@@ -179,19 +179,19 @@ def test_the_newest_page_of_int4_is_found_after_older_ones_were_given_up(prompt:
     from advisor.backends.runtime.model.attention_hook import Options
 
     outs = []
-    for kept in (CacheRetention(window=9), None):
+    for retention in (CacheRetention(window=9), None):
         torch.manual_seed(7)
-        room = CacheConfig(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", retention=kept)
-        pool = Pool((shape(),), room, torch.float32, torch.device("cpu"))
-        held = pool.open()
+        config = CacheConfig(blocks=30, block_tokens=8, sequences=2, max_tokens=96, kv_format="int4", retention=retention)
+        pool = Pool((shape(),), config, torch.float32, torch.device("cpu"))
+        sequence = pool.open()
         for new in (prompt, *[1] * 30):
-            assert pool.allocate(held, held.tokens + new)
+            assert pool.allocate(sequence, sequence.tokens + new)
             query, key, value = torch.randn(1, 4, new, 16), torch.randn(1, 2, new, 16), torch.randn(1, 2, new, 16)
-            step = AttentionStep(pool, [SequenceInput(held, [0] * new)], int(new == 1), "eager", Visibility(window=9))
+            step = AttentionStep(pool, [SequenceInput(sequence, [0] * new)], int(new == 1), "eager", Visibility(window=9))
             outs.append(step.attend(0, query, key, value, Options(0.4)))
-            held.tokens += new
-            pool.evict(held)
-        assert (held.evicted > 0) == (kept is not None)
+            sequence.tokens += new
+            pool.evict(sequence)
+        assert (sequence.evicted > 0) == (retention is not None)
     for forgetting, remembering in zip(outs[:31], outs[31:], strict=True):
         torch.testing.assert_close(forgetting, remembering, atol=1e-5, rtol=1e-4)
 
@@ -204,8 +204,8 @@ def test_memory_is_the_rows_their_scales_and_two_pages_a_sequence_in_int4(kv_for
     page = 16 if block == 16 else CONTIGUOUS_PAGE_TOKENS
     rings = 2 * 3 * 2 * KV_HEADS * page * 16 * 4 if kv_format == "int4" else 0
     assert pool.allocated_bytes == rows * BYTES_PER_ROW[kv_format] + rings
-    held = pool.open()
-    pool.allocate(held, block)
+    sequence = pool.open()
+    pool.allocate(sequence, block)
     assert pool.used_bytes_peak == rows * BYTES_PER_ROW[kv_format] // pool.config.blocks + rings // 3
 
 

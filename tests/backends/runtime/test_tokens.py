@@ -161,7 +161,7 @@ def test_bfloat16_tokens_are_the_same_where_the_margins_are_clear(
         assert tokens == wanted, f"{layout}, {batching}: {same} of {len(sum(wanted, ()))} tokens the same"
 
 
-def test_end_of_text_ends_a_sequence_when_asked(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+def test_end_of_text_ends_a_sequence_where_stopping_is_enabled(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     from advisor.backends.runtime.engine import serve
 
     jobs = mixed_jobs(0, 6)

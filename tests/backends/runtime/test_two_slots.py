@@ -87,7 +87,9 @@ def test_a_step_starts_before_the_tokens_of_the_one_before_are_known(
     assert slow_device[0].log == [("started", 0), *(entry for i in range(5) for entry in (("started", i + 1), ("known", i))), ("known", 5)]
 
 
-def test_one_slot_knows_every_token_before_it_goes_on(llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[Any]) -> None:
+def test_one_slot_reads_every_token_before_the_next_step(
+    llama: Any, open_session: Callable[..., LoadedModel], slow_device: list[Any]
+) -> None:
     from advisor.backends.runtime.engine import GenerationRequest, serve
 
     serve(open_session(llama), [GenerationRequest((3, 4, 5), 4)], concurrency=None)
@@ -162,7 +164,7 @@ def test_any_mix_of_lengths_blocks_budgets_and_pool_sizes_generates_the_same_tok
     assert outcome.steps == len(outcome.step_seconds)
 
 
-def test_a_sequence_that_gives_way_with_an_unknown_token_goes_on_with_it(
+def test_a_sequence_preempted_before_its_token_is_read_resumes_with_it(
     llama: Any, open_session: Callable[..., LoadedModel], generate: Callable[[Any, Sequence[GenerationRequest]], list[tuple[int, ...]]]
 ) -> None:
     from advisor.backends.runtime.engine import serve
@@ -235,13 +237,13 @@ def test_drawn_tokens_are_the_same_with_one_slot_and_two_and_in_any_batch(llama:
     assert tokens_of(other) != tokens_of(runs[0])
 
 
-def test_progress_is_told_once_for_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
+def test_progress_is_reported_once_for_every_step_and_may_cancel(llama: Any, open_session: Callable[..., LoadedModel]) -> None:
     from advisor.backends.runtime.engine import serve
 
-    told: list[SequenceProgress] = []
-    outcome = serve(open_session(llama), mixed_jobs(2, 5), concurrency=2, on_step=told.append, device_options=two_slots())
-    assert [progress.step for progress in told] == list(range(1, outcome.steps + 1))
-    assert (told[-1].finished, told[-1].running, told[-1].waiting) == (5, 0, 0)
+    reports: list[SequenceProgress] = []
+    outcome = serve(open_session(llama), mixed_jobs(2, 5), concurrency=2, on_step=reports.append, device_options=two_slots())
+    assert [progress.step for progress in reports] == list(range(1, outcome.steps + 1))
+    assert (reports[-1].finished, reports[-1].running, reports[-1].waiting) == (5, 0, 0)
 
     def cancel(progress: SequenceProgress) -> None:
         if progress.step == 3:
@@ -265,28 +267,28 @@ def test_an_open_loop_waits_for_arrivals_and_does_not_count_them_as_the_devices_
         assert 0 < outcome.device_s < outcome.wall_s
 
 
-def test_lanes_follow_sequences_that_come_go_and_change_places() -> None:
+def test_batch_entries_follow_sequences_that_start_finish_and_move() -> None:
     import torch
 
     from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
 
-    lanes = DecodeBatch(8, torch.device("cpu"))
+    batch = DecodeBatch(8, torch.device("cpu"))
 
     def placed(number: int, position: int, token: int | None, source: int = 0) -> DecodeEntry:
         return DecodeEntry(number=number, row=number + 10, position=position, stored=position, token=token, source=source)
 
-    lanes.set_entries([placed(0, 5, 50), placed(1, 7, 51)], 4, None)
-    assert lanes.ids[:4].tolist() == [50, 51, 0, 0]
-    assert lanes.live[:4].tolist() == [1, 1, 0, 0]
-    lanes.advance(torch.tensor([60, 61, 62, 63]), 4)
-    lanes.note_advanced()
-    assert lanes.positions[:4].tolist() == [6, 8, 0, 0], "padding stays where it is"
-    lanes.set_entries([placed(0, 6, None, 0), placed(1, 8, None, 1)], 4, lanes.ids[:2])
-    assert lanes.ids[:2].tolist() == [60, 61]
-    lanes.advance(torch.tensor([70, 71, 72, 73]), 4)
-    lanes.note_advanced()
-    lanes.set_entries([placed(1, 9, None, 1), placed(2, 3, 99), placed(0, 7, None, 0)], 4, lanes.ids[:2])
-    assert lanes.ids[:3].tolist() == [71, 99, 70]
-    assert lanes.rows[:3].tolist() == [11, 12, 10]
-    assert lanes.positions[:4].tolist() == [9, 3, 7, 0]
-    assert lanes.live[:4].tolist() == [1, 1, 1, 0]
+    batch.set_entries([placed(0, 5, 50), placed(1, 7, 51)], 4, None)
+    assert batch.ids[:4].tolist() == [50, 51, 0, 0]
+    assert batch.live[:4].tolist() == [1, 1, 0, 0]
+    batch.advance(torch.tensor([60, 61, 62, 63]), 4)
+    batch.note_advanced()
+    assert batch.positions[:4].tolist() == [6, 8, 0, 0], "padding stays where it is"
+    batch.set_entries([placed(0, 6, None, 0), placed(1, 8, None, 1)], 4, batch.ids[:2])
+    assert batch.ids[:2].tolist() == [60, 61]
+    batch.advance(torch.tensor([70, 71, 72, 73]), 4)
+    batch.note_advanced()
+    batch.set_entries([placed(1, 9, None, 1), placed(2, 3, 99), placed(0, 7, None, 0)], 4, batch.ids[:2])
+    assert batch.ids[:3].tolist() == [71, 99, 70]
+    assert batch.rows[:3].tolist() == [11, 12, 10]
+    assert batch.positions[:4].tolist() == [9, 3, 7, 0]
+    assert batch.live[:4].tolist() == [1, 1, 1, 0]

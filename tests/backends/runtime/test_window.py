@@ -45,8 +45,8 @@ def masked(length: int, passes: Sequence[tuple[int, int]], window: int) -> torch
 
     seen = torch.zeros(length, length, dtype=torch.bool)
     for start, end in passes:
-        for place in range(start, end):
-            seen[place, max(start - window + 1, 0) : place + 1] = True
+        for position in range(start, end):
+            seen[position, max(start - window + 1, 0) : position + 1] = True
     return seen
 
 
@@ -81,8 +81,8 @@ def test_logits_are_those_of_the_model_under_the_mask(
     model, tokens = build_model(architecture, **soft), text(34)
     passes = passes_of(len(tokens), sizes)
     session = open_session(model, attention=attention, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=window, max_sequences=1)
-    found, peak = cached_logits(session, tokens, passes)
-    torch.testing.assert_close(found, expected(model, tokens, masked(len(tokens), passes, window)), atol=2e-4, rtol=2e-4)
+    actual, peak = cached_logits(session, tokens, passes)
+    torch.testing.assert_close(actual, expected(model, tokens, masked(len(tokens), passes, window)), atol=2e-4, rtol=2e-4)
     assert peak <= max(CacheRetention(window).blocks(end, BLOCK, new=end - start) for start, end in passes)
 
 
@@ -93,10 +93,10 @@ def test_quality_is_scored_as_decoding_would_find_the_cache(
 
     tokens = text(40)
     session = open_session(llama, kv_layout="paged", kv_block_tokens=BLOCK, kv_window=9)
-    (found,) = window_log_probs(session, torch.tensor([tokens]), lambda done, total: None)
-    one_by_one = [(place, place + 1) for place in range(40)]
+    (actual,) = window_log_probs(session, torch.tensor([tokens]), lambda done, total: None)
+    one_by_one = [(position, position + 1) for position in range(40)]
     exact = expected(llama, tokens, masked(40, one_by_one, 9)).log_softmax(-1)[:-1]
-    torch.testing.assert_close(found, exact, atol=2e-4, rtol=2e-4)
+    torch.testing.assert_close(actual, exact, atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -134,8 +134,8 @@ def test_a_stream_of_ten_windows_holds_no_more_than_one(
     session = open_session(llama, **settings, decoding=decoding, draft_tokens=drafts, token_budget=8, batching="continuous")
     outcome = serve(session, [GenerationRequest(text(5), 120)], concurrency=None)
     per_block = outcome.kv_bytes // (outcome.kv_bytes // block_bytes(llama))
-    held = outcome.kv_used_bytes_peak // per_block
-    assert held <= CacheRetention(window).blocks(125, BLOCK, new=1 + drafts)
+    used_blocks = outcome.kv_used_bytes_peak // per_block
+    assert used_blocks <= CacheRetention(window).blocks(125, BLOCK, new=1 + drafts)
     assert len(outcome.finished[0].tokens) == 120
 
 
@@ -214,8 +214,8 @@ def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_sessi
 
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "max_tokens": 400, "max_sequences": 4}
     with prepared_session(open_session(llama, **settings, kv_window=16)) as ready:
-        kept = CacheRetention(16).blocks(400, BLOCK)
-        assert 4 * kept + 100 <= ready.runner.pool.config.blocks <= 4 * kept + 101
+        blocks = CacheRetention(16).blocks(400, BLOCK)
+        assert 4 * blocks + 100 <= ready.runner.pool.config.blocks <= 4 * blocks + 101
     with prepared_session(open_session(llama, **settings)) as ready:
         assert ready.runner.pool.config.blocks == 400
 
@@ -224,14 +224,14 @@ def test_memory_is_reserved_for_what_stays_and_one_prompt(llama: Any, open_sessi
 @given(
     window=st.integers(1, 20), first=st.integers(0, 9), block=st.integers(1, 6), steps=st.lists(st.integers(1, 9), min_size=1, max_size=12)
 )
-def test_every_token_in_sight_stays_and_no_more_blocks_than_said(window: int, first: int, block: int, steps: list[int]) -> None:
-    kept, tokens = CacheRetention(window, first), 0
+def test_every_visible_token_is_retained_and_no_more_blocks_than_predicted(window: int, first: int, block: int, steps: list[int]) -> None:
+    retention, tokens = CacheRetention(window, first), 0
     for new in steps:
-        evicted, front = kept.evicted(tokens, block), kept.front_blocks(block) * block
-        stay = [place for place in range(tokens) if not front <= place < front + evicted]
-        assert {place for place in range(tokens) if place < first or place > tokens - window} <= set(stay)
-        blocks = {place // block for place in [*stay, *range(tokens, tokens + new)]}
-        assert len(blocks) <= kept.blocks(tokens + new, block, new=new)
+        evicted, front = retention.evicted(tokens, block), retention.front_blocks(block) * block
+        stay = [position for position in range(tokens) if not front <= position < front + evicted]
+        assert {position for position in range(tokens) if position < first or position > tokens - window} <= set(stay)
+        blocks = {position // block for position in [*stay, *range(tokens, tokens + new)]}
+        assert len(blocks) <= retention.blocks(tokens + new, block, new=new)
         tokens += new
 
 
@@ -256,8 +256,8 @@ def test_the_cache_holds_what_was_predicted(
     settings = {"kv_layout": "paged", "kv_block_tokens": BLOCK, "kv_window": 12, "kv_sink_tokens": first}
     session = open_session(llama, **settings, batching=batching.policy, token_budget=budget, chunked=budget > 0, max_sequences=3)
     outcome = serve(session, [GenerationRequest(text(40, seed), 20) for seed in range(3)], concurrency=3)
-    held = outcome.kv_used_bytes_peak / (outcome.kv_bytes / outcome_blocks(session))
-    assert held <= blocks <= 1.5 * held, (held, blocks)
+    measured = outcome.kv_used_bytes_peak / (outcome.kv_bytes / outcome_blocks(session))
+    assert measured <= blocks <= 1.5 * measured, (measured, blocks)
 
 
 def outcome_blocks(session: LoadedModel) -> int:

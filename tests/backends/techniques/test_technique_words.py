@@ -54,11 +54,11 @@ def test_a_word_that_cannot_be_read_says_what_to_type(typed: str, code: str, hel
     assert any(line.startswith(help_line) for line in raised.value.help), raised.value.help
 
 
-def test_options_that_were_asked_for_hold_and_the_others_stay_free() -> None:
-    asked = SHORT.model_copy(update={"require": ("kv-window:window=128", "attention-block-sparse:window=64", "weights-int4:head=true")})
-    assert settings_of(KvWindow, asked) == (KvWindow(128),)
-    assert settings_of(AttentionBlockSparse, asked) == (AttentionBlockSparse(64), AttentionBlockSparse(64, random_blocks=3))
-    settings = settings_of(WeightsInt4, asked)
+def test_required_options_are_fixed_and_the_others_vary() -> None:
+    request = SHORT.model_copy(update={"require": ("kv-window:window=128", "attention-block-sparse:window=64", "weights-int4:head=true")})
+    assert settings_of(KvWindow, request) == (KvWindow(128),)
+    assert settings_of(AttentionBlockSparse, request) == (AttentionBlockSparse(64), AttentionBlockSparse(64, random_blocks=3))
+    settings = settings_of(WeightsInt4, request)
     assert {setting.head for setting in settings if isinstance(setting, WeightsInt4)} == {True}
     assert len({setting.group_size for setting in settings if isinstance(setting, WeightsInt4)}) > 1
     assert settings_of(KvWindow, SHORT) == KvWindow().variants()
@@ -78,7 +78,7 @@ def test_a_short_model_is_planned_with_any_technique_by_its_options(word: str, s
     advice = plan(PlanQuestion(model="demo", hardware="h100-sxm", profile="none", require=(word,), concurrency=2, offline=True))
     save_plan(plan_of(advice), tmp_path / "plan.yaml")
     read = read_plan(tmp_path / "plan.yaml")
-    chosen = next(each for each in read.apply.techniques if each.name == word.partition(":")[0])
+    chosen = next(applied for applied in read.apply.techniques if applied.name == word.partition(":")[0])
     assert setting.items() <= chosen.options.items()
     assert request_of(read) == advice.request
     assert read.limits.require == canonical_specs((word,))

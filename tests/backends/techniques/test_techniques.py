@@ -27,7 +27,7 @@ SLOT_FIELDS = {
 }
 
 
-def asked(kind: type[Technique], case: Case) -> tuple[Request, Deployment]:
+def question_of(kind: type[Technique], case: Case) -> tuple[Request, Deployment]:
     prompt, output, concurrency = case.workload
     workload = Workload(prompt_tokens=prompt, output_tokens=output, concurrency=concurrency, shared_prefix_tokens=case.shared_prefix_tokens)
     request = Request(workload=workload, require=(kind.name,) if case.required else ())
@@ -38,12 +38,12 @@ def asked(kind: type[Technique], case: Case) -> tuple[Request, Deployment]:
 
 
 def accepted(kind: type[Technique]) -> tuple[Request, Deployment]:
-    return asked(kind, next(case for case in kind.cases if case.accepted))
+    return question_of(kind, next(case for case in kind.cases if case.accepted))
 
 
 @pytest.mark.parametrize(("kind", "case"), CASES, ids=lambda value: getattr(value, "name", None) or getattr(value, "model", ""))
 def test_cases_are_accepted_or_refused_with_their_sentence(kind: type[Technique], case: Case) -> None:
-    request, deployment = asked(kind, case)
+    request, deployment = question_of(kind, case)
     sentence = kind().refuse(request, deployment)
     if case.accepted:
         assert sentence is None
@@ -84,12 +84,12 @@ def test_quality_holds_its_middle_and_names_its_sources(kind: type[Technique]) -
 
 @pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)
 def test_docstring_says_what_helps_and_hurts_and_where_it_comes_from(kind: type[Technique]) -> None:
-    told = explanation(kind())
-    assert told.does.endswith(".")
-    assert len(told.does) <= 130
-    assert told.helps_when
-    assert told.hurts_when
-    assert told.source
+    explained = explanation(kind())
+    assert explained.does.endswith(".")
+    assert len(explained.does) <= 130
+    assert explained.helps_when
+    assert explained.hurts_when
+    assert explained.source
 
 
 @pytest.mark.parametrize("kind", TECHNIQUES, ids=lambda kind: kind.name)

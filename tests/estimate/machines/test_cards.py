@@ -76,12 +76,12 @@ def test_llama_cpp_leaves_the_embedding_on_the_host(id: str, format: str, stages
         model, Weights(format), Attention(AttentionBackend.EAGER), KvCache(KvLayout.PAGED, 1, "bf16"), parallel=Parallel(pipeline=stages)
     )
     workload = Workload(prompt_tokens=1, output_tokens=8192 if stages == 1 else 1024, concurrency=1)
-    held = ledger(deployment, workload, engine, 1)
+    offloaded = ledger(deployment, workload, engine, 1)
     whole = ledger(deployment, workload, engine.model_copy(update={"embedding_on_host": False}), 1)
-    assert held.total_bytes < hardware.memory_bytes
+    assert offloaded.total_bytes < hardware.memory_bytes
     assert model.embedding is not None
     embedding = model.embedding.n * model.embedding.k * weight_format(format).bytes_per_element()
-    assert 0 < whole.weights_bytes - held.weights_bytes <= embedding * 1.001
+    assert 0 < whole.weights_bytes - offloaded.weights_bytes <= embedding * 1.001
 
 
 def test_stages_of_a_pipeline_add_a_hop_each() -> None:

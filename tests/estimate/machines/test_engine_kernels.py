@@ -85,7 +85,7 @@ def test_llama_cpp_decodes_f16_on_the_a100_no_faster_than_on_the_rtx_4090() -> N
 def test_game_cards_borrow_the_products_of_the_rtx_4090_and_workstations_those_of_the_l40s() -> None:
     """Sums in fp32 at half rate reach all of the peak; at full rate power does not allow it."""
     for id, source in (("rtx-4080", "rtx-4090"), ("rtx-3090", "rtx-4090"), ("rtx-6000-ada", "l40s"), ("l4", "l40s")):
-        borrowed, own = (product_constants(load_hardware(one), "bf16")[0] for one in (id, source))
+        borrowed, own = (product_constants(load_hardware(device), "bf16")[0] for device in (id, source))
         assert replace(borrowed, product=own.product) == own, id
         assert borrowed.product <= own.product, id
     assert (

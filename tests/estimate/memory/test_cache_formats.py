@@ -34,7 +34,7 @@ def test_the_cache_of_our_runtime_takes_the_bytes_that_are_predicted(kv_format: 
     assert 3 * device_kv_bytes(predicted, TOKENS) == pool.allocated_bytes
 
 
-def test_newest_pages_are_kept_by_engines_that_say_so_and_shrink_with_the_block() -> None:
+def test_newest_pages_are_unquantised_in_engines_that_say_so_and_shrink_with_the_block() -> None:
     small, large = (recent_bytes(deployment(KvCache(KvLayout.PAGED, block, "int4"))) for block in (16, 64))
     assert large == 4 * small > 0
     assert recent_bytes(deployment(KvCache(KvLayout.PAGED, 16, "int8"))) == 0

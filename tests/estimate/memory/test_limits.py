@@ -20,9 +20,9 @@ SHORT = Workload(prompt_tokens=512, output_tokens=128, load=Load.OFFLINE)
 
 
 def estimator(hardware: str, engine: str, share: float | None = None) -> Estimator:
-    known = load_engine(engine)
-    known = known.model_copy(update={"memory_share": share}) if share is not None else known
-    return Estimator(CatalogueMachine(load_hardware(hardware), known.gpu), known)
+    settings = load_engine(engine)
+    settings = settings.model_copy(update={"memory_share": share}) if share is not None else settings
+    return Estimator(CatalogueMachine(load_hardware(hardware), settings.gpu), settings)
 
 
 def deployment(model: str, weights: str, *, tp: int = 1, slots: int = 256, budget: int = 0) -> Deployment:
@@ -36,8 +36,8 @@ def deployment(model: str, weights: str, *, tp: int = 1, slots: int = 256, budge
     )
 
 
-def fits(hardware: str, engine: str, held: Deployment, workload: Workload, share: float | None = None) -> int:
-    return estimator(hardware, engine, share).memory.max_sequences(held, workload)
+def fits(hardware: str, engine: str, deployment: Deployment, workload: Workload, share: float | None = None) -> int:
+    return estimator(hardware, engine, share).memory.max_sequences(deployment, workload)
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def test_a_context_that_did_not_fit_is_refused_and_the_one_that_did_is_not() -> 
     """vllm-project/vllm issue 10517, RTX 3090, Llama-3.1-8B, whole prompts: 20,000 tokens ran, 29,000 did not."""
     for tokens, ran in ((20_000, True), (29_000, False)):
         requested = Workload(prompt_tokens=tokens - 1, output_tokens=1, concurrency=1)
-        held = deployment("meta-llama/Meta-Llama-3.1-8B", "bf16", budget=tokens)
-        assert (fits("rtx-3090", "vllm", held, requested, 0.9) > 0) is ran, tokens
+        planned = deployment("meta-llama/Meta-Llama-3.1-8B", "bf16", budget=tokens)
+        assert (fits("rtx-3090", "vllm", planned, requested, 0.9) > 0) is ran, tokens
 
 
 def test_requests_that_fit_have_a_low_end_and_whole_numbers() -> None:
@@ -76,10 +76,10 @@ def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expecte
     """The device's memory is a limit like any other: the upper end of what is needed counts."""
     requested = Workload(prompt_tokens=512, output_tokens=128, concurrency=8)
     request = Request(workload=requested)
-    held = deployment("meta-llama/Llama-3.2-1B", "bf16", slots=8)
-    known = estimator("l4", "vllm")
-    needed = known.requested_memory(held, requested)
-    metrics = known.metrics(held, requested).model_copy(update={"peak_memory_gib": needed})
+    planned = deployment("meta-llama/Llama-3.2-1B", "bf16", slots=8)
+    prices = estimator("l4", "vllm")
+    needed = prices.requested_memory(planned, requested)
+    metrics = prices.metrics(planned, requested).model_copy(update={"peak_memory_gib": needed})
     budget_gib = needed.value * (1 + spare)
     verdicts = evaluate(columns_of([metrics], [0]), request, budget_gib)
     assert status(float(verdicts.probability[0]), violations_of(metrics, request.limits, budget_gib)) is expected
@@ -87,10 +87,10 @@ def test_a_plan_close_to_the_edge_of_the_memory_is_at_risk(spare: float, expecte
 
 def test_larger_steps_and_more_sequences_leave_less_to_the_cache() -> None:
     """An engine that tries its largest step before it sizes its cache keeps that much free."""
-    known, base = estimator("h100-sxm", "vllm"), deployment("meta-llama/Meta-Llama-3.1-8B", "bf16")
-    small = known.memory.max_sequences(base, SHORT)
-    assert known.memory.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 2048, 0)), SHORT) < small
-    assert known.memory.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 256, 65_536)), SHORT) < small
+    prices, base = estimator("h100-sxm", "vllm"), deployment("meta-llama/Meta-Llama-3.1-8B", "bf16")
+    small = prices.memory.max_sequences(base, SHORT)
+    assert prices.memory.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 2048, 0)), SHORT) < small
+    assert prices.memory.max_sequences(replace(base, batching=Batching(BatchPolicy.CONTINUOUS, 256, 65_536)), SHORT) < small
 
 
 def test_small_devices_take_smaller_steps() -> None:
@@ -102,6 +102,6 @@ def test_small_devices_take_smaller_steps() -> None:
 @pytest.mark.parametrize(("hardware", "share"), [("h100-sxm", 0.84), ("h200-sxm", 0.91), ("b200-sxm", 0.93)])
 def test_sglang_leaves_its_reserve_free(hardware: str, share: float) -> None:
     """server_args.py with chunks of 8,192 tokens: 13 GiB."""
-    known = estimator(hardware, "sglang")
-    assert known.memory.memory_share == pytest.approx(share, abs=0.01)
-    assert known.memory.budget_bytes / GIB < load_hardware(hardware).memory_bytes / GIB - 12
+    prices = estimator(hardware, "sglang")
+    assert prices.memory.memory_share == pytest.approx(share, abs=0.01)
+    assert prices.memory.budget_bytes / GIB < load_hardware(hardware).memory_bytes / GIB - 12

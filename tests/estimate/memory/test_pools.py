@@ -41,8 +41,8 @@ def predicted_pool(row: Row) -> tuple[Deployment, float]:
         parallel=Parallel(tensor=int(row["tp"]), pipeline=int(row["pp"])),
         engine=profile.name,
     )
-    held = estimator.memory.footprint(deployment, Workload(prompt_tokens=LONG, output_tokens=1, load=Load.OFFLINE))
-    return deployment, estimator.memory.budget_bytes - held.fixed_bytes
+    footprint = estimator.memory.footprint(deployment, Workload(prompt_tokens=LONG, output_tokens=1, load=Load.OFFLINE))
+    return deployment, estimator.memory.budget_bytes - footprint.fixed_bytes
 
 
 def error(row: Row) -> float:

@@ -120,7 +120,7 @@ def test_the_closed_form_stands_for_the_simulation(shape: dict[str, int], batchi
     assert abs(math.log(quick.ttft_ms_p95 / (1e3 * quantile(list(served.ttft_s), 0.95)))) < 1.2
 
 
-def test_the_blocks_of_a_prefix_are_held_once() -> None:
+def test_the_blocks_of_a_prefix_are_counted_once() -> None:
     pricing, workload = estimator(), Workload(prompt_tokens=2048, output_tokens=64, concurrency=16, shared_prefix_tokens=1000)
     reuse, plain = (pricing.memory.capacity(deployment(reuse=wanted), workload).ledger.kv_bytes for wanted in (True, False))
     shared = device_kv_bytes(deployment(reuse=True), 992)

@@ -56,11 +56,11 @@ def test_every_sequence_keeps_its_window_in_whole_blocks_and_one_prompt_passes_t
     """1,024 newest tokens touch at most 65 blocks of 16, four first ones one more; the rest of one prompt is held while it passes."""
     deployment = deployed(replace(PAGED, window=1024, sink_tokens=4))
     assert retained_tokens(deployment, 17408) == 66 * 16
-    held = ledger(deployment, LONG, ENGINE, 8)
-    assert held.transient_bytes == (16384 - 66 * 16) * TOKEN_BYTES
-    assert held.kv_bytes == 8 * 66 * 16 * TOKEN_BYTES + held.transient_bytes
+    memory = ledger(deployment, LONG, ENGINE, 8)
+    assert memory.transient_bytes == (16384 - 66 * 16) * TOKEN_BYTES
+    assert memory.kv_bytes == 8 * 66 * 16 * TOKEN_BYTES + memory.transient_bytes
     line = footprint(deployment, LONG, ENGINE)
-    assert line.total_bytes(8) == pytest.approx(held.total_bytes, rel=1e-12)
+    assert line.total_bytes(8) == pytest.approx(memory.total_bytes, rel=1e-12)
 
 
 def test_chunks_of_a_prompt_take_at_most_the_token_budget_in_addition_to_windows() -> None:

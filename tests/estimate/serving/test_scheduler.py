@@ -74,7 +74,7 @@ class Plain:
     last_s: float = 0.0
 
     @property
-    def known(self) -> int:
+    def total(self) -> int:
         return self.prompt + self.produced
 
 
@@ -90,11 +90,11 @@ def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[
 
     def chunks() -> dict[int, int]:
         """New tokens of every sequence that runs."""
-        decoding = [request for request in running if request.known - request.computed == 1 and request.produced]
+        decoding = [request for request in running if request.total - request.computed == 1 and request.produced]
         free, given = max(BUDGET - len(decoding), 1), {request.number: 1 for request in decoding}
         for request in running:
             if request.number not in given:
-                given[request.number] = min(request.known - request.computed, free)
+                given[request.number] = min(request.total - request.computed, free)
                 free -= given[request.number]
         return given
 
@@ -110,18 +110,18 @@ def one_step_at_a_time(lengths: Sequence[tuple[int, int]], arrivals_s: Sequence[
             waiting.appendleft(youngest)
         while waiting and not preempted and len(running) < slots:
             used, given = sum(blocks(request.computed + chunks()[request.number]) for request in running), chunks()
-            prompts = sum(given[request.number] for request in running if not (request.known - request.computed == 1 and request.produced))
-            decoding = sum(request.known - request.computed == 1 and request.produced > 0 for request in running)
+            prompts = sum(given[request.number] for request in running if not (request.total - request.computed == 1 and request.produced))
+            decoding = sum(request.total - request.computed == 1 and request.produced > 0 for request in running)
             started = [request for request in running if request.computed == 0]
-            used += sum(blocks(request.known) - blocks(given[request.number]) for request in started)
-            if running and (used + blocks(waiting[0].known) > pool.blocks or max(BUDGET - decoding, 1) - prompts <= 0):
+            used += sum(blocks(request.total) - blocks(given[request.number]) for request in started)
+            if running and (used + blocks(waiting[0].total) > pool.blocks or max(BUDGET - decoding, 1) - prompts <= 0):
                 break
             running.append(waiting.popleft())
         given = chunks()
         now += STEP_S
         for request in list(running):
             request.computed += given[request.number]
-            if request.computed < request.known:
+            if request.computed < request.total:
                 continue
             request.produced += 1
             request.first_s = request.first_s or now

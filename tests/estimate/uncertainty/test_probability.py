@@ -25,7 +25,7 @@ def values(draw: st.DrawFn) -> Value:
 
 
 @given(values(), positive, positive, st.booleans())
-def test_a_looser_limit_is_never_less_likely_kept(value: Value, first: float, other: float, higher: bool) -> None:
+def test_a_looser_limit_is_never_less_likely_met(value: Value, first: float, other: float, higher: bool) -> None:
     tight, loose = (max(first, other), min(first, other)) if higher else (min(first, other), max(first, other))
     chances = [probability_of_meeting(value, limit, higher_is_better=higher) for limit in (tight, loose)]
     assert 0 <= chances[0] <= chances[1] <= 1

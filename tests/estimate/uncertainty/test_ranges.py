@@ -91,11 +91,11 @@ def test_a_profile_of_this_machine_is_compared_where_it_is_used() -> None:
 
 
 def test_an_engine_that_was_never_compared_widens_every_time() -> None:
-    known = ranges_of(estimator().machine, deployment(tensor=2), BUSY)
-    strange = Ranges(known.basis, known.contended, True, known.deployment, known.workload)
+    compared = ranges_of(estimator().machine, deployment(tensor=2), BUSY)
+    strange = Ranges(compared.basis, compared.contended, True, compared.deployment, compared.workload)
     for metric in ("ttft", "tpot", "throughput"):
-        assert strange.factors(metric)[0] <= known.factors(metric)[0]
-        assert strange.factors(metric)[1] >= known.factors(metric)[1]
+        assert strange.factors(metric)[0] <= compared.factors(metric)[0]
+        assert strange.factors(metric)[1] >= compared.factors(metric)[1]
     assert ("engine", "vllm") in calibration_domain().names
 
 
@@ -118,8 +118,8 @@ def test_requests_that_fit_are_as_certain_as_memory() -> None:
 
 @pytest.mark.parametrize("model", ["Qwen/Qwen2.5-0.5B", "RWKV/rwkv-4-7b-pile"])
 def test_memory_is_never_less_than_the_weights_and_requests_come_whole(model: str) -> None:
-    known, held = estimator("t4"), deployment(model)
-    metrics = known.metrics(held, Workload(prompt_tokens=128, output_tokens=64, concurrency=1))
+    prices, planned = estimator("t4"), deployment(model)
+    metrics = prices.metrics(planned, Workload(prompt_tokens=128, output_tokens=64, concurrency=1))
     memory, weights, most = metrics.peak_memory_gib, metrics.weights_gib, metrics.max_concurrency
     assert memory is not None
     assert weights is not None

@@ -13,7 +13,7 @@ points = st.lists(st.builds(Point, numbers, numbers, st.sampled_from("ox"), st.i
 
 
 @given(points, st.integers(0, 200), st.integers(0, 60))
-def test_it_never_leaves_its_room(points: list[Point], width: int, height: int) -> None:
+def test_a_chart_never_exceeds_its_size(points: list[Point], width: int, height: int) -> None:
     lines = scatter(points, AXES, width, height)
     assert len(lines) <= max(height, 1)
     assert all(len(line) <= width for line in lines)
@@ -32,6 +32,6 @@ def test_a_higher_rank_is_drawn_over_a_lower_one() -> None:
     assert sum(line.count("s") for line in lines) == 1
 
 
-def test_where_there_is_no_room_or_no_point_it_says_so() -> None:
+def test_a_chart_without_space_or_points_says_so() -> None:
     assert "Too small" in scatter([Point(1, 1, "a")], AXES, LEAST_WIDTH - 1, LEAST_HEIGHT)[0]
     assert scatter([], AXES, 80, 20) == ["No plan has both TPOT ms and tok/s."]

@@ -284,7 +284,7 @@ def test_text_fits_its_width_and_ascii_is_ascii(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_colour_is_off_unless_asked_and_changes_nothing_else(name: str) -> None:
+def test_colour_is_off_by_default_and_changes_nothing_else(name: str) -> None:
     plain, coloured = TEXTS[name](width=100), TEXTS[name](width=100, colour=True)
     assert "\x1b" not in plain
     stripped = "\n".join(Look(100)._line(line) for line in coloured.splitlines())
