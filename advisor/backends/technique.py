@@ -103,8 +103,8 @@ class Case:
 class Technique:
     """One way to change a deployment.
 
-    Subclasses are frozen dataclasses; their fields are the technique's options, each with a default of type int, bool or str. The
-    docstring has four parts, which `advisor explain` shows: what the technique does, `Helps when:`, `Hurts when:`, `Source:`.
+    Subclasses are frozen dataclasses; their fields are the technique's options: int, bool or str, or one of them and `None`, each with a
+    default. The docstring has four parts, which `advisor explain` shows: what the technique does, `Helps when:`, `Hurts when:`, `Source:`.
 
     Arguments that several methods take:
 

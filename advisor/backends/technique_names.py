@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 
 from advisor.backends.technique import Technique
-from advisor.backends.techniques import by_name
+from advisor.backends.techniques import by_name, option_text, option_types
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.request import Request
 from advisor.profiles.technique_name import technique_in
 
-Option = int | bool | str
+Option = int | bool | str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class TechniqueSpec:
 
     def __str__(self) -> str:
         """The canonical text, as plan files write it: options by their whole names, in the order of the technique's fields."""
-        options = ",".join(f"{option}={str(value).lower() if isinstance(value, bool) else value}" for option, value in self.options)
+        options = ",".join(f"{option}={option_text(value)}" for option, value in self.options)
         return f"{self.name}:{options}" if options else self.name
 
 
@@ -61,7 +61,7 @@ def _pair(pair: str, text: str, technique: Technique) -> tuple[str, Option]:
     if not is_pair or not option.strip() or not value.strip():
         raise _unreadable(f"`{pair}` in `{text}` is no option", technique)
     name = _whole_name(option.strip().replace("-", "_"), technique)
-    return name, value.strip() if isinstance(getattr(technique, name, None), str) else _value(value.strip())
+    return name, _value(value.strip(), option_types(type(technique)).get(name, ()))
 
 
 def _whole_name(option: str, technique: Technique) -> str:
@@ -71,8 +71,12 @@ def _whole_name(option: str, technique: Technique) -> str:
     return matches[0] if option not in names and len(matches) == 1 else option
 
 
-def _value(text: str) -> Option:
-    """`text` as an int or a bool where it is one."""
+def _value(text: str, kinds: tuple[type, ...]) -> Option:
+    """`text` as a value of an option of these types; text that is none of them stays text, which is then refused."""
+    if type(None) in kinds and text.lower() == "none":
+        return None
+    if str in kinds:
+        return text
     return int(text) if text.removeprefix("-").isdecimal() else {"true": True, "false": False}.get(text.lower(), text)
 
 

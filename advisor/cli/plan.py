@@ -13,7 +13,7 @@ from advisor.cli.profile_choice import ModelAndProfile, read_model_and_profile
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.technique_name import technique_in
-from advisor.quantities.limits import LIMITS
+from advisor.quantities.limits import LIMITS, MEMORY
 from advisor.quantities.parsing import COUNT, TOKENS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
@@ -214,8 +214,8 @@ def _relaxation_help(item: "Relaxation", advice: "Advice") -> str:
     if item.limit in _REQUEST_FLAGS:
         return f"write {_REQUEST_FLAGS[item.limit]} {item.needed:.0f} instead of {item.bound:.0f} (with {stack})"
     needed, bound = number(round_enough(item.limit, item.needed), trim=True), number(item.bound, trim=True)
-    memory_limit = advice.request.limits.memory_gib_per_device
-    if item.limit == "memory_gib_per_device" and (memory_limit is None or memory_limit > item.bound):
+    memory_limit = advice.request.limits.bound(MEMORY)
+    if item.limit == MEMORY and (memory_limit is None or memory_limit > item.bound):
         device = f"use a device with {needed} GiB of usable memory instead of {bound} GiB (with {stack})"
         return f"{device}; advisor hardware   lists devices"
     return f"allow {LIMITS[item.limit].flag} {needed} instead of {bound} (with {stack})"

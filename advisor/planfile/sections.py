@@ -42,10 +42,7 @@ class _Load(PlanPart):
 
 
 if TYPE_CHECKING:
-
-    class _Bounded(_Load):
-        def __getattr__(self, key: str) -> Any: ...
-
+    _Bounded = _Load
 else:
     _Bounded = create_model(
         "_Bounded",
@@ -64,13 +61,17 @@ else:
 class PlanLimits(_Bounded):
     """The question: workload, preference, limits, and required and forbidden techniques. `null` is not limited."""
 
+    if TYPE_CHECKING:
+
+        def __init__(self, **values: Any) -> None: ...
+
     require: tuple[str, ...] = ()
     """Techniques that must be in the plan, each with the options that it must have: `name:option=value,option=value`."""
     forbid: tuple[str, ...] = ()
     """Techniques that must not be in the plan."""
 
     def bound(self, limit: str) -> float | None:
-        """The bound of a limit, by its name in `LIMITS`; `None` where it is not limited."""
+        """The bound of a limit, by its name in `LIMITS`; `None` where it is not limited. Raises `KeyError` for another name."""
         value: float | None = getattr(self, LIMITS[limit].file_key)
         return value
 

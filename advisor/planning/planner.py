@@ -17,6 +17,7 @@ from advisor.profiles.evidence import Evidence
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.request import Request, Workload
+from advisor.quantities.limits import MEMORY
 
 CACHED_SEARCHES = 4
 """Workloads whose search stays cached: a user alternates between a few."""
@@ -42,7 +43,7 @@ class Planner:
 
     def budget_gib(self, request: Request) -> float:
         """GiB of each device that a stack may use: the usable memory, or the request's limit where that is less."""
-        limit, usable_gib = request.limits.memory_gib_per_device, self.estimator.memory.budget_bytes / GIB
+        limit, usable_gib = request.limits.bound(MEMORY), self.estimator.memory.budget_bytes / GIB
         return min(usable_gib, limit) if limit is not None else usable_gib
 
     def price(self, stacks: Iterable[Stack], request: Request) -> PricedStacks:

@@ -137,7 +137,7 @@ def objective(columns: Columns, probability: Numbers, request: Request) -> Numbe
     if "quality_loss_pct" in columns.metrics:
         loss = np.nan_to_num(columns.metrics["quality_loss_pct"].value)
         total = total + QUALITY_WEIGHT * loss
-        if request.limits.quality_loss_pct is None:
+        if request.limits.bound("quality_loss_pct") is None:
             first, last = GUARDED_LOSS_PCT
             total = total + QUALITY_GUARD * np.clip((loss - first) / (last - first), 0.0, 1.0)
     return total

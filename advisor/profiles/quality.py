@@ -21,7 +21,7 @@ class TechniqueQuality(Frozen):
     """Quality of one technique on its own."""
 
     technique: str
-    options: dict[str, int | float | str | bool] = Field(default_factory=dict)
+    options: dict[str, int | float | str | bool | None] = Field(default_factory=dict)
     reach_tokens: int | None = Field(default=None, ge=1)
     """Most tokens that a query attends to or that are cached; `None` where no token is dropped."""
     metrics: Metrics

@@ -103,12 +103,7 @@ def _bounded(limit: LimitInfo) -> Any:
 
 
 if TYPE_CHECKING:
-
-    class _Bounds(Frozen):
-        """One field for each row of `LIMITS`; `None` means not limited."""
-
-        def __getattr__(self, limit: str) -> float | None: ...
-
+    _Bounds = Frozen
 else:
     _Bounds = create_model(
         "_Bounds",
@@ -118,7 +113,10 @@ else:
 
 
 class Limits(_Bounds):
-    """Bounds that a plan must keep, a field for each row of `LIMITS`. `None` means not limited."""
+    """Bounds that a plan must keep, a field for each row of `LIMITS`. `None` means not limited.
+
+    A type checker does not see these fields, as the table declares them: read them with `bound`, which refuses other names.
+    """
 
     if TYPE_CHECKING:
 
@@ -130,8 +128,8 @@ class Limits(_Bounds):
         return None if limit is None else self.bound(limit.name)
 
     def bound(self, limit: str) -> float | None:
-        """The bound of a limit by its name; `None` where it is not limited."""
-        value: float | None = getattr(self, limit)
+        """The bound of a limit by its name in `LIMITS`; `None` where it is not limited. Raises `KeyError` for another name."""
+        value: float | None = getattr(self, LIMITS[limit].name)
         return value
 
 

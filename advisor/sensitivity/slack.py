@@ -50,7 +50,7 @@ def limit_slacks(chosen: Candidate, request: Request, budget_gib: float) -> tupl
             bound=bound,
             predicted=predicted,
             probability=probabilities[limit],
-            is_device_memory=limit == MEMORY and bound != request.limits.memory_gib_per_device,
+            is_device_memory=limit == MEMORY and bound != request.limits.bound(MEMORY),
         )
         for limit, bound in bounds(request.limits, budget_gib).items()
         if (predicted := _predicted(chosen, limit)) is not None

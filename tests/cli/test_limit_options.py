@@ -1,6 +1,7 @@
 """Every row of the table of limits reaches each place that is made from it."""
 
 import pytest
+from pydantic import ValidationError
 
 from advisor.cli.estimate import command as estimate_command
 from advisor.cli.plan import command as plan_command
@@ -24,3 +25,11 @@ def test_an_estimate_takes_the_limits_that_count_in_the_goodput_and_no_other() -
     assert {limit.name for limit in LIMITS.values() if limit.flag in flags and not limit.is_load} == {
         limit.name for limit in LIMITS.values() if limit.in_goodput
     }
+
+
+def test_a_limit_that_the_table_lacks_is_an_error_where_it_is_set_and_where_it_is_read() -> None:
+    with pytest.raises(ValidationError, match="ttft_ms_p59"):
+        Limits(ttft_ms_p59=5.0)
+    for record in (Limits(), PlanLimits(context_tokens=8, output_tokens=4)):
+        with pytest.raises(KeyError, match="ttft_ms_p59"):
+            record.bound("ttft_ms_p59")

@@ -69,7 +69,7 @@ def test_a_plan_file_keeps_its_load(advisor: Run, trace: str, tmp_path: Path, op
     request = request_of(read_plan(file))
     assert request.workload.load is load
     assert request.workload.concurrency == (32 if load is Load.BURST else None)
-    assert request.limits.request_rate_per_s == (2 if load is Load.OPEN else None)
+    assert request.limits.bound("request_rate_per_s") == (2 if load is Load.OPEN else None)
     if request.workload.trace is not None:
         assert [request_in_trace.prompt_tokens for request_in_trace in request.workload.trace.requests] == [300, 100, 200]
 

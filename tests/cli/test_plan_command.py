@@ -237,7 +237,7 @@ def test_a_plan_is_shown_and_saved_and_says_the_same(advisor: Run, tmp_path: Pat
     assert ended.err.splitlines()[-1] == f"saved {file}"
     plan = read_plan(file)
     assert plan.id in ended.out
-    assert plan.limits.tpot_ms_p95 == 30
+    assert plan.limits.bound("tpot_ms_p95") == 30
     assert not plan.edited
     assert not list(plan.unknown_keys())
     as_json = advisor("plan", LLAMA, *HERE, "--tpot-ms", "30", "--json").data

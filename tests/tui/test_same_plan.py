@@ -48,7 +48,7 @@ def test_what_is_known_at_once_is_of_the_limits_asked_and_says_that_it_is_not_th
     sketched = client.preview(tighter)
     assert sketched is not None
     assert not sketched.final
-    assert sketched.advice.request.limits.tpot_ms_p95 == 5
+    assert sketched.advice.request.limits.bound("tpot_ms_p95") == 5
     assert any(not plan.simulated for plan in sketched.alternatives)
     answer = client.answer(tighter)
     assert answer is not None

@@ -1,6 +1,8 @@
 """Every technique, in order of application. To add one: write its file, then list it here."""
 
 import dataclasses
+import types
+import typing
 from difflib import get_close_matches
 
 from advisor.backends.technique import Technique
@@ -66,10 +68,10 @@ def by_name(name: str, options: dict[str, object] | None = None, *, field: str =
 
 
 def _with_options(technique: type[Technique], options: dict[str, object], field: str) -> Technique:
-    fields = {option.name: option for option in dataclasses.fields(technique)}
+    fields, types_of = {option.name: option for option in dataclasses.fields(technique)}, option_types(technique)
     for option, value in options.items():
-        if option not in fields or not _allowed(fields[option], value):
-            allowed = ", ".join(f"{name} ({_kind(item)})" for name, item in fields.items()) or "no options"
+        if option not in fields or not _allowed(fields[option], types_of[option], value):
+            allowed = ", ".join(f"{name} ({_kind(item, types_of[name])})" for name, item in fields.items()) or "no options"
             raise AdvisorError(
                 "technique-option",
                 f"{technique.name} does not take `{option}: {value}`",
@@ -83,16 +85,27 @@ def _with_options(technique: type[Technique], options: dict[str, object], field:
 
 def _example(technique: type[Technique]) -> tuple[str, ...]:
     """An example of an option as text."""
-    return tuple(f"write {technique.name}:{field.name}={field.default}" for field in dataclasses.fields(technique)[:1])
+    return tuple(f"write {technique.name}:{field.name}={option_text(field.default)}" for field in dataclasses.fields(technique)[:1])
 
 
-def _allowed(field: dataclasses.Field[object], value: object) -> bool:
-    return type(value) is type(field.default) and (type(value) is not int or value >= _least(field))
+def option_types(technique: type[Technique]) -> dict[str, tuple[type, ...]]:
+    """The types of each option by its annotation: `int | None` is `(int, NoneType)`."""
+    hints = typing.get_type_hints(technique)
+    return {field.name: typing.get_args(hints[field.name]) or (hints[field.name],) for field in dataclasses.fields(technique)}
 
 
-def _kind(field: dataclasses.Field[object]) -> str:
-    kind = type(field.default)
-    return f"int from {_least(field)}" if kind is int else kind.__name__
+def option_text(value: object) -> str:
+    """A value of an option as users write it: `true`, `none`, `128`."""
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _allowed(field: dataclasses.Field[object], kinds: tuple[type, ...], value: object) -> bool:
+    return type(value) in kinds and (type(value) is not int or value >= _least(field))
+
+
+def _kind(field: dataclasses.Field[object], kinds: tuple[type, ...]) -> str:
+    names = {int: f"int from {_least(field)}", types.NoneType: "none"}
+    return " or ".join(names.get(kind, kind.__name__) for kind in kinds)
 
 
 def _least(field: dataclasses.Field[object]) -> int:

@@ -30,7 +30,7 @@ def goodput(ranges: Ranges, workload: Workload, served: ServingTimes, limits: Li
 
     Each end of its range takes that end of the latencies and of the rate at once; it never exceeds the rate of arrivals.
     """
-    if limits.ttft_ms_p95 is None and limits.tpot_ms_p95 is None:
+    if limits.bound("ttft_ms_p95") is None and limits.bound("tpot_ms_p95") is None:
         return None
     rate = _sustained(ranges, workload.arrivals_per_s or math.inf, served.max_requests_per_s or served.requests_per_s)
     ttft, tpot = (ranges.factors(metric) for metric in ("ttft", "tpot"))

@@ -40,7 +40,7 @@ class ServingTimes:
         """Share of the requests that meet the limits on TTFT and TPOT, with their times multiplied by the factors."""
         ttft_s, tpot_s = (
             math.inf if limit is None else limit / 1e3 / factor
-            for limit, factor in ((limits.ttft_ms_p95, ttft_factor), (limits.tpot_ms_p95, tpot_factor))
+            for limit, factor in ((limits.bound("ttft_ms_p95"), ttft_factor), (limits.bound("tpot_ms_p95"), tpot_factor))
         )
         within = [timing for timing in self.timings if timing.ttft_s <= ttft_s and (timing.tpot_s is None or timing.tpot_s <= tpot_s)]
         return len(within) / len(self.timings)

@@ -4,7 +4,7 @@ from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxatio
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
-from advisor.quantities.limits import METRIC_OF
+from advisor.quantities.limits import MEMORY, METRIC_OF
 from advisor.quantities.metrics import METRICS, utilisation
 from advisor.rendering.text.memory import memory_bar
 from advisor.rendering.text.metrics import limit_status, limit_words, metric_lines
@@ -49,7 +49,7 @@ def widened_range_lines(advice: Advice, look: Look) -> list[str]:
 def budget_gib(advice: Advice) -> float | None:
     """Memory budget per device, GiB: the limit that the plan misses, else the limit of the request, else `None`."""
     missed = (violation.bound for violation in advice.chosen.violations if violation.limit == "memory_gib_per_device")
-    return next(missed, advice.request.limits.memory_gib_per_device)
+    return next(missed, advice.request.limits.bound(MEMORY))
 
 
 def verdict(advice: Advice) -> str:

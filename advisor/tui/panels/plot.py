@@ -48,8 +48,8 @@ class PlotPanel(Static, can_focus=True):
         axes = Axes(
             x_name="TPOT ms",
             y_name=f"tok/s  {_LEGEND}",
-            x_limit=limits.tpot_ms_p95,
-            y_limit=limits.throughput_tok_s,
+            x_limit=limits.bound("tpot_ms_p95"),
+            y_limit=limits.bound("throughput_tok_s"),
         )
         self.border_subtitle = look.finish([f"{selected_glyph} this  ┃ limit"]).rstrip()
         lines = scatter(points, axes, look.width, max(self.content_size.height, 0))

@@ -1,9 +1,13 @@
 """Techniques with options, as people type them and as requests and plans hold them."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from advisor.backends import techniques
+from advisor.backends.technique import Technique
 from advisor.backends.technique_names import canonical_specs, parse_technique, settings_of
 from advisor.backends.techniques.attention_block_sparse import AttentionBlockSparse
 from advisor.backends.techniques.kv_window import KvWindow
@@ -52,6 +56,50 @@ def test_a_word_that_cannot_be_read_says_what_to_type(typed: str, code: str, hel
         parse_technique(typed)
     assert raised.value.code == code
     assert any(line.startswith(help_line) for line in raised.value.help), raised.value.help
+
+
+@dataclass(frozen=True)
+class KvSample(KvWindow):
+    """A technique as an extension may bring it: options of every type, one of them with a default of `None`."""
+
+    name: ClassVar[str] = "kv-sample"
+    window: int = 64
+    keep: int | None = None
+    policy: str | None = None
+    exact: bool = False
+
+    def variants(self) -> tuple[Technique, ...]:
+        return (self,)
+
+
+@pytest.fixture
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(techniques, "TECHNIQUES", (*techniques.TECHNIQUES, KvSample))
+
+
+@pytest.mark.parametrize(
+    ("typed", "full", "options"),
+    [
+        ("kv-sample:keep=8", "kv-sample:keep=8", {"keep": 8}),
+        ("kv-sample:keep=None,window=32", "kv-sample:window=32,keep=none", {"window": 32, "keep": None}),
+        ("kv-sample:policy=12", "kv-sample:policy=12", {"policy": "12"}),
+        ("kv-sample:policy=none,exact=true", "kv-sample:policy=none,exact=true", {"policy": None, "exact": True}),
+    ],
+)
+@pytest.mark.usefixtures("_registered")
+def test_an_option_whose_default_is_none_can_be_typed(typed: str, full: str, options: dict[str, object]) -> None:
+    assert canonical_specs((typed, full)) == (full,)
+    assert techniques.by_name("kv-sample", dict(parse_technique(typed).options)) == KvSample(**options)  # type: ignore[arg-type]
+    assert settings_of(KvSample, SHORT.model_copy(update={"require": (full,)}))[0] == KvSample(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("typed", ["kv-sample:keep=0", "kv-sample:keep=true", "kv-sample:keep=some", "kv-sample:window=none"])
+@pytest.mark.usefixtures("_registered")
+def test_what_an_option_does_not_take_is_refused_with_what_it_takes(typed: str) -> None:
+    with pytest.raises(AdvisorError) as raised:
+        parse_technique(typed)
+    types = "window (int from 1), keep (int from 1 or none), policy (str or none), exact (bool)"
+    assert (raised.value.code, raised.value.help[0]) == ("technique-option", f"it takes {types}")
 
 
 def test_required_options_are_fixed_and_the_others_vary() -> None:
