@@ -102,13 +102,16 @@ class PlanningController:
         self._request_detail()
 
     def plan_soon(self, pause_s: float) -> None:
-        """Plan once nothing has been typed for `pause_s`, with the last readable text of each field. Does nothing without a model."""
+        """Plan once nothing has been typed for `pause_s`, with the last readable text of each field. Without a model, planning ends."""
         if self._pause is not None:
             self._pause.stop()
             self._pause = None
         before = self.planned.values if self.planned is not None else None
         values = self._store.state.history.readable(before)
-        if not values.text("model") or (values == before and self._store.state.values.errors()):
+        if not values.text("model"):
+            self._stop()
+            return
+        if values == before and self._store.state.values.errors():
             return
         self._cancel("plan")
         if pause_s:
@@ -160,6 +163,13 @@ class PlanningController:
         if busy is not self.busy:
             self.busy = busy
             self.status_changed.notify()
+
+    def _stop(self) -> None:
+        """Plan no longer: the question has no model. The last plan stays on the screen, and is no answer to it."""
+        self._cancel("plan")
+        self.busy = False
+        self.status_changed.notify()
+        self.problem_changed.notify()
 
     def _cancel(self, group: str) -> None:
         self._app.workers.cancel_group(self._app, group)

@@ -44,6 +44,11 @@ def unreadable_line(planned: Planned | None, errors: Mapping[str, str]) -> str:
     return f"{label} {error}. The plan shown is for {f'{label} {text}' if text else f'an empty {label}'}."
 
 
+def without_model_line(planned: Planned) -> str:
+    """What to do once the question has no model, as after undoing it, and what the plan on the screen is for."""
+    return f"No model: type one, or press 0 for a list. The plan shown is for {planned.advice.model.id}."
+
+
 def effective_values(planned: Planned) -> dict[str, str]:
     """The values that the planner used for empty fields: lengths, devices and load, by field name."""
     from advisor.profiles.request import Load  # the planner is loaded by now

@@ -3,7 +3,7 @@
 import asyncio
 from pathlib import Path
 
-from textual.widgets import Input
+from textual.widgets import Input, Static
 
 from advisor.planfile.store import read_plan
 from advisor.tui.app import AdvisorApp
@@ -36,7 +36,7 @@ def test_a_limit_that_is_typed_is_planned_for() -> None:
         async with shared_app() as (app, pilot):
             await typed(pilot, "ttft_ms", "0.5s")
             assert app.planning.planned is not None
-            assert app.planning.planned.advice.request.limits.ttft_ms_p95 == 500
+            assert app.planning.planned.advice.request.limits.bound("ttft_ms_p95") == 500
             assert app.store.state.values.text("ttft_ms") == "0.5s"
             assert "≤ 500 ms" in frame(app)
 
@@ -66,7 +66,7 @@ def test_a_saved_field_that_cannot_be_read_is_planned_with_its_last_readable_tex
             assert app.planning.planned.values.text("context") == "8k"
             assert "The plan shown is for Context 8k." in message_of(app)
             await typed(pilot, "tpot_ms", "30")
-            assert app.planning.planned.advice.request.limits.tpot_ms_p95 == 30
+            assert app.planning.planned.advice.request.limits.bound("tpot_ms_p95") == 30
             assert app.planning.planned.advice.request.workload.longest_tokens == 8192
 
     asyncio.run(drive())
@@ -132,6 +132,24 @@ def test_undo_takes_back_a_word_and_redo_types_it_again() -> None:
             await pilot.press("ctrl+r")
             await settled(pilot)
             assert app.store.state.values.text("tpot_ms") == "25"
+
+    SHARED_APP.run(drive())
+
+
+def test_without_a_model_as_after_undoing_everything_nothing_is_said_to_be_planned() -> None:
+    async def drive() -> None:
+        async with shared_app(FormValues(), client=CannedClient()) as (app, pilot):
+            for name, text in ON_A_CARD.texts.items():
+                app.planning.type_into(name, text)
+            await settled(pilot)
+            header = app.screen.query_one("#header", Static)
+            assert "│ planned │" in str(header.content)
+            while app.store.state.history.past:
+                await pilot.press("escape", "u")
+            await settled(pilot)
+            assert app.store.state.values == FormValues()
+            assert "│ ready │ no model yet │" in str(header.content)
+            assert message_of(app).startswith("No model: type one")
 
     SHARED_APP.run(drive())
 
@@ -224,7 +242,7 @@ def test_the_selected_plan_is_saved_and_opened_again(tmp_path: Path) -> None:
             await pilot.press("enter")
             await settled(pilot)
             plan = read_plan(file)
-            assert plan.limits.tpot_ms_p95 == 30
+            assert plan.limits.bound("tpot_ms_p95") == 30
             await pilot.press("o")
             await settled(pilot)
             app.screen.query_one(Input).value = str(file)

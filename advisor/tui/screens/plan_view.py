@@ -16,7 +16,7 @@ from advisor.tui.panels.plans import PlansPanel, TableContent, filtered
 from advisor.tui.panels.plot import PlotPanel
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.insights_cache import InsightsCache
-from advisor.tui.status_text import counts_line, effective_values, header, summary_line, unreadable_line
+from advisor.tui.status_text import counts_line, effective_values, header, summary_line, unreadable_line, without_model_line
 
 if TYPE_CHECKING:
     from advisor.planning.advice import Advice
@@ -79,7 +79,8 @@ class PlanView(AdvisorScreen[None]):
         """Show model, machine, and whether it is planning."""
         planning = self.ui.planning
         model = self.ui.store.state.values.text("model")
-        line = header(planning.planned, planning.this_machine, model, busy=planning.busy, chip=self.ui.jobs.chip, width=self.size.width)
+        planned = planning.planned if model else None
+        line = header(planned, planning.this_machine, model, busy=planning.busy, chip=self.ui.jobs.chip, width=self.size.width)
         self.query_one("#header", Static).update(self.ui.ascii_only(line), layout=False)
 
     def show_plans(self) -> None:
@@ -146,6 +147,8 @@ class PlanView(AdvisorScreen[None]):
             self.say(unreadable_line(planning.planned, unreadable))
         elif problem is not None:
             self.say(problem.sentences())
+        elif planning.planned is not None and not self.ui.store.state.values.text("model"):
+            self.say(without_model_line(planning.planned))
         elif planning.planned is not None:
             self.say(f"{self.note} {summary_line(planning.planned)}".lstrip())
 
