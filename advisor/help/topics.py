@@ -11,7 +11,6 @@ from advisor.help.error_topics import ERROR_PAGES
 from advisor.help.field_docs import field_docs, records_under
 from advisor.planfile.file import PlanFile
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.request import Limits
 from advisor.quantities.limits import LIMIT_OF, LIMITS, METRIC_OF
 from advisor.quantities.metrics import METRICS, MetricInfo
 
@@ -77,7 +76,7 @@ def explain(topic: str) -> Page:
 
 def _near(name: str) -> list[str]:
     """At most four topics that are spelt similarly or contain a similar word, such as `weights-int4` for `int4`."""
-    items = [item for items in topics().values() for item in items]
+    items = list(dict.fromkeys(item for items in topics().values() for item in items))
     words = {item: re.split(r"[-_.]", item) for item in items}
     every = sorted({word for parts in words.values() for word in parts})
     similar = get_close_matches(name, items, n=3) if name not in every else []
@@ -92,7 +91,7 @@ def topics() -> dict[str, list[str]]:
     return {
         "techniques": [technique.name for technique in TECHNIQUES],
         "metrics": list(METRICS),
-        "limits": [name for name in Limits.model_fields if name not in METRICS],
+        "limits": list(LIMITS),
         "plan fields": [path for path, _ in _plan_fields()],
         "error codes": sorted(ERROR_PAGES),
     }
@@ -159,7 +158,7 @@ def _bound(info: MetricInfo) -> tuple[tuple[str, str], ...]:
 
 
 def limit_named(name: str) -> str | None:
-    """The field of `Limits` of that name or flag."""
+    """The name in `LIMITS` of the limit of that name or flag."""
     return next((limit.name for limit in LIMITS.values() if name in (limit.name, limit.flag, limit.flag.removeprefix("--"))), None)
 
 

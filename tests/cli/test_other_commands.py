@@ -10,6 +10,7 @@ from advisor.cli.schema import schema_of
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.request import Limits
 from advisor.profiles.run import Run as RunFile
+from advisor.quantities.limits import LIMITS
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
 CANNED_RUN = Path(__file__).parents[1] / "canned" / "run.json"
@@ -267,6 +268,12 @@ def test_explain_has_a_page_for_every_topic_that_it_lists(advisor: Run) -> None:
     for names in advisor("explain", "--json").data["topics"].values():
         for name in names:
             assert advisor("explain", name).code == 0, name
+
+
+def test_explain_lists_every_limit_and_its_page_names_the_option(advisor: Run) -> None:
+    assert advisor("explain", "--json").data["topics"]["limits"] == list(LIMITS)
+    for limit in LIMITS.values():
+        assert any(limit.flag in text for _, text in parts_of(advisor, limit.name)), limit.name
 
 
 @pytest.mark.parametrize(
