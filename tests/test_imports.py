@@ -9,7 +9,7 @@ import pytest
 
 import advisor
 from tests.paths import ROOT
-from tools.structure import ambiguous_classes, entries, import_graph, layers, rings, upward_imports
+from tools.structure import ambiguous_classes, entries, import_graph, imports, layers, rings, upward_imports
 
 PACKAGE = Path(advisor.__file__).parent
 KERNELS_MAY_IMPORT = {"torch", "triton", "advisor"}
@@ -69,13 +69,7 @@ def test_a_class_of_two_modules_is_found(tmp_path: Path) -> None:
 
 
 def imported_by(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names.add(node.module)
-    return names
+    return {module for module, _ in imports(path)}
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").rglob("*.py")), ids=lambda path: path.stem)

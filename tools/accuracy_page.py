@@ -14,7 +14,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,11 @@ from advisor.profiles.evidence import table as evidence
 from advisor.profiles.files import write_whole
 from advisor.rendering.text.validation import ERROR_HEADS, error_words, percent_words, reached_words, target_words
 from advisor.validation.cases import read_cases
-from advisor.validation.errors import ComparedCase, ErrorRow, error_row, grouped
+from advisor.validation.errors import ComparedCase, error_row
 from advisor.validation.predict import compare_cases
 from advisor.validation.report import ValidationReport, report_of
+from tools.accuracy_worst import FEWEST, worst_groups
+from tools.markdown import table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -44,10 +46,6 @@ DEPENDS_ON = (
     "advisor/validation/*.py",
 )
 MARK = re.compile(r"<!-- fingerprint ([0-9a-f]{64}) -->")
-FEWEST, WORST = 10, 20
-"""Rows of a group that is listed among the worst, and how many of these are."""
-ONE_SIDED = 0.8
-"""Share of the median error from which its sign says more than its scatter."""
 
 
 def main() -> None:
@@ -113,7 +111,7 @@ def page(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
         *_constants(),
         "## Where it is most wrong",
         f"Engine, hardware and kind of model with at least {FEWEST} rows of a metric, worst first.",
-        table(("metric", "engine, hardware, model kind", "rows", "median error", "bias", "why"), _worst(answered)),
+        table(("metric", "engine, hardware, model kind", "rows", "median error", "bias", "why"), worst_groups(answered)),
         *_by(report, "engine"),
         *_by(report, "source"),
         "## Precision not stated",
@@ -172,12 +170,6 @@ def _ranking(answered: Sequence[ComparedCase]) -> str:
 
 _HEADS = tuple(head.replace("|error|", "error") for head in ERROR_HEADS)
 """Bars would have to be escaped in Markdown."""
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def _targets(report: ValidationReport) -> Iterator[tuple[str, ...]]:
@@ -273,34 +265,6 @@ def _is_number(cell: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _worst(answered: Sequence[ComparedCase]) -> Iterator[tuple[str, ...]]:
-    groups = [
-        (metric, name, rows, error_row(name, rows))
-        for metric, cases in grouped(answered, lambda case: case.case.metric).items()
-        for name, rows in grouped(cases, lambda case: f"{case.case.engine}, {case.case.hardware}, {case.model_kind}").items()
-        if len(rows) >= FEWEST
-    ]
-    for metric, name, rows, row in sorted(groups, key=lambda group: -(group[3].median_abs_pct or 0.0))[:WORST]:
-        error, bias = percent_words(row.median_abs_pct), percent_words(row.median_bias_pct, signed=True)
-        yield metric, name, str(len(rows)), error, bias, "; ".join(_causes(row, rows))
-
-
-def _causes(row: ErrorRow, rows: Sequence[ComparedCase]) -> Iterator[str]:
-    """Likely causes of a group's errors, from what its predictions rest on."""
-    bases = Counter(case.predicted.basis.value for case in rows if case.predicted is not None)
-    basis = bases.most_common(1)[0][0]
-    if basis in ("architecture", "datasheet"):
-        yield f"kernels never measured on this device (basis {basis})"
-    if "fitted" not in load_engine(rows[0].case.engine).gpu.source:
-        yield "constants of this engine are not fitted"
-    if len({case.case.source for case in rows}) == 1:
-        yield "one source"
-    if row.median_bias_pct is not None and row.median_abs_pct and abs(row.median_bias_pct) >= ONE_SIDED * row.median_abs_pct:
-        yield f"one-sided: predicted too {'high' if row.median_bias_pct > 0 else 'low'}"
-    else:
-        yield "scattered"
 
 
 if __name__ == "__main__":

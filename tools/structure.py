@@ -83,6 +83,20 @@ def ambiguous_classes(package: Path) -> dict[str, list[str]]:
     return {name: files for name, files in defined.items() if len(files) > 1}
 
 
+def imports(path: Path) -> set[tuple[str, str]]:
+    """What a file imports, anywhere in it: modules, each with the whole name of what is taken from it, or with its own.
+
+    `import a.b` is `("a.b", "a.b")`, `from a import b` is `("a", "a.b")`. Relative imports are left out.
+    """
+    pairs: set[tuple[str, str]] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            pairs |= {(alias.name, alias.name) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            pairs |= {(node.module, f"{node.module}.{alias.name}") for alias in node.names}
+    return pairs
+
+
 def _name(root: Path, path: Path) -> str:
     return ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
 
@@ -94,12 +108,7 @@ def _package(module: str) -> str:
 
 
 def _imported(path: Path, modules: Iterable[str]) -> frozenset[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in modules else node.module for alias in node.names}
+    names = {name if name in modules else module for module, name in imports(path)}
     return frozenset(names & set(modules))
 
 

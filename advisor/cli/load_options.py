@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from advisor.cli.values import QuantityType, question_field
+from advisor.planning.loads import TRACE, load_conflict
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import REQUESTS, TOKENS
@@ -23,9 +24,9 @@ FLAGS = {
     "load_trace": "--load-trace",
     "offline_load": "--offline",
 }
-"""Parameters that each describe a load, and their flags."""
+"""The flags of `loads.LOADS`."""
 LENGTHS = {"prompt_tokens": "--prompt-tokens", "output_tokens": "--output-tokens"}
-"""Parameters that a trace replaces, and their flags."""
+"""The flags of `loads.LENGTHS`."""
 
 
 def with_load(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -57,26 +58,20 @@ def read_load(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def check_load(options: Mapping[str, Any]) -> None:
     """Raise `AdvisorError` `usage` for two loads, and for lengths given with a trace, which has its own."""
-    given = [name for name in FLAGS if options.get(name)]
-    if len(given) > 1:
-        raise AdvisorError(
-            "usage",
-            f"{' and '.join(FLAGS[name] for name in given)} exclude each other",
-            exit_code=ExitCode.USAGE,
-            help=(f"keep {FLAGS[given[0]]}",),
-            field=question_field(given[0]),
-            action=ErrorAction.KEEP_ONE,
-        )
-    lengths = [name for name in LENGTHS if options.get(name)]
-    if options.get("load_trace") and lengths:
-        raise AdvisorError(
-            "usage",
-            f"{' and '.join(LENGTHS[name] for name in lengths)} and --load-trace exclude each other",
-            exit_code=ExitCode.USAGE,
-            help=("drop the lengths: the trace has those of each request",),
-            field=lengths[0],
-            action=ErrorAction.DROP,
-        )
+    conflict = load_conflict([name for name in (*FLAGS, *LENGTHS) if options.get(name)])
+    if conflict is None:
+        return
+    field, flags = conflict.parameters[0], [(FLAGS | LENGTHS)[name] for name in conflict.parameters]
+    if conflict.with_trace:
+        flags.append(FLAGS[TRACE])
+    raise AdvisorError(
+        "usage",
+        f"{' and '.join(flags)} exclude each other",
+        exit_code=ExitCode.USAGE,
+        help=("drop the lengths: the trace has those of each request",) if conflict.with_trace else (f"keep {flags[0]}",),
+        field=question_field(field),
+        action=ErrorAction.DROP if conflict.with_trace else ErrorAction.KEEP_ONE,
+    )
 
 
 def _read(path: Path | None) -> "Trace | None":

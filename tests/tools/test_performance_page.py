@@ -11,8 +11,9 @@ import pytest
 from advisor.profiles.formats import GIB
 from benchmarks.harness.record import Environment, Record, Timing, Work
 from benchmarks.harness.store import Store
-from tools.performance_page import page, tables, time_words
+from tools.performance_page import page
 from tools.performance_results import read_devices, spread_pct
+from tools.performance_tables import tables, time_words
 from tools.performance_targets import TARGETS, target_rows
 
 ROOT = Path(__file__).parents[2]

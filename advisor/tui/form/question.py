@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from advisor.planning.loads import load_conflict
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.limits import LIMITS
 from advisor.tui.form.fields import BY_NAME, PREFERENCES
@@ -11,11 +12,6 @@ from advisor.tui.form.values import FormValues
 
 if TYPE_CHECKING:
     from advisor.planning.question import PlanQuestion
-
-LOADS = ("concurrency", "request_rate", "burst", "load_trace")
-"""Fields that each describe a whole load."""
-LENGTHS = ("prompt_tokens", "output_tokens")
-"""Fields that a trace replaces: it has the lengths of each request."""
 
 
 def question_of(values: FormValues) -> "PlanQuestion":
@@ -72,21 +68,17 @@ def _whole(numbers: Mapping[str, float | int | None], name: str) -> int | None:
 
 def _check_load(values: FormValues) -> None:
     """Raise `AdvisorError` `usage` for two loads, and for lengths with a trace."""
-    loads = [BY_NAME[name] for name in LOADS if values.text(name)]
-    if len(loads) > 1:
-        raise AdvisorError(
-            "usage",
-            f"{' and '.join(field.short_label for field in loads)} exclude each other",
-            exit_code=ExitCode.USAGE,
-            field=loads[0].question_field,
-            action=ErrorAction.KEEP_ONE,
-        )
-    lengths = [BY_NAME[name] for name in LENGTHS if values.text(name)]
-    if values.text("load_trace") and lengths:
-        raise AdvisorError(
-            "usage",
-            f"a trace has the lengths of each request: {' and '.join(field.short_label for field in lengths)} cannot be given with it",
-            exit_code=ExitCode.USAGE,
-            field=lengths[0].question_field,
-            action=ErrorAction.DROP,
-        )
+    conflict = load_conflict([name for name in BY_NAME if values.text(name)])
+    if conflict is None:
+        return
+    fields = [BY_NAME[name] for name in conflict.parameters]
+    labels = " and ".join(field.short_label for field in fields)
+    raise AdvisorError(
+        "usage",
+        f"a trace has the lengths of each request: {labels} cannot be given with it"
+        if conflict.with_trace
+        else f"{labels} exclude each other",
+        exit_code=ExitCode.USAGE,
+        field=fields[0].question_field,
+        action=ErrorAction.DROP if conflict.with_trace else ErrorAction.KEEP_ONE,
+    )

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+from advisor.planfile.command import plan_options
 from advisor.profiles.technique_name import technique_in
 from advisor.tui.form.fields import BY_NAME, FIELDS
 
@@ -56,11 +57,10 @@ class FormValues:
 
     def words(self) -> tuple[str, ...]:
         """The same question as arguments of `advisor plan`, to show to a user."""
-        flagged = [(BY_NAME[name].flag, text) for name, text in self.texts.items() if BY_NAME[name].flag]
-        forced = [("--require", word) for word in self.require] + [("--forbid", name) for name in self.forbid]
-        options = [f"{flag}={text}" for flag, text in (*flagged, *forced)]
+        options = {field.flag: self.texts[name] for name, field in BY_NAME.items() if field.flag and name in self.texts}
+        pairs = plan_options(options, require=self.require, forbid=self.forbid)
         model = [f"--model={self.texts['model']}"] if "model" in self.texts else []
-        return (*model, *options)
+        return (*model, *(f"{flag}={text}" for flag, text in pairs))
 
     def errors(self) -> dict[str, str]:
         """The fields that cannot be read, each with a sentence on what to type."""
