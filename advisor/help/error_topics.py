@@ -195,7 +195,11 @@ ERROR_PAGES: dict[str, str] = {
     "unknown-format": "No number format of that name is known; the message lists them.",
     "unknown-technique": "No technique of that name is known. `advisor explain` alone lists them.",
     "unsupported-format": "The runtime's KV cache does not support this number format.",
-    "unsupported-model": "The model does not use the attention interface of transformers, which the runtime requires.",
+    "unsupported-model": (
+        "The runtime would not give the model's own tokens. It requires the attention interface of transformers, causal attention over "
+        "keys and values alone, and positions that are given to the model; before its first use a model is compared with itself, and the "
+        "message names the difference."
+    ),
     "usage": "The command line is wrong: an unknown command or flag, a missing argument, or flags that exclude each other.",
     "vocabulary-differs": "A draft model and its target must have the same vocabulary, token by token; these do not.",
     "weights-missing": "The model folder lacks a weight file, or its index names one that is not there. Fetch the model again.",

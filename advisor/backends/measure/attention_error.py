@@ -31,7 +31,7 @@ def attention_errors(
     """
     with ExitStack() as undo:
         undo.enter_context(memory_errors("measuring attention"))
-        ready = prepared(session.model, undo)
+        ready = prepared(session.model, undo, max_tokens=windows.shape[1])
         undo.enter_context(torch.inference_mode())
         length = windows.shape[1]
         watch = _Watch(_Passage(session, ready, length), {name: _Passage(other, ready, length) for name, other in altered.items()})

@@ -56,7 +56,7 @@ def prepared_session(session: LoadedModel, device_options: DeviceOptions | None 
         undo.enter_context(memory_errors("serving"))
         options = device_options or DeviceOptions()
         operators = _fused_operators() if options.kernels else None
-        target = prepared(session.model, undo, operators)
+        target = prepared(session.model, undo, operators, max_tokens=session.max_tokens)
         draft = target if session.draft_model is session.model else None
         undo.enter_context(torch.inference_mode())
         retention = retention_of(session, target.windows)
@@ -184,5 +184,6 @@ def _drafter(undo: ExitStack, session: LoadedModel, ready: Prepared | None, kern
         max_tokens=session.max_tokens,
     )
     with torch.inference_mode(False):
-        ready = ready or prepared(session.draft_model, undo, _fused_operators() if kernels else None)
+        operators = _fused_operators() if kernels else None
+        ready = ready or prepared(session.draft_model, undo, operators, max_tokens=session.max_tokens)
     return DraftModel(_runner(undo, session, ready, session.draft_model, config, PLAIN, kernels=kernels))

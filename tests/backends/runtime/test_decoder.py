@@ -11,6 +11,8 @@ import pytest
 from advisor.backends.model.loaded_model import LoadedModel
 
 if TYPE_CHECKING:
+    import torch
+
     from advisor.backends.runtime.model.forward import Prepared
 
 OURS: dict[str, dict[str, object]] = {
@@ -79,7 +81,8 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
     import torch
 
     from advisor.backends.model.quantised_linear import quantise_linears
-    from advisor.backends.runtime.model.forward import _ProbeRun, prepared
+    from advisor.backends.runtime.model.forward import prepared
+    from advisor.backends.runtime.model.probe import ProbeAttention, ProbeRows
 
     model = build_model("llama", **changes)
     if weights != "fp32":
@@ -89,10 +92,11 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
     with ExitStack() as undo, torch.inference_mode():
         way = prepared(model, undo)
         assert way.fallback_reason is None
-        ours = _ProbeRun().run(way.forward, model)
-    ids, position_ids = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0), (torch.arange(8) * 8).unsqueeze(0)
+        positions = [step * 8 for step in range(8)]
+        ours = ProbeAttention(model.device).run(way.forward, model, ProbeRows([0] * 8, range(8), positions))
+    ids = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0)
     with torch.inference_mode():
-        own = model(input_ids=ids, position_ids=position_ids, attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
+        own = model(input_ids=ids, position_ids=torch.tensor([positions]), attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
     error = float((ours.float() - own.float()).norm() / own.float().norm())
     assert error < (1e-5 if weights == "fp32" else 0.02), error
 
@@ -183,10 +187,15 @@ def test_block_order_keeps_every_weight_and_multiplies_the_same(n: int, k: int) 
 def test_own_code_keeps_only_wanted_rows(llama: Any) -> None:
     import torch
 
-    from advisor.backends.runtime.model.forward import TransformersForward, _ProbeRun, prepared
+    from advisor.backends.runtime.model.forward import TransformersForward, patched_attention
+    from advisor.backends.runtime.model.probe import ProbeAttention, ProbeRows
 
-    with ExitStack() as undo, torch.inference_mode():
-        prepared(llama, undo)
-        all_rows = _ProbeRun().run(TransformersForward(llama), llama)
-        some = TransformersForward(llama)(_ProbeRun(), (torch.arange(8) * 37 + 11) % 64, torch.arange(8) * 8, torch.tensor([6, 2]))
+    rows, own = ProbeRows([0] * 8, range(8), range(8)), TransformersForward(llama)
+
+    def wanted(step: Any, ids: torch.Tensor, positions: torch.Tensor, _: torch.Tensor | None) -> torch.Tensor:
+        return own(step, ids, positions, torch.tensor([6, 2]))
+
+    with patched_attention(llama), torch.inference_mode():
+        all_rows = ProbeAttention(llama.device).run(own, llama, rows)
+        some = ProbeAttention(llama.device).run(wanted, llama, rows)
     assert torch.allclose(some, all_rows[[6, 2]], atol=1e-5)

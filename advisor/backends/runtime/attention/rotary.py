@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from advisor.backends.runtime.model.forward import probe_ids
+from advisor.backends.runtime.model.probe import probe_ids
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 PROBE_TOKENS = 4

@@ -66,20 +66,37 @@ def attention_function(
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
+    **extra: Any,
+) -> tuple[Tensor, None]:
+    """The function registered with `transformers.AttentionInterface`. Raises `AdvisorError` for unsupported options."""
+    if attention_mask is not None:
+        raise unsupported(type(module).__name__, "its attention adds a position bias or its own mask")
+    layer, options = options_of(module, query, **extra)
+    return attend(_ACTIVE.get(), layer, query, key, value, options), None
+
+
+def options_of(
+    module: Any,
+    query: Tensor,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
     **extra: Any,
-) -> tuple[Tensor, None]:
-    """The function registered with `transformers.AttentionInterface`. Raises `AdvisorError` for unsupported options."""
-    if extra.get("position_bias") is not None or extra.get("is_causal") is False or attention_mask is not None:
+) -> tuple[int, Options]:
+    """The layer and the options of a model's attention call with these arguments, of queries [1, H, T, D].
+
+    Raises `AdvisorError` `unsupported-model` for other kinds of attention.
+    """
+    if extra.get("position_bias") is not None:
         raise unsupported(type(module).__name__, "its attention adds a position bias or its own mask")
+    if extra.get("is_causal") is False:
+        raise unsupported(type(module).__name__, "its attention is not causal")
     layer = getattr(module, "layer_idx", None)
     if layer is None:
         raise unsupported(type(module).__name__, "its attention modules carry no layer index")
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return attend(_ACTIVE.get(), layer, query, key, value, Options(scale, sliding_window, softcap, s_aux)), None
+    return layer, Options(scale, sliding_window, softcap, s_aux)
 
 
 def attend(step: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
@@ -88,13 +105,14 @@ def attend(step: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor,
     return step.attend_rows(layer, queries, keys, values, options).unsqueeze(0)
 
 
-def unsupported(name: str, why: str) -> AdvisorError:
+def unsupported(name: str, why: str, *help_lines: str) -> AdvisorError:
     """The error for a model that the runtime cannot run."""
     return AdvisorError(
         "unsupported-model",
         f"the runtime cannot run {name}: {why}",
         exit_code=ExitCode.FAILED,
         notes=("it runs decoder-only models that call attention through transformers' AttentionInterface",),
+        help=help_lines,
     )
 
 

@@ -1,6 +1,7 @@
 """Builds the runtime's decoder from a model whose modules are those of a Llama-like decoder."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -28,6 +29,8 @@ def unsupported_reason(model: Any) -> str | None:
         return "it is not a body and an output head"
     if _names(inner) != {"embed_tokens", "layers", "norm", "rotary_emb"}:
         return f"its body holds {', '.join(sorted(_names(inner)))}"
+    if _arguments(inner.rotary_emb) != ["x", "position_ids"]:
+        return "its rotary embedding depends on more than positions"
     if type(inner.embed_tokens) is not nn.Embedding:
         return "its embedding is not a plain one"
     if _is_hooked(model):
@@ -39,8 +42,8 @@ def unsupported_reason(model: Any) -> str | None:
     return next((why for layer in inner.layers if (why := _unsupported_layer_reason(layer)) is not None), None)
 
 
-def build(model: Any, options: dict[int, Options], operators: RowOperators, undo: ExitStack) -> Decoder:
-    """The decoder of a supported model; `options` are those of its attention calls, by layer."""
+def build(model: Any, options: Sequence[Options], operators: RowOperators, undo: ExitStack) -> Decoder:
+    """The decoder of a supported model; `options` are those of each layer's attention."""
     inner = model.model
     unchanged = frozenset({id(inner.embed_tokens.weight)})
 
@@ -138,6 +141,12 @@ def _eps(norm: Any) -> Any:
 
 def _is_hooked(model: nn.Module) -> bool:
     return any(module._forward_hooks or module._forward_pre_hooks or has_accelerate_hook(module) for module in model.modules())
+
+
+def _arguments(module: nn.Module) -> list[str]:
+    """The arguments of the module's call that have no default."""
+    parameters = inspect.signature(module.forward).parameters.values()
+    return [parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty]
 
 
 def _is_linear(module: object) -> bool:

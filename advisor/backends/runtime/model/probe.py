@@ -1,0 +1,96 @@
+"""Attention of a few short sequences by its definition, for comparing forward passes of one model. Knows no pool and no step."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from advisor.backends.runtime.model.attention_hook import Attends, Options
+from advisor.kernels.attention.paged_attention import eager_attention, widen_mask
+
+PROBE_TOKENS = 8
+"""Tokens of the sequence on which two forward passes are compared at every start."""
+
+
+class Forward(Protocol):
+    """Computes logits."""
+
+    def __call__(self, step: Attends, ids: Tensor, positions: Tensor, rows: Tensor | None) -> Tensor:
+        """Logits [R, V] of `rows` [R] (default: all) of tokens `ids` [T] at `positions` [T]; `step` computes the attention."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRows:
+    """Rows of one step: the sequence [T], token index [T] and position [T] of each."""
+
+    sequences: Sequence[int]
+    indices: Sequence[int]
+    positions: Sequence[int]
+
+
+@dataclass(slots=True)
+class ProbeAttention:
+    """Attention of the sequences of a probe over all keys and values of earlier steps. One object for each probe."""
+
+    device: torch.device
+    _rows: list[Tensor] = field(default_factory=list)
+    """Sequence and position [2, T] of every row, by step."""
+    _stored: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
+
+    def run(self, forward: Forward, model: Any, rows: ProbeRows) -> Tensor:
+        """Logits [T, V] of the next step."""
+        self._rows.append(torch.tensor([rows.sequences, rows.positions], device=self.device))
+        ids = probe_ids(torch.tensor(rows.indices, device=self.device), model)
+        return forward(self, ids, self._rows[-1][1], torch.arange(len(ids), device=self.device))
+
+    def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
+        """See `Attends`."""
+        stored = self._stored.setdefault(layer, [])
+        stored.append((keys, values))
+        key, value = (torch.cat(parts).transpose(0, 1).unsqueeze(0).contiguous() for parts in zip(*stored, strict=True))
+        mask = widen_mask(self._mask(options.window, queries.dtype), queries.shape[1] // keys.shape[1])
+        return eager_attention(queries.unsqueeze(0), key, value, mask, scale=options.scale, softcap=options.softcap, sinks=options.sinks)[0]
+
+    def _mask(self, window: int | None, dtype: torch.dtype) -> Tensor:
+        """[1, T, L]: zero where a row attends to a key of its sequence."""
+        (sequence, position), (of_key, key_position) = self._rows[-1].unsqueeze(2), torch.cat(self._rows, 1).unsqueeze(1)
+        seen = (of_key == sequence) & (key_position <= position)
+        if window is not None:
+            seen &= key_position > position - window
+        mask = torch.zeros(seen.shape, dtype=dtype, device=self.device)
+        return mask.masked_fill_(~seen, torch.finfo(dtype).min).unsqueeze(0)
+
+
+def probe_ids(count: Tensor, model: Any) -> Tensor:
+    """Token ids [T] for a probe from the numbers 0 to T − 1 [T], spread over the model's vocabulary."""
+    ids: Tensor = (count * 37 + 11) % model.config.get_text_config().vocab_size
+    return ids
+
+
+def spread_positions(max_tokens: int, count: int = PROBE_TOKENS) -> list[int]:
+    """At most `count` ascending positions from 0 to `max_tokens` − 1, each about as many times the one before."""
+    last = max_tokens - 1
+    return sorted({0, *(round((last + 1) ** (step / (count - 1))) - 1 for step in range(1, count))} | {last})
+
+
+def probe_logits(forward: Forward, model: Any, max_tokens: int) -> Tensor:
+    """Logits [T, V] of a few tokens of one sequence, at positions up to `max_tokens` − 1."""
+    positions = spread_positions(max_tokens)
+    rows = ProbeRows([0] * len(positions), range(len(positions)), positions)
+    return ProbeAttention(model.device).run(forward, model, rows)
+
+
+def difference(ours: Tensor, theirs: Tensor, tolerance: float, rows_allowed: float = 0.0) -> float | None:
+    """By what part of their norm logits [T, V] differ from those of another forward pass; `None` where rounding explains it.
+
+    A row differs by more than `tolerance` of its norm, or by a clear choice of another token. `rows_allowed` is the share of rows that may.
+    """
+    ours, theirs = ours.float(), theirs.float()
+    error = (ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-30)
+    margin = theirs.amax(-1) - theirs.gather(-1, ours.argmax(-1, keepdim=True))[:, 0]
+    wrong = ~(error <= tolerance) | (margin > 2 * tolerance * theirs.abs().amax(-1))
+    if float(wrong.float().mean()) <= rows_allowed:
+        return None
+    return float((ours - theirs).norm() / theirs.norm().clamp_min(1e-30))

@@ -1,0 +1,139 @@
+"""Compares the runtime's forward pass of a model with the model's own, eager and one sequence at a time, before its first use."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from advisor.backends.model.quantised_linear import QuantisedLinear
+from advisor.backends.runtime.model.probe import Forward, ProbeAttention, ProbeRows, difference, probe_ids, spread_positions
+
+SHORT_TEXT = 24
+"""Tokens of the longer of two texts on a large model."""
+LONG_TEXT = 1024
+"""Most tokens of the longer text."""
+CHEAP_OPERATIONS = 2e11
+"""Operations of one pass over a text that is as long as the longest sequence: about a second on one core."""
+ROWS_ALLOWED = 0.25
+"""Share of rows that may differ in two-byte types: where an expert's scores are nearly equal, rounding chooses another one."""
+MOST_LENGTHS = 24
+"""Most lengths of a sequence at which dependence on it is looked for, each about twice the one before."""
+LENGTH_DEPENDENT = ("dynamic", "longrope")
+"""Kinds of rotary embedding in transformers whose frequencies depend on the longest sequence of a call."""
+
+Piece = tuple[int, int, int]
+"""A sequence, and the first and the last but one of its tokens."""
+
+
+def length_limit(model: Any) -> tuple[str, int] | None:
+    """The kind of a rotary embedding whose frequencies change with the length, and the tokens up to which they do not."""
+    config = model.config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for group in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
+        if group.get("rope_type") in LENGTH_DEPENDENT:
+            original = group.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
+            return str(group["rope_type"]), int(original or config.max_position_embeddings)
+    return None
+
+
+def tolerance(model: Any) -> float:
+    """Relative difference of logits that rounding explains, in two-byte or four-byte types."""
+    return 0.03 if is_rounded(model) else 1e-4
+
+
+def is_rounded(model: Any) -> bool:
+    """Whether the model computes in a two-byte type, or its weights are quantised."""
+    return model.dtype.itemsize < 4 or any(isinstance(module, QuantisedLinear) for module in model.modules())
+
+
+def text_tokens(model: Any, windows: Sequence[int | None], max_tokens: int) -> int:
+    """Tokens of the longer of two texts: as many as the longest sequence where that is cheap, else more than twice the short windows."""
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    if 2 * parameters * max_tokens <= CHEAP_OPERATIONS:
+        return min(max_tokens, LONG_TEXT)
+    short = [window for window in windows if window is not None and window <= LONG_TEXT // 8]
+    return min(max_tokens, max(SHORT_TEXT, 2 * max(short, default=0) + 4))
+
+
+def own_logits(model: Any, tokens: int) -> Tensor:
+    """Logits [T, V] of the model's own code for one sequence; the model's attention is eager."""
+    ids = probe_ids(torch.arange(tokens, device=model.device), model).unsqueeze(0)
+    logits: Tensor = model(input_ids=ids, use_cache=False, return_dict=True).logits[0]
+    return logits
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """Checks of `forward` against the model's own logits of two texts [T, V], the first of them shorter."""
+
+    model: Any
+    forward: Forward
+    own: tuple[Tensor, Tensor]
+    max_tokens: int
+
+    def fault(self) -> str | None:
+        """What is wrong, as a sentence; `None` where every check finds equal logits."""
+        lengths = tuple(map(len, self.own))
+        for steps, why in (
+            ([[(1, 0, lengths[1])]], "under causal attention and positions counted from 0, its logits differ from those of its own code"),
+            ([_interleaved(lengths)], "its tokens depend on other sequences of a step: its positions are not `position_ids`"),
+            (_chunks(lengths), "prompts in chunks give other tokens than whole ones: it keeps a state besides keys and values"),
+        ):
+            error = self._error(steps)
+            if error is not None:
+                return f"{why} (by {error:.1e} of their norm)"
+        error = self._error_by_length()
+        return None if error is None else f"its tokens depend on the longest sequence of a step (by {error:.1e} of the logits' norm)"
+
+    def _error(self, steps: Sequence[Sequence[Piece]]) -> float | None:
+        """How the logits of both texts, passed in these pieces, differ from the model's own."""
+        probe, parts, rows = ProbeAttention(self.model.device), list[Tensor](), list[tuple[int, int]]()
+        for pieces in steps:
+            step = [(sequence, index) for sequence, start, stop in pieces for index in range(start, stop)]
+            sequences, indices = zip(*step, strict=True)
+            parts.append(probe.run(self.forward, self.model, ProbeRows(sequences, indices, indices)))
+            rows += step
+        own = torch.stack([self.own[sequence][index] for sequence, index in rows])
+        return self._difference(torch.cat(parts), own)
+
+    def _error_by_length(self) -> float | None:
+        """How the logits of a sequence's first tokens differ with the position of its last one.
+
+        One token at the start is computed last: it resets frequencies that a model stores.
+        """
+        positions = spread_positions(self.max_tokens, min(self.max_tokens.bit_length(), MOST_LENGTHS) + 1)
+        whole = self._prefix(positions)
+        errors = [self._difference(self._prefix(positions[:count]), whole[:count]) for count in range(len(positions) - 1, 0, -1)]
+        return max((error for error in errors if error is not None), default=None)
+
+    def _prefix(self, positions: Sequence[int]) -> Tensor:
+        rows = ProbeRows([0] * len(positions), range(len(positions)), positions)
+        return ProbeAttention(self.model.device).run(self.forward, self.model, rows)
+
+    def _difference(self, ours: Tensor, theirs: Tensor) -> float | None:
+        return difference(ours, theirs, tolerance(self.model), ROWS_ALLOWED if is_rounded(self.model) else 0.0)
+
+
+def _interleaved(lengths: Sequence[int]) -> list[Piece]:
+    """Every token of all sequences in one step, in an order that is none of theirs."""
+    rows = [(sequence, index, index + 1) for sequence, length in enumerate(lengths) for index in range(length)]
+    return sorted(rows, key=lambda row: (row[1] * 5 % 7, -row[1], row[0]))
+
+
+def _chunks(lengths: Sequence[int]) -> list[list[Piece]]:
+    """Steps with a chunk of each sequence, of different sizes, and with single tokens at the end."""
+    return list(_steps(lengths, sizes=[3 + length // (5 + 2 * sequence) for sequence, length in enumerate(lengths)], singles=3))
+
+
+def _steps(lengths: Sequence[int], sizes: Sequence[int], singles: int) -> Iterator[list[Piece]]:
+    passed = [0] * len(lengths)
+    while any(at < length for at, length in zip(passed, lengths, strict=True)):
+        step: list[Piece] = []
+        for sequence, (at, length, size) in enumerate(zip(passed, lengths, sizes, strict=True)):
+            count = 1 if length - at <= singles else min(size, length - singles - at)
+            if at < length:
+                step.append((sequence, at, at + count))
+                passed[sequence] = at + count
+        yield step
