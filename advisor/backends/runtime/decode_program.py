@@ -12,7 +12,7 @@ from torch import Tensor
 from advisor.backends.runtime.cache.pool import SequenceBlocks
 from advisor.backends.runtime.device.decode_batch import DecodeBatch, DecodeEntry
 from advisor.backends.runtime.model.attention_hook import Attends
-from advisor.backends.runtime.model.forward import Forward
+from advisor.backends.runtime.model.probe import Forward
 from advisor.backends.runtime.sampler import Sampler
 
 BUCKETS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)

@@ -12,7 +12,7 @@ from advisor.backends.runtime.cache.pool import Pool, SequenceBlocks
 from advisor.backends.runtime.device.decode_batch import DecodeBatch
 from advisor.backends.runtime.device.token_ring import upload
 from advisor.backends.runtime.model.attention_hook import Attends
-from advisor.backends.runtime.model.forward import Forward
+from advisor.backends.runtime.model.probe import Forward
 
 
 @dataclass(frozen=True, slots=True)

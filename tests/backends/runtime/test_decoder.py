@@ -190,12 +190,12 @@ def test_own_code_keeps_only_wanted_rows(llama: Any) -> None:
     from advisor.backends.runtime.model.forward import TransformersForward, patched_attention
     from advisor.backends.runtime.model.probe import ProbeAttention, ProbeRows
 
-    rows, own = ProbeRows([0] * 8, range(8), range(8)), TransformersForward(llama)
+    sequence, own = ProbeRows([0] * 8, range(8), range(8)), TransformersForward(llama)
 
-    def wanted(step: Any, ids: torch.Tensor, positions: torch.Tensor, _: torch.Tensor | None) -> torch.Tensor:
+    def wanted(step: Any, ids: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
         return own(step, ids, positions, torch.tensor([6, 2]))
 
     with patched_attention(llama), torch.inference_mode():
-        all_rows = ProbeAttention(llama.device).run(own, llama, rows)
-        some = ProbeAttention(llama.device).run(wanted, llama, rows)
+        all_rows = ProbeAttention(llama.device).run(own, llama, sequence)
+        some = ProbeAttention(llama.device).run(wanted, llama, sequence)
     assert torch.allclose(some, all_rows[[6, 2]], atol=1e-5)

@@ -134,10 +134,10 @@ def test_a_stored_verdict_is_believed_for_its_own_question_only(
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
 
-    def refused(model: Any, **settings: int) -> str | None:
+    def refused(model: Any, max_tokens: int = 64) -> str | None:
         with ExitStack() as undo:
             try:
-                prepared(model, undo, **settings)
+                prepared(model, undo, max_tokens=max_tokens)
             except AdvisorError as error:
                 return error.message
         return None
