@@ -8,7 +8,7 @@ from enum import StrEnum
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
-from advisor.profiles.run import Run, Rung, RungStatus
+from advisor.profiles.run import HeldWeights, Run, Rung, RungStatus
 from advisor.quantities.formatting import three_digits
 from advisor.quantities.metrics import METRICS, MetricInfo, satisfies
 
@@ -50,6 +50,7 @@ class ComparedRung:
     status: RungStatus
     problem: str | None
     metrics: tuple[ComparedMetric, ...]
+    weights: HeldWeights | None = None
 
     def metric(self, metric: str) -> ComparedMetric | None:
         """The metric of that name; `None` where it was neither predicted nor measured."""
@@ -105,6 +106,11 @@ class Comparison:
         return tuple(metric for metric in self.full_stack.metrics if metric.limit_met is False) if self.full_stack else ()
 
     @property
+    def faults(self) -> tuple[tuple[str, str], ...]:
+        """Errors of this program that the run found: the rung's name, and the sentence."""
+        return tuple((rung.name, rung.weights.fault) for rung in self.rungs if rung.weights is not None and rung.weights.fault)
+
+    @property
     def largest_miss(self) -> tuple[ComparedRung, ComparedMetric] | None:
         """The rung and headline metric furthest outside its predicted range, as a ratio; another metric where no headline is outside."""
         outside = [(rung, metric) for rung in self.rungs for metric in rung.metrics if metric.verdict is RangeVerdict.OUTSIDE]
@@ -141,7 +147,9 @@ def compare(run: Run) -> Comparison:
 def _compare_rung(rung: Rung, limits: Limits) -> ComparedRung:
     compared = (_compare_metric(info, rung.predicted, rung.measured or Metrics(), limits) for info in METRICS.values())
     metrics = tuple(metric for metric in compared if metric.predicted or metric.measured)
-    return ComparedRung(name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, metrics=metrics)
+    return ComparedRung(
+        name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, metrics=metrics, weights=rung.weights
+    )
 
 
 def _compare_metric(info: MetricInfo, predictions: Metrics, measurements: Metrics, limits: Limits) -> ComparedMetric:

@@ -8,11 +8,14 @@ from pydantic import Field, ValidationError
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_text
+from advisor.profiles.formats import GIB
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.request import Request
 
 RUN_FILE = "run.json"
+WEIGHTS_TOLERANCE = 0.01
+"""Largest relative difference of held and predicted bytes of weights that is no error: buffers that no format describes."""
 _MAX_BYTES = 256 * 2**20
 """Runs contain raw samples: about 200 kB for a thousand requests."""
 
@@ -53,6 +56,33 @@ class Recipe(Frozen):
     quality_tokens: int
 
 
+class HeldWeights(Frozen):
+    """The weights in memory once a rung's techniques are applied, against their prediction, which follows from shapes and formats."""
+
+    predicted_bytes: int = Field(ge=0)
+    held_bytes: int = Field(ge=0)
+    """Bytes of the storage of every parameter and buffer, a draft's included."""
+    is_fault: bool
+    """Whether they differ by more than `WEIGHTS_TOLERANCE`: an error of this program."""
+
+    @classmethod
+    def of(cls, predicted: Metrics, measured: Metrics | None) -> "HeldWeights | None":
+        """From the metrics of a rung; `None` where one of them has no weights."""
+        if measured is None or measured.weights_gib is None or predicted.weights_gib is None:
+            return None
+        expected, held = (round(value.value * GIB) for value in (predicted.weights_gib, measured.weights_gib))
+        return cls(predicted_bytes=expected, held_bytes=held, is_fault=abs(expected - held) > WEIGHTS_TOLERANCE * held)
+
+    @property
+    def fault(self) -> str | None:
+        """The error as a sentence; `None` where there is none."""
+        if not self.is_fault:
+            return None
+        return (
+            f"the weights take {self.held_bytes:,} bytes and {self.predicted_bytes:,} were predicted: an error of advisor, please report it"
+        )
+
+
 class Rung(Frozen):
     """One step of the ladder: the baseline, or a technique added to those before it."""
 
@@ -62,6 +92,8 @@ class Rung(Frozen):
     status: RungStatus
     predicted: Metrics
     measured: Metrics | None = None
+    weights: HeldWeights | None = None
+    """`None` where the rung did not come as far as its weights, and in runs of earlier versions."""
     samples: tuple[Sample, ...] = ()
     choices: tuple[str, ...] = ()
     """Kernels and settings that were chosen by timing them in the run, each with its reason."""

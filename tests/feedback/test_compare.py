@@ -7,10 +7,13 @@ import pytest
 from advisor.feedback.causes import likely_cause
 from advisor.feedback.compare import ComparedMetric, Comparison, RangeVerdict, compare
 from advisor.profiles.errors import ExitCode
+from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Limits
-from advisor.profiles.run import Run, Rung, RungStatus
+from advisor.profiles.run import HeldWeights, Run, Rung, RungStatus
+from advisor.rendering.html.run_page import report_html
 from advisor.rendering.text.comparison import comparison_dict
+from advisor.rendering.text.run import run_text
 from tests.paths import ROOT
 
 RUN = Run.model_validate_json((ROOT / "tests/canned/run.json").read_text(encoding="utf-8"))
@@ -181,3 +184,24 @@ def test_published_form_is_json_with_every_number() -> None:
             assert shown["metrics"][name]["predicted"] == value.as_dict()
     assert record["summary"]["within_range"] == comparison.within
     assert (record["exit_code"], record["summary"]["limits_missed"]) == (5, ["tpot_ms_p95"])
+
+
+@pytest.mark.parametrize(
+    ("predicted", "held", "is_fault"), [(396_960, 684_736, True), (252_816, 253_376, False), (1_020_000, 1_000_000, True)]
+)
+def test_weights_that_take_other_bytes_than_predicted_are_an_error_of_ours(predicted: int, held: int, is_fault: bool) -> None:
+    expected, seen_bytes = Metrics(weights_gib=Value.exact(predicted / GIB)), Metrics(weights_gib=seen(held / GIB))
+    weights = HeldWeights.of(expected, seen_bytes)
+    assert weights == HeldWeights(predicted_bytes=predicted, held_bytes=held, is_fault=is_fault)
+    step = rung("weights-int8", expected, seen_bytes).model_copy(update={"weights": weights})
+    run = RUN.model_copy(update={"rungs": (rung("baseline", Metrics(), Metrics()), step)})
+    comparison, sentence = compare(run), f"weights-int8: the weights take {held:,} bytes and {predicted:,} were predicted"
+    assert (len(comparison.faults) == 1) is is_fault
+    assert (sentence in " ".join(run_text(run, width=200).split())) is is_fault
+    assert (sentence in report_html(run)) is is_fault
+    assert json.loads(json.dumps(comparison_dict(comparison)))["rungs"][1]["weights"]["held_bytes"] == held
+    assert read_back(run).rungs[1].weights == weights
+
+
+def read_back(run: Run) -> Run:
+    return Run.model_validate_json(run.model_dump_json())

@@ -15,7 +15,7 @@ from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import write_whole
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
-from advisor.profiles.run import RUN_FILE, Environment, Recipe, Run, Rung, RungStatus, read_run
+from advisor.profiles.run import RUN_FILE, Environment, HeldWeights, Recipe, Run, Rung, RungStatus, read_run
 
 LOGS_FOLDER = "logs"
 REFERENCE_FILE = "baseline-logprobs.safetensors"
@@ -121,7 +121,7 @@ def _resumed(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
         )
     needs_reference = not (out / REFERENCE_FILE).is_file() and not all(_is_finished(rung, has_scores=True) for rung in earlier.rungs)
     rungs = tuple(
-        old.model_copy(update={"predicted": new.predicted})
+        old.model_copy(update={"predicted": new.predicted, "weights": HeldWeights.of(new.predicted, old.measured)})
         if old.status is RungStatus.DONE and not (needs_reference and old.name == BASELINE)
         else new
         for old, new in zip(earlier.rungs, fresh.rungs, strict=True)
@@ -205,6 +205,7 @@ def _rung(ladder: Ladder, index: int, result: JobResult) -> Rung:
         status=result.status,
         predicted=ladder.steps[index].predicted,
         measured=result.metrics,
+        weights=HeldWeights.of(ladder.steps[index].predicted, result.metrics),
         samples=result.samples,
         choices=result.choices,
         pace_s=result.pace_s,

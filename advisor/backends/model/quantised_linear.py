@@ -1,12 +1,14 @@
 """Weight-only quantised linears, and the replacement of a model's linears by them. Loads torch."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
+from advisor.backends.model.linear_like import as_linear, is_linear_like
+from advisor.backends.model.quantised_experts import quantise_experts, unquantisable_experts
 from advisor.kernels import torch_private
 from advisor.kernels.linear import int8_linear as int8
 from advisor.kernels.linear import int8_packing
@@ -32,8 +34,20 @@ class QuantisedLinear(nn.Module):
         super().__init__()
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.bias: nn.Parameter | None = linear.bias
+        self.weight_dtype = linear.weight.dtype
         self.real_channels: tuple[tuple[int, int], ...] = ((0, linear.out_features),)
         """Ranges of output channels that are not padding."""
+
+    @property
+    def weight(self) -> torch.Tensor:
+        """The weights [out_features, in_features] in their original type, for model code that reads them itself."""
+        rows = torch.eye(self.in_features, dtype=self.weight_dtype, device=next(self.buffers()).device)
+        bias, self.bias = self.bias, None
+        try:
+            weight: torch.Tensor = self(rows).t()
+        finally:
+            self.bias = bias
+        return weight
 
     @property
     def channels(self) -> int:
@@ -162,23 +176,29 @@ def layout_of(device: torch.device) -> Layout:
 def quantise_linears(
     model: nn.Module, weight_format: str, group_size: int | None, skipped_names: tuple[str, ...] = SKIPPED_NAMES, *, head: bool = False
 ) -> int:
-    """Swap the linears of `model` in place, freeing each before the next; returns how many were swapped.
+    """Swap the linears of `model` in place, freeing each before the next, then those of experts; returns how many matrices were swapped.
 
-    Not swapped: names in `skipped_names` (whole or last part), the output head unless `head` is true, and weights shared with an
-    embedding. `group_size` `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, and for a
-    model without linears.
+    Not swapped: names in `skipped_names` (whole or any part), the output head unless `head` is true, and weights shared with an
+    embedding. `group_size` `None` means the format's own. Raises `AdvisorError` for an unknown format or group size, for a model without
+    linears, and for one with a matrix that is multiplied in a way of its own.
     """
     group = _checked_group(weight_format, group_size)
-    swapped = 0
-    for names in _swappable(model, skipped_names, with_head=head):
-        linear = model.get_submodule(names[0])
-        assert isinstance(linear, nn.Linear)
-        new = Int8Linear(linear) if weight_format == "int8" else Int4Linear(linear, group)
+
+    def quantise(linear: nn.Linear) -> QuantisedLinear:
+        return Int8Linear(linear) if weight_format == "int8" else Int4Linear(linear, group)
+
+    groups = list(_swappable(model, skipped_names, with_head=head))
+    _check_quantisable(model, [names[0] for names in groups], weight_format)
+    for names in groups:
+        linear = as_linear(model.get_submodule(names[0]))
+        assert linear is not None, "checked"
+        new = quantise(linear)
         new.train(linear.training)
         for name in names:
             model.set_submodule(name, new)
-        swapped += 1
         del linear
+    swapped = len(groups)
+    swapped += quantise_experts(model, quantise)
     if not swapped:
         raise AdvisorError("nothing-to-quantise", f"{type(model).__name__} has no linear layer to store in {weight_format}")
     return swapped
@@ -221,13 +241,25 @@ def _swappable(model: nn.Module, skipped_names: tuple[str, ...], *, with_head: b
     embedding_weights = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     head = _head(model)
     for name, module in model.named_modules(remove_duplicate=False):
-        if type(module) is not nn.Linear or not name or id(module.weight) in embedding_weights:
+        if not is_linear_like(module) or not name or id(module.weight) in embedding_weights:
             continue
-        named = name in skipped_names or name.rpartition(".")[2] in skipped_names
+        named = name in skipped_names or not set(name.split(".")).isdisjoint(skipped_names)
         if with_head if module is head else not named:
             names[id(module)].append(name)
     del head
-    yield from list(names.values())
+    yield from names.values()
+
+
+def _check_quantisable(model: nn.Module, names: Iterable[str], weight_format: str) -> None:
+    """Raise `AdvisorError` `linear-not-quantisable` for a matrix that is neither a linear's nor in a stack of experts."""
+    odd = [name for name in names if as_linear(model.get_submodule(name)) is None] or unquantisable_experts(model)
+    if odd:
+        raise AdvisorError(
+            "linear-not-quantisable",
+            f"{type(model).__name__} multiplies by {odd[0]} in a way of its own, not as a linear; it cannot be stored in {weight_format}",
+            exit_code=ExitCode.MISSING,
+            help=(f"plan without it: --forbid weights-{weight_format}",),
+        )
 
 
 def _head(model: nn.Module) -> Any:
@@ -243,4 +275,4 @@ def _kind(module: nn.Module, name: str, head: object) -> str:
         return "head"
     if isinstance(module, QuantisedLinear):
         return {"q": "linear", "packed": "linear", "scale": "scales", "scale_zero": "scales"}.get(name, "other")
-    return "linear" if isinstance(module, nn.Linear) and name == "weight" else "other"
+    return "linear" if is_linear_like(module) and name == "weight" else "other"

@@ -75,8 +75,9 @@ def _head(run: Run) -> Markup:
 
 
 def _verdict(comparison: Comparison) -> Markup:
-    """Values within range, missed limits, failed rungs, values outside their range, and the likely cause of the largest miss."""
-    misses = [*_limit_misses(comparison), *_failed_rungs(comparison), *_range_misses(comparison)]
+    """Values within range; missed limits, failed rungs, errors of ours, values outside their range; likely cause of the largest miss."""
+    faults = [f"{name}: {fault}." for name, fault in comparison.faults]
+    misses = [*_limit_misses(comparison), *_failed_rungs(comparison), *faults, *_range_misses(comparison)]
     head = f"{comparison.within} of {comparison.compared} measured values lie within their predicted range."
     medians = [
         f"{METRICS[median.metric].label} {_percent(median.error_pct)}" for median in comparison.median_errors if median.metric in HEADLINES

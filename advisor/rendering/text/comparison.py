@@ -72,6 +72,7 @@ def _rung_dict(rung: ComparedRung) -> dict[str, object]:
         "techniques": list(rung.techniques),
         "status": rung.status.value,
         "error": rung.problem,
+        "weights": rung.weights and rung.weights.model_dump(),
         "metrics": {line.metric: _metric_dict(line) for line in rung.metrics},
     }
 

@@ -162,6 +162,8 @@ def _problems(comparison: Comparison, look: Look) -> list[str]:
         if rung.status is not RungStatus.DONE:
             text = f"{rung.name}: {rung.status.value}" + (f": {rung.problem}" if rung.problem else "")
             lines += [look.paint(line, "bad") for line in wrap(text, look, first="× ")]
+    for name, fault in comparison.faults:
+        lines += [look.paint(line, "bad") for line in wrap(f"{name}: {fault}", look, first="× ")]
     return ["", *lines] if lines else []
 
 
