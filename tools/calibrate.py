@@ -25,7 +25,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from advisor.backends.deployment import Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
-from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger
+from advisor.estimate.memory.cache import device_kv_bytes
+from advisor.estimate.memory.ledger import device_weight_bytes, ledger
 from advisor.estimate.uncertainty.domain import names_of, sizes_of
 from advisor.estimate.uncertainty.ranges import OUTSIDE, POOL, model_kind, stratum_of
 from advisor.profiles.engines import load_engine

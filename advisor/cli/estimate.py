@@ -43,7 +43,7 @@ def command(output: Output, **options: Any) -> ExitCode:
         )
     question = _question(options)
     from advisor.cli.progress import ProgressLines
-    from advisor.rendering.text.metrics import extrapolation_lines, limit_probabilities, metrics_text
+    from advisor.rendering.text.metrics import assumption_lines, extrapolation_lines, limit_probabilities, metrics_text
     from advisor.service import estimate
 
     with ProgressLines(quiet=output.quiet) as progress:
@@ -54,12 +54,15 @@ def command(output: Output, **options: Any) -> ExitCode:
             "hardware": question.hardware,
             "metrics": result.metrics.as_dict(),
             "chances": limit_probabilities(result.metrics, question.all_limits),
+            "kv_format": result.kv_format,
+            "assumed": list(result.assumptions),
             "outside": result.extrapolation_warning,
             "notes": list(result.warnings),
         },
         lambda: "\n".join(
             (
                 metrics_text(result.metrics, question.all_limits, **output.look),
+                *assumption_lines(result.assumptions, **output.look),
                 *extrapolation_lines(result.extrapolation_warning, **output.look),
             )
         ),

@@ -11,8 +11,9 @@ from dataclasses import replace
 from advisor.backends.deployment import Attention, Batching, Deployment, KvLayout
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.machines.machine import Machine
+from advisor.estimate.memory.cache import kv_bytes_of_sequence, recent_bytes
 from advisor.estimate.memory.capacity import MemoryBudget
-from advisor.estimate.memory.ledger import block_tokens, kv_bytes_of_sequence, recent_bytes, shared_tokens
+from advisor.estimate.memory.ledger import block_tokens, shared_tokens
 from advisor.estimate.memory.retention import retention_of
 from advisor.estimate.serving.closed_form import SteadyState, steady_state
 from advisor.estimate.serving.metrics import serving_metrics

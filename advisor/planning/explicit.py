@@ -25,6 +25,10 @@ class Estimate:
     metrics: Metrics
     extrapolation_warning: str | None
     """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
+    kv_format: str
+    """Format of the KV cache."""
+    assumptions: tuple[str, ...] = ()
+    """What was decided where the question leaves it open, a sentence each."""
     warnings: tuple[str, ...] = ()
     """Reasons why this stack could not be run as priced, a sentence each."""
 
@@ -32,13 +36,31 @@ class Estimate:
 def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: EngineProfile, target: Target) -> Estimate:
     """Predict the metrics of the deployment that a question describes. Raises as `explicit_deployment` and `workload_of` do."""
     workload = explicit_workload(question)
-    deployment = explicit_deployment(model, engine, question, workload)
+    kv_format, reason = cache_of(question, model, engine, target.hardware.arch)
+    deployment = explicit_deployment(model, engine, question, workload, kv_format)
     estimator = Estimator(target.machine, engine)
     times = estimator.simulate(deployment, workload)
     rate = goodput(estimator.ranges(deployment, workload), workload, times, question.all_limits)
     metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
     warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.memory.budget_bytes))
-    return Estimate(metrics, extrapolation_warning(estimator.machine.basis, deployment, workload), warnings)
+    outside = extrapolation_warning(estimator.machine.basis, deployment, workload)
+    return Estimate(metrics, outside, kv_format, tuple(_assumptions(kv_format, reason)), warnings)
+
+
+def cache_of(question: EstimateQuestion, model: ModelSpec, engine: EngineProfile, arch: str) -> tuple[str, str | None]:
+    """The format of the KV cache on a GPU architecture, and why it was chosen; `None` where the question states it.
+
+    Raises `AdvisorError` `unknown-format` for a format that no cache has.
+    """
+    if question.kv:
+        return check_cache_format(question.kv), None
+    format, _ = parse_weights(question.weights or model.weight_format)
+    return engine.auto_cache(model, format, arch)
+
+
+def _assumptions(kv_format: str, reason: str | None) -> Iterator[str]:
+    if reason is not None:
+        yield f"KV cache in {kv_format}: {reason}; --kv sets another format"
 
 
 def explicit_workload(question: EstimateQuestion) -> Workload:
@@ -55,7 +77,9 @@ def explicit_workload(question: EstimateQuestion) -> Workload:
     )
 
 
-def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload) -> Deployment:
+def explicit_deployment(
+    model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload, kv_format: str
+) -> Deployment:
     """The deployment that a question describes, else as engines run by default: paged cache, fused attention, continuous batching.
 
     Raises `AdvisorError` `usage` for a parallel layout that does not divide the devices, the hidden size or the layers.
@@ -82,12 +106,12 @@ def explicit_deployment(model: ModelSpec, engine: EngineProfile, question: Estim
             field="tp" if model.hidden_size % question.tp else "pp",
             action=ErrorAction.LOWER,
         )
-    kv = check_cache_format(question.kv) if question.kv else engine.kv_format_for(format)
+    prefix_reuse = engine.prefix_reuse and workload.shared_prefix_tokens is not None
     return Deployment(
         model=model,
         weights=Weights(format, group),
         attention=Attention(AttentionBackend.SDPA),
-        kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv, prefix_reuse=engine.prefix_reuse and workload.shared_prefix_tokens is not None),
+        kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv_format, prefix_reuse=prefix_reuse),
         batching=Batching(BatchPolicy.CONTINUOUS, workload.concurrency or engine.max_sequences, 0),
         parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
         engine=engine.name,

@@ -1,5 +1,6 @@
 """Parts of an engine profile: how it sizes its cache on a device, and the efficiency of its own kernels. A source per record."""
 
+from math import ceil
 from statistics import geometric_mean
 
 from pydantic import Field
@@ -51,6 +52,34 @@ class SmallDevice(Frozen):
     token_budget: int = Field(ge=1)
     max_sequences: int = Field(ge=1)
     source: str
+
+
+class LatentRows(Frozen):
+    """Layout of rows in fp8 with scales beside them; the rotary part of an entry is in 16 bits."""
+
+    group_elements: int = Field(ge=1)
+    """Elements that share a scale."""
+    scale_bytes: int = Field(ge=1)
+    aligned_bytes: int = Field(default=1, ge=1)
+    """The scales of a row take a multiple of this."""
+    source: str
+    """The engine's code."""
+
+    def row_bytes(self, elements: int, rotary: int = 0) -> int:
+        """Bytes of a row of `elements`, of which `rotary` are in 16 bits without a scale."""
+        scales = ceil((elements - rotary) / self.group_elements) * self.scale_bytes
+        return elements + rotary + ceil(scales / self.aligned_bytes) * self.aligned_bytes
+
+
+class AutoCache(Frozen):
+    """A default format of the KV cache for models with latent attention of a layout, on one GPU architecture or on all."""
+
+    attention: str
+    """A `LatentAttention.layout`."""
+    arch: str | None = None
+    format: str
+    source: str
+    """The engine's code."""
 
 
 class Kernels(Frozen):

@@ -6,7 +6,9 @@ from typing import Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from advisor.profiles.engine_parts import Kernels, Reserve, SmallDevice, Trial
+from advisor.profiles.architectures.layers import LatentAttention
+from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.engine_parts import AutoCache, Kernels, LatentRows, Reserve, SmallDevice, Trial
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.formats import GIB
@@ -109,10 +111,16 @@ class Overheads(Frozen):
 
 
 class CacheRows(Frozen):
-    """How an engine stores the rows of a quantised KV cache: the formats with each property."""
+    """How an engine stores the rows of a quantised KV cache: the formats with each property, and special layouts."""
 
     scaled: tuple[str, ...] = ("int8", "int4")
-    """One scale for every token and head; other formats have one per layer or none."""
+    """Rows have 16-bit scales, one for every token and head unless `group_elements` says otherwise; other formats have one per layer."""
+    group_elements: int | None = Field(default=None, ge=1)
+    """Elements of a row that share a scale; `None` for all of a token and head."""
+    latent_fp8: dict[str, LatentRows] = Field(default_factory=dict)
+    """Entries of latent attention in fp8, by `LatentAttention.layout`; without an entry, one byte an element."""
+    index_keys: LatentRows | None = None
+    """Keys of an indexer, which are fp8 whatever the cache's format; `None` stores them in the cache's format."""
     rotated: tuple[str, ...] = ()
     """Rows are rotated before rounding, which spreads outliers."""
     recent: tuple[str, ...] = ()
@@ -169,7 +177,11 @@ class EngineProfile(Frozen):
     max_sequences: int = Field(default=256, ge=1)
     """Default of the most requests that run at once."""
     kv_with_quantised: str = "bf16"
-    """Default format of the KV cache with fp8 and fp4 weights."""
+    """Default format of the KV cache with fp8 and fp4 weights other than the checkpoint's own, as its quantisation tool writes them."""
+    reads_cache_scheme: bool = False
+    """Whether the cache takes the format that the checkpoint brings scales for."""
+    kv_auto: tuple[AutoCache, ...] = ()
+    """Exceptions to the default format of the KV cache; the first that applies holds."""
 
     @model_validator(mode="after")
     def _shares_memory(self) -> Self:
@@ -177,9 +189,19 @@ class EngineProfile(Frozen):
             raise ValueError("memory_share or memory_reserve must be set")
         return self
 
-    def kv_format_for(self, weight_format: str) -> str:
-        """Default format of the KV cache with weights of this format."""
-        return self.kv_with_quantised if weight_format in ("fp8", "nvfp4") else "bf16"
+    def auto_cache(self, model: ModelSpec, weight_format: str, arch: str) -> tuple[str, str]:
+        """The format of the KV cache where none is given, and why, for weights in a format on a GPU architecture such as `Blackwell`."""
+        layouts = {mixer.layout for mixer in model.mixers if isinstance(mixer, LatentAttention)}
+        for exception in self.kv_auto:
+            if exception.attention in layouts and (exception.arch is None or arch.startswith(exception.arch)):
+                return exception.format, f"the default of {self.name} for {exception.attention} latent attention"
+        if self.reads_cache_scheme and model.cache_format in self.kv_formats:
+            return model.cache_format, "the checkpoint brings its scales"
+        if weight_format in ("fp8", "nvfp4") and weight_format != model.weight_format and self.kv_with_quantised != "bf16":
+            return self.kv_with_quantised, f"the default of {self.name} with {weight_format} weights"
+        if self.reads_cache_scheme and model.cache_format is not None:
+            return "bf16", f"{self.name} is not known to read the checkpoint's {model.cache_format} scales"
+        return "bf16", f"the default of {self.name}" + (", as the checkpoint brings no cache scales" if self.reads_cache_scheme else "")
 
     def on(self, memory_bytes: float) -> "EngineProfile":
         """The engine with its defaults on a device of `memory_bytes`."""

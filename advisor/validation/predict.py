@@ -144,7 +144,8 @@ def predict(configuration: CaseConfiguration) -> CasePrediction:
 def deployment_of(configuration: CaseConfiguration, model: ModelSpec, engine: EngineProfile) -> Deployment:
     """The deployment of a configuration; what it does not state is the engine's default."""
     format, group = parse_weights(configuration.weights or model.weight_format)
-    run, kv = configuration.run, configuration.kv or configuration.run.kv or engine.kv_format_for(format)
+    run = configuration.run
+    kv = configuration.kv or run.kv or _usual_cache(configuration, model, engine, format)
     prompt, output = _lengths(configuration)
     return Deployment(
         model=model,
@@ -161,6 +162,13 @@ def deployment_of(configuration: CaseConfiguration, model: ModelSpec, engine: En
         parallel=_parallel(configuration),
         engine=engine.name,
     )
+
+
+def _usual_cache(configuration: CaseConfiguration, model: ModelSpec, engine: EngineProfile, format: str) -> str:
+    """The cache of published runs that state none: the engine's default, or that of its own quantised checkpoints."""
+    if format in ("fp8", "nvfp4") and engine.kv_with_quantised != "bf16":
+        return engine.kv_with_quantised
+    return engine.auto_cache(model, format, load_hardware(configuration.hardware).arch)[0]
 
 
 def _weights(model: ModelSpec, format: str, group: int | None) -> Weights:

@@ -31,6 +31,19 @@ def test_estimate_prices_every_metric_with_range_and_basis(advisor: Run) -> None
         assert metric["range"][0] <= metric["value"] <= metric["range"][1], name
 
 
+def test_estimate_says_which_cache_it_assumed_unless_it_was_given(advisor: Run) -> None:
+    served = ("estimate", "Qwen/Qwen3-30B-A3B-FP8", "--hardware", "rtx-4090", "--devices", "2", "--tp", "2", "--engine", "vllm")
+    lengths = ("--prompt-tokens", "1k", "--output-tokens", "128")
+    assumed, given = (advisor(*served, *lengths, "--json", *kv).data for kv in ((), ("--kv", "fp8")))
+    assert (assumed["kv_format"], given["kv_format"]) == ("bf16", "fp8")
+    assert assumed["assumed"] == [
+        "KV cache in bf16: the default of vllm, as the checkpoint brings no cache scales; --kv sets another format"
+    ]
+    assert given["assumed"] == []
+    assert assumed["metrics"]["kv_cache_gib"]["value"] == 2 * given["metrics"]["kv_cache_gib"]["value"]
+    assert "KV cache in bf16: the default of vllm" in advisor(*served, *lengths).out.replace("\n", " ")
+
+
 @pytest.mark.parametrize("load", [(), ("--concurrency", "4"), ("--request-rate", "2"), ("--offline",)], ids=str)
 def test_estimate_takes_every_kind_of_load(advisor: Run, load: tuple[str, ...]) -> None:
     assert advisor(*ESTIMATE, *load, "--json").data["metrics"]["throughput_tok_s"]["value"] > 0

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from advisor.backends.deployment import Deployment, KvCache, KvLayout, Parallel, Weights
-from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger, weight_bytes
+from advisor.estimate.memory.cache import device_kv_bytes
+from advisor.estimate.memory.ledger import device_weight_bytes, ledger, weight_bytes
 from advisor.estimate.operators.build import PricingModel, step_operators
 from advisor.estimate.operators.types import AttentionCall, Gemm, Phase, StepPart
 from advisor.profiles.architectures.spec import shipped_models

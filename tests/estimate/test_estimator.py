@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.memory.ledger import device_weight_bytes, kv_bytes_of_sequence, ledger
+from advisor.estimate.memory.cache import kv_bytes_of_sequence
+from advisor.estimate.memory.ledger import device_weight_bytes, ledger
 from advisor.estimate.operators.build import PricingModel, step_operators
 from advisor.estimate.operators.structure import touched_experts
 from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Phase, StepPart

@@ -9,16 +9,15 @@ from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
 from advisor.estimate.memory.activations import activation_bytes
+from advisor.estimate.memory.cache import device_kv_bytes, model_kv_bytes
 from advisor.estimate.memory.retention import retained_tokens, retention_of, transient_tokens
+from advisor.estimate.memory.sharding import heads_per_rank, stage_share
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
 from advisor.profiles.architectures.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engines import EngineProfile, load_engine
-from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, GIB, RECENT_PAGES, weight_format
+from advisor.profiles.engines import EngineProfile
+from advisor.profiles.formats import GIB, weight_format
 from advisor.profiles.request import Workload
-
-KV_SCALE_BITS = 16
-"""An fp16 scale for each token and head of the keys, and of the values, where the engine stores scales by row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,12 +87,6 @@ def _embedding_on_host_bytes(deployment: Deployment) -> float:
     return max(embedding, head) - max(head - layer / len(model.layers), 0.0)
 
 
-def stage_share(deployment: Deployment) -> float:
-    """Share of the layers on the fullest pipeline stage, which holds whole layers only."""
-    layers = len(deployment.model.layers)
-    return math.ceil(layers / deployment.parallel.pipeline) / layers
-
-
 def _stored_bytes(deployment: Deployment, matrix: Matrix) -> float:
     return _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
 
@@ -108,11 +101,6 @@ def _replicated_bytes(model: ModelSpec, weights: Weights, ranks: int) -> float:
             pair = (matrix for matrix in layer.matrices if matrix.name in ("k_proj", "v_proj"))
             total += surplus * count * sum(_stored_bytes(deployment, matrix) for matrix in pair)
     return total
-
-
-def heads_per_rank(heads: int, ranks: int) -> int:
-    """Heads on one device of a tensor-parallel group: whole ones, at least one, so that they are replicated over surplus ranks."""
-    return math.ceil(heads / ranks)
 
 
 @lru_cache(maxsize=1024)
@@ -151,60 +139,6 @@ def full_blocks(tokens: int, block: int) -> int:
     return tokens // block * block
 
 
-def kv_bytes_per_token(deployment: Deployment) -> float:
-    """Bytes of one more token of a sequence, in layers that cache the whole context."""
-    return kv_bytes_of_sequence(deployment, 2) - kv_bytes_of_sequence(deployment, 1)
-
-
-def kv_bytes_of_sequence(deployment: Deployment, tokens: int) -> float:
-    """Bytes of the cache and recurrent states of a sequence, over all devices; sliding windows count, rounding to blocks does not."""
-    model = deployment.model
-    states = sum(count * mixer.state_bytes for mixer, count in structure_of(model).mixers if isinstance(mixer, RecurrentMixer))
-    return model_kv_bytes(model, tokens, deployment.kv.format, has_scales=_has_scales(deployment)) + states
-
-
-def _has_scales(deployment: Deployment) -> bool:
-    """Whether the engine stores a scale for each row of a cache in this format."""
-    return deployment.kv.format in load_engine(deployment.engine).kv_rows.scaled
-
-
-@lru_cache(maxsize=4096)
-def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, ranks: int = 1, *, has_scales: bool = False) -> float:
-    """Bytes of the keys and values of a sequence of `tokens` tokens, on one device of a tensor-parallel group of `ranks`.
-
-    A group divides heads, never one head; every device holds the compressed vectors of latent attention whole. `has_scales` adds
-    a scale for each token and head.
-    """
-    format, total = weight_format(kv_format), 0.0
-    for mixer, count in structure_of(model).mixers:
-        if isinstance(mixer, SelfAttention):
-            cached = min(tokens, mixer.window) if mixer.window else tokens
-            heads = heads_per_rank(mixer.kv_heads, ranks)
-            scales = 2 * heads * KV_SCALE_BITS / 8 if has_scales else 0.0
-            elements = heads * (mixer.head_dim + mixer.value_dim) + mixer.index_dim
-            total += count * cached * (elements * format.bits / 8 + scales)
-        elif isinstance(mixer, LatentAttention):
-            total += count * mixer.cached_elements(tokens) * format.bits / 8
-    return total
-
-
-def device_kv_bytes(deployment: Deployment, tokens: int) -> float:
-    """Bytes of the cache and recurrent states of a sequence on the fullest device of its replica."""
-    ranks = deployment.parallel.tensor
-    states = sum(count * mixer.state_bytes for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, RecurrentMixer))
-    cache = model_kv_bytes(deployment.model, tokens, deployment.kv.format, ranks, has_scales=_has_scales(deployment))
-    return (cache + recent_bytes(deployment) / ranks + states / ranks) * stage_share(deployment)
-
-
-def recent_bytes(deployment: Deployment) -> float:
-    """Bytes of the newest pages of a sequence where the engine keeps them in 16 bits in addition to a quantised cache."""
-    if deployment.kv.format not in load_engine(deployment.engine).kv_rows.recent:
-        return 0.0
-    tokens = RECENT_PAGES * (deployment.kv.block_tokens or CONTIGUOUS_PAGE_TOKENS)
-    mixers = ((mixer, count) for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, SelfAttention))
-    return sum(2.0 * count * tokens * mixer.kv_heads * (mixer.head_dim + mixer.value_dim) for mixer, count in mixers)
-
-
 def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, sequences: int) -> Ledger:
     """Bytes on the fullest device while `sequences` requests of the workload run on its replica."""
     tokens = sequence_tokens(deployment, workload, engine)
@@ -215,7 +149,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
     draft = deployment.decoding.draft_model
     if draft is not None:
         draft_weights = 2.0 * _parameters(draft)
-        draft_kv = sequences * model_kv_bytes(draft, tokens, "bf16")
+        draft_kv = sequences * model_kv_bytes(draft, tokens, "bf16", deployment.engine)
     return Ledger(
         weights_bytes=device_weight_bytes(deployment) - (_embedding_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
         draft_bytes=draft_weights,

@@ -162,6 +162,7 @@ def _v4_attention(fields: Fields, ratio: int) -> LatentAttention:
         index_topk=fields.count("index_topk") if sparse else None,
         index_heads=fields.count("index_n_heads") if sparse else 0,
         index_dim=fields.count("index_head_dim") if sparse else 0,
+        rotary_in_rank=fields.count("qk_rope_head_dim", default=64),
     )
 
 

@@ -91,6 +91,20 @@ class LatentAttention:
     index_heads: int = 0
     """0 with `index_topk` set: this layer reuses the selection of an earlier one."""
     index_dim: int = 0
+    rotary_in_rank: int = 0
+    """Elements of the latent vector itself that are rotated (DeepSeek V4)."""
+
+    @property
+    def layout(self) -> str:
+        """How entries are cached: `dense`, `sparse` where an indexer selects some of them, `compressed` beside a window (DeepSeek V4)."""
+        if self.window is not None:
+            return "compressed"
+        return "dense" if self.index_topk is None else "sparse"
+
+    @property
+    def rotary_elements(self) -> int:
+        """Elements of one entry that are rotated, within the latent vector or beside it."""
+        return self.rope_dim + self.rotary_in_rank
 
     @property
     def cache_elements(self) -> int:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from advisor.profiles.architectures.cache_scheme import cache_format_of
 from advisor.profiles.architectures.classic import CLASSIC_READERS
 from advisor.profiles.architectures.dense import DENSE_READERS
 from advisor.profiles.architectures.fields import Fields
@@ -47,7 +48,8 @@ def read_config(
     text = whole.inner("text_config")
     fields = _with_outer_keys(text, whole) if text else whole
     blocks = _reader(fields)(fields)
-    storage = read_storage(whole, fields, id=id, modelopt=Fields(modelopt, "hf_quant_config.json") if modelopt else None)
+    quantised = Fields(modelopt, "hf_quant_config.json") if modelopt else None
+    storage = read_storage(whole, fields, id=id, modelopt=quantised)
     embedding = Matrix(name="embed_tokens", n=blocks.vocab_size, k=blocks.hidden_size, kind="embedding")
     head = Matrix(name="lm_head", n=blocks.vocab_size, k=blocks.hidden_size, kind="head", bias=blocks.head_bias)
     return ModelSpec(
@@ -63,6 +65,7 @@ def read_config(
         vector_parameters=blocks.vector_parameters,
         weight_format=storage.weight_format,
         weight_format_reason=storage.reason,
+        cache_format=cache_format_of((whole, fields), quantised),
         config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         folder=folder,
         language_model_only=text is not None,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix, RecurrentMixer, SelfAttention
+from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix, Mixer, RecurrentMixer, SelfAttention
 from advisor.profiles.formats import weight_format
 
 SNAPSHOTS = Path(__file__).parents[1] / "models"
@@ -33,6 +33,8 @@ class ModelSpec:
     weight_format_reason: str
     """Where the format is from, or that it is assumed."""
     config_digest: str
+    cache_format: str | None = None
+    """Format of the KV cache that the checkpoint brings scales for; `None` for none."""
     folder: str | None = None
     language_model_only: bool = False
     """The config describes more, such as a vision tower; only its language model is planned for."""
@@ -55,6 +57,11 @@ class ModelSpec:
     def active_parameters(self) -> int:
         """Parameters less the experts that one token does not pass through; embedding and head are counted."""
         return self.parameters - sum(count * (matrix.parameters - matrix.active_parameters) for matrix, count in self.matrices())
+
+    @property
+    def mixers(self) -> Iterator[Mixer]:
+        """Each distinct mixer of the layers."""
+        yield from dict.fromkeys(layer.mixer for layer, _ in self.layer_counts() if layer.mixer is not None)
 
     @property
     def attention_layers(self) -> tuple[Layer, ...]:

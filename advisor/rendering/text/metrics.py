@@ -3,6 +3,8 @@
 The status is `ok`, `risk` where the predicted range crosses the limit, or `FAIL` where the value misses it.
 """
 
+from collections.abc import Iterable
+
 from advisor.estimate.uncertainty.probability import probability_of_meeting
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
@@ -24,6 +26,12 @@ def metrics_text(metrics: Metrics, limits: Limits | None = None, *, width: int =
     """Every metric that has a value, compared with its limit where there is one."""
     look = Look(width, colour, ascii)
     return look.finish(metric_lines(metrics, limits or Limits(), look))
+
+
+def assumption_lines(assumptions: Iterable[str], *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:
+    """What was decided where the question leaves it open, a line or more each."""
+    look = Look(width, colour, ascii)
+    return look.finish([line for sentence in assumptions for line in wrap(f"{sentence}.", look)]).splitlines()
 
 
 def extrapolation_lines(warning: str | None, *, width: int = 80, colour: bool = False, ascii: bool = False) -> list[str]:

@@ -8,7 +8,7 @@ from advisor.backends.deployment import Attention, AttentionBackend, Batching, B
 from advisor.backends.measure.spread import quantile
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.memory.ledger import device_kv_bytes
+from advisor.estimate.memory.cache import device_kv_bytes
 from advisor.estimate.operators.types import StepPart
 from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool
 from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
