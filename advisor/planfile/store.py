@@ -26,7 +26,7 @@ def read_plan(path: Path) -> PlanFile:
     Raises `AdvisorError`: what `read_yaml` raises, `plan-format` for another major, `plan-field` for wrong fields.
     """
     text = read_text(path, what="plan")
-    record = read_yaml(path, what="plan")
+    record = read_yaml(text, what="plan", file=path)
     if not isinstance(record, dict) or record.get("kind") != "Plan":
         got = f"kind: {record.get('kind')}" if isinstance(record, dict) else type(record).__name__
         raise _error(

@@ -1,41 +1,62 @@
-"""Atomic writes, and YAML that is read safely: bounded size and depth, no anchors, no duplicate keys, UTF-8."""
+"""Every file that is read or written goes through here: bounded reads of regular files, and writes that are whole or not at all."""
 
 import csv
 import errno
 import io
 import os
-import re
 import secrets
-from collections.abc import Hashable, Iterable, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import yaml
+from typing import BinaryIO
 
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 MAX_YAML_BYTES = 4 * 1024**2
-MAX_DEPTH = 64
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
+_STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+"""Links of the system that stand for an open file: written to, never replaced."""
 
 
 def write_whole(path: Path, text: str) -> Path:
     """Write `text` to `path` atomically, creating its folder, and return the path.
 
     The text goes to a temporary file in the same folder, is synced and then renamed over `path`, so that a reader sees either
-    the old file or the new one. A path that is not a regular file (a device or pipe) is written directly.
+    the old file or the new one. A symbolic link is replaced and its target is left alone. A device, a pipe with a reader, and
+    what `/dev/stdout` stands for are written directly.
     Raises `AdvisorError` `disk-full` or `not-writable`; the old file is then untouched.
     """
-    target = path.resolve()
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and not target.is_file() and not target.is_dir():
-            target.write_text(text, encoding="utf-8")
-        else:
-            _replace(target, text.encode("utf-8"))
-    except OSError as error:
-        raise _write_error(path, error) from error
+    if _is_stream(path):
+        try:
+            _write_stream(path, text.encode("utf-8"))
+        except OSError as error:
+            raise _write_error(path, error) from error
+        return path
+    with replacing(path) as draft, draft.open("xb") as file:
+        file.write(text.encode("utf-8"))
     return path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path of its own in the folder of `path`, which is created; the file written there replaces `path` at the end.
+
+    Nothing is replaced where the body raises. Raises `AdvisorError` as `write_whole` does, also for an `OSError` of the body.
+    """
+    draft = path.parent / f".{secrets.token_hex(8)}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except (OSError, ValueError) as error:
+        raise _write_error(path, error) from error
+    finally:
+        with suppress(OSError, ValueError):
+            draft.unlink(missing_ok=True)
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object]]) -> Path:
@@ -45,22 +66,46 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Iterable[object
     return write_whole(path, text.getvalue())
 
 
-def _replace(target: Path, content: bytes) -> None:
-    draft = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}.tmp")
+def open_log(path: Path) -> BinaryIO:
+    """A log file opened to append to, its folder created. Neither the file nor its folder may be a symbolic link.
+
+    Raises `AdvisorError` `not-writable` or `disk-full`.
+    """
     try:
-        with draft.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(target)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent.is_symlink():
+            raise OSError(errno.ELOOP, "its folder is a symbolic link")
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        file = os.fdopen(os.open(path, flags, 0o666), "ab")
+    except (OSError, ValueError) as error:
+        raise _write_error(path, error) from error
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise _write_error(path, OSError(errno.EINVAL, "not a regular file"))
+    return file
 
 
-def _write_error(path: Path, error: OSError) -> AdvisorError:
-    reason = (error.strerror or str(error)).lower()
-    if error.errno in _FULL:
+def _is_stream(path: Path) -> bool:
+    if str(path).startswith(_STREAMS):
+        return True
+    try:
+        mode = path.lstat().st_mode
+    except (OSError, ValueError):
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode))
+
+
+def _write_stream(path: Path, content: bytes) -> None:
+    """Write to a device or pipe; a pipe that nobody reads is an error instead of a wait."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_TRUNC | os.O_CLOEXEC)
+    os.set_blocking(descriptor, True)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+
+
+def _write_error(path: Path, error: OSError | ValueError) -> AdvisorError:
+    number = error.errno if isinstance(error, OSError) else None
+    if number in _FULL:
         return AdvisorError(
             "disk-full",
             f"no space left to write {path}",
@@ -68,23 +113,27 @@ def _write_error(path: Path, error: OSError) -> AdvisorError:
             help=("free some space or choose another folder",),
             file=str(path),
         )
-    remedy = ("choose a folder that you may write to",) if error.errno in _FORBIDDEN else ()
-    return AdvisorError("not-writable", f"cannot write {path}: {reason}", help=remedy, file=str(path))
+    remedy = ("choose a folder that you may write to",) if number in _FORBIDDEN else ()
+    return AdvisorError("not-writable", f"cannot write {path}: {_reason(error)}", help=remedy, file=str(path))
 
 
-def read_yaml(source: Path | str, *, what: str) -> object:
-    """Parse the YAML file (a `Path`) or text (a `str`) `source`; `what` names it in errors, e.g. "plan".
+def read_yaml(source: Path | str, *, what: str, file: Path | None = None) -> object:
+    """Parse the YAML file (a `Path`) or text (a `str`) `source`; `what` names it in errors, e.g. "plan", and `file` where a text is from.
 
-    Dates stay strings and only `true` and `false` are booleans. Raises `AdvisorError`: `file-not-found`, `not-readable`,
-    `too-large`, `not-utf8`, or `bad-yaml` with the line.
+    Dates stay strings and only `true` and `false` are booleans. Raises `AdvisorError`: those of `read_text`, or `bad-yaml` with
+    the line.
     """
-    text, file = (read_text(source, what=what), str(source)) if isinstance(source, Path) else (source, None)
+    import yaml  # takes 20 ms to import, and files are written and read without it
+
+    from advisor.profiles.yaml_subset import ForbiddenYamlError, parse_yaml
+
+    text, file = (read_text(source, what=what), source) if isinstance(source, Path) else (source, file)
     if len(text) > MAX_YAML_BYTES:
-        raise AdvisorError("too-large", f"{what} is larger than {MAX_YAML_BYTES // 1024**2} MiB", exit_code=ExitCode.USAGE, file=file)
+        raise AdvisorError("too-large", f"{what} is larger than {_size(MAX_YAML_BYTES)}", exit_code=ExitCode.USAGE)
     try:
-        if problem := _forbidden(text):
-            raise _bad_yaml(what, problem[0], file, problem[1])
-        return yaml.load(text, Loader=_Loader)
+        return parse_yaml(text)
+    except ForbiddenYamlError as error:
+        raise _bad_yaml(what, str(error), file, error.line) from error
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         raise _bad_yaml(what, error.problem or error.context or "cannot be parsed", file, line) from error
@@ -92,90 +141,79 @@ def read_yaml(source: Path | str, *, what: str) -> object:
         raise _bad_yaml(what, str(error).splitlines()[0], file, None) from error
 
 
+def _bad_yaml(what: str, problem: str, file: Path | None, line: int | None) -> AdvisorError:
+    name = f" {file}" if file else ""
+    at = f", line {line}" if line else ""
+    return AdvisorError("bad-yaml", f"{what}{name}{at}: {problem}", exit_code=ExitCode.USAGE, file=str(file) if file else None, line=line)
+
+
 def read_text(path: Path, *, what: str, limit_bytes: int = MAX_YAML_BYTES) -> str:
-    """The text of a UTF-8 file of at most `limit_bytes`. Raises `AdvisorError` as `read_yaml` does."""
+    """The text of a UTF-8 file of at most `limit_bytes`, without a byte order mark; `what` names it in errors.
+
+    Raises `AdvisorError`: `file-not-found`, `not-readable`, also for a folder, device or pipe, `too-large`, and `not-utf8` with the line.
+    """
     try:
-        with path.open("rb") as file:
-            content = file.read(limit_bytes + 1)
+        content = regular_bytes(path, limit_bytes)
     except FileNotFoundError as error:
         raise AdvisorError("file-not-found", f"{what} not found: {path}", exit_code=ExitCode.MISSING, file=str(path)) from error
+    except FileTooLargeError as error:
+        raise AdvisorError("too-large", f"{what} {path} is {error.strerror}", exit_code=ExitCode.USAGE, file=str(path)) from error
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise AdvisorError("not-readable", f"cannot read {what} {path}: {reason}", exit_code=ExitCode.MISSING, file=str(path)) from error
-    if len(content) > limit_bytes:
         raise AdvisorError(
-            "too-large", f"{what} {path} is larger than {limit_bytes // 1024**2} MiB", exit_code=ExitCode.USAGE, file=str(path)
-        )
+            "not-readable", f"cannot read {what} {path}: {_reason(error)}", exit_code=ExitCode.MISSING, file=str(path)
+        ) from error
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise AdvisorError("not-utf8", f"{what} {path} is not UTF-8", exit_code=ExitCode.USAGE, file=str(path), line=line) from error
 
 
-def _bad_yaml(what: str, problem: str, file: str | None, line: int | None) -> AdvisorError:
-    name = f" {file}" if file else ""
-    at = f", line {line}" if line else ""
-    return AdvisorError("bad-yaml", f"{what}{name}{at}: {problem}", exit_code=ExitCode.USAGE, file=file, line=line)
+class FileTooLargeError(OSError):
+    """A file that is larger than what is read of its kind."""
 
 
-# libyaml's parser where PyYAML was built with it: about eight times faster.
-_SafeLoader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+def regular_bytes(path: Path, limit_bytes: int) -> bytes:
+    """The content of a regular file of at most `limit_bytes`. Raises `FileTooLargeError`, and `OSError` as `open_regular` does."""
+    with open_regular(path) as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise FileTooLargeError(errno.EFBIG, f"larger than {_size(limit_bytes)}")
+    return content
 
 
-class _Loader(_SafeLoader):  # type: ignore[misc, valid-type]  # chosen at run time
-    """The safe loader without duplicate keys, merge keys, dates and the booleans of YAML 1.1 other than `true` and `false`."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a plain word", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key `{key.value}` stands twice", key.start_mark)
-            seen.add(key.value)
-        mapping: dict[Hashable, object] = super().construct_mapping(node, deep=deep)
-        return mapping
-
-
-_PLAIN = {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:bool"}
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _PLAIN or (tag.endswith("bool") and first in "tf")]
-    for first, resolvers in _SafeLoader.yaml_implicit_resolvers.items()
-}
+def open_regular(path: Path) -> BinaryIO:
+    """A regular file, opened to read bytes. Raises `OSError`, also for a folder, device or pipe, of which nothing is read."""
+    try:
+        # without O_NONBLOCK, opening a pipe waits for a writer
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError as error:  # a zero byte
+        raise OSError(errno.EINVAL, str(error)) from error
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "not a regular file")
 
 
-def _forbidden(text: str) -> tuple[str, int] | None:
-    """The first anchor, alias, tag or too deep nesting, with its line.
-
-    libyaml's loader recurses, so depth is checked before loading. Texts without any character that these need are not parsed here.
-    """
-    if not re.search(rf"[&*!]|^[\s?:-]{{{MAX_DEPTH // 2}}}", text, re.MULTILINE) and len(re.findall(r"[\[{]", text)) < MAX_DEPTH // 2:
-        return None
-    depth = 0
-    for event in yaml.parse(text, Loader=_SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if problem := _event_problem(event, depth):
-            return problem, (event.start_mark.line if event.start_mark else 0) + 1
-    return None
+def _size(limit_bytes: int) -> str:
+    return f"{limit_bytes // 1024**2} MiB" if limit_bytes >= 1024**2 else f"{limit_bytes // 1024} KiB"
 
 
-def _event_problem(event: yaml.Event, depth: int) -> str | None:
-    if getattr(event, "anchor", None):
-        return "anchors and aliases are not allowed"
-    if getattr(event, "tag", None):
-        return "tags are not allowed"
-    return f"nested deeper than {MAX_DEPTH} levels" if depth > MAX_DEPTH else None
+def _reason(error: OSError | ValueError) -> str:
+    return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
 
 
 def check_writable(path: Path) -> None:
     """Raise `AdvisorError` `not-writable` for a folder, a path in no folder, or one without permission to write."""
-    parent = path.resolve().parent
-    if path.is_dir():
+    if _is_stream(path):
+        return
+    parent = path.absolute().parent
+    if path.is_dir() and not path.is_symlink():
         problem = "is a folder"
     elif not parent.is_dir():
         problem = f"there is no folder {parent}"
-    elif not os.access(path if path.exists() else parent, os.W_OK):
+    elif not os.access(parent, os.W_OK):
         problem = "permission denied"
     else:
         return

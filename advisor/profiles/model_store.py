@@ -11,6 +11,8 @@ from typing import Any
 from advisor.profiles.architectures.read import read_config
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec, shipped_models
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.files import FileTooLargeError, regular_bytes
+from advisor.profiles.json_text import parse_json
 
 MAX_CONFIG_BYTES = 16 * 1024**2
 ZOO = Path(__file__).resolve().parent.parent / "backends" / "zoo"
@@ -73,21 +75,20 @@ def load_json(path: Path) -> dict[str, Any]:
     """The mapping in a JSON file. Raises `AdvisorError` `model-config` with the problem and its line."""
     problem, line = "", None
     try:
-        if path.stat().st_size > MAX_CONFIG_BYTES:
-            problem = f"larger than {MAX_CONFIG_BYTES // 1024**2} MiB"
-        else:
-            loaded = json.loads(path.read_bytes().decode("utf-8"))
-            if isinstance(loaded, dict):
-                return loaded
-            problem = f"holds a {type(loaded).__name__}, not a mapping"
+        loaded = parse_json(regular_bytes(path, MAX_CONFIG_BYTES).decode("utf-8-sig"))
+        if isinstance(loaded, dict):
+            return loaded
+        problem = f"holds a {type(loaded).__name__}, not a mapping"
+    except FileTooLargeError as error:
+        problem = error.strerror
+    except OSError as error:
+        problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
     except json.JSONDecodeError as error:
         problem, line = f"not JSON: {error.msg.lower()} at line {error.lineno}, column {error.colno}", error.lineno
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 text at byte {error.start}"
-    except RecursionError:
-        problem = "nested too deeply"
-    except OSError as error:
-        problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
+    except ValueError as error:
+        problem = str(error)
     raise AdvisorError("model-config", f"{path}: {problem}", exit_code=ExitCode.USAGE, file=str(path), line=line, field="model")
 
 

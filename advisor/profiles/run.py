@@ -10,6 +10,7 @@ from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import read_text
 from advisor.profiles.formats import GIB
 from advisor.profiles.frozen import Frozen
+from advisor.profiles.json_text import parse_json
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.request import Request
 
@@ -134,15 +135,15 @@ def read_run(path: Path) -> Run:
     file = path / RUN_FILE if path.is_dir() else path
     text = read_text(file, what="run", limit_bytes=_MAX_BYTES)
     try:
-        return Run.model_validate(json.loads(text))
+        return Run.model_validate(parse_json(text))
     except json.JSONDecodeError as error:
         raise _no_run(file, f"not JSON: {error.msg}", error.lineno) from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"]) or "the whole file"
         raise _no_run(file, f"`{field}`: {first['msg'].lower()}", None) from error
-    except RecursionError as error:
-        raise _no_run(file, "nested too deeply", None) from error
+    except ValueError as error:
+        raise _no_run(file, str(error), None) from error
 
 
 def _no_run(file: Path, problem: str, line: int | None) -> AdvisorError:

@@ -11,12 +11,16 @@ from typing import Any, Self
 from pydantic import Field, ValidationError, model_validator
 
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.files import regular_bytes
 from advisor.profiles.frozen import Frozen
+from advisor.profiles.json_text import parse_json
 
 COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 MOST_REQUESTS = 100_000
 """Longest trace that is accepted; the simulation of every finalist of a plan serves all of it."""
 MOST_TOKENS = 10**9
+MOST_BYTES = 64 * 1024**2
+"""Largest file that is read: `MOST_REQUESTS` lines of 600 characters."""
 
 
 class Arrival(Frozen):
@@ -79,7 +83,7 @@ def read_trace(path: Path) -> Trace:
     Other columns are ignored. Requests are sorted by arrival and the first arrival becomes 0. Raises `AdvisorError` `bad-trace`.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular_bytes(path, MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise _bad(path, f"cannot be read: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.MISSING) from error
     except UnicodeDecodeError as error:
@@ -112,9 +116,11 @@ def _json_rows(path: Path, text: str) -> Iterable[tuple[int, Mapping[str, Any]]]
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except json.JSONDecodeError as error:
             raise _bad(path, f"line {number} is not JSON: {error.msg.lower()}") from error
+        except ValueError as error:
+            raise _bad(path, f"line {number}: {error}") from error
         if not isinstance(row, dict):
             raise _bad(path, f"line {number} is not a JSON object")
         yield number, row

@@ -1,6 +1,6 @@
 """Weights on disk: reads headers of safetensors files and checks them against the sizes of the files. Loads no tensor."""
 
-import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import open_regular, read_text
+from advisor.profiles.json_text import parse_json
 
 INDEX = "model.safetensors.index.json"
 _MAX_HEADER_BYTES = 100_000_000
@@ -69,17 +71,18 @@ def read_header(path: Path) -> dict[str, Any]:
     Raises `AdvisorError`: `weights-missing`, `weights-truncated`.
     """
     try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
                 raise _broken(path, f"is {size} bytes long, its header claims {length}" if size >= 8 else f"is {size} bytes long")
-            header = json.loads(file.read(length))
+            content = file.read(length)
+        header = parse_json(content)
     except FileNotFoundError as error:
         raise AdvisorError("weights-missing", f"{path} is missing", exit_code=ExitCode.MISSING, help=(_REFETCH,), file=str(path)) from error
     except OSError as error:
         raise AdvisorError("weights-missing", f"{path} cannot be read", exit_code=ExitCode.MISSING, notes=(str(error),)) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _broken(path, "has a header that is not JSON") from error
     if not isinstance(header, dict):
         raise _broken(path, "has a header that is no mapping")
@@ -123,9 +126,10 @@ def _listed(folder: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+        index: Any = parse_json(read_text(path, what="index", limit_bytes=_MAX_HEADER_BYTES))
+        listed = index["weight_map"]
         valid = bool(listed) and all(isinstance(file, str) and Path(file).name == file for file in listed.values())
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise _broken(path, "is no index of weights: it needs a mapping `weight_map`") from error
     if not valid:
         raise _broken(path, "names files outside its folder, or none")

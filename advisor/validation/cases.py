@@ -1,11 +1,13 @@
 """Reads a CSV table of published measurements; rows that cannot be predicted get the reason."""
 
 import csv
+import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import regular_bytes
 from advisor.profiles.request import Load
 from advisor.validation.run_settings import NO_SETTINGS, RunSettings, run_settings
 
@@ -29,6 +31,8 @@ REQUIRED = ("case_id", "metric", "value", "hardware", "engine", "model")
 SHORT_ANSWER_TOKENS = 128
 """Output length where a latency was published without one: the default of llama-bench and most READMEs."""
 
+MOST_BYTES = 64 * 1024**2
+"""Largest table that is read."""
 _PART_OF_SOURCE = re.compile(r'[ ,;]@|\s+"|\s\d{4}-\d\d-\d\d|\s+\(deleted')
 MOST_REQUESTS = 2**17
 """Most requests in flight; each is simulated several times."""
@@ -89,19 +93,20 @@ class PublishedCase:
 def read_cases(path: Path) -> list[PublishedCase]:
     """Every row of a CSV table with `COLUMNS`, of which `REQUIRED` must be there. Raises `AdvisorError` `bad-cases`."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = reader.fieldnames or []
-            missing = [name for name in REQUIRED if name not in columns]
-            if missing:
-                raise _bad(path, f"no column {', '.join(missing)}", f"the columns are {', '.join(COLUMNS)}")
-            if cases := [_case({name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]:
-                return cases
-            raise _bad(path, "it holds no case")
+        text = regular_bytes(path, MOST_BYTES).decode("utf-8-sig")
     except OSError as error:
         raise _bad(path, f"cannot be read: {(error.strerror or str(error)).lower()}", exit_code=ExitCode.MISSING) from error
     except UnicodeDecodeError as error:
         raise _bad(path, f"not UTF-8 text at byte {error.start}") from error
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns = reader.fieldnames or []
+        missing = [name for name in REQUIRED if name not in columns]
+        if missing:
+            raise _bad(path, f"no column {', '.join(missing)}", f"the columns are {', '.join(COLUMNS)}")
+        if cases := [_case({name: (row.get(name) or "").strip() for name in COLUMNS}) for row in reader]:
+            return cases
+        raise _bad(path, "it holds no case")
     except csv.Error as error:
         raise _bad(path, f"not a CSV table: {error}") from error
 

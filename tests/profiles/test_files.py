@@ -1,5 +1,6 @@
 import errno
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import yaml
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import MAX_YAML_BYTES, read_text, read_yaml, write_whole
+from advisor.profiles.files import MAX_YAML_BYTES, open_log, read_text, read_yaml, replacing, write_whole
 
 
 def _error(text: str) -> AdvisorError:
@@ -32,12 +33,72 @@ def test_a_new_file_has_the_users_ordinary_permissions(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == stat.S_IMODE(plain.stat().st_mode)
 
 
-def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_its_target_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "real.yaml").write_text("old")
-    (tmp_path / "link.yaml").symlink_to("real.yaml")
-    write_whole(tmp_path / "link.yaml", "new")
-    assert (tmp_path / "link.yaml").is_symlink()
-    assert (tmp_path / "real.yaml").read_text() == "new"
+    for name, target in (("link", "real.yaml"), ("dangling", "nothing"), ("device", "/dev/zero"), ("folder", ".")):
+        (tmp_path / name).symlink_to(target)
+        write_whole(tmp_path / name, "new")
+        assert not (tmp_path / name).is_symlink()
+        assert (tmp_path / name).read_text() == "new"
+    assert (tmp_path / "real.yaml").read_text() == "old"
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_pipe_that_nobody_reads_is_an_error_instead_of_a_wait(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for use in (lambda: write_whole(tmp_path / "pipe", "x"), lambda: open_log(tmp_path / "pipe")):
+        with pytest.raises(AdvisorError) as caught:
+            use()
+        assert caught.value.code == "not-writable"
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_whole(tmp_path / "pipe", "read")
+    assert os.read(reader, 10) == b"read"
+    os.close(reader)
+
+
+def test_what_a_system_stream_stands_for_is_written_to(tmp_path: Path) -> None:
+    with (tmp_path / "target").open("wb") as file:
+        write_whole(Path(f"/dev/fd/{file.fileno()}"), "x")
+    assert (tmp_path / "target").read_text() == "x"
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pipe", "folder", "a\0b", "x" * 300, "socket"])
+def test_only_a_regular_file_is_read(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        monkeypatch.chdir(tmp_path)
+        listening.bind("socket")
+        with pytest.raises(AdvisorError) as caught:
+            read_text(Path(path), what="text")
+    assert caught.value.code == "not-readable"
+
+
+def test_a_log_is_appended_to_but_not_through_a_link(tmp_path: Path) -> None:
+    for text in (b"a", b"b"):
+        with open_log(tmp_path / "logs" / "00.log") as log:
+            log.write(text)
+    assert (tmp_path / "logs" / "00.log").read_bytes() == b"ab"
+    (tmp_path / "logs" / "01.log").symlink_to("00.log")
+    (tmp_path / "linked").symlink_to("logs")
+    for path in (tmp_path / "logs" / "01.log", tmp_path / "linked" / "02.log"):
+        with pytest.raises(AdvisorError) as caught:
+            open_log(path)
+        assert caught.value.code == "not-writable"
+
+
+def test_two_writers_of_one_file_have_drafts_of_their_own(tmp_path: Path) -> None:
+    with replacing(tmp_path / "x") as first, replacing(tmp_path / "x") as second:
+        first.write_text("first")
+        second.write_text("second")
+        assert first != second
+        assert first.parent == second.parent == tmp_path
+    assert (tmp_path / "x").read_text() == "first"
+    with pytest.raises(AdvisorError, match="stopped"), replacing(tmp_path / "x") as draft:
+        draft.write_text("half")
+        raise OSError("stopped")
+    assert [child.name for child in tmp_path.iterdir()] == ["x"]
+    assert (tmp_path / "x").read_text() == "first"
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -4,12 +4,15 @@ Small vocabularies are stored whole, in half precision. Of large ones the likeli
 others are stored: the divergence computed from those is a lower bound of the true one.
 """
 
+import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.profiles.errors import AdvisorError
+from advisor.profiles.files import replacing
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -82,21 +85,24 @@ def _shortened(log_probs: "torch.Tensor", ids: "torch.Tensor") -> "torch.Tensor"
 
 
 def save_reference(reference: Reference, file: Path) -> None:
-    """Write `reference` to `file` atomically. Raises `AdvisorError` `not-writable`."""
+    """Write `reference` to `file` atomically. Raises `AdvisorError` as `write_whole` does."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     tensors = {"windows": reference.windows, "nll": reference.nll, "top1": reference.top1, "kept": reference.log_probs}
     if reference.ids is not None:
         tensors["ids"] = reference.ids
-    draft = file.with_name(f".{file.name}.tmp")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
-        draft.replace(file)
-    except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
-        raise AdvisorError("not-writable", f"cannot write the baseline's log-probabilities: {error}", file=str(file)) from error
+    with replacing(file) as draft:
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, draft)
+        except SafetensorError as error:
+            raise _system_error(error) from error
+
+
+def _system_error(error: Exception) -> OSError:
+    """The error of the operating system that a message of safetensors ends with: `... (os error 28)`."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1]))) if number else OSError(str(error))
 
 
 def load_reference(file: Path) -> Reference:

@@ -20,6 +20,7 @@ from advisor.backends.detection.host import host_root
 from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, Profiled, QualityMeasured, Started, parse_event
 from advisor.backends.processes.jobs import Job
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import open_log
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.quality import QualityReport
@@ -91,12 +92,7 @@ def check_installed() -> None:
 
 
 def _start(job: Job, log_file: Path, worker: Sequence[str]) -> "subprocess.Popen[bytes]":
-    try:
-        log_file.parent.mkdir(parents=True, exist_ok=True)
-        log = log_file.open("ab")
-    except OSError as error:
-        raise AdvisorError("not-writable", f"cannot write {log_file}: {(error.strerror or str(error)).lower()}") from error
-    with log:
+    with open_log(log_file) as log:
         child = subprocess.Popen(
             # -P keeps the working directory off the child's path: a folder called `torch` there must not be imported
             [sys.executable, "-P", *worker, str(os.getpid())],

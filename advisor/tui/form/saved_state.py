@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import read_text, write_whole
+from advisor.profiles.json_text import parse_json
 from advisor.running.folders import state_folder
 from advisor.tui.form.fields import BY_NAME
 from advisor.tui.form.history import MOST_STEPS, History
@@ -50,8 +52,6 @@ def state_file() -> Path:
 
 def save_state(state: SavedState, path: Path) -> None:
     """Write the state, whole or not at all. Raises `AdvisorError` as `write_whole` does."""
-    from advisor.profiles.files import write_whole  # loads yaml, which the first frame does not wait for
-
     write_whole(path, json.dumps(_record(state), ensure_ascii=False, indent=1) + "\n")
 
 
@@ -60,8 +60,9 @@ def load_state(path: Path) -> SavedState | None:
     if not path.is_file():
         return None
     try:
-        return _state(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        record: Any = parse_json(read_text(path, what="state"))
+        return _state(record)
+    except (AdvisorError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise AdvisorError(
             "bad-session",
             f"{path} is not a saved state: {_fault(error)}",
@@ -77,8 +78,8 @@ def set_aside(path: Path) -> Path:
 
 
 def _fault(error: Exception) -> str:
-    if isinstance(error, OSError):
-        return (error.strerror or type(error).__name__).lower()
+    if isinstance(error, AdvisorError):
+        return error.message
     if isinstance(error, json.JSONDecodeError):
         return f"line {error.lineno} is not JSON"
     return "it was edited, or another version wrote it"
