@@ -17,6 +17,10 @@ ERROR_PAGES: dict[str, str] = {
     "bad-profile": (
         "A profile file was read as YAML but a field is wrong or missing. Measure again with `advisor profile run --name NAME`."
     ),
+    "bad-name": (
+        "The name would become part of a path, and has a character that it may not have there, such as a slash. Names are letters, "
+        "digits, `.`, `_` and `-`, and begin with a letter or a digit."
+    ),
     "bad-profile-name": (
         "Profile names are lower-case letters, digits and hyphens, and never now, auto or none, so that they differ from model ids "
         "and keywords. A profile file has a slash in its path or ends in .yaml."
@@ -123,7 +127,7 @@ ERROR_PAGES: dict[str, str] = {
         "the rungs before it are kept, and the predicted memory is reported with it."
     ),
     "plan-edited": (
-        "The plan's limits or decision were changed by hand: they no longer match provenance.digest, so the predictions in the "
+        "The plan's id, limits or decision were changed by hand: they no longer match provenance.digest, so the predictions in the "
         "file do not apply to them. Plan again, or run the edited one with --accept-edits."
     ),
     "plan-field": (
@@ -167,6 +171,11 @@ ERROR_PAGES: dict[str, str] = {
     "request-too-long": "A request is longer than the maximum sequence length the runtime was set up for.",
     "requirement-refused": (
         "A technique that --require names refuses this model, workload or machine, so no plan can contain it; the notes have the reason."
+    ),
+    "run-busy": (
+        "Another process is running a plan in that folder; the message gives its process id, and nothing was changed. Wait until it "
+        "ends, or choose another folder with --out. The lock (a file `.lock` in the folder) ends with its process, also when that was "
+        "killed: the next run takes the folder over."
     ),
     "run-exists": "The run folder holds another run, which is not overwritten. Name another folder with --out.",
     "run-file": "The file is not a run of `advisor apply`: not JSON, or a field is wrong; the message names it.",

@@ -28,7 +28,7 @@ def check_edits(plan: PlanFile, path: Path, *, accepted: bool) -> None:
     if plan.edited and not accepted:
         raise AdvisorError(
             "plan-edited",
-            f"{path} was edited after it was made: its digest does not match limits, apply, model and machine",
+            f"{path} was edited after it was made: its digest does not match id, limits, apply, model and machine",
             exit_code=ExitCode.STALE,
             notes=("what it predicts is for the plan before the edit; nothing was run",),
             help=(f"advisor apply {shlex.quote(str(path))} --accept-edits   predicts again and runs it", replan_command(plan)),

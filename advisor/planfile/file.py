@@ -37,7 +37,7 @@ class PlanFile(PlanPart):
     kind: Literal["Plan"]
     format: Annotated[str, Field(pattern=r"^1\.\d+$")]
     """Version of this layout. Minor versions add keys; readers refuse another major."""
-    id: str
+    id: Annotated[str, Field(pattern=r"^plan-[0-9a-f]{8}$")]
     """`plan-` and eight hex digits of the digest over limits, apply, model and machine."""
     title: str
     """Model, load and machine of the plan in one line."""
@@ -57,8 +57,9 @@ class PlanFile(PlanPart):
 
     @property
     def edited(self) -> bool:
-        """Whether the limits or the decision were changed after the plan was made."""
-        return not self.provenance.digest.startswith(f"sha256:{plan_digest(self.limits, self.apply, self.model, self.machine)[:12]}")
+        """Whether the id, the limits or the decision were changed after the plan was made."""
+        digest = plan_digest(self.limits, self.apply, self.model, self.machine)
+        return not self.provenance.digest.startswith(f"sha256:{digest[:12]}") or self.id != plan_id(digest)
 
 
 def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: PlanMachine) -> str:
@@ -70,6 +71,11 @@ def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: Pla
         "machine": machine.fingerprint,
     }
     return hashlib.sha256(json.dumps(_canonical(record), sort_keys=True).encode()).hexdigest()
+
+
+def plan_id(digest: str) -> str:
+    """The id of a plan with that `plan_digest`."""
+    return f"plan-{digest[:8]}"
 
 
 def _canonical(value: Any) -> Any:

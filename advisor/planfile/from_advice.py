@@ -13,7 +13,7 @@ from advisor.backends.detection.detect import fingerprint as fingerprint_of
 from advisor.planfile import sections
 from advisor.planfile.check import sheet_fingerprint
 from advisor.planfile.deployment import apply_of, shorter_home, stored_path
-from advisor.planfile.file import FORMAT, PlanFile, plan_digest
+from advisor.planfile.file import FORMAT, PlanFile, plan_digest, plan_id
 from advisor.planfile.summary import alternative, bounded_metrics, file_name, round_enough, summary
 from advisor.planning.advice import Advice, Candidate, Reason, Relaxation
 from advisor.profiles.architectures.spec import ModelSpec
@@ -64,7 +64,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
     return PlanFile(
         kind="Plan",
         format=FORMAT,
-        id=f"plan-{digest[:8]}",
+        id=plan_id(digest),
         title=_title(advice),
         limits=limits,
         verdict=sections.PlanVerdict(
@@ -74,7 +74,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.probabilities},
             outside=advice.extrapolation_warning,
             relax=tuple(_relax(item) for item in advice.relaxations),
-            alternatives=tuple(alternative(f"plan-{digest_of(other)[:8]}", other, advice) for other in others[:_MOST_ALTERNATIVES]),
+            alternatives=tuple(alternative(plan_id(digest_of(other)), other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),
         model=model,
         machine=machine,
@@ -94,7 +94,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
 def plan_ids(advice: Advice, candidates: Sequence[Candidate], *, profile_file: Path | None = None) -> list[str]:
     """The id of each candidate's plan file. Arguments and errors as of `plan_of`."""
     plan = plan_of(advice, profile_file=profile_file)
-    return [f"plan-{plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)[:8]}" for candidate in candidates]
+    return [plan_id(plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)) for candidate in candidates]
 
 
 def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:
@@ -102,7 +102,7 @@ def with_plan_ids(advice: Advice, plan: PlanFile) -> Advice:
 
     def renamed(candidate: Candidate) -> Candidate:
         digest = plan_digest(plan.limits, apply_of(candidate), plan.model, plan.machine)
-        return dataclasses.replace(candidate, id=f"plan-{digest[:8]}")
+        return dataclasses.replace(candidate, id=plan_id(digest))
 
     return dataclasses.replace(advice, chosen=renamed(advice.chosen), ranked=tuple(renamed(candidate) for candidate in advice.ranked))
 

@@ -4,6 +4,7 @@ import csv
 import errno
 import io
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,8 @@ from typing import BinaryIO
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 MAX_YAML_BYTES = 4 * 1024**2
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"
+"""What a name from a file or a command may be where it becomes part of a path: no separator, and no leading dot or hyphen."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 _STREAMS = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
@@ -32,7 +35,7 @@ def write_whole(path: Path, text: str) -> Path:
         try:
             _write_stream(path, text.encode("utf-8"))
         except OSError as error:
-            raise _write_error(path, error) from error
+            raise write_error(path, error) from error
         return path
     with replacing(path) as draft, draft.open("xb") as file:
         file.write(text.encode("utf-8"))
@@ -53,7 +56,7 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         draft.replace(path)
     except (OSError, ValueError) as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     finally:
         with suppress(OSError, ValueError):
             draft.unlink(missing_ok=True)
@@ -78,10 +81,10 @@ def open_log(path: Path) -> BinaryIO:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         file = os.fdopen(os.open(path, flags, 0o666), "ab")
     except (OSError, ValueError) as error:
-        raise _write_error(path, error) from error
+        raise write_error(path, error) from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise _write_error(path, OSError(errno.EINVAL, "not a regular file"))
+        raise write_error(path, OSError(errno.EINVAL, "not a regular file"))
     return file
 
 
@@ -103,7 +106,8 @@ def _write_stream(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _write_error(path: Path, error: OSError | ValueError) -> AdvisorError:
+def write_error(path: Path, error: OSError | ValueError) -> AdvisorError:
+    """The error `disk-full` or `not-writable` of a file that could not be written."""
     number = error.errno if isinstance(error, OSError) else None
     if number in _FULL:
         return AdvisorError(
@@ -202,6 +206,18 @@ def _size(limit_bytes: int) -> str:
 
 def _reason(error: OSError | ValueError) -> str:
     return ((error.strerror if isinstance(error, OSError) else None) or str(error)).lower()
+
+
+def check_file_name(name: str, *, what: str) -> str:
+    """Return a name that can be part of a path (`FILE_NAME`). Raises `AdvisorError` `bad-name` otherwise."""
+    if re.fullmatch(FILE_NAME[1:-1], name):
+        return name
+    raise AdvisorError(
+        "bad-name",
+        f"`{name}` cannot be the {what}: it becomes part of a path",
+        exit_code=ExitCode.USAGE,
+        notes=("a name is letters, digits, `.`, `_` and `-`, at most 128, and begins with a letter or a digit",),
+    )
 
 
 def check_writable(path: Path) -> None:

@@ -3,9 +3,9 @@
 import json
 
 MAX_DEPTH = 64
-_DEEP = "nested too deeply"
 MAX_WHOLE = 2**63 - 1
 """Largest whole number that is accepted, of either sign."""
+_DEEP = "nested too deeply"
 
 
 def parse_json(text: str | bytes) -> object:
@@ -22,12 +22,12 @@ def parse_json(text: str | bytes) -> object:
         if isinstance(error, json.JSONDecodeError | UnicodeDecodeError):
             raise
         raise ValueError("it has a whole number of thousands of digits") from error
-    _check_bounds(value)
+    check_bounds(value)
     return value
 
 
-def _check_bounds(value: object) -> None:
-    """Raise `ValueError` for what is outside the bounds, with the key nearest to it."""
+def check_bounds(value: object) -> None:
+    """Raise `ValueError` for parsed data outside the bounds of `parse_json`, with the key nearest to it."""
     level, depth = [("the value", value)], 0
     while level:
         depth += 1
@@ -36,7 +36,7 @@ def _check_bounds(value: object) -> None:
         following: list[tuple[str, object]] = []
         for name, item in level:
             if isinstance(item, dict):
-                following.extend((_checked_key(key), inner) for key, inner in item.items())
+                following.extend((_checked_key(str(key)), inner) for key, inner in item.items())
             elif isinstance(item, list):
                 following.extend((name, inner) for inner in item)
             elif isinstance(item, int) and abs(item) > MAX_WHOLE:

@@ -1,6 +1,5 @@
 """Fetches a model's config from the Hugging Face hub. Nothing else in planning uses a network."""
 
-import json
 import os
 import urllib.error
 import urllib.request
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import write_whole
+from advisor.profiles.json_text import parse_json
 
 TIMEOUT_S = 15.0
 _MAX_BYTES = 16 * 1024**2
@@ -67,9 +67,9 @@ def _fetch(id: str, name: str) -> str | None:
             action=ErrorAction.CHOOSE,
         ) from error
     try:
-        json.loads(text)
+        parse_json(text)
     except ValueError as error:
-        raise AdvisorError("model-config", f"{url}: not JSON", exit_code=ExitCode.MISSING, field="model") from error
+        raise AdvisorError("model-config", f"{url}: not JSON: {error}", exit_code=ExitCode.MISSING, field="model") from error
     return text
 
 

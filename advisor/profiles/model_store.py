@@ -11,7 +11,7 @@ from typing import Any
 from advisor.profiles.architectures.read import read_config
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec, shipped_models
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.profiles.files import FileTooLargeError, regular_bytes
+from advisor.profiles.files import FileTooLargeError, check_file_name, regular_bytes
 from advisor.profiles.json_text import parse_json
 
 MAX_CONFIG_BYTES = 16 * 1024**2
@@ -36,6 +36,7 @@ SAME_SHAPE = {
     "meta-llama/Llama-2-70b-chat-hf": "meta-llama/Llama-2-70b-hf",
     "mistralai/Mixtral-8x7B-Instruct-v0.1": "mistralai/Mixtral-8x7B-v0.1",
 }
+_MAX_COMMIT_BYTES = 256
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 
 
@@ -162,7 +163,11 @@ def _cached_snapshot(id: str) -> Path | None:
     main = repository / "refs" / "main"
     if not main.is_file():
         return None
-    folder = repository / "snapshots" / main.read_text(encoding="utf-8", errors="replace").strip()
+    try:
+        commit = regular_bytes(main, _MAX_COMMIT_BYTES).decode("utf-8", errors="replace").strip()
+        folder = repository / "snapshots" / check_file_name(commit, what="commit of a cached model")
+    except (OSError, AdvisorError):
+        return None
     return folder if (folder / "config.json").is_file() else None
 
 

@@ -3,11 +3,12 @@
 import json
 from enum import StrEnum
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, ValidationError
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import read_text
+from advisor.profiles.files import FILE_NAME, read_text
 from advisor.profiles.formats import GIB
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.json_text import parse_json
@@ -111,7 +112,7 @@ class Run(Frozen):
     kind: str = "Run"
     format: str = "1.0"
     id: str
-    plan_id: str
+    plan_id: Annotated[str, Field(pattern=FILE_NAME)]
     title: str
     model: str
     request: Request

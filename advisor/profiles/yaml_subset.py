@@ -5,7 +5,7 @@ from collections.abc import Hashable
 
 import yaml
 
-MAX_DEPTH = 64
+from advisor.profiles.json_text import MAX_DEPTH, check_bounds
 
 
 class ForbiddenYamlError(ValueError):
@@ -19,11 +19,13 @@ class ForbiddenYamlError(ValueError):
 def parse_yaml(text: str) -> object:
     """The value of a YAML text; dates stay strings and only `true` and `false` are booleans.
 
-    Raises `ForbiddenYamlError`, or `ValueError`, `RecursionError` and `yaml.YAMLError` for a text that is no YAML.
+    Raises `ForbiddenYamlError`, `ValueError` as `check_bounds` does, or `ValueError`, `RecursionError` and `yaml.YAMLError` for a text that is no YAML.
     """
     if problem := _forbidden(text):
         raise ForbiddenYamlError(*problem)
-    return yaml.load(text, Loader=_Loader)
+    value: object = yaml.load(text, Loader=_Loader)
+    check_bounds(value)
+    return value
 
 
 # libyaml's parser where PyYAML was built with it: about eight times faster.

@@ -3,6 +3,7 @@
 import platform
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from advisor.backends.detection.detect import Detected, detected_hardware, fingerprint
@@ -24,11 +25,10 @@ def apply_plan(
     """Measure the baseline and then the plan's techniques, added one at a time, and write the run into `out`.
 
     A run of the same plan that was stopped in `out` is resumed. Raises `AdvisorError`: those of `prepare_run` before any process starts,
-    `disk-full` and `not-writable` before anything is measured, then those of loading and running.
+    `disk-full`, `not-writable` and `run-busy` before anything is measured, then those of loading and running.
     """
     prepared = prepare_run(plan, model_folder=model_folder, quick=quick)
     check_disk(out)
-    save_plan(plan, out / PLAN_FILE)
     on_event(f"writing to {out}; a run that was stopped is resumed with the same --out")
     return run_ladder(
         Ladder(
@@ -48,6 +48,7 @@ def apply_plan(
         out,
         prefix_with_rung(on_event),
         cancel=cancel,
+        on_start=partial(save_plan, plan, out / PLAN_FILE),
     )
 
 

@@ -9,6 +9,7 @@ from advisor.backends.detection.detect import Detected, detect
 from advisor.backends.measure.ladder import LadderRung
 from advisor.backends.model.load import check_draft, check_tokenizer
 from advisor.backends.processes.child import check_installed
+from advisor.backends.processes.folder_lock import check_unlocked
 from advisor.backends.processes.jobs import Chosen
 from advisor.backends.technique import Technique
 from advisor.backends.techniques import options_of
@@ -169,7 +170,10 @@ def predicted_rungs(
 
 
 def check_disk(out: Path, *, needed_bytes: int = DISK_BYTES) -> None:
-    """Create the folder of a run. Raises `AdvisorError`: `not-writable`, or `disk-full` with less than `needed_bytes` free."""
+    """Create the folder of a run.
+
+    Raises `AdvisorError`: `not-writable`, `run-busy` where a run is going on in it, or `disk-full` with less than `needed_bytes` free.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -181,6 +185,7 @@ def check_disk(out: Path, *, needed_bytes: int = DISK_BYTES) -> None:
             field="out",
             action=ErrorAction.CHOOSE,
         ) from error
+    check_unlocked(out)
     free = shutil.disk_usage(out).free
     if free < needed_bytes:
         raise AdvisorError(

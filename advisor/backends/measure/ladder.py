@@ -10,6 +10,7 @@ from pathlib import Path
 
 from advisor.backends.processes.child import WORKER, JobResult, run_job
 from advisor.backends.processes.events import Event, Log
+from advisor.backends.processes.folder_lock import locked_folder
 from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import write_whole
@@ -68,39 +69,55 @@ def run_ladder(
     cancel: threading.Event | None = None,
     rung_timeout_s: float = 1800.0,
     worker: Sequence[str] = WORKER,
+    on_start: Callable[[], object] = lambda: None,
 ) -> Run:
     """Measure every rung that an earlier run of the same plan on this machine did not finish, and return the run.
 
     `run.json` in `out` is written after every rung. A rung that fails is recorded, and the next one is measured. Without a baseline the
     other rungs have no quality: they are measured again once a later run has the baseline's scores.
-    Raises `AdvisorError` `run-exists` when `out` contains the run of another plan, and the errors of `read_run` and `write_whole`.
+    `out` is created, and locked against other processes; then, before anything is written, `on_start` is called.
+    Raises `AdvisorError` `run-busy` when another process runs in `out`, `run-exists` when it contains the run of another plan, and the
+    errors of `read_run` and `write_whole`.
     """
-    run, finished = _resumed(ladder, out)
-    cancel = cancel or threading.Event()
-    if finished:
-        on_event(
-            BASELINE,
-            Log(text=f"{len(finished)} of {len(run.rungs)} rungs were finished by an earlier run and are kept: {', '.join(finished)}"),
-        )
+    with locked_folder(out):
+        run, finished = _resumed(ladder, out)
+        on_start()
+        if finished:
+            on_event(
+                BASELINE,
+                Log(text=f"{len(finished)} of {len(run.rungs)} rungs were finished by an earlier run and are kept: {', '.join(finished)}"),
+            )
+        measure = partial(_measured, ladder, out, on_event, cancel=cancel or threading.Event(), timeout_s=rung_timeout_s, worker=worker)
+        return _run_rungs(ladder, run, out, measure)
+
+
+def _run_rungs(ladder: Ladder, run: Run, out: Path, measure: Callable[[int], Rung | None]) -> Run:
+    """The run with every unfinished rung measured, until `measure` returns `None`; written after each."""
     write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
-    for index, step in enumerate(ladder.steps):
+    for index in range(len(ladder.steps)):
         if _is_finished(run.rungs[index], has_scores=(out / REFERENCE_FILE).is_file()):
             continue
-        if cancel.is_set():
+        if (rung := measure(index)) is None:
             break
-        result = run_job(
-            _job(ladder, index, out),
-            partial(on_event, step.name),
-            log_file=out / LOGS_FOLDER / f"{index:02d}-{step.name}.log",
-            timeout_s=rung_timeout_s,
-            cancel=cancel,
-            worker=worker,
-        )
-        run = _with_rung(run, index, _rung(ladder, index, result))
+        run = run.model_copy(update={"rungs": (*run.rungs[:index], rung, *run.rungs[index + 1 :])})
         write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
     if all(_is_finished(rung, has_scores=True) for rung in run.rungs):
         (out / REFERENCE_FILE).unlink(missing_ok=True)
     return run
+
+
+def _measured(
+    ladder: Ladder, out: Path, on_event: OnEvent, index: int, *, cancel: threading.Event, timeout_s: float, worker: Sequence[str]
+) -> Rung | None:
+    """A rung, measured in a fresh process; `None` once the run is cancelled."""
+    if cancel.is_set():
+        return None
+    name = ladder.steps[index].name
+    log_file = out / LOGS_FOLDER / f"{index:02d}-{name}.log"
+    result = run_job(
+        _job(ladder, index, out), partial(on_event, name), log_file=log_file, timeout_s=timeout_s, cancel=cancel, worker=worker
+    )
+    return _rung(ladder, index, result)
 
 
 def _resumed(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
@@ -212,7 +229,3 @@ def _rung(ladder: Ladder, index: int, result: JobResult) -> Rung:
         error=result.error,
         seconds=result.seconds,
     )
-
-
-def _with_rung(run: Run, index: int, rung: Rung) -> Run:
-    return run.model_copy(update={"rungs": (*run.rungs[:index], rung, *run.rungs[index + 1 :])})

@@ -15,6 +15,7 @@ from advisor.backends.processes.events import Event, Log, Measured
 from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.backends.technique import Technique
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import open_regular
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 
@@ -67,7 +68,7 @@ def tokenise(session: LoadedModel, text_file: Path) -> "torch.Tensor":
     import torch
 
     try:
-        with text_file.open("rb") as file:
+        with open_regular(text_file) as file:
             text = file.read(MAX_TEXT_BYTES).decode("utf-8", errors="ignore")
     except OSError as error:
         raise AdvisorError(

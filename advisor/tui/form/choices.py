@@ -5,7 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from advisor.profiles.files import open_regular
+
 MOST_FILES = 30
+_HEAD_BYTES = 4096
+"""What is read of a file to tell whether it is a plan."""
 _VERDICT_WORDS = {"meets": "meets all limits", "at-risk": "meets them at RISK", "misses": "misses a limit"}
 
 
@@ -61,10 +65,11 @@ def plan_files(folders: Iterable[Path]) -> Choices:
 
 def _is_plan(file: Path) -> bool:
     try:
-        with file.open(encoding="utf-8") as text:
-            return any(line.startswith("kind: Plan") for line in itertools.islice(text, 10))
-    except (OSError, UnicodeDecodeError):
+        with open_regular(file) as content:
+            first_lines = content.read(_HEAD_BYTES).splitlines()[:10]
+    except OSError:
         return False
+    return any(line.startswith(b"kind: Plan") for line in first_lines)
 
 
 def _plan_words(file: Path) -> str:

@@ -150,9 +150,11 @@ class MachineTasks:
         return save_profile(result.profile)
 
     def unfinished(self, plan_id: str) -> PastRun | None:
-        """The latest run of a plan, if it has unfinished rungs."""
+        """The latest run of a plan, if it has unfinished rungs and no other process is running it."""
+        from advisor.backends.processes.folder_lock import owner_of
+
         latest = next((run for run in self.runs() if run.plan_id == plan_id), None)
-        return latest if latest is not None and latest.done < latest.rungs else None
+        return latest if latest is not None and latest.done < latest.rungs and owner_of(latest.folder) is None else None
 
 
 def _past(folder: Path) -> PastRun | None:

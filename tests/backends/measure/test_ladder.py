@@ -103,6 +103,23 @@ def test_techniques_are_added_one_at_a_time(ladder: Ladder, children: Children, 
     assert not (tmp_path / REFERENCE_FILE).exists(), "the scores are of no use once every rung is done"
 
 
+def test_a_second_run_in_the_folder_is_refused_and_changes_nothing(ladder: Ladder, children: Children, tmp_path: Path) -> None:
+    refused: list[tuple[str, list[str]]] = []
+
+    def run_again(rung: str, event: Event) -> None:
+        if isinstance(event, Log):
+            before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+            with pytest.raises(AdvisorError) as caught:
+                run_ladder(ladder, tmp_path, lambda *_: None, worker=children.worker, on_start=lambda: refused.append(("started", [])))
+            assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+            refused.append((caught.value.code, [rung]))
+
+    run = children.run(ladder, tmp_path, run_again)
+    assert refused == [("run-busy", [name]) for name in ("baseline", "kv-paged", "kv-int8")]
+    assert [rung.status for rung in run.rungs] == [RungStatus.DONE] * 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", RUN_FILE]
+
+
 def test_a_rung_that_fails_is_recorded_and_the_next_is_tried(ladder: Ladder, children: Children, tmp_path: Path) -> None:
     children.end({1: "out-of-memory"})
     run = children.run(ladder, tmp_path)
