@@ -30,6 +30,10 @@ ERROR_PAGES: dict[str, str] = {
         "The state file that `advisor --resume` restores cannot be read: it was edited, or a later version wrote it. `advisor` without "
         "--resume starts without it and renames that file; saved plans and runs are not affected."
     ),
+    "bad-tokens": (
+        "A token id is negative or not below the size of the model's vocabulary: the text was made with another model's tokenizer. "
+        "Nothing was computed."
+    ),
     "bad-trace": (
         "The file given with `--load-trace` is not a table of requests. It is CSV whose first line names its columns, or one JSON object "
         "per line; each request has arrival_s (seconds, from any start), prompt_tokens and output_tokens. Other columns are ignored."

@@ -8,10 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from advisor.backends.deployment import Attention, Batching, KvCache
 
-Whole = Annotated[int, Field(ge=1, strict=True)]
-Positive = Annotated[float, Field(gt=0, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, strict=True)]
-Number = Annotated[float, Field(strict=True)]
+MOST = 2**53
+"""Largest number in a plan file, of either sign: all whole ones up to it are exact as floating-point numbers, and products do not overflow."""
+
+Whole = Annotated[int, Field(ge=1, le=MOST, strict=True)]
+Positive = Annotated[float, Field(gt=0, le=MOST, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, le=MOST, strict=True)]
+Number = Annotated[float, Field(ge=-MOST, le=MOST, strict=True)]
 Chance = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
@@ -113,9 +116,9 @@ class PatternChoice(PlanPart):
 
     window: Whole
     """Number of newest tokens that a query attends to, its own included."""
-    global_tokens: int = Field(default=0, ge=0)
+    global_tokens: int = Field(default=0, ge=0, le=MOST)
     """Number of first tokens that every query attends to."""
-    random_blocks: int = Field(default=0, ge=0)
+    random_blocks: int = Field(default=0, ge=0, le=MOST)
     """Number of further random blocks that each block of queries attends to."""
     block_tokens: Whole = 64
     """Tokens per block."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from advisor.planfile.decision import Chance, NotNegative, Number, PlanPart, Positive, Whole
+from advisor.planfile.decision import MOST, Chance, NotNegative, Number, PlanPart, Positive, Whole
 from advisor.profiles.request import Load, Prefer
 from advisor.quantities.limits import LIMITS
 
@@ -143,7 +143,7 @@ class PlanMachine(PlanPart):
     """Name of the measured profile; `null` for the data sheet."""
     fingerprint: str
     """Kind of machine: `sheet:` for a data sheet, else as `advisor hardware detect` shows it."""
-    gpus: Annotated[int, Field(ge=0, strict=True)] = 1
+    gpus: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 1
     """Number of accelerators; 0 for a CPU."""
     links: str | None = None
     """How the accelerators are linked."""
@@ -210,11 +210,11 @@ class ProfileStamp(PlanPart):
 class Candidates(PlanPart):
     """The size of the search."""
 
-    considered: Annotated[int, Field(ge=0)]
+    considered: Annotated[int, Field(ge=0, le=MOST)]
     """Stacks that were priced."""
-    feasible: Annotated[int, Field(ge=0)]
+    feasible: Annotated[int, Field(ge=0, le=MOST)]
     """Stacks that meet the limits."""
-    frontier: Annotated[int, Field(ge=0)]
+    frontier: Annotated[int, Field(ge=0, le=MOST)]
     """Stacks on the Pareto frontier."""
 
 

@@ -19,7 +19,7 @@ class ForbiddenYamlError(ValueError):
 def parse_yaml(text: str) -> object:
     """The value of a YAML text; dates stay strings and only `true` and `false` are booleans.
 
-    Raises `ForbiddenYamlError`, `ValueError` as `check_bounds` does, or `ValueError`, `RecursionError` and `yaml.YAMLError` for a text that is no YAML.
+    Raises `ForbiddenYamlError`, or `ValueError`, `RecursionError` and `yaml.YAMLError` for a text that is no YAML.
     """
     if problem := _forbidden(text):
         raise ForbiddenYamlError(*problem)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from advisor.backends.deployment import Decoding
 from advisor.backends.model.loaded_model import LoadedModel
+from advisor.backends.runtime.token_ids import check_token_ids, vocabulary_size
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -22,10 +23,11 @@ def window_log_probs(session: LoadedModel, windows: "torch.Tensor", on_window: C
     """Log-probabilities [T-1, V] of the next token at each position of every window of [W, T], in single precision, on the CPU.
 
     Keys and values are read back from the session's own cache as in decoding, quantised or evicted as its settings say. Where the
-    newest page is stored unquantised, windows are fed in chunks of one page.
+    newest page is stored unquantised, windows are fed in chunks of one page. Raises `AdvisorError` `bad-tokens`, and as `serve` does.
     """
     from advisor.backends.runtime.prepare import cache_config_of, prepared_session
 
+    check_token_ids(session.model, windows.tolist())
     length = windows.shape[1]
     alone = replace(
         session, max_tokens=length, batching=replace(session.batching, max_sequences=1), kv_capacity_tokens=None, decoding=Decoding()
@@ -44,7 +46,7 @@ def window_log_probs(session: LoadedModel, windows: "torch.Tensor", on_window: C
 
 def vocabulary(session: LoadedModel) -> int:
     """Size of the model's vocabulary."""
-    return int(session.model.config.get_text_config().vocab_size)
+    return vocabulary_size(session.model)
 
 
 def _log_probs(runner: "Runner", windows: list[list[int]], chunk: int) -> "Iterator[torch.Tensor]":

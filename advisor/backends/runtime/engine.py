@@ -14,6 +14,7 @@ from advisor.backends.runtime.results import FinishedRequest, GenerationRequest,
 from advisor.backends.runtime.sampler import GREEDY, Sampler, Sampling
 from advisor.backends.runtime.scheduler import Policy, Scheduler
 from advisor.backends.runtime.step_launch import Launcher
+from advisor.backends.runtime.token_ids import check_token_ids
 from advisor.profiles.errors import AdvisorError, ExitCode
 
 __all__ = ["FinishedRequest", "GenerationRequest", "SequenceProgress", "ServingResult", "serve"]
@@ -36,10 +37,11 @@ def serve(
     in seconds from the start. `on_step` is called after every step and may raise to cancel; the cache is freed then too.
     `device_options` are by default those of the session's device.
 
-    Raises `AdvisorError`: `bad-run`, `unsupported-model`, `unsupported-format`, `kv-pool-too-small`, `request-too-long`,
+    Raises `AdvisorError`: `bad-run`, `bad-tokens`, `unsupported-model`, `unsupported-format`, `kv-pool-too-small`, `request-too-long`,
     `vocabulary-differs`, `out-of-memory`.
     """
     _check(jobs, concurrency, arrivals_s)
+    check_token_ids(session.model, [job.prompt for job in jobs])
     queue = RequestQueue(jobs, concurrency, arrivals_s, frozenset() if ignore_eos else _eos(session))
     options = device_options or DeviceOptions.of(session.device)
     with prepared_session(session, options) as prepared:

@@ -109,6 +109,9 @@ def test_the_cache_is_freed_when_a_run_is_cancelled(llama: Any, open_session: Ca
     [
         ({}, [((), 3)], {"concurrency": None}, "bad-run"),
         ({}, [((1,), 0)], {"concurrency": None}, "bad-run"),
+        ({}, [((1, 63), 1), ((3, 64), 2)], {"concurrency": None}, "bad-tokens"),
+        ({}, [((-1, 3), 2)], {"concurrency": 1}, "bad-tokens"),
+        ({}, [((3, 2**70), 2)], {"concurrency": 1}, "bad-tokens"),
         ({}, REQUESTS, {"concurrency": 0}, "bad-run"),
         ({}, REQUESTS, {"concurrency": 2, "arrivals_s": [0.0] * 4}, "bad-run"),
         ({}, REQUESTS, {"concurrency": None, "arrivals_s": [0.0]}, "bad-run"),
