@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from advisor.backends.deployment import Attention, Batching, KvCache
 
 MOST = 2**53
-"""Largest number in a plan file, of either sign: all whole ones up to it are exact as floating-point numbers, and products do not overflow."""
+"""Largest number in a plan file, of either sign: whole ones up to it are exact as floats, and products do not overflow."""
 
 Whole = Annotated[int, Field(ge=1, le=MOST, strict=True)]
 Positive = Annotated[float, Field(gt=0, le=MOST, strict=True)]
