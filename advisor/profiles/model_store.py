@@ -81,7 +81,7 @@ def load_json(path: Path) -> dict[str, Any]:
             return loaded
         problem = f"holds a {type(loaded).__name__}, not a mapping"
     except FileTooLargeError as error:
-        problem = error.strerror
+        problem = error.strerror or "too large"
     except OSError as error:
         problem = f"cannot be read: {(error.strerror or str(error)).lower()}"
     except json.JSONDecodeError as error:
