@@ -155,6 +155,25 @@ class Parallel:
     data: int = 1
     expert: int = 1
 
+    @property
+    def words(self) -> str:
+        """The layout in words.
+
+        >>> Parallel(tensor=4, data=2).words, Parallel().words
+        ('tensor parallel 4 × data parallel 2', 'one device')
+        """
+        degrees = {"tensor": self.tensor, "pipeline": self.pipeline, "data": self.data, "expert": self.expert}
+        return " × ".join(f"{kind} parallel {degree}" for kind, degree in degrees.items() if degree > 1) or "one device"
+
+    @property
+    def devices(self) -> int:
+        """Devices of all replicas."""
+        return self.tensor * self.pipeline * self.data
+
+    def idle_devices(self, requests: int | None) -> int:
+        """Devices of the replicas that have nothing to do with `requests` in flight; 0 where their number is not known."""
+        return 0 if requests is None else max(self.data - requests, 0) * self.tensor * self.pipeline
+
 
 @dataclass(frozen=True, slots=True)
 class Deployment:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @click.option("--engine", metavar="E", default="advisor", show_default=True, help="Serving engine: advisor, vllm, llama.cpp, ...")
 @click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; default: the model's own.")
 @click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8 or int4.")
-@click.option("--tp", type=QuantityType(COUNT), default=1, show_default=True, help="Tensor parallel size.")
+@click.option(
+    "--tp", type=QuantityType(COUNT), help="Tensor parallel size; default: the devices of one machine, as far as they divide the model."
+)
 @click.option("--pp", type=QuantityType(COUNT), default=1, show_default=True, help="Pipeline parallel size.")
 @with_load
 @click.option("--offline", "offline_load", is_flag=True, help="All requests are queued at the start; as many run at once as fit.")
@@ -52,6 +54,7 @@ def command(output: Output, **options: Any) -> ExitCode:
         lambda: {
             "model": question.model,
             "hardware": question.hardware,
+            "layout": result.layout,
             "metrics": result.metrics.as_dict(),
             "chances": limit_probabilities(result.metrics, question.all_limits),
             "kv_format": result.kv_format,
@@ -61,6 +64,7 @@ def command(output: Output, **options: Any) -> ExitCode:
         },
         lambda: "\n".join(
             (
+                *([f"Layout: {result.layout}", ""] if question.devices > 1 else []),
                 metrics_text(result.metrics, question.all_limits, **output.look),
                 *assumption_lines(result.assumptions, **output.look),
                 *extrapolation_lines(result.extrapolation_warning, **output.look),
@@ -76,7 +80,7 @@ def _question(options: dict[str, Any]) -> "EstimateQuestion":
     return EstimateQuestion(
         model=options["model"],
         hardware=options["hardware"],
-        devices=max(options["devices"], options["tp"] * options["pp"]),
+        devices=max(options["devices"], (options["tp"] or 1) * options["pp"]),
         engine=options["engine"],
         weights=options["weights"],
         kv=options["kv"],

@@ -34,6 +34,10 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @with_limits()
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
 @with_load
+@click.option(
+    "--kv-pool", type=click.Choice(["load", "longest"]), default="load", show_default=True,
+    help="Size a paged cache for the requests in flight, preempting where it overflows, or for as many of the longest.",
+)  # fmt: skip
 @click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
 @click.option("--require", multiple=True, metavar="TECH[:OPTION=X,...]", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
@@ -102,6 +106,7 @@ def question_of(choice: ModelAndProfile, options: Mapping[str, Any]) -> "PlanQue
         require=options["require"],
         forbid=options["forbid"],
         offline=options["offline"],
+        kv_pool=options["kv_pool"],
     )
 
 

@@ -10,6 +10,7 @@ from advisor.backends.detection.detect import Detected, detected_hardware, finge
 from advisor.planfile.command import plan_command
 from advisor.planfile.deployment import deployment_of, techniques_of
 from advisor.planfile.file import PlanFile, request_of
+from advisor.planfile.sections import PlanLimits
 from advisor.planning.search import apply_on_paper
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ExitCode
@@ -111,6 +112,11 @@ def _shown(value: object) -> str:
     return ", ".join(sorted(map(str, value))) if isinstance(value, frozenset) else str(value)
 
 
+def _has_slack(stated: PlanLimits) -> bool:
+    """Whether the longest sequence is longer than prompt and output of mean length."""
+    return stated.context_tokens > (stated.prompt_tokens or 0) + stated.output_tokens
+
+
 def replan_command(plan: PlanFile) -> str:
     """The command that makes the same plan for this machine."""
     stated = plan.limits
@@ -123,6 +129,7 @@ def replan_command(plan: PlanFile) -> str:
         "--concurrency": stated.concurrency if stated.load is not Load.BURST else None,
         "--burst": stated.concurrency if stated.load is Load.BURST else None,
         "--load-trace": stated.load_trace,
+        "--kv-pool": "longest" if stated.prompt_tokens and not stated.oversubscribe and _has_slack(stated) else None,
         "--prefer": stated.prefer.value if stated.prefer is not Prefer.BALANCED else None,
     }
     return plan_command(plan.model.path or plan.model.name, options, require=stated.require, forbid=stated.forbid)

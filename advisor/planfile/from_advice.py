@@ -73,6 +73,8 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             probability=on_the_safe_side(advice.chosen.probability, up=False),
             chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.probabilities},
             outside=advice.extrapolation_warning,
+            layout=advice.layout_reason or None,
+            warnings=advice.warnings,
             relax=tuple(_relax(item) for item in advice.relaxations),
             alternatives=tuple(alternative(plan_id(digest_of(other)), other, advice) for other in others[:_MOST_ALTERNATIVES]),
         ),
@@ -163,7 +165,7 @@ def _title(advice: Advice) -> str:
 
 def _predicted(advice: Advice) -> sections.Predicted:
     present = advice.chosen.metrics.present()
-    limits = {shown.name: limit for shown, limit in bounded_metrics(advice.request.limits)}
+    limits = {shown.name: limit for shown, limit in bounded_metrics(advice.limits)}
     metrics = {name: _metric(METRICS[name], value, limits.get(name)) for name, value in present.items()}
     memory = {part: metrics.pop(name) for name, part in _MEMORY_PARTS.items() if name in metrics}
     return sections.Predicted(memory_gib_per_gpu=memory, **{file_name(name): metric for name, metric in metrics.items()})

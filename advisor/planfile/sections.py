@@ -112,6 +112,10 @@ class PlanVerdict(PlanPart):
     """Probability that each limit is met, by its name under `limits`."""
     outside: str | None = None
     """How the plan differs from every published measurement that predictions were validated with; absent where it does not."""
+    layout: str | None = None
+    """Why the model is spread over the devices as it is; absent for a single device."""
+    warnings: tuple[str, ...] = ()
+    """What the numbers assume of the machines, and devices that have nothing to do; absent: none."""
     relax: tuple[Relax, ...] = ()
     alternatives: tuple[PlanAlternative, ...] = ()
 

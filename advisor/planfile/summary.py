@@ -28,7 +28,7 @@ def round_enough(limit: str, needed: float) -> float:
 
 def summary(advice: Advice) -> str:
     """One sentence on the chosen candidate: its worst violation, or the limit with the highest utilisation."""
-    bounded = bounded_metrics(advice.request.limits)
+    bounded = bounded_metrics(advice.limits)
     if advice.binding:
         return f"No plan meets all limits; the nearest misses {violation_text(advice.binding)}."
     limited = [(metric, value, limit) for metric, limit in bounded if (value := getattr(advice.chosen.metrics, metric.name)) is not None]

@@ -5,11 +5,13 @@ from enum import StrEnum
 
 from advisor.backends.deployment import Deployment
 from advisor.backends.technique import Technique
+from advisor.estimate.memory.capacity import CacheSize
 from advisor.estimate.uncertainty.probability import joint_probability
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Metrics, Value
-from advisor.profiles.request import Request
+from advisor.profiles.request import Limits, Request
+from advisor.quantities.limits import MEMORY
 
 LIKELY = 0.9
 """Probability of meeting all limits from which a candidate counts as meeting them."""
@@ -127,5 +129,20 @@ class Advice:
     """The worst violation of the chosen candidate; `None` where it is feasible."""
     considered: int
     feasible: int
+    budget_gib: float
+    """GiB of each device that a stack may use: the usable memory, or the limit where that is less."""
+    cache: CacheSize | None = None
+    """What the chosen candidate's paged cache is sized for; `None` where all running requests may be of the longest length."""
+    warnings: tuple[str, ...] = ()
+    """What the numbers assume of the machine, and devices that have nothing to do, a sentence each."""
+    layout_reason: str = ""
+    """Why the model is spread over the devices as it is; empty for a single device."""
     extrapolation_warning: str | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the request; one on memory is at most what the device has."""
+        bound = self.request.limits.memory_gib_per_device
+        return self.request.limits if bound is None else self.request.limits.model_copy(update={MEMORY: min(bound, self.budget_gib)})
+
     """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""

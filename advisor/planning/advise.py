@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from advisor.estimate.memory.capacity import cache_size
 from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.planning.advice import Advice, Candidate, Status
 from advisor.planning.candidates import best_of
+from advisor.planning.layouts import layout_reason, layout_warnings
 from advisor.planning.planner import Planner
 from advisor.planning.pricing import PricedStacks
 from advisor.planning.ranking import FINALISTS, OBJECTIVES, Verdicts, evaluate, frontier, order, representatives
@@ -70,6 +72,7 @@ def explain(planner: Planner, priced: PricedStacks, verdicts: Verdicts, plans: S
         unexplained(planner, verdicts, plans, request),
         reasons=tuple(reasons(planner, chosen, request)),
         relaxations=() if feasible else tuple(relaxations(planner, priced, verdicts, chosen, request)),
+        layout_reason=layout_reason(planner, priced, verdicts, chosen, request),
         extrapolation_warning=extrapolation_warning(planner.estimator.machine.basis, chosen.deployment, request.workload),
     )
 
@@ -88,6 +91,9 @@ def unexplained(planner: Planner, verdicts: Verdicts, plans: Sequence[Candidate]
         binding=plans[0].worst_violation,
         considered=len(verdicts.violation),
         feasible=int((~verdicts.infeasible).sum()),
+        budget_gib=planner.budget_gib(request),
+        warnings=tuple(layout_warnings(plans[0].deployment.parallel, planner.hardware, request.workload)),
+        cache=cache_size(plans[0].deployment, request.workload, planner.estimator.engine),
     )
 
 

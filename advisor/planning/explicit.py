@@ -7,12 +7,15 @@ from advisor.backends.deployment import Attention, AttentionBackend, Batching, B
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.serving.metrics import goodput
 from advisor.estimate.uncertainty.domain import extrapolation_warning
+from advisor.planning.layouts import layout_warnings
 from advisor.planning.question import EstimateQuestion, workload_of
+from advisor.planning.search import parallel_layouts
 from advisor.planning.target import Target
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.formats import GIB, check_cache_format, parse_weights
+from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Workload
 from advisor.quantities.formatting import quantity
@@ -27,6 +30,8 @@ class Estimate:
     """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
     kv_format: str
     """Format of the KV cache."""
+    layout: str
+    """How the model is spread over the devices."""
     assumptions: tuple[str, ...] = ()
     """What was decided where the question leaves it open, a sentence each."""
     warnings: tuple[str, ...] = ()
@@ -37,14 +42,19 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
     """Predict the metrics of the deployment that a question describes. Raises as `explicit_deployment` and `workload_of` do."""
     workload = explicit_workload(question)
     kv_format, reason = cache_of(question, model, engine, target.hardware.arch)
-    deployment = explicit_deployment(model, engine, question, workload, kv_format)
+    tensor = question.tp or default_tensor_degree(model, target.hardware, question.devices // question.pp)
+    deployment = explicit_deployment(model, engine, question, workload, kv_format, tensor)
     estimator = Estimator(target.machine, engine)
     times = estimator.simulate(deployment, workload)
     rate = goodput(estimator.ranges(deployment, workload), workload, times, question.all_limits)
     metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
-    warnings = (*_unsupported(engine, deployment), *_warnings(model, workload, metrics, estimator.memory.budget_bytes))
+    warnings = (
+        *_unsupported(engine, deployment),
+        *_warnings(model, workload, metrics, estimator.memory.budget_bytes),
+        *layout_warnings(deployment.parallel, target.hardware, workload),
+    )
     outside = extrapolation_warning(estimator.machine.basis, deployment, workload)
-    return Estimate(metrics, outside, kv_format, tuple(_assumptions(kv_format, reason)), warnings)
+    return Estimate(metrics, outside, kv_format, deployment.parallel.words, tuple(_assumptions(kv_format, reason)), warnings)
 
 
 def cache_of(question: EstimateQuestion, model: ModelSpec, engine: EngineProfile, arch: str) -> tuple[str, str | None]:
@@ -77,33 +87,39 @@ def explicit_workload(question: EstimateQuestion) -> Workload:
     )
 
 
+def default_tensor_degree(model: ModelSpec, hardware: Hardware, devices: int) -> int:
+    """The largest tensor-parallel group that divides the devices and fits in one machine: what engines are started with."""
+    degrees = [layout.tensor for layout in parallel_layouts(model, devices) if layout.tensor <= hardware.devices_of_a_machine]
+    return max(degrees, default=1)
+
+
 def explicit_deployment(
-    model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload, kv_format: str
-) -> Deployment:
+    model: ModelSpec, engine: EngineProfile, question: EstimateQuestion, workload: Workload, kv_format: str, tensor: int = 1
+) -> Deployment:  # fmt: skip
     """The deployment that a question describes, else as engines run by default: paged cache, fused attention, continuous batching.
 
     Raises `AdvisorError` `usage` for a parallel layout that does not divide the devices, the hidden size or the layers.
     """
     format, group = parse_weights(question.weights or model.weight_format)
-    shards = question.tp * question.pp
+    shards = tensor * question.pp
     if question.devices % shards:
         raise AdvisorError(
             "usage",
-            f"{question.devices} devices cannot be split into groups of {question.tp} x {question.pp}",
+            f"{question.devices} devices cannot be split into groups of {tensor} x {question.pp}",
             exit_code=ExitCode.USAGE,
             help=(f"write --devices {shards} or a multiple of it",),
             field="devices",
             action=ErrorAction.CHOOSE,
             value=shards,
         )
-    if model.hidden_size % question.tp or question.pp > len(model.layers):
+    if model.hidden_size % tensor or question.pp > len(model.layers):
         raise AdvisorError(
             "usage",
-            f"{model.id} cannot be split: hidden size {model.hidden_size} by --tp {question.tp}, "
+            f"{model.id} cannot be split: hidden size {model.hidden_size} by --tp {tensor}, "
             f"{len(model.layers)} layers by --pp {question.pp}",
             exit_code=ExitCode.USAGE,
             help=("choose a --tp that divides the hidden size and no more --pp than layers",),
-            field="tp" if model.hidden_size % question.tp else "pp",
+            field="tp" if model.hidden_size % tensor else "pp",
             action=ErrorAction.LOWER,
         )
     prefix_reuse = engine.prefix_reuse and workload.shared_prefix_tokens is not None
@@ -113,7 +129,7 @@ def explicit_deployment(
         attention=Attention(AttentionBackend.SDPA),
         kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv_format, prefix_reuse=prefix_reuse),
         batching=Batching(BatchPolicy.CONTINUOUS, workload.concurrency or engine.max_sequences, 0),
-        parallel=Parallel(tensor=question.tp, pipeline=question.pp, data=question.devices // shards),
+        parallel=Parallel(tensor=tensor, pipeline=question.pp, data=question.devices // shards),
         engine=engine.name,
     )
 

@@ -44,6 +44,8 @@ class PlanQuestion:
     """Required techniques, as typed: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
     offline: bool = False
+    kv_pool: str = "load"
+    """`load`: a paged cache has the size of the requests in flight at their mean lengths; `longest`: of as many of the longest."""
 
     @property
     def all_limits(self) -> Limits:
@@ -61,7 +63,8 @@ class EstimateQuestion:
     engine: str = "advisor"
     weights: str | None = None
     kv: str | None = None
-    tp: int = 1
+    tp: int | None = None
+    """Tensor parallel size; `None` for the largest power of two that divides the devices of a stage and fits in one machine."""
     pp: int = 1
     prompt_tokens: int | None = None
     """Required, as are the output tokens, unless there is a trace."""
@@ -105,8 +108,9 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
         trace=question.trace,
         shared_prefix_tokens=question.shared_prefix_tokens,
     )
+    oversubscribed = question.kv_pool == "load" and longest > workload.context_tokens
     return Request(
-        workload=workload.model_copy(update={"context_limit_tokens": longest}),
+        workload=workload.model_copy(update={"context_limit_tokens": longest, "oversubscribe": oversubscribed}),
         limits=question.all_limits,
         prefer=Prefer(question.prefer),
         devices=question.devices,

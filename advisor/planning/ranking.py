@@ -20,18 +20,20 @@ from advisor.profiles.request import Prefer, Request
 from advisor.quantities.limits import METRIC_OF
 
 WEIGHTS: dict[Prefer, dict[str, float]] = {
-    Prefer.LATENCY: {"tpot_ms_mean": 0.65, "ttft_ms_mean": 0.3, "peak_memory_gib": 0.05},
-    Prefer.THROUGHPUT: {"throughput_tok_s": -0.9, "peak_memory_gib": 0.1},
+    Prefer.LATENCY: {"tpot_ms_mean": 0.68, "ttft_ms_mean": 0.3, "peak_memory_gib": 0.02},
+    Prefer.THROUGHPUT: {"throughput_tok_s": -0.98, "peak_memory_gib": 0.02},
     Prefer.MEMORY: {"peak_memory_gib": 0.9, "tpot_ms_mean": 0.1},
-    Prefer.BALANCED: {"tpot_ms_mean": 0.35, "ttft_ms_mean": 0.2, "throughput_tok_s": -0.3, "peak_memory_gib": 0.15},
+    Prefer.BALANCED: {"tpot_ms_mean": 0.4, "ttft_ms_mean": 0.23, "throughput_tok_s": -0.35, "peak_memory_gib": 0.02},
 }
-"""Exponents of the metrics in the product that is minimised."""
+"""Exponents of the metrics in the product that is minimised. Memory that fits counts only where it is preferred, else among equals."""
 RISK_WEIGHT = 3.0
 """Weight of the logarithm of the probability: a plan half as likely to meet the limits must be eight times better otherwise."""
 LEAST_PROBABILITY = 1e-6
 """Lower probabilities count as this one: below it, the size of the violation decides."""
 QUALITY_WEIGHT = 0.05
-"""Weight of one percent of perplexity: as much as 5 % of speed."""
+"""Weight of one percent of perplexity under a limit on it: as much as 5 % of speed."""
+UNLIMITED_QUALITY_WEIGHT = 0.2
+"""The same without a limit: no loss was agreed to, so that a technique must gain 20 % of speed for each percent."""
 QUALITY_GUARD = 3.0
 """Largest penalty of a quality loss without a limit: as much as for meeting the limits with a probability of 0.37."""
 GUARDED_LOSS_PCT = (1.0, 5.0)
@@ -136,10 +138,10 @@ def objective(columns: Columns, probability: Numbers, request: Request) -> Numbe
             total = total + weight * np.nan_to_num(np.log(np.maximum(columns.metrics[metric].value, 1e-9)))
     if "quality_loss_pct" in columns.metrics:
         loss = np.nan_to_num(columns.metrics["quality_loss_pct"].value)
-        total = total + QUALITY_WEIGHT * loss
-        if request.limits.bound("quality_loss_pct") is None:
-            first, last = GUARDED_LOSS_PCT
-            total = total + QUALITY_GUARD * np.clip((loss - first) / (last - first), 0.0, 1.0)
+        if request.limits.bound("quality_loss_pct") is not None:
+            return total + QUALITY_WEIGHT * loss
+        first, last = GUARDED_LOSS_PCT
+        total = total + UNLIMITED_QUALITY_WEIGHT * loss + QUALITY_GUARD * np.clip((loss - first) / (last - first), 0.0, 1.0)
     return total
 
 

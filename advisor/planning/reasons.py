@@ -46,7 +46,7 @@ def _chosen(planner: Planner, chosen: Candidate, technique: Technique, request: 
         return Reason(technique.name, TechniqueState.CHOSEN, why, sources=technique.sources)
     before = planner.simulate(without, request)
     avoided = _new_violations(chosen, before)
-    why = _changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment, request)
+    why = changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment, request)
     if avoided:
         why = f"{_without_it(avoided[0])}; {why}"
     elif request.requires(technique.name):
@@ -71,7 +71,7 @@ def _rejected(planner: Planner, chosen: Candidate, kind: type[Technique], reques
         return Reason(kind.name, TechniqueState.REJECTED, why, ((first.limit, first.predicted.value),), effect, kind.sources)
     replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
     how = f"Instead of {replaced}: " if replaced else "Added to the plan: "
-    why = f"{how}{_changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}.{measured_on}"
+    why = f"{how}{changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}.{measured_on}"
     return Reason(kind.name, TechniqueState.REJECTED, why, _limits_that_admit(chosen.metrics, best.metrics), effect, kind.sources)
 
 
@@ -113,7 +113,8 @@ def effects(before: Metrics, after: Metrics) -> tuple[tuple[str, float], ...]:
     return tuple((metric, new - old) for metric, old, new in _changed(before, after))
 
 
-def _changes(before: Metrics, after: Metrics) -> str:
+def changes(before: Metrics, after: Metrics) -> str:
+    """The metrics that change noticeably, each with both figures, as in `TPOT 30 -> 35.1 ms`."""
     parts = []
     for metric, old, new in _changed(before, after):
         unit = scale(METRICS[metric].unit, (old, new))

@@ -39,7 +39,10 @@ _FIGURES = (
     "cores",
     "instruction_sets",
     "l3_bytes",
+    "machine_devices",
 )
+SERVER_DEVICES = 8
+"""Devices of an ordinary server: HGX and OAM boards and PCIe servers hold eight."""
 _FOLDER = Path(__file__).with_name("hardware")
 
 
@@ -76,6 +79,8 @@ class Hardware(Frozen):
     cores: int | None = Field(default=None, gt=0)
     instruction_sets: tuple[str, ...] = ()
     l3_bytes: int | None = Field(default=None, gt=0)
+    machine_devices: int | None = Field(default=None, gt=0)
+    """Most devices that share a fast interconnect, where it is not the number of an ordinary server: those of a rack or a pod."""
     sources: dict[str, str]
     """Where each figure comes from: `memory_bytes`, `peak_flops.bf16` and so on; one for every figure present."""
     notes: str | None = None
@@ -96,6 +101,11 @@ class Hardware(Frozen):
             if format in self.peak_flops:
                 return self.peak_flops[format]
         return self.peak_flops["bf16"] / _FP32_PASSES
+
+    @property
+    def devices_of_a_machine(self) -> int:
+        """Most devices of one machine: one where the device is the machine."""
+        return self.machine_devices or (SERVER_DEVICES if self.kind == "gpu" else 1)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

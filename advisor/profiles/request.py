@@ -55,7 +55,10 @@ class Workload(Frozen):
     trace: Trace | None = None
     """The requests of a trace; the lengths above are then means."""
     oversubscribe: bool = False
-    """Size a paged cache for mean lengths and preempt when it runs out of blocks; else for all requests at their longest."""
+    """Size a paged cache for mean lengths and preempt when it runs out of blocks; else for all requests at their longest.
+
+    The cache always holds one request of the longest length.
+    """
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -91,6 +94,12 @@ class Workload(Frozen):
     def arrivals_per_s(self) -> float | None:
         """Mean arrivals per second; `None` in a closed loop, and where all arrive at once."""
         return self.trace.rate_per_s if self.trace is not None else self.request_rate_per_s
+
+    def reserved_tokens(self, sequences: int) -> int:
+        """Cache tokens that a paged cache has for each of `sequences` requests that run at once."""
+        if not self.oversubscribe:
+            return self.longest_tokens
+        return max(self.context_tokens, ceil(self.longest_tokens / max(sequences, 1)))
 
     @property
     def longest_tokens(self) -> int:

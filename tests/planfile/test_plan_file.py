@@ -90,6 +90,7 @@ def advice(**changes: object) -> Advice:
         binding=None,
         considered=96,
         feasible=48,
+        budget_gib=73.2,
     )
     return dataclasses.replace(complete, **changes)  # type: ignore[arg-type]  # tests name the fields
 

@@ -185,7 +185,14 @@ def test_quality_losses_of_weights_and_cache_are_added() -> None:
 
 def test_a_limit_in_a_reason_has_its_unit() -> None:
     base = PlanQuestion(
-        model=LLAMA_8B, hardware="rtx-4090", profile="none", require=("kv-int4",), context_tokens=32768, concurrency=4, offline=True
+        model=LLAMA_8B,
+        hardware="rtx-4090",
+        profile="none",
+        require=("kv-int4",),
+        context_tokens=32768,
+        concurrency=4,
+        offline=True,
+        kv_pool="longest",
     )
     why = {reason.technique: reason.why for reason in plan(base).reasons}["kv-int4"]
     assert re.match(r"Without it memory would be [\d.]+ GiB, over the limit of [\d.]+ GiB; ", why), why

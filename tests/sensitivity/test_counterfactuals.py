@@ -74,11 +74,11 @@ def test_a_change_that_is_said_to_choose_the_technique_does(roomy: Planned, tech
 
 
 def test_a_load_under_which_it_is_ahead_ranks_it_before_the_plan(roomy: Planned) -> None:
-    change = next(by_load(roomy.case("kv-int8")))
+    change = next(by_load(roomy.case("kv-paged")))
     assert change.outcome is CounterfactualOutcome.AHEAD
-    without = roomy.case("kv-int8").without_technique(change.request)
+    without = roomy.case("kv-paged").without_technique(change.request)
     assert without is not None
-    assert "kv-int8" not in without.names
+    assert "kv-paged" not in without.names
     assert best_of([without, change.candidate], change.request, roomy.planner.budget_gib(change.request)) is change.candidate
     assert getattr(change.request.workload, change.name) == change.after != change.before
 
@@ -98,7 +98,7 @@ def test_no_load_and_no_machine_is_offered_for_a_loss_of_quality(tight: Planned)
 
 
 def test_what_the_device_lacks_is_no_limit_to_be_moved_but_a_larger_machine() -> None:
-    full = planned(dataclasses.replace(ROOMY, limits=UNLIMITED, concurrency=64))
+    full = planned(dataclasses.replace(ROOMY, limits=UNLIMITED, concurrency=64, kv_pool="longest"))
     case = full.case("kv-int8")
     result = case.with_technique(full.request)
     assert not isinstance(result, str)
@@ -145,10 +145,10 @@ def test_a_technique_in_the_plan_has_no_counterfactuals(roomy: Planned) -> None:
 
 
 def test_a_machine_is_named_on_which_the_technique_is_ahead(roomy: Planned) -> None:
-    change = next(by_machine(roomy.case("kv-int8")))
+    change = next(by_machine(roomy.case("batching-continuous")))
     assert (change.name, change.before, change.outcome) == ("hardware", "rtx-4090", CounterfactualOutcome.AHEAD)
     there = planned(dataclasses.replace(ROOMY, hardware=str(change.after))).planner
-    tried = Scenario(there, roomy.chosen, roomy.request, KINDS["kv-int8"]).trial(roomy.request)
+    tried = Scenario(there, roomy.chosen, roomy.request, KINDS["batching-continuous"]).trial(roomy.request)
     assert tried is not None
     assert tried[1] is CounterfactualOutcome.AHEAD
     assert tried[0].metrics == change.candidate.metrics

@@ -3,8 +3,8 @@
 from copy import copy
 from dataclasses import dataclass
 
-from advisor.backends.deployment import Deployment
-from advisor.estimate.memory.ledger import Footprint, Ledger, block_tokens, footprint, ledger, reused_tokens, shared_tokens
+from advisor.backends.deployment import Deployment, KvLayout
+from advisor.estimate.memory.ledger import Footprint, Ledger, block_tokens, footprint, ledger, reused_tokens, sequence_tokens, shared_tokens
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.request import Load, Workload
 
@@ -19,6 +19,31 @@ class Capacity:
     """Requests of the workload that one replica can hold at once at full length; 0 where not even one fits."""
     running_sequences: int
     """Requests that one replica runs at once, on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheSize:
+    """For how many requests of which length a paged cache is sized, on one replica."""
+
+    sequences: int
+    """Requests that run at once."""
+    tokens: int
+    """Tokens of each, in whole blocks."""
+    longest_tokens: int
+    """Tokens of the longest request."""
+
+    @property
+    def longest_at_once(self) -> int:
+        """Requests of the longest length that the cache holds at once; beyond them the newest are preempted and recomputed."""
+        return min(self.sequences * self.tokens // self.longest_tokens, self.sequences)
+
+
+def cache_size(deployment: Deployment, workload: Workload, engine: EngineProfile) -> CacheSize | None:
+    """The size of a deployment's paged cache; `None` where every running request has memory for the longest one."""
+    tokens, sequences = sequence_tokens(deployment, workload, engine), deployment.batching.max_sequences
+    if deployment.kv.layout == KvLayout.CONTIGUOUS or tokens >= workload.longest_tokens:
+        return None
+    return CacheSize(sequences, tokens, workload.longest_tokens)
 
 
 class MemoryBudget:

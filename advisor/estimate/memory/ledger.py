@@ -177,7 +177,7 @@ def sequence_tokens(deployment: Deployment, workload: Workload, engine: EnginePr
     if deployment.kv.layout == KvLayout.CONTIGUOUS:
         return workload.longest_tokens + slack
     block = block_tokens(deployment, engine)
-    needed = workload.context_tokens if workload.oversubscribe else workload.longest_tokens
+    needed = workload.reserved_tokens(deployment.batching.max_sequences)
     return math.ceil((needed + slack) / block) * block
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from advisor.backends.deployment import BatchPolicy
 from advisor.estimate.arrays import Indices, Numbers
 from advisor.estimate.operators.types import Phase, StepPart
-from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS
+from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS, busy_replicas
 from advisor.estimate.steps.batched import Family
 from advisor.profiles.request import Load, Workload
 
@@ -96,7 +96,7 @@ def steady_state(
     return replace(
         states,
         ttft_ms_p95=states.ttft_ms_p95 + delay_ms,
-        throughput_tok_s=states.throughput_tok_s * replicas,
+        throughput_tok_s=states.throughput_tok_s * busy_replicas(workload, replicas),
         capacity_tok_s=states.capacity_tok_s * replicas,
     )
 

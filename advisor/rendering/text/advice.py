@@ -3,6 +3,7 @@
 from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
+from advisor.profiles.request import Workload
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
 from advisor.quantities.limits import MEMORY, METRIC_OF
 from advisor.quantities.metrics import METRICS, utilisation
@@ -12,6 +13,8 @@ from advisor.rendering.text.plans import describe, plan_lines
 from advisor.rendering.text.run import workload_words
 from advisor.rendering.text.style import Look, wrap
 
+STATED_LOSS_PCT = 1.0
+"""Quality loss, percent, above which the verdict names it."""
 MARKS = {TechniqueState.CHOSEN: "✓", TechniqueState.REJECTED: "×", TechniqueState.NOT_APPLICABLE: "–"}
 SECTIONS = {
     TechniqueState.CHOSEN: "Why",
@@ -24,7 +27,7 @@ TONES = {TechniqueState.CHOSEN: "good", TechniqueState.REJECTED: "dim", Techniqu
 def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii: bool = False) -> str:
     """The whole advice, top down: verdict, metrics, memory, alternatives, reasons."""
     look = Look(width, colour, ascii)
-    chosen, limits = advice.chosen, advice.request.limits
+    chosen, limits = advice.chosen, advice.limits
     tone = {Status.MEETS: "good", Status.AT_RISK: "risk", Status.INFEASIBLE: "bad"}[chosen.status]
     lines = [look.paint(line, tone) for line in wrap(verdict(advice), look, first=f"{chosen.id}  ")]
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
@@ -49,14 +52,26 @@ def widened_range_lines(advice: Advice, look: Look) -> list[str]:
 def budget_gib(advice: Advice) -> float | None:
     """Memory budget per device, GiB: the limit that the plan misses, else the limit of the request, else `None`."""
     missed = (violation.bound for violation in advice.chosen.violations if violation.limit == "memory_gib_per_device")
-    return next(missed, advice.request.limits.bound(MEMORY))
+    return next(missed, advice.limits.bound(MEMORY))
 
 
 def verdict(advice: Advice) -> str:
     """The answer in one sentence."""
-    limits = advice.request.limits
     if advice.chosen.status is Status.INFEASIBLE:
         return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
+    return f"{_met(advice)}{_quality_cost(advice)}"
+
+
+def _quality_cost(advice: Advice) -> str:
+    """The quality loss where it is above `STATED_LOSS_PCT`."""
+    loss = advice.chosen.metrics.quality_loss_pct
+    if loss is None or loss.value <= STATED_LOSS_PCT:
+        return ""
+    return f"; costs {value_text(loss, '%')} of quality"
+
+
+def _met(advice: Advice) -> str:
+    limits = advice.limits
     limited = [
         (info, value, limit)
         for name, value in advice.chosen.metrics.present().items()
@@ -90,11 +105,48 @@ def facts(advice: Advice) -> dict[str, str]:
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
-        "workload": workload_words(request.workload),
-        "limits": "; ".join(limit_words(name, bound) for name, bound in request.limits.model_dump(exclude_none=True).items()) or "none",
+        "workload": workload_words(request.workload) + _timed_lengths(request.workload),
+        **({"layout": layout} if (layout := _layout(advice)) else {}),
+        **({"kv cache": cache} if (cache := _cache(advice)) else {}),
+        "limits": "; ".join(_limit(name, bound, advice) for name, bound in request.limits.model_dump(exclude_none=True).items()) or "none",
         "prefer": request.prefer.value,
         "basis": _basis(advice),
     }
+
+
+def _timed_lengths(workload: Workload) -> str:
+    """Which lengths the times are for, where the longest sequence is another."""
+    if workload.trace is not None or workload.longest_tokens <= workload.context_tokens:
+        return ""
+    return f"; times are for {workload.prompt_tokens} + {workload.output_tokens} tokens, not for the longest"
+
+
+def _layout(advice: Advice) -> str:
+    """How the model is spread over the devices, which of them have nothing to do, and whether they stand in several machines."""
+    if advice.request.devices == 1:
+        return ""
+    return "; ".join((advice.chosen.deployment.parallel.words, *advice.warnings))
+
+
+def _cache(advice: Advice) -> str:
+    """What the paged cache is sized for, and from when on requests are preempted."""
+    cache = advice.cache
+    if cache is None:
+        return ""
+    requests = "1 request" if cache.sequences == 1 else f"{cache.sequences} requests"
+    if cache.longest_at_once >= cache.sequences:
+        return f"blocks for {requests} of {cache.tokens} tokens"
+    return (
+        f"blocks for {requests} of {cache.tokens} tokens, or {cache.longest_at_once} of {cache.longest_tokens}; "
+        "when they run out, the newest request is preempted and computed again"
+    )
+
+
+def _limit(name: str, bound: float, advice: Advice) -> str:
+    """A limit with its bound; where the device has less memory, what it has."""
+    usable = advice.limits.bound(name)
+    less = f" (the device has {quantity(usable, 'GiB')} usable)" if usable is not None and usable < bound else ""
+    return limit_words(name, bound) + less
 
 
 def _basis(advice: Advice) -> str:
@@ -152,6 +204,9 @@ def _stack(candidate: Candidate) -> str:
 def reason_lines(advice: Advice, look: Look) -> list[str]:
     """Why each technique is in the plan or not, under a title for each state."""
     lines: list[str] = []
+    if advice.layout_reason:
+        layout = f"{advice.chosen.deployment.parallel.words}. {advice.layout_reason}"
+        lines += ["", *_title("Layout", look), *wrap(layout[0].upper() + layout[1:], look)]
     for state, title in SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]
         if reasons:

@@ -43,7 +43,7 @@ class ExplainedPlan:
 def why_paragraphs(plan: ExplainedPlan, look: Look) -> Iterator[Paragraph]:
     """Top down: stack, binding limit, metrics, marginal gains, then every technique by state; narrower than `look` by a cursor's margin."""
     advice = plan.advice
-    stack, numbers = plan_paragraphs(advice.chosen, advice.request.limits, look)
+    stack, numbers = plan_paragraphs(advice.chosen, advice.limits, look)
     yield stack
     if plan.slacks:
         yield Paragraph(("", *wrap(slack_words(plan.slacks[0]), look, first="Binding limit  ", rest="  ")))

@@ -53,7 +53,7 @@ def metric_sentence(info: MetricInfo, value: Value, limits: Limits) -> str:
 
 
 def _sentences(advice: Advice) -> Iterator[str]:
-    chosen, limits = advice.chosen, advice.request.limits
+    chosen, limits = advice.chosen, advice.limits
     fits = chosen.status is not Status.INFEASIBLE
     yield f"{chosen.id[:1].upper()}{chosen.id[1:]}: {verdict(advice)}."
     yield from (f"{name.capitalize()}: {text}." for name, text in facts(advice).items())
@@ -99,6 +99,8 @@ def _alternative(rank: int, candidate: Candidate) -> str:
 
 
 def _reasons(advice: Advice) -> Iterator[str]:
+    if advice.layout_reason:
+        yield f"Layout: {advice.chosen.deployment.parallel.words}. {advice.layout_reason}"
     for state, title in SECTIONS.items():
         reasons = [reason for reason in advice.reasons if reason.state is state]
         if reasons:

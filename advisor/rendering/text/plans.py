@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import fields
 
+from advisor.backends.deployment import Parallel
 from advisor.backends.technique import Slot, Technique
 from advisor.planning.advice import Candidate, Status
 from advisor.profiles.metrics import Metrics, Value
@@ -19,6 +20,7 @@ _RANGES_FROM_COLUMNS = 170
 _IDS_FROM_COLUMNS = 100
 _WIDE_SPREAD = 0.3
 """Half of the range over the value: above this, a number is marked as uncertain."""
+LAYOUT_HEAD = "Layout"
 SLOT_HEADS = {
     Slot.ARCHITECTURE: "Model",
     Slot.WEIGHTS: "Weights",
@@ -29,7 +31,7 @@ SLOT_HEADS = {
     Slot.KV_REUSE: "Reuse",
     Slot.DECODING: "Decode",
     Slot.BATCHING: "Batch",
-    Slot.PARALLEL: "Spread",
+    Slot.PARALLEL: "Parallel",
     Slot.TRAINING: "Train",
 }
 """Slot to the head of its column."""
@@ -43,6 +45,9 @@ def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
     key, *columns = plan_columns(rows, look)
     slots = differing_slots(rows)
     shared = [describe(technique) for technique in rows[0].techniques if technique.slot not in slots]
+    parallel = {candidate.deployment.parallel for candidate in rows}
+    if len(parallel) == 1 and rows[0].deployment.parallel.devices > 1:
+        shared.append(rows[0].deployment.parallel.words)
     return [*table(key, [Group((column,)) for column in columns], look), *_legend(rows, shared, look)]
 
 
@@ -51,12 +56,21 @@ def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
     tones = tuple(_TONES[candidate.status] for candidate in candidates)
     columns = [Column("", tuple(GLYPHS[candidate.status] for candidate in candidates), tones, left=True)]
     slots = differing_slots(candidates)
+    layouts = tuple(layout_label(candidate.deployment.parallel) for candidate in candidates)
+    if len(set(layouts)) > 1:
+        columns.append(Column(LAYOUT_HEAD, layouts, tones, left=True))
     columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
     columns += [column for head, metric in COLUMNS if (column := _metric_column(head, metric, candidates, tones, look)) is not None]
     columns.append(Column("met", tuple(percent(candidate.probability) for candidate in candidates), tones))
     if look.columns >= _IDS_FROM_COLUMNS:
         columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
     return columns
+
+
+def layout_label(parallel: Parallel) -> str:
+    """A layout in vLLM's abbreviations, as in `TP4 DP2`; `1` for one device."""
+    degrees = {"TP": parallel.tensor, "PP": parallel.pipeline, "DP": parallel.data, "EP": parallel.expert}
+    return " ".join(f"{name}{degree}" for name, degree in degrees.items() if degree > 1) or "1"
 
 
 def differing_slots(candidates: Sequence[Candidate]) -> dict[Slot, tuple[str, ...]]:

@@ -113,7 +113,7 @@ class PlanView(AdvisorScreen[None]):
         if planning.detail is not None:
             self.memory.show(planning.detail, planned.budget_gib, self.ui.look, palette)
         self.show_why()
-        self.plot.show(planned.alternatives, selected, planned.advice.request.limits, self.ui.look, palette)
+        self.plot.show(planned.alternatives, selected, planned.advice.limits, self.ui.look, palette)
 
     def show_why(self) -> None:
         """Show the reasons of the selected plan, or its numbers until the reasons are known."""
@@ -125,7 +125,7 @@ class PlanView(AdvisorScreen[None]):
             self.why.show(self._explained(planned, planning.detail), self.ui.look, palette)
         else:
             plan = next(plan for plan in planned.alternatives if plan.id == selected)
-            self.why.show_unsimulated(plan.candidate, planned.advice.request.limits, self.ui.look, palette)
+            self.why.show_unsimulated(plan.candidate, planned.advice.limits, self.ui.look, palette)
 
     def _explained(self, planned: "Planned", detail: "Advice") -> "ExplainedPlan":
         from advisor.rendering.text.insights import ExplainedPlan

@@ -44,7 +44,7 @@ class TwoPlansScreen(TextScreen):
 
         look = self.ui.look(width)
         first, second = (plan.candidate for plan in self._pair)
-        lines = side_by_side(first, second, self._planned.advice.request.limits, look)
+        lines = side_by_side(first, second, self._planned.advice.limits, look)
         return styled(look.finish(lines).splitlines(), self.ui.palette)
 
     @work(thread=True, exclusive=True, group="two", exit_on_error=False)

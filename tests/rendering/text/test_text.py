@@ -192,6 +192,7 @@ FITS = Advice(
     binding=None,
     considered=96,
     feasible=48,
+    budget_gib=21.6,
 )
 MISS = Violation("tpot_ms_p95", 10.0, value(14.1, 0.12))
 NEAREST = replace(BEST, status=Status.INFEASIBLE, violations=(MISS,))

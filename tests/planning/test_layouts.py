@@ -1,0 +1,97 @@
+"""The spread of a model over devices: words, reason, idle devices and several machines."""
+
+import dataclasses
+
+from advisor.backends.deployment import Parallel
+from advisor.planning.advice import Status
+from advisor.planning.layouts import layout_warnings
+from advisor.planning.question import EstimateQuestion, PlanQuestion
+from advisor.profiles.hardware import load_hardware
+from advisor.profiles.request import Limits, Workload
+from advisor.rendering.text.advice import facts
+from advisor.service import estimate, plan
+
+ONE = Workload(prompt_tokens=1000, output_tokens=100, concurrency=1)
+DEEPSEEK = PlanQuestion(
+    model="deepseek-ai/DeepSeek-V3",
+    hardware="h200-sxm",
+    devices=8,
+    concurrency=64,
+    prompt_tokens=4096,
+    output_tokens=1024,
+    context_tokens=16384,
+    profile="none",
+    offline=True,
+)
+
+
+def test_the_layout_stands_in_the_facts_with_a_reason_that_names_the_others() -> None:
+    advice = plan(DEEPSEEK)
+    assert advice.chosen.deployment.parallel == Parallel(tensor=8)
+    assert facts(advice)["layout"] == "tensor parallel 8"
+    assert "tensor parallel 4 × data parallel 2: memory 168 GiB" in advice.layout_reason
+
+
+def test_the_cache_is_sized_for_the_load_and_says_when_requests_are_preempted() -> None:
+    advice = plan(DEEPSEEK)
+    assert advice.chosen.status is Status.MEETS
+    assert advice.cache is not None
+    assert (advice.cache.sequences, advice.cache.tokens, advice.cache.longest_at_once) == (64, 5136, 20)
+    assert "64 requests of 5136 tokens, or 20 of 16384" in facts(advice)["kv cache"]
+    assert "preempted" in facts(advice)["kv cache"]
+    reserved = plan(dataclasses.replace(DEEPSEEK, kv_pool="longest"))
+    assert reserved.chosen.status is Status.INFEASIBLE
+    assert reserved.cache is None
+
+
+def test_the_pool_holds_one_request_of_the_longest_length() -> None:
+    workload = Workload(prompt_tokens=100, output_tokens=20, concurrency=2, context_limit_tokens=1000, oversubscribe=True)
+    assert workload.reserved_tokens(2) == 500
+    assert workload.reserved_tokens(100) == 120
+
+
+def test_devices_without_a_request_are_said_to_be_idle() -> None:
+    warnings = list(layout_warnings(Parallel(tensor=2, data=4), load_hardware("h100-sxm"), ONE))
+    assert warnings == ["6 of 8 devices are idle: 1 in flight, 4 replicas"]
+    assert not list(layout_warnings(Parallel(tensor=8), load_hardware("h100-sxm"), ONE))
+
+
+def test_more_devices_than_a_machine_holds_are_counted_in_machines() -> None:
+    busy = ONE.model_copy(update={"concurrency": 1000})
+    (warning,) = layout_warnings(Parallel(tensor=8, data=125), load_hardware("rtx-4090"), busy)
+    assert warning == "1,000 devices are 125 machines of at most 8 RTX 4090"
+    spanning = list(layout_warnings(Parallel(tensor=16), load_hardware("h100-sxm"), busy))
+    assert "one replica spans 2 machines, whose network is not priced" in spanning[1]
+    assert not list(layout_warnings(Parallel(tensor=64), load_hardware("gb200"), busy))
+
+
+def test_an_estimate_for_several_devices_splits_the_model_over_them() -> None:
+    question = EstimateQuestion(
+        model="meta-llama/Meta-Llama-3-70B", hardware="h100-sxm", prompt_tokens=1000, output_tokens=100, profile="none"
+    )
+    assert estimate(dataclasses.replace(question, devices=8)).layout == "tensor parallel 8"
+    assert estimate(dataclasses.replace(question, devices=16)).layout == "tensor parallel 8 × data parallel 2"
+    assert estimate(dataclasses.replace(question, devices=8, tp=2)).layout == "tensor parallel 2 × data parallel 4"
+
+
+def test_a_memory_limit_above_the_device_is_judged_by_the_device() -> None:
+    question = dataclasses.replace(DEEPSEEK, kv_pool="longest", limits=Limits(memory_gib_per_device=200.0))
+    advice = plan(question)
+    assert advice.limits.memory_gib_per_device == advice.budget_gib < 200.0
+    assert "(the device has 129 GiB usable)" in facts(advice)["limits"]
+    assert not plan(dataclasses.replace(question, kv_pool="load")).binding
+
+
+def test_a_quality_loss_above_one_percent_stands_in_the_verdict() -> None:
+    from advisor.rendering.text.advice import verdict
+
+    question = PlanQuestion(model="Qwen/Qwen3-30B-A3B", hardware="rtx-4090", profile="none", offline=True)
+    advice = plan(question)
+    assert advice.chosen.metrics.quality_loss_pct is not None
+    assert advice.chosen.metrics.quality_loss_pct.value > 1.0
+    assert verdict(advice).endswith("% of quality")
+
+
+def test_the_lengths_that_times_are_for_are_said_where_only_the_context_is_given() -> None:
+    advice = plan(PlanQuestion(model="Qwen/Qwen3-8B", hardware="h100-sxm", context_tokens=32768, profile="none", offline=True))
+    assert "times are for 1024 + 256 tokens, not for the longest" in facts(advice)["workload"]
