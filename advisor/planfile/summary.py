@@ -7,10 +7,12 @@ from advisor.backends.deployment import Deployment
 from advisor.planfile import sections
 from advisor.planning.advice import Advice, Candidate, Violation
 from advisor.profiles.request import Limits
-from advisor.quantities.formatting import number, on_the_safe_side, percent
+from advisor.quantities.formatting import number, on_the_safe_side, percent, value_text
 from advisor.quantities.limits import LIMITS, METRIC_OF
 from advisor.quantities.metrics import METRICS, MetricInfo, satisfies, utilisation, worse_end
 
+STATED_LOSS_PCT = 1.0
+"""Quality loss, percent of perplexity, above which every verdict names it."""
 _FILE_KEYS = {limit.name: limit.file_key for limit in LIMITS.values()} | {limit.metric.name: limit.file_key for limit in LIMITS.values()}
 
 
@@ -26,19 +28,29 @@ def round_enough(limit: str, needed: float) -> float:
     return on_the_safe_side(needed, up=not METRIC_OF[limit].higher_is_better)
 
 
+def stated_quality_loss(candidate: Candidate) -> str:
+    """The quality loss as the end of a sentence, where it is above `STATED_LOSS_PCT`; else empty."""
+    loss = candidate.metrics.quality_loss_pct
+    return f"; quality loss {value_text(loss, '%')}" if loss is not None and loss.value > STATED_LOSS_PCT else ""
+
+
 def summary(advice: Advice) -> str:
-    """One sentence on the chosen candidate: its worst violation, or the limit with the highest utilisation."""
+    """One sentence on the chosen candidate: its worst violation, or the limit with the highest utilisation, and a loss of quality."""
+    return f"{_met(advice)}{stated_quality_loss(advice.chosen)}."
+
+
+def _met(advice: Advice) -> str:
     bounded = bounded_metrics(advice.limits)
     if advice.binding:
-        return f"No plan meets all limits; the nearest misses {violation_text(advice.binding)}."
+        return f"No plan meets all limits; the nearest misses {violation_text(advice.binding)}"
     limited = [(metric, value, limit) for metric, limit in bounded if (value := getattr(advice.chosen.metrics, metric.name)) is not None]
     chance = f"with {percent(advice.chosen.probability)} probability"
     if not limited:
-        return f"No limits were set; the best by preference {advice.request.prefer.value}; fits in memory {chance}."
+        return f"No limits were set; the best by preference {advice.request.prefer.value}; fits in memory {chance}"
     metric, value, limit = max(limited, key=lambda item: utilisation(*item))
     tight = f"the tightest is {file_name(metric.name)}, {number(value.value)} of {number(limit, trim=True)} {metric.unit}"
     risk = " and its range crosses the limit" if not satisfies(metric, worse_end(metric, value), limit) else ""
-    return f"Meets all limits {chance}; {tight}{risk}."
+    return f"Meets all limits {chance}; {tight}{risk}"
 
 
 def bounded_metrics(limits: Limits) -> list[tuple[MetricInfo, float]]:

@@ -82,6 +82,7 @@ def summary_line(planned: Planned) -> str:
 
 def _binding(planned: Planned) -> str | None:
     """The binding limit of a plan that meets all limits; `None` without limits."""
+    from advisor.planfile.summary import stated_quality_loss
     from advisor.planning.advice import Status
     from advisor.quantities.formatting import percent, quantity
     from advisor.quantities.limits import METRIC_OF
@@ -94,7 +95,8 @@ def _binding(planned: Planned) -> str | None:
     unit, label = METRIC_OF[slacks[0].limit].unit, METRIC_OF[slacks[0].limit].label
     of = f"{quantity(slacks[0].predicted.value, unit)} of {quantity(slacks[0].bound, unit, trim=True)}"
     risk = ", at RISK" if chosen.status is Status.AT_RISK else ""
-    return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}"
+    loss = stated_quality_loss(chosen)
+    return f"meets all limits with {percent(chosen.probability)} probability{risk}; the binding one is {label}, {of}{loss}"
 
 
 def counts_line(planned: Planned) -> str:

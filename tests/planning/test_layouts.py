@@ -89,7 +89,7 @@ def test_a_quality_loss_above_one_percent_stands_in_the_verdict() -> None:
     advice = plan(question)
     assert advice.chosen.metrics.quality_loss_pct is not None
     assert advice.chosen.metrics.quality_loss_pct.value > 1.0
-    assert verdict(advice).endswith("% of quality")
+    assert verdict(advice).endswith("; quality loss 11.8 % [6.37, 12.0]")
 
 
 def test_the_lengths_that_times_are_for_are_said_where_only_the_context_is_given() -> None:

@@ -1,5 +1,6 @@
 """An advice as text: the plan with its metrics, its memory, the other plans, and the reasons for each technique."""
 
+from advisor.planfile.summary import stated_quality_loss
 from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
@@ -13,8 +14,6 @@ from advisor.rendering.text.plans import describe, plan_lines
 from advisor.rendering.text.run import workload_words
 from advisor.rendering.text.style import Look, wrap
 
-STATED_LOSS_PCT = 1.0
-"""Quality loss, percent, above which the verdict names it."""
 MARKS = {TechniqueState.CHOSEN: "✓", TechniqueState.REJECTED: "×", TechniqueState.NOT_APPLICABLE: "–"}
 SECTIONS = {
     TechniqueState.CHOSEN: "Why",
@@ -59,15 +58,7 @@ def verdict(advice: Advice) -> str:
     """The answer in one sentence."""
     if advice.chosen.status is Status.INFEASIBLE:
         return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
-    return f"{_met(advice)}{_quality_cost(advice)}"
-
-
-def _quality_cost(advice: Advice) -> str:
-    """The quality loss where it is above `STATED_LOSS_PCT`."""
-    loss = advice.chosen.metrics.quality_loss_pct
-    if loss is None or loss.value <= STATED_LOSS_PCT:
-        return ""
-    return f"; costs {value_text(loss, '%')} of quality"
+    return f"{_met(advice)}{stated_quality_loss(advice.chosen)}"
 
 
 def _met(advice: Advice) -> str:
