@@ -142,7 +142,7 @@ class Advice:
     @property
     def limits(self) -> Limits:
         """The limits of the request; one on memory is at most what the device has."""
-        bound = self.request.limits.memory_gib_per_device
+        bound = self.request.limits.bound(MEMORY)
         return self.request.limits if bound is None else self.request.limits.model_copy(update={MEMORY: min(bound, self.budget_gib)})
 
     """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
