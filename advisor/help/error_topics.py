@@ -103,6 +103,10 @@ ERROR_PAGES: dict[str, str] = {
         "The architecture is known but the runtime cannot execute it: it needs a decoder of transformers that uses the "
         "attention interface. Planning may still work."
     ),
+    "linear-not-quantisable": (
+        "A matrix of this model is multiplied by code of its own instead of a linear layer, so that it cannot be replaced by a quantised "
+        "one. Plan without the technique: --forbid weights-int8 or --forbid weights-int4."
+    ),
     "no-plan": (
         "No stack of techniques meets all limits on this hardware. The nearest plan is printed and saved with verdict.status "
         "misses. The help lines give, for each limit, the smallest change that would admit a plan."
