@@ -11,9 +11,9 @@ from dataclasses import replace
 from advisor.backends.deployment import Attention, Batching, Deployment, KvLayout
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.machines.machine import Machine
-from advisor.estimate.memory.cache import kv_bytes_of_sequence, recent_bytes
+from advisor.estimate.memory.cache import block_tokens, kv_bytes_of_sequence, recent_bytes
 from advisor.estimate.memory.capacity import MemoryBudget
-from advisor.estimate.memory.ledger import block_tokens, shared_tokens
+from advisor.estimate.memory.ledger import shared_tokens
 from advisor.estimate.memory.retention import retention_of
 from advisor.estimate.serving.closed_form import SteadyState, steady_state
 from advisor.estimate.serving.metrics import serving_metrics
@@ -76,7 +76,7 @@ class Estimator:
     def metrics_of(self, deployment: Deployment, workload: Workload, times: ServingTimes, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from the times of simulated requests; quality loss only where it is given. Goodput needs limits: `metrics.goodput`."""
         ranges, capacity = self.ranges(deployment, workload), self.memory.capacity(deployment, workload)
-        memory = capacity.ledger
+        memory, footprint = capacity.ledger, self.memory.footprint(deployment, workload)
         prefill_s = self.pricer(deployment).prefill_s(workload.prompt_tokens, workload.prompt_tokens)
         return Metrics(
             **serving_metrics(ranges, workload, times),
@@ -84,7 +84,7 @@ class Estimator:
             peak_memory_gib=ranges.memory_gib(memory),
             weights_gib=Value.exact((memory.weights_bytes + memory.draft_bytes) / GIB),
             kv_cache_gib=Value.exact(memory.kv_bytes / GIB),
-            max_concurrency=ranges.concurrency(capacity.max_sequences, self.memory.footprint(deployment, workload)),
+            max_concurrency=ranges.concurrency(footprint, self.memory.usable_bytes(footprint)),
             acceptance=_acceptance(deployment),
             prefix_hits=None if times.prefix_hits is None else Value.exact(times.prefix_hits),
             quality_loss_pct=_quality(quality) if quality is not None else None,

@@ -71,6 +71,35 @@ class LatentRows(Frozen):
         return elements + rotary + ceil(scales / self.aligned_bytes) * self.aligned_bytes
 
 
+class CompressedPages(Frozen):
+    """Blocks of latent attention with compressed entries beside a window (DeepSeek V4)."""
+
+    block_tokens: int = Field(ge=1)
+    """Tokens of a block of compressed entries."""
+    window_block_tokens: int = Field(ge=1)
+    """Tokens of a block of the window."""
+    state_block_tokens: dict[int, int]
+    """Tokens of a block of a compressor's states, by the tokens that it compresses into one entry."""
+    aligned_bytes: int = Field(ge=1)
+    """Pages take a multiple of this."""
+    source: str
+    """The engine's code."""
+
+    def aligned(self, page_bytes: float) -> int:
+        """Bytes of a page with its padding."""
+        return ceil(page_bytes / self.aligned_bytes) * self.aligned_bytes
+
+
+class UnifiedPages(Frozen):
+    """A cache whose blocks have one size for all kinds of layer; windowed layers reserve the window and the steps in flight."""
+
+    steps_in_flight: tuple[int, int]
+    """Fewest and most token budgets that a request reserves beyond a window, by version of the engine."""
+    compressed: CompressedPages | None = None
+    source: str
+    """The engine's code."""
+
+
 class AutoCache(Frozen):
     """A default format of the KV cache for models with latent attention of a layout, on one GPU architecture or on all."""
 

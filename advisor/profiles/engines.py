@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from advisor.profiles.architectures.layers import LatentAttention
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engine_parts import AutoCache, Kernels, LatentRows, Reserve, SmallDevice, Trial
+from advisor.profiles.engine_parts import AutoCache, Kernels, LatentRows, Reserve, SmallDevice, Trial, UnifiedPages
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.formats import GIB
@@ -127,6 +127,17 @@ class CacheRows(Frozen):
     """The newest pages of each sequence are in the model's own format; see `RECENT_PAGES`."""
 
 
+class WindowShare(Frozen):
+    """A pool for windowed layers with a fixed share of the tokens of the other pool."""
+
+    sliding: float = Field(gt=0, le=1)
+    """The share for softmax attention."""
+    compressed: float = Field(gt=0, le=1)
+    """The share for latent attention with compressed entries beside its window."""
+    source: str
+    """The engine's code."""
+
+
 class EngineProfile(Frozen):
     """One engine in a range of its versions."""
 
@@ -147,8 +158,10 @@ class EngineProfile(Frozen):
     """The embedding is in host memory and looked up there."""
     trial: Trial | None = None
     """The profiling run that sizes the cache; `None` reserves the activations of the workload instead."""
-    states_in_pool: bool = False
-    """States of recurrent layers are in pages of the cache, which are all of one size."""
+    pages: UnifiedPages | None = None
+    """Pages of one size for windowed layers, recurrent states and all others; `None` for pages as large as each layer needs."""
+    window_share: WindowShare | None = None
+    """A pool of its own for windowed layers; `None` caches their windows only."""
     small_devices: tuple[SmallDevice, ...] = ()
     """Defaults on devices with less memory, smallest first."""
     token_budget: int = Field(ge=1)

@@ -1,17 +1,17 @@
 """Bytes of keys and values: of a row, of a sequence, of a sequence on the fullest device."""
 
 from functools import lru_cache
+from math import ceil
 
-from advisor.backends.deployment import Deployment
-from advisor.estimate.memory.sharding import heads_per_rank, stage_share
+from advisor.backends.deployment import Deployment, KvLayout
+from advisor.estimate.memory.pages import PagePool, page_pool
+from advisor.estimate.memory.rows import entry_bytes, index_key_bytes, row_bytes
+from advisor.estimate.memory.sharding import stage_share
 from advisor.estimate.operators.structure import structure_of
 from advisor.profiles.architectures.layers import LatentAttention, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engines import CacheRows, load_engine
-from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES, weight_format
-
-KV_SCALE_BYTES = 2
-"""A 16-bit scale for the keys, and for the values, of a token and head, or of each group of their elements."""
+from advisor.profiles.engines import EngineProfile, load_engine
+from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
 
 
 def kv_bytes_per_token(deployment: Deployment) -> float:
@@ -33,46 +33,69 @@ def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, engine: str, r
     A group divides heads, never one head; every device holds the compressed vectors of latent attention whole. `engine` names the
     engine whose layout of rows is used.
     """
-    rows, total = load_engine(engine).kv_rows, 0.0
+    profile, total = load_engine(engine), 0.0
+    rows = profile.kv_rows
     for mixer, count in structure_of(model).mixers:
         if isinstance(mixer, SelfAttention):
-            cached = min(tokens, mixer.window) if mixer.window else tokens
+            cached = _window_tokens(mixer, tokens, profile) if mixer.window else tokens
             total += count * cached * (row_bytes(mixer, kv_format, rows, ranks) + index_key_bytes(mixer, kv_format, rows))
         elif isinstance(mixer, LatentAttention):
-            entries, in_window = mixer.entries(tokens), min(tokens, mixer.window or 0)
+            entries, in_window = mixer.entries(tokens), _window_tokens(mixer, tokens, profile)
             total += count * (in_window + entries) * entry_bytes(mixer, kv_format, rows)
             total += count * entries * index_key_bytes(mixer, kv_format, rows)
     return total
 
 
-def row_bytes(mixer: SelfAttention, kv_format: str, rows: CacheRows, ranks: int = 1) -> float:
-    """Bytes of the keys and values of one token in a layer, on one device of a tensor-parallel group; without an indexer's key."""
-    heads, elements = heads_per_rank(mixer.kv_heads, ranks), mixer.head_dim + mixer.value_dim
-    groups = (2.0 if rows.group_elements is None else elements / rows.group_elements) if kv_format in rows.scaled else 0.0
-    return heads * (elements * weight_format(kv_format).bits / 8 + KV_SCALE_BYTES * groups)
+def _window_tokens(mixer: SelfAttention | LatentAttention, tokens: int, engine: EngineProfile) -> int:
+    """Tokens of a sequence in the pool of windows: those in the window, or a fixed share of all that are cached."""
+    window, share = min(tokens, mixer.window or 0), engine.window_share
+    if share is None or not window:
+        return window
+    return max(window, ceil(tokens * (share.sliding if isinstance(mixer, SelfAttention) else share.compressed)))
 
 
-def entry_bytes(mixer: LatentAttention, kv_format: str, rows: CacheRows) -> float:
-    """Bytes of one entry of latent attention in a layer, without an indexer's key."""
-    elements, layout = mixer.kv_rank + mixer.rope_dim, rows.latent_fp8.get(mixer.layout)
-    if kv_format == "fp8" and layout is not None:
-        return layout.row_bytes(elements, mixer.rotary_elements)
-    return elements * weight_format(kv_format).bits / 8
+def device_kv_bytes(deployment: Deployment, tokens: int, step_tokens: int | None = None) -> float:
+    """Bytes of the cache and recurrent states of a sequence on the fullest device of its replica.
 
-
-def index_key_bytes(mixer: SelfAttention | LatentAttention, kv_format: str, rows: CacheRows) -> float:
-    """Bytes of an indexer's key of one entry in a layer; 0 without an indexer."""
-    if isinstance(mixer, LatentAttention) and mixer.index_dim and rows.index_keys is not None:
-        return rows.index_keys.row_bytes(mixer.index_dim)
-    return mixer.index_dim * weight_format(kv_format).bits / 8
-
-
-def device_kv_bytes(deployment: Deployment, tokens: int) -> float:
-    """Bytes of the cache and recurrent states of a sequence on the fullest device of its replica."""
-    ranks = deployment.parallel.tensor
+    `step_tokens` are the newest tokens, which windows hold beside their own where pages are unified; `None` for those of a decoding step.
+    """
+    ranks, pool = deployment.parallel.tensor, _page_pool(deployment)
+    if pool is not None:
+        step = step_tokens or deployment.decoding.draft_tokens + 1
+        return pool.sequence_bytes(tokens, step) * stage_share(deployment)
     states = sum(count * mixer.state_bytes for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, RecurrentMixer))
     cache = model_kv_bytes(deployment.model, tokens, deployment.kv.format, deployment.engine, ranks)
     return (cache + recent_bytes(deployment) / ranks + states / ranks) * stage_share(deployment)
+
+
+def _page_pool(deployment: Deployment) -> PagePool | None:
+    kv, engine = deployment.kv, load_engine(deployment.engine)
+    if engine.pages is None or kv.layout == KvLayout.CONTIGUOUS:
+        return None
+    return page_pool(deployment.model, kv.format, engine.name, deployment.parallel.tensor, block_tokens(deployment, engine))
+
+
+def block_tokens(deployment: Deployment, engine: EngineProfile) -> int:
+    """Tokens of one block of a paged cache.
+
+    Where recurrent states share a pool with keys and values, all pages have the size of the larger (vLLM's hybrid cache manager).
+    """
+    block, kv = max(deployment.kv.block_tokens, 1), deployment.kv
+    if engine.pages is None:
+        return block
+    return max(block, _state_tokens(deployment.model, kv.format, engine.name, deployment.parallel.tensor, block))
+
+
+@lru_cache(maxsize=256)
+def _state_tokens(model: ModelSpec, kv_format: str, engine: str, ranks: int, block: int) -> int:
+    """Tokens, in whole blocks, whose keys and values in one layer take at least as much as the largest state; 0 without either."""
+    rows, mixers = load_engine(engine).kv_rows, [mixer for mixer, _ in structure_of(model).mixers]
+    states = [mixer.state_bytes / ranks for mixer in mixers if isinstance(mixer, RecurrentMixer)]
+    keys = [row_bytes(mixer, kv_format, rows, ranks) for mixer in mixers if isinstance(mixer, SelfAttention)]
+    keys += [entry_bytes(mixer, kv_format, rows) for mixer in mixers if isinstance(mixer, LatentAttention)]
+    if not states or not keys:
+        return 0
+    return ceil(max(states) / max(keys) / block) * block
 
 
 def recent_bytes(deployment: Deployment) -> float:

@@ -4,7 +4,8 @@ from copy import copy
 from dataclasses import dataclass
 
 from advisor.backends.deployment import Deployment, KvLayout
-from advisor.estimate.memory.ledger import Footprint, Ledger, block_tokens, footprint, ledger, reused_tokens, sequence_tokens, shared_tokens
+from advisor.estimate.memory.cache import block_tokens
+from advisor.estimate.memory.ledger import Footprint, Ledger, footprint, ledger, reused_tokens, sequence_tokens, shared_tokens
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.request import Load, Workload
 
@@ -65,14 +66,14 @@ class MemoryBudget:
 
     def capacity(self, deployment: Deployment, workload: Workload) -> Capacity:
         """How many requests fit and run, and the memory that they take."""
-        fitting, running = self.max_sequences(deployment, workload), self.running_sequences(deployment, workload)
+        memory, running = self.footprint(deployment, workload), self.running_sequences(deployment, workload)
         # Engines that preempt run more sequences, half written on average, in the memory of fewer whole ones.
-        whole = min(running, max(fitting, 1)) if self.engine.preempts else running
-        return Capacity(ledger(deployment, workload, self.engine, whole), fitting, running)
+        whole = min(running, max(memory.max_sequences(self.usable_bytes(memory)), 1)) if self.engine.preempts else running
+        return Capacity(ledger(deployment, workload, self.engine, whole), self.max_sequences(deployment, workload), running)
 
     def max_sequences(self, deployment: Deployment, workload: Workload) -> int:
-        """Requests that one replica can hold at once at full length; 0 where not even one fits."""
-        memory = self.footprint(deployment, workload)
+        """Requests that one replica can hold at once at full length, with what the engine reserves for each; 0 where not even one fits."""
+        memory = self.footprint(deployment, workload).reserving()
         return memory.max_sequences(self.usable_bytes(memory))
 
     def running_sequences(self, deployment: Deployment, workload: Workload) -> int:

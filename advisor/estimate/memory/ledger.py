@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
-from advisor.estimate.memory.activations import activation_bytes
-from advisor.estimate.memory.cache import device_kv_bytes, model_kv_bytes
+from advisor.estimate.memory.activations import activation_bytes, most_step_tokens
+from advisor.estimate.memory.cache import block_tokens, device_kv_bytes, model_kv_bytes
 from advisor.estimate.memory.retention import retained_tokens, retention_of, transient_tokens
 from advisor.estimate.memory.sharding import heads_per_rank, stage_share
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
-from advisor.profiles.architectures.layers import LatentAttention, Matrix, RecurrentMixer, SelfAttention
+from advisor.profiles.architectures.layers import Matrix, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.formats import GIB, weight_format
@@ -181,26 +181,6 @@ def sequence_tokens(deployment: Deployment, workload: Workload, engine: EnginePr
     return math.ceil((needed + slack) / block) * block
 
 
-def block_tokens(deployment: Deployment, engine: EngineProfile) -> int:
-    """Tokens of one block of a paged cache.
-
-    Where recurrent states share a pool with keys and values, all pages have the size of the larger (vLLM's hybrid cache manager).
-    """
-    block = max(deployment.kv.block_tokens, 1)
-    return max(block, _state_tokens(deployment.model, deployment.kv.format, block)) if engine.states_in_pool else block
-
-
-@lru_cache(maxsize=256)
-def _state_tokens(model: ModelSpec, kv_format: str, block: int) -> int:
-    """Tokens, in whole blocks, whose keys and values in one layer take at least as much as the largest state; 0 without either."""
-    mixers = [mixer for mixer, _ in structure_of(model).mixers]
-    states = [mixer.state_bytes for mixer in mixers if isinstance(mixer, RecurrentMixer)]
-    keys = [mixer.cache_elements for mixer in mixers if isinstance(mixer, SelfAttention | LatentAttention)]
-    if not states or not keys:
-        return 0
-    return math.ceil(max(states) / (max(keys) * weight_format(kv_format).bits / 8) / block) * block
-
-
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Bytes on the fullest device as a linear function of the sequences that run."""
@@ -213,6 +193,8 @@ class Footprint:
     """The part of `sequence_bytes` that does not."""
     weights_bytes: float = 0.0
     """Weights of the model and of a draft model."""
+    reserved_bytes: tuple[float, float] = (0.0, 0.0)
+    """Fewest and most bytes that the engine reserves for a sequence beyond `sequence_bytes` before it admits one."""
 
     def inexact_bytes(self, sequences: int) -> float:
         """The part of `total_bytes` that does not follow from shapes alone."""
@@ -226,7 +208,15 @@ class Footprint:
         """Most sequences whose total stays within a budget; 0 where not even one does."""
         if self.total_bytes(1) > budget_bytes:
             return 0
-        return max(int((budget_bytes - self.fixed_bytes) / max(self.sequence_bytes, 1.0)), 1)
+        return max(int(self.room(budget_bytes)), 1)
+
+    def room(self, budget_bytes: float) -> float:
+        """Sequences and the part of one more that a budget has room for; negative where it does not hold `fixed_bytes`."""
+        return (budget_bytes - self.fixed_bytes) / max(self.sequence_bytes, 1.0)
+
+    def reserving(self, *, most: bool = False) -> "Footprint":
+        """The same with what the engine reserves for a sequence, at least or at most, as if it were used."""
+        return replace(self, sequence_bytes=self.sequence_bytes + self.reserved_bytes[most], reserved_bytes=(0.0, 0.0))
 
 
 def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile) -> Footprint:
@@ -236,7 +226,24 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
     inexact_bytes = activation_bytes(deployment, workload, engine, 0) + single.context_bytes
     fixed_bytes = exact_bytes + single.transient_bytes + inexact_bytes + shared_bytes(deployment, workload, engine)
     total_bytes = single.total_bytes
-    return Footprint(fixed_bytes, total_bytes - fixed_bytes, inexact_bytes, total_bytes - single.exact_bytes - inexact_bytes, exact_bytes)
+    return Footprint(
+        fixed_bytes,
+        total_bytes - fixed_bytes,
+        inexact_bytes,
+        total_bytes - single.exact_bytes - inexact_bytes,
+        exact_bytes,
+        _reserved_bytes(deployment, workload, engine),
+    )
+
+
+def _reserved_bytes(deployment: Deployment, workload: Workload, engine: EngineProfile) -> tuple[float, float]:
+    """Bytes on a device of the windows that one request reserves for the steps in flight, at least and at most, beyond those it holds."""
+    if engine.pages is None:
+        return 0.0, 0.0
+    tokens = sequence_tokens(deployment, workload, engine)
+    budget, held_bytes = most_step_tokens(deployment, workload, engine), device_kv_bytes(deployment, tokens)
+    fewest, most = (device_kv_bytes(deployment, tokens, steps * budget) - held_bytes for steps in engine.pages.steps_in_flight)
+    return fewest, most
 
 
 def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:

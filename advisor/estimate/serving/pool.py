@@ -1,8 +1,9 @@
 """The paged cache of one replica as the simulated scheduler sees it: blocks, and what a sequence takes of them."""
 
 from advisor.backends.deployment import Deployment, KvLayout
+from advisor.estimate.memory.cache import block_tokens
 from advisor.estimate.memory.capacity import MemoryBudget
-from advisor.estimate.memory.ledger import block_tokens, ledger, shared_bytes, shared_tokens
+from advisor.estimate.memory.ledger import ledger, shared_bytes, shared_tokens
 from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool
 from advisor.profiles.request import Load, Workload
 

@@ -57,12 +57,20 @@ class Ranges:
         below, above = self.factors("memory")
         return 1 / below - 1, above - 1
 
-    def concurrency(self, fitting: int, memory: Footprint) -> Value:
-        """Sequences that fit at once on all replicas, where `fitting` do on one: the error of inexact memory is made up by the cache."""
+    def concurrency(self, memory: Footprint, budget_bytes: float) -> Value:
+        """Sequences that fit at once on all replicas, each within a budget: the error of inexact memory is made up by the cache.
+
+        The low end is of a version of the engine that reserves the most for each sequence. Ends are whole numbers outside of the range.
+        """
         below, above = self._inexact_shares()
-        inexact, replicas = memory.inexact_bytes(fitting) / max(memory.sequence_bytes, 1.0), self.deployment.parallel.data
-        fewest, most = math.floor(max(fitting - above * inexact, 0.0)), math.ceil(fitting + below * inexact)
-        return Value(value=float(fitting * replicas), low=float(fewest * replicas), high=float(most * replicas), basis=self.basis)
+        usual, least, replicas = memory.reserving(), memory.reserving(most=True), self.deployment.parallel.data
+        fitting = usual.max_sequences(budget_bytes)
+        fewest, most = (
+            footprint.room(budget_bytes) + share * footprint.inexact_bytes(fitting) / max(footprint.sequence_bytes, 1.0)
+            for footprint, share in ((least, -above), (usual, below))
+        )
+        low, high = min(math.floor(max(fewest, 0.0)), fitting), max(math.ceil(most), fitting)
+        return Value(value=float(fitting * replicas), low=float(low * replicas), high=float(high * replicas), basis=self.basis)
 
 
 def ranges_of(machine: Machine, deployment: Deployment, workload: Workload | None = None) -> Ranges:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from advisor.backends.deployment import Deployment, KvCache, KvLayout, Weights, baseline
-from advisor.estimate.memory.cache import device_kv_bytes, kv_bytes_of_sequence, recent_bytes, row_bytes
+from advisor.estimate.memory.cache import device_kv_bytes, kv_bytes_of_sequence, recent_bytes
+from advisor.estimate.memory.rows import row_bytes
 from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.engines import load_engine
 from advisor.profiles.model_store import find_model

@@ -8,8 +8,8 @@ import pytest
 from advisor.backends.deployment import Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.memory.cache import device_kv_bytes
-from advisor.estimate.memory.ledger import block_tokens, device_weight_bytes
+from advisor.estimate.memory.cache import block_tokens, device_kv_bytes
+from advisor.estimate.memory.ledger import device_weight_bytes
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.hardware import load_hardware

@@ -123,7 +123,7 @@ def test_full_windows_take_a_fixed_share_of_the_pool() -> None:
         ESTIMATOR.memory, deployment(model="openai/gpt-oss-20b"), Workload(prompt_tokens=1000, output_tokens=1000, concurrency=32)
     )
     assert math.isfinite(pool.blocks)
-    assert pool.fixed_blocks == pytest.approx(8)
+    assert pool.fixed_blocks == pytest.approx(9), "128 tokens that may begin in the middle of a block of 16"
 
 
 def test_offline_more_wait_than_run() -> None:
