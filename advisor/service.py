@@ -18,6 +18,7 @@ from advisor.planning.question import EstimateQuestion, PlanQuestion, request_fo
 from advisor.planning.target import check_is_this_machine, planner_for, resolve_target
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.files import is_file
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Request
@@ -46,7 +47,7 @@ def _chosen(planner: Planner, advice: Advice, choose: str, profile: str) -> Advi
     from advisor.planning.alternatives import advice_for, alternatives
 
     candidates = {alternative.id: alternative.candidate for alternative in alternatives(planner, advice)}
-    file = Path(profile) if Path(profile).is_file() else None
+    file = Path(profile) if is_file(Path(profile)) else None
     ids = plan_ids(advice, list(candidates.values()), profile_file=file)
     candidates |= dict(zip(ids, candidates.values(), strict=True))
     if choose not in candidates:

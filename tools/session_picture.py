@@ -8,6 +8,8 @@ from pathlib import Path
 
 from textual.pilot import Pilot
 
+from advisor.profiles.files import write_whole
+
 PICTURE = Path(__file__).resolve().parents[1] / "docs" / "session.svg"
 SIZE = (120, 40)
 QUESTION = {
@@ -67,4 +69,4 @@ if __name__ == "__main__":
         os.environ |= {"TEXTUAL_ANIMATIONS": "none", "HF_HUB_OFFLINE": "1"}
         os.environ.pop("NO_COLOR", None)
         picture = asyncio.run(draw())
-    file.write_text("\n".join(line.rstrip() for line in picture.splitlines()) + "\n", encoding="utf-8")
+    write_whole(file, "\n".join(line.rstrip() for line in picture.splitlines()) + "\n")

@@ -26,6 +26,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from advisor.profiles.files import write_whole
+
 VOCABULARY = 2048
 SEQUENCE_TOKENS = 1024
 SHORT_TOKENS = 256
@@ -70,8 +72,8 @@ def build_corpus(work: Path) -> None:
             suites.append(text)
         else:
             library.append(text)
-    (work / "heldout.txt").write_text("".join(held_out), encoding="utf-8")
-    (work / "heldout.json").write_text(json.dumps({"python": sys.version.split()[0], "files": held_names}, indent=1))
+    write_whole(work / "heldout.txt", "".join(held_out))
+    write_whole(work / "heldout.json", json.dumps({"python": sys.version.split()[0], "files": held_names}, indent=1))
     raw = Tokenizer(models.BPE())
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.files import write_whole
 from advisor.running.folders import state_folder
 
 
@@ -49,7 +50,7 @@ def describe(error: BaseException) -> AdvisorError:
         return AdvisorError("usage", _sentence(error.format_message()), exit_code=ExitCode.USAGE)
     if isinstance(error, MemoryError):
         return AdvisorError("out-of-memory", "this process ran out of memory", exit_code=ExitCode.DIED)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return AdvisorError("disk-full", f"no space left to write {error.filename or 'a file'}", help=("free some space and run it again",))
     return _internal(error)
 
@@ -88,11 +89,10 @@ def _internal(error: BaseException) -> AdvisorError:
     trace = "".join(traceback.format_exception(error))
     try:
         log = _log_file()
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(trace, encoding="utf-8")
+        write_whole(log, trace)
         where = f"the full trace is in {log}"
-    except OSError as failure:
-        where = f"the trace could not be saved: {failure.strerror}; it ends: {trace.strip().splitlines()[-1]}"
+    except AdvisorError as failure:
+        where = f"the trace could not be saved: {failure.message}; it ends: {trace.strip().splitlines()[-1]}"
     reason = " ".join(str(error).split())[:200]
     return AdvisorError(
         "internal",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.files import expanded, is_file
 
 KEYWORDS = ("now", "auto", "none")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -61,7 +62,7 @@ def _is_file(word: str) -> bool:
     """Whether the argument is the path of a profile file; a folder is a model."""
     if word.endswith((".yaml", ".yml")):
         return True
-    return "/" in word and Path(word).expanduser().is_file()
+    return "/" in word and is_file(expanded(word))
 
 
 def _is_stored(name: str) -> bool:

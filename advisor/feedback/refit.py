@@ -21,6 +21,7 @@ from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.store import read_plan
 from advisor.planning.target import target_of_profile
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import is_folder
 from advisor.profiles.machine import MachineProfile, Refit
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
@@ -64,7 +65,7 @@ def refit_profile(folder: Path) -> RefitResult:
     Raises `AdvisorError`: those of `read_run` and `read_plan`, and `nothing-to-refit` where the plan was made without a profile, the
     profile was measured again since the run, the run is of another plan, or no rung was measured.
     """
-    folder = folder if folder.is_dir() else folder.parent
+    folder = folder if is_folder(folder) else folder.parent
     run, plan = read_run(folder), read_plan(folder / PLAN_FILE)
     if plan.machine.profile is None:
         raise _nothing_to_refit(

@@ -26,6 +26,7 @@ from advisor.planfile.file import PlanFile, request_of
 from advisor.planning.advice import Candidate
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.files import expanded
 from advisor.profiles.model_store import find_model, is_shipped
 from advisor.quantities.formatting import three_digits
 
@@ -97,7 +98,7 @@ def techniques_of(plan: PlanFile) -> tuple[Technique, ...]:
 
 def _given(value: Any) -> Any:
     """The inverse of `shorter_home`."""
-    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
+    return str(expanded(value)) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def shorter_home(path: str) -> str:
@@ -165,7 +166,7 @@ def _speculation(decoding: Decoding) -> decision.Speculation | None:
 def _decoding(chosen: decision.Speculation | None) -> Decoding:
     if chosen is None:
         return Decoding()
-    folder = str(Path(chosen.draft_folder).expanduser()) if chosen.draft_folder else None
+    folder = str(expanded(chosen.draft_folder)) if chosen.draft_folder else None
     acceptance = chosen.acceptance or decision.Acceptance(value=0.0, range=(0.0, 0.0))
     return Decoding(
         method=_member(DecodeMethod, chosen.method, "speculative.method"),

@@ -11,7 +11,7 @@ from advisor import __version__
 from advisor.planfile.file import FORMAT, MAJOR, PlanFile
 from advisor.planfile.yaml import to_yaml
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import read_text, read_yaml, write_whole
+from advisor.profiles.files import is_file, read_text, read_yaml, write_whole
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import COUNT, TOKENS, Quantity
 
@@ -141,7 +141,7 @@ def _error(
 
 def save_plan(plan: PlanFile, path: Path) -> bool:
     """Write the plan unless the file differs only in its time; returns whether it was written. Raises as `write_whole` does."""
-    if path.is_file() and _is_same_plan(plan, path):
+    if is_file(path) and _is_same_plan(plan, path):
         return False
     write_whole(path, to_yaml(plan))
     return True
@@ -149,7 +149,7 @@ def save_plan(plan: PlanFile, path: Path) -> bool:
 
 def replaced_by(plan: PlanFile, path: Path) -> str | None:
     """What saving the plan to a file would overwrite, as text; `None` for nothing or the same plan."""
-    if not path.is_file() or _is_same_plan(plan, path):
+    if not is_file(path) or _is_same_plan(plan, path):
         return None
     try:
         before = read_plan(path)

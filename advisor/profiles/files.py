@@ -173,6 +173,21 @@ def read_text(path: Path, *, what: str, limit_bytes: int = MAX_YAML_BYTES) -> st
         raise AdvisorError("not-utf8", f"{what} {path} is not UTF-8", exit_code=ExitCode.USAGE, file=str(path), line=line) from error
 
 
+def is_file(path: Path) -> bool:
+    """Whether a regular file is there; of a path that cannot be looked at, such as one that is too long, `False`."""
+    return os.path.isfile(path)  # noqa: PTH113 - that of pathlib raises where a name is too long or a folder may not be searched
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there; of a path that cannot be looked at, `False`."""
+    return os.path.isdir(path)  # noqa: PTH112 - as above
+
+
+def expanded(path: Path | str) -> Path:
+    """A path with `~` and `~user` replaced; unchanged where there is no such user."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - that of pathlib raises where there is no such user
+
+
 class FileTooLargeError(OSError):
     """A file that is larger than what is read of its kind."""
 
@@ -225,9 +240,9 @@ def check_writable(path: Path) -> None:
     if _is_stream(path):
         return
     parent = path.absolute().parent
-    if path.is_dir() and not path.is_symlink():
+    if is_folder(path) and not path.is_symlink():
         problem = "is a folder"
-    elif not parent.is_dir():
+    elif not is_folder(parent):
         problem = f"there is no folder {parent}"
     elif not os.access(parent, os.W_OK):
         problem = "permission denied"

@@ -11,7 +11,7 @@ from typing import Any
 from advisor.profiles.architectures.read import read_config
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec, shipped_models
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.profiles.files import FileTooLargeError, check_file_name, regular_bytes
+from advisor.profiles.files import FileTooLargeError, check_file_name, expanded, is_file, is_folder, regular_bytes
 from advisor.profiles.json_text import parse_json
 
 MAX_CONFIG_BYTES = 16 * 1024**2
@@ -49,17 +49,17 @@ def find_model(reference: str, *, offline: bool = True) -> ModelSpec:
     """
     if reference in DEMO:
         return _of_folder(ZOO / DEMO[reference], id=reference)
-    path = Path(reference).expanduser()
-    if (path / "config.json").is_file():
+    path = expanded(reference)
+    if is_file(path / "config.json"):
         return _of_folder(path, id=path.resolve().name)
-    if path.name == "config.json" and path.is_file():
+    if path.name == "config.json" and is_file(path):
         return _of_folder(path.parent, id=path.resolve().parent.name)
-    if path.suffix == ".json" and path.is_file():
+    if path.suffix == ".json" and is_file(path):
         return read_config(load_json(path), id=path.stem, where=str(path))
     spec = _by_id(reference)
     if spec is not None:
         return spec
-    if not offline and _HUB_ID.fullmatch(reference) and not path.exists():
+    if not offline and _HUB_ID.fullmatch(reference) and not os.path.lexists(path):
         from advisor.profiles.model_hub import fetch_config  # urllib takes tens of milliseconds to import
 
         fetch_config(reference, fetched_models())
@@ -107,7 +107,7 @@ def fetched_models() -> Path:
 
 def _of_folder(folder: Path, *, id: str, weights: bool = True) -> ModelSpec:
     config = folder / "config.json"
-    if not config.is_file():
+    if not is_file(config):
         raise AdvisorError(
             "model-not-found",
             f"model `{id}` is not installed",
@@ -122,7 +122,7 @@ def _of_folder(folder: Path, *, id: str, weights: bool = True) -> ModelSpec:
         id=id,
         where=str(config),
         folder=str(folder.resolve()) if weights else None,
-        modelopt=load_json(modelopt) if modelopt.is_file() else None,
+        modelopt=load_json(modelopt) if is_file(modelopt) else None,
     )
 
 
@@ -154,27 +154,27 @@ def _shipped(id: str) -> ModelSpec:
 def _of_fetched(id: str) -> ModelSpec:
     path = fetched_models() / f"{id.replace('/', '--', 1)}.json"
     modelopt = path.with_suffix(".hf_quant_config.json")
-    return read_config(load_json(path), id=id, where=str(path), modelopt=load_json(modelopt) if modelopt.is_file() else None)
+    return read_config(load_json(path), id=id, where=str(path), modelopt=load_json(modelopt) if is_file(modelopt) else None)
 
 
 def _cached_snapshot(id: str) -> Path | None:
     """The folder of a model's main revision in the Hugging Face cache, if its config is there."""
     repository = _hub_cache() / f"models--{id.replace('/', '--', 1)}"
     main = repository / "refs" / "main"
-    if not main.is_file():
+    if not is_file(main):
         return None
     try:
         commit = regular_bytes(main, _MAX_COMMIT_BYTES).decode("utf-8", errors="replace").strip()
         folder = repository / "snapshots" / check_file_name(commit, what="commit of a cached model")
     except (OSError, AdvisorError):
         return None
-    return folder if (folder / "config.json").is_file() else None
+    return folder if is_file(folder / "config.json") else None
 
 
 def _hub_cache() -> Path:
     for name, subfolder in (("HF_HUB_CACHE", ""), ("HF_HOME", "hub")):
         if os.environ.get(name):
-            return Path(os.environ[name]).expanduser() / subfolder
+            return expanded(os.environ[name]) / subfolder
     return _cache_home() / "huggingface" / "hub"
 
 
@@ -185,16 +185,16 @@ def _cache_home() -> Path:
 
 def _not_found(reference: str, path: Path, offline: bool) -> AdvisorError:
     notes = []
-    if path.is_dir():
+    if is_folder(path):
         notes.append(f"{path} is a folder without a config.json")
-    elif path.is_file():
+    elif is_file(path):
         notes.append(f"{path} is a file, but no config.json" + ("; GGUF files are not read" if path.suffix == ".gguf" else ""))
     ids = (*shipped_models(), *SAME_SHAPE, *DEMO)
     matches = [id for id in ids if id.lower().endswith("/" + reference.lower())]
     near = matches or _near(reference, ids)
     if near:
         notes.append(("several models have that name: " if matches else "near matches: ") + ", ".join(near))
-    if offline and _HUB_ID.fullmatch(reference) and not path.exists():
+    if offline and _HUB_ID.fullmatch(reference) and not os.path.lexists(path):
         notes.append("the hub was not asked")
     return AdvisorError(
         "model-not-found",

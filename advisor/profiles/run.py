@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, ValidationError
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import FILE_NAME, read_text
+from advisor.profiles.files import FILE_NAME, is_folder, read_text
 from advisor.profiles.formats import GIB
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.json_text import parse_json
@@ -133,7 +133,7 @@ def read_run(path: Path) -> Run:
 
     Raises `AdvisorError`: what `read_text` raises, and `run-file` for a file that is no run.
     """
-    file = path / RUN_FILE if path.is_dir() else path
+    file = path / RUN_FILE if is_folder(path) else path
     text = read_text(file, what="run", limit_bytes=_MAX_BYTES)
     try:
         return Run.model_validate(parse_json(text))

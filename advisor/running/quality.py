@@ -12,6 +12,7 @@ from advisor.backends.processes.jobs import Chosen, QualityJob
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES, by_name
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
+from advisor.profiles.files import is_file
 from advisor.profiles.model_store import find_model
 from advisor.profiles.quality import QualityReport
 from advisor.profiles.run import RungStatus
@@ -35,7 +36,7 @@ def measure_techniques(
     chosen = tuple(techniques) or tuple(Chosen(name=name) for name in DEFAULT_TECHNIQUES)
     for technique in chosen:
         check_measurable(technique)
-    if text is not None and not text.is_file():
+    if text is not None and not is_file(text):
         raise AdvisorError(
             "text-not-found",
             f"cannot read the text {text}: no such file",

@@ -7,6 +7,7 @@ from pathlib import Path
 from advisor.backends.detection.detect import Detected
 from advisor.backends.measure.ladder import BASELINE, LOGS_FOLDER, REFERENCE_FILE
 from advisor.planfile.file import PlanFile
+from advisor.profiles.files import is_file, is_folder
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import RUN_FILE, Recipe, Run, RungStatus, read_run
@@ -46,7 +47,7 @@ class Review:
 def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Review:
     """Preview applying `plan` into `out`, without side effects. Raises `AdvisorError` as `prepare_run` does."""
     prepared = prepare_run(plan, model_folder=model_folder)
-    finished = finished_rungs(out) if out.is_dir() else ()
+    finished = finished_rungs(out) if is_folder(out) else ()
     peaks = [step.predicted.peak_memory_gib for step in prepared.rungs if step.predicted.peak_memory_gib is not None]
     left = [step.predicted for step in prepared.rungs if step.name not in finished]
     return Review(
@@ -62,7 +63,7 @@ def review(plan: PlanFile, out: Path, *, model_folder: Path | None = None) -> Re
 
 def finished_rungs(folder: Path) -> tuple[str, ...]:
     """Names of the rungs that a run in `folder` has finished; the baseline only counts with its scores, which later rungs need."""
-    if not (folder / RUN_FILE).is_file():
+    if not is_file(folder / RUN_FILE):
         return ()
     run = read_run(folder)
     has_scores = (folder / REFERENCE_FILE).is_file() or is_finished(run)
@@ -100,4 +101,4 @@ def rung_seconds(predicted: Metrics, workload: Workload, recipe: Recipe) -> floa
 def _existing_parent(path: Path) -> Path:
     """The nearest folder above a path that exists."""
     path = path.absolute()
-    return path if path.is_dir() else _existing_parent(path.parent)
+    return path if is_folder(path) else _existing_parent(path.parent)

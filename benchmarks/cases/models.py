@@ -15,6 +15,7 @@ from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.model.quantised_linear import weight_bytes
 from advisor.profiles.architectures.layers import SelfAttention
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec
+from advisor.profiles.files import write_whole
 from advisor.profiles.model_store import DEMO, ZOO, find_model
 
 _LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "torch_dtype": "bfloat16", "max_position_embeddings": 4096}
@@ -42,7 +43,7 @@ class Shape:
             return find_model(self.name)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{self.name}.json"
-            path.write_text(json.dumps(self.read()), encoding="utf-8")
+            write_whole(path, json.dumps(self.read()))
             return find_model(str(path))
 
 

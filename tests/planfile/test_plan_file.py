@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -176,6 +177,40 @@ def test_the_id_follows_the_decision_and_not_the_prediction() -> None:
     assert plan(request=REQUEST.model_copy(update={"limits": Limits(tpot_ms_p95=31.0)})).id != plan().id
     assert from_advice(original, fingerprint="sheet:h100-sxm*2").id != plan().id
     assert plan().provenance.digest.removeprefix("sha256:").startswith(plan().id.removeprefix("plan-"))
+
+
+@pytest.mark.parametrize(
+    "id", ["x/../../../../victim/evil", "..", "", "plan-", "plan-8ef5d5dc/x", "plan-8EF5D5DC", "plan-8ef5d5dc\n", "/tmp/x", "7"]
+)
+def test_an_id_that_is_no_digest_is_refused(tmp_path: Path, id: str) -> None:
+    text = (GOLDEN / "plan.yaml").read_text(encoding="utf-8")
+    error = refused(written(tmp_path, re.sub("^id: .*", lambda _: f"id: {json.dumps(id)}", text, flags=re.MULTILINE)))
+    assert (error.code, error.line) == ("plan-field", 5)
+    assert "`id`" in error.message
+
+
+def test_another_id_is_an_edit(tmp_path: Path) -> None:
+    text = (GOLDEN / "plan.yaml").read_text(encoding="utf-8")
+    assert not read_plan(written(tmp_path, text)).edited
+    assert read_plan(written(tmp_path, re.sub("^id: .*", "id: plan-00000000", text, flags=re.MULTILINE))).edited
+
+
+@pytest.mark.parametrize("number", ["1" + "0" * 300, "1" + "0" * 5000, "90071992547409930", "1.0e+400", ".inf", ".nan", "-1", "0x1p1"])
+@pytest.mark.parametrize("key", ["context_tokens", "output_tokens", "concurrency", "tpot_ms_p95"])
+def test_a_number_that_nothing_has_is_refused(tmp_path: Path, key: str, number: str) -> None:
+    text = (GOLDEN / "plan.yaml").read_text(encoding="utf-8")
+    error = refused(written(tmp_path, re.sub(rf"^  {key}: .*", f"  {key}: {number}", text, count=1, flags=re.MULTILINE)))
+    assert error.code in ("plan-field", "bad-yaml")
+    assert key in error.message or "digits" in error.message
+
+
+@pytest.mark.parametrize("trace", ["/dev/zero", "/dev/random", "pipe", ".", "a\0b", "missing"])
+def test_a_trace_of_a_plan_that_is_no_regular_file_is_not_read(tmp_path: Path, trace: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    with pytest.raises(AdvisorError) as caught:
+        request_of(plan().model_copy(update={"limits": plan().limits.model_copy(update={"load_trace": trace})}))
+    assert caught.value.code == "bad-trace"
 
 
 def test_an_alternative_has_the_id_that_its_own_plan_would_have() -> None:

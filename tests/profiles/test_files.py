@@ -1,3 +1,4 @@
+import ast
 import errno
 import os
 import socket
@@ -8,7 +9,8 @@ import pytest
 import yaml
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import MAX_YAML_BYTES, open_log, read_text, read_yaml, replacing, write_whole
+from advisor.profiles.files import MAX_YAML_BYTES, expanded, is_file, is_folder, open_log, read_text, read_yaml, replacing, write_whole
+from tests.paths import ROOT
 
 
 def _error(text: str) -> AdvisorError:
@@ -227,3 +229,35 @@ def test_a_missing_file_a_folder_and_a_huge_file_are_three_errors(tmp_path: Path
 
 def test_a_huge_text_is_refused_too() -> None:
     assert _error("#" * (MAX_YAML_BYTES + 1)).code == "too-large"
+
+
+WRITERS = {"write_text", "write_bytes", "mkstemp", "NamedTemporaryFile", "rename"}
+DIRECT = {"profiles/files.py", "backends/measure/memory.py", "cli/main.py", "compile_ahead.py"}
+"""The writer of all files; one that writes to `/proc`, one that opens `/dev/null`, and a temporary file for another program."""
+
+
+def _writes(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else call.func.id if isinstance(call.func, ast.Name) else ""
+    modes = [argument.value for argument in call.args if isinstance(argument, ast.Constant) and isinstance(argument.value, str)]
+    return name in WRITERS or (name == "open" and any(set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes))
+
+
+def test_every_file_of_the_project_is_written_by_one_module() -> None:
+    sources = [path for folder in ("advisor", "tools", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    assert len(sources) > 300
+    direct = {
+        str(path.relative_to(ROOT))
+        for path in sources
+        if any(isinstance(node, ast.Call) and _writes(node) for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    }
+    assert {path for path in direct if not path.endswith(tuple(DIRECT))} == set()
+
+
+def test_a_path_that_cannot_be_looked_at_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("x" * 300, "a\0b", "loop", "~nobody-of-this-name/x", "missing"):
+        path = expanded(tmp_path / name)
+        assert not is_file(path)
+        assert not is_folder(path)
+    assert expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+    assert is_folder(expanded("~"))

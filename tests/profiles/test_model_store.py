@@ -1,6 +1,7 @@
 """Finding a model: folder, file, id, alias, caches, hub; and one clear error when there is none."""
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -135,6 +136,39 @@ def test_a_broken_config_is_refused_with_its_line(home: Path, content: str, prob
     path = write(home / "broken" / "config.json", content)
     error = refusal(str(path.parent))
     assert (error.code, error.message, error.line) == ("model-config", f"{path}: {problem}", line)
+
+
+HUGE = ("1" + "0" * 300, "1" + "0" * 5000, "9223372036854775807", "1099511627777")
+OTHER_KINDS = ("-1", "0", "NaN", "Infinity", "1e400", "1.5", "true", '"8"', "[]")
+
+
+@pytest.mark.parametrize("size", [*HUGE, *OTHER_KINDS])
+@pytest.mark.parametrize("key", ["hidden_size", "num_hidden_layers", "vocab_size", "num_attention_heads", "max_position_embeddings"])
+def test_a_size_that_no_model_has_is_refused(home: Path, key: str, size: str) -> None:
+    text = json.dumps(CONFIG | {key: "SIZE"}).replace('"SIZE"', size)
+    error = refusal(str(write(home / "broken" / "config.json", text)))
+    assert error.code == "model-config"
+    assert f"`{key}`" in error.message or "thousands of digits" in error.message
+    assert len(error.message) < 300
+
+
+def test_a_config_that_is_no_regular_file_is_not_read(home: Path) -> None:
+    (home / "pipe").mkdir()
+    os.mkfifo(home / "pipe" / "config.json")
+    (home / "zeros").mkdir()
+    (home / "zeros" / "config.json").symlink_to("/dev/zero")
+    for name in ("pipe", "zeros"):
+        assert refusal(str(home / name)).code == "model-not-found"
+        with pytest.raises(AdvisorError, match="cannot be read"):
+            model_store.load_json(home / name / "config.json")
+
+
+@pytest.mark.parametrize("commit", ["../../../evil", "/evil", "..", "", "a" * 5000, "\x00"])
+def test_a_commit_of_the_cache_does_not_lead_out_of_it(home: Path, commit: str) -> None:
+    repository = home / "huggingface" / "hub" / "models--some--model"
+    write(repository / "refs" / "main", commit)
+    write(home / "huggingface" / "evil" / "config.json", CONFIG)
+    assert refusal("some/model").code == "model-not-found"
 
 
 def test_a_config_that_is_no_text_is_refused(home: Path) -> None:

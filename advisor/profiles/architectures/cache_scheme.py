@@ -7,7 +7,7 @@ from advisor.profiles.architectures.fields import Fields
 
 _SCHEMES = ("kv_cache_scheme", "kv_cache_quant_algo", "kv_cache_quant_config")
 """Keys of compressed-tensors and ModelOpt, of ModelOpt, and of Quark."""
-_KINDS = {("float", 8): "fp8", ("int", 8): "int8", ("float", 4): "fp4", ("int", 4): "int4"}
+_KINDS = {("float", "8"): "fp8", ("int", "8"): "int8", ("float", "4"): "fp4", ("int", "4"): "int4"}
 
 
 def cache_format_of(configs: tuple[Fields, ...], modelopt: Fields | None) -> str | None:
@@ -34,7 +34,7 @@ def _schemes(configs: tuple[Fields, ...], modelopt: Fields | None) -> Iterator[A
 def _named(scheme: Any) -> str:
     """A scheme as a format: a mapping with `num_bits` and `type`, one with a `dtype` inside, or a name."""
     if isinstance(scheme, Mapping):
-        kind = _KINDS.get((str(scheme.get("type")), scheme.get("num_bits", 0)))
+        kind = _KINDS.get((str(scheme.get("type")), str(scheme.get("num_bits", 0))))
         return kind or _named(next(_dtypes(scheme), "an unknown scheme"))
     name = str(scheme).lower()
     return next((format for format in ("fp8", "int8", "fp4", "int4") if format in name), name)

@@ -1,6 +1,6 @@
 """The position encoding of a model, by its `model_type` and the keys of its rotary embedding."""
 
-from advisor.profiles.architectures.fields import Fields
+from advisor.profiles.architectures.fields import Fields, shown
 
 LEARNED = frozenset({"gpt2", "opt"})
 """Learned position embeddings."""
@@ -32,4 +32,6 @@ def positions_of(fields: Fields) -> str:
         return "rotary in some layers only"
     angles = fields.values.get("rope_parameters") or fields.values.get("rope_scaling") or {}
     rope_type = angles.get("rope_type", angles.get("type")) if isinstance(angles, dict) else None
+    if rope_type is not None and not isinstance(rope_type, str):
+        raise fields.problem(f"`rope_type` is {shown(rope_type)}; a text is needed")
     return "rotary by length" if rope_type in BY_LENGTH else "rotary"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.files import read_text, write_whole
+from advisor.profiles.files import is_file, read_text, write_whole
 from advisor.profiles.json_text import parse_json
 from advisor.running.folders import state_folder
 from advisor.tui.form.fields import BY_NAME
@@ -57,7 +57,7 @@ def save_state(state: SavedState, path: Path) -> None:
 
 def load_state(path: Path) -> SavedState | None:
     """The state in a file; `None` where there is no file. Raises `AdvisorError` `bad-session` where it cannot be read."""
-    if not path.is_file():
+    if not is_file(path):
         return None
     try:
         record: Any = parse_json(read_text(path, what="state"))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from advisor.profiles.errors import AdvisorError
+from advisor.profiles.files import expanded
 from advisor.tui.form.choices import Choices, plan_files
 from advisor.tui.form.problem import problem_of
 from advisor.tui.screens.asking import AskScreen
@@ -54,7 +55,7 @@ class FileActions:
         except AdvisorError as error:
             self._say_problem(error, "e saves another one.")
             return
-        existing = replaced_by(plan, Path(path).expanduser())
+        existing = replaced_by(plan, expanded(path))
         if existing is None:
             self._write(plan, path)
             return
@@ -71,11 +72,11 @@ class FileActions:
         from advisor.planfile.store import save_plan
 
         try:
-            written = save_plan(plan, Path(path).expanduser())
+            written = save_plan(plan, expanded(path))
         except AdvisorError as error:
             self._say_problem(error, "e saves under another name.")
             return
-        self._last_folder = Path(path).expanduser().parent
+        self._last_folder = expanded(path).parent
         self._view.say(f"saved {path}" if written else f"{path} has this plan already; unchanged")
 
     def _list_files(self, screen: PickScreen) -> None:
@@ -87,7 +88,7 @@ class FileActions:
         from advisor.tui.form.from_plan import values_of_file
 
         try:
-            values = values_of_file(Path(path).expanduser())
+            values = values_of_file(expanded(path))
         except AdvisorError as error:
             self._say_problem(error, "o opens another; the question is unchanged.")
         else:
