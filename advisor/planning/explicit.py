@@ -49,6 +49,7 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
     rate = goodput(estimator.ranges(deployment, workload), workload, times, question.all_limits)
     metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
     warnings = (
+        *model.doubts,
         *_unsupported(engine, deployment),
         *_warnings(model, workload, metrics, estimator.memory.budget_bytes),
         *layout_warnings(deployment.parallel, target.hardware, workload),
@@ -100,7 +101,7 @@ def explicit_deployment(
 
     Raises `AdvisorError` `usage` for a parallel layout that does not divide the devices, the hidden size or the layers.
     """
-    format, group = parse_weights(question.weights or model.weight_format)
+    format, group = parse_weights(question.weights) if question.weights else (model.weight_format, None)
     shards = tensor * question.pp
     if question.devices % shards:
         raise AdvisorError(

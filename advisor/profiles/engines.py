@@ -1,5 +1,6 @@
 """Serving engines: overheads, use of memory, defaults and supported formats. One YAML file an engine, a source per record."""
 
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
@@ -12,6 +13,7 @@ from advisor.profiles.engine_parts import AutoCache, Kernels, LatentRows, Reserv
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.formats import GIB
+from advisor.profiles.formats import weight_format as format_of
 from advisor.profiles.frozen import Frozen
 
 _FOLDER = Path(__file__).with_name("engines")
@@ -169,7 +171,7 @@ class EngineProfile(Frozen):
     block_tokens: int = Field(ge=1)
     """Tokens of a block of the paged cache."""
     weight_formats: tuple[str, ...]
-    """Weight formats that the engine loads; a name that ends in `*` is a prefix."""
+    """Weight formats that the engine loads, or wildcards for their names."""
     kv_formats: tuple[str, ...]
     """Formats of its KV cache."""
     kv_rows: CacheRows = CacheRows()
@@ -232,8 +234,9 @@ class EngineProfile(Frozen):
         return self.memory_reserve.share(memory_bytes, self.token_budget)
 
     def runs(self, weight_format: str) -> bool:
-        """Whether the engine loads weights of this format."""
-        return any(weight_format == name or (name.endswith("*") and weight_format.startswith(name[:-1])) for name in self.weight_formats)
+        """Whether the engine loads weights of this format, a name in `formats.py`."""
+        names = (weight_format, format_of(weight_format).family)
+        return any(fnmatchcase(name, pattern) for pattern in self.weight_formats for name in names)
 
 
 @cache

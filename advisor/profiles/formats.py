@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from math import ceil
 
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
@@ -17,6 +18,18 @@ class Format:
     group_size: int | None = None
     compute: str = "bf16"
     """Format in which products of these weights are computed: the data-sheet peak that bounds them."""
+    column_bits: int = 0
+    """Bits for each input feature of a matrix, such as GPTQ's `g_idx`."""
+
+    @property
+    def family(self) -> str:
+        """The name without group size and layout, as published measurements name formats: `int4` for `int4-g128-gptq`."""
+        return self.name.partition("-")[0] if _INTEGERS.fullmatch(self.name) else self.name
+
+    def matrix_bytes(self, n: int, k: int) -> float:
+        """Bytes of a matrix of `n` output and `k` input features in a checkpoint: weights, scales, zero points and indices."""
+        groups = ceil(k / (self.group_size or k))
+        return (n * (k * self.bits + groups * self.scale_bits) + k * self.column_bits) / 8
 
     def bytes_per_element(self, group_size: int | None = None, row_elements: int | None = None) -> float:
         """Bytes of one element with its share of the scales.
@@ -36,8 +49,17 @@ _GGUF = {
     "iq2_xs": 2.31, "iq2_xxs": 2.06, "iq1_m": 1.75, "iq1_s": 1.56,
 }  # fmt: skip
 
-_EXL2 = re.compile(r"exl2-(\d{1,2}(?:\.\d+)?)bpw")
-_INT4 = re.compile(r"int4-g([1-9]\d{0,5})")
+_EXL = re.compile(r"exl[23]-(\d{1,2}(?:\.\d+)?)bpw")
+_INTEGERS = re.compile(r"(?:int([2-8])|w([48])a8)-(?:g([1-9]\d{0,5})|channel)(?:-(sym|zp|gptq|hqq))?")
+_BNB = re.compile(r"bnb-(?:nf4|fp4)(-dq)?")
+# Bits of a scale and a zero point in each layout of a group, and bits of an input feature: the tensors of pack-quantized checkpoints
+# without zero points (compressed-tensors: weight_packed, weight_scale); of AWQ, AutoRound and asymmetric pack-quantized ones (qweight,
+# scales, qzeros of as many bits as a weight); of GPTQ, with an int32 `g_idx` a row of qweight; and with both in 16 bits, as
+# torchao's scale_and_zero, MLX's scales and biases, HQQ and this project's own int4 have them.
+_LAYOUTS = {None: (32, 0), "hqq": (32, 0), "sym": (16, 0), "zp": (16, 0), "gptq": (16, 32)}
+_ZERO_POINTS_PACKED = frozenset({"zp", "gptq"})
+# HQQ packs ten 3-bit weights into 32 bits (hqq, core/bitpack.py: pack_3bit_32).
+_HQQ_BITS = {3: 3.2}
 
 CACHE_FORMATS = ("bf16", "fp16", "fp32", "fp8", "int8", "int4")
 """Formats of keys and values."""
@@ -59,6 +81,9 @@ FORMATS: dict[str, Format] = {
         Format("w4a8", 4, scale_bits=32, group_size=128, compute="int8"),
         Format("nvfp4", 4, scale_bits=8, group_size=16, compute="fp4"),
         Format("mxfp4", 4, scale_bits=8, group_size=32, compute="bf16"),
+        Format("mxfp6", 6, scale_bits=8, group_size=32, compute="bf16"),
+        Format("mxfp8", 8, scale_bits=8, group_size=32, compute="fp8"),
+        Format("bnb-int8", 8, scale_bits=32),
         *(Format(f"gguf-{name}", bits, compute="fp16") for name, bits in _GGUF.items()),
     )
 }
@@ -66,13 +91,21 @@ FORMATS: dict[str, Format] = {
 
 @lru_cache(maxsize=256)
 def weight_format(name: str) -> Format:
-    """The format named `name`; `int4-gN` has groups of N, `exl2-Nbpw` N bits a weight. Raises `AdvisorError` for an unknown name."""
+    """The format of a name. Raises `AdvisorError` `unknown-format` for any other than these.
+
+    Besides `FORMATS`: `intB-gN` has B bits in groups of N, `intB-channel` in rows, `wBa8-...` with 8-bit activations, each with the
+    layout of its scales in a suffix `-sym`, `-zp`, `-gptq` or `-hqq`; `bnb-nf4` and `bnb-fp4` are those of bitsandbytes, `-dq` with
+    double quantisation; `exl2-Nbpw` and `exl3-Nbpw` have N bits a weight.
+    """
     if name in FORMATS:
         return FORMATS[name]
-    if grouped := _INT4.fullmatch(name):
-        return Format(name, 4, scale_bits=32, group_size=int(grouped[1]))
-    if (exl2 := _EXL2.fullmatch(name)) and float(exl2[1]) > 0:
-        return Format(name, float(exl2[1]), compute="fp16")
+    if integers := _INTEGERS.fullmatch(name):
+        return _integers(name, integers)
+    if bnb := _BNB.fullmatch(name):
+        # A block of 64 has an fp32 scale; double quantisation stores it in 8 bits, with an fp32 scale for 256 of them.
+        return Format(name, 4 + (32 / 256 / 64 if bnb[1] else 0), scale_bits=8 if bnb[1] else 32, group_size=64)
+    if (exl := _EXL.fullmatch(name)) and float(exl[1]) > 0:
+        return Format(name, float(exl[1]), compute="fp16")
     from difflib import get_close_matches  # only an error needs it
 
     near = get_close_matches(name.lower(), sorted(FORMATS), n=3, cutoff=0.65)
@@ -83,6 +116,19 @@ def weight_format(name: str) -> Format:
         help=(*([f"did you mean {', '.join(near)}?"] if near else []), f"choose from {', '.join(sorted(FORMATS))}, int4-gN, exl2-Nbpw"),
         field="weights",
         action=ErrorAction.CHOOSE,
+    )
+
+
+def _integers(name: str, match: re.Match[str]) -> Format:
+    bits, group, layout = int(match[1] or match[2]), match[3], match[4]
+    scale_bits, column_bits = _LAYOUTS[layout]
+    return Format(
+        name,
+        _HQQ_BITS.get(bits, bits) if layout == "hqq" else bits,
+        scale_bits=scale_bits + (bits if layout in _ZERO_POINTS_PACKED else 0),
+        group_size=int(group) if group else None,
+        compute="int8" if match[2] else "bf16",
+        column_bits=column_bits,
     )
 
 
@@ -103,9 +149,8 @@ def check_cache_format(name: str) -> str:
 def parse_weights(name: str) -> tuple[str, int | None]:
     """The format and group size in a name such as `int4-g64`. Raises `AdvisorError` `unknown-format`."""
     weight_format(name)
-    if name.startswith("int4-g"):
-        return "int4", int(name[6:])
-    return name, None
+    grouped = re.fullmatch(r"int4-g(\d+)", name)
+    return ("int4", int(grouped[1])) if grouped else (name, None)
 
 
 GIB = 2**30

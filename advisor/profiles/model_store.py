@@ -10,10 +10,13 @@ from typing import Any
 
 from advisor.profiles.architectures.read import read_config
 from advisor.profiles.architectures.spec import SNAPSHOTS, ModelSpec, shipped_models
+from advisor.profiles.checkpoint_files import with_files
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import FileTooLargeError, check_file_name, expanded, is_file, is_folder, regular_bytes
 from advisor.profiles.json_text import parse_json
 
+QUANTISATION_FILES = ("hf_quant_config.json", "quantize_config.json", "quant_config.json")
+"""Files that describe the quantisation where `config.json` does not: of ModelOpt, AutoGPTQ and AWQ."""
 MAX_CONFIG_BYTES = 16 * 1024**2
 ZOO = Path(__file__).resolve().parent.parent / "backends" / "zoo"
 DEMO = {"demo": "target", "demo-draft": "draft"}
@@ -116,14 +119,16 @@ def _of_folder(folder: Path, *, id: str, weights: bool = True) -> ModelSpec:
             help=("install the package again",),
             field="model",
         )
-    modelopt = folder / "hf_quant_config.json"
-    return read_config(
+    description = next((folder / name for name in QUANTISATION_FILES if is_file(folder / name)), None)
+    spec = read_config(
         load_json(config),
         id=id,
         where=str(config),
         folder=str(folder.resolve()) if weights else None,
-        modelopt=load_json(modelopt) if is_file(modelopt) else None,
+        quantisation=load_json(description) if description else None,
+        quantisation_file=description.name if description else "",
     )
+    return with_files(spec, folder)
 
 
 def _by_id(reference: str) -> ModelSpec | None:
@@ -154,7 +159,7 @@ def _shipped(id: str) -> ModelSpec:
 def _of_fetched(id: str) -> ModelSpec:
     path = fetched_models() / f"{id.replace('/', '--', 1)}.json"
     modelopt = path.with_suffix(".hf_quant_config.json")
-    return read_config(load_json(path), id=id, where=str(path), modelopt=load_json(modelopt) if is_file(modelopt) else None)
+    return read_config(load_json(path), id=id, where=str(path), quantisation=load_json(modelopt) if is_file(modelopt) else None)
 
 
 def _cached_snapshot(id: str) -> Path | None:

@@ -47,22 +47,41 @@ def weights_on_disk(folder: str | Path) -> WeightsOnDisk:
     Follows `model.safetensors.index.json` where there is one. Raises `AdvisorError`: `weights-missing`, `weights-truncated` when
     a file is shorter than its header says or no safetensors file, `weights-pickled` when there are only pickles.
     """
-    folder = Path(folder)
     elements: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
+    tensors = read_tensors(folder)
+    for tensor in tensors.values():
+        elements[tensor.dtype] += tensor.elements
+        sizes[tensor.dtype] += tensor.size_bytes
+    files = tuple(sorted({tensor.file for tensor in tensors.values()}))
+    return WeightsOnDisk(files=files, elements_by_dtype=elements, bytes_by_dtype=sizes, tensors=len(tensors))
+
+
+@dataclass(frozen=True, slots=True)
+class TensorOnDisk:
+    """One tensor of a safetensors file."""
+
+    file: str
+    dtype: str
+    """As the file names it: `BF16`, `F8_E4M3`, ..."""
+    elements: int
+    size_bytes: int
+
+
+def read_tensors(folder: str | Path) -> dict[str, TensorOnDisk]:
+    """Every tensor of a model's folder by name, from the headers alone. Raises as `weights_on_disk` does."""
+    folder = Path(folder)
     listed = _listed(folder)
     paths = sorted({folder / name for name in listed.values()}) if listed else _files(folder)
-    names: dict[str, Path] = {}
+    tensors: dict[str, TensorOnDisk] = {}
     for path in paths:
         for name, tensor in read_header(path).items():
-            names[name] = path
             begin, end = tensor["data_offsets"]
-            elements[tensor["dtype"]] += prod(tensor["shape"])
-            sizes[tensor["dtype"]] += end - begin
-    missing = [name for name, file in listed.items() if names.get(name) != folder / file]
+            tensors[name] = TensorOnDisk(path.name, tensor["dtype"], prod(tensor["shape"]), end - begin)
+    missing = [name for name, file in listed.items() if name not in tensors or tensors[name].file != file]
     if missing:
         raise _broken(folder / INDEX, f"names {len(missing)} tensors that its files lack, such as `{missing[0]}` in {listed[missing[0]]}")
-    return WeightsOnDisk(files=tuple(path.name for path in paths), elements_by_dtype=elements, bytes_by_dtype=sizes, tensors=len(names))
+    return tensors
 
 
 def read_header(path: Path) -> dict[str, Any]:

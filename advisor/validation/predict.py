@@ -143,7 +143,7 @@ def predict(configuration: CaseConfiguration) -> CasePrediction:
 
 def deployment_of(configuration: CaseConfiguration, model: ModelSpec, engine: EngineProfile) -> Deployment:
     """The deployment of a configuration; what it does not state is the engine's default."""
-    format, group = parse_weights(configuration.weights or model.weight_format)
+    format, group = parse_weights(configuration.weights) if configuration.weights else (model.weight_format, None)
     run = configuration.run
     kv = configuration.kv or run.kv or _usual_cache(configuration, model, engine, format)
     prompt, output = _lengths(configuration)

@@ -38,7 +38,7 @@ MODELOPT = {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
 
 def model(quantisation: dict[str, Any] | None, modelopt: dict[str, Any] | None = None) -> ModelSpec:
     config = LLAMA if quantisation is None else {**LLAMA, "quantization_config": quantisation}
-    return read_config(config, id="tiny", modelopt=modelopt)
+    return read_config(config, id="tiny", quantisation=modelopt)
 
 
 @pytest.mark.parametrize(

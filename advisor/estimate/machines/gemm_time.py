@@ -148,6 +148,8 @@ def measured_format(hardware: Hardware, format: str) -> str:
         return "int8" if weights.bits > 4 else "int4"
     if format in ("fp8", "nvfp4", "int8-w8a8"):
         return format
+    if weights.compute == "fp8":
+        return "fp8"
     if weights.bits >= 16:
         return "bf16"
     return "int8" if weights.bits >= 6 else "int4"

@@ -119,7 +119,10 @@ def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
         if end is not None:
             others += _stored_bytes(deployment, end)
     native = 4.0 if model.weight_format == "fp32" else 2.0
-    return experts, others + native * structure.vector_parameters
+    others += native * structure.vector_parameters
+    # What the checkpoint's files hold is known better than what its config says.
+    share = model.file_share if weights.format == model.weight_format else 1.0
+    return share * experts, share * others
 
 
 def shared_tokens(deployment: Deployment, workload: Workload, engine: EngineProfile) -> int:
@@ -252,4 +255,4 @@ def _context_bytes(deployment: Deployment, engine: EngineProfile) -> float:
 
 
 def _matrix_bytes(n: int, k: int, format: str) -> float:
-    return n * k * weight_format(format).bytes_per_element(row_elements=k)
+    return weight_format(format).matrix_bytes(n, k)

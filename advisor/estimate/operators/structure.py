@@ -70,10 +70,10 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
         return format
     if format.startswith("exl2-") and matrix.kind == "head":
         return EXL2_HEAD_FORMAT
-    native = "bf16" if matrix.kind in structure_of(model).unquantised_kinds or matrix.kind in ("embedding", "head") else model.weight_format
-    if deployment.weights.format == model.weight_format:
-        return native if model.weight_format not in ("fp32", "fp16") else model.weight_format
+    if format == model.weight_format:
+        return format
     if matrix.kind in deployment.weights.unquantised_kinds:
+        native = "bf16" if matrix.kind in ("embedding", "head") else model.weight_format
         return deployment.weights.unquantised_format or native
     group = deployment.weights.group_size
     return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format

@@ -11,6 +11,7 @@ from functools import lru_cache
 from advisor.backends.deployment import Deployment
 from advisor.estimate.uncertainty.ranges import model_kind
 from advisor.profiles.evidence import table
+from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
 from advisor.profiles.request import Load, Workload
 
@@ -63,7 +64,7 @@ def names_of(deployment: Deployment) -> Iterator[tuple[str, str]]:
     """Dimension and name of a setting's engine, kind of model and format of weights."""
     yield ENGINE, deployment.engine
     yield MODEL, model_kind(deployment.model)
-    yield WEIGHTS, deployment.weights.format
+    yield WEIGHTS, weight_format(deployment.weights.format).family
 
 
 def sizes_of(deployment: Deployment, workload: Workload) -> Iterator[tuple[str, int]]:

@@ -37,21 +37,31 @@ def read_config(
     id: str,
     where: str = "config.json",
     folder: str | None = None,
-    modelopt: Mapping[str, Any] | None = None,
+    quantisation: Mapping[str, Any] | None = None,
+    quantisation_file: str = "hf_quant_config.json",
 ) -> ModelSpec:
     """The spec of the model that the parsed `config.json` describes.
 
-    `where` names the file in errors, `folder` is where the weights are, `modelopt` the content of `hf_quant_config.json`.
+    `where` names the file in errors, `folder` is where the weights are, `quantisation` the content of `quantisation_file`, which is
+    read where the config describes none.
     Raises `AdvisorError` (`model-config`) naming the key at fault.
     """
     whole = Fields(config, where)
     text = whole.inner("text_config")
     fields = _with_outer_keys(text, whole) if text else whole
     blocks = _reader(fields)(fields)
-    quantised = Fields(modelopt, "hf_quant_config.json") if modelopt else None
-    storage = read_storage(whole, fields, id=id, modelopt=quantised)
+    described = Fields(quantisation, quantisation_file) if quantisation else None
     embedding = Matrix(name="embed_tokens", n=blocks.vocab_size, k=blocks.hidden_size, kind="embedding")
     head = Matrix(name="lm_head", n=blocks.vocab_size, k=blocks.hidden_size, kind="head", bias=blocks.head_bias)
+    storage = read_storage(
+        blocks,
+        embedding,
+        None if blocks.tied else head,
+        whole=whole,
+        text=fields,
+        id=id,
+        other=described,
+    )
     return ModelSpec(
         id=id,
         family=blocks.family,
@@ -59,13 +69,14 @@ def read_config(
         hidden_size=blocks.hidden_size,
         vocab_size=blocks.vocab_size,
         max_context_tokens=blocks.max_context_tokens,
-        layers=storage.layers(blocks.layers),
-        embedding=storage.matrix(embedding),
-        head=None if blocks.tied else storage.matrix(head),
+        layers=storage.layers,
+        embedding=storage.embedding,
+        head=storage.head,
         vector_parameters=blocks.vector_parameters,
         weight_format=storage.weight_format,
         weight_format_reason=storage.reason,
-        cache_format=cache_format_of((whole, fields), quantised),
+        cache_format=cache_format_of((whole, fields), described),
+        doubts=storage.doubts,
         config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         folder=folder,
         language_model_only=text is not None,

@@ -35,6 +35,10 @@ class ModelSpec:
     config_digest: str
     cache_format: str | None = None
     """Format of the KV cache that the checkpoint brings scales for; `None` for none."""
+    file_bytes: int | None = None
+    """Bytes of the language model's tensors in the checkpoint's files; `None` without files, or where they hold another dtype."""
+    doubts: tuple[str, ...] = ()
+    """What may make the bytes of the weights wrong, a sentence each."""
     folder: str | None = None
     language_model_only: bool = False
     """The config describes more, such as a vision tower; only its language model is planned for."""
@@ -88,13 +92,34 @@ class ModelSpec:
 
     @property
     def checkpoint_bytes(self) -> float:
-        """Bytes of the checkpoint's weights, scales included; vectors at two bytes."""
-        outside = [(matrix, 1) for matrix in (self.embedding, self.head) if matrix]
+        """Bytes of the checkpoint's weights: of its files where they are at hand, else by its config."""
+        return self.config_bytes if self.file_bytes is None else float(self.file_bytes)
+
+    @property
+    def file_share(self) -> float:
+        """Bytes of the checkpoint's weights relative to what its config says; 1 without files."""
+        return self.checkpoint_bytes / self.config_bytes
+
+    @property
+    def config_bytes(self) -> float:
+        """Bytes of the checkpoint's weights by its config: scales, zero points, biases and vectors included."""
+        return sum(self.bytes_by_format.values())
+
+    @property
+    def bytes_by_format(self) -> dict[str, float]:
+        """Bytes of the checkpoint's weights in each format by its config, most first; vectors and biases are in the model's dtype."""
+        native = "fp32" if self.weight_format == "fp32" else self.weight_format if self.weight_format == "fp16" else "bf16"
+        width = weight_format(native).bits / 8
         vectors = self.vector_parameters + sum(count * layer.vector_parameters for layer, count in self.layer_counts())
-        return 2 * vectors + sum(
-            count * matrix.parameters * weight_format(self.stored_format(matrix)).bytes_per_element(row_elements=matrix.k)
-            for matrix, count in (*outside, *self.matrices())
-        )
+        sizes: dict[str, float] = {}
+        outside = [(matrix, 1) for matrix in (self.embedding, self.head) if matrix]
+        for matrix, count in (*outside, *self.matrices()):
+            format = self.stored_format(matrix)
+            size = count * matrix.copies * weight_format(format).matrix_bytes(matrix.n, matrix.k)
+            sizes[format] = sizes.get(format, 0.0) + size
+            vectors += count * matrix.copies * matrix.n * matrix.bias
+        sizes[native] = sizes.get(native, 0.0) + vectors * width
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
     def layer_counts(self) -> Iterator[tuple[Layer, int]]:
         """Each distinct layer with the number of times it occurs, in the order of first occurrence."""
@@ -151,6 +176,8 @@ def describe(spec: ModelSpec) -> dict[str, object]:
         "weight_format": spec.weight_format,
         "weight_format_reason": spec.weight_format_reason,
         "checkpoint_bytes": round(spec.checkpoint_bytes),
+        "cache_format": spec.cache_format,
+        "doubts": list(spec.doubts),
         "language_model_only": spec.language_model_only,
         "unchecked": spec.unchecked,
         "folder": spec.folder,

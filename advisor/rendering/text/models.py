@@ -1,5 +1,6 @@
 """Models as text: one with its layers, or many as a table."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from advisor.profiles.architectures.layers import LatentAttention, Layer, RecurrentMixer, SelfAttention
@@ -19,6 +20,7 @@ def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii
         "architecture": f"{model.architecture} ({model.family})",
         "parameters": _parameters(model),
         "weights": f"{model.weight_format} ({model.weight_format_reason})",
+        "checkpoint": _checkpoint(model),
         "size": f"hidden {model.hidden_size}, vocabulary {model.vocab_size}, context up to {model.max_context_tokens} tokens",
         "KV cache": f"{quantity(_cache_gib(model), 'GiB')} per 1024 tokens of one sequence in bf16",
     }
@@ -28,10 +30,15 @@ def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii
         facts["note"] = "the config describes a multimodal model; only its language model is planned for"
     if model.unchecked:
         facts["unchecked"] = model.unchecked
+    facts |= {f"doubt{'' if index == 1 else f' {index}'}": doubt for index, doubt in enumerate(model.doubts, 1)}
     lines = [look.paint(line, "title") for line in wrap(model.id, look)]
     lines += [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<14}")]
+    layers: Counter[str] = Counter()
     for layer, count in model.layer_counts():
-        lines += wrap(f"{count} × {_mixer(layer)}, {quantity(layer.parameters, 'count')} parameters", look, first=f"{'layers':<14}")
+        # Layers that differ only in the formats of their matrices are one line.
+        layers[f"{_mixer(layer)}, {quantity(layer.parameters, 'count')} parameters"] += count
+    for text, count in layers.items():
+        lines += wrap(f"{count} × {text}", look, first=f"{'layers':<14}")
     return look.finish(lines)
 
 
@@ -51,6 +58,15 @@ def models_text(models: Sequence[ModelSpec], *, width: int = 80, colour: bool = 
         Column("family", tuple(model.family for model in models), left=True),
     )
     return look.finish(table(key, [Group((column,)) for column in columns], look))
+
+
+def _checkpoint(model: ModelSpec) -> str:
+    """The bytes of the weights, and where several formats share them the part of each."""
+    total, parts = model.checkpoint_bytes, model.bytes_by_format
+    source = "in its files" if model.file_bytes is not None else "by its config"
+    text = f"{quantity(total / GIB, 'GiB')} ({number(total / 1e9)} GB) of weights {source}"
+    shares = (f"{format} {quantity(size / GIB, 'GiB')}" for format, size in parts.items())
+    return text if len(parts) == 1 else f"{text}: {', '.join(shares)}"
 
 
 def _parameters(model: ModelSpec) -> str:

@@ -39,16 +39,24 @@ def formats(spec: ModelSpec, layer: int) -> dict[str, str]:
     ("config", "format"),
     [
         ({"quant_method": "fp8"}, "fp8"),
-        ({"quant_method": "gptq", "bits": 4, "group_size": 64}, "int4-g64"),
-        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, "int8"),
-        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, "int4-g128"),
-        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "int8"),
+        ({"quant_method": "gptq", "bits": 4, "group_size": 64}, "int4-g64-gptq"),
+        ({"quant_method": "gptq", "bits": 8, "group_size": -1}, "int8-channel-gptq"),
+        ({"quant_method": "awq", "w_bit": 4, "q_group_size": 128}, "int4-g128-zp"),
+        ({"quant_method": "bitsandbytes", "load_in_8bit": True}, "bnb-int8"),
         ({"quant_method": "modelopt", "quant_algo": "NVFP4"}, "nvfp4"),
         ({"quant_method": "modelopt", "quant_algo": "W4A8_AWQ"}, "w4a8"),
-        ({"quant_method": "compressed-tensors", "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}}}, "fp8"),
         (
             {
                 "quant_method": "compressed-tensors",
+                "ignore": ["lm_head"],
+                "config_groups": {"g": {"weights": {"num_bits": 8, "type": "float"}}},
+            },
+            "fp8",
+        ),
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "ignore": ["lm_head"],
                 "config_groups": {"g": {"weights": {"num_bits": 8, "type": "int"}, "input_activations": {"num_bits": 8}}},
             },
             "int8-w8a8",
@@ -112,7 +120,7 @@ def test_deepseek_v4_stores_experts_in_four_bits_and_the_rest_in_eight() -> None
 
 def test_modelopts_own_file_is_read_before_the_id() -> None:
     modelopt = {"quantization": {"quant_algo": "NVFP4", "exclude_modules": ["lm_head", "model.layers.*.self_attn*"]}}
-    spec = read_config(MOE, id="someone/Model-FP8", modelopt=modelopt)
+    spec = read_config(MOE, id="someone/Model-FP8", quantisation=modelopt)
     assert spec.weight_format == "nvfp4"
     assert "attention" in spec.unquantised_kinds
     assert spec.weight_format_reason == "hf_quant_config.json"
