@@ -3,6 +3,9 @@
 # Triton's functions take blocks, which have no Python type.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
+import time
+from collections.abc import Callable
+
 import torch
 import triton
 import triton.language as tl
@@ -16,6 +19,9 @@ from benchmarks.harness.timing import Candidate, interleaved
 
 LARGE_BYTES = 4 * GIB
 SIZE = 8192
+PRODUCT_S = 5.0
+"""Time for all samples of the product."""
+FIRST_SIZE = 256
 READ_BLOCK = 4096
 """Elements per iteration of a program of the reader."""
 
@@ -25,7 +31,7 @@ def ceiling_cases(*, buffer_bytes: int = LARGE_BYTES, size: int = SIZE) -> list[
     return [
         Case(part=CEILINGS, name="copy", seconds=5, run=lambda bench: copy_ceiling(bench, buffer_bytes)),
         Case(part=CEILINGS, name="read", seconds=6, run=lambda bench: read_ceiling(bench, buffer_bytes)),
-        Case(part=CEILINGS, name="product-bf16", seconds=5, run=lambda bench: product_ceiling(bench, size)),
+        Case(part=CEILINGS, name="product-bf16", seconds=PRODUCT_S, run=lambda bench: product_ceiling(bench, size)),
     ]
 
 
@@ -78,11 +84,43 @@ def _read_kernel(source, out, rounds, count, BLOCK: tl.constexpr):  # noqa: N803
 
 
 def product_ceiling(bench: Bench, size: int) -> Measured:
-    """Time a product of square bf16 matrices of random numbers, as zeros take less power and run faster."""
-    left, right = (torch.randn(size, size, device=bench.device, dtype=torch.bfloat16) for _ in range(2))
+    """Time a product of square bf16 matrices of random numbers, as zeros take less power and run faster.
+
+    The matrices are smaller than `size` where its samples would take longer than `PRODUCT_S`: a processor without bf16 instructions is
+    a hundred times slower.
+    """
+    affordable = affordable_size(size, lambda rows: _product_s(rows, bench.device), PRODUCT_S / (bench.samples + 2))
+    product = _product(affordable, bench.device)
+    timings = interleaved([Candidate("product-bf16", [product])], bench.device, bench.samples)
+    work = Work(bytes=6 * affordable**2, flops=2 * affordable**3)
+    notes = () if affordable == size else (f"a product of {size} rows takes too long here: measured with {affordable}",)
+    return Measured(settings={"size": affordable}, work={"product-bf16": work}, timings=timings, notes=notes)
+
+
+def affordable_size(size: int, seconds_of: Callable[[int], float], limit_s: float) -> int:
+    """The size of square matrices, doubled from `FIRST_SIZE` up to `size` while one product of twice the size fits in `limit_s`.
+
+    `seconds_of` times one product; twice the size has eight times the operations.
+    """
+    tried = min(FIRST_SIZE, size)
+    while tried < size and 8 * seconds_of(tried) <= limit_s:
+        tried = min(2 * tried, size)
+    return tried
+
+
+def _product_s(size: int, device: torch.device) -> float:
+    """Seconds of one product, after one that warms up."""
+    product = _product(size, device)
+    product()
+    started = time.perf_counter()
+    product()[0, 0].item()
+    return time.perf_counter() - started
+
+
+def _product(size: int, device: torch.device) -> Callable[[], torch.Tensor]:
+    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     out = torch.empty_like(left)
-    timings = interleaved([Candidate("product-bf16", [lambda: torch.mm(left, right, out=out)])], bench.device, bench.samples)
-    return Measured(settings={"size": size}, work={"product-bf16": Work(bytes=6 * size * size, flops=2 * size**3)}, timings=timings)
+    return lambda: torch.mm(left, right, out=out)
 
 
 def _random(count_bytes: int, device: torch.device) -> torch.Tensor:

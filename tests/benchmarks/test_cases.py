@@ -150,3 +150,33 @@ def test_the_quality_table_names_the_window_of_each_row_and_none_holds_a_whole_s
             window = options["window"]
             assert isinstance(window, int), f"{name} is scored with a window that its row does not name"
             assert window <= WINDOW // 4
+
+
+@pytest.mark.parametrize(
+    ("flops_per_s", "size"),
+    [(1e15, 2048), (1e11, 2048), (2e9, 512), (1e9, 256), (1e3, 256)],
+    ids=["a GPU", "bf16 instructions", "none", "slower", "an interpreter"],
+)
+def test_a_product_is_as_large_as_its_time_allows(flops_per_s: float, size: int) -> None:
+    from benchmarks.cases.ceilings import affordable_size
+
+    tried: list[int] = []
+
+    def seconds_of(rows: int) -> float:
+        tried.append(rows)
+        return 2 * rows**3 / flops_per_s
+
+    assert affordable_size(2048, seconds_of, limit_s=0.25) == size
+    assert max(tried) <= size
+    assert affordable_size(64, seconds_of, limit_s=0.25) == 64
+
+
+def test_a_product_smaller_than_planned_says_so(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.cases import ceilings
+
+    monkeypatch.setattr(ceilings, "PRODUCT_S", 0.0)
+    measured = ceilings.product_ceiling(bench, 512)
+    assert measured.settings == {"size": 256}
+    assert measured.work["product-bf16"].flops == 2 * 256**3
+    assert measured.notes == ("a product of 512 rows takes too long here: measured with 256",)
+    assert not ceilings.product_ceiling(bench, 64).notes
