@@ -1,13 +1,14 @@
 """The width of a search: how many stacks there are, how few prices they need, and that sharing prices changes none."""
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
+from advisor.estimate.cancellation import cancellable
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.serving.closed_form import steady_state
 from advisor.planning.advise import advise, price_all
 from advisor.planning.planner import Planner
 from advisor.planning.pricing import PricedStacks
@@ -34,6 +35,14 @@ def planner_of(question: PlanQuestion) -> tuple[Planner, Request]:
 def searched() -> tuple[Planner, Request, PricedStacks]:
     planner, request = planner_of(WIDE)
     return planner, request, price_all(planner, request)
+
+
+@contextmanager
+def counted_checkpoints() -> Iterator[list[None]]:
+    """An entry for each checkpoint: one before a family of stacks is priced, one in every step of a simulation that is run."""
+    passed: list[None] = []
+    with cancellable(lambda: passed.append(None)):
+        yield passed
 
 
 def test_a_machine_of_eight_devices_has_twenty_thousand_distinct_stacks(searched: tuple[Planner, Request, PricedStacks]) -> None:
@@ -82,27 +91,31 @@ def test_sharing_changes_no_number_of_another_load(load: dict[str, Any]) -> None
 
 def test_stacks_of_equal_batching_decoding_and_parallelism_are_priced_together() -> None:
     planner, request = planner_of(WIDE)
-    with patch("advisor.planning.pricing.steady_state", wraps=steady_state) as computed:
+    with counted_checkpoints() as families:
         priced = price_all(planner, request)
-    assert computed.call_count < priced.closed_forms / 20
+    assert 0 < len(families) < priced.closed_forms / 20
 
 
 def test_changed_limits_and_preferences_price_nothing_again(searched: tuple[Planner, Request, PricedStacks]) -> None:
     planner, request, priced = searched
     tighter = request.model_copy(update={"limits": request.limits.model_copy(update={"tpot_ms_p95": 7.0, "ttft_ms_p95": 900.0})})
-    with patch("advisor.planning.pricing.steady_state") as computed:
+    with counted_checkpoints() as families:
         assert price_all(planner, tighter) is priced
-        advice = advise(planner, tighter)
-    assert not computed.called
+    assert not families
+    advice = advise(planner, tighter)
+    assert planner.cached_prices(tighter) is priced
     assert advice.considered == len(priced.stacks)
     assert advice.chosen.probability > 0.5
 
 
-def test_the_same_limit_simulates_nothing_again(searched: tuple[Planner, Request, PricedStacks]) -> None:
-    planner, request, _ = searched
-    first = advise(planner, request)
-    with patch.object(planner.estimator, "simulate", side_effect=AssertionError("simulated again")):
+def test_the_same_limit_simulates_nothing_again() -> None:
+    planner, request = planner_of(PlanQuestion(model=WIDE.model, hardware="h100-sxm", concurrency=16, profile="none", offline=True))
+    price_all(planner, request)
+    with counted_checkpoints() as steps:
+        first = advise(planner, request)
+    with counted_checkpoints() as again:
         assert advise(planner, request) == first
+    assert len(again) < len(steps) / 10, "one for each look into the cache"
 
 
 def test_a_lossy_plan_needs_more_than_speed_to_come_first() -> None:

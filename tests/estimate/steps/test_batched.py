@@ -1,14 +1,13 @@
 """Steps of many deployments at once: each member's as if it were priced alone, and every distinct price asked for once."""
 
 import itertools
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 
 from advisor.backends.deployment import Attention, AttentionBackend, DecodeMethod, Decoding, Deployment, KvCache, KvLayout, Weights
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.machines.machine import Machine, price
+from advisor.estimate.machines.machine import Machine, Shares
 from advisor.estimate.operators.types import Phase, StepPart
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
@@ -28,9 +27,9 @@ def machine(engine: str = "advisor") -> Machine:
     return CatalogueMachine(load_hardware("l40s"), load_engine(engine).gpu)
 
 
-def pricers(decoding: Decoding, on: Machine) -> list[StepPricer]:
+def pricers(decoding: Decoding, on: Machine, shared: SharedPrices | None = None) -> list[StepPricer]:
     """Three ways to store weights, two kernels, two caches: twelve deployments."""
-    shared = SharedPrices()
+    shared = shared or SharedPrices()
     ways = itertools.product(("bf16", "int8", "int4"), (AttentionBackend.EAGER, AttentionBackend.SDPA), ("bf16", "int8"))
     return [
         StepPricer(Deployment(MODEL, Weights(weights), Attention(kernel), KvCache(KvLayout.PAGED, 16, cache), decoding), on, shared)
@@ -58,9 +57,14 @@ def test_some_members_are_priced_as_among_all() -> None:
 
 
 def test_weights_are_priced_once_each_and_so_is_attention() -> None:
-    family = Family(pricers(PLAIN, machine()))
-    with patch("advisor.estimate.steps.pricer.price", wraps=price) as priced:
-        family.step_s(STEPS["decode"])
-        assert priced.call_count == 3 + 4, "three ways to store weights; two kernels over two caches"
-        family.step_s(STEPS["decode"])
-        assert priced.call_count == 3 + 4
+    shared = SharedPrices()
+    members = pricers(PLAIN, machine(), shared)
+
+    def prices() -> list[Shares]:
+        return [price for cached in (shared.tokens, shared.mixing) for of_kind in cached.values() for price in of_kind.values()]
+
+    first = Family(members).step_s(STEPS["decode"])
+    computed = prices()
+    assert len(computed) == 3 + 4, "three ways to store weights; two kernels over two caches"
+    assert list(Family(members).step_s(STEPS["decode"])) == list(first)
+    assert list(map(id, prices())) == list(map(id, computed)), "a price that is computed again is another object"
