@@ -26,7 +26,8 @@ from advisor.estimate.operators.build import step_operators
 from advisor.estimate.operators.structure import structure_of
 from advisor.estimate.operators.types import Gemm, Operator, Phase, StepPart
 from advisor.estimate.serving import simulate as serving
-from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
+from advisor.estimate.serving.scheduler import Scheduler
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer, prefill_steps
 from advisor.profiles.engines import Overheads, Scales, load_engine
 from advisor.profiles.errors import AdvisorError

@@ -19,7 +19,7 @@ from advisor.estimate.serving.closed_form import SteadyState, steady_state
 from advisor.estimate.serving.metrics import serving_metrics
 from advisor.estimate.serving.pool import cache_pool
 from advisor.estimate.serving.requests import UNLIMITED_POOL
-from advisor.estimate.serving.scheduler import SchedulerRules
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
 from advisor.estimate.serving.simulate import simulate
 from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.batched import Family

@@ -12,13 +12,12 @@ import numpy as np
 from advisor.backends.deployment import BatchPolicy
 from advisor.estimate.arrays import Indices, Numbers
 from advisor.estimate.operators.types import Phase, StepPart
+from advisor.estimate.serving.queueing import TAIL, batch_sizes_p95, batch_wait_s, prefill_wait_s, slot_wait_s
 from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS, busy_replicas
 from advisor.estimate.steps.batched import Family
 from advisor.profiles.request import Load, Workload
 
 BISECTION_STEPS = 6
-TAIL = 0.05
-"""Share of the requests above the 95th percentile."""
 LENGTH_SPREAD = 0.1
 """Lengths of requests differ by this share either way: the shortest of a static batch waits for the longest."""
 LATE_REQUESTS = 860
@@ -142,6 +141,14 @@ class ServingLoop:
             periods[:, members] = _columns(self.of(members).busy(int(batch), 1))
         return _BusyPeriod(*periods)
 
+    def decode_s_by_member(self, batches: Indices) -> Numbers:
+        """`decode_s` of each member with its own number of sequences; 0 where a sequence decodes alone, for which no prompt waits."""
+        seconds = np.zeros(len(batches))
+        for batch in np.unique(batches[batches > 1]):
+            members = np.flatnonzero(batches == batch)
+            seconds[members] = self.of(members).decode_s(int(batch))
+        return seconds
+
     def of(self, indices: Indices) -> "ServingLoop":
         """The loop of the members at these indices."""
         return self if len(indices) == len(self.family) else replace(self, family=self.family.of(indices))
@@ -264,47 +271,11 @@ def _below_capacity(loop: ServingLoop, full: _BusyPeriod, rate: float, slots: in
         middle = (low[undecided] + high[undecided]) // 2
         enough = loop.of(undecided).busy_by_member(middle).tok_s >= offered
         high[undecided], low[undecided] = np.where(enough, middle, high[undecided]), np.where(enough, low[undecided], middle + 1)
-    busy, busiest = loop.busy_by_member(low), loop.busy_by_member(_batch_sizes_p95(low, slots))
-    wait_s = _batch_wait_s(busy, low, rate) if loop.static else _prefill_wait_s(loop, busy, low, rate)
-    wait_s = wait_s + _slot_wait_s(full, slots, offered / full.tok_s)
+    busy, busiest = loop.busy_by_member(low), loop.busy_by_member(batch_sizes_p95(low, slots))
+    if loop.static:
+        wait_s = batch_wait_s(busy.cycle_s, busy.prefill_s, low, rate)
+    else:
+        wait_s = prefill_wait_s(busy.prefill_s, loop.decode_s_by_member(low), rate)
+    wait_s = wait_s + slot_wait_s(full.cycle_s, slots, offered / full.tok_s)
     throughput = np.full(len(loop.family), offered)
     return SteadyStates((busiest.prefill_s + wait_s) * 1e3, busy.tpot_s * 1e3, busiest.tpot_p95_s * 1e3, throughput, full.tok_s)
-
-
-def _batch_sizes_p95(batches: Indices, slots: int) -> Indices:
-    """95th percentile of the requests in flight, of which `batches` is the mean: a Poisson number by its normal approximation."""
-    return np.minimum(np.ceil(batches + 1.645 * np.sqrt(batches)), slots).astype(int)
-
-
-def _prefill_wait_s(loop: ServingLoop, busy: _BusyPeriod, batches: Indices, rate: float) -> Numbers:
-    """95th percentile of the wait for the step that runs and for prompts that arrived earlier, `busy.prefill_s` of prefill each.
-
-    M/D/1: an exponential tail with the mean wait of Pollaczek and Khinchine, or at low load what is left of one service.
-    """
-    utilisation = np.minimum(rate * busy.prefill_s, 1 - TAIL)
-    tail_s = busy.prefill_s * utilisation / (2 * (1 - utilisation)) * np.maximum(np.log(utilisation / TAIL), 0.0)
-    residual_s = busy.prefill_s * np.maximum(1 - TAIL / utilisation, 0.0) / (1 - utilisation)
-    step_s = np.zeros(len(batches))
-    for batch in np.unique(batches[batches > 1]):
-        members = np.flatnonzero(batches == batch)
-        step_s[members] = loop.of(members).decode_s(int(batch))
-    waits_s: Numbers = np.maximum(tail_s, residual_s) + step_s * (1 - TAIL)
-    return waits_s
-
-
-def _batch_wait_s(busy: _BusyPeriod, batches: Indices, rate: float) -> Numbers:
-    """Static batching: 95th percentile of the wait for the batch that runs, or for the earlier prompts of the next one."""
-    utilisation = np.minimum(rate * busy.cycle_s / batches, 1.0)
-    waits_s = busy.cycle_s * np.maximum(1 - TAIL / utilisation, 0.0)
-    longest_s: Numbers = np.maximum(waits_s, (batches - 1) * busy.prefill_s)
-    return longest_s
-
-
-def _slot_wait_s(full: _BusyPeriod, slots: int, load: Numbers) -> Numbers:
-    """95th percentile of the wait for a free slot, at `load` as a share of capacity: M/M/c with exponential waits.
-
-    The probability of waiting is Sakasegawa's approximation (1977); waits are halved, as services take nearly equal times (M/D/c).
-    """
-    waiting_share = np.maximum(load ** math.sqrt(2 * (slots + 1)), TAIL)
-    waits_s: Numbers = full.cycle_s / (2 * slots * np.maximum(1 - load, TAIL)) * np.log(waiting_share / TAIL)
-    return waits_s

@@ -7,40 +7,17 @@ order while sequences, token budget and blocks last. Runs of equal steps are adv
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import ceil
 from statistics import fmean
 
-from advisor.backends.deployment import BatchPolicy, CacheRetention
+from advisor.backends.deployment import BatchPolicy
 from advisor.estimate.cancellation import checkpoint
-from advisor.estimate.memory.ledger import full_blocks, reused_tokens
-from advisor.estimate.operators.types import StepPart
-from advisor.estimate.serving.requests import UNLIMITED_POOL, DecodeSet, SimPool, SimRequest
+from advisor.estimate.serving.mixed_step import mixed_step_s
+from advisor.estimate.serving.requests import DecodeSet, SimRequest
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
+from advisor.estimate.serving.sim_cache import SharedPrefix, cached_tokens, shared_tokens
 from advisor.estimate.serving.times import ServingTimes, Timing
 from advisor.estimate.steps.pricer import StepPricer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SchedulerRules:
-    """How an engine schedules a deployment."""
-
-    policy: BatchPolicy
-    max_sequences: int
-    """Most requests that run at once on a replica (vLLM: max_num_seqs)."""
-    token_budget: int
-    """Most tokens of one step (vLLM: max_num_batched_tokens)."""
-    request_s: float = 0.0
-    """Seconds of a request outside of its steps, before its first token."""
-    wait_steps: float = 0.0
-    """Decoding steps that a request waits before its first step, in addition to the engine's `Overheads.wait_steps`."""
-    chunked: bool = True
-    """Whether prompts are prefilled in chunks that fit in the budget."""
-    shared_tokens: int = 0
-    """Tokens, in full blocks, of a prefix that all prompts share: prompts after the first find it in the cache."""
-    block_tokens: int = 1
-    pool: SimPool = UNLIMITED_POOL
-    retention: CacheRetention | None = None
-    """What the cache retains of a sequence; `None` for all of it."""
 
 
 class Scheduler:
@@ -54,12 +31,7 @@ class Scheduler:
         self._request_s = rules.request_s
         self._wait_steps = rules.wait_steps
         self._chunked = rules.chunked
-        self._shared = rules.shared_tokens
-        self._block = rules.block_tokens
-        self._cached_prefix = 0
-        """Tokens of the shared prefix that the cache holds."""
-        self._cached_prompt_tokens = 0
-        """Prompt tokens that were found in the cache instead of prefilled."""
+        self._prefix = SharedPrefix(rules.shared_tokens, rules.block_tokens)
         self._tokens_per_step = pricer.tokens_per_decode
         self._positions = pricer.deployment.decoding.draft_tokens + 1
         self._pool = pool = rules.pool
@@ -114,17 +86,8 @@ class Scheduler:
             len(self._done) / self._now if self._now > 0 else 0.0,
             peak_cache_tokens=self.peak_cache_tokens,
             preemptions=self.preemptions,
-            prefix_hits=min(self._cached_prompt_tokens / sum(request.prompt for request in self._done), 1.0) if self._shared else None,
+            prefix_hits=self._prefix.hits(self._done),
         )
-
-    def steady_state_tok_s(self, in_flight: int) -> float:
-        """Output tokens per second with `in_flight` requests, by Little's law from the latencies of all but the first burst.
-
-        Tokens over duration would understate it, as fewer requests run towards the end of a simulation.
-        """
-        requests = [request for request in self._done if request.number >= in_flight] or self._done
-        latency_s = sum(request.last_s - request.arrival_s for request in requests)
-        return in_flight * sum(request.output for request in requests) / latency_s if latency_s > 0 else 0.0
 
     def _submit(self, count: int) -> None:
         for _ in range(min(count, len(self._pending))):
@@ -152,16 +115,16 @@ class Scheduler:
         if self._retention is not None:
             self._record_cache()
         request = self._prefilling.popleft()
-        self._reuse(request)
+        self._prefix.reuse(request)
         self._advance(self._pricer.prefill_s(request.prompt - request.prefilled, request.prompt), 1)
-        self._register_prefix(request.prompt)
+        self._prefix.register(request.prompt)
         self._first_token(request)
         self._record_cache()
 
     def _continuous_step(self) -> None:
         """Schedule the next step; where only decoding is left, all steps up to the next event."""
         for request in self._prefilling:
-            self._reuse(request)
+            self._prefix.reuse(request)
         preempted = self._preempt_until_fits()
         chunks = self._running_prefills()
         if not preempted and self._waiting:
@@ -211,20 +174,7 @@ class Scheduler:
     def _start(self, request: SimRequest) -> None:
         self._started.append(request)
         self._prefilling.append(request)
-        self._reuse(request)
-
-    def _reuse(self, request: SimRequest) -> None:
-        """Skip the tokens of a prompt that the cache holds, if it stands at the end of a block; never the last token."""
-        cached = reused_tokens(self._cached_prefix, request.prompt, self._block) if self._cached_prefix else 0
-        if cached > request.prefilled and request.prefilled % self._block == 0:
-            request.reused += cached - request.prefilled
-            self._cached_prompt_tokens += cached - request.prefilled
-            request.prefilled = cached
-
-    def _register_prefix(self, tokens: int) -> None:
-        """Note that some prompt is computed up to `tokens`: its full blocks are in the cache."""
-        if self._cached_prefix < self._shared:
-            self._cached_prefix = max(self._cached_prefix, full_blocks(min(tokens, self._shared), self._block))
+        self._prefix.reuse(request)
 
     def _prefill_budget(self) -> int:
         """Prompt tokens that fit in the next step besides decoding."""
@@ -297,10 +247,10 @@ class Scheduler:
         if self._bounded and repeats > 1:
             grown = self._pool.blocks_of(first.prefilled + chunk * repeats) - self._pool.blocks_of(first.prefilled)
             repeats = repeats if self._blocks_needed(repeats) + grown <= self._pool.blocks else 1
-        self._advance(repeats * self._mixed_s(chunks, repeats), repeats)
+        self._advance(repeats * mixed_step_s(self._pricer, self._running, chunks, repeats), repeats)
         for request, tokens in chunks:
             request.prefilled += tokens * repeats
-            self._register_prefix(request.prefilled)
+            self._prefix.register(request.prefilled)
         self._record_blocks(repeats)
         self._advance_decodes(repeats)
         for request, _ in chunks:
@@ -308,19 +258,6 @@ class Scheduler:
                 self._prefilling.remove(request)
                 self._first_token(request)
         self._record_cache()
-
-    def _mixed_s(self, chunks: list[tuple[SimRequest, int]], repeats: int) -> float:
-        parts: dict[StepPart, int] = {}
-        for request, tokens in chunks:
-            middle = request.prefilled + tokens * (repeats + 1) // 2
-            part = self._pricer.chunk_part(tokens, max(middle, tokens), request.prefilled + tokens * repeats >= request.prefill_tokens)
-            parts[part] = parts.get(part, 0) + 1
-        step = [StepPart(part.phase, count, part.q_tokens, part.kv_tokens, part.sampled) for part, count in parts.items()]
-        drafting = 0.0
-        if len(self._running):
-            step.append(self._pricer.decode_part(len(self._running), self._running.mean_context))
-            drafting = self._pricer.draft_s(len(self._running), self._running.mean_context)
-        return self._pricer.step_s(tuple(step)) + drafting
 
     def _advance(self, seconds: float, steps: int) -> None:
         self._now = self._now + seconds
@@ -355,20 +292,6 @@ class Scheduler:
 
     def _record_cache(self) -> None:
         if self._exact_cache:
-            block = self._running.block
-            # With draft tokens, a last step may yield more tokens than were left to generate.
-            blocks = (self._running.blocks(min(self._running.next_completion, 0.0) - 1) if len(self._running) else 0) + sum(
-                -(-request.prefill_tokens // block) for request in self._prefilling
-            )
-            if self._retention is not None:  # one prompt at a time holds more than it retains; later ones hold nothing yet
-                whole = self._static or not self._chunked
-                transient = (
-                    self._retention.blocks(r.prefill_tokens, block, r.prefill_tokens if whole else self._budget) for r in self._prefilling
-                )
-                blocks = self._running.retained_blocks(self._retention) + max(transient, default=0)
-            self.peak_cache_tokens = max(self.peak_cache_tokens, blocks * block - self._shared_twice())
-
-    def _shared_twice(self) -> int:
-        """Tokens of shared blocks that are counted for more than one sequence."""
-        reused = [request.reused for request in self._started]
-        return sum(reused) - (max(reused) if reused and all(reused) else 0)
+            chunk = None if self._static or not self._chunked else self._budget
+            tokens = cached_tokens(self._running, self._prefilling, self._retention, chunk) - shared_tokens(self._started)
+            self.peak_cache_tokens = max(self.peak_cache_tokens, tokens)

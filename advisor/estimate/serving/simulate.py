@@ -8,7 +8,8 @@ from math import ceil
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.serving.requests import SimRequest
-from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
+from advisor.estimate.serving.scheduler import Scheduler
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
 from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.request import Load, Workload
@@ -120,9 +121,20 @@ def _all_counted(
 def _closed_loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, in_flight: int) -> ServingTimes:
     """A closed loop with `in_flight` requests, each followed by another one; rates are those of the steady state."""
     scheduler, lengths = _scheduler(pricer, workload, rules), closed_loop_lengths(workload, in_flight)
-    times = scheduler.times_of(counted_requests(scheduler.serve(lengths, in_flight=in_flight), in_flight))
-    rate = scheduler.steady_state_tok_s(in_flight)
+    done = scheduler.serve(lengths, in_flight=in_flight)
+    rate = _steady_state_tok_s(done, in_flight)
+    times = scheduler.times_of(counted_requests(done, in_flight))
     return replace(times, throughput_tok_s=rate, requests_per_s=rate / workload.output_tokens)
+
+
+def _steady_state_tok_s(done: Sequence[SimRequest], in_flight: int) -> float:
+    """Output tokens per second with `in_flight` requests, by Little's law from the latencies of all but the first burst.
+
+    Tokens over duration would understate it, as fewer requests run towards the end of a simulation.
+    """
+    requests = [request for request in done if request.number >= in_flight] or done
+    latency_s = sum(request.last_s - request.arrival_s for request in requests)
+    return in_flight * sum(request.output for request in requests) / latency_s if latency_s > 0 else 0.0
 
 
 def _open_loop(pricer: StepPricer, workload: Workload, rules: SchedulerRules, replicas: int) -> ServingTimes:

@@ -7,7 +7,6 @@ S tokens of a block, M rows of a program.
 # Triton's functions take blocks, which have no Python type.
 # mypy: disable-error-code="no-untyped-def, untyped-decorator"
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 from advisor.kernels.attention.block_pattern import BlockPattern, block_lists
+from advisor.kernels.attention.block_sparse_forms import architecture_of, form_of
 from advisor.kernels.attention.block_sparse_torch import attend_on_cpu, block_sparse_reference, check, default_scale
 from advisor.kernels.kernel import INTERPRETED, Kernel, Variant
 from advisor.kernels.launch_sizes import padded
@@ -160,7 +160,7 @@ def launch_block_sparse(
     if not out.numel():
         return out
     lists = block_lists(pattern, width, length, str(query.device))
-    form = _form(_architecture(query), size, pattern.block, heads // kv_heads)
+    form = form_of(architecture_of(query), size, pattern.block, heads // kv_heads)
     factor = (default_scale(query, scale) if softcap is None else softcap) * LOG2_E.value
     bend = 0.0 if softcap is None else 2 * LOG2_E.value * default_scale(query, scale) / softcap
     grid = (heads // form.pack, lists.full.numel() * (pattern.block // form.rows), sequences)
@@ -173,39 +173,6 @@ def launch_block_sparse(
         CAPPED=softcap is not None, SINKS=sinks is not None, WIDE=INTERPRETED, num_warps=form.warps, num_stages=form.stages,
     )  # fmt: skip
     return out
-
-
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """Tile of a program, `rows` queries of `pack` heads by `columns` keys at a time, and Triton's warps and stages for it."""
-
-    rows: int
-    pack: int
-    columns: int
-    warps: int
-    stages: int
-
-
-def _form(architecture: int, width: int, size: int, groups: int) -> _Form:
-    """The tile for `width` dims, blocks of `size` tokens and `groups` query heads per key-value head on an architecture.
-
-    128 rows of scores where registers allow it, from two heads for blocks of 64; more stages where shared memory allows it.
-    """
-    hopper, pack = architecture == 90, 2 if size == 64 and groups % 2 == 0 else 1
-    if size < 64:
-        return _Form(size, 1, size, 4, 2)
-    if width > 128:
-        return _Form(size, pack, 32, 8, 2) if hopper else _Form(64, 1, 32, 8, 2)
-    warps = 8 if width > 64 and size * pack == 128 else 4
-    return _Form(size, pack, 64, warps, 3) if hopper else _Form(size, pack, 32, warps, 3)
-
-
-def _architecture(tensor: Tensor) -> int:
-    """Compute capability times ten, of the three that `_form` distinguishes."""
-    if not tensor.is_cuda:
-        return 80
-    major, minor = torch.cuda.get_device_capability(tensor.device)
-    return 90 if major == 9 else 80 if (major, minor) == (8, 0) else 89
 
 
 def _has_globals(pattern: BlockPattern) -> bool:
@@ -250,7 +217,7 @@ def _variants(width: int, size: int, groups: int = 4, *, everything: bool = Fals
     }
     made = []
     for architecture, shared in ((80, 163), (89, 99), (90, 227)):
-        form = _form(architecture, width, size, groups)
+        form = form_of(architecture, width, size, groups)
         made.append(
             Variant(
                 name=f"{width}-block{size}{'-everything' if everything else ''}",

@@ -15,7 +15,8 @@ from advisor.backends.deployment import BatchPolicy, baseline
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.runtime.cache.prefix import START, PrefixCache
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
+from advisor.estimate.serving.scheduler import Scheduler
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware

@@ -11,7 +11,8 @@ from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.memory.cache import device_kv_bytes
 from advisor.estimate.operators.types import StepPart
 from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool
-from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
+from advisor.estimate.serving.scheduler import Scheduler
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware

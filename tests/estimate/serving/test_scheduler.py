@@ -23,7 +23,8 @@ from advisor.backends.deployment import (
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.operators.types import StepPart
 from advisor.estimate.serving.requests import UNLIMITED_POOL, SimPool, SimRequest
-from advisor.estimate.serving.scheduler import Scheduler, SchedulerRules
+from advisor.estimate.serving.scheduler import Scheduler
+from advisor.estimate.serving.scheduler_rules import SchedulerRules
 from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
