@@ -135,34 +135,55 @@ def paged_decode(
             query, keys, values, tables, lengths, scale=scale, kv_format=kv_format, key_scales=key_scales, value_scales=value_scales,
             window=window, first=first, first_query=first_query, softcap=softcap, sinks=sinks, ancestors=ancestors, recent=recent,
         )  # fmt: skip
+    return _launch(
+        query, keys, values, tables, others, kv_format, scale=scale, window=window, first=first, softcap=softcap, splits=splits,
+        workspace=workspace,
+    )  # fmt: skip
+
+
+def _launch(
+    query: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    others: dict[str, Tensor | None],
+    kv_format: str,
+    *,
+    scale: float,
+    window: int | None,
+    first: int,
+    softcap: float | None,
+    splits: int | None,
+    workspace: Tensor | None,
+) -> Tensor:
+    """`paged_decode` in Triton. `others` are `lengths` and the optional tensors, by name; quantised rows are read as int16 words."""
     sequences, width, heads, key_width = query.shape
     kv_heads, size = keys.shape[1:3]
-    step = PLANES[kv_format]
+    step, group = PLANES[kv_format], width * heads // kv_heads
     value_width = values.shape[3] * (2 if kv_format == "int4" else 1)
     out = query.new_empty(sequences, width, heads, value_width)
     if out.numel() == 0:
         return out
     reach = tables.shape[1] * size if window is None else min(tables.shape[1] * size, window + width + first)
-    form = form_of(kv_format, query.dtype, max(key_width, value_width), width * heads // kv_heads)
+    form = form_of(kv_format, query.dtype, max(key_width, value_width), group)
     splits = splits_for(sequences * kv_heads, reach, form.tile) if splits is None else splits
-    shares = splits + (recent is not None)
+    shares = splits + (others["recent_rows"] is not None)
     parts, logarithms = out, None
     if shares > 1:
         workspace = new_workspace(out, shares) if workspace is None else workspace
         parts, logarithms = _parts(workspace, out, shares)
     stored = (keys, values) if kv_format == "bf16" else (keys.view(torch.int16), values.view(torch.int16))
     attend[shares, kv_heads, sequences](
-        query, first_query, *stored, key_scales, value_scales, recent_keys, recent_values, recent_rows, tables, lengths, sinks, ancestors,
+        query, others["first_query"], *stored, others["key_scales"], others["value_scales"], others["recent_keys"],
+        others["recent_values"], others["recent_rows"], tables, others["lengths"], others["sinks"], others["ancestors"],
         parts, logarithms, scale, softcap or 0.0, window or 0, first, query.stride(0), query.stride(1), tables.stride(0),
         FORMAT=kv_format, STEP=step, WIDTH=width, GROUP=heads // kv_heads, KV_HEADS=kv_heads, SIZE=size, D=key_width, E=value_width,
-        BLOCK_D=padded(key_width // step), BLOCK_E=padded(value_width // step), ROWS=padded(width * heads // kv_heads), TILE=form.tile,
-        SPLITS=splits, WINDOWED=window is not None, FIRST=first > 0 and (window is not None or first_query is not None),
+        BLOCK_D=padded(key_width // step), BLOCK_E=padded(value_width // step), ROWS=padded(group), TILE=form.tile,
+        SPLITS=splits, WINDOWED=window is not None, FIRST=first > 0 and (window is not None or others["first_query"] is not None),
         SOFTCAP=softcap is not None, WIDE=INTERPRETED, num_warps=form.warps, num_stages=form.stages,
     )  # fmt: skip
     if shares > 1:
-        combine[width * heads // kv_heads, kv_heads, sequences](
-            parts, logarithms, out, value_width, padded(value_width), width, heads // kv_heads, shares
-        )
+        combine[group, kv_heads, sequences](parts, logarithms, out, value_width, padded(value_width), width, heads // kv_heads, shares)
     return out
 
 
