@@ -99,7 +99,7 @@ def _is_stream(path: Path) -> bool:
 
 
 def _write_stream(path: Path, content: bytes) -> None:
-    """Write to a device or pipe; a pipe that nobody reads is an error instead of a wait."""
+    """Write to a device or pipe; a pipe without a reader is an error instead of a wait."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_TRUNC | os.O_CLOEXEC)
     os.set_blocking(descriptor, True)
     with os.fdopen(descriptor, "wb") as file:

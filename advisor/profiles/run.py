@@ -72,8 +72,8 @@ class HeldWeights(Frozen):
         """From the metrics of a rung; `None` where one of them has no weights."""
         if measured is None or measured.weights_gib is None or predicted.weights_gib is None:
             return None
-        expected, held = (round(value.value * GIB) for value in (predicted.weights_gib, measured.weights_gib))
-        return cls(predicted_bytes=expected, held_bytes=held, is_fault=abs(expected - held) > WEIGHTS_TOLERANCE * held)
+        expected, actual = (round(value.value * GIB) for value in (predicted.weights_gib, measured.weights_gib))
+        return cls(predicted_bytes=expected, held_bytes=actual, is_fault=abs(expected - actual) > WEIGHTS_TOLERANCE * actual)
 
     @property
     def fault(self) -> str | None:

@@ -187,19 +187,19 @@ def test_published_form_is_json_with_every_number() -> None:
 
 
 @pytest.mark.parametrize(
-    ("predicted", "held", "is_fault"), [(396_960, 684_736, True), (252_816, 253_376, False), (1_020_000, 1_000_000, True)]
+    ("predicted", "actual", "is_fault"), [(396_960, 684_736, True), (252_816, 253_376, False), (1_020_000, 1_000_000, True)]
 )
-def test_weights_that_take_other_bytes_than_predicted_are_an_error_of_ours(predicted: int, held: int, is_fault: bool) -> None:
-    expected, seen_bytes = Metrics(weights_gib=Value.exact(predicted / GIB)), Metrics(weights_gib=seen(held / GIB))
+def test_weights_that_take_other_bytes_than_predicted_are_an_error_of_ours(predicted: int, actual: int, is_fault: bool) -> None:
+    expected, seen_bytes = Metrics(weights_gib=Value.exact(predicted / GIB)), Metrics(weights_gib=seen(actual / GIB))
     weights = HeldWeights.of(expected, seen_bytes)
-    assert weights == HeldWeights(predicted_bytes=predicted, held_bytes=held, is_fault=is_fault)
+    assert weights == HeldWeights(predicted_bytes=predicted, held_bytes=actual, is_fault=is_fault)
     step = rung("weights-int8", expected, seen_bytes).model_copy(update={"weights": weights})
     run = RUN.model_copy(update={"rungs": (rung("baseline", Metrics(), Metrics()), step)})
-    comparison, sentence = compare(run), f"weights-int8: the weights take {held:,} bytes and {predicted:,} were predicted"
+    comparison, sentence = compare(run), f"weights-int8: the weights take {actual:,} bytes and {predicted:,} were predicted"
     assert (len(comparison.faults) == 1) is is_fault
     assert (sentence in " ".join(run_text(run, width=200).split())) is is_fault
     assert (sentence in report_html(run)) is is_fault
-    assert json.loads(json.dumps(comparison_dict(comparison)))["rungs"][1]["weights"]["held_bytes"] == held
+    assert json.loads(json.dumps(comparison_dict(comparison)))["rungs"][1]["weights"]["held_bytes"] == actual
     assert read_back(run).rungs[1].weights == weights
 
 

@@ -63,14 +63,14 @@ def locked_folder(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # removed before it is released, so that nobody can hold a file that is gone
+        # removed before it is released, so that no process holds a file that is gone
         with suppress(OSError):
             path.unlink()
         os.close(descriptor)
 
 
 def owner_of(folder: Path) -> Owner | None:
-    """The process that holds a folder; `None` where nobody does."""
+    """The process that holds a folder; `None` where none does."""
     try:
         descriptor = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -157,7 +157,7 @@ def _write_owner(descriptor: int) -> None:
 
 
 def _written_owner(descriptor: int) -> Owner | None:
-    """Who the lock's text names; `None` for a text that names nobody."""
+    """Who the lock's text names; `None` for a text that names none."""
     try:
         record = json.loads(os.pread(descriptor, _MAX_BYTES, 0))
         owner = Owner(pid=int(record["pid"]), started=record["started"], host=str(record["host"]), since=str(record["since"]))

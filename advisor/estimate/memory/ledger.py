@@ -211,10 +211,10 @@ class Footprint:
         """Most sequences whose total stays within a budget; 0 where not even one does."""
         if self.total_bytes(1) > budget_bytes:
             return 0
-        return max(int(self.room(budget_bytes)), 1)
+        return max(int(self.sequences_within(budget_bytes)), 1)
 
-    def room(self, budget_bytes: float) -> float:
-        """Sequences and the part of one more that a budget has room for; negative where it does not hold `fixed_bytes`."""
+    def sequences_within(self, budget_bytes: float) -> float:
+        """Sequences that fit in a budget, with the part of one more; negative where `fixed_bytes` do not fit."""
         return (budget_bytes - self.fixed_bytes) / max(self.sequence_bytes, 1.0)
 
     def reserving(self, *, most: bool = False) -> "Footprint":

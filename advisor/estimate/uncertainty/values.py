@@ -66,7 +66,7 @@ class Ranges:
         usual, least, replicas = memory.reserving(), memory.reserving(most=True), self.deployment.parallel.data
         fitting = usual.max_sequences(budget_bytes)
         fewest, most = (
-            footprint.room(budget_bytes) + share * footprint.inexact_bytes(fitting) / max(footprint.sequence_bytes, 1.0)
+            footprint.sequences_within(budget_bytes) + share * footprint.inexact_bytes(fitting) / max(footprint.sequence_bytes, 1.0)
             for footprint, share in ((least, -above), (usual, below))
         )
         low, high = min(math.floor(max(fewest, 0.0)), fitting), max(math.ceil(most), fitting)

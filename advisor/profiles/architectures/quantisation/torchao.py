@@ -71,8 +71,8 @@ def _format(data: Fields, kind: str) -> str:
         return "mxfp4" if "float4" in str(data.values.get("weight_dtype")) else "mxfp8"
     if kind == "UIntXWeightOnlyConfig":
         return integers(data, _bits(data, default=4), group_size(data, "group_size", default=64))
-    known = ", ".join((*_FORMATS, *_PACKED, *_UNPACKED, "UIntXWeightOnlyConfig", "MXDynamicActivationMXWeightConfig", *_BY_PATH))
-    raise data.problem(f"unknown `quant_type` {kind!r}", "known are " + known)
+    names = ", ".join((*_FORMATS, *_PACKED, *_UNPACKED, "UIntXWeightOnlyConfig", "MXDynamicActivationMXWeightConfig", *_BY_PATH))
+    raise data.problem(f"unknown `quant_type` {kind!r}", "known are " + names)
 
 
 def _bits(data: Fields, *, default: int) -> int:
