@@ -28,7 +28,12 @@ _PRESETS: dict[str, tuple[int, str, int | None, int | None]] = {
 
 def compressed_tensors(fields: Fields) -> Quantisation:
     """The quantisation that `config_groups` and `ignore` describe. Raises `AdvisorError` `model-config` naming the key at fault."""
+    doubts = _sparsity(fields)
+    # Before version 0.6 the groups were a part of `compression_config`, beside that of sparse weights.
+    fields = fields.inner("quantization_config") or fields
     groups = fields.inner("config_groups")
+    if doubts and groups is None:
+        return Quantisation(resolve=lambda module: None, doubts=doubts)
     if groups is None or not groups.values:
         raise fields.problem("`config_groups` is missing")
     formats: dict[str, str | None] = {}
@@ -40,13 +45,13 @@ def compressed_tensors(fields: Fields) -> Quantisation:
     targets = sorted((_Entry.read(fields, target) for target in formats), key=lambda entry: (entry.pattern is not None, entry.text))
 
     def resolve(module: Module) -> str | None:
-        if any(entry.names(module) or entry.text in module.classes for entry in ignored):
+        if any(entry.names(module) or entry.is_class_of(module) for entry in ignored):
             return None
         named = (entry for entry in targets if entry.names(module))
-        entry = next(named, None) or next((entry for entry in targets if entry.text in module.classes), None)
+        entry = next(named, None) or next((entry for entry in targets if entry.is_class_of(module)), None)
         return formats[entry.text] if entry else None
 
-    return Quantisation(resolve=resolve, doubts=_sparsity(fields))
+    return Quantisation(resolve=resolve, doubts=doubts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,10 @@ class _Entry:
             return self.text == module.path or self.text in module.aliases
         # Routers and embeddings are no linear layers: an expression for a whole layer does not mean them.
         return self.pattern.match(module.path) is not None and ("Linear" in module.classes or self._spells(module))
+
+    def is_class_of(self, module: Module) -> bool:
+        """Whether the entry is the name of the module's class; families name the class of their experts differently."""
+        return self.text in module.classes or (module.kind == "expert" and self.text.endswith("Experts"))
 
     def _spells(self, module: Module) -> bool:
         """Whether the expression spells out the last component of a module's path."""

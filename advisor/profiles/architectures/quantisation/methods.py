@@ -40,6 +40,7 @@ READERS: dict[str, Reader] = {
     "mxfp4": lambda fields, text, routers: own.mxfp4(fields),
     "nvfp4": lambda fields, text, routers: own.linears(fields, "nvfp4"),
     "bitsandbytes": lambda fields, text, routers: own.bitsandbytes(fields),
+    "quanto": lambda fields, text, routers: own.quanto(fields),
     "eetq": lambda fields, text, routers: own.linears(fields, "int8"),
     "hqq": lambda fields, text, routers: own.hqq(fields),
     "metal": lambda fields, text, routers: own.metal(fields),

@@ -4,12 +4,13 @@
 """
 
 from advisor.profiles.architectures.fields import Fields
+from advisor.profiles.architectures.quantisation.integers import group_size, integers
 from advisor.profiles.architectures.quantisation.module import OUTSIDE_LINEARS, Module, Quantisation
 from advisor.profiles.architectures.quantisation.patterns import by_component
 
 # Beginnings of `quant_algo`; the longest that matches holds.
 _ALGORITHMS = {
-    "FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "W4A8_NVFP4": "nvfp4", "INT4_AWQ": "int4-g128", "W4A16_AWQ": "int4-g128",
+    "FP8": "fp8", "NVFP4": "nvfp4", "W4A16_NVFP4": "nvfp4", "W4A8_NVFP4": "nvfp4",
     "W4A8_AWQ": "w4a8", "W4A8_MXFP4": "mxfp4", "MXFP4": "mxfp4", "W4A16_MXFP4": "mxfp4", "MXFP8": "mxfp8", "INT8": "int8-w8a8",
     "W8A8_SQ": "int8-w8a8", "W8A16": "int8", "INT8_WO": "int8",
 }  # fmt: skip
@@ -33,7 +34,7 @@ def _mixed(fields: Fields) -> Quantisation:
     quantised = fields.inner("quantized_layers")
     if quantised is None or not quantised.values:
         raise fields.problem("`quantized_layers` is missing, though `quant_algo` is MIXED_PRECISION")
-    formats = {str(path): algorithm_format(fields, _named(quantised, path)) for path in quantised.values}
+    formats = {str(path): _named_format(quantised, path) for path in quantised.values}
     patterns = [(by_component(fields, [path]), format) for path, format in formats.items() if "*" in path]
     # Layers that ModelOpt did not quantise have the format of the checkpoint before it: fp8 where `quant_method` is fp8.
     unlisted = "fp8" if fields.word("quant_method") == "fp8" else None
@@ -49,18 +50,22 @@ def _mixed(fields: Fields) -> Quantisation:
     return Quantisation(resolve=resolve, unlisted=unlisted)
 
 
-def _named(quantised: Fields, path: str) -> str:
+def _named_format(quantised: Fields, path: str) -> str:
     entry = quantised.inner(path)
     algorithm = entry.word("quant_algo") if entry else None
-    if algorithm is None:
+    if entry is None or algorithm is None:
         raise quantised.problem(f"`{path}` has no `quant_algo`")
-    return algorithm
+    return algorithm_format(entry, algorithm)
 
 
 def algorithm_format(fields: Fields, name: str) -> str:
     """The format of a `quant_algo`. Raises `AdvisorError` `model-config` for an unknown one."""
     upper = name.upper()
+    if upper in ("INT4_AWQ", "W4A16_AWQ"):
+        return integers(fields, 4, group_size(fields, "group_size", default=128))
     for beginning in sorted(_ALGORITHMS, key=len, reverse=True):
         if upper == beginning or upper.startswith(f"{beginning}_"):
             return _ALGORITHMS[beginning]
-    raise fields.problem(f"unknown `quant_algo` {name!r}", "known are " + ", ".join(_ALGORITHMS) + ", MIXED_PRECISION")
+    raise fields.problem(
+        f"unknown `quant_algo` {name!r}", "known are " + ", ".join((*_ALGORITHMS, "INT4_AWQ", "W4A16_AWQ", "MIXED_PRECISION"))
+    )

@@ -83,14 +83,14 @@ def module_names(family: str, *, multimodal: bool, words: str) -> ModuleNames:
     layers = own.get("layers") or table["multimodal_layers" if multimodal else "layers"]
     if own.get("layers") and multimodal:
         layers = [*layers, *table["multimodal_layers"]]
-    chosen = _mentioned(layers, words, suffix=".")
+    chosen = _mentioned(layers, words, r"(?:^|[\^:])", r"(?:\.|\*|$)")
     embedding = own.get("embedding") or table["embedding"]
     parents = {**table["parents"], **own.get("parents", {})}
     return ModuleNames(
         layers=chosen,
         embedding=f"{_parent(embedding['parents'], chosen)}.{embedding['model']}",
-        head=_mentioned(own.get("head") or table["head"], words),
-        parents={kind: _mentioned(names, words, prefix=".") for kind, names in parents.items()},
+        head=_mentioned(own.get("head") or table["head"], words, r"(?:^|[\^:])", r"\b"),
+        parents={kind: _mentioned(names, words, r"\b", "") for kind, names in parents.items()},
         leaves={**table["leaves"], **own.get("leaves", {})},
         paths=own.get("paths", {}),
         fused={part: fused for fused, parts in table["fused"].items() for part in parts},
@@ -109,23 +109,13 @@ def _parent(parents: list[str], layers: str) -> str:
     return outer if outer in parents else parents[0]
 
 
-def _mentioned(names: list[str], words: str, *, prefix: str = "", suffix: str = "") -> str:
-    """The name that occurs most often in `words`, the first of those that do equally often."""
+def _mentioned(names: list[str], words: str, before: str, after: str) -> str:
+    """The name that occurs most often in `words` between two expressions, the first of those that do equally often."""
     if len(names) == 1:
         return names[0]
-    counts = [_count(words, prefix, name.replace(_EXPERT, ""), suffix) for name in names]
+    patterns = [re.compile(f"{before}{re.escape(name.replace(_EXPERT, ''))}{after}", re.M) for name in names]
+    counts = [sum(1 for _ in pattern.finditer(words)) for pattern in patterns]
     return names[counts.index(max(counts))]
-
-
-def _count(words: str, prefix: str, name: str, suffix: str) -> int:
-    """How often a name begins a path in the text, or follows a dot."""
-    total, start = 0, words.find(name)
-    while start >= 0:
-        before = words[start - 1] if start else "\n"
-        after = words[start + len(name) : start + len(name) + 1]
-        total += (before in "\n^:*(" or (bool(prefix) and before == prefix)) and (not suffix or after in (suffix, "", "*", "\n"))
-        start = words.find(name, start + 1)
-    return total
 
 
 @cache

@@ -49,20 +49,20 @@ def by_component(fields: Fields, entries: Iterable[object]) -> Callable[[Module]
     def listed(path: str) -> bool:
         return any(match(path) for match in matches) or (bool(names) and not names.isdisjoint(_runs(path)))
 
-    return lambda module: listed(module.path) or any(alias in names for alias in module.aliases)
+    return lambda module: listed(module.path) or any(not names.isdisjoint(_runs(alias)) for alias in module.aliases)
 
 
 def by_substring(entries: Iterable[object], routers: frozenset[str]) -> Callable[[Module], bool]:
     """Whether an entry of AWQ's `modules_to_not_convert` occurs in a module's path, as AutoAWQ and vLLM match.
 
-    `routers` are the names of the model's routers (`gate`): such an entry names the router alone, not `gate_proj`. An entry that
-    ends in the number of a layer names that layer alone; `*` stands for anything.
+    `routers` are the names of the model's routers (`gate`): an entry that ends in one names the router alone, not `gate_proj`. One
+    that ends in the number of a layer names that layer alone; `*` stands for anything.
     """
     expressions = []
     for entry in entries:
         text = str(entry)
         inner = re.escape(text).replace(r"\*", ".*")
-        if text in routers:
+        if text.rpartition(".")[2] in routers:
             inner = rf"(?:^|\.){inner}(?:\.|$)"
         elif text[-1:].isdigit():
             inner += r"(?!\d)"

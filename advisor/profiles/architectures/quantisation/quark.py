@@ -29,7 +29,7 @@ def quark(fields: Fields) -> Quantisation:
         for matches, format in by_path:
             if matches(module.path):
                 return format
-        if module.kind in OUTSIDE_LINEARS and not fields.items("exclude"):
+        if module.kind in OUTSIDE_LINEARS:
             return None
         return next((by_class[name] for name in module.classes if name in by_class), default)
 

@@ -62,9 +62,8 @@ def hqq(fields: Fields) -> Quantisation:
     """HQQ: bits and groups for all linear layers, or for each by its path within a layer; the head is left out by default."""
     config = fields.inner("quant_config") or fields
     dynamic = fields.inner("dynamic_config")
-    named = {name: part for name in config.values if (part := _linear(config, name)) is not None and name != "weight_quant_params"}
-    if dynamic is not None:
-        named = {name: part for name in dynamic.values if (part := _linear(dynamic, name)) is not None}
+    parts = dynamic or config
+    named = {name: part for name in parts.values if not name.endswith("_quant_params") and (part := _linear(parts, name)) is not None}
     if not named:
         return linears(fields, _hqq_format(config))
     formats = {name: _hqq_format(part) for name, part in named.items()}
@@ -89,6 +88,15 @@ def _linear(config: Fields, name: str) -> Fields | None:
 def _hqq_format(config: Fields) -> str:
     weights = config.inner("weight_quant_params") or config
     return integers(weights, weights.count("nbits", default=4), group_size(weights, "group_size", default=64), HQQ)
+
+
+def quanto(fields: Fields) -> Quantisation:
+    """optimum-quanto: int4 and int2 in groups of 128 with a scale and a shift, int8 and float8 with a scale for each row."""
+    formats = {"int8": "int8", "float8": "fp8", "int4": "int4-g128", "int2": "int2-g128"}
+    weights = fields.word("weights") or "int8"
+    if weights not in formats:
+        raise fields.problem(f"unknown `weights` {weights!r}", "known are " + ", ".join(formats))
+    return linears(fields, formats[weights])
 
 
 def metal(fields: Fields) -> Quantisation:
