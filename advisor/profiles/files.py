@@ -212,7 +212,9 @@ def open_regular(path: Path) -> BinaryIO:
     if stat.S_ISREG(mode):
         return os.fdopen(descriptor, "rb")
     os.close(descriptor)
-    raise OSError(errno.EINVAL, "a folder" if stat.S_ISDIR(mode) else "a pipe" if stat.S_ISFIFO(mode) else "not a regular file")
+    raise OSError(
+        errno.EINVAL, "it is a folder" if stat.S_ISDIR(mode) else "it is a pipe" if stat.S_ISFIFO(mode) else "it is not a regular file"
+    )
 
 
 def _size(limit_bytes: int) -> str:

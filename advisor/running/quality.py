@@ -39,7 +39,7 @@ def measure_techniques(
     if text is not None and not is_file(text):
         raise AdvisorError(
             "text-not-found",
-            f"cannot read the text {text}: no such file",
+            f"cannot read the text {text}: no such file, or no regular one",
             exit_code=ExitCode.MISSING,
             file=str(text),
             field="text",

@@ -1,5 +1,6 @@
 """Measures one rung of the ladder, inside the child: load, apply techniques, serve, measure memory and quality."""
 
+import codecs
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -63,13 +64,17 @@ def _technique(chosen: Chosen) -> Technique:
     return by_name(chosen.name, dict(chosen.options))
 
 
-def tokenise(session: LoadedModel, text_file: Path) -> "torch.Tensor":
-    """Token ids [N] of the text, at most `MAX_TEXT_BYTES` of it. Raises `AdvisorError` `text-not-found`."""
+def tokenise(session: LoadedModel, text_file: Path, *, limit_bytes: int = MAX_TEXT_BYTES) -> "torch.Tensor":
+    """Token ids [N] of the text, at most `limit_bytes` of it. Raises `AdvisorError` `text-not-found` or `not-utf8`."""
     import torch
 
     try:
         with open_regular(text_file) as file:
-            text = file.read(MAX_TEXT_BYTES).decode("utf-8", errors="ignore")
+            content = file.read(limit_bytes)
+        # a character that the bound cuts in two is left out
+        text = codecs.getincrementaldecoder("utf-8")().decode(content, final=len(content) < limit_bytes)
+    except UnicodeDecodeError as error:
+        raise AdvisorError("not-utf8", f"the text {text_file} is not UTF-8 at byte {error.start}", exit_code=ExitCode.USAGE) from error
     except OSError as error:
         raise AdvisorError(
             "text-not-found",

@@ -10,6 +10,7 @@ import pytest
 
 from advisor.backends.measure.quality import measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.reference import collect, load_reference, save_reference
+from advisor.backends.measure.rung import tokenise
 from advisor.backends.measure.score import window_log_probs
 from advisor.backends.model.load import load_session
 from advisor.backends.model.loaded_model import LoadedModel
@@ -138,3 +139,29 @@ def test_windows_are_spread_over_the_text_and_no_longer_than_the_model_was_train
     assert cut[-1, 0] >= 9000
     with pytest.raises(AdvisorError, match="at least 32"):
         token_windows(torch.arange(20), tokens_wanted=10, longest=100)
+
+
+def test_a_text_is_read_as_utf_8_up_to_a_bound(session: LoadedModel, tmp_path: Path) -> None:
+    """A character that the bound cuts in two is left out; other bytes that are no text, and what is no file, are errors."""
+    text = tmp_path / "text"
+    text.write_text("xäää")
+    assert session.tokenizer.decode(tokenise(session, text, limit_bytes=4).tolist()) == "xä"
+    for content in (b"abc \xff\xfe", b"abc \xc3"):
+        text.write_bytes(content)
+        with pytest.raises(AdvisorError, match="not UTF-8"):
+            tokenise(session, text)
+    with pytest.raises(AdvisorError, match="it is not a regular file"):
+        tokenise(session, Path("/dev/zero"))
+
+
+def test_scores_are_written_in_place_of_a_link_and_only_of_tokens_that_exist(
+    session: LoadedModel, windows: torch.Tensor, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_text("untouched")
+    (tmp_path / "reference").symlink_to("victim")
+    measure_baseline(session, windows, tmp_path / "reference", quiet)
+    assert (tmp_path / "victim").read_text() == "untouched"
+    assert load_reference(tmp_path / "reference").windows.equal(windows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["reference", "victim"]
+    with pytest.raises(AdvisorError, match="not in the model's vocabulary"):
+        list(window_log_probs(session, windows + 10**6, quiet))
