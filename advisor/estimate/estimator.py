@@ -27,7 +27,6 @@ from advisor.estimate.steps.pricer import SharedPrices, StepPricer
 from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import expected_tokens
-from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Workload
 
@@ -67,7 +66,7 @@ class Estimator:
             return metrics
         cache = kv_bytes_of_sequence(deployment, times.peak_cache_tokens)
         cache += self.memory.running_sequences(deployment, workload) * recent_bytes(deployment)
-        return metrics.model_copy(update={"kv_cache_gib": Value.exact(cache / GIB)})
+        return metrics.model_copy(update={"kv_cache_gib": self.ranges(deployment, workload).cache_gib(cache)})
 
     def simulate(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> ServingTimes:
         """Times of simulated requests; `lengths` as for `metrics`."""
@@ -82,8 +81,8 @@ class Estimator:
             **serving_metrics(ranges, workload, times),
             prefill_tok_s=ranges.value("prefill", workload.prompt_tokens / prefill_s),
             peak_memory_gib=ranges.memory_gib(memory),
-            weights_gib=Value.exact((memory.weights_bytes + memory.draft_bytes) / GIB),
-            kv_cache_gib=Value.exact(memory.kv_bytes / GIB),
+            weights_gib=ranges.weights_gib(memory),
+            kv_cache_gib=ranges.cache_gib(memory.kv_bytes),
             max_concurrency=ranges.concurrency(footprint, self.memory.usable_bytes(footprint)),
             acceptance=_acceptance(deployment),
             prefix_hits=None if times.prefix_hits is None else Value.exact(times.prefix_hits),

@@ -86,7 +86,8 @@ class StackPricer:
         return PricedStacks(stacks, Columns(count=len(stacks), techniques=techniques, metrics=metrics), closed_forms)
 
     def _memory(self, groups: PriceGroups) -> Numbers:
-        """Sequences that run at once, then GiB of a device with all requested ones: total, inexact part and weights. [stacks, 4]
+        """Sequences that run at once, then GiB of a device with all requested ones: total, inexact part, weights, and how much less
+        and more the weights may be padded. [stacks, 6]
 
         Activations grow with the token budget up to the prompt, or without end where the engine reserves memory by a trial step.
         """
@@ -96,14 +97,15 @@ class StackPricer:
         first, inverse = unique_rows(groups.memory_group, groups.sequences, in_step, whole_prompts)
         average = self.estimator.memory.average_workload(self.workload)
         memory = [self._memory_of(groups.deployments[index], average) for index in first]
-        return np.array(memory).reshape(-1, 4)[inverse]
+        return np.array(memory).reshape(-1, 6)[inverse]
 
-    def _memory_of(self, deployment: Deployment, average: Workload) -> tuple[float, float, float, float]:
+    def _memory_of(self, deployment: Deployment, average: Workload) -> tuple[float, ...]:
         engine, requested = self.estimator.engine, deployment.batching.max_sequences
         longest = footprint(deployment, self.workload, engine)
         usual = longest if average is self.workload else footprint(deployment, average, engine)
         running = self.estimator.memory.running_sequences_within(usual, deployment, self.workload)
-        return running, longest.total_bytes(requested) / GIB, longest.inexact_bytes(requested) / GIB, longest.weights_bytes / GIB
+        sizes = (longest.total_bytes(requested), longest.inexact_bytes(requested), longest.weights_bytes, *longest.padding_bytes)
+        return running, *(size / GIB for size in sizes)
 
     def _times(self, groups: PriceGroups, slots: Indices) -> tuple[Numbers, int]:
         """Closed forms, [times, stacks] in the order of `TIMES`, and how many were computed.
@@ -153,7 +155,8 @@ class StackPricer:
 
         ttft, tpot, tpot_p95, throughput, capacity = times
         below, above = 1 / factors[:, 3, 0] - 1, factors[:, 3, 1] - 1
-        total, rest, weights = memory[:, 1:].T
+        total, rest, weights, less, more = memory[:, 1:].T
+        least = np.maximum(total - below * rest, np.minimum(weights, total)) - less
         first_token = ranged(ttft, "ttft")
         return {
             "ttft_ms_mean": first_token,
@@ -162,7 +165,7 @@ class StackPricer:
             "tpot_ms_p95": ranged(tpot_p95, "tpot"),
             "throughput_tok_s": ranged(throughput, "throughput"),
             "request_rate_per_s": ranged(capacity / self.workload.output_tokens, "throughput"),
-            "peak_memory_gib": MetricColumn(np.maximum(total - below * rest, np.minimum(weights, total)), total, total + above * rest),
+            "peak_memory_gib": MetricColumn(least, total, total + above * rest + more),
             "quality_loss_pct": MetricColumn(loss[:, 0], loss[:, 1], loss[:, 2]),
         }
 

@@ -7,7 +7,8 @@ from advisor.estimate.estimator import Estimator
 from advisor.estimate.serving.metrics import goodput
 from advisor.estimate.serving.times import ServingTimes
 from advisor.planning.search import Stack
-from advisor.profiles.metrics import Metrics, Value
+from advisor.profiles.formats import GIB
+from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Limits, Workload
 
 
@@ -29,7 +30,9 @@ def simulate(estimator: Estimator, stack: Stack, workload: Workload, quality: Qu
     assert metrics.peak_memory_gib is not None
     requested = estimator.requested_memory(stack.deployment, workload)
     cache, missing_gib = metrics.kv_cache_gib, max(requested.value - metrics.peak_memory_gib.value, 0.0)
-    memory = {"peak_memory_gib": requested, "kv_cache_gib": Value.exact(cache.value + missing_gib) if cache is not None else None}
+    if cache is not None and missing_gib:
+        cache = estimator.ranges(stack.deployment, workload).cache_gib((cache.value + missing_gib) * GIB)
+    memory = {"peak_memory_gib": requested, "kv_cache_gib": cache}
     return Simulation(metrics.model_copy(update=memory), times)
 
 

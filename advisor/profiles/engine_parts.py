@@ -71,6 +71,34 @@ class LatentRows(Frozen):
         return elements + rotary + ceil(scales / self.aligned_bytes) * self.aligned_bytes
 
 
+class Repack(Frozen):
+    """Experts whose weights the engine's kernels need in matrices of padded sizes."""
+
+    format: str
+    """Format of their weights."""
+    paddings: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    """Multiples of the hidden size, and of the inner size on one device: of the kernel that pads least, the usual one, and most."""
+    source: str
+    """The engine's code."""
+
+    def shares(self, hidden: int, inner: int) -> tuple[float, float, float]:
+        """Padded elements of a matrix of `hidden` by `inner` as a multiple of its own: at least, usually and at most."""
+        least, usual, most = (
+            ceil(hidden / outer) * outer * ceil(inner / within) * within / (hidden * inner) for outer, within in self.paddings
+        )
+        return least, usual, most
+
+
+class Loading(Frozen):
+    """What an engine holds of a checkpoint's weights once it is loaded."""
+
+    surplus: float = Field(default=0.01, ge=0)
+    """Most buffers beside the weights, as a share of them: rotary tables, workspaces."""
+    repacks: tuple[Repack, ...] = ()
+    source: str = "assumed"
+    """Published logs, or that it is assumed."""
+
+
 class CompressedPages(Frozen):
     """Blocks of latent attention with compressed entries beside a window (DeepSeek V4)."""
 

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from advisor.profiles.architectures.layers import LatentAttention
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engine_parts import AutoCache, Kernels, LatentRows, Reserve, SmallDevice, Trial, UnifiedPages
+from advisor.profiles.engine_parts import AutoCache, Kernels, LatentRows, Loading, Reserve, SmallDevice, Trial, UnifiedPages
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import read_yaml
 from advisor.profiles.formats import GIB
@@ -123,6 +123,8 @@ class CacheRows(Frozen):
     """Entries of latent attention in fp8, by `LatentAttention.layout`; without an entry, one byte an element."""
     index_keys: LatentRows | None = None
     """Keys of an indexer, which are fp8 whatever the cache's format; `None` stores them in the cache's format."""
+    source: str | None = None
+    """The engine's code that lays out integer formats; `None` where their scales are assumed."""
     rotated: tuple[str, ...] = ()
     """Rows are rotated before rounding, which spreads outliers."""
     recent: tuple[str, ...] = ()
@@ -156,6 +158,8 @@ class EngineProfile(Frozen):
     context_gib: float = Field(ge=0)
     """GiB on the device of the process and its libraries before any weight is loaded."""
     context_source: str
+    loading: Loading = Loading()
+    """What it holds of a checkpoint once that is loaded."""
     embedding_on_host: bool = False
     """The embedding is in host memory and looked up there."""
     trial: Trial | None = None

@@ -5,13 +5,16 @@ from math import ceil
 
 from advisor.backends.deployment import Deployment, KvLayout
 from advisor.estimate.memory.pages import PagePool, page_pool
-from advisor.estimate.memory.rows import entry_bytes, index_key_bytes, row_bytes
+from advisor.estimate.memory.rows import KV_SCALE_BYTES, entry_bytes, index_key_bytes, row_bytes
 from advisor.estimate.memory.sharding import stage_share
 from advisor.estimate.operators.structure import structure_of
 from advisor.profiles.architectures.layers import LatentAttention, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile, load_engine
-from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES
+from advisor.profiles.formats import CONTIGUOUS_PAGE_TOKENS, RECENT_PAGES, weight_format
+
+ASSUMED_GROUP = 32
+"""Fewest elements of a row that share a scale in the caches of public engines (llama.cpp, ExLlamaV2)."""
 
 
 def kv_bytes_per_token(deployment: Deployment) -> float:
@@ -96,6 +99,22 @@ def _state_tokens(model: ModelSpec, kv_format: str, engine: str, ranks: int, blo
     if not states or not keys:
         return 0
     return ceil(max(states) / max(keys) / block) * block
+
+
+def cache_spread(deployment: Deployment) -> tuple[float, float]:
+    """The least and the most that a cache may take as a multiple of the predicted bytes; both 1 where the engine's layout is known.
+
+    An integer cache whose scales are assumed may have none, or a scale and a zero point for every `ASSUMED_GROUP` elements.
+    """
+    pool, kv_format = _page_pool(deployment), weight_format(deployment.kv.format)
+    if pool is not None:
+        return pool.least_share, 1.0
+    if deployment.kv.format not in ("int8", "int4") or load_engine(deployment.engine).kv_rows.source is not None:
+        return 1.0, 1.0
+    heads = (mixer.head_dim for mixer, _ in structure_of(deployment.model).mixers if isinstance(mixer, SelfAttention))
+    scale_bits = 8 * KV_SCALE_BYTES
+    assumed_bits = kv_format.bits + scale_bits / max(heads, default=ASSUMED_GROUP)
+    return kv_format.bits / assumed_bits, max((kv_format.bits + 2 * scale_bits / ASSUMED_GROUP) / assumed_bits, 1.0)
 
 
 def recent_bytes(deployment: Deployment) -> float:

@@ -10,6 +10,7 @@ from functools import lru_cache
 from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
 from advisor.estimate.memory.activations import activation_bytes, most_step_tokens
 from advisor.estimate.memory.cache import block_tokens, device_kv_bytes, model_kv_bytes
+from advisor.estimate.memory.loading import padding_bytes
 from advisor.estimate.memory.retention import retained_tokens, retention_of, transient_tokens
 from advisor.estimate.memory.sharding import heads_per_rank, stage_share
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
@@ -34,6 +35,8 @@ class Ledger:
     """Driver context, libraries and communication buffers."""
     transient_bytes: float = 0.0
     """The part of `kv_bytes` that does not grow with the sequences: prompts being prefilled, beyond what their caches retain."""
+    padding_bytes: tuple[float, float] = (0.0, 0.0)
+    """How much less and how much more than in `weights_bytes` kernels may pad the weights."""
 
     @property
     def total_bytes(self) -> float:
@@ -153,13 +156,16 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
     if draft is not None:
         draft_weights = 2.0 * _parameters(draft)
         draft_kv = sequences * model_kv_bytes(draft, tokens, "bf16", deployment.engine)
+    on_host = _embedding_on_host_bytes(deployment) if engine.embedding_on_host else 0.0
+    least, usual, most = padding_bytes(deployment)
     return Ledger(
-        weights_bytes=device_weight_bytes(deployment) - (_embedding_on_host_bytes(deployment) if engine.embedding_on_host else 0.0),
+        weights_bytes=device_weight_bytes(deployment) + usual - on_host,
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),
         context_bytes=_context_bytes(deployment, engine),
         transient_bytes=transient,
+        padding_bytes=(usual - least, most - usual),
     )
 
 
@@ -196,6 +202,8 @@ class Footprint:
     """The part of `sequence_bytes` that does not."""
     weights_bytes: float = 0.0
     """Weights of the model and of a draft model."""
+    padding_bytes: tuple[float, float] = (0.0, 0.0)
+    """How much less and how much more than in `weights_bytes` kernels may pad the weights."""
     reserved_bytes: tuple[float, float] = (0.0, 0.0)
     """Fewest and most bytes that the engine reserves for a sequence beyond `sequence_bytes` before it admits one."""
 
@@ -235,6 +243,7 @@ def footprint(deployment: Deployment, workload: Workload, engine: EngineProfile)
         inexact_bytes,
         total_bytes - single.exact_bytes - inexact_bytes,
         exact_bytes,
+        single.padding_bytes,
         _reserved_bytes(deployment, workload, engine),
     )
 

@@ -52,6 +52,8 @@ class PagePool:
     """Bytes of a block on one device."""
     groups: tuple[tuple[LayerPages, int], ...]
     """Kinds of layers, and how many groups each is divided into."""
+    least_share: float = 1.0
+    """Bytes of a block in versions that pack the pages of a group, as a share of `block_bytes`."""
 
     def sequence_bytes(self, tokens: int, step_tokens: int) -> float:
         """Bytes of a sequence of `tokens` tokens on one device, of which up to `step_tokens` are being computed."""
@@ -124,8 +126,10 @@ def _compressed_pool(model: ModelSpec, kv_format: str, engine: str, layout: Comp
     layers = min(range(tuples[0], max(tuples) + 1), key=lambda size: (sum(-count % size for count in tuples), -size))
     kinds = [(pages, ceil(count / layers), count) for pages, count in (*windows.items(), *states.items())]
     fullest = max(tuples[0], *(ceil(count / groups) for _, groups, count in kinds))
-    whole = LayerPages(sum(entries), layout.block_tokens)
-    return PagePool(sum(entries) * fullest, ((whole, 1), *((pages, groups) for pages, groups, _ in kinds)))
+    whole, block_bytes = LayerPages(sum(entries), layout.block_tokens), sum(entries) * fullest
+    packed = (ceil(count / groups) * pages.page_bytes for pages, groups, count in kinds)
+    least = max(sum(page * count for page, count in entries.items()), *packed)
+    return PagePool(block_bytes, ((whole, 1), *((pages, groups) for pages, groups, _ in kinds)), least / block_bytes)
 
 
 def _state_pages(mixer: LatentAttention, compression: int, layout: CompressedPages) -> Iterator[LayerPages]:

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 
 from advisor.backends.deployment import Deployment
 from advisor.estimate.machines.machine import Machine
+from advisor.estimate.memory.cache import cache_spread
 from advisor.estimate.memory.ledger import Footprint, Ledger
 from advisor.estimate.uncertainty.domain import extrapolations
 from advisor.estimate.uncertainty.ranges import Factors, contended_spread, spread, stratum_of, wider
+from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Value, weakest
@@ -46,11 +48,26 @@ class Ranges:
         return Value(value=value, low=value * below, high=value * above, basis=basis)
 
     def memory_gib(self, memory: Ledger) -> Value:
-        """GiB of a device. Weights and cache are exact, only the other parts have a range; the low end is at least the weights."""
+        """GiB of a device. Weights but for their padding, and caches, follow from shapes; the low end is at least the weights."""
         below, above = self._inexact_shares()
-        inexact, total = memory.total_bytes - memory.exact_bytes, memory.total_bytes
-        least = max(total - below * inexact, min(memory.weights_bytes + memory.draft_bytes, total))
-        return Value(value=total / GIB, low=least / GIB, high=(total + above * inexact) / GIB, basis=self.basis)
+        inexact, total, (less, more) = memory.total_bytes - memory.exact_bytes, memory.total_bytes, memory.padding_bytes
+        least = max(total - below * inexact, min(memory.weights_bytes + memory.draft_bytes, total)) - less
+        return Value(value=total / GIB, low=least / GIB, high=(total + above * inexact + more) / GIB, basis=self.basis)
+
+    def weights_gib(self, memory: Ledger) -> Value:
+        """GiB of weights on a device: exact, or with the padding of kernels and buffers beside them that engines were seen to add."""
+        (less, more), surplus = memory.padding_bytes, load_engine(self.deployment.engine).loading.surplus
+        weights = (memory.weights_bytes + memory.draft_bytes) / GIB
+        if not (less or more or surplus):
+            return Value.exact(weights)
+        return Value(value=weights, low=weights - less / GIB, high=(weights + more / GIB) * (1 + surplus), basis=Basis.LITERATURE)
+
+    def cache_gib(self, cache_bytes: float) -> Value:
+        """GiB of caches on a device: exact where the engine's layout is known, else with the least and the most scales that are usual."""
+        below, above = cache_spread(self.deployment)
+        if below == above == 1.0:
+            return Value.exact(cache_bytes / GIB)
+        return Value(value=cache_bytes / GIB, low=cache_bytes * below / GIB, high=cache_bytes * above / GIB, basis=Basis.LITERATURE)
 
     def _inexact_shares(self) -> tuple[float, float]:
         """How far actual memory may lie below and above a prediction, as multiples of its inexact part."""
@@ -64,11 +81,10 @@ class Ranges:
         """
         below, above = self._inexact_shares()
         usual, least, replicas = memory.reserving(), memory.reserving(most=True), self.deployment.parallel.data
-        fitting = usual.max_sequences(budget_bytes)
-        fewest, most = (
-            footprint.sequences_within(budget_bytes) + share * footprint.inexact_bytes(fitting) / max(footprint.sequence_bytes, 1.0)
-            for footprint, share in ((least, -above), (usual, below))
-        )
+        fitting, (less, more) = usual.max_sequences(budget_bytes), memory.padding_bytes
+        spread_below, spread_above = cache_spread(self.deployment)
+        fewest = least.sequences_within(budget_bytes - above * least.inexact_bytes(fitting) - more) / spread_above
+        most = usual.sequences_within(budget_bytes + below * usual.inexact_bytes(fitting) + less) / spread_below
         low, high = min(math.floor(max(fewest, 0.0)), fitting), max(math.ceil(most), fitting)
         return Value(value=float(fitting * replicas), low=float(low * replicas), high=float(high * replicas), basis=self.basis)
 
