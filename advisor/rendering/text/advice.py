@@ -34,7 +34,8 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
     lines += ["", *metric_lines(chosen.metrics, limits, look), *widened_range_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
-    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=budget_gib(advice), look=look)
+    kv_format = chosen.deployment.kv.format
+    lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=budget_gib(advice), look=look, kv_format=kv_format)
     count = f"Plans: {len(advice.ranked)} on the frontier, {advice.feasible} feasible of {advice.considered} considered"
     lines += ["", *_title(count, look), *plan_lines(advice.ranked, look), *reason_lines(advice, look)]
     return look.finish(lines)

@@ -86,7 +86,8 @@ def _memory(advice: Advice) -> Iterator[str]:
     budget = budget_gib(advice)
     fit = fit_words(total, device_gib if budget is None else budget)
     yield f"Memory per device: {with_range(total, 'GiB')}, of {capacity_words(device_gib, budget)}; {fit}."
-    yield from (f"Of it, {part.label}: {quantity(part.gib, 'GiB')}." for part in memory_parts(advice.chosen.metrics) if part.gib > 0)
+    parts = memory_parts(advice.chosen.metrics, advice.chosen.deployment.kv.format)
+    yield from (f"Of it, {part.label}: {quantity(part.gib, 'GiB')}." for part in parts if part.gib > 0)
 
 
 def _alternative(rank: int, candidate: Candidate) -> str:

@@ -18,8 +18,8 @@ class MemorySegment:
     glyph: str
 
 
-def memory_parts(metrics: Metrics) -> tuple[MemorySegment, ...]:
-    """Weights, KV cache, the rest, and the range above the predicted total; empty where the total is not known."""
+def memory_parts(metrics: Metrics, kv_format: str | None = None) -> tuple[MemorySegment, ...]:
+    """Weights, KV cache in its format, the rest, and the range above the predicted total; empty where the total is not known."""
     total = metrics.peak_memory_gib
     if total is None:
         return ()
@@ -27,15 +27,15 @@ def memory_parts(metrics: Metrics) -> tuple[MemorySegment, ...]:
     cache = metrics.kv_cache_gib.value if metrics.kv_cache_gib else 0.0
     return (
         MemorySegment("weights", weights, "█"),
-        MemorySegment("KV cache", cache, "▓"),
+        MemorySegment(f"KV cache in {kv_format}" if kv_format else "KV cache", cache, "▓"),
         MemorySegment("activations and runtime", max(0.0, total.value - weights - cache), "▒"),
         MemorySegment("uncertainty", total.high - total.value, "░"),
     )
 
 
-def memory_bar(metrics: Metrics, *, device_gib: float, budget_gib: float | None, look: Look) -> list[str]:
+def memory_bar(metrics: Metrics, *, device_gib: float, budget_gib: float | None, look: Look, kv_format: str | None = None) -> list[str]:
     """A sentence, the bar with a mark at the budget (default: the device's memory), and the size of each part."""
-    total, parts = metrics.peak_memory_gib, memory_parts(metrics)
+    total, parts = metrics.peak_memory_gib, memory_parts(metrics, kv_format)
     if total is None:
         return ["Memory: not known."]
     budget = device_gib if budget_gib is None else budget_gib
