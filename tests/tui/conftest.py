@@ -8,6 +8,9 @@ import pytest
 from tests.paths import set_folders
 from tests.tui.driving import SHARED_APP
 
+IDLE_S = 0.005
+"""Time without work after which Textual takes the app for idle, three times for each key; its own 20 ms are half of the tests' time."""
+
 
 @pytest.fixture(scope="package", autouse=True)
 def closed_app() -> Iterator[None]:
@@ -23,4 +26,6 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
     monkeypatch.setattr("advisor.tui.key_queue.TIMEOUT_S", 60.0)
+    monkeypatch.setattr("textual._wait.SLEEP_GRANULARITY", IDLE_S)
+    monkeypatch.setattr("textual._wait.SLEEP_IDLE", IDLE_S / 20)
     return folder

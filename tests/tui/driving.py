@@ -2,16 +2,20 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import cache
 from typing import Any, TypeVar
 
 from rich.console import Console
+from textual.app import App, ComposeResult
 from textual.pilot import Pilot
+from textual.widget import Widget
 
 from advisor.tui import gc_control
 from advisor.tui.app import AdvisorApp
+from advisor.tui.app_planning import PlanningController
+from advisor.tui.app_state import StateStore
 from advisor.tui.form.history import History
 from advisor.tui.form.saved_state import SavedState
 from advisor.tui.form.values import FormValues
@@ -21,7 +25,7 @@ from advisor.tui.screens.plan import PlanScreen
 from advisor.tui.settings import AppSettings
 from advisor.tui.themes import use_theme
 from advisor.tui.workers.machine_tasks import MachineTasks
-from advisor.tui.workers.planning_client import PlanningClient, ThisMachine
+from advisor.tui.workers.planning_client import Planned, PlanningClient, ThisMachine
 
 Result = TypeVar("Result")
 LLAMA = "meta-llama/Meta-Llama-3.1-8B"
@@ -35,10 +39,31 @@ class LocalClient(PlanningClient):
         return ThisMachine("some-cpu", "Some CPU, 64.0 GiB")
 
 
+class RememberingClient(LocalClient):
+    """Computes each answer once: an answer is a frozen value, and tests ask the same few questions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._answers: dict[str, Planned] = {}
+
+    def answer(self, values: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+        question = repr(values)
+        if question not in self._answers:
+            planned = super().answer(values, abandoned)
+            if planned is None:
+                return None
+            self._answers[question] = planned
+        return self._answers[question]
+
+    def forget_machine(self) -> None:
+        super().forget_machine()
+        self._answers.clear()
+
+
 @cache
-def shared_client() -> LocalClient:
+def shared_client() -> RememberingClient:
     """One client for all tests that plan for catalogue hardware: stacks are priced once."""
-    return LocalClient()
+    return RememberingClient()
 
 
 def an_app(values: FormValues = ON_A_CARD, settings: AppSettings | None = None, client: PlanningClient | None = None) -> AdvisorApp:
@@ -52,6 +77,40 @@ async def driven(app: AdvisorApp, size: tuple[int, int] = (120, 40)) -> AsyncIte
     async with app.run_test(size=size) as pilot:
         await settled(pilot)
         yield pilot
+
+
+class PanelApp(App[None]):
+    """An app with one panel and nothing else."""
+
+    def __init__(self, panel: Widget) -> None:
+        super().__init__()
+        self._panel = panel
+
+    def compose(self) -> ComposeResult:
+        yield self._panel
+
+
+@asynccontextmanager
+async def planning_alone(values: FormValues, client: PlanningClient) -> AsyncIterator[tuple[PlanningController, StateStore]]:
+    """The planning controller and its state without any screen, its first answer there."""
+    app = App[None]()
+    async with app.run_test() as pilot:
+        store = StateStore(app, SavedState(History(values)), None)
+        planning = PlanningController(app, client, store)
+        planning.plan_soon(0)
+        await answered(pilot, planning)
+        yield planning, store
+
+
+async def answered(pilot: Pilot[None], planning: PlanningController) -> None:
+    """Wait until the question is fully answered."""
+    for _ in range(200):
+        await pilot.app.workers.wait_for_complete()
+        await pilot.pause()
+        if not planning.waiting:
+            return
+        await pilot.pause(0.05)
+    raise AssertionError("the question was never answered")
 
 
 class SharedApp:
@@ -98,6 +157,7 @@ class SharedApp:
         self._running = self._app.run_test(size=size)
         self._pilot = await self._running.__aenter__()
         gc_control.restore(self._app._gc_thresholds)
+        gc_control.collect()  # full collections of what was loaded so far would take a sixth of the tests' time
 
     async def _reset(self, values: FormValues, client: PlanningClient, size: tuple[int, int]) -> None:
         app, pilot = self._app, self._pilot
@@ -150,14 +210,8 @@ async def settled(pilot: Pilot[None]) -> None:
     """Wait for what runs in threads, and for what follows from it."""
     app = pilot.app
     assert isinstance(app, AdvisorApp)
-    for _ in range(200):
-        await pilot.pause()
-        await app.workers.wait_for_complete()
-        await pilot.pause()
-        if not app.planning.waiting:
-            return
-        await pilot.pause(0.05)
-    raise AssertionError("the app never came to rest")
+    await pilot.pause()
+    await answered(pilot, app.planning)
 
 
 async def typed(pilot: Pilot[None], field: str, text: str) -> None:

@@ -18,7 +18,8 @@ from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.screens.modals import PathScreen
 from advisor.tui.screens.start import StartScreen
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import SHARED_APP, an_app, driven, settled, shared_app
+from tests.tui.driving import SHARED_APP, an_app, driven, planning_alone, settled, shared_app
+from tests.tui.jobs import until
 
 PASTED = "paste "
 BOTH_EMPTY = QUESTION.with_text("ttft_ms", "").with_text("tpot_ms", "")
@@ -38,9 +39,11 @@ def _send(app: App[None], *keys: str) -> None:
 
 
 async def _at_once(pilot: Pilot[None], *keys: str) -> None:
-    _send(pilot.app, *keys)
-    for _ in keys:
-        await settled(pilot)
+    app = pilot.app
+    assert isinstance(app, AdvisorApp)
+    _send(app, *keys)
+    await until(pilot, lambda: app._key_queue._current is None)
+    await settled(pilot)
 
 
 def _fields(app: AdvisorApp) -> tuple[Input, Input]:
@@ -152,15 +155,13 @@ def test_what_is_typed_behind_the_key_that_quits_is_let_go() -> None:
 
 def test_reasons_that_come_late_never_stand_for_another_plan() -> None:
     async def drive() -> None:
-        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
-            await pilot.press("escape", "2", "down")
-            await settled(pilot)
-            assert app.planning.detail is not None
-            assert app.planning.planned is not None
-            late, best = app.planning.detail, app.planning.planned.advice.chosen.id
-            await pilot.press("up")
-            await settled(pilot)
-            app.planning.show_detail(app.planning.planned, late)
-            assert app.planning.selected == app.planning.detail.chosen.id == best
+        async with planning_alone(QUESTION, CannedClient()) as (planning, _):
+            assert planning.planned is not None
+            best, second = (candidate.id for candidate in planning.planned.advice.ranked[:2])
+            late = planning.client.advice_for(planning.planned, second)
+            assert late is not None
+            assert planning.detail is not None
+            planning.show_detail(planning.planned, late)
+            assert planning.selected == planning.detail.chosen.id == best
 
-    SHARED_APP.run(drive())
+    asyncio.run(drive())

@@ -34,6 +34,7 @@ def test_a_key_in_a_limit_lays_nothing_out(monkeypatch: pytest.MonkeyPatch) -> N
 
             assert not laid_out
             await pilot.resize_terminal(100, 30)
+            await settled(pilot)
             assert laid_out  # it is this that lays out
 
     SHARED_APP.run(drive())

@@ -1,9 +1,11 @@
 """Two plans are compared with simulated numbers, whichever of them was in closed form only."""
 
+import asyncio
+
 from textual.widgets import Static
 
 from advisor.tui.screens.two_plans import SIMULATING, TwoPlansScreen
-from tests.tui.driving import SHARED_APP, settled, shared_app
+from tests.tui.driving import ON_A_CARD, SHARED_APP, planning_alone, settled, shared_app, shared_client
 
 
 def test_a_plan_in_closed_form_is_simulated_while_it_is_compared() -> None:
@@ -11,9 +13,9 @@ def test_a_plan_in_closed_form_is_simulated_while_it_is_compared() -> None:
         async with shared_app() as (app, pilot):
             assert app.planning.planned is not None
             plans = app.planning.planned.alternatives
-            guessed = next(plan for plan in plans if not plan.simulated)
-            assert guessed.candidate.metrics.e2e_ms_mean is None
-            app.push_screen(TwoPlansScreen(app, app.planning.planned, (plans[0], guessed)))
+            closed_form = next(plan for plan in plans if not plan.simulated)
+            assert closed_form.candidate.metrics.e2e_ms_mean is None
+            app.push_screen(TwoPlansScreen(app, app.planning.planned, (plans[0], closed_form)))
             await settled(pilot)
             box = app.screen.query_one(".box")
             assert box.border_subtitle != SIMULATING
@@ -39,14 +41,16 @@ def test_leaving_the_comparison_abandons_the_simulation() -> None:
 
 def test_the_table_shows_what_was_simulated_of_a_plan_as_soon_as_its_reasons_do() -> None:
     async def drive() -> None:
-        async with shared_app() as (app, pilot):
-            assert app.planning.planned is not None
-            guessed = next(plan for plan in app.planning.planned.alternatives if not plan.simulated)
-            app.planning.select(guessed.id)
-            await settled(pilot)
-            assert app.planning.detail is not None
-            shown = next(plan for plan in app.planning.planned.alternatives if plan.id == guessed.id)
+        async with planning_alone(ON_A_CARD, shared_client()) as (planning, _):
+            assert planning.planned is not None
+            closed_form = next(plan for plan in planning.planned.alternatives if not plan.simulated)
+            detail = planning.client.advice_for(planning.planned, closed_form.id)
+            assert detail is not None
+            planning.select(closed_form.id)
+            planning.show_detail(planning.planned, detail)
+            shown = next(plan for plan in planning.planned.alternatives if plan.id == closed_form.id)
             assert shown.simulated
-            assert shown.candidate == app.planning.detail.chosen
+            assert planning.detail is detail
+            assert shown.candidate == detail.chosen
 
-    SHARED_APP.run(drive())
+    asyncio.run(drive())
