@@ -91,11 +91,13 @@ class PanelApp(App[None]):
 
 
 @asynccontextmanager
-async def planning_alone(values: FormValues, client: PlanningClient) -> AsyncIterator[tuple[PlanningController, StateStore]]:
+async def planning_alone(
+    values: FormValues, client: PlanningClient, history: History | None = None
+) -> AsyncIterator[tuple[PlanningController, StateStore]]:
     """The planning controller and its state without any screen, its first answer there."""
     app = App[None]()
     async with app.run_test() as pilot:
-        store = StateStore(app, SavedState(History(values)), None)
+        store = StateStore(app, SavedState(history or History(values)), None)
         planning = PlanningController(app, client, store)
         planning.plan_soon(0)
         await answered(pilot, planning)

@@ -14,8 +14,9 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.run import Run, RungStatus
 from advisor.running.folders import runs_folder
 from advisor.tui.app import AdvisorApp
+from advisor.tui.form.problem import problem_of
 from advisor.tui.form.values import FormValues
-from advisor.tui.screens.asking import AskScreen
+from advisor.tui.screens.asking import AskScreen, refusal
 from advisor.tui.screens.compare import CompareScreen
 from advisor.tui.screens.work import WorkScreen
 from advisor.tui.workers.job_progress import Ending
@@ -23,7 +24,7 @@ from advisor.tui.workers.machine_tasks import MachineTasks
 from advisor.tui.workers.planning_client import Planned
 from tests.paths import ROOT
 from tests.tui.canned import QUESTION, CannedClient
-from tests.tui.driving import SHARED_APP, an_app, driven, frame, message_of, settled, shared_app
+from tests.tui.driving import ON_A_CARD, SHARED_APP, an_app, driven, frame, message_of, settled, shared_app, shared_client
 from tests.tui.jobs import ByHand, progress, run_folder, until
 
 CANNED_RUN = (ROOT / "tests/canned/run.json").read_text(encoding="utf-8")
@@ -152,6 +153,7 @@ def test_r_does_failed_work_again() -> None:
     SHARED_APP.run(drive())
 
 
+@pytest.mark.slow
 def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
     async def drive() -> None:
         hands = ByHand()
@@ -167,7 +169,13 @@ def test_cancelled_work_has_ended_before_the_screen_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "begun"), [(("enter",), []), (("down", "enter"), ["waiting profile"]), (("down", "down", "enter"), ["profile"])], ids=str
+    ("keys", "begun"),
+    [
+        pytest.param(("enter",), [], marks=pytest.mark.slow),
+        (("down", "enter"), ["waiting profile"]),
+        pytest.param(("down", "down", "enter"), ["profile"], marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_other_load_is_shown_before_anything_starts(keys: tuple[str, ...], begun: list[str]) -> None:
     async def drive() -> None:
@@ -185,12 +193,13 @@ def test_other_load_is_shown_before_anything_starts(keys: tuple[str, ...], begun
     SHARED_APP.run(drive())
 
 
-def test_work_is_drawn_at_any_size() -> None:
+@pytest.mark.parametrize("sizes", [((60, 16),), pytest.param(((80, 24), (200, 50), (120, 40)), marks=pytest.mark.slow)], ids=str)
+def test_work_is_drawn_at_any_size(sizes: tuple[tuple[int, int], ...]) -> None:
     async def drive() -> None:
         hands = ByHand()
         async with profiling(hands) as (app, pilot):
             hands.say(progress("products", 1, 2), *(Log(text=f"line {number}") for number in range(100)))
-            for size in ((80, 24), (60, 16), (200, 50), (120, 40)):
+            for size in sizes:
                 await pilot.resize_terminal(*size)
                 await until(pilot, lambda: "line 99" in frame(app))
                 text = frame(app)
@@ -232,6 +241,17 @@ def test_an_app_that_ends_leaves_no_work_running() -> None:
     asyncio.run(drive())
 
 
+def test_a_plan_for_another_machine_is_refused() -> None:
+    client = shared_client()
+    planned = client.answer(ON_A_CARD)
+    assert planned is not None
+    with pytest.raises(AdvisorError) as raised:
+        MachineTasks().review(client.plan_file(ON_A_CARD, planned.advice))
+    assert refusal(problem_of(raised.value))[0].startswith("The plan was made for another machine")
+    assert not runs_folder().exists()
+
+
+@pytest.mark.slow
 def test_a_plan_for_another_machine_is_refused_with_the_reason() -> None:
     async def drive() -> None:
         async with shared_app() as (app, pilot):
@@ -267,9 +287,8 @@ def test_without_a_mark_c_lists_the_runs_and_opens_one() -> None:
             await pilot.press("enter")
             await until(pilot, lambda: isinstance(app.screen, CompareScreen))
             await until(pilot, lambda: "values within their predicted range" in frame(app))
-            for size in ((80, 24), (200, 50)):
-                await pilot.resize_terminal(*size)
-                await until(pilot, lambda: "MISSED" in frame(app))
+            await pilot.resize_terminal(80, 24)
+            await until(pilot, lambda: "MISSED" in frame(app))
             await pilot.press("f")
             await until(pilot, lambda: isinstance(app.screen, AskScreen))
             assert "Nothing was refitted" in frame(app)
@@ -307,7 +326,7 @@ class CannedHere(CannedClient):
         return planned and replace(planned, on_this_machine=True)
 
 
-@pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), (RungStatus.CANCELLED, 0)])
+@pytest.mark.parametrize(("first", "done"), [(RungStatus.DONE, 1), pytest.param(RungStatus.CANCELLED, 0, marks=pytest.mark.slow)])
 def test_a_resumed_state_says_once_that_a_run_can_be_resumed(first: RungStatus, done: int) -> None:
     async def resumed() -> tuple[str, list[str]]:
         app = an_app(QUESTION, client=CannedHere())

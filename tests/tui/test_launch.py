@@ -102,12 +102,13 @@ def test_a_keymap_file_gives_an_action_another_key(tmp_path: Path) -> None:
     SHARED_APP.run(drive())
 
 
-def test_every_key_that_the_help_names_can_be_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("panels", ["13", pytest.param("24", marks=pytest.mark.slow)])
+def test_every_key_that_the_help_names_can_be_another(tmp_path: Path, panels: str) -> None:
     file = tmp_path / "keymap.yaml"
 
     async def drive() -> None:
         async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
-            for panel in "1234":
+            for panel in panels:
                 await pilot.press("escape", panel, "?")
                 await settled(pilot)
                 named = [line.split()[-1] for line in str(app.screen.query_one(Static).render()).split("\n\n")[0].splitlines()]

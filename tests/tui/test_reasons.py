@@ -68,7 +68,22 @@ def test_more_of_a_limit_is_the_limit_moved_and_more_than_the_device_has_is_none
     assert with_gain(free, gain) is None
 
 
-def test_what_would_let_in_is_worked_out_while_the_panel_is_read() -> None:
+def test_findings_are_shown_as_they_come_while_the_panel_is_read() -> None:
+    async def drive() -> None:
+        async with shared_app(QUESTION, client=CannedClient(), size=(80, 24)) as (app, pilot):
+            await pilot.press("escape", "3")
+            await settled(pilot)
+            why = app.screen.query_one(WhyPanel)
+            text = "\n".join(why.texts().values())
+            assert "kv-int8" in why.texts()
+            assert "Admitted by: A limit of at most 1.31 %" in text
+            assert "working out" not in text
+
+    SHARED_APP.run(drive())
+
+
+@pytest.mark.slow
+def test_what_would_admit_a_technique_is_computed_while_the_panel_is_read() -> None:
     async def drive() -> None:
         async with shared_app(LIMITED, size=(80, 24)) as (app, pilot):
             await pilot.press("escape", "3")
@@ -88,6 +103,29 @@ def test_what_would_let_in_is_worked_out_while_the_panel_is_read() -> None:
 
 
 def test_enter_offers_the_changes_and_taking_one_is_one_step_of_undo() -> None:
+    async def drive() -> None:
+        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
+            await pilot.press("escape", "3")
+            await settled(pilot)
+            app.screen.query_one(WhyPanel).topic = "kv-int8"
+            await pilot.press("enter")
+            await settled(pilot)
+            assert isinstance(app.screen, TechniqueScreen)
+            lines = app.screen.query_one(OptionList)
+            last = lines.option_count - 1
+            assert "quality loss" in str(lines.get_option_at_index(last).prompt)
+            await pilot.press(*["down"] * last, "enter")
+            await settled(pilot)
+            assert app.store.state.values == QUESTION.with_text("quality_loss", "1.31")
+            await pilot.press("u")
+            await settled(pilot)
+            assert app.store.state.values == QUESTION
+
+    SHARED_APP.run(drive())
+
+
+@pytest.mark.slow
+def test_a_change_that_is_taken_puts_the_technique_into_the_plan() -> None:
     async def drive() -> None:
         async with shared_app(LIMITED) as (app, pilot):
             await pilot.press("escape", "3")

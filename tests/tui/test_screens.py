@@ -1,19 +1,24 @@
 """A user types, errs, asks for what no plan meets, and resizes. The planner is the real one where its answer matters."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from textual.widgets import Input, Static
 
 from advisor.planfile.store import read_plan
-from advisor.tui.app import AdvisorApp
+from advisor.service import PlannerCache
 from advisor.tui.form.history import History
-from advisor.tui.form.saved_state import SavedState, load_state
-from advisor.tui.form.values import FormValues
+from advisor.tui.form.question import question_of
+from advisor.tui.form.saved_state import load_state
+from advisor.tui.form.values import Constraint, FormValues
 from advisor.tui.panels.field_row import FieldRow
 from advisor.tui.panels.plans import PlansPanel
 from advisor.tui.settings import AppSettings
-from advisor.tui.status_text import effective_values
+from advisor.tui.status_text import effective_values, unreadable_line
+from advisor.tui.workers.planning_client import Planned
+from tests.rendering.text.test_text import FITS
 from tests.tui.canned import QUESTION, CannedClient
 from tests.tui.driving import (
     LLAMA,
@@ -23,6 +28,7 @@ from tests.tui.driving import (
     driven,
     frame,
     message_of,
+    planning_alone,
     rows_of,
     settled,
     shared_app,
@@ -58,29 +64,31 @@ def test_what_cannot_be_read_says_what_to_type_and_leaves_the_last_plan() -> Non
 
 
 def test_a_saved_field_that_cannot_be_read_is_planned_with_its_last_readable_text() -> None:
+    unreadable = ON_A_CARD.with_text("context", "much")
+    history = History(unreadable, (ON_A_CARD, ON_A_CARD.with_text("context", "8k")))
+
     async def drive() -> None:
-        state = SavedState(History(ON_A_CARD.with_text("context", "much"), (ON_A_CARD, ON_A_CARD.with_text("context", "8k"))))
-        app = AdvisorApp(shared_client(), state, AppSettings(resume=True))
-        async with driven(app) as pilot:
-            assert app.planning.planned is not None
-            assert app.planning.planned.values.text("context") == "8k"
-            assert "The plan shown is for Context 8k." in message_of(app)
-            await typed(pilot, "tpot_ms", "30")
-            assert app.planning.planned.advice.request.limits.bound("tpot_ms_p95") == 30
-            assert app.planning.planned.advice.request.workload.longest_tokens == 8192
+        async with planning_alone(unreadable, shared_client(), history) as (planning, _):
+            assert planning.planned is not None
+            assert planning.planned.values.text("context") == "8k"
+            assert planning.planned.advice.request.workload.longest_tokens == 8192
+            errors = unreadable.errors()
+            assert unreadable_line(planning.planned, errors).endswith("The plan shown is for Context 8k.")
 
     asyncio.run(drive())
+    limited = history.changed(unreadable.with_text("tpot_ms", "30")).readable(ON_A_CARD.with_text("context", "8k"))
+    assert limited == ON_A_CARD.with_text("context", "8k").with_text("tpot_ms", "30")
 
 
-def test_empty_fields_say_what_the_planner_took_for_them() -> None:
+def test_empty_fields_show_the_values_that_the_planner_used() -> None:
+    def effective(values: FormValues) -> dict[str, str]:
+        _, request = PlannerCache().prepare(question_of(values))
+        return effective_values(Planned(values, replace(FITS, request=request), (), 20.0, False))
+
     short = ON_A_CARD.with_text("context", "512")
-    planned, of_short, of_rate = (shared_client().answer(values) for values in (ON_A_CARD, short, short.with_text("request_rate", "2")))
-    assert planned is not None
-    assert of_short is not None
-    assert of_rate is not None
-    assert effective_values(planned)["context"] == "4096, assumed"
-    assert [effective_values(of_short)[name] for name in ("prompt_tokens", "output_tokens")] == ["384, assumed", "128, assumed"]
-    assert effective_values(of_rate)["concurrency"] == "none"
+    assert effective(ON_A_CARD)["context"] == "4096, assumed"
+    assert [effective(short)[name] for name in ("prompt_tokens", "output_tokens")] == ["384, assumed", "128, assumed"]
+    assert effective(short.with_text("request_rate", "2"))["concurrency"] == "none"
 
     async def drive() -> None:
         async with shared_app(client=CannedClient()) as (app, _):
@@ -154,17 +162,18 @@ def test_without_a_model_as_after_undoing_everything_nothing_is_said_to_be_plann
     SHARED_APP.run(drive())
 
 
-def test_below_a_hundred_columns_one_panel_is_shown_at_a_time() -> None:
+@pytest.mark.parametrize(
+    ("size", "shown"), [((120, 40), 4), ((80, 24), 1), pytest.param((200, 50), 4, marks=pytest.mark.slow)], ids=["120", "80", "200"]
+)
+def test_below_a_hundred_columns_one_panel_is_shown_at_a_time(size: tuple[int, int], shown: int) -> None:
     async def drive() -> None:
-        async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
-            for size, shown in {(120, 40): 4, (80, 24): 1, (200, 50): 4}.items():
-                await pilot.resize_terminal(*size)
-                for key in "1234":
-                    await pilot.press("escape", key)
-                    await settled(pilot)
-                    visible = [panel for panel in app.screen.query(".panel") if panel.region.area]
-                    assert len(visible) == shown
-                    assert any(panel.has_focus_within or panel.has_focus for panel in visible)
+        async with shared_app(QUESTION, client=CannedClient(), size=size) as (app, pilot):
+            for key in "1234" if shown == 1 else "13":
+                await pilot.press("escape", key)
+                await settled(pilot)
+                visible = [panel for panel in app.screen.query(".panel") if panel.region.area]
+                assert len(visible) == shown
+                assert any(panel.has_focus_within or panel.has_focus for panel in visible)
 
     SHARED_APP.run(drive())
 
@@ -175,7 +184,7 @@ def test_resizing_keeps_the_selected_plan() -> None:
             await pilot.press("escape", "2", "f", "down")
             await settled(pilot)
             chosen = app.planning.selected
-            for size in ((80, 24), (200, 50), (120, 40)):
+            for size in ((80, 24), (120, 40)):
                 await pilot.resize_terminal(*size)
                 await settled(pilot)
                 table = app.screen.query_one(PlansPanel)
@@ -184,7 +193,18 @@ def test_resizing_keeps_the_selected_plan() -> None:
     SHARED_APP.run(drive())
 
 
-def test_a_technique_that_is_forced_out_is_in_no_plan() -> None:
+def test_a_forbidden_technique_is_in_no_plan() -> None:
+    client = shared_client()
+    free = client.answer(ON_A_CARD)
+    without = client.answer(ON_A_CARD.with_constraint("weights-int8", Constraint.FORBIDDEN))
+    assert free is not None
+    assert without is not None
+    assert "weights-int8" in free.advice.chosen.names
+    assert all("weights-int8" not in plan.candidate.names for plan in without.alternatives)
+
+
+@pytest.mark.slow
+def test_a_technique_that_is_forbidden_with_w_is_in_no_plan() -> None:
     async def drive() -> None:
         async with shared_app() as (app, pilot):
             assert app.planning.planned is not None
@@ -269,24 +289,14 @@ def test_the_state_is_saved_as_it_changes_and_resumes(tmp_path: Path) -> None:
     asyncio.run(drive())
 
 
-def test_the_start_screen_leads_to_a_plan() -> None:
+def test_the_start_screen_leads_to_a_plan_and_lists_the_last_model_first_afterwards() -> None:
     async def drive() -> None:
         app = an_app(FormValues(), AppSettings(), CannedClient())
         async with driven(app) as pilot:
-            await pilot.press(*"llama-3.1-8b-inst", "enter")
+            await pilot.press(*"3.1-8b-inst", "enter")
             await settled(pilot)
             assert app.store.state.values.text("model") == "meta-llama/Llama-3.1-8B-Instruct"
             assert app.planning.planned is not None
-
-    asyncio.run(drive())
-
-
-def test_back_on_the_start_screen_nothing_is_typed_and_the_last_model_stands_first() -> None:
-    async def drive() -> None:
-        app = an_app(FormValues(), AppSettings(), CannedClient())
-        async with driven(app) as pilot:
-            await pilot.press(*"llama-3.1-8b-inst", "enter")
-            await settled(pilot)
             await pilot.press("escape", "0")
             await settled(pilot)
             assert app.screen.query_one(Input).value == ""
