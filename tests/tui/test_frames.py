@@ -81,8 +81,12 @@ VARIANTS = {
     "compare-120",
     "run-120",
     "run-next-120",
+    "plan-200",
+    "plan-200-ascii",
+    "why-80-read",
+    "no-model-120",
 }
-"""Screens at a further width or in ASCII, of which another frame is kept in every run."""
+"""Screens at a further width, in ASCII or further down, of which another frame is compared in every run."""
 
 
 class WithNextPlans(MachineTasks):

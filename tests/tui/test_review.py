@@ -1,4 +1,4 @@
-"""The review before a plan is applied: nothing is done, all that would be is told, and a run that was stopped is resumed."""
+"""The review before a plan is applied: nothing is done, every effect is shown, and a run that was stopped is resumed."""
 
 import dataclasses
 from pathlib import Path
@@ -34,12 +34,12 @@ def reviewed(planned: PlanFile, tmp_path: Path) -> Review:
     return review(planned, tmp_path / "runs" / "new")
 
 
-def told(review: Review, width: int = 100) -> str:
+def text_of(review: Review, width: int = 100) -> str:
     return " ".join(Look(width).finish(review_lines(review, Look(width))).split())
 
 
-def test_a_review_tells_everything_and_does_nothing(reviewed: Review, tmp_path: Path) -> None:
-    text = told(reviewed)
+def test_a_review_shows_every_effect_and_has_none(reviewed: Review, tmp_path: Path) -> None:
+    text = text_of(reviewed)
     assert list(tmp_path.iterdir()) == []
     assert f"+ start {len(reviewed.rungs)} processes" in text
     for words in (
@@ -56,9 +56,9 @@ def test_a_review_tells_everything_and_does_nothing(reviewed: Review, tmp_path: 
 
 def test_too_little_room_is_marked(reviewed: Review) -> None:
     short = dataclasses.replace(reviewed, free_memory_bytes=1, free_disk_bytes=1)
-    assert "! memory" in told(short)
-    assert "likely to run out" in told(short)
-    assert "! disk" in told(short)
+    assert "! memory" in text_of(short)
+    assert "likely to run out" in text_of(short)
+    assert "! disk" in text_of(short)
 
 
 @pytest.mark.parametrize("width", [20, 60, 80, 200])

@@ -45,10 +45,17 @@ def test_every_tone_can_be_read_on_every_ground(theme: Theme) -> None:
             assert _of(style) >= LEAST, (tone, name)
 
 
-@pytest.mark.parametrize("light", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["dark", "light"])
-def test_every_text_on_the_screen_can_be_read(light: bool) -> None:
+@pytest.mark.parametrize(
+    ("names", "light"),
+    [
+        pytest.param(("wrong-value-120",), False, id="dark"),
+        pytest.param(READ, False, id="dark, all", marks=pytest.mark.slow),
+        pytest.param(READ, True, id="light, all", marks=pytest.mark.slow),
+    ],
+)
+def test_every_text_on_the_screen_can_be_read(names: tuple[str, ...], light: bool) -> None:
     async def drive() -> dict[str, list[tuple[float, str]]]:
-        return {name: _faint(app) async for name, app in shown(READ, light=light)}
+        return {name: _faint(app) async for name, app in shown(names, light=light)}
 
     assert {name: texts for name, texts in asyncio.run(drive()).items() if texts} == {}
 
@@ -60,9 +67,9 @@ def test_a_theme_that_is_changed_elsewhere_holds_for_the_plan_and_for_the_box_ov
             await settled(pilot)
             use_theme(app, "light")
             await settled(pilot)
-            told = app.screen.query_one("#text", Static).content
-            assert isinstance(told, Text)
-            assert PALETTES["light"]["2"] in {str(span.style).upper() for span in told.spans}
+            text = app.screen.query_one("#text", Static).content
+            assert isinstance(text, Text)
+            assert PALETTES["light"]["2"] in {str(span.style).upper() for span in text.spans}
             await pilot.press("escape")
             await settled(pilot)
             assert isinstance(app.screen, PlanScreen)

@@ -21,7 +21,8 @@ from tests.tui.golden import matches_golden
 
 PLAIN, ASCII, NO_COLOUR = AppSettings(resume=True), AppSettings(resume=True, ascii=True), AppSettings(resume=True, no_colour=True)
 Sizes = dict[str, tuple[int, int]]
-SIZES: Sizes = {"80": (80, 24), "120": (120, 40), "200": (200, 50)}
+SIZES: Sizes = {"80": (80, 24), "120": (120, 40)}
+WIDE: Sizes = {"200": (200, 50)}
 
 
 @dataclass(frozen=True)
@@ -49,18 +50,20 @@ VARIED = ("apply-failed", "profile-running")
 
 
 @pytest.mark.parametrize(
-    ("variant", "settings"),
+    ("variant", "settings", "sizes"),
     [
-        pytest.param("", PLAIN, id="plain"),
-        pytest.param("ascii", ASCII, id="ascii", marks=pytest.mark.slow),
-        pytest.param("no-colour", NO_COLOUR, id="no-colour", marks=pytest.mark.slow),
+        pytest.param("", PLAIN, SIZES, id="plain"),
+        pytest.param("", PLAIN, WIDE, id="wide", marks=pytest.mark.slow),
+        pytest.param("ascii", ASCII, {"120": SIZES["120"]}, id="ascii", marks=pytest.mark.slow),
+        pytest.param("no-colour", NO_COLOUR, {"120": SIZES["120"]}, id="no-colour", marks=pytest.mark.slow),
     ],
 )
-def test_every_box_of_work_is_as_its_golden_frame(variant: str, settings: AppSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_box_of_work_is_as_its_golden_frame(
+    variant: str, settings: AppSettings, sizes: Sizes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
     if settings.no_colour:
         monkeypatch.setenv("NO_COLOR", "1")
-    sizes = {"120": SIZES["120"]} if variant else SIZES
     cases = [name for name in CASES if not variant or name in VARIED]
     drawn = asyncio.run(boxes(settings, sizes, cases))
     named = {"-".join(filter(None, (*key, variant))): text for key, text in drawn.items()}

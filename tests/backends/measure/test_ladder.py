@@ -205,6 +205,7 @@ def test_a_folder_with_a_broken_run_is_left_as_it_is(ladder: Ladder, tmp_path: P
     assert (tmp_path / RUN_FILE).read_text() == "{"
 
 
+@pytest.mark.slow
 def test_two_rungs_in_real_children_measure_speed_memory_and_quality(ladder: Ladder, tmp_path: Path) -> None:
     events: list[tuple[str, Event]] = []
     last = LadderRung(Chosen(name="kv-int8"), Metrics())
