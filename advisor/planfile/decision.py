@@ -7,9 +7,7 @@ from typing import Annotated, Any, ClassVar, TypeVar, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from advisor.backends.deployment import Attention, Batching, KvCache
-
-MOST = 2**53
-"""Largest number in a plan file, of either sign: whole ones up to it are exact as floats, and products do not overflow."""
+from advisor.quantities.parsing import MOST
 
 Whole = Annotated[int, Field(ge=1, le=MOST, strict=True)]
 Positive = Annotated[float, Field(gt=0, le=MOST, strict=True)]

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, create_model
 
-from advisor.planfile.decision import MOST, Chance, NotNegative, Number, PlanPart, Positive, Whole
+from advisor.planfile.decision import Chance, NotNegative, Number, PlanPart, Positive, Whole
 from advisor.profiles.request import Load, Prefer
 from advisor.quantities.limits import LIMITS
+from advisor.quantities.parsing import MOST
 
 Basis = Literal[
     "exact", "setting", "measured", "profiled", "catalogue", "architecture", "literature", "datasheet", "simulated", "sum"

@@ -97,6 +97,8 @@ def _sentence(field: tuple[str, ...], message: str, given: str) -> str:
     quantity = _quantity(field)
     if quantity and message.startswith("Input should be a valid"):
         return f"`{name}` must be {quantity.what.replace('a time in', 'a number of')}, got {given}"
+    if message.startswith("String should match pattern "):
+        return f"`{name}` must match {message.removeprefix('String should match pattern ')}, got {given}"
     expected = message.removeprefix("Input should be ").removeprefix("Value error, ")
     return f"`{name}` must be {expected}, got {given}"
 

@@ -4,6 +4,8 @@ import math
 import re
 from dataclasses import dataclass, replace
 
+MOST = 2**53
+"""Largest number that is read: whole ones up to it are exact as floats, and products of a few do not overflow."""
 MOST_QUOTED = 30
 """Characters of a value that a message quotes."""
 _TYPED = re.compile(r"([+-]?(?:\d[\d_]*\.?\d*|\.\d+))\s*([^\d\s].*)?")
@@ -23,7 +25,7 @@ class Quantity:
     """Whether zero is allowed."""
     whole: bool = False
     """Whether only whole numbers are allowed."""
-    most: float = math.inf
+    most: float = MOST
     """The largest number that is allowed."""
 
     def read(self, text: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from math import exp, log
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,3 +166,18 @@ def test_scores_are_written_in_place_of_a_link_and_only_of_tokens_that_exist(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["reference", "victim"]
     with pytest.raises(AdvisorError, match="not in the model's vocabulary"):
         list(window_log_probs(session, windows + 10**6, quiet))
+
+
+def test_scores_that_the_disk_has_no_room_for_leave_the_earlier_ones(session: LoadedModel, windows: torch.Tensor, tmp_path: Path) -> None:
+    measure_baseline(session, windows, tmp_path / "reference", quiet)
+    before = (tmp_path / "reference").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with pytest.raises(AdvisorError) as caught:
+            measure_baseline(session, windows, tmp_path / "reference", quiet)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert caught.value.code == "disk-full"
+    assert (tmp_path / "reference").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["reference"]
