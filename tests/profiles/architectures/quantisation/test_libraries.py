@@ -158,11 +158,11 @@ def test_torchao_embeddings_are_quantised_where_it_includes_them() -> None:
 def test_hqq_has_parameters_for_all_or_for_each_linear() -> None:
     every = {"weight_quant_params": {"nbits": 3, "group_size": 64}, "scale_quant_params": {"nbits": 8, "group_size": 128}}
     assert formats(quantised({"quant_method": "hqq", "quant_config": every, "skip_modules": ["lm_head"]}))["q_proj"] == "int3-g64-hqq"
-    each = {
+    by_linear = {
         "self_attn.q_proj": {"weight_quant_params": {"nbits": 8, "group_size": 64}},
         "self_attn.k_proj": {"weight_quant_params": {"nbits": 2}},
     }
-    spec = quantised({"quant_method": "hqq", "quant_config": each})
+    spec = quantised({"quant_method": "hqq", "quant_config": by_linear})
     assert [formats(spec)[name] for name in ("q_proj", "k_proj", "v_proj")] == ["int8-g64-hqq", "int2-g64-hqq", "bf16"]
 
 
