@@ -207,8 +207,8 @@ def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str, *, reach
 
 
 @lru_cache(maxsize=64)
-def acceptance_prior(evidence: Evidence, effect: str) -> Prior:
-    """The published probability that a draft token is accepted, given that the one before was."""
-    prior = evidence.acceptance(effect)
+def acceptance_prior(evidence: Evidence, effect: str, use_case: str) -> Prior:
+    """The published probability that a draft token is accepted, given that the one before was, in a use case."""
+    prior = evidence.acceptance(effect, use_case)
     assert prior is not None, f"no published acceptance for {effect}"
     return prior

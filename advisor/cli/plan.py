@@ -35,6 +35,10 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
 @with_load
 @click.option(
+    "--use-case", type=click.Choice(["unknown", "chat", "code", "summaries", "retrieval", "extraction"]), default="unknown",
+    show_default=True, help="What requests ask for: it decides how many draft tokens are accepted.",
+)  # fmt: skip
+@click.option(
     "--kv-pool", type=click.Choice(["load", "longest"]), default="load", show_default=True,
     help="Size a paged cache for the requests in flight, preempting where it overflows, or for as many of the longest.",
 )  # fmt: skip
@@ -106,6 +110,7 @@ def question_of(choice: ModelAndProfile, options: Mapping[str, Any]) -> "PlanQue
         require=options["require"],
         forbid=options["forbid"],
         offline=options["offline"],
+        use_case=options["use_case"],
         kv_pool=options["kv_pool"],
     )
 

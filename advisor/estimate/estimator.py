@@ -26,7 +26,7 @@ from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
 from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
-from advisor.profiles.evidence import expected_tokens
+from advisor.profiles.evidence import accepted_share
 from advisor.profiles.metrics import Basis, Metrics, Value
 from advisor.profiles.request import Workload
 
@@ -155,12 +155,12 @@ class Estimator:
 
 
 def _acceptance(deployment: Deployment) -> Value | None:
-    """Share of draft positions that are accepted, on average: the expected tokens of a step but one, over the draft tokens."""
+    """Share of draft positions that are accepted, on average."""
     decoding = deployment.decoding
     if not decoding.draft_tokens:
         return None
     shares = (decoding.acceptance, *decoding.acceptance_spread)
-    value, low, high = ((expected_tokens(share, decoding.draft_tokens) - 1) / decoding.draft_tokens for share in shares)
+    value, low, high = (accepted_share(share, decoding.draft_tokens) for share in shares)
     return Value(value=value, low=min(low, value), high=max(high, value), basis=Basis.LITERATURE)
 
 

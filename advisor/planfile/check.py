@@ -129,6 +129,7 @@ def replan_command(plan: PlanFile) -> str:
         "--concurrency": stated.concurrency if stated.load is not Load.BURST else None,
         "--burst": stated.concurrency if stated.load is Load.BURST else None,
         "--load-trace": stated.load_trace,
+        "--use-case": stated.use_case.value if stated.use_case else None,
         "--kv-pool": "longest" if stated.prompt_tokens and not stated.oversubscribe and _has_slack(stated) else None,
         "--prefer": stated.prefer.value if stated.prefer is not Prefer.BALANCED else None,
     }

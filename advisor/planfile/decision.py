@@ -166,7 +166,8 @@ class Speculation(PlanPart):
     """Number of draft tokens verified in a step."""
     draft_folder: str | None = None
     """Folder of the draft model."""
-    acceptance: Acceptance | None = None
+    acceptance_rate: Acceptance | None = None
+    """Share of the draft positions of a step that are accepted, as predicted and as a run measures it."""
 
 
 class TechniqueChoice(PlanPart):

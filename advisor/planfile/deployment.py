@@ -26,6 +26,7 @@ from advisor.planfile.file import PlanFile, request_of
 from advisor.planning.advice import Candidate
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ExitCode
+from advisor.profiles.evidence import acceptance_of, accepted_share
 from advisor.profiles.files import expanded
 from advisor.profiles.model_store import find_model, is_shipped
 from advisor.quantities.formatting import three_digits
@@ -154,12 +155,13 @@ def _defaults(record: type) -> dict[str, Any]:
 def _speculation(decoding: Decoding) -> decision.Speculation | None:
     if decoding.method == DecodeMethod.PLAIN:
         return None
-    low, high = decoding.acceptance_spread
+    chances = (decoding.acceptance, *decoding.acceptance_spread)
+    rate, low, high = (three_digits(accepted_share(chance, decoding.draft_tokens)) for chance in chances)
     return decision.Speculation(
         method=decoding.method,
         draft_tokens=decoding.draft_tokens,
         draft_folder=stored_path(decoding.draft_folder),
-        acceptance=decision.Acceptance(value=three_digits(decoding.acceptance), range=(three_digits(low), three_digits(high))),
+        acceptance_rate=decision.Acceptance(value=rate, range=(low, high)),
     )
 
 
@@ -167,12 +169,13 @@ def _decoding(chosen: decision.Speculation | None) -> Decoding:
     if chosen is None:
         return Decoding()
     folder = str(expanded(chosen.draft_folder)) if chosen.draft_folder else None
-    acceptance = chosen.acceptance or decision.Acceptance(value=0.0, range=(0.0, 0.0))
+    rate = chosen.acceptance_rate or decision.Acceptance(value=0.0, range=(0.0, 0.0))
+    middle, low, high = (acceptance_of(1 + share * chosen.draft_tokens, chosen.draft_tokens) for share in (rate.value, *rate.range))
     return Decoding(
         method=_member(DecodeMethod, chosen.method, "speculative.method"),
         draft_tokens=chosen.draft_tokens,
-        acceptance=acceptance.value,
-        acceptance_spread=acceptance.range,
+        acceptance=middle,
+        acceptance_spread=(low, high),
         draft_model=find_model(folder) if folder else None,
         draft_folder=folder,
     )

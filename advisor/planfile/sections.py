@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, create_model
 
 from advisor.planfile.decision import Chance, NotNegative, Number, PlanPart, Positive, Whole
-from advisor.profiles.request import Load, Prefer
+from advisor.profiles.request import Load, Prefer, UseCase
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import MOST
 
@@ -33,6 +33,8 @@ class _Load(PlanPart):
     """Number of prompt tokens that all requests share; absent: none."""
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
+    use_case: UseCase | None = None
+    """What the requests ask for; absent: unknown. Published acceptance rates of draft tokens are those of the use case."""
     oversubscribe: bool | None = None
     """Size the cache for the mean length and preempt requests when it is full; absent: for all requests at their longest."""
     concurrency: Whole | None = None

@@ -45,7 +45,16 @@ def to_yaml(plan: PlanFile) -> str:
 
 # Absent keys that are written as null; all others are left out.
 _SPOKEN = {"speculative", "suite", "profile", "measured"}
-_QUIET_LIMITS = {"load", "oversubscribe", "prompt_tokens", "request_rate_per_s", "concurrency", "load_trace", "shared_prefix_tokens"}
+_QUIET_LIMITS = {
+    "load",
+    "use_case",
+    "oversubscribe",
+    "prompt_tokens",
+    "request_rate_per_s",
+    "concurrency",
+    "load_trace",
+    "shared_prefix_tokens",
+}
 
 
 def plan_record(part: PlanPart) -> dict[str, Any]:

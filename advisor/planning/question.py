@@ -7,7 +7,7 @@ from advisor.backends.technique_names import canonical_specs
 from advisor.backends.techniques import by_name
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.profiles.request import UNLIMITED, Limits, Load, Prefer, Request, Workload
+from advisor.profiles.request import UNLIMITED, Limits, Load, Prefer, Request, UseCase, Workload
 from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
 
@@ -44,6 +44,8 @@ class PlanQuestion:
     """Required techniques, as typed: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
     offline: bool = False
+    use_case: str = "unknown"
+    """What the requests ask for, a value of `UseCase`."""
     kv_pool: str = "load"
     """`load`: a paged cache has the size of the requests in flight at their mean lengths; `longest`: of as many of the longest."""
 
@@ -110,7 +112,9 @@ def request_for(question: PlanQuestion, model: ModelSpec) -> Request:
     )
     oversubscribed = question.kv_pool == "load" and longest > workload.context_tokens
     return Request(
-        workload=workload.model_copy(update={"context_limit_tokens": longest, "oversubscribe": oversubscribed}),
+        workload=workload.model_copy(
+            update={"context_limit_tokens": longest, "oversubscribe": oversubscribed, "use_case": UseCase(question.use_case)}
+        ),
         limits=question.all_limits,
         prefer=Prefer(question.prefer),
         devices=question.devices,

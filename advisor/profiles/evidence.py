@@ -13,6 +13,10 @@ SIZE_SCALE = 1.0
 """Natural logarithm of the ratio of model sizes at which the weight of a row falls to 1/e."""
 TOKENS_SCALE = 0.5
 """The same for the ratio of training tokens: models trained on more tokens lose more when their weights are quantised."""
+UNKNOWN_USE_CASE = "unknown"
+UNKNOWN_USE_CASE_QUANTILE = 0.05
+SIMILAR_USE_CASES = {"extraction": ("retrieval", "summaries")}
+"""Use cases whose outputs repeat their prompts about as much, for those without measurements."""
 FEW_ROWS = 3
 """With fewer rows the range is at least from half to twice the median, as they do not show the spread between models."""
 WEIGHT_EFFECTS = "weights:"
@@ -49,14 +53,16 @@ class AcceptanceRow:
     """One published measurement of speculative decoding: tokens per verification step of `draft_tokens` drafted positions."""
 
     effect: str
+    use_case: str
+    """Kind of text that was written."""
     draft_tokens: int
     tokens_per_step: float
     source: str
 
     @property
     def acceptance(self) -> float:
-        """The acceptance rate a that solves tokens_per_step = (1 − a^(k+1))/(1 − a) (Leviathan et al. 2023, equation 1)."""
-        return _acceptance(self.tokens_per_step, self.draft_tokens)
+        """Probability that a draft token is accepted, given that the one before was."""
+        return acceptance_of(self.tokens_per_step, self.draft_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class Prior:
 
 
 @lru_cache(maxsize=1024)
-def _acceptance(tokens_per_step: float, draft_tokens: int) -> float:
+def acceptance_of(tokens_per_step: float, draft_tokens: int) -> float:
+    """The acceptance a that solves tokens_per_step = (1 − a^(k+1))/(1 − a), k = `draft_tokens`: the inverse of `expected_tokens`."""
     low, high = 0.0, 0.999
     for _ in range(40):
         middle = (low + high) / 2
@@ -81,6 +88,11 @@ def _acceptance(tokens_per_step: float, draft_tokens: int) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def accepted_share(acceptance: float, draft_tokens: int) -> float:
+    """Share of the draft positions of a step that are accepted: the expected tokens of a step but one, over the draft tokens."""
+    return (expected_tokens(acceptance, draft_tokens) - 1) / draft_tokens
 
 
 def expected_tokens(acceptance: float, draft_tokens: int) -> float:
@@ -116,14 +128,21 @@ class Evidence:
         sources, tasks = (tuple(dict.fromkeys(column)) for column in zip(*((row.source, row.task) for row in rows), strict=True))
         return Prior(max(middle, 0.0), max(low, 0.0), max(high, 0.0), sources, tasks)
 
-    def acceptance(self, effect: str) -> Prior | None:
-        """Acceptance rate of drafted positions under `effect`; `None` where nothing was published."""
-        rows = [row for row in self.acceptance_rows if row.effect == effect]
+    def acceptance(self, effect: str, use_case: str) -> Prior | None:
+        """Acceptance rate of drafted positions under `effect`; `None` where nothing was published.
+
+        A use case without measurements takes those of `SIMILAR_USE_CASES`, else of all. For an unknown one the middle is the 5 %
+        quantile over all, so that no plan depends on text of which nothing is known.
+        """
+        known = [row for row in self.acceptance_rows if row.effect == effect]
+        similar = (use_case, *SIMILAR_USE_CASES.get(use_case, ()))
+        rows = [row for row in known if row.use_case in similar] or known
         if not rows:
             return None
         shares = [row.acceptance for row in rows]
-        middle, low, high = (weighted_quantile(shares, [1.0] * len(shares), q) for q in (0.5, 0.05, 0.95))
-        # The spread over tasks is wider than the spread over models: Spec-Bench reports ±25 % around the overall figure.
+        unknown = use_case == UNKNOWN_USE_CASE
+        quantiles = (UNKNOWN_USE_CASE_QUANTILE if unknown else 0.5, 0.0 if unknown else 0.05, 0.95)
+        middle, low, high = (weighted_quantile(shares, [1.0] * len(shares), q) for q in quantiles)
         return Prior(middle, 0.75 * low, min(1.25 * high, 0.95), tuple(dict.fromkeys(row.source for row in rows)))
 
     def draft_for(self, model: str) -> str | None:
@@ -186,7 +205,7 @@ def load_evidence() -> Evidence:
         for row in table("quality.csv")
     )
     acceptance = tuple(
-        AcceptanceRow(row["effect"], int(row["draft_tokens"]), float(row["tokens_per_step"]), row["source"])
+        AcceptanceRow(row["effect"], row["use_case"], int(row["draft_tokens"]), float(row["tokens_per_step"]), row["source"])
         for row in table("acceptance.csv")
     )
     return Evidence(quality, acceptance, tuple((row["target"], row["draft"]) for row in table("drafts.csv")))

@@ -27,6 +27,21 @@ class Load(StrEnum):
     """Requests arrive at the times and with the lengths of a recorded trace."""
 
 
+class UseCase(StrEnum):
+    """What the requests ask for. It decides how predictable the outputs are, and so how many draft tokens are accepted."""
+
+    UNKNOWN = "unknown"
+    """Nothing is assumed: draft tokens are accepted as on the least predictable text."""
+    CHAT = "chat"
+    CODE = "code"
+    """Code that is edited or continued, with the old code in the prompt."""
+    SUMMARIES = "summaries"
+    RETRIEVAL = "retrieval"
+    """Answers from documents in the prompt (RAG)."""
+    EXTRACTION = "extraction"
+    """Parts of the prompt copied into a given form."""
+
+
 class Prefer(StrEnum):
     """The objective by which feasible plans are ranked."""
 
@@ -52,6 +67,7 @@ class Workload(Frozen):
     """Lengths are uniform within ± this share; requests of equal length would start and finish in lockstep."""
     shared_prefix_tokens: int | None = Field(default=None, ge=1)
     """Length of a prefix that all prompts share, such as instructions. Of a shorter prompt in a trace, all but its last token."""
+    use_case: UseCase = UseCase.UNKNOWN
     trace: Trace | None = None
     """The requests of a trace; the lengths above are then means."""
     oversubscribe: bool = False

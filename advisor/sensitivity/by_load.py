@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from advisor.planning.reasons import effects
-from advisor.profiles.request import Load, Request
+from advisor.profiles.request import Load, Request, UseCase
 from advisor.sensitivity.counterfactual import Change, ChangeKind, CounterfactualOutcome, Scenario, outcome_of, violates_quality
 
 MOST_CHANGES = 2
@@ -24,6 +24,8 @@ def by_load(scenario: Scenario) -> Iterator[Change]:
     yield from islice(_multiples(scenario, refused), MOST_CHANGES)
     if refused and scenario.request.workload.shared_prefix_tokens is None:
         yield from _shared_prefix(scenario)
+    if refused and scenario.request.workload.use_case is UseCase.UNKNOWN:
+        yield from islice(_use_cases(scenario), 1)
 
 
 def _multiples(scenario: Scenario, refused: bool) -> Iterator[Change]:
@@ -74,6 +76,24 @@ def _change(scenario: Scenario, field: str, request: Request, refused: bool) -> 
         return None
     before, after = (getattr(workload, field) for workload in (scenario.request.workload, request.workload))
     return Change(kind=ChangeKind.LOAD, name=field, before=before, after=after, outcome=outcome, candidate=candidate, request=request)
+
+
+def _use_cases(scenario: Scenario) -> Iterator[Change]:
+    """Use cases in which a technique that is refused while it is unknown ranks first."""
+    workload = scenario.request.workload
+    for use_case in UseCase:
+        request = scenario.request.model_copy(update={"workload": workload.model_copy(update={"use_case": use_case})})
+        trial = scenario.trial(request) if use_case is not workload.use_case else None
+        if trial is not None and trial[1] is CounterfactualOutcome.AHEAD:
+            yield Change(
+                kind=ChangeKind.LOAD,
+                name="use_case",
+                before=workload.use_case.value,
+                after=use_case.value,
+                outcome=trial[1],
+                candidate=trial[0],
+                request=request,
+            )
 
 
 def _shared_prefix(scenario: Scenario) -> Iterator[Change]:

@@ -163,7 +163,7 @@ def test_speculation_with_a_draft_comes_back(tmp_path: Path) -> None:
     again = read_plan(written(tmp_path, to_yaml(plan(chosen=chosen, ranked=(chosen,)))))
     read, expected = deployment_of(again, MODEL).decoding, chosen.deployment.decoding
     assert (read.method, read.draft_tokens) == ("prompt-lookup", expected.draft_tokens)
-    assert read.acceptance == pytest.approx(expected.acceptance, rel=0.005)
+    assert read.acceptance == pytest.approx(expected.acceptance, rel=0.01)
 
 
 def test_the_id_follows_the_decision_and_not_the_prediction() -> None:

@@ -38,8 +38,8 @@ def test_the_cache_is_sized_for_the_load_and_says_when_requests_are_preempted() 
     advice = plan(DEEPSEEK)
     assert advice.chosen.status is Status.MEETS
     assert advice.cache is not None
-    assert (advice.cache.sequences, advice.cache.tokens, advice.cache.longest_at_once) == (64, 5136, 20)
-    assert "64 requests of 5136 tokens, or 20 of 16384" in facts(advice)["kv cache"]
+    assert (advice.cache.sequences, advice.cache.tokens, advice.cache.longest_at_once) == (64, 5120, 20)
+    assert "64 requests of 5120 tokens, or 20 of 16384" in facts(advice)["kv cache"]
     assert "preempted" in facts(advice)["kv cache"]
     reserved = plan(dataclasses.replace(DEEPSEEK, kv_pool="longest"))
     assert reserved.chosen.status is Status.INFEASIBLE
@@ -98,3 +98,16 @@ def test_a_quality_loss_above_one_percent_stands_in_the_verdict() -> None:
 def test_the_lengths_that_times_are_for_are_said_where_only_the_context_is_given() -> None:
     advice = plan(PlanQuestion(model="Qwen/Qwen3-8B", hardware="h100-sxm", context_tokens=32768, profile="none", offline=True))
     assert "times are for 1024 + 256 tokens, not for the longest" in facts(advice)["workload"]
+
+
+def test_prompt_lookup_is_chosen_for_text_that_repeats_its_prompt_and_never_for_unknown_text() -> None:
+    question = PlanQuestion(model="meta-llama/Meta-Llama-3.1-8B", hardware="h100-sxm", profile="none", offline=True)
+    unknown, summaries = plan(question), plan(dataclasses.replace(question, use_case="summaries"))
+    assert "decode-prompt-lookup" not in unknown.chosen.names
+    assert "decode-prompt-lookup" in summaries.chosen.names
+    (why,) = [reason.why for reason in unknown.reasons if reason.technique == "decode-prompt-lookup"]
+    assert "set --use-case" in why
+    chat = plan(dataclasses.replace(question, use_case="chat", require=("decode-prompt-lookup",)))
+    required = plan(dataclasses.replace(question, require=("decode-prompt-lookup",)))
+    rates = [advice.chosen.metrics.tpot_ms_mean for advice in (summaries, chat, required)]
+    assert [rate.value for rate in rates if rate] == sorted(rate.value for rate in rates if rate)

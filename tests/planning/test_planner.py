@@ -106,7 +106,7 @@ def test_a_relaxed_limit_admits_a_plan() -> None:
 
 @pytest.mark.parametrize("limits", [{"quality_loss_pct": 0.0}, {"tpot_ms_p95": 20.0}, {"memory_gib_per_device": 14.0}], ids=str)
 def test_plans_that_are_likely_to_meet_the_limits_are_simulated(limits: dict[str, float]) -> None:
-    question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=8, offline=True)
+    question = PlanQuestion(model="Qwen/Qwen3-8B", hardware="l40s", profile="none", concurrency=8, use_case="summaries", offline=True)
     free, limited = plan(question), plan(replace(question, limits=Limits(**limits)))
     assert limited.chosen.status is not Status.INFEASIBLE
     assert limited.chosen.probability > 0.75

@@ -44,7 +44,7 @@ class DecodeDraft(Technique):
         """Decoding with the draft model, at the published acceptance."""
         draft = _draft_of(deployment.model.id)
         assert draft is not None, "sketch is called only where refuse returned None"
-        prior = acceptance_prior(load_evidence(), "decode:draft")
+        prior = acceptance_prior(load_evidence(), "decode:draft", request.workload.use_case)
         decoding = Decoding(DecodeMethod.DRAFT, self.draft_tokens, prior.middle, (prior.low, prior.high), draft, draft.folder)
         return replace(deployment, decoding=decoding)
 

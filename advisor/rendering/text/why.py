@@ -92,6 +92,8 @@ def _change_phrase(change: Change, *, flags: bool) -> str:
             return _limit_phrase(change, flags=flags)
         case ChangeKind.PREFERENCE:
             return f"Prefer {change.after}" + (f" (--prefer {change.after})" if flags else "")
+        case ChangeKind.LOAD if change.name == "use_case":
+            return f"Use case {change.after}, now {change.before}" + (f" (--use-case {change.after})" if flags else "")
         case ChangeKind.LOAD:
             before = "none" if change.before is None else f"{change.before:.0f}"
             return f"{change.after:.0f} {_LOAD_LABELS[change.name]}, now {before}"

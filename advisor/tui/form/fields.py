@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import DEVICES, RATE, REQUESTS, TOKENS, Quantity
 
+USE_CASES = ("unknown", "chat", "code", "summaries", "retrieval", "extraction")
 PREFERENCES = ("balanced", "latency", "throughput", "memory")
 
 
@@ -83,6 +84,7 @@ FIELDS = (
         for limit in LIMITS.values()
         if not limit.is_load
     ),
+    Field(name="use_case", label="Use case", flag="--use-case", choices=USE_CASES),
     Field(name="prefer", label="Prefer", flag="--prefer", choices=PREFERENCES, ranks_only=True),
 )
 BY_NAME = {field.name: field for field in FIELDS}

@@ -38,5 +38,6 @@ def _values(plan: PlanFile) -> dict[str, str | int | float | None]:
         "burst": limits.concurrency if burst else None,
         "load_trace": limits.load_trace,
         **{limit.parameter: limits.bound(limit.name) for limit in LIMITS.values() if not limit.is_load},
+        "use_case": limits.use_case.value if limits.use_case else None,
         "prefer": limits.prefer.value if limits.prefer is not Prefer.BALANCED else None,
     }

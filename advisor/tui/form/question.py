@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from advisor.planning.loads import load_conflict
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.quantities.limits import LIMITS
-from advisor.tui.form.fields import BY_NAME, PREFERENCES
+from advisor.tui.form.fields import BY_NAME, PREFERENCES, USE_CASES
 from advisor.tui.form.values import FormValues
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def question_of(values: FormValues) -> "PlanQuestion":
         request_rate_per_s=numbers["request_rate"],
         burst=_whole(numbers, "burst"),
         trace=read_trace(Path(trace)) if trace else None,
+        use_case=use_case if (use_case := values.text("use_case")) in USE_CASES else USE_CASES[0],
         prefer=prefer if prefer in PREFERENCES else PREFERENCES[0],
         require=values.require,
         forbid=values.forbid,

@@ -9,7 +9,12 @@ from advisor.sensitivity.marginal_gain import Gain
 from advisor.tui.form.fields import OF_LIMIT, PREFERENCES
 from advisor.tui.form.values import Constraint, FormValues
 
-_OF_LENGTH = {"prompt_tokens": "prompt_tokens", "output_tokens": "output_tokens", "shared_prefix_tokens": "shared_prefix"}
+_OF_LENGTH = {
+    "prompt_tokens": "prompt_tokens",
+    "output_tokens": "output_tokens",
+    "shared_prefix_tokens": "shared_prefix",
+    "use_case": "use_case",
+}
 
 
 def with_change(values: FormValues, technique: str, change: Change) -> FormValues:
@@ -57,7 +62,7 @@ def _with_load(values: FormValues, change: Change) -> FormValues:
     if change.name == "concurrency":
         return values.with_text("burst" if workload.load is Load.BURST else "concurrency", _text(change.after))
     values = values.with_text(_OF_LENGTH[change.name], _text(change.after))
-    if change.name == "shared_prefix_tokens":
+    if change.name in ("shared_prefix_tokens", "use_case"):
         return values
     values = values.with_text("prompt_tokens", str(workload.prompt_tokens)).with_text("output_tokens", str(workload.output_tokens))
     default = max(DEFAULT_CONTEXT_TOKENS, workload.context_tokens)
