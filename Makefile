@@ -4,6 +4,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 CASES := benchmarks/published/cases.csv
+FIELD := benchmarks/published/field.csv
+HELD_OUT ?= out/held-out.csv
 PARALLEL := -n auto --dist worksteal
 
 .PHONY: demo test test-hosts test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels structure performance fit cross-validate calibrate accuracy clean
@@ -38,7 +40,7 @@ check: $(READY)
 	$(BIN)/python -m tools.cross_validate $(CASES) --fast
 	$(MAKE) test
 
-# What a change of the estimator asks for, in this order: fit, cross-validate, calibrate HELD_OUT=out/held-out.csv, accuracy.
+# What a change of the estimator asks for, in this order: fit, cross-validate, calibrate, accuracy.
 fit: $(READY)
 	$(BIN)/python -m tools.fit_engines $(CASES) vllm sglang tensorrt-llm --write
 
@@ -46,11 +48,14 @@ cross-validate: $(READY)
 	mkdir -p out
 	$(BIN)/python -m tools.cross_validate $(CASES) --out benchmarks/results/cross-validation.json --rows out/held-out.csv
 
-# 90 % ranges from the published measurements; HELD_OUT is a table of predictions by constants fitted without their source or model.
-calibrate: $(READY)
-	mkdir -p out
+# 90 % ranges of what the next source publishes; HELD_OUT holds predictions by constants fitted without their source, of cross-validate.
+calibrate: $(READY) $(HELD_OUT)
 	$(BIN)/advisor validate $(CASES) --rows out/rows.csv > out/validation.txt
-	$(BIN)/python tools/calibrate.py $(CASES) out/rows.csv $(HELD_OUT)
+	$(BIN)/advisor validate $(FIELD) --rows out/field-rows.csv > out/field-validation.txt
+	$(BIN)/python -m tools.calibrate $(CASES) out/rows.csv $(HELD_OUT) $(FIELD) out/field-rows.csv
+
+$(HELD_OUT):
+	$(MAKE) cross-validate
 
 accuracy: $(READY)
 	$(BIN)/python tools/accuracy_page.py

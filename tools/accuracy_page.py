@@ -27,8 +27,10 @@ from advisor.validation.cases import read_cases
 from advisor.validation.errors import ComparedCase, error_row
 from advisor.validation.predict import compare_cases
 from advisor.validation.report import ValidationReport, report_of
+from tools.accuracy_coverage import NOT_MEASURED, coverage_section, held_words, median_error_abroad
 from tools.accuracy_worst import FEWEST, worst_groups
 from tools.markdown import table
+from tools.source_ranges import ABROAD, HOME, LEFT_OUT, left_out_coverages, read_errors, stretch_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -69,7 +71,7 @@ def is_current(text: str) -> bool:
 def fingerprint() -> str:
     """Digest of everything that the numbers of the page depend on."""
     digest = hashlib.sha256()
-    paths = [CASES, CROSS_VALIDATION, *(path for pattern in DEPENDS_ON for path in ROOT.glob(pattern))]
+    paths = [CASES, CROSS_VALIDATION, LEFT_OUT, *(path for pattern in DEPENDS_ON for path in ROOT.glob(pattern))]
     for path in sorted(path for path in paths if path.exists()):
         digest.update(f"{path.relative_to(ROOT)}\n".encode())
         digest.update(_meaning(path))
@@ -105,6 +107,10 @@ def page(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
         table(("metric", *_HEADS), map(error_words, report.overall)),
         "Spearman is the rank correlation within a workload (one model, prompt, answer and kind of load), averaged over rows; "
         "the last column ranks only what runs on one kind of hardware.",
+        "Ranges promise 90 % of sources that no constant was fitted on. These rows are closer to their predictions, so more of them fall "
+        "inside; how often ranges hold elsewhere is the next table.",
+        "## Ranges on sources left out",
+        *coverage_section(read_errors()),
         "## Held-out sources and models",
         *_held_out(),
         "## Fitted constants",
@@ -119,9 +125,12 @@ def page(report: ValidationReport, compared: Sequence[ComparedCase]) -> str:
         "## Refused",
         table(("rows", "reason"), ((str(count), reason) for reason, count in report.refusals)),
         "## How ranges are set",
-        "`tools/calibrate.py` says how: split-conformal quantiles of the errors per metric, tier and stratum, every model of every source "
-        "one cluster, tested on clusters left out. `profiles/evidence/ranges.csv` holds the factors, `domain.csv` what was compared: a "
-        "setting outside of it gets a warning and wider ranges.",
+        "`tools/source_ranges.py` says how: quantiles of the errors of whole sources, each with the same weight, stretched until they "
+        "hold 90 % of sources left out. All tiers but `profiled` share them. A profile is of the machine that is planned for and run "
+        "on: its ranges are of 21 rungs of three runs, each compared with a prediction from a profile of the same machine, and are as "
+        "narrow as those allow; where other processes disturbed the profile, the ranges of the other tiers apply. "
+        "`profiles/evidence/ranges.csv` holds the factors, `domain.csv` what was compared: a setting outside of it gets a warning. "
+        "`benchmarks/results/left-out.csv` holds every error.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -135,26 +144,32 @@ _SHOWN = {
     "peak_memory_gb": "memory",
 }
 """Metrics of the summary, by the names that plans use."""
+_SUMMARY_HEADS = (
+    *("number in a plan", "half are off by less than", "9 of 10 by less than", "half, on a source left out", "half, on sources abroad"),
+    *("90 % range held at home, of sources", "abroad, of sources"),
+)
 
 
 def _summary(answered: Sequence[ComparedCase]) -> Iterator[str]:
     """How far off each number of a plan is, what to expect elsewhere, and what to do about it."""
     held_out = {row["metric"]: row["median_abs_pct"] for row in _cross_validation() if row["fold"] == "source"}
-    rows = []
+    rows, errors_left_out = [], read_errors()
+    coverages = left_out_coverages(errors_left_out, stretch_of(errors_left_out))
     for metric, name in _SHOWN.items():
         cases = [case for case in answered if case.case.metric == metric]
         if cases:
             row, errors = error_row(metric, cases), sorted(100 * abs(case.error) for case in cases)
             nine_in_ten = errors[min(math.ceil(0.9 * len(errors)), len(errors)) - 1]
-            elsewhere = percent_words(held_out[metric]) if metric in held_out else "not measured"
-            rows.append((name, *map(percent_words, (row.median_abs_pct, nine_in_ten)), elsewhere, percent_words(row.coverage_pct)))
-    yield table(
-        ("number in a plan", "half are off by less than", "9 of 10 by less than", "half, on a source never fitted", "90 % range held"), rows
-    )
+            elsewhere = percent_words(held_out[metric]) if metric in held_out else NOT_MEASURED
+            abroad = median_error_abroad(errors_left_out, metric)
+            held = [held_words(coverages, metric, name) for name in (HOME, ABROAD)]
+            rows.append((name, *map(percent_words, (row.median_abs_pct, nine_in_ten)), elsewhere, abroad, *held))
+    yield table(_SUMMARY_HEADS, rows)
     yield (
-        "The first two columns and the last are of rows that constants and ranges were fitted on; the fourth predicts each source with "
-        "constants fitted without it, and is closer to what your own measurement will say. How often"
-        " ranges hold on such a source was not measured."
+        "The first two columns of numbers are of rows that constants were fitted on; the third predicts each of their sources with "
+        "constants fitted without it. The fourth is of sources that no constant has seen, each with the same weight, and is what to expect "
+        "of your own measurement. The last two say what share of such sources fell inside ranges that were made without them, and "
+        "of how many sources: left out at home, and abroad."
     )
     yield (
         "On your own machine `advisor plan --profile` replaces most of these constants by measurements of a minute, and `advisor apply` "

@@ -74,7 +74,7 @@ class Estimator:
 
     def metrics_of(self, deployment: Deployment, workload: Workload, times: ServingTimes, quality: QualityEffect | None = None) -> Metrics:
         """Metrics from the times of simulated requests; quality loss only where it is given. Goodput needs limits: `metrics.goodput`."""
-        ranges, capacity = self.ranges(deployment, workload), self.memory.capacity(deployment, workload)
+        ranges, capacity = self.ranges(deployment), self.memory.capacity(deployment, workload)
         memory, footprint = capacity.ledger, self.memory.footprint(deployment, workload)
         prefill_s = self.pricer(deployment).prefill_s(workload.prompt_tokens, workload.prompt_tokens)
         return Metrics(
@@ -107,15 +107,15 @@ class Estimator:
         budget, prompt = self.token_budget(deployment), workload.prompt_tokens
         budget = budget if deployment.batching.chunked else max(budget, prompt)
         rate = self.pricer(deployment).prefill_rate(prompt, workload.concurrency or 1, budget)
-        return self.ranges(deployment, workload).value("prefill", rate)
+        return self.ranges(deployment).value("prefill", rate)
 
     def requested_memory(self, deployment: Deployment, workload: Workload) -> Value:
         """GiB on each device with all requested sequences, whether they fit or not."""
-        return self.ranges(deployment, workload).memory_gib(self.memory.requested_ledger(deployment, workload))
+        return self.ranges(deployment).memory_gib(self.memory.requested_ledger(deployment, workload))
 
-    def ranges(self, deployment: Deployment, workload: Workload | None = None) -> Ranges:
+    def ranges(self, deployment: Deployment) -> Ranges:
         """The ranges of predictions for a deployment."""
-        return ranges_of(self.machine, deployment, workload)
+        return ranges_of(self.machine, deployment)
 
     def rules(self, deployment: Deployment, workload: Workload) -> SchedulerRules:
         """How the engine schedules the deployment: by the blocks of a finite pool, or else by the sequences that fit."""

@@ -46,7 +46,7 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
     deployment = explicit_deployment(model, engine, question, workload, kv_format, tensor)
     estimator = Estimator(target.machine, engine)
     times = estimator.simulate(deployment, workload)
-    rate = goodput(estimator.ranges(deployment, workload), workload, times, question.all_limits)
+    rate = goodput(estimator.ranges(deployment), workload, times, question.all_limits)
     metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
     warnings = (
         *model.doubts,

@@ -144,7 +144,7 @@ class StackPricer:
     def _factors(self, groups: PriceGroups) -> Numbers:
         """Factors below and above a value, [stacks, metrics, 2] in the order of `RANGE_METRICS`."""
         first, inverse = unique_rows(groups.uncertainty_group)
-        ranges = [self.estimator.ranges(groups.deployments[index], self.workload) for index in first]
+        ranges = [self.estimator.ranges(groups.deployments[index]) for index in first]
         factors = [[of_group.factors(metric) for metric in RANGE_METRICS] for of_group in ranges]
         return np.array(factors).reshape(-1, len(RANGE_METRICS), 2)[inverse]
 

@@ -38,5 +38,5 @@ def simulate(estimator: Estimator, stack: Stack, workload: Workload, quality: Qu
 
 def with_goodput(simulation: Simulation, estimator: Estimator, stack: Stack, workload: Workload, limits: Limits) -> Metrics:
     """The metrics of a simulation, with the goodput: the rate of requests that meet the limits on their latency."""
-    rate = goodput(estimator.ranges(stack.deployment, workload), workload, simulation.times, limits)
+    rate = goodput(estimator.ranges(stack.deployment), workload, simulation.times, limits)
     return simulation.metrics.model_copy(update={"goodput_per_s": rate})

@@ -85,6 +85,14 @@ class PublishedCase:
     """Why there is no configuration; empty where there is one."""
 
     @property
+    def publisher(self) -> str:
+        """Who published: a repository or site, of which all pages err together; of threads each is another person's, one publisher."""
+        first = self.publication.split(maxsplit=1)[0]
+        if first.startswith("github.com/") or "/" not in first:
+            return first if "/" in first else self.publication
+        return "/".join(first.split("/")[:2])
+
+    @property
     def publication(self) -> str:
         """The page or data set of the source, without commit, table and date."""
         return _PART_OF_SOURCE.split(self.source, maxsplit=1)[0].strip() or "not stated"

@@ -71,7 +71,7 @@ def test_sharing_changes_no_number(searched: tuple[Planner, Request, PricedStack
         assert metrics.throughput_tok_s.value == pytest.approx(steady.throughput_tok_s, rel=1e-6)
         for end in ("low", "value", "high"):
             assert getattr(metrics.peak_memory_gib, end) == pytest.approx(getattr(memory, end), rel=1e-6)
-        below, above = alone.ranges(deployment, request.workload).factors("tpot")
+        below, above = alone.ranges(deployment).factors("tpot")
         assert metrics.tpot_ms_p95.low == pytest.approx(below * metrics.tpot_ms_p95.value)
         assert metrics.tpot_ms_p95.high == pytest.approx(above * metrics.tpot_ms_p95.value)
 

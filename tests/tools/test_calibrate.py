@@ -1,94 +1,70 @@
-"""Ranges hold what they promise on numbers whose spread is known; the tool's own arithmetic, without a prediction."""
+"""The tool that writes ranges.csv and domain.csv: a table of cases becomes left-out errors, ranges and a domain."""
 
-import importlib.util
-import math
-import random
+import csv
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from advisor.profiles.evidence import FOLDER
+from advisor.validation.cases import COLUMNS
+from tools import calibrate
+from tools.source_ranges import read_errors, stretch_of
 
-def load_tool(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, Path(__file__).resolve().parents[2] / "tools" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-tool = load_tool("calibrate")
+SETTING = {
+    "hardware": "h100-sxm", "devices": "1", "tp": "1", "pp": "1", "engine": "vllm", "model": "meta-llama/Meta-Llama-3.1-8B",
+    "weights": "bf16", "prompt_tokens": "512", "output_tokens": "64", "load": "closed",
+}  # fmt: skip
 
 
-def scores(count: int, *, clusters: int = 1, between: float = 0.0, seed: int = 1) -> list[object]:
-    rng = random.Random(seed)
-    shifts = [rng.gauss(0, between) if between else 0.0 for _ in range(clusters)]
-    return [tool.Score(rng.gauss(shifts[i % clusters], 1.0), str(i % clusters)) for i in range(count)]
+def write(path: Path, columns: tuple[str, ...], rows: Sequence[Mapping[str, object]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
 
 
-@pytest.mark.parametrize("n", [19, 20, 39, 100, 999])
-def test_a_quantile_leaves_as_many_out_as_a_finite_sample_allows(n: int) -> None:
-    quantile = tool.conformal_quantile([float(i) for i in range(1, n + 1)], [1.0] * n, 0.05)
-    assert quantile == min(math.ceil(round((n + 1) * 0.95, 9)), n)
+def tables(folder: Path, name: str, metrics: list[str], sources: int) -> tuple[Path, Path]:
+    """Cases and predictions that are 1, 2, ... % too high, a source for each percent."""
+    cases, rows = [], []
+    for index in range(20 * sources):
+        metric, source = metrics[index % len(metrics)], index // 20
+        key = {"case_id": f"{name}{index}", "metric": metric}
+        cases.append(SETTING | key | {"value": 100, "concurrency": 1 + index, "source": f"lab{source}/{name} page{index % 3}.md"})
+        rows.append(key | {"predicted": 101 + source})
+    return write(folder / f"{name}.csv", COLUMNS, cases), write(folder / f"{name}-rows.csv", ("case_id", "metric", "predicted"), rows)
 
 
-def test_too_few_comparisons_give_the_largest() -> None:
-    assert tool.conformal_quantile([3.0, 1.0, 2.0], [1.0] * 3, 0.05) == 3.0
+def test_two_tables_become_ranges_and_a_domain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    ranges = write(
+        tmp_path / "ranges.csv",
+        calibrate.RANGE_COLUMNS,
+        [{"metric": "tpot", "basis": "profiled", "below": 0.9, "above": 1.1, "comparisons": 21}],
+    )
+    home, home_rows = tables(tmp_path, "home", ["tpot_ms", "peak_memory_gb"], 3)
+    abroad, abroad_rows = tables(tmp_path, "abroad", ["ttft_ms", "output_tok_s_total"], 4)
+    held_out = write(
+        tmp_path / "held-out.csv", ("case_id", "metric", "predicted"), [{"case_id": "home0", "metric": "tpot_ms", "predicted": 80}]
+    )
+    words = [home, home_rows, held_out, abroad, abroad_rows, "--out", tmp_path, "--left-out", tmp_path / "left-out.csv"]
+    monkeypatch.setattr(sys, "argv", ["calibrate", *map(str, words)])
+    calibrate.main()
+    with ranges.open(encoding="utf-8", newline="") as file:
+        lines = {(row["metric"], row["basis"], row["stratum"]): row for row in csv.DictReader(file)}
+    assert lines["tpot", "profiled", ""]["above"] == "1.1", "a profile is of its own machine"
+    assert (lines["ttft", "datasheet", ""]["comparisons"], lines["ttft", "datasheet", ""]["sources"]) == ("40", "4")
+    assert lines["tpot", "datasheet", ""]["comparisons"] == "1", "of the sources at home only what was predicted without them"
+    assert float(lines["throughput", "datasheet", ""]["below"]) < 1
+    domain = (tmp_path / "domain.csv").read_text(encoding="utf-8").splitlines()
+    assert "in_flight,,1,80,140" in domain
+    assert "engine,vllm,,,140" in domain
+    assert "ttft_ms" in capsys.readouterr().err
 
 
-def test_bounds_hold_ninety_percent_of_new_numbers() -> None:
-    inside = []
-    for seed in range(20):
-        low, high = tool.conformal_bounds(scores(400, seed=seed))
-        inside += [low <= score.value <= high for score in scores(400, seed=seed + 1000)]  # type: ignore[attr-defined]
-    assert 0.89 <= sum(inside) / len(inside) <= 0.93
-
-
-def test_few_comparisons_give_a_symmetric_range() -> None:
-    low, high = tool.conformal_bounds(scores(25))
-    assert low == -high < 0
-
-
-def test_a_large_cluster_does_not_rule() -> None:
-    big = [tool.Score(0.1 * (i % 2 - 0.5), "big") for i in range(10_000)]
-    small = [tool.Score(float(c), f"{c}{i}") for c in (-2, 2) for i in range(40)]
-    low, high = tool.conformal_bounds([*big, *small])
-    assert (low, high) == (-2.0, 2.0)
-
-
-def test_clusters_that_differ_stretch_the_range() -> None:
-    alike, _ = tool.stretched(scores(600, clusters=12))
-    apart, _ = tool.stretched(scores(600, clusters=12, between=3.0, seed=3))
-    assert alike <= 1.05 <= apart
-
-
-def test_held_out_predictions_take_the_place_of_the_same_rows(tmp_path: Path) -> None:
-    head = "case_id,metric,measured,predicted,basis\n"
-    rows, held_out = tmp_path / "rows.csv", tmp_path / "held-out.csv"
-    rows.write_text(head + "a,tpot_ms,10,9,catalogue\nb,tpot_ms,10,8,catalogue\nc,tpot_ms,10,,\n")
-    held_out.write_text(head + "a,tpot_ms,10,5,catalogue\n")
-    assert [(row["case_id"], row["predicted"]) for row in tool.predictions(rows, held_out)] == [("a", "5"), ("b", "8")]
-
-
-def test_a_table_of_cases_becomes_ranges_and_a_domain(tmp_path: Path) -> None:
-    columns = "case_id,metric,value,hardware,devices,tp,pp,engine,model,weights,prompt_tokens,output_tokens,concurrency,load,source"
-    cases, rows = tmp_path / "cases.csv", tmp_path / "rows.csv"
-    setting = "h100-sxm,1,1,1,vllm,meta-llama/Meta-Llama-3.1-8B,bf16,512,64"
-    cases.write_text("\n".join([columns, *(f"{i},tpot_ms,{10 + i % 3},{setting},{1 + i},closed,s{i % 5}" for i in range(60))]))
-    rows.write_text("\n".join(["case_id,metric,measured,predicted,basis", *(f"{i},tpot_ms,{10 + i % 3},11,catalogue" for i in range(60))]))
-    scored = list(tool.scored(tool.read_cases(cases), tool.predictions(rows, None)))
-    lines = {
-        (metric, basis, stratum): (float(below), float(above), count)
-        for metric, basis, stratum, below, above, count in tool.range_lines(scored)
-    }
-    below, above, count = lines["tpot", "catalogue", ""]
-    assert count == 60
-    assert below == pytest.approx(10 / 11, rel=0.1)
-    assert above == pytest.approx(12 / 11, rel=0.1)
-    assert lines["tpot", "catalogue", "dense"][2] == 59, "one request in flight is a stratum of its own"
-    domain = {(dimension, name): (least, most) for dimension, name, least, most, _ in tool.domain_lines(scored)}
-    assert domain["in_flight", ""] == (1, 60)
-    assert ("engine", "vllm") in domain
+def test_shipped_ranges_are_those_of_the_stored_errors() -> None:
+    with (FOLDER / "ranges.csv").open(encoding="utf-8", newline="") as file:
+        shipped = [tuple(row.values()) for row in csv.DictReader(file) if row["sources"]]
+    assert shipped == [tuple(map(str, line)) for line in calibrate.time_lines(read_errors())]
+    assert stretch_of(read_errors()) > 1

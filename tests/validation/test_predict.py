@@ -201,6 +201,22 @@ def test_a_source_is_a_part_of_a_publication(tmp_path: Path, source: str, public
     assert case.publication == publication
 
 
+@pytest.mark.parametrize(
+    ("source", "publisher"),
+    [
+        ('org/name README.md @abc123 table "X"', "org/name"),
+        ("org/name/docs/page.md", "org/name"),
+        ("site.org/benchmarks/some-model", "site.org/benchmarks"),
+        ("github.com/org/name/issues/12", "github.com/org/name/issues/12"),
+        ("a silicon sample (Apache-2.0) 2025-10-29T00:00:00.000Z", "a silicon sample (Apache-2.0)"),
+        ("", "not stated"),
+    ],
+)
+def test_a_publisher_is_a_repository_a_site_or_one_thread(tmp_path: Path, source: str, publisher: str) -> None:
+    (case,) = read_cases(table(tmp_path / "cases.csv", {"source": source}))
+    assert case.publisher == publisher
+
+
 def test_a_stop_leaves_no_table_behind(tmp_path: Path) -> None:
     def stop(event: object) -> None:
         raise KeyboardInterrupt

@@ -54,7 +54,15 @@ def test_a_bias_is_missed_on_both_sides(case: PublishedCase) -> None:
 def test_too_wide_a_range_misses_as_one_too_narrow_does(case: PublishedCase) -> None:
     for inside, met in ((100, False), (90, True), (70, False)):
         rows = [compared(case, 100 if i < inside else 200, 100) for i in range(100)]
-        assert target(rows, "tpot_ms, catalogue", "covered").met is met
+        assert target(rows, "tpot_ms, 1 source", "covered").met is met
+
+
+def test_coverage_is_a_mean_over_publishers_not_rows(case: PublishedCase) -> None:
+    rows = [compared(case, 100, 100, source="lab/repo many.md") for _ in range(99)] + [compared(case, 200, 100, source="lab/repo one.md")]
+    rows.append(compared(case, 200, 100, source="else/where table.md"))
+    reached = target(rows, "tpot_ms, 2 sources", "covered")
+    assert reached.reached == pytest.approx(99 / 2)
+    assert reached.rows == 101
 
 
 def test_offline_throughput_is_not_that_of_a_closed_loop(case: PublishedCase) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from advisor.backends.deployment import Deployment
-from advisor.estimate.uncertainty.ranges import model_kind
+from advisor.estimate.operators.structure import structure_of
+from advisor.profiles.architectures.layers import LatentAttention, RecurrentMixer
+from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
 from advisor.profiles.metrics import Basis
@@ -74,6 +76,18 @@ def sizes_of(deployment: Deployment, workload: Workload) -> Iterator[tuple[str, 
     yield CONTEXT, workload.context_tokens
     parallel = deployment.parallel
     yield DEVICES, parallel.tensor * parallel.pipeline * parallel.data
+
+
+@lru_cache(maxsize=256)
+def model_kind(model: ModelSpec) -> str:
+    """The kind of a model by its least certain part: `recurrent`, `latent` (MLA), `experts` or `dense`."""
+    structure = structure_of(model)
+    mixers = {type(mixer) for mixer, _ in structure.mixers}
+    if RecurrentMixer in mixers:
+        return "recurrent"
+    if LatentAttention in mixers:
+        return "latent"
+    return "experts" if structure.expert_layers else "dense"
 
 
 @lru_cache(maxsize=1)

@@ -7,31 +7,26 @@ from advisor.backends.deployment import Deployment
 from advisor.estimate.machines.machine import Machine
 from advisor.estimate.memory.cache import cache_spread
 from advisor.estimate.memory.ledger import Footprint, Ledger
-from advisor.estimate.uncertainty.domain import extrapolations
 from advisor.estimate.uncertainty.ranges import Factors, contended_spread, spread, stratum_of, wider
 from advisor.profiles.engines import load_engine
 from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Value, weakest
-from advisor.profiles.request import Workload
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """Ranges of predictions for one deployment on one machine; without a workload, those of many concurrent requests."""
+    """Ranges of predictions for one deployment on one machine."""
 
     basis: Basis
     contended: bool
     """Whether other processes used the machine while it was measured."""
-    extrapolated: bool
-    """Whether the setting lies outside of those whose predictions were compared with measurements."""
     deployment: Deployment
-    workload: Workload | None
 
     def factors(self, metric: str) -> Factors:
         """Factors from a value of `metric`, a name of `ranges.csv`, to the ends of its range."""
-        stratum = stratum_of(metric, self.deployment, self.workload)
-        factors = spread(metric, self.basis, stratum, extrapolated=self.extrapolated)
+        stratum = stratum_of(metric, self.deployment)
+        factors = spread(metric, self.basis, stratum)
         if self.contended:
             factors = wider(factors, contended_spread(metric, self.basis, stratum))
         return _with_acceptance(factors, metric, self.deployment)
@@ -89,10 +84,9 @@ class Ranges:
         return Value(value=float(fitting * replicas), low=float(low * replicas), high=float(high * replicas), basis=self.basis)
 
 
-def ranges_of(machine: Machine, deployment: Deployment, workload: Workload | None = None) -> Ranges:
-    """The ranges of a deployment under a workload."""
-    extrapolated = workload is not None and any(True for _ in extrapolations(machine.basis, deployment, workload))
-    return Ranges(machine.basis, machine.contended, extrapolated, deployment, workload)
+def ranges_of(machine: Machine, deployment: Deployment) -> Ranges:
+    """The ranges of a deployment on a machine."""
+    return Ranges(machine.basis, machine.contended, deployment)
 
 
 def inverse(tpot: Value) -> Value:

@@ -45,7 +45,7 @@ def widened_range_lines(advice: Advice, look: Look) -> list[str]:
     """How the setting differs from all measurements that predictions were compared with; empty where it does not."""
     if advice.extrapolation_warning is None:
         return []
-    sentence = f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; the ranges are widened accordingly."
+    sentence = f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; whether the ranges hold there is untested."
     return [look.paint(line, "risk") for line in wrap(sentence, look)]
 
 

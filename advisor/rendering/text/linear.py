@@ -62,7 +62,7 @@ def _sentences(advice: Advice) -> Iterator[str]:
     yield f"{'Chosen' if fits else 'Nearest'} plan: {_stack(chosen)}."
     yield from (metric_sentence(METRICS[name], value, limits) for name, value in chosen.metrics.present().items())
     if advice.extrapolation_warning is not None:
-        yield f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; the ranges are widened accordingly."
+        yield f"{advice.extrapolation_warning[0].upper()}{advice.extrapolation_warning[1:]}; whether the ranges hold there is untested."
     yield from _memory(advice)
     yield f"{len(advice.ranked)} plans on the frontier, {advice.feasible} feasible of {advice.considered} considered."
     yield from (_alternative(rank, candidate) for rank, candidate in enumerate(advice.ranked, start=1))

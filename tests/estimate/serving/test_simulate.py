@@ -91,10 +91,10 @@ def test_goodput_counts_the_requests_that_keep_both_limits() -> None:
     served = ESTIMATOR.simulate(stack, workload)
     middle = Limits(ttft_ms_p95=1e3 * sorted(served.ttft_s)[len(served.ttft_s) // 2])
     strict = Limits(ttft_ms_p95=1e-3, tpot_ms_p95=1e6)
-    values = [goodput(ESTIMATOR.ranges(stack, workload), workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
+    values = [goodput(ESTIMATOR.ranges(stack), workload, served, limits) for limits in (Limits(ttft_ms_p95=1e6), middle, strict)]
     rates = [rate.value for rate in values if rate is not None]
     assert rates == [pytest.approx(8.0), pytest.approx(4.0, rel=0.01), 0.0]
-    assert goodput(ESTIMATOR.ranges(stack, workload), workload, served, Limits(throughput_tok_s=1.0)) is None
+    assert goodput(ESTIMATOR.ranges(stack), workload, served, Limits(throughput_tok_s=1.0)) is None
     assert all(rate.low <= rate.value <= rate.high <= 8.0 for rate in values if rate is not None)
 
 

@@ -7,9 +7,8 @@ import pytest
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import CatalogueMachine
-from advisor.estimate.uncertainty.domain import calibration_domain, extrapolation_warning, extrapolations
-from advisor.estimate.uncertainty.ranges import SINGLE_STREAM, SPREAD_EXPERTS, contended_spread, model_kind, spread, stratum_of
-from advisor.estimate.uncertainty.values import Ranges, ranges_of
+from advisor.estimate.uncertainty.domain import calibration_domain, extrapolation_warning, extrapolations, model_kind
+from advisor.estimate.uncertainty.ranges import WIDEST, contended_spread, spread, stratum_of
 from advisor.profiles.engines import load_engine
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.metrics import Basis
@@ -45,13 +44,20 @@ def test_a_model_is_as_uncertain_as_its_least_certain_part(model: str, kind: str
     assert model_kind(find_model(model)) == kind
 
 
-def test_strata_are_one_stream_replicas_that_share_experts_and_kinds_of_models() -> None:
+def test_memory_of_an_engine_that_sizes_a_pool_is_a_stratum_of_its_own() -> None:
     stack = deployment("mistralai/Mixtral-8x7B-v0.1")
-    assert stratum_of("tpot", stack, BUSY) == "experts"
-    assert stratum_of("tpot", stack, BUSY.model_copy(update={"concurrency": 1})) == SINGLE_STREAM
-    assert stratum_of("tpot", replace(stack, parallel=Parallel(data=4, expert=4)), BUSY) == SPREAD_EXPERTS
-    assert stratum_of("memory", stack, BUSY) == "pool"
-    assert stratum_of("memory", replace(stack, engine="llama.cpp"), BUSY) == ""
+    assert stratum_of("memory", stack) == "pool"
+    assert stratum_of("memory", replace(stack, engine="llama.cpp")) == ""
+    assert stratum_of("tpot", stack) == ""
+
+
+@pytest.mark.parametrize("metric", ["ttft", "tpot", "throughput", "prefill"])
+def test_only_a_profile_of_the_machine_makes_a_time_more_certain_than_what_laboratories_differ_by(metric: str) -> None:
+    below, above = spread(metric, Basis.PROFILED)
+    for basis in (Basis.CATALOGUE, Basis.ARCHITECTURE, Basis.LITERATURE, Basis.DATASHEET):
+        wide = spread(metric, basis)
+        assert wide == spread(metric, Basis.DATASHEET)
+        assert wide[0] < below < 1 < above < wide[1]
 
 
 def test_a_tier_without_comparisons_takes_a_weaker_one() -> None:
@@ -60,16 +66,24 @@ def test_a_tier_without_comparisons_takes_a_weaker_one() -> None:
 
 
 @pytest.mark.parametrize("metric", ["ttft", "tpot", "throughput", "prefill"])
-def test_what_was_never_compared_and_what_was_disturbed_is_less_certain(metric: str) -> None:
+def test_what_was_disturbed_is_less_certain(metric: str) -> None:
     for basis in (Basis.PROFILED, Basis.CATALOGUE, Basis.ARCHITECTURE):
         below, above = spread(metric, basis)
-        for wide in (spread(metric, basis, extrapolated=True), contended_spread(metric, basis)):
-            assert wide[0] <= below
-            assert wide[1] >= above
+        wide = contended_spread(metric, basis)
+        assert wide[0] <= below
+        assert wide[1] >= above
     assert contended_spread(metric, Basis.PROFILED) != spread(metric, Basis.PROFILED)
 
 
+def test_what_was_never_compared_is_no_more_certain_than_any_time_that_was() -> None:
+    for metric in ("ttft", "tpot", "throughput", "prefill"):
+        below, above = spread(metric, Basis.DATASHEET)
+        assert WIDEST[0] <= below
+        assert above <= WIDEST[1]
+
+
 def test_a_setting_within_what_was_compared_says_nothing() -> None:
+    assert ("engine", "vllm") in calibration_domain().names
     assert extrapolation_warning(estimator().machine.basis, deployment(tensor=2), BUSY) is None
 
 
@@ -88,15 +102,6 @@ def test_a_device_without_measured_kernels_says_so() -> None:
 
 def test_a_profile_of_this_machine_is_compared_where_it_is_used() -> None:
     assert extrapolation_warning(Basis.PROFILED, deployment(engine="advisor"), BUSY) is None
-
-
-def test_an_engine_that_was_never_compared_widens_every_time() -> None:
-    compared = ranges_of(estimator().machine, deployment(tensor=2), BUSY)
-    strange = Ranges(compared.basis, compared.contended, True, compared.deployment, compared.workload)
-    for metric in ("ttft", "tpot", "throughput"):
-        assert strange.factors(metric)[0] <= compared.factors(metric)[0]
-        assert strange.factors(metric)[1] >= compared.factors(metric)[1]
-    assert ("engine", "vllm") in calibration_domain().names
 
 
 def test_memory_is_uncertain_only_beyond_weights_and_cache() -> None:
