@@ -20,13 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-<<<<<<< HEAD
-from advisor.backends.deployment import Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
-from advisor.estimate.memory.cache import device_kv_bytes
-from advisor.estimate.memory.ledger import device_weight_bytes, ledger
-=======
 from advisor.backends.deployment import Deployment
->>>>>>> b150591 (Ranges hold 90 % of what the next laboratory publishes: quantiles of the errors of whole sources left out)
 from advisor.estimate.uncertainty.domain import names_of, sizes_of
 from advisor.estimate.uncertainty.ranges import POOL
 from advisor.profiles.engines import load_engine

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.backends.deployment import Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
-from advisor.estimate.memory.ledger import device_kv_bytes, device_weight_bytes, ledger
+from advisor.estimate.memory.cache import device_kv_bytes
+from advisor.estimate.memory.ledger import device_weight_bytes, ledger
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.model_store import find_model

@@ -41,7 +41,7 @@ def requests(hardware: str, devices: int, tokens: int, *, share: float, engine: 
     )
     workload = Workload(prompt_tokens=tokens - 1, output_tokens=1, load=Load.OFFLINE)
     footprint = estimator.memory.footprint(served, workload)
-    return estimator.ranges(served, workload).concurrency(footprint, estimator.memory.usable_bytes(footprint))
+    return estimator.ranges(served).concurrency(footprint, estimator.memory.usable_bytes(footprint))
 
 
 def test_a_request_of_deepseek_v4_reserves_what_vllm_said_it_needs() -> None:
