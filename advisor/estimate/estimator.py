@@ -66,7 +66,7 @@ class Estimator:
             return metrics
         cache = kv_bytes_of_sequence(deployment, times.peak_cache_tokens)
         cache += self.memory.running_sequences(deployment, workload) * recent_bytes(deployment)
-        return metrics.model_copy(update={"kv_cache_gib": self.ranges(deployment, workload).cache_gib(cache)})
+        return metrics.model_copy(update={"kv_cache_gib": self.ranges(deployment).cache_gib(cache)})
 
     def simulate(self, deployment: Deployment, workload: Workload, lengths: Sequence[tuple[int, int]] | None = None) -> ServingTimes:
         """Times of simulated requests; `lengths` as for `metrics`."""

@@ -31,7 +31,7 @@ def simulate(estimator: Estimator, stack: Stack, workload: Workload, quality: Qu
     requested = estimator.requested_memory(stack.deployment, workload)
     cache, missing_gib = metrics.kv_cache_gib, max(requested.value - metrics.peak_memory_gib.value, 0.0)
     if cache is not None and missing_gib:
-        cache = estimator.ranges(stack.deployment, workload).cache_gib((cache.value + missing_gib) * GIB)
+        cache = estimator.ranges(stack.deployment).cache_gib((cache.value + missing_gib) * GIB)
     memory = {"peak_memory_gib": requested, "kv_cache_gib": cache}
     return Simulation(metrics.model_copy(update=memory), times)
 
