@@ -25,7 +25,7 @@ def test_arrows_go_from_field_to_field_and_stay_at_the_ends() -> None:
 
     visited = asyncio.run(drive())
     assert visited[:3] == ["field-tpot_ms", "field-ttft_ms", "field-load_trace"]
-    assert visited[-2:] == ["field-prefer", "field-quality_loss"]
+    assert visited[-2:] == ["field-prefer", "field-use_case"]
 
 
 def test_two_fields_that_cannot_be_read_each_show_their_own_error() -> None:

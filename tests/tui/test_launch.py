@@ -145,7 +145,9 @@ def test_a_fault_in_a_thread_is_shown_and_the_app_continues() -> None:
     SHARED_APP.run(drive())
 
 
-@pytest.mark.parametrize("keys", [("3",), ("3", "down", "down", "enter")], ids=["reasons", "technique"])
+@pytest.mark.parametrize(
+    "keys", [("3",), pytest.param(("3", "down", "down", "enter"), marks=pytest.mark.slow)], ids=["reasons", "technique"]
+)
 def test_a_fault_in_a_thread_of_a_screen_is_shown_and_the_app_continues(keys: tuple[str, ...]) -> None:
     class FaultyClient(CannedClient):
         def findings(self, *asked: object) -> Iterator[Finding]:
