@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 
 @click.command("estimate", short_help="Predict the metrics of one explicit configuration of MODEL.")
 @click.argument("model")
-@click.option("--hardware", metavar="ID", required=True, help="An id of `advisor hardware`.")
+@click.option("--hardware", metavar="NAME", required=True, help="A device such as `4090`, or FILE.yaml with a data sheet.")
 @click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
 @click.option("--engine", metavar="E", default="advisor", show_default=True, help="Serving engine: advisor, vllm, llama.cpp, ...")
 @click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; default: the model's own.")

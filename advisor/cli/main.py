@@ -32,7 +32,7 @@ COMMANDS = {
     "explain": "Explain a technique, metric, limit, plan field or error code.",
     "doctor": "Report what was detected and how, for bug reports.",
     "demo": "Plan, apply and compare the shipped model on this machine.",
-    "schema": "Print the JSON Schema of a plan, profile or run file.",
+    "schema": "Print the JSON Schema of a plan, profile, run or hardware file.",
 }
 
 

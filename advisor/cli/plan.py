@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.command("plan", short_help="Find the best way to run MODEL under the given limits.")
 @click.argument("model", required=False)
 @click.option("-m", "--model", "model_option", metavar="MODEL", help="The same as MODEL.")
-@click.option("--hardware", metavar="ID", help="An id of `advisor hardware`; default: this machine.")
+@click.option("--hardware", metavar="NAME", help="A device such as `4090`, or FILE.yaml with a data sheet; default: this machine.")
 @click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
 @click.option(
     "--profile", "-P", is_flag=False, flag_value="now", default="auto", show_default=True, metavar="[NAME]",

@@ -11,7 +11,8 @@ ERROR_PAGES: dict[str, str] = {
     "bad-engine": "An engine profile that ships with advisor, or one you wrote, has a wrong or missing field; the message names it.",
     "bad-group-size": "The rows of a weight matrix cannot be divided into groups of this size. Choose a group size that divides them.",
     "bad-hardware": (
-        "A hardware file has a wrong or missing field; the message names it. Files are YAML, one device each, a source per figure."
+        "A data sheet has a wrong or missing field; the message names it. It is a YAML file of one device: `advisor schema hardware` "
+        "describes its fields, and `advisor hardware show rtx-4090 -f yaml` prints one to start from. Its id is one of its own."
     ),
     "bad-keymap": ("The keymap file assigns keys to actions, one a line, such as `plan.save: f9`. The help screen (?) lists every action."),
     "bad-profile": (
@@ -69,8 +70,13 @@ ERROR_PAGES: dict[str, str] = {
     ),
     "engine-not-found": "No serving engine has that name. `advisor` is its own runtime; the message lists the others.",
     "file-not-found": "The named file does not exist. Paths are relative to the current folder.",
+    "hardware-ambiguous": (
+        "Several devices of the catalogue have that name: they differ in memory size or board. The message lists their ids; give one "
+        "of them, or add what differs, as in `A100 80GB PCIe`."
+    ),
     "hardware-not-found": (
-        "No accelerator of that id is known. `advisor hardware` lists every id; `advisor hardware detect` shows this machine."
+        "No accelerator of that name is known. `advisor hardware` lists every id; `advisor hardware detect` shows this machine. For "
+        "another device write a data sheet (`advisor schema hardware`) and give its file with --hardware FILE.yaml."
     ),
     "hardware-unknown": (
         "This machine's accelerator is not in the catalogue, and its driver reports too little to compute its figures. Name one "

@@ -13,7 +13,7 @@ from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import load_evidence
-from advisor.profiles.hardware import Hardware, hardware_id, load_hardware
+from advisor.profiles.hardware import Hardware, hardware_id, load_hardware, meaning_note
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.store import fresh_profile, load_profile
 
@@ -37,10 +37,13 @@ def planner_for(model: ModelSpec, target: Target, engine: EngineProfile) -> Plan
 def resolve_target(hardware: str | None, profile: str | MachineProfile, engine: EngineProfile, on_event: OnEvent | None = None) -> Target:
     """Resolve a hardware id and a profile to a target.
 
-    `hardware` is an id of the catalogue, `None` for this machine. `profile` is a loaded profile, or a word: `auto` takes this machine's
-    stored profile while it is fresh, `none` takes the data sheet, anything else names a stored profile or a file.
+    `hardware` is an id or a name of the catalogue, or the path of a data sheet; `None` for this machine. `profile` is a loaded profile, or
+    a word: `auto` takes this machine's stored profile while it is fresh, `none` takes the data sheet, anything else names a stored profile
+    or a file.
     Raises `AdvisorError`: `profile-elsewhere` where the profile is of other hardware, and those of loading either.
     """
+    if hardware is not None and on_event is not None and (note := meaning_note(hardware)):
+        on_event(f"note: {note}")
     hardware = hardware and hardware_id(hardware)
     if isinstance(profile, MachineProfile):
         return target_of_profile(profile)

@@ -137,7 +137,7 @@ def test_plans_satisfy_the_published_schema(path: Path) -> None:
     jsonschema.validate(yaml.safe_load(path.read_text(encoding="utf-8")), schema_of("plan"))
 
 
-@pytest.mark.parametrize("kind", ["plan", "profile", "run"])
+@pytest.mark.parametrize("kind", ["plan", "profile", "run", "hardware"])
 def test_the_committed_schema_is_current(kind: str) -> None:
     committed = ROOT / "docs/schema" / f"{kind}-1.json"
     assert json.loads(committed.read_text(encoding="utf-8")) == schema_of(kind), f"run: advisor schema {kind} > {committed}"
