@@ -92,7 +92,7 @@ def module_names(family: str, *, multimodal: bool, words: str) -> ModuleNames:
         head=_mentioned(own.get("head") or table["head"], words, r"(?:^|[\^:])", r"\b"),
         parents={kind: _mentioned(names, words, r"\b", "") for kind, names in parents.items()},
         leaves={**table["leaves"], **own.get("leaves", {})},
-        paths=own.get("paths", {}),
+        paths={name: _mentioned(paths, words, r"\b", "") for name, paths in {**table["paths"], **own.get("paths", {})}.items()},
         fused={part: fused for fused, parts in table["fused"].items() for part in parts},
     )
 
