@@ -95,6 +95,7 @@ def facts(advice: Advice) -> dict[str, str]:
     devices = f"{request.devices} × " if request.devices > 1 else ""
     return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
+        **({"weights": "; ".join(model.doubts)} if model.doubts else {}),
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}",
         "workload": workload_words(request.workload) + _timed_lengths(request.workload),
