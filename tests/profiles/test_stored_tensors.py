@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from advisor.backends.deployment import Deployment, Weights
+from advisor.estimate.memory.ledger import weight_bytes
 from advisor.profiles.formats import weight_format
 from advisor.profiles.model_store import find_model
 from advisor.profiles.weight_files import INDEX
@@ -132,3 +134,8 @@ def test_files_that_cannot_be_read_are_a_doubt_and_no_error(tmp_path: Path) -> N
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
     assert "could not be compared" in find_model(str(tmp_path)).doubts[0]
+
+
+def test_a_deployment_holds_the_bytes_of_the_files(tmp_path: Path) -> None:
+    spec = find_model(str(folder(tmp_path, TINY, gptq_tensors())))
+    assert weight_bytes(Deployment(model=spec, weights=Weights(spec.weight_format))) == pytest.approx(spec.checkpoint_bytes)

@@ -50,12 +50,18 @@ class Ranges:
         return Value(value=total / GIB, low=least / GIB, high=(total + above * inexact + more) / GIB, basis=self.basis)
 
     def weights_gib(self, memory: Ledger) -> Value:
-        """GiB of weights on a device: exact, or with the padding of kernels and buffers beside them that engines were seen to add."""
+        """GiB of weights on a device: exact, or with the padding of kernels and buffers beside them that engines were seen to add.
+
+        Where the config leaves a doubt about the format, the low end is a quarter: four bits in place of sixteen.
+        """
         (less, more), surplus = memory.padding_bytes, load_engine(self.deployment.engine).loading.surplus
         weights = (memory.weights_bytes + memory.draft_bytes) / GIB
-        if not (less or more or surplus):
+        model = self.deployment.model
+        doubtful = bool(model.doubts) and model.file_bytes is None
+        if not (less or more or surplus or doubtful):
             return Value.exact(weights)
-        return Value(value=weights, low=weights - less / GIB, high=(weights + more / GIB) * (1 + surplus), basis=Basis.LITERATURE)
+        low = weights / 4 if doubtful else weights - less / GIB
+        return Value(value=weights, low=low, high=(weights + more / GIB) * (1 + surplus), basis=Basis.LITERATURE)
 
     def cache_gib(self, cache_bytes: float) -> Value:
         """GiB of caches on a device: exact where the engine's layout is known, else with the least and the most scales that are usual."""
