@@ -175,7 +175,7 @@ class EngineProfile(Frozen):
     block_tokens: int = Field(ge=1)
     """Tokens of a block of the paged cache."""
     weight_formats: tuple[str, ...]
-    """Weight formats that the engine loads, or wildcards for their names."""
+    """Weight formats that the engine loads, or wildcards for their names; after `!`, those of them that it does not."""
     kv_formats: tuple[str, ...]
     """Formats of its KV cache."""
     kv_rows: CacheRows = CacheRows()
@@ -240,6 +240,9 @@ class EngineProfile(Frozen):
     def runs(self, weight_format: str) -> bool:
         """Whether the engine loads weights of this format, a name in `formats.py`."""
         names = (weight_format, format_of(weight_format).family)
+        excluded = (pattern[1:] for pattern in self.weight_formats if pattern.startswith("!"))
+        if any(fnmatchcase(weight_format, pattern) for pattern in excluded):
+            return False
         return any(fnmatchcase(name, pattern) for pattern in self.weight_formats for name in names)
 
 

@@ -50,13 +50,13 @@ _GGUF = {
 }  # fmt: skip
 
 _EXL = re.compile(r"exl[23]-(\d{1,2}(?:\.\d+)?)bpw")
-_INTEGERS = re.compile(r"(?:int([2-8])|w([48])a8)-(?:g([1-9]\d{0,5})|channel)(?:-(sym|zp|gptq|hqq))?")
+_INTEGERS = re.compile(r"(?:int([2-8])|w([48])a8)-(?:g([1-9]\d{0,5})|channel)(?:-(sym|zp|gptq|hqq|mlx))?")
 _BNB = re.compile(r"bnb-(?:nf4|fp4)(-dq)?")
 # Bits of a scale and a zero point in each layout of a group, and bits of an input feature: the tensors of pack-quantized checkpoints
 # without zero points (compressed-tensors: weight_packed, weight_scale); of AWQ, AutoRound and asymmetric pack-quantized ones (qweight,
 # scales, qzeros of as many bits as a weight); of GPTQ, with an int32 `g_idx` a row of qweight; and with both in 16 bits, as
 # torchao's scale_and_zero, MLX's scales and biases, HQQ and this project's own int4 have them.
-_LAYOUTS = {None: (32, 0), "hqq": (32, 0), "sym": (16, 0), "zp": (16, 0), "gptq": (16, 32)}
+_LAYOUTS = {None: (32, 0), "hqq": (32, 0), "mlx": (32, 0), "sym": (16, 0), "zp": (16, 0), "gptq": (16, 32)}
 _ZERO_POINTS_PACKED = frozenset({"zp", "gptq"})
 # HQQ packs ten 3-bit weights into 32 bits (hqq, core/bitpack.py: pack_3bit_32).
 _HQQ_BITS = {3: 3.2}
@@ -94,7 +94,7 @@ def weight_format(name: str) -> Format:
     """The format of a name. Raises `AdvisorError` `unknown-format` for any other than these.
 
     Besides `FORMATS`: `intB-gN` has B bits in groups of N, `intB-channel` in rows, `wBa8-...` with 8-bit activations, each with the
-    layout of its scales in a suffix `-sym`, `-zp`, `-gptq` or `-hqq`; `bnb-nf4` and `bnb-fp4` are those of bitsandbytes, `-dq` with
+    layout of its scales in a suffix `-sym`, `-zp`, `-gptq`, `-hqq` or `-mlx`; `bnb-nf4` and `bnb-fp4` are those of bitsandbytes, `-dq` with
     double quantisation; `exl2-Nbpw` and `exl3-Nbpw` have N bits a weight.
     """
     if name in FORMATS:

@@ -36,6 +36,14 @@ COMPRESSED = {
 MODELOPT = {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8"}}
 
 
+QUARK = {
+    "quant_method": "quark",
+    "export": {"kv_cache_group": ["*k_proj", "*v_proj"]},
+    "global_quant_config": {"weight": {"dtype": "fp8_e4m3"}},
+    "layer_quant_config": {"*k_proj": {"weight": {"dtype": "fp8_e4m3"}, "output_tensors": {"dtype": "fp8_e4m3"}}},
+}
+
+
 def model(quantisation: dict[str, Any] | None, modelopt: dict[str, Any] | None = None) -> ModelSpec:
     config = LLAMA if quantisation is None else {**LLAMA, "quantization_config": quantisation}
     return read_config(config, id="tiny", quantisation=modelopt)
@@ -54,6 +62,7 @@ def model(quantisation: dict[str, Any] | None, modelopt: dict[str, Any] | None =
         (None, MODELOPT, "fp8"),
         (None, {"quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": None}}, None),
         (None, {"quantization": {"quant_algo": "NVFP4", "kv_cache_quant_algo": "NVFP4"}}, "fp4"),
+        (QUARK, None, "fp8"),
         ({**COMPRESSED, "kv_cache_quant_config": {"*k_proj": {"output_tensors": {"dtype": "fp8_e4m3"}}}}, None, "fp8"),
     ],
 )

@@ -1,5 +1,6 @@
 import pytest
 
+from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import CACHE_FORMATS, check_cache_format, parse_weights, weight_format
 
@@ -26,3 +27,20 @@ def test_a_format_that_is_nearly_one_is_suggested(name: str, suggested: str) -> 
     with pytest.raises(AdvisorError) as caught:
         weight_format(name)
     assert f"did you mean {suggested}" in caught.value.help[0]
+
+
+@pytest.mark.parametrize(
+    ("engine", "format", "runs"),
+    [
+        ("vllm", "int4-g128-gptq", True),
+        ("vllm", "int3-g128-gptq", True),
+        ("vllm", "w4a8-g128-sym", True),
+        ("vllm", "bnb-nf4-dq", True),
+        ("vllm", "int4-g64-mlx", False),
+        ("advisor", "int4-g64", True),
+        ("advisor", "int4-g128-zp", False),
+        ("llama.cpp", "int4-g128", False),
+    ],
+)
+def test_engines_load_formats_by_wildcards_and_exceptions(engine: str, format: str, runs: bool) -> None:
+    assert load_engine(engine).runs(format) is runs

@@ -29,6 +29,17 @@ def _schemes(configs: tuple[Fields, ...], modelopt: Fields | None) -> Iterator[A
             assert quantisation is not None
             if quantisation.values.get(name):
                 yield quantisation.values[name]
+        yield from _of_layers(quantisation) if quantisation else ()
+
+
+def _of_layers(quantisation: Fields) -> Iterator[Any]:
+    """The outputs of the layers in Quark's `kv_cache_group`: keys and values, in `layer_quant_config`."""
+    export, layers = quantisation.inner("export"), quantisation.inner("layer_quant_config")
+    for name in (export.items("kv_cache_group") or []) if export and layers else ():
+        assert layers is not None
+        entry = layers.values.get(str(name))
+        if isinstance(entry, Mapping) and isinstance(entry.get("output_tensors"), Mapping):
+            yield entry["output_tensors"]
 
 
 def _named(scheme: Any) -> str:

@@ -13,6 +13,7 @@ from advisor.profiles.architectures.quantisation.module import Quantisation
 from advisor.profiles.architectures.quantisation.module_names import ModuleNames, module_names, router_names, words_of
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
+_EXPERTS_NAMED = re.compile(r"experts\.[\d(\[]")
 _QUANTISED_IDS = re.compile(
     r"(?:^|[-_./])(awq|gptq|int4|int8|w4a16|w8a8|w8a16|w4a8|4bit|8bit|fp8|nvfp4|mxfp4|bnb|hqq|exl2|exl3|mlx|quantized)(?:$|[-_.])", re.I
 )
@@ -45,7 +46,8 @@ def read_storage(
     if quantisation is None:
         return Storage(weight_format=plain, reason=reason, layers=blocks.layers, embedding=embedding, head=head, doubts=doubts)
     names = module_names(str(text.word("model_type")), multimodal=whole is not text and "text_config" in whole.values, words=words)
-    formats = _Formats(quantisation, names, quantisation.unlisted or plain, plain)
+    named = _EXPERTS_NAMED.search(words) is not None
+    formats = _Formats(quantisation, names, quantisation.unlisted or plain, plain, experts_named=named)
     layers = formats.layers(blocks.layers)
     outside = [replace(matrix, stored=formats.outside(matrix)) for matrix in (embedding, head) if matrix]
     usual = _usual(layers, outside, plain)
@@ -102,9 +104,10 @@ def _by_id(id: str) -> tuple[Quantisation, str, str] | None:
 
 
 class _Formats:
-    """The formats of a model's matrices. Resolves the expert 0 of a layer for all, unless the last one differs."""
+    """The formats of a model's matrices. Resolves the first expert of a layer for all, unless rules name experts or the last differs."""
 
-    def __init__(self, quantisation: Quantisation, names: ModuleNames, unlisted: str, plain: str) -> None:
+    def __init__(self, quantisation: Quantisation, names: ModuleNames, unlisted: str, plain: str, *, experts_named: bool) -> None:
+        self._experts_named = experts_named
         self._quantisation, self._names, self._unlisted, self._plain = quantisation, names, unlisted, plain
         self._mixed_layers: list[int] = []
 
@@ -127,10 +130,12 @@ class _Formats:
 
     def _of_matrix(self, index: int, matrix: Matrix) -> str:
         first = self._of_expert(index, matrix, 0)
-        if matrix.copies == 1 or first == self._of_expert(index, matrix, matrix.copies - 1):
+        if matrix.kind != "expert" or (not self._experts_named and first == self._of_expert(index, matrix, matrix.copies - 1)):
             return first
-        self._mixed_layers.append(index)
-        return Counter(self._of_expert(index, matrix, expert) for expert in range(matrix.copies)).most_common(1)[0][0]
+        formats = Counter(self._of_expert(index, matrix, expert) for expert in range(matrix.copies))
+        if len(formats) > 1:
+            self._mixed_layers.append(index)
+        return formats.most_common(1)[0][0]
 
     def _of_expert(self, index: int, matrix: Matrix, expert: int) -> str:
         format = self._quantisation.resolve(self._names.of_layer(index, matrix, expert))

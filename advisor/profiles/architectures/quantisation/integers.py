@@ -2,8 +2,8 @@
 
 from advisor.profiles.architectures.fields import Fields
 
-SYMMETRIC, PACKED_ZEROS, GPTQ, HQQ = "sym", "zp", "gptq", "hqq"
-"""Layouts: a 16-bit scale a group; with zero points as wide as the weights; with GPTQ's `g_idx` too; HQQ's packing."""
+SYMMETRIC, PACKED_ZEROS, GPTQ, HQQ, MLX = "sym", "zp", "gptq", "hqq", "mlx"
+"""Layouts: a 16-bit scale a group; with zero points as wide as the weights; with GPTQ's `g_idx` too; those of HQQ and MLX."""
 BITS = (2, 3, 4, 5, 6, 7, 8)
 
 

@@ -5,7 +5,7 @@ An exception is a mapping with its own bits and groups, or false. A matrix whose
 """
 
 from advisor.profiles.architectures.fields import Fields
-from advisor.profiles.architectures.quantisation.integers import group_size, integers
+from advisor.profiles.architectures.quantisation.integers import MLX, group_size, integers
 from advisor.profiles.architectures.quantisation.module import Module, Quantisation
 
 _DEFAULT_GROUPS = {"affine": 64, "mxfp4": 32, "mxfp8": 32, "nvfp4": 16}
@@ -41,4 +41,4 @@ def _format(fields: Fields) -> tuple[str, int | None]:
     if mode not in _DEFAULT_GROUPS:
         raise fields.problem(f"unknown `mode` {mode!r}", "known are " + ", ".join(_DEFAULT_GROUPS))
     size = group_size(fields, "group_size", default=_DEFAULT_GROUPS[mode])
-    return (integers(fields, fields.count("bits", default=4), size), size) if mode == "affine" else (mode, size)
+    return (integers(fields, fields.count("bits", default=4), size, MLX), size) if mode == "affine" else (mode, size)

@@ -200,8 +200,13 @@ def test_exl3_has_average_bits_and_bits_of_the_head() -> None:
 def test_mlx_quantises_embeddings_and_routers_too_with_exceptions_by_path() -> None:
     exceptions = {"model.layers.1.mlp.switch_mlp.down_proj": {"bits": 6}, "model.layers.1.mlp.gate": {"bits": 8}, "lm_head": False}
     spec = quantised({**MLX, **exceptions})
-    assert [formats(spec)[name] for name in ("q_proj", "up_proj", "down_proj", "gate")] == ["int4-g64", "int4-g64", "int6-g64", "int8-g64"]
-    assert outside(spec) == ("int4-g64", "bf16")
+    assert [formats(spec)[name] for name in ("q_proj", "up_proj", "down_proj", "gate")] == [
+        "int4-g64-mlx",
+        "int4-g64-mlx",
+        "int6-g64-mlx",
+        "int8-g64-mlx",
+    ]
+    assert outside(spec) == ("int4-g64-mlx", "bf16")
     assert formats(quantised({"group_size": 32, "bits": 4, "mode": "mxfp4"}))["q_proj"] == "mxfp4"
 
 

@@ -47,7 +47,7 @@ def test_a_quantisation_that_meets_no_matrix_is_a_doubt() -> None:
 @pytest.mark.parametrize(
     ("keys", "format"),
     [
-        ({"bits": 4, "group_size": 64}, "int4-g64"),
+        ({"bits": 4, "group_size": 64}, "int4-g64-mlx"),
         ({"bits": 4, "group_size": 64, "desc_act": True}, "int4-g64-gptq"),
         ({"w_bit": 4, "q_group_size": 64, "zero_point": True}, "int4-g64-zp"),
         ({"load_in_8bit": True}, "bnb-int8"),
