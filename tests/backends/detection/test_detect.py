@@ -91,7 +91,7 @@ class FakeNvml:
 
 H200 = {"name": "NVIDIA H200", "uuid": "GPU-aaaa", "mib": 143771, "capability": (9, 0), "clocks": (1980, 3201), "cores": 16896, "bus": 6016}
 A5000 = {
-    "name": "NVIDIA RTX A5000",
+    "name": "NVIDIA RTX A5000-24Q",
     "uuid": "GPU-bbbb",
     "mib": 24564,
     "capability": (8, 6),
@@ -223,7 +223,12 @@ def test_cuda_visible_devices_is_honoured(visible: str | None, left: list[int]) 
         ("NVIDIA GB10", None, "dgx-spark-gb10"),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", 16376, None),
         ("NVIDIA GeForce RTX 4090 D", 24564, None),
-        ("NVIDIA GeForce RTX 4080 SUPER", 16376, None),
+        ("NVIDIA GeForce RTX 4080 SUPER", 16376, "rtx-4080-super"),
+        ("NVIDIA GeForce RTX 5060 Ti", 16311, "rtx-5060-ti-16g"),
+        ("NVIDIA GeForce RTX 5060 Ti", 8151, None),
+        ("NVIDIA RTX A5000", 24564, "rtx-a5000"),
+        ("NVIDIA L20", 46068, "l20"),
+        ("NVIDIA GeForce RTX 4080 Laptop GPU", 12282, None),
         ("NVIDIA GeForce RTX 3060", 8192, None),
         ("NVIDIA GeForce RTX 3080", 12288, None),
         ("NVIDIA GeForce RTX 2080 Ti", 22528, None),
@@ -353,7 +358,7 @@ def test_a_machine_without_a_memory_figure_is_an_error() -> None:
     [
         (_detected(_gpu("NVIDIA H200", 143771)), "gpu:h200-sxm-140g*1/sm90/drv580"),
         (_detected(_gpu("NVIDIA H200", 143771), _gpu("NVIDIA H200", 143771)), "gpu:h200-sxm-140g*2/sm90/drv580"),
-        (_detected(_gpu("NVIDIA RTX A5000", 24564)), "gpu:nvidia-rtx-a5000-24g*1/sm90/drv580"),
+        (_detected(_gpu("NVIDIA RTX A5000-24Q", 24564)), "gpu:nvidia-rtx-a5000-24q-24g*1/sm90/drv580"),
         (_detected(), "cpu:amd-epyc*2/avx512-bf16/ram24g"),
         (
             _detected(host=_host("Intel(R) Core(TM) i9-9880H CPU @ 2.30GHz", instruction_sets=("avx2",))),
