@@ -87,3 +87,33 @@ def test_int4_experts_of_a_trillion_parameters_have_the_published_size() -> None
     """Kimi K2.5's repository holds 64 files of at most 10 GB: 4.5 bits a weight of its experts, not 5."""
     spec = read_config(snapshot("moonshotai/Kimi-K2.5"), id="kimi")
     assert 580e9 < spec.checkpoint_bytes < 640e9
+
+
+LLAMA_8B = "meta-llama/Meta-Llama-3.1-8B"
+INT4_G128 = {"num_bits": 4, "type": "int", "symmetric": True, "strategy": "group", "group_size": 128}
+
+
+def llm_compressor(layout: str, activations: dict[str, Any] | None) -> dict[str, Any]:
+    group = {"targets": ["Linear"], "weights": INT4_G128, "input_activations": activations}
+    return {"quant_method": "compressed-tensors", "format": layout, "config_groups": {"group_0": group}, "ignore": ["lm_head"]}
+
+
+@pytest.mark.parametrize(
+    ("quantisation", "published_bytes"),
+    [
+        (llm_compressor("pack-quantized", None), 5_700_595_200),
+        (llm_compressor("int-quantized", {"num_bits": 8, "type": "int", "strategy": "token", "dynamic": True}), 9_190_252_544),
+    ],
+    ids=["W4A16", "W4A8"],
+)
+def test_a_checkpoint_of_llm_compressor_has_the_bytes_of_its_published_index(quantisation: dict[str, Any], published_bytes: int) -> None:
+    """Llama 3.1 8B, `total_size` of model.safetensors.index.json as github.com/vllm-project/llm-compressor/issues/1215 quotes it."""
+    spec = read_config({**snapshot(LLAMA_8B), "quantization_config": quantisation}, id="llama")
+    assert spec.checkpoint_bytes == pytest.approx(published_bytes, rel=1e-5)
+
+
+def test_a_checkpoint_of_auto_round_has_the_size_of_a_published_folder() -> None:
+    """A Qwen3 8B in W4A16 of AutoRound 0.12.3: a folder of 5,827 MiB, of which 11 MiB are the tokenizer (log of a public run)."""
+    quantisation = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True, "packing_format": "auto_round:auto_gptq"}
+    spec = read_config({**snapshot("Qwen/Qwen3-8B"), "quantization_config": quantisation}, id="qwen")
+    assert spec.checkpoint_bytes == pytest.approx((5827 - 11) * 2**20, rel=0.001)
