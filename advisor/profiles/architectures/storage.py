@@ -45,7 +45,7 @@ def read_storage(
     quantisation, words, source, doubts = _quantisation(blocks, whole=whole, text=text, id=id, other=other)
     if quantisation is None:
         return Storage(weight_format=plain, reason=reason, layers=blocks.layers, embedding=embedding, head=head, doubts=doubts)
-    names = module_names(str(text.word("model_type")), multimodal=whole is not text and "text_config" in whole.values, words=words)
+    names = module_names(str(text.word("model_type")), multimodal=whole is not text, words=words)
     named = _EXPERTS_NAMED.search(words) is not None
     formats = _Formats(quantisation, names, quantisation.unlisted or plain, plain, experts_named=named)
     layers = formats.layers(blocks.layers)

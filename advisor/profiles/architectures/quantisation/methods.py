@@ -16,6 +16,7 @@ from advisor.profiles.architectures.quantisation.gptq import awq, gptq
 from advisor.profiles.architectures.quantisation.mlx import mlx
 from advisor.profiles.architectures.quantisation.modelopt import modelopt
 from advisor.profiles.architectures.quantisation.module import Quantisation
+from advisor.profiles.architectures.quantisation.module_names import words_of
 from advisor.profiles.architectures.quantisation.quark import quark
 from advisor.profiles.architectures.quantisation.torchao import torchao
 
@@ -94,6 +95,34 @@ def _looks_quantised(key: str, value: object) -> bool:
     return _LOOKS_QUANTISED.search(key.lower()) is not None and value not in _EMPTY
 
 
+# Keys of each library whose modules its reader heeds; of any library, those that describe how it was quantised and not what.
+_RULES: dict[str, tuple[str, ...]] = {
+    "compressed-tensors": ("config_groups", "ignore", "quantization_config", "sparsity_config", "transform_config"),
+    "gptq": ("dynamic", "modules_to_not_convert", "modules_in_block_to_quantize", "inside_layer_modules"),
+    "awq": ("modules_to_not_convert",),
+    "auto-round": ("extra_config", "block_name_to_quantize", "to_quant_block_names"),
+    "modelopt": ("exclude_modules", "ignore", "quantized_layers", "config_groups"),
+    "torchao": ("quant_type", "modules_to_not_convert"),
+    "hqq": ("quant_config", "dynamic_config", *own.SKIP_LISTS),
+    "quark": ("global_quant_config", "layer_quant_config", "layer_type_quant_config", "exclude"),
+    "exl3": ("tensor_storage", "module_include"),
+}
+_HISTORY = ("meta", "producer", "export", "algo_config", "calibration", "kv_cache_scheme", "kv_cache_quant_config")
+_MODULES = re.compile(r"layers\.|_proj\b|experts|lm_head|self_attn|\bmlp\b|embed_tokens")
+
+
+def unread_rules(fields: Fields, method: str) -> tuple[str, ...]:
+    """Doubts about keys that name modules and are not read by the library's reader. MLX has a key for each module."""
+    if method == "mlx":
+        return ()
+    read = (*_RULES.get(method, own.SKIP_LISTS), *_HISTORY)
+    return tuple(
+        f"`{key}` of the quantisation names modules and was not read"
+        for key, value in fields.values.items()
+        if key not in read and isinstance(value, Mapping | list) and _MODULES.search(words_of(value))
+    )
+
+
 def read_quantisation(fields: Fields, text: Fields, routers: frozenset[str]) -> Quantisation:
     """The quantisation in a configuration. Raises `AdvisorError` `model-config` for an unknown method, or naming the key at fault."""
     method = method_of(fields)
@@ -101,10 +130,10 @@ def read_quantisation(fields: Fields, text: Fields, routers: frozenset[str]) -> 
         shown = fields.values.get("quant_method")
         raise fields.problem(f"unknown `quant_method` {shown!r}", "known methods: " + ", ".join(READERS))
     quantisation = READERS[method](fields, text, routers)
+    doubts = unread_rules(fields, method)
     if method == "gptq" and fields.word("checkpoint_format") in ("bitblas", "qqq"):
-        doubt = f"`checkpoint_format` {fields.word('checkpoint_format')} was counted as GPTQ's own"
-        return replace(quantisation, doubts=(*quantisation.doubts, doubt))
-    return quantisation
+        doubts = (*doubts, f"`checkpoint_format` {fields.word('checkpoint_format')} was counted as GPTQ's own")
+    return replace(quantisation, doubts=(*quantisation.doubts, *doubts))
 
 
 def method_of(fields: Fields) -> str | None:

@@ -9,11 +9,12 @@ from advisor.profiles.architectures.quantisation.integers import HQQ, group_size
 from advisor.profiles.architectures.quantisation.module import OUTSIDE_LINEARS, Module, Quantisation
 from advisor.profiles.architectures.quantisation.patterns import by_component
 
-_SKIP_LISTS = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "skip_modules", "ignore", "exclude_modules")
+SKIP_LISTS = ("modules_to_not_convert", "ignored_layers", "llm_int8_skip_modules", "skip_modules", "ignore", "exclude_modules")
+"""Keys of lists of modules that are not converted."""
 
 
 def _skipped_entries(fields: Fields) -> list[object]:
-    return [entry for name in _SKIP_LISTS for entry in fields.items(name) or []]
+    return [entry for name in SKIP_LISTS for entry in fields.items(name) or []]
 
 
 def linears(fields: Fields, format: str, *, head_by_list: bool = False) -> Quantisation:

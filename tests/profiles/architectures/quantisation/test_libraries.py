@@ -197,6 +197,11 @@ def test_exl3_has_average_bits_and_bits_of_the_head() -> None:
     assert outside(spec) == ("bf16", "exl3-6.0bpw")
 
 
+def test_exl3_quantises_the_modules_that_it_includes() -> None:
+    spec = quantised({"quant_method": "exl3", "bits": 4, "module_include": [r"^model\.layers\.\d+\.mlp\.experts\..*"]})
+    assert (formats(spec)["up_proj"], formats(spec)["q_proj"], outside(spec)) == ("exl3-4.0bpw", "bf16", ("bf16", "bf16"))
+
+
 def test_mlx_quantises_embeddings_and_routers_too_with_exceptions_by_path() -> None:
     exceptions = {"model.layers.1.mlp.switch_mlp.down_proj": {"bits": 6}, "model.layers.1.mlp.gate": {"bits": 8}, "lm_head": False}
     spec = quantised({**MLX, **exceptions})

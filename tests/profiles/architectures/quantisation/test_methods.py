@@ -45,6 +45,20 @@ def test_a_quantisation_that_meets_no_matrix_is_a_doubt() -> None:
 
 
 @pytest.mark.parametrize(
+    ("quantisation", "key"),
+    [
+        ({**GPTQ, "ignored_layers": ["model.layers.0.mlp"]}, "ignored_layers"),
+        ({"quant_method": "awq", "bits": 4, "modules_to_convert": ["q_proj"]}, "modules_to_convert"),
+        ({"quant_method": "fp8", "layer_overrides": {"lm_head": 8}}, "layer_overrides"),
+    ],
+)
+def test_rules_that_a_library_does_not_have_are_a_doubt(quantisation: dict[str, Any], key: str) -> None:
+    assert read_config({**TINY, "quantization_config": quantisation}, id="tiny").doubts == (
+        f"`{key}` of the quantisation names modules and was not read",
+    )
+
+
+@pytest.mark.parametrize(
     ("keys", "format"),
     [
         ({"bits": 4, "group_size": 64}, "int4-g64-mlx"),
