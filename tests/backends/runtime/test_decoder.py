@@ -82,7 +82,7 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
 
     from advisor.backends.model.quantised_linear import quantise_linears
     from advisor.backends.runtime.model.forward import prepared
-    from advisor.backends.runtime.model.probe import ProbeAttention, ProbeRows
+    from advisor.backends.runtime.model.probe import ProbeAttention, probe_rows
 
     model = build_model("llama", **changes)
     if weights != "fp32":
@@ -93,7 +93,7 @@ def test_our_walk_gives_the_logits_of_the_models_own_code(
         way = prepared(model, undo)
         assert way.fallback_reason is None
         positions = [step * 8 for step in range(8)]
-        ours = ProbeAttention(model.device).run(way.forward, model, ProbeRows([0] * 8, range(8), positions))
+        ours = ProbeAttention(model.device).run(way.forward, probe_rows(model, positions))
     ids = ((torch.arange(8) * 37 + 11) % 64).unsqueeze(0)
     with torch.inference_mode():
         own = model(input_ids=ids, position_ids=torch.tensor([positions]), attention_mask=torch.ones_like(ids), use_cache=False).logits[0]
@@ -188,14 +188,14 @@ def test_own_code_keeps_only_wanted_rows(llama: Any) -> None:
     import torch
 
     from advisor.backends.runtime.model.forward import TransformersForward, patched_attention
-    from advisor.backends.runtime.model.probe import ProbeAttention, ProbeRows
+    from advisor.backends.runtime.model.probe import ProbeAttention, probe_rows
 
-    sequence, own = ProbeRows([0] * 8, range(8), range(8)), TransformersForward(llama)
+    sequence, own = probe_rows(llama, range(8)), TransformersForward(llama)
 
     def wanted(step: Any, ids: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor | None) -> torch.Tensor:
         return own(step, ids, positions, torch.tensor([6, 2]))
 
     with patched_attention(llama), torch.inference_mode():
-        all_rows = ProbeAttention(llama.device).run(own, llama, sequence)
-        some = ProbeAttention(llama.device).run(wanted, llama, sequence)
+        all_rows = ProbeAttention(llama.device).run(own, sequence)
+        some = ProbeAttention(llama.device).run(wanted, sequence)
     assert torch.allclose(some, all_rows[[6, 2]], atol=1e-5)

@@ -43,7 +43,8 @@ OTHER: dict[str, tuple[dict[str, object], str]] = {
     "bart": (SEQ2SEQ, "its positions are not `position_ids`"),
     "mbart": (SEQ2SEQ, "its positions are not `position_ids`"),
     "blenderbot": (SEQ2SEQ, "its positions are not `position_ids`"),
-    "roberta": ({"is_decoder": True}, "positions counted from 0"),
+    "roberta": ({"is_decoder": True}, "its own decoding with a cache gives other logits than one pass"),
+    "moshi": ({"head_dim": 16, "sliding_window": 7}, "its own decoding with a cache gives other logits than one pass"),
     "bert": ({}, "not causal"),
     "electra": ({}, "not causal"),
 }
@@ -92,11 +93,11 @@ def test_dependence_on_the_length_is_found_without_knowing_its_kind(architecture
     import torch
 
     from advisor.backends.runtime.model.forward import TransformersForward, patched_attention
-    from advisor.backends.runtime.model.verification import Verification, own_logits
+    from advisor.backends.runtime.model.verification import Verification, own_text
 
     model = build_model(architecture, **BY_LENGTH[architecture])
     with torch.inference_mode():
-        own = own_logits(model, 10), own_logits(model, 20)
+        own = own_text(model, 10), own_text(model, 20)
         with patched_attention(model):
             assert Verification(model, TransformersForward(model), own, max_tokens=31).fault() is None
             fault = Verification(model, TransformersForward(model), own, max_tokens=200).fault()
@@ -114,6 +115,20 @@ def test_other_positions_and_masks_are_refused(
     with pytest.raises(AdvisorError, match=reason) as refusal:
         serve(open_session(build_model(architecture, **changes)), requests(64), concurrency=None)
     assert refusal.value.code == "unsupported-model"
+
+
+def test_what_our_decoder_leaves_out_at_late_positions_alone_runs_the_models_own_code(
+    build_model: Callable[..., Any], open_session: Callable[..., LoadedModel], generate: Generate
+) -> None:
+    """Ministral scales queries from `original_max_position_embeddings` on; behind a window, a lone token would not show it."""
+    from advisor.backends.runtime.engine import serve
+
+    rope = {"rope_type": "yarn", "rope_theta": 1e6, "factor": 8.0, "original_max_position_embeddings": 32, "llama_4_scaling_beta": 0.1}
+    model, jobs = build_model("ministral3", head_dim=16, sliding_window=7, rope_parameters=rope), requests(72)
+    served = serve(open_session(model, **PACKED), jobs, concurrency=None)
+    assert served.fallback_reason is not None
+    assert served.fallback_reason.startswith("our logits differ")
+    assert [done.tokens for done in served.finished] == generate(model, jobs)
 
 
 def test_a_window_longer_than_any_text_of_the_comparison_is_known(build_model: Callable[..., Any]) -> None:
@@ -144,16 +159,18 @@ def test_a_stored_verdict_is_believed_for_its_own_question_only(
 
     model = build_model("llama")
     assert refused(model) is None
-    (file,) = verdicts_folder().iterdir()
-    write_verdict(file.stem, Verdict("it was found wrong before"))
+    files = list(verdicts_folder().iterdir())
+    for file in files:
+        write_verdict(file.stem, Verdict("it was found wrong before"))
     for same in (model, build_model("llama", seed=1)):
         assert refused(same) == "the runtime cannot run LlamaForCausalLM: it was found wrong before"
     assert refused(model, max_tokens=100) is None, "longer sequences are another question"
     assert refused(build_model("llama", rms_norm_eps=1e-5)) is None, "as is another config"
     for spoilt in ("", "{", "[]", '{"digest": "x", "fault": "other"}', "null", '{"fault": "other"}', "[" * 9000):
-        file.write_text(spoilt)
+        for file in files:
+            file.write_text(spoilt)
         assert refused(model) is None, spoilt
-        assert file.read_text() != spoilt, "it is compared and stored again"
+        assert all(file.read_text() != spoilt for file in files), "they are compared and stored again"
 
 
 def test_a_stored_refusal_is_said_again(build_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

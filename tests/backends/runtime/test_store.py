@@ -64,17 +64,17 @@ def as_stored(rows: torch.Tensor, kv_format: str) -> torch.Tensor:
     return rotate(rounded) if kv_format == "int4" else rounded
 
 
-def as_seen(rows: list[torch.Tensor], kv_format: str, page: int, *, is_whole: bool) -> torch.Tensor:
-    """[1, K, L, D] as the queries of a step see it: a whole prompt as it is, else rounded, but for the page of the last token in int4."""
+def as_seen(rows: list[torch.Tensor], kv_format: str, page: int, position: int) -> torch.Tensor:
+    """[1, K, L, D] as the query at `position` sees it: rounded, but for the page that it is in, in int4."""
     import torch
 
     exact = torch.cat(rows, 1)
-    if is_whole:
+    if kv_format == "bf16":
         return exact.unsqueeze(0)
     seen = as_stored(exact, kv_format)
     if kv_format == "int4":
-        newest = (len(rows) - 1) // page * page
-        seen[:, newest:] = exact[:, newest:]
+        own = position // page * page
+        seen[:, own:] = exact[:, own:]
     return seen.unsqueeze(0)
 
 
@@ -101,14 +101,14 @@ def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], groupe
     )
     out = step.attend(0, query, fresh[0], fresh[1], Options(0.4))[0]
     first = 0
-    for index, (story, new) in enumerate(zip(stories, news, strict=True)):
-        is_whole, page = index >= grouped and story.cache.tokens == 0, pool.config.page_tokens
-        keys, values = (as_seen(rows, pool.config.kv_format, page, is_whole=is_whole) for rows in (story.keys, story.values))
-        positions = torch.arange(story.cache.tokens, story.cache.tokens + new)
-        exact = reference(
-            query[0, :, first : first + new].transpose(0, 1), keys, values, torch.zeros(new, 1, dtype=torch.int64), positions, scale=0.4
-        )
-        torch.testing.assert_close(out[first : first + new], exact, atol=5e-5, rtol=1e-4)
+    kv_format = pool.config.kv_format
+    for story, new in zip(stories, news, strict=True):
+        for position in range(story.cache.tokens, story.cache.tokens + new):
+            keys, values = (as_seen(rows, kv_format, pool.config.page_tokens, position) for rows in (story.keys, story.values))
+            row = first + position - story.cache.tokens
+            tables = torch.zeros(1, 1, dtype=torch.int64)
+            exact = reference(query[0, :, row : row + 1].transpose(0, 1), keys, values, tables, torch.tensor([position]), scale=0.4)
+            torch.testing.assert_close(out[row : row + 1], exact, atol=5e-5, rtol=1e-4)
         first += new
         story.cache.tokens += new
 
@@ -117,7 +117,7 @@ def check_step(pool: Pool, stories: Sequence[Story], news: Sequence[int], groupe
 @pytest.mark.parametrize("block", [4, 16, 96])
 @pytest.mark.parametrize("kv_format", FORMATS)
 @pytest.mark.parametrize("value_width", [WIDTH, 12], ids=["equal", "unequal"])
-def test_steps_see_rounded_rows_and_the_newest_page_of_int4_as_it_was(
+def test_steps_see_rounded_rows_and_in_int4_their_own_page_exactly(
     value_width: int, kv_format: str, block: int, implementation: str
 ) -> None:
     """Whole prompts, chunks, decoding, verification and drafts taken back over the edge of a page."""

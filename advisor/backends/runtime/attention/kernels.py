@@ -96,6 +96,10 @@ class KernelStep(AttentionStep):
         """[rows, H, D] to [rows, H, E]."""
         return read_cache(self.pool, layer, queries, rerotated, self._once(("rows",), self._rows), options)
 
+    def _group_spans_pages(self) -> bool:
+        """The kernel reads the page of every row exactly."""
+        return False
+
     def _rows(self) -> DecodeRows:
         rows = self._long([entry.cache.row for entry in self.group for _ in entry.tokens])
         lengths = (self._stored[: len(rows)] + 1).to(torch.int32)

@@ -1,6 +1,6 @@
 """Attention of one step: writes new keys and values to the pool, reads the cached ones, and computes the attention of every row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from advisor.backends.model.tuned_attention import TunedAttention
+from advisor.backends.runtime.attention import own_pages
 from advisor.backends.runtime.attention.exact import Call, can_flex, eager, flex, sdpa
 from advisor.backends.runtime.attention.rotary import rerotate
 from advisor.backends.runtime.attention.visibility import PLAIN, Visibility, columns_of_blocks, last_evicted, rerotations, visited_blocks
@@ -56,7 +57,7 @@ class AttentionStep:
         self.autotuner = autotuner
         self.implementation = implementation
         self.visibility = bounds
-        self.group, self.chunks = inputs[:n_decode], inputs[n_decode:]
+        self.inputs, self.group, self.chunks = inputs, inputs[:n_decode], inputs[n_decode:]
         positions = [position for entry in inputs for position in range(entry.cache.tokens, entry.cache.tokens + len(entry.tokens))]
         stored = [position for entry in inputs for position in range(_stored(entry), _stored(entry) + len(entry.tokens))]
         size = pool.config.block_tokens
@@ -87,23 +88,83 @@ class AttentionStep:
     def _attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, rerotated: Tensor | None, options: Options) -> Tensor:
         """[T, H, D] to [T, H, E]; sink tokens are scored against `rerotated` where it is given."""
         kv_heads, options = keys.shape[1], replace(options, window=self.visibility.narrowed_window(options.window))
+        exact = self._exact_rows(layer, keys, values)
         self.pool.write(layer, keys, values, self._writing(kv_heads))
-        if not self.chunks:
+        if not self.chunks and not exact:
             return self._attend_group(layer, queries, rerotated, kv_heads, options)
         out = queries.new_empty((queries.shape[0], queries.shape[1], values.shape[2]))
-        if self.group:
+        if self.group and 0 not in exact:
             rerotated_rows = None if rerotated is None else rerotated[: self._group_rows]
             out[: self._group_rows] = self._attend_group(layer, queries[: self._group_rows], rerotated_rows, kv_heads, options)
-        first = self._group_rows
-        for index, entry in enumerate(self.chunks):
-            rows = slice(first, first + len(entry.tokens))
-            past = (
-                (_as_batch(keys[rows]), _as_batch(values[rows])) if entry.cache.tokens == 0 else self._read(layer, kv_heads, index, options)
-            )
-            rerotated_rows = None if rerotated is None else rerotated[rows].unsqueeze(0)
-            out[rows] = self._attend_chunk(index, queries[rows].unsqueeze(0), rerotated_rows, past, options)[0]
-            first += len(entry.tokens)
+        for index, rows in self._slices(0 if 0 in exact else len(self.group)):
+            query, rerotated_rows = queries[rows].unsqueeze(0), None if rerotated is None else rerotated[rows].unsqueeze(0)
+            if self._is_whole(index):
+                cached = _as_batch(keys[rows]), _as_batch(values[rows])
+            else:
+                cached = self._read(layer, kv_heads, index, options)
+            if index in exact:
+                out[rows] = self._attend_pages(index, query, rerotated_rows, cached, exact[index], options)[0]
+            else:
+                out[rows] = self._attend_chunk(index, query, rerotated_rows, cached, options)[0]
         return out
+
+    def _slices(self, first: int) -> Iterator[tuple[int, slice]]:
+        """The rows of every input from the `first` one on."""
+        row = sum(len(entry.tokens) for entry in self.inputs[:first])
+        for index, entry in enumerate(self.inputs[first:], first):
+            yield index, slice(row, row + len(entry.tokens))
+            row += len(entry.tokens)
+
+    def _is_whole(self, index: int) -> bool:
+        """Whether the input's keys are all new, and attended to as they are: those of a format that rounds are read back."""
+        return self.inputs[index].cache.tokens == 0 and self.pool.config.kv_format == "bf16"
+
+    def _group_spans_pages(self) -> bool:
+        """Whether a sequence of the group has new tokens in several pages."""
+        page = self.pool.config.page_tokens
+        return any(_stored(entry) // page != (_stored(entry) + len(entry.tokens) - 1) // page for entry in self.group)
+
+    def _exact_rows(self, layer: int, keys: Tensor, values: Tensor) -> dict[int, tuple[Tensor, Tensor]]:
+        """Exact keys and values [T, K, D] of inputs that read the pages of their tokens, from the start of the first one's page.
+
+        To be called before the new ones are written over that page. Empty for formats without exact pages.
+        """
+        if not self.pool.config.has_ring:
+            return {}
+        exact, page = dict[int, tuple[Tensor, Tensor]](), self.pool.config.page_tokens
+        for index, rows in self._slices(0 if self._group_spans_pages() else len(self.group)):
+            number, before = divmod(_stored(self.inputs[index]), page)
+            early = self.pool.exact_page(layer, self.inputs[index].cache.row, number, before)
+            exact[index] = torch.cat((early[0], keys[rows])), torch.cat((early[1], values[rows]))
+        return exact
+
+    def _attend_pages(
+        self,
+        index: int,
+        query: Tensor,
+        rerotated: Tensor | None,
+        cached: tuple[KvBatch, KvBatch],
+        exact: tuple[Tensor, Tensor],
+        options: Options,
+    ) -> Tensor:
+        """[1, T, H, D] to [1, T, H, E], each query reading its own page of `exact` keys and values and earlier ones of `cached`."""
+        past, page, retention = _stored(self.inputs[index]), self.pool.config.page_tokens, self.pool.config.retention
+        groups, parts = query.shape[2] // exact[0].shape[1], list[Tensor]()
+        evicted = last_evicted(retention, torch.full((1, 1), past, device=self.pool.device))
+        for piece in own_pages.pieces(past, past + query.shape[1], page):
+
+            def mask(piece: own_pages.Piece = piece) -> Tensor:
+                hidden = own_pages.mask_of(piece, page, query.dtype, options.window, evicted, self.pool.device)
+                return kernel.widen_mask(self._patterned(hidden, *own_pages.positions_of(piece, self.pool.device)), groups)
+
+            def shared(piece: own_pages.Piece = piece) -> Tensor:
+                return self._once(("page-mask", index, piece, options.window, groups), lambda: mask(piece))
+
+            keys, values = (own_pages.keys_of(piece, *both, past // page * page) for both in zip(cached, exact, strict=True))
+            rows = slice(piece.start - past, piece.stop - past)
+            early = None if rerotated is None else rerotated[:, rows]
+            parts.append(self._compute(self._call(query[:, rows], early, (keys, values), (shared, None), options, is_chunk=True)))
+        return torch.cat(parts, 1)
 
     def _attend_group(self, layer: int, queries: Tensor, rerotated: Tensor | None, kv_heads: int, options: Options) -> Tensor:
         """[rows, H, D] to [rows, H, E]; sink tokens are scored against `rerotated` where it is given."""
@@ -130,7 +191,7 @@ class AttentionStep:
     ) -> Tensor:
         """[1, T, H, D] to [1, T, H, E]; a whole prompt needs no mask where nothing but causality restricts it."""
         kv_heads, length = cached[0].rows.shape[1:3]
-        past, width = _stored(self.chunks[index]), query.shape[1]
+        past, width = _stored(self.inputs[index]), query.shape[1]
         window = options.window if options.window is not None and options.window < past + width else None
 
         def bounds() -> AttentionMask:
@@ -160,7 +221,7 @@ class AttentionStep:
         query: Tensor,
         rerotated: Tensor | None,
         cached: tuple[KvBatch, KvBatch],
-        seen: tuple[Callable[[], Tensor], Callable[[], AttentionMask]],
+        seen: tuple[Callable[[], Tensor], Callable[[], AttentionMask] | None],
         options: Options,
         *,
         is_chunk: bool = False,
@@ -233,7 +294,7 @@ class AttentionStep:
     def _reading(self, kv_heads: int, chunk: int | None) -> Reading:
         if chunk is None:
             return self.pool.reading(_spans(self.group), kv_heads, self._group_blocks())
-        return self.pool.reading(_spans(self.chunks[chunk : chunk + 1]), kv_heads)
+        return self.pool.reading(_spans(self.inputs[chunk : chunk + 1]), kv_heads)
 
     def _group_mask(self, groups: int, window: int | None, dtype: torch.dtype) -> Tensor:
         window = window if window is not None and window < self._group_length else None
@@ -247,11 +308,12 @@ class AttentionStep:
 
         return self._once(("group-mask", groups, window, dtype), mask)
 
-    def _patterned(self, mask: Tensor, positions: Tensor) -> Tensor:
-        """The mask [N, W, L] that also hides the keys outside the pattern."""
+    def _patterned(self, mask: Tensor, positions: Tensor, keys: Tensor | None = None) -> Tensor:
+        """The mask [N, W, L] that also hides the keys outside the pattern, of positions `keys` [L], by default from 0 on."""
         if self.visibility.pattern is None:
             return mask
-        seen = self.visibility.pattern.allows(positions.unsqueeze(-1), torch.arange(mask.shape[2], device=mask.device))
+        keys = torch.arange(mask.shape[2], device=mask.device) if keys is None else keys
+        seen = self.visibility.pattern.allows(positions.unsqueeze(-1), keys)
         return mask.masked_fill_(~seen, torch.finfo(mask.dtype).min)
 
     def _once(self, name: tuple[object, ...], make: Callable[[], T]) -> T:

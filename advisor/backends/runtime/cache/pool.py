@@ -283,6 +283,15 @@ class Pool:
         """Rows of a ring of keys, viewed as [R·2·K·S, D]."""
         return self.config.sequences * RECENT_PAGES * kv_heads * self.config.page_tokens
 
+    def exact_page(self, layer: int, row: int, page: int, tokens: int) -> tuple[Tensor, Tensor]:
+        """Copies of the first `tokens` keys and values [T, K, D] of one of the two newest pages of a sequence, for formats with a ring.
+
+        `page` is its number among the sequence's stored pages, and `row` the sequence's in the pool.
+        """
+        rings = [store.recent for store in (self.keys[layer], self.values[layer]) if isinstance(store, Quantised)]
+        keys, values = (ring.data[row, page % RECENT_PAGES, :, :tokens].transpose(0, 1).clone() for ring in rings if ring is not None)
+        return keys, values
+
     def write(self, layer: int, key: Tensor, value: Tensor, at: Writing) -> None:
         """Store [T, K, D] keys and [T, K, E] values."""
         if self._both:

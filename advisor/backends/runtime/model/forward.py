@@ -13,15 +13,18 @@ from advisor.backends.runtime.cache.pool import KvShape
 from advisor.backends.runtime.device.memory import is_out_of_memory
 from advisor.backends.runtime.model import masks
 from advisor.backends.runtime.model.attention_hook import NAME, Attends, Options, attending, register, unsupported
-from advisor.backends.runtime.model.gate import refuse_wrong
+from advisor.backends.runtime.model.decoder import Decoder
+from advisor.backends.runtime.model.gate import Gate, check_length
 from advisor.backends.runtime.model.masks import LayerAttention, MaskRecorder, recording
-from advisor.backends.runtime.model.probe import PROBE_TOKENS, Forward, difference, probe_ids, probe_logits
+from advisor.backends.runtime.model.probe import Forward, difference, probe_ids, probe_logits
 from advisor.backends.runtime.model.row_operators import RowOperators, plain
 from advisor.backends.runtime.model.structure import build, unsupported_reason
 from advisor.backends.runtime.model.transformers_private import attention_as, attention_name, calls_attention_interface, is_stateful
 from advisor.backends.runtime.model.verification import ROWS_ALLOWED, is_rounded, tolerance
 from advisor.profiles.errors import AdvisorError
 
+RECORDED_TOKENS = 8
+"""Tokens of the pass whose attention calls are recorded."""
 SHORTEST = 64
 """Tokens of a sequence that a model is prepared for where nothing longer is asked."""
 
@@ -100,7 +103,11 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None,
         attention = _recorded(model, max_tokens)
         windows = [layer.options.window for layer in attention]
         own = TransformersForward(model, windows)
-        refuse_wrong(model, own, windows, max_tokens)
+        check_length(model, max_tokens)
+        gate = Gate(model, windows, max_tokens, (TransformersForward.__name__, Decoder.__name__))
+        fault = gate.fault_of(own)
+        if fault is not None:
+            raise unsupported(type(model).__name__, fault)
         logits = probe_logits(own, model, max_tokens)
     reason = unsupported_reason(model)
     if reason is not None:
@@ -108,24 +115,26 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None,
     with ExitStack() as attempt:
         options = [layer.options for layer in attention]
         ours = build(model, options, operators or plain(), attempt)
-        reason = _decoder_fault(ours, model, logits, max_tokens)
+        reason = _decoder_fault(ours, gate, logits)
         if reason is None:
             undo.push(attempt.pop_all())
             return Prepared(ours, attention, None)
     return Prepared(own, attention, reason)
 
 
-def _decoder_fault(ours: Forward, model: Any, logits: Tensor, max_tokens: int) -> str | None:
-    """Why the runtime's decoder cannot compute the `logits` of the model's own code; `None` where it does."""
+def _decoder_fault(ours: Forward, gate: Gate, logits: Tensor) -> str | None:
+    """Why the runtime's decoder cannot compute what the model's own code does, as the `logits` of a probe; `None` where it does."""
     try:
         with torch.inference_mode():
-            computed = probe_logits(ours, model, max_tokens)
+            computed = probe_logits(ours, gate.model, gate.max_tokens)
+            share = difference(computed, logits, tolerance(gate.model), ROWS_ALLOWED if is_rounded(gate.model) else 0.0)
+            if share is None:
+                return gate.fault_of(ours)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error):
             raise
         return f"our decoder fails on its modules ({type(error).__name__}: {(str(error).splitlines() or [''])[0]})"
-    share = difference(computed, logits, tolerance(model), ROWS_ALLOWED if is_rounded(model) else 0.0)
-    return None if share is None else f"our logits differ from those of its own code by {share:.1e} of their norm"
+    return f"our logits differ from those of its own code by {share:.1e} of their norm"
 
 
 def _recorded(model: Any, max_tokens: int) -> tuple[LayerAttention, ...]:
@@ -133,7 +142,7 @@ def _recorded(model: Any, max_tokens: int) -> tuple[LayerAttention, ...]:
 
     Raises `AdvisorError` unless every layer attended once, causally, within a window or none.
     """
-    recorder, tokens = MaskRecorder(type(model).__name__, max_tokens), min(PROBE_TOKENS, max_tokens)
+    recorder, tokens = MaskRecorder(type(model).__name__, max_tokens), min(RECORDED_TOKENS, max_tokens)
     ids = probe_ids(torch.arange(tokens, device=model.device), model).unsqueeze(0)
     masks.register()
     with attention_as(model, masks.NAME), recording(recorder):

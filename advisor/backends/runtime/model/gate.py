@@ -1,4 +1,4 @@
-"""Refuses models whose own tokens the runtime does not give: found by comparison once, then looked up."""
+"""Whether a forward pass gives the model's own tokens: found by comparison once, then looked up."""
 
 import hashlib
 from collections.abc import Sequence
@@ -12,47 +12,70 @@ import torch
 from advisor.backends.runtime.model.attention_hook import unsupported
 from advisor.backends.runtime.model.probe import Forward
 from advisor.backends.runtime.model.transformers_private import attention_as, without_run_settings
-from advisor.backends.runtime.model.verification import Verification, length_limit, own_logits, text_tokens
+from advisor.backends.runtime.model.verification import OwnDifferenceError, OwnText, Verification, length_limit, own_text, text_tokens
 from advisor.profiles.verdicts import Verdict, digest_of, read_verdict, write_verdict
 
 
-def refuse_wrong(model: Any, forward: Forward, windows: Sequence[int | None], max_tokens: int) -> None:
-    """Raise `AdvisorError` `unsupported-model` where `forward` gives other tokens than the model alone, within `max_tokens` tokens.
+def check_length(model: Any, max_tokens: int) -> None:
+    """Raise `AdvisorError` `unsupported-model` where sequences of `max_tokens` outgrow the model's rotary frequencies."""
+    limit = length_limit(model)
+    if limit is None or max_tokens <= limit[1]:
+        return
+    kind, tokens = limit
+    raise unsupported(
+        type(model).__name__,
+        f"sequences of up to {max_tokens:,} tokens cross the {tokens:,} after which its rotary frequencies change ({kind})",
+        f"a context of at most {tokens} tokens keeps to one set of frequencies: --context {tokens}",
+    )
 
-    `windows` are those of the layers. The comparison costs some forward passes of short texts, the first time that the model's config is
-    seen; its verdict is stored.
+
+class Gate:
+    """Compares forward passes of a model with the model alone, for sequences of up to `max_tokens` tokens.
+
+    `windows` are those of the layers. The model's own texts cost some passes, and are made only where the verdict on one of the
+    `forwards`, names of classes, is not stored: now, as a later forward pass may take the model's weights.
     """
-    name, limit = type(model).__name__, length_limit(model)
-    if limit is not None and max_tokens > limit[1]:
-        kind, tokens = limit
-        raise unsupported(
-            name,
-            f"sequences of up to {max_tokens:,} tokens cross the {tokens:,} after which its rotary frequencies change ({kind})",
-            f"a context of at most {tokens} tokens keeps to one set of frequencies: --context {tokens}",
-        )
-    digest = _digest(model, max_tokens)
-    verdict = read_verdict(digest)
-    if verdict is None:
-        verdict = Verdict(_fault(model, forward, windows, max_tokens))
-        write_verdict(digest, verdict)
-    if verdict.fault is not None:
-        raise unsupported(name, verdict.fault)
+
+    def __init__(self, model: Any, windows: Sequence[int | None], max_tokens: int, forwards: Sequence[str]) -> None:
+        self.model = model
+        self.max_tokens = max_tokens
+        self._own: tuple[OwnText, OwnText] | str | None = None
+        if any(read_verdict(_digest(model, name, max_tokens)) is None for name in forwards):
+            self._own = _own_texts(model, text_tokens(model, windows, max_tokens))
+
+    def fault_of(self, forward: Forward) -> str | None:
+        """What `forward` computes otherwise than the model alone; `None` for nothing. A new verdict is stored."""
+        digest = _digest(self.model, type(forward).__name__, self.max_tokens)
+        verdict = read_verdict(digest)
+        if verdict is None:
+            verdict = Verdict(self._compare(forward))
+            write_verdict(digest, verdict)
+        return verdict.fault
+
+    def _compare(self, forward: Forward) -> str | None:
+        assert self._own is not None, "the forward pass was named before"
+        if isinstance(self._own, str):
+            return self._own
+        with torch.inference_mode():
+            return Verification(self.model, forward, self._own, self.max_tokens).fault()
 
 
-def _fault(model: Any, forward: Forward, windows: Sequence[int | None], max_tokens: int) -> str | None:
-    tokens = text_tokens(model, windows, max_tokens)
-    with torch.inference_mode():
-        with attention_as(model, "eager"):
-            own = own_logits(model, max(1, tokens // 2)), own_logits(model, tokens)
-        return Verification(model, forward, own, max_tokens).fault()
+def _own_texts(model: Any, tokens: int) -> tuple[OwnText, OwnText] | str:
+    """Two texts, the longer one of `tokens` tokens, or why the model's own code has no answer to compare with."""
+    with torch.inference_mode(), attention_as(model, "eager"):
+        try:
+            return own_text(model, max(1, tokens // 2)), own_text(model, tokens)
+        except OwnDifferenceError as error:
+            return str(error)
 
 
-def _digest(model: Any, max_tokens: int) -> str:
+def _digest(model: Any, forward: str, max_tokens: int) -> str:
     """The digest of everything but the weights that the verdict depends on."""
     return digest_of(
         {
             "config": without_run_settings(model.config),
             "class": f"{type(model).__module__}.{type(model).__qualname__}",
+            "forward": forward,
             "type": str(model.dtype),
             "device": model.device.type,
             "tokens": max_tokens,

@@ -10,8 +10,10 @@ from torch import Tensor
 from advisor.backends.runtime.model.attention_hook import Attends, Options
 from advisor.kernels.attention.paged_attention import eager_attention, widen_mask
 
-PROBE_TOKENS = 8
-"""Tokens of the sequence on which two forward passes are compared at every start."""
+ANCHORS = 4
+"""Places between the first and the last position where the tokens of a probe stand."""
+NEIGHBOURS = 3
+"""Tokens of a probe side by side: alone in its window, a token attends to itself whatever its query is."""
 
 
 class Forward(Protocol):
@@ -23,10 +25,10 @@ class Forward(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ProbeRows:
-    """Rows of one step: the sequence [T], token index [T] and position [T] of each."""
+    """Rows of one step: the sequence [T], token id [T] and position [T] of each."""
 
     sequences: Sequence[int]
-    indices: Sequence[int]
+    ids: Sequence[int]
     positions: Sequence[int]
 
 
@@ -39,10 +41,10 @@ class ProbeAttention:
     """Sequence and position [2, T] of every row, by step."""
     _stored: dict[int, list[tuple[Tensor, Tensor]]] = field(default_factory=dict)
 
-    def run(self, forward: Forward, model: Any, rows: ProbeRows) -> Tensor:
+    def run(self, forward: Forward, rows: ProbeRows) -> Tensor:
         """Logits [T, V] of the next step."""
         self._rows.append(torch.tensor([rows.sequences, rows.positions], device=self.device))
-        ids = probe_ids(torch.tensor(rows.indices, device=self.device), model)
+        ids = torch.tensor(rows.ids, device=self.device)
         return forward(self, ids, self._rows[-1][1], torch.arange(len(ids), device=self.device))
 
     def attend_rows(self, layer: int, queries: Tensor, keys: Tensor, values: Tensor, options: Options) -> Tensor:
@@ -69,17 +71,25 @@ def probe_ids(count: Tensor, model: Any) -> Tensor:
     return ids
 
 
-def spread_positions(max_tokens: int, count: int = PROBE_TOKENS) -> list[int]:
-    """At most `count` ascending positions from 0 to `max_tokens` − 1, each about as many times the one before."""
-    last = max_tokens - 1
-    return sorted({0, *(round((last + 1) ** (step / (count - 1))) - 1 for step in range(1, count))} | {last})
+def spread_positions(max_tokens: int, anchors: int = ANCHORS) -> list[int]:
+    """Ascending positions up to `max_tokens` − 1: some side by side at each anchor, and anchors each as many times the one before.
+
+    >>> spread_positions(1000)
+    [0, 7, 8, 9, 97, 98, 99, 997, 998, 999]
+    """
+    ends = {round(max_tokens ** (step / (anchors - 1))) - 1 for step in range(anchors)} | {max_tokens - 1}
+    return sorted({max(end - before, 0) for end in ends for before in range(NEIGHBOURS)})
+
+
+def probe_rows(model: Any, positions: Sequence[int]) -> ProbeRows:
+    """Tokens of one sequence at these positions."""
+    ids = probe_ids(torch.arange(len(positions)), model).tolist()
+    return ProbeRows([0] * len(positions), ids, positions)
 
 
 def probe_logits(forward: Forward, model: Any, max_tokens: int) -> Tensor:
     """Logits [T, V] of a few tokens of one sequence, at positions up to `max_tokens` − 1."""
-    positions = spread_positions(max_tokens)
-    rows = ProbeRows([0] * len(positions), range(len(positions)), positions)
-    return ProbeAttention(model.device).run(forward, model, rows)
+    return ProbeAttention(model.device).run(forward, probe_rows(model, spread_positions(max_tokens)))
 
 
 def difference(ours: Tensor, theirs: Tensor, tolerance: float, rows_allowed: float = 0.0) -> float | None:

@@ -8,10 +8,12 @@ import torch
 from torch import Tensor
 
 from advisor.backends.model.quantised_linear import QuantisedLinear
-from advisor.backends.runtime.model.probe import Forward, ProbeAttention, ProbeRows, difference, probe_ids, spread_positions
+from advisor.backends.runtime.model.probe import Forward, ProbeAttention, ProbeRows, difference, probe_ids, probe_rows, spread_positions
 
 SHORT_TEXT = 24
 """Tokens of the longer of two texts on a large model."""
+GENERATED = 4
+"""Tokens of each text that the model generates."""
 LONG_TEXT = 1024
 """Most tokens of the longer text."""
 CHEAP_OPERATIONS = 2e11
@@ -57,25 +59,65 @@ def text_tokens(model: Any, windows: Sequence[int | None], max_tokens: int) -> i
     return min(max_tokens, max(SHORT_TEXT, 2 * max(short, default=0) + 4))
 
 
-def own_logits(model: Any, tokens: int) -> Tensor:
-    """Logits [T, V] of the model's own code for one sequence; the model's attention is eager."""
-    ids = probe_ids(torch.arange(tokens, device=model.device), model).unsqueeze(0)
+@dataclass(frozen=True, slots=True)
+class OwnText:
+    """A text and the model's own logits [T, V] of it, by one pass without a cache."""
+
+    ids: tuple[int, ...]
+    logits: Tensor
+
+
+class OwnDifferenceError(Exception):
+    """The model's own code contradicts itself; the text says how."""
+
+
+def own_text(model: Any, tokens: int) -> OwnText:
+    """A text of `tokens` tokens, of which the model generated the last ones; the model's attention is eager.
+
+    Raises `OwnDifferenceError` where generating them, with a cache, gave other logits than one pass over the whole text.
+    """
+    new = min(GENERATED, tokens - 1)
+    prompt = probe_ids(torch.arange(tokens - new, device=model.device), model).unsqueeze(0)
+    ids, generated = generate(model, prompt, new)
     logits: Tensor = model(input_ids=ids, use_cache=False, return_dict=True).logits[0]
-    return logits
+    if new:
+        error = _difference(model, generated, logits[tokens - new - 1 : -1])
+        if error is not None:
+            raise OwnDifferenceError(f"its own decoding with a cache gives other logits than one pass (by {error:.1e} of their norm)")
+    return OwnText(tuple(ids[0].tolist()), logits)
+
+
+def generate(model: Any, prompt: Tensor, new: int) -> tuple[Tensor, Tensor]:
+    """The prompt [1, P] with `new` tokens that transformers generates greedily [1, P + N], and the logits [N, V] of these."""
+    if not new:
+        return prompt, prompt.new_empty((0, 0))
+    out = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        do_sample=False,
+        num_beams=1,
+        min_new_tokens=new,
+        max_new_tokens=new,
+        eos_token_id=None,
+        pad_token_id=0,
+        output_logits=True,
+        return_dict_in_generate=True,
+    )
+    return out.sequences, torch.cat(out.logits)
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """Checks of `forward` against the model's own logits of two texts [T, V], the first of them shorter."""
+    """Checks of `forward` against two texts of the model's own, the first of them shorter."""
 
     model: Any
     forward: Forward
-    own: tuple[Tensor, Tensor]
+    own: tuple[OwnText, OwnText]
     max_tokens: int
 
     def fault(self) -> str | None:
         """What is wrong, as a sentence; `None` where every check finds equal logits."""
-        lengths = tuple(map(len, self.own))
+        lengths = tuple(len(text.ids) for text in self.own)
         for steps, why in (
             ([[(1, 0, lengths[1])]], "under causal attention and positions counted from 0, its logits differ from those of its own code"),
             ([_interleaved(lengths)], "its tokens depend on other sequences of a step: its positions are not `position_ids`"),
@@ -93,27 +135,29 @@ class Verification:
         for pieces in steps:
             step = [(sequence, index) for sequence, start, stop in pieces for index in range(start, stop)]
             sequences, indices = zip(*step, strict=True)
-            parts.append(probe.run(self.forward, self.model, ProbeRows(sequences, indices, indices)))
+            ids = [self.own[sequence].ids[index] for sequence, index in step]
+            parts.append(probe.run(self.forward, ProbeRows(sequences, ids, indices)))
             rows += step
-        own = torch.stack([self.own[sequence][index] for sequence, index in rows])
-        return self._difference(torch.cat(parts), own)
+        own = torch.stack([self.own[sequence].logits[index] for sequence, index in rows])
+        return _difference(self.model, torch.cat(parts), own)
 
     def _error_by_length(self) -> float | None:
         """How the logits of a sequence's first tokens differ with the position of its last one.
 
-        One token at the start is computed last: it resets frequencies that a model stores.
+        The shortest is computed last: it resets frequencies that a model stores.
         """
         positions = spread_positions(self.max_tokens, min(self.max_tokens.bit_length(), MOST_LENGTHS) + 1)
         whole = self._prefix(positions)
-        errors = [self._difference(self._prefix(positions[:count]), whole[:count]) for count in range(len(positions) - 1, 0, -1)]
+        ends = [index + 1 for index in range(len(positions) - 1) if positions[index + 1] > positions[index] + 1]
+        errors = [_difference(self.model, self._prefix(positions[:end]), whole[:end]) for end in [*reversed(ends), 1]]
         return max((error for error in errors if error is not None), default=None)
 
     def _prefix(self, positions: Sequence[int]) -> Tensor:
-        rows = ProbeRows([0] * len(positions), range(len(positions)), positions)
-        return ProbeAttention(self.model.device).run(self.forward, self.model, rows)
+        return ProbeAttention(self.model.device).run(self.forward, probe_rows(self.model, positions))
 
-    def _difference(self, ours: Tensor, theirs: Tensor) -> float | None:
-        return difference(ours, theirs, tolerance(self.model), ROWS_ALLOWED if is_rounded(self.model) else 0.0)
+
+def _difference(model: Any, ours: Tensor, theirs: Tensor) -> float | None:
+    return difference(ours, theirs, tolerance(model), ROWS_ALLOWED if is_rounded(model) else 0.0)
 
 
 def _interleaved(lengths: Sequence[int]) -> list[Piece]:
