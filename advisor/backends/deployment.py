@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.engines import load_engine
 
 
 class AttentionBackend(StrEnum):
@@ -66,6 +67,8 @@ class Weights:
     """Kinds of matrices that are stored in `unquantised_format` instead of `format`."""
     unquantised_format: str | None = None
     """Format of `unquantised_kinds`; `None` for the model's own."""
+    plain_format: str | None = None
+    """Format of the matrices that the checkpoint has in 16 bits, where the engine's files convert them; `None` for the checkpoint's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +214,7 @@ def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None 
     """The unmodified model: its own weight format, eager attention, a contiguous cache, static batching, plain decoding."""
     return Deployment(
         model=model,
-        weights=Weights(format=model.weight_format),
+        weights=Weights(format=model.weight_format, plain_format=load_engine(engine).loading.plain_formats.get(model.weight_format)),
         kv=KvCache(format="bf16"),
         batching=Batching(max_sequences=max_sequences),
         parallel=parallel or Parallel(),

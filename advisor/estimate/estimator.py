@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 
-from advisor.backends.deployment import Attention, Batching, Deployment, KvLayout
+from advisor.backends.deployment import Attention, Batching, BatchPolicy, Deployment, KvLayout
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.machines.machine import Machine
 from advisor.estimate.memory.cache import block_tokens, kv_bytes_of_sequence, recent_bytes
@@ -24,6 +24,7 @@ from advisor.estimate.serving.simulate import simulate
 from advisor.estimate.serving.times import ServingTimes
 from advisor.estimate.steps.batched import Family
 from advisor.estimate.steps.pricer import SharedPrices, StepPricer
+from advisor.estimate.uncertainty.physics import PhysicalBounds, at_most, physical_bounds
 from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import accepted_share
@@ -61,7 +62,7 @@ class Estimator:
     ) -> Metrics:
         """All predicted metrics. `lengths`, prompt and output tokens, are the requests of a concrete run."""
         times = self.simulate(deployment, workload, lengths)
-        metrics = self.metrics_of(deployment, workload, times, quality)
+        metrics = self.metrics_of(deployment, workload, times, quality, equal_lengths=lengths is None)
         if lengths is None or deployment.kv.layout == KvLayout.CONTIGUOUS:
             return metrics
         cache = kv_bytes_of_sequence(deployment, times.peak_cache_tokens)
@@ -72,12 +73,23 @@ class Estimator:
         """Times of simulated requests; `lengths` as for `metrics`."""
         return simulate(self.pricer(deployment), deployment, workload, self.rules(deployment, workload), lengths)
 
-    def metrics_of(self, deployment: Deployment, workload: Workload, times: ServingTimes, quality: QualityEffect | None = None) -> Metrics:
-        """Metrics from the times of simulated requests; quality loss only where it is given. Goodput needs limits: `metrics.goodput`."""
+    def metrics_of(
+        self,
+        deployment: Deployment,
+        workload: Workload,
+        times: ServingTimes,
+        quality: QualityEffect | None = None,
+        *,
+        equal_lengths: bool = True,
+    ) -> Metrics:
+        """Metrics from the times of simulated requests; quality loss only where it is given. Goodput needs limits: `metrics.goodput`.
+
+        `equal_lengths` says that all requests are as long as the workload's. Ranges end where the data sheet rules more out.
+        """
         ranges, capacity = self.ranges(deployment), self.memory.capacity(deployment, workload)
         memory, footprint = capacity.ledger, self.memory.footprint(deployment, workload)
-        prefill_s = self.pricer(deployment).prefill_s(workload.prompt_tokens, workload.prompt_tokens)
-        return Metrics(
+        prefill_s = self.pricer(deployment).prompt_s(workload.prompt_tokens, self.prefill_budget(deployment, workload))
+        metrics = Metrics(
             **serving_metrics(ranges, workload, times),
             prefill_tok_s=ranges.value("prefill", workload.prompt_tokens / prefill_s),
             peak_memory_gib=ranges.memory_gib(memory),
@@ -88,6 +100,13 @@ class Estimator:
             prefix_hits=None if times.prefix_hits is None else Value.exact(times.prefix_hits),
             quality_loss_pct=_quality(quality) if quality is not None else None,
         )
+        bounds = self.physical_bounds(deployment, workload, equal_lengths=equal_lengths)
+        return bounds.applied(metrics) if bounds is not None else metrics
+
+    def physical_bounds(self, deployment: Deployment, workload: Workload, *, equal_lengths: bool = True) -> PhysicalBounds | None:
+        """What the device's data sheet rules out for a deployment; `None` for a machine that was measured."""
+        sequences = self.memory.requested_sequences(deployment, workload)
+        return physical_bounds(self.pricer(deployment), workload, sequences, equal_lengths=equal_lengths)
 
     def steady_state(self, deployment: Deployment, workload: Workload) -> SteadyState:
         """Steady state in closed form."""
@@ -104,10 +123,16 @@ class Estimator:
 
     def prefill_rate(self, deployment: Deployment, workload: Workload) -> Value:
         """Prompt tokens per second while the prompts of all requests in flight are prefilled, in steps of the token budget."""
-        budget, prompt = self.token_budget(deployment), workload.prompt_tokens
-        budget = budget if deployment.batching.chunked else max(budget, prompt)
-        rate = self.pricer(deployment).prefill_rate(prompt, workload.concurrency or 1, budget)
-        return self.ranges(deployment).value("prefill", rate)
+        budget = self.prefill_budget(deployment, workload)
+        rate = self.pricer(deployment).prefill_rate(workload.prompt_tokens, workload.concurrency or 1, budget)
+        predicted, bounds = self.ranges(deployment).value("prefill", rate), self.physical_bounds(deployment, workload)
+        return at_most(predicted, bounds.prefill_tok_s) if bounds is not None else predicted
+
+    def prefill_budget(self, deployment: Deployment, workload: Workload) -> int:
+        """Most tokens of a step that prefills: the token budget, or a whole prompt where prompts are not chunked."""
+        budget, batching = self.token_budget(deployment), deployment.batching
+        whole = batching.policy == BatchPolicy.STATIC or not batching.chunked
+        return max(budget, workload.prompt_tokens) if whole else budget
 
     def requested_memory(self, deployment: Deployment, workload: Workload) -> Value:
         """GiB on each device with all requested sequences, whether they fit or not."""

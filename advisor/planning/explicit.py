@@ -126,7 +126,7 @@ def explicit_deployment(
     prefix_reuse = engine.prefix_reuse and workload.shared_prefix_tokens is not None
     return Deployment(
         model=model,
-        weights=Weights(format, group),
+        weights=Weights(format, group, plain_format=engine.loading.plain_formats.get(format)),
         attention=Attention(AttentionBackend.SDPA),
         kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv_format, prefix_reuse=prefix_reuse),
         batching=Batching(BatchPolicy.CONTINUOUS, workload.concurrency or engine.max_sequences, 0),

@@ -95,6 +95,8 @@ class Loading(Frozen):
     surplus: float = Field(default=0.01, ge=0)
     """Most buffers beside the weights, as a share of them: rotary tables, workspaces."""
     repacks: tuple[Repack, ...] = ()
+    plain_formats: dict[str, str] = Field(default_factory=dict)
+    """Format of the matrices that a checkpoint in the format named has in 16 bits, where the engine's files convert them; routers stay."""
     source: str = "assumed"
     """Published logs, or that it is assumed."""
 

@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from multiprocessing import active_children
 from pathlib import Path
@@ -149,7 +149,7 @@ def deployment_of(configuration: CaseConfiguration, model: ModelSpec, engine: En
     prompt, output = _lengths(configuration)
     return Deployment(
         model=model,
-        weights=_weights(model, format, group),
+        weights=replace(_weights(model, format, group), plain_format=engine.loading.plain_formats.get(format)),
         attention=Attention(AttentionBackend(engine.attention)),
         kv=KvCache(KvLayout.PAGED, engine.block_tokens, kv),
         batching=Batching(

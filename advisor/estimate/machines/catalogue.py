@@ -1,5 +1,6 @@
 """A machine that was not measured: its data sheet, and constants fitted to published kernel measurements."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from advisor.backends.deployment import AttentionBackend
@@ -7,8 +8,9 @@ from advisor.estimate.machines.attention_time import AttentionConstants, attenti
 from advisor.estimate.machines.collective_time import Fabric
 from advisor.estimate.machines.engine_kernels import attention_s, product_s
 from advisor.estimate.machines.gemm_time import ProductConstants, measured_format, peak, product_constants, product_work
-from advisor.estimate.machines.machine import STREAM_EFFICIENCY, score_bytes
-from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Phase, Traffic
+from advisor.estimate.machines.machine import STREAM_EFFICIENCY, Roofline, score_bytes
+from advisor.estimate.machines.roofline import roofline
+from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Operator, Phase, Traffic
 from advisor.profiles.engines import EngineProfile, Overheads
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis
@@ -85,6 +87,13 @@ class CatalogueMachine:
     def expert_scale(self, format: str, prefills: bool) -> float:
         """Time of the engine's grouped expert products on this architecture, as a multiple of `gemm_s`."""
         return self.overheads.expert_scale(self.hardware.arch.split()[0], measured_format(self.hardware, format), prefills)
+
+    def roofline(self, operators: Iterable[Operator]) -> Roofline | None:
+        """The least seconds of operators; `None` for a processor, whose caches and clock the data sheet does not describe."""
+        if self.hardware.kind == "cpu":
+            return None
+        timed = ((operator, self.traffic_s(operator) if isinstance(operator, Traffic) else 0.0) for operator in operators)
+        return roofline(self.hardware, timed, own_kernels=self._engine_kernels is not None, sums=self.overheads.sums)
 
     def latency_s(self, gemm: Gemm) -> float:
         """The part of `gemm_s` that is latency; 0 for an engine's own kernels, whose latency is in the overhead of a layer."""

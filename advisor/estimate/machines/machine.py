@@ -17,6 +17,18 @@ STREAM_EFFICIENCY = 0.8
 """Share of the peak bandwidth that element-wise kernels reach (aiconfigurator's constant for memory-bound operators)."""
 
 
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """Least seconds of operators on one device."""
+
+    compute_s: float
+    """Of all operations, at peak."""
+    read_s: float
+    """Of reading weights and cached keys and values, at the data sheet's bandwidth; 0 where a cache of the device holds all of them."""
+    sequential_s: float
+    """Of the operators one after another: each computes or reads, and element-wise ones move their activations."""
+
+
 class Machine(Protocol):
     """A device that prices operators. Every time is that of one operator, whatever its `count`."""
 
@@ -55,6 +67,9 @@ class Machine(Protocol):
 
     def latency_s(self, gemm: Gemm) -> float:
         """The part of `gemm_s` that is latency, of which back-to-back kernels hide some."""
+
+    def roofline(self, operators: Iterable[Operator]) -> Roofline | None:
+        """The least seconds of operators by the data sheet; `None` where times were measured, which no data sheet overrules."""
 
     def expert_scale(self, format: str, prefills: bool) -> float:
         """Time of grouped expert products over weights of a format, as a multiple of `gemm_s`."""

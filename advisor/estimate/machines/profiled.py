@@ -1,11 +1,12 @@
 """A machine with a measured profile: products, attention and overheads are interpolated in its tables."""
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from advisor.backends.deployment import AttentionBackend, KvLayout
 from advisor.estimate.machines.catalogue import CatalogueMachine
 from advisor.estimate.machines.machine import attention_bytes
-from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Traffic
+from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Operator, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
 from advisor.profiles.interpolate import AttentionTable, GemmTable
@@ -48,6 +49,9 @@ class ProfiledMachine:
     def working_memory_bytes(self) -> int:
         """Bytes of usable memory of one device."""
         return self.profile.hardware.memory_bytes
+
+    def roofline(self, operators: Iterable[Operator]) -> None:
+        """None: the tables were measured here."""
 
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """Seconds by the table of the format; of the nearest measured format, scaled by bytes, where it was not measured."""

@@ -62,6 +62,11 @@ def expert_devices(parallel: Parallel) -> int:
 
 def stored_format(deployment: Deployment, matrix: Matrix) -> str:
     """The name of the format that a matrix is stored in under this deployment, e.g. `bf16` or `int4-g128`."""
+    format, plain = _checkpoint_format(deployment, matrix), deployment.weights.plain_format
+    return plain if plain is not None and matrix.kind != "router" and format in ("bf16", "fp16") else format
+
+
+def _checkpoint_format(deployment: Deployment, matrix: Matrix) -> str:
     if matrix.stored is not None:
         return matrix.stored
     model, format = deployment.model, deployment.weights.format

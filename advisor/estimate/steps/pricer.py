@@ -5,9 +5,9 @@ from functools import lru_cache
 from itertools import pairwise
 
 from advisor.backends.deployment import Attention, Deployment, KvCache, Weights
-from advisor.estimate.machines.machine import Machine, Shares, price
+from advisor.estimate.machines.machine import Machine, Roofline, Shares, price
 from advisor.estimate.memory.ledger import device_weight_bytes
-from advisor.estimate.operators.build import PricingModel, mixing_operators, token_operators
+from advisor.estimate.operators.build import PricingModel, mixing_operators, step_operators, token_operators
 from advisor.estimate.operators.structure import structure_of
 from advisor.estimate.operators.types import Phase, StepPart
 from advisor.profiles.evidence import expected_tokens
@@ -69,10 +69,18 @@ class StepPricer:
         """Seconds of one step."""
         return self.shares(parts).total_s
 
+    def roofline(self, parts: tuple[StepPart, ...]) -> Roofline | None:
+        """The least seconds of a step's operators by the device's data sheet, a draft model's left out; `None` for a measured machine."""
+        return self.machine.roofline(step_operators(self._pricing_model, parts))
+
     def prefill_s(self, tokens: int, kv_tokens: int, sampled: bool = True) -> float:
         """Seconds of a step that prefills `tokens` of one prompt, after which the cache holds `kv_tokens`; a draft's prefill included."""
         own = self.step_s((StepPart(Phase.PREFILL, 1, tokens, kv_tokens, sampled),))
         return own + (self.draft.prefill_s(tokens, kv_tokens, False) if self.draft else 0.0)
+
+    def prompt_s(self, prompt: int, budget: int) -> float:
+        """Seconds to prefill one prompt in steps of at most `budget` tokens; a draft's prefill included."""
+        return sum(self.prefill_s(part.q_tokens, part.kv_tokens, part.sampled) for part in prefill_steps(prompt, 1, budget))
 
     def prefill_rate(self, prompt: int, sequences: int, budget: int) -> float:
         """Prompt tokens per second while `sequences` prompts are prefilled in steps of at most `budget` tokens."""
