@@ -82,11 +82,11 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         tty.press("w")
         tty.wait("What if: techniques", "weights-int4", "Enter")
         tty.press("Down", "Down", "Down", "Enter")
-        tty.wait("weights-int4 is forbidden", gone="What if: techniques")
-        tty.wait("weights-int4 is forbidden (u undoes this).")
+        tty.wait("weights-int4 is required", gone="What if: techniques")
+        tty.wait("weights-int4 is required (u undoes this).")
 
         tty.press("2")
-        tty.wait("No plan meets every limit", "planned", gone="planning")
+        tty.wait("Meets all limits", "planned", gone="planning")
         for marks in (1, 2):
             tty.press("Space")
             tty.until(partial(_plans_marked, tty, marks), f"{marks} marks")
@@ -126,7 +126,7 @@ def _saved_question(folder: Path) -> tuple[str, ...]:
     """The words of the command line for what was asked when the app ended."""
     state = _saved(folder)
     assert state.values.text("hardware") == "rtx-4090"
-    assert state.values.forbid == ("weights-int4",)
+    assert state.values.require == ("weights-int4",)
     return state.values.words()
 
 
