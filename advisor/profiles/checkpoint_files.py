@@ -14,7 +14,7 @@ TOLERANCE = 0.005
 """Difference between files and config, relative to the config, above which it is stated."""
 # Modules beside the language model: towers for images and sound with their projectors, and layers that predict further tokens.
 _BESIDE = re.compile(
-    r"(?:^|\.)(?:vis(?:ion|ual)\w*|audio\w*|image_newline|multi_modal_projector|mm_projector|patch_\w+|mtp\w*|mlp1)(?:\.|$)"
+    r"(?:^|\.)(?:\w*vision\w*|\w*visual\w*|\w*audio\w*|image_newline|\w*projector|patch_\w+|connector|resampler|aligner|mtp\w*|mlp1)(?:\.|$)"
 )
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _HEAD = re.compile(r"(?:^|\.)(?:lm_head|embed_out)\.")

@@ -1,7 +1,7 @@
 """Reads the configuration of MLX: bits and groups for every linear layer and embedding, with exceptions by path.
 
-An exception is a mapping with its own bits and groups, or false. A matrix whose rows are no multiple of the group is not quantised
-(mlx/nn/layers/quantized.py and mlx_lm/utils.py: class_predicate).
+An exception is a mapping with its own bits, group and mode, whose defaults are those of MLX and not of the model, or false. A matrix
+whose rows are no multiple of the group is not quantised (mlx/nn/layers/quantized.py and mlx_lm/utils.py: class_predicate).
 """
 
 from advisor.profiles.architectures.fields import Fields
@@ -17,7 +17,7 @@ def mlx(fields: Fields) -> Quantisation:
     exceptions: dict[str, tuple[str, int | None] | None] = {}
     for path, value in fields.values.items():
         if isinstance(value, dict):
-            exceptions[path] = _format(Fields({**_globals(fields), **value}, f"{fields.where}: {path}"))
+            exceptions[path] = _format(Fields(value, f"{fields.where}: {path}"))
         elif value is False:
             exceptions[path] = None
 
@@ -30,10 +30,6 @@ def mlx(fields: Fields) -> Quantisation:
         return format if module.k % (size or module.k) == 0 else None
 
     return Quantisation(resolve=resolve)
-
-
-def _globals(fields: Fields) -> dict[str, object]:
-    return {name: fields.values[name] for name in ("bits", "group_size", "mode") if name in fields.values}
 
 
 def _format(fields: Fields) -> tuple[str, int | None]:

@@ -4,6 +4,7 @@
 """
 
 from advisor.profiles.architectures.fields import Fields
+from advisor.profiles.architectures.quantisation.compressed_tensors import compressed_tensors
 from advisor.profiles.architectures.quantisation.integers import group_size, integers
 from advisor.profiles.architectures.quantisation.module import OUTSIDE_LINEARS, Module, Quantisation
 from advisor.profiles.architectures.quantisation.patterns import by_component
@@ -32,6 +33,8 @@ def modelopt(fields: Fields, *, default: str = "NVFP4") -> Quantisation:
 
 def _mixed(fields: Fields) -> Quantisation:
     quantised = fields.inner("quantized_layers")
+    if quantised is None and fields.inner("config_groups"):
+        return compressed_tensors(fields)
     if quantised is None or not quantised.values:
         raise fields.problem("`quantized_layers` is missing, though `quant_algo` is MIXED_PRECISION")
     formats = {str(path): _named_format(quantised, path) for path in quantised.values}

@@ -136,6 +136,15 @@ def test_torchao_is_read_as_a_word_too(kind: str, format: str) -> None:
     assert formats(spec)["q_proj"] == format
 
 
+def test_modelopt_in_mixed_precision_may_have_groups_of_targets() -> None:
+    groups = {
+        "group_0": {"weights": {"num_bits": 8, "type": "float"}, "targets": ["model.layers.1.self_attn.q_proj"]},
+        "group_1": {"weights": {"num_bits": 4, "type": "float", "group_size": 16}, "targets": ["model.layers.1.mlp.experts"]},
+    }
+    spec = quantised({"quant_method": "modelopt", "quant_algo": "MIXED_PRECISION", "config_groups": groups})
+    assert [formats(spec)[name] for name in ("q_proj", "k_proj", "up_proj")] == ["fp8", "bf16", "nvfp4"]
+
+
 def test_torchao_by_path_has_a_default_and_exceptions() -> None:
     entries = {
         "_default": {"_type": "Int4WeightOnlyConfig", "_data": {"group_size": 64}},
@@ -213,6 +222,11 @@ def test_mlx_quantises_embeddings_and_routers_too_with_exceptions_by_path() -> N
     ]
     assert outside(spec) == ("int4-g64-mlx", "bf16")
     assert formats(quantised({"group_size": 32, "bits": 4, "mode": "mxfp4"}))["q_proj"] == "mxfp4"
+
+
+def test_an_exception_of_mlx_has_the_defaults_of_mlx_and_not_the_models() -> None:
+    spec = quantised({"group_size": 32, "bits": 4, "mode": "mxfp4", "model.layers.1.self_attn.q_proj": {"bits": 8, "group_size": 64}})
+    assert (formats(spec)["q_proj"], formats(spec)["k_proj"]) == ("int8-g64-mlx", "mxfp4")
 
 
 def test_mlx_leaves_rows_that_no_group_divides() -> None:
