@@ -15,8 +15,8 @@ from advisor.planning.advise import advise
 from advisor.planning.explicit import Estimate, estimate_explicit
 from advisor.planning.planner import Planner
 from advisor.planning.question import EstimateQuestion, PlanQuestion, request_for
-from advisor.planning.target import check_is_this_machine, planner_for, resolve_target
-from advisor.profiles.engines import load_engine
+from advisor.planning.target import Target, check_is_this_machine, planner_for, resolve_target
+from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import is_file
 from advisor.profiles.machine import MachineProfile
@@ -76,10 +76,10 @@ class PlannerCache:
         """The planner for a question, and the request to give it. Raises `AdvisorError` where model, hardware or profile is unknown."""
         model = find_model(question.model, offline=question.offline)
         request = request_for(question, model)
-        key = (model, question.hardware, question.profile, question.engine)
+        key = (model, question.hardware, question.power_limit_w, question.profile, question.engine)
         if key not in self._planners:
             engine = load_engine(question.engine)
-            target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
+            target = _target(question, engine, on_event)
             self._planners[key] = planner_for(model, target, engine)
         return self._planners[key], request
 
@@ -91,7 +91,7 @@ class PlannerCache:
 def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Estimate:
     """Predict the metrics of one explicit deployment, without a search; warnings also go to `on_event` as notes."""
     model, engine = find_model(question.model), load_engine(question.engine)
-    target = resolve_target(question.hardware, _profile_for(question, on_event), engine, on_event)
+    target = _target(question, engine, on_event)
     answer = estimate_explicit(question, model, engine, target)
     for warning in answer.warnings:
         if on_event is not None:
@@ -161,6 +161,11 @@ def measure_quality(
     from advisor.running.quality import measure_techniques
 
     return measure_techniques(model, techniques, on_event, text=text, tokens=tokens)
+
+
+def _target(question: PlanQuestion | EstimateQuestion, engine: EngineProfile, on_event: OnEvent | None) -> Target:
+    profile = _profile_for(question, on_event)
+    return resolve_target(question.hardware, profile, engine, on_event, power_limit_w=question.power_limit_w)
 
 
 def _profile_for(question: PlanQuestion | EstimateQuestion, on_event: OnEvent | None) -> str | MachineProfile:

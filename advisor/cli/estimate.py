@@ -9,7 +9,7 @@ from advisor.cli.load_options import LENGTHS, with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
-from advisor.quantities.parsing import COUNT
+from advisor.quantities.parsing import COUNT, WATTS
 
 if TYPE_CHECKING:  # the estimator is loaded when the command runs
     from advisor.planning.question import EstimateQuestion
@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @click.argument("model")
 @click.option("--hardware", metavar="NAME", required=True, help="A device such as `4090`, or FILE.yaml with a data sheet.")
 @click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
+@click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power that each device is held to; slows it as published.")
 @click.option("--engine", metavar="E", default="advisor", show_default=True, help="Serving engine: advisor, vllm, llama.cpp, ...")
 @click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; default: the model's own.")
 @click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8 or int4.")
@@ -80,6 +81,7 @@ def _question(options: dict[str, Any]) -> "EstimateQuestion":
     return EstimateQuestion(
         model=options["model"],
         hardware=options["hardware"],
+        power_limit_w=options["power_limit"],
         devices=max(options["devices"], (options["tp"] or 1) * options["pp"]),
         engine=options["engine"],
         weights=options["weights"],

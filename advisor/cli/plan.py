@@ -14,7 +14,7 @@ from advisor.cli.values import QuantityType
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.technique_name import technique_in
 from advisor.quantities.limits import LIMITS, MEMORY
-from advisor.quantities.parsing import COUNT, TOKENS
+from advisor.quantities.parsing import COUNT, TOKENS, WATTS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
     from advisor.planfile.file import PlanFile
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("-m", "--model", "model_option", metavar="MODEL", help="The same as MODEL.")
 @click.option("--hardware", metavar="NAME", help="A device such as `4090`, or FILE.yaml with a data sheet; default: this machine.")
 @click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
+@click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power that each device is held to; slows it as published.")
 @click.option(
     "--profile", "-P", is_flag=False, flag_value="now", default="auto", show_default=True, metavar="[NAME]",
     help="Plan from measurements: alone, measure this machine first; =NAME or =FILE, that profile; =none, the data sheet.",
@@ -96,6 +97,7 @@ def question_of(choice: ModelAndProfile, options: Mapping[str, Any]) -> "PlanQue
         model=choice.model,
         hardware=options["hardware"],
         devices=options["devices"],
+        power_limit_w=options["power_limit"],
         profile=choice.profile,
         limits=options["limits"],
         context_tokens=options["context"],

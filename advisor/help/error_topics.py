@@ -15,6 +15,10 @@ ERROR_PAGES: dict[str, str] = {
         "describes its fields, and `advisor hardware show rtx-4090 -f yaml` prints one to start from. Its id is one of its own."
     ),
     "bad-keymap": ("The keymap file assigns keys to actions, one a line, such as `plan.save: f9`. The help screen (?) lists every action."),
+    "bad-power-limit": (
+        "The effect of a power limit comes from published measurements, at limits from 29 to 100 % of what a card takes. It is not "
+        "known where a data sheet states no power, nor for a machine profile, which has the limit that it was measured under."
+    ),
     "bad-profile": (
         "A profile file was read as YAML but a field is wrong or missing. Measure again with `advisor profile run --name NAME`."
     ),

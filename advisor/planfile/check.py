@@ -122,6 +122,7 @@ def replan_command(plan: PlanFile) -> str:
     stated = plan.limits
     limits = {limit.flag: stated.bound(limit.name) for limit in LIMITS.values()}
     options = limits | {
+        "--power-limit": plan.machine.power_limit_w,
         "--context": stated.context_tokens,
         "--prompt-tokens": stated.prompt_tokens if not stated.load_trace else None,
         "--output-tokens": stated.output_tokens if not stated.load_trace else None,

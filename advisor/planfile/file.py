@@ -69,6 +69,7 @@ def plan_digest(limits: PlanLimits, apply: Apply, model: PlanModel, machine: Pla
         "apply": apply.model_dump(mode="json"),
         "model": model.digest or model.revision or model.name,
         "machine": machine.fingerprint,
+        "power_limit_w": machine.power_limit_w,
     }
     return hashlib.sha256(json.dumps(_canonical(record), sort_keys=True).encode()).hexdigest()
 

@@ -52,6 +52,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
         hardware=advice.hardware.id,
         profile=shorter_home(advice.profile) if advice.profile else None,
         fingerprint=fingerprint,
+        power_limit_w=advice.hardware.power_limit_w,
         gpus=0 if advice.hardware.kind == "cpu" else advice.request.devices,
     )
     applied = apply_of(advice.chosen)

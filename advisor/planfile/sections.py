@@ -152,6 +152,8 @@ class PlanMachine(PlanPart):
     """Kind of machine: `sheet:` for a data sheet, else as `advisor hardware detect` shows it."""
     gpus: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 1
     """Number of accelerators; 0 for a CPU."""
+    power_limit_w: Positive | None = None
+    """Power that each accelerator is held to, in watts; absent: its own."""
     links: str | None = None
     """How the accelerators are linked."""
 

@@ -46,6 +46,8 @@ class PlanQuestion:
     offline: bool = False
     use_case: str = "unknown"
     """What the requests ask for, a value of `UseCase`."""
+    power_limit_w: float | None = None
+    """Power that each device is held to, in watts."""
     kv_pool: str = "load"
     """`load`: a paged cache has the size of the requests in flight at their mean lengths; `longest`: of as many of the longest."""
 
@@ -61,6 +63,8 @@ class EstimateQuestion:
 
     model: str
     hardware: str
+    power_limit_w: float | None = None
+    """Power that each device is held to, in watts."""
     devices: int = 1
     engine: str = "advisor"
     weights: str | None = None

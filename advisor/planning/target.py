@@ -7,6 +7,7 @@ from advisor.backends.processes.events import OnEvent
 from advisor.estimate.estimator import Estimator
 from advisor.estimate.machines.catalogue import catalogue_machine
 from advisor.estimate.machines.machine import Machine
+from advisor.estimate.machines.power_limit import power_limit_of, with_power_limit
 from advisor.estimate.machines.profiled import ProfiledMachine
 from advisor.planning.planner import Planner
 from advisor.profiles.architectures.spec import ModelSpec
@@ -34,14 +35,41 @@ def planner_for(model: ModelSpec, target: Target, engine: EngineProfile) -> Plan
     return Planner(model, target.hardware, Estimator(target.machine, engine), load_evidence(), target.profile)
 
 
-def resolve_target(hardware: str | None, profile: str | MachineProfile, engine: EngineProfile, on_event: OnEvent | None = None) -> Target:
+def resolve_target(
+    hardware: str | None,
+    profile: str | MachineProfile,
+    engine: EngineProfile,
+    on_event: OnEvent | None = None,
+    *,
+    power_limit_w: float | None = None,
+) -> Target:
     """Resolve a hardware id and a profile to a target.
 
     `hardware` is an id or a name of the catalogue, or the path of a data sheet; `None` for this machine. `profile` is a loaded profile, or
     a word: `auto` takes this machine's stored profile while it is fresh, `none` takes the data sheet, anything else names a stored profile
     or a file.
-    Raises `AdvisorError`: `profile-elsewhere` where the profile is of other hardware, and those of loading either.
+    Raises `AdvisorError`: `profile-elsewhere` where the profile is of other hardware, those of loading either, and those of a
+    `power_limit_w` that cannot be priced: a profile has the limit that it was measured under.
     """
+    target = _unlimited_target(hardware, profile, engine, on_event)
+    if power_limit_w is None:
+        return target
+    if target.profile is not None:
+        raise AdvisorError(
+            "bad-power-limit",
+            f"the profile {target.profile} was measured under the limit that was set then, and is not changed by another",
+            exit_code=ExitCode.USAGE,
+            help=("set the limit on the device and measure it again", "or --profile=none to plan from the data sheet"),
+            field="power_limit_w",
+            action=ErrorAction.DROP,
+        )
+    limited = with_power_limit(target.hardware, power_limit_w)
+    if on_event is not None and (limit := power_limit_of(limited)):
+        on_event(f"note: {limit.words}")
+    return target_of_datasheet(limited, engine)
+
+
+def _unlimited_target(hardware: str | None, profile: str | MachineProfile, engine: EngineProfile, on_event: OnEvent | None) -> Target:
     if hardware is not None and on_event is not None and (note := meaning_note(hardware)):
         on_event(f"note: {note}")
     hardware = hardware and hardware_id(hardware)

@@ -72,6 +72,7 @@ GIB = Quantity(
         "t": 2**10, "ti": 2**10, "tib": 2**10, "tb": 1e12 / 2**30,
     },
 )  # fmt: skip
+WATTS = Quantity(what="a power in W", example="300", factors={"": 1, "w": 1, "kw": 1e3})
 PERCENT = Quantity(what="a percentage", example="1", factors={"": 1, "%": 1, "pct": 1}, zero=True)
 
 

@@ -148,7 +148,9 @@ def recipe_of(request: Request, *, quick: bool) -> Recipe:
 
 def target_of_plan(plan: PlanFile) -> Target:
     """The machine that the plan was made for: its profile, or its data sheet. Raises as `resolve_target` does."""
-    return resolve_target(None, plan.machine.profile or "none", load_engine(plan.apply.engine.name), None)
+    return resolve_target(
+        None, plan.machine.profile or "none", load_engine(plan.apply.engine.name), None, power_limit_w=plan.machine.power_limit_w
+    )
 
 
 def predicted_rungs(

@@ -105,6 +105,9 @@ def plan(**changes: object) -> PlanFile:
     return from_advice(advice(**changes), fingerprint="sheet:h100-sxm*1")
 
 
+HELD = load_hardware("h100-sxm").model_copy(update={"power_limit_w": 500.0})
+
+
 def written(folder: Path, text: str) -> Path:
     path = folder / "plan.yaml"
     path.write_text(text, encoding="utf-8")
@@ -211,6 +214,17 @@ def test_a_trace_of_a_plan_that_is_no_regular_file_is_not_read(tmp_path: Path, t
     with pytest.raises(AdvisorError) as caught:
         request_of(plan().model_copy(update={"limits": plan().limits.model_copy(update={"load_trace": trace})}))
     assert caught.value.code == "bad-trace"
+
+
+def test_a_power_limit_is_part_of_the_plan(tmp_path: Path) -> None:
+    held = plan(hardware=HELD)
+    assert held.machine.power_limit_w == 500
+    assert held.id != plan().id
+    again = read_plan(written(tmp_path, to_yaml(held)))
+    assert again == held
+    assert not again.edited
+    assert "--power-limit 500" in replan_command(again)
+    assert "power" not in replan_command(plan())
 
 
 def test_an_alternative_has_the_id_that_its_own_plan_would_have() -> None:

@@ -93,7 +93,7 @@ def test_two_loads_are_refused_in_the_words_of_the_form() -> None:
             "model",
             "No model `foo/bar`. The hub was not asked. Enter in the field looks for it on the network; Esc and 0 list models",
         ),
-        ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean h20? Esc and m list every machine"),
+        ("hardware", "2c", "hardware", "Unknown hardware `2c`. Did you mean a2, l20, h20? Esc and m list every machine"),
         ("load_trace", "/nowhere/trace.csv", "load_trace", "/nowhere/trace.csv: cannot be read"),
         ("shared_prefix", "100000", "shared_prefix", "Write Shared prefix 1024 or less"),
         ("prompt_tokens", "5000", "context", "Write Context 5256 or more"),

@@ -9,6 +9,7 @@ from advisor.estimate.machines.collective_time import Fabric
 from advisor.estimate.machines.engine_kernels import attention_s, product_s
 from advisor.estimate.machines.gemm_time import ProductConstants, measured_format, peak, product_constants, product_work
 from advisor.estimate.machines.machine import STREAM_EFFICIENCY, Roofline, score_bytes
+from advisor.estimate.machines.power_limit import power_limit_of, under_power_limit
 from advisor.estimate.machines.roofline import roofline
 from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Operator, Phase, Traffic
 from advisor.profiles.engines import EngineProfile, Overheads
@@ -28,7 +29,9 @@ class CatalogueMachine:
     """
 
     def __init__(self, hardware: Hardware, overheads: Overheads) -> None:
-        self.hardware = hardware
+        self.power_limit = power_limit_of(hardware)
+        self._data_sheet = hardware
+        self.hardware = hardware = under_power_limit(hardware)
         self._engine_kernels = overheads.kernels_on(hardware.vendor)
         self.overheads = overheads.model_copy(update={"layer_s": self._engine_kernels.layer_s}) if self._engine_kernels else overheads
         self._products: dict[str, tuple[ProductConstants, Basis]] = {}
@@ -46,6 +49,11 @@ class CatalogueMachine:
     def contended(self) -> bool:
         """Never: published measurements are of idle devices."""
         return False
+
+    @property
+    def speed_spread(self) -> tuple[float, float]:
+        """Factors of a power limit's published effects around their mean; 1 without a limit."""
+        return self.power_limit.spread if self.power_limit is not None else (1.0, 1.0)
 
     def basis_of(self, format: str) -> Basis:
         """The tier of the constants of products in a format: weaker where another format's are used."""
@@ -93,7 +101,7 @@ class CatalogueMachine:
         if self.hardware.kind == "cpu":
             return None
         timed = ((operator, self.traffic_s(operator) if isinstance(operator, Traffic) else 0.0) for operator in operators)
-        return roofline(self.hardware, timed, own_kernels=self._engine_kernels is not None, sums=self.overheads.sums)
+        return roofline(self._data_sheet, timed, own_kernels=self._engine_kernels is not None, sums=self.overheads.sums)
 
     def latency_s(self, gemm: Gemm) -> float:
         """The part of `gemm_s` that is latency; 0 for an engine's own kernels, whose latency is in the overhead of a layer."""

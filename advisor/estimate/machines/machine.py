@@ -44,6 +44,10 @@ class Machine(Protocol):
         """Whether other processes used the device while its times were measured."""
 
     @property
+    def speed_spread(self) -> tuple[float, float]:
+        """Factors from the priced speed to the least and the greatest that a setting of the device, such as a power limit, leaves open."""
+
+    @property
     def working_memory_bytes(self) -> int:
         """Usable memory of one device."""
 

@@ -41,6 +41,11 @@ class ProfiledMachine:
         return Basis.PROFILED
 
     @property
+    def speed_spread(self) -> tuple[float, float]:
+        """None: a profile has the power limit that it was measured under."""
+        return 1.0, 1.0
+
+    @property
     def contended(self) -> bool:
         """Whether other processes used the machine while it was measured."""
         return self.profile.shared

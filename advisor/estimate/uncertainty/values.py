@@ -13,6 +13,9 @@ from advisor.profiles.evidence import expected_tokens
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Value, weakest
 
+SPEEDS, TIMES = frozenset({"throughput", "prefill"}), frozenset({"ttft", "tpot"})
+"""Names of `ranges.csv` for rates and for times."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
@@ -22,6 +25,8 @@ class Ranges:
     contended: bool
     """Whether other processes used the machine while it was measured."""
     deployment: Deployment
+    speed_spread: Factors = (1.0, 1.0)
+    """Factors on speeds by a setting of the machine."""
 
     def factors(self, metric: str) -> Factors:
         """Factors from a value of `metric`, a name of `ranges.csv`, to the ends of its range."""
@@ -29,6 +34,12 @@ class Ranges:
         factors = spread(metric, self.basis, stratum)
         if self.contended:
             factors = wider(factors, contended_spread(metric, self.basis, stratum))
+        if metric in SPEEDS:
+            slow, fast = self.speed_spread
+            factors = factors[0] * slow, factors[1] * fast
+        elif metric in TIMES:
+            slow, fast = self.speed_spread
+            factors = factors[0] / fast, factors[1] / slow
         return _with_acceptance(factors, metric, self.deployment)
 
     @property
@@ -92,7 +103,7 @@ class Ranges:
 
 def ranges_of(machine: Machine, deployment: Deployment) -> Ranges:
     """The ranges of a deployment on a machine."""
-    return Ranges(machine.basis, machine.contended, deployment)
+    return Ranges(machine.basis, machine.contended, deployment, machine.speed_spread)
 
 
 def inverse(tpot: Value) -> Value:
