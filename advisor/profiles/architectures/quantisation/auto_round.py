@@ -44,10 +44,12 @@ def auto_round(fields: Fields) -> Quantisation:
 
 
 def _blocks(fields: Fields) -> tuple[str, ...]:
-    value = fields.values.get("block_name_to_quantize") or fields.values.get("to_quant_block_names")
+    key = "block_name_to_quantize" if fields.values.get("block_name_to_quantize") else "to_quant_block_names"
+    value = fields.values.get(key)
     if isinstance(value, str):
         return tuple(name.strip() for name in value.split(",") if name.strip())
-    return tuple(name for entry in value or () for name in (entry if isinstance(entry, list) else [entry]) if isinstance(name, str))
+    entries = fields.items(key) or []
+    return tuple(name for entry in entries for name in (entry if isinstance(entry, list) else [entry]) if isinstance(name, str))
 
 
 def _format(fields: Fields) -> str | None:

@@ -9,12 +9,18 @@ from advisor.profiles.architectures.quantisation.module import Module
 
 Match = Callable[[str], bool]
 _REGEX_CHARACTERS = re.compile(r"[\\()\[\]|^$+?{}]")
+_NESTED = re.compile(r"[+*}]\)+[+*{]|[+*}][^()]*\)+[+*{]")
 # The end of a component of a path, as `should_convert_module` of transformers has it (quantizers/quantizers_utils.py).
 _BOUNDARY = r"(?:(?<=\.)|(?=\.|$))"
 
 
 def expression(fields: Fields, text: str) -> re.Pattern[str]:
-    """The compiled regular expression. Raises `AdvisorError` `model-config` for one that is none."""
+    """The compiled regular expression.
+
+    Raises `AdvisorError` `model-config` for one that is none, or that repeats a repetition: its time may grow exponentially.
+    """
+    if _NESTED.search(text):
+        raise fields.problem(f"`{text}` repeats a repetition, which may take for ever to match")
     try:
         return _compiled(text)
     except re.error as error:

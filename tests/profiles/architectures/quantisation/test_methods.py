@@ -1,11 +1,15 @@
 """What looks like a quantisation is read, refused or doubted, never silently taken for the model's own dtype."""
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from advisor.profiles.architectures.quantisation.methods import READERS
 from advisor.profiles.architectures.read import read_config
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.model_store import find_model
@@ -92,6 +96,30 @@ def test_the_language_model_of_a_larger_one_is_named_as_its_rules_name_it() -> N
         rules = {**GPTQ, "dynamic": {"-:^" + prefix.replace(".", r"\.") + r"\.3\..*": {}}}
         spec = read_config({"model_type": "qwen3_vl", "text_config": TINY, "quantization_config": rules}, id="vision")
         assert (formats(spec, 3)["q_proj"], formats(spec, 4)["q_proj"]) == ("bf16", "int4-g128-gptq"), prefix
+
+
+KEYS = (
+    "bits", "group_size", "dynamic", "modules_to_not_convert", "config_groups", "ignore", "targets", "weights", "num_bits", "type",
+    "extra_config", "block_name_to_quantize", "quant_algo", "quantized_layers", "quant_type", "_type", "_data", "fqn_to_config",
+    "quant_config", "global_quant_config", "layer_quant_config", "weight", "dtype", "head_bits", "tensor_storage", "mode",
+    "load_in_4bit", "bnb_4bit_quant_type", "model.layers.1.self_attn.q_proj",
+)  # fmt: skip
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-1, 40) | st.floats() | st.sampled_from(("", "int", "re:.*", "re:(", "*", "FP8", "lm_head"))
+)
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=4))
+
+
+@given(st.sampled_from(sorted(READERS)), st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=6))
+def test_any_configuration_is_read_or_refused(method: str, values: dict[str, Any]) -> None:
+    with suppress(AdvisorError):
+        spec = read_config({**TINY, "quantization_config": {"quant_method": method, **values}}, id="tiny")
+        assert spec.checkpoint_bytes > 0
+
+
+def test_an_expression_that_may_take_for_ever_is_refused() -> None:
+    with pytest.raises(AdvisorError, match="repeats a repetition"):
+        read_config({**TINY, "quantization_config": {**GPTQ, "dynamic": {"-:(([a-z])+.)+[A-Z]([a-z])+$": {}}}}, id="tiny")
 
 
 def test_names_of_other_families_are_their_own() -> None:
