@@ -3,12 +3,13 @@
 It holds choices only, no times and no sizes: those are the estimator's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import load_engine
+from advisor.profiles.hardware import DTYPES
 
 
 class AttentionBackend(StrEnum):
@@ -64,9 +65,9 @@ class Weights:
     group_size: int | None = None
     """Weights per scale along the input dimension; `None` for one scale per output channel or none at all."""
     unquantised_kinds: frozenset[str] = frozenset({"embedding", "head"})
-    """Kinds of matrices that are stored in `unquantised_format` instead of `format`."""
-    unquantised_format: str | None = None
-    """Format of `unquantised_kinds`; `None` for the model's own."""
+    """Kinds of matrices that are stored in `dtype` instead of `format`."""
+    dtype: str | None = None
+    """Type of activations and of matrices that are not quantised (vLLM: `--dtype`); `None` for the checkpoint's own."""
     plain_format: str | None = None
     """Format of the matrices that the checkpoint has in 16 bits, where the engine's files convert them; `None` for the checkpoint's."""
 
@@ -190,6 +191,8 @@ class Deployment:
     batching: Batching = field(default_factory=Batching)
     parallel: Parallel = field(default_factory=Parallel)
     engine: str = "advisor"
+    device_dtypes: tuple[str, ...] = ()
+    """Types of activations worth choosing from on the device, the fastest first; empty where no device is known."""
 
     @property
     def decoding_positions(self) -> int:
@@ -207,19 +210,45 @@ class Deployment:
             record if name == "batching" else self.batching,
             record if name == "parallel" else self.parallel,
             self.engine,
+            self.device_dtypes,
         )
 
+    @property
+    def dtype(self) -> str:
+        """Type of activations: that of the weights' record, or the checkpoint's own; bf16 where the checkpoint is quantised."""
+        own = self.model.weight_format
+        return self.weights.dtype or (own if own in DTYPES else "bf16")
 
-def baseline(model: ModelSpec, *, max_sequences: int, parallel: Parallel | None = None, engine: str = "advisor") -> Deployment:
-    """The unmodified model: its own weight format, eager attention, a contiguous cache, static batching, plain decoding."""
-    return Deployment(
+    @property
+    def element_bytes(self) -> float:
+        """Bytes of an activation, a norm's weight or a bias."""
+        return 4.0 if self.dtype == "fp32" else 2.0
+
+    def in_dtype(self, dtype: str) -> "Deployment":
+        """A copy with activations, matrices that are not quantised and a cache that is not quantised in `dtype`."""
+        unquantised = self.weights.format in DTYPES
+        weights = replace(self.weights, dtype=dtype, format=dtype if unquantised else self.weights.format)
+        kv = replace(self.kv, format=dtype) if self.kv.format in DTYPES else self.kv
+        return replace(self, weights=weights, kv=kv)
+
+
+def baseline(
+    model: ModelSpec, *, max_sequences: int, parallel: Parallel | None = None, engine: str = "advisor", dtypes: tuple[str, ...] = ()
+) -> Deployment:
+    """The unmodified model: its own weight format, eager attention, a contiguous cache, static batching, plain decoding.
+
+    It computes in the first of `dtypes`, those of the device; in the checkpoint's own type where none are given.
+    """
+    deployment = Deployment(
         model=model,
         weights=Weights(format=model.weight_format, plain_format=load_engine(engine).loading.plain_formats.get(model.weight_format)),
         kv=KvCache(format="bf16"),
         batching=Batching(max_sequences=max_sequences),
         parallel=parallel or Parallel(),
         engine=engine,
+        device_dtypes=dtypes,
     )
+    return deployment.in_dtype(dtypes[0]) if dtypes and dtypes[0] != model.weight_format else deployment
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from advisor.backends.deployment import Deployment, KvLayout
 from advisor.profiles.architectures.layers import LatentAttention, SelfAttention
 from advisor.profiles.engines import load_engine
+from advisor.profiles.hardware import DTYPES
 from advisor.profiles.request import Load, Request
 
 
@@ -15,6 +16,24 @@ def not_quantisable(deployment: Deployment, format: str) -> str | None:
     if not engine.runs(format):
         return f"{engine.name} {engine.versions} does not run {format} weights."
     return None
+
+
+def dtype_not_chosen(request: Request, deployment: Deployment, dtype: str) -> str | None:
+    """Why activations are not computed in `dtype`: a quantised checkpoint, the engine, or a device on which it gains nothing."""
+    own, choices = deployment.model.weight_format, deployment.device_dtypes
+    if own not in DTYPES:
+        return f"The checkpoint is in {own}, which states the type of its activations."
+    engine = load_engine(deployment.engine)
+    if not engine.runs(dtype):
+        return f"{engine.name} {engine.versions} does not run {dtype} weights."
+    name = f"dtype-{dtype}"
+    if not choices or dtype in choices[1:] or request.requires(name):
+        return None
+    if dtype == choices[0]:
+        return f"The model runs in {dtype} already, the fastest type of this device."
+    better = choices[-1] if dtype != "fp32" else choices[0]
+    gain = "half the bytes" if dtype == "fp32" else "as many bytes"
+    return f"{better} is at least as fast on this device, in {gain}; {dtype} is used only where it is required by name: --require {name}."
 
 
 def head_not_quantisable(deployment: Deployment) -> str | None:

@@ -20,17 +20,18 @@ if TYPE_CHECKING:  # a loaded model holds torch modules, and planning does not l
 class Slot(IntEnum):
     """Aspects of a deployment. A plan has at most one technique for each, applied in this order."""
 
-    ARCHITECTURE = 0
-    WEIGHTS = 1
-    ATTENTION = 2
-    KV_LAYOUT = 3
-    KV_FORMAT = 4
-    KV_EVICTION = 5
-    KV_REUSE = 6
-    DECODING = 7
-    BATCHING = 8
-    PARALLEL = 9
-    TRAINING = 10
+    DTYPE = 0
+    ARCHITECTURE = 1
+    WEIGHTS = 2
+    ATTENTION = 3
+    KV_LAYOUT = 4
+    KV_FORMAT = 5
+    KV_EVICTION = 6
+    KV_REUSE = 7
+    DECODING = 8
+    BATCHING = 9
+    PARALLEL = 10
+    TRAINING = 11
 
     @property
     def record(self) -> str:
@@ -39,6 +40,7 @@ class Slot(IntEnum):
 
 
 _RECORDS = {
+    Slot.DTYPE: "weights",
     Slot.ARCHITECTURE: "attention",
     Slot.WEIGHTS: "weights",
     Slot.ATTENTION: "attention",

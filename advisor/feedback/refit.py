@@ -19,7 +19,8 @@ from advisor.backends.measure.ladder import LadderRung
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.store import read_plan
-from advisor.planning.target import target_of_profile
+from advisor.planning.target import planner_for, target_of_profile
+from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import is_folder
 from advisor.profiles.machine import MachineProfile, Refit
@@ -89,7 +90,8 @@ def refit(plan: PlanFile, run: Run, profile: MachineProfile) -> RefitResult:
     start = profile.refit or Refit(operators=1.0, overheads=1.0, runs=())
 
     model, techniques, request = find_model(plan.model.path or plan.model.name), techniques_of(plan), request_of(plan)
-    first = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
+    dtypes = planner_for(model, target_of_profile(profile), load_engine(plan.apply.engine.name)).dtypes
+    first = baseline(model, max_sequences=plan.apply.batching.max_num_seqs, dtypes=dtypes)
 
     def log_errors(logs: Vector) -> Vector:
         target = target_of_profile(with_factors(profile, start, logs))

@@ -81,6 +81,7 @@ def check_decision(plan: PlanFile, model: ModelSpec) -> None:
     """
     described = deployment_of(plan, model)
     start = baseline(model, max_sequences=described.batching.max_sequences, parallel=described.parallel, engine=described.engine)
+    start = start.in_dtype(described.weights.dtype) if described.weights.dtype else start
     stack = apply_on_paper(techniques_of(plan), start, request_of(plan))
     if isinstance(stack, str):
         raise _inconsistent("a technique of the plan refuses it", (stack,))

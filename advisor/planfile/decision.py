@@ -89,6 +89,8 @@ class WeightsChoice(PlanPart):
     """Number of weights per scale; absent: one scale per row, or none."""
     keep: tuple[str, ...] = ()
     """Kinds of matrices that keep the model's own format."""
+    activations: str | None = None
+    """Type of activations and of matrices that are not quantised; absent: the checkpoint's own."""
 
 
 @mirrors(KvCache, format="dtype", sink_tokens="first_tokens")

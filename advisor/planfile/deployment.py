@@ -45,6 +45,7 @@ def apply_of(candidate: Candidate) -> decision.Apply:
             dtype=deployment.weights.format,
             group_size=deployment.weights.group_size,
             keep=tuple(sorted(deployment.weights.unquantised_kinds)),
+            activations=deployment.weights.dtype,
         ),
         attention=_section(decision.AttentionChoice, deployment.attention, pattern=_pattern_choice(deployment.attention.pattern)),
         kv_cache=_section(decision.CacheChoice, deployment.kv),
@@ -64,7 +65,10 @@ def deployment_of(plan: PlanFile, model: ModelSpec) -> Deployment:
     return Deployment(
         model=model,
         weights=Weights(
-            format=chosen.weights.dtype, group_size=chosen.weights.group_size, unquantised_kinds=frozenset(chosen.weights.keep)
+            format=chosen.weights.dtype,
+            group_size=chosen.weights.group_size,
+            unquantised_kinds=frozenset(chosen.weights.keep),
+            dtype=chosen.weights.activations,
         ),
         attention=_record(Attention, chosen.attention, "attention", pattern=_pattern(chosen.attention.pattern)),
         kv=_record(KvCache, chosen.kv_cache, "kv_cache"),

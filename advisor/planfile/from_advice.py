@@ -75,6 +75,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.probabilities},
             outside=advice.extrapolation_warning,
             layout=advice.layout_reason or None,
+            arithmetic=advice.arithmetic_reason or None,
             warnings=advice.warnings,
             relax=tuple(_relax(item) for item in advice.relaxations),
             alternatives=tuple(alternative(plan_id(digest_of(other)), other, advice) for other in others[:_MOST_ALTERNATIVES]),

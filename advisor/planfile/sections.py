@@ -117,6 +117,8 @@ class PlanVerdict(PlanPart):
     """How the plan differs from every published measurement that predictions were validated with; absent where it does not."""
     layout: str | None = None
     """Why the model is spread over the devices as it is; absent for a single device."""
+    arithmetic: str | None = None
+    """The type of activations and why it is not the checkpoint's; absent where it is."""
     warnings: tuple[str, ...] = ()
     """What the numbers assume of the machines, and devices that have nothing to do; absent: none."""
     relax: tuple[Relax, ...] = ()

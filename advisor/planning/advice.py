@@ -137,6 +137,8 @@ class Advice:
     """What the numbers assume of the machine, and devices that have nothing to do, a sentence each."""
     layout_reason: str = ""
     """Why the model is spread over the devices as it is; empty for a single device."""
+    arithmetic_reason: str = ""
+    """The type of activations and why it is not the checkpoint's; empty where it is."""
     extrapolation_warning: str | None = None
 
     @property

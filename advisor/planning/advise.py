@@ -6,6 +6,7 @@ from dataclasses import replace
 from advisor.estimate.memory.capacity import cache_size
 from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.planning.advice import Advice, Candidate, Status
+from advisor.planning.arithmetic import arithmetic_reason
 from advisor.planning.candidates import best_of
 from advisor.planning.layouts import layout_reason, layout_warnings
 from advisor.planning.planner import Planner
@@ -26,7 +27,7 @@ def advise(planner: Planner, request: Request) -> Advice:
     Where no stack is feasible, the chosen plan violates the limits least, and `relaxations` lists what would make one feasible.
     Raises `AdvisorError` `requirement-refused` where no stack has the required techniques.
     """
-    stacks = search(planner.model, request, planner.engine)
+    stacks = search(planner.model, request, planner.engine, planner.dtypes)
     priced = planner.price(stacks, request)
     verdicts = rank(planner, priced, request)
     finalists = [planner.simulate(priced.stacks[index], request) for index in finalist_indices(priced, verdicts)]
@@ -36,13 +37,13 @@ def advise(planner: Planner, request: Request) -> Advice:
 
 def price_all(planner: Planner, request: Request) -> PricedStacks:
     """The first two stages of `advise`: every stack of the search, with its metrics in closed form."""
-    return planner.price(search(planner.model, request, planner.engine), request)
+    return planner.price(search(planner.model, request, planner.engine, planner.dtypes), request)
 
 
 def rank(planner: Planner, priced: PricedStacks, request: Request) -> Verdicts:
     """Compare every stack with the limits and rank them by their metrics in closed form. Raises as `advise` does."""
     if not priced.stacks:
-        raise requirement_refused(planner.model, request, planner.engine)
+        raise requirement_refused(planner.model, request, planner.engine, planner.dtypes)
     return evaluate(priced.columns, request, planner.budget_gib(request))
 
 
@@ -93,6 +94,7 @@ def unexplained(planner: Planner, verdicts: Verdicts, plans: Sequence[Candidate]
         feasible=int((~verdicts.infeasible).sum()),
         budget_gib=planner.budget_gib(request),
         warnings=tuple(layout_warnings(plans[0].deployment.parallel, planner.hardware, request.workload)),
+        arithmetic_reason=arithmetic_reason(planner.estimator.machine, plans[0].deployment),
         cache=cache_size(plans[0].deployment, request.workload, planner.estimator.engine),
     )
 

@@ -15,7 +15,7 @@ from advisor.planning.simulation import Simulation, simulate, with_goodput
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.evidence import Evidence
 from advisor.profiles.formats import GIB
-from advisor.profiles.hardware import Hardware
+from advisor.profiles.hardware import DTYPES, Hardware
 from advisor.profiles.request import Request, Workload
 from advisor.quantities.limits import MEMORY
 
@@ -40,6 +40,12 @@ class Planner:
     def engine(self) -> str:
         """Name of the engine that runs the model."""
         return self.estimator.engine.name
+
+    @property
+    def dtypes(self) -> tuple[str, ...]:
+        """Types of activations worth choosing from on the machine, the fastest first; empty for a quantised checkpoint."""
+        own = self.model.weight_format
+        return tuple(filter(self.estimator.engine.runs, self.estimator.machine.dtypes(own))) if own in DTYPES else ()
 
     def budget_gib(self, request: Request) -> float:
         """GiB of each device that a stack may use: the usable memory, or the request's limit where that is less."""

@@ -159,5 +159,9 @@ def _figure(value: float) -> str:
 def baseline_of(deployment: Deployment) -> Deployment:
     """The unmodified model in the parallel layout and with the sequences of a deployment."""
     return baseline(
-        deployment.model, max_sequences=deployment.batching.max_sequences, parallel=deployment.parallel, engine=deployment.engine
+        deployment.model,
+        max_sequences=deployment.batching.max_sequences,
+        parallel=deployment.parallel,
+        engine=deployment.engine,
+        dtypes=deployment.device_dtypes,
     )

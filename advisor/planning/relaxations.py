@@ -86,7 +86,7 @@ def _more_devices(planner: Planner, chosen: Candidate, request: Request) -> list
     devices = request.devices * 2
     while devices <= MOST_DEVICES:
         larger = request.model_copy(update={"devices": devices})
-        for start in baselines(planner.model, larger, planner.engine):
+        for start in baselines(planner.model, larger, planner.engine, planner.dtypes):
             stack = apply_on_paper(chosen.techniques, start, larger)
             if isinstance(stack, Stack) and (candidate := planner.simulate(stack, larger)).status is not Status.INFEASIBLE:
                 return [Relaxation("devices", float(request.devices), float(devices), candidate)]

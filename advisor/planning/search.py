@@ -30,13 +30,14 @@ class Stack:
         return frozenset(technique.name for technique in self.techniques)
 
 
-def search(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
+def search(model: ModelSpec, request: Request, engine: str, dtypes: tuple[str, ...] = ()) -> Iterator[Stack]:
     """Generate every stack of which no technique refuses the request.
 
-    A stack has at most one technique of each slot, none that is forbidden, and one of the required ones in a slot that has any.
+    A stack has at most one technique of each slot, none that is forbidden, and one of the required ones in a slot that has any. `dtypes`
+    are the types of activations worth choosing from on the device, the fastest first.
     """
     slots = [_choices(slot, request) for slot in Slot]
-    for start in baselines(model, request, engine):
+    for start in baselines(model, request, engine, dtypes):
         stacks = [Stack((), start)]
         for choices in slots:
             if choices:
@@ -44,23 +45,23 @@ def search(model: ModelSpec, request: Request, engine: str) -> Iterator[Stack]:
         yield from stacks
 
 
-def requirement_refused(model: ModelSpec, request: Request, engine: str) -> AdvisorError:
+def requirement_refused(model: ModelSpec, request: Request, engine: str, dtypes: tuple[str, ...] = ()) -> AdvisorError:
     """The error for a search that finds no stack: each required technique that is refused, with its reason."""
     return AdvisorError(
         "requirement-refused",
         f"no stack holds what is required: {', '.join(request.require)}",
         exit_code=ExitCode.NO_PLAN,
-        notes=tuple(f"{name}: {reason}" for name, reason in _refusals(model, request, engine).items()),
+        notes=tuple(f"{name}: {reason}" for name, reason in _refusals(model, request, engine, dtypes).items()),
         help=("drop a --require",),
         field="require",
         action=ErrorAction.DROP,
     )
 
 
-def _refusals(model: ModelSpec, request: Request, engine: str) -> dict[str, str]:
+def _refusals(model: ModelSpec, request: Request, engine: str, dtypes: tuple[str, ...]) -> dict[str, str]:
     """For each slot whose required techniques are all refused: each of them, with the reason given for the stack with most techniques."""
     refusals: dict[str, str] = {}
-    for start in baselines(model, request, engine):
+    for start in baselines(model, request, engine, dtypes):
         stacks = [Stack((), start)]
         for choices in (_choices(slot, request) for slot in Slot):
             extended = _extended(stacks, choices, request) if choices else stacks
@@ -108,10 +109,10 @@ def apply_on_paper(techniques: tuple[Technique, ...], start: Deployment, request
     return Stack(ordered, deployment)
 
 
-def baselines(model: ModelSpec, request: Request, engine: str) -> tuple[Deployment, ...]:
-    """The unmodified model in each parallel layout of the request's devices."""
+def baselines(model: ModelSpec, request: Request, engine: str, dtypes: tuple[str, ...] = ()) -> tuple[Deployment, ...]:
+    """The unmodified model in each parallel layout of the request's devices, in the first of `dtypes`."""
     return tuple(
-        baseline(model, max_sequences=max_concurrent(request, parallel), parallel=parallel, engine=engine)
+        baseline(model, max_sequences=max_concurrent(request, parallel), parallel=parallel, engine=engine, dtypes=dtypes)
         for parallel in parallel_layouts(model, request.devices)
     )
 

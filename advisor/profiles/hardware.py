@@ -1,7 +1,9 @@
 """Accelerators and processors: peak rates and sizes from data sheets or drivers, a source per figure."""
 
+import math
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
 
@@ -41,6 +43,12 @@ _FALLBACKS = {
 }
 # A product of fp32 operands on units that only have bf16 takes six passes (XLA's Precision.HIGHEST on a TPU).
 _FP32_PASSES = 6
+# torch multiplies 16-bit floats on a processor without instructions for them at about a quarter of the fp32 rate from 64 rows on: 3.8 to
+# 4.0 times the fp32 time for 1024 x 1024 matrices, torch 2.13 restricted to AVX2.
+_EMULATED_SHARE = 0.25
+DTYPES = ("bf16", "fp16", "fp32")
+"""Types of activations and of matrices that are not quantised."""
+_SAME = 1.05
 _FIGURES = (
     "memory_bytes",
     "memory_bandwidth_bytes_per_s",
@@ -127,6 +135,23 @@ class Hardware(Frozen):
         """Most devices of one machine: one where the device is the machine."""
         return self.machine_devices or (SERVER_DEVICES if self.kind == "gpu" else 1)
 
+    def activation_peak(self, dtype: str) -> float:
+        """FLOP/s of products of activations in fp32, bf16 or fp16: `peak`, or a share of it where a processor emulates the type."""
+        emulated = self.kind == "cpu" and dtype != "fp32" and not {"bf16", "fp16"} & set(self.peak_flops)
+        return self.peak(dtype) * (_EMULATED_SHARE if emulated else 1.0)
+
+    def dtypes(self, own: str) -> tuple[str, ...]:
+        """Types of activations worth choosing from, the fastest first: `fastest_first` by the peaks. `own` is the checkpoint's.
+
+        NVIDIA GPUs compute bf16 from capability 8.0 on (CUDA C++ Programming Guide), a processor emulates it. fp16 is for GPUs: few
+        processors have instructions for it.
+        """
+        lacking = {"fp16"} if self.kind == "cpu" and "fp16" not in self.peak_flops else set()
+        if self.vendor == "NVIDIA" and re.fullmatch(r"[1-7]\.\d", self.compute_capability or ""):
+            lacking.add("bf16")
+        computed = [dtype for dtype in DTYPES if dtype not in lacking]
+        return fastest_first({dtype: 1.0 / self.activation_peak(dtype) for dtype in computed}, own)
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if not {"fp32", "bf16"} & set(self.peak_flops) or any(not LEAST_RATE <= flops <= MOST_FLOPS for flops in self.peak_flops.values()):
@@ -141,6 +166,22 @@ class Hardware(Frozen):
         """The names of the figures present, as `sources` names them."""
         singles = {name for name in _FIGURES if getattr(self, name) not in (None, ())}
         return singles | {f"peak_flops.{format}" for format in self.peak_flops}
+
+
+def fastest_first(seconds: Mapping[str, float], own: str) -> tuple[str, ...]:
+    """The fastest of `DTYPES` by seconds of one product, then each that takes fewer bytes than those before it.
+
+    Among types whose times differ by less than 5 %, the checkpoint's `own` counts as fastest, then bf16, whose range is that of fp32.
+
+    >>> fastest_first({"bf16": 4.0, "fp16": 4.0, "fp32": 1.0}, "bf16"), fastest_first({"bf16": 1.0, "fp32": 2.0}, "bf16")
+    (('fp32', 'bf16'), ('bf16',))
+    """
+    least = min(seconds.values())
+    fastest = min((dtype for dtype in DTYPES if seconds.get(dtype, math.inf) < least * _SAME), key=lambda dtype: dtype != own)
+    if fastest != "fp32":
+        return (fastest,)
+    narrow = min((dtype for dtype in DTYPES[:2] if dtype in seconds), key=lambda dtype: (dtype != own, seconds[dtype]), default=None)
+    return (fastest,) if narrow is None else (fastest, narrow)
 
 
 def load_hardware(name: str) -> Hardware:

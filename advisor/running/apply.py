@@ -43,6 +43,7 @@ def apply_plan(
             recipe=prepared.recipe,
             steps=prepared.rungs,
             max_sequences=plan.apply.batching.max_num_seqs,
+            dtype=prepared.dtype,
             device="cuda" if detected_hardware(prepared.detected).kind == "gpu" else "cpu",
         ),
         out,

@@ -51,6 +51,8 @@ class PreparedRun:
     draft_folder: Path | None
     request: Request
     recipe: Recipe
+    dtype: str | None
+    """Type of activations of the baseline; `None` for the checkpoint's own."""
     rungs: tuple[LadderRung, ...]
     """The baseline, then one rung per technique, each with its predicted metrics."""
 
@@ -74,7 +76,9 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
     model, folder = _model_of(plan, model_folder)
     request = request_of(plan)
     recipe = recipe_of(request, quick=quick)
-    start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs)
+    target = target_of_plan(plan)
+    dtypes = planner_for(model, target, load_engine(plan.apply.engine.name)).dtypes
+    start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs, dtypes=dtypes)
     return PreparedRun(
         plan=plan,
         detected=detected,
@@ -83,7 +87,8 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
         draft_folder=_draft_of(plan, model, folder),
         request=request,
         recipe=recipe,
-        rungs=predicted_rungs(target_of_plan(plan), start, techniques_of(plan), request, recipe),
+        dtype=start.weights.dtype,
+        rungs=predicted_rungs(target, start, techniques_of(plan), request, recipe),
     )
 
 

@@ -33,7 +33,7 @@ def _more_devices(scenario: Scenario) -> Iterator[Change]:
     devices = scenario.request.devices * 2
     while devices <= MOST_DEVICES:
         request = scenario.request.model_copy(update={"devices": devices})
-        for start in baselines(scenario.planner.model, request, scenario.chosen.deployment.engine):
+        for start in baselines(scenario.planner.model, request, scenario.chosen.deployment.engine, scenario.planner.dtypes):
             trial = scenario.trial(request, start=start)
             if trial is not None and not trial[0].violations:
                 yield Change(
@@ -55,7 +55,8 @@ def _other_accelerator(scenario: Scenario, violated: Collection[str]) -> Iterato
     for hardware in _others(here, by_memory=MEMORY in violated):
         engine = load_engine(scenario.chosen.deployment.engine)
         estimator = Estimator(catalogue_machine(hardware, engine), engine)
-        trial = scenario.trial(scenario.request, Planner(scenario.planner.model, hardware, estimator, scenario.planner.evidence, None))
+        planner = Planner(scenario.planner.model, hardware, estimator, scenario.planner.evidence, None)
+        trial = scenario.trial(scenario.request, planner, scenario.start_on(planner))
         if trial is None or (trial[0].violations and not scenario.chosen.violations):
             continue
         if trial[1] is CounterfactualOutcome.AHEAD or (violated and not trial[0].violations):

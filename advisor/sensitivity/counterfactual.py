@@ -95,7 +95,14 @@ class Scenario:
         if request.workload == self.request.workload:
             return baseline_of(self.chosen.deployment)
         sequences = max_concurrent(request, parallel)
-        return baseline(self.planner.model, max_sequences=sequences, parallel=parallel, engine=self.chosen.deployment.engine)
+        chosen = self.chosen.deployment
+        return baseline(self.planner.model, max_sequences=sequences, parallel=parallel, engine=chosen.engine, dtypes=chosen.device_dtypes)
+
+    def start_on(self, planner: Planner) -> Deployment:
+        """The unmodified model in the plan's parallel layout as it runs on another planner's machine."""
+        chosen = self.chosen.deployment
+        sequences, dtypes = max_concurrent(self.request, chosen.parallel), planner.dtypes
+        return baseline(planner.model, max_sequences=sequences, parallel=chosen.parallel, engine=chosen.engine, dtypes=dtypes)
 
     def trial(
         self, request: Request, planner: Planner | None = None, start: Deployment | None = None

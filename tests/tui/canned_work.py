@@ -41,6 +41,7 @@ REVIEW = Review(
         draft_folder=None,
         request=FITS.request,
         recipe=RECIPE,
+        dtype=None,
         rungs=STEPS,
     ),
     out=FOLDER,

@@ -81,7 +81,7 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
 
         tty.press("w")
         tty.wait("What if: techniques", "weights-int4", "Enter")
-        tty.press("Down", "Down", "Down", "Enter")
+        tty.press(*["Down"] * 6, "Enter")
         tty.wait("weights-int4 is required", gone="What if: techniques")
         tty.wait("weights-int4 is required (u undoes this).")
 

@@ -35,6 +35,8 @@ class AttentionShape:
 HEAD_SHAPES = (HeadShape(8, 4, 32), HeadShape(16, 8, 64), HeadShape(4, 2, 32), HeadShape(32, 8, 128))
 Variant = tuple[str, str, str]
 """Attention implementation, cache layout and cache format."""
+UNQUANTISED = "bf16"
+"""The runtime's name of a cache in the type of the activations."""
 VARIANTS: tuple[Variant, ...] = (
     ("eager", "contiguous", "bf16"),
     ("sdpa", "contiguous", "bf16"),
@@ -51,7 +53,8 @@ VARIANTS: tuple[Variant, ...] = (
 )
 """Most informative first: variants beyond the time budget are skipped.
 
-Every format is measured under at least one implementation and layout; the estimate for the others scales it by their ratio in bf16.
+Every format is measured under at least one implementation and layout; the estimate for the others scales it by their ratio in
+`UNQUANTISED`.
 """
 SHAPES = (
     *(AttentionShape("decode", batch, 1, kv) for batch in (1, 4, 16) for kv in (64, 256, 1024)),
@@ -68,28 +71,37 @@ MOST_SCORES = 2**31
 
 
 def attention_timings(
-    device: "torch.device", share: float, shapes: Sequence[AttentionShape] = SHAPES, variants: Sequence[Variant] = VARIANTS
+    device: "torch.device",
+    share: float,
+    shapes: Sequence[AttentionShape] = SHAPES,
+    variants: Sequence[Variant] = VARIANTS,
+    *,
+    dtype: str = "bf16",
 ) -> MeasurementKind[AttentionPoint]:
-    """The timings of the first head shape in every variant, then of the other head shapes; a set is one head shape in one variant."""
+    """The timings of the first head shape in every variant, then of the other head shapes; a set is one head shape in one variant.
+
+    Queries, and caches that are not quantised, are in `dtype`.
+    """
     first, *others = HEAD_SHAPES
     sets = [(first, variant) for variant in variants] + [(heads, variant) for variant in variants for heads in others]
-    tasks = [partial(time_set, heads, variant, device, shapes) for heads, variant in sets]
+    tasks = [partial(time_set, heads, variant, device, shapes, dtype=dtype) for heads, variant in sets]
     return MeasurementKind(tasks=tasks, share=share, required=REQUIRED_SETS)
 
 
 def time_set(
-    heads: HeadShape, variant: Variant, device: "torch.device", shapes: Sequence[AttentionShape] = SHAPES
+    heads: HeadShape, variant: Variant, device: "torch.device", shapes: Sequence[AttentionShape] = SHAPES, *, dtype: str = "bf16"
 ) -> Iterator[AttentionPoint]:
     """One variant on one head shape: a point for each of `shapes` within `MOST_SCORES`."""
     for shape in shapes:
         if shape.q_tokens * shape.kv_tokens * heads.q_heads * heads.head_dim <= MOST_SCORES:
-            yield time_attention(heads, variant, shape, device)
+            yield time_attention(heads, variant, shape, device, dtype)
 
 
-def time_attention(heads: HeadShape, variant: Variant, shape: AttentionShape, device: "torch.device") -> AttentionPoint:
+def time_attention(
+    heads: HeadShape, variant: Variant, shape: AttentionShape, device: "torch.device", dtype: str = "bf16"
+) -> AttentionPoint:
     """Time one layer's attention in the given variant, head shape and batch."""
-    import torch
-
+    from advisor.backends.model.load import torch_dtype
     from advisor.backends.runtime.attention.probe import attention_layer_callable
 
     implementation, layout, kv_format = variant
@@ -104,13 +116,13 @@ def time_attention(heads: HeadShape, variant: Variant, shape: AttentionShape, de
         q_heads=heads.q_heads,
         kv_heads=heads.kv_heads,
         head_dim=heads.head_dim,
-        dtype=torch.bfloat16,
+        dtype=torch_dtype(dtype),
         device=device,
     )
     return AttentionPoint(
         implementation=implementation,
         layout=layout,
-        kv_format=kv_format,
+        kv_format=dtype if kv_format == UNQUANTISED else kv_format,
         phase=shape.phase,
         batch=shape.batch,
         q_tokens=shape.q_tokens,

@@ -57,6 +57,8 @@ class Ladder:
     steps: tuple[LadderRung, ...]
     max_sequences: int
     """Most sequences in the baseline's batch."""
+    dtype: str | None = None
+    """Type of activations of the baseline; `None` for the checkpoint's own."""
     device: str = "cpu"
     memory_limit_bytes: int | None = None
 
@@ -209,6 +211,7 @@ def _job(ladder: Ladder, index: int, out: Path) -> RungJob:
         text_file=str(ladder.text_file),
         reference_file=str(out / REFERENCE_FILE),
         is_baseline=ladder.steps[index].technique is None,
+        dtype=ladder.dtype,
         device=ladder.device,
         threads=ladder.environment.threads,
         memory_limit_bytes=ladder.memory_limit_bytes,

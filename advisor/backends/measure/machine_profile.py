@@ -23,6 +23,8 @@ from advisor.profiles.machine import MachineProfile
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
 
+CHECKPOINT_DTYPE = "bf16"
+"""Type of most checkpoints; a profile is taken in the type that is fastest for it."""
 PRODUCTS_SHARE, ATTENTION_SHARE, STEPS_SHARE = 0.5, 0.23, 0.27
 """Shares of the time for timings; time that one kind leaves unused goes to the others."""
 
@@ -50,13 +52,15 @@ def _measure(job: ProfileJob, machine: Detected, device: "torch.device", clock: 
     clock.report(bandwidth, 0, 1)
     copied_per_s, read_per_s, launched_s = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
     clock.report(bandwidth, 1, 1)
-    products, attention = product_timings(device, PRODUCTS_SHARE), attention_timings(device, ATTENTION_SHARE)
-    steps = step_timings(device, STEPS_SHARE)
+    hardware = detected_hardware(machine)
+    dtype = hardware.dtypes(CHECKPOINT_DTYPE)[0]
+    products, attention = product_timings(device, PRODUCTS_SHARE, dtype=dtype), attention_timings(device, ATTENTION_SHARE, dtype=dtype)
+    steps = step_timings(device, STEPS_SHARE, dtype=dtype)
     pace_s = interleave((products, attention, steps), clock, clock.until(1.0), timings)
-    fit = overheads_of(steps.samples, Tables(GemmTable(products.samples), AttentionTable(attention.samples)))
+    fit = overheads_of(steps.samples, Tables(GemmTable(products.samples), AttentionTable(attention.samples)), dtype)
     return MachineProfile(
         name=job.name,
-        hardware=detected_hardware(machine),
+        hardware=hardware,
         fingerprint=fingerprint(machine),
         taken=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         threads=job.threads,

@@ -44,10 +44,9 @@ class Shape:
         kv, hidden, wide = self.kv_heads * self.head_dim, self.hidden, self.intermediate
         return ((hidden + 2 * kv, hidden), (hidden, hidden), (2 * wide, hidden), (hidden, wide))
 
-    @property
-    def weight_bytes(self) -> int:
-        """Bytes of all matrices and the embedding in bf16."""
-        return 2 * (self.layers * sum(n * k for n, k in self.matrices) + VOCABULARY * self.hidden)
+    def weight_bytes(self, dtype: str) -> int:
+        """Bytes of all matrices and the embedding in `dtype`."""
+        return (4 if dtype == "fp32" else 2) * (self.layers * sum(n * k for n, k in self.matrices) + VOCABULARY * self.hidden)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,11 @@ class TimedStep:
     seconds: float
 
 
-def step_timings(device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES) -> MeasurementKind[TimedStep]:
-    """The timings of every shape under every batch and stack, on `device`; only one model is in memory at a time."""
-    model_of = lru_cache(maxsize=1)(partial(random_llama, device=device))
+def step_timings(
+    device: "torch.device", share: float, shapes: Sequence[Shape] = SHAPES, *, dtype: str = "bf16"
+) -> MeasurementKind[TimedStep]:
+    """The timings of every shape under every batch and stack, on `device` in `dtype`; only one model is in memory at a time."""
+    model_of = lru_cache(maxsize=1)(partial(random_llama, device=device, dtype=dtype))
     tasks = [partial(_steps_of, model_of, shape, stack, batch) for shape in shapes for batch in BATCHES for stack in STACKS]
     return MeasurementKind(tasks=tasks, share=share, required=REQUIRED_BATCHES)
 
@@ -117,28 +118,30 @@ def _steps_of(model_of: Callable[[Shape], Any], shape: Shape, stack: LayerStack,
         yield TimedStep(shape, stack, part, seconds)
 
 
-def overheads_of(steps: Iterable[TimedStep], tables: Tables) -> Fit:
+def overheads_of(steps: Iterable[TimedStep], tables: Tables, dtype: str = "bf16") -> Fit:
     """The fitted overheads of the runtime: the time of steps beyond their operators."""
-    return fit_overheads([observed(step, tables) for step in steps])
+    return fit_overheads([observed(step, tables, dtype) for step in steps])
 
 
-def observed(step: TimedStep, tables: Tables) -> ObservedStep:
-    """A timed step together with the time of its operators according to the tables."""
+def observed(step: TimedStep, tables: Tables, dtype: str = "bf16") -> ObservedStep:
+    """A step timed in `dtype` together with the time of its operators according to the tables."""
     part = step.part
     return ObservedStep(
         layers=step.shape.layers,
         sequences=part.sequences,
         rows=part.sequences * part.q_tokens,
         hidden_size=step.shape.hidden,
-        operators_s=operator_seconds(step.shape, step.stack, part, tables),
+        operators_s=operator_seconds(step.shape, step.stack, part, tables, dtype),
         seconds=step.seconds,
     )
 
 
-def random_llama(shape: Shape, device: "torch.device") -> Any:
-    """A Llama of the given shape with random weights in bf16, on `device`."""
+def random_llama(shape: Shape, device: "torch.device", dtype: str = "bf16") -> Any:
+    """A Llama of the given shape with random weights in `dtype`, on `device`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    from advisor.backends.model.load import torch_dtype
 
     config = LlamaConfig(
         vocab_size=VOCABULARY,
@@ -153,7 +156,7 @@ def random_llama(shape: Shape, device: "torch.device") -> Any:
         attn_implementation="eager",
     )
     with torch.inference_mode(False):  # the runtime replaces the weights of what it serves, which inference tensors do not allow
-        return LlamaForCausalLM(config).to(device=device, dtype=torch.bfloat16).eval()
+        return LlamaForCausalLM(config).to(device=device, dtype=torch_dtype(dtype)).eval()
 
 
 def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tuple[TimedPart, float]]:
@@ -185,15 +188,15 @@ def timed_steps(model: Any, stack: LayerStack, batch: TimedBatch) -> Iterator[tu
     yield TimedPart("decode", batch.sequences, 1, batch.prompt_tokens + OUTPUT_TOKENS // 2), median(decodes)
 
 
-def operator_seconds(shape: Shape, stack: LayerStack, part: TimedPart, tables: Tables) -> float:
+def operator_seconds(shape: Shape, stack: LayerStack, part: TimedPart, tables: Tables, dtype: str = "bf16") -> float:
     """Seconds of the products and the attention of a step according to the tables."""
-    rows, gemm = part.sequences * part.q_tokens, tables.gemm
-    products = sum(gemm.seconds("bf16", rows, n, k, shape.weight_bytes) for n, k in shape.matrices)
-    head = gemm.seconds("bf16", part.sequences, VOCABULARY, shape.hidden, shape.weight_bytes)
+    rows, gemm, weights = part.sequences * part.q_tokens, tables.gemm, shape.weight_bytes(dtype)
+    products = sum(gemm.seconds(dtype, rows, n, k, weights) for n, k in shape.matrices)
+    head = gemm.seconds(dtype, part.sequences, VOCABULARY, shape.hidden, weights)
     attention = tables.attention.seconds(
         stack.attention,
         stack.layout,
-        "bf16",
+        dtype,
         part.phase,
         batch=part.sequences,
         q_tokens=part.q_tokens,

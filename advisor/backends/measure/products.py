@@ -1,4 +1,4 @@
-"""Times matrix products as the runtime computes them: bf16 linears and the quantised ones that replace them."""
+"""Times matrix products as the runtime computes them: linears in fp32 and bf16, and the quantised ones that replace them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -42,7 +42,9 @@ class GemmCase:
     cached: bool
 
 
-FORMATS = (Stored("bf16", None), Stored("int8", "int8"), Stored("int4-g32", "int4", 32), Stored("int4-g128", "int4", 128))
+QUANTISED = (Stored("int8", "int8"), Stored("int4-g32", "int4", 32), Stored("int4-g128", "int4", 128))
+FORMATS = (Stored("bf16", None), *QUANTISED)
+MEASURED_DTYPES = ("bf16", "fp32")
 FEW, MANY = (1, 4, 16, 64, 256, 1024), (1, 4, 16, 64, 256)
 CASES = (
     *(GemmCase(n, k, FEW, True) for n, k in ((256, 256), (1024, 1024), (128, 128), (768, 256), (256, 768), (512, 512), (2048, 256))),
@@ -51,31 +53,43 @@ CASES = (
     *(GemmCase(n, k, (2, 8, 32), True) for n, k in ((256, 256), (1024, 1024))),
 )
 """Most informative first: cases beyond the time budget are skipped, and the tables interpolate."""
+OTHER_CASES = (1, 7, 8, 12)
+"""Cases that are timed in the slower of the two types as well, so that the choice between them has a price."""
 
 
-def product_timings(device: "torch.device", share: float) -> MeasurementKind[GemmPoint]:
-    """The timings of every case in every format whose group size divides `k`; the first case is timed in every format in any case."""
+def product_timings(device: "torch.device", share: float, *, dtype: str = "bf16") -> MeasurementKind[GemmPoint]:
+    """The timings of every case in every format whose group size divides `k`; the first case is timed in every format in any case.
+
+    `dtype` is the type of activations and the unquantised format; some cases are timed in the other of `MEASURED_DTYPES` too.
+    """
+    formats = (Stored(dtype, None), *QUANTISED)
+    others = tuple(Stored(other, None) for other in MEASURED_DTYPES if other != dtype)
     tasks = [
-        partial(time_case, case, stored, device)
-        for case in CASES
-        for stored in FORMATS
+        partial(time_case, case, stored, device, dtype)
+        for index, case in enumerate(CASES)
+        for stored in (*formats, *(others if index in OTHER_CASES else ()))
         if stored.group_size is None or case.k % stored.group_size == 0
     ]
-    return MeasurementKind(tasks=tasks, share=share, required=len(FORMATS))
+    return MeasurementKind(tasks=tasks, share=share, required=len(formats))
 
 
-def time_case(case: GemmCase, stored: Stored, device: "torch.device") -> Iterator[GemmPoint]:
-    """One point for each number of rows. Calls alternate over copies of the weight, so that it is read from cache or from memory."""
+def time_case(case: GemmCase, stored: Stored, device: "torch.device", dtype: str = "bf16") -> Iterator[GemmPoint]:
+    """One point for each number of rows; activations in `dtype`, or in the format itself if that is unquantised.
+
+    Calls alternate over copies of the weight, so that it is read from cache or from memory.
+    """
     import torch
 
+    from advisor.backends.model.load import torch_dtype
     from advisor.backends.runtime.model.linears import product
 
-    modules = weight_copies(case, stored, device)
+    activations = stored.name if stored.scheme is None else dtype
+    modules = weight_copies(case, stored, device, activations)
     working_set, seconds = sum(stored_bytes(module) for module in modules), {}
     with ExitStack() as undo, torch.inference_mode():
         products = [product([module], frozenset(), undo) for module in modules]
         for rows in case.rows:
-            inputs = torch.randn(rows, case.k, device=device).to(torch.bfloat16)
+            inputs = torch.randn(rows, case.k, device=device).to(torch_dtype(activations))
             seconds[rows] = seconds_per_call(_round_robin(products, inputs), device, cycle=_cycle(case, rows, len(modules)))
     for rows, measured in seconds.items():
         yield GemmPoint(format=stored.name, m=rows, n=case.n, k=case.k, working_set_bytes=working_set, seconds=measured)
@@ -90,19 +104,21 @@ def _cycle(case: GemmCase, rows: int, copies: int) -> int:
     return copies if rows <= 16 and not case.cached else 1
 
 
-def weight_copies(case: GemmCase, stored: Stored, device: "torch.device") -> list[Any]:
+def weight_copies(case: GemmCase, stored: Stored, device: "torch.device", dtype: str = "bf16") -> list[Any]:
     """Copies of one matrix that together fit in the cache, or together exceed it."""
-    first = linear(case.n, case.k, stored, device)
+    first = linear(case.n, case.k, stored, device, dtype)
     target = cache_bytes(device) // CACHED_SHARE if case.cached else beyond_cache_bytes(device)
     copies = max(1, min(MOST_COPIES, target // stored_bytes(first)))
     return [first, *(deepcopy(first) for _ in range(copies - 1))]
 
 
-def linear(n: int, k: int, stored: Stored, device: "torch.device") -> Any:
-    """A linear module with random weights [n, k] in the given format."""
+def linear(n: int, k: int, stored: Stored, device: "torch.device", dtype: str = "bf16") -> Any:
+    """A linear module with random weights [n, k] of type `dtype`, quantised to the given format."""
     import torch
 
-    parent = torch.nn.Sequential(torch.nn.Linear(k, n, bias=False, device=device, dtype=torch.bfloat16))
+    from advisor.backends.model.load import torch_dtype
+
+    parent = torch.nn.Sequential(torch.nn.Linear(k, n, bias=False, device=device, dtype=torch_dtype(dtype)))
     if stored.scheme is not None:
         from advisor.backends.model.quantised_linear import quantise_linears
 

@@ -52,6 +52,7 @@ def prepare(job: RungJob) -> LoadedModel:
         max_tokens=job.workload.longest_tokens,
         max_sequences=job.max_sequences,
         draft_folder=Path(job.draft_folder) if job.draft_folder else None,
+        dtype=job.dtype,
     )
     for chosen in job.techniques:
         session = _technique(chosen).apply(session)

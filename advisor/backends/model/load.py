@@ -1,5 +1,6 @@
 """Loads a model folder into a `LoadedModel`: local files and safetensors only, no code from the folder, cheap checks first."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,21 +18,31 @@ if TYPE_CHECKING:  # heavy; functions below import what they need
 
 MEMORY_HEADROOM = 1.1
 """Memory for loading, relative to the size of the weights."""
+_NAMES = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 def load_session(
-    folder: Path, *, device: str = "cpu", max_tokens: int, max_sequences: int = 1, draft_folder: Path | None = None
+    folder: Path,
+    *,
+    device: str = "cpu",
+    max_tokens: int,
+    max_sequences: int = 1,
+    draft_folder: Path | None = None,
+    dtype: str | None = None,
 ) -> LoadedModel:
-    """Load the model in `folder` onto `device`, in the format of its checkpoint, with eager attention and plain decoding.
+    """Load the model in `folder` onto `device` with eager attention and plain decoding.
+
+    Weights and activations are in `dtype`: fp32, bf16 or fp16, `None` for the checkpoint's own.
 
     Raises `AdvisorError`: `model-not-found`, `model-config`, `tokenizer-not-found`, `tokenizer-mismatch`, `weights-truncated`
     and those of `weights_on_disk`, `model-unsupported`, `context-too-long`, `out-of-memory`.
     """
     weights_bytes = check_folder(folder, max_tokens)
     tokenizer = load_tokenizer(folder, vocabulary=_vocabulary(read_model_config(folder)))
-    check_memory(int(weights_bytes * MEMORY_HEADROOM), device)
-    model = load_model(folder, device=device)
+    check_memory(int(_bytes_in(folder, weights_bytes, dtype) * MEMORY_HEADROOM), device)
+    model = load_model(folder, device=device, dtype=dtype)
     return LoadedModel(
         folder=folder,
         model=model,
@@ -39,6 +50,7 @@ def load_session(
         device=model.device,
         draft_folder=draft_folder,
         max_tokens=max_tokens,
+        dtype=dtype,
         batching=Batching(max_sequences=max_sequences),
     )
 
@@ -49,15 +61,35 @@ def check_folder(folder: Path, max_tokens: int) -> int:
     return weights_on_disk(folder).total_bytes
 
 
-def load_model(folder: Path, *, device: str) -> Any:
-    """The `transformers` model in `folder`, ready to run. Raises `AdvisorError` `model-unsupported`."""
+def in_dtype(session: LoadedModel, dtype: str) -> LoadedModel:
+    """The session with its model loaded again in `dtype`, because converting it would round twice. The earlier model is freed first.
+
+    Raises `AdvisorError` as `load_session` does.
+    """
+    session.model.to("meta")
+    check_memory(int(_bytes_in(session.folder, weights_on_disk(session.folder).total_bytes, dtype) * MEMORY_HEADROOM), str(session.device))
+    return replace(session, model=load_model(session.folder, device=str(session.device), dtype=dtype), dtype=dtype)
+
+
+def _bytes_in(folder: Path, weights_bytes: int, dtype: str | None) -> float:
+    """Bytes of the weights in `dtype`, where the folder's config states the type of those on disk."""
+    config = read_model_config(folder)
+    stated = next((str(config[key]) for key in ("dtype", "torch_dtype") if config.get(key)), None)
+    return weights_bytes * _BYTES[dtype] / _BYTES[_NAMES[stated]] if dtype and stated in _NAMES else weights_bytes
+
+
+def load_model(folder: Path, *, device: str, dtype: str | None = None) -> Any:
+    """The `transformers` model in `folder`, ready to run, in `dtype` or the checkpoint's own type.
+
+    Raises `AdvisorError` `model-unsupported`.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype="auto",
+            dtype=torch_dtype(dtype) if dtype else "auto",
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -73,14 +105,22 @@ def load_model(folder: Path, *, device: str) -> Any:
     return model.to(torch.device(device)).eval()
 
 
+def torch_dtype(dtype: str) -> "torch.dtype":
+    """torch's name of fp32, bf16 or fp16."""
+    import torch
+
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+
+
 def load_draft(session: LoadedModel) -> Any:
     """The session's draft model, or the one that published evidence names for its model, on the same device.
 
     Raises `AdvisorError`: `draft-not-found`, those of `check_draft` and of loading a model.
     """
     folder = session.draft_folder or _draft_folder(session.folder)
-    check_memory(int(check_draft(session.folder, folder) * MEMORY_HEADROOM), str(session.device))
-    return load_model(folder, device=str(session.device))
+    weights_bytes = check_draft(session.folder, folder)
+    check_memory(int(_bytes_in(folder, weights_bytes, session.dtype) * MEMORY_HEADROOM), str(session.device))
+    return load_model(folder, device=str(session.device), dtype=session.dtype)
 
 
 def check_draft(folder: Path, draft_folder: Path) -> int:

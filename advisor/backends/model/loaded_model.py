@@ -25,6 +25,8 @@ class LoadedModel:
     device: "torch.device"
     max_tokens: int
     """Longest sequence of a slot, prompt and output together."""
+    dtype: str | None = None
+    """Type of activations and of weights that are not quantised: fp32, bf16 or fp16; `None` for the checkpoint's own."""
     attention: Attention = field(default_factory=Attention)
     kv: KvCache = field(default_factory=KvCache)
     decoding: Decoding = field(default_factory=Decoding)

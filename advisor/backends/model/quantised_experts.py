@@ -51,7 +51,7 @@ class ExpertWeight:
             raise TypeError(f"quantised expert weights take part in linear and matmul only, not in {function}")
         if weight.is_transposed == as_linear:
             raise TypeError(f"an expert weight of shape {tuple(weight.shape)} is laid out the other way round for {function}")
-        out: Tensor = weight.linear(x)
+        out = _in_few_shapes(weight.linear, x)
         return out if bias is None else out + bias
 
 
@@ -185,6 +185,24 @@ def _operands(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Any, An
     """Input, weight and bias of a call of `functional.linear` or of a product."""
     given = dict(zip(("input", "weight", "bias"), args, strict=False)) | dict(kwargs)
     return given.get("input"), given.get("weight", given.get("other", given.get("mat2"))), given.get("bias")
+
+
+def _in_few_shapes(linear: Any, x: Tensor) -> Tensor:
+    """The linear's output for `x` [.., K], on a CPU computed for a rounded number of rows.
+
+    Routing gives every expert another number of rows in every step, and oneDNN generates code for each new shape, which takes as long as
+    a small product.
+    """
+    rows = x.shape[0]
+    extra = _rounded(rows) - rows if x.ndim == 2 and x.device.type == "cpu" and rows > linear.packed_rows else 0
+    out: Tensor = linear(nn.functional.pad(x, (0, 0, 0, extra)))[:rows] if extra else linear(x)
+    return out
+
+
+def _rounded(rows: int) -> int:
+    """`rows` rounded up to four steps an octave, at least 16."""
+    step = max(16, 1 << max(rows.bit_length() - 3, 0))
+    return -(-rows // step) * step
 
 
 def _features(linear: Any) -> tuple[int, int]:

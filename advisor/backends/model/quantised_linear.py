@@ -29,6 +29,8 @@ class QuantisedLinear(nn.Module):
 
     channel_dimensions: ClassVar[dict[str, int]]
     """By buffer: its dimension of output channels."""
+    packed_rows: ClassVar[int]
+    """Most rows that a CPU multiplies without converting the weights."""
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -97,6 +99,7 @@ class Int8Linear(QuantisedLinear):
     """Int8 weights, one scale per output channel."""
 
     channel_dimensions: ClassVar[dict[str, int]] = {"q": 0, "scale": 0}
+    packed_rows: ClassVar[int] = int8.PACKED_ROWS
 
     q: torch.Tensor
     scale: torch.Tensor
@@ -132,6 +135,7 @@ class Int4Linear(QuantisedLinear):
     """Int4 weights, a scale and a zero per group of `group_size` inputs."""
 
     channel_dimensions: ClassVar[dict[str, int]] = {"packed": 0, "scale_zero": 1}
+    packed_rows: ClassVar[int] = PACKED_ROWS
 
     packed: torch.Tensor
     scale_zero: torch.Tensor

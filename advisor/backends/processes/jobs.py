@@ -40,6 +40,8 @@ class RungJob(Frozen):
     reference_file: str
     """File of the baseline's log-probabilities: written when `is_baseline`, else read."""
     is_baseline: bool
+    dtype: str | None = None
+    """Type of activations of the unmodified model: fp32, bf16 or fp16; `None` for the checkpoint's own."""
     device: str = "cpu"
     threads: int = Field(ge=1)
     memory_limit_bytes: int | None = Field(default=None, gt=0)

@@ -15,6 +15,9 @@ from advisor.backends.techniques.batching_chunked_prefill import BatchingChunked
 from advisor.backends.techniques.batching_continuous import BatchingContinuous
 from advisor.backends.techniques.decode_draft import DecodeDraft
 from advisor.backends.techniques.decode_prompt_lookup import DecodePromptLookup
+from advisor.backends.techniques.dtype_bf16 import DtypeBf16
+from advisor.backends.techniques.dtype_fp16 import DtypeFp16
+from advisor.backends.techniques.dtype_fp32 import DtypeFp32
 from advisor.backends.techniques.kv_fp8 import KvFp8
 from advisor.backends.techniques.kv_int4 import KvInt4
 from advisor.backends.techniques.kv_int8 import KvInt8
@@ -27,6 +30,9 @@ from advisor.backends.techniques.weights_int8 import WeightsInt8
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 
 TECHNIQUES: tuple[type[Technique], ...] = (
+    DtypeFp32,
+    DtypeBf16,
+    DtypeFp16,
     AttentionSlidingWindow,
     AttentionBlockSparse,
     WeightsInt8,

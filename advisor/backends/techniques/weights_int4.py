@@ -44,7 +44,7 @@ class WeightsInt4(Technique):
     def change(self, weights: Weights, /) -> Weights:
         """Weights in int4 groups."""
         unquantised = weights.unquantised_kinds - ({"head"} if self.head else set())
-        return Weights("int4", self.group_size, unquantised)
+        return Weights("int4", self.group_size, unquantised, weights.dtype)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of round-to-nearest int4 at the nearest group size.

@@ -38,7 +38,7 @@ class WeightsInt8(Technique):
     def change(self, weights: Weights, /) -> Weights:
         """Weights in int8."""
         unquantised = weights.unquantised_kinds - ({"head"} if self.head else set())
-        return Weights("int8", unquantised_kinds=unquantised)
+        return Weights("int8", unquantised_kinds=unquantised, dtype=weights.dtype)
 
     def quality(self, deployment: Deployment, evidence: Evidence, request: Request) -> QualityEffect:
         """Published perplexity of weight-only int8, round to nearest; in torchao's rows the output head is quantised too."""

@@ -49,13 +49,13 @@ class AttentionConstants:
         doublings = math.log2(max(call.kv_tokens / SHORTEST_CONTEXT, 1.0))
         fixed = self.decode_launch_us + self.decode_unit_us * units + self.decode_doubling_us * doublings
         reads = attention_bytes(call) / (self.decode_read * hardware.memory_bandwidth_bytes_per_s)
-        return fixed * 1e-6 + max(reads, attention_flops(call) / (self.prefill_product * hardware.peak("bf16")))
+        return fixed * 1e-6 + max(reads, attention_flops(call) / (self.prefill_product * _peak(hardware, call)))
 
     def prefill_s(self, hardware: Hardware, call: AttentionCall) -> float:
         """Seconds of a prefill call: launch, products, longer where query blocks do not fill the processors, and passes over memory."""
         blocks = max(call.q_tokens / BLOCK_ROWS, 1.0) * call.sequences * call.q_heads
         idle = 1.0 + self.prefill_idle * (hardware.sm_count or DEFAULT_PROCESSORS) / blocks
-        products = attention_flops(call) * idle / (self.prefill_product * hardware.peak("bf16"))
+        products = attention_flops(call) * idle / (self.prefill_product * _peak(hardware, call))
         moved = 2.0 * call.sequences * call.q_tokens * (call.q_heads + call.kv_heads) * (call.head_dim + call.value_dim)
         passes = self.prefill_passes * moved + attention_bytes(call)
         return self.prefill_launch_us * 1e-6 + products + passes / hardware.memory_bandwidth_bytes_per_s
@@ -70,3 +70,7 @@ def attention_constants(hardware: Hardware, kv_format: str, rows: Rows | None = 
     measured = "fp8" if kv_format in ("fp8", "int8", "int4") else "bf16"
     nearest, basis = nearest_rows([row for row in rows if row["kv"] == measured], hardware)
     return AttentionConstants(**{name: log_median(nearest, name) for name in CONSTANTS}), basis
+
+
+def _peak(hardware: Hardware, call: AttentionCall) -> float:
+    return hardware.activation_peak("fp32" if call.dtype == "fp32" else "bf16")

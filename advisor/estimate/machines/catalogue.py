@@ -64,6 +64,10 @@ class CatalogueMachine:
         """Bytes of usable memory of one device."""
         return self.hardware.memory_bytes
 
+    def dtypes(self, own: str) -> tuple[str, ...]:
+        """By the peaks of the data sheet."""
+        return self.hardware.dtypes(own)
+
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """Seconds of the product. Weights always come from memory, as a step reads far more of them than a cache holds."""
         return self._product(gemm)[0]

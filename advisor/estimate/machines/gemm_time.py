@@ -12,7 +12,7 @@ from advisor.estimate.machines.nearest_rows import DeviceClass, Rows, device_cla
 from advisor.estimate.operators.types import Gemm
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
-from advisor.profiles.hardware import Hardware
+from advisor.profiles.hardware import DTYPES, Hardware
 from advisor.profiles.metrics import Basis, weakest
 
 Sums = Literal["fp32", "fp16"]
@@ -92,22 +92,26 @@ CONSTANTS = tuple(field.name for field in fields(ProductConstants))
 def product_work(hardware: Hardware, gemm: Gemm, sums: Sums = "fp32") -> ProductWork:
     """The work of a product on a device; all groups run in one kernel. `sums` is the accumulation format."""
     processors = hardware.sm_count or 1
-    top = peak(hardware, gemm.format, sums)
+    top = peak(hardware, gemm.format, sums, gemm.dtype)
     cell_s = 2.0 * gemm.k * processors / top
     operations = 2.0 * gemm.m * gemm.n * gemm.k * gemm.groups
     whole = ((TILE_ROWS[-1], operations / top / TILE_ROWS[-1] * LARGEST_TILE),)
     tiles = _tiles(gemm, processors, cell_s) if _in_tiles(hardware) else whole
     read_s = gemm_bytes(gemm) / hardware.memory_bandwidth_bytes_per_s
-    return ProductWork(gemm.m, gemm.k, read_s, tiles, operations / (VECTOR_SHARE * hardware.peak("fp32")))
+    vector = VECTOR_SHARE * min(hardware.peak("fp32"), hardware.activation_peak(gemm.dtype))
+    return ProductWork(gemm.m, gemm.k, read_s, tiles, operations / vector)
 
 
-def peak(hardware: Hardware, format: str, sums: Sums = "fp32") -> float:
-    """Peak operations per second of products in a format. fp16 accumulation runs at half of the int8 rate: twice fp32's on game cards."""
-    if format == "fp32":
-        return hardware.peak("fp32")
+def peak(hardware: Hardware, format: str, sums: Sums = "fp32", dtype: str = "bf16") -> float:
+    """Peak operations per second of products in a format with activations in `dtype`.
+
+    fp16 accumulation runs at half of the int8 rate: twice fp32's on game cards.
+    """
     compute = weight_format(format).compute
+    if format == "fp32" or (dtype == "fp32" and compute in ("bf16", "fp16")):
+        return hardware.peak("fp32")
     narrow = hardware.peak_flops.get("int8", 0.0) / 2 if sums == "fp16" and compute in ("bf16", "fp16") else 0.0
-    return max(hardware.peak(compute), narrow)
+    return max(hardware.activation_peak(compute) if compute in DTYPES else hardware.peak(compute), narrow)
 
 
 def product_constants(hardware: Hardware, format: str, rows: Rows | None = None, sums: Sums = "fp32") -> tuple[ProductConstants, Basis]:

@@ -51,6 +51,9 @@ class Machine(Protocol):
     def working_memory_bytes(self) -> int:
         """Usable memory of one device."""
 
+    def dtypes(self, own: str) -> tuple[str, ...]:
+        """Types of activations worth choosing from, the fastest first, for a checkpoint in `own`; see `fastest_first`."""
+
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """Seconds of a matrix product in a step that reads `working_set_bytes` of weights in all."""
 
@@ -153,9 +156,10 @@ def operator_s(machine: Machine, operator: Operator, working_set_bytes: float) -
 
 
 def gemm_bytes(gemm: Gemm) -> float:
-    """Bytes of one product over all groups: weights once, activations in and out in two bytes an element."""
+    """Bytes of one product over all groups: weights once, activations in and out."""
     per_weight = weight_format(gemm.format).bytes_per_element(row_elements=gemm.k)
-    return gemm.groups * (gemm.n * gemm.k * per_weight + 2.0 * gemm.m * (gemm.n + gemm.k))
+    per_activation = 4.0 if gemm.dtype == "fp32" else 2.0
+    return gemm.groups * (gemm.n * gemm.k * per_weight + per_activation * gemm.m * (gemm.n + gemm.k))
 
 
 def attention_flops(call: AttentionCall) -> float:

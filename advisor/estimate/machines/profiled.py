@@ -9,9 +9,13 @@ from advisor.estimate.machines.machine import attention_bytes
 from advisor.estimate.operators.types import EXACT, AllReduce, AttentionCall, Exchange, Gemm, Operator, Traffic
 from advisor.profiles.engines import Overheads
 from advisor.profiles.formats import weight_format
+from advisor.profiles.hardware import DTYPES, fastest_first
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Basis
+
+PROMPT_PRODUCT = (256, 1024, 1024)
+"""Rows, outputs and inputs of a product that arithmetic bounds."""
 
 
 class ProfiledMachine:
@@ -32,7 +36,8 @@ class ProfiledMachine:
         )
         self._gemm = GemmTable(profile.gemm)
         self._attention = AttentionTable(profile.attention)
-        self._stand_ins_by_variant = _stand_ins(self._attention.variants)
+        self._dtype = next((dtype for dtype in DTYPES for variant in self._attention.variants if variant[2] == dtype), "bf16")
+        self._stand_ins_by_variant = _stand_ins(self._attention.variants, self._dtype)
         self._fallback = CatalogueMachine(profile.hardware, self.overheads)
 
     @property
@@ -58,6 +63,11 @@ class ProfiledMachine:
     def roofline(self, operators: Iterable[Operator]) -> None:
         """None: the tables were measured here."""
 
+    def dtypes(self, own: str) -> tuple[str, ...]:
+        """By the measured times of one product of many rows, as in a prompt; types that were not measured are left out."""
+        measured = [dtype for dtype in DTYPES if dtype in self._gemm.formats]
+        return fastest_first({dtype: self._gemm.seconds(dtype, *PROMPT_PRODUCT, 0) for dtype in measured}, own)
+
     def gemm_s(self, gemm: Gemm, working_set_bytes: float) -> float:
         """Seconds by the table of the format; of the nearest measured format, scaled by bytes, where it was not measured."""
         if gemm.format in self._gemm.formats:
@@ -71,9 +81,13 @@ class ProfiledMachine:
     def attention_s(self, call: AttentionCall) -> float:
         """Seconds by the table of this backend, layout and cache format.
 
-        Where it was not measured, another backend or layout with that cache format stands in, times the ratio of the two in bf16.
+        Where it was not measured, another backend or layout with that cache format stands in, times the ratio of the two without
+        quantisation. A cache that is not quantised is priced as in the measured type, longer where it has more bytes.
         `AUTO` is the faster of the exact backends.
         """
+        if call.kv_format in DTYPES and call.kv_format != self._dtype:
+            ratio = weight_format(call.kv_format).bits / weight_format(self._dtype).bits
+            return max(ratio, 1.0) * self.attention_s(replace(call, kv_format=self._dtype))
         if call.backend == AttentionBackend.AUTO:
             return min(self.attention_s(replace(call, backend=name)) for name in EXACT)
         if _variant(call) in self._attention.variants:
@@ -82,7 +96,7 @@ class ProfiledMachine:
         if stand_in is None:
             return attention_bytes(call) / self.profile.read_bytes_per_s + self._fallback.attention_s(call)
         measured = replace(call, backend=AttentionBackend(stand_in[0]), layout=KvLayout(stand_in[1]))
-        own_s, stand_in_s = (self._measured_s(replace(variant, kv_format="bf16")) for variant in (call, measured))
+        own_s, stand_in_s = (self._measured_s(replace(variant, kv_format=self._dtype)) for variant in (call, measured))
         return call.computed_share * self._measured_s(measured) * own_s / stand_in_s
 
     def _measured_s(self, call: AttentionCall) -> float:
@@ -136,13 +150,13 @@ def _variant(call: AttentionCall) -> Variant:
     return call.backend, call.layout, call.kv_format, call.phase
 
 
-def _stand_ins(measured: frozenset[Variant]) -> dict[Variant, tuple[str, str]]:
+def _stand_ins(measured: frozenset[Variant], dtype: str) -> dict[Variant, tuple[str, str]]:
     """For each variant that was not measured, the backend and layout that stand in: the same backend first, then the same layout.
 
-    Both must have been measured in bf16.
+    Both must have been measured with the cache in `dtype`.
     """
-    plain = {(name, layout, phase) for name, layout, kv_format, phase in measured if kv_format == "bf16"}
-    narrow = sorted(variant for variant in measured if variant[2] != "bf16" and (variant[0], variant[1], variant[3]) in plain)
+    plain = {(name, layout, phase) for name, layout, kv_format, phase in measured if kv_format == dtype}
+    narrow = sorted(variant for variant in measured if variant[2] != dtype and (variant[0], variant[1], variant[3]) in plain)
     stand_ins: dict[Variant, tuple[str, str]] = {}
     for name, layout, phase in sorted(plain):
         for kv_format in {variant[2] for variant in narrow}:

@@ -27,7 +27,7 @@ def activation_bytes(deployment: Deployment, workload: Workload, engine: EngineP
         )
     tokens = min(workload.prompt_tokens, most_step_tokens(deployment, workload, engine)) + sequences
     model, ranks = deployment.model, deployment.parallel.tensor
-    hidden = 2.0 * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * structure_of(model).widest / ranks)
+    hidden = deployment.element_bytes * tokens * (ACTIVATION_PASSES * model.hidden_size + 2 * structure_of(model).widest / ranks)
     positions = deployment.decoding.draft_tokens + 1
     return hidden + LOGIT_BYTES * sequences * positions * model.vocab_size
 
@@ -44,9 +44,9 @@ def trial_bytes(deployment: Deployment, trial: Trial, tokens: int) -> float:
     An MLP holds gate, up and their product besides hidden states. Every device holds the logits of the whole vocabulary.
     """
     model, ranks = deployment.model, deployment.parallel.tensor
-    layers = 2.0 * tokens * (3 * _inner_features(deployment) / ranks + TRIAL_PASSES * model.hidden_size)
+    layers = deployment.element_bytes * tokens * (3 * _inner_features(deployment) / ranks + TRIAL_PASSES * model.hidden_size)
     rows = min(deployment.batching.max_sequences * (deployment.decoding.draft_tokens + 1), tokens)
-    sampling = 2.0 * tokens * model.hidden_size + trial.logit_bytes * rows * model.vocab_size
+    sampling = deployment.element_bytes * tokens * model.hidden_size + trial.logit_bytes * rows * model.vocab_size
     return max(layers, sampling) + (_expert_bytes(deployment, tokens) if trial.expert_workspace else 0.0)
 
 
@@ -68,4 +68,4 @@ def _expert_bytes(deployment: Deployment, tokens: int) -> float:
     hidden, inner = down.n, down.k
     slices = parallel.tensor if parallel.expert <= parallel.tensor else 1
     wide = max(2 * inner / slices, hidden) + max(inner / slices, hidden)
-    return 2.0 * tokens * max(matrix.active for matrix in routed) * wide
+    return deployment.element_bytes * tokens * max(matrix.active for matrix in routed) * wide

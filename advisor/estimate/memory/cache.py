@@ -123,4 +123,4 @@ def recent_bytes(deployment: Deployment) -> float:
         return 0.0
     tokens = RECENT_PAGES * (deployment.kv.block_tokens or CONTIGUOUS_PAGE_TOKENS)
     mixers = ((mixer, count) for mixer, count in structure_of(deployment.model).mixers if isinstance(mixer, SelfAttention))
-    return sum(2.0 * count * tokens * mixer.kv_heads * (mixer.head_dim + mixer.value_dim) for mixer, count in mixers)
+    return sum(deployment.element_bytes * count * tokens * mixer.kv_heads * (mixer.head_dim + mixer.value_dim) for mixer, count in mixers)

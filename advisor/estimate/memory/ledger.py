@@ -113,7 +113,7 @@ def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
     experts = others = 0.0
     for matrix, count in structure.matrices:
         size = count * matrix.copies * _matrix_bytes(matrix.n, matrix.k, stored_format(deployment, matrix))
-        size += 2.0 * count * matrix.copies * matrix.n * matrix.bias
+        size += deployment.element_bytes * count * matrix.copies * matrix.n * matrix.bias
         if is_routed(matrix):
             experts += size
         else:
@@ -121,8 +121,7 @@ def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
     for end in (model.embedding, model.head):
         if end is not None:
             others += _stored_bytes(deployment, end)
-    native = 4.0 if model.weight_format == "fp32" else 2.0
-    others += native * structure.vector_parameters
+    others += deployment.element_bytes * structure.vector_parameters
     # What the checkpoint's files hold is known better than what its config says.
     share = model.file_share if weights.format == model.weight_format else 1.0
     return share * experts, share * others
@@ -154,8 +153,8 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
     draft_weights = draft_kv = 0.0
     draft = deployment.decoding.draft_model
     if draft is not None:
-        draft_weights = 2.0 * _parameters(draft)
-        draft_kv = sequences * model_kv_bytes(draft, tokens, "bf16", deployment.engine)
+        draft_weights = deployment.element_bytes * _parameters(draft)
+        draft_kv = sequences * model_kv_bytes(draft, tokens, deployment.dtype, deployment.engine)
     on_host = _embedding_on_host_bytes(deployment) if engine.embedding_on_host else 0.0
     least, usual, most = padding_bytes(deployment)
     return Ledger(

@@ -55,8 +55,9 @@ def token_operators(pricing_model: PricingModel, rows: int, logit_rows: int) -> 
     for matrix, count, format in pricing_model.products:
         yield _product(deployment, matrix, rows, count, format)
     if logit_rows:
-        yield Gemm(logit_rows, max(pricing_model.head.n // ranks, 1), pricing_model.head.k, pricing_model.head_format, 1)
-    yield Traffic(elementwise_bytes(model, rows) / ranks, 0.0, len(model.layers))
+        n, k = max(pricing_model.head.n // ranks, 1), pricing_model.head.k
+        yield Gemm(logit_rows, n, k, pricing_model.head_format, 1, dtype=deployment.dtype)
+    yield Traffic(elementwise_bytes(model, rows, deployment.element_bytes) / ranks, 0.0, len(model.layers))
     if pricing_model.expert_layers:
         yield Traffic(_routing_bytes(deployment, rows), 0.0, pricing_model.expert_layers)
     yield from _collectives(deployment, rows)
@@ -76,29 +77,30 @@ def _collectives(deployment: Deployment, rows: int) -> Iterator[Operator]:
     ranks, holders = parallel.tensor, expert_devices(parallel)
     moe = structure_of(model).expert_layers if holders > ranks else 0
     if ranks > 1:
-        yield AllReduce(2.0 * rows * model.hidden_size, ranks, 2 * len(model.layers) - moe)
+        yield AllReduce(deployment.element_bytes * rows * model.hidden_size, ranks, 2 * len(model.layers) - moe)
     if moe:
-        yield Exchange(2.0 * rows * model.hidden_size * min(structure_of(model).experts_per_token, holders - 1) / ranks, holders, 2 * moe)
+        sent = deployment.element_bytes * rows * model.hidden_size * min(structure_of(model).experts_per_token, holders - 1)
+        yield Exchange(sent / ranks, holders, 2 * moe)
 
 
-def elementwise_bytes(model: ModelSpec, rows: int) -> float:
+def elementwise_bytes(model: ModelSpec, rows: int, element_bytes: float = 2.0) -> float:
     """Bytes that norms, residuals, rotary embedding and activations of one layer move, fused as engines do.
 
-    Twelve passes over the hidden state in two bytes: two norms (read, write, residual) and the gated activation.
+    Twelve passes over the hidden state: two norms (read, write, residual) and the gated activation.
     """
-    return 12.0 * 2.0 * rows * model.hidden_size
+    return 12.0 * element_bytes * rows * model.hidden_size
 
 
 def _routing_bytes(deployment: Deployment, rows: int) -> float:
     """Bytes that permuting tokens to experts and combining their outputs moves on one device, in one layer.
 
-    Six passes over a hidden state per token and expert, in two bytes: sorting reads and writes, quantising and the products read
+    Six passes over a hidden state per token and expert: sorting reads and writes, quantising and the products read
     and write, combining reads. Under tensor parallelism every device handles every token; expert parallelism divides them.
     """
     structure, parallel = structure_of(deployment.model), deployment.parallel
     groups = max(parallel.expert // parallel.tensor, 1)
     device_rows = rows * groups / max(parallel.expert, 1)
-    return 6.0 * 2.0 * device_rows * structure.experts_per_token * deployment.model.hidden_size
+    return 6.0 * deployment.element_bytes * device_rows * structure.experts_per_token * deployment.model.hidden_size
 
 
 def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, format: str) -> Gemm:
@@ -109,9 +111,9 @@ def _product(deployment: Deployment, matrix: Matrix, rows: int, count: int, form
         all_rows = rows * max(devices // ranks, 1)
         experts = touched_experts(matrix, all_rows)
         rows_per_expert = max(round(all_rows * matrix.active / experts), 1)
-        return Gemm(rows_per_expert, matrix.n, matrix.k, format, count, experts / devices, routed=True)
+        return Gemm(rows_per_expert, matrix.n, matrix.k, format, count, experts / devices, routed=True, dtype=deployment.dtype)
     split = 1 if matrix.kind == "router" else ranks
-    return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active))
+    return Gemm(rows, max(matrix.n // split, 1), matrix.k, format, count, float(matrix.active), dtype=deployment.dtype)
 
 
 def _mixer_call(deployment: Deployment, mixer: Mixer, part: StepPart, count: int) -> Operator:
@@ -131,6 +133,7 @@ def _mixer_call(deployment: Deployment, mixer: Mixer, part: StepPart, count: int
             deployment.kv.format,
             count,
             computed_share=computed_share(deployment, part),
+            dtype=deployment.dtype,
         )
     if isinstance(mixer, LatentAttention):
         return _mla_call(deployment, mixer, part, count)
@@ -177,5 +180,6 @@ def _mla_call(deployment: Deployment, mixer: LatentAttention, part: StepPart, co
     kv, attention = deployment.kv, deployment.attention
     keys = _keys_read(deployment, mixer, part)
     return AttentionCall(
-        part.phase, part.sequences, part.q_tokens, keys, *shape, attention.backend, kv.layout, kv.format, count, latent=True
-    )
+        part.phase, part.sequences, part.q_tokens, keys, *shape, attention.backend, kv.layout, kv.format, count, latent=True,
+        dtype=deployment.dtype,
+    )  # fmt: skip

@@ -6,6 +6,7 @@ from functools import lru_cache
 from advisor.backends.deployment import Deployment, Parallel
 from advisor.profiles.architectures.layers import Matrix, Mixer, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.hardware import DTYPES
 
 EXL2_HEAD_FORMAT = "exl2-6.0bpw"
 """Format in which ExLlamaV2's converter stores the head by default (`-hb 6`)."""
@@ -68,7 +69,7 @@ def stored_format(deployment: Deployment, matrix: Matrix) -> str:
 
 def _checkpoint_format(deployment: Deployment, matrix: Matrix) -> str:
     if matrix.stored is not None:
-        return matrix.stored
+        return deployment.weights.dtype if deployment.weights.dtype and matrix.stored in DTYPES else matrix.stored
     model, format = deployment.model, deployment.weights.format
     if format.startswith("gguf-"):
         # A GGUF type states the bits per weight of whole files: embedding and head are quantised too.
@@ -79,7 +80,7 @@ def _checkpoint_format(deployment: Deployment, matrix: Matrix) -> str:
         return format
     if matrix.kind in deployment.weights.unquantised_kinds:
         native = "bf16" if matrix.kind in ("embedding", "head") else model.weight_format
-        return deployment.weights.unquantised_format or native
+        return deployment.weights.dtype or native
     group = deployment.weights.group_size
     return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format
 

@@ -55,6 +55,8 @@ class Gemm:
     """Experts that are computed, each with `m` rows; 1 for a dense layer."""
     routed: bool = False
     """Whether a router sends each token to some of the experts."""
+    dtype: str = "bf16"
+    """Type of the activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class AttentionCall:
     """Whether one compressed vector is both key and value (multi-head latent attention, DeepSeek-V2)."""
     computed_share: float = 1.0
     """Share of a prompt's causal scores that are computed; below 1 with a window or a block pattern."""
+    dtype: str = "bf16"
+    """Type of queries and of the computation."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ class StepPricer:
         shared = shared or SharedPrices()
         model, parallel = deployment.model, deployment.parallel
         self.token_prices = shared.tokens.setdefault((model, deployment.weights, parallel), {})
-        attention = (model, deployment.attention, cost_equivalent_cache(deployment.kv), parallel)
+        attention = (model, deployment.attention, cost_equivalent_cache(deployment.kv), parallel, deployment.dtype)
         self.mixing_prices = shared.mixing.setdefault(attention, {})
         key = (attention, deployment.weights)
         if key not in shared.pricing_models:
@@ -157,13 +157,14 @@ def _draft_deployment(deployment: Deployment) -> Deployment:
     """The draft model as a deployment on one device: with the cache of the target model, but no window."""
     draft = deployment.decoding.draft_model
     assert draft is not None
-    return Deployment(
+    own = Deployment(
         model=draft,
         weights=Weights(draft.weight_format),
         attention=Attention(deployment.attention.backend),
         kv=replace(deployment.kv, window=None, sink_tokens=0),
         engine=deployment.engine,
     )
+    return own.in_dtype(deployment.weights.dtype) if deployment.weights.dtype else own
 
 
 def prefill_steps(prompt: int, sequences: int, budget: int) -> list[StepPart]:

@@ -10,7 +10,7 @@ import torch
 from advisor.kernels import arguments, torch_private
 from advisor.kernels.kernel import Kernel
 from advisor.kernels.linear.int4_packing import _row_chunks, dequantise_int4, quantise_int4
-from advisor.kernels.linear.int8_packing import as_rows
+from advisor.kernels.linear.int8_packing import as_product_rows, as_rows
 from advisor.kernels.torch_private import INT4_CHANNELS, INT4_GROUP_SIZES
 
 PACKED_ROWS = 96
@@ -43,9 +43,9 @@ def int4_product(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor
     if x.device.type != "cpu":
         return int4_linear_reference(x, packed, scale_zero)
     # bf16 because the operator's fp32 and fp16 forms are not vectorised (twenty times slower)
-    rows = as_rows(x)
     group_size = x.shape[-1] // scale_zero.shape[0]
-    few = rows.shape[0] <= PACKED_ROWS
+    few = x.numel() <= PACKED_ROWS * x.shape[-1]
+    rows = as_rows(x) if few else as_product_rows(x)
     # the operator reads scales and zeros as if they were contiguous: for those of a view it needs a copy
     scale_zero = scale_zero.contiguous()
     out = torch_private.int4_product(packed, group_size, scale_zero)(rows) if few else _unpacked(rows, packed, scale_zero)
@@ -53,7 +53,7 @@ def int4_product(x: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor
 
 
 def _unpacked(rows: torch.Tensor, packed: torch.Tensor, scale_zero: torch.Tensor) -> torch.Tensor:
-    """For many rows: unpack some channels at a time to bf16, multiply."""
+    """For many rows: unpack some channels at a time to the type of `rows`, multiply."""
     n, k = packed.shape[0], rows.shape[1]
     out = rows.new_empty(rows.shape[0], n)
     chunks = _row_chunks(n, k)

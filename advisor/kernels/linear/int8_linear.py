@@ -8,7 +8,7 @@ import torch
 
 from advisor.kernels import arguments, torch_private
 from advisor.kernels.kernel import Kernel
-from advisor.kernels.linear.int8_packing import CHUNK_WEIGHTS, as_rows, quantise_int8
+from advisor.kernels.linear.int8_packing import CHUNK_WEIGHTS, as_product_rows, as_rows, quantise_int8
 from advisor.kernels.torch_private import INT8_INPUTS
 
 PACKED_ROWS = 8
@@ -40,14 +40,14 @@ def int8_product(x: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch
     if x.device.type != "cpu":
         return int8_linear_reference(x, q, scale)
     # bf16 because the operator's fp32 and fp16 forms are not vectorised (ten times slower)
-    rows = as_rows(x)
-    packed = rows.shape[0] <= PACKED_ROWS
+    packed = x.numel() <= PACKED_ROWS * x.shape[-1]
+    rows = as_rows(x) if packed else as_product_rows(x)
     out = torch_private.int8_product(q, scale)(rows) if packed else _converted(rows, q, scale)
     return out if x is rows else out.view(*x.shape[:-1], q.shape[0]).to(x.dtype)
 
 
 def _converted(rows: torch.Tensor, q: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """For many rows: convert some channels at a time to bf16 (exact for int8), multiply, scale the result."""
+    """For many rows: convert some channels at a time to the type of `rows` (exact for int8), multiply, scale the result."""
     n, k = q.shape
     out = rows.new_empty(rows.shape[0], n)
     scratch = rows.new_empty(max(1, CHUNK_WEIGHTS // k), k)

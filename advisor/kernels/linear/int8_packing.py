@@ -2,6 +2,7 @@
 
 import torch
 
+from advisor.kernels import torch_private
 from advisor.kernels.torch_private import INT8_INPUTS
 
 CHUNK_WEIGHTS = 2**20
@@ -39,6 +40,13 @@ def unpack_words(words: torch.Tensor) -> torch.Tensor:
     """The int8 weights [N, K] of int16 `words` [N, K/2]: the inverse of `pack_words`."""
     pairs = words.contiguous().view(torch.int8).view(words.shape[0], -1, K_BLOCK // 2, 2)
     return pairs.transpose(2, 3).reshape(words.shape[0], -1)
+
+
+def as_product_rows(x: torch.Tensor) -> torch.Tensor:
+    """`x` [.., K] as contiguous [M, K] in the type that products of many rows are computed in: fp32 where the CPU only emulates bf16."""
+    if x.dtype == torch.float32 and not torch_private.has_bf16_blocks():
+        return x.reshape(-1, x.shape[-1]).contiguous()
+    return as_rows(x)
 
 
 def as_rows(x: torch.Tensor) -> torch.Tensor:

@@ -101,6 +101,7 @@ def facts(advice: Advice) -> dict[str, str]:
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}{held}",
         "workload": workload_words(request.workload) + _timed_lengths(request.workload),
         **({"layout": layout} if (layout := _layout(advice)) else {}),
+        **({"computes": f"in {advice.arithmetic_reason}"} if advice.arithmetic_reason else {}),
         **({"kv cache": cache} if (cache := _cache(advice)) else {}),
         "limits": "; ".join(_limit(name, bound, advice) for name, bound in request.limits.model_dump(exclude_none=True).items()) or "none",
         "prefer": request.prefer.value,

@@ -22,6 +22,7 @@ _WIDE_SPREAD = 0.3
 """Half of the range over the value: above this, a number is marked as uncertain."""
 LAYOUT_HEAD = "Layout"
 SLOT_HEADS = {
+    Slot.DTYPE: "Type",
     Slot.ARCHITECTURE: "Model",
     Slot.WEIGHTS: "Weights",
     Slot.ATTENTION: "Attention",

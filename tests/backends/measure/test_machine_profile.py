@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from advisor.backends.measure.attention_times import HEAD_SHAPES, REQUIRED_SETS, VARIANTS, AttentionShape, attention_timings, time_attention
+from advisor.backends.measure.attention_times import (
+    HEAD_SHAPES,
+    REQUIRED_SETS,
+    UNQUANTISED,
+    VARIANTS,
+    AttentionShape,
+    attention_timings,
+    time_attention,
+)
 from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes, copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.interleave import MeasurementKind, T, interleave
 from advisor.backends.measure.overheads import (
@@ -23,7 +32,18 @@ from advisor.backends.measure.overheads import (
     step_timings,
     timed_steps,
 )
-from advisor.backends.measure.products import FORMATS, GemmCase, Stored, linear, stored_bytes, time_case
+from advisor.backends.measure.products import (
+    CASES,
+    FORMATS,
+    OTHER_CASES,
+    QUANTISED,
+    GemmCase,
+    Stored,
+    linear,
+    product_timings,
+    stored_bytes,
+    time_case,
+)
 from advisor.backends.measure.timing import Clock, seconds_per_call
 from advisor.backends.processes.child import run_job
 from advisor.backends.processes.events import Event, Failed, Progress, Started
@@ -70,6 +90,27 @@ def test_products_run_through_the_modules_that_a_model_would_run(stored: Stored)
     points = list(time_case(SMALL, stored, torch.device("cpu")))
     assert [(point.format, point.m) for point in points] == [(stored.name, 1), (stored.name, 16)]
     assert all(point.seconds > 0 for point in points)
+
+
+@pytest.mark.parametrize("stored", [Stored("fp32", None), *QUANTISED], ids=lambda stored: stored.name)
+def test_products_with_fp32_activations_are_timed_in_fp32(stored: Stored) -> None:
+    import torch
+
+    module = linear(256, 256, stored, torch.device("cpu"), "fp32")
+    assert module(torch.ones(2, 256)).dtype == torch.float32
+    points = list(time_case(SMALL, stored, torch.device("cpu"), "fp32"))
+    assert [(point.format, point.m) for point in points] == [(stored.name, 1), (stored.name, 16)]
+
+
+def test_some_products_are_timed_in_both_types_whichever_is_faster() -> None:
+    import torch
+
+    for dtype, other in (("fp32", "bf16"), ("bf16", "fp32")):
+        tasks = product_timings(torch.device("cpu"), 1.0, dtype=dtype).tasks
+        names = [task.args[1].name for task in tasks if isinstance(task, partial)]
+        assert names[0] == dtype
+        assert names.count(dtype) == len(CASES)
+        assert names.count(other) == len(OTHER_CASES)
 
 
 def test_quantised_weights_take_less_memory() -> None:
@@ -157,8 +198,10 @@ def test_a_machine_is_measured_with_progress_reports(tmp_path: Path) -> None:
     profile = result.profile
     assert profile is not None, result
     assert MachineProfile.model_validate_json(profile.model_dump_json()) == profile
-    assert {point.format for point in profile.gemm} == {stored.name for stored in FORMATS}
-    assert {(point.implementation, point.layout, point.kv_format) for point in profile.attention} >= set(VARIANTS[:REQUIRED_SETS])
+    dtype = profile.hardware.dtypes("bf16")[0]
+    assert {point.format for point in profile.gemm} >= {dtype, *(stored.name for stored in QUANTISED)}
+    variants = {(name, layout, dtype if kv == UNQUANTISED else kv) for name, layout, kv in VARIANTS[:REQUIRED_SETS]}
+    assert {(point.implementation, point.layout, point.kv_format) for point in profile.attention} >= variants
     assert profile.runtime.step_s + profile.runtime.layer_s > 0
     assert profile.process_bytes > 2**26
     left = [event.left_s for event in events if isinstance(event, Progress)]

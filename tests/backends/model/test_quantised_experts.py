@@ -169,3 +169,26 @@ def test_operations_other_than_products_name_themselves() -> None:
         torch.add(x[0], stack[0])
     with pytest.raises(TypeError, match="laid out the other way round"):
         torch.matmul(x[0], stack[0])
+
+
+def test_rows_of_an_expert_are_rounded_so_that_few_shapes_are_compiled() -> None:
+    import torch
+    from torch import nn
+
+    from advisor.backends.model.quantised_experts import ExpertStack
+    from advisor.backends.model.quantised_linear import Int8Linear
+
+    seen: set[int] = set()
+
+    class Counted(Int8Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seen.add(len(x))
+            return super().forward(x)
+
+    linear = Counted(nn.Linear(32, 16, bias=False, dtype=torch.bfloat16))
+    weight: Any = ExpertStack([linear], is_transposed=False)[0]
+    x = torch.randn(200, 32).to(torch.bfloat16)
+    whole = nn.functional.linear(x, weight)
+    for rows in range(1, 200):
+        torch.testing.assert_close(nn.functional.linear(x[:rows], weight), whole[:rows], rtol=0.02, atol=0.05)
+    assert {count for count in seen if count > Int8Linear.packed_rows} == {16, 32, 48, 64, 80, 96, 112, 128, 160, 192, 224}
