@@ -100,15 +100,25 @@ def estimate(question: EstimateQuestion, on_event: OnEvent | None = None) -> Est
 
 
 def apply(
-    plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
+    plan: PlanFile,
+    *,
+    model_folder: Path | None,
+    out: Path,
+    on_event: OnEvent,
+    cancel: threading.Event | None = None,
+    quick: bool = False,
+    ladder: bool = True,
 ) -> Run:
-    """Measure the baseline and each technique of a plan, and write `run.json` and `report.html` into `out`. Raises as `apply_plan` does."""
+    """Measure the baseline and each technique of a plan, and write `run.json` and `report.html` into `out`.
+
+    Without `ladder`, the baseline and the full stack only. Raises as `apply_plan` does.
+    """
     # Imported here because planning does not need it.
     from advisor.rendering.html.run_page import write_report
     from advisor.running.apply import apply_plan
     from advisor.running.preflight import REPORT_FILE
 
-    run = apply_plan(plan, model_folder=model_folder, out=out, on_event=on_event, cancel=cancel, quick=quick)
+    run = apply_plan(plan, model_folder=model_folder, out=out, on_event=on_event, cancel=cancel, quick=quick, ladder=ladder)
     write_report(run, out / REPORT_FILE)
     return run
 

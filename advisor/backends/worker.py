@@ -8,11 +8,12 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from advisor.backends.detection.packages import versions
 from advisor.backends.model.load import check_folder
-from advisor.backends.processes.events import Event, Failed, Finished, Started
+from advisor.backends.processes.events import Event, Failed, Finished, Ready, Started
 from advisor.backends.processes.jobs import Job, ProfileJob, QualityJob, RungJob, parse_job
 from advisor.profiles.errors import AdvisorError, ExitCode
 
@@ -29,7 +30,7 @@ def main() -> ExitCode:
     _die_with_parent()
     started = time.monotonic()
     try:
-        job = parse_job(sys.stdin.buffer.read())
+        job = parse_job(sys.stdin.buffer.readline())
         emit(Started(pid=os.getpid(), threads=job.threads, packages=versions(PACKAGES)))
         if isinstance(job, RungJob):
             check_folder(Path(job.folder), job.workload.longest_tokens)
@@ -51,7 +52,7 @@ def _work(job: Job, emit: Emit, started: float) -> None:
         case RungJob():
             from advisor.backends.measure.rung import measure_rung
 
-            measure_rung(job, emit)
+            measure_rung(job, emit, partial(_wait, emit) if job.waits else _go_on)
         case ProfileJob():
             from advisor.backends.measure.machine_profile import profile_here
 
@@ -60,6 +61,16 @@ def _work(job: Job, emit: Emit, started: float) -> None:
             from advisor.backends.measure.technique_quality import measure_techniques
 
             measure_techniques(job, emit)
+
+
+def _wait(emit: Emit) -> None:
+    """Say that a part is done, and wait until the parent lets the next one begin."""
+    emit(Ready())
+    sys.stdin.buffer.readline()
+
+
+def _go_on() -> None:
+    """Begin the next part at once."""
 
 
 def _take_standard_output() -> Emit:

@@ -1,4 +1,4 @@
-"""The steps of `advisor demo`: profile this machine, plan the shipped model with one technique per slot, apply the plan."""
+"""The steps of `advisor demo`: profile this machine, plan the shipped model, apply the best plan."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,11 +25,15 @@ from advisor.service import apply, measure_profile
 MODEL = "demo"
 WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, oversubscribe=True)
 QUALITY_LOSS_PCT = 5.0
+PROFILE_S = 45.0
+"""Time for the profile: the demo takes at most four minutes in all."""
+REQUEST = Request(workload=WORKLOAD, limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT), prefer=Prefer.THROUGHPUT)
 
 
-def run_demo(out: Path, on_event: OnEvent, on_advice: Callable[[Advice], None], *, quick: bool = False) -> Run:
+def run_demo(out: Path, on_event: OnEvent, on_advice: Callable[[Advice], None], *, quick: bool = False, ladder: bool = False) -> Run:
     """Profile this machine unless a fresh profile is stored, plan, and measure the plan; `on_advice` gets the advice.
 
+    The best plan is measured against the baseline; with `ladder`, a stack with one technique of each slot is, technique by technique.
     Raises `AdvisorError` as profiling and applying do.
     """
     check_installed()
@@ -37,22 +41,22 @@ def run_demo(out: Path, on_event: OnEvent, on_advice: Callable[[Advice], None], 
     model, engine = find_model(MODEL), load_engine("advisor")
     if fresh_profile(fingerprint(detect())) is None:
         on_event("measuring this machine, which takes about a minute")
-        measure_profile(None, on_event, budget_s=25.0 if quick else None)
+        measure_profile(None, on_event, budget_s=25.0 if quick else PROFILE_S)
     target = resolve_target(None, "auto", engine)
-    request = demo_request(model)
+    request = ladder_request(model) if ladder else REQUEST
     advice = advise(planner_for(model, target, engine), request)
     on_advice(advice)
     plan = plan_of(advice)
-    on_event(f"planned for {detected_hardware(detect()).name}; every rung now runs in a fresh process")
-    return apply(plan, model_folder=None, out=out, on_event=on_event, quick=quick)
+    on_event(f"planned for {detected_hardware(detect()).name}; the baseline and the plan now run in fresh processes")
+    return apply(plan, model_folder=None, out=out, on_event=on_event, quick=quick, ladder=ladder)
 
 
-def demo_request(model: ModelSpec) -> Request:
+def ladder_request(model: ModelSpec) -> Request:
     """A request that requires, for each slot but the type of activations, the first technique that accepts the demo's workload.
 
     That type is the device's fastest already.
     """
-    request = Request(workload=WORKLOAD, limits=Limits(quality_loss_pct=QUALITY_LOSS_PCT), prefer=Prefer.BALANCED)
+    request = REQUEST
     deployment, names = baseline(model, max_sequences=WORKLOAD.concurrency or 1), list[str]()
     for kind in (kind for kind in TECHNIQUES if kind.slot is not Slot.DTYPE):
         accepted = next((variant for variant in kind().variants() if variant.refuse(request, deployment) is None), None)

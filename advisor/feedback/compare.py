@@ -5,6 +5,7 @@ import statistics
 from dataclasses import dataclass
 from enum import StrEnum
 
+from advisor.feedback.speedup import Speedup, baseline_factors, conditioned, speedups
 from advisor.profiles.errors import ExitCode
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Limits
@@ -31,6 +32,8 @@ class ComparedMetric:
 
     metric: str
     predicted: Value | None
+    planned: Value | None
+    """The prediction of the plan: `predicted` before it was scaled by the measured baseline."""
     measured: Value | None
     error: float | None
     """Predicted minus measured, in `error_unit`: percent of the measured value, or the metric's own unit where a ratio has no meaning."""
@@ -51,6 +54,8 @@ class ComparedRung:
     problem: str | None
     metrics: tuple[ComparedMetric, ...]
     weights: HeldWeights | None = None
+    conditioned: bool = False
+    """Whether the predicted times and rates are those of the plan scaled by measured over predicted values of the baseline."""
 
     def metric(self, metric: str) -> ComparedMetric | None:
         """The metric of that name; `None` where it was neither predicted nor measured."""
@@ -94,6 +99,10 @@ class Comparison:
     """Number of values both predicted and measured, over all rungs."""
     paces: tuple[float, ...] = ()
     """Speed of the processor in each rung, relative to its speed when it was profiled."""
+    speedups: tuple[Speedup, ...] = ()
+    """Ratios of the full stack to the baseline, throughput first; empty where their repeats did not alternate."""
+    busy_share: float | None = None
+    """Share of the processors that other processes used when the run began."""
 
     @property
     def full_stack(self) -> ComparedRung | None:
@@ -128,7 +137,7 @@ class Comparison:
 
 def compare(run: Run) -> Comparison:
     """Compare every rung of a run with its prediction."""
-    rungs = tuple(_compare_rung(rung, run.request.limits) for rung in run.rungs)
+    rungs = tuple(_compare_rung(rung, run.request.limits, baseline_factors(run, index)) for index, rung in enumerate(run.rungs))
     verdicts = [metric.verdict for rung in rungs for metric in rung.metrics]
     within, outside = verdicts.count(RangeVerdict.WITHIN), verdicts.count(RangeVerdict.OUTSIDE)
     return Comparison(
@@ -141,24 +150,34 @@ def compare(run: Run) -> Comparison:
         within=within,
         compared=within + outside,
         paces=run.paces,
+        speedups=speedups(run),
+        busy_share=run.environment.busy_share,
     )
 
 
-def _compare_rung(rung: Rung, limits: Limits) -> ComparedRung:
-    compared = (_compare_metric(info, rung.predicted, rung.measured or Metrics(), limits) for info in METRICS.values())
+def _compare_rung(rung: Rung, limits: Limits, factors: dict[str, float]) -> ComparedRung:
+    predicted = conditioned(rung.predicted, factors)
+    compared = (_compare_metric(info, rung.predicted, predicted, rung.measured or Metrics(), limits) for info in METRICS.values())
     metrics = tuple(metric for metric in compared if metric.predicted or metric.measured)
     return ComparedRung(
-        name=rung.name, techniques=rung.techniques, status=rung.status, problem=rung.error, metrics=metrics, weights=rung.weights
+        name=rung.name,
+        techniques=rung.techniques,
+        status=rung.status,
+        problem=rung.error,
+        metrics=metrics,
+        weights=rung.weights,
+        conditioned=bool(factors),
     )
 
 
-def _compare_metric(info: MetricInfo, predictions: Metrics, measurements: Metrics, limits: Limits) -> ComparedMetric:
+def _compare_metric(info: MetricInfo, plan: Metrics, predictions: Metrics, measurements: Metrics, limits: Limits) -> ComparedMetric:
     predicted: Value | None = getattr(predictions, info.name)
     measured: Value | None = getattr(measurements, info.name)
     limit = limits.on(info.name)
     return ComparedMetric(
         metric=info.name,
         predicted=predicted,
+        planned=getattr(plan, info.name),
         measured=measured,
         error=_error(info, predicted, measured),
         error_unit="%" if info.relative_error else "points" if info.unit == "%" else info.unit,
@@ -210,7 +229,7 @@ def _contribution(metric: str, previous: ComparedRung, rung: ComparedRung) -> Co
         technique=rung.name,
         metric=metric,
         previous=previous.name,
-        predicted_pct=_change_pct(before.predicted, after.predicted) if before and after else None,
+        predicted_pct=_change_pct(before.planned, after.planned) if before and after else None,
         measured_pct=_change_pct(before.measured, after.measured) if before and after else None,
     )
 

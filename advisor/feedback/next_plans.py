@@ -93,16 +93,16 @@ def _helpful_refit(folder: Path) -> RefitResult | None:
 
 def _is_optimistic(metric: ComparedMetric) -> bool:
     """Whether the prediction was better than the measured value."""
-    if metric.predicted is None or metric.measured is None or min(metric.predicted.value, metric.measured.value) <= 0:
+    if metric.planned is None or metric.measured is None or min(metric.planned.value, metric.measured.value) <= 0:
         return False
-    return (metric.measured.value < metric.predicted.value) is METRICS[metric.metric].higher_is_better
+    return (metric.measured.value < metric.planned.value) is METRICS[metric.metric].higher_is_better
 
 
 def _tightened_limit(metric: ComparedMetric) -> tuple[str, float]:
     assert metric.limit is not None
-    assert metric.predicted is not None
+    assert metric.planned is not None
     assert metric.measured is not None
-    return LIMIT_OF[metric.metric].name, three_digits(metric.limit * metric.predicted.value / metric.measured.value)
+    return LIMIT_OF[metric.metric].name, three_digits(metric.limit * metric.planned.value / metric.measured.value)
 
 
 def _best_others(plan: PlanFile, target: Target, tightened: dict[str, float]) -> tuple[Candidate, ...]:

@@ -44,6 +44,17 @@ class Environment(Frozen):
     profiled_pace_s: float | None = Field(default=None, gt=0)
     """`pace_s` of the machine profile behind the predictions; `None` without one."""
     commit: str | None = None
+    busy_share: float | None = Field(default=None, ge=0, le=1)
+    """Share of the processors that other processes used when the run began; `None` where the system does not say."""
+
+
+class Repeat(Frozen):
+    """What one repeat of the workload took."""
+
+    throughput_tok_s: float = Field(gt=0)
+    ttft_ms_mean: float = Field(gt=0)
+    tpot_ms_mean: float | None = Field(default=None, gt=0)
+    """`None` where requests have one output token."""
 
 
 class Recipe(Frozen):
@@ -56,6 +67,8 @@ class Recipe(Frozen):
     quality_text: str
     """Name of the text that quality was measured on."""
     quality_tokens: int
+    interleaved: bool = False
+    """Whether repeats of the full stack and of the baseline alternate, in two processes that are both loaded."""
 
 
 class HeldWeights(Frozen):
@@ -97,6 +110,9 @@ class Rung(Frozen):
     weights: HeldWeights | None = None
     """`None` where the rung did not come as far as its weights, and in runs of earlier versions."""
     samples: tuple[Sample, ...] = ()
+    repeats: tuple[Repeat, ...] = ()
+    baseline_repeats: tuple[Repeat, ...] = ()
+    """Repeats of the baseline that alternated with those of this rung, in pairs; empty where none did."""
     choices: tuple[str, ...] = ()
     """Kernels and settings that were chosen by timing them in the run, each with its reason."""
     pace_s: float | None = Field(default=None, gt=0)

@@ -63,6 +63,10 @@ METRICS: dict[str, MetricInfo] = {
 }
 
 
+TIMED = tuple(name for name in METRICS if name.startswith(("ttft_", "tpot_", "e2e_")) or name.endswith("_tok_s"))
+"""Latencies and rates: what other processes on the machine slow down."""
+
+
 def satisfies(metric: MetricInfo, value: float, limit: float) -> bool:
     """Whether `value` is within `limit`."""
     return value >= limit if metric.higher_is_better else value <= limit

@@ -2,33 +2,54 @@
 
 import platform
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from advisor.backends.detection.contention import BUSY_SHARE, busy_share
 from advisor.backends.detection.detect import Detected, detected_hardware, fingerprint
 from advisor.backends.detection.packages import versions
-from advisor.backends.measure.ladder import Ladder, run_ladder
+from advisor.backends.measure.ladder import Ladder, LadderRung, run_ladder
 from advisor.backends.processes.events import Event, Failed, OnEvent, Progress
 from advisor.planfile.file import PlanFile
 from advisor.planfile.store import save_plan
+from advisor.profiles.metrics import Value
 from advisor.profiles.run import Environment, Run
 from advisor.profiles.store import load_profile
-from advisor.running.preflight import HELDOUT_TEXT, PLAN_FILE, check_disk, prepare_run
+from advisor.quantities.metrics import METRICS, TIMED
+from advisor.running.preflight import HELDOUT_TEXT, PLAN_FILE, PreparedRun, check_disk, prepare_run
 
+LOAD_WATCH_S = 1.0
+"""Seconds for which the load of the processors is watched before a run."""
+LEAST_FREE_SHARE = 0.1
+"""Share of the processors that a run is taken to get, however busy they are."""
 PACKAGES = ("torch", "transformers", "triton", "numpy")
 
 
 def apply_plan(
-    plan: PlanFile, *, model_folder: Path | None, out: Path, on_event: OnEvent, cancel: threading.Event | None = None, quick: bool = False
+    plan: PlanFile,
+    *,
+    model_folder: Path | None,
+    out: Path,
+    on_event: OnEvent,
+    cancel: threading.Event | None = None,
+    quick: bool = False,
+    ladder: bool = True,
 ) -> Run:
     """Measure the baseline and then the plan's techniques, added one at a time, and write the run into `out`.
+
+    Without `ladder`, the baseline and the full stack only. Their repeats alternate where both fit in memory.
 
     A run of the same plan that was stopped in `out` is resumed. Raises `AdvisorError`: those of `prepare_run` before any process starts,
     `disk-full`, `not-writable` and `run-busy` before anything is measured, then those of loading and running.
     """
-    prepared = prepare_run(plan, model_folder=model_folder, quick=quick)
+    prepared = prepare_run(plan, model_folder=model_folder, quick=quick, ladder=ladder)
     check_disk(out)
+    cores = prepared.detected.host.cpu.usable_cores
+    share = busy_share(cores, watch_s=LOAD_WATCH_S)
+    for sentence in _conditions(share, cores, prepared):
+        on_event(sentence)
     on_event(f"writing to {out}; a run that was stopped is resumed with the same --out")
     return run_ladder(
         Ladder(
@@ -39,9 +60,9 @@ def apply_plan(
             draft_folder=prepared.draft_folder,
             text_file=HELDOUT_TEXT,
             request=prepared.request,
-            environment=environment_of(prepared.detected, plan.machine.profile),
+            environment=environment_of(prepared.detected, plan.machine.profile).model_copy(update={"busy_share": share}),
             recipe=prepared.recipe,
-            steps=prepared.rungs,
+            steps=tuple(slower_by_load(rung, share) for rung in prepared.rungs),
             max_sequences=plan.apply.batching.max_num_seqs,
             dtype=prepared.dtype,
             device="cuda" if detected_hardware(prepared.detected).kind == "gpu" else "cpu",
@@ -51,6 +72,34 @@ def apply_plan(
         cancel=cancel,
         on_start=partial(save_plan, plan, out / PLAN_FILE),
     )
+
+
+def _conditions(share: float | None, cores: int, prepared: PreparedRun) -> Iterator[str]:
+    """What the measurements suffer from, a sentence each: other processes, too little memory for two processes."""
+    if share is not None and share > BUSY_SHARE:
+        yield (
+            f"other processes use {100 * share:.0f} % of the {cores} processors: predicted times may be up to {1 / _free(share):.1f} times "
+            "longer, and their ranges are widened by that"
+        )
+    if len(prepared.rungs) > 1 and not prepared.recipe.interleaved:
+        yield "the baseline and the full stack do not fit in memory together: they are measured one after the other, not alternately"
+
+
+def _free(share: float) -> float:
+    return max(1 - share, LEAST_FREE_SHARE)
+
+
+def slower_by_load(rung: LadderRung, share: float | None) -> LadderRung:
+    """The rung with ranges widened by what other processes may take: times up to 1/(1 − share) longer, rates as much lower."""
+    if share is None or share <= BUSY_SHARE:
+        return rung
+    widened = {name: _widened(name, value, _free(share)) for name, value in rung.predicted.present().items() if name in TIMED}
+    return replace(rung, predicted=rung.predicted.model_copy(update=widened))
+
+
+def _widened(name: str, value: Value, free: float) -> Value:
+    worse = {"low": value.low * free} if METRICS[name].higher_is_better else {"high": value.high / free}
+    return value.model_copy(update=worse)
 
 
 def environment_of(detected: Detected, profile: str | None) -> Environment:

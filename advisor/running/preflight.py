@@ -22,6 +22,7 @@ from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engines import load_engine
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.evidence import load_evidence
+from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Load, Request
@@ -33,8 +34,10 @@ HELDOUT_TEXT = Path(__file__).parents[1] / "backends" / "zoo" / "heldout.txt"
 
 REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
 
-ROUNDS, QUICK_ROUNDS = 3, 2
+ROUNDS = 2
 """Requests measured per repeat, as a multiple of the concurrency."""
+REPEATS, QUICK_REPEATS, PAIR_REPEATS = 3, 2, 5
+"""Repeats of each rung of a ladder, of a quick run, and of a baseline and a full stack alone."""
 
 DISK_BYTES = 256 * 2**20
 """Disk space that a run needs for the baseline's scores and the logs, roughly."""
@@ -57,8 +60,10 @@ class PreparedRun:
     """The baseline, then one rung per technique, each with its predicted metrics."""
 
 
-def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False) -> PreparedRun:
+def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool = False, ladder: bool = True) -> PreparedRun:
     """Check that a plan can be run on this machine, and predict its rungs; nothing is started or written.
+
+    Without `ladder` there are two rungs: the baseline and the full stack.
 
     Raises `AdvisorError`: `plan-stale` for another machine or model, `engine-not-applied` for an engine other than advisor's own,
     `weights-not-found` without a model folder, `weights-truncated`, `tokenizer-mismatch`, `draft-not-found` and the like.
@@ -75,10 +80,13 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
         )
     model, folder = _model_of(plan, model_folder)
     request = request_of(plan)
-    recipe = recipe_of(request, quick=quick)
+    recipe = recipe_of(request, quick=quick, ladder=ladder)
     target = target_of_plan(plan)
     dtypes = planner_for(model, target, load_engine(plan.apply.engine.name)).dtypes
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs, dtypes=dtypes)
+    rungs = predicted_rungs(target, start, techniques_of(plan), request, recipe)
+    rungs = rungs if ladder else _without_steps(rungs)
+    recipe = recipe.model_copy(update={"interleaved": _fit_together(rungs, target)})
     return PreparedRun(
         plan=plan,
         detected=detected,
@@ -88,8 +96,21 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
         request=request,
         recipe=recipe,
         dtype=start.weights.dtype,
-        rungs=predicted_rungs(target, start, techniques_of(plan), request, recipe),
+        rungs=rungs,
     )
+
+
+def _without_steps(rungs: tuple[LadderRung, ...]) -> tuple[LadderRung, ...]:
+    """The baseline and the full stack only."""
+    added = tuple(technique for rung in rungs for technique in rung.techniques)
+    return (rungs[0], LadderRung(added, rungs[-1].predicted)) if added else rungs
+
+
+def _fit_together(rungs: tuple[LadderRung, ...], target: Target) -> bool:
+    """Whether the baseline and the full stack fit in memory at once, so that their repeats can alternate."""
+    peaks = [rung.predicted.peak_memory_gib for rung in (rungs[0], rungs[-1])]
+    needed_gib = sum(peak.high for peak in peaks if peak is not None)
+    return len(rungs) > 1 and needed_gib * GIB <= target.machine.working_memory_bytes
 
 
 def _model_of(plan: PlanFile, given: Path | None) -> tuple[ModelSpec, Path]:
@@ -133,18 +154,18 @@ def _draft_of(plan: PlanFile, model: ModelSpec, folder: Path) -> Path | None:
     return Path(draft_folder)
 
 
-def recipe_of(request: Request, *, quick: bool) -> Recipe:
+def recipe_of(request: Request, *, quick: bool, ladder: bool = True) -> Recipe:
     """How many requests, repeats and quality tokens a run measures: a burst or trace as given, else `ROUNDS` times the concurrency.
 
-    `quick` takes fewer rounds, one repeat and fewer tokens.
+    `quick` takes fewer repeats and fewer tokens; without `ladder` the two rungs have more repeats.
     """
     workload = request.workload
     in_flight = workload.concurrency or 8
-    rounds = max(in_flight * (QUICK_ROUNDS if quick else ROUNDS), 6)
+    rounds = max(in_flight * ROUNDS, 6)
     return Recipe(
         requests=len(workload.trace.requests) if workload.trace is not None else in_flight if workload.load is Load.BURST else rounds,
         warmup_requests=min(in_flight, 4),
-        repeats=1 if quick else 2,
+        repeats=QUICK_REPEATS if quick else REPEATS if ladder else PAIR_REPEATS,
         seed=7,
         quality_text=HELDOUT_TEXT.name,
         quality_tokens=4096 if quick else 16384,
@@ -169,10 +190,10 @@ def predicted_rungs(
         return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack, request), lengths=lengths)
 
     stack = Stack((), start)
-    rungs = [LadderRung(None, predicted(stack))]
+    rungs = [LadderRung((), predicted(stack))]
     for technique in techniques:
         stack = Stack((*stack.techniques, technique), technique.sketch(stack.deployment, request))
-        rungs.append(LadderRung(Chosen(name=technique.name, options=options_of(technique)), predicted(stack)))
+        rungs.append(LadderRung((Chosen(name=technique.name, options=options_of(technique)),), predicted(stack)))
     return tuple(rungs)
 
 

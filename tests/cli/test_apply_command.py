@@ -109,7 +109,7 @@ def test_a_finished_run_is_shown_again_and_nothing_is_measured(advisor: Run, pla
     rungs = tuple(
         Rung(
             name=rung.name,
-            techniques=tuple(added.technique.name for added in ready.rungs[: index + 1] if added.technique),
+            techniques=tuple(technique.name for added in ready.rungs[: index + 1] for technique in added.techniques),
             status=RungStatus.DONE,
             predicted=rung.predicted,
             measured=rung.predicted.model_copy(update=scores),

@@ -4,7 +4,7 @@ import pytest
 
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import by_name
-from advisor.cli.demo_run import MODEL, demo_request, run_demo
+from advisor.cli.demo_run import MODEL, ladder_request, run_demo
 from advisor.planning.search import search
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.model_store import find_model
@@ -20,7 +20,7 @@ def test_a_folder_that_cannot_be_written_is_an_error_before_anything_is_measured
 
 def test_the_demonstration_has_stacks_to_choose_from_with_a_technique_in_most_slots() -> None:
     model = find_model(MODEL)
-    request = demo_request(model)
+    request = ladder_request(model)
     slots = {by_name(name).slot for name in request.require}
     assert slots >= {Slot.WEIGHTS, Slot.ATTENTION, Slot.KV_LAYOUT, Slot.KV_FORMAT, Slot.DECODING, Slot.BATCHING}
     assert any(True for _ in search(model, request, "advisor"))

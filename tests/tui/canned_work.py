@@ -25,12 +25,13 @@ PLAN = plan_of(FITS)
 FOLDER = Path("/home/somebody/.local/state/advisor/runs") / f"20261122T000000Z-{PLAN.id}"
 RECIPE = Recipe(requests=48, warmup_requests=4, repeats=2, seed=7, quality_text="heldout.txt", quality_tokens=16384)
 STEPS = (
-    LadderRung(None, Metrics(peak_memory_gib=Value.exact(16.1, Basis.CATALOGUE))),
+    LadderRung((), Metrics(peak_memory_gib=Value.exact(16.1, Basis.CATALOGUE))),
     LadderRung(
-        Chosen(name="weights-int4", options={"group_size": 128, "head": True}), Metrics(peak_memory_gib=Value.exact(6.2, Basis.CATALOGUE))
+        (Chosen(name="weights-int4", options={"group_size": 128, "head": True}),),
+        Metrics(peak_memory_gib=Value.exact(6.2, Basis.CATALOGUE)),
     ),
-    LadderRung(Chosen(name="kv-paged"), Metrics()),
-    LadderRung(Chosen(name="decode-draft", options={"draft_tokens": 4}), Metrics()),
+    LadderRung((Chosen(name="kv-paged"),), Metrics()),
+    LadderRung((Chosen(name="decode-draft", options={"draft_tokens": 4}),), Metrics()),
 )
 REVIEW = Review(
     prepared=PreparedRun(

@@ -15,17 +15,25 @@ PASSIVE = "PASSIVE"
 
 
 def processors_busy(usable_cores: int, ticks: Callable[[], int | None] | None = None) -> bool:
-    """Whether other processes use more than `BUSY_SHARE` of `usable_cores` while this one sleeps for `WATCH_S`.
+    """Whether other processes use more than `BUSY_SHARE` of the processors; arguments as of `busy_share`."""
+    share = busy_share(usable_cores, ticks)
+    return share is not None and share > BUSY_SHARE
 
-    `ticks` counts as `busy_ticks` does. `False` where the system does not report them.
+
+def busy_share(usable_cores: int, ticks: Callable[[], int | None] | None = None, *, watch_s: float = WATCH_S) -> float | None:
+    """Share of `usable_cores` that other processes use while this one sleeps for `watch_s`, 0 to 1.
+
+    `ticks` counts as `busy_ticks` does. `None` where the system does not report them.
     """
     ticks = ticks or busy_ticks
-    before = ticks()
+    before, started = ticks(), time.monotonic()
     if before is None:
-        return False
-    time.sleep(WATCH_S)
+        return None
+    time.sleep(watch_s)
     after = ticks()
-    return after is not None and (after - before) / os.sysconf("SC_CLK_TCK") > BUSY_SHARE * WATCH_S * usable_cores
+    if after is None:
+        return None
+    return min((after - before) / os.sysconf("SC_CLK_TCK") / (max(time.monotonic() - started, watch_s) * usable_cores), 1.0)
 
 
 def wait_policy(environ: Mapping[str, str], usable_cores: int, ticks: Callable[[], int | None] | None = None) -> dict[str, str]:

@@ -2,14 +2,17 @@
 
 import hashlib
 import threading
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from advisor.backends.processes.alternation import Alternation
 from advisor.backends.processes.child import WORKER, JobResult, run_job
-from advisor.backends.processes.events import Event, Log
+from advisor.backends.processes.events import Event, Log, Progress
 from advisor.backends.processes.folder_lock import locked_folder
 from advisor.backends.processes.jobs import Chosen, RungJob
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
@@ -21,6 +24,7 @@ from advisor.profiles.run import RUN_FILE, Environment, HeldWeights, Recipe, Run
 LOGS_FOLDER = "logs"
 REFERENCE_FILE = "baseline-logprobs.safetensors"
 BASELINE = "baseline"
+FULL_STACK = "full stack"
 
 OnEvent = Callable[[str, Event], None]
 """Called with the rung's name and an event of its child."""
@@ -28,15 +32,15 @@ OnEvent = Callable[[str, Event], None]
 
 @dataclass(frozen=True, slots=True)
 class LadderRung:
-    """A rung to measure: the technique that it adds, `None` for the baseline, and its predicted metrics."""
+    """A rung to measure: the techniques that it adds to the rung before, none for the baseline, and its predicted metrics."""
 
-    technique: Chosen | None
+    techniques: tuple[Chosen, ...]
     predicted: Metrics
 
     @property
     def name(self) -> str:
-        """The rung's name."""
-        return self.technique.name if self.technique else BASELINE
+        """The rung's name: of the technique that it adds, or `full stack` where it adds several."""
+        return self.techniques[0].name if len(self.techniques) == 1 else FULL_STACK if self.techniques else BASELINE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,9 @@ def run_ladder(
 ) -> Run:
     """Measure every rung that an earlier run of the same plan on this machine did not finish, and return the run.
 
+    Repeats of the last rung alternate with those of the baseline in a second process, where the recipe says so. Every other rung is
+    measured alone.
+
     `run.json` in `out` is written after every rung. A rung that fails is recorded, and the next one is measured. Without a baseline the
     other rungs have no quality: they are measured again once a later run has the baseline's scores.
     `out` is created, and locked against other processes; then, before anything is written, `on_start` is called.
@@ -89,37 +96,131 @@ def run_ladder(
                 BASELINE,
                 Log(text=f"{len(finished)} of {len(run.rungs)} rungs were finished by an earlier run and are kept: {', '.join(finished)}"),
             )
-        measure = partial(_measured, ladder, out, on_event, cancel=cancel or threading.Event(), timeout_s=rung_timeout_s, worker=worker)
-        return _run_rungs(ladder, run, out, measure)
+        runner = _Runner(ladder, out, on_event, cancel or threading.Event(), rung_timeout_s, worker)
+        return _run_rungs(ladder, run, out, runner)
 
 
-def _run_rungs(ladder: Ladder, run: Run, out: Path, measure: Callable[[int], Rung | None]) -> Run:
-    """The run with every unfinished rung measured, until `measure` returns `None`; written after each."""
+def _run_rungs(ladder: Ladder, run: Run, out: Path, runner: "_Runner") -> Run:
+    """The run with every unfinished rung measured, until it is cancelled; written after each."""
     write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
     for index in range(len(ladder.steps)):
         if _is_finished(run.rungs[index], has_scores=(out / REFERENCE_FILE).is_file()):
             continue
-        if (rung := measure(index)) is None:
+        measured = runner.measured(index, finished=index)
+        if not measured:
             break
-        run = run.model_copy(update={"rungs": (*run.rungs[:index], rung, *run.rungs[index + 1 :])})
+        rungs = list(run.rungs)
+        for position, rung in measured.items():
+            rungs[position] = rung
+        run = run.model_copy(update={"rungs": tuple(rungs)})
         write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
     if all(_is_finished(rung, has_scores=True) for rung in run.rungs):
         (out / REFERENCE_FILE).unlink(missing_ok=True)
     return run
 
 
-def _measured(
-    ladder: Ladder, out: Path, on_event: OnEvent, index: int, *, cancel: threading.Event, timeout_s: float, worker: Sequence[str]
-) -> Rung | None:
-    """A rung, measured in a fresh process; `None` once the run is cancelled."""
-    if cancel.is_set():
-        return None
-    name = ladder.steps[index].name
-    log_file = out / LOGS_FOLDER / f"{index:02d}-{name}.log"
-    result = run_job(
-        _job(ladder, index, out), partial(on_event, name), log_file=log_file, timeout_s=timeout_s, cancel=cancel, worker=worker
-    )
-    return _rung(ladder, index, result)
+@dataclass(frozen=True, slots=True)
+class _Runner:
+    """Measures rungs in child processes."""
+
+    ladder: Ladder
+    out: Path
+    on_event: OnEvent
+    cancel: threading.Event
+    timeout_s: float
+    worker: Sequence[str]
+
+    def measured(self, index: int, *, finished: int) -> dict[int, Rung]:
+        """The rung at `index`, and those that were measured with it, by position; empty once the run is cancelled."""
+        if self.cancel.is_set():
+            return {}
+        last = len(self.ladder.steps) - 1
+        if not self.ladder.recipe.interleaved or last == 0:
+            return {index: self._alone(index, finished)}
+        if last == 1:
+            baseline, rung = self._alternating(baseline_too=True)
+            return {0: baseline, 1: rung}
+        return {index: self._alternating(baseline_too=False)[1]} if index == last else {index: self._alone(index, finished)}
+
+    def _alone(self, index: int, finished: int) -> Rung:
+        name, ladder = self.ladder.steps[index].name, self.ladder
+        forward = partial(self.on_event, name)
+        timed = _LeftOfRun(forward, rungs_after=len(ladder.steps) - finished - 1)
+        result = run_job(
+            _job(ladder, index, self.out),
+            timed,
+            log_file=self._log(index, name),
+            timeout_s=self.timeout_s,
+            cancel=self.cancel,
+            worker=self.worker,
+        )
+        return _rung(ladder, index, result)
+
+    def _alternating(self, *, baseline_too: bool) -> tuple[Rung, Rung]:
+        """The baseline and the full stack, whose repeats alternate; of a baseline that is measured already, only the speed is."""
+        ladder, last, alternation = self.ladder, len(self.ladder.steps) - 1, Alternation()
+        name = ladder.steps[last].name
+        jobs = (
+            _job(ladder, 0, self.out).model_copy(update={"waits": True, "measures_quality": baseline_too}),
+            _job(ladder, last, self.out).model_copy(update={"waits": True}),
+        )
+        lock = threading.Lock()
+
+        def forward(party: int, event: Event) -> None:
+            with lock:
+                if party == 0 and baseline_too:
+                    self.on_event(BASELINE, event)
+                elif party == 0 and isinstance(event, Progress):
+                    self.on_event(name, event.model_copy(update={"step": f"baseline again, {event.step}"}))
+                elif party == 1:
+                    self.on_event(name, event)
+
+        def run(party: int) -> JobResult:
+            def may_begin(deadline_s: float) -> bool:
+                return alternation.wait(party, self.cancel, deadline_s)
+
+            label = BASELINE if baseline_too else f"{BASELINE}-again"
+            log_file = self._log((0, last)[party], (label, name)[party])
+            try:
+                return run_job(
+                    jobs[party],
+                    partial(forward, party),
+                    log_file=log_file,
+                    timeout_s=2 * self.timeout_s,
+                    cancel=self.cancel,
+                    worker=self.worker,
+                    may_begin=may_begin,
+                )
+            finally:
+                alternation.leave(party)
+
+        with ThreadPoolExecutor(2) as pool:
+            futures = [pool.submit(run, party) for party in (0, 1)]
+            try:
+                first, second = (future.result() for future in futures)
+            except BaseException:
+                self.cancel.set()  # the pool waits for both processes
+                raise
+        rung = _rung(ladder, last, second).model_copy(update={"baseline_repeats": first.repeats})
+        return _rung(ladder, 0, first), rung
+
+    def _log(self, index: int, name: str) -> Path:
+        return self.out / LOGS_FOLDER / f"{index:02d}-{name.replace(' ', '-')}.log"
+
+
+class _LeftOfRun:
+    """Passes events on; the time left of one rung becomes that of the run, whose further rungs are taken to last as long."""
+
+    def __init__(self, forward: Callable[[Event], None], *, rungs_after: int) -> None:
+        self._forward = forward
+        self._rungs_after = rungs_after
+        self._started_s = time.monotonic()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, Progress) and event.left_s is not None:
+            whole_s = time.monotonic() - self._started_s + event.left_s
+            event = event.model_copy(update={"left_s": event.left_s + self._rungs_after * whole_s})
+        self._forward(event)
 
 
 def _resumed(ladder: Ladder, out: Path) -> tuple[Run, tuple[str, ...]]:
@@ -193,7 +294,7 @@ def _fresh(ladder: Ladder) -> Run:
 
 
 def _chosen(ladder: Ladder, index: int) -> tuple[Chosen, ...]:
-    return tuple(step.technique for step in ladder.steps[: index + 1] if step.technique)
+    return tuple(technique for step in ladder.steps[: index + 1] for technique in step.techniques)
 
 
 def _names(ladder: Ladder, index: int) -> tuple[str, ...]:
@@ -210,7 +311,7 @@ def _job(ladder: Ladder, index: int, out: Path) -> RungJob:
         recipe=ladder.recipe,
         text_file=str(ladder.text_file),
         reference_file=str(out / REFERENCE_FILE),
-        is_baseline=ladder.steps[index].technique is None,
+        is_baseline=not ladder.steps[index].techniques,
         dtype=ladder.dtype,
         device=ladder.device,
         threads=ladder.environment.threads,
@@ -227,6 +328,7 @@ def _rung(ladder: Ladder, index: int, result: JobResult) -> Rung:
         measured=result.metrics,
         weights=HeldWeights.of(ladder.steps[index].predicted, result.metrics),
         samples=result.samples,
+        repeats=result.repeats,
         choices=result.choices,
         pace_s=result.pace_s,
         error=result.error,

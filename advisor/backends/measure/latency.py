@@ -16,7 +16,7 @@ from advisor.profiles.errors import AdvisorError
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Sample, Value
 from advisor.profiles.request import Load, Workload
-from advisor.profiles.run import Recipe
+from advisor.profiles.run import Recipe, Repeat
 
 if TYPE_CHECKING:  # the runtime loads torch
     from advisor.backends.runtime.engine import ServingResult
@@ -36,15 +36,22 @@ class MeasuredServing:
     samples: tuple[Sample, ...]
     pace_s: float | None
     """Mean of the processor's pace while serving, as `Pace.mean_s`."""
+    repeats: tuple[Repeat, ...] = ()
 
 
 def serve_workload(
-    session: LoadedModel, workload: Workload, recipe: Recipe, tokens: Sequence[int], on_progress: OnProgress
+    session: LoadedModel,
+    workload: Workload,
+    recipe: Recipe,
+    tokens: Sequence[int],
+    on_progress: OnProgress,
+    begin_repeat: Callable[[], None] = lambda: None,
 ) -> MeasuredServing:
     """Warm up, serve the workload `recipe.repeats` times and prefill a few prompts alone.
 
     Prompts are cut from `tokens` at random positions drawn from the recipe's seed, different ones in every repeat; those of one repeat
-    share a prefix of `workload.shared_prefix_tokens`. `on_progress` is called after every step of the engine.
+    share a prefix of `workload.shared_prefix_tokens`. `on_progress` is called after every step of the engine; `begin_repeat` returns when
+    the next repeat may begin.
     Raises `AdvisorError` `text-too-short`, and what `serve` raises.
     """
     check_text(tokens, workload)
@@ -55,15 +62,27 @@ def serve_workload(
         on_progress(step, done, total)
 
     _serve(session, workload, recipe.warmup_requests, tokens, recipe.seed - 1, partial(on_progress, "warm-up"))
-    outcomes = [
-        _serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, partial(sample_pace, repeat_step(repeat, recipe)))
-        for repeat in range(recipe.repeats)
-    ]
+    outcomes = []
+    for repeat in range(recipe.repeats):
+        begin_repeat()
+        report = partial(sample_pace, repeat_step(repeat, recipe))
+        outcomes.append(_serve(session, workload, recipe.requests, tokens, recipe.seed + repeat, report))
     prefills = _lone_prefills(session, workload, tokens, recipe.seed)
     return MeasuredServing(
         workload_metrics(outcomes, prefills, recipe.seed, draft_tokens=session.decoding.draft_tokens, reuses=session.kv.prefix_reuse),
         tuple(done.sample for outcome in outcomes for done in outcome.finished),
         pace.mean_s,
+        tuple(_repeat(outcome) for outcome in outcomes),
+    )
+
+
+def _repeat(outcome: "ServingResult") -> Repeat:
+    samples = [done.sample for done in outcome.finished]
+    per_token = [ms for sample in samples if (ms := sample.tpot_ms) is not None]
+    return Repeat(
+        throughput_tok_s=sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s,
+        ttft_ms_mean=fmean(sample.ttft_ms for sample in samples),
+        tpot_ms_mean=fmean(per_token) if per_token else None,
     )
 
 

@@ -27,20 +27,27 @@ MAX_TEXT_BYTES = 8 * 1024**2
 """Longer texts are truncated: prompts and quality windows need no more."""
 
 
-def measure_rung(job: RungJob, emit: Callable[[Event], None]) -> None:
-    """Measure speed and memory, then quality, and emit each as soon as it is known."""
+def measure_rung(job: RungJob, emit: Callable[[Event], None], begin_part: Callable[[], None] = lambda: None) -> None:
+    """Measure speed and memory, then quality, and emit each as soon as it is known.
+
+    `begin_part` is called before loading, every repeat and quality, and returns when that part may begin.
+    """
+    begin_part()
     clock = Clock(time.monotonic(), None, emit)
     clock.report("load", 0, 1)
     session = prepare(job)
     tokens = tokenise(session, Path(job.text_file))
     clock.report("load", 1, 1)
     reset_peak(session.device)
-    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.report)
+    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.report, begin_part)
     choices = session.autotuner.reasons if session.autotuner is not None else ()
     for choice in choices:
         emit(Log(text=f"attention of {choice}"))
     metrics = served.metrics.model_copy(update=_memory(session))
-    emit(Measured(metrics=metrics, samples=served.samples, choices=choices, pace_s=served.pace_s))
+    emit(Measured(metrics=metrics, samples=served.samples, choices=choices, pace_s=served.pace_s, repeats=served.repeats))
+    if not job.measures_quality:
+        return
+    begin_part()
     _measure_quality(job, session, tokens, clock, emit)
 
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from advisor.backends.detection.cgroup import file_text
 from advisor.backends.detection.contention import wait_policy
 from advisor.backends.detection.host import host_root
-from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, Profiled, QualityMeasured, Started, parse_event
-from advisor.backends.processes.jobs import Job
+from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, Profiled, QualityMeasured, Ready, Started, parse_event
+from advisor.backends.processes.jobs import Job, RungJob
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import open_log
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.quality import QualityReport
-from advisor.profiles.run import RungStatus
+from advisor.profiles.run import Repeat, RungStatus
 
 WORKER = ("-m", "advisor.backends.worker")
 """Arguments to the interpreter that start the child."""
@@ -49,6 +49,7 @@ class JobResult:
     choices: tuple[str, ...] = ()
     """Choices made by measuring (autotuning), each with its reason."""
     pace_s: float | None = None
+    repeats: tuple[Repeat, ...] = ()
     profile: MachineProfile | None = None
     quality: QualityReport | None = None
     packages: dict[str, str] = field(default_factory=dict)
@@ -62,9 +63,12 @@ def run_job(
     timeout_s: float = 3600.0,
     cancel: threading.Event | None = None,
     worker: Sequence[str] = WORKER,
+    may_begin: Callable[[float], bool] = lambda deadline_s: True,
 ) -> JobResult:
     """Run `job` in a child process and return how it ended; a crash, a kill, a time-out and a cancellation are results too.
 
+    A job that waits between its parts begins the next one when `may_begin` returns true; it is ended where that returns false, which
+    it does at the latest when the clock passes its argument.
     `on_event` receives every event as it arrives; other output of the child goes to `log_file`. When this returns or raises, no
     process of the job is left. Raises `AdvisorError` `runtime-not-installed`, and `not-writable` when the log cannot be opened.
     """
@@ -73,7 +77,7 @@ def run_job(
     child = _start(job, log_file, worker)
     collected = _Collected(on_event)
     try:
-        reason = _follow(child, collected, started + timeout_s, cancel or threading.Event())
+        reason = _follow(child, collected, started + timeout_s, cancel or threading.Event(), may_begin)
     finally:
         returncode = _stop(child)
     return collected.result(reason, returncode, time.monotonic() - started, _oom_kills() > kills_before, log_file)
@@ -104,8 +108,10 @@ def _start(job: Job, log_file: Path, worker: Sequence[str]) -> "subprocess.Popen
         )
     assert child.stdin
     try:
-        child.stdin.write(job.model_dump_json().encode())
-        child.stdin.close()
+        child.stdin.write(job.model_dump_json().encode() + b"\n")
+        child.stdin.flush()
+        if not (isinstance(job, RungJob) and job.waits):
+            child.stdin.close()
     except BrokenPipeError:
         pass  # it died before it read its job; `_follow` and `_stop` find out why
     return child
@@ -138,6 +144,8 @@ class _Collected:
         self._samples: tuple[Sample, ...] = ()
         self._choices: tuple[str, ...] = ()
         self._pace_s: float | None = None
+        self._repeats: tuple[Repeat, ...] = ()
+        self.is_ready = False
         self._profile: MachineProfile | None = None
         self._quality: QualityReport | None = None
         self._packages: dict[str, str] = {}
@@ -153,7 +161,10 @@ class _Collected:
         match event:
             case Started():
                 self._packages = event.packages
+            case Ready():
+                self.is_ready = True
             case Measured():
+                self._repeats += event.repeats
                 self._metrics = self._metrics.model_copy(update=event.metrics.present())
                 self._samples += event.samples
                 self._choices += event.choices
@@ -183,6 +194,7 @@ class _Collected:
             samples=self._samples,
             choices=self._choices,
             pace_s=self._pace_s,
+            repeats=self._repeats,
             profile=self._profile,
             quality=self._quality,
             packages=self._packages,
@@ -215,7 +227,9 @@ def _death(returncode: int) -> str:
         return f"was killed by signal {-returncode}"
 
 
-def _follow(child: "subprocess.Popen[bytes]", collected: _Collected, deadline: float, cancel: threading.Event) -> str | None:
+def _follow(
+    child: "subprocess.Popen[bytes]", collected: _Collected, deadline: float, cancel: threading.Event, may_begin: Callable[[float], bool]
+) -> str | None:  # fmt: skip
     """Collect lines until the child has ended (returns `None`) or has to be ended (returns why: `cancelled` or `timed-out`)."""
     assert child.stdout
     buffer = b""
@@ -228,9 +242,20 @@ def _follow(child: "subprocess.Popen[bytes]", collected: _Collected, deadline: f
         for line in filter(None, lines):
             collected.add(line)
         buffer = buffer[:MAX_LINE_BYTES]
+        if collected.is_ready and may_begin(deadline):
+            collected.is_ready = False
+            _let_begin(child)
     if buffer:
         collected.add(buffer)
     return None
+
+
+def _let_begin(child: "subprocess.Popen[bytes]") -> None:
+    """Let a child that waits begin its next part."""
+    assert child.stdin
+    with contextlib.suppress(BrokenPipeError):  # it died meanwhile
+        child.stdin.write(b"\n")
+        child.stdin.flush()
 
 
 def _chunks(child: "subprocess.Popen[bytes]") -> Iterator[bytes]:
@@ -274,6 +299,9 @@ def _stop(child: "subprocess.Popen[bytes]") -> int:
     _signal_group(child.pid, signal.SIGKILL)
     if child.stdout:
         child.stdout.close()
+    if child.stdin:
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
     return child.wait()
 
 

@@ -9,6 +9,7 @@ from advisor.profiles.frozen import Frozen
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Metrics, Sample
 from advisor.profiles.quality import QualityReport
+from advisor.profiles.run import Repeat
 
 
 class Started(Frozen):
@@ -19,6 +20,12 @@ class Started(Frozen):
     threads: int
     packages: dict[str, str] = Field(default_factory=dict)
     """Package name to version."""
+
+
+class Ready(Frozen):
+    """The child has done a part of its job, and waits for a line on its standard input before it begins the next."""
+
+    event: Literal["ready"] = "ready"
 
 
 class Progress(Frozen):
@@ -48,6 +55,7 @@ class Measured(Frozen):
     """Choices made by measuring (autotuning), each with its reason."""
     pace_s: float | None = None
     """Mean of the processor's pace while serving, in seconds."""
+    repeats: tuple[Repeat, ...] = ()
 
 
 class Profiled(Frozen):
@@ -80,7 +88,7 @@ class Finished(Frozen):
     seconds: float
 
 
-Event = Started | Progress | Log | Measured | Profiled | QualityMeasured | Failed | Finished
+Event = Started | Ready | Progress | Log | Measured | Profiled | QualityMeasured | Failed | Finished
 
 OnEvent = Callable[[Event | str], None]
 """Receives the events of child processes, and messages in plain text."""

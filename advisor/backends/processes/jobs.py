@@ -40,6 +40,9 @@ class RungJob(Frozen):
     reference_file: str
     """File of the baseline's log-probabilities: written when `is_baseline`, else read."""
     is_baseline: bool
+    measures_quality: bool = True
+    waits: bool = False
+    """Whether each part (loading with warm-up, every repeat, quality) waits for a line on standard input after a `Ready` event."""
     dtype: str | None = None
     """Type of activations of the unmodified model: fp32, bf16 or fp16; `None` for the checkpoint's own."""
     device: str = "cpu"

@@ -2,10 +2,12 @@
 
 from advisor.feedback.causes import likely_cause
 from advisor.feedback.compare import HEADLINES, ComparedMetric, Comparison, RangeVerdict
+from advisor.feedback.speedup import headline
 from advisor.profiles.run import RungStatus
 from advisor.quantities.formatting import quantity, signed_percent
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, tag
+from advisor.rendering.text.speedup import conditions
 
 
 def verdict(comparison: Comparison) -> Markup:
@@ -18,7 +20,13 @@ def verdict(comparison: Comparison) -> Markup:
         for median in comparison.median_errors
         if median.metric in HEADLINES
     ]
-    lines = [tag("p", tag("strong", head))]
+    lines = []
+    if comparison.speedups:
+        first = comparison.speedups[0]
+        sentence = headline(first)
+        lines.append(tag("p", tag("strong", f"{sentence[0].upper()}{sentence[1:]}."), class_=f"speedup {first.verdict.name.lower()}"))
+    lines.append(tag("p", tag("strong", head)))
+    lines += [tag("p", sentence) for sentence in conditions(comparison)]
     if medians:
         lines.append(tag("p", f"Median error over the ladder: {', '.join(medians)}."))
     if misses:

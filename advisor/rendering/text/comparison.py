@@ -9,6 +9,7 @@ from advisor.quantities.formatting import ABSENT, number, quantity, scale, signe
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.text.charts import gauge
 from advisor.rendering.text.run import error_cell, ladder_lines, lines_below_ladder, pace_words, rung_label
+from advisor.rendering.text.speedup import speedup_lines
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
 
@@ -24,6 +25,7 @@ def comparison_text(comparison: Comparison, *, width: int = 80, colour: bool = F
     """The ladder, the full stack metric by metric (`every_rung`: all rungs), contributions, median errors, limits, likely cause."""
     look = Look(width, colour, ascii)
     lines = [look.paint(line, "title") for line in wrap(f"Predicted against measured: run {comparison.run_id}, {comparison.title}", look)]
+    lines += speedup_lines(comparison, look)
     lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
     for rung in comparison.rungs if every_rung else comparison.rungs[-1:]:
         lines += ["", *rung_lines(rung, comparison, look)]
@@ -40,6 +42,19 @@ def comparison_dict(comparison: Comparison) -> dict[str, object]:
         "run": comparison.run_id,
         "plan": comparison.plan_id,
         "title": comparison.title,
+        "speedups": [
+            {
+                "metric": speedup.metric,
+                "ratio": speedup.ratio,
+                "low": speedup.low,
+                "high": speedup.high,
+                "predicted": speedup.predicted,
+                "pairs": speedup.pairs,
+                "verdict": speedup.verdict.value,
+            }
+            for speedup in comparison.speedups
+        ],
+        "busy_share": comparison.busy_share,
         "rungs": [_rung_dict(rung) for rung in comparison.rungs],
         "shares": [
             {
@@ -72,6 +87,7 @@ def _rung_dict(rung: ComparedRung) -> dict[str, object]:
         "techniques": list(rung.techniques),
         "status": rung.status.value,
         "error": rung.problem,
+        "conditioned_on_baseline": rung.conditioned,
         "weights": rung.weights and rung.weights.model_dump(),
         "metrics": {line.metric: _metric_dict(line) for line in rung.metrics},
     }
@@ -227,7 +243,7 @@ def run_comparison_lines(run: Run, look: Look, following: Sequence[str] = ()) ->
     comparison = compare(run)
     if not any(line.measured for rung in comparison.rungs for line in rung.metrics):
         return _nothing_measured(comparison, look)
-    lines = [*summary_lines(comparison, look), *cause_lines(comparison, look), *following]
+    lines = [*speedup_lines(comparison, look), *summary_lines(comparison, look), *cause_lines(comparison, look), *following]
     rungs = comparison.rungs
     lines += [line for rung in rungs[-1:] for line in ("", *rung_lines(rung, comparison, look))]
     lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]

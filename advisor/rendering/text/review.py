@@ -42,8 +42,9 @@ def minutes(seconds: float) -> str:
 
 def _rung(number: int, name: str, review: Review, look: Look) -> list[str]:
     """A rung with what it adds, and whether it was measured before."""
-    added = review.prepared.rungs[number - 1].technique
-    what = "the unmodified model" if added is None else f"adds {added.name} {added.options_line}".rstrip()
+    added = review.prepared.rungs[number - 1].techniques
+    names = ", ".join(f"{technique.name} {technique.options_line}".rstrip() for technique in added)
+    what = f"adds {names}" if added else "the unmodified model"
     note = " (measured before, kept)" if name in review.finished else ""
     return _entry("", f"{number}  {what}{note}", look)
 

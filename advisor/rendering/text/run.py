@@ -9,6 +9,7 @@ from advisor.profiles.request import Load, Workload
 from advisor.profiles.run import Run, RungStatus
 from advisor.quantities.formatting import ABSENT, Scale, number, quantity, scale, signed_percent, spread, value_text
 from advisor.quantities.metrics import METRICS, MetricInfo
+from advisor.rendering.text.speedup import speedup_lines
 from advisor.rendering.text.style import Look, wrap
 from advisor.rendering.text.table import Column, Group, table
 
@@ -37,7 +38,7 @@ def run_text(run: Run, *, width: int = 80, colour: bool = False, ascii: bool = F
     look = Look(width, colour, ascii)
     comparison = compare(run)
     lines = [look.paint(line, "title") for line in wrap(f"Run {run.id}: {run.title}", look)]
-    lines += _facts(run, look)
+    lines += [*speedup_lines(comparison, look), *_facts(run, look)]
     lines += ["", *ladder_lines(comparison, look), *lines_below_ladder(comparison, look)]
     return look.finish(lines)
 

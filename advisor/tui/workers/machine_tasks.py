@@ -100,7 +100,7 @@ class MachineTasks:
         stages = tuple(
             Stage(
                 name=step.name,
-                options=step.technique.options_line if step.technique else "",
+                options=", ".join(filter(None, (technique.options_line for technique in step.techniques))),
                 status=StageStatus.REUSED if step.name in review.finished else StageStatus.WAITING,
             )
             for step in prepared.rungs

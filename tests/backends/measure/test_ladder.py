@@ -29,9 +29,9 @@ def ladder(tiny_model_folder: Path, tiny_text_file: Path) -> Ladder:
         environment=Environment(fingerprint="cpu:test", device="cpu", threads=1, python="3.11", packages={}),
         recipe=Recipe(requests=4, warmup_requests=2, repeats=2, seed=3, quality_text="library text", quality_tokens=128),
         steps=(
-            LadderRung(None, Metrics()),
-            LadderRung(Chosen(name="kv-paged", options={"block_tokens": 16}), Metrics()),
-            LadderRung(Chosen(name="kv-int8"), Metrics(throughput_tok_s=Value.exact(7.0))),
+            LadderRung((), Metrics()),
+            LadderRung((Chosen(name="kv-paged", options={"block_tokens": 16}),), Metrics()),
+            LadderRung((Chosen(name="kv-int8"),), Metrics(throughput_tok_s=Value.exact(7.0))),
         ),
         max_sequences=2,
     )
@@ -208,7 +208,7 @@ def test_a_folder_with_a_broken_run_is_left_as_it_is(ladder: Ladder, tmp_path: P
 @pytest.mark.slow
 def test_two_rungs_in_real_children_measure_speed_memory_and_quality(ladder: Ladder, tmp_path: Path) -> None:
     events: list[tuple[str, Event]] = []
-    last = LadderRung(Chosen(name="kv-int8"), Metrics())
+    last = LadderRung((Chosen(name="kv-int8"),), Metrics())
     run = run_ladder(replace(ladder, steps=(ladder.steps[0], last)), tmp_path, lambda name, event: events.append((name, event)))
     assert [rung.status for rung in run.rungs] == [RungStatus.DONE] * 2, [rung.error for rung in run.rungs]
     base, candidate = (rung.measured.present() for rung in run.rungs if rung.measured)
@@ -220,3 +220,57 @@ def test_two_rungs_in_real_children_measure_speed_memory_and_quality(ladder: Lad
     assert base["quality_loss_pct"].value == 0
     assert len(run.rungs[0].samples) == ladder.recipe.requests * ladder.recipe.repeats
     assert {name for name, event in events if isinstance(event, Progress)} == {"baseline", "kv-int8"}
+
+
+ALTERNATING = """
+import json, pathlib, sys
+job, here = json.loads(sys.stdin.readline()), pathlib.Path(__file__).parent
+name = "+".join(technique["name"] for technique in job["techniques"]) or "baseline"
+def part(what):
+    print(json.dumps({"event": "ready"}), flush=True)
+    sys.stdin.readline()
+    with (here / "parts").open("a") as file:
+        print(name, what, file=file)
+value = {"value": 5.0, "low": 4.0, "high": 6.0, "basis": "measured"}
+part("load")
+for number in range(job["recipe"]["repeats"]):
+    part("repeat")
+repeats = [{"throughput_tok_s": 10.0 * (len(job["techniques"]) + 1), "ttft_ms_mean": 5.0}] * job["recipe"]["repeats"]
+print(json.dumps({"event": "measured", "metrics": {"throughput_tok_s": value}, "repeats": repeats}), flush=True)
+if job["measures_quality"]:
+    part("quality")
+    if job["is_baseline"]:
+        pathlib.Path(job["reference_file"]).write_bytes(b"scores")
+    print(json.dumps({"event": "measured", "metrics": {"kl_divergence": value}}), flush=True)
+print(json.dumps({"event": "finished", "seconds": 0.1}), flush=True)
+"""
+
+
+def test_repeats_of_the_baseline_and_of_the_full_stack_alternate(ladder: Ladder, tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(ALTERNATING)
+    pair = replace(
+        ladder,
+        recipe=ladder.recipe.model_copy(update={"interleaved": True}),
+        steps=(ladder.steps[0], LadderRung((Chosen(name="kv-paged"), Chosen(name="kv-int8")), Metrics())),
+    )
+    run = run_ladder(pair, tmp_path / "out", lambda *_: None, worker=(str(tmp_path / "worker.py"),))
+    assert [(rung.name, rung.status) for rung in run.rungs] == [("baseline", RungStatus.DONE), ("full stack", RungStatus.DONE)]
+    steps = ("load", "repeat", "repeat", "quality")
+    expected = [f"{name} {step}" for step in steps for name in ("baseline", "kv-paged+kv-int8")]
+    assert (tmp_path / "parts").read_text().splitlines() == expected
+    assert [repeat.throughput_tok_s for repeat in run.rungs[1].repeats] == [30.0, 30.0]
+    assert [repeat.throughput_tok_s for repeat in run.rungs[1].baseline_repeats] == [10.0, 10.0]
+
+
+def test_a_full_stack_that_dies_leaves_the_baseline_measured(ladder: Ladder, tmp_path: Path) -> None:
+    dies = "import json, sys\njob = json.loads(sys.stdin.readline())\nif job['techniques']: sys.exit(3)\n"
+    (tmp_path / "worker.py").write_text(
+        dies + ALTERNATING.replace("job, here = json.loads(sys.stdin.readline()), pathlib", "here = pathlib")
+    )
+    pair = replace(
+        ladder,
+        recipe=ladder.recipe.model_copy(update={"interleaved": True}),
+        steps=(ladder.steps[0], LadderRung((Chosen(name="kv-paged"),), Metrics())),
+    )
+    run = run_ladder(pair, tmp_path / "out", lambda *_: None, worker=(str(tmp_path / "worker.py"),))
+    assert [rung.status for rung in run.rungs] == [RungStatus.DONE, RungStatus.FAILED]
