@@ -7,6 +7,9 @@ from advisor.estimate.steps.pricer import StepPricer
 from advisor.profiles.metrics import Metrics, Value
 from advisor.profiles.request import Load, Workload
 
+LEAST_SPAN, MOST_SPANS = 128, 256
+"""Tokens of a span of a prompt, at least, and spans of a prompt, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class PhysicalBounds:
@@ -49,13 +52,13 @@ def physical_bounds(pricer: StepPricer, workload: Workload, sequences: int, *, e
     Unless `equal_lengths`, requests may be shorter than the workload says: only the weights count then.
     """
     prompt, output = workload.prompt_tokens, max(workload.output_tokens, 1)
-    alone = pricer.roofline((StepPart(Phase.PREFILL, 1, prompt, prompt),))
+    alone = pricer.roofline(_prompt_parts(prompt, prompt))
     if alone is None:
         return None
     parallel, tokens = pricer.deployment.parallel, pricer.deployment.decoding.draft_tokens + 1
     same = equal_lengths and workload.load is not Load.TRACE
     own = max(prompt - (workload.shared_prefix_tokens or 0), 1)
-    first = pricer.roofline((StepPart(Phase.PREFILL, 1, own, prompt),)) if same else None
+    first = pricer.roofline(_prompt_parts(own, prompt)) if same else None
     weights, one, all = (pricer.roofline((pricer.decode_part(*shape),)) for shape in ((1, 1), (1, prompt), (sequences, prompt)))
     assert weights is not None
     assert one is not None
@@ -69,6 +72,15 @@ def physical_bounds(pricer: StepPricer, workload: Workload, sequences: int, *, e
         tpot_s=(weights.read_s + cache_s) / tokens,
         throughput_tok_s=parallel.data * parallel.pipeline / per_token_s if per_token_s else float("inf"),
         output_tokens=output,
+    )
+
+
+def _prompt_parts(tokens: int, kv_tokens: int) -> tuple[StepPart, ...]:
+    """A prompt of `tokens` new tokens in spans short enough that each of them attends to a window or a selection, not to the span."""
+    span = max(LEAST_SPAN, -(-tokens // MOST_SPANS))
+    return tuple(
+        StepPart(Phase.PREFILL, 1, min(span, tokens - start), kv_tokens - tokens + min(start + span, tokens), start + span >= tokens)
+        for start in range(0, tokens, span)
     )
 
 

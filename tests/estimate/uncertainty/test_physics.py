@@ -88,6 +88,19 @@ def test_no_metric_of_any_device_passes_its_data_sheet(hardware: str, engine: st
     assert metrics.e2e_ms_mean.low >= 1e3 * (1200 * least_s + 31 * read_s)
 
 
+@pytest.mark.parametrize("model", ["openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V3.2", "deepseek-ai/DeepSeek-V4-Flash", "Qwen/Qwen3.5-27B"])
+def test_a_long_prompt_of_a_windowed_or_sparse_model_is_not_bounded_as_if_it_attended_to_everything(model: str) -> None:
+    workload = Workload(prompt_tokens=262_144, output_tokens=32, concurrency=1)
+    known = estimator("b200-sxm", "vllm")
+    served = deployed(find_model(model).weight_format, "vllm", model)
+    bounds, metrics = known.physical_bounds(served, workload), known.metrics(served, workload)
+    assert bounds is not None
+    assert metrics.prefill_tok_s is not None
+    assert metrics.ttft_ms_mean is not None
+    assert metrics.prefill_tok_s.value < 0.9 * bounds.prefill_tok_s
+    assert metrics.ttft_ms_mean.value > 1e3 * bounds.ttft_s / 0.9
+
+
 def test_a_range_is_cut_at_a_bound_but_never_excludes_its_value() -> None:
     bounds = PhysicalBounds(prefill_tok_s=90, ttft_s=0.009, tpot_s=0.02, throughput_tok_s=100, output_tokens=11)
     spread = Value(value=100, low=50, high=200, basis=Basis.CATALOGUE)
