@@ -1,14 +1,29 @@
 """How often ranges of times held on sources that were left out: tables of docs/accuracy.md."""
 
+import csv
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from statistics import fmean
 
 from advisor.rendering.text.validation import percent_words
+from advisor.validation.errors import ComparedCase
 from advisor.validation.targets import COVERED_PCT
 from tools.markdown import table
-from tools.source_ranges import ABROAD, HOME, LeftOutCoverage, LeftOutError, by_source, left_out_coverages, stretch_of, weighted_quantile
+from tools.source_ranges import (
+    ABROAD,
+    HOME,
+    LEFT_OUT,
+    LeftOutCoverage,
+    LeftOutError,
+    by_source,
+    left_out_coverages,
+    stretch_of,
+    weighted_quantile,
+)
 
 NOT_MEASURED = "not measured"
+MOVED = 0.01
+"""Relative change of a prediction from which its stored error is of an earlier estimator."""
 
 
 def held_words(coverages: Iterable[LeftOutCoverage], metric: str, table_name: str) -> str:
@@ -48,6 +63,19 @@ def coverage_section(errors: Sequence[LeftOutError]) -> Iterator[str]:
     abroad = [item for item in coverages if item.table == ABROAD]
     lines = [(item.source, item.metric, str(item.rows), percent_words(100 * item.share)) for item in sorted(abroad, key=_by_source)]
     yield table(("source", "metric", "rows", "held"), lines)
+
+
+def stale_words(abroad: Iterable[ComparedCase], path: Path = LEFT_OUT) -> Iterator[str]:
+    """A sentence where the estimator has changed since the errors abroad were stored in `path`; `abroad` are its predictions of today."""
+    today = {(item.case.case_id, item.case.metric): item.predicted.value for item in abroad if item.predicted is not None}
+    with path.open(encoding="utf-8", newline="") as file:
+        stored = {(row["case_id"], row["metric"]): float(row["predicted"]) for row in csv.DictReader(file) if row["table"] == ABROAD}
+    moved = sum(key not in today or abs(today[key] / value - 1) > MOVED for key, value in stored.items())
+    if moved:
+        yield (
+            f"The estimator has changed since: {moved} of {len(stored)} predictions abroad moved by more than {100 * MOVED:.0f} %. "
+            "`make calibrate` makes the ranges anew."
+        )
 
 
 def _by_source(item: LeftOutCoverage) -> tuple[str, str]:

@@ -95,7 +95,7 @@ def left_out_rows(table: str, settings: Iterable[Setting], predicted: Predicted)
     """Lines of LEFT_OUT.CSV: the times among the cases that were predicted."""
     for case, _, _ in settings:
         if case.metric in TIMES and _key(case) in predicted:
-            numbers = (f"{case.measured:.6g}", f"{predicted[_key(case)]:.6g}")
+            numbers = (f"{case.measured:.4g}", f"{predicted[_key(case)]:.4g}")
             yield case.case_id, case.metric, table, case.publisher, *numbers
 
 

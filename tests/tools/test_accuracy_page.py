@@ -12,6 +12,7 @@ from advisor.profiles.metrics import Basis, Value
 from advisor.validation.cases import read_cases
 from advisor.validation.errors import ComparedCase
 from advisor.validation.report import report_of
+from tools.accuracy_coverage import stale_words
 
 PATH = Path(__file__).resolve().parents[2] / "tools" / "accuracy_page.py"
 _SPEC = importlib.util.spec_from_file_location("accuracy_page", PATH)
@@ -67,7 +68,7 @@ def test_the_page_names_the_worst_group_and_why(tmp_path: Path, predicted: float
     (case,) = read_cases(path)
     value = Value(value=predicted, low=1, high=100, basis=Basis.DATASHEET)
     compared = [ComparedCase(replace(case, case_id=str(i)), value, "dense", "") for i in range(12)]
-    page = tool.page(report_of("cases.csv", compared), compared)
+    page = tool.page(report_of("cases.csv", compared), compared, compared)
     (line,) = [line for line in page.splitlines() if line.startswith("| tpot_ms | vllm, h100-sxm, dense | 12 |")]
     assert said in line
     assert "basis datasheet" in line
@@ -77,3 +78,17 @@ def test_the_page_names_the_worst_group_and_why(tmp_path: Path, predicted: float
     assert tool.is_current(page)
     tables = [line for line in page.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
+
+
+def test_a_page_says_that_stored_errors_are_of_an_earlier_estimator(tmp_path: Path) -> None:
+    path = tmp_path / "left-out.csv"
+    path.write_text("case_id,metric,table,source,measured,predicted\na,tpot_ms,abroad,s,10,12\nb,tpot_ms,home,s,10,12\n")
+    cases = tmp_path / "cases.csv"
+    cases.write_text("case_id,metric,value,hardware,engine,model,weights\na,tpot_ms,10,h100-sxm,vllm,meta-llama/Meta-Llama-3.1-8B,bf16\n")
+    (case,) = read_cases(cases)
+    said = {}
+    for predicted in (12.05, 13.0):
+        value = Value(value=predicted, low=1, high=100, basis=Basis.CATALOGUE)
+        said[predicted] = list(stale_words([ComparedCase(case, value, "dense", "")], path))
+    assert said[12.05] == []
+    assert "1 of 1 predictions abroad moved by more than 1 %" in said[13.0][0]
