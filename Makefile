@@ -46,10 +46,11 @@ fit: $(READY)
 
 cross-validate: $(READY)
 	mkdir -p out
-	$(BIN)/python -m tools.cross_validate $(CASES) --out benchmarks/results/cross-validation.json --rows out/held-out.csv
+	$(BIN)/python -m tools.cross_validate $(CASES) --out benchmarks/results/cross-validation.json --rows $(HELD_OUT)
 
 # 90 % ranges of what the next source publishes; HELD_OUT holds predictions by constants fitted without their source, of cross-validate.
 calibrate: $(READY) $(HELD_OUT)
+	mkdir -p out
 	$(BIN)/advisor validate $(CASES) --rows out/rows.csv > out/validation.txt
 	$(BIN)/advisor validate $(FIELD) --rows out/field-rows.csv > out/field-validation.txt
 	$(BIN)/python -m tools.calibrate $(CASES) out/rows.csv $(HELD_OUT) $(FIELD) out/field-rows.csv
