@@ -2,6 +2,7 @@
 
 from fnmatch import fnmatchcase
 from functools import cache
+from math import ceil
 from pathlib import Path
 from typing import Literal, Self
 
@@ -142,6 +143,19 @@ class WindowShare(Frozen):
     """The engine's code."""
 
 
+class WindowCells(Frozen):
+    """A cache of windowed layers with room for a window and a step, in a multiple of cells."""
+
+    step_tokens: int = Field(ge=0)
+    multiple: int = Field(ge=1)
+    source: str
+    """The engine's code."""
+
+    def cells(self, window: int) -> int:
+        """Cells of a window of so many tokens."""
+        return ceil((window + self.step_tokens) / self.multiple) * self.multiple
+
+
 class EngineProfile(Frozen):
     """One engine in a range of its versions."""
 
@@ -168,6 +182,8 @@ class EngineProfile(Frozen):
     """Pages of one size for windowed layers, recurrent states and all others; `None` for pages as large as each layer needs."""
     window_share: WindowShare | None = None
     """A pool of its own for windowed layers; `None` caches their windows only."""
+    window_cells: WindowCells | None = None
+    """Cells for windowed layers beyond their windows; `None` for none."""
     small_devices: tuple[SmallDevice, ...] = ()
     """Defaults on devices with less memory, smallest first."""
     token_budget: int = Field(ge=1)

@@ -50,8 +50,10 @@ def model_kv_bytes(model: ModelSpec, tokens: int, kv_format: str, engine: str, r
 
 
 def _window_tokens(mixer: SelfAttention | LatentAttention, tokens: int, engine: EngineProfile) -> int:
-    """Tokens of a sequence in the pool of windows: those in the window, or a fixed share of all that are cached."""
+    """Tokens of a sequence that the cache of windowed layers has cells for: those in the window, with a step, or a share of all."""
     window, share = min(tokens, mixer.window or 0), engine.window_share
+    if window and engine.window_cells is not None:
+        return min(tokens, engine.window_cells.cells(mixer.window or 0))
     if share is None or not window:
         return window
     return max(window, ceil(tokens * (share.sliding if isinstance(mixer, SelfAttention) else share.compressed)))

@@ -252,8 +252,8 @@ def _reserved_bytes(deployment: Deployment, workload: Workload, engine: EnginePr
     if engine.pages is None:
         return 0.0, 0.0
     tokens = sequence_tokens(deployment, workload, engine)
-    budget, held_bytes = most_step_tokens(deployment, workload, engine), device_kv_bytes(deployment, tokens)
-    fewest, most = (device_kv_bytes(deployment, tokens, steps * budget) - held_bytes for steps in engine.pages.steps_in_flight)
+    budget, used_bytes = most_step_tokens(deployment, workload, engine), device_kv_bytes(deployment, tokens)
+    fewest, most = (device_kv_bytes(deployment, tokens, steps * budget) - used_bytes for steps in engine.pages.steps_in_flight)
     return fewest, most
 
 

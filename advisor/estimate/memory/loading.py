@@ -33,7 +33,7 @@ def _padding_bytes(model: ModelSpec, weights: Weights, parallel: Parallel, repac
             continue
         hidden, inner = (matrix.n, matrix.k) if matrix.name == "down_proj" else (matrix.k, matrix.n)
         size = matrix.n * matrix.k * weight_format(repack.format).bytes_per_element(row_elements=matrix.k)
-        held = count * matrix.copies * size / expert_devices(parallel)
+        stored = count * matrix.copies * size / expert_devices(parallel)
         shares = repack.shares(hidden, max(inner // ranks, 1))
-        least, usual, most = (total + held * (share - 1) for total, share in zip((least, usual, most), shares, strict=True))
+        least, usual, most = (total + stored * (share - 1) for total, share in zip((least, usual, most), shares, strict=True))
     return least, usual, most

@@ -59,13 +59,13 @@ def physical_bounds(pricer: StepPricer, workload: Workload, sequences: int, *, e
     same = equal_lengths and workload.load is not Load.TRACE
     own = max(prompt - (workload.shared_prefix_tokens or 0), 1)
     first = pricer.roofline(_prompt_parts(own, prompt)) if same else None
-    weights, one, all = (pricer.roofline((pricer.decode_part(*shape),)) for shape in ((1, 1), (1, prompt), (sequences, prompt)))
+    weights, single, batch = (pricer.roofline((pricer.decode_part(*shape),)) for shape in ((1, 1), (1, prompt), (sequences, prompt)))
     assert weights is not None
-    assert one is not None
-    assert all is not None
-    cache_s = one.read_s - weights.read_s if same else 0.0
+    assert single is not None
+    assert batch is not None
+    cache_s = single.read_s - weights.read_s if same else 0.0
     prefill_s = first.compute_s if first is not None else 0.0
-    per_token_s = max((weights.read_s / sequences + cache_s) / tokens, all.compute_s / (sequences * tokens) + prefill_s / output)
+    per_token_s = max((weights.read_s / sequences + cache_s) / tokens, batch.compute_s / (sequences * tokens) + prefill_s / output)
     return PhysicalBounds(
         prefill_tok_s=parallel.pipeline * prompt / alone.sequential_s,
         ttft_s=first.sequential_s if first is not None else 0.0,

@@ -81,12 +81,12 @@ def test_padding_is_in_the_range_of_peak_memory_and_of_requests() -> None:
     ],
 )
 def test_only_what_shapes_and_a_known_layout_decide_is_exact(engine: str, kv_format: str, weights_exact: bool, cache_exact: bool) -> None:
-    held = metrics("meta-llama/Meta-Llama-3.1-8B", engine, kv_format)
-    assert held.weights_gib is not None
-    assert held.kv_cache_gib is not None
-    assert (held.weights_gib.basis is Basis.EXACT) is weights_exact
-    assert (held.kv_cache_gib.basis is Basis.EXACT) is cache_exact
-    for value, exact in ((held.weights_gib, weights_exact), (held.kv_cache_gib, cache_exact)):
+    predicted = metrics("meta-llama/Meta-Llama-3.1-8B", engine, kv_format)
+    assert predicted.weights_gib is not None
+    assert predicted.kv_cache_gib is not None
+    assert (predicted.weights_gib.basis is Basis.EXACT) is weights_exact
+    assert (predicted.kv_cache_gib.basis is Basis.EXACT) is cache_exact
+    for value, exact in ((predicted.weights_gib, weights_exact), (predicted.kv_cache_gib, cache_exact)):
         assert (value.low == value.high) is exact
 
 

@@ -121,6 +121,14 @@ def test_models_without_windows_and_other_engines_have_pages_of_their_own() -> N
     assert page_pool(find_model("openai/gpt-oss-20b"), "bf16", "advisor", 1, 16) is None
 
 
+def test_windowed_layers_of_llama_cpp_have_cells_for_a_window_and_a_micro_batch() -> None:
+    """gpt-oss-20b: 768 cells in 12 layers, 18 MiB, beside 12 layers with a cell for every token."""
+    served = Deployment(find_model("openai/gpt-oss-20b"), Weights("mxfp4"), kv=KvCache(KvLayout.PAGED, 1, "bf16"), engine="llama.cpp")
+    row = 8 * 2 * 64 * 2
+    assert device_kv_bytes(served, 4096) - 12 * 4096 * row == 18 * 2**20 == 12 * 768 * row
+    assert device_kv_bytes(served, 300) == 24 * 300 * row, "never more than the sequence"
+
+
 def test_windowed_layers_of_sglang_have_a_fixed_share_of_the_other_pools_tokens() -> None:
     """swa_full_tokens_ratio 0.8: 12 of the 24 layers cache the whole context, the others four fifths of it."""
     served = Deployment(find_model("openai/gpt-oss-20b"), Weights("mxfp4"), kv=KvCache(KvLayout.PAGED, 1, "bf16"), engine="sglang")

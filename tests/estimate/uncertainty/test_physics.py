@@ -91,9 +91,9 @@ def test_no_metric_of_any_device_passes_its_data_sheet(hardware: str, engine: st
 @pytest.mark.parametrize("model", ["openai/gpt-oss-20b", "deepseek-ai/DeepSeek-V3.2", "deepseek-ai/DeepSeek-V4-Flash", "Qwen/Qwen3.5-27B"])
 def test_a_long_prompt_of_a_windowed_or_sparse_model_is_not_bounded_as_if_it_attended_to_everything(model: str) -> None:
     workload = Workload(prompt_tokens=262_144, output_tokens=32, concurrency=1)
-    known = estimator("b200-sxm", "vllm")
+    machine = estimator("b200-sxm", "vllm")
     served = deployed(find_model(model).weight_format, "vllm", model)
-    bounds, metrics = known.physical_bounds(served, workload), known.metrics(served, workload)
+    bounds, metrics = machine.physical_bounds(served, workload), machine.metrics(served, workload)
     assert bounds is not None
     assert metrics.prefill_tok_s is not None
     assert metrics.ttft_ms_mean is not None
@@ -114,16 +114,16 @@ def test_a_range_is_cut_at_a_bound_but_never_excludes_its_value() -> None:
 
 
 def test_requests_of_unknown_lengths_are_bounded_by_the_weights_alone() -> None:
-    known, unknown = (
+    equal_lengths, any_lengths = (
         estimator("h100-sxm", "vllm").physical_bounds(
             deployed("bf16", "vllm"), Workload(prompt_tokens=8000, output_tokens=32, load=Load.OFFLINE), equal_lengths=equal
         )
         for equal in (True, False)
     )
-    assert known is not None
-    assert unknown is not None
-    assert unknown.ttft_s == 0 < known.ttft_s
-    assert unknown.tpot_s < known.tpot_s, "without the cache of 8,000 tokens"
+    assert equal_lengths is not None
+    assert any_lengths is not None
+    assert any_lengths.ttft_s == 0 < equal_lengths.ttft_s
+    assert any_lengths.tpot_s < equal_lengths.tpot_s, "without the cache of 8,000 tokens"
 
 
 def test_a_machine_that_was_measured_is_not_overruled_by_its_data_sheet() -> None:
