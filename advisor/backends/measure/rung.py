@@ -3,6 +3,7 @@
 import codecs
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,13 @@ from advisor.backends.measure.timing import Clock
 from advisor.backends.model.load import load_session, read_model_config, trained_tokens
 from advisor.backends.model.loaded_model import LoadedModel
 from advisor.backends.processes.events import Event, Log, Measured
-from advisor.backends.processes.jobs import Chosen, RungJob
+from advisor.backends.processes.jobs import Chosen, RungJob, repeat_step
 from advisor.backends.technique import Technique
 from advisor.profiles.errors import AdvisorError, ExitCode
 from advisor.profiles.files import open_regular
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import Basis, Metrics, Value
+from advisor.profiles.run import Recipe
 
 if TYPE_CHECKING:  # heavy; functions below import what they need
     import torch
@@ -39,7 +41,7 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None], begin_part: Callab
     tokens = tokenise(session, Path(job.text_file))
     clock.report("load", 1, 1)
     reset_peak(session.device)
-    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), clock.report, begin_part)
+    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), partial(_report_repeat, clock, job.recipe), begin_part)
     choices = session.autotuner.reasons if session.autotuner is not None else ()
     for choice in choices:
         emit(Log(text=f"attention of {choice}"))
@@ -49,6 +51,14 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None], begin_part: Callab
         return
     begin_part()
     _measure_quality(job, session, tokens, clock, emit)
+
+
+def _report_repeat(clock: Clock, recipe: Recipe, step: str, done: int, total: int) -> None:
+    """Report progress, with the time left of all repeats where the step is one of them."""
+    names = [repeat_step(repeat, recipe) for repeat in range(recipe.repeats)]
+    if step in names:
+        clock.extrapolate((names.index(step) + done / max(total, 1)) / len(names))
+    clock.report(step, done, total)
 
 
 def prepare(job: RungJob) -> LoadedModel:

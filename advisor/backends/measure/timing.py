@@ -18,6 +18,8 @@ ROUND_S = 1e-3
 FEW_ROUNDS = 2
 SLOW_S = 0.03
 """A round that takes longer is done `FEW_ROUNDS` times."""
+LEAST_SHARE = 0.02
+"""Share of the work from which its end is estimated."""
 VERY_SLOW_S = 0.1
 """A call that takes longer is timed twice, without rounds."""
 
@@ -33,6 +35,8 @@ class Clock:
         self._budget_s = budget_s
         self._emit = emit
         self._last_report_s = 0.0
+        self._begun_s: float | None = None
+        self._estimated_end_s: float | None = None
 
     @property
     def spent_s(self) -> float:
@@ -41,8 +45,16 @@ class Clock:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds until the budget is used up, never negative; `None` without a budget."""
-        return None if self._budget_s is None else round(max(0.0, self._budget_s - self.spent_s), 1)
+        """Seconds until the budget is used up, or without one until the end by `extrapolate`; `None` without either."""
+        end_s = self._estimated_end_s if self._budget_s is None else self._budget_s
+        return None if end_s is None else round(max(0.0, end_s - self.spent_s), 1)
+
+    def extrapolate(self, share: float) -> None:
+        """Estimate the end from the time since the first call, in which `share` of the work was done, 0 to 1."""
+        if self._begun_s is None:
+            self._begun_s = self.spent_s
+        if share >= LEAST_SHARE:
+            self._estimated_end_s = self._begun_s + (self.spent_s - self._begun_s) / share
 
     def until(self, share: float) -> "Deadline":
         """The moment when `share` of the budget is used up; without a budget, one that never passes."""
