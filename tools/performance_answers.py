@@ -6,6 +6,7 @@ from statistics import median
 
 from benchmarks.harness.record import Record
 from tools.performance_results import Device, percentile, ratio
+from tools.stack_figures import ratio_error, regret
 
 Say = Callable[[Sequence[Record]], str | None]
 """The answer that finished records give; `None` where they hold no figure."""
@@ -80,6 +81,17 @@ def _errors(records: Sequence[Record]) -> str | None:
     return ", ".join(lines) or None
 
 
+def _choices(records: Sequence[Record]) -> str | None:
+    errors = [abs(error) for record in records if (error := ratio_error(record, records)) is not None]
+    regrets = [lost for record in records if (lost := regret(record, records)) is not None]
+    if not errors or not regrets:
+        return None
+    return (
+        f"ratio to the baseline {100 * median(errors):.1f} % off (median of {len(errors)} stacks); the stack predicted best loses "
+        f"{100 * max(regrets):.1f} % of the best measured throughput (worst of {len(regrets)} loads)"
+    )
+
+
 def _losses(*cases: str) -> Say:
     """Perplexity increase of some techniques, with its 90 % range."""
 
@@ -123,6 +135,7 @@ ANSWERS = (
     Answer("How much faster is a prompt of 512 tokens with quantised weights?", "runtime", _PROMPT, _speedups("bf16", "int8", "int4-g128")),
     Answer("How much faster does a quantised KV cache decode?", "runtime", "kv-formats/*", _speedups("bf16", "fp8", "int8", "int4")),
     Answer("How far off are predictions from a profile of the same machine?", "stacks", "*", _errors),
+    Answer("How well do predictions choose between stacks?", "stacks", "*", _choices),
     Answer("What do lossy techniques cost on the shipped model (perplexity)?", "quality", "*", _losses(*_SHOWN_LOSSES)),
     Answer(
         "How long until the terminal interface shows its first frame (slowest launch)?",

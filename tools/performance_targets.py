@@ -7,6 +7,7 @@ from typing import Literal
 
 from benchmarks.harness.record import Record
 from tools.performance_results import Device, percentile, ratio, share
+from tools.stack_figures import ratio_error, regret
 
 LARGE_BYTES = 256 * 2**20
 """Of a cache in bf16: from there on launches do not count."""
@@ -103,6 +104,15 @@ def _percentile(candidate: str, percent: int) -> Figure:
 
 def _value(name: str) -> Figure:
     return lambda record, device: record.values.get(name)
+
+
+def _ratio_off(record: Record, device: Device) -> float | None:
+    error = ratio_error(record, list(device.records("stacks")))
+    return None if error is None else abs(error)
+
+
+def _regret(record: Record, device: Device) -> float | None:
+    return regret(record, list(device.records("stacks")))
 
 
 def _off(metric: str) -> Figure:
@@ -208,6 +218,20 @@ TARGETS = (
         )
         for on in ("gpu", "cpu")
         for metric, words in (("tpot_ms", "TPOT"), ("throughput_tok_s", "throughput"))
+    ),
+    *(
+        Target(
+            what="predicted ratio to the baseline: median error over stacks",
+            part="stacks", pattern="*", figure=_ratio_off, bound=0.10, at_most=True, on=on, middle=True,
+        )
+        for on in ("gpu", "cpu")
+    ),
+    *(
+        Target(
+            what="regret: throughput lost by the stack predicted best, by load",
+            part="stacks", pattern="*", figure=_regret, bound=0.05, at_most=True, on=on,
+        )
+        for on in ("gpu", "cpu")
     ),
     Target(
         what="16 mixed requests on a CPU: speed over transformers' continuous batching",
