@@ -7,6 +7,7 @@ from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import Quantity
 
 QUESTION_FIELDS = {
+    "power_limit": "power_limit_w",
     "model_option": "model",
     "quality_drop": "quality_loss_pct",
     "context": "context_tokens",
