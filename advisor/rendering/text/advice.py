@@ -2,6 +2,7 @@
 
 from advisor.planfile.summary import stated_quality_loss
 from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxation, Status, TechniqueState, Violation
+from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
 from advisor.profiles.request import Workload
@@ -96,7 +97,7 @@ def facts(advice: Advice) -> dict[str, str]:
     held = f", held to {hardware.power_limit_w:g} of {hardware.tdp_w:g} W" if hardware.power_limit_w and hardware.tdp_w else ""
     return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
-        **({"weights": "; ".join(model.doubts)} if model.doubts else {}),
+        **({"weights": "; ".join(doubts)} if (doubts := _weight_doubts(advice)) else {}),
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}{held}",
         "workload": workload_words(request.workload) + _timed_lengths(request.workload),
@@ -107,6 +108,14 @@ def facts(advice: Advice) -> dict[str, str]:
         "prefer": request.prefer.value,
         "basis": _basis(advice),
     }
+
+
+def _weight_doubts(advice: Advice) -> tuple[str, ...]:
+    """What is doubtful about the bytes of the weights, and an engine that is not known to load their format."""
+    model, engine = advice.model, load_engine(advice.chosen.deployment.engine)
+    if engine.runs(model.weight_format):
+        return model.doubts
+    return (*model.doubts, f"{engine.name} is not known to load {model.weight_format} weights; the numbers assume that it does")
 
 
 def _timed_lengths(workload: Workload) -> str:
