@@ -48,6 +48,8 @@ class PlanningController:
         self._app = app
         self._store = store
         self._joined: str | None = None
+        self._fetched_if_missing = ""
+        """The model to look for on the network if this machine does not have it: Enter was pressed before that was known."""
         self._pause: Timer | None = None
         self._collection: Timer | None = None
 
@@ -82,6 +84,14 @@ class PlanningController:
         self._take(history)
         field = BY_NAME.get(join or "")
         self.plan_soon(0 if field is not None and field.ranks_only else PAUSE_S)
+
+    def clear(self) -> None:
+        """Empty the question, marks, filter and order; undo gives the question back."""
+        self._joined = None
+        cleared = self._store.state.cleared()
+        self._store.update(cleared)
+        self._take(cleared.history)
+        self.plan_soon(0)
 
     def travel(self, history: History) -> None:
         """Undo or redo: replace the question by that of another point of its history."""
@@ -130,11 +140,16 @@ class PlanningController:
         self._app.run_worker(self._detect_machine, thread=True, group="this machine", exit_on_error=False)
 
     def fetch_model(self) -> None:
-        """Look for the model on the network too, if it was not found on this machine."""
+        """Look for the model on the network too, if it was not found on this machine, or is not once planning has looked for it."""
+        model = self._store.state.values.text("model")
+        self._fetched_if_missing = model if self.waiting else ""
         if self.problem is not None and self.problem.field == "model":
-            self._set_busy(True)
-            work = partial(self._fetch, self._store.state.values.text("model"))
-            self._app.run_worker(work, thread=True, exclusive=True, group="fetch", exit_on_error=False)
+            self._start_fetch(model)
+
+    def _start_fetch(self, model: str) -> None:
+        self._fetched_if_missing = ""
+        self._set_busy(True)
+        self._app.run_worker(partial(self._fetch, model), thread=True, exclusive=True, group="fetch", exit_on_error=False)
 
     def show_problem(self, problem: Problem | None) -> None:
         """Show why there is no answer; planning is over. `None` removes the last problem."""
@@ -202,6 +217,8 @@ class PlanningController:
     def _show_answer(self, result: Planned | Problem) -> None:
         if isinstance(result, Problem):
             self.show_problem(result)
+            if result.field == "model" and self._fetched_if_missing == self._store.state.values.text("model") != "":
+                self._start_fetch(self._fetched_if_missing)
             return
         self.show_problem(None)
         self._show(result)

@@ -22,6 +22,12 @@ class StateStore:
         self._file = file
         self._timer: Timer | None = None
         self._failure_shown = False
+        self._restored = state.values
+
+    @property
+    def restored(self) -> tuple[str, ...]:
+        """What the present question has of the last session, in the words of the form."""
+        return self.state.values.in_common(self._restored)
 
     def update(self, state: SavedState) -> None:
         """Replace the state, and save it after `SAVED_AFTER_S`."""

@@ -6,7 +6,6 @@ that widget to the app. With `24`, Tab, `350` typed faster than a frame, all dig
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 from textual.app import App
@@ -14,8 +13,12 @@ from textual.dom import DOMNode
 from textual.events import Event, Key, Paste
 from textual.screen import Screen
 
+from advisor.tui.escaped_keys import as_pressed
+
 TIMEOUT_S = 1.0
-"""Longest wait for the effects of a key: its widget may have been removed."""
+"""Longest wait for the effects of a key while the app is idle: its widget may have been removed."""
+_CHECKS = 10
+"""Checks within `TIMEOUT_S`. An app that is too busy to check has not lost the key: it has not come to it yet."""
 _BUBBLES = {"enter": 3}
 """Times that a message bubbles from the widget to the app before a key is done: a field posts two further messages for Enter."""
 
@@ -33,18 +36,31 @@ class KeyQueue:
         """Handle an event now, or queue it where it is a key or pasted text and another one is being handled."""
         if not isinstance(event, Key | Paste) or event.is_forwarded:
             await self._handle(event)
-        elif self._current is not None:
-            self._queue.append(event)
         else:
-            await self._begin(event)
+            self._queue.extend(as_pressed(event) if isinstance(event, Key) else (event,))
+            if self._current is None:
+                await self._begin(self._queue.popleft())
 
     async def _begin(self, event: Key | Paste) -> None:
         app = self._app
         self._current = event
-        app.set_timer(TIMEOUT_S, partial(self._done, event))
+        self._follow_up(event, _CHECKS)
         target, screen = app.focused or app.screen, app.screen
         await self._handle(event)
         self._follow(event, screen, target, _BUBBLES.get(event.key, 1) if isinstance(event, Key) else 1)
+
+    def _follow_up(self, event: Key | Paste, checks: int) -> None:
+        """End the wait for a key after so many checks, one after the other."""
+
+        async def check() -> None:
+            if self._current is not event:
+                return
+            if checks > 1:
+                self._follow_up(event, checks - 1)
+            else:
+                await self._done(event)
+
+        self._app.set_timer(TIMEOUT_S / _CHECKS, check)
 
     def _follow(self, event: Key | Paste, screen: Screen[Any], target: DOMNode, bubbles: int) -> None:
         """Bubble a callback behind the key, from its widget to the app."""

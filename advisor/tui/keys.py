@@ -33,6 +33,7 @@ WORDS = {
     "machine.choose": "Choose the machine to plan for",
     "plan.open": "Open a plan file",
     "view.start": "Choose another model",
+    "question.clear": "Clear the question: every field, mark and order",
     "start.back": "Back to the plan",
     "work.cancel": "Cancel this work",
     "work.again": "Resume at what is unfinished",
@@ -53,6 +54,7 @@ APP_KEYS = [
     Binding("question_mark,f1", "help", "Help", key_display="?", priority=True, id="help"),
     Binding("ctrl+q", "quit", "Quit", show=False, priority=True, id="quit"),
 ]
+CLEAR_KEY = _key("ctrl+n", "clear", "question.clear", display="^n")
 PLAN_KEYS = [
     _key("escape", "leave", "leave", "Leave, then:", display="esc"),
     _key("1,f2", "panel('limits')", "view.limits", "Limits"),
@@ -76,9 +78,10 @@ PLAN_KEYS = [
     _key("m", "machine", "machine.choose"),
     _key("o", "open", "plan.open"),
     _key("0", "start", "view.start"),
+    CLEAR_KEY,
 ]
 WHY_KEYS = [_key("enter", "take", "why.take")]
-START_KEYS = [_key("escape", "plan", "start.back", "Back to the plan", display="esc")]
+START_KEYS = [_key("escape", "plan", "start.back", "Back to the plan", display="esc"), CLEAR_KEY]
 WORK_KEYS = [
     _key("ctrl+x", "cancel", "work.cancel", display="^x"),
     _key("r", "again", "work.again"),

@@ -1,9 +1,11 @@
 """Sentences of the header and the message line. Imports no Textual."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from advisor.profiles.formats import GIB
 from advisor.tui.form.fields import BY_NAME
+from advisor.tui.form.problem import Problem
 from advisor.tui.workers.planning_client import Planned, ThisMachine
 
 
@@ -42,6 +44,52 @@ def unreadable_line(planned: Planned | None, errors: Mapping[str, str]) -> str:
         return f"{label} {error}"
     text = planned.values.text(name)
     return f"{label} {error}. The plan shown is for {f'{label} {text}' if text else f'an empty {label}'}."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlankPanels:
+    """What the panels say while there is no plan: lines to wrap."""
+
+    plans: tuple[str, ...]
+    why: tuple[str, ...]
+    plot: str
+
+
+def without_plan(model: str, problem: Problem | None, *, waiting: bool) -> BlankPanels:
+    """What to type where there is no model, what is being done where there is one, and what is wrong where it cannot be planned."""
+    if not model:
+        return BlankPanels(
+            plans=("The plans for a model are listed here.", "", "Type a Hugging Face id or a folder in Model, or press 0 for a list."),
+            why=(
+                "No model yet. Type a Hugging Face id or a folder in Model, or press 0 for a list.",
+                "",
+                "m plans for a machine that you do not have.",
+            ),
+            plot="Each plan becomes a point: time per output token against tokens per second.",
+        )
+    if waiting or problem is None:
+        doing = f"Planning {model} ..."
+        return BlankPanels(plans=(doing,), why=(doing, "", "The reasons for the best plan follow."), plot=doing)
+    return BlankPanels(
+        plans=(f"No plan: {problem.sentences()}.",),
+        why=("Without a plan there are no reasons.", "", "1 and Enter lead to the fields, u undoes the last change."),
+        plot="No plan to draw.",
+    )
+
+
+def restored_line(restored: Sequence[str], width: int) -> str:
+    """What was taken over from the last session, in one line of at most `width` columns, and the key that clears it; empty for nothing."""
+    if not restored:
+        return ""
+    begin, end = "From the last session: ", "; ^n clears all."
+    listed = f"{begin}{', '.join(restored)}{end}"
+    if len(listed) <= width:
+        return listed
+    for count in range(len(restored) - 1, 0, -1):
+        line = f"{begin}{', '.join(restored[:count])} and {len(restored) - count} more{end}"
+        if len(line) <= width:
+            return line
+    return f"{begin}{len(restored)} fields{end}"
 
 
 def without_model_line(planned: Planned) -> str:

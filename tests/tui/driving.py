@@ -187,7 +187,7 @@ class SharedApp:
         planning.end_step()
         app.store.state = SavedState(History(values))
         screen.show_values(values)
-        screen.open_panel("limits")
+        screen.open_field("model")
         if app.size != size:
             await pilot.resize_terminal(*size)
         planning.detect_machine()

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -135,6 +136,42 @@ def test_a_key_that_is_lost_on_its_way_holds_up_no_other(monkeypatch: pytest.Mon
                     break
             field.loses = False
             assert field.value == "350"
+
+    asyncio.run(drive())
+
+
+def test_a_key_that_takes_long_has_its_effect_before_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(key_queue, "TIMEOUT_S", 0.05)
+
+    class Slow(Input):
+        async def on_key(self, event: Event) -> None:
+            """Leaves for the next field, and keeps the app from everything else meanwhile."""
+            if isinstance(event, Key) and event.key == "enter":
+                for _ in range(5):
+                    time.sleep(0.02)
+                    await asyncio.sleep(0)
+                self.screen.focus_next()
+
+    class Two(App[None]):
+        def __init__(self) -> None:
+            super().__init__()
+            self._key_queue = KeyQueue(self, super().on_event)
+
+        async def on_event(self, event: Event) -> None:
+            await self._key_queue.on_event(event)
+
+        def compose(self) -> ComposeResult:
+            yield from (Slow(), Slow())
+
+    async def drive() -> None:
+        app = Two()
+        async with app.run_test() as pilot:
+            first, second = app.query(Input)
+            first.focus()
+            await pilot.pause()
+            _send(app, "1", "enter", "2")
+            await until(pilot, lambda: "2" in first.value + second.value)
+            assert (first.value, second.value) == ("1", "2")
 
     asyncio.run(drive())
 

@@ -1,7 +1,7 @@
 """Lists to pick from: models, machines and plan files. Imports no Textual."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +26,19 @@ class Choices:
     """All lines of a list."""
 
     options: tuple[Option, ...] = ()
+    values_named: Callable[[str], Sequence[str]] = lambda text: ()
+    """Values that a text is a name of, though it may not be a part of them; the likeliest first."""
 
     def matching(self, text: str) -> tuple[Option, ...]:
-        """The options that have every word of `text`, the nearest to the first word first."""
+        """The options that `text` names, then those that have every word of it, the nearest to the first word first."""
         words = text.lower().split()
+        if not words:
+            return self.options
+        by_value = {option.value: option for option in self.options}
+        named = [by_value[value] for value in self.values_named(text) if value in by_value]
         matches = [option for option in self.options if all(word in f"{option.value} {option.label}".lower() for word in words)]
-        return tuple(sorted(matches, key=lambda option: _distance(option.value.lower(), words[0])) if words else matches)
+        nearest = sorted(matches, key=lambda option: _distance(option.value.lower(), words[0]))
+        return tuple(dict.fromkeys((*named, *nearest)))
 
 
 def models(last: str) -> Choices:
@@ -49,11 +56,11 @@ def models(last: str) -> Choices:
 
 def machines(here: str) -> Choices:
     """This machine, stored profiles, and every accelerator of the catalogue."""
-    from advisor.profiles.hardware import shipped_hardware
+    from advisor.profiles.hardware_names import shipped_hardware
     from advisor.profiles.store import list_profiles
 
     stored = [Option(f"profile:{profile.name}", f"{profile.name}   measured profile of {profile.hardware}") for profile in list_profiles()]
-    return Choices((Option("", f"this machine   {here}"), *stored, *_plain(shipped_hardware())))
+    return Choices((Option("", f"this machine   {here}"), *stored, *_plain(shipped_hardware())), _machines_named)
 
 
 def plan_files(folders: Iterable[Path]) -> Choices:
@@ -61,6 +68,14 @@ def plan_files(folders: Iterable[Path]) -> Choices:
     files = itertools.chain.from_iterable(sorted(folder.glob("*.y*ml")) for folder in dict.fromkeys(folders))
     newest = sorted((file for file in files if _is_plan(file)), key=lambda file: -file.stat().st_mtime)
     return Choices(tuple(Option(str(file), f"{file}   {_plan_words(file)}") for file in newest[:MOST_FILES]))
+
+
+def _machines_named(text: str) -> list[str]:
+    """Ids of the devices that `text` is a name of, as `A100 80GB` is; the one that it means first."""
+    from advisor.profiles.hardware_names import named_hardware
+
+    named = named_hardware(text)
+    return sorted(named.ids, key=lambda id: id != named.meant)
 
 
 def _is_plan(file: Path) -> bool:

@@ -32,6 +32,10 @@ class SavedState:
     filter: str = "frontier"
     sort: str = "rank"
 
+    def cleared(self) -> "SavedState":
+        """Nothing asked, marked, filtered or sorted; undo gives the question back."""
+        return SavedState(self.history.changed(FormValues()))
+
     @property
     def values(self) -> FormValues:
         """The present question."""

@@ -28,6 +28,17 @@ class FormValues:
     forbid: tuple[str, ...] = ()
     """Names of techniques."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was asked."""
+        return not (self.texts or self.require or self.forbid)
+
+    def in_common(self, other: "FormValues") -> tuple[str, ...]:
+        """What both questions ask, in the words of the form: `Machine rtx-4090`, `TPOT 30`, `weights-int4 required`."""
+        texts = [f"{BY_NAME[name].short_label} {text}" for name, text in self.texts.items() if text == other.text(name)]
+        required = [f"{technique} required" for technique in self.require if technique in other.require]
+        return (*texts, *required, *(f"{technique} forbidden" for technique in self.forbid if technique in other.forbid))
+
     def text(self, name: str) -> str:
         """The text of a field; empty where nothing was typed."""
         return self.texts.get(name, "")

@@ -21,11 +21,13 @@ class LimitsPanel(VerticalScroll, can_focus=True):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("down", "walk(1)", "Next field", show=False),
         Binding("up", "walk(-1)", "Previous field", show=False),
+        Binding("enter", "type", "Type into the first empty field", show=False),
     ]
 
     def __init__(self, values: FormValues) -> None:
         super().__init__(id="limits", classes="panel")
         self._values = values
+        self._constraints = ""
 
     def compose(self) -> ComposeResult:
         """One row for each field."""
@@ -40,7 +42,16 @@ class LimitsPanel(VerticalScroll, can_focus=True):
             row.show(values.text(row.field.name))
         for choice in self.query(Choice):
             choice.show(values.text(choice.field.name))
-        self.border_subtitle = " ".join((*(f"+{name}" for name in values.require), *(f"-{name}" for name in values.forbid)))
+        self._constraints = " ".join((*(f"+{name}" for name in values.require), *(f"-{name}" for name in values.forbid)))
+        self._show_subtitle()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """Say how to type while no field has the focus."""
+        super().watch_has_focus(has_focus)
+        self._show_subtitle()
+
+    def _show_subtitle(self) -> None:
+        self.border_subtitle = "Enter: type into a field" if self.has_focus else self._constraints
 
     def show_effective(self, effective: Mapping[str, str]) -> None:
         """Show in empty fields the values that the planner used for them."""
@@ -52,7 +63,11 @@ class LimitsPanel(VerticalScroll, can_focus=True):
         for row in self.query(FieldRow):
             row.show_error(errors.get(row.field.name, ""))
 
-    def focus_first(self) -> None:
+    def focus_field(self, name: str) -> None:
+        """Focus a field."""
+        self.query_one(f"#field-{name}").focus()
+
+    def action_type(self) -> None:
         """Focus the first empty field, else the first one."""
         rows = list(self.query(FieldRow))
         first = next((row for row in rows if not row.input.value), rows[0])

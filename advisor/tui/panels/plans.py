@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.cells import cell_len
@@ -12,7 +13,7 @@ from textual.message import Message
 from textual.widgets import DataTable
 
 from advisor.tui.palette import tone_style
-from advisor.tui.panels.stable_text import StableWidget
+from advisor.tui.panels.stable_text import LEAST_WIDTH, StableWidget
 
 if TYPE_CHECKING:
     from advisor.planning.alternatives import Alternative
@@ -63,12 +64,36 @@ class PlansPanel(DataTable[Text], StableWidget):
         super().__init__(id="plans", classes="panel", cursor_type="row", cell_padding=1, fixed_columns=1)
         self._ids: list[str] = []
         self._expected = ""
+        self._sentences: tuple[str, ...] = ()
+
+    def say(self, sentences: Sequence[str]) -> None:
+        """Show sentences in place of plans."""
+        self._sentences = tuple(sentences)
+        self._ids = []
+        self._draw_sentences()
+
+    def on_resize(self) -> None:
+        """Wrap sentences into the new width."""
+        if self._sentences:
+            self._draw_sentences()
+
+    def _draw_sentences(self) -> None:
+        width = max(self.scrollable_content_region.width - 2 * self.cell_padding, LEAST_WIDTH)
+        self.clear(columns=True)
+        self.show_header = self.show_cursor = False
+        self.border_subtitle = ""
+        self.add_column("", width=width)
+        for sentence in self._sentences:
+            for line in wrap(sentence, width) or [""]:
+                self.add_row(Text(line))
 
     def fill(self, rows: TableContent) -> None:
         """Show these plans, the cursor on the selected one."""
         from advisor.rendering.text.plans import plan_columns
 
+        self._sentences = ()
         self.clear(columns=True)
+        self.show_header = self.show_cursor = True
         self._ids = [plan.id for plan in rows.plans]
         self._expected = rows.selected
         if not rows.plans:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from advisor.rendering.text.style import Look
 
 _DRAWN = {"frontier": ("◆", 3), "feasible": ("o", 2), "rejected": ("×", 1)}
+_NOTHING_TO_DRAW = "No plan has both times and a throughput, or the panel is too small to draw them: 2 lists the plans."
 _LEGEND = "◆ best  o ok  × out"
 
 
@@ -24,6 +25,12 @@ class PlotPanel(Static, can_focus=True):
     def __init__(self) -> None:
         super().__init__("", id="plot", classes="panel", markup=False)
         self._draw: Callable[[], None] | None = None
+
+    def say(self, sentence: str) -> None:
+        """Show a sentence, where there is no plan."""
+        self._draw = None
+        self.border_subtitle = ""
+        self.update(sentence, layout=False)
 
     def on_resize(self) -> None:
         """Draw into the new size."""
@@ -37,6 +44,7 @@ class PlotPanel(Static, can_focus=True):
 
     def _show(self, plans: "Sequence[Alternative]", selected: str, limits: "Limits", look: "Look", palette: str) -> None:
         from advisor.rendering.text.charts import Axes, Point, scatter
+        from advisor.rendering.text.style import wrap
 
         selected_glyph = "@" if look.ascii else "●"
         points = []
@@ -52,7 +60,7 @@ class PlotPanel(Static, can_focus=True):
             y_limit=limits.bound("throughput_tok_s"),
         )
         self.border_subtitle = look.finish([f"{selected_glyph} this  ┃ limit"]).rstrip()
-        lines = scatter(points, axes, look.width, max(self.content_size.height, 0))
+        lines = scatter(points, axes, look.width, max(self.content_size.height, 0)) or wrap(_NOTHING_TO_DRAW, look)
         self.update(styled(look.finish(lines).splitlines(), palette), layout=False)
 
 

@@ -16,6 +16,10 @@ from advisor.tui.screens.plan_question import QuestionActions
 from advisor.tui.screens.plan_reasons import ReasonActions
 from advisor.tui.screens.plan_table import TableActions
 from advisor.tui.screens.plan_view import PlanView
+from advisor.tui.status_text import restored_line
+
+_RESTORED_WIDTH = 76
+"""Columns of the note about the last session: the message line has the answer too."""
 
 
 class PlanScreen(PlanView):
@@ -36,17 +40,33 @@ class PlanScreen(PlanView):
         planning.plans_changed.subscribe(self, self.change_plans)
         planning.detail_changed.subscribe(self, self.change_detail)
         planning.problem_changed.subscribe(self, self.show_problem)
-        planning.status_changed.subscribe(self, self.show_header)
+        planning.status_changed.subscribe(self, self.change_status)
         self.ui.jobs.chip_changed.subscribe(self, self.show_header)
         self.watch(self.app, "theme", self.redraw, init=False)
         self.change_plans()
-        self.show_problem()
         self.show_values(self.ui.store.state.values)
-        self.open_panel("limits" if planning.planned is None else "plans")
+        self._open_first()
+        self.note = restored_line(self.ui.store.restored, _RESTORED_WIDTH)
+        self.show_problem()
+
+    def _open_first(self) -> None:
+        """Begin in the field that comes next, as for a new question, or else in the table, where digits are keys."""
+        values = self.ui.store.state.values
+        if not values.text("model"):
+            self.open_field("model")
+        elif self.ui.settings.resume or values.text("hardware") or values.text("profile"):
+            self.open_panel("plans")
+        else:
+            self.open_field("hardware")
 
     def on_screen_resume(self) -> None:
         """Show the question: it may have been changed on another screen."""
         self.show_values(self.ui.store.state.values)
+
+    def change_status(self) -> None:
+        """Show whether it is planning."""
+        self.show_header()
+        self.show_blanks()
 
     def change_plans(self) -> None:
         """Show another answer, and compute its findings."""
@@ -60,17 +80,19 @@ class PlanScreen(PlanView):
 
     def on_field_row_changed(self, event: FieldRow.Changed) -> None:
         """Plan for the text of a field."""
-        self.note = ""
+        if event.text.strip() != self.ui.store.state.values.text(event.field):  # else a change of the question that the form shows
+            self.note = ""
         self.ui.planning.type_into(event.field, event.text)
         self.show_problem()
 
     def on_field_row_entered(self, event: FieldRow.Entered) -> None:
-        """End a step of undo; a model that was not found is looked for on the network, any other field passes the focus on."""
+        """End a step of undo and pass the focus on. A model that is not found is looked for on the network; a machine gets its id."""
         self.ui.planning.end_step()
         if event.field == "model":
             self.ui.planning.fetch_model()
-        else:
-            self.focus_next()
+        elif event.field == "hardware":
+            self._question.name_machine()
+        self.focus_next()
 
     def on_plans_panel_selected(self, event: PlansPanel.Selected) -> None:
         """Select the plan under the cursor."""
@@ -107,6 +129,11 @@ class PlanScreen(PlanView):
     def action_leave(self) -> None:
         """Leave the focused field."""
         self.limits.focus()
+
+    def action_clear(self) -> None:
+        """Clear the question, and begin with its model."""
+        self._question.clear()
+        self.open_field("model")
 
     def action_start(self) -> None:
         """Choose another model."""

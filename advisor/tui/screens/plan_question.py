@@ -43,10 +43,29 @@ class QuestionActions:
         self._ui.planning.travel(self._ui.store.state.history.redone())
         self._view.show_values(self.values)
 
+    def clear(self) -> None:
+        """Empty the question."""
+        self._view.note = "Everything is cleared (u undoes this)."
+        self._ui.planning.clear()
+        self._view.show_values(self.values)
+        self._view.show_plans()
+        self._view.show_problem()
+
+    def name_machine(self) -> None:
+        """Replace a name in the field of the machine by the id that it stands for: `4090` by `rtx-4090`; say where it fits others too."""
+        from advisor.profiles.hardware import hardware_id, meaning_note  # loaded with the planner
+
+        text = self.values.text("hardware")
+        if text and (id := hardware_id(text)) != text:
+            note = meaning_note(text)
+            self.change(self.values.with_text("hardware", id), f"{note}." if note else "")
+
     def choose_machine(self) -> None:
-        """Choose this machine, a stored profile or a machine of the catalogue."""
+        """Choose this machine, a stored profile, a machine of the catalogue by any name, or a data sheet."""
         machine = self._ui.planning.this_machine
-        self._ui.open_screen(PickScreen("Machine", machines(machine.label if machine else "")), self._take_machine)
+        hint = "Enter takes the marked line, Esc goes back. The path of a data sheet (.yaml) is taken too."
+        screen = PickScreen("Machine", machines(machine.label if machine else ""), other="plan for {text}", hint=hint)
+        self._ui.open_screen(screen, self._take_machine)
 
     def choose_constraint(self) -> None:
         """Require or forbid a technique of the list, or remove its constraint."""

@@ -16,18 +16,21 @@ from advisor.tui.panels.plans import PlansPanel, TableContent, filtered
 from advisor.tui.panels.plot import PlotPanel
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.insights_cache import InsightsCache
-from advisor.tui.status_text import counts_line, effective_values, header, summary_line, unreadable_line, without_model_line
+from advisor.tui.status_text import (
+    counts_line,
+    effective_values,
+    header,
+    summary_line,
+    unreadable_line,
+    without_model_line,
+    without_plan,
+)
 
 if TYPE_CHECKING:
     from advisor.planning.advice import Advice
     from advisor.rendering.text.insights import ExplainedPlan
     from advisor.tui.workers.planning_client import Planned
 
-NO_MODEL = [
-    "No model yet. Type a Hugging Face id or a folder in Model, or press 0 for a list.",
-    "",
-    "m plans for a machine that you do not have.",
-]
 _RANGES_FROM = 170
 _WITHOUT_RANGES = 80
 """Width for which the table is drawn without ranges and ids."""
@@ -89,7 +92,7 @@ class PlanView(AdvisorScreen[None]):
         planned, selected = self.ui.planning.planned, self.ui.planning.selected
         state = self.ui.store.state
         if planned is None or selected is None:
-            self.why.say(NO_MODEL if not state.values.text("model") else [])
+            self.show_blanks()
             return
         rows = filtered(planned.alternatives, state.filter, state.sort)
         if selected not in {plan.id for plan in rows}:
@@ -102,6 +105,16 @@ class PlanView(AdvisorScreen[None]):
         self.table.border_title = self.ui.box_title(f"2 Plans  {counts_line(planned)}  [{shown}{order}]")
         self.show_detail()
         self.show_problem()
+
+    def show_blanks(self) -> None:
+        """While there is no plan, say in the table, the reasons and the plot what is missing."""
+        planning = self.ui.planning
+        if planning.planned is not None:
+            return
+        blank = without_plan(self.ui.store.state.values.text("model"), planning.problem, waiting=planning.waiting)
+        self.table.say([self.ui.ascii_only(line) for line in blank.plans])
+        self.why.say([self.ui.ascii_only(line) for line in blank.why])
+        self.plot.say(self.ui.ascii_only(blank.plot))
 
     def show_detail(self) -> None:
         """Show memory, reasons and the point in the plot of the selected plan."""
@@ -143,12 +156,13 @@ class PlanView(AdvisorScreen[None]):
         if problem is not None and problem.field is not None and problem.field not in errors:
             errors[problem.field] = problem.sentences(1)
         self.limits.show_errors(errors)
+        self.show_blanks()
         if unreadable:
             self.say(unreadable_line(planning.planned, unreadable))
         elif problem is not None:
             self.say(problem.sentences())
         elif planning.planned is not None and not self.ui.store.state.values.text("model"):
-            self.say(without_model_line(planning.planned))
+            self.say(f"{self.note} {without_model_line(planning.planned)}".lstrip())
         elif planning.planned is not None:
             self.say(f"{self.note} {summary_line(planning.planned)}".lstrip())
 
@@ -158,15 +172,16 @@ class PlanView(AdvisorScreen[None]):
         message.update(line, layout=message.styles.is_auto_height)
 
     def open_panel(self, name: str) -> None:
-        """Focus a panel; in a narrow terminal, show it alone."""
+        """Focus a panel, no field of it, so that digits stay keys; in a narrow terminal, show it alone."""
         for panel in self.query(".panel"):
             panel.set_class(panel.id == name, "-open")
         answers = self.query_one("#answers")
         for flag, panels in {"-closed": ("limits",), "-plans": ("plans",), "-below": ("why", "plot")}.items():
             answers.set_class(name in panels, flag)
-        panel = self.query_one(f"#{name}", Widget)
-        if panel is self.limits:
-            self.limits.focus_first()
-        else:
-            panel.focus()
+        self.query_one(f"#{name}", Widget).focus()
         self.call_after_refresh(self.show_detail)
+
+    def open_field(self, name: str) -> None:
+        """Show the form and focus a field of it."""
+        self.open_panel("limits")
+        self.limits.focus_field(name)

@@ -10,7 +10,7 @@ from advisor.tui.contract import AdvisorScreen
 from advisor.tui.form.choices import Choices, models
 from advisor.tui.keys import START_KEYS
 from advisor.tui.panels.picker import Picker
-from advisor.tui.status_text import header
+from advisor.tui.status_text import header, restored_line
 
 WELCOME = "Which model do you want to run? Type a part of its name, a Hugging Face id or a folder; Enter takes the marked line."
 
@@ -24,6 +24,7 @@ class StartScreen(AdvisorScreen[None]):
         """Header, a sentence, the list, and the keys."""
         yield Static("", id="header", markup=False)
         yield Static(WELCOME, id="welcome", markup=False)
+        yield Static("", id="restored", markup=False)
         yield Picker(Choices(), other="use {text}")
         yield Footer(compact=True, show_command_palette=False)
 
@@ -36,10 +37,20 @@ class StartScreen(AdvisorScreen[None]):
     def on_screen_resume(self) -> None:
         """Empty the text and list the last model first."""
         self.query_one(Picker).clear()
+        self._show_restored()
         self.call_after_refresh(self._fill)
+
+    def on_resize(self) -> None:
+        """Fit the line about the last session to the width."""
+        self._show_restored()
 
     def _fill(self) -> None:
         self.query_one(Picker).fill(models(self.ui.store.state.values.text("model")))
+
+    def _show_restored(self) -> None:
+        line = restored_line(self.ui.store.restored, self.size.width - 2)
+        self.query_one("#restored", Static).update(self.ui.ascii_only(line))
+        self.set_class(bool(line), "-restored")
 
     def _show_header(self) -> None:
         model = self.ui.store.state.values.text("model")
@@ -51,6 +62,13 @@ class StartScreen(AdvisorScreen[None]):
         event.stop()
         self.ui.planning.ask(self.ui.store.state.values.with_text("model", event.value))
         self.ui.go_to("plan")
+
+    def action_clear(self) -> None:
+        """Clear the question."""
+        self.ui.planning.clear()
+        self._show_restored()
+        self._show_header()
+        self._fill()
 
     def action_plan(self) -> None:
         """Go to the plan without choosing a model."""
