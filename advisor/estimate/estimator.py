@@ -16,7 +16,7 @@ from advisor.estimate.memory.capacity import MemoryBudget
 from advisor.estimate.memory.ledger import shared_tokens
 from advisor.estimate.memory.retention import retention_of
 from advisor.estimate.serving.closed_form import SteadyState, steady_state
-from advisor.estimate.serving.metrics import serving_metrics
+from advisor.estimate.serving.metrics import goodput, serving_metrics
 from advisor.estimate.serving.pool import cache_pool
 from advisor.estimate.serving.requests import UNLIMITED_POOL
 from advisor.estimate.serving.scheduler_rules import SchedulerRules
@@ -29,7 +29,7 @@ from advisor.estimate.uncertainty.values import Ranges, ranges_of
 from advisor.profiles.engines import EngineProfile
 from advisor.profiles.evidence import accepted_share
 from advisor.profiles.metrics import Basis, Metrics, Value
-from advisor.profiles.request import Workload
+from advisor.profiles.request import Limits, Workload
 
 ANY_BATCHING = Batching()
 """Batching of the deployments that steps are priced for: a step costs the same whichever policy composed it."""
@@ -102,6 +102,11 @@ class Estimator:
         )
         bounds = self.physical_bounds(deployment, workload, equal_lengths=equal_lengths)
         return bounds.applied(metrics) if bounds is not None else metrics
+
+    def goodput(self, deployment: Deployment, workload: Workload, times: ServingTimes, limits: Limits) -> Value | None:
+        """Requests per second that meet the limits on their own latency; `None` where none is limited."""
+        rate, bounds = goodput(self.ranges(deployment), workload, times, limits), self.physical_bounds(deployment, workload)
+        return at_most(rate, bounds.requests_per_s) if rate is not None and bounds is not None else rate
 
     def physical_bounds(self, deployment: Deployment, workload: Workload, *, equal_lengths: bool = True) -> PhysicalBounds | None:
         """What the device's data sheet rules out for a deployment; `None` for a machine that was measured."""

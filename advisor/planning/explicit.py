@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from advisor.backends.deployment import Attention, AttentionBackend, Batching, BatchPolicy, Deployment, KvCache, KvLayout, Parallel, Weights
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.serving.metrics import goodput
 from advisor.estimate.uncertainty.domain import extrapolation_warning
 from advisor.planning.layouts import layout_warnings
 from advisor.planning.question import EstimateQuestion, workload_of
@@ -46,12 +45,13 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
     deployment = explicit_deployment(model, engine, question, workload, kv_format, tensor)
     estimator = Estimator(target.machine, engine)
     times = estimator.simulate(deployment, workload)
-    rate = goodput(estimator.ranges(deployment), workload, times, question.all_limits)
+    rate = estimator.goodput(deployment, workload, times, question.all_limits)
     metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
     warnings = (
         *model.doubts,
         *_unsupported(engine, deployment),
-        *_warnings(model, workload, metrics, estimator.memory.budget_bytes),
+        *_warnings(model, workload, metrics),
+        *_does_not_fit(estimator, deployment, workload),
         *layout_warnings(deployment.parallel, target.hardware, workload),
     )
     outside = extrapolation_warning(estimator.machine.basis, deployment, workload)
@@ -135,16 +135,25 @@ def explicit_deployment(
     )
 
 
-def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics, budget_bytes: float) -> Iterator[str]:
+def _does_not_fit(estimator: Estimator, deployment: Deployment, workload: Workload) -> Iterator[str]:
+    """That not even one request fits in memory, with what it needs and what the engine reserves for it besides."""
+    memory = estimator.memory
+    if memory.max_sequences(deployment, workload):
+        return
+    footprint = memory.footprint(deployment, workload)
+    reserved, usable = footprint.reserved_bytes[0], memory.usable_bytes(footprint)
+    needed = quantity(footprint.reserving().total_bytes(1) / GIB, "GiB")
+    windows = f", {quantity(reserved / GIB, 'GiB')} of it reserved for the windows of a step" if reserved else ""
+    yield (
+        f"one request does not fit: it needs {needed} on each device{windows}, of which "
+        f"{quantity(usable / GIB, 'GiB')} are usable; the times assume that it fits"
+    )
+
+
+def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics) -> Iterator[str]:
     """Reasons why the priced stack could not be run, or could not sustain the load, a sentence each."""
     if workload.longest_tokens > model.max_context_tokens:
         yield f"{model.id} supports {model.max_context_tokens} tokens of context; the workload needs {workload.longest_tokens}"
-    fitting, needed = metrics.max_concurrency, metrics.peak_memory_gib
-    if fitting is not None and needed is not None and fitting.value < 1:
-        yield (
-            f"one request does not fit: it needs {quantity(needed.value, 'GiB')} on each device, of which "
-            f"{quantity(budget_bytes / GIB, 'GiB')} are usable; the times assume that it fits"
-        )
     rate, sustained = workload.request_rate_per_s, metrics.request_rate_per_s
     if rate is not None and sustained is not None and sustained.value < rate:
         yield (

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from advisor.backends.technique import QualityEffect
 from advisor.estimate.estimator import Estimator
-from advisor.estimate.serving.metrics import goodput
 from advisor.estimate.serving.times import ServingTimes
 from advisor.planning.search import Stack
 from advisor.profiles.formats import GIB
@@ -38,5 +37,5 @@ def simulate(estimator: Estimator, stack: Stack, workload: Workload, quality: Qu
 
 def with_goodput(simulation: Simulation, estimator: Estimator, stack: Stack, workload: Workload, limits: Limits) -> Metrics:
     """The metrics of a simulation, with the goodput: the rate of requests that meet the limits on their latency."""
-    rate = goodput(estimator.ranges(stack.deployment), workload, simulation.times, limits)
+    rate = estimator.goodput(stack.deployment, workload, simulation.times, limits)
     return simulation.metrics.model_copy(update={"goodput_per_s": rate})

@@ -31,6 +31,13 @@ def test_estimate_prices_every_metric_with_range_and_basis(advisor: Run) -> None
         assert metric["range"][0] <= metric["value"] <= metric["range"][1], name
 
 
+def test_what_vllm_reserves_for_the_windows_of_a_step_is_said_where_nothing_fits(advisor: Run) -> None:
+    served = ("estimate", "deepseek-ai/DeepSeek-V4-Flash", "--hardware", "h100-sxm", "--devices", "2", "--tp", "2", "--engine", "vllm")
+    error = " ".join(advisor(*served, "--prompt-tokens", "1k", "--output-tokens", "128").err.split())
+    assert "one request does not fit: it needs" in error
+    assert "of it reserved for the windows of a step, of which 73.3 GiB are usable" in error
+
+
 def test_estimate_says_which_cache_it_assumed_unless_it_was_given(advisor: Run) -> None:
     served = ("estimate", "Qwen/Qwen3-30B-A3B-FP8", "--hardware", "rtx-4090", "--devices", "2", "--tp", "2", "--engine", "vllm")
     lengths = ("--prompt-tokens", "1k", "--output-tokens", "128")

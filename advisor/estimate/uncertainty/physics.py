@@ -24,6 +24,11 @@ class PhysicalBounds:
     """Most output tokens per second of all replicas."""
     output_tokens: int
 
+    @property
+    def requests_per_s(self) -> float:
+        """Most requests per second of all replicas."""
+        return self.throughput_tok_s / self.output_tokens
+
     def applied(self, metrics: Metrics) -> Metrics:
         """The metrics with their ranges cut at the bounds; a value stays, so that a range never excludes it."""
         slowest = {
@@ -35,7 +40,7 @@ class PhysicalBounds:
             "prefill_tok_s": self.prefill_tok_s,
             "decode_tok_s": 1 / self.tpot_s if self.tpot_s else float("inf"),
             "throughput_tok_s": self.throughput_tok_s,
-            "request_rate_per_s": self.throughput_tok_s / max(self.output_tokens, 1),
+            "request_rate_per_s": self.requests_per_s,
         }
         present = metrics.present()
         changed = {name: at_most(present[name], most) for name, most in fastest.items() if name in present}
