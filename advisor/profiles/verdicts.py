@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.errors import AdvisorError
-from advisor.profiles.files import write_whole
+from advisor.profiles.files import regular_bytes, write_whole
+from advisor.profiles.json_text import parse_json
 
 MOST_BYTES = 16_384
 """Size above which a file is no verdict."""
@@ -37,10 +38,8 @@ def read_verdict(digest: str) -> Verdict | None:
     """The stored verdict; `None` where there is none, or where its file cannot be read or is that of another digest."""
     file = verdicts_folder() / f"{digest}.json"
     try:
-        if not file.is_file() or file.stat().st_size > MOST_BYTES:
-            return None
-        record = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        record = parse_json(regular_bytes(file, MOST_BYTES))
+    except (OSError, ValueError):
         return None
     if not isinstance(record, dict) or record.keys() != {"digest", "fault"} or record["digest"] != digest:
         return None
