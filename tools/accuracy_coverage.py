@@ -26,7 +26,7 @@ MOVED = 0.01
 """Relative change of a prediction from which its stored error is of an earlier estimator."""
 
 
-def held_words(coverages: Iterable[LeftOutCoverage], metric: str, table_name: str) -> str:
+def coverage_words(coverages: Iterable[LeftOutCoverage], metric: str, table_name: str) -> str:
     """Share of a metric's rows inside, each source of the table with the same weight, and how many sources."""
     shares = [item.share for item in coverages if (item.metric, item.table) == (metric, table_name)]
     return f"{percent_words(100 * fmean(shares))} of {len(shares)}" if shares else NOT_MEASURED
@@ -56,8 +56,8 @@ def coverage_section(errors: Sequence[LeftOutError]) -> Iterator[str]:
         shares = [100 * item.share for item in coverages if item.metric == metric]
         strictly = [100 * item.share for item in fully if item.metric == metric]
         words = "reached" if low <= fmean(shares) <= high else "**missed**"
-        held = (held_words(coverages, metric, name) for name in (HOME, ABROAD))
-        rows.append((metric, *held, f"{percent_words(fmean(shares))} of {len(shares)}", words, percent_words(fmean(strictly))))
+        covered = (coverage_words(coverages, metric, name) for name in (HOME, ABROAD))
+        rows.append((metric, *covered, f"{percent_words(fmean(shares))} of {len(shares)}", words, percent_words(fmean(strictly))))
     yield table(("metric", "held at home, of sources", "abroad", "both", "", "both, stretch of the others"), rows)
     yield "Every source abroad:"
     abroad = [item for item in coverages if item.table == ABROAD]

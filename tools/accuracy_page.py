@@ -27,7 +27,7 @@ from advisor.validation.cases import read_cases
 from advisor.validation.errors import ComparedCase, error_row
 from advisor.validation.predict import compare_cases
 from advisor.validation.report import ValidationReport, report_of
-from tools.accuracy_coverage import NOT_MEASURED, coverage_section, held_words, median_error_abroad, stale_words
+from tools.accuracy_coverage import NOT_MEASURED, coverage_section, coverage_words, median_error_abroad, stale_words
 from tools.accuracy_worst import FEWEST, worst_groups
 from tools.markdown import table
 from tools.source_ranges import ABROAD, HOME, LEFT_OUT, left_out_coverages, read_errors, stretch_of
@@ -168,8 +168,8 @@ def _summary(answered: Sequence[ComparedCase]) -> Iterator[str]:
             nine_in_ten = errors[min(math.ceil(0.9 * len(errors)), len(errors)) - 1]
             elsewhere = percent_words(held_out[metric]) if metric in held_out else NOT_MEASURED
             abroad = median_error_abroad(errors_left_out, metric)
-            held = [held_words(coverages, metric, name) for name in (HOME, ABROAD)]
-            rows.append((name, *map(percent_words, (row.median_abs_pct, nine_in_ten)), elsewhere, abroad, *held))
+            covered = [coverage_words(coverages, metric, name) for name in (HOME, ABROAD)]
+            rows.append((name, *map(percent_words, (row.median_abs_pct, nine_in_ten)), elsewhere, abroad, *covered))
     yield table(_SUMMARY_HEADS, rows)
     yield (
         "The first two columns of numbers are of rows that constants were fitted on; the third predicts each of their sources with "

@@ -45,8 +45,8 @@ def test_the_next_laboratory_falls_inside_as_often_as_promised() -> None:
     shares = []
     for seed in range(12):
         rng = random.Random(seed)
-        known, fresh = laboratories(rng, 8), laboratories(rng, 20, "next")
-        factors = factors_of(known, stretch_of(known))
+        calibrating, fresh = laboratories(rng, 8), laboratories(rng, 20, "next")
+        factors = factors_of(calibrating, stretch_of(calibrating))
         for (metric, _), values in _grouped(fresh).items():
             below, above = factors[metric]
             shares.append(sum(math.log(below) <= value <= math.log(above) for value in values) / len(values))
