@@ -33,7 +33,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     lines += [*_facts(advice, look), *_nothing_fits(advice, look)]
     lines += ["", *_title("Chosen plan" if chosen.status is not Status.INFEASIBLE else "Nearest plan", look)]
     lines += wrap(" + ".join(describe(technique) for technique in chosen.techniques) or "the unmodified model", look)
-    lines += ["", *metric_lines(chosen.metrics, limits, look), *widened_range_lines(advice, look), ""]
+    lines += ["", *metric_lines(chosen.metrics, limits, look), *untested_range_lines(advice, look), ""]
     device_gib = advice.hardware.memory_bytes / GIB
     kv_format = chosen.deployment.kv.format
     lines += memory_bar(chosen.metrics, device_gib=device_gib, budget_gib=budget_gib(advice), look=look, kv_format=kv_format)
@@ -42,7 +42,7 @@ def advice_text(advice: Advice, *, width: int = 80, colour: bool = False, ascii:
     return look.finish(lines)
 
 
-def widened_range_lines(advice: Advice, look: Look) -> list[str]:
+def untested_range_lines(advice: Advice, look: Look) -> list[str]:
     """How the setting differs from all measurements that predictions were compared with; empty where it does not."""
     if advice.extrapolation_warning is None:
         return []

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from advisor.planning.advice import Advice, Candidate, Reason, TechniqueState
 from advisor.profiles.request import Limits
 from advisor.quantities.limits import METRIC_OF
-from advisor.rendering.text.advice import MARKS, SECTIONS, TONES, reason_words, widened_range_lines
+from advisor.rendering.text.advice import MARKS, SECTIONS, TONES, reason_words, untested_range_lines
 from advisor.rendering.text.metrics import limit_lines
 from advisor.rendering.text.plans import describe
 from advisor.rendering.text.style import Look, wrap
@@ -47,7 +47,7 @@ def why_paragraphs(plan: ExplainedPlan, look: Look) -> Iterator[Paragraph]:
     yield stack
     if plan.slacks:
         yield Paragraph(("", *wrap(slack_words(plan.slacks[0]), look, first="Binding limit  ", rest="  ")))
-    yield Paragraph((*numbers.lines, *widened_range_lines(advice, look)))
+    yield Paragraph((*numbers.lines, *untested_range_lines(advice, look)))
     narrower = replace(look, width=look.columns - _MARGIN)
     yield from _gains(plan, narrower)
     for state, title in SECTIONS.items():
