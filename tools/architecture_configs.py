@@ -94,7 +94,7 @@ def variants(architecture: str) -> dict[str, dict[str, object]]:
     """
     config = tiny_config(architecture).get_text_config(decoder=True)
     changes: dict[str, dict[str, object]] = {"plain": {}}
-    for name, rope in table()["ropes"].items():
+    for name, rope in table()["ropes"].items() if hasattr(config, "hidden_size") else ():
         if (parameters := _with_rope(config, rope)) is not None:
             changes[name] = {
                 "rope_parameters": parameters,
@@ -117,7 +117,7 @@ def _with_rope(config: Any, rope: Mapping[str, object]) -> dict[str, Any] | None
 
 def _changed(config: Any, parameters: Mapping[str, Any], rope: Mapping[str, object]) -> dict[str, Any]:
     values = config.to_dict()
-    width = values.get("qk_rope_head_dim") or values.get("head_dim") or values["hidden_size"] // values["num_attention_heads"]
+    width = values.get("qk_rope_head_dim") or values.get("head_dim") or config.hidden_size // config.num_attention_heads
     pairs = int(width * parameters.get("partial_rotary_factor", 1.0)) // 2
     factors = {"short_factor": [1.0] * pairs, "long_factor": [1.5 * (pair + 1) for pair in range(pairs)]}
     return {**parameters, **rope, **(factors if rope["rope_type"] == "longrope" else {})}

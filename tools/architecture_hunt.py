@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results" / "architectures.csv"
 LONGEST = 72
 """Tokens of the longest sequence: many times every window, more than twice the length up to which rotary frequencies hold."""
-LIMIT_S = 600
+LIMIT_S = 120
 """Seconds for all variants of an architecture."""
 
 

@@ -15,7 +15,7 @@ GROUP_SIZES = (32, 64, 128)
 
 @dataclass(frozen=True)
 class WeightsInt4(Technique):
-    """Stores every linear layer in int4, round to nearest, with a scale and a zero point per group of inputs.
+    """Stores every linear layer in int4, round to nearest, with a scale and a zero point per group of inputs; activations as in int8.
 
     Helps when: decoding is bound by reading weights, or memory is short: a quarter of the bytes of bf16. `head` stores an output
     head that is not tied to the embedding in int4 too: in a small model it is a large part of the weights.

@@ -13,7 +13,7 @@ from advisor.profiles.request import Request
 
 @dataclass(frozen=True)
 class WeightsInt8(Technique):
-    """Stores every linear layer in int8 with one scale per output channel; activations stay as they are.
+    """Stores every linear layer in int8 with one scale per output channel; its product takes activations in bf16, fp32 ones rounded.
 
     Helps when: decoding is bound by reading weights (small batches, large models); halves their memory.
     Hurts when: large batches or long prompts make products compute-bound; then converting costs more than it saves.

@@ -68,6 +68,18 @@ def test_any_shape_works(m: int, n: int, k: int, bias: bool, form: tuple[str, in
     assert bool(((out - exact).abs() <= allowed).all())
 
 
+@pytest.mark.parametrize(("form", "group"), FORMS[:2])
+@pytest.mark.parametrize("rows", [1, 60])
+def test_fp32_activations_are_rounded_to_bf16_as_the_technique_says(rows: int, form: str, group: int | None) -> None:
+    import torch
+    from torch import nn
+
+    torch.manual_seed(0)
+    swapped, x = quantised(nn.Linear(128, 64), form, group), torch.randn(rows, 128)
+    assert not torch.equal(x, x.bfloat16().float())
+    assert torch.equal(swapped(x), swapped(x.bfloat16().float()))
+
+
 @pytest.mark.parametrize(("form", "group"), FORMS)
 def test_error_is_that_of_the_rounding_alone(form: str, group: int | None) -> None:
     import torch

@@ -100,9 +100,9 @@ def options_of(
 
 
 def attend(step: Attends, layer: int, query: Tensor, key: Tensor, value: Tensor, options: Options) -> Tensor:
-    """Attention of tensors [1, H, T, D], the layout of transformers; returns [1, T, H, E]."""
+    """Attention of tensors [1, H, T, D], the layout of transformers; returns [1, T, H, E], contiguous as models view it in other shapes."""
     queries, keys, values = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return step.attend_rows(layer, queries, keys, values, options).unsqueeze(0)
+    return step.attend_rows(layer, queries, keys, values, options).contiguous().unsqueeze(0)
 
 
 def unsupported(name: str, why: str, *help_lines: str) -> AdvisorError:

@@ -12,12 +12,14 @@ from advisor.backends.runtime.model.probe import Forward, ProbeAttention, ProbeR
 
 SHORT_TEXT = 24
 """Tokens of the longer of two texts on a large model."""
+SHORT_WINDOW = 128
+"""Longest window that a text on a large model outgrows; longer ones are read from the masks alone."""
 GENERATED = 4
 """Tokens of each text that the model generates."""
-LONG_TEXT = 1024
+LONG_TEXT = 256
 """Most tokens of the longer text."""
-CHEAP_OPERATIONS = 2e11
-"""Operations of one pass over a text that is as long as the longest sequence: about a second on one core."""
+CHEAP_OPERATIONS = 3e9
+"""Operations of one pass over a text that is as long as the longest sequence: a fraction of a second on one core."""
 ROWS_ALLOWED = 0.25
 """Share of rows that may differ in two-byte types: where an expert's scores are nearly equal, rounding chooses another one."""
 MOST_LENGTHS = 24
@@ -35,8 +37,11 @@ def length_limit(model: Any) -> tuple[str, int] | None:
     parameters = getattr(config, "rope_parameters", None) or {}
     for group in (parameters, *(value for value in parameters.values() if isinstance(value, dict))):
         if group.get("rope_type") in LENGTH_DEPENDENT:
+            trained = int(config.max_position_embeddings)
+            if group["rope_type"] == "dynamic":  # whatever length its scaling starts from
+                return "dynamic", trained
             original = group.get("original_max_position_embeddings") or getattr(config, "original_max_position_embeddings", None)
-            return str(group["rope_type"]), int(original or config.max_position_embeddings)
+            return str(group["rope_type"]), int(original or trained)
     return None
 
 
@@ -55,7 +60,7 @@ def text_tokens(model: Any, windows: Sequence[int | None], max_tokens: int) -> i
     parameters = sum(parameter.numel() for parameter in model.parameters())
     if 2 * parameters * max_tokens <= CHEAP_OPERATIONS:
         return min(max_tokens, LONG_TEXT)
-    short = [window for window in windows if window is not None and window <= LONG_TEXT // 8]
+    short = [window for window in windows if window is not None and window <= SHORT_WINDOW]
     return min(max_tokens, max(SHORT_TEXT, 2 * max(short, default=0) + 4))
 
 
