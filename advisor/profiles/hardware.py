@@ -298,6 +298,8 @@ def _parsed(kind: type[Hardware], record: object, *, what: str) -> Hardware:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         problem = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "model_type":
+            problem = "a mapping of fields is needed"
         raise AdvisorError(
             "bad-hardware",
             f"{what}: {field + ': ' if field else ''}{problem[:1].lower()}{problem[1:]}",

@@ -162,6 +162,13 @@ def test_a_wrong_data_sheet_is_refused_with_its_field(tmp_path: Path, changes: d
     assert "advisor schema hardware" in caught.value.help[0]
 
 
+@pytest.mark.parametrize("text", ["", "[1]", "7", "text"])
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "card.yaml").write_text(text)
+    with pytest.raises(AdvisorError, match="a mapping of fields is needed"):
+        load_hardware(str(tmp_path / "card.yaml"))
+
+
 def test_a_data_sheet_that_is_not_there_is_named() -> None:
     with pytest.raises(AdvisorError) as caught:
         load_hardware("nowhere/card.yaml")
