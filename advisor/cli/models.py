@@ -51,7 +51,7 @@ def _record(spec: "ModelSpec") -> dict[str, object]:
         "architecture": spec.architecture,
         "parameters": spec.parameters,
         "active_parameters": spec.active_parameters,
-        "layers": len(spec.layers),
+        "layers": spec.depth,
         "attention_layers": len(spec.attention_layers),
         "recurrent_layers": len(spec.recurrent_layers),
         "hidden_size": spec.hidden_size,

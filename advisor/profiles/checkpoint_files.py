@@ -30,7 +30,7 @@ def with_files(spec: ModelSpec, folder: Path) -> ModelSpec:
     if not files:
         return spec
     try:
-        size, quantised = _language_bytes(folder, files, len(spec.layers), spec.head is None)
+        size, quantised = _language_bytes(folder, files, spec.depth, spec.head is None)
     except AdvisorError as error:
         return replace(spec, doubts=(*spec.doubts, f"the weights' files could not be compared with the config: {error.message}"))
     if not size:

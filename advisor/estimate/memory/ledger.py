@@ -118,9 +118,7 @@ def _weight_bytes(model: ModelSpec, weights: Weights) -> tuple[float, float]:
             experts += size
         else:
             others += size
-    for end in (model.embedding, model.head):
-        if end is not None:
-            others += _stored_bytes(deployment, end)
+    others += sum(_stored_bytes(deployment, matrix) for matrix in model.outside)
     others += deployment.element_bytes * structure.vector_parameters
     # What the checkpoint's files hold is known better than what its config says.
     share = model.file_share if weights.format == model.weight_format else 1.0

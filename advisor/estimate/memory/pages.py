@@ -82,6 +82,8 @@ def _layer_pages(model: ModelSpec, kv_format: str, engine: str, ranks: int, bloc
     for mixer, count in structure_of(model).mixers:
         if isinstance(mixer, RecurrentMixer):
             kinds[LayerPages(mixer.state_bytes / ranks, block_tokens, 0)] += count
+        elif isinstance(mixer, SelfAttention) and mixer.reuses_cache:
+            continue
         elif isinstance(mixer, SelfAttention):
             size = row_bytes(mixer, kv_format, rows, ranks) + index_key_bytes(mixer, kv_format, rows)
             kinds[LayerPages(block_tokens * size, block_tokens, mixer.window, mixer.chunked)] += count

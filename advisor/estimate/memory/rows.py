@@ -11,6 +11,8 @@ KV_SCALE_BYTES = 2
 
 def row_bytes(mixer: SelfAttention, kv_format: str, rows: CacheRows, ranks: int = 1) -> float:
     """Bytes of the keys and values of one token in a layer, on one device of a tensor-parallel group; without an indexer's key."""
+    if mixer.reuses_cache:
+        return 0.0
     heads, elements = heads_per_rank(mixer.kv_heads, ranks), mixer.head_dim + mixer.value_dim
     groups = (2.0 if rows.group_elements is None else elements / rows.group_elements) if kv_format in rows.scaled else 0.0
     return heads * (elements * weight_format(kv_format).bits / 8 + KV_SCALE_BYTES * groups)

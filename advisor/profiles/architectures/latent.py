@@ -1,10 +1,12 @@
-"""Readers of decoders with multi-head latent attention (MLA) and routed experts: DeepSeek V2 to V4, Kimi K2, GLM 5.
+"""Readers of decoders with multi-head latent attention (MLA) and routed experts: DeepSeek V2 to V4, Kimi K2, GLM 5
+and 4.7 Flash, LongCat-Flash; MiniCPM 3 and Youtu have MLPs instead.
 
 Keys: `kv_lora_rank`, `q_lora_rank`, `qk_rope_head_dim`, `qk_nope_head_dim`, `v_head_dim`, `n_routed_experts`, `n_shared_experts`,
 `first_k_dense_replace`; of the sparse indexer `index_topk`, `index_n_heads`, `index_head_dim`; of V4 `layer_types` or `compress_ratios`.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from advisor.profiles.architectures.fields import Fields
 from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix
@@ -12,6 +14,8 @@ from advisor.profiles.architectures.parts import Blocks, blocks, experts, gated_
 
 _RATIOS = {"sliding_attention": 0, "compressed_sparse_attention": 4, "heavily_compressed_attention": 128}
 """Tokens per compressed entry of DeepSeek V4's layer types; 0 has a window only."""
+_FIRST_DENSE = {"deepseek_v2": 0, "glm4_moe_lite": 1}
+"""Dense layers at the start where a config names none; 3 in other families."""
 
 
 def deepseek(fields: Fields) -> Blocks:
@@ -21,15 +25,38 @@ def deepseek(fields: Fields) -> Blocks:
     moe = latent_experts(fields, hidden)
     indexers = _indexers(fields)
     layers = []
-    for sparse, indexer in zip(
-        sparse_layers(fields, first_dense=0 if fields.values["model_type"] == "deepseek_v2" else 3), indexers, strict=True
-    ):
+    first_dense = _FIRST_DENSE.get(str(fields.values["model_type"]), 3)
+    for sparse, indexer in zip(sparse_layers(fields, first_dense=first_dense), indexers, strict=True):
         mixer = latent_attention(fields, indexer=indexer)
         mlp = moe if sparse else gated_mlp(hidden, fields.count("intermediate_size"), bias=mlp_bias)
         index = _index_matrices(fields, mixer, hidden)
         vectors = 2 * hidden + latent_vectors(fields) + 2 * mixer.index_dim
         layers.append(layer(mixer, latent_matrices(fields, mixer, hidden), index, mlp, vectors=vectors))
     return blocks(fields, "mla-moe", layers)
+
+
+def minicpm3(fields: Fields) -> Blocks:
+    """MiniCPM 3 and Youtu: latent attention with a gated MLP in every layer."""
+    hidden, mixer = fields.count("hidden_size"), latent_attention(fields)
+    mlp = gated_mlp(hidden, fields.count("intermediate_size"), bias=fields.flag("mlp_bias", default=False))
+    decoder_layer = layer(mixer, latent_matrices(fields, mixer, hidden), mlp, vectors=2 * hidden + latent_vectors(fields))
+    return blocks(fields, "mla", [decoder_layer] * fields.layer_count(), tied=True)
+
+
+def longcat_flash(fields: Fields) -> Blocks:
+    """LongCat-Flash: two attentions and two MLPs in a layer, with experts beside them; some experts pass their input on."""
+    hidden, mixer = fields.count("hidden_size"), latent_attention(fields)
+    copies, idle, active = fields.count("n_routed_experts"), fields.size("zero_expert_num"), fields.count("moe_topk")
+    moe = (
+        *router(hidden, copies + idle, bias=fields.flag("router_bias", default=False)),
+        # Of the experts that a token chooses, those that pass it on compute nothing: as many as their share on average.
+        *experts(hidden, fields.count("expert_ffn_hidden_size"), copies=copies, active=max(active * copies // (copies + idle), 1)),
+    )
+    projections, mlp = latent_matrices(fields, mixer, hidden), gated_mlp(hidden, fields.count("ffn_hidden_size"))
+    vectors = 2 * hidden + latent_vectors(fields)
+    halves = [layer(mixer, projections, moe, mlp, vectors=vectors), layer(mixer, projections, mlp, vectors=vectors)]
+    count = fields.layer_count("num_layers" if "num_layers" in fields.values else "num_hidden_layers")
+    return replace(blocks(fields, "mla-moe", halves * count), layers_per_block=2)
 
 
 def latent_attention(fields: Fields, *, indexer: str = "none") -> LatentAttention:
@@ -194,6 +221,10 @@ LATENT_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "deepseek_v32": deepseek,
     "glm_moe_dsa": deepseek,
     "kimi_k2": deepseek,
+    "glm4_moe_lite": deepseek,
+    "minicpm3": minicpm3,
+    "youtu": minicpm3,
+    "longcat_flash": longcat_flash,
     "deepseek_v4": deepseek_v4,
     "deepseek_ref": deepseek_v4,
 }

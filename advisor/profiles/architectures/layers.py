@@ -53,10 +53,14 @@ class SelfAttention:
     index_heads: int = 0
     index_dim: int = 0
     """Elements of the indexer's key of one token, and of each of its query heads."""
+    reuses_cache: bool = False
+    """The layer reads the keys and values of an earlier one and caches none itself (Gemma 3n and 4)."""
 
     @property
     def cache_elements(self) -> int:
         """Cached elements of one token: keys, values and the indexer's key."""
+        if self.reuses_cache:
+            return 0
         return self.kv_heads * (self.head_dim + self.value_dim) + self.index_dim
 
     def cached_elements(self, tokens: int) -> int:

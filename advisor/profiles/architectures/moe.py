@@ -1,6 +1,6 @@
 """Readers of decoders with grouped attention and routed experts.
 
-Families: Mixtral, Qwen 2 and 3 MoE, GLM 4.5 to 4.7, MiniMax M2 and M3, gpt-oss, Llama 4, MiMo V2, Step 3.5 and 3.7, Gemma 4. Keys besides
+Families: Mixtral, Qwen 2 and 3 MoE, GLM 4.5 to 4.7, MiniMax M2 and M3, gpt-oss, Llama 4, MiMo V2, Step 3.5 and 3.7. Keys besides
 those of dense decoders: `num_experts`, `num_local_experts` or `n_routed_experts`, `num_experts_per_tok`, `moe_intermediate_size`, the width
 of a shared expert, and the layers with experts: `decoder_sparse_step`, `mlp_only_layers`, `first_k_dense_replace`, `moe_layer_freq`,
 `mlp_layer_types`.
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from advisor.profiles.architectures.fields import Fields
-from advisor.profiles.architectures.layers import Layer, Matrix, SelfAttention
+from advisor.profiles.architectures.layers import Matrix, SelfAttention
 from advisor.profiles.architectures.parts import (
     Blocks,
     attention_matrices,
@@ -92,6 +92,11 @@ def glm4_moe(fields: Fields) -> Blocks:
         for sparse in sparse_layers(fields, first_dense=1)
     ]
     return blocks(fields, "moe", layers)
+
+
+def glm4v_moe(fields: Fields) -> Blocks:
+    """GLM 4.5V: the language model of GLM 4.5, with biases unless the config says otherwise."""
+    return glm4_moe(Fields({"attention_bias": True, **fields.values}, fields.where))
 
 
 def minimax_m2(fields: Fields) -> Blocks:
@@ -246,48 +251,14 @@ def step3(fields: Fields) -> Blocks:
     return blocks(fields, "moe", layers)
 
 
-def gemma4(fields: Fields) -> Blocks:
-    """Gemma 4 without per-layer embeddings: wider heads and shared key-value projections in full layers, experts parallel to an MLP."""
-    for name in ("hidden_size_per_layer_input", "num_kv_shared_layers"):
-        if fields.size(name):
-            raise fields.problem(f"`{name}` is {fields.size(name)}; only 0 is supported")
-    hidden = fields.count("hidden_size")
-    moe = _gemma4_experts(fields, hidden) if fields.flag("enable_moe_block", default=False) else ()
-    copies = fields.count("num_experts") if moe else 0
-    norms = 7 if moe else 4
-    layers: list[Layer] = []
-    for window in windows(fields, full_every=6, default=512):
-        attention, projections = _gemma4_attention(fields, hidden, window)
-        mlp = gated_mlp(hidden, fields.count("intermediate_size"))
-        vectors = norms * hidden + 2 * attention.head_dim + (hidden + copies if moe else 0)
-        layers.append(layer(attention, projections, mlp, moe, vectors=vectors))
-    return blocks(fields, "moe" if moe else "dense", layers, tied=True)
-
-
-def _gemma4_attention(fields: Fields, hidden: int, window: int | None) -> tuple[SelfAttention, tuple[Matrix, ...]]:
-    bias = fields.flag("attention_bias", default=False)
-    attention = grouped_attention(fields, head_dim=256, kv_heads=4, window=window)
-    if window:
-        return attention, attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
-    dim = fields.count("global_head_dim", default=512)
-    shared_projection = fields.flag("attention_k_eq_v", default=False)
-    groups = fields.count("num_global_key_value_heads", default=attention.kv_heads) if shared_projection else attention.kv_heads
-    attention = replace(attention, head_dim=dim, value_dim=dim, kv_heads=groups)
-    projections = attention_matrices(attention, hidden, qkv_bias=bias, out_bias=bias)
-    return attention, tuple(matrix for matrix in projections if not (shared_projection and matrix.name == "v_proj"))
-
-
-def _gemma4_experts(fields: Fields, hidden: int) -> tuple[Matrix, ...]:
-    copies, active = fields.count("num_experts"), fields.count("top_k_experts")
-    return (*router(hidden, copies), *experts(hidden, fields.count("moe_intermediate_size"), copies=copies, active=active))
-
-
 MOE_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "mixtral": mixtral,
     "qwen2_moe": qwen2_moe,
     "qwen3_moe": qwen3_moe,
     "glm4_moe": glm4_moe,
     "qwen3_vl_moe_text": qwen3_moe,
+    "qwen3_omni_moe_text": qwen3_moe,
+    "glm4v_moe_text": glm4v_moe,
     "minimax_m2": minimax_m2,
     "minimax_m3": minimax_m3,
     "minimax_m3_vl_text": minimax_m3,
@@ -296,5 +267,4 @@ MOE_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "mimo_v2_flash": mimo_v2,
     "step3p5": step3,
     "step3p7": step3,
-    "gemma4_text": gemma4,
 }

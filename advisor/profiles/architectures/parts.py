@@ -11,7 +11,7 @@ class Blocks:
     """Result of a family's reader: the layers, and the sizes outside of layers."""
 
     family: str
-    """`dense`, `moe`, `mla-moe`, `mamba`, `rwkv`, `hybrid` or `hybrid-moe`."""
+    """`dense`, `moe`, `mla`, `mla-moe`, `mamba`, `rwkv`, `hybrid` or `hybrid-moe`."""
     hidden_size: int
     vocab_size: int
     max_context_tokens: int
@@ -20,6 +20,10 @@ class Blocks:
     """Parameters outside the layers that belong to no matrix of the embedding or head: final norm, learned positions."""
     tied: bool
     head_bias: bool = False
+    layers_per_block: int = 1
+    """Entries of `layers` for each layer of the config: 2 where a layer has two mixers (Falcon-H1, LongCat-Flash)."""
+    lookups: tuple[Matrix, ...] = ()
+    """Embeddings beside that of the input, of which a token reads one row (Gemma 3n and 4: `embed_tokens_per_layer`)."""
 
 
 def blocks(fields: Fields, family: str, layers: list[Layer], *, tied: bool = False, vectors: int | None = None) -> Blocks:
@@ -109,17 +113,30 @@ def experts(hidden: int, inner: int, *, copies: int, active: int, gated: bool = 
     )
 
 
-def windows(fields: Fields, *, full_every: int | None = None, default: int | None = None) -> list[int | None]:
+def windows(fields: Fields, *, full_every: int | None = None, full_first: bool = False, default: int | None = None) -> list[int | None]:
     """The sliding window of each layer; `None` is the full context.
 
-    Without `layer_types` every `full_every`-th layer attends to the full context, or none if that is not set; without
-    `sliding_window` the window is `default`.
+    Without `layer_types` every `full_every`-th layer attends to the full context, the first among them with `full_first`, or none if
+    that is not set; without `sliding_window` the window is `default`.
     """
     count, window = fields.layer_count(), fields.size("sliding_window", default or 0) or None
     types = kinds(fields, "layer_types", count, {"full_attention", "sliding_attention"})
     if types is None:
-        return [None if full_every and (index + 1) % full_every == 0 else window for index in range(count)]
+        place = 0 if full_first else 1
+        return [None if full_every and (index + place) % full_every == 0 else window for index in range(count)]
     return [fields.count("sliding_window", default=default) if kind == "sliding_attention" else None for kind in types]
+
+
+def patterned_windows(fields: Fields) -> list[int | None]:
+    """The window of each layer where `sliding_window_pattern` names every how many layers one attends to the full context, 4 if unset.
+
+    A text such as `LLLG` names the layers of a period: its length counts.
+    """
+    pattern = fields.values.get("sliding_window_pattern")
+    every = len(pattern) if isinstance(pattern, str) else fields.size("sliding_window_pattern", 4)
+    if "sliding_window" in fields.values and not fields.size("sliding_window"):
+        return [None] * fields.layer_count()
+    return windows(fields, full_every=every or 1, default=4096)
 
 
 def qwen_windows(fields: Fields) -> list[int | None]:

@@ -34,8 +34,15 @@ _NEMOTRON = {
 
 def mamba(fields: Fields) -> Blocks:
     """Mamba 1: one selective scan per channel, no attention, no MLP."""
-    hidden, states, kernel = fields.count("hidden_size"), fields.count("state_size", default=16), fields.count("conv_kernel", default=4)
+    hidden = fields.count("hidden_size")
     inner = fields.count("intermediate_size", default=fields.count("expand", default=2) * hidden)
+    decoder_layer = mamba_layer(fields, hidden, inner)
+    return _stateful(fields, "mamba", [decoder_layer] * fields.layer_count(), tied=True)
+
+
+def mamba_layer(fields: Fields, hidden: int, inner: int, *parts: tuple[Matrix, ...], norms: bool = False) -> Layer:
+    """A Mamba 1 layer of `inner` channels with a norm before it; `norms` are over steps, inputs and outputs of the scan (Jamba)."""
+    states, kernel = fields.count("state_size", default=16), fields.count("conv_kernel", default=4)
     rank = ceil(hidden / 16) if fields.values.get("time_step_rank", "auto") == "auto" else fields.count("time_step_rank")
     bias, conv_bias = fields.flag("use_bias", default=False), fields.flag("use_conv_bias", default=True)
     matrices = (
@@ -44,16 +51,16 @@ def mamba(fields: Fields) -> Blocks:
         Matrix(name="dt_proj", n=inner, k=rank, kind="mixer", bias=True),
         Matrix(name="out_proj", n=hidden, k=inner, kind="mixer", bias=bias),
     )
-    mixer = _recurrent("mamba", fields, state=inner * states, channels=inner, kernel=kernel, operations=7)
-    vectors = hidden + inner * states + inner + inner * (kernel + conv_bias)
-    return _stateful(fields, "mamba", [layer(mixer, matrices, vectors=vectors)] * fields.layer_count(), tied=True)
+    mixer = recurrent_mixer("mamba", fields, state=inner * states, channels=inner, kernel=kernel, operations=7)
+    vectors = hidden + inner * states + inner + inner * (kernel + conv_bias) + (rank + 2 * states if norms else 0)
+    return layer(mixer, matrices, *parts, vectors=vectors)
 
 
 def mamba2(fields: Fields) -> Blocks:
     """Mamba 2: heads with a matrix state, no attention, no MLP."""
     hidden = fields.count("hidden_size")
     heads, dim = fields.count("num_heads"), fields.count("head_dim", default=64)
-    decoder_layer = _mamba2_layer(fields, hidden, heads=heads, dim=dim, states=fields.count("state_size", default=128))
+    decoder_layer = mamba2_layer(fields, hidden, heads=heads, dim=dim, states=fields.count("state_size", default=128))
     return _stateful(fields, "mamba", [decoder_layer] * fields.layer_count(), tied=False)
 
 
@@ -94,7 +101,7 @@ def nemotron_h(fields: Fields) -> Blocks:
     """Nemotron-H: each layer is one of Mamba 2, attention, MLP or experts, as `hybrid_override_pattern` lists."""
     hidden = fields.count("hidden_size")
     readers: dict[str, Callable[[], Layer]] = {
-        "mamba": lambda: _mamba2_layer(
+        "mamba": lambda: mamba2_layer(
             fields,
             hidden,
             heads=fields.count("mamba_num_heads"),
@@ -193,7 +200,7 @@ def _delta_layer(fields: Fields, hidden: int, mlp: tuple[Matrix, ...]) -> Layer:
         Matrix(name="in_proj_a", n=heads, k=hidden, kind="mixer"),
         Matrix(name="out_proj", n=hidden, k=values, kind="mixer"),
     )
-    mixer = _recurrent("gated-delta", fields, state=heads * key_dim * dim, channels=channels, kernel=kernel, operations=7)
+    mixer = recurrent_mixer("gated-delta", fields, state=heads * key_dim * dim, channels=channels, kernel=kernel, operations=7)
     return layer(mixer, matrices, mlp, vectors=2 * hidden + 2 * heads + channels * kernel + dim)
 
 
@@ -258,25 +265,28 @@ def _kimi_delta(fields: Fields, linear: Fields, hidden: int, mlp: tuple[Matrix, 
         Matrix(name="b_proj", n=heads, k=hidden, kind="mixer"),
         Matrix(name="o_proj", n=hidden, k=width, kind="mixer"),
     )
-    mixer = _recurrent("kimi-delta", fields, state=heads * dim * dim, channels=3 * width, kernel=kernel, operations=7)
+    mixer = recurrent_mixer("kimi-delta", fields, state=heads * dim * dim, channels=3 * width, kernel=kernel, operations=7)
     return layer(mixer, matrices, gate, mlp, vectors=2 * hidden + width + heads + 3 * width * kernel + dim)
 
 
-def _mamba2_layer(fields: Fields, hidden: int, *, heads: int, dim: int, states: int) -> Layer:
-    """A Mamba 2 layer: heads of `dim` channels, each channel with `states` values, keys shared in `n_groups`."""
+def mamba2_layer(fields: Fields, hidden: int, *, heads: int, dim: int, states: int, gated_norm: bool = True) -> Layer:
+    """A Mamba 2 layer: heads of `dim` channels, each channel with `states` values, keys shared in `n_groups`.
+
+    `gated_norm` is the norm of the output, `out_bias` of `fields` the bias of the output projection where it is not `use_bias`.
+    """
     groups, kernel = fields.count("n_groups", default=8), fields.count("conv_kernel", default=4)
     bias, conv_bias = fields.flag("use_bias", default=False), fields.flag("use_conv_bias", default=True)
     inner = heads * dim
     channels = inner + 2 * groups * states
     matrices = (
         Matrix(name="in_proj", n=inner + channels + heads, k=hidden, kind="mixer", bias=bias),
-        Matrix(name="out_proj", n=hidden, k=inner, kind="mixer", bias=bias),
+        Matrix(name="out_proj", n=hidden, k=inner, kind="mixer", bias=fields.flag("out_bias", default=bias)),
     )
-    mixer = _recurrent("mamba2", fields, state=inner * states, channels=channels, kernel=kernel, operations=5)
-    return layer(mixer, matrices, vectors=hidden + 3 * heads + channels * (kernel + conv_bias) + inner)
+    mixer = recurrent_mixer("mamba2", fields, state=inner * states, channels=channels, kernel=kernel, operations=5)
+    return layer(mixer, matrices, vectors=hidden + 3 * heads + channels * (kernel + conv_bias) + inner * gated_norm)
 
 
-def _recurrent(kind: str, fields: Fields, *, state: int, channels: int, kernel: int, operations: int) -> RecurrentMixer:
+def recurrent_mixer(kind: str, fields: Fields, *, state: int, channels: int, kernel: int, operations: int) -> RecurrentMixer:
     """A mixer of `state` elements and a causal convolution over `channels`; the state is fp32 unless the config says otherwise."""
     name = fields.word("mamba_ssm_cache_dtype") or fields.word("mamba_ssm_dtype") or "float32"
     if name not in _BYTES:
@@ -299,6 +309,7 @@ def _stateful(fields: Fields, family: str, layers: list[Layer], *, tied: bool) -
 
 RECURRENT_READERS: dict[str, Callable[[Fields], Blocks]] = {
     "mamba": mamba,
+    "falcon_mamba": mamba,
     "mamba2": mamba2,
     "rwkv": rwkv,
     "nemotron_h": nemotron_h,

@@ -40,6 +40,10 @@ class ModelSpec:
     doubts: tuple[str, ...] = ()
     """What may make the bytes of the weights wrong, a sentence each."""
     folder: str | None = None
+    layers_per_block: int = 1
+    """Entries of `layers` for each layer of the config: 2 where a layer has two mixers."""
+    lookups: tuple[Matrix, ...] = ()
+    """Embeddings beside that of the input, of which a token reads one row."""
     language_model_only: bool = False
     """The config describes more, such as a vision tower; only its language model is planned for."""
     positions: str = "rotary"
@@ -54,13 +58,24 @@ class ModelSpec:
     @property
     def parameters(self) -> int:
         """All parameters; a tied head is counted once."""
-        outside = self.embedding.parameters + (self.head.parameters if self.head else 0) + self.vector_parameters
+        outside = sum(matrix.parameters for matrix in self.outside) + self.vector_parameters
         return outside + sum(count * layer.parameters for layer, count in self.layer_counts())
 
     @property
+    def outside(self) -> tuple[Matrix, ...]:
+        """The matrices outside of layers: embedding, head where it is not tied, other embeddings."""
+        return (self.embedding, *((self.head,) if self.head else ()), *self.lookups)
+
+    @property
+    def depth(self) -> int:
+        """Layers as the config counts them."""
+        return len(self.layers) // self.layers_per_block
+
+    @property
     def active_parameters(self) -> int:
-        """Parameters less the experts that one token does not pass through; embedding and head are counted."""
-        return self.parameters - sum(count * (matrix.parameters - matrix.active_parameters) for matrix, count in self.matrices())
+        """Parameters less the experts that one token does not pass through and less `lookups`; embedding and head are counted."""
+        unread = sum(matrix.parameters for matrix in self.lookups)
+        return self.parameters - unread - sum(count * (matrix.parameters - matrix.active_parameters) for matrix, count in self.matrices())
 
     @property
     def mixers(self) -> Iterator[Mixer]:
@@ -81,8 +96,7 @@ class ModelSpec:
     def unquantised_kinds(self) -> frozenset[str]:
         """Kinds of matrices (`Matrix.kind`) that a quantised checkpoint stores in bf16, fp16 or fp32 in every layer."""
         formats: dict[str, set[str | None]] = {}
-        outside = [matrix for matrix in (self.embedding, self.head) if matrix]
-        for matrix in (*outside, *(matrix for matrix, _ in self.matrices())):
+        for matrix in (*self.outside, *(matrix for matrix, _ in self.matrices())):
             formats.setdefault(matrix.kind, set()).add(matrix.stored)
         return frozenset(kind for kind, stored in formats.items() if stored <= {"bf16", "fp16", "fp32"})
 
@@ -112,8 +126,7 @@ class ModelSpec:
         width = weight_format(native).bits / 8
         vectors = self.vector_parameters + sum(count * layer.vector_parameters for layer, count in self.layer_counts())
         sizes: dict[str, float] = {}
-        outside = [(matrix, 1) for matrix in (self.embedding, self.head) if matrix]
-        for matrix, count in (*outside, *self.matrices()):
+        for matrix, count in (*((matrix, 1) for matrix in self.outside), *self.matrices()):
             format = self.stored_format(matrix)
             size = count * matrix.copies * weight_format(format).matrix_bytes(matrix.n, matrix.k)
             sizes[format] = sizes.get(format, 0.0) + size
@@ -165,7 +178,7 @@ def describe(spec: ModelSpec) -> dict[str, object]:
         "family": spec.family,
         "parameters": spec.parameters,
         "active_parameters": spec.active_parameters,
-        "layers": len(spec.layers),
+        "layers": spec.depth,
         "layers_by_kind": dict(Counter(_kind(layer) for layer in spec.layers)),
         "hidden_size": spec.hidden_size,
         "vocab_size": spec.vocab_size,

@@ -30,6 +30,7 @@ class Storage:
     layers: tuple[Layer, ...]
     embedding: Matrix
     head: Matrix | None
+    lookups: tuple[Matrix, ...]
     doubts: tuple[str, ...]
 
 
@@ -44,12 +45,14 @@ def read_storage(
     plain, reason = _plain(text)
     quantisation, words, source, doubts = _quantisation(blocks, whole=whole, text=text, id=id, other=other)
     if quantisation is None:
-        return Storage(weight_format=plain, reason=reason, layers=blocks.layers, embedding=embedding, head=head, doubts=doubts)
+        return Storage(
+            weight_format=plain, reason=reason, layers=blocks.layers, embedding=embedding, head=head, lookups=blocks.lookups, doubts=doubts
+        )
     names = module_names(str(text.word("model_type")), multimodal=whole is not text, words=words)
     named = _EXPERTS_NAMED.search(words) is not None
     formats = _Formats(quantisation, names, quantisation.unlisted or plain, plain, experts_named=named)
-    layers = formats.layers(blocks.layers)
-    outside = [replace(matrix, stored=formats.outside(matrix)) for matrix in (embedding, head) if matrix]
+    layers = formats.layers(blocks.layers, blocks.layers_per_block)
+    outside = [replace(matrix, stored=formats.outside(matrix)) for matrix in (embedding, head, *blocks.lookups) if matrix]
     usual = _usual(layers, outside, plain)
     if usual == plain:
         doubts = (*doubts, f"{source} quantises no matrix of this model")
@@ -59,6 +62,7 @@ def read_storage(
         layers=_without_usual(layers, usual),
         embedding=_unless_usual(outside[0], usual),
         head=_unless_usual(outside[1], usual) if head else None,
+        lookups=tuple(_unless_usual(matrix, usual) for matrix in outside[len(outside) - len(blocks.lookups) :]),
         doubts=(*doubts, *quantisation.doubts, *formats.mixed_experts()),
     )
 
@@ -115,12 +119,12 @@ class _Formats:
         """The format of the embedding or the head."""
         return self._quantisation.resolve(self._names.outside(matrix)) or self._plain
 
-    def layers(self, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:
+    def layers(self, layers: tuple[Layer, ...], layers_per_block: int) -> tuple[Layer, ...]:
         """The layers with `stored` set for every matrix; equal ones are one object."""
         by_formats: dict[tuple[int, tuple[str, ...]], Layer] = {}
         stored = []
         for index, layer in enumerate(layers):
-            formats = tuple(self._of_matrix(index, matrix) for matrix in layer.matrices)
+            formats = tuple(self._of_matrix(index // layers_per_block, matrix) for matrix in layer.matrices)
             key = id(layer), formats
             if key not in by_formats:
                 matrices = tuple(replace(matrix, stored=format) for matrix, format in zip(layer.matrices, formats, strict=True))

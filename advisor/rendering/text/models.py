@@ -51,7 +51,7 @@ def models_text(models: Sequence[ModelSpec], *, width: int = 80, colour: bool = 
     columns = (
         Column("params", tuple(quantity(model.parameters, "count") for model in models)),
         Column("active", tuple(quantity(model.active_parameters, "count") for model in models)),
-        Column("layers", tuple(str(len(model.layers)) for model in models)),
+        Column("layers", tuple(str(model.depth) for model in models)),
         Column("context", tuple(str(model.max_context_tokens) for model in models)),
         Column("KV per 1k", tuple(quantity(_cache_gib(model), "GiB") for model in models)),
         Column("weights", tuple(model.weight_format for model in models), left=True),

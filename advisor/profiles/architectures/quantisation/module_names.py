@@ -45,8 +45,10 @@ class ModuleNames:
         leaf = self.leaves.get(template, {}).get(matrix.name, matrix.name)
         relative = self.paths.get(matrix.name) or f"{parent}.{leaf}"
         layer = f"{self.layers}.{index}"
+        beside = matrix.name in _table()["beside"]
+        relative = matrix.name if beside else relative
         return Module(
-            path=f"{layer}.{relative}",
+            path=f"{self.layers.rpartition('.')[0]}.{matrix.name}" if beside else f"{layer}.{relative}",
             relative=relative,
             classes=_CLASSES.get(matrix.kind, ("Linear",)),
             kind=matrix.kind,
@@ -68,8 +70,9 @@ class ModuleNames:
                 yield f"{experts}.{fused}"
 
     def outside(self, matrix: Matrix) -> Module:
-        """The module of the embedding or the head."""
-        path = self.head if matrix.kind == "head" else self.embedding
+        """The module of the embedding, of the head, or of another embedding beside it."""
+        named = {"lm_head": self.head, "embed_tokens": self.embedding}
+        path = named.get(matrix.name) or f"{self.embedding.rpartition('.')[0]}.{matrix.name}"
         return Module(path=path, relative=path, classes=_CLASSES.get(matrix.kind, ("Linear",)), kind=matrix.kind, n=matrix.n, k=matrix.k)
 
 

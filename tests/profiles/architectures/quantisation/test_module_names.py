@@ -21,7 +21,7 @@ def paths(names: ModuleNames, config: dict[str, Any]) -> set[str]:
     """All paths of a family's matrices, and of the modules that hold them stacked or fused."""
     spec = read_config(config, id="family")
     modules = [names.of_layer(index, matrix) for index, layer in enumerate(spec.layers) for matrix in layer.matrices]
-    modules += [names.outside(matrix) for matrix in (spec.embedding, spec.head) if matrix]
+    modules += [names.outside(matrix) for matrix in spec.outside]
     return {without_indices(path) for module in modules for path in (module.path, *module.aliases)}
 
 
@@ -29,14 +29,16 @@ def paths(names: ModuleNames, config: dict[str, Any]) -> set[str]:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_matrix_of_transformers_has_a_path_of_ours(family: str) -> None:
     pytest.importorskip("transformers")
-    from tools.count_parameters import build
+    from tools.count_parameters import build, is_language
 
     config = json.loads(json.dumps(FAMILIES[family]))
-    left_out = ("conv1d", "time_mix", "A_log", "position", "wpe", "_bias")
+    left_out = ("conv1d", "time_mix", "A_log", "position", "wpe", "_bias", "q_norm", "k_norm", "conv.conv")
     theirs = [
         name.removesuffix(".weight")
         for name, parameter in build(config).named_parameters()
-        if parameter.dim() >= 2 and not any(word in name for word in left_out)
+        if parameter.dim() >= 2 and is_language(name) and not any(word in name for word in left_out)
     ]
-    names = module_names(config["model_type"], multimodal=False, words=words_of(theirs))
+    part = config.get("text_config")
+    kind = part.get("model_type", "qwen2") if part else config["model_type"]
+    names = module_names(kind, multimodal=part is not None, words=words_of(theirs))
     assert {without_indices(path) for path in theirs} <= paths(names, FAMILIES[family])
