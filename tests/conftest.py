@@ -22,6 +22,9 @@ os.environ[HOST_ROOT] = str(HOST)
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Text is as wide as in a pipe, whatever the terminal of the suite says.
+os.environ.pop("COLUMNS", None)
+
 # Before any kernel is imported: without a GPU, Triton's functions run in its interpreter. `make test-gpu` sets it to 0.
 os.environ.setdefault("TRITON_INTERPRET", "1")
 

@@ -1,11 +1,13 @@
 """`advisor demo`: plan, apply and compare the shipped model on this machine."""
 
+import sys
 from pathlib import Path
 
 import click
 
-from advisor.cli.options import WIDTH, Output, with_output
+from advisor.cli.options import Output, with_output
 from advisor.cli.outcome import conclude
+from advisor.cli.width import text_width
 from advisor.profiles.errors import ExitCode
 
 
@@ -24,7 +26,9 @@ def command(output: Output, out: Path, ladder: bool, quick: bool) -> ExitCode:
     from advisor.rendering.text.comparison import comparison_dict, comparison_text
 
     with ProgressLines(quiet=output.quiet) as progress:
-        run = run_demo(out, progress, lambda advice: progress(advice_text(advice, width=WIDTH)), quick=quick, ladder=ladder)
+        run = run_demo(
+            out, progress, lambda advice: progress(advice_text(advice, width=text_width(sys.stderr))), quick=quick, ladder=ladder
+        )
     comparison = compare(run)
     output.emit(lambda: comparison_dict(comparison), lambda: comparison_text(comparison, **output.look))
     output.note(f"run:    {out / 'run.json'}\nreport: {out / 'report.html'}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from advisor.cli.width import fitted
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.files import write_whole
 from advisor.running.folders import state_folder
@@ -32,7 +33,7 @@ def report(error: BaseException, *, as_json: bool) -> int:
                 *(f"  help: {line}" for line in failure.help),
             )
         )
-    print(text, file=sys.stderr, flush=True)
+    print(text if as_json else fitted(text), file=sys.stderr, flush=True)
     return int(failure.exit_code)
 
 

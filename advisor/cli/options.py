@@ -10,10 +10,10 @@ from typing import Any, TypedDict
 
 import click
 
+from advisor.cli.width import fitted, text_width
+
 FORMAT = "1.0"
 """Version of the JSON that commands print. Minor versions add keys, major ones change them."""
-WIDTH = 100
-"""Columns of text output: the same bytes on a terminal and in a pipe."""
 
 
 class LookOptions(TypedDict):
@@ -36,7 +36,7 @@ class Output:
     @property
     def look(self) -> LookOptions:
         """Keyword arguments for the text views."""
-        return {"width": WIDTH, "colour": self.colour, "ascii": self.ascii}
+        return {"width": text_width(), "colour": self.colour, "ascii": self.ascii}
 
     def emit(self, document: Callable[[], Mapping[str, Any]], text: Callable[[], str]) -> None:
         """Print a result as JSON or YAML of `document`, or as `text`; only the one that is printed is computed."""
@@ -54,7 +54,7 @@ class Output:
     def note(self, line: str) -> None:
         """Print one line on stderr unless quiet."""
         if not self.quiet:
-            print(line, file=sys.stderr, flush=True)
+            print(fitted(line), file=sys.stderr, flush=True)
 
 
 def with_output(command: Callable[..., Any]) -> Callable[..., Any]:

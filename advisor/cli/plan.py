@@ -37,7 +37,8 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @with_load
 @click.option(
     "--use-case", type=click.Choice(["unknown", "chat", "code", "summaries", "retrieval", "extraction"]), default="unknown",
-    show_default=True, help="What requests ask for: it decides how many draft tokens are accepted.",
+    metavar="CASE", help="What requests ask for: chat, code, summaries, retrieval, extraction or unknown, the default. It decides how many "
+    "draft tokens are accepted.",
 )  # fmt: skip
 @click.option(
     "--kv-pool", type=click.Choice(["load", "longest"]), default="load", show_default=True,

@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from advisor.backends.processes.events import Event, Failed, Log, Progress
+from advisor.cli.width import fitted
 
 _CLEAR = "\r\x1b[2K"
 
@@ -50,7 +51,7 @@ class ProgressLines:
 
     def _line(self, text: str) -> None:
         self._clear()
-        print(text, file=self.stream, flush=True)
+        print(fitted(text, self.stream), file=self.stream, flush=True)
 
     def _clear(self) -> None:
         if self.drawn:

