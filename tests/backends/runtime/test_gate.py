@@ -117,6 +117,28 @@ def test_other_positions_and_masks_are_refused(
     assert refusal.value.code == "unsupported-model"
 
 
+@pytest.mark.parametrize("architecture", ["bart", "moshi"])
+def test_faults_are_found_in_bf16_too(architecture: str, build_model: Callable[..., Any]) -> None:
+    import torch
+
+    from advisor.backends.runtime.model.forward import prepared
+
+    changes, reason = OTHER[architecture]
+    with ExitStack() as undo, pytest.raises(AdvisorError, match=reason):
+        prepared(build_model(architecture, **changes).to(torch.bfloat16), undo)
+
+
+def test_rounding_in_bf16_is_no_fault(build_model: Callable[..., Any]) -> None:
+    import torch
+
+    from advisor.backends.runtime.model.forward import prepared
+
+    for architecture in ("mixtral", "qwen2"):
+        model = build_model(architecture, num_hidden_layers=6, initializer_range=0.08).to(torch.bfloat16)
+        with ExitStack() as undo:
+            prepared(model, undo, max_tokens=64)
+
+
 def test_what_our_decoder_leaves_out_at_late_positions_alone_runs_the_models_own_code(
     build_model: Callable[..., Any], open_session: Callable[..., LoadedModel], generate: Generate
 ) -> None:

@@ -24,6 +24,9 @@ ROWS_ALLOWED = 0.25
 """Share of rows that may differ in two-byte types: where an expert's scores are nearly equal, rounding chooses another one."""
 MOST_LENGTHS = 24
 """Most lengths of a sequence at which dependence on it is looked for, each about twice the one before."""
+ROUNDED_TOLERANCE = 0.1
+"""Relative difference of a row's logits that is no fault in two-byte types. Where an expert changes, rows of a 48-layer Mixtral of random
+weights differ by up to 0.097; other positions or another mask differ by 0.4 and more."""
 LENGTH_DEPENDENT = ("dynamic", "longrope")
 """Kinds of rotary embedding in transformers whose frequencies depend on the longest sequence of a call."""
 
@@ -162,7 +165,9 @@ class Verification:
 
 
 def _difference(model: Any, ours: Tensor, theirs: Tensor) -> float | None:
-    return difference(ours, theirs, tolerance(model), ROWS_ALLOWED if is_rounded(model) else 0.0)
+    if is_rounded(model):
+        return difference(ours, theirs, ROUNDED_TOLERANCE, ROWS_ALLOWED)
+    return difference(ours, theirs, tolerance(model))
 
 
 def _interleaved(lengths: Sequence[int]) -> list[Piece]:
