@@ -92,6 +92,8 @@ class Overheads(Frozen):
     experts: tuple[ExpertKernels, ...] = ()
     sums: Literal["fp32", "fp16"] = "fp32"
     """Accumulation format of its products: consumer GPUs run fp16 accumulation at twice the rate of fp32."""
+    emulated_share: float = Field(default=1, gt=0, le=1)
+    """Rate of bf16 products on a processor without instructions for them, as a share of the fp32 rate."""
     kernels: dict[str, Kernels] = Field(default_factory=dict)
     """The engine's own kernels by vendor of the device, or for any `other`; without an entry, the measured kernels."""
     source: str

@@ -43,9 +43,6 @@ _FALLBACKS = {
 }
 # A product of fp32 operands on units that only have bf16 takes six passes (XLA's Precision.HIGHEST on a TPU).
 _FP32_PASSES = 6
-# torch multiplies 16-bit floats on a processor without instructions for them at about a quarter of the fp32 rate from 64 rows on: 3.8 to
-# 4.0 times the fp32 time for 1024 x 1024 matrices, torch 2.13 restricted to AVX2.
-_EMULATED_SHARE = 0.25
 DTYPES = ("bf16", "fp16", "fp32")
 """Types of activations and of matrices that are not quantised."""
 _SAME = 1.05
@@ -135,22 +132,23 @@ class Hardware(Frozen):
         """Most devices of one machine: one where the device is the machine."""
         return self.machine_devices or (SERVER_DEVICES if self.kind == "gpu" else 1)
 
-    def activation_peak(self, dtype: str) -> float:
-        """FLOP/s of products of activations in fp32, bf16 or fp16: `peak`, or a share of it where a processor emulates the type."""
-        emulated = self.kind == "cpu" and dtype != "fp32" and not {"bf16", "fp16"} & set(self.peak_flops)
-        return self.peak(dtype) * (_EMULATED_SHARE if emulated else 1.0)
+    def emulating(self, share: float) -> "Hardware":
+        """The device with bf16 at a share of the fp32 rate, if it is a processor without instructions for it; else the device itself."""
+        if self.kind != "cpu" or {"bf16", "fp16"} & set(self.peak_flops):
+            return self
+        return self.model_copy(update={"peak_flops": {**self.peak_flops, "bf16": share * self.peak_flops["fp32"]}})
 
     def dtypes(self, own: str) -> tuple[str, ...]:
         """Types of activations worth choosing from, the fastest first: `fastest_first` by the peaks. `own` is the checkpoint's.
 
-        NVIDIA GPUs compute bf16 from capability 8.0 on (CUDA C++ Programming Guide), a processor emulates it. fp16 is for GPUs: few
-        processors have instructions for it.
+        NVIDIA GPUs compute bf16 from capability 8.0 on (CUDA C++ Programming Guide). fp16 is for GPUs: few processors have instructions for
+        it.
         """
         lacking = {"fp16"} if self.kind == "cpu" and "fp16" not in self.peak_flops else set()
         if self.vendor == "NVIDIA" and re.fullmatch(r"[1-7]\.\d", self.compute_capability or ""):
             lacking.add("bf16")
         computed = [dtype for dtype in DTYPES if dtype not in lacking]
-        return fastest_first({dtype: 1.0 / self.activation_peak(dtype) for dtype in computed}, own)
+        return fastest_first({dtype: 1.0 / self.peak(dtype) for dtype in computed}, own)
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

@@ -47,7 +47,7 @@ def planner(hardware: Hardware, engine: str = "advisor", model: str = "demo") ->
     ],
 )
 def test_the_types_worth_choosing_from_are_those_that_the_device_computes(hardware: str, own: str, dtypes: tuple[str, ...]) -> None:
-    assert load_hardware(hardware).dtypes(own) == dtypes
+    assert load_hardware(hardware).emulating(0.25).dtypes(own) == dtypes
 
 
 def test_measured_times_decide_whatever_the_data_sheet_says() -> None:
@@ -118,3 +118,8 @@ def test_a_gpu_without_bf16_computes_in_fp16_in_any_engine_and_says_why() -> Non
     advice = advise(planner(load_hardware("t4"), "vllm", "Qwen/Qwen3-4B"), Request(workload=WORKLOAD))
     assert advice.chosen.deployment.dtype == "fp16"
     assert advice.arithmetic_reason.startswith("fp16, the checkpoint is in bf16: this device has no units for bf16")
+
+
+def test_an_engine_that_converts_in_registers_keeps_the_type_of_the_checkpoint() -> None:
+    assert planner(processor("avx2"), "llama.cpp").dtypes == ("bf16",)
+    assert planner(processor("avx2")).dtypes == ("fp32", "bf16")

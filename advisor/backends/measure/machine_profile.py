@@ -17,6 +17,8 @@ from advisor.backends.measure.products import product_timings
 from advisor.backends.measure.timing import Clock
 from advisor.backends.processes.events import Event, Log, Profiled
 from advisor.backends.processes.jobs import PROFILE_STEPS, ProfileJob
+from advisor.profiles.engines import load_engine
+from advisor.profiles.hardware import Hardware
 from advisor.profiles.interpolate import AttentionTable, GemmTable
 from advisor.profiles.machine import MachineProfile
 
@@ -53,7 +55,7 @@ def _measure(job: ProfileJob, machine: Detected, device: "torch.device", clock: 
     copied_per_s, read_per_s, launched_s = copy_bytes_per_s(device), read_bytes_per_s(device), launch_s(device)
     clock.report(bandwidth, 1, 1)
     hardware = detected_hardware(machine)
-    dtype = hardware.dtypes(CHECKPOINT_DTYPE)[0]
+    dtype = fastest_dtype(hardware)
     products, attention = product_timings(device, PRODUCTS_SHARE, dtype=dtype), attention_timings(device, ATTENTION_SHARE, dtype=dtype)
     steps = step_timings(device, STEPS_SHARE, dtype=dtype)
     pace_s = interleave((products, attention, steps), clock, clock.until(1.0), timings)
@@ -76,6 +78,11 @@ def _measure(job: ProfileJob, machine: Detected, device: "torch.device", clock: 
         residual_pct=fit.residual_pct,
         environment={name: version(name) for name in ("torch", "transformers")},
     )
+
+
+def fastest_dtype(hardware: Hardware) -> str:
+    """The type of activations in which the runtime is fastest on the device, by its data sheet."""
+    return hardware.emulating(load_engine("advisor").cpu.emulated_share).dtypes(CHECKPOINT_DTYPE)[0]
 
 
 def is_shared(machine: Detected) -> bool:

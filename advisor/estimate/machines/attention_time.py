@@ -73,4 +73,4 @@ def attention_constants(hardware: Hardware, kv_format: str, rows: Rows | None = 
 
 
 def _peak(hardware: Hardware, call: AttentionCall) -> float:
-    return hardware.activation_peak("fp32" if call.dtype == "fp32" else "bf16")
+    return hardware.peak("fp32" if call.dtype == "fp32" else "bf16")

@@ -31,7 +31,7 @@ class CatalogueMachine:
     def __init__(self, hardware: Hardware, overheads: Overheads) -> None:
         self.power_limit = power_limit_of(hardware)
         self._data_sheet = hardware
-        self.hardware = hardware = under_power_limit(hardware)
+        self.hardware = hardware = under_power_limit(hardware).emulating(overheads.emulated_share)
         self._engine_kernels = overheads.kernels_on(hardware.vendor)
         self.overheads = overheads.model_copy(update={"layer_s": self._engine_kernels.layer_s}) if self._engine_kernels else overheads
         self._products: dict[str, tuple[ProductConstants, Basis]] = {}

@@ -12,7 +12,7 @@ from advisor.estimate.machines.nearest_rows import DeviceClass, Rows, device_cla
 from advisor.estimate.operators.types import Gemm
 from advisor.profiles.evidence import table
 from advisor.profiles.formats import weight_format
-from advisor.profiles.hardware import DTYPES, Hardware
+from advisor.profiles.hardware import Hardware
 from advisor.profiles.metrics import Basis, weakest
 
 Sums = Literal["fp32", "fp16"]
@@ -98,7 +98,7 @@ def product_work(hardware: Hardware, gemm: Gemm, sums: Sums = "fp32") -> Product
     whole = ((TILE_ROWS[-1], operations / top / TILE_ROWS[-1] * LARGEST_TILE),)
     tiles = _tiles(gemm, processors, cell_s) if _in_tiles(hardware) else whole
     read_s = gemm_bytes(gemm) / hardware.memory_bandwidth_bytes_per_s
-    vector = VECTOR_SHARE * min(hardware.peak("fp32"), hardware.activation_peak(gemm.dtype))
+    vector = VECTOR_SHARE * min(hardware.peak("fp32"), hardware.peak(gemm.dtype))
     return ProductWork(gemm.m, gemm.k, read_s, tiles, operations / vector)
 
 
@@ -111,7 +111,7 @@ def peak(hardware: Hardware, format: str, sums: Sums = "fp32", dtype: str = "bf1
     if format == "fp32" or (dtype == "fp32" and compute in ("bf16", "fp16")):
         return hardware.peak("fp32")
     narrow = hardware.peak_flops.get("int8", 0.0) / 2 if sums == "fp16" and compute in ("bf16", "fp16") else 0.0
-    return max(hardware.activation_peak(compute) if compute in DTYPES else hardware.peak(compute), narrow)
+    return max(hardware.peak(compute), narrow)
 
 
 def product_constants(hardware: Hardware, format: str, rows: Rows | None = None, sums: Sums = "fp32") -> tuple[ProductConstants, Basis]:

@@ -49,6 +49,8 @@ def device_class(hardware: Hardware) -> DeviceClass:
     """The class of a device, from the rates of its data sheet."""
     if (hardware.link_bytes_per_s or 0.0) >= SERVER_LINK_BYTES_PER_S:
         return DeviceClass.SERVER
+    if hardware.kind == "cpu":
+        return DeviceClass.CARD
     halved = hardware.peak_flops.get("int8", 0.0) >= HALF_RATE_RATIO * hardware.peak("bf16")
     return DeviceClass.GAME if halved else DeviceClass.CARD
 

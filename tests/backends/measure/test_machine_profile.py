@@ -20,6 +20,7 @@ from advisor.backends.measure.attention_times import (
 )
 from advisor.backends.measure.bandwidth import beyond_cache_bytes, cache_bytes, copy_bytes_per_s, launch_s, read_bytes_per_s
 from advisor.backends.measure.interleave import MeasurementKind, T, interleave
+from advisor.backends.measure.machine_profile import fastest_dtype
 from advisor.backends.measure.overheads import (
     REQUIRED_BATCHES,
     STACKS,
@@ -198,7 +199,7 @@ def test_a_machine_is_measured_with_progress_reports(tmp_path: Path) -> None:
     profile = result.profile
     assert profile is not None, result
     assert MachineProfile.model_validate_json(profile.model_dump_json()) == profile
-    dtype = profile.hardware.dtypes("bf16")[0]
+    dtype = fastest_dtype(profile.hardware)
     assert {point.format for point in profile.gemm} >= {dtype, *(stored.name for stored in QUANTISED)}
     variants = {(name, layout, dtype if kv == UNQUANTISED else kv) for name, layout, kv in VARIANTS[:REQUIRED_SETS]}
     assert {(point.implementation, point.layout, point.kv_format) for point in profile.attention} >= variants
