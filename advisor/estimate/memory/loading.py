@@ -1,24 +1,53 @@
-"""What an engine holds of a model's weights beyond the checkpoint's bytes: matrices of experts padded for its kernels."""
+"""What an engine holds of a model's weights beyond the checkpoint's bytes: matrices padded for its kernels."""
 
 from functools import lru_cache
+from math import lcm
 
 from advisor.backends.deployment import Deployment, Parallel, Weights
 from advisor.estimate.memory.sharding import stage_share
+from advisor.estimate.operators.fusion import fused
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
+from advisor.profiles.architectures.layers import Matrix
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.engine_parts import Repack
 from advisor.profiles.engines import load_engine
-from advisor.profiles.formats import weight_format
+from advisor.profiles.formats import Format, weight_format
 
 
 def padding_bytes(deployment: Deployment) -> tuple[float, float, float]:
     """Bytes on the fullest device that kernels of the engine add to the weights by padding: at least, usually and at most."""
-    repacks = load_engine(deployment.engine).loading.repacks
-    if not repacks:
-        return 0.0, 0.0, 0.0
-    least, usual, most = _padding_bytes(deployment.model, deployment.weights, deployment.parallel, repacks)
-    share = stage_share(deployment)
-    return least * share, usual * share, most * share
+    loading, share = load_engine(deployment.engine).loading, stage_share(deployment)
+    tile = loading.tiles.get(deployment.weights.format)
+    tiled = _tile_bytes(deployment.model, deployment.weights, deployment.parallel, tile) if tile else 0.0
+    if not loading.repacks:
+        return tiled * share, tiled * share, tiled * share
+    least, usual, most = _padding_bytes(deployment.model, deployment.weights, deployment.parallel, loading.repacks)
+    return (tiled + least) * share, (tiled + usual) * share, (tiled + most) * share
+
+
+@lru_cache(maxsize=1024)
+def _tile_bytes(model: ModelSpec, weights: Weights, parallel: Parallel, tile: tuple[int, int]) -> float:
+    """Bytes by which whole tiles and whole groups exceed the matrices in the format of `weights`, on one device.
+
+    The gate and up projections of an expert are one matrix, as transformers stores them.
+    """
+    deployment, total = Deployment(model, weights), 0.0
+    stored = [(matrix, count, stored_format(deployment, matrix)) for matrix, count in structure_of(model).matrices]
+    routed = fused(entry for entry in stored if is_routed(entry[0]))
+    for matrix, count, name in (*routed, *(entry for entry in stored if not is_routed(entry[0]))):
+        if name.startswith(weights.format):
+            devices = expert_devices(parallel) if is_routed(matrix) else parallel.tensor
+            total += count * matrix.copies * _surplus_bytes(matrix, weight_format(name), tile) / devices
+    return total
+
+
+def _surplus_bytes(matrix: Matrix, format: Format, tile: tuple[int, int]) -> float:
+    n, k = _whole(matrix.n, tile[0]), _whole(matrix.k, lcm(tile[1], format.group_size or 1))
+    return format.matrix_bytes(n, k) - format.matrix_bytes(matrix.n, matrix.k)
+
+
+def _whole(features: int, multiple: int) -> int:
+    return -(-features // multiple) * multiple
 
 
 @lru_cache(maxsize=1024)

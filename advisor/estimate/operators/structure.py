@@ -78,9 +78,9 @@ def _checkpoint_format(deployment: Deployment, matrix: Matrix) -> str:
         return EXL2_HEAD_FORMAT
     if format == model.weight_format:
         return format
-    if matrix.kind in deployment.weights.unquantised_kinds:
+    if matrix.kind == "router" or matrix.kind in deployment.weights.unquantised_kinds:
         native = "bf16" if matrix.kind in ("embedding", "head") else model.weight_format
-        return deployment.weights.dtype or native
+        return deployment.weights.dtype or (native if matrix.kind != "router" or native in DTYPES else "bf16")
     group = deployment.weights.group_size
     return f"{deployment.weights.format}-g{group}" if group and deployment.weights.format == "int4" else deployment.weights.format
 

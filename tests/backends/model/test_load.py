@@ -120,3 +120,32 @@ def test_the_trained_length_is_found_also_in_a_text_config() -> None:
     assert trained_tokens({"max_position_embeddings": 8}) == 8
     assert trained_tokens({"text_config": {"max_position_embeddings": 9}}) == 9
     assert trained_tokens({}) is None
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16", None])
+def test_a_model_is_loaded_in_the_type_that_is_asked_for(tiny_model_folder: Path, dtype: str | None) -> None:
+    import torch
+
+    session = load_session(tiny_model_folder, max_tokens=64, dtype=dtype)
+    expected = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, None: torch.bfloat16}[dtype]
+    assert {parameter.dtype for parameter in session.model.parameters()} == {expected}
+    assert session.dtype == dtype
+
+
+def test_a_technique_loads_the_model_again_in_its_type(tiny_model_folder: Path) -> None:
+    import torch
+
+    from advisor.backends.measure.memory import weight_bytes
+    from advisor.backends.techniques import by_name
+
+    session = load_session(tiny_model_folder, max_tokens=64)
+    before = weight_bytes(session)
+    wide = by_name("dtype-fp32").apply(session)
+    assert {parameter.dtype for parameter in wide.model.parameters()} == {torch.float32}
+    assert weight_bytes(wide) == pytest.approx(2 * before, rel=0.01)
+    assert all(parameter.device.type == "meta" for parameter in session.model.parameters()), "the earlier model is freed"
+    ids = torch.arange(3, 12).unsqueeze(0)
+    again = by_name("dtype-bf16").apply(wide)
+    with torch.inference_mode():
+        exact = load_session(tiny_model_folder, max_tokens=64).model(ids).logits
+        assert torch.equal(again.model(ids).logits, exact), "nothing was rounded twice"
