@@ -59,8 +59,8 @@ def _counts(findings: Sequence[Finding]) -> str:
 def _row(findings: Sequence[Finding]) -> tuple[str, ...]:
     first, others = findings[0], findings[1:]
     counts = Counter(map(_verdict, others))
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (*COMPARED, "not compared") if counts[verdict])
-    return f"`{first.architecture}`", first.model_class, _verdict(first), said, "; ".join(_reasons(findings))
+    outcomes = ", ".join(f"{counts[verdict]} {verdict}" for verdict in (*COMPARED, "not compared") if counts[verdict])
+    return f"`{first.architecture}`", first.model_class, _verdict(first), outcomes, "; ".join(_reasons(findings))
 
 
 def _reasons(findings: Sequence[Finding]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from advisor.backends.deployment import Deployment
 from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.choices import UseCase
 from advisor.profiles.evidence import Evidence, Prior
 from advisor.profiles.request import Request
 
@@ -209,7 +210,7 @@ def forgetting_prior(evidence: Evidence, model: ModelSpec, effect: str, *, reach
 
 
 @lru_cache(maxsize=64)
-def acceptance_prior(evidence: Evidence, effect: str, use_case: str) -> Prior:
+def acceptance_prior(evidence: Evidence, effect: str, use_case: UseCase) -> Prior:
     """The published probability that a draft token is accepted, given that the one before was, in a use case."""
     prior = evidence.acceptance(effect, use_case)
     assert prior is not None, f"no published acceptance for {effect}"

@@ -11,6 +11,7 @@ from advisor.cli.load_options import with_load
 from advisor.cli.options import Output, with_output
 from advisor.cli.profile_choice import ModelAndProfile, read_model_and_profile
 from advisor.cli.values import QuantityType
+from advisor.profiles.choices import Prefer, UseCase
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.technique_name import technique_in
 from advisor.quantities.limits import LIMITS, MEMORY
@@ -36,7 +37,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("--context", type=QuantityType(TOKENS), help="Longest sequence, output included; 8k is 8192.")
 @with_load
 @click.option(
-    "--use-case", type=click.Choice(["unknown", "chat", "code", "summaries", "retrieval", "extraction"]), default="unknown",
+    "--use-case", type=click.Choice([use_case.value for use_case in UseCase]), default=UseCase.UNKNOWN.value,
     metavar="CASE", help="What requests ask for: chat, code, summaries, retrieval, extraction or unknown, the default. It decides how many "
     "draft tokens are accepted.",
 )  # fmt: skip
@@ -44,7 +45,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
     "--kv-pool", type=click.Choice(["load", "longest"]), default="load", show_default=True,
     help="Size a paged cache for the requests in flight, preempting where it overflows, or for as many of the longest.",
 )  # fmt: skip
-@click.option("--prefer", type=click.Choice(["latency", "throughput", "memory", "balanced"]), default="balanced", show_default=True)
+@click.option("--prefer", type=click.Choice([prefer.value for prefer in Prefer]), default=Prefer.BALANCED.value, show_default=True)
 @click.option("--require", multiple=True, metavar="TECH[:OPTION=X,...]", help="Only plans with this technique; may be repeated.")
 @click.option("--forbid", multiple=True, metavar="TECH", help="No plan with this technique; may be repeated.")
 @click.option("--choose", metavar="ID", help="Choose the plan with this id of the table instead of the best one.")

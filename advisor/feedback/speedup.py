@@ -14,9 +14,9 @@ from advisor.quantities.metrics import METRICS
 STUDENT_90 = {1: 6.314, 2: 2.920, 3: 2.353, 4: 2.132, 5: 2.015, 6: 1.943, 7: 1.895, 8: 1.860, 9: 1.833}
 """95 % quantile of Student's t by degrees of freedom: the half-width of a 90 % interval in standard errors."""
 NORMAL_90 = 1.645
-"""The same for more degrees of freedom than the table has."""
+"""The 95 % quantile of the normal distribution, for more degrees of freedom than the table has."""
 COMPARED = ("throughput_tok_s", "tpot_ms_mean", "ttft_ms_mean")
-"""Metrics of a repeat."""
+"""The metrics whose ratios are given, the headline's first."""
 
 
 class SpeedupVerdict(StrEnum):
@@ -55,8 +55,8 @@ def speedups(run: Run) -> tuple[Speedup, ...]:
         return ()
     full, baseline = run.rungs[-1], run.rungs[0]
     pairs = list(zip(full.baseline_repeats, full.repeats, strict=False))
-    found = (_speedup(metric, pairs, baseline.predicted, full.predicted) for metric in COMPARED)
-    return tuple(speedup for speedup in found if speedup is not None)
+    ratios = (_speedup(metric, pairs, baseline.predicted, full.predicted) for metric in COMPARED)
+    return tuple(speedup for speedup in ratios if speedup is not None)
 
 
 def _speedup(metric: str, pairs: Sequence[tuple[Repeat, Repeat]], baseline: Metrics, full: Metrics) -> Speedup | None:
@@ -104,11 +104,11 @@ def _scaled(value: Value, factor: float) -> Value:
 
 
 def baseline_factors(run: Run, index: int) -> dict[str, float]:
-    """Measured over predicted values of the baseline, for the rung at `index`; empty for the baseline, and where it was not measured.
-
-    Empty for runs whose repeats do not alternate, too: between two processes, one after the other, the machine may change.
+    """Measured over predicted values of the baseline, by prefix of the metrics' names, for the rung at `index`.
 
     The baseline's repeats that alternated with the rung's are taken where there are any, else the baseline's own rung.
+    Empty for the baseline itself, where the baseline was not measured, and for runs whose repeats do not alternate: between two
+    processes, one after the other, the speed of the machine may change.
     """
     baseline, rung = run.rungs[0], run.rungs[index]
     if index == 0 or baseline.measured is None or not run.recipe.interleaved:

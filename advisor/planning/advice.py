@@ -140,11 +140,10 @@ class Advice:
     arithmetic_reason: str = ""
     """The type of activations and why it is not the checkpoint's; empty where it is."""
     extrapolation_warning: str | None = None
+    """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""
 
     @property
     def limits(self) -> Limits:
         """The limits of the request; one on memory is at most what the device has."""
         bound = self.request.limits.bound(MEMORY)
         return self.request.limits if bound is None else self.request.limits.model_copy(update={MEMORY: min(bound, self.budget_gib)})
-
-    """Why the ranges are wider: how the setting differs from every measurement that predictions were compared with."""

@@ -44,7 +44,7 @@ class PlanQuestion:
     """Required techniques, as typed: `kv-window`, `kv-window:window=128`."""
     forbid: tuple[str, ...] = ()
     offline: bool = False
-    use_case: str = "unknown"
+    use_case: str = UseCase.UNKNOWN
     """What the requests ask for, a value of `UseCase`."""
     power_limit_w: float | None = None
     """Power that each device is held to, in watts."""

@@ -8,14 +8,15 @@ from functools import lru_cache
 from itertools import pairwise
 from pathlib import Path
 
+from advisor.profiles.choices import UseCase
+
 FOLDER = Path(__file__).with_name("evidence")
 SIZE_SCALE = 1.0
 """Natural logarithm of the ratio of model sizes at which the weight of a row falls to 1/e."""
 TOKENS_SCALE = 0.5
 """The same for the ratio of training tokens: models trained on more tokens lose more when their weights are quantised."""
-UNKNOWN_USE_CASE = "unknown"
 UNKNOWN_USE_CASE_QUANTILE = 0.05
-SIMILAR_USE_CASES = {"extraction": ("retrieval", "summaries")}
+SIMILAR_USE_CASES = {UseCase.EXTRACTION: (UseCase.RETRIEVAL, UseCase.SUMMARIES)}
 """Use cases whose outputs repeat their prompts about as much, for those without measurements."""
 FEW_ROWS = 3
 """With fewer rows the range is at least from half to twice the median, as they do not show the spread between models."""
@@ -128,19 +129,19 @@ class Evidence:
         sources, tasks = (tuple(dict.fromkeys(column)) for column in zip(*((row.source, row.task) for row in rows), strict=True))
         return Prior(max(middle, 0.0), max(low, 0.0), max(high, 0.0), sources, tasks)
 
-    def acceptance(self, effect: str, use_case: str) -> Prior | None:
+    def acceptance(self, effect: str, use_case: UseCase) -> Prior | None:
         """Acceptance rate of drafted positions under `effect`; `None` where nothing was published.
 
         A use case without measurements takes those of `SIMILAR_USE_CASES`, else of all. For an unknown one the middle is the 5 %
         quantile over all, so that no plan depends on text of which nothing is known.
         """
-        known = [row for row in self.acceptance_rows if row.effect == effect]
+        of_effect = [row for row in self.acceptance_rows if row.effect == effect]
         similar = (use_case, *SIMILAR_USE_CASES.get(use_case, ()))
-        rows = [row for row in known if row.use_case in similar] or known
+        rows = [row for row in of_effect if row.use_case in similar] or of_effect
         if not rows:
             return None
         shares = [row.acceptance for row in rows]
-        unknown = use_case == UNKNOWN_USE_CASE
+        unknown = use_case == UseCase.UNKNOWN
         quantiles = (UNKNOWN_USE_CASE_QUANTILE if unknown else 0.5, 0.0 if unknown else 0.05, 0.95)
         middle, low, high = (weighted_quantile(shares, [1.0] * len(shares), q) for q in quantiles)
         return Prior(middle, 0.75 * low, min(1.25 * high, 0.95), tuple(dict.fromkeys(row.source for row in rows)))

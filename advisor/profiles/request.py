@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from pydantic import Field, create_model, model_validator
 
+from advisor.profiles.choices import Prefer as Prefer
+from advisor.profiles.choices import UseCase as UseCase
 from advisor.profiles.frozen import Frozen
 from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
@@ -25,30 +27,6 @@ class Load(StrEnum):
     """A number of requests arrives at once and none after it."""
     TRACE = "trace"
     """Requests arrive at the times and with the lengths of a recorded trace."""
-
-
-class UseCase(StrEnum):
-    """What the requests ask for. It decides how predictable the outputs are, and so how many draft tokens are accepted."""
-
-    UNKNOWN = "unknown"
-    """Nothing is assumed: draft tokens are accepted as on the least predictable text."""
-    CHAT = "chat"
-    CODE = "code"
-    """Code that is edited or continued, with the old code in the prompt."""
-    SUMMARIES = "summaries"
-    RETRIEVAL = "retrieval"
-    """Answers from documents in the prompt (RAG)."""
-    EXTRACTION = "extraction"
-    """Parts of the prompt copied into a given form."""
-
-
-class Prefer(StrEnum):
-    """The objective by which feasible plans are ranked."""
-
-    LATENCY = "latency"
-    THROUGHPUT = "throughput"
-    MEMORY = "memory"
-    BALANCED = "balanced"
 
 
 class Workload(Frozen):

@@ -256,11 +256,12 @@ def _swappable(model: nn.Module, skipped_names: tuple[str, ...], *, with_head: b
 
 def _check_quantisable(model: nn.Module, names: Iterable[str], weight_format: str) -> None:
     """Raise `AdvisorError` `linear-not-quantisable` for a matrix that is neither a linear's nor in a stack of experts."""
-    odd = [name for name in names if as_linear(model.get_submodule(name)) is None] or unquantisable_experts(model)
-    if odd:
+    matrices = [name for name in names if as_linear(model.get_submodule(name)) is None] or unquantisable_experts(model)
+    if matrices:
         raise AdvisorError(
             "linear-not-quantisable",
-            f"{type(model).__name__} multiplies by {odd[0]} in a way of its own, not as a linear; it cannot be stored in {weight_format}",
+            f"{type(model).__name__} multiplies by {matrices[0]} in a way of its own, not as a linear; it cannot be stored in "
+            f"{weight_format}",
             exit_code=ExitCode.MISSING,
             help=(f"plan without it: --forbid weights-{weight_format}",),
         )

@@ -46,14 +46,14 @@ class PowerLimit:
     @property
     def words(self) -> str:
         """What the limit does, for a note."""
-        products, reading = (f"{each.speed:.0%} [{each.low:.0%}, {each.high:.0%}]" for each in (self.products, self.reading))
+        products, reading = (f"{slow.speed:.0%} [{slow.low:.0%}, {slow.high:.0%}]" for slow in (self.products, self.reading))
         return f"at {self.watts:g} W products run at {products} of their speed and reading from memory at {reading}, by published sweeps"
 
     @property
     def spread(self) -> tuple[float, float]:
         """Factors from the predicted speed to those of the slowest and of the fastest sweep."""
-        both = (self.products, self.reading)
-        return min(each.low / each.speed for each in both), max(each.high / each.speed for each in both)
+        slowdowns = (self.products, self.reading)
+        return min(slow.low / slow.speed for slow in slowdowns), max(slow.high / slow.speed for slow in slowdowns)
 
 
 def with_power_limit(hardware: Hardware, watts: float) -> Hardware:

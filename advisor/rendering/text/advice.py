@@ -94,12 +94,12 @@ def facts(advice: Advice) -> dict[str, str]:
     """Model, hardware, workload, limits, preference and basis, by name."""
     model, hardware, request = advice.model, advice.hardware, advice.request
     devices = f"{request.devices} × " if request.devices > 1 else ""
-    held = f", held to {hardware.power_limit_w:g} of {hardware.tdp_w:g} W" if hardware.power_limit_w and hardware.tdp_w else ""
+    power_limit = f", held to {hardware.power_limit_w:g} of {hardware.tdp_w:g} W" if hardware.power_limit_w and hardware.tdp_w else ""
     return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
         **({"weights": "; ".join(doubts)} if (doubts := _weight_doubts(advice)) else {}),
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
-        f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}{held}",
+        f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}{power_limit}",
         "workload": workload_words(request.workload) + _timed_lengths(request.workload),
         **({"layout": layout} if (layout := _layout(advice)) else {}),
         **({"computes": f"in {advice.arithmetic_reason}"} if advice.arithmetic_reason else {}),

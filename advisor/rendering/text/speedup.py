@@ -1,5 +1,6 @@
 """How the full stack compares with the baseline, as text: the headline of a run, and what it was measured under."""
 
+from advisor.backends.detection.contention import BUSY_SHARE
 from advisor.feedback.compare import Comparison
 from advisor.feedback.speedup import SpeedupVerdict, headline
 from advisor.quantities.formatting import number, percent
@@ -7,8 +8,6 @@ from advisor.quantities.metrics import METRICS
 from advisor.rendering.text.style import Look, wrap
 
 TONES = {SpeedupVerdict.FASTER: "good", SpeedupVerdict.SLOWER: "bad", SpeedupVerdict.NO_DIFFERENCE: "risk"}
-BUSY_SHARE = 0.15
-"""Share of the processors that other processes may use without a remark."""
 
 
 def speedup_lines(comparison: Comparison, look: Look) -> list[str]:

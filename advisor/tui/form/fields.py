@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
+from advisor.profiles.choices import Prefer, UseCase
 from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import DEVICES, RATE, REQUESTS, TOKENS, Quantity
 
-USE_CASES = ("unknown", "chat", "code", "summaries", "retrieval", "extraction")
-PREFERENCES = ("balanced", "latency", "throughput", "memory")
+USE_CASES = tuple(use_case.value for use_case in UseCase)
+PREFERENCES = (Prefer.BALANCED.value, *(prefer.value for prefer in Prefer if prefer is not Prefer.BALANCED))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

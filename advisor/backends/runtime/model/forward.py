@@ -177,8 +177,8 @@ def _refuse_unsuitable(model: Any) -> None:
         raise unsupported(name, "it keeps a recurrent state besides keys and values")
     if getattr(config, "num_kv_shared_layers", None):
         raise unsupported(name, "its layers share caches")
-    odd = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
-    if odd:
-        raise unsupported(name, f"it has layers of kind {', '.join(sorted(odd))}")
+    unsupported_kinds = set(getattr(config, "layer_types", None) or ()) - {"full_attention", "sliding_attention"}
+    if unsupported_kinds:
+        raise unsupported(name, f"it has layers of kind {', '.join(sorted(unsupported_kinds))}")
     if not calls_attention_interface(model):
         raise unsupported(name, "it does not call attention through transformers' AttentionInterface")

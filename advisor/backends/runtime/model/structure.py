@@ -36,9 +36,9 @@ def unsupported_reason(model: Any) -> str | None:
     if _is_hooked(model):
         return "hooks hang on its modules"
     norms = {id(type(norm)): norm for norm in (inner.norm, *_norms(inner))}
-    odd = next((norm for norm in norms.values() if not _is_rms_norm(norm)), None)
-    if odd is not None:
-        return f"its {type(odd).__name__} is not root-mean-square normalisation as Llama's"
+    other_norm = next((norm for norm in norms.values() if not _is_rms_norm(norm)), None)
+    if other_norm is not None:
+        return f"its {type(other_norm).__name__} is not root-mean-square normalisation as Llama's"
     return next((why for layer in inner.layers if (why := _unsupported_layer_reason(layer)) is not None), None)
 
 
