@@ -23,7 +23,8 @@ from advisor.running.preflight import check_disk
 from advisor.service import apply, measure_profile
 
 MODEL = "demo"
-WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, oversubscribe=True)
+WORKLOAD = Workload(prompt_tokens=256, output_tokens=64, concurrency=6, context_limit_tokens=512, length_spread=0.4, oversubscribe=True)
+"""Lengths vary as those of a chat do."""
 QUALITY_LOSS_PCT = 5.0
 PROFILE_S = 45.0
 """Time for the profile: the demo takes at most four minutes in all."""

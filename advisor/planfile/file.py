@@ -23,7 +23,7 @@ from advisor.planfile.sections import (
     Quality,
 )
 from advisor.profiles.errors import AdvisorError, ExitCode
-from advisor.profiles.request import Limits, Load, Request, UseCase, Workload
+from advisor.profiles.request import LENGTH_SPREAD, Limits, Load, Request, UseCase, Workload
 from advisor.profiles.trace import read_trace
 from advisor.quantities.limits import LIMITS
 
@@ -120,6 +120,7 @@ def _request(plan: PlanFile) -> Request:
             trace=trace,
             shared_prefix_tokens=stated.shared_prefix_tokens,
             context_limit_tokens=stated.context_tokens if stated.prompt_tokens else None,
+            length_spread=LENGTH_SPREAD if stated.length_spread is None else stated.length_spread,
             use_case=stated.use_case or UseCase.UNKNOWN,
             oversubscribe=bool(stated.oversubscribe),
         ),

@@ -20,7 +20,7 @@ from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.machine import MachineProfile
 from advisor.profiles.metrics import Value
 from advisor.profiles.model_store import is_shipped
-from advisor.profiles.request import Load, Request, UseCase
+from advisor.profiles.request import LENGTH_SPREAD, Load, Request, UseCase
 from advisor.profiles.store import load_profile
 from advisor.quantities.formatting import number, on_the_safe_side, three_digits
 from advisor.quantities.limits import LIMITS
@@ -119,6 +119,7 @@ def _limits(request: Request) -> sections.PlanLimits:
         prompt_tokens=workload.prompt_tokens if workload.context_limit_tokens else None,
         output_tokens=workload.output_tokens,
         shared_prefix_tokens=workload.shared_prefix_tokens,
+        length_spread=workload.length_spread if workload.length_spread != LENGTH_SPREAD else None,
         use_case=workload.use_case if workload.use_case is not UseCase.UNKNOWN else None,
         oversubscribe=workload.oversubscribe or None,
         load=workload.load if workload.load not in (Load.CLOSED, Load.OPEN) else None,

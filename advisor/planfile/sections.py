@@ -33,6 +33,8 @@ class _Load(PlanPart):
     """Number of prompt tokens that all requests share; absent: none."""
     load: Load | None = None
     """How requests arrive; absent: closed with a concurrency, open with a rate."""
+    length_spread: Chance | None = None
+    """Lengths are uniform within ± this share of their means; absent: 0.1."""
     use_case: UseCase | None = None
     """What the requests ask for; absent: unknown. Published acceptance rates of draft tokens are those of the use case."""
     oversubscribe: bool | None = None

@@ -46,6 +46,7 @@ def to_yaml(plan: PlanFile) -> str:
 # Absent keys that are written as null; all others are left out.
 _SPOKEN = {"speculative", "suite", "profile", "measured"}
 _QUIET_LIMITS = {
+    "length_spread",
     "load",
     "use_case",
     "oversubscribe",

@@ -13,6 +13,9 @@ from advisor.profiles.technique_name import technique_in
 from advisor.profiles.trace import Trace
 from advisor.quantities.limits import LIMIT_OF, LIMITS, LimitInfo
 
+LENGTH_SPREAD = 0.1
+"""Share of the mean by which lengths vary unless a workload says otherwise."""
+
 
 class Load(StrEnum):
     """How requests arrive."""
@@ -41,7 +44,7 @@ class Workload(Frozen):
     """Arrivals per second; required for an open loop."""
     context_limit_tokens: int | None = Field(default=None, ge=1)
     """Longest sequence that must be supported, prompt and output; `None`: prompt and output of the mean lengths."""
-    length_spread: float = Field(default=0.1, ge=0, lt=1)
+    length_spread: float = Field(default=LENGTH_SPREAD, ge=0, lt=1)
     """Lengths are uniform within ± this share; requests of equal length would start and finish in lockstep."""
     shared_prefix_tokens: int | None = Field(default=None, ge=1)
     """Length of a prefix that all prompts share, such as instructions. Of a shorter prompt in a trace, all but its last token."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from advisor.backends.deployment import DecodeMethod, Deployment, baseline
 from advisor.backends.detection.detect import Detected, detect
 from advisor.backends.measure.ladder import LadderRung
+from advisor.backends.measure.latency import request_lengths
 from advisor.backends.model.load import check_draft, check_tokenizer
 from advisor.backends.processes.child import check_installed
 from advisor.backends.processes.folder_lock import check_unlocked
@@ -184,7 +185,7 @@ def predicted_rungs(
 ) -> tuple[LadderRung, ...]:
     """The rungs of `techniques` on top of the deployment `start`, predicted for exactly the requests of the recipe."""
     planner = planner_for(start.model, target, load_engine(start.engine))
-    lengths = [(request.workload.prompt_tokens, request.workload.output_tokens)] * recipe.requests
+    lengths = request_lengths(request.workload, recipe.requests)
 
     def predicted(stack: Stack) -> Metrics:
         return planner.estimator.metrics(stack.deployment, request.workload, quality=planner.quality(stack, request), lengths=lengths)

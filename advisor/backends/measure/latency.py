@@ -1,5 +1,6 @@
 """Serves a workload through the runtime and computes its latency and throughput metrics."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from advisor.profiles.run import Recipe, Repeat
 if TYPE_CHECKING:  # the runtime loads torch
     from advisor.backends.runtime.engine import ServingResult
 
+LENGTHS_SEED = 20
 LONE_PREFILLS = 5
 """Prompts that are prefilled one at a time for `prefill_tok_s`."""
 
@@ -88,7 +90,7 @@ def _repeat(outcome: "ServingResult") -> Repeat:
 
 def check_text(tokens: Sequence[int], workload: Workload) -> None:
     """Raise `AdvisorError` `text-too-short` when `tokens` are too few for two different prompts of the workload's longest length."""
-    longest = max(prompt for prompt, _ in request_lengths(workload, 1 if workload.trace is None else len(workload.trace.requests)))
+    longest = longest_prompt(workload)
     if len(tokens) <= longest:
         raise AdvisorError("text-too-short", f"the text has {len(tokens)} tokens; prompts of {longest} cannot be cut from it")
 
@@ -131,10 +133,33 @@ def _serve(
     )
 
 
+def longest_prompt(workload: Workload) -> int:
+    """Tokens of the longest prompt that `request_lengths` gives."""
+    if workload.trace is not None:
+        return workload.trace.longest_prompt_tokens
+    return math.ceil(workload.prompt_tokens * (1 + _spread(workload)))
+
+
+def _spread(workload: Workload) -> float:
+    """The spread of lengths, narrowed so that the longest prompt and output fit in the longest sequence."""
+    return max(min(workload.length_spread, workload.longest_tokens / workload.context_tokens - 1), 0.0)
+
+
 def request_lengths(workload: Workload, requests: int) -> list[tuple[int, int]]:
-    """Prompt and output tokens of `requests` requests: the first ones of the trace, else all of the workload's lengths."""
+    """Prompt and output tokens of `requests` requests: the first ones of the trace, else uniform around the workload's by its spread.
+
+    The spread is narrowed where a request of the longest prompt and output would exceed the longest sequence; the same call gives the
+    same lengths.
+    """
     if workload.trace is None:
-        return [(workload.prompt_tokens, workload.output_tokens)] * requests
+        draw, spread = random.Random(LENGTHS_SEED), _spread(workload)
+
+        def around(tokens: int) -> int:
+            return max(int(tokens * draw.uniform(1 - spread, 1 + spread)), 1)
+
+        if requests == 1 or spread == 0:
+            return [(workload.prompt_tokens, workload.output_tokens)] * requests
+        return [(around(workload.prompt_tokens), around(workload.output_tokens)) for _ in range(requests)]
     return [(request.prompt_tokens, request.output_tokens) for request in workload.trace.requests[:requests]]
 
 

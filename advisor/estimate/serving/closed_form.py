@@ -15,11 +15,9 @@ from advisor.estimate.operators.types import Phase, StepPart
 from advisor.estimate.serving.queueing import TAIL, batch_sizes_p95, batch_wait_s, prefill_wait_s, slot_wait_s
 from advisor.estimate.serving.simulate import BURST_SHARE, ROUNDS, busy_replicas
 from advisor.estimate.steps.batched import Family
-from advisor.profiles.request import Load, Workload
+from advisor.profiles.request import LENGTH_SPREAD, Load, Workload
 
 BISECTION_STEPS = 6
-LENGTH_SPREAD = 0.1
-"""Lengths of requests differ by this share either way: the shortest of a static batch waits for the longest."""
 LATE_REQUESTS = 860
 """Number of the request whose TTFT stands for the 95th percentile under overload, where each request waits longer than the one before:
 that of the simulation, 95 % of the way through the 800 requests that count of 1,000."""
@@ -84,7 +82,8 @@ def steady_state(
     Prompts are cut to fit in the budget where `chunked`; prefix caching finds `reused` tokens of each in the cache.
     """
     overheads, replicas = family.first.machine.overheads, family.first.deployment.parallel.data
-    loop = ServingLoop(family, policy == BatchPolicy.STATIC, workload.prompt_tokens, workload.output_tokens, token_budget, chunked, reused)
+    lengths = workload.prompt_tokens, workload.output_tokens
+    loop = ServingLoop(family, policy == BatchPolicy.STATIC, *lengths, token_budget, chunked, reused, workload.length_spread)
     if workload.arrivals_per_s is not None:
         states = _open(loop, workload.arrivals_per_s / replicas, slots)
     else:
@@ -118,6 +117,8 @@ class ServingLoop:
     token_budget: int
     chunked: bool = True
     reused: int = 0
+    length_spread: float = LENGTH_SPREAD
+    """Lengths of requests differ by this share either way: the shortest of a static batch waits for the longest."""
 
     @property
     def prefill_tokens(self) -> int:
@@ -178,7 +179,7 @@ class ServingLoop:
         """
         prefill_s = self.family.prefill_s(self.prefill_tokens, self.prompt)
         decoding_s = self.steps * self.decode_s(batch)
-        waits_s = 2 * LENGTH_SPREAD * (batch - 1) / (batch + 1) * decoding_s
+        waits_s = 2 * self.length_spread * (batch - 1) / (batch + 1) * decoding_s
         early_s, late_s = waits_s + prefill_s, batch * prefill_s
         first_s = (1 - TAIL) * np.maximum(early_s, late_s) + TAIL * np.minimum(early_s, late_s)
         cycle_s = batch * prefill_s + decoding_s

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from advisor.backends.measure.latency import arrival_times, check_text, cut_prompts, request_lengths, shared_prompts, workload_metrics
+from advisor.backends.measure.latency import (
+    arrival_times,
+    check_text,
+    cut_prompts,
+    longest_prompt,
+    request_lengths,
+    shared_prompts,
+    workload_metrics,
+)
 from advisor.planning.question import workload_of
 from advisor.profiles.errors import AdvisorError
 from advisor.profiles.metrics import Basis, Sample
@@ -124,3 +132,15 @@ def test_end_to_end_is_from_submission_to_the_last_token() -> None:
 def test_a_text_shorter_than_a_prompt_is_an_error_with_both_lengths() -> None:
     with pytest.raises(AdvisorError, match=r"20 tokens; prompts of 30"):
         check_text([0] * 20, Workload(prompt_tokens=30, output_tokens=1, concurrency=1))
+
+
+def test_lengths_vary_by_the_spread_as_far_as_the_longest_sequence_allows() -> None:
+    roomy = Workload(prompt_tokens=200, output_tokens=50, concurrency=4, context_limit_tokens=500, length_spread=0.4)
+    lengths = request_lengths(roomy, 200)
+    assert lengths == request_lengths(roomy, 200), "every repeat has the same lengths"
+    assert min(prompt for prompt, _ in lengths) < 130
+    assert 270 < max(prompt for prompt, _ in lengths) <= longest_prompt(roomy) == 280
+    assert sum(output for _, output in lengths) / 200 == pytest.approx(50, rel=0.05)
+    full = roomy.model_copy(update={"context_limit_tokens": 250})
+    assert request_lengths(full, 3) == [(200, 50)] * 3
+    assert request_lengths(roomy, 1) == [(200, 50)]
