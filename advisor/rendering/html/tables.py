@@ -10,16 +10,26 @@ from advisor.quantities.metrics import METRICS, MetricInfo
 from advisor.rendering.html.elements import Markup, tag
 from advisor.rendering.text.comparison import change_text
 
+_IN_SIGHT = ("error", "verdict")
+"""Heads of the columns that stay in sight on a phone."""
 QUALITY = ("quality_loss_pct", "perplexity", "nll_difference", "kl_divergence", "top1_agreement")
 
 
 def table(
     heads: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, text_columns: Sequence[int] = (), over: Markup | None = None
 ) -> Markup:
-    """A table whose first column heads its rows; `text_columns` are indices of columns that hold text, `over` is a row above the heads."""
-    head = tag("tr", *(tag("th", text, scope="col", class_="words" if index in text_columns else None) for index, text in enumerate(heads)))
+    """A table whose first column heads its rows; `text_columns` are indices of columns that hold text, `over` is a row above the heads.
+
+    Columns named error and verdict stay in sight where a phone shows a part of the table only.
+    """
+    classes = [_classes(head, index in text_columns) for index, head in enumerate(heads)]
+    head = tag("tr", *(tag("th", text, scope="col", class_=words) for text, words in zip(heads, classes, strict=True)))
     body = [
-        tag("tr", tag("th", row[0], scope="row"), *(_cell(text, index in text_columns) for index, text in enumerate(row[1:], start=1)))
+        tag(
+            "tr",
+            tag("th", row[0], scope="row"),
+            *(tag("td", text, class_=words) for text, words in zip(row[1:], classes[1:], strict=True)),
+        )
         for row in rows
     ]
     return tag(
@@ -32,8 +42,9 @@ def table(
     )
 
 
-def _cell(text: str, is_text: bool) -> Markup:
-    return tag("td", text, class_="words" if is_text else None)
+def _classes(head: str, is_text: bool) -> str | None:
+    """CSS classes of the cells of a column."""
+    return " ".join((*(("words",) if is_text else ()), *((f"at-{head}",) if head in _IN_SIGHT else ()))) or None
 
 
 def metric_table(info: MetricInfo, comparison: Comparison, labels: Sequence[str], scaled: Scale) -> Markup:

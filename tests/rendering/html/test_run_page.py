@@ -19,11 +19,26 @@ from advisor.quantities.formatting import number, scale
 from advisor.quantities.metrics import METRICS
 from advisor.rendering.html.elements import Markup, tag
 from advisor.rendering.html.plots import Row, _Axis, ladder_plot, log_ticks, scatter_plot, ticks
-from advisor.rendering.html.run_page import report_html, write_report
+from advisor.rendering.html.run_page import STYLE, report_html, write_report
 from tests.paths import ROOT
 
 RUN = Run.model_validate_json((ROOT / "tests/canned/run.json").read_text(encoding="utf-8"))
 PAGE = report_html(RUN)
+PHONE = """<body><iframe src="page.html" style="width:390px;height:900px;border:0"></iframe><script>
+onload = () => {
+  const page = document.querySelector("iframe").contentDocument, window_width = page.documentElement.clientWidth;
+  const cells = [...page.querySelectorAll("td.at-error, td.at-verdict")];
+  const in_sight = cells.filter(cell => {
+    const box = cell.getBoundingClientRect(), around = cell.closest(".scroll").getBoundingClientRect();
+    return box.left >= around.left - 1 && box.right <= Math.min(around.right, window_width) + 1;
+  });
+  const result = document.createElement("pre");
+  result.id = "measured";
+  result.textContent = `${in_sight.length} of ${cells.length}, page ${page.documentElement.scrollWidth} of ${window_width}`;
+  document.body.append(result);
+};
+</script></body>"""
+"""Shows the page in a frame as wide as a phone, and writes how many of its errors and verdicts are in sight."""
 VOID = {"meta", "br", "link", "img", "hr", "input"}
 REFERENCES = {"src", "href", "srcset", "action", "data", "poster", "xlink:href", "background"}
 
@@ -240,3 +255,36 @@ def test_page_renders_in_a_browser(tmp_path: Path, scheme: str) -> None:
     ]  # fmt: skip
     subprocess.run(command, check=True, capture_output=True, timeout=120)
     assert picture.stat().st_size > 50_000, "a blank page is a few kB"
+
+
+def test_error_and_verdict_of_every_row_are_marked_to_stay_in_sight_on_a_phone() -> None:
+    heads = re.findall(r"<thead>.*?</thead>", PAGE, re.DOTALL)
+    bodies = re.findall(r"<tbody>.*?</tbody>", PAGE, re.DOTALL)
+    with_verdict = [body for head, body in zip(heads, bodies, strict=True) if ">verdict<" in head]
+    assert with_verdict
+    for body in with_verdict:
+        rows = body.count("<tr>")
+        assert (body.count("at-error"), body.count("at-verdict")) == (rows, rows)
+    narrow = STYLE.read_text(encoding="utf-8").partition("@media (max-width: 640px)")[2]
+    assert re.search(r"\.at-error, \.at-verdict { position: sticky; background: ", narrow)
+
+
+@pytest.mark.slow
+def test_error_and_verdict_are_in_sight_in_a_window_of_390_pixels(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    (tmp_path / "page.html").write_text(PAGE.replace("<details>", "<details open>"), encoding="utf-8")
+    frame = tmp_path / "frame.html"
+    frame.write_text(PHONE, encoding="utf-8")
+    command = [
+        browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+        "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'browser'}", "--allow-file-access-from-files",
+        "--dump-dom", frame.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, check=True, capture_output=True, timeout=120, text=True)
+    measured = re.search(r'id="measured">(\d+) of (\d+), page (\d+) of (\d+)<', done.stdout)
+    assert measured is not None, done.stdout
+    in_sight, cells, page, window = map(int, measured.groups())
+    assert in_sight == cells > 0
+    assert page <= window
