@@ -9,12 +9,13 @@ from advisor.backends.processes.child import check_installed
 from advisor.backends.processes.events import OnEvent
 from advisor.backends.technique import Slot
 from advisor.backends.techniques import TECHNIQUES
-from advisor.planfile.from_advice import plan_of
+from advisor.planfile.file import PlanFile
+from advisor.planfile.from_advice import plan_of, with_plan_ids
 from advisor.planning.advice import Advice
 from advisor.planning.advise import advise
-from advisor.planning.target import planner_for, resolve_target
+from advisor.planning.target import Target, planner_for, resolve_target
 from advisor.profiles.architectures.spec import ModelSpec
-from advisor.profiles.engines import load_engine
+from advisor.profiles.engines import EngineProfile, load_engine
 from advisor.profiles.model_store import find_model
 from advisor.profiles.request import Limits, Prefer, Request, Workload
 from advisor.profiles.run import Run
@@ -45,11 +46,17 @@ def run_demo(out: Path, on_event: OnEvent, on_advice: Callable[[Advice], None], 
         measure_profile(None, on_event, budget_s=25.0 if quick else PROFILE_S)
     target = resolve_target(None, "auto", engine)
     request = ladder_request(model) if ladder else REQUEST
-    advice = advise(planner_for(model, target, engine), request)
+    advice, plan = plan_demo(model, target, engine, request)
     on_advice(advice)
-    plan = plan_of(advice)
     on_event(f"planned for {detected_hardware(detect()).name}; the baseline and the plan now run in fresh processes")
     return apply(plan, model_folder=None, out=out, on_event=on_event, quick=quick, ladder=ladder)
+
+
+def plan_demo(model: ModelSpec, target: Target, engine: EngineProfile, request: Request) -> tuple[Advice, PlanFile]:
+    """The advice, with the ids of plan files, and the plan file of the plan that it chooses."""
+    advice = advise(planner_for(model, target, engine), request)
+    plan = plan_of(advice)
+    return with_plan_ids(advice, plan), plan
 
 
 def ladder_request(model: ModelSpec) -> Request:

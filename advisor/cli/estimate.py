@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @click.command("estimate", short_help="Predict the metrics of one explicit configuration of MODEL.")
 @click.argument("model")
 @click.option("--hardware", metavar="NAME", required=True, help="A device such as `4090`, or FILE.yaml with a data sheet.")
-@click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
+@click.option("--devices", type=QuantityType(COUNT), help="Number of devices; default: --tp times --pp.")
 @click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power that each device is held to; slows it as published.")
 @click.option("--engine", metavar="E", default="advisor", show_default=True, help="Serving engine: advisor, vllm, llama.cpp, ...")
 @click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; default: the model's own.")
-@click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8 or int4.")
+@click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8, int4, or an engine's name such as q8_0.")
 @click.option(
     "--tp", type=QuantityType(COUNT), help="Tensor parallel size; default: the devices of one machine, as far as they divide the model."
 )
@@ -82,7 +82,7 @@ def _question(options: dict[str, Any]) -> "EstimateQuestion":
         model=options["model"],
         hardware=options["hardware"],
         power_limit_w=options["power_limit"],
-        devices=max(options["devices"], (options["tp"] or 1) * options["pp"]),
+        devices=options["devices"] or (options["tp"] or 1) * options["pp"],
         engine=options["engine"],
         weights=options["weights"],
         kv=options["kv"],

@@ -14,7 +14,7 @@ from advisor.cli.values import QuantityType
 from advisor.profiles.choices import Prefer, UseCase
 from advisor.profiles.errors import AdvisorError, ErrorAction, ExitCode
 from advisor.profiles.technique_name import technique_in
-from advisor.quantities.limits import LIMITS, MEMORY
+from advisor.quantities.limits import LIMITS
 from advisor.quantities.parsing import COUNT, TOKENS, WATTS
 
 if TYPE_CHECKING:  # the planner is loaded when the command runs
@@ -190,7 +190,7 @@ def no_plan(advice: "Advice") -> AdvisorError:
     notes += [f"it also misses {violation_text(violation)}" for violation in advice.chosen.violations if violation != advice.binding]
     return AdvisorError(
         "no-plan",
-        f"no plan meets all limits ({advice.considered} tried)",
+        f"no plan {'meets all limits' if advice.request.limits.any_stated else 'fits in memory'} ({advice.considered} tried)",
         exit_code=ExitCode.NO_PLAN,
         notes=tuple(notes),
         help=tuple(_relaxation_help(item, advice) for item in advice.relaxations)
@@ -228,8 +228,7 @@ def _relaxation_help(item: "Relaxation", advice: "Advice") -> str:
     if item.limit in _REQUEST_FLAGS:
         return f"write {_REQUEST_FLAGS[item.limit]} {item.needed:.0f} instead of {item.bound:.0f} (with {stack})"
     needed, bound = number(round_enough(item.limit, item.needed), trim=True), number(item.bound, trim=True)
-    memory_limit = advice.request.limits.bound(MEMORY)
-    if item.limit == MEMORY and (memory_limit is None or memory_limit > item.bound):
+    if not advice.request.limits.states(item.limit, item.bound):
         device = f"use a device with {needed} GiB of usable memory instead of {bound} GiB (with {stack})"
         return f"{device}; advisor hardware   lists devices"
     return f"allow {LIMITS[item.limit].flag} {needed} instead of {bound} (with {stack})"

@@ -11,6 +11,7 @@ from advisor.planning.planner import Planner
 from advisor.planning.pricing import PricedStacks
 from advisor.planning.ranking import Verdicts
 from advisor.planning.reasons import changes
+from advisor.planning.violations import bound_words
 from advisor.profiles.hardware import Hardware
 from advisor.profiles.request import Request, Workload
 from advisor.quantities.formatting import quantity
@@ -43,7 +44,7 @@ def layout_reason(planner: Planner, priced: PricedStacks, verdicts: Verdicts, ch
         return ""
     best = dict(_best_by_layout(planner, priced, verdicts, request))
     own = best.pop(chosen.deployment.parallel)
-    others = "; ".join(f"{parallel.words}: {_compared(own, other)}" for parallel, other in best.items())
+    others = "; ".join(f"{parallel.words}: {_compared(own, other, request)}" for parallel, other in best.items())
     return f"Best of each other layout, compared in closed form: {others}." if others else "No other layout divides the model."
 
 
@@ -60,13 +61,14 @@ def _best_by_layout(
         yield layouts[index], closed_form_candidate(priced, verdicts, index, request, planner.budget_gib(request))
 
 
-def _compared(own: Candidate, other: Candidate) -> str:
+def _compared(own: Candidate, other: Candidate, request: Request) -> str:
     """The limit that only the other candidate violates, or the metrics in which it differs."""
     missed = {violation.limit for violation in own.violations}
     for violation in other.violations:
         if violation.limit not in missed:
             metric = METRIC_OF[violation.limit]
-            predicted, bound = (quantity(number, metric.unit, trim=True) for number in (violation.predicted.value, violation.bound))
-            return f"{metric.phrase} {predicted}, limit {bound}"
+            predicted = quantity(violation.predicted.value, metric.unit, trim=True)
+            side = "under" if metric.higher_is_better else "over"
+            return f"{metric.phrase} {predicted}, {side} {bound_words(violation, request.limits)}"
     # In closed form every stack has a sustained rate, which matters only to requests that arrive at one.
     return changes(own.metrics.model_copy(update={"request_rate_per_s": None}), other.metrics)

@@ -132,17 +132,41 @@ def _log_distance(value: Numbers, bound: float) -> Numbers:
 
 def objective(columns: Columns, probability: Numbers, request: Request) -> Numbers:
     """The objective that is minimised: the logarithm of a weighted product of metrics, plus terms for quality, risk and techniques."""
-    total: Numbers = TECHNIQUE_WEIGHT * columns.techniques - RISK_WEIGHT * np.log(np.maximum(probability, LEAST_PROBABILITY))
+    terms = objective_terms(columns, probability, request)
+    return terms.metrics + terms.quality + terms.risk + terms.techniques
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectiveTerms:
+    """The summands of the objective, an entry for each stack; less is better."""
+
+    metrics: Numbers
+    """Logarithm of the weighted product of the preferred metrics."""
+    quality: Numbers
+    """Penalty of a quality loss."""
+    risk: Numbers
+    """Penalty of a probability below 1 of meeting the limits."""
+    techniques: Numbers
+    """Penalty of each technique."""
+
+
+def objective_terms(columns: Columns, probability: Numbers, request: Request) -> ObjectiveTerms:
+    """The summands of the objective of each stack, which meets all limits with `probability`."""
+    metrics, quality = np.zeros(columns.count), np.zeros(columns.count)
     for metric, weight in WEIGHTS[request.prefer].items():
         if metric in columns.metrics:
-            total = total + weight * np.nan_to_num(np.log(np.maximum(columns.metrics[metric].value, 1e-9)))
+            metrics = metrics + weight * np.nan_to_num(np.log(np.maximum(columns.metrics[metric].value, 1e-9)))
     if "quality_loss_pct" in columns.metrics:
-        loss = np.nan_to_num(columns.metrics["quality_loss_pct"].value)
-        if request.limits.bound("quality_loss_pct") is not None:
-            return total + QUALITY_WEIGHT * loss
-        first, last = GUARDED_LOSS_PCT
-        total = total + UNLIMITED_QUALITY_WEIGHT * loss + QUALITY_GUARD * np.clip((loss - first) / (last - first), 0.0, 1.0)
-    return total
+        quality = _quality_penalty(np.nan_to_num(columns.metrics["quality_loss_pct"].value), request)
+    risk = -RISK_WEIGHT * np.log(np.maximum(probability, LEAST_PROBABILITY))
+    return ObjectiveTerms(metrics, quality, risk, TECHNIQUE_WEIGHT * columns.techniques)
+
+
+def _quality_penalty(loss_pct: Numbers, request: Request) -> Numbers:
+    if request.limits.bound("quality_loss_pct") is not None:
+        return QUALITY_WEIGHT * loss_pct
+    first, last = GUARDED_LOSS_PCT
+    return UNLIMITED_QUALITY_WEIGHT * loss_pct + QUALITY_GUARD * np.clip((loss_pct - first) / (last - first), 0.0, 1.0)
 
 
 def representatives(columns: Columns, ordered: Indices, costs: Numbers | None) -> list[int]:

@@ -9,7 +9,9 @@ from advisor.backends.techniques import TECHNIQUES
 from advisor.planning.advice import Candidate, Reason, TechniqueState, Violation
 from advisor.planning.candidates import best_of
 from advisor.planning.planner import Planner
+from advisor.planning.rank_reason import rank_words
 from advisor.planning.search import apply_on_paper
+from advisor.planning.violations import bound_words
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Request
 from advisor.quantities.formatting import number, scale
@@ -48,7 +50,7 @@ def _chosen(planner: Planner, chosen: Candidate, technique: Technique, request: 
     avoided = _new_violations(chosen, before)
     why = changes(before.metrics, chosen.metrics) + "." + _measured_on(planner, technique, chosen.deployment, request)
     if avoided:
-        why = f"{_without_it(avoided[0])}; {why}"
+        why = f"{_without_it(avoided[0], request)}; {why}"
     elif request.requires(technique.name):
         why = f"Required by the request; {why}"
     effect = effects(before.metrics, chosen.metrics)
@@ -64,15 +66,19 @@ def _rejected(planner: Planner, chosen: Candidate, kind: type[Technique], reques
     violated = _new_violations(chosen, best)
     measured_on = _measured_on(planner, kind(), best.deployment, request)
     if violated:
-        first, unit = violated[0], METRIC_OF[violated[0].limit].unit
-        predicted = f"{_figure(first.predicted.value)} [{_figure(first.predicted.low)}, {_figure(first.predicted.high)}]"
-        why = f"{METRIC_OF[first.limit].phrase} {predicted} {unit} is {_side(first.limit)} the limit of {_figure(first.bound)} {unit}."
+        first, metric = violated[0], METRIC_OF[violated[0].limit]
+        low, high = _figure(first.predicted.low), _figure(first.predicted.high)
+        predicted = f"{metric.phrase} {_figure(first.predicted.value)} [{low}, {high}] {metric.unit}"
+        why = f"{predicted[0].upper()}{predicted[1:]} is {_side(first.limit)} {bound_words(first, request.limits)}."
         why += measured_on if first.limit == "quality_loss_pct" else ""
         return Reason(kind.name, TechniqueState.REJECTED, why, ((first.limit, first.predicted.value),), effect, kind.sources)
     replaced = next((other.name for other in chosen.techniques if other.slot is kind.slot), None)
     how = f"Instead of {replaced}: " if replaced else "Added to the plan: "
-    why = f"{how}{changes(chosen.metrics, best.metrics)}; ranks lower for {request.prefer.value}.{measured_on}"
-    return Reason(kind.name, TechniqueState.REJECTED, why, _limits_that_admit(chosen.metrics, best.metrics), effect, kind.sources)
+    rank = rank_words(chosen, best, request, planner.budget_gib(request))
+    why = f"{how}{changes(chosen.metrics, best.metrics)}; {rank}.{measured_on}"
+    # No limit on another metric admits a stack that misses one already.
+    admitting = () if best.violations else _limits_that_admit(chosen.metrics, best.metrics)
+    return Reason(kind.name, TechniqueState.REJECTED, why, admitting, effect, kind.sources)
 
 
 def _new_violations(before: Candidate, after: Candidate) -> list[Violation]:
@@ -81,10 +87,10 @@ def _new_violations(before: Candidate, after: Candidate) -> list[Violation]:
     return [violation for violation in after.violations if violation.limit not in violated]
 
 
-def _without_it(violation: Violation) -> str:
+def _without_it(violation: Violation, request: Request) -> str:
     metric = METRIC_OF[violation.limit]
-    predicted, bound = _figure(violation.predicted.value), _figure(violation.bound)
-    return f"Without it {metric.phrase} would be {predicted} {metric.unit}, {_side(violation.limit)} the limit of {bound} {metric.unit}"
+    bound = bound_words(violation, request.limits)
+    return f"Without it {metric.phrase} would be {_figure(violation.predicted.value)} {metric.unit}, {_side(violation.limit)} {bound}"
 
 
 def _measured_on(planner: Planner, technique: Technique, deployment: Deployment, request: Request) -> str:

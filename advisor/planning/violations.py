@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from advisor.planning.advice import LIKELY, Status, Violation
 from advisor.profiles.metrics import Metrics
 from advisor.profiles.request import Limits
+from advisor.quantities.formatting import number
 from advisor.quantities.limits import LIMITS, MEMORY, METRIC_OF
 from advisor.quantities.metrics import satisfies
 
@@ -24,6 +25,12 @@ def violations_of(metrics: Metrics, limits: Limits, budget_gib: float) -> tuple[
         if value is not None and not satisfies(metric, value.value, bound):
             violations.append(Violation(limit, bound, value))
     return tuple(violations)
+
+
+def bound_words(violation: Violation, limits: Limits) -> str:
+    """The violated bound: `the limit of 20 ms`, or the memory of a device that is usable where no lower limit on it was asked for."""
+    bound = f"{number(violation.bound, trim=True)} {METRIC_OF[violation.limit].unit}"
+    return f"the limit of {bound}" if limits.states(violation.limit, violation.bound) else f"the usable {bound} of a device"
 
 
 def status(probability: float, violations: Sequence[Violation]) -> Status:

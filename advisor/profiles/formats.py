@@ -63,6 +63,15 @@ _HQQ_BITS = {3: 3.2}
 
 CACHE_FORMATS = ("bf16", "fp16", "fp32", "fp8", "int8", "int4")
 """Formats of keys and values."""
+CACHE_FORMAT_NAMES = {
+    "f32": "fp32",
+    "f16": "fp16",
+    "q8_0": "int8",
+    "q4_0": "int4",
+    "fp8_e4m3": "fp8",
+    "fp8_e5m2": "fp8",
+}
+"""Names of engines for them: llama.cpp's `--cache-type-k` and vLLM's `--kv-cache-dtype`. Both kinds of fp8 are one byte."""
 RECENT_PAGES = 2
 """Newest pages of each sequence that this project's int4 cache stores in the model's format: the last, and one for drafts."""
 CONTIGUOUS_PAGE_TOKENS = 64
@@ -133,17 +142,18 @@ def _integers(name: str, match: re.Match[str]) -> Format:
 
 
 def check_cache_format(name: str) -> str:
-    """Return the name of a cache format. Raises `AdvisorError` `unknown-format` for any other."""
-    if name not in CACHE_FORMATS:
+    """Return the cache format of a name, which may be an engine's. Raises `AdvisorError` `unknown-format` for any other."""
+    format = CACHE_FORMAT_NAMES.get(name, name)
+    if format not in CACHE_FORMATS:
         raise AdvisorError(
             "unknown-format",
             f"unknown cache format `{name}`",
             exit_code=ExitCode.USAGE,
-            help=("choose from " + ", ".join(CACHE_FORMATS),),
+            help=("choose from " + ", ".join((*CACHE_FORMATS, *CACHE_FORMAT_NAMES)),),
             field="kv",
             action=ErrorAction.CHOOSE,
         )
-    return name
+    return format
 
 
 def parse_weights(name: str) -> tuple[str, int | None]:

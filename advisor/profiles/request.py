@@ -138,6 +138,16 @@ class Limits(_Bounds):
         value: float | None = getattr(self, LIMITS[limit].name)
         return value
 
+    def states(self, limit: str, bound: float) -> bool:
+        """Whether a bound on the metric of `limit` is one that was asked for, and not the smaller memory of a device."""
+        asked = self.bound(limit)
+        return asked is not None and asked <= bound
+
+    @property
+    def any_stated(self) -> bool:
+        """Whether any limit was asked for."""
+        return any(self.bound(limit) is not None for limit in LIMITS)
+
 
 UNLIMITED = Limits()
 

@@ -51,6 +51,18 @@ def test_estimate_says_which_cache_it_assumed_unless_it_was_given(advisor: Run) 
     assert "KV cache in bf16: the default of vllm" in advisor(*served, *lengths).out.replace("\n", " ")
 
 
+def test_a_cache_format_may_have_the_name_of_its_engine(advisor: Run) -> None:
+    served = (*ESTIMATE, "--engine", "llama.cpp", "--json", "--kv")
+    named, plain = (advisor(*served, name).data for name in ("q8_0", "int8"))
+    assert (named["kv_format"], named["metrics"]["kv_cache_gib"]) == ("int8", plain["metrics"]["kv_cache_gib"])
+
+
+def test_groups_of_more_devices_than_there_are_are_refused_and_devices_follow_from_the_groups(advisor: Run) -> None:
+    refused = advisor(*ESTIMATE, "--devices", "8", "--tp", "16")
+    assert (refused.code, "8 devices cannot be split" in refused.err) == (ExitCode.USAGE, True)
+    assert advisor(*ESTIMATE, "--tp", "2", "--pp", "2").out.startswith("Layout: tensor parallel 2 × pipeline parallel 2")
+
+
 @pytest.mark.parametrize("load", [(), ("--concurrency", "4"), ("--request-rate", "2"), ("--offline",)], ids=str)
 def test_estimate_takes_every_kind_of_load(advisor: Run, load: tuple[str, ...]) -> None:
     assert advisor(*ESTIMATE, *load, "--json").data["metrics"]["throughput_tok_s"]["value"] > 0

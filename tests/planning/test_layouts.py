@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 
 from advisor.backends.deployment import Parallel
-from advisor.planning.advice import Status
+from advisor.planning.advice import Status, TechniqueState
 from advisor.planning.layouts import layout_warnings
 from advisor.planning.question import EstimateQuestion, PlanQuestion
 from advisor.profiles.hardware import load_hardware
 from advisor.profiles.request import Limits, Workload
-from advisor.rendering.text.advice import facts
+from advisor.rendering.text.advice import binding_words, facts, relaxation_words, verdict
 from advisor.service import estimate, plan
 
 ONE = Workload(prompt_tokens=1000, output_tokens=100, concurrency=1)
@@ -76,6 +76,26 @@ def test_an_estimate_for_several_devices_splits_the_model_over_them() -> None:
     assert estimate(dataclasses.replace(question, devices=8, tp=2)).layout == "tensor parallel 2 × data parallel 4"
 
 
+def test_memory_that_no_limit_is_on_is_said_to_be_the_devices() -> None:
+    question = PlanQuestion(model="meta-llama/Llama-3.3-70B-Instruct", hardware="rtx-4090", profile="none", offline=True)
+    unlimited = plan(question)
+    assert verdict(unlimited).startswith("NO PLAN fits in memory")
+    assert unlimited.binding is not None
+    assert ", usable 22.1 GiB: " in binding_words(unlimited.binding, unlimited.request.limits)
+    memory, devices = (relaxation_words(item, unlimited.request.limits) for item in unlimited.relaxations)
+    assert memory.startswith("Usable memory of a device from 22.1 GiB to ")
+    assert devices.startswith("Devices from 1 to 2")
+    limited = plan(dataclasses.replace(question, limits=Limits(memory_gib_per_device=20.0)))
+    assert verdict(limited).startswith("NO PLAN meets all limits")
+    assert relaxation_words(limited.relaxations[0], limited.request.limits).startswith("Peak memory limit from 20 GiB to ")
+
+
+def test_what_does_not_fit_either_is_admitted_by_no_limit_on_another_metric() -> None:
+    advice = plan(PlanQuestion(model="meta-llama/Llama-3.3-70B-Instruct", hardware="rtx-4090", profile="none", offline=True))
+    larger = next(reason for reason in advice.reasons if reason.technique == "weights-int8")
+    assert (larger.state, larger.would_need) == (TechniqueState.REJECTED, ())
+
+
 def test_a_memory_limit_above_the_device_is_judged_by_the_device() -> None:
     question = dataclasses.replace(DEEPSEEK, kv_pool="longest", limits=Limits(memory_gib_per_device=200.0))
     advice = plan(question)
@@ -86,8 +106,6 @@ def test_a_memory_limit_above_the_device_is_judged_by_the_device() -> None:
 
 
 def test_a_quality_loss_above_one_percent_stands_in_the_verdict() -> None:
-    from advisor.rendering.text.advice import verdict
-
     question = PlanQuestion(model="Qwen/Qwen3-30B-A3B", hardware="rtx-4090", profile="none", offline=True)
     advice = plan(question)
     assert advice.chosen.metrics.quality_loss_pct is not None

@@ -195,7 +195,7 @@ def test_a_limit_in_a_reason_has_its_unit() -> None:
         kv_pool="longest",
     )
     why = {reason.technique: reason.why for reason in plan(base).reasons}["kv-int4"]
-    assert re.match(r"Without it memory would be [\d.]+ GiB, over the limit of [\d.]+ GiB; ", why), why
+    assert re.match(r"Without it memory would be [\d.]+ GiB, over the usable [\d.]+ GiB of a device; ", why), why
 
 
 def test_what_another_technique_needs_is_said_to_be_needed() -> None:

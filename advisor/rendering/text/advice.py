@@ -5,7 +5,7 @@ from advisor.planning.advice import LIKELY, Advice, Candidate, Reason, Relaxatio
 from advisor.profiles.engines import load_engine
 from advisor.profiles.formats import GIB
 from advisor.profiles.metrics import weakest
-from advisor.profiles.request import Workload
+from advisor.profiles.request import Limits, Workload
 from advisor.quantities.formatting import enough, number, percent, quantity, value_text
 from advisor.quantities.limits import MEMORY, METRIC_OF
 from advisor.quantities.metrics import METRICS, utilisation
@@ -59,7 +59,8 @@ def budget_gib(advice: Advice) -> float | None:
 def verdict(advice: Advice) -> str:
     """The answer in one sentence."""
     if advice.chosen.status is Status.INFEASIBLE:
-        return f"NO PLAN meets all limits ({advice.considered} tried); the nearest one is shown"
+        missed = "meets all limits" if advice.request.limits.any_stated else "fits in memory"
+        return f"NO PLAN {missed} ({advice.considered} tried); the nearest one is shown"
     return f"{_met(advice)}{stated_quality_loss(advice.chosen)}"
 
 
@@ -166,21 +167,24 @@ def _nothing_fits(advice: Advice, look: Look) -> list[str]:
         return []
     lines = [""]
     if advice.binding:
-        lines += [look.paint(line, "bad") for line in wrap(binding_words(advice.binding), look, first="Binding limit  ")]
+        lines += [
+            look.paint(line, "bad") for line in wrap(binding_words(advice.binding, advice.request.limits), look, first="Binding limit  ")
+        ]
     if not advice.relaxations:
         return [*lines, *wrap("No change of a single limit makes a plan feasible.", look)]
     lines += _title("To get a plan, change one of these:", look)
     for relaxation in advice.relaxations:
-        lines += wrap(relaxation_words(relaxation), look, first="  ", rest="      ")
+        lines += wrap(relaxation_words(relaxation, advice.request.limits), look, first="  ", rest="      ")
     return lines
 
 
-def binding_words(violation: Violation) -> str:
-    """The limit that is missed by the largest factor, with both numbers."""
+def binding_words(violation: Violation, limits: Limits) -> str:
+    """The limit that is missed by the largest factor, with both numbers; `limits` are those of the request."""
     info = METRIC_OF[violation.limit]
     side = "low" if info.higher_is_better else "high"
     return (
-        f"{info.label} {value_text(violation.predicted, info.unit)}, limit {quantity(violation.bound, info.unit, trim=True)}: "
+        f"{info.label} {value_text(violation.predicted, info.unit)}, "
+        f"{'limit' if limits.states(violation.limit, violation.bound) else 'usable'} {quantity(violation.bound, info.unit, trim=True)}: "
         f"{number(violation.ratio)} times too {side}"
     )
 
@@ -189,8 +193,11 @@ _REQUEST_LABELS = {"context_tokens": "Context", "concurrency": "Concurrency", "d
 """Fields of the request that are whole numbers rather than limits."""
 
 
-def relaxation_words(relaxation: Relaxation) -> str:
-    """The change of one limit, and the stack that it admits."""
+def relaxation_words(relaxation: Relaxation, limits: Limits) -> str:
+    """The change of one limit, or of a device's memory where no lower limit on it was asked for, and the stack that it admits.
+
+    `limits` are those of the request.
+    """
     if relaxation.limit in _REQUEST_LABELS:
         return f"{_REQUEST_LABELS[relaxation.limit]} from {relaxation.bound:.0f} to {relaxation.needed:.0f}: {_stack(relaxation.candidate)}"
     info = METRIC_OF[relaxation.limit]
@@ -198,7 +205,8 @@ def relaxation_words(relaxation: Relaxation) -> str:
     current = quantity(relaxation.bound, info.unit, trim=True)
     likely = enough(relaxation.likely, info.unit, up=not info.higher_is_better) if relaxation.likely is not None else needed
     sure = "" if likely == needed else f", or {likely} to meet it with {percent(LIKELY)} probability"
-    return f"{info.label} limit from {current} to {needed}{sure}: {_stack(relaxation.candidate)}"
+    changed = f"{info.label} limit" if limits.states(relaxation.limit, relaxation.bound) else "Usable memory of a device"
+    return f"{changed} from {current} to {needed}{sure}: {_stack(relaxation.candidate)}"
 
 
 def _stack(candidate: Candidate) -> str:

@@ -71,9 +71,9 @@ def _sentences(advice: Advice) -> Iterator[str]:
 
 def _relaxations(advice: Advice) -> Iterator[str]:
     if advice.binding is not None:
-        yield f"Binding limit: {binding_words(advice.binding)}."
+        yield f"Binding limit: {binding_words(advice.binding, advice.request.limits)}."
     for relaxation in advice.relaxations:
-        yield f"To get a plan, change {relaxation_words(relaxation)}."
+        yield f"To get a plan, change {relaxation_words(relaxation, advice.request.limits)}."
     if not advice.relaxations:
         yield "No change of a single limit makes a plan feasible."
 

@@ -102,7 +102,7 @@ class QuestionActions:
             self._view.say(_nothing_to_relax(planned))
             return
         items = planned.advice.relaxations
-        lines = [relaxation_words(item) for item in items]
+        lines = [relaxation_words(item, planned.advice.request.limits) for item in items]
         hint = "Enter makes the change, to the likelier limit; u undoes it, Esc goes back."
 
         def take(picked: str | None) -> None:
