@@ -21,6 +21,8 @@ HEAVY = ("torch", "triton", "transformers", "textual", "rich", "tokenizers", "sa
 
 
 def subprocess_advisor(*words: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    # Without `env` a child would get the COLUMNS that readline, which pytest imports, exports behind `os.environ`.
+    options.setdefault("env", dict(os.environ))
     return subprocess.run([sys.executable, "-m", "advisor", *words], capture_output=True, text=True, timeout=60, **options)
 
 

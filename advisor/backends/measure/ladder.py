@@ -166,25 +166,25 @@ class _Runner:
         )
         lock = threading.Lock()
 
-        def forward(party: int, event: Event) -> None:
+        def forward(process: int, event: Event) -> None:
             with lock:
-                if party == 0 and baseline_too:
+                if process == 0 and baseline_too:
                     self.on_event(BASELINE, event)
-                elif party == 0 and isinstance(event, Progress):
+                elif process == 0 and isinstance(event, Progress):
                     self.on_event(name, event.model_copy(update={"step": f"baseline again, {event.step}"}))
-                elif party == 1:
+                elif process == 1:
                     self.on_event(name, event)
 
-        def run(party: int) -> JobResult:
+        def run(process: int) -> JobResult:
             def may_begin(deadline_s: float) -> bool:
-                return alternation.wait(party, self.cancel, deadline_s)
+                return alternation.wait(process, self.cancel, deadline_s)
 
             label = BASELINE if baseline_too else f"{BASELINE}-again"
-            log_file = self._log((0, last)[party], (label, name)[party])
+            log_file = self._log((0, last)[process], (label, name)[process])
             try:
                 return run_job(
-                    jobs[party],
-                    partial(forward, party),
+                    jobs[process],
+                    partial(forward, process),
                     log_file=log_file,
                     timeout_s=2 * self.timeout_s,
                     cancel=self.cancel,
@@ -192,10 +192,10 @@ class _Runner:
                     may_begin=may_begin,
                 )
             finally:
-                alternation.leave(party)
+                alternation.leave(process)
 
         with ThreadPoolExecutor(2) as pool:
-            futures = [pool.submit(run, party) for party in (0, 1)]
+            futures = [pool.submit(run, process) for process in (0, 1)]
             try:
                 first, second = (future.result() for future in futures)
             except BaseException:
