@@ -191,8 +191,8 @@ def load_hardware(name: str) -> Hardware:
     if is_data_sheet(name):
         return read_data_sheet(expanded(name))
     named = named_hardware(name)
-    if named.meant is not None:
-        return parse_hardware(read_yaml(CATALOGUE / f"{named.meant}.yaml", what="hardware"), what=f"hardware {named.meant}")
+    if named.id is not None:
+        return parse_hardware(read_yaml(CATALOGUE / f"{named.id}.yaml", what="hardware"), what=f"hardware {named.id}")
     near = nearest_ids(name)
     help_lines = (f"did you mean {', '.join(near)}?",) if near else ()
     if named.ids:
@@ -220,7 +220,7 @@ def hardware_id(name: str) -> str:
     >>> hardware_id("NVIDIA GeForce RTX 4090"), hardware_id("rtx4090"), hardware_id("H100 PCIe"), hardware_id("some-cpu")
     ('rtx-4090', 'rtx-4090', 'h100-pcie', 'some-cpu')
     """
-    return name if is_data_sheet(name) else named_hardware(name).meant or name
+    return name if is_data_sheet(name) else named_hardware(name).id or name
 
 
 def meaning_note(name: str) -> str | None:
@@ -230,8 +230,8 @@ def meaning_note(name: str) -> str | None:
     ('H100 is taken for h100-sxm; it may also be h100-nvl or h100-pcie', None)
     """
     named = NO_HARDWARE if is_data_sheet(name) else named_hardware(name)
-    others = [id for id in named.ids if id != named.meant]
-    return f"{name} is taken for {named.meant}; it may also be {' or '.join(others)}" if named.meant and others else None
+    others = [id for id in named.ids if id != named.id]
+    return f"{name} is taken for {named.id}; it may also be {' or '.join(others)}" if named.id and others else None
 
 
 def is_data_sheet(name: str) -> bool:

@@ -28,8 +28,8 @@ class NamedHardware:
 
     ids: tuple[str, ...]
     """Every device that the name fits, sorted; none for an unknown name."""
-    meant: str | None
-    """The one that it means; `None` where that is open."""
+    id: str | None
+    """The one that is taken; `None` where none is preferred."""
 
 
 NO_HARDWARE = NamedHardware((), None)
@@ -42,10 +42,10 @@ class _Words:
     ignored: frozenset[str]
     omitted: frozenset[str]
     forms: frozenset[str]
-    meant: dict[frozenset[str], str]
-    also: dict[frozenset[str], str]
+    preferred: dict[frozenset[str], str]
+    aliases: dict[frozenset[str], str]
     by_id: dict[str, tuple[str, ...]]
-    known: frozenset[str]
+    vocabulary: frozenset[str]
 
 
 def named_hardware(name: str) -> NamedHardware:
@@ -56,14 +56,14 @@ def named_hardware(name: str) -> NamedHardware:
     if not typed:
         return NO_HARDWARE
     words, memory = typed
-    other = _words().also.get(words)
-    ids = tuple(id for id in ([other] if other else _fitting(words)) if memory is None or _has_memory(id, memory))
+    alias_of = _words().aliases.get(words)
+    ids = tuple(id for id in ([alias_of] if alias_of else _fitting(words)) if memory is None or _has_memory(id, memory))
     if len(ids) < 2:
         return NamedHardware(ids, ids[0] if ids else None)
     whole = [id for id in ids if _omitted_words(id, words) <= _words().omitted]
     sized = words if memory is None else words | {f"{memory}g"}
-    meant = _words().meant.get(sized) or _words().meant.get(words)
-    return NamedHardware(ids, whole[0] if len(whole) == 1 else meant if meant in ids else None)
+    preferred = _words().preferred.get(sized) or _words().preferred.get(words)
+    return NamedHardware(ids, whole[0] if len(whole) == 1 else preferred if preferred in ids else None)
 
 
 def nearest_ids(name: str) -> tuple[str, ...]:
@@ -95,10 +95,10 @@ def _typed_words(name: str) -> tuple[frozenset[str], int | None] | None:
 
 def _split(word: str) -> tuple[str, ...] | None:
     """A typed word as known words, the longest first; `rtx3090ti` is rtx, 3090, ti. `None` where a part is unknown."""
-    if word in _words().known or _MEMORY.fullmatch(word) or _form(word) in _words().forms:
+    if word in _words().vocabulary or _MEMORY.fullmatch(word) or _form(word) in _words().forms:
         return (word,)
     for end in range(len(word) - 1, 0, -1):
-        if word[:end] in _words().known and (rest := _split(word[end:])) is not None:
+        if word[:end] in _words().vocabulary and (rest := _split(word[end:])) is not None:
             return (word[:end], *rest)
     return None
 
@@ -142,7 +142,7 @@ def _has_memory(id: str, gib: int) -> bool:
 def _words() -> _Words:
     data: Any = read_yaml(_DATA, what="names of hardware")
     by_id = {id: tuple(_form(word) for word in id.split("-")) for id in shipped_hardware()}
-    meant, also = ({frozenset(name.split()): id for name, id in data[key].items()} for key in ("meant", "also"))
+    preferred, aliases = ({frozenset(name.split()): id for name, id in data[key].items()} for key in ("preferred", "aliases"))
     ignored, omitted, forms = (frozenset(data[key]) for key in ("ignored", "omitted", "forms"))
-    known = ignored.union(omitted, forms, *by_id.values(), *also)
-    return _Words(ignored, omitted, forms, meant, also, by_id, known)
+    vocabulary = ignored.union(omitted, forms, *by_id.values(), *aliases)
+    return _Words(ignored, omitted, forms, preferred, aliases, by_id, vocabulary)

@@ -103,7 +103,7 @@ def test_a_name_that_means_one_of_several_says_so() -> None:
 
 def test_every_name_of_the_list_stands_for_its_device() -> None:
     record = yaml.safe_load((ROOT / "advisor/profiles/hardware_names.yaml").read_text(encoding="utf-8"))
-    for name, id in (record["meant"] | record["also"]).items():
+    for name, id in (record["preferred"] | record["aliases"]).items():
         assert load_hardware(name).id == id
 
 

@@ -76,7 +76,7 @@ def owner_of(folder: Path) -> Owner | None:
     except OSError:
         return None
     try:
-        return _holder(descriptor, fcntl.LOCK_SH)
+        return _try_lock(descriptor, fcntl.LOCK_SH)
     except OSError:
         return None
     finally:
@@ -108,7 +108,7 @@ def _acquired(path: Path) -> int:
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise OSError(errno.EINVAL, "not a regular file")
-            if (owner := _holder(descriptor, fcntl.LOCK_EX)) is not None:
+            if (owner := _try_lock(descriptor, fcntl.LOCK_EX)) is not None:
                 raise _busy(path.parent, owner)
             if _is_same_file(descriptor, path):
                 _write_owner(descriptor)
@@ -122,7 +122,7 @@ def _acquired(path: Path) -> int:
         os.close(descriptor)  # its holder removed it meanwhile
 
 
-def _holder(descriptor: int, kind: int) -> Owner | None:
+def _try_lock(descriptor: int, kind: int) -> Owner | None:
     """Lock the open file, or say who holds it. Raises `OSError`."""
     here = _this_process()
     try:

@@ -23,25 +23,25 @@ def roofline(
     compute_s = read_bytes = sequential_s = 0.0
     bandwidth = hardware.memory_bandwidth_bytes_per_s
     for operator, seconds in operators:
-        flops, moved, top = 0.0, 0.0, 1.0
+        flops, moved, peak_flops = 0.0, 0.0, 1.0
         match operator:
             case Gemm():
                 flops = 2.0 * operator.m * operator.n * operator.k * operator.groups
                 moved = (
                     operator.groups * operator.n * operator.k * weight_format(operator.format).bytes_per_element(row_elements=operator.k)
                 )
-                top = ceiling(hardware, operator.format, own_kernels=own_kernels, sums=sums)
+                peak_flops = ceiling(hardware, operator.format, own_kernels=own_kernels, sums=sums)
             case AttentionCall():
                 flops, moved = attention_flops(operator), _cache_bytes(operator)
-                top = ceiling(hardware, operator.kv_format, own_kernels=own_kernels, sums=sums)
+                peak_flops = ceiling(hardware, operator.kv_format, own_kernels=own_kernels, sums=sums)
             case Traffic():
                 sequential_s += operator.count * seconds
                 continue
             case _:
                 continue
-        compute_s += operator.count * flops / top
+        compute_s += operator.count * flops / peak_flops
         read_bytes += operator.count * moved
-        sequential_s += operator.count * max(flops / top, moved / bandwidth)
+        sequential_s += operator.count * max(flops / peak_flops, moved / bandwidth)
     resident = hardware.l2_bytes is not None and read_bytes <= hardware.l2_bytes
     return Roofline(compute_s, 0.0 if resident else read_bytes / bandwidth, compute_s if resident else sequential_s)
 
@@ -51,8 +51,8 @@ def ceiling(hardware: Hardware, format: str, *, own_kernels: bool = False, sums:
     arithmetic = NARROW_ARITHMETIC.get(format, ())
     if own_kernels:
         sums, arithmetic = "fp16", (*arithmetic, "int8")
-    tops = [hardware.peak_flops[name] for name in arithmetic if name in hardware.peak_flops]
-    return max(peak(hardware, format, sums), *tops) if tops else peak(hardware, format, sums)
+    peaks = [hardware.peak_flops[name] for name in arithmetic if name in hardware.peak_flops]
+    return max(peak(hardware, format, sums), *peaks) if peaks else peak(hardware, format, sums)
 
 
 def _cache_bytes(call: AttentionCall) -> float:

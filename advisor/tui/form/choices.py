@@ -71,11 +71,11 @@ def plan_files(folders: Iterable[Path]) -> Choices:
 
 
 def _machines_named(text: str) -> list[str]:
-    """Ids of the devices that `text` is a name of, as `A100 80GB` is; the one that it means first."""
+    """Ids of the devices that `text` is a name of, as `A100 80GB` is; the one that is taken first."""
     from advisor.profiles.hardware_names import named_hardware
 
     named = named_hardware(text)
-    return sorted(named.ids, key=lambda id: id != named.meant)
+    return sorted(named.ids, key=lambda id: id != named.id)
 
 
 def _is_plan(file: Path) -> bool:

@@ -14,8 +14,8 @@ from advisor.backends.runtime.device.memory import is_out_of_memory
 from advisor.backends.runtime.model import masks
 from advisor.backends.runtime.model.attention_hook import NAME, Attends, Options, attending, register, unsupported
 from advisor.backends.runtime.model.decoder import Decoder
-from advisor.backends.runtime.model.gate import Gate, check_length
 from advisor.backends.runtime.model.masks import LayerAttention, MaskRecorder, recording
+from advisor.backends.runtime.model.model_check import ModelCheck, check_length
 from advisor.backends.runtime.model.probe import Forward, difference, probe_ids, probe_logits
 from advisor.backends.runtime.model.row_operators import RowOperators, plain
 from advisor.backends.runtime.model.structure import build, unsupported_reason
@@ -104,8 +104,8 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None,
         windows = [layer.options.window for layer in attention]
         own = TransformersForward(model, windows)
         check_length(model, max_tokens)
-        gate = Gate(model, windows, max_tokens, (TransformersForward.__name__, Decoder.__name__))
-        fault = gate.fault_of(own)
+        check = ModelCheck(model, windows, max_tokens, (TransformersForward.__name__, Decoder.__name__))
+        fault = check.fault_of(own)
         if fault is not None:
             raise unsupported(type(model).__name__, fault)
         logits = probe_logits(own, model, max_tokens)
@@ -115,21 +115,21 @@ def prepared(model: Any, undo: ExitStack, operators: RowOperators | None = None,
     with ExitStack() as attempt:
         options = [layer.options for layer in attention]
         ours = build(model, options, operators or plain(), attempt)
-        reason = _decoder_fault(ours, gate, logits)
+        reason = _decoder_fault(ours, check, logits)
         if reason is None:
             undo.push(attempt.pop_all())
             return Prepared(ours, attention, None)
     return Prepared(own, attention, reason)
 
 
-def _decoder_fault(ours: Forward, gate: Gate, logits: Tensor) -> str | None:
+def _decoder_fault(ours: Forward, check: ModelCheck, logits: Tensor) -> str | None:
     """Why the runtime's decoder cannot compute what the model's own code does, as the `logits` of a probe; `None` where it does."""
     try:
         with torch.inference_mode():
-            computed = probe_logits(ours, gate.model, gate.max_tokens)
-            share = difference(computed, logits, tolerance(gate.model), ROWS_ALLOWED if is_rounded(gate.model) else 0.0)
+            computed = probe_logits(ours, check.model, check.max_tokens)
+            share = difference(computed, logits, tolerance(check.model), ROWS_ALLOWED if is_rounded(check.model) else 0.0)
             if share is None:
-                return gate.fault_of(ours)
+                return check.fault_of(ours)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
         if is_out_of_memory(error):
             raise

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from advisor.profiles.architectures.fields import Fields
-from advisor.profiles.architectures.quantisation import transformers_methods as own
+from advisor.profiles.architectures.quantisation import transformers_methods
 from advisor.profiles.architectures.quantisation.auto_round import auto_round
 from advisor.profiles.architectures.quantisation.compressed_tensors import compressed_tensors
 from advisor.profiles.architectures.quantisation.exl import exl
@@ -35,16 +35,16 @@ READERS: dict[str, Reader] = {
     "auto-round": lambda fields, text, routers: auto_round(fields),
     "modelopt": lambda fields, text, routers: modelopt(fields),
     "modelopt_mxfp8": lambda fields, text, routers: modelopt(fields, default="MXFP8"),
-    "fp8": lambda fields, text, routers: own.fp8(fields, text),
-    "fbgemm_fp8": lambda fields, text, routers: own.linears(fields, "fp8"),
-    "mxfp8": lambda fields, text, routers: own.linears(fields, "mxfp8"),
-    "mxfp4": lambda fields, text, routers: own.mxfp4(fields),
-    "nvfp4": lambda fields, text, routers: own.linears(fields, "nvfp4"),
-    "bitsandbytes": lambda fields, text, routers: own.bitsandbytes(fields),
-    "quanto": lambda fields, text, routers: own.quanto(fields),
-    "eetq": lambda fields, text, routers: own.linears(fields, "int8"),
-    "hqq": lambda fields, text, routers: own.hqq(fields),
-    "metal": lambda fields, text, routers: own.metal(fields),
+    "fp8": lambda fields, text, routers: transformers_methods.fp8(fields, text),
+    "fbgemm_fp8": lambda fields, text, routers: transformers_methods.linears(fields, "fp8"),
+    "mxfp8": lambda fields, text, routers: transformers_methods.linears(fields, "mxfp8"),
+    "mxfp4": lambda fields, text, routers: transformers_methods.mxfp4(fields),
+    "nvfp4": lambda fields, text, routers: transformers_methods.linears(fields, "nvfp4"),
+    "bitsandbytes": lambda fields, text, routers: transformers_methods.bitsandbytes(fields),
+    "quanto": lambda fields, text, routers: transformers_methods.quanto(fields),
+    "eetq": lambda fields, text, routers: transformers_methods.linears(fields, "int8"),
+    "hqq": lambda fields, text, routers: transformers_methods.hqq(fields),
+    "metal": lambda fields, text, routers: transformers_methods.metal(fields),
     "torchao": lambda fields, text, routers: torchao(fields),
     "quark": lambda fields, text, routers: quark(fields),
     "exl2": lambda fields, text, routers: exl(fields, "exl2"),
@@ -103,7 +103,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     "auto-round": ("extra_config", "block_name_to_quantize", "to_quant_block_names"),
     "modelopt": ("exclude_modules", "ignore", "quantized_layers", "config_groups"),
     "torchao": ("quant_type", "modules_to_not_convert"),
-    "hqq": ("quant_config", "dynamic_config", *own.SKIP_LISTS),
+    "hqq": ("quant_config", "dynamic_config", *transformers_methods.SKIP_LISTS),
     "quark": ("global_quant_config", "layer_quant_config", "layer_type_quant_config", "exclude"),
     "exl3": ("tensor_storage", "module_include"),
 }
@@ -115,7 +115,7 @@ def unread_rules(fields: Fields, method: str) -> tuple[str, ...]:
     """Doubts about keys that name modules and are not read by the library's reader. MLX has a key for each module."""
     if method == "mlx":
         return ()
-    read = (*_RULES.get(method, own.SKIP_LISTS), *_HISTORY)
+    read = (*_RULES.get(method, transformers_methods.SKIP_LISTS), *_HISTORY)
     return tuple(
         f"`{key}` of the quantisation names modules and was not read"
         for key, value in fields.values.items()

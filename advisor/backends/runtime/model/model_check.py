@@ -1,4 +1,4 @@
-"""Whether a forward pass gives the model's own tokens: found by comparison once, then looked up."""
+"""Whether a forward pass gives the model's own tokens: compared once, then looked up."""
 
 import hashlib
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def check_length(model: Any, max_tokens: int) -> None:
     )
 
 
-class Gate:
+class ModelCheck:
     """Compares forward passes of a model with the model alone, for sequences of up to `max_tokens` tokens.
 
     `windows` are those of the layers. The model's own texts cost some passes, and are made only where the verdict on one of the
