@@ -10,8 +10,8 @@ from advisor.validation.errors import ComparedCase
 from advisor.validation.targets import COVERED_PCT
 from tools.markdown import table
 from tools.source_ranges import (
-    ABROAD,
-    HOME,
+    EXTERNAL,
+    FITTED,
     LEFT_OUT,
     LeftOutCoverage,
     LeftOutError,
@@ -32,9 +32,9 @@ def coverage_words(coverages: Iterable[LeftOutCoverage], metric: str, table_name
     return f"{percent_words(100 * fmean(shares))} of {len(shares)}" if shares else NOT_MEASURED
 
 
-def median_error_abroad(errors: Iterable[LeftOutError], metric: str) -> str:
+def external_median_error(errors: Iterable[LeftOutError], metric: str) -> str:
     """Median |predicted − measured|/measured of a metric on sources that no constant has seen, each with the same weight."""
-    sources = by_source(error for error in errors if (error.metric, error.table) == (metric, ABROAD))
+    sources = by_source(error for error in errors if (error.metric, error.table) == (metric, EXTERNAL))
     weighted = sorted((error.relative, 1 / len(members)) for members in sources.values() for error in members)
     return percent_words(100 * weighted_quantile(weighted, 0.5)) if weighted else NOT_MEASURED
 
@@ -47,8 +47,8 @@ def coverage_section(errors: Sequence[LeftOutError]) -> Iterator[str]:
     yield (
         "A range promises to hold 90 % of what the next laboratory publishes. So each source is left out, and its rows are compared with "
         f"ranges of the other sources' errors alone, stretched by {stretch:.2f} as all shipped ranges are. A row of the table averages "
-        "over sources, each with the same weight, however many rows it has. *At home* are publications that constants were fitted on, "
-        "predicted here by constants fitted without them; *abroad* are those of `benchmarks/published/field.csv`, which nothing was ever "
+        "over sources, each with the same weight, however many rows it has. *Fitted* are publications that constants were fitted on, "
+        "predicted here by constants fitted without them; *external* are those of `benchmarks/published/field.csv`, which nothing was ever "
         f"fitted to. The target is {low:.0f} to {high:.0f} % over both. In the last column the stretch, too, is of the other sources alone."
     )
     rows = []
@@ -56,25 +56,25 @@ def coverage_section(errors: Sequence[LeftOutError]) -> Iterator[str]:
         shares = [100 * item.share for item in coverages if item.metric == metric]
         strictly = [100 * item.share for item in fully if item.metric == metric]
         words = "reached" if low <= fmean(shares) <= high else "**missed**"
-        covered = (coverage_words(coverages, metric, name) for name in (HOME, ABROAD))
+        covered = (coverage_words(coverages, metric, name) for name in (FITTED, EXTERNAL))
         rows.append((metric, *covered, f"{percent_words(fmean(shares))} of {len(shares)}", words, percent_words(fmean(strictly))))
-    yield table(("metric", "held at home, of sources", "abroad", "both", "", "both, stretch of the others"), rows)
-    yield "Every source abroad:"
-    abroad = [item for item in coverages if item.table == ABROAD]
-    lines = [(item.source, item.metric, str(item.rows), percent_words(100 * item.share)) for item in sorted(abroad, key=_by_source)]
+    yield table(("metric", "held, of fitted sources", "of external sources", "of both", "", "of both, stretch of the others"), rows)
+    yield "Every external source:"
+    external = [item for item in coverages if item.table == EXTERNAL]
+    lines = [(item.source, item.metric, str(item.rows), percent_words(100 * item.share)) for item in sorted(external, key=_by_source)]
     yield table(("source", "metric", "rows", "held"), lines)
 
 
-def stale_words(abroad: Iterable[ComparedCase], path: Path = LEFT_OUT) -> Iterator[str]:
-    """A sentence where the estimator has changed since the errors abroad were stored in `path`; `abroad` are its predictions of today."""
-    today = {(item.case.case_id, item.case.metric): item.predicted.value for item in abroad if item.predicted is not None}
+def stale_words(external: Iterable[ComparedCase], path: Path = LEFT_OUT) -> Iterator[str]:
+    """A sentence where the estimator has changed since the errors in `path` were stored; `external` are its predictions of today."""
+    today = {(item.case.case_id, item.case.metric): item.predicted.value for item in external if item.predicted is not None}
     with path.open(encoding="utf-8", newline="") as file:
-        stored = {(row["case_id"], row["metric"]): float(row["predicted"]) for row in csv.DictReader(file) if row["table"] == ABROAD}
+        stored = {(row["case_id"], row["metric"]): float(row["predicted"]) for row in csv.DictReader(file) if row["table"] == EXTERNAL}
     moved = sum(key not in today or abs(today[key] / value - 1) > MOVED for key, value in stored.items())
     if moved:
         yield (
-            f"The estimator has changed since: {moved} of {len(stored)} predictions abroad moved by more than {100 * MOVED:.0f} %. "
-            "`make calibrate` makes the ranges anew."
+            f"The estimator has changed since: {moved} of {len(stored)} predictions of external sources moved by more than "
+            f"{100 * MOVED:.0f} %. `make calibrate` makes the ranges anew."
         )
 
 

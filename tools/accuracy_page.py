@@ -27,10 +27,10 @@ from advisor.validation.cases import read_cases
 from advisor.validation.errors import ComparedCase, error_row
 from advisor.validation.predict import compare_cases
 from advisor.validation.report import ValidationReport, report_of
-from tools.accuracy_coverage import NOT_MEASURED, coverage_section, coverage_words, median_error_abroad, stale_words
+from tools.accuracy_coverage import NOT_MEASURED, coverage_section, coverage_words, external_median_error, stale_words
 from tools.accuracy_worst import FEWEST, worst_groups
 from tools.markdown import table
-from tools.source_ranges import ABROAD, HOME, LEFT_OUT, left_out_coverages, read_errors, stretch_of
+from tools.source_ranges import EXTERNAL, FITTED, LEFT_OUT, left_out_coverages, read_errors, stretch_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "accuracy.md"
@@ -59,8 +59,8 @@ def main() -> None:
         current = PAGE.exists() and is_current(PAGE.read_text(encoding="utf-8"))
         sys.exit(None if current else "docs/accuracy.md is not current: make accuracy")
     with ProgressLines() as progress:
-        compared, abroad = (compare_cases(read_cases(path), progress) for path in (CASES, FIELD))
-    write_whole(PAGE, page(report_of(str(CASES.relative_to(ROOT)), compared), compared, abroad))
+        compared, external = (compare_cases(read_cases(path), progress) for path in (CASES, FIELD))
+    write_whole(PAGE, page(report_of(str(CASES.relative_to(ROOT)), compared), compared, external))
 
 
 def is_current(text: str) -> bool:
@@ -90,8 +90,8 @@ def _meaning(path: Path) -> bytes:
     return ast.dump(tree).encode()
 
 
-def page(report: ValidationReport, compared: Sequence[ComparedCase], abroad: Sequence[ComparedCase]) -> str:
-    """The page as text. `compared` are the cases of the report, `abroad` those that no constant was fitted on."""
+def page(report: ValidationReport, compared: Sequence[ComparedCase], external: Sequence[ComparedCase]) -> str:
+    """The page as text. `compared` are the cases of the report, `external` those that no constant was fitted on."""
     answered = [case for case in compared if case.predicted is not None and case.case.precision_stated]
     parts = [
         "# Accuracy",
@@ -112,11 +112,11 @@ def page(report: ValidationReport, compared: Sequence[ComparedCase], abroad: Seq
         "inside; how often ranges hold elsewhere is the next table.",
         "## Ranges on sources left out",
         *coverage_section(read_errors()),
-        *stale_words(abroad),
-        "## Errors abroad",
+        *stale_words(external),
+        "## Errors on external sources",
         "Rows of `benchmarks/published/field.csv`, each with the same weight; three of its 17 sources hold two thirds of them. The ranges "
         "were calibrated on these rows, those of memory were not.",
-        table(("metric", *_HEADS), map(error_words, report_of(FIELD.name, abroad).overall)),
+        table(("metric", *_HEADS), map(error_words, report_of(FIELD.name, external).overall)),
         "## Held-out sources and models",
         *_held_out(),
         "## Fitted constants",
@@ -151,8 +151,8 @@ _SHOWN = {
 }
 """Metrics of the summary, by the names that plans use."""
 _SUMMARY_HEADS = (
-    *("number in a plan", "half are off by less than", "9 of 10 by less than", "half, on a source left out", "half, on sources abroad"),
-    *("90 % range held at home, of sources", "abroad, of sources"),
+    *("number in a plan", "half are off by less than", "9 of 10 by less than", "half, on a source left out", "half, on external sources"),
+    *("90 % range held, of fitted sources", "of external sources"),
 )
 
 
@@ -167,15 +167,15 @@ def _summary(answered: Sequence[ComparedCase]) -> Iterator[str]:
             row, errors = error_row(metric, cases), sorted(100 * abs(case.error) for case in cases)
             nine_in_ten = errors[min(math.ceil(0.9 * len(errors)), len(errors)) - 1]
             elsewhere = percent_words(held_out[metric]) if metric in held_out else NOT_MEASURED
-            abroad = median_error_abroad(errors_left_out, metric)
-            covered = [coverage_words(coverages, metric, name) for name in (HOME, ABROAD)]
-            rows.append((name, *map(percent_words, (row.median_abs_pct, nine_in_ten)), elsewhere, abroad, *covered))
+            external = external_median_error(errors_left_out, metric)
+            covered = [coverage_words(coverages, metric, name) for name in (FITTED, EXTERNAL)]
+            rows.append((name, *map(percent_words, (row.median_abs_pct, nine_in_ten)), elsewhere, external, *covered))
     yield table(_SUMMARY_HEADS, rows)
     yield (
         "The first two columns of numbers are of rows that constants were fitted on; the third predicts each of their sources with "
         "constants fitted without it. The fourth is of sources that no constant has seen, each with the same weight, and is what to expect "
         "of your own measurement. The last two say what share of such sources fell inside ranges that were made without them, and "
-        "of how many sources: left out at home, and abroad."
+        "of how many sources: fitted ones that are left out, and external ones."
     )
     yield (
         "On your own machine `advisor plan --profile` replaces most of these constants by measurements of a minute, and `advisor apply` "

@@ -1,14 +1,15 @@
 """Set the 90 % ranges of predictions from published measurements; writes ranges.csv and domain.csv of profiles/evidence.
 
-usage: python -m tools.calibrate HOME.CSV HOME_ROWS.CSV HELD_OUT.CSV ABROAD.CSV ABROAD_ROWS.CSV [--out FOLDER] [--left-out LEFT_OUT.CSV]
+usage: python -m tools.calibrate FITTED.CSV FITTED_ROWS.CSV HELD_OUT.CSV EXTERNAL.CSV EXTERNAL_ROWS.CSV [--out FOLDER]
+       [--left-out LEFT_OUT.CSV]
 
-HOME.CSV holds the cases that constants were fitted on, ABROAD.CSV those that no constant has seen; the tables of rows are what
-`advisor validate CASES.CSV --rows ROWS.CSV` writes of both. HELD_OUT.CSV, of `tools/cross_validate.py`, has rows of HOME.CSV predicted by
+FITTED.CSV holds the cases that constants were fitted on, EXTERNAL.CSV those that no constant has seen; the tables of rows are what
+`advisor validate CASES.CSV --rows ROWS.CSV` writes of both. HELD_OUT.CSV, of `tools/cross_validate.py`, has rows of FITTED.CSV predicted by
 constants that were fitted without their source.
 
-Ranges of times hold 90 % of the next source (`tools/source_ranges.py`): of HELD_OUT.CSV and of ABROAD.CSV, whose predictions are written
+Ranges of times hold 90 % of the next source (`tools/source_ranges.py`): of HELD_OUT.CSV and of EXTERNAL.CSV, whose predictions are written
 to LEFT_OUT.CSV. Every tier but `profiled` has the same: no metric has eight sources in each tier, and with fewer the difference between
-tiers cannot be told from that between laboratories. Memory's range is of `tools/memory_ranges.py`, on HOME.CSV and on cache pools.
+tiers cannot be told from that between laboratories. Memory's range is of `tools/memory_ranges.py`, on FITTED.CSV and on cache pools.
 Lines of the tier `profiled` stay as they are: they are of the machine that is planned for, and of nobody else's.
 """
 
@@ -33,7 +34,7 @@ from advisor.profiles.request import Workload
 from advisor.validation.cases import CaseConfiguration, PublishedCase, UnpredictableCaseError, read_cases
 from advisor.validation.predict import deployment_of, workload_of
 from tools import memory_ranges, source_ranges
-from tools.source_ranges import ABROAD, HOME, LEFT_OUT, TIMES
+from tools.source_ranges import EXTERNAL, FITTED, LEFT_OUT, TIMES
 
 WEAKEST = Basis.DATASHEET.value
 """The tier whose ranges serve where no other has any."""
@@ -49,19 +50,21 @@ Predicted = dict[tuple[str, str], float]
 def main() -> None:
     """Read, calibrate, write, and print what sources that were left out say of each metric."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("home", "home_rows", "held_out", "abroad", "abroad_rows"):
+    for name in ("fitted", "fitted_rows", "held_out", "external", "external_rows"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--out", type=Path, default=FOLDER)
     parser.add_argument("--left-out", type=Path, default=LEFT_OUT)
     paths = parser.parse_args()
-    home, abroad = (list(settings_of(read_cases(path))) for path in (paths.home, paths.abroad))
-    home_rows, held_out, abroad_rows = (predictions(path) for path in (paths.home_rows, paths.held_out, paths.abroad_rows))
-    write_csv(paths.left_out, source_ranges.COLUMNS, [*left_out_rows(HOME, home, held_out), *left_out_rows(ABROAD, abroad, abroad_rows)])
+    fitted, external = (list(settings_of(read_cases(path))) for path in (paths.fitted, paths.external))
+    fitted_rows, held_out, external_rows = (predictions(path) for path in (paths.fitted_rows, paths.held_out, paths.external_rows))
+    write_csv(
+        paths.left_out, source_ranges.COLUMNS, [*left_out_rows(FITTED, fitted, held_out), *left_out_rows(EXTERNAL, external, external_rows)]
+    )
     errors = source_ranges.read_errors(paths.left_out)
     pools = memory_ranges.pool_scores(memory_ranges.POOLS)
-    memory = [memory_line("", list(memory_ranges.memory_scores(home, home_rows))), memory_line(POOL, pools)]
+    memory = [memory_line("", list(memory_ranges.memory_scores(fitted, fitted_rows))), memory_line(POOL, pools)]
     write_csv(paths.out / "ranges.csv", RANGE_COLUMNS, [*profiled_lines(paths.out / "ranges.csv"), *time_lines(errors), *memory])
-    compared = [item for items, rows in ((home, home_rows), (abroad, abroad_rows)) for item in items if _key(item[0]) in rows]
+    compared = [item for items, rows in ((fitted, fitted_rows), (external, external_rows)) for item in items if _key(item[0]) in rows]
     write_csv(paths.out / "domain.csv", DOMAIN_COLUMNS, domain_lines(compared))
     for line in coverage_lines(errors):
         print(line, file=sys.stderr)

@@ -17,8 +17,8 @@ from pathlib import Path
 LEFT_OUT = Path(__file__).parents[1] / "benchmarks" / "results" / "left-out.csv"
 """Every row predicted by constants that were fitted without its source; `make calibrate` writes it."""
 COLUMNS = ("case_id", "metric", "table", "source", "measured", "predicted")
-HOME, ABROAD = "home", "abroad"
-"""Tables: sources that constants were fitted on, here without the source itself; and sources that no constant has seen."""
+FITTED, EXTERNAL = "fitted", "external"
+"""Tables: sources that constants were fitted on, here without the source itself; and sources that nothing was fitted to."""
 COVERAGE = 0.9
 TIMES = {
     "ttft_ms": "ttft",

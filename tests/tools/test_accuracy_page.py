@@ -82,7 +82,7 @@ def test_the_page_names_the_worst_group_and_why(tmp_path: Path, predicted: float
 
 def test_a_page_says_that_stored_errors_are_of_an_earlier_estimator(tmp_path: Path) -> None:
     path = tmp_path / "left-out.csv"
-    path.write_text("case_id,metric,table,source,measured,predicted\na,tpot_ms,abroad,s,10,12\nb,tpot_ms,home,s,10,12\n")
+    path.write_text("case_id,metric,table,source,measured,predicted\na,tpot_ms,external,s,10,12\nb,tpot_ms,fitted,s,10,12\n")
     cases = tmp_path / "cases.csv"
     cases.write_text("case_id,metric,value,hardware,engine,model,weights\na,tpot_ms,10,h100-sxm,vllm,meta-llama/Meta-Llama-3.1-8B,bf16\n")
     (case,) = read_cases(cases)
@@ -91,4 +91,4 @@ def test_a_page_says_that_stored_errors_are_of_an_earlier_estimator(tmp_path: Pa
         value = Value(value=predicted, low=1, high=100, basis=Basis.CATALOGUE)
         said[predicted] = list(stale_words([ComparedCase(case, value, "dense", "")], path))
     assert said[12.05] == []
-    assert "1 of 1 predictions abroad moved by more than 1 %" in said[13.0][0]
+    assert "1 of 1 predictions of external sources moved by more than 1 %" in said[13.0][0]

@@ -43,19 +43,19 @@ def test_two_tables_become_ranges_and_a_domain(tmp_path: Path, monkeypatch: pyte
         calibrate.RANGE_COLUMNS,
         [{"metric": "tpot", "basis": "profiled", "below": 0.9, "above": 1.1, "comparisons": 21}],
     )
-    home, home_rows = tables(tmp_path, "home", ["tpot_ms", "peak_memory_gb"], 3)
-    abroad, abroad_rows = tables(tmp_path, "abroad", ["ttft_ms", "output_tok_s_total"], 4)
+    fitted, fitted_rows = tables(tmp_path, "fitted", ["tpot_ms", "peak_memory_gb"], 3)
+    external, external_rows = tables(tmp_path, "external", ["ttft_ms", "output_tok_s_total"], 4)
     held_out = write(
-        tmp_path / "held-out.csv", ("case_id", "metric", "predicted"), [{"case_id": "home0", "metric": "tpot_ms", "predicted": 80}]
+        tmp_path / "held-out.csv", ("case_id", "metric", "predicted"), [{"case_id": "fitted0", "metric": "tpot_ms", "predicted": 80}]
     )
-    words = [home, home_rows, held_out, abroad, abroad_rows, "--out", tmp_path, "--left-out", tmp_path / "left-out.csv"]
+    words = [fitted, fitted_rows, held_out, external, external_rows, "--out", tmp_path, "--left-out", tmp_path / "left-out.csv"]
     monkeypatch.setattr(sys, "argv", ["calibrate", *map(str, words)])
     calibrate.main()
     with ranges.open(encoding="utf-8", newline="") as file:
         lines = {(row["metric"], row["basis"], row["stratum"]): row for row in csv.DictReader(file)}
     assert lines["tpot", "profiled", ""]["above"] == "1.1", "a profile is of its own machine"
     assert (lines["ttft", "datasheet", ""]["comparisons"], lines["ttft", "datasheet", ""]["sources"]) == ("40", "4")
-    assert lines["tpot", "datasheet", ""]["comparisons"] == "1", "of the sources at home only what was predicted without them"
+    assert lines["tpot", "datasheet", ""]["comparisons"] == "1", "of the fitted sources only what was predicted without them"
     assert float(lines["throughput", "datasheet", ""]["below"]) < 1
     domain = (tmp_path / "domain.csv").read_text(encoding="utf-8").splitlines()
     assert "in_flight,,1,80,140" in domain

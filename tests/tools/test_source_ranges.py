@@ -9,8 +9,8 @@ import pytest
 
 from tests.paths import ROOT
 from tools.source_ranges import (
-    ABROAD,
-    HOME,
+    EXTERNAL,
+    FITTED,
     LeftOutError,
     bounds_of,
     by_source,
@@ -28,7 +28,7 @@ LEAST, MOST = 0.86, 0.94
 
 
 def source(name: str, metric: str, values: Sequence[float]) -> list[LeftOutError]:
-    return [LeftOutError(metric, ABROAD, name, value) for value in values]
+    return [LeftOutError(metric, EXTERNAL, name, value) for value in values]
 
 
 def laboratories(rng: random.Random, count: int, prefix: str = "lab") -> list[LeftOutError]:
@@ -80,13 +80,13 @@ def test_sources_that_agree_need_no_stretch_and_those_that_differ_do() -> None:
 
 def test_a_source_is_judged_by_the_others_alone() -> None:
     errors = [*source("wide", "tpot_ms", [-2.0, 2.0]), *source("narrow", "tpot_ms", [-1.0, 1.0])]
-    assert needed_stretches(errors) == {("tpot_ms", (ABROAD, "wide")): [2.0, 2.0], ("tpot_ms", (ABROAD, "narrow")): [0.5, 0.5]}
+    assert needed_stretches(errors) == {("tpot_ms", (EXTERNAL, "wide")): [2.0, 2.0], ("tpot_ms", (EXTERNAL, "narrow")): [0.5, 0.5]}
     shares = {item.source: item.share for item in left_out_coverages(errors, 1.0)}
     assert shares == {"wide": 0.0, "narrow": 1.0}
 
 
 def test_the_rate_of_one_sequence_is_the_inverse_of_its_tpot() -> None:
-    rate = {"metric": "decode_tok_s_single_stream", "table": HOME, "source": "lab", "measured": "50", "predicted": "100"}
+    rate = {"metric": "decode_tok_s_single_stream", "table": FITTED, "source": "lab", "measured": "50", "predicted": "100"}
     time = rate | {"metric": "tpot_ms", "measured": "20", "predicted": "10"}
     assert error_of(rate).value == pytest.approx(error_of(time).value)
     assert error_of(rate).ranged == error_of(time).ranged == "tpot"
@@ -108,8 +108,8 @@ def test_sources_left_out_fall_inside_the_ranges_of_the_others() -> None:
     assert min(map(len, shares.values())) >= 7
 
 
-def test_every_source_abroad_is_among_those_left_out() -> None:
-    sources = {name for table, name in by_source(read_errors()) if table == ABROAD}
+def test_every_external_source_is_among_those_left_out() -> None:
+    sources = {name for table, name in by_source(read_errors()) if table == EXTERNAL}
     assert len(sources) == 17
     with (ROOT / "benchmarks/published/field.csv").open(encoding="utf-8", newline="") as file:
         published = {row["source"] for row in csv.DictReader(file)}
