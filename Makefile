@@ -8,7 +8,7 @@ FIELD := benchmarks/published/field.csv
 HELD_OUT ?= out/held-out.csv
 PARALLEL := -n auto --dist worksteal
 
-.PHONY: demo test test-hosts test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels structure performance hunt fit cross-validate calibrate accuracy clean
+.PHONY: demo test test-hosts test-slow test-gpu check format bench-gpu bench-cpu bench-search bench-session kernels structure performance architectures fit cross-validate calibrate accuracy clean
 
 demo: $(READY)
 	$(BIN)/advisor demo
@@ -92,8 +92,8 @@ performance: $(READY)
 	$(BIN)/python -m tools.performance_page
 
 # Every decoder architecture of transformers against its own `generate`: about fifteen minutes of one core. What is done stays.
-hunt: $(READY)
-	$(BIN)/python -m tools.architecture_hunt $(HUNT)
+architectures: $(READY)
+	$(BIN)/python -m tools.architecture_comparison $(ARCHITECTURES)
 	$(BIN)/python -m tools.architectures_page
 
 # torch first: the exact version takes a CPU build where one is offered, a range would take the newest CUDA build.

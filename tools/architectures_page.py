@@ -1,4 +1,4 @@
-"""Write docs/architectures.md from the findings of the hunt; with `--check`, only say whether the page is current."""
+"""Write docs/architectures.md from the findings of `tools/architecture_comparison.py`; `--check` only says whether it is current."""
 
 import argparse
 import re
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from tools.architecture_hunt import LONGEST, Finding, read_findings
+from tools.architecture_comparison import LONGEST, Finding, read_findings
 from tools.markdown import table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -17,7 +17,7 @@ COMPARED = ("right", "refused", "wrong")
 INTRODUCTION = """# Architectures
 
 Whether the runtime gives a model's own tokens, for every decoder architecture of transformers {version}. Written by
-`tools/architectures_page.py` from `benchmarks/results/architectures.csv`; `make hunt` measures again.
+`tools/architectures_page.py` from `benchmarks/results/architectures.csv`; `make architectures` compares again.
 
 Each architecture is built tiny, with random weights, a window of seven tokens where it has one, and one layer of each of its kinds; then
 again with each kind of rotary embedding (linear, llama3, YaRN, LongRoPE, dynamic NTK) and with each of its flags the other way. Four
@@ -26,7 +26,7 @@ runtime in three deployments: plain, paged with continuous batching and chunked 
 
 - **right**: every token of every request is the model's own, in all three.
 - **refused**: the runtime says in a sentence why it would not give the model's own tokens, and serves nothing. Before its first use a model
-  is compared with itself unplugged; the verdict is stored by the digest of its config.
+  is compared with its own code outside of the runtime; the verdict is stored by the digest of its config.
 - **wrong**: another token, or a failure without a sentence. There must be none.
 - **not compared**: transformers does not build the variant, or its own `generate` fails.
 

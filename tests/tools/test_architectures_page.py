@@ -1,10 +1,10 @@
-"""The hunt over the decoder architectures of transformers: none is wrong, none is missing, and the page says what was found."""
+"""The comparison over the decoder architectures of transformers: none is wrong, none is missing, and the page says what was found."""
 
 from __future__ import annotations
 
 import pytest
 
-from tools.architecture_hunt import Finding, read_findings
+from tools.architecture_comparison import Finding, read_findings
 from tools.architectures_page import PAGE, page, pinned_version
 
 SAMPLE = {
@@ -28,7 +28,7 @@ def test_the_page_is_current() -> None:
     assert PAGE.read_text(encoding="utf-8") == page(read_findings())
 
 
-def test_every_decoder_architecture_of_the_pinned_transformers_was_hunted() -> None:
+def test_every_decoder_architecture_of_the_pinned_transformers_was_compared() -> None:
     from importlib.metadata import version
 
     from tools.architecture_configs import architectures
@@ -47,7 +47,7 @@ def test_a_wrong_variant_is_not_lost_among_right_ones() -> None:
 
 @pytest.mark.parametrize("architecture", SAMPLE)
 def test_a_sample_gives_its_own_tokens_or_is_refused_as_the_findings_say(architecture: str) -> None:
-    from tools.architecture_hunt import findings_of
+    from tools.architecture_comparison import findings_of
 
     stored = {finding.variant: finding.verdict for finding in read_findings() if finding.architecture == architecture}
     found = {finding.variant: finding.verdict for finding in findings_of(architecture, SAMPLE[architecture])}
@@ -56,8 +56,8 @@ def test_a_sample_gives_its_own_tokens_or_is_refused_as_the_findings_say(archite
 
 @pytest.mark.slow
 def test_every_architecture_as_it_comes_is_right_or_refused() -> None:
+    from tools.architecture_comparison import findings_of
     from tools.architecture_configs import architectures
-    from tools.architecture_hunt import findings_of
 
     wrong = [finding for name in architectures() for finding in findings_of(name, ("plain",)) if finding.verdict == "wrong"]
     assert wrong == []

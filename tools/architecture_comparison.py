@@ -35,7 +35,7 @@ LIMIT_S = 120
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What became of a variant of an architecture."""
+    """The verdict on a variant of an architecture."""
 
     architecture: str
     model_class: str
@@ -165,7 +165,7 @@ def _child(architecture: str, results: "multiprocessing.Queue[Finding | None]") 
     results.put(None)
 
 
-def hunt_one(architecture: str) -> list[Finding]:
+def findings_in_child(architecture: str) -> list[Finding]:
     """The findings of an architecture, from a process of its own; one that ends early or takes too long is a finding, too."""
     context = multiprocessing.get_context("spawn")
     results: multiprocessing.Queue[Finding | None] = context.Queue()
@@ -207,7 +207,7 @@ def write_findings(findings: Sequence[Finding]) -> None:
 
 
 def main() -> int:
-    """Hunt through the architectures that have no finding yet, or the named ones; the exit status says whether any is wrong."""
+    """Compare the architectures that have no finding yet, or the named ones; the exit status says whether any is wrong."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("architectures", nargs="*", help="model types, as qwen2_moe; by default all that are not in the results")
     parser.add_argument("--fresh", action="store_true", help="forget earlier results")
@@ -219,7 +219,7 @@ def main() -> int:
         # No verdict that was stored before.
         os.environ["XDG_DATA_HOME"] = folder
         for name in chosen:
-            fresh = hunt_one(name)
+            fresh = findings_in_child(name)
             findings = [finding for finding in findings if finding.architecture != name] + fresh
             write_findings(findings)
             print(name, *sorted({f"{finding.verdict} {finding.variant}" for finding in fresh}), sep="\n  ", flush=True)
