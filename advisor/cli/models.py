@@ -62,7 +62,7 @@ def _record(spec: "ModelSpec") -> dict[str, object]:
         "checkpoint_bytes": round(spec.checkpoint_bytes),
         "bytes_by_format": {format: round(size) for format, size in spec.bytes_by_format.items()},
         "cache_format": spec.cache_format,
-        "doubts": list(spec.doubts),
+        "warnings": list(spec.warnings),
         "kv_elements_per_token": spec.cache_elements(2) - spec.cache_elements(1),
         "state_bytes": spec.state_bytes,
         "config_digest": spec.config_digest,

@@ -48,7 +48,7 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
     rate = estimator.goodput(deployment, workload, times, question.all_limits)
     metrics = estimator.metrics_of(deployment, workload, times).model_copy(update={"goodput_per_s": rate})
     warnings = (
-        *model.doubts,
+        *model.warnings,
         *_unsupported(engine, deployment),
         *_warnings(model, workload, metrics),
         *_does_not_fit(estimator, deployment, workload),

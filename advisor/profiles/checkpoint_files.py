@@ -22,7 +22,7 @@ _UNQUANTISED = frozenset({"BF16", "F16", "F32", "F64", "BOOL", "I64"})
 
 
 def with_files(spec: ModelSpec, folder: Path) -> ModelSpec:
-    """The spec with the bytes of the files in `folder`, and a doubt where they differ from the config; without files, unchanged.
+    """The spec with the bytes of the files in `folder`, and a warning where they differ from the config; without files, unchanged.
 
     An engine loads an unquantised checkpoint in the dtype of the config, whatever its files hold: their bytes are compared only.
     """
@@ -32,18 +32,18 @@ def with_files(spec: ModelSpec, folder: Path) -> ModelSpec:
     try:
         size, quantised = _language_bytes(folder, files, spec.depth, spec.head is None)
     except AdvisorError as error:
-        return replace(spec, doubts=(*spec.doubts, f"the weights' files could not be compared with the config: {error.message}"))
+        return replace(spec, warnings=(*spec.warnings, f"the weights' files could not be compared with the config: {error.message}"))
     if not size:
         return spec
     difference = size / spec.config_bytes - 1
-    doubts = spec.doubts
+    warnings = spec.warnings
     if abs(difference) > TOLERANCE:
-        doubts = (
-            *doubts,
+        warnings = (
+            *warnings,
             f"the files hold {size / 1e9:.4g} GB of weights, {abs(difference):.1%} {'more' if difference > 0 else 'less'} "
             f"than config.json says ({spec.config_bytes / 1e9:.4g} GB in {spec.weight_format})",
         )
-    return replace(spec, doubts=doubts, file_bytes=size if quantised else None)
+    return replace(spec, warnings=warnings, file_bytes=size if quantised else None)
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -82,9 +82,9 @@ def folder(path: Path, config: Mapping[str, Any], tensors: Iterator[tuple[str, s
     return path
 
 
-def test_files_that_hold_what_the_config_says_raise_no_doubt(tmp_path: Path) -> None:
+def test_files_that_hold_what_the_config_says_raise_no_warning(tmp_path: Path) -> None:
     spec = find_model(str(folder(tmp_path, {**TINY, "quantization_config": GPTQ}, gptq_tensors())))
-    assert not spec.doubts
+    assert not spec.warnings
     assert spec.checkpoint_bytes == sum(BYTES[dtype] * prod(shape) for _, dtype, shape in gptq_tensors())
 
 
@@ -96,7 +96,7 @@ def test_towers_and_layers_that_predict_further_tokens_are_not_the_language_mode
         yield "mtp.fc.weight", "BF16", (1000, 1000)
 
     spec = find_model(str(folder(tmp_path, {**TINY, "quantization_config": GPTQ}, tensors())))
-    assert not spec.doubts
+    assert not spec.warnings
 
 
 def test_files_decide_where_the_config_says_otherwise(tmp_path: Path) -> None:
@@ -104,8 +104,8 @@ def test_files_decide_where_the_config_says_otherwise(tmp_path: Path) -> None:
     spec = find_model(str(folder(tmp_path, TINY, gptq_tensors())))
     stored = sum(BYTES[dtype] * prod(shape) for _, dtype, shape in gptq_tensors())
     assert spec.checkpoint_bytes == stored
-    assert spec.doubts[0].startswith("the files hold 0.00")
-    assert "less than config.json says" in spec.doubts[0]
+    assert spec.warnings[0].startswith("the files hold 0.00")
+    assert "less than config.json says" in spec.warnings[0]
 
 
 def test_unquantised_files_in_another_dtype_are_said_and_loaded_in_that_of_the_config(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_unquantised_files_in_another_dtype_are_said_and_loaded_in_that_of_the_c
         yield "lm_head.weight", "F32", (512, 256)
 
     spec = find_model(str(folder(tmp_path, TINY, tensors())))
-    assert "more than config.json says" in spec.doubts[0]
+    assert "more than config.json says" in spec.warnings[0]
     assert spec.checkpoint_bytes == spec.config_bytes
 
 
@@ -127,13 +127,13 @@ def test_an_index_without_its_files_gives_their_total(tmp_path: Path) -> None:
     (tmp_path / INDEX).write_text(json.dumps({"metadata": {"total_size": 1_000_000}, "weight_map": names}))
     spec = find_model(str(tmp_path))
     assert spec.checkpoint_bytes == 1_000_000
-    assert spec.doubts
+    assert spec.warnings
 
 
-def test_files_that_cannot_be_read_are_a_doubt_and_no_error(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_a_warning_and_no_error(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(TINY))
     (tmp_path / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    assert "could not be compared" in find_model(str(tmp_path)).doubts[0]
+    assert "could not be compared" in find_model(str(tmp_path)).warnings[0]
 
 
 def test_a_deployment_holds_the_bytes_of_the_files(tmp_path: Path) -> None:

@@ -63,15 +63,15 @@ class Ranges:
     def weights_gib(self, memory: Ledger) -> Value:
         """GiB of weights on a device: exact, or with the padding of kernels and buffers beside them that engines were seen to add.
 
-        Where the config leaves a doubt about the format, the low end is a quarter: four bits in place of sixteen.
+        Where the config leaves the format uncertain, the low end is a quarter: four bits in place of sixteen.
         """
         (less, more), surplus = memory.padding_bytes, load_engine(self.deployment.engine).loading.surplus
         weights = (memory.weights_bytes + memory.draft_bytes) / GIB
         model = self.deployment.model
-        doubtful = bool(model.doubts) and model.file_bytes is None
-        if not (less or more or surplus or doubtful):
+        is_uncertain = bool(model.warnings) and model.file_bytes is None
+        if not (less or more or surplus or is_uncertain):
             return Value.exact(weights)
-        low = weights / 4 if doubtful else weights - less / GIB
+        low = weights / 4 if is_uncertain else weights - less / GIB
         return Value(value=weights, low=low, high=(weights + more / GIB) * (1 + surplus), basis=Basis.LITERATURE)
 
     def cache_gib(self, cache_bytes: float) -> Value:

@@ -99,7 +99,7 @@ def read_config(
         weight_format=storage.weight_format,
         weight_format_reason=storage.reason,
         cache_format=cache_format_of((whole, fields), described),
-        doubts=storage.doubts,
+        warnings=storage.warnings,
         config_digest=hashlib.sha256(json.dumps(config, sort_keys=True, separators=(",", ":")).encode()).hexdigest(),
         folder=folder,
         language_model_only=text is not None or any(name in whole.values for name in OTHER_PARTS),

@@ -37,7 +37,7 @@ class ModelSpec:
     """Format of the KV cache that the checkpoint brings scales for; `None` for none."""
     file_bytes: int | None = None
     """Bytes of the language model's tensors in the checkpoint's files; `None` without files, or where they hold another dtype."""
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """What may make the bytes of the weights wrong, a sentence each."""
     folder: str | None = None
     layers_per_block: int = 1
@@ -190,7 +190,7 @@ def describe(spec: ModelSpec) -> dict[str, object]:
         "weight_format_reason": spec.weight_format_reason,
         "checkpoint_bytes": round(spec.checkpoint_bytes),
         "cache_format": spec.cache_format,
-        "doubts": list(spec.doubts),
+        "warnings": list(spec.warnings),
         "language_model_only": spec.language_model_only,
         "unchecked": spec.unchecked,
         "folder": spec.folder,

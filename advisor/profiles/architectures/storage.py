@@ -31,7 +31,7 @@ class Storage:
     embedding: Matrix
     head: Matrix | None
     lookups: tuple[Matrix, ...]
-    doubts: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def read_storage(
@@ -43,10 +43,16 @@ def read_storage(
     Raises `AdvisorError` (`model-config`) for what is not known.
     """
     plain, reason = _plain(text)
-    quantisation, words, source, doubts = _quantisation(blocks, whole=whole, text=text, id=id, other=other)
+    quantisation, words, source, warnings = _quantisation(blocks, whole=whole, text=text, id=id, other=other)
     if quantisation is None:
         return Storage(
-            weight_format=plain, reason=reason, layers=blocks.layers, embedding=embedding, head=head, lookups=blocks.lookups, doubts=doubts
+            weight_format=plain,
+            reason=reason,
+            layers=blocks.layers,
+            embedding=embedding,
+            head=head,
+            lookups=blocks.lookups,
+            warnings=warnings,
         )
     names = module_names(str(text.word("model_type")), multimodal=whole is not text, words=words)
     named = _EXPERTS_NAMED.search(words) is not None
@@ -55,7 +61,7 @@ def read_storage(
     outside = [replace(matrix, stored=formats.outside(matrix)) for matrix in (embedding, head, *blocks.lookups) if matrix]
     usual = _usual(layers, outside, plain)
     if usual == plain:
-        doubts = (*doubts, f"{source} quantises no matrix of this model")
+        warnings = (*warnings, f"{source} quantises no matrix of this model")
     return Storage(
         weight_format=usual,
         reason=source,
@@ -63,7 +69,7 @@ def read_storage(
         embedding=_unless_usual(outside[0], usual),
         head=_unless_usual(outside[1], usual) if head else None,
         lookups=tuple(_unless_usual(matrix, usual) for matrix in outside[len(outside) - len(blocks.lookups) :]),
-        doubts=(*doubts, *quantisation.doubts, *formats.mixed_experts()),
+        warnings=(*warnings, *quantisation.warnings, *formats.mixed_experts()),
     )
 
 
@@ -80,22 +86,22 @@ def _plain(text: Fields) -> tuple[str, str]:
 def _quantisation(
     blocks: Blocks, *, whole: Fields, text: Fields, id: str, other: Fields | None
 ) -> tuple[Quantisation | None, str, str, tuple[str, ...]]:
-    """The quantisation, the text of its rules, where it is from, and doubts."""
+    """The quantisation, the text of its rules, where it is from, and warnings."""
     configuration, routers = find_configuration(whole, text), router_names(blocks.layers)
-    doubts = unread_keys(whole, text, configuration[0] if configuration else None)
+    warnings = unread_keys(whole, text, configuration[0] if configuration else None)
     if configuration is not None:
         key, fields = configuration
-        return read_quantisation(fields, text, routers), words_of(fields.values), f"`{key}` of config.json", doubts
+        return read_quantisation(fields, text, routers), words_of(fields.values), f"`{key}` of config.json", warnings
     if other is not None:
         fields = other.inner("quantization") or other
-        return read_quantisation(fields, text, routers), words_of(fields.values), other.where, doubts
+        return read_quantisation(fields, text, routers), words_of(fields.values), other.where, warnings
     assumed = _by_id(id)
     if assumed is not None:
-        return *assumed, doubts
+        return *assumed, warnings
     quantised = _QUANTISED_IDS.search(id.rpartition("/")[2])
     if quantised is not None:
-        doubts = (*doubts, f"the id names a quantisation (`{quantised[1]}`), but config.json describes none")
-    return None, "", "", doubts
+        warnings = (*warnings, f"the id names a quantisation (`{quantised[1]}`), but config.json describes none")
+    return None, "", "", warnings
 
 
 def _by_id(id: str) -> tuple[Quantisation, str, str] | None:
@@ -146,7 +152,7 @@ class _Formats:
         return format or (self._plain if matrix.kind == "router" else self._unlisted)
 
     def mixed_experts(self) -> tuple[str, ...]:
-        """The doubt about layers whose experts differ in format."""
+        """The warning about layers whose experts differ in format."""
         if not self._mixed_layers:
             return ()
         layers = len(set(self._mixed_layers))

@@ -98,7 +98,7 @@ def facts(advice: Advice) -> dict[str, str]:
     power_limit = f", held to {hardware.power_limit_w:g} of {hardware.tdp_w:g} W" if hardware.power_limit_w and hardware.tdp_w else ""
     return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
-        **({"weights": "; ".join(doubts)} if (doubts := _weight_doubts(advice)) else {}),
+        **({"weights": "; ".join(warnings)} if (warnings := _weight_warnings(advice)) else {}),
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}{power_limit}",
         "workload": workload_words(request.workload) + _timed_lengths(request.workload),
@@ -111,12 +111,12 @@ def facts(advice: Advice) -> dict[str, str]:
     }
 
 
-def _weight_doubts(advice: Advice) -> tuple[str, ...]:
-    """What is doubtful about the bytes of the weights, and an engine that is not known to load their format."""
+def _weight_warnings(advice: Advice) -> tuple[str, ...]:
+    """What may make the bytes of the weights wrong, and an engine that is not known to load their format."""
     model, engine = advice.model, load_engine(advice.chosen.deployment.engine)
     if engine.runs(model.weight_format):
-        return model.doubts
-    return (*model.doubts, f"{engine.name} is not known to load {model.weight_format} weights; the numbers assume that it does")
+        return model.warnings
+    return (*model.warnings, f"{engine.name} is not known to load {model.weight_format} weights; the numbers assume that it does")
 
 
 def _timed_lengths(workload: Workload) -> str:

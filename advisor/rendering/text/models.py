@@ -30,7 +30,7 @@ def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii
         facts["note"] = "the config describes a multimodal model; only its language model is planned for"
     if model.unchecked:
         facts["unchecked"] = model.unchecked
-    facts |= {f"doubt{'' if index == 1 else f' {index}'}": doubt for index, doubt in enumerate(model.doubts, 1)}
+    facts |= {f"warning{'' if index == 1 else f' {index}'}": warning for index, warning in enumerate(model.warnings, 1)}
     lines = [look.paint(line, "title") for line in wrap(model.id, look)]
     lines += [line for name, text in facts.items() for line in wrap(text, look, first=f"{name:<14}")]
     layers: Counter[str] = Counter()

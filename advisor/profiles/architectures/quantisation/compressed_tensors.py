@@ -28,12 +28,12 @@ _PRESETS: dict[str, tuple[int, str, int | None, int | None]] = {
 
 def compressed_tensors(fields: Fields) -> Quantisation:
     """The quantisation that `config_groups` and `ignore` describe. Raises `AdvisorError` `model-config` naming the key at fault."""
-    doubts = _sparsity(fields)
+    warnings = _sparsity(fields)
     # Before version 0.6 the groups were a part of `compression_config`, beside that of sparse weights.
     fields = fields.inner("quantization_config") or fields
     groups = fields.inner("config_groups")
-    if doubts and groups is None:
-        return Quantisation(resolve=lambda module: None, doubts=doubts)
+    if warnings and groups is None:
+        return Quantisation(resolve=lambda module: None, warnings=warnings)
     if groups is None or not groups.values:
         raise fields.problem("`config_groups` is missing")
     formats: dict[str, str | None] = {}
@@ -51,7 +51,7 @@ def compressed_tensors(fields: Fields) -> Quantisation:
         entry = next(named, None) or next((entry for entry in targets if entry.is_class_of(module)), None)
         return formats[entry.text] if entry else None
 
-    return Quantisation(resolve=resolve, doubts=doubts)
+    return Quantisation(resolve=resolve, warnings=warnings)
 
 
 @dataclass(frozen=True, slots=True)

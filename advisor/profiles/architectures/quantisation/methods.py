@@ -1,6 +1,6 @@
 """Finds the quantisation that a config describes and reads it with the reader of its library.
 
-What looks like a quantisation but is not read is an error, or a doubt that is stated: never silently the checkpoint's dtype.
+What looks like a quantisation but is not read is an error, or a warning: never silently the checkpoint's dtype.
 """
 
 import re
@@ -81,7 +81,7 @@ def find_configuration(whole: Fields, text: Fields) -> tuple[str, Fields] | None
 
 
 def unread_keys(whole: Fields, text: Fields, read: str | None) -> tuple[str, ...]:
-    """Doubts about keys that look like a quantisation and were not read."""
+    """Warnings about keys that look like a quantisation and were not read."""
     configurations = [values.get(read) for values in (whole.values, text.values)] if read else []
     return tuple(
         f"`{key}` of config.json looks like a quantisation and was not read"
@@ -112,7 +112,7 @@ _MODULES = re.compile(r"layers\.|_proj\b|experts|lm_head|self_attn|\bmlp\b|embed
 
 
 def unread_rules(fields: Fields, method: str) -> tuple[str, ...]:
-    """Doubts about keys that name modules and are not read by the library's reader. MLX has a key for each module."""
+    """Warnings about keys that name modules and are not read by the library's reader. MLX has a key for each module."""
     if method == "mlx":
         return ()
     read = (*_RULES.get(method, transformers_methods.SKIP_LISTS), *_HISTORY)
@@ -130,10 +130,10 @@ def read_quantisation(fields: Fields, text: Fields, routers: frozenset[str]) -> 
         shown = fields.values.get("quant_method")
         raise fields.problem(f"unknown `quant_method` {shown!r}", "known methods: " + ", ".join(READERS))
     quantisation = READERS[method](fields, text, routers)
-    doubts = unread_rules(fields, method)
+    warnings = unread_rules(fields, method)
     if method == "gptq" and fields.word("checkpoint_format") in ("bitblas", "qqq"):
-        doubts = (*doubts, f"`checkpoint_format` {fields.word('checkpoint_format')} was counted as GPTQ's own")
-    return replace(quantisation, doubts=(*quantisation.doubts, *doubts))
+        warnings = (*warnings, f"`checkpoint_format` {fields.word('checkpoint_format')} was counted as GPTQ's own")
+    return replace(quantisation, warnings=(*quantisation.warnings, *warnings))
 
 
 def method_of(fields: Fields) -> str | None:

@@ -38,5 +38,5 @@ class Quantisation:
     resolve: Resolve
     unlisted: str | None = None
     """Format of the modules that `resolve` answers `None` for, where it is not the checkpoint's own dtype."""
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     """What could not be read and so may make sizes wrong, a sentence each."""

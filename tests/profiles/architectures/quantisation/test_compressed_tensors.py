@@ -99,12 +99,12 @@ def test_a_group_without_weights_quantises_none() -> None:
 def test_experts_that_differ_are_counted_as_most_and_said() -> None:
     spec = quantised(config((["Linear"], INT4), ignore=("lm_head", r"re:.*layers\.4\.mlp\.experts\.[67]\..*")))
     assert formats(spec, 4)["up_proj"] == "int4-g128-sym"
-    assert spec.doubts == ("experts of 1 layer differ in format; counted in that of most",)
+    assert spec.warnings == ("experts of 1 layer differ in format; counted in that of most",)
 
 
-def test_sparse_weights_are_a_doubt() -> None:
+def test_sparse_weights_are_a_warning() -> None:
     spec = quantised(config((["Linear"], FP8), sparsity_config={"format": "sparse-24-bitmask"}))
-    assert "sparse" in spec.doubts[0]
+    assert "sparse" in spec.warnings[0]
 
 
 def test_a_configuration_within_a_configuration_is_read() -> None:

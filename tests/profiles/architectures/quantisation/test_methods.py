@@ -1,4 +1,4 @@
-"""What looks like a quantisation is read, refused or doubted, never silently taken for the model's own dtype."""
+"""What looks like a quantisation is read, refused or warned about, never silently taken for the model's own dtype."""
 
 import json
 from contextlib import suppress
@@ -29,23 +29,23 @@ def test_an_unknown_mapping_that_looks_like_a_quantisation_is_refused(key: str) 
         read_config({**TINY, key: {"scheme": "mystery"}}, id="tiny")
 
 
-def test_a_word_that_looks_like_a_quantisation_is_a_doubt() -> None:
-    assert read_config({**TINY, "quantize": "int4"}, id="tiny").doubts == (
+def test_a_word_that_looks_like_a_quantisation_is_a_warning() -> None:
+    assert read_config({**TINY, "quantize": "int4"}, id="tiny").warnings == (
         "`quantize` of config.json looks like a quantisation and was not read",
     )
-    assert not read_config({**TINY, "quantization_bit": 0, "quantization_config": None}, id="tiny").doubts
+    assert not read_config({**TINY, "quantization_bit": 0, "quantization_config": None}, id="tiny").warnings
 
 
-def test_an_id_that_names_a_quantisation_which_the_config_lacks_is_a_doubt() -> None:
-    assert "`AWQ`" in read_config(TINY, id="someone/Tiny-AWQ").doubts[0]
-    assert not read_config(TINY, id="someone/Tiny").doubts
-    assert not read_config({**TINY, "quantization_config": GPTQ}, id="someone/Tiny-GPTQ").doubts
+def test_an_id_that_names_a_quantisation_which_the_config_lacks_is_a_warning() -> None:
+    assert "`AWQ`" in read_config(TINY, id="someone/Tiny-AWQ").warnings[0]
+    assert not read_config(TINY, id="someone/Tiny").warnings
+    assert not read_config({**TINY, "quantization_config": GPTQ}, id="someone/Tiny-GPTQ").warnings
 
 
-def test_a_quantisation_that_meets_no_matrix_is_a_doubt() -> None:
+def test_a_quantisation_that_meets_no_matrix_is_a_warning() -> None:
     spec = read_config({**TINY, "quantization_config": {**GPTQ, "dynamic": {"-:.*": {}}}}, id="tiny")
     assert spec.weight_format == "bf16"
-    assert "quantises no matrix" in spec.doubts[0]
+    assert "quantises no matrix" in spec.warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_a_quantisation_that_meets_no_matrix_is_a_doubt() -> None:
         ({"quant_method": "fp8", "layer_overrides": {"lm_head": 8}}, "layer_overrides"),
     ],
 )
-def test_rules_that_a_library_does_not_have_are_a_doubt(quantisation: dict[str, Any], key: str) -> None:
-    assert read_config({**TINY, "quantization_config": quantisation}, id="tiny").doubts == (
+def test_rules_that_a_library_does_not_have_are_a_warning(quantisation: dict[str, Any], key: str) -> None:
+    assert read_config({**TINY, "quantization_config": quantisation}, id="tiny").warnings == (
         f"`{key}` of the quantisation names modules and was not read",
     )
 
