@@ -22,7 +22,8 @@ def layout_warnings(parallel: Parallel, hardware: Hardware, workload: Workload) 
     """Sentences on devices that have nothing to do, and on a layout over more machines than one."""
     idle = parallel.idle_devices(workload.concurrency)
     if idle:
-        yield f"{idle} of {parallel.devices} devices are idle: {workload.concurrency} in flight, {parallel.data} replicas"
+        verb = "is" if idle == 1 else "are"
+        yield f"{idle} of {parallel.devices} devices {verb} idle: {workload.concurrency} in flight, {parallel.data} replicas"
     per_machine, group = hardware.devices_of_a_machine, parallel.tensor * parallel.pipeline
     if parallel.devices <= per_machine:
         return

@@ -26,7 +26,7 @@ def relaxations(planner: Planner, priced: PricedStacks, verdicts: Verdicts, chos
     """The relaxations of an infeasible request: its limits one by one, then the arrival rate, the workload and the devices."""
     representative = [planner.simulate(priced.stacks[index], request) for index in representatives(priced.columns, verdicts.order, None)]
     slower = _slower_arrivals(planner, chosen, request)
-    loosened = _loosened_limits(planner, priced, verdicts, request)
+    loosened = _loosened_limits(planner, priced, verdicts, [chosen, *representative], request)
     if slower:
         loosened = [relaxation for relaxation in loosened if relaxation.limit != "request_rate_per_s"]
     return (
@@ -37,18 +37,20 @@ def relaxations(planner: Planner, priced: PricedStacks, verdicts: Verdicts, chos
     )
 
 
-def _loosened_limits(planner: Planner, priced: PricedStacks, verdicts: Verdicts, request: Request) -> list[Relaxation]:
-    """For each limit, the stack that violates only it, and by least."""
+def _loosened_limits(
+    planner: Planner, priced: PricedStacks, verdicts: Verdicts, simulated: Sequence[Candidate], request: Request
+) -> list[Relaxation]:  # fmt: skip
+    """For each limit, the stack that violates only it, and by least: of those already simulated, and of all in closed form."""
     relaxed = []
     for limit in verdicts.missed:
         index = verdicts.misses_only(limit)
-        if index is None:
+        candidates = [*simulated, *([planner.simulate(priced.stacks[index], request)] if index is not None else [])]
+        only = [candidate for candidate in candidates if [violation.limit for violation in candidate.violations] == [limit]]
+        if not only:
             continue
-        candidate = planner.simulate(priced.stacks[index], request)
-        violation = next((violation for violation in candidate.violations if violation.limit == limit), None)
-        if violation is not None and len(candidate.violations) == 1:
-            needed, likely = violation.predicted.value, _likely(violation, candidate)
-            relaxed.append(Relaxation(limit, violation.bound, needed, candidate, likely))
+        candidate = min(only, key=lambda candidate: candidate.violations[0].ratio)
+        (violation,) = candidate.violations
+        relaxed.append(Relaxation(limit, violation.bound, violation.predicted.value, candidate, _likely(violation, candidate)))
     return relaxed
 
 

@@ -55,6 +55,8 @@ def test_the_pool_holds_one_request_of_the_longest_length() -> None:
 def test_devices_without_a_request_are_said_to_be_idle() -> None:
     warnings = list(layout_warnings(Parallel(tensor=2, data=4), load_hardware("h100-sxm"), ONE))
     assert warnings == ["6 of 8 devices are idle: 1 in flight, 4 replicas"]
+    (one_idle,) = layout_warnings(Parallel(data=2), load_hardware("h100-sxm"), ONE)
+    assert one_idle.startswith("1 of 2 devices is idle")
     assert not list(layout_warnings(Parallel(tensor=8), load_hardware("h100-sxm"), ONE))
 
 
@@ -88,6 +90,25 @@ def test_memory_that_no_limit_is_on_is_said_to_be_the_devices() -> None:
     limited = plan(dataclasses.replace(question, limits=Limits(memory_gib_per_device=20.0)))
     assert verdict(limited).startswith("NO PLAN meets all limits")
     assert relaxation_words(limited.relaxations[0], limited.request.limits).startswith("Peak memory limit from 20 GiB to ")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        PlanQuestion(
+            model="meta-llama/Meta-Llama-3.1-8B", hardware="rtx-4090", burst=10, limits=Limits(ttft_ms_p95=1000.0), profile="none"
+        ),
+        PlanQuestion(
+            model="meta-llama/Meta-Llama-3.1-8B", hardware="rtx-4090", concurrency=16, limits=Limits(tpot_ms_p95=8.0), profile="none"
+        ),
+    ],
+    ids=["burst", "closed"],
+)
+def test_no_limit_must_be_loosened_beyond_what_the_nearest_plan_needs(question: PlanQuestion) -> None:
+    advice = plan(question)
+    (missed,) = advice.chosen.violations
+    loosened = next(change for change in advice.relaxations if change.limit == missed.limit)
+    assert loosened.needed <= missed.predicted.value
 
 
 def test_what_does_not_fit_either_is_admitted_by_no_limit_on_another_metric() -> None:
