@@ -164,8 +164,6 @@ def _warnings(model: ModelSpec, workload: Workload, metrics: Metrics) -> Iterato
 
 def _unsupported(engine: EngineProfile, deployment: Deployment) -> Iterator[str]:
     """The formats of the stack that the engine is not known to support."""
-    name = f"{engine.name} {engine.versions}" if engine.versions != "any" else engine.name
-    if not engine.runs(deployment.weights.format):
-        yield f"{name} is not known to support {deployment.weights.format} weights; the numbers assume that it does"
+    yield from engine.weight_warnings(deployment.weights.format)
     if deployment.kv.format not in (*engine.kv_formats, "fp16"):  # every engine supports a 16-bit cache
-        yield f"{name} is not known to support a KV cache in {deployment.kv.format}; the numbers assume that it does"
+        yield f"{engine.full_name} is not known to support a KV cache in {deployment.kv.format}; the numbers assume that it does"

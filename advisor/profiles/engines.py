@@ -255,6 +255,17 @@ class EngineProfile(Frozen):
         assert self.memory_reserve is not None, "checked when the profile was read"
         return self.memory_reserve.share(memory_bytes, self.token_budget)
 
+    @property
+    def full_name(self) -> str:
+        """The name with the versions that the profile describes."""
+        return f"{self.name} {self.versions}" if self.versions != "any" else self.name
+
+    def weight_warnings(self, format: str) -> tuple[str, ...]:
+        """That the engine is not known to load weights in a format, as a sentence; empty where it is."""
+        if self.runs(format):
+            return ()
+        return (f"{self.full_name} is not known to support {format} weights; the numbers assume that it does",)
+
     def runs(self, weight_format: str) -> bool:
         """Whether the engine loads weights of this format, a name in `formats.py`."""
         names = (weight_format, format_of(weight_format).family)

@@ -146,10 +146,10 @@ def _stacked(model: nn.Module) -> Iterator[tuple[nn.Module, list[str]]]:
 def unquantisable_experts(model: nn.Module) -> list[str]:
     """Names of matrices within `experts` that belong to no linear and to no stack, and so are not quantised."""
     matrices = (name for name, parameter in model.named_parameters() if parameter.ndim == 2)
-    return [name for name in matrices if _is_loose(model, name)]
+    return [name for name in matrices if _is_unquantisable(model, name)]
 
 
-def _is_loose(model: nn.Module, name: str) -> bool:
+def _is_unquantisable(model: nn.Module, name: str) -> bool:
     holder, _, own = name.rpartition(".")
     return "experts" in holder.split(".") and not own.endswith("bias") and not hasattr(model.get_submodule(holder), "in_features")
 

@@ -1,4 +1,4 @@
-"""The format of the KV cache that a checkpoint brings scales for, which engines take unless told otherwise."""
+"""The format of the KV cache that a checkpoint brings scales for, which engines use where no option names another."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

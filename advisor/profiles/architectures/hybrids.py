@@ -28,7 +28,7 @@ _RECURRENT = {"mamba", "linear_attention", "conv"}
 
 
 def falcon_h1(fields: Fields) -> Blocks:
-    """Falcon-H1: Mamba 2 and attention beside each other in every layer, then an MLP. Our two layers are one of the config."""
+    """Falcon-H1: Mamba 2 and attention beside each other in every layer, then an MLP: two entries of `layers`."""
     hidden, bias = fields.count("hidden_size"), fields.flag("attention_bias", default=False)
     norm = fields.flag("mamba_rms_norm", default=False)
     described = Fields({**fields.values, "out_bias": fields.flag("projectors_bias", default=False)}, fields.where)

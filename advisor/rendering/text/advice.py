@@ -114,9 +114,7 @@ def facts(advice: Advice) -> dict[str, str]:
 def _weight_warnings(advice: Advice) -> tuple[str, ...]:
     """What may make the bytes of the weights wrong, and an engine that is not known to load their format."""
     model, engine = advice.model, load_engine(advice.chosen.deployment.engine)
-    if engine.runs(model.weight_format):
-        return model.warnings
-    return (*model.warnings, f"{engine.name} is not known to load {model.weight_format} weights; the numbers assume that it does")
+    return (*model.warnings, *engine.weight_warnings(model.weight_format))
 
 
 def _timed_lengths(workload: Workload) -> str:
