@@ -56,8 +56,8 @@ class LimitInfo:
 
     @property
     def form_label(self) -> str:
-        """Label in the form, as `TTFT max, ms`."""
-        phrase, bound = self.metric.phrase, "min" if self.metric.higher_is_better else "max"
+        """Label in the form, as `TTFT max, ms`: every limit on a time is on its 95th percentile."""
+        phrase, bound = self.metric.phrase.removesuffix(" p95"), "min" if self.metric.higher_is_better else "max"
         return f"{phrase[0].upper()}{phrase[1:]} {bound}, {self.metric.unit}"
 
 

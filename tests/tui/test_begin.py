@@ -47,7 +47,7 @@ def test_a_new_start_says_that_it_took_over_the_last_session_and_clears_it_by_a_
         app = an_app(QUESTION, AppSettings(), CannedClient())
         async with driven(app, (80, 24)) as pilot:
             line = app.screen.query_one("#restored", Static)
-            assert "From the last session: Model canned/llama-8b" in frame(app)
+            assert "From the last session: Machine canned-24g" in frame(app)
             await pilot.press("ctrl+n")
             await settled(pilot)
             assert app.store.state.values.is_empty

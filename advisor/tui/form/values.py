@@ -34,8 +34,10 @@ class FormValues:
         return not (self.texts or self.require or self.forbid)
 
     def in_common(self, other: "FormValues") -> tuple[str, ...]:
-        """What both questions ask, in the words of the form: `Machine rtx-4090`, `TPOT 30`, `weights-int4 required`."""
+        """What both questions ask, in the words of the form, the model last: `Machine rtx-4090`, `TPOT max 30`, `weights-int4 required`."""
         texts = [f"{BY_NAME[name].short_label} {text}" for name, text in self.texts.items() if text == other.text(name)]
+        if self.text("model") == other.text("model") != "":
+            texts = [*texts[1:], texts[0]]
         required = [f"{technique} required" for technique in self.require if technique in other.require]
         return (*texts, *required, *(f"{technique} forbidden" for technique in self.forbid if technique in other.forbid))
 
