@@ -34,16 +34,7 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @with_output
 def command(output: Output, **options: Any) -> ExitCode:
     """Predict the metrics of one explicit configuration of MODEL, without a search. Without a load, one request runs at a time."""
-    missing = {name: flag for name, flag in LENGTHS.items() if not options[name]}
-    if missing and options["trace"] is None:
-        raise AdvisorError(
-            "usage",
-            f"missing {' and '.join(missing.values())}",
-            exit_code=ExitCode.USAGE,
-            help=("or --load-trace FILE, which has them",),
-            field=next(iter(missing)),
-            action=ErrorAction.GIVE,
-        )
+    _check_lengths(options)
     question = _question(options)
     from advisor.cli.progress import ProgressLines
     from advisor.rendering.text.metrics import assumption_lines, extrapolation_lines, limit_probabilities, metrics_text
@@ -73,6 +64,20 @@ def command(output: Output, **options: Any) -> ExitCode:
         ),
     )
     return ExitCode.OK
+
+
+def _check_lengths(options: dict[str, Any]) -> None:
+    """Raise `AdvisorError` `usage` where neither lengths nor a trace are given."""
+    missing = {name: flag for name, flag in LENGTHS.items() if not options[name]}
+    if missing and options["trace"] is None:
+        raise AdvisorError(
+            "usage",
+            f"missing {' and '.join(missing.values())}",
+            exit_code=ExitCode.USAGE,
+            help=("or --load-trace FILE, which has them",),
+            field=next(iter(missing)),
+            action=ErrorAction.GIVE,
+        )
 
 
 def _question(options: dict[str, Any]) -> "EstimateQuestion":

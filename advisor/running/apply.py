@@ -51,26 +51,26 @@ def apply_plan(
     for sentence in _conditions(share, cores, prepared):
         on_event(sentence)
     on_event(f"writing to {out}; a run that was stopped is resumed with the same --out")
-    return run_ladder(
-        Ladder(
-            plan_id=plan.id,
-            title=plan.title,
-            model=prepared.model.id,
-            folder=prepared.model_folder,
-            draft_folder=prepared.draft_folder,
-            text_file=HELDOUT_TEXT,
-            request=prepared.request,
-            environment=environment_of(prepared.detected, plan.machine.profile).model_copy(update={"busy_share": share}),
-            recipe=prepared.recipe,
-            steps=tuple(slower_by_load(rung, share) for rung in prepared.rungs),
-            max_sequences=plan.apply.batching.max_num_seqs,
-            dtype=prepared.dtype,
-            device="cuda" if detected_hardware(prepared.detected).kind == "gpu" else "cpu",
-        ),
-        out,
-        prefix_with_rung(on_event),
-        cancel=cancel,
-        on_start=partial(save_plan, plan, out / PLAN_FILE),
+    save = partial(save_plan, plan, out / PLAN_FILE)
+    return run_ladder(_ladder_of(plan, prepared, share), out, prefix_with_rung(on_event), cancel=cancel, on_start=save)
+
+
+def _ladder_of(plan: PlanFile, prepared: PreparedRun, share: float | None) -> Ladder:
+    """The rungs to measure, and on what; `share` is that of the processors which other processes use."""
+    return Ladder(
+        plan_id=plan.id,
+        title=plan.title,
+        model=prepared.model.id,
+        folder=prepared.model_folder,
+        draft_folder=prepared.draft_folder,
+        text_file=HELDOUT_TEXT,
+        request=prepared.request,
+        environment=environment_of(prepared.detected, plan.machine.profile).model_copy(update={"busy_share": share}),
+        recipe=prepared.recipe,
+        steps=tuple(slower_by_load(rung, share) for rung in prepared.rungs),
+        max_sequences=plan.apply.batching.max_num_seqs,
+        dtype=prepared.dtype,
+        device="cuda" if detected_hardware(prepared.detected).kind == "gpu" else "cpu",
     )
 
 

@@ -168,12 +168,7 @@ class _Runner:
 
         def forward(process: int, event: Event) -> None:
             with lock:
-                if process == 0 and baseline_too:
-                    self.on_event(BASELINE, event)
-                elif process == 0 and isinstance(event, Progress):
-                    self.on_event(name, event.model_copy(update={"step": f"baseline again, {event.step}"}))
-                elif process == 1:
-                    self.on_event(name, event)
+                self._forward(name, process, event, baseline_too=baseline_too)
 
         def run(process: int) -> JobResult:
             def may_begin(deadline_s: float) -> bool:
@@ -203,6 +198,15 @@ class _Runner:
                 raise
         rung = _rung(ladder, last, second).model_copy(update={"baseline_repeats": first.repeats})
         return _rung(ladder, 0, first), rung
+
+    def _forward(self, name: str, process: int, event: Event, *, baseline_too: bool) -> None:
+        """Pass on an event of process 0, the baseline, or 1, the rung `name`; of a baseline that is measured already, only progress."""
+        if process == 0 and baseline_too:
+            self.on_event(BASELINE, event)
+        elif process == 0 and isinstance(event, Progress):
+            self.on_event(name, event.model_copy(update={"step": f"baseline again, {event.step}"}))
+        elif process == 1:
+            self.on_event(name, event)
 
     def _log(self, index: int, name: str) -> Path:
         return self.out / LOGS_FOLDER / f"{index:02d}-{name.replace(' ', '-')}.log"

@@ -30,8 +30,8 @@ weights differ by up to 0.097; other positions or another mask differ by 0.4 and
 LENGTH_DEPENDENT = ("dynamic", "longrope")
 """Kinds of rotary embedding in transformers whose frequencies depend on the longest sequence of a call."""
 
-Piece = tuple[int, int, int]
-"""A sequence, and the first and the last but one of its tokens."""
+Chunk = tuple[int, int, int]
+"""A sequence, the first of its tokens, and the one after the last."""
 
 
 def length_limit(model: Any) -> tuple[str, int] | None:
@@ -137,11 +137,11 @@ class Verification:
         error = self._error_by_length()
         return None if error is None else f"its tokens depend on the longest sequence of a step (by {error:.1e} of the logits' norm)"
 
-    def _error(self, steps: Sequence[Sequence[Piece]]) -> float | None:
-        """How the logits of both texts, passed in these pieces, differ from the model's own."""
+    def _error(self, steps: Sequence[Sequence[Chunk]]) -> float | None:
+        """How the logits of both texts, passed in these chunks, differ from the model's own."""
         probe, parts, rows = ProbeAttention(self.model.device), list[Tensor](), list[tuple[int, int]]()
-        for pieces in steps:
-            step = [(sequence, index) for sequence, start, stop in pieces for index in range(start, stop)]
+        for chunks in steps:
+            step = [(sequence, index) for sequence, start, stop in chunks for index in range(start, stop)]
             sequences, indices = zip(*step, strict=True)
             ids = [self.own[sequence].ids[index] for sequence, index in step]
             parts.append(probe.run(self.forward, ProbeRows(sequences, ids, indices)))
@@ -170,21 +170,21 @@ def _difference(model: Any, ours: Tensor, theirs: Tensor) -> float | None:
     return difference(ours, theirs, tolerance(model))
 
 
-def _interleaved(lengths: Sequence[int]) -> list[Piece]:
+def _interleaved(lengths: Sequence[int]) -> list[Chunk]:
     """Every token of all sequences in one step, in an order that is none of theirs."""
     rows = [(sequence, index, index + 1) for sequence, length in enumerate(lengths) for index in range(length)]
     return sorted(rows, key=lambda row: (row[1] * 5 % 7, -row[1], row[0]))
 
 
-def _chunks(lengths: Sequence[int]) -> list[list[Piece]]:
+def _chunks(lengths: Sequence[int]) -> list[list[Chunk]]:
     """Steps with a chunk of each sequence, of different sizes, and with single tokens at the end."""
     return list(_steps(lengths, sizes=[3 + length // (5 + 2 * sequence) for sequence, length in enumerate(lengths)], singles=3))
 
 
-def _steps(lengths: Sequence[int], sizes: Sequence[int], singles: int) -> Iterator[list[Piece]]:
+def _steps(lengths: Sequence[int], sizes: Sequence[int], singles: int) -> Iterator[list[Chunk]]:
     passed = [0] * len(lengths)
     while any(at < length for at, length in zip(passed, lengths, strict=True)):
-        step: list[Piece] = []
+        step: list[Chunk] = []
         for sequence, (at, length, size) in enumerate(zip(passed, lengths, sizes, strict=True)):
             count = 1 if length - at <= singles else min(size, length - singles - at)
             if at < length:
