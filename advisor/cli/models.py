@@ -45,6 +45,8 @@ def show(output: Output, model: str, offline: bool) -> ExitCode:
 
 def _record(spec: "ModelSpec") -> dict[str, object]:
     """The summary of an architecture that `--json` prints."""
+    from advisor.profiles.architectures.spec import towers_record
+
     return {
         "id": spec.id,
         "family": spec.family,
@@ -63,8 +65,14 @@ def _record(spec: "ModelSpec") -> dict[str, object]:
         "bytes_by_format": {format: round(size) for format, size in spec.bytes_by_format.items()},
         "cache_format": spec.cache_format,
         "warnings": list(spec.warnings),
-        "kv_elements_per_token": spec.cache_elements(2) - spec.cache_elements(1),
+        "kv_elements_per_token": spec.kv_elements_per_token,
+        "kv_steps": [
+            {"from_tokens": tokens, "elements_per_token": elements, "bf16_bytes_per_token": 2 * elements}
+            for tokens, elements in spec.cache_steps
+        ],
         "state_bytes": spec.state_bytes,
         "config_digest": spec.config_digest,
         "language_model_only": spec.language_model_only,
+        "towers": towers_record(spec),
+        "uncounted_towers": list(spec.uncounted_towers),
     }

@@ -55,7 +55,9 @@ def estimate_explicit(question: EstimateQuestion, model: ModelSpec, engine: Engi
         *layout_warnings(deployment.parallel, target.hardware, workload),
     )
     outside = extrapolation_warning(estimator.machine.basis, deployment, workload)
-    return Estimate(metrics, outside, kv_format, deployment.parallel.words, tuple(_assumptions(kv_format, reason)), warnings)
+    return Estimate(
+        metrics, outside, kv_format, deployment.parallel.words, (*_assumptions(kv_format, reason), *engine.tower_words(model)), warnings
+    )
 
 
 def cache_of(question: EstimateQuestion, model: ModelSpec, engine: EngineProfile, arch: str) -> tuple[str, str | None]:

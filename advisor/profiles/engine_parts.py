@@ -95,6 +95,8 @@ class Loading(Frozen):
     surplus: float = Field(default=0.01, ge=0)
     """Most buffers beside the weights, as a share of them: rotary tables, workspaces."""
     repacks: tuple[Repack, ...] = ()
+    towers: bool = False
+    """Encoders of images and sound are loaded with the language model, divided within a tensor-parallel group."""
     tiles: dict[str, tuple[int, int]] = Field(default_factory=dict)
     """Multiples of the output and input features that the kernels of a format need, beside whole groups of a scale."""
     plain_formats: dict[str, str] = Field(default_factory=dict)

@@ -16,6 +16,7 @@ from advisor.profiles.files import read_yaml
 from advisor.profiles.formats import GIB
 from advisor.profiles.formats import weight_format as format_of
 from advisor.profiles.frozen import Frozen
+from advisor.quantities.formatting import quantity
 
 _FOLDER = Path(__file__).with_name("engines")
 
@@ -239,6 +240,12 @@ class EngineProfile(Frozen):
         if self.reads_cache_scheme and model.cache_format is not None:
             return "bf16", f"{self.name} is not known to read the checkpoint's {model.cache_format} scales"
         return "bf16", f"the default of {self.name}" + (", as the checkpoint brings no cache scales" if self.reads_cache_scheme else "")
+
+    def tower_words(self, model: ModelSpec) -> tuple[str, ...]:
+        """Whether the encoders of images and sound of a model are counted with its weights, and their bytes, a sentence each."""
+        whether = f"counted: {self.name} loads it" if self.loading.towers else f"not counted: {self.name} loads the language model alone"
+        counted = (f"{tower.kind} tower of {quantity(tower.size_bytes / GIB, 'GiB')} {whether}" for tower in model.towers)
+        return (*counted, *model.uncounted_towers)
 
     def on(self, memory_bytes: float) -> "EngineProfile":
         """The engine with its defaults on a device of `memory_bytes`."""

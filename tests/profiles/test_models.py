@@ -188,3 +188,23 @@ def test_finding_a_model_loads_nothing_heavy() -> None:
 
 def id_of(value: object) -> int:
     return id(value)
+
+
+@pytest.mark.parametrize(
+    ("id", "steps"),
+    [
+        ("openai/gpt-oss-120b", ((0, 73728), (128, 36864))),
+        ("google/gemma-4-26B-A4B", ((0, 4 * 25 * 8 * 256 + 4 * 5 * 2 * 512), (1024, 4 * 5 * 2 * 512))),
+        ("meta-llama/Meta-Llama-3.1-8B", ((0, 131072),)),
+        ("mistralai/Mistral-7B-v0.1", ((0, 131072), (4096, 0))),
+    ],
+)
+def test_the_cache_grows_by_less_once_a_window_is_full(id: str, steps: tuple[tuple[int, int], ...]) -> None:
+    assert tuple((tokens, 2 * elements) for tokens, elements in find_model(id).cache_steps) == steps
+
+
+@pytest.mark.slow
+def test_the_table_of_towers_is_what_transformers_builds_today() -> None:
+    tool = TOOL.with_name("count_towers.py")
+    made = subprocess.run([sys.executable, str(tool), str(HERE / "tower_configs.json")], capture_output=True, text=True, check=True)
+    assert made.stdout == (HERE / "tower_counts.csv").read_text(encoding="utf-8")

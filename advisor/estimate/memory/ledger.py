@@ -10,7 +10,7 @@ from functools import lru_cache
 from advisor.backends.deployment import Deployment, KvLayout, Parallel, Weights
 from advisor.estimate.memory.activations import activation_bytes, most_step_tokens
 from advisor.estimate.memory.cache import block_tokens, device_kv_bytes, model_kv_bytes
-from advisor.estimate.memory.loading import padding_bytes
+from advisor.estimate.memory.loading import padding_bytes, tower_bytes
 from advisor.estimate.memory.retention import retained_tokens, retention_of, transient_tokens
 from advisor.estimate.memory.sharding import heads_per_rank, stage_share
 from advisor.estimate.operators.structure import expert_devices, is_routed, stored_format, structure_of
@@ -156,7 +156,7 @@ def ledger(deployment: Deployment, workload: Workload, engine: EngineProfile, se
     on_host = _embedding_on_host_bytes(deployment) if engine.embedding_on_host else 0.0
     least, usual, most = padding_bytes(deployment)
     return Ledger(
-        weights_bytes=device_weight_bytes(deployment) + usual - on_host,
+        weights_bytes=device_weight_bytes(deployment) + tower_bytes(deployment) + usual - on_host,
         draft_bytes=draft_weights,
         kv_bytes=kv + draft_kv,
         activation_bytes=activation_bytes(deployment, workload, engine, sequences),

@@ -50,6 +50,12 @@ def _whole(features: int, multiple: int) -> int:
     return -(-features // multiple) * multiple
 
 
+def tower_bytes(deployment: Deployment) -> float:
+    """Bytes on the fullest device of encoders of images and sound, where the engine loads them; a tensor-parallel group divides them."""
+    loads = load_engine(deployment.engine).loading.towers
+    return deployment.model.tower_bytes / deployment.parallel.tensor if loads else 0.0
+
+
 @lru_cache(maxsize=1024)
 def _padding_bytes(model: ModelSpec, weights: Weights, parallel: Parallel, repacks: tuple[Repack, ...]) -> tuple[float, float, float]:
     """The padding of all layers on one device; a tensor-parallel group divides the inner size of each expert."""

@@ -20,6 +20,7 @@ from advisor.profiles.architectures.recurrent import RECURRENT_READERS
 from advisor.profiles.architectures.routed import ROUTED_READERS
 from advisor.profiles.architectures.spec import ModelSpec
 from advisor.profiles.architectures.storage import read_storage
+from advisor.profiles.architectures.towers import towers_of
 
 READERS: dict[str, Callable[[Fields], Blocks]] = {
     **DENSE_READERS,
@@ -74,6 +75,7 @@ def read_config(
     described = Fields(quantisation, quantisation_file) if quantisation else None
     embedding = Matrix(name="embed_tokens", n=blocks.vocab_size, k=blocks.hidden_size, kind="embedding")
     head = Matrix(name="lm_head", n=blocks.vocab_size, k=blocks.hidden_size, kind="head", bias=blocks.head_bias)
+    towers, uncounted = towers_of(whole, blocks.hidden_size)
     storage = read_storage(
         blocks,
         embedding,
@@ -82,6 +84,7 @@ def read_config(
         text=fields,
         id=id,
         other=described,
+        towers=towers,
     )
     return ModelSpec(
         id=id,
@@ -96,6 +99,8 @@ def read_config(
         vector_parameters=blocks.vector_parameters,
         layers_per_block=blocks.layers_per_block,
         lookups=storage.lookups,
+        towers=storage.towers,
+        uncounted_towers=uncounted,
         weight_format=storage.weight_format,
         weight_format_reason=storage.reason,
         cache_format=cache_format_of((whole, fields), described),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.profiles.architectures.layers import LatentAttention, Layer, Matrix, Mixer, RecurrentMixer, SelfAttention
+from advisor.profiles.architectures.towers import Tower
 from advisor.profiles.formats import weight_format
 
 SNAPSHOTS = Path(__file__).parents[1] / "models"
@@ -42,6 +43,10 @@ class ModelSpec:
     folder: str | None = None
     layers_per_block: int = 1
     """Entries of `layers` for each layer of the config: 2 where a layer has two mixers."""
+    towers: tuple[Tower, ...] = ()
+    """Encoders of images and sound beside the language model, which is all that the other fields describe."""
+    uncounted_towers: tuple[str, ...] = ()
+    """Towers whose size is not known, a sentence each."""
     lookups: tuple[Matrix, ...] = ()
     """Embeddings beside that of the input, of which a token reads one row."""
     language_model_only: bool = False
@@ -134,6 +139,11 @@ class ModelSpec:
         sizes[native] = sizes.get(native, 0.0) + vectors * width
         return dict(sorted(sizes.items(), key=lambda item: -item[1]))
 
+    @property
+    def tower_bytes(self) -> float:
+        """Bytes of the towers in the checkpoint's formats."""
+        return sum(tower.size_bytes for tower in self.towers)
+
     def layer_counts(self) -> Iterator[tuple[Layer, int]]:
         """Each distinct layer with the number of times it occurs, in the order of first occurrence."""
         # Equal layers are one object: comparing ids avoids hashing their matrices.
@@ -165,6 +175,20 @@ class ModelSpec:
         return (self.cache_elements(2 * tokens) - self.cache_elements(tokens)) / tokens
 
     @property
+    def windows(self) -> tuple[int, ...]:
+        """The windows of the layers that cache keys and values, shortest first; empty where every layer caches the full context."""
+        found = {mixer.window for mixer in self.mixers if not isinstance(mixer, RecurrentMixer) and mixer.cache_elements}
+        return tuple(sorted(window for window in found if window is not None))
+
+    @property
+    def cache_steps(self) -> tuple[tuple[int, float], ...]:
+        """Elements that one token more takes in the cache, from the start and from where each window is full: `(tokens, elements)`."""
+        bounds = (0, *self.windows)
+        # Up to the last window token by token; beyond it the mean over a span that is a multiple of any compression.
+        steps = [(tokens, float(self.cache_elements(tokens + 1) - self.cache_elements(tokens))) for tokens in bounds[:-1]]
+        return (*steps, (bounds[-1], self.kv_elements_per_token))
+
+    @property
     def state_bytes(self) -> int:
         """Bytes of one sequence's recurrent states in all layers."""
         return sum(layer.mixer.state_bytes for layer in self.layers if isinstance(layer.mixer, RecurrentMixer))
@@ -192,10 +216,19 @@ def describe(spec: ModelSpec) -> dict[str, object]:
         "cache_format": spec.cache_format,
         "warnings": list(spec.warnings),
         "language_model_only": spec.language_model_only,
+        "towers": towers_record(spec),
         "unchecked": spec.unchecked,
         "folder": spec.folder,
         "config_digest": spec.config_digest,
     }
+
+
+def towers_record(spec: ModelSpec) -> list[dict[str, object]]:
+    """The towers of a model, ready for JSON: kind, parameters, bytes and the format of what is not quantised."""
+    return [
+        {"kind": tower.kind, "parameters": tower.parameters, "bytes": round(tower.size_bytes), "format": tower.format}
+        for tower in spec.towers
+    ]
 
 
 def _kind(layer: Layer) -> str:

@@ -11,6 +11,8 @@ from advisor.profiles.architectures.quantisation.methods import find_configurati
 from advisor.profiles.architectures.quantisation.modelopt import modelopt
 from advisor.profiles.architectures.quantisation.module import Quantisation
 from advisor.profiles.architectures.quantisation.module_names import ModuleNames, module_names, router_names, words_of
+from advisor.profiles.architectures.quantisation.towers import stored_towers
+from advisor.profiles.architectures.towers import Tower
 
 DTYPES = {"bfloat16": "bf16", "float16": "fp16", "float32": "fp32"}
 _EXPERTS_NAMED = re.compile(r"experts\.[\d(\[]")
@@ -31,19 +33,30 @@ class Storage:
     embedding: Matrix
     head: Matrix | None
     lookups: tuple[Matrix, ...]
+    towers: tuple[Tower, ...]
     warnings: tuple[str, ...]
 
 
 def read_storage(
-    blocks: Blocks, embedding: Matrix, head: Matrix | None, *, whole: Fields, text: Fields, id: str, other: Fields | None = None
+    blocks: Blocks,
+    embedding: Matrix,
+    head: Matrix | None,
+    *,
+    whole: Fields,
+    text: Fields,
+    id: str,
+    other: Fields | None = None,
+    towers: tuple[Tower, ...] = (),
 ) -> Storage:
     """The storage of a checkpoint: from its config, else from another file that describes a quantisation, else from the model's id.
 
-    `whole` is the config, `text` that of its language model, `other` the content of `hf_quant_config.json` or of a like file.
+    `whole` is the config, `text` that of its language model, `other` the content of `hf_quant_config.json` or of a like file, `towers`
+    what stands beside the language model.
     Raises `AdvisorError` (`model-config`) for what is not known.
     """
     plain, reason = _plain(text)
     quantisation, words, source, warnings = _quantisation(blocks, whole=whole, text=text, id=id, other=other)
+    towers = stored_towers(towers, quantisation, _rules(whole, text, other), plain)
     if quantisation is None:
         return Storage(
             weight_format=plain,
@@ -52,6 +65,7 @@ def read_storage(
             embedding=embedding,
             head=head,
             lookups=blocks.lookups,
+            towers=towers,
             warnings=warnings,
         )
     names = module_names(str(text.word("model_type")), multimodal=whole is not text, words=words)
@@ -69,6 +83,7 @@ def read_storage(
         embedding=_unless_usual(outside[0], usual),
         head=_unless_usual(outside[1], usual) if head else None,
         lookups=tuple(_unless_usual(matrix, usual) for matrix in outside[len(outside) - len(blocks.lookups) :]),
+        towers=towers,
         warnings=(*warnings, *quantisation.warnings, *formats.mixed_experts()),
     )
 
@@ -81,6 +96,12 @@ def _plain(text: Fields) -> tuple[str, str]:
                 raise text.problem(f"`{name}` is {dtype!r}", "known are " + ", ".join(DTYPES))
             return DTYPES[dtype], f"`{name}` of config.json"
     return "bf16", "assumed: config.json names no `dtype`"
+
+
+def _rules(whole: Fields, text: Fields, other: Fields | None) -> object:
+    """The configuration of a quantisation as it stands, with what it says of other models than the language model."""
+    configuration = find_configuration(whole, text)
+    return configuration[1].values if configuration else other.values if other else None
 
 
 def _quantisation(

@@ -99,6 +99,7 @@ def facts(advice: Advice) -> dict[str, str]:
     return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
         **({"weights": "; ".join(warnings)} if (warnings := _weight_warnings(advice)) else {}),
+        **({"towers": "; ".join(towers)} if (towers := load_engine(advice.chosen.deployment.engine).tower_words(model)) else {}),
         "hardware": f"{devices}{hardware.name}, {quantity(hardware.memory_bytes / GIB, 'GiB')}, "
         f"{quantity(hardware.memory_bandwidth_bytes_per_s, 'B/s')}{power_limit}",
         "workload": workload_words(request.workload) + _timed_lengths(request.workload),

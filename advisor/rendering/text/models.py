@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from advisor.profiles.architectures.layers import LatentAttention, Layer, RecurrentMixer, SelfAttention
 from advisor.profiles.architectures.spec import ModelSpec
+from advisor.profiles.architectures.towers import Tower
 from advisor.profiles.formats import GIB
 from advisor.quantities.formatting import number, quantity
 from advisor.rendering.text.style import Look, wrap
@@ -22,12 +23,19 @@ def model_text(model: ModelSpec, *, width: int = 80, colour: bool = False, ascii
         "weights": f"{model.weight_format} ({model.weight_format_reason})",
         "checkpoint": _checkpoint(model),
         "size": f"hidden {model.hidden_size}, vocabulary {model.vocab_size}, context up to {model.max_context_tokens} tokens",
-        "KV cache": f"{quantity(_cache_gib(model), 'GiB')} per 1024 tokens of one sequence in bf16",
+        "KV cache": _cache(model),
     }
     if model.state_bytes:
         facts["state"] = f"{quantity(model.state_bytes / GIB, 'GiB')} per sequence"
     if model.language_model_only:
-        facts["note"] = "the config describes a multimodal model; only its language model is planned for"
+        facts["note"] = "the config describes a multimodal model; the numbers above are of its language model"
+    for tower in model.towers:
+        facts[f"{tower.kind} tower"] = (
+            f"{quantity(tower.parameters, 'count')} parameters, {quantity(tower.size_bytes / GIB, 'GiB')} in {_tower_formats(tower)}, "
+            "beside the checkpoint's bytes above; counted with engines that load it"
+        )
+    for index, uncounted in enumerate(model.uncounted_towers, 1):
+        facts[f"uncounted{'' if index == 1 else f' {index}'}"] = uncounted
     if model.unchecked:
         facts["unchecked"] = model.unchecked
     facts |= {f"warning{'' if index == 1 else f' {index}'}": warning for index, warning in enumerate(model.warnings, 1)}
@@ -69,6 +77,19 @@ def _checkpoint(model: ModelSpec) -> str:
     return text if len(parts) == 1 else f"{text}: {', '.join(shares)}"
 
 
+def _tower_formats(tower: Tower) -> str:
+    return ", ".join(dict.fromkeys((*(matrix.stored or tower.format for matrix in tower.matrices), tower.format)))
+
+
+def _cache(model: ModelSpec) -> str:
+    """Bytes that one token more takes, before and after each window of the model's layers is full."""
+    first, *after = ((tokens, f"{number(elements * _BF16_BYTES / 1000)} kB") for tokens, elements in model.cache_steps)
+    text = f"{first[1]} a token of one sequence in bf16"
+    if not after:
+        return f"{text}; {quantity(_cache_gib(model), 'GiB')} per 1024 tokens"
+    return ", ".join((text, *(f"then {size} once a window of {tokens} tokens is full" for tokens, size in after)))
+
+
 def _parameters(model: ModelSpec) -> str:
     text = quantity(model.parameters, "count")
     if model.active_parameters == model.parameters:
@@ -78,7 +99,8 @@ def _parameters(model: ModelSpec) -> str:
 
 
 def _cache_gib(model: ModelSpec) -> float:
-    return model.cache_elements(1024) * _BF16_BYTES / GIB
+    """GiB that 1,024 tokens more take once every window is full."""
+    return model.kv_elements_per_token * 1024 * _BF16_BYTES / GIB
 
 
 def _mixer(layer: Layer) -> str:
