@@ -61,6 +61,8 @@ def grouped_attention(
     heads = fields.count("num_attention_heads")
     dim = fields.count("head_dim", default=head_dim or head_size(fields, "hidden_size", "num_attention_heads"))
     groups = fields.count("num_key_value_heads", default=kv_heads or heads)
+    if fields.values.get("num_key_value_heads") is not None and heads % groups:
+        raise fields.problem(f"`num_key_value_heads` is {groups}; a divisor of `num_attention_heads`, {heads}, is needed")
     return SelfAttention(q_heads=heads, kv_heads=groups, head_dim=dim, value_dim=dim, window=window)
 
 

@@ -55,7 +55,7 @@ def metric_sentence(info: MetricInfo, value: Value, limits: Limits) -> str:
 def _sentences(advice: Advice) -> Iterator[str]:
     chosen, limits = advice.chosen, advice.limits
     fits = chosen.status is not Status.INFEASIBLE
-    yield f"{chosen.id[:1].upper()}{chosen.id[1:]}: {verdict(advice)}."
+    yield f"{chosen.id}: {verdict(advice)}."
     yield from (f"{name.capitalize()}: {text}." for name, text in facts(advice).items())
     if not fits:
         yield from _relaxations(advice)

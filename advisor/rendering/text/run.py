@@ -198,7 +198,8 @@ def workload_words(workload: Workload) -> str:
     if workload.load is Load.BURST:
         load = f"a burst of {workload.concurrency}"
     if workload.trace is not None:
-        load = f"on average, the {len(workload.trace.requests)} requests of {workload.trace.name}"
+        requests = len(workload.trace.requests)
+        load = f"on average, the {f'{requests} requests' if requests > 1 else 'one request'} of {workload.trace.name}"
     shared = f" ({workload.shared_prefix_tokens} shared)" if workload.shared_prefix_tokens else ""
     longest = f", sequences up to {workload.longest_tokens}" if workload.longest_tokens > workload.context_tokens else ""
     return f"{workload.prompt_tokens} prompt{shared} + {workload.output_tokens} output tokens{longest}, {load}"

@@ -58,6 +58,7 @@ def test_the_digest_depends_on_the_content_and_not_on_the_order() -> None:
         ({"hidden_size": None}, "config.json: `hidden_size` is missing"),
         ({"vocab_size": "many"}, "config.json: `vocab_size` is 'many'; a positive whole number is needed"),
         ({"num_hidden_layers": -1}, "config.json: `num_hidden_layers` is -1; a positive whole number is needed"),
+        ({"num_key_value_heads": 3}, "config.json: `num_key_value_heads` is 3; a divisor of `num_attention_heads`, 4, is needed"),
         ({"num_hidden_layers": True}, "config.json: `num_hidden_layers` is True; a positive whole number is needed"),
         ({"tie_word_embeddings": "no"}, "config.json: `tie_word_embeddings` is 'no'; true or false is needed"),
         ({"torch_dtype": "float3"}, "config.json: `torch_dtype` is 'float3'"),

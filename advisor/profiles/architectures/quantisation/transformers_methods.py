@@ -50,10 +50,12 @@ def mxfp4(fields: Fields) -> Quantisation:
 
 def bitsandbytes(fields: Fields) -> Quantisation:
     """bitsandbytes with 8 bits, or with 4 bits in blocks of 64, whose scales double quantisation stores in 8 bits."""
-    if fields.flag("load_in_8bit", "_load_in_8bit", default=False):
+    in_8bit, in_4bit = (fields.flag(name, f"_{name}", default=False) for name in ("load_in_8bit", "load_in_4bit"))
+    if in_8bit == in_4bit:
+        stated = "both `load_in_4bit` and `load_in_8bit` are true" if in_4bit else "neither `load_in_4bit` nor `load_in_8bit` is true"
+        raise fields.problem(stated, "one of them is needed")
+    if in_8bit:
         return linears(fields, "bnb-int8", head_by_list=True)
-    if not fields.flag("load_in_4bit", "_load_in_4bit", default=False):
-        raise fields.problem("neither `load_in_4bit` nor `load_in_8bit` is true")
     kind = fields.word("bnb_4bit_quant_type") or "fp4"
     if kind not in ("nf4", "fp4"):
         raise fields.problem(f"unknown `bnb_4bit_quant_type` {kind!r}", "known are nf4 and fp4")

@@ -244,3 +244,10 @@ def test_fp8_leaves_out_experts_by_their_module() -> None:
 def test_a_method_that_is_not_read_is_refused(method: str) -> None:
     with pytest.raises(AdvisorError, match="unknown `quant_method`"):
         quantised({"quant_method": method, "bits": 2})
+
+
+def test_bitsandbytes_has_four_bits_or_eight_and_not_both() -> None:
+    with pytest.raises(AdvisorError, match="both `load_in_4bit` and `load_in_8bit` are true"):
+        quantised({**BNB, "load_in_8bit": True})
+    with pytest.raises(AdvisorError, match="neither `load_in_4bit` nor `load_in_8bit` is true"):
+        quantised({**BNB, "load_in_4bit": False})
