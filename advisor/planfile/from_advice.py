@@ -72,7 +72,7 @@ def from_advice(advice: Advice, *, fingerprint: str, profile: MachineProfile | N
             status=advice.chosen.status.value,
             summary=summary(advice),
             probability=on_the_safe_side(advice.chosen.probability, up=False),
-            chances={file_name(limit): round(chance, 3) for limit, chance in advice.chosen.probabilities},
+            chances={file_name(limit): on_the_safe_side(chance, up=False) for limit, chance in advice.chosen.probabilities},
             outside=advice.extrapolation_warning,
             layout=advice.layout_reason or None,
             arithmetic=advice.arithmetic_reason or None,

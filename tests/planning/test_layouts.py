@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from advisor.backends.deployment import Parallel
+from advisor.planfile.from_advice import plan_of
 from advisor.planning.advice import Status, TechniqueState
 from advisor.planning.layouts import layout_warnings
 from advisor.planning.question import EstimateQuestion, PlanQuestion
@@ -150,3 +151,9 @@ def test_prompt_lookup_is_chosen_for_text_that_repeats_its_prompt_and_never_for_
     required = plan(dataclasses.replace(question, require=("decode-prompt-lookup",)))
     rates = [advice.chosen.metrics.tpot_ms_mean for advice in (summaries, chat, required)]
     assert [rate.value for rate in rates if rate] == sorted(rate.value for rate in rates if rate)
+
+
+def test_the_chance_of_the_only_limit_is_that_of_the_plan() -> None:
+    advice = plan(PlanQuestion(model="meta-llama/Meta-Llama-3.1-8B", hardware="h200-sxm", devices=8, concurrency=64, profile="none"))
+    verdict = plan_of(advice).verdict
+    assert list(verdict.chances.values()) == [verdict.probability]
