@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from advisor.backends.deployment import baseline
-from advisor.backends.measure.ladder import LadderRung
+from advisor.backends.measure.ladder_rungs import LadderRung
 from advisor.planfile.deployment import techniques_of
 from advisor.planfile.file import PlanFile, request_of
 from advisor.planfile.store import read_plan

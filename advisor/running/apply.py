@@ -10,7 +10,8 @@ from pathlib import Path
 from advisor.backends.detection.contention import BUSY_SHARE, busy_share
 from advisor.backends.detection.detect import Detected, detected_hardware, fingerprint
 from advisor.backends.detection.packages import versions
-from advisor.backends.measure.ladder import Ladder, LadderRung, run_ladder
+from advisor.backends.measure.ladder import run_ladder
+from advisor.backends.measure.ladder_rungs import Ladder, LadderRung
 from advisor.backends.processes.events import Event, Failed, OnEvent, Progress
 from advisor.planfile.file import PlanFile
 from advisor.planfile.store import save_plan

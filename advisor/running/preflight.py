@@ -6,7 +6,7 @@ from pathlib import Path
 
 from advisor.backends.deployment import DecodeMethod, Deployment, baseline
 from advisor.backends.detection.detect import Detected, detect
-from advisor.backends.measure.ladder import LadderRung
+from advisor.backends.measure.ladder_rungs import LadderRung
 from advisor.backends.measure.latency import request_lengths
 from advisor.backends.model.load import check_draft, check_tokenizer
 from advisor.backends.processes.child import check_installed

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from advisor.backends.detection.detect import Detected
-from advisor.backends.measure.ladder import BASELINE, LOGS_FOLDER, REFERENCE_FILE
+from advisor.backends.measure.ladder_rungs import BASELINE, LOGS_FOLDER, REFERENCE_FILE
 from advisor.planfile.file import PlanFile
 from advisor.profiles.files import is_file, is_folder
 from advisor.profiles.metrics import Metrics, Value

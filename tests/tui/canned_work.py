@@ -5,7 +5,7 @@ from pathlib import Path
 
 from advisor.backends.detection.detect import Detected
 from advisor.backends.detection.host import read_host
-from advisor.backends.measure.ladder import LadderRung
+from advisor.backends.measure.ladder_rungs import LadderRung
 from advisor.backends.processes.events import Event, Failed, Finished, Log, Measured, OnEvent, Progress
 from advisor.backends.processes.jobs import PROFILE_STEPS, Chosen
 from advisor.planfile.file import PlanFile

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.measure.ladder import REFERENCE_FILE
+from advisor.backends.measure.ladder_rungs import REFERENCE_FILE
 from advisor.planfile.file import PlanFile
 from advisor.planfile.from_advice import plan_of
 from advisor.planning.question import PlanQuestion

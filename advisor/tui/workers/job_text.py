@@ -2,7 +2,7 @@
 
 from math import ceil
 
-from advisor.backends.measure.ladder import LOGS_FOLDER
+from advisor.backends.measure.ladder_rungs import LOGS_FOLDER
 from advisor.planfile.deployment import shorter_home
 from advisor.rendering.text.style import Look, clip, pad, wrap
 from advisor.tui.workers.job import Job

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from advisor.backends.measure.ladder import REFERENCE_FILE, Ladder, LadderRung, OnEvent, run_ladder
+from advisor.backends.measure.ladder import run_ladder
+from advisor.backends.measure.ladder_rungs import REFERENCE_FILE, Ladder, LadderRung, OnEvent
 from advisor.backends.processes.events import Event, Log, Progress
 from advisor.backends.processes.jobs import Chosen
 from advisor.profiles.errors import AdvisorError, ExitCode
