@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the estimator is loaded when the command runs
 @click.argument("model")
 @click.option("--hardware", metavar="NAME", required=True, help="A device such as `4090`, or FILE.yaml with a data sheet.")
 @click.option("--devices", type=QuantityType(COUNT), help="Number of devices; default: --tp times --pp.")
-@click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power that each device is held to; slows it as published.")
+@click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power limit of each device, priced by published sweeps.")
 @click.option("--engine", metavar="E", default="advisor", show_default=True, help="Serving engine: advisor, vllm, llama.cpp, ...")
 @click.option("--weights", metavar="F", help="Weight format, such as fp8 or int4-g128; default: the model's own.")
 @click.option("--kv", metavar="D", help="KV cache format: bf16, fp8, int8, int4, or an engine's name such as q8_0.")

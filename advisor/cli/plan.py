@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the planner is loaded when the command runs
 @click.option("-m", "--model", "model_option", metavar="MODEL", help="The same as MODEL.")
 @click.option("--hardware", metavar="NAME", help="A device such as `4090`, or FILE.yaml with a data sheet; default: this machine.")
 @click.option("--devices", type=QuantityType(COUNT), default=1, show_default=True, help="Number of devices.")
-@click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power that each device is held to; slows it as published.")
+@click.option("--power-limit", type=QuantityType(WATTS), metavar="WATTS", help="Power limit of each device, priced by published sweeps.")
 @click.option(
     "--profile", "-P", is_flag=False, flag_value="now", default="auto", show_default=True, metavar="[NAME]",
     help="Plan from measurements: alone, measure this machine first; =NAME or =FILE, that profile; =none, the data sheet.",

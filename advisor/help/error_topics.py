@@ -224,8 +224,8 @@ ERROR_PAGES: dict[str, str] = {
     "unsupported-format": "The runtime's KV cache does not support this number format.",
     "unsupported-model": (
         "The runtime would not give the model's own tokens. It requires the attention interface of transformers, causal attention over "
-        "keys and values alone, and positions that are given to the model; before its first use a model is compared with itself, and the "
-        "message names the difference."
+        "keys and values alone, and positions that are given to the model; before its first use a model is compared with its own code, and "
+        "the message names the difference."
     ),
     "usage": "The command line is wrong: an unknown command or flag, a missing argument, or flags that exclude each other.",
     "vocabulary-differs": "A draft model and its target must have the same vocabulary, token by token; these do not.",

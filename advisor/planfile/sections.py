@@ -157,7 +157,7 @@ class PlanMachine(PlanPart):
     gpus: Annotated[int, Field(ge=0, le=MOST, strict=True)] = 1
     """Number of accelerators; 0 for a CPU."""
     power_limit_w: Positive | None = None
-    """Power that each accelerator is held to, in watts; absent: its own."""
+    """Power limit of each accelerator, in watts; absent: that of its data sheet."""
     links: str | None = None
     """How the accelerators are linked."""
 

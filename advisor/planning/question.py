@@ -47,7 +47,7 @@ class PlanQuestion:
     use_case: str = UseCase.UNKNOWN
     """What the requests ask for, a value of `UseCase`."""
     power_limit_w: float | None = None
-    """Power that each device is held to, in watts."""
+    """Power limit of each device, in watts; `None` for the data sheet's."""
     kv_pool: str = "load"
     """`load`: a paged cache has the size of the requests in flight at their mean lengths; `longest`: of as many of the longest."""
 
@@ -64,7 +64,7 @@ class EstimateQuestion:
     model: str
     hardware: str
     power_limit_w: float | None = None
-    """Power that each device is held to, in watts."""
+    """Power limit of each device, in watts; `None` for the data sheet's."""
     devices: int = 1
     engine: str = "advisor"
     weights: str | None = None

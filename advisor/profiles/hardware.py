@@ -105,7 +105,7 @@ class Hardware(Frozen):
     machine_devices: int | None = Field(default=None, gt=0, le=MOST_UNITS)
     """Most devices that share a fast interconnect, where it is not the number of an ordinary server: those of a rack or a pod."""
     power_limit_w: float | None = Field(default=None, gt=0, le=MOST_WATTS)
-    """Power that the device is held to, where that is less than `tdp_w`; a setting, no figure. `None`: no limit."""
+    """Power limit that the device is set to, in watts, at most `tdp_w`; no figure of the data sheet. `None`: no limit."""
     sources: dict[str, str]
     """Where each figure comes from: `memory_bytes`, `peak_flops.bf16` and so on; one for every figure present."""
     notes: str | None = None

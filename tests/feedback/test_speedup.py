@@ -71,18 +71,18 @@ def test_the_interval_is_students_t_on_logarithms() -> None:
 
 
 @pytest.mark.parametrize(
-    ("full", "said", "expected"),
+    ("full", "beginning", "expected"),
     [
         ((95, 96, 94), "1.90 times the baseline's throughput [", SpeedupVerdict.FASTER),
         ((40, 41, 39), "slower than the baseline, keep the baseline: 0.8", SpeedupVerdict.SLOWER),
         ((45, 55, 50), "no difference to the baseline shown: 0.9", SpeedupVerdict.NO_DIFFERENCE),
     ],
 )
-def test_the_headline_says_whether_the_plan_is_worth_it(full: tuple[float, ...], said: str, expected: SpeedupVerdict) -> None:
+def test_the_headline_says_whether_the_plan_is_worth_it(full: tuple[float, ...], beginning: str, expected: SpeedupVerdict) -> None:
     run = run_of((50, 50, 50), full)
     throughput, tpot, _ = speedups(run)
     assert (throughput.verdict, tpot.verdict) == (expected, expected)
-    assert headline(throughput).startswith(said), headline(throughput)
+    assert headline(throughput).startswith(beginning), headline(throughput)
     sentence = headline(throughput)[1:30]
     assert sentence in run_text(run, width=200)
     assert sentence in html.unescape(verdict(compare(run)))

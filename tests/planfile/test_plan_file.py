@@ -105,7 +105,7 @@ def plan(**changes: object) -> PlanFile:
     return from_advice(advice(**changes), fingerprint="sheet:h100-sxm*1")
 
 
-HELD = load_hardware("h100-sxm").model_copy(update={"power_limit_w": 500.0})
+LIMITED = load_hardware("h100-sxm").model_copy(update={"power_limit_w": 500.0})
 
 
 def written(folder: Path, text: str) -> Path:
@@ -217,11 +217,11 @@ def test_a_trace_of_a_plan_that_is_no_regular_file_is_not_read(tmp_path: Path, t
 
 
 def test_a_power_limit_is_part_of_the_plan(tmp_path: Path) -> None:
-    held = plan(hardware=HELD)
-    assert held.machine.power_limit_w == 500
-    assert held.id != plan().id
-    again = read_plan(written(tmp_path, to_yaml(held)))
-    assert again == held
+    limited = plan(hardware=LIMITED)
+    assert limited.machine.power_limit_w == 500
+    assert limited.id != plan().id
+    again = read_plan(written(tmp_path, to_yaml(limited)))
+    assert again == limited
     assert not again.edited
     assert "--power-limit 500" in replan_command(again)
     assert "power" not in replan_command(plan())

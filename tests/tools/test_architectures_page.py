@@ -50,8 +50,8 @@ def test_a_sample_gives_its_own_tokens_or_is_refused_as_the_findings_say(archite
     from tools.architecture_comparison import findings_of
 
     stored = {finding.variant: finding.verdict for finding in read_findings() if finding.architecture == architecture}
-    found = {finding.variant: finding.verdict for finding in findings_of(architecture, SAMPLE[architecture])}
-    assert found == {variant: stored[variant] for variant in SAMPLE[architecture]}
+    verdicts = {finding.variant: finding.verdict for finding in findings_of(architecture, SAMPLE[architecture])}
+    assert verdicts == {variant: stored[variant] for variant in SAMPLE[architecture]}
 
 
 @pytest.mark.slow

@@ -57,7 +57,7 @@ class PowerLimit:
 
 
 def with_power_limit(hardware: Hardware, watts: float) -> Hardware:
-    """The device held to `watts`.
+    """The device with a power limit of `watts`.
 
     Raises `AdvisorError` `bad-power-limit` where no power is known, above the device's own, and below what was published.
     """

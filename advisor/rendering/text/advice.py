@@ -95,7 +95,7 @@ def facts(advice: Advice) -> dict[str, str]:
     """Model, hardware, workload, limits, preference and basis, by name."""
     model, hardware, request = advice.model, advice.hardware, advice.request
     devices = f"{request.devices} × " if request.devices > 1 else ""
-    power_limit = f", held to {hardware.power_limit_w:g} of {hardware.tdp_w:g} W" if hardware.power_limit_w and hardware.tdp_w else ""
+    power_limit = f", power limit {hardware.power_limit_w:g} of {hardware.tdp_w:g} W" if hardware.power_limit_w and hardware.tdp_w else ""
     return {
         "model": f"{model.id}, {model.family}, {quantity(model.parameters, 'count')} parameters, {model.weight_format}",
         **({"weights": "; ".join(warnings)} if (warnings := _weight_warnings(advice)) else {}),
