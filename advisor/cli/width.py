@@ -18,7 +18,8 @@ def text_width(stream: TextIO | None = None) -> int:
 
 def fitted(text: str, stream: TextIO | None = None) -> str:
     """Lines that are longer than the terminal `stream` (default: stderr) broken between words and indented; a pipe's are unchanged."""
-    width = _stated_width(stream or sys.stderr)
+    stream = stream or sys.stderr
+    width = _stated_width(stream) if stream.isatty() else None
     if width is None:
         return text
     return "\n".join(part for line in text.split("\n") for part in ([line] if len(line) <= width else _broken(line, width)))

@@ -24,11 +24,11 @@ IMPOSSIBLE = QUESTION.with_text("tpot_ms", "10")
 class CannedClient(PlanningClient):
     """Answers `QUESTION` with three plans, of which one misses a limit, and `IMPOSSIBLE` with two that miss."""
 
-    def answer(self, asked: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
-        advice = _with_chances(NOTHING_FITS if asked.text("tpot_ms") == "10" else FITS)
-        return Planned(asked, advice, tuple(map(_spot, advice.ranked)), 20.0, False)
+    def answer(self, values: FormValues, abandoned: Callable[[], bool] = lambda: False) -> Planned | None:
+        advice = _with_chances(NOTHING_FITS if values.text("tpot_ms") == "10" else FITS)
+        return Planned(values, advice, tuple(map(_alternative, advice.ranked)), 20.0, False)
 
-    def preview(self, asked: FormValues) -> Planned | None:
+    def preview(self, values: FormValues) -> Planned | None:
         return None
 
     def advice_for(self, planned: Planned, plan: str, abandoned: Callable[[], bool] = lambda: False) -> Advice | None:
@@ -39,11 +39,11 @@ class CannedClient(PlanningClient):
         return next(alternative.candidate for alternative in planned.alternatives if alternative.id == plan)
 
     def findings(
-        self, planned: Planned, advice: Advice, wanted: Sequence[str], abandoned: Callable[[], bool] = lambda: False
+        self, planned: Planned, advice: Advice, topics: Sequence[str], abandoned: Callable[[], bool] = lambda: False
     ) -> Iterator[Finding]:
-        """One bit about the first limit and one about `kv-int8`; nothing else is let in."""
-        for topic in wanted:
-            if topic == wanted[0] and topic in Limits.model_fields:
+        """A gain for the first limit and a change for `kv-int8`; no finding for any other topic."""
+        for topic in topics:
+            if topic == topics[0] and topic in Limits.model_fields:
                 yield Finding(topic, _gain(advice, topic))
             if topic == "kv-int8":
                 yield Finding(topic, _change(advice))
@@ -60,11 +60,11 @@ def _with_chances(advice: Advice) -> Advice:
 
 
 def _chances(candidate: Candidate, limits: Limits) -> tuple[tuple[str, float], ...]:
-    known = ((limit, bound, METRIC_OF[limit]) for limit, bound in bounds(limits, 20.0).items())
+    bounded = ((limit, bound, METRIC_OF[limit]) for limit, bound in bounds(limits, 20.0).items())
     return tuple(
-        (limit, probability_of_meeting(value, bound, higher_is_better=shown.higher_is_better))
-        for limit, bound, shown in known
-        if (value := getattr(candidate.metrics, shown.name)) is not None
+        (limit, probability_of_meeting(value, bound, higher_is_better=metric.higher_is_better))
+        for limit, bound, metric in bounded
+        if (value := getattr(candidate.metrics, metric.name)) is not None
     )
 
 
@@ -97,7 +97,7 @@ def _change(advice: Advice) -> Change:
     )
 
 
-def _spot(candidate: object) -> Alternative:
+def _alternative(candidate: object) -> Alternative:
     assert isinstance(candidate, Candidate)
-    zone = Feasibility.INFEASIBLE if candidate.status is Status.INFEASIBLE else Feasibility.FRONTIER
-    return Alternative(candidate, zone, True)
+    feasibility = Feasibility.INFEASIBLE if candidate.status is Status.INFEASIBLE else Feasibility.FRONTIER
+    return Alternative(candidate, feasibility, True)

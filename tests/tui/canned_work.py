@@ -1,4 +1,4 @@
-"""A tasks whose reviews and work are canned: nothing is measured, and time left stands still, so that frames stay the same."""
+"""Tasks whose reviews and work are canned: nothing is measured, and time left stands still, so that frames stay the same."""
 
 import threading
 from pathlib import Path
@@ -55,8 +55,8 @@ REVIEW = Review(
 
 
 def numbers(ttft: float, tpot: float, throughput: float) -> Measured:
-    known = {"ttft_ms_mean": ttft, "tpot_ms_mean": tpot, "throughput_tok_s": throughput}
-    return Measured(metrics=Metrics(**{name: Value.exact(value, Basis.MEASURED) for name, value in known.items()}))
+    values = {"ttft_ms_mean": ttft, "tpot_ms_mean": tpot, "throughput_tok_s": throughput}
+    return Measured(metrics=Metrics(**{name: Value.exact(value, Basis.MEASURED) for name, value in values.items()}))
 
 
 def at(step: str, done: int, total: int, left_s: float | None = None) -> Progress:

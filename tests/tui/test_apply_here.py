@@ -31,7 +31,7 @@ def of_this_machine(folder: Path) -> FormValues:
 
 def children() -> list[int]:
     """Workers of this process that still run."""
-    found = []
+    processes = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
@@ -39,8 +39,8 @@ def children() -> list[int]:
         except (OSError, IndexError):
             continue
         if parent == os.getpid() and WORKER in words:
-            found.append(int(entry.name))
-    return found
+            processes.append(int(entry.name))
+    return processes
 
 
 async def begun(pilot: Pilot[None], app: AdvisorApp) -> None:

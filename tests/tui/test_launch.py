@@ -46,11 +46,11 @@ def test_a_closed_stream_and_a_dumb_terminal_are_refused(monkeypatch: pytest.Mon
 
 
 def test_the_first_frame_comes_before_the_machine_is_known() -> None:
-    found = threading.Event()
+    detected = threading.Event()
 
     class SlowClient(CannedClient):
         def this_machine(self) -> ThisMachine:
-            assert found.wait(60)
+            assert detected.wait(60)
             return super().this_machine()
 
     async def drive() -> None:
@@ -60,7 +60,7 @@ def test_the_first_frame_comes_before_the_machine_is_known() -> None:
             assert "detecting this machine" in str(app.screen.query_one("#header", Static).content)
             await pilot.press("l")
             assert app.screen.query_one(Input).value == "l"
-            found.set()
+            detected.set()
             await settled(pilot)
             assert "Canned CPU" in str(app.screen.query_one("#header", Static).content)
 
@@ -109,7 +109,7 @@ def test_every_key_that_the_help_names_can_be_another(tmp_path: Path, panels: st
     async def drive() -> None:
         async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             for panel in panels:
-                await pilot.press("escape", panel, "?")
+                await pilot.press("escape", panel, *(("enter",) if panel == "1" else ()), "?")
                 await settled(pilot)
                 named = [line.split()[-1] for line in str(app.screen.query_one(Static).render()).split("\n\n")[0].splitlines()]
                 assert {"view.plans", "quit", "leave" if panel == "1" else "plan.mark"} <= set(named)
@@ -133,7 +133,7 @@ def test_an_unknown_key_id_is_refused_with_the_known_ones(tmp_path: Path) -> Non
 
 def test_a_fault_in_a_thread_is_shown_and_the_app_continues() -> None:
     class FaultyClient(CannedClient):
-        def answer(self, asked: FormValues, abandoned: object = None) -> None:
+        def answer(self, values: FormValues, abandoned: object = None) -> None:
             raise RuntimeError("boom")
 
     async def drive() -> None:
@@ -150,7 +150,7 @@ def test_a_fault_in_a_thread_is_shown_and_the_app_continues() -> None:
 )
 def test_a_fault_in_a_thread_of_a_screen_is_shown_and_the_app_continues(keys: tuple[str, ...]) -> None:
     class FaultyClient(CannedClient):
-        def findings(self, *asked: object) -> Iterator[Finding]:
+        def findings(self, *values: object) -> Iterator[Finding]:
             raise RuntimeError("boom")
 
     async def drive() -> None:
