@@ -33,7 +33,7 @@ WORDS = {
     "machine.choose": "Choose the machine to plan for",
     "plan.open": "Open a plan file",
     "view.start": "Choose another model",
-    "question.clear": "Clear the question: every field, mark and order",
+    "question.clear": "Clear the whole question",
     "start.back": "Back to the plan",
     "work.cancel": "Cancel this work",
     "work.again": "Resume at what is unfinished",

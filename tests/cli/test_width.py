@@ -61,7 +61,6 @@ def test_a_line_of_a_terminal_is_broken_between_words_and_one_of_a_pipe_is_not(m
         ["models", "deepseek-ai/DeepSeek-V4-Flash"],
         ["explain", "kv-int8"],
         ["plan", "--help"],
-        ["estimate", "meta-llama/Meta-Llama-3.1-8B", "--hardware=4090"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
 )

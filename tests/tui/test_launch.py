@@ -109,7 +109,9 @@ def test_every_key_that_the_help_names_can_be_another(tmp_path: Path, panels: st
     async def drive() -> None:
         async with shared_app(QUESTION, client=CannedClient()) as (app, pilot):
             for panel in panels:
-                await pilot.press("escape", panel, *(("enter",) if panel == "1" else ()), "?")
+                await pilot.press("escape", panel, *(("enter",) if panel == "1" else ()))
+                await settled(pilot)
+                await pilot.press("?")
                 await settled(pilot)
                 named = [line.split()[-1] for line in str(app.screen.query_one(Static).render()).split("\n\n")[0].splitlines()]
                 assert {"view.plans", "quit", "leave" if panel == "1" else "plan.mark"} <= set(named)
