@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
+from advisor.profiles.files import write_whole
 from tools.architecture_comparison import LONGEST, Finding, read_findings
 from tools.markdown import table
 
@@ -89,7 +90,7 @@ def main() -> int:
             return 0
         print("docs/architectures.md is not current: python -m tools.architectures_page", file=sys.stderr)
         return 1
-    PAGE.write_text(current, encoding="utf-8")
+    write_whole(PAGE, current)
     return 0
 
 

@@ -280,7 +280,7 @@ def test_when_nothing_fits_the_nearest_plan_is_shown_and_saved(advisor: Run, tmp
 @pytest.mark.slow
 def test_the_change_that_an_error_proposes_leads_to_a_plan(advisor: Run, tmp_path: Path) -> None:
     file = tmp_path / "plan.yaml"
-    question = ("plan", LLAMA, "--hardware", "rtx-4090", "--tpot-ms", "20", "--context", "32768")
+    question = ("plan", LLAMA, "--hardware", "rtx-4090", "--tpot-ms", "20", "--context", "32768", "--kv-pool", "longest")
     assert advisor(*question, "--concurrency", "32", "-o", file).code == ExitCode.NO_PLAN
     (fewer,) = [relax.needed for relax in read_plan(file).verdict.relax if relax.limit == "concurrency"]
     assert advisor(*question, "--concurrency", f"{fewer:.0f}").code == ExitCode.OK

@@ -26,7 +26,7 @@ WORKER = "advisor.backends.worker"
 def of_this_machine(folder: Path) -> FormValues:
     lengths = {"context": "96", "prompt_tokens": "32", "output_tokens": "8", "concurrency": "2", "profile": "none"}
     left_out = ("batching-continuous", "decode-prompt-lookup", "weights-int8")
-    return FormValues({"model": str(folder), **lengths}, ("attention-flash",), left_out)
+    return FormValues({"model": str(folder), **lengths}, ("attention-flash", "kv-paged"), left_out)
 
 
 def children() -> list[int]:

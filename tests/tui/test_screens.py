@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from textual.widgets import Input, Static
 
+from advisor.backends.techniques import TECHNIQUES
 from advisor.planfile.store import read_plan
 from advisor.service import PlannerCache
 from advisor.tui.form.history import History
@@ -211,7 +212,8 @@ def test_a_technique_that_is_forbidden_with_w_is_in_no_plan() -> None:
             assert "weights-int8" in app.planning.planned.advice.chosen.names
             await pilot.press("escape", "w")
             await settled(pilot)
-            await pilot.press("down", "down", "enter")
+            below = [technique.name for technique in TECHNIQUES].index("weights-int8")
+            await pilot.press(*["down"] * below, "enter")
             await settled(pilot)
             assert app.store.state.values.forbid == ("weights-int8",)
             assert app.planning.planned is not None
