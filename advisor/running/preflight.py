@@ -1,5 +1,6 @@
 """Checks before a plan is applied: machine, model, draft model, disk space; and the predictions for each rung."""
 
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -37,6 +38,8 @@ REPORT_FILE, PLAN_FILE = "report.html", "plan.yaml"
 
 ROUNDS = 2
 """Requests measured per repeat, as a multiple of the concurrency."""
+REPEAT_S, MOST_ROUNDS = 4.0, 20
+"""Seconds that a repeat of a baseline or a full stack alone takes at least, and the most rounds for it: short ones differ by chance."""
 REPEATS, QUICK_REPEATS, PAIR_REPEATS = 3, 2, 5
 """Repeats of each rung of a ladder, of a quick run, and of a baseline and a full stack alone."""
 
@@ -86,7 +89,9 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
     dtypes = planner_for(model, target, load_engine(plan.apply.engine.name)).dtypes
     start = baseline(model, max_sequences=plan.apply.batching.max_num_seqs, dtypes=dtypes)
     rungs = predicted_rungs(target, start, techniques_of(plan), request, recipe)
-    rungs = rungs if ladder else _without_steps(rungs)
+    if not ladder:
+        recipe = _long_enough(recipe, request, rungs)
+        rungs = _without_steps(predicted_rungs(target, start, techniques_of(plan), request, recipe))
     recipe = recipe.model_copy(update={"interleaved": _fit_together(rungs, target)})
     return PreparedRun(
         plan=plan,
@@ -99,6 +104,17 @@ def prepare_run(plan: PlanFile, *, model_folder: Path | None = None, quick: bool
         dtype=start.weights.dtype,
         rungs=rungs,
     )
+
+
+def _long_enough(recipe: Recipe, request: Request, rungs: tuple[LadderRung, ...]) -> Recipe:
+    """The recipe with enough rounds that a repeat of the faster rung takes `REPEAT_S`; a burst and a trace have the requests they have."""
+    workload = request.workload
+    if workload.trace is not None or workload.load is Load.BURST:
+        return recipe
+    rates = [rung.predicted.throughput_tok_s.value for rung in (rungs[0], rungs[-1]) if rung.predicted.throughput_tok_s is not None]
+    in_flight = workload.concurrency or 8
+    rounds = math.ceil(REPEAT_S * max(rates, default=0.0) / (workload.output_tokens * in_flight))
+    return recipe.model_copy(update={"requests": max(recipe.requests, in_flight * min(rounds, MOST_ROUNDS))})
 
 
 def _without_steps(rungs: tuple[LadderRung, ...]) -> tuple[LadderRung, ...]:
