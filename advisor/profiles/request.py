@@ -139,9 +139,9 @@ class Limits(_Bounds):
         return value
 
     def states(self, limit: str, bound: float) -> bool:
-        """Whether a bound on the metric of `limit` is one that was asked for, and not the smaller memory of a device."""
-        asked = self.bound(limit)
-        return asked is not None and asked <= bound
+        """Whether a bound on the metric of `limit` is the request's own, and not the smaller memory of a device."""
+        own = self.bound(limit)
+        return own is not None and own <= bound
 
     @property
     def any_stated(self) -> bool:

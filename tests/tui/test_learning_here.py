@@ -83,9 +83,9 @@ def test_plans_follow_a_profile_that_was_measured_with_p(tiny_model_folder: Path
 def stored_profile() -> MachineProfile:
     """A profile that passes for one of this machine, but was not taken on it: a run has much to teach it."""
     here = detect()
-    known = {"name": "taught", "hardware": detected_hardware(here), "fingerprint": fingerprint(here)}
+    fields = {"name": "taught", "hardware": detected_hardware(here), "fingerprint": fingerprint(here)}
     taken = {"taken": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "refit": Refit(operators=3.0, overheads=3.0, runs=("run-0",))}
-    profile = load_profile(CANNED_PROFILE).model_copy(update=known | taken)
+    profile = load_profile(CANNED_PROFILE).model_copy(update=fields | taken)
     save_profile(profile)
     return profile
 

@@ -27,11 +27,11 @@ def test_plan_files_are_listed_the_newest_first_with_model_machine_and_verdict(t
     (tmp_path / "other.yaml").write_text("kind: Request\n", encoding="utf-8")
     (tmp_path / "broken.yaml").write_text("kind: Plan\nformat: [\n", encoding="utf-8")
     os.utime(tmp_path / "broken.yaml", (1_600_000_000,) * 2)
-    found = plan_files([tmp_path, tmp_path]).options
-    assert [Path(option.value).name for option in found] == ["newer.yml", "older.yaml", "broken.yaml"]
-    assert found[0].label.endswith(("meets all limits", "meets them at RISK", "misses a limit"))
-    assert " on " in found[0].label
-    assert found[2].label.endswith("cannot be read; Enter says why")
+    options = plan_files([tmp_path, tmp_path]).options
+    assert [Path(option.value).name for option in options] == ["newer.yml", "older.yaml", "broken.yaml"]
+    assert options[0].label.endswith(("meets all limits", "meets them at RISK", "misses a limit"))
+    assert " on " in options[0].label
+    assert options[2].label.endswith("cannot be read; Enter says why")
 
 
 @pytest.mark.parametrize(
@@ -66,18 +66,18 @@ async def _saved(pilot: Pilot[None], file: Path) -> None:
 
 def test_a_plan_is_put_in_the_place_of_something_else_only_when_that_was_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    kept, gone = Path("kept.txt"), Path("gone.yaml")
-    kept.write_text("not a plan\n", encoding="utf-8")
+    present, gone = Path("kept.txt"), Path("gone.yaml")
+    present.write_text("not a plan\n", encoding="utf-8")
     _plan(tmp_path, gone.name, 0)
 
     async def drive() -> None:
         async with shared_app(client=CannedClient()) as (app, pilot):
             await pilot.press("escape")
-            await _saved(pilot, kept)
+            await _saved(pilot, present)
             assert "exists: a file that is no plan." in " ".join(frame(app).split())
             await pilot.press("enter")
             await settled(pilot)
-            assert kept.read_text(encoding="utf-8") == "not a plan\n"
+            assert present.read_text(encoding="utf-8") == "not a plan\n"
             assert message_of(app).endswith("is unchanged. e saves under another name.")
             await _saved(pilot, gone)
             assert "another plan, plan-" in " ".join(frame(app).split())

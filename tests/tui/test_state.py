@@ -143,10 +143,10 @@ def test_joined_changes_are_one_step_and_old_steps_are_let_go() -> None:
 
 @given(questions, questions, st.sampled_from([(), ("a",), ("a", "b")]))
 def test_a_state_comes_back_from_its_file(
-    tmp_path_factory: pytest.TempPathFactory, one: FormValues, two: FormValues, marked: tuple[str, ...]
+    tmp_path_factory: pytest.TempPathFactory, first: FormValues, second: FormValues, marked: tuple[str, ...]
 ) -> None:
     file = tmp_path_factory.mktemp("state") / "session.json"
-    history = History().changed(one).changed(two).undone()
+    history = History().changed(first).changed(second).undone()
     state = SavedState(history, "plan-1", marked, "all", "TPOT")
     save_state(state, file)
     assert load_state(file) == state

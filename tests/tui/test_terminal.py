@@ -57,8 +57,8 @@ def _moved(tty: Terminal, before: str) -> bool:
 
 def _marked(tty: Terminal) -> str:
     """The label of the field that is typed into."""
-    found = re.search(r"[┃│|] (\S.{20})>", tty.screen())
-    return found.group(1).strip() if found else ""
+    match = re.search(r"[┃│|] (\S.{20})>", tty.screen())
+    return match.group(1).strip() if match else ""
 
 
 @pytest.mark.parametrize("size", SIZES, ids=str)
@@ -104,9 +104,9 @@ def test_a_new_user_plans_relaxes_forces_compares_and_saves(tmp_path: Path, size
         tty.wait("saved plan.yaml")
         tty.press("C-q")
         assert tty.left() == 0
-        asked = _saved_question(tmp_path)
+        question = _saved_question(tmp_path)
     env = os.environ | {"PYTHONPATH": str(ROOT), "SOURCE_DATE_EPOCH": "1700000000", "XDG_DATA_HOME": str(tmp_path / "data")}
-    words = ["plan", *asked, "--offline", "-o", "cli.yaml", "--quiet"]
+    words = ["plan", *question, "--offline", "-o", "cli.yaml", "--quiet"]
     done = subprocess.run([sys.executable, "-m", "advisor", *words], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
     assert done.returncode in (ExitCode.OK, ExitCode.NO_PLAN), done.stderr
     assert (tmp_path / "plan.yaml").read_bytes() == (tmp_path / "cli.yaml").read_bytes()

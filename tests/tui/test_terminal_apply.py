@@ -13,7 +13,7 @@ APPLIED_WITHIN_S = 240.0
 
 def workers_of(folder: Path) -> list[str]:
     """Command lines of processes that work in the app's folder."""
-    found = []
+    lines = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().decode().split("\0")
@@ -21,8 +21,8 @@ def workers_of(folder: Path) -> list[str]:
         except OSError:
             continue
         if "advisor.backends.worker" in words and str(folder) in settings:
-            found.append(" ".join(words))
-    return found
+            lines.append(" ".join(words))
+    return lines
 
 
 def _plan_the_demo(tty: Terminal) -> None:

@@ -23,9 +23,9 @@ DRAWN = "▁▂▃▄▅▆▇█╭╮╰╯─│┏┓┗┛━┃"
 """Borders and scroll bars: no text."""
 
 
-def contrast(one: ColorTriplet, other: ColorTriplet) -> float:
+def contrast(first: ColorTriplet, second: ColorTriplet) -> float:
     """From 1, the same, to 21, black on white."""
-    dark, light = sorted((_luminance(one), _luminance(other)))
+    dark, light = sorted((_luminance(first), _luminance(second)))
     return (light + 0.05) / (dark + 0.05)
 
 

@@ -124,8 +124,8 @@ def windows(fields: Fields, *, full_every: int | None = None, full_first: bool =
     count, window = fields.layer_count(), fields.size("sliding_window", default or 0) or None
     types = kinds(fields, "layer_types", count, {"full_attention", "sliding_attention"})
     if types is None:
-        place = 0 if full_first else 1
-        return [None if full_every and (index + place) % full_every == 0 else window for index in range(count)]
+        position = 0 if full_first else 1
+        return [None if full_every and (index + position) % full_every == 0 else window for index in range(count)]
     return [fields.count("sliding_window", default=default) if kind == "sliding_attention" else None for kind in types]
 
 

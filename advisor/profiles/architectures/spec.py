@@ -177,8 +177,8 @@ class ModelSpec:
     @property
     def windows(self) -> tuple[int, ...]:
         """The windows of the layers that cache keys and values, shortest first; empty where every layer caches the full context."""
-        found = {mixer.window for mixer in self.mixers if not isinstance(mixer, RecurrentMixer) and mixer.cache_elements}
-        return tuple(sorted(window for window in found if window is not None))
+        windows = {mixer.window for mixer in self.mixers if not isinstance(mixer, RecurrentMixer) and mixer.cache_elements}
+        return tuple(sorted(window for window in windows if window is not None))
 
     @property
     def cache_steps(self) -> tuple[tuple[int, float], ...]:
