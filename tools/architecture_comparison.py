@@ -63,17 +63,10 @@ def own_tokens(model: Any, request: "GenerationRequest") -> tuple[int, ...]:
     """What `model.generate` answers to the request alone, greedily."""
     import torch
 
-    prompt, count = torch.tensor([request.prompt]), request.output_tokens
-    out = model.generate(
-        prompt,
-        attention_mask=torch.ones_like(prompt),
-        do_sample=False,
-        num_beams=1,
-        min_new_tokens=count,
-        max_new_tokens=count,
-        eos_token_id=None,
-        pad_token_id=0,
-    )
+    from advisor.backends.runtime.model.verification import greedy
+
+    prompt = torch.tensor([request.prompt])
+    out = model.generate(prompt, attention_mask=torch.ones_like(prompt), **greedy(request.output_tokens))
     return tuple(out[0, len(request.prompt) :].tolist())
 
 

@@ -10,7 +10,7 @@ constants that were fitted without their source.
 Ranges of times hold 90 % of the next source (`tools/source_ranges.py`): of HELD_OUT.CSV and of EXTERNAL.CSV, whose predictions are written
 to LEFT_OUT.CSV. Every tier but `profiled` has the same: no metric has eight sources in each tier, and with fewer the difference between
 tiers cannot be told from that between laboratories. Memory's range is of `tools/memory_ranges.py`, on FITTED.CSV and on cache pools.
-Lines of the tier `profiled` stay as they are: they are of the machine that is planned for, and of nobody else's.
+Lines of the tier `profiled` stay as they are: they describe the machine that is planned for and no other.
 """
 
 import argparse

@@ -50,7 +50,7 @@ class KeyQueue:
         self._follow(event, screen, target, _BUBBLES.get(event.key, 1) if isinstance(event, Key) else 1)
 
     def _follow_up(self, event: Key | Paste, checks: int) -> None:
-        """End the wait for a key after so many checks, one after the other."""
+        """End the wait for a key after a number of checks, one after the other."""
 
         async def check() -> None:
             if self._current is not event:

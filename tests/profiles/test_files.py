@@ -46,7 +46,7 @@ def test_a_link_is_replaced_and_its_target_is_left_alone(tmp_path: Path) -> None
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_pipe_that_nobody_reads_is_an_error_instead_of_a_wait(tmp_path: Path) -> None:
+def test_a_pipe_without_a_reader_is_an_error_instead_of_a_wait(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for use in (lambda: write_whole(tmp_path / "pipe", "x"), lambda: open_log(tmp_path / "pipe")):
         with pytest.raises(AdvisorError) as caught:

@@ -49,13 +49,13 @@ def run_ladder(
         return _run_rungs(ladder, run, out, runner)
 
 
-def _run_rungs(ladder: Ladder, run: Run, out: Path, runner: "RungRunner") -> Run:
+def _run_rungs(ladder: Ladder, run: Run, out: Path, runner: RungRunner) -> Run:
     """The run with every unfinished rung measured, until it is cancelled; written after each."""
     write_whole(out / RUN_FILE, run.model_dump_json(indent=1))
     for index in range(len(ladder.steps)):
         if _is_finished(run.rungs[index], has_scores=(out / REFERENCE_FILE).is_file()):
             continue
-        measured = runner.measured(index, finished=index)
+        measured = runner.measured(index)
         if not measured:
             break
         rungs = list(run.rungs)

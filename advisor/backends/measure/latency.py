@@ -82,7 +82,7 @@ def _repeat(outcome: "ServingResult") -> Repeat:
     samples = [done.sample for done in outcome.finished]
     per_token = [ms for sample in samples if (ms := sample.tpot_ms) is not None]
     return Repeat(
-        throughput_tok_s=sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s,
+        throughput_tok_s=_output_rate(outcome),
         ttft_ms_mean=fmean(sample.ttft_ms for sample in samples),
         tpot_ms_mean=fmean(per_token) if per_token else None,
     )
@@ -233,12 +233,17 @@ def _pooled(repeats: Sequence[Sequence[float]], statistic: Callable[[Sequence[fl
 
 def _throughput(outcomes: "Sequence[ServingResult]", seed: int) -> Value:
     """Output tokens per second of wall time. Its range is that of one over the mean duration of a request (Little's law)."""
-    rates = [sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s for outcome in outcomes]
+    rates = [_output_rate(outcome) for outcome in outcomes]
     spans = [[done.sample.last_token_s - done.sample.submitted_s for done in outcome.finished] for outcome in outcomes]
     rate, span = fmean(rates), _pooled(spans, fmean, seed)
     return Value(
         value=rate, low=min(*rates, rate * span.value / span.high), high=max(*rates, rate * span.value / span.low), basis=Basis.MEASURED
     )
+
+
+def _output_rate(outcome: "ServingResult") -> float:
+    """Output tokens per second of wall time."""
+    return sum(len(done.tokens) for done in outcome.finished) / outcome.wall_s
 
 
 def _rate(per_token: Value) -> Value:

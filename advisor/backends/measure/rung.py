@@ -3,11 +3,10 @@
 import codecs
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from advisor.backends.measure.latency import serve_workload
+from advisor.backends.measure.latency import OnProgress, serve_workload
 from advisor.backends.measure.memory import peak_bytes, reset_peak, weight_bytes
 from advisor.backends.measure.quality import WINDOW_TOKENS, measure_baseline, measure_candidate, token_windows
 from advisor.backends.measure.timing import Clock
@@ -41,7 +40,7 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None], begin_part: Callab
     tokens = tokenise(session, Path(job.text_file))
     clock.report("load", 1, 1)
     reset_peak(session.device)
-    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), partial(_report_repeat, clock, job.recipe), begin_part)
+    served = serve_workload(session, job.workload, job.recipe, tokens.tolist(), _reporting(clock, job.recipe), begin_part)
     choices = session.autotuner.reasons if session.autotuner is not None else ()
     for choice in choices:
         emit(Log(text=f"attention of {choice}"))
@@ -53,12 +52,16 @@ def measure_rung(job: RungJob, emit: Callable[[Event], None], begin_part: Callab
     _measure_quality(job, session, tokens, clock, emit)
 
 
-def _report_repeat(clock: Clock, recipe: Recipe, step: str, done: int, total: int) -> None:
-    """Report progress, with the time left of all repeats where the step is one of them."""
-    names = [repeat_step(repeat, recipe) for repeat in range(recipe.repeats)]
-    if step in names:
-        clock.extrapolate((names.index(step) + done / max(total, 1)) / len(names))
-    clock.report(step, done, total)
+def _reporting(clock: Clock, recipe: Recipe) -> OnProgress:
+    """Reports progress, with the time left of all repeats where the step is one of them."""
+    position_of = {repeat_step(repeat, recipe): repeat for repeat in range(recipe.repeats)}
+
+    def report(step: str, done: int, total: int) -> None:
+        if step in position_of:
+            clock.extrapolate((position_of[step] + done / max(total, 1)) / recipe.repeats)
+        clock.report(step, done, total)
+
+    return report
 
 
 def prepare(job: RungJob) -> LoadedModel:

@@ -27,22 +27,21 @@ class RungRunner:
     timeout_s: float
     worker: Sequence[str]
 
-    def measured(self, index: int, *, finished: int) -> dict[int, Rung]:
+    def measured(self, index: int) -> dict[int, Rung]:
         """The rung at `index`, and those that were measured with it, by position; empty once the run is cancelled."""
         if self.cancel.is_set():
             return {}
         last = len(self.ladder.steps) - 1
         if not self.ladder.recipe.interleaved or last == 0:
-            return {index: self._alone(index, finished)}
+            return {index: self._alone(index)}
         if last == 1:
             baseline, rung = self._alternating(baseline_too=True)
             return {0: baseline, 1: rung}
-        return {index: self._alternating(baseline_too=False)[1]} if index == last else {index: self._alone(index, finished)}
+        return {index: self._alternating(baseline_too=False)[1]} if index == last else {index: self._alone(index)}
 
-    def _alone(self, index: int, finished: int) -> Rung:
+    def _alone(self, index: int) -> Rung:
         name, ladder = self.ladder.steps[index].name, self.ladder
-        forward = partial(self.on_event, name)
-        timed = _LeftOfRun(forward, rungs_after=len(ladder.steps) - finished - 1)
+        timed = _LeftOfRun(partial(self.on_event, name), rungs_after=len(ladder.steps) - index - 1)
         result = run_job(
             _job(ladder, index, self.out),
             timed,

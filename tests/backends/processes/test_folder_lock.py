@@ -111,7 +111,7 @@ def test_a_pid_that_was_given_to_another_process_does_not_hold(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "not JSON", '{"pid": -1, "started": "1", "host": "", "since": ""}', "[" * 5000, "\x00"])
-def test_a_lock_that_names_nobody_does_not_hold(tmp_path: Path, text: str) -> None:
+def test_a_lock_without_an_owner_does_not_hold(tmp_path: Path, text: str) -> None:
     (tmp_path / LOCK_FILE).write_text(text)
     with locked_folder(tmp_path):
         pass

@@ -95,6 +95,12 @@ def own_text(model: Any, tokens: int) -> OwnText:
     return OwnText(tuple(ids[0].tolist()), logits)
 
 
+def greedy(new: int) -> dict[str, Any]:
+    """The arguments with which `generate` of transformers writes exactly `new` tokens, each the likeliest."""
+    lengths = {"min_new_tokens": new, "max_new_tokens": new}
+    return {"do_sample": False, "num_beams": 1, **lengths, "eos_token_id": None, "pad_token_id": 0}
+
+
 def generate(model: Any, prompt: Tensor, new: int) -> tuple[Tensor, Tensor]:
     """The prompt [1, P] with `new` tokens that transformers generates greedily [1, P + N], and the logits [N, V] of these."""
     if not new:
@@ -102,12 +108,7 @@ def generate(model: Any, prompt: Tensor, new: int) -> tuple[Tensor, Tensor]:
     out = model.generate(
         prompt,
         attention_mask=torch.ones_like(prompt),
-        do_sample=False,
-        num_beams=1,
-        min_new_tokens=new,
-        max_new_tokens=new,
-        eos_token_id=None,
-        pad_token_id=0,
+        **greedy(new),
         output_logits=True,
         return_dict_in_generate=True,
     )
